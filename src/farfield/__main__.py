@@ -1,0 +1,5 @@
+import sys
+
+from farfield.cli import main
+
+sys.exit(main())

@@ -1,0 +1,88 @@
+"""The command line, and the one place that sees every room.
+
+`fit` goes to LightningCLI, the other commands to jsonargparse: a command is a function, its options are the function's
+parameters, its help the docstring.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+
+from farfield.errors import FarfieldError, nearest
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a command's function is, and which of its parameters are given without a name."""
+
+    function: str
+    summary: str
+    positionals: dict[str, str | None] = field(default_factory=dict)
+    """Parameter to its nargs."""
+
+
+COMMANDS: dict[str, Command] = {
+    "fit": Command("farfield.commands.fit:fit", "train a network as a config says"),
+    "validate": Command("farfield.commands.test:validate", "score a checkpoint, one central view per video"),
+    "test": Command("farfield.commands.test:test", "score a checkpoint with all views, and write a report"),
+    "predict": Command("farfield.commands.predict:predict", "recognise actions in video files", {"videos": "+"}),
+    "data index": Command(
+        "farfield.commands.data:index", "make a manifest of a collection of videos", {"root": None, "out": None}
+    ),
+    "data synthesize": Command(
+        "farfield.commands.data:synthesize", "write a generated data set", {"task": None, "out": None}
+    ),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit status: 0 done, 1 done in part, 2 nothing done because of a mistake."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"farfield {import_module('farfield').__version__}")
+        return 0
+    name = " ".join(words[:2]) if " ".join(words[:2]) in COMMANDS else words[0]
+    if name not in COMMANDS:
+        if any(command.startswith(name + " ") for command in COMMANDS):
+            name = " ".join(words[:2])
+        print(f"farfield: there is no command {name!r}. {nearest(name, COMMANDS)}", file=sys.stderr)
+        return 2
+    rest = words[len(name.split()) :]
+    try:
+        return _run(name, rest)
+    except FarfieldError as error:
+        print(f"farfield {name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"farfield {name}: interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as in `farfield predict ... | head`
+        sys.stderr.close()
+        return 1
+
+
+def _run(name: str, arguments: list[str]) -> int:
+    command = COMMANDS[name]
+    module, function = command.function.split(":")
+    target: Callable[..., int] = getattr(import_module(module), function)
+    if name == "fit":
+        return target(arguments)
+    from farfield.commands.parser import parse
+
+    return target(**parse(target, arguments, prog=f"farfield {name}", positionals=command.positionals))
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(["usage: farfield COMMAND [options]", "", *lines, "", "farfield COMMAND --help explains a command."])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

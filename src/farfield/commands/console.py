@@ -1,0 +1,28 @@
+"""What the console shows: our own messages in full, the libraries' warnings, not their chatter."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+
+
+def quiet_libraries() -> None:
+    """Sends our log to standard error, which leaves standard output to results, and quiets Lightning's tips."""
+    ours = logging.getLogger("farfield")
+    if not ours.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("farfield: %(message)s"))
+        ours.addHandler(handler)
+        ours.setLevel(logging.INFO)
+        ours.propagate = False
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (
+        ".*torch.jit.script.*",  # torchvision and fvcore
+        ".*does not have many workers.*",  # small data needs few
+        ".*dataloader is not resumable.*",  # its order resumes by itself, see data/order.py
+        ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run's
+        ".*lr_scheduler.step.*before.*optimizer.step.*",
+        ".*LeafSpec.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)

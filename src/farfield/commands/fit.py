@@ -1,0 +1,133 @@
+"""`farfield fit`: train a network as a config says."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
+
+from farfield.clip_spec import ClipOptions
+from farfield.commands.console import quiet_libraries
+from farfield.commands.parser import CommandParser
+from farfield.data.datamodule import VideoDataModule
+from farfield.errors import FarfieldError
+from farfield.models import default_clip, describe, read_checkpoint
+from farfield.training.callbacks import RandomState, RunFiles, SkippedVideos, Throughput, checkpoints
+from farfield.training.module import ActionRecognizer, build_recognizer
+from farfield.training.tracking import WandbMedia, WandbSettings, make_wandb_logger
+
+log = logging.getLogger("farfield")
+
+
+class _FitParser(CommandParser, LightningArgumentParser):
+    pass
+
+
+class FitCLI(LightningCLI):
+    """LightningCLI with a run folder, our callbacks, and the network's clips handed to the data."""
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        parser = _FitParser(**kwargs)
+        parser.add_argument("-c", "--config", action="config", help="a YAML file; later options override it")
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--run_dir", type=str, required=True, help="folder for everything that the run writes")
+        parser.add_argument(
+            "--resume", type=bool, default=False, help="go on from the run folder's last checkpoint, if there is one"
+        )
+        parser.add_argument(
+            "--checkpoint_every_n_steps",
+            type=int | None,
+            default=None,
+            help="write last.ckpt also every so many steps, for long epochs; null for after each epoch only",
+        )
+        parser.add_class_arguments(WandbSettings, "wandb")
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        parser.link_arguments(("model.backbone", "model.clip"), "data.clip", compute_fn=resolve_clip)
+        parser.link_arguments("data.labels", "model.labels", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        shown = "--print_config" in args
+        super().parse_arguments(parser, [word for word in args if word != "--print_config"])
+        # Every value, for the run's record.
+        self.config.model.clip = resolve_clip(self.config.model.backbone, self.config.model.clip)
+        if shown:
+            print(parser.dump(self.config, skip_none=False), end="")
+            raise SystemExit(0)
+
+    def before_instantiate_classes(self) -> None:
+        self.run_dir = Path(self.config.run_dir)
+        self.last_checkpoint = self.run_dir / "checkpoints" / "last.ckpt"
+        if self.last_checkpoint.exists() and not self.config.resume:
+            raise FarfieldError(
+                f"{self.run_dir} holds a run already. Give --resume true to go on with it, or another --run_dir."
+            )
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        (self.run_dir / "config.yaml").write_text(self.parser.dump(self.config, skip_none=False))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        settings = WandbSettings(**vars(self.config.wandb))
+        logger: Logger | None = make_wandb_logger(settings, self.run_dir, self.config.as_dict())
+        callbacks: list[Callback] = [
+            Throughput(),
+            SkippedVideos(self.run_dir),
+            RunFiles(self.run_dir),
+            RandomState(),
+            WandbMedia(settings.num_clips),
+            *checkpoints(
+                self.run_dir / "checkpoints",
+                every_n_steps=self.config.checkpoint_every_n_steps,
+                has_validation=self.config.data.val is not None,
+            ),
+        ]
+        given = self.config_init.trainer.callbacks or []
+        return super().instantiate_trainer(logger=logger or False, callbacks=[*given, *callbacks], **kwargs)
+
+
+def resolve_clip(backbone: str, clip: ClipOptions | None) -> dict[str, Any]:
+    """The backbone's clips with what the config changes of them, as a `ClipSpec`'s values."""
+    return default_clip(backbone).replace(**(clip or {})).to_dict()
+
+
+def fit(arguments: Sequence[str]) -> int:
+    """Trains as the options say. `python -m farfield fit --help` lists them."""
+    quiet_libraries()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="LightningCLI's args parameter")  # it is meant for a library's caller
+        cli = FitCLI(
+            build_recognizer,
+            VideoDataModule,
+            run=False,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            save_config_callback=None,  # the run folder's config.yaml holds resolved values
+            trainer_defaults={"use_distributed_sampler": False, "log_every_n_steps": 10, "num_sanity_val_steps": 0},
+            parser_kwargs={"prog": "farfield fit", "description": "Trains a network as a config says."},
+            args=list(arguments),
+        )
+    resumed = cli.last_checkpoint if cli.last_checkpoint.exists() else None
+    if resumed is not None:
+        _must_match(resumed, cli.model)
+        log.info("resuming from %s", resumed)
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resumed, weights_only=True)
+    if cli.trainer.interrupted:
+        log.warning("interrupted; go on with the same command and --resume true")
+        return 130
+    best = cli.last_checkpoint.with_name("best.ckpt")
+    log.info("checkpoints: %s", best if best.exists() else cli.last_checkpoint)
+    return 0
+
+
+def _must_match(checkpoint: Path, model: ActionRecognizer) -> None:
+    found, wanted = read_checkpoint(checkpoint)["farfield"]["model"], describe(model.network)["model"]
+    differing = [name for name in wanted if found.get(name) != wanted[name]]
+    if differing:
+        shown = "; ".join(f"{name} was {found.get(name)}, now {wanted[name]}" for name in differing)
+        raise FarfieldError(f"{checkpoint} is of another network: {shown}. Resume with the same, or choose another --run_dir.")

@@ -1,0 +1,63 @@
+"""Options from a function's parameters, and errors that name the nearest option."""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+import jsonargparse
+
+from farfield.errors import FarfieldError, nearest
+
+
+class CommandParser(jsonargparse.ArgumentParser):
+    """Mistakes become `FarfieldError`s, which the command line prints without a traceback."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        options = [action.dest for action in self._actions if action.dest not in ("help", "config", "print_config")]
+        raise FarfieldError(explain(message, options)) from ex
+
+
+def parse(
+    function: Callable[..., int], arguments: Sequence[str], *, prog: str, positionals: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """Returns keyword arguments for a command's function.
+
+    Args:
+        function: its parameters become options, its docstring their help.
+        arguments: what was typed after the command's name.
+        prog: the command's name, for its help.
+        positionals: parameters that are given without a name, to argparse's nargs.
+
+    Raises:
+        FarfieldError: for an option that is unknown or missing, or a value of another type.
+    """
+    summary = (function.__doc__ or "").split("Args:")[0]
+    parser = CommandParser(prog=prog, description=summary)
+    types = typing.get_type_hints(function)
+    for name, nargs in positionals.items():
+        extra: dict[str, Any] = {} if nargs is None else {"nargs": nargs}
+        parser.add_argument(name, type=str if nargs else types[name], **extra)
+    parser.add_function_arguments(function, as_group=False, skip=set(positionals))
+    flags = {f"--{name}" for name, kind in types.items() if kind is bool}
+    words = [
+        f"{word}=true" if word in flags and following not in ("true", "false") else word
+        for word, following in zip(arguments, [*arguments[1:], None], strict=True)
+    ]
+    return vars(parser.instantiate_classes(parser.parse_args(words)))
+
+
+def explain(message: str, options: Sequence[str]) -> str:
+    """Puts a parser's message on one line, and adds the nearest option where one is unknown."""
+    text = " ".join(line.strip() for line in message.splitlines() if line.strip())
+    unknown = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", text)
+    if unknown:
+        return f"there is no option {unknown[1]}.{unknown[2]!s}. {nearest(f'{unknown[1]}.{unknown[2]}', options)}"
+    unknown = re.search(r"[Uu]nrecognized arguments: --([\w.-]+)|does not accept option '([\w.]+)'|Key '([\w.]+)' is not", text)
+    if unknown:
+        name = next(part for part in unknown.groups() if part)
+        return f"there is no option {name}. {nearest(name, options)}"
+    return text.removesuffix(".") + ". See --help."
+

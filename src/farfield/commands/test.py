@@ -1,0 +1,136 @@
+"""`farfield validate` and `farfield test`: score a checkpoint on a manifest."""
+
+from __future__ import annotations
+
+import json as json_format
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+from farfield.commands.console import quiet_libraries
+from farfield.data.datamodule import TestDataModule
+from farfield.data.manifest import read_manifest
+from farfield.errors import FarfieldError
+from farfield.evaluation import EvaluationResult, write_report
+from farfield.models import load_model
+from farfield.training.callbacks import Failures
+from farfield.training.module import ActionRecognizer
+
+
+@dataclass(frozen=True)
+class TestData:
+    """The videos to score.
+
+    Args:
+        manifest: CSV of the videos.
+        root: folder that its paths are relative to; None for the manifest's own.
+        num_workers: processes that decode; None for the number of cores, but at most 8.
+        batch_size: videos in a batch.
+    """
+
+    __test__ = False  # no test of pytest's
+
+    manifest: str
+    root: str | None = None
+    num_workers: int | None = None
+    batch_size: int = 1
+
+
+def test(
+    checkpoint: str,
+    data: TestData,
+    *,
+    num_clips: int | None = None,
+    num_crops: int | None = None,
+    out: str | None = None,
+    accelerator: str = "auto",
+    precision: str = "32-true",
+    view_batch_size: int | None = 16,
+    json: bool = False,
+) -> int:
+    """Scores a checkpoint on the videos of a manifest, views averaged, and writes a report.
+
+    The network, its labels, sampling and normalisation come from the checkpoint. Every video is opened and decoded
+    once for all of its views.
+
+    Args:
+        checkpoint: a .ckpt file.
+        data: the videos to score.
+        num_clips: clips spread over each video; null for the checkpoint's own setting.
+        num_crops: crops of each clip; null for the checkpoint's own setting.
+        out: folder for report.json, report.md, confusion_matrix.png and predictions.csv; null for `test` in the run's.
+        accelerator: where to run, as Lightning's Trainer takes it: auto, cpu, gpu.
+        precision: of the network, as Lightning's Trainer takes it: 32-true, bf16-mixed, 16-mixed.
+        view_batch_size: views that go through the network at once; null for a whole batch's.
+        json: print the report as JSON.
+    """
+    quiet_libraries()
+    network = load_model(checkpoint)
+    manifest = read_manifest(data.manifest, root=data.root)
+    views = {"num_clips": num_clips or network.clip.num_clips, "num_crops": num_crops or network.clip.num_crops}
+    clip = network.clip.replace(**views)  # checks them
+    videos = TestDataModule(
+        manifest, network.labels, clip, **views, batch_size=data.batch_size, num_workers=data.num_workers
+    )
+    module = ActionRecognizer(network, view_batch_size=view_batch_size)
+    failures = Failures()
+    trainer = Trainer(
+        accelerator=accelerator,
+        devices=1,
+        precision=precision,  # type: ignore[arg-type]  # checked by Lightning
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        callbacks=[failures],
+    )
+    trainer.test(module, datamodule=videos, verbose=False)
+    indices, targets, probabilities = (torch.cat(parts) for parts in zip(*module.test_scores, strict=True))
+    if not len(indices):
+        raise FarfieldError(f"none of the {len(manifest)} videos of {data.manifest} can be read; {failures.found[0]}.")
+    paths = [str(manifest.path(i)) for i in indices.tolist()]
+    result = EvaluationResult(network.labels, paths, targets, probabilities, failures.found)
+    about = {
+        "checkpoint": checkpoint,
+        "manifest": data.manifest,
+        "backbone": network.config["backbone"],
+        "inserted": network.config["insert"],
+        **views,
+    }
+    folder = Path(out) if out else _run_folder(checkpoint) / "test"
+    report = write_report(result, folder, about)
+    print(json_format.dumps(report, indent=2) if json else _summary(report, folder))
+    return 0
+
+
+def validate(checkpoint: str, data: TestData, *, accelerator: str = "auto", json: bool = False) -> int:
+    """Scores a checkpoint as after a training epoch: one central view per video. `test` uses all views.
+
+    Args:
+        checkpoint: a .ckpt file.
+        data: the videos to score.
+        accelerator: where to run, as Lightning's Trainer takes it: auto, cpu, gpu.
+        json: print the report as JSON.
+    """
+    out = str(_run_folder(checkpoint) / "validate")
+    return test(checkpoint, data, num_clips=1, num_crops=1, out=out, accelerator=accelerator, json=json)
+
+
+def _run_folder(checkpoint: str) -> Path:
+    folder = Path(checkpoint).parent
+    return folder.parent if folder.name == "checkpoints" else folder
+
+
+def _summary(report: dict[str, Any], folder: Path) -> str:
+    lines = [f"{report['videos']} videos, {report['num_clips']} clips x {report['num_crops']} crops each"]
+    for name, shown in (("top1", "top-1"), ("top5", "top-5"), ("mean_class_accuracy", "mean class accuracy")):
+        e = report[name]
+        interval = f"95% interval {100 * e['low']:.1f} to {100 * e['high']:.1f}"
+        lines.append(f"{shown:<20} {100 * e['value']:6.2f}%   {interval}")
+    failures = report["undecodable_videos"]
+    if failures:
+        lines.append(f"{len(failures)} videos could not be decoded:")
+        lines += [f"  {failure['path']}: {failure['reason']}" for failure in failures]
+    return "\n".join([*lines, f"report: {folder / 'report.md'}"])

@@ -1,0 +1,1 @@
+"""Video data: manifests, frame sampling, decoding, datasets, loaders, and generated videos."""

@@ -1,0 +1,200 @@
+"""The LightningDataModule: loaders of uint8 batches, and their way onto the device."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from farfield.clip_spec import ClipSpec
+from farfield.data.augmentation import Augmentation
+from farfield.data.dataset import Batch, EvaluationViews, TrainingClips
+from farfield.data.manifest import Manifest, read_manifest
+from farfield.data.order import EpochBatches
+from farfield.data.transforms import network_input
+from farfield.errors import FarfieldError
+
+
+class VideoDataModule(LightningDataModule):
+    """Videos of a training and a validation manifest.
+
+    Args:
+        train: manifest of the training videos.
+        val: manifest of the validation videos; None trains without validation.
+        root: folder that the manifests' paths are relative to; None for each manifest's own.
+        labels: class names in the network's order; None for those of the training manifest, sorted.
+        batch_size: clips in a training batch of one process.
+        num_workers: processes that decode; None for the number of cores, but at most 8. 0 decodes in the main process.
+        augmentation: what training varies at random.
+        clip: what the network wants of a clip.
+        seed: of the run.
+
+    Raises:
+        FarfieldError: for a manifest that is missing or wrong, or a label that is not among the known.
+    """
+
+    def __init__(
+        self,
+        train: str,
+        val: str | None = None,
+        *,
+        root: str | None = None,
+        labels: list[str] | None = None,
+        batch_size: int = 8,
+        num_workers: int | None = None,
+        augmentation: Augmentation = Augmentation(),  # noqa: B008  # frozen
+        clip: ClipSpec | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise FarfieldError(f"data.batch_size is {batch_size}; it must be at least 1.")
+        if clip is None:
+            raise FarfieldError("data.clip is not set. Give the network's: VideoDataModule(..., clip=model.clip).")
+        self.train_manifest = read_manifest(train, root=root)
+        self.val_manifest = None if val is None else read_manifest(val, root=root)
+        self.labels = labels or self.train_manifest.labels
+        self.batch_size = batch_size
+        self.num_workers = _usable_workers() if num_workers is None else num_workers
+        self.augmentation = augmentation
+        self.clip = clip
+        self.seed = seed
+        for manifest in (self.train_manifest, self.val_manifest):
+            if manifest is not None:
+                manifest.targets(self.labels)  # an unknown label shows now, not after the first epoch
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        dataset = TrainingClips(self.train_manifest, self.labels, self.clip, self.augmentation, seed=self.seed)
+        trainer = self.trainer
+        batches = EpochBatches(
+            len(self.train_manifest),
+            self.batch_size,
+            seed=self.seed,
+            position=self._position,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
+        )
+        return batch_loader(dataset, batches, self.num_workers)
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        if self.val_manifest is None:
+            return []
+        return evaluation_loader(
+            self.val_manifest,
+            self.labels,
+            self.clip,
+            num_clips=1,
+            num_crops=1,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+        )
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        return to_network_input(batch, self.clip)
+
+    def _position(self) -> tuple[int, int]:
+        """Epoch and batches done, from the loops' progress, which Lightning keeps in checkpoints."""
+        if self.trainer is None:
+            return 0, 0
+        fit = self.trainer.fit_loop
+        epoch, batches = fit.epoch_progress.current.processed, fit.epoch_loop.batch_progress
+        # A checkpoint written after an epoch's last batch still counts that epoch as unfinished.
+        return (epoch + 1, 0) if batches.is_last_batch else (epoch, batches.current.processed)
+
+
+class TestDataModule(LightningDataModule):
+    """Videos of one manifest, each with all its test views.
+
+    Args:
+        manifest: the videos.
+        labels: class names in the network's order.
+        clip: what the network wants of a clip.
+        num_clips: clips spread over the time of a video.
+        num_crops: crops of each clip.
+        batch_size: videos in a batch of one process.
+        num_workers: processes that decode; None for the number of cores, but at most 8.
+    """
+
+    __test__ = False  # no test of pytest's
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        labels: Sequence[str],
+        clip: ClipSpec,
+        *,
+        num_clips: int,
+        num_crops: int,
+        batch_size: int = 1,
+        num_workers: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.manifest = manifest
+        self.clip = clip
+        self._loader = evaluation_loader(
+            manifest,
+            labels,
+            clip,
+            num_clips=num_clips,
+            num_crops=num_crops,
+            batch_size=batch_size,
+            num_workers=_usable_workers() if num_workers is None else num_workers,
+        )
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._loader
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        return to_network_input(batch, self.clip)
+
+
+class _Chunks(Sampler[list[int]]):
+    """0, 1, 2, ... in lists of `size`."""
+
+    def __init__(self, count: int, size: int) -> None:
+        self.count, self.size = count, size
+
+    def __len__(self) -> int:
+        return -(-self.count // self.size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for start in range(0, self.count, self.size):
+            yield list(range(start, min(start + self.size, self.count)))
+
+
+def to_network_input(batch: Batch, clip: ClipSpec) -> Batch:
+    return batch._replace(clips=network_input(batch.clips, clip, flip=batch.flip, colour=batch.colour))
+
+
+def evaluation_loader(
+    manifest: Manifest,
+    labels: Sequence[str],
+    clip: ClipSpec,
+    *,
+    num_clips: int,
+    num_crops: int,
+    batch_size: int,
+    num_workers: int,
+) -> DataLoader[Batch]:
+    dataset = EvaluationViews(manifest, labels, clip, num_clips=num_clips, num_crops=num_crops)
+    return batch_loader(dataset, _Chunks(len(manifest), batch_size), num_workers)
+
+
+def batch_loader(dataset: Dataset[Batch], batches: Sampler, num_workers: int) -> DataLoader[Batch]:
+    """A loader whose sampler yields whole batches of keys."""
+    return DataLoader(
+        dataset,
+        sampler=batches,
+        batch_size=None,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # its own: the loader must not draw from the state that dropout draws from
+    )
+
+
+def _usable_workers() -> int:
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)

@@ -1,0 +1,169 @@
+"""Manifests from what collections come as: a folder tree, Kinetics' CSV, PySlowFast's and MMAction2's lists."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from farfield.data.decode import open_video
+from farfield.data.manifest import VideoRecord, write_manifest
+from farfield.errors import FarfieldError, VideoError
+
+Format = Literal["folders", "kinetics", "pyslowfast", "mmaction2"]
+
+
+@dataclass(frozen=True)
+class Index:
+    """What indexing brought out: rows of readable videos, and (path, reason) of the others."""
+
+    records: list[VideoRecord]
+    failures: list[tuple[str, str]]
+
+
+def index_videos(
+    root: str,
+    out: str,
+    *,
+    format: Format = "folders",
+    annotations: str | None = None,
+    labels: str | None = None,
+    num_workers: int | None = None,
+) -> Index:
+    """Builds a manifest. Every video is opened once, here, to note its length, rate and size; training never probes.
+
+    Args:
+        root: folder of the videos.
+        out: manifest to write. Its paths are relative to its own folder, or absolute where `root` is elsewhere.
+        format: what the collection comes as:
+            "folders": root/label/.../video;
+            "kinetics": videos named <id>_<start>_<end>.<suffix> anywhere under root, labelled by Kinetics' CSV
+            (columns label, youtube_id, time_start, time_end);
+            "pyslowfast": lines of `path label` or `path,label`, paths under root, label a number;
+            "mmaction2": lines of `path label`, the same.
+        annotations: Kinetics' CSV or the list file; not needed for folders.
+        labels: for lists, a file with one class name a line, in the order of the numbers; None keeps the numbers.
+        num_workers: processes that open videos; None for the number of cores.
+
+    Raises:
+        FarfieldError: for a missing folder or file, a format without its annotations, a malformed line, or no video.
+    """
+    folder = Path(root)
+    if not folder.is_dir():
+        raise FarfieldError(f"root is {root}, which is no folder.")
+    if format not in READERS:
+        raise FarfieldError(f"format is {format!r}. Known: {', '.join(READERS)}.")
+    if format != "folders" and annotations is None:
+        raise FarfieldError(f"format={format!r} needs annotations: the file that lists the videos.")
+    lines = Path(annotations) if annotations else folder
+    if not lines.exists():
+        raise FarfieldError(f"there is no file {annotations}.")
+    names = None if labels is None else _class_names(Path(labels))
+    listed = list(READERS[format](folder, lines, names))
+    if not listed:
+        raise FarfieldError(f"no videos found under {root} in the format {format!r}.")
+    missing = [(str(folder / record.path), "there is no such file") for record in listed if not (folder / record.path).is_file()]
+    there = [record for record in listed if (folder / record.path).is_file()]
+    with ProcessPoolExecutor(num_workers or os.cpu_count()) as pool:
+        jobs = [(folder, record) for record in there]
+        probed = list(tqdm(pool.map(_probe, jobs, chunksize=16), total=len(jobs), desc="index", unit="video"))
+    records = [record for record in probed if isinstance(record, VideoRecord)]
+    failures = missing + [failure for failure in probed if not isinstance(failure, VideoRecord)]
+    if not records:
+        raise FarfieldError(f"none of the {len(listed)} videos can be read. The first: {failures[0][0]}: {failures[0][1]}.")
+    target = Path(out)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_manifest(target, [replace(r, path=_path_from(target.parent, folder / r.path)) for r in records])
+    return Index(records, failures)
+
+
+def _folders(root: Path, _annotations: Path, _names: list[str] | None) -> Iterator[VideoRecord]:
+    for label_folder in sorted(entry for entry in root.iterdir() if entry.is_dir()):
+        for file in sorted(label_folder.rglob("*")):
+            if file.is_file() and not file.name.startswith("."):
+                yield VideoRecord(file.relative_to(root).as_posix(), label_folder.name)
+
+
+def _kinetics(root: Path, annotations: Path, _names: list[str] | None) -> Iterator[VideoRecord]:
+    """`<id>_<start>_<end>`: the video is the segment already, so the manifest gives none."""
+    by_clip = {}
+    for file in sorted(root.rglob("*")):
+        named = re.fullmatch(r"(.{11})_(\d+)_(\d+)", file.stem)
+        if file.is_file() and named:
+            by_clip[named[1], int(named[2])] = file.relative_to(root).as_posix()
+    with annotations.open(newline="", encoding="utf-8-sig") as stream:
+        reader = csv.DictReader(stream)
+        needed = {"label", "youtube_id", "time_start"}
+        if not needed <= set(reader.fieldnames or ()):
+            raise FarfieldError(f"{annotations} lacks columns {sorted(needed - set(reader.fieldnames or ()))}; is it Kinetics' CSV?")
+        for line, row in enumerate(reader, start=2):
+            try:
+                start = int(float(row["time_start"]))
+            except (TypeError, ValueError):
+                raise FarfieldError(f"{annotations}, line {line}: time_start is {row['time_start']!r}, not seconds.") from None
+            # A clip that was never downloaded keeps its row's name, and is reported as missing.
+            name = by_clip.get((row["youtube_id"], start), f"{row['youtube_id']}_{start:06d}_{start + 10:06d}.mp4")
+            yield VideoRecord(name, row["label"])
+
+
+def _list(root: Path, annotations: Path, names: list[str] | None) -> Iterator[VideoRecord]:
+    for number, text in enumerate(annotations.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if not text.strip():
+            continue
+        parts = re.fullmatch(r"\s*(.+?)\s*[\s,]\s*(\d+)\s*", text)  # the path may hold blanks, the label is a number
+        if parts is None:
+            raise FarfieldError(f"{annotations}, line {number}: {text!r} is not `path label` with a number as label.")
+        path, label = parts[1], int(parts[2])
+        if names is not None and label >= len(names):
+            raise FarfieldError(f"{annotations}, line {number}: label {label}, but there are {len(names)} class names.")
+        inside = Path(path).relative_to(root) if Path(path).is_relative_to(root) else Path(path)
+        yield VideoRecord(inside.as_posix(), str(label) if names is None else names[label])
+
+
+READERS: dict[str, Callable[[Path, Path, list[str] | None], Iterator[VideoRecord]]] = {
+    "folders": _folders,
+    "kinetics": _kinetics,
+    "pyslowfast": _list,
+    "mmaction2": _list,
+}
+
+
+def _class_names(path: Path) -> list[str]:
+    if not path.is_file():
+        raise FarfieldError(f"there is no file of class names at {path}.")
+    return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+
+
+def _probe(job: tuple[Path, VideoRecord]) -> VideoRecord | tuple[str, str]:
+    root, record = job
+    path = root / record.path
+    try:
+        with open_video(path) as video:
+            height, width = video.frames(np.array([0])).shape[1:3]
+            times = video.times
+    except VideoError as error:
+        return str(path), error.reason
+    spacing = float(np.median(np.diff(times))) if len(times) > 1 else 0.04
+    duration = float(times[-1] - times[0]) + spacing
+    return replace(
+        record,
+        num_frames=len(times),
+        fps=round(len(times) / duration, 3),
+        width=width,
+        height=height,
+        duration_seconds=round(duration, 3),
+    )
+
+
+def _path_from(folder: Path, video: Path) -> str:
+    """Relative where the video lies under the manifest's folder, so that both can be moved together."""
+    video, folder = video.resolve(), folder.resolve()
+    return video.relative_to(folder).as_posix() if video.is_relative_to(folder) else str(video)

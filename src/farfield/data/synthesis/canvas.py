@@ -1,0 +1,70 @@
+"""A small antialiased rasteriser: the same pixels on every machine, whatever graphics library it has."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+Point = tuple[float, float]
+"""x, y in pixels from the upper left; y points down."""
+Colour = tuple[float, float, float]
+"""Red, green, blue in [0, 1]."""
+
+
+class Canvas:
+    """A picture to draw on.
+
+    Args:
+        background: height x width x 3 in [0, 1]; it is copied.
+    """
+
+    def __init__(self, background: Float[np.ndarray, "h w 3"]) -> None:
+        self.pixels = background.astype(np.float64)
+
+    def capsule(self, start: Point, end: Point, radius: float, colour: Colour) -> None:
+        """Draws a line with round ends: every point nearer than `radius` to the segment from `start` to `end`."""
+        (x0, y0), (x1, y1) = start, end
+        rows, columns = self._around(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1), radius)
+        y, x = np.ogrid[rows, columns]
+        dx, dy = x1 - x0, y1 - y0
+        along = ((x - x0) * dx + (y - y0) * dy) / max(dx * dx + dy * dy, 1e-12)
+        along = np.clip(along, 0, 1)
+        distance = np.sqrt((x - x0 - along * dx) ** 2 + (y - y0 - along * dy) ** 2)
+        self._blend(rows, columns, np.clip(radius + 0.5 - distance, 0, 1), colour)
+
+    def polygon(self, corners: list[Point], colour: Colour) -> None:
+        """Fills a convex polygon whose corners go clockwise as seen on the screen."""
+        xs, ys = zip(*corners, strict=True)
+        rows, columns = self._around(min(xs), min(ys), max(xs), max(ys), 0)
+        y, x = np.ogrid[rows, columns]
+        inside = np.full((y.shape[0], x.shape[1]), np.inf)
+        for (x0, y0), (x1, y1) in zip(corners, corners[1:] + corners[:1], strict=True):
+            length = max(((x1 - x0) ** 2 + (y1 - y0) ** 2) ** 0.5, 1e-12)
+            inside = np.minimum(inside, ((x1 - x0) * (y - y0) - (y1 - y0) * (x - x0)) / length)
+        self._blend(rows, columns, np.clip(inside + 0.5, 0, 1), colour)
+
+    def frame(self) -> UInt8[np.ndarray, "h w 3"]:
+        return np.round(np.clip(self.pixels, 0, 1) * 255).astype(np.uint8)
+
+    def _around(self, left: float, top: float, right: float, bottom: float, margin: float) -> tuple[slice, slice]:
+        height, width = self.pixels.shape[:2]
+        first_row, first_column = max(int(top - margin) - 1, 0), max(int(left - margin) - 1, 0)
+        last_row, last_column = min(int(bottom + margin) + 2, height), min(int(right + margin) + 2, width)
+        return slice(first_row, max(last_row, first_row)), slice(first_column, max(last_column, first_column))
+
+    def _blend(self, rows: slice, columns: slice, cover: np.ndarray, colour: Colour) -> None:
+        part = self.pixels[rows, columns]
+        part += cover[..., None] * (np.array(colour) - part)
+
+
+def textured_background(
+    height: int, width: int, colour: Colour, strength: float, rng: np.random.Generator
+) -> Float[np.ndarray, "h w 3"]:
+    """A colour with smooth random patches, in [0, 1]."""
+    coarse = rng.uniform(-strength, strength, (height // 12 + 2, width // 12 + 2, 3))
+    y, x = np.arange(height) / 12, np.arange(width) / 12
+    row, column = y.astype(int), x.astype(int)
+    down, right = (y - row)[:, None, None], (x - column)[None, :, None]
+    upper = coarse[row][:, column] * (1 - right) + coarse[row][:, column + 1] * right
+    lower = coarse[row + 1][:, column] * (1 - right) + coarse[row + 1][:, column + 1] * right
+    return np.clip(np.array(colour) + upper * (1 - down) + lower * down, 0, 1)

@@ -1,0 +1,40 @@
+"""Errors that a user can mend. A leaf: every room may import it.
+
+The command line prints these as one line, without a traceback. Any other exception is a defect of
+farfield and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FarfieldError(ValueError):
+    """A mistake in what was given: the message says what was given, what is needed and what to do."""
+
+
+class VideoError(FarfieldError):
+    """One video cannot serve: it is damaged, has no video stream, or is too short and must not be looped.
+
+    Attributes:
+        path: the file.
+        reason: what is wrong with it, in one line.
+    """
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = str(path)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[VideoError], tuple[str, str]]:
+        return type(self), (self.path, self.reason)  # the default would pass the message as the path
+
+
+def nearest(given: str, known: Iterable[str]) -> str:
+    """Returns `known` as a hint for a message: the nearest spelling first, then everything there is."""
+    names = [str(name) for name in known]
+    close = difflib.get_close_matches(given, names, n=1)
+    meant = f" Did you mean {close[0]!r}?" if close else ""
+    shown = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
+    return f"Known: {shown}.{meant}"

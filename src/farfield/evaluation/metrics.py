@@ -1,0 +1,84 @@
+"""What is measured of a set of scored videos, each figure with its 95% confidence interval.
+
+Top-k accuracy is a proportion of n videos; its interval is Wilson's ("Probable inference, the law of succession, and
+statistical inference", JASA 1927), which stays inside [0, 1] and does not collapse to a point at 0 or 1.
+
+Mean class accuracy is the mean over the C classes that occur of each class's own top-1. If all classes were equally
+hard, its variance would be p (1 - p) / n_eff with n_eff = C^2 / sum_c 1/n_c; Wilson's interval is taken with this
+effective number of videos. With balanced classes n_eff = n, and both intervals are the same.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A proportion in [0, 1] with the ends of its 95% confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:.1f}% [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Figures of one evaluation. `confusion[i][j]` counts videos of class i that were taken for j."""
+
+    top1: Estimate
+    top5: Estimate
+    mean_class_accuracy: Estimate
+    confusion: Int[Tensor, "classes classes"]
+
+
+def average_views(
+    logits: Float[Tensor, "b*v classes"], videos: int
+) -> Float[Tensor, "b classes"]:
+    """Class probabilities of videos: the mean over each video's views of softmax(logits).
+
+    Args:
+        logits: one row per view, the views of a video next to each other.
+        videos: b.
+    """
+    return logits.float().softmax(-1).unflatten(0, (videos, -1)).mean(1)
+
+
+def wilson(successes: float, n: float, *, confidence: float = 0.95) -> Estimate:
+    """Returns successes / n with Wilson's score interval; (0, 0, 1) for n = 0, when nothing is known."""
+    if n == 0:
+        return Estimate(0.0, 0.0, 1.0)
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    p = successes / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    # The bounds are exactly 0 and 1 at the ends; rounding may miss that by an ulp.
+    return Estimate(p, 0.0 if p == 0 else max(centre - half, 0.0), 1.0 if p == 1 else min(centre + half, 1.0))
+
+
+def measure(probabilities: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> Metrics:
+    """Computes all metrics of scored videos. Classes without a video do not count towards the mean class accuracy."""
+    n, classes = probabilities.shape
+    ranking = probabilities.topk(min(5, classes), dim=1).indices
+    hits = ranking == labels[:, None]
+    confusion = torch.zeros(classes, classes, dtype=torch.int64)
+    confusion.index_put_((labels, ranking[:, 0]), torch.tensor(1), accumulate=True)
+    per_class = confusion.sum(1)
+    occurring = per_class > 0
+    accuracies = confusion.diagonal()[occurring] / per_class[occurring]
+    effective = float(occurring.sum() ** 2 / (1 / per_class[occurring]).sum()) if n else 0.0
+    return Metrics(
+        top1=wilson(int(hits[:, 0].sum()), n),
+        top5=wilson(int(hits.sum()), n),
+        mean_class_accuracy=wilson(float(accuracies.mean()) * effective if n else 0.0, effective),
+        confusion=confusion,
+    )

@@ -1,0 +1,110 @@
+"""Batch normalisation.
+
+Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
+Shift", ICML 2015, Algorithm 1. Over all M = b*t*h*w values x of one channel in a batch:
+
+    mu     = 1/M sum x                             batch mean
+    sigma2 = 1/M sum (x - mu)^2                    batch variance: *biased*, divided by M
+    x_hat  = (x - mu) / sqrt(sigma2 + eps)         normalise
+    y      = gamma x_hat + beta                    scale and shift, both learned
+
+With gamma = sqrt(sigma2 + eps) and beta = mu the layer is the identity: normalising takes no expressive power away.
+
+In evaluation mu and sigma2 are the running statistics, gathered in training with a momentum m:
+
+    running_mean = (1 - m) running_mean + m mu
+    running_var  = (1 - m) running_var  + m sigma2 M / (M - 1)      the *unbiased* variance
+
+This is PyTorch's convention (m = 0.1 forgets slowly). Textbooks, Caffe2 and Keras write
+`running = m running + (1 - m) batch`: their 0.9 is PyTorch's 0.1.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def batch_norm(
+    x: Float[Tensor, "b c *positions"],
+    gamma: Float[Tensor, " c"],
+    beta: Float[Tensor, " c"],
+    running_mean: Float[Tensor, " c"],
+    running_var: Float[Tensor, " c"],
+    *,
+    training: bool,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> tuple[Float[Tensor, "b c *positions"], Float[Tensor, " c"], Float[Tensor, " c"]]:
+    """The equation, to be read; `BatchNorm3d` runs PyTorch's fused kernel and agrees with it.
+
+    Args:
+        x: b c and any number of position axes, floating point.
+        gamma: scale per channel.
+        beta: shift per channel.
+        running_mean: statistics to use in evaluation and to update in training.
+        running_var: the same, unbiased.
+        training: normalise by the batch's own statistics and update the running ones.
+        momentum: weight of the new batch (PyTorch's convention).
+        eps: added to the variance.
+
+    Returns:
+        The output, and the running mean and variance afterwards. Nothing is changed in place.
+
+    Raises:
+        ValueError: in training with a single value per channel, whose variance is undefined.
+    """
+    axes = [0, *range(2, x.ndim)]
+    per_channel = (1, -1) + (1,) * (x.ndim - 2)
+    if training:
+        m = x.numel() // x.shape[1]
+        if m < 2:
+            raise ValueError(f"batch_norm in training needs more than one value per channel; the input is {tuple(x.shape)}.")
+        mu = x.mean(axes)
+        sigma2 = x.var(axes, unbiased=False)
+        running_mean = (1 - momentum) * running_mean + momentum * mu.detach()
+        running_var = (1 - momentum) * running_var + momentum * sigma2.detach() * m / (m - 1)
+    else:
+        mu, sigma2 = running_mean, running_var
+    x_hat = (x - mu.view(per_channel)) / torch.sqrt(sigma2.view(per_channel) + eps)
+    return gamma.view(per_channel) * x_hat + beta.view(per_channel), running_mean, running_var
+
+
+class BatchNorm3d(nn.BatchNorm3d):
+    """Batch normalisation over b c t h w.
+
+    A subclass of PyTorch's, so that sync-BN conversion, fusing and checkpoint formats work unchanged, with one
+    addition: a norm whose gamma is born zero says so (`zero_init`), and keeps it when parameters are reset.
+
+    Args:
+        num_features: channels c.
+        eps: added to the variance.
+        momentum: weight of the new batch in the running statistics; None for their plain average.
+        affine: learn gamma and beta.
+        track_running_stats: keep running statistics for evaluation.
+        zero_init: start from gamma = 0, so that a residual branch ending in this norm is zero at birth
+            (Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 5.1; Wang et al., CVPR 2018, section 4.1).
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        *,
+        zero_init: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.zero_init = zero_init
+        if zero_init and not affine:
+            raise ValueError("zero_init starts gamma at 0, and affine=False has no gamma. Leave one of them out.")
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device=device, dtype=dtype)
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        if self.zero_init:
+            nn.init.zeros_(self.weight)

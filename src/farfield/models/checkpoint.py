@@ -1,0 +1,80 @@
+"""Checkpoints that describe themselves.
+
+A checkpoint is a dict that holds, besides whatever Lightning adds in training,
+`{"farfield": {"format": 1, "model": {...arguments of build_model...}}, "state_dict": {...}}`. The arguments are
+plain types: backbone, blocks, labels, sampling and normalisation. Reading never executes code from the file.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from farfield.errors import FarfieldError
+from farfield.models.network import ActionNet, build_model
+
+FORMAT = 1
+NETWORK_PREFIX = "network."
+"""The network's place in a training module; its keys in a checkpoint start so."""
+
+
+def describe(network: ActionNet) -> dict[str, Any]:
+    """Returns what a checkpoint needs, besides the weights, to build the network again."""
+    return {"format": FORMAT, "model": network.config}
+
+
+def save_model(network: ActionNet, path: str | Path) -> None:
+    """Writes a network as a checkpoint, whole or not at all."""
+    path = Path(path)
+    state = {NETWORK_PREFIX + name: value for name, value in network.state_dict().items()}
+    partial = path.with_name(path.name + ".partial")
+    torch.save({"farfield": describe(network), "state_dict": state}, partial)
+    os.replace(partial, path)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Reads a checkpoint's content without executing code from it.
+
+    Raises:
+        FarfieldError: for a file that is missing, damaged, holds more than plain types and tensors, or is not ours.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FarfieldError(f"there is no checkpoint at {path}. Give the path of a .ckpt file, as runs/NAME/checkpoints/best.ckpt.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FarfieldError(f"{path} cannot be read as a checkpoint: {reason}") from error
+    if not isinstance(content, dict) or "farfield" not in content or "state_dict" not in content:
+        raise FarfieldError(f"{path} is not a checkpoint of farfield: it does not say which network its weights are for.")
+    if content["farfield"].get("format") != FORMAT:
+        raise FarfieldError(
+            f"{path} has checkpoint format {content['farfield'].get('format')}; this version reads {FORMAT}. Update farfield."
+        )
+    return content
+
+
+def load_model(path: str | Path) -> ActionNet:
+    """Builds the network that a checkpoint describes and fills in its weights. In evaluation mode, on the CPU.
+
+    Raises:
+        FarfieldError: as `read_checkpoint`, or where the weights do not fit the network described.
+    """
+    content = read_checkpoint(path)
+    network = build_model(**content["farfield"]["model"])
+    state: dict[str, Tensor] = {
+        name.removeprefix(NETWORK_PREFIX): value
+        for name, value in content["state_dict"].items()
+        if name.startswith(NETWORK_PREFIX)
+    }
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise FarfieldError(f"the weights in {path} do not fit the network that it describes: {error}") from error
+    return network.eval()

@@ -1,0 +1,166 @@
+"""The LightningModule. A table of contents: what is trained, the step, the optimiser, what a checkpoint holds."""
+
+from __future__ import annotations
+
+
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+
+from farfield.clip_spec import ClipOptions
+from farfield.evaluation import average_views
+from farfield.models import ActionNet, build_model, describe
+from farfield.training.optimisation import Optimisation, lr_factor, make_optimizer
+
+
+class ClipBatch(Protocol):
+    """What a step needs of a batch."""
+
+    clips: Float[Tensor, "b*v 3 t h w"]
+    labels: Int[Tensor, " b"]
+
+
+class ActionRecognizer(LightningModule):
+    """Trains, validates and tests a network.
+
+    Args:
+        network: what is trained; its keys in a checkpoint begin with "network.".
+        optimisation: how.
+        view_batch_size: views that go through the network at once in evaluation; None for all of a batch. Bounds memory.
+    """
+
+    def __init__(
+        self, network: ActionNet, optimisation: Optimisation | None = None, *, view_batch_size: int | None = None
+    ) -> None:
+        super().__init__()
+        # 3D convolutions and norms are faster so, and what the data gives is in this memory format already.
+        self.network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.optimisation = optimisation or Optimisation()
+        self.view_batch_size = view_batch_size
+        classes = len(network.labels)
+        self.train_top1 = MulticlassAccuracy(classes, average="micro")
+        self.val_accuracy = MetricCollection(
+            {
+                "top1": MulticlassAccuracy(classes, average="micro"),
+                "top5": MulticlassAccuracy(classes, average="micro", top_k=min(5, classes)),
+            },
+            prefix="val/",
+        )
+        self.val_confusion = MulticlassConfusionMatrix(classes)
+        self.test_scores: list[tuple[Tensor, Tensor, Tensor]] = []
+        """(indices, labels, probabilities) of each test batch."""
+
+    def forward(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b classes"]:
+        return self.network(clips)
+
+    def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
+        logits = self(batch.clips)
+        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.optimisation.label_smoothing)
+        self.train_top1(logits.detach(), batch.labels)
+        size = len(batch.labels)
+        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
+        self.log("train/top1", self.train_top1, on_step=False, on_epoch=True, batch_size=size)
+        return loss
+
+    def validation_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
+        probabilities = self.score(batch)
+        if len(batch.labels) == 0:  # none of the batch's videos could be read
+            return probabilities
+        self.val_accuracy.update(probabilities, batch.labels)
+        self.val_confusion.update(probabilities, batch.labels)
+        loss = F.nll_loss(probabilities.clamp_min(1e-12).log(), batch.labels)
+        self.log("val/loss", loss, batch_size=len(batch.labels), sync_dist=True)
+        return probabilities
+
+    def on_validation_epoch_end(self) -> None:
+        confusion = self.val_confusion.compute()
+        per_class = confusion.sum(1)
+        accuracies = confusion.diagonal()[per_class > 0] / per_class[per_class > 0]
+        figures = {**self.val_accuracy.compute(), "val/mean_class_accuracy": accuracies.mean().nan_to_num()}
+        self.log_dict(figures, prog_bar=True)
+        self.val_accuracy.reset()
+        self.val_confusion_matrix = confusion
+        self.val_confusion.reset()
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        scored = (batch.indices, batch.labels, self.score(batch))
+        self.test_scores.append(tuple(part.cpu() for part in scored))  # type: ignore[arg-type]
+
+    def score(self, batch: ClipBatch) -> Float[Tensor, "b classes"]:
+        """Class probabilities of the videos in a batch, averaged over their views."""
+        videos = len(batch.labels)
+        if videos == 0:
+            return torch.empty(0, len(self.network.labels), device=self.device)
+        pieces = batch.clips.split(self.view_batch_size or len(batch.clips))
+        return average_views(torch.cat([self(piece) for piece in pieces]), videos)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        steps_per_epoch, total_steps = optimizer_steps(self.trainer)
+        factor = partial(
+            lr_factor, settings=self.optimisation, steps_per_epoch=steps_per_epoch, total_steps=total_steps
+        )
+        optimizer = make_optimizer(self.network, self.optimisation)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["farfield"] = describe(self.network)
+
+
+def optimizer_steps(trainer: Trainer) -> tuple[float, int]:
+    """Returns the optimiser's steps in an epoch and in the whole run.
+
+    `trainer.estimated_stepping_batches` would tell, but starts the loader's workers to do so, before a resumed run
+    has read where in the epoch it stopped.
+    """
+    batches = len(trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]  # set by fit(datamodule=)
+    limit = trainer.limit_train_batches
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    per_epoch = max(1, -(-batches // trainer.accumulate_grad_batches))
+    by_epochs = per_epoch * trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
+    by_steps = trainer.max_steps if trainer.max_steps > 0 else None
+    total = min((count for count in (by_epochs, by_steps) if count is not None), default=per_epoch)
+    return per_epoch, total
+
+
+def build_recognizer(
+    backbone: str,
+    labels: list[str],
+    *,
+    insert: str | dict[str, list[int]] | None = None,
+    block: str = "non_local",
+    block_options: dict[str, Any] | None = None,
+    dropout: float = 0.5,
+    clip: ClipOptions | None = None,
+    optimisation: Optimisation = Optimisation(),  # noqa: B008  # frozen
+) -> ActionRecognizer:
+    """Builds a network with random weights, ready to be trained: `build_model`'s arguments, and how to train.
+
+    Args:
+        backbone: name of the backbone: c2d_r50, i3d_r50, slow_r50, r3d_18, tiny or tiny_c2d.
+        labels: class names; they come from the training manifest.
+        insert: where to insert blocks: nl1, nl5, nl10, or {stage: indices of residual blocks}.
+        block: what to insert.
+        block_options: keyword arguments of that block.
+        dropout: probability of dropping a feature before the classifier.
+        clip: values in which clips differ from what the backbone was designed for.
+        optimisation: learning rate, schedule and regularisation.
+    """
+    network = build_model(
+        backbone,
+        labels=labels,
+        insert=insert,
+        block=block,
+        block_options=block_options,
+        dropout=dropout,
+        clip=clip,
+    )
+    return ActionRecognizer(network, optimisation)

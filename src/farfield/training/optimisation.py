@@ -1,0 +1,86 @@
+"""SGD with warm-up and a cosine or step schedule."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from farfield.errors import FarfieldError
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How a network is trained.
+
+    Args:
+        lr: peak learning rate, for the batch size in use.
+        momentum: of SGD.
+        nesterov: Nesterov's momentum.
+        weight_decay: on all weights but those of norms and the biases.
+        label_smoothing: share of the target that is spread over all classes (Szegedy et al., CVPR 2016).
+        schedule: "cosine" falls to 0 along half a cosine (Loshchilov and Hutter, ICLR 2017); "steps" multiplies by
+            `step_factor` at each of `step_epochs`.
+        warmup_epochs: epochs over which the rate first rises linearly from `warmup_factor` times `lr`; may be a fraction.
+        warmup_factor: where the warm-up begins, relative to `lr`.
+        step_epochs: for "steps".
+        step_factor: for "steps".
+    """
+
+    lr: float = 0.01
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 1e-4
+    label_smoothing: float = 0.0
+    schedule: Literal["cosine", "steps"] = "cosine"
+    warmup_epochs: float = 0.0
+    warmup_factor: float = 0.1
+    step_epochs: tuple[float, ...] = ()
+    step_factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise FarfieldError(f"optimisation.lr is {self.lr}; it must be positive.")
+        if not 0 <= self.label_smoothing < 1:
+            raise FarfieldError(f"optimisation.label_smoothing is {self.label_smoothing}; it must be in [0, 1).")
+        if self.schedule == "steps" and not self.step_epochs:
+            raise FarfieldError("optimisation.schedule is 'steps' without step_epochs. Give them, as [40, 80].")
+        if self.schedule == "cosine" and self.step_epochs:
+            raise FarfieldError("optimisation.step_epochs has no effect with the cosine schedule. Set schedule: steps.")
+
+
+def lr_factor(step: int, settings: Optimisation, *, steps_per_epoch: float, total_steps: int) -> float:
+    """The learning rate at an optimiser step, relative to `settings.lr`. Steps count from 0."""
+    epoch = step / steps_per_epoch
+    if epoch < settings.warmup_epochs:
+        rise = epoch / settings.warmup_epochs
+        start = settings.warmup_factor
+        return start + (1 - start) * rise
+    if settings.schedule == "steps":
+        return settings.step_factor ** sum(epoch >= at for at in settings.step_epochs)
+    warmup_steps = settings.warmup_epochs * steps_per_epoch
+    fraction = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
+    return 0.5 * (1 + math.cos(math.pi * min(fraction, 1.0)))
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
+    """Two groups: weights with decay; biases and the parameters of norms without."""
+    decayed, free = [], []
+    for child in module.modules():
+        for name, parameter in child.named_parameters(recurse=False):
+            is_norm = isinstance(child, _NormBase | nn.GroupNorm | nn.LayerNorm)
+            (free if is_norm or name == "bias" else decayed).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+
+
+def make_optimizer(module: nn.Module, settings: Optimisation) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        parameter_groups(module, settings.weight_decay),
+        lr=settings.lr,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+    )
