@@ -81,7 +81,9 @@ def _run(name: str, arguments: list[str]) -> int:
 def _overview() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
-    return "\n".join(["usage: farfield COMMAND [options]", "", *lines, "", "farfield COMMAND --help explains a command."])
+    return "\n".join(
+        ["usage: farfield COMMAND [options]", "", *lines, "", "farfield COMMAND --help explains a command."]
+    )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -29,7 +28,7 @@ def write_video(path: str | Path, frames: Iterable[UInt8[np.ndarray, "h w c"]], 
     partial = path.with_name(path.name + ".partial")
     try:
         _encode(partial, frames, fps=fps, crf=crf)
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 

@@ -130,4 +130,6 @@ def _must_match(checkpoint: Path, model: ActionRecognizer) -> None:
     differing = [name for name in wanted if found.get(name) != wanted[name]]
     if differing:
         shown = "; ".join(f"{name} was {found.get(name)}, now {wanted[name]}" for name in differing)
-        raise FarfieldError(f"{checkpoint} is of another network: {shown}. Resume with the same, or choose another --run_dir.")
+        raise FarfieldError(
+            f"{checkpoint} is of another network: {shown}. Resume with the same, or choose another --run_dir."
+        )

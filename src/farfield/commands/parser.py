@@ -55,9 +55,10 @@ def explain(message: str, options: Sequence[str]) -> str:
     unknown = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", text)
     if unknown:
         return f"there is no option {unknown[1]}.{unknown[2]!s}. {nearest(f'{unknown[1]}.{unknown[2]}', options)}"
-    unknown = re.search(r"[Uu]nrecognized arguments: --([\w.-]+)|does not accept option '([\w.]+)'|Key '([\w.]+)' is not", text)
+    unknown = re.search(
+        r"[Uu]nrecognized arguments: --([\w.-]+)|does not accept option '([\w.]+)'|Key '([\w.]+)' is not", text
+    )
     if unknown:
         name = next(part for part in unknown.groups() if part)
         return f"there is no option {name}. {nearest(name, options)}"
     return text.removesuffix(".") + ". See --help."
-

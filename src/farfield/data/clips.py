@@ -61,7 +61,7 @@ def training_clip(
 
 
 def video_views(path: Path, record: VideoRecord, spec: ClipSpec, *, num_clips: int, num_crops: int) -> Clip:
-    """`num_clips` clips spread evenly in time, each as `num_crops` crops, v = num_clips * num_crops (crops vary fastest).
+    """`num_clips` clips spread evenly in time, each as `num_crops` crops; v = clips * crops, and crops vary fastest.
 
     The file is opened once, and a frame that several clips share is decoded and resized once.
 

@@ -65,5 +65,3 @@ def _resize(frames: Frames, height: int, width: int) -> Frames:
         return frames
     # t h w c seen as t c h w is channels_last memory, which torchvision resizes without leaving uint8.
     return tv.resize(frames.permute(0, 3, 1, 2), [height, width], antialias=True).permute(0, 2, 3, 1)
-
-

@@ -68,16 +68,7 @@ class VideoDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         dataset = TrainingClips(self.train_manifest, self.labels, self.clip, self.augmentation, seed=self.seed)
-        trainer = self.trainer
-        batches = EpochBatches(
-            len(self.train_manifest),
-            self.batch_size,
-            seed=self.seed,
-            position=self._position,
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
-        )
-        return batch_loader(dataset, batches, self.num_workers)
+        return batch_loader(dataset, self._order(), self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         if self.val_manifest is None:
@@ -95,14 +86,40 @@ class VideoDataModule(LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         return to_network_input(batch, self.clip)
 
+    def batches_per_epoch(self) -> int:
+        """Training batches of an epoch in one process, as far as the trainer's limit_train_batches lets them."""
+        whole = len(self._order())
+        limit = self.trainer.limit_train_batches if self.trainer else 1.0
+        return max(1, min(whole, limit) if isinstance(limit, int) else int(whole * limit))
+
+    def state_dict(self) -> dict[str, int]:
+        return {"batches_per_epoch": self.batches_per_epoch()}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        before, now = state_dict["batches_per_epoch"], self.batches_per_epoch()
+        if before != now:
+            raise FarfieldError(
+                f"the run to resume had {before} training batches an epoch, now there are {now}, so its place in the "
+                "epoch has no meaning. Resume with the same manifest, batch_size and number of processes."
+            )
+
+    def _order(self) -> EpochBatches:
+        trainer = self.trainer
+        return EpochBatches(
+            len(self.train_manifest),
+            self.batch_size,
+            seed=self.seed,
+            position=self._position,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
+        )
+
     def _position(self) -> tuple[int, int]:
-        """Epoch and batches done, from the loops' progress, which Lightning keeps in checkpoints."""
+        """Epoch and batches of it that are done, from the trainer's count of batches, which checkpoints keep."""
         if self.trainer is None:
             return 0, 0
-        fit = self.trainer.fit_loop
-        epoch, batches = fit.epoch_progress.current.processed, fit.epoch_loop.batch_progress
-        # A checkpoint written after an epoch's last batch still counts that epoch as unfinished.
-        return (epoch + 1, 0) if batches.is_last_batch else (epoch, batches.current.processed)
+        done: int = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
+        return divmod(done, self.batches_per_epoch())
 
 
 class TestDataModule(LightningDataModule):

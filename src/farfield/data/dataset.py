@@ -5,7 +5,7 @@ One item is one batch: the sampler hands whole lists of keys to `__getitem__`, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -70,10 +70,11 @@ class TrainingClips(Dataset[Batch]):
         self._known_failures: dict[int, VideoError] = {}  # saves opening a bad file again; never changes a result
 
     def __getitem__(self, keys: Sequence[SampleKey]) -> Batch:
-        clips, indices, flips, colours, failures = [], [], [], [], []
+        clips, indices, flips, colours = [], [], [], []
+        failures: list[Failure] = []
         for key in keys:
             clip, index = self._load(key, failures)
-            rng = generator(Purpose.AUGMENTATION, self.seed, key.epoch, key.index)
+            rng = generator(Purpose.AUGMENTATION, self.seed, key.epoch, key.row)
             flips.append(self.augmentation.draw_flip(rng))
             colours.append(self.augmentation.draw_colour(rng))
             clips.append(clip.frames)
@@ -88,8 +89,8 @@ class TrainingClips(Dataset[Batch]):
         )
 
     def _load(self, key: SampleKey, failures: list[Failure]) -> tuple[Clip, int]:
-        for index in (key.index, *self._replacements(key)):
-            rng = generator(Purpose.CLIP, self.seed, key.epoch, key.index)
+        for index in (key.row, *self._replacements(key)):
+            rng = generator(Purpose.CLIP, self.seed, key.epoch, key.row)
             try:
                 if index in self._known_failures:
                     raise self._known_failures[index]
@@ -99,16 +100,16 @@ class TrainingClips(Dataset[Batch]):
                 self._known_failures[index] = error
                 failures.append(Failure(error.path, error.reason))
         raise FarfieldError(
-            f"none of the {len(self.manifest)} videos of {self.manifest.source} can be read. The last: {failures[-1].path}: "
-            f"{failures[-1].reason}. Are the paths right, relative to {self.manifest.root}?"
+            f"none of the {len(self.manifest)} videos of {self.manifest.source} can be read. "
+            f"The last: {failures[-1].path}: {failures[-1].reason}. Are the paths right, from {self.manifest.root}?"
         )
 
-    def _replacements(self, key: SampleKey):
-        """Other videos in the order in which they are tried: of the same class first, then, if none can serve, any."""
-        rng = generator(Purpose.REPLACEMENT, self.seed, key.epoch, key.index)
-        same = self.targets == self.targets[key.index]
+    def _replacements(self, key: SampleKey) -> Iterator[int]:
+        """Other videos in the order in which they are tried: those of the same class, then all others."""
+        rng = generator(Purpose.REPLACEMENT, self.seed, key.epoch, key.row)
+        same = self.targets == self.targets[key.row]
         for candidates in (np.flatnonzero(same), np.flatnonzero(~same)):
-            yield from (int(index) for index in rng.permutation(candidates) if index != key.index)
+            yield from (int(index) for index in rng.permutation(candidates) if index != key.row)
 
 
 class EvaluationViews(Dataset[Batch]):

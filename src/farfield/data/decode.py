@@ -45,8 +45,8 @@ def _warn_of_two_decords() -> None:
             continue
     if len(found) == 2:
         warnings.warn(
-            f"{' and '.join(found)} are both installed. They share one package folder, so that what is imported is a mix "
-            "of the two. Mend it with: pip uninstall -y decord decord2 && pip install decord2",
+            f"{' and '.join(found)} are both installed. They share one package folder, so that what is imported is a "
+            "mix of the two. Mend it with: pip uninstall -y decord decord2 && pip install decord2",
             RuntimeWarning,
             stacklevel=2,
         )

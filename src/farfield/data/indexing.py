@@ -70,7 +70,11 @@ def index_videos(
     listed = list(READERS[format](folder, lines, names))
     if not listed:
         raise FarfieldError(f"no videos found under {root} in the format {format!r}.")
-    missing = [(str(folder / record.path), "there is no such file") for record in listed if not (folder / record.path).is_file()]
+    missing = [
+        (str(folder / record.path), "there is no such file")
+        for record in listed
+        if not (folder / record.path).is_file()
+    ]
     there = [record for record in listed if (folder / record.path).is_file()]
     with ProcessPoolExecutor(num_workers or os.cpu_count()) as pool:
         jobs = [(folder, record) for record in there]
@@ -78,7 +82,9 @@ def index_videos(
     records = [record for record in probed if isinstance(record, VideoRecord)]
     failures = missing + [failure for failure in probed if not isinstance(failure, VideoRecord)]
     if not records:
-        raise FarfieldError(f"none of the {len(listed)} videos can be read. The first: {failures[0][0]}: {failures[0][1]}.")
+        raise FarfieldError(
+            f"none of the {len(listed)} videos can be read. The first: {failures[0][0]}: {failures[0][1]}."
+        )
     target = Path(out)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_manifest(target, [replace(r, path=_path_from(target.parent, folder / r.path)) for r in records])
@@ -103,12 +109,16 @@ def _kinetics(root: Path, annotations: Path, _names: list[str] | None) -> Iterat
         reader = csv.DictReader(stream)
         needed = {"label", "youtube_id", "time_start"}
         if not needed <= set(reader.fieldnames or ()):
-            raise FarfieldError(f"{annotations} lacks columns {sorted(needed - set(reader.fieldnames or ()))}; is it Kinetics' CSV?")
+            raise FarfieldError(
+                f"{annotations} lacks columns {sorted(needed - set(reader.fieldnames or ()))}; is it Kinetics' CSV?"
+            )
         for line, row in enumerate(reader, start=2):
             try:
                 start = int(float(row["time_start"]))
             except (TypeError, ValueError):
-                raise FarfieldError(f"{annotations}, line {line}: time_start is {row['time_start']!r}, not seconds.") from None
+                raise FarfieldError(
+                    f"{annotations}, line {line}: time_start is {row['time_start']!r}, not seconds."
+                ) from None
             # A clip that was never downloaded keeps its row's name, and is reported as missing.
             name = by_clip.get((row["youtube_id"], start), f"{row['youtube_id']}_{start:06d}_{start + 10:06d}.mp4")
             yield VideoRecord(name, row["label"])

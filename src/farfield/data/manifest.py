@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,10 +67,10 @@ class Manifest(Sequence[VideoRecord]):
     def __len__(self) -> int:
         return len(self.label_ids)
 
-    def __getitem__(self, index):  # type: ignore[override]  # no slices: rows are taken one by one
+    def __getitem__(self, index):
         if not -len(self) <= index < len(self):
             raise IndexError(index)
-        numbers = {name: self._number(name, index) for name in self._numbers}
+        numbers: dict[str, Any] = {name: self._number(name, index) for name in self._numbers}
         return VideoRecord(os.fsdecode(self._paths[index]), self.labels[self.label_ids[index]], **numbers)
 
     def __iter__(self) -> Iterator[VideoRecord]:
@@ -136,7 +137,7 @@ def write_manifest(path: str | Path, records: Sequence[VideoRecord]) -> None:
         for record in records:
             values = [getattr(record, name) for name in used]
             writer.writerow(["" if v is None else f"{v:.10g}" if isinstance(v, float) else v for v in values])
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def _sorted(labels: set[str]) -> list[str]:
@@ -180,6 +181,6 @@ def _record(row: dict[str, str], place: str) -> VideoRecord:
     record = VideoRecord(row["path"], row["label"], **numbers)  # type: ignore[arg-type]  # whole where they must be
     if record.end_seconds is not None and record.end_seconds <= (record.start_seconds or 0):
         raise FarfieldError(
-            f"{place}: the segment [{record.start_seconds or 0}, {record.end_seconds}) is empty; end_seconds must be larger."
+            f"{place}: the segment [{record.start_seconds or 0}, {record.end_seconds}) is empty. Raise end_seconds."
         )
     return record

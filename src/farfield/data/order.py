@@ -14,7 +14,7 @@ class SampleKey(NamedTuple):
     """One sample of one epoch. It goes to the worker, which so needs no state of its own."""
 
     epoch: int
-    index: int
+    row: int
 
 
 class EpochBatches(Sampler[list[SampleKey]]):
@@ -57,4 +57,4 @@ class EpochBatches(Sampler[list[SampleKey]]):
         mine = order[self.rank :: self.world_size]
         for batch in range(done, len(self)):
             chosen = mine[batch * self.batch_size : (batch + 1) * self.batch_size]
-            yield [SampleKey(epoch, int(index)) for index in chosen]
+            yield [SampleKey(epoch, int(row)) for row in chosen]

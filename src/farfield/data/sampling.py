@@ -96,7 +96,9 @@ def dense_views(length: int, spec: ClipSpec, hop: int) -> Int[np.ndarray, "views
         FarfieldError: for a hop below 1, or for segments, of which one clip covers everything.
     """
     if hop < 1 or spec.sampling == "segments":
-        raise FarfieldError(f"dense sampling needs clips of consecutive frames and hop at least 1; hop is {hop}, sampling {spec.sampling!r}.")
+        raise FarfieldError(
+            f"dense sampling needs sampling='clip' and hop at least 1; given {spec.sampling!r} and {hop}."
+        )
     _check_length(length, spec)
     slack = max(length - spec.span, 0)
     starts = [*range(0, slack, hop), slack]

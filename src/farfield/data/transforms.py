@@ -38,9 +38,7 @@ def network_input(
     return ((x - mean) / std).flatten(0, 1).permute(0, 4, 1, 2, 3)
 
 
-def change_colour(
-    x: Float[Tensor, "b v t h w c"], factors: Float[Tensor, "b 3"]
-) -> Float[Tensor, "b v t h w c"]:
+def change_colour(x: Float[Tensor, "b v t h w c"], factors: Float[Tensor, "b 3"]) -> Float[Tensor, "b v t h w c"]:
     """Brightness, then contrast, then saturation, one factor each per clip, as torchvision's `adjust_*`.
 
     Contrast blends with the mean grey of the whole clip, so that frames do not flicker against each other.

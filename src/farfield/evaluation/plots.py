@@ -15,7 +15,9 @@ NAMED_CLASSES = 60
 """More classes than this are drawn without their names, which could not be read."""
 
 
-def plot_confusion(confusion: Int[Tensor, "classes classes"], labels: Sequence[str], path: str | Path | None = None) -> Figure:
+def plot_confusion(
+    confusion: Int[Tensor, "classes classes"], labels: Sequence[str], path: str | Path | None = None
+) -> Figure:
     """Draws a confusion matrix, each row as fractions of its class; saves it as PNG where a path is given."""
     counts = confusion.numpy()
     fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)

@@ -105,7 +105,9 @@ def _as_markdown(content: dict[str, Any]) -> str:
     lines += ["| class | videos | accuracy | most often taken for |", "|---|---|---|---|"]
     with_videos = [c for c in content["classes"] if c["videos"]]
     for c in sorted(with_videos, key=lambda c: c["accuracy"]):
-        lines.append(f"| {c['label']} | {c['videos']} | {100 * c['accuracy']:.1f}% | {c['most_often_taken_for'] or ''} |")
+        lines.append(
+            f"| {c['label']} | {c['videos']} | {100 * c['accuracy']:.1f}% | {c['most_often_taken_for'] or ''} |"
+        )
     missing = [c["label"] for c in content["classes"] if not c["videos"]]
     if missing:
         lines += ["", f"Classes without a video: {', '.join(missing)}."]

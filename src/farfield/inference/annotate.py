@@ -55,7 +55,9 @@ def _panel(width: int, ranking: list[RankedLabel]) -> UInt8[np.ndarray, "h w c"]
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(size)
     for i, ranked in enumerate(ranking):
         top = size // 4 + i * line
-        draw.rectangle((0, top, round(width * ranked.probability), top + line - 4), fill=(38, 84, 124) if i else (24, 128, 92))
+        draw.rectangle(
+            (0, top, round(width * ranked.probability), top + line - 4), fill=(38, 84, 124) if i else (24, 128, 92)
+        )
         draw.text((size // 2, top + line // 2 - 2), ranked.label, fill="white", font=font, anchor="lm")
         text = f"{100 * ranked.probability:.1f}%"
         draw.text((width - size // 2, top + line // 2 - 2), text, fill="white", font=font, anchor="rm")

@@ -17,7 +17,24 @@ from farfield.evaluation import average_views
 from farfield.models import ActionNet
 
 VIDEO_SUFFIXES = frozenset(
-    ".avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv .3gp".split()
+    [
+        ".avi",
+        ".flv",
+        ".gif",
+        ".m2ts",
+        ".m4v",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".ogv",
+        ".ts",
+        ".webm",
+        ".wmv",
+        ".3gp",
+    ]
 )
 """What counts as a video when a folder is searched. A file that is named itself is always opened."""
 
@@ -83,9 +100,7 @@ def predict(
     logits = [model(network_input(views[None].to(device), spec)) for views in clip.frames.split(view_batch_size)]
     probabilities = average_views(torch.cat(logits), 1)[0]
     best = probabilities.topk(min(top_k, len(model.labels)))
-    ranking = [
-        RankedLabel(model.labels[i], float(p)) for i, p in zip(best.indices.tolist(), best.values, strict=True)
-    ]
+    ranking = [RankedLabel(model.labels[i], float(p)) for i, p in zip(best.indices.tolist(), best.values, strict=True)]
     return Prediction(str(path), ranking, float(clip.times_seconds.min()), float(clip.times_seconds.max()))
 
 

@@ -60,7 +60,9 @@ def batch_norm(
     if training:
         m = x.numel() // x.shape[1]
         if m < 2:
-            raise ValueError(f"batch_norm in training needs more than one value per channel; the input is {tuple(x.shape)}.")
+            raise ValueError(
+                f"batch_norm in training needs more than one value per channel; the input is {tuple(x.shape)}."
+            )
         mu = x.mean(axes)
         sigma2 = x.var(axes, unbiased=False)
         running_mean = (1 - momentum) * running_mean + momentum * mu.detach()

@@ -66,9 +66,7 @@ def replace_batch_norm(module: nn.Module) -> None:
     """
     for name, child in module.named_children():
         if type(child) is nn.BatchNorm3d:
-            ours = BatchNorm3d(
-                child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
-            )
+            ours = BatchNorm3d(child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats)
             ours.load_state_dict(child.state_dict())
             ours.train(child.training)
             setattr(module, name, ours)
@@ -77,7 +75,7 @@ def replace_batch_norm(module: nn.Module) -> None:
 
 
 def c2d_r50() -> Backbone:
-    """C2D: a 2D ResNet-50 over frames; time is only pooled, once (2x1x1 after res2). Wang et al., CVPR 2018, table 1."""
+    """C2D: a 2D ResNet-50 over frames; time is only pooled, once, after res2. Wang et al., CVPR 2018, table 1."""
     from pytorchvideo.models.hub import c2d_r50 as build
 
     return _pytorchvideo(build(norm=BatchNorm3d), first_stages=(1, 3, 4, 5))
@@ -146,7 +144,9 @@ BACKBONES: dict[str, Callable[[], Backbone]] = {
 
 def _pytorchvideo(network: nn.Module, *, first_stages: Sequence[int]) -> Backbone:
     """Takes the head off a PyTorchVideo R50; `first_stages` are the indices of res2..res5 in its `blocks`."""
-    network.blocks = network.blocks[:-1]
+    blocks = network.get_submodule("blocks")
+    assert isinstance(blocks, nn.ModuleList)
+    del blocks[-1]
     stages = {
         name: Stage(f"blocks.{index}.res_blocks", 256 * 2**i)
         for i, (name, index) in enumerate(zip(STAGES, first_stages, strict=True))
@@ -167,7 +167,6 @@ def _tiny(*, temporal_kernel: int) -> Backbone:
         conv_kernel_size=(kt, 5, 5),
         conv_stride=(1, 2, 2),
         conv_padding=(kt // 2, 2, 2),
-        pool=None,
         norm=BatchNorm3d,
     )
     blocks = [stem]
@@ -190,6 +189,7 @@ def _tiny(*, temporal_kernel: int) -> Backbone:
         dim_in = dim_out
     trunk = Net(blocks=nn.ModuleList(blocks))
     stages = {
-        name: Stage(f"blocks.{i + 1}.res_blocks", width) for i, (name, width) in enumerate(zip(STAGES, widths, strict=True))
+        name: Stage(f"blocks.{i + 1}.res_blocks", width)
+        for i, (name, width) in enumerate(zip(STAGES, widths, strict=True))
     }
     return Backbone(trunk, stages, ClipSpec(num_frames=8, crop_px=56, frame_stride=6, num_clips=2, num_crops=1))

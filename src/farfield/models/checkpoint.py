@@ -7,7 +7,6 @@ plain types: backbone, blocks, labels, sampling and normalisation. Reading never
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ def save_model(network: ActionNet, path: str | Path) -> None:
     state = {NETWORK_PREFIX + name: value for name, value in network.state_dict().items()}
     partial = path.with_name(path.name + ".partial")
     torch.save({"farfield": describe(network), "state_dict": state}, partial)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -45,17 +44,19 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FarfieldError(f"there is no checkpoint at {path}. Give the path of a .ckpt file, as runs/NAME/checkpoints/best.ckpt.")
+        raise FarfieldError(
+            f"there is no checkpoint at {path}. Give the path of a .ckpt file, as runs/NAME/checkpoints/best.ckpt."
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FarfieldError(f"{path} cannot be read as a checkpoint: {reason}") from error
     if not isinstance(content, dict) or "farfield" not in content or "state_dict" not in content:
-        raise FarfieldError(f"{path} is not a checkpoint of farfield: it does not say which network its weights are for.")
+        raise FarfieldError(f"{path} is not a checkpoint of farfield: it does not name the network of its weights.")
     if content["farfield"].get("format") != FORMAT:
         raise FarfieldError(
-            f"{path} has checkpoint format {content['farfield'].get('format')}; this version reads {FORMAT}. Update farfield."
+            f"{path} has checkpoint format {content['farfield'].get('format')}; this version reads {FORMAT}."
         )
     return content
 

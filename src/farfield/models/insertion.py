@@ -62,7 +62,9 @@ def insert_blocks(backbone: Backbone, where: str | Placement, make_block: Callab
     """
     if isinstance(where, str):
         if where not in PRESETS:
-            raise FarfieldError(f"insert is {where!r}, which is no preset. {nearest(where, PRESETS)} Or give {{stage: indices}}.")
+            raise FarfieldError(
+                f"insert is {where!r}, which is no preset. {nearest(where, PRESETS)} Or give {{stage: indices}}."
+            )
         given, where = f"insert={where!r} places blocks at {dict(PRESETS[where](backbone))}; ", PRESETS[where](backbone)
     else:
         given = ""

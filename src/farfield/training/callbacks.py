@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from matplotlib.figure import Figure
 
 from farfield.evaluation import plot_confusion
+from farfield.training.module import ActionRecognizer
 
 log = logging.getLogger("farfield")
 
@@ -26,10 +27,20 @@ def checkpoints(folder: Path, *, every_n_steps: int | None, has_validation: bool
     fixed: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
     kept: list[Callback] = [ModelCheckpoint(**fixed, filename="last", every_n_epochs=1, save_on_train_epoch_end=True)]
     if every_n_steps is not None:
-        kept.append(ModelCheckpoint(**fixed, filename="last", every_n_train_steps=every_n_steps))
+        kept.append(_MidEpochCheckpoint(**fixed, filename="last", every_n_train_steps=every_n_steps))
     if has_validation:
-        kept.append(ModelCheckpoint(**fixed, filename="best", monitor="val/top1", mode="max", save_on_train_epoch_end=False))
+        kept.append(
+            ModelCheckpoint(**fixed, filename="best", monitor="val/top1", mode="max", save_on_train_epoch_end=False)
+        )
     return kept
+
+
+class _MidEpochCheckpoint(ModelCheckpoint):
+    """Leaves an epoch's last batch to the epoch's own checkpoint: resumed from here, Lightning skips the validation."""
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        if not trainer.is_last_batch:
+            super().on_train_batch_end(trainer, *args, **kwargs)
 
 
 class RandomState(Callback):
@@ -208,9 +219,9 @@ class RunFiles(Callback):
         known = {"epoch": str(trainer.current_epoch), "step": str(trainer.global_step)}
         known |= {name: f"{value:.6g}" for name, value in figures.items()}
         _append(self.metrics_path, [known.get(name, "") for name in self.EPOCH_COLUMNS])
-        confusion = getattr(pl_module, "val_confusion_matrix", None)
-        if confusion is not None:
-            plot_confusion(confusion.cpu(), pl_module.network.labels, self.confusion_path)
+        assert isinstance(pl_module, ActionRecognizer)
+        if pl_module.val_confusion_matrix is not None:
+            plot_confusion(pl_module.val_confusion_matrix.cpu(), pl_module.network.labels, self.confusion_path)
         plot_curves(self.metrics_path).savefig(self.curves_path, dpi=120)
 
 
@@ -249,7 +260,9 @@ def _keep_rows(path: Path, columns: tuple[str, ...], last_step: int) -> None:
     rows: list[list[str]] = []
     if path.is_file():
         with path.open(newline="") as file:
-            rows = [row for row in list(csv.reader(file))[1:] if len(row) == len(columns)]  # a killed run may cut one off
+            rows = [
+                row for row in list(csv.reader(file))[1:] if len(row) == len(columns)
+            ]  # a killed run may cut one off
     place = columns.index("step")
     kept = [row for row in rows if int(row[place]) <= last_step]
     partial = path.with_suffix(".partial")

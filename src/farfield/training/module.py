@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from functools import partial
 from typing import Any, Protocol
 
@@ -35,7 +34,7 @@ class ActionRecognizer(LightningModule):
     Args:
         network: what is trained; its keys in a checkpoint begin with "network.".
         optimisation: how.
-        view_batch_size: views that go through the network at once in evaluation; None for all of a batch. Bounds memory.
+        view_batch_size: views that go through the network at once in evaluation, which bounds memory; None for all.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class ActionRecognizer(LightningModule):
     ) -> None:
         super().__init__()
         # 3D convolutions and norms are faster so, and what the data gives is in this memory format already.
-        self.network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.network = network.to(memory_format=torch.channels_last_3d)
         self.optimisation = optimisation or Optimisation()
         self.view_batch_size = view_batch_size
         classes = len(network.labels)
@@ -55,6 +54,7 @@ class ActionRecognizer(LightningModule):
             },
             prefix="val/",
         )
+        self.val_confusion_matrix: Tensor | None = None
         self.val_confusion = MulticlassConfusionMatrix(classes)
         self.test_scores: list[tuple[Tensor, Tensor, Tensor]] = []
         """(indices, labels, probabilities) of each test batch."""
@@ -121,10 +121,8 @@ def optimizer_steps(trainer: Trainer) -> tuple[float, int]:
     `trainer.estimated_stepping_batches` would tell, but starts the loader's workers to do so, before a resumed run
     has read where in the epoch it stopped.
     """
-    batches = len(trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]  # set by fit(datamodule=)
-    limit = trainer.limit_train_batches
-    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-    per_epoch = max(1, -(-batches // trainer.accumulate_grad_batches))
+    batches = trainer.datamodule.batches_per_epoch()  # type: ignore[attr-defined]  # set by fit(datamodule=)
+    per_epoch = -(-batches // trainer.accumulate_grad_batches)
     by_epochs = per_epoch * trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
     by_steps = trainer.max_steps if trainer.max_steps > 0 else None
     total = min((count for count in (by_epochs, by_steps) if count is not None), default=per_epoch)

@@ -25,7 +25,7 @@ class Optimisation:
         label_smoothing: share of the target that is spread over all classes (Szegedy et al., CVPR 2016).
         schedule: "cosine" falls to 0 along half a cosine (Loshchilov and Hutter, ICLR 2017); "steps" multiplies by
             `step_factor` at each of `step_epochs`.
-        warmup_epochs: epochs over which the rate first rises linearly from `warmup_factor` times `lr`; may be a fraction.
+        warmup_epochs: epochs, or a fraction of one, in which the rate rises linearly from `warmup_factor` times `lr`.
         warmup_factor: where the warm-up begins, relative to `lr`.
         step_epochs: for "steps".
         step_factor: for "steps".
@@ -69,7 +69,8 @@ def lr_factor(step: int, settings: Optimisation, *, steps_per_epoch: float, tota
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
     """Two groups: weights with decay; biases and the parameters of norms without."""
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for child in module.modules():
         for name, parameter in child.named_parameters(recurse=False):
             is_norm = isinstance(child, _NormBase | nn.GroupNorm | nn.LayerNorm)

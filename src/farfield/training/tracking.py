@@ -24,6 +24,7 @@ from torch import Tensor
 
 from farfield.clip_spec import ClipSpec
 from farfield.evaluation import plot_confusion
+from farfield.training.module import ActionRecognizer
 from farfield.video_file import write_video
 
 log = logging.getLogger("farfield")
@@ -103,8 +104,10 @@ class WandbMedia(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or not isinstance(trainer.logger, WandbLogger) or self._shown is None:
             return
+        assert isinstance(pl_module, ActionRecognizer)
+        assert pl_module.val_confusion_matrix is not None
         network = pl_module.network
-        figure = plot_confusion(pl_module.val_confusion_matrix.cpu(), network.labels)  # type: ignore[arg-type]
+        figure = plot_confusion(pl_module.val_confusion_matrix.cpu(), network.labels)
         media: dict[str, Any] = {"val/confusion_matrix": wandb.Image(figure)}
         batch, probabilities = self._shown
         frames = shown_frames(batch.clips[: self.num_clips], network.clip)

@@ -36,9 +36,7 @@ class Pose:
     turn: float = 0
 
     def towards(self, other: Pose, fraction: float) -> Pose:
-        return Pose(*(
-            (1 - fraction) * getattr(self, f.name) + fraction * getattr(other, f.name) for f in fields(self)
-        ))
+        return Pose(*((1 - fraction) * getattr(self, f.name) + fraction * getattr(other, f.name) for f in fields(self)))
 
 
 STANDING = Pose()
@@ -152,7 +150,16 @@ class _Scene:
         knee = _reach(hip, pose.hip - pose.turn, 0.25 * thighs)
         foot = _reach(knee, pose.hip - pose.knee - pose.turn, 0.25 * shins)
         toe = _reach(foot, pose.hip - pose.knee - pose.turn + 90, 0.07 * self.size)
-        joints = {"hip": hip, "neck": neck, "head": head, "elbow": elbow, "hand": hand, "knee": knee, "foot": foot, "toe": toe}
+        joints = {
+            "hip": hip,
+            "neck": neck,
+            "head": head,
+            "elbow": elbow,
+            "hand": hand,
+            "knee": knee,
+            "foot": foot,
+            "toe": toe,
+        }
         lowest = max(y for _, y in joints.values()) + self.thickness
         middle = sum(joints[name][0] for name in ("head", "hip", "foot")) / 3
         return {name: (x - middle, y - lowest) for name, (x, y) in joints.items()}

@@ -38,7 +38,7 @@ def render(label: str, rng: np.random.Generator, *, attribute: str = "colour") -
     compared = (first, first if label == "same" else other)
     free = rng.integers(len(COLOURS), size=2)
     colours, shapes = (compared, free) if attribute == "colour" else (free, compared)
-    corner = rng.integers(4)
+    corner = int(rng.integers(4))
     margin = 12 + rng.uniform(0, 6, (2, 2))
     places = [_corner(corner, margin[0]), _corner(3 - corner, margin[1])]
     background = textured_background(SIZE, SIZE, (0.5, 0.5, 0.5), 0.12, rng)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -73,7 +73,9 @@ def synthesize(
     counts = dict(zip(SPLITS, (num_train, num_val, num_test), strict=True))
     labels = TASKS[task].labels
     if min(counts.values()) < len(labels):
-        raise FarfieldError(f"{counts} gives some of the {len(labels)} classes no video; each split needs at least {len(labels)}.")
+        raise FarfieldError(
+            f"{counts} gives some of the {len(labels)} classes no video; each split needs at least {len(labels)}."
+        )
     folder = Path(out)
     wanted = {"task": task, "seed": seed, **{f"num_{split}": count for split, count in counts.items()}}
     if _already_there(folder, wanted):
@@ -85,7 +87,9 @@ def synthesize(
         results = list(tqdm(done, total=len(jobs), desc=f"synthesize {task}", unit="video"))
     hashes = {}
     for split in SPLITS:
-        of_split = [(record, digest) for (_, _, s, _, _), (record, digest) in zip(jobs, results, strict=True) if s == split]
+        of_split = [
+            (record, digest) for (_, _, s, _, _), (record, digest) in zip(jobs, results, strict=True) if s == split
+        ]
         write_manifest(folder / f"{split}.csv", [record for record, _ in of_split])
         hashes[split] = hashlib.sha256("".join(digest for _, digest in of_split).encode()).hexdigest()
     partial_file = folder / (RECORD + ".partial")
@@ -115,12 +119,14 @@ def _write_one(job: tuple[str, int, str, int, Path]) -> tuple[VideoRecord, str]:
     return record, hashlib.sha256(np.stack(frames).tobytes()).hexdigest()
 
 
-def _already_there(folder: Path, wanted: dict[str, object]) -> bool:
+def _already_there(folder: Path, wanted: Mapping[str, object]) -> bool:
     if (folder / RECORD).is_file():
         found = json.loads((folder / RECORD).read_text())
         if {key: found.get(key) for key in wanted} == wanted:
             return True
-        raise FarfieldError(f"{folder} holds {found}, not {wanted}. Choose another folder, or delete this one.")
-    if folder.exists() and any(entry.name != "videos" and entry.suffix not in (".csv", ".partial") for entry in folder.iterdir()):
+        raise FarfieldError(f"{folder} holds {found}, not {dict(wanted)}. Choose another folder, or delete this one.")
+    if folder.exists() and any(
+        entry.name != "videos" and entry.suffix not in (".csv", ".partial") for entry in folder.iterdir()
+    ):
         raise FarfieldError(f"{folder} holds other files. Choose a folder that is empty or does not exist.")
     return False

@@ -1,0 +1,106 @@
+"""Shared fixtures: generated videos whose frames tell their index, and a small synthetic data set."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("WANDB_MODE", "disabled")  # tests of tracking set it themselves
+os.environ.setdefault("WANDB_SILENT", "true")
+
+import numpy as np
+import pytest
+import torch
+
+from farfield.data.synthesis.write import synthesize
+from farfield.video_file import write_video
+
+BITS = 10
+CELL = 8
+
+
+@pytest.fixture(autouse=True)
+def _seeds() -> None:
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002  # for code that is not ours
+    torch.manual_seed(0)
+
+
+def numbered_frame(number: int, *, height: int = 48, width: int = 96) -> np.ndarray:
+    """A frame that shows its number in `BITS` black or white cells, readable after compression."""
+    frame = np.full((height, width, 3), 128, dtype=np.uint8)
+    for bit in range(BITS):
+        frame[CELL : 3 * CELL, (bit + 1) * CELL : (bit + 2) * CELL] = 235 if number >> bit & 1 else 20
+    return frame
+
+
+def number_of(frame: np.ndarray | torch.Tensor) -> int:
+    """Reads what `numbered_frame` wrote, also after resizing."""
+    frame = np.asarray(frame).astype(int)
+    row = round(2 * CELL * frame.shape[0] / 48)
+    columns = [round((bit + 1.5) * CELL * frame.shape[1] / 96) for bit in range(BITS)]
+    return sum(int(frame[row, column].mean() > 128) << bit for bit, column in enumerate(columns))
+
+
+@pytest.fixture(scope="session")
+def make_video(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a numbered H.264 video: make_video(num_frames, fps=25) -> path."""
+    folder = tmp_path_factory.mktemp("videos")
+
+    def make(num_frames: int, *, fps: float = 25, name: str | None = None) -> Path:
+        path = folder / (name or f"{num_frames}_at_{fps:g}.mp4")
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_video(path, (numbered_frame(i) for i in range(num_frames)), fps=fps)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small *figures* data set: 20 training, 10 validation and 10 test videos."""
+    return synthesize(
+        "figures", str(tmp_path_factory.mktemp("data") / "figures"), num_train=20, num_val=10, num_test=10
+    )
+
+
+@pytest.fixture(scope="session")
+def bad_files(tmp_path_factory: pytest.TempPathFactory, make_video: Callable[..., Path]) -> dict[str, Path]:
+    """Files that real collections contain among their videos."""
+    folder = tmp_path_factory.mktemp("bad")
+    whole = make_video(40).read_bytes()
+    damaged = bytearray(whole)
+    start = len(damaged) // 3
+    damaged[start : start + len(damaged) // 3] = random.Random(3).randbytes(len(damaged) // 3)
+    content = {
+        "empty.mp4": b"",
+        "text.mp4": b"this is no video\n" * 50,
+        "truncated.mp4": whole[: len(whole) // 2],
+        "corrupt.mp4": bytes(damaged),
+    }
+    for name, data in content.items():
+        (folder / name).write_bytes(data)
+    _write_audio(folder / "audio_only.mp4")
+    return {path.stem: path for path in sorted(folder.iterdir())} | {"missing": folder / "missing.mp4"}
+
+
+def _write_audio(path: Path) -> None:
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            container.mux(packet)
+
+
+@pytest.fixture(scope="session")
+def run_farfield() -> Callable[..., int]:
+    """Runs a command of the real command line in this process; returns its exit status."""
+    from farfield.cli import main
+
+    return lambda *arguments: main([str(argument) for argument in arguments])

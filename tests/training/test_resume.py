@@ -1,0 +1,125 @@
+"""A run that was stopped anywhere goes on as if it had not been."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+EPOCHS = 3
+BATCHES = 4  # 18 videos kept of 20, in batches of 5
+
+
+class Stopped(Exception):
+    pass
+
+
+class StopAt(Callback):
+    """Stops training dead at a place: nothing that Lightning does on errors writes a checkpoint."""
+
+    def __init__(self, hook: str, step: int) -> None:
+        def stop(*_args: object, **_kwargs: object) -> None:
+            if self.trainer.global_step == step:
+                raise Stopped
+
+        setattr(self, hook, stop)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.trainer = trainer
+
+
+def options(figures: Path, run_dir: Path) -> list[str]:
+    return [
+        f"--run_dir={run_dir}",
+        "--model.backbone=tiny",
+        "--model.insert={res3: [1]}",
+        "--model.dropout=0.5",
+        "--model.clip.crop_px=24",
+        "--model.clip.num_frames=4",
+        "--model.optimisation.lr=0.02",
+        f"--data.train={figures / 'train.csv'}",
+        f"--data.val={figures / 'val.csv'}",
+        "--data.batch_size=5",
+        "--data.num_workers=2",
+        "--checkpoint_every_n_steps=1",
+        f"--trainer.max_epochs={EPOCHS}",
+        "--trainer.enable_progress_bar=false",
+        "--trainer.enable_model_summary=false",
+    ]
+
+
+def losses(run_dir: Path, name: str = "steps.csv", column: str = "loss") -> list[float]:
+    with (run_dir / name).open(newline="") as file:
+        return [float(row[column]) for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    figures: Path, tmp_path_factory: pytest.TempPathFactory, run_farfield: Callable[..., int]
+) -> tuple[list[float], list[float]]:
+    run_dir = tmp_path_factory.mktemp("whole")
+    assert run_farfield("fit", *options(figures, run_dir)) == 0
+    return losses(run_dir), losses(run_dir, "metrics.csv", "val/loss")
+
+
+@pytest.mark.parametrize(
+    ("hook", "step"),
+    [
+        ("on_train_batch_start", 2),  # in the first epoch
+        ("on_train_batch_start", 6),  # in the second, after batches that workers had prefetched
+        ("on_train_batch_start", 4),  # first batch of an epoch
+        ("on_validation_start", 4),  # after the last batch of an epoch, before its validation
+        ("on_validation_end", 8),  # after a validation, before the epoch's own checkpoint
+        ("on_train_epoch_start", 8),  # between epochs
+    ],
+)
+def test_stopped_run_goes_on(
+    hook: str,
+    step: int,
+    figures: Path,
+    tmp_path: Path,
+    run_farfield: Callable[..., int],
+    uninterrupted: tuple[list[float], list[float]],
+) -> None:
+    arguments = options(figures, tmp_path)
+    stop = f'--trainer.callbacks=[{{class_path: training.test_resume.StopAt, init_args: {{hook: {hook}, step: {step}}}}}]'
+    with pytest.raises(Stopped):
+        run_farfield("fit", *arguments, stop)
+    assert run_farfield("fit", *arguments, "--resume=true") == 0
+    assert losses(tmp_path) == pytest.approx(uninterrupted[0], rel=1e-4)
+    assert losses(tmp_path, "metrics.csv", "val/loss") == pytest.approx(uninterrupted[1], rel=1e-4)
+
+
+def test_whole_run_has_every_step(uninterrupted: tuple[list[float], list[float]]) -> None:
+    steps, epochs = uninterrupted
+    assert len(steps) == EPOCHS * BATCHES
+    assert len(epochs) == EPOCHS
+    assert len(set(steps)) == len(steps)
+
+
+@pytest.mark.slow
+def test_killed_run_goes_on(
+    figures: Path,
+    tmp_path: Path,
+    run_farfield: Callable[..., int],
+    uninterrupted: tuple[list[float], list[float]],
+) -> None:
+    arguments = options(figures, tmp_path)
+    process = subprocess.Popen([sys.executable, "-m", "farfield", "fit", *arguments], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "steps.csv").is_file() or len(losses(tmp_path)) < 2:
+        assert process.poll() is None, "the run ended before it was killed"
+        assert time.monotonic() < deadline, "the run wrote no steps"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(losses(tmp_path)) < EPOCHS * BATCHES, "killed too late to show anything"
+    assert run_farfield("fit", *arguments, "--resume=true") == 0
+    assert losses(tmp_path) == pytest.approx(uninterrupted[0], rel=1e-4)
