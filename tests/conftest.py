@@ -68,6 +68,13 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def recall(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small *recall* data set: 4 videos in each split."""
+    folder = str(tmp_path_factory.mktemp("data") / "recall")
+    return synthesize("recall", folder, num_train=4, num_val=4, num_test=4)
+
+
+@pytest.fixture(scope="session")
 def bad_files(tmp_path_factory: pytest.TempPathFactory, make_video: Callable[..., Path]) -> dict[str, Path]:
     """Files that real collections contain among their videos."""
     folder = tmp_path_factory.mktemp("bad")
@@ -78,7 +85,7 @@ def bad_files(tmp_path_factory: pytest.TempPathFactory, make_video: Callable[...
     content = {
         "empty.mp4": b"",
         "text.mp4": b"this is no video\n" * 50,
-        "truncated.mp4": whole[: len(whole) // 2],
+        "truncated.mp4": whole[:300],  # inside the index
         "corrupt.mp4": bytes(damaged),
     }
     for name, data in content.items():

@@ -89,7 +89,9 @@ def test_stopped_run_goes_on(
     uninterrupted: tuple[list[float], list[float]],
 ) -> None:
     arguments = options(figures, tmp_path)
-    stop = f'--trainer.callbacks=[{{class_path: training.test_resume.StopAt, init_args: {{hook: {hook}, step: {step}}}}}]'
+    stop = (
+        f"--trainer.callbacks=[{{class_path: training.test_resume.StopAt, init_args: {{hook: {hook}, step: {step}}}}}]"
+    )
     with pytest.raises(Stopped):
         run_farfield("fit", *arguments, stop)
     assert run_farfield("fit", *arguments, "--resume=true") == 0

@@ -10,12 +10,11 @@ import warnings
 def quiet_libraries() -> None:
     """Sends our log to standard error, which leaves standard output to results, and quiets Lightning's tips."""
     ours = logging.getLogger("farfield")
-    if not ours.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("farfield: %(message)s"))
-        ours.addHandler(handler)
-        ours.setLevel(logging.INFO)
-        ours.propagate = False
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("farfield: %(message)s"))
+    ours.handlers = [handler]  # in place of an earlier call's, whose stream may have been closed since
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in (
         ".*torch.jit.script.*",  # torchvision and fvcore

@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import Logger, WandbLogger
 
 from farfield.clip_spec import ClipOptions
 from farfield.commands.console import quiet_libraries
@@ -117,6 +117,8 @@ def fit(arguments: Sequence[str]) -> int:
         _must_match(resumed, cli.model)
         log.info("resuming from %s", resumed)
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resumed, weights_only=True)
+    if isinstance(cli.trainer.logger, WandbLogger):
+        cli.trainer.logger.experiment.finish()  # writes what it still holds
     if cli.trainer.interrupted:
         log.warning("interrupted; go on with the same command and --resume true")
         return 130

@@ -15,6 +15,10 @@ from farfield.errors import FarfieldError, nearest
 class CommandParser(jsonargparse.ArgumentParser):
     """Mistakes become `FarfieldError`s, which the command line prints without a traceback."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Without abbreviations: a mistyped option must not pass for the one that it happens to begin.
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         options = [action.dest for action in self._actions if action.dest not in ("help", "config", "print_config")]
         raise FarfieldError(explain(message, options)) from ex

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import RichProgressBar
 
 from farfield.commands.console import quiet_libraries
 from farfield.data.datamodule import TestDataModule
@@ -84,7 +85,7 @@ def test(
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
-        callbacks=[failures],
+        callbacks=[failures, RichProgressBar(console_kwargs={"stderr": True})],  # standard output is for results
     )
     trainer.test(module, datamodule=videos, verbose=False)
     indices, targets, probabilities = (torch.cat(parts) for parts in zip(*module.test_scores, strict=True))

@@ -121,15 +121,15 @@ def r3d_18() -> Backbone:
 def tiny() -> Backbone:
     """An I3D-like network small enough to train on two CPU cores in minutes.
 
-    Two bottleneck blocks a stage, temporal kernels 3 in the stem and in the first block of each stage, no temporal
-    stride. Its temporal receptive field is 11 frames: 1 + 2 for each of five kernels.
+    Two bottleneck blocks a stage; temporal kernels of 5 in the stem, as I3D's, and of 3 in the first block of each
+    stage; no temporal stride. Its temporal receptive field is 13 frames: 1 + 4 + 4 * 2.
     """
-    return _tiny(temporal_kernel=3)
+    return _tiny(stem_kernel=5, block_kernel=3)
 
 
 def tiny_c2d() -> Backbone:
     """`tiny` without temporal kernels: it sees one frame at a time, and the head averages what it saw."""
-    return _tiny(temporal_kernel=1)
+    return _tiny(stem_kernel=1, block_kernel=1)
 
 
 BACKBONES: dict[str, Callable[[], Backbone]] = {
@@ -154,19 +154,19 @@ def _pytorchvideo(network: nn.Module, *, first_stages: Sequence[int]) -> Backbon
     return Backbone(network, stages, ClipSpec(num_frames=8, crop_px=224, frame_stride=8))
 
 
-def _tiny(*, temporal_kernel: int) -> Backbone:
+def _tiny(*, stem_kernel: int, block_kernel: int) -> Backbone:
     from pytorchvideo.models.net import Net
     from pytorchvideo.models.resnet import create_bottleneck_block, create_res_stage
     from pytorchvideo.models.stem import create_res_basic_stem
 
-    kt = temporal_kernel
+    kt = block_kernel
     widths = (32, 64, 128, 256)
     stem = create_res_basic_stem(
         in_channels=3,
         out_channels=16,
-        conv_kernel_size=(kt, 5, 5),
+        conv_kernel_size=(stem_kernel, 5, 5),
         conv_stride=(1, 2, 2),
-        conv_padding=(kt // 2, 2, 2),
+        conv_padding=(stem_kernel // 2, 2, 2),
         norm=BatchNorm3d,
     )
     blocks = [stem]
@@ -176,7 +176,7 @@ def _tiny(*, temporal_kernel: int) -> Backbone:
             create_res_stage(
                 depth=2,
                 dim_in=dim_in,
-                dim_inner=dim_out // 4,
+                dim_inner=dim_out // 2,  # wide, since temporal kernels work inside
                 dim_out=dim_out,
                 bottleneck=create_bottleneck_block,
                 conv_a_kernel_size=[(kt, 1, 1), (1, 1, 1)],

@@ -43,6 +43,15 @@ class _MidEpochCheckpoint(ModelCheckpoint):
             super().on_train_batch_end(trainer, *args, **kwargs)
 
 
+class _BestCheckpoint(ModelCheckpoint):
+    """Gives a tie to the later epoch: small validation splits tie often, and a network goes on learning meanwhile."""
+
+    def check_monitor_top_k(self, trainer: Trainer, current: torch.Tensor | None = None) -> bool:
+        return super().check_monitor_top_k(trainer, current) or (
+            current is not None and current == self.best_model_score
+        )
+
+
 class RandomState(Callback):
     """Keeps torch's generators in checkpoints, so that dropout goes on as if the run had never stopped.
 
@@ -215,7 +224,6 @@ class RunFiles(Callback):
         if not trainer.is_global_zero:
             return
         figures = {name.removesuffix("_epoch"): float(value) for name, value in trainer.callback_metrics.items()}
-        figures["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         known = {"epoch": str(trainer.current_epoch), "step": str(trainer.global_step)}
         known |= {name: f"{value:.6g}" for name, value in figures.items()}
         _append(self.metrics_path, [known.get(name, "") for name in self.EPOCH_COLUMNS])

@@ -68,6 +68,7 @@ class ActionRecognizer(LightningModule):
         self.train_top1(logits.detach(), batch.labels)
         size = len(batch.labels)
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
+        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=size)
         self.log("train/top1", self.train_top1, on_step=False, on_epoch=True, batch_size=size)
         return loss
 

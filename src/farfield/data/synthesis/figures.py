@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 
 from farfield.data.synthesis.canvas import Canvas, Colour, Point, textured_background
 
-WIDTH, HEIGHT = 96, 72
+WIDTH, HEIGHT = 112, 84  # decord returns garbage for a width of 96
 NUM_FRAMES = 48
 FPS = 25
 
@@ -44,7 +44,7 @@ SEATED = Pose(torso=6, shoulder=35, elbow=30, hip=88, knee=88)
 ARMS_UP = Pose(shoulder=172, elbow=4)
 BOWED = Pose(torso=80, shoulder=20, elbow=8)
 REACHING = Pose(torso=72, shoulder=70, elbow=0, hip=62, knee=78)
-HOLDING = Pose(shoulder=55, elbow=45)
+HOLDING = Pose(shoulder=78, elbow=12)
 LYING = Pose(shoulder=14, elbow=6, turn=-88)
 
 
@@ -94,7 +94,7 @@ class _Scene:
     def __init__(self, rng: np.random.Generator) -> None:
         bright = rng.random() < 0.5
         wall = _colour(rng, 0.62, 0.95) if bright else _colour(rng, 0.05, 0.35)
-        self.margin = 12  # pixels of background beyond the frame, for the camera to pan over
+        self.margin = 14  # pixels of background beyond the frame, for the camera to pan over
         self.background = textured_background(HEIGHT + 2 * self.margin, WIDTH + 2 * self.margin, wall, 0.07, rng)
         floor = tuple(np.clip(np.array(wall) * rng.uniform(0.75, 0.9), 0, 1))
         self.ground = HEIGHT * rng.uniform(0.86, 0.92)
@@ -107,7 +107,7 @@ class _Scene:
         self.proportions = rng.uniform(0.93, 1.07, 4)  # torso, arms, thighs, shins
         self.facing = 1 if rng.random() < 0.5 else -1
         self.place = WIDTH * rng.uniform(0.44, 0.56)
-        self.pan = rng.uniform(-5, 5, 2) * (1, 0.4)
+        self.pan = rng.uniform(-6, 6, 2) * (1, 0.4)
         self.sway = rng.uniform(0, 2.5)
         self.sway_phase = rng.uniform(0, 2 * math.pi)
 
@@ -127,7 +127,7 @@ class _Scene:
         if action.box_in_hand_from is not None:
             at_rest = self._joints(action.poses[1], 0)["hand"]
             x, y = p["hand"] if progress >= action.box_in_hand_from else on_screen(at_rest)
-            canvas.polygon([(x - 5, y - 4), (x + 5, y - 4), (x + 5, y + 4), (x - 5, y + 4)], self.box)
+            canvas.polygon([(x - 7, y - 6), (x + 7, y - 6), (x + 7, y + 6), (x - 7, y + 6)], self.box)
         canvas.capsule(p["hip"], p["knee"], r * 1.25, self.trousers)
         canvas.capsule(p["knee"], p["foot"], r * 1.1, self.trousers)
         canvas.capsule(p["foot"], p["toe"], r * 0.9, self.skin)

@@ -1,0 +1,22 @@
+# Sourced by the other scripts: makes or reuses .venv and installs farfield into it, with the extras in $1 ("[dev]").
+# Installs again only when pyproject.toml or the extras have changed.
+if [ -z "${PYTHON:-}" ]; then
+    for candidate in python3 python3.11 python3.12 python3.13; do
+        if command -v "$candidate" >/dev/null && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+            PYTHON=$candidate
+            break
+        fi
+    done
+fi
+if [ -z "${PYTHON:-}" ]; then
+    echo "farfield needs Python 3.11 or newer; set PYTHON to one." >&2
+    exit 1
+fi
+[ -x .venv/bin/python ] || "$PYTHON" -m venv .venv
+stamp=.venv/farfield-installed
+wanted="$(cksum <pyproject.toml) $1"
+if ! grep -qxF "$wanted" "$stamp" 2>/dev/null; then
+    .venv/bin/pip install --quiet --disable-pip-version-check --editable ".$1"
+    echo "$wanted" >>"$stamp"
+fi
+export PATH="$PWD/.venv/bin:$PATH"

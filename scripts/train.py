@@ -1,0 +1,7 @@
+"""Trains a network: python scripts/train.py --config configs/figures_tiny_nl2.yaml. The same as `farfield fit`."""
+
+import sys
+
+from farfield.cli import main
+
+sys.exit(main(["fit", *sys.argv[1:]]))

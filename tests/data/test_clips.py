@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms.v2 import functional as tv
+
+from conftest import number_of
+from farfield.clip_spec import ClipSpec
+from farfield.data import clips
+from farfield.data.clips import training_clip, video_views
+from farfield.data.crops import crop_and_resize, random_resized_box, resize_short_side, spread_crops
+from farfield.data.manifest import VideoRecord
+from farfield.errors import VideoError
+
+RECORD = VideoRecord("a", "b")
+
+
+def test_views_show_the_right_frames_at_the_right_times(make_video: Callable[..., Path]) -> None:
+    spec = ClipSpec(num_frames=4, crop_px=48, frame_stride=5, short_side_px=48)
+    # One crop per third of the width: each shows other bits, so only the first and last columns of cells are compared.
+    clip = video_views(make_video(60), RECORD, spec, num_clips=3, num_crops=2)
+    assert clip.frames.shape == (6, 4, 48, 48, 3)
+    assert clip.frames.dtype == torch.uint8
+    starts = [0, 22, 44]
+    expected = np.repeat([[s + 5 * i for i in range(4)] for s in starts], 2, axis=0)
+    np.testing.assert_allclose(clip.times_seconds, expected / 25, atol=1e-4)
+    for view in range(0, 6, 2):
+        left, right = clip.frames[view], clip.frames[view + 1]
+        seen = [number_of(frame) for frame in torch.cat([left, right], dim=2)]
+        assert seen == expected[view].tolist()
+
+
+def test_a_video_is_opened_and_each_frame_decoded_once(
+    make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, decoded = [], []
+    original = clips.open_video
+
+    class Watched:
+        def __init__(self, path: Path) -> None:
+            opened.append(path)
+            self._context = original(path)
+
+        def __enter__(self):
+            video = self._context.__enter__()
+            frames = video.frames
+            video.frames = lambda indices: decoded.extend(indices.tolist()) or frames(indices)
+            return video
+
+        def __exit__(self, *details: object) -> None:
+            self._context.__exit__(*details)
+
+    monkeypatch.setattr(clips, "open_video", Watched)
+    spec = ClipSpec(num_frames=8, crop_px=40, frame_stride=4)
+    views = video_views(make_video(60), RECORD, spec, num_clips=10, num_crops=3)
+    assert views.frames.shape[0] == 30
+    assert len(opened) == 1
+    assert len(decoded) == len(set(decoded)) < 10 * 8
+
+
+def test_training_clip_keeps_to_the_annotated_segment(make_video: Callable[..., Path]) -> None:
+    spec = ClipSpec(num_frames=3, crop_px=24, frame_stride=2)
+    record = VideoRecord("a", "b", start_seconds=1.0, end_seconds=1.4)  # frames 25 to 34
+    for seed in range(20):
+        clip = training_clip(make_video(60), record, spec, (1, 1), np.random.default_rng(seed))
+        assert clip.times_seconds.min() >= 1.0 - 1e-4
+        assert clip.times_seconds.max() < 1.4
+
+
+def test_target_fps_counts_in_seconds(make_video: Callable[..., Path]) -> None:
+    spec = ClipSpec(num_frames=4, crop_px=24, target_fps=10)
+    for fps in (20, 50):
+        clip = video_views(make_video(100, fps=fps), RECORD, spec, num_clips=1, num_crops=1)
+        np.testing.assert_allclose(np.diff(clip.times_seconds[0]), 0.1, atol=0.021)
+
+
+def test_too_short_a_video_is_named(make_video: Callable[..., Path]) -> None:
+    spec = ClipSpec(num_frames=8, crop_px=24, frame_stride=8, short_clip="refuse")
+    with pytest.raises(
+        VideoError, match=r"12_at_25\.mp4: it has 12 frames; 8 at stride 8 need 57\. Lower frame_stride"
+    ):
+        video_views(make_video(12), RECORD, spec, num_clips=1, num_crops=1)
+
+
+def test_boxes_lie_inside_the_frame_and_have_the_drawn_area() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        top, left, height, width = random_resized_box(61, 97, (0.3, 0.7), rng)
+        assert 0 <= top <= top + height <= 61
+        assert 0 <= left <= left + width <= 97
+        assert 0.25 < height * width / (61 * 97) < 0.75
+
+
+def test_resizing_is_torchvisions() -> None:
+    frames = torch.randint(0, 256, (3, 41, 67, 3), dtype=torch.uint8)
+    ours = crop_and_resize(frames, (5, 7, 30, 20), 16)
+    theirs = tv.resize(frames.permute(0, 3, 1, 2)[:, :, 5:35, 7:27].contiguous(), [16, 16], antialias=True)
+    assert (ours.int() - theirs.permute(0, 2, 3, 1).int()).abs().max() <= 1
+    assert resize_short_side(frames, 20).shape[1:3] == (20, 33)
+    assert resize_short_side(frames.transpose(1, 2), 20).shape[1:3] == (33, 20)
+
+
+def test_crops_are_spread_along_the_longer_side() -> None:
+    wide = torch.arange(31).expand(1, 11, 31)[..., None].expand(1, 11, 31, 3)
+    left, middle, right = spread_crops(wide, 11, 3)
+    assert (left[0, 0, 0, 0], middle[0, 0, 0, 0], right[0, 0, -1, 0]) == (0, 10, 30)
+    tall = wide.transpose(1, 2)
+    assert spread_crops(tall, 11, 3)[2][0, -1, 0, 0] == 30
+    assert spread_crops(wide, 11, 1)[0][0, 0, 0, 0] == 10

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from conftest import number_of, numbered_frame
+from farfield.data import decode
+from farfield.data.decode import DecodeError, open_video
+from farfield.video_file import write_video
+
+
+def test_gives_the_frames_that_were_asked_for_in_their_order(make_video: Callable[..., Path]) -> None:
+    with open_video(make_video(300)) as video:
+        wanted = np.array([299, 0, 17, 17, 128, 250])
+        frames = video.frames(wanted)
+        assert frames.dtype == np.uint8
+        assert frames.shape == (6, 48, 96, 3)
+        assert [number_of(frame) for frame in frames] == wanted.tolist()
+
+
+def test_tells_when_each_frame_is_shown(make_video: Callable[..., Path]) -> None:
+    with open_video(make_video(40, fps=20)) as video:
+        np.testing.assert_allclose(video.times, np.arange(40) / 20, atol=1e-4)
+
+
+@pytest.mark.parametrize("width", [96, 144, 112])  # decord gives 4 channels for the first two, and PyAV takes over
+def test_both_decoders_give_the_same_pixels(width: int, tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", (numbered_frame(i, width=width) for i in range(30)), fps=25)
+    wanted = np.array([0, 13, 29])
+    with open_video(tmp_path / "a.mp4") as video:
+        frames = video.frames(wanted)
+    np.testing.assert_array_equal(frames, decode._PyAVVideo(tmp_path / "a.mp4").frames(wanted))
+
+
+def test_pyav_takes_over_transport_streams(tmp_path: Path) -> None:
+    """decord seeks to wrong frames there."""
+    with av.open(str(tmp_path / "a.ts"), "w", format="mpegts") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "12"})
+        stream.width, stream.height, stream.pix_fmt = 96, 48, "yuv420p"
+        for i in range(60):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_frame(i), format="rgb24")))
+        container.mux(stream.encode(None))
+    with open_video(tmp_path / "a.ts") as video:
+        assert len(video.times) == 60
+        assert [number_of(frame) for frame in video.frames(np.array([5, 31, 59]))] == [5, 31, 59]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("missing", "there is no such file"),
+        ("empty", "the file is empty"),
+        ("text", "Invalid data found"),
+        ("truncated", "it has no video stream"),
+        ("audio_only", "it has no video stream"),
+    ],
+)
+def test_what_no_decoder_opens_is_named_with_its_reason(name: str, reason: str, bad_files: dict[str, Path]) -> None:
+    with pytest.raises(DecodeError, match=reason) as caught, open_video(bad_files[name]):
+        pass
+    assert caught.value.path == str(bad_files[name])
+    assert "\n" not in caught.value.reason
+
+
+def test_damage_in_the_middle_is_an_error_and_not_a_wrong_frame(bad_files: dict[str, Path]) -> None:
+    with pytest.raises(DecodeError), open_video(bad_files["corrupt"]) as video:  # either may notice
+        video.frames(np.arange(0, 40, 3))
+
+
+def test_of_a_file_that_was_cut_off_the_beginning_can_be_read(make_video: Callable[..., Path], tmp_path: Path) -> None:
+    whole = make_video(200).read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) * 2 // 3])
+    with open_video(tmp_path / "cut.mp4") as video:
+        assert [number_of(frame) for frame in video.frames(np.array([0, 40]))] == [0, 40]
+        with pytest.raises(DecodeError):
+            video.frames(np.array([0, 199]))
+
+
+def test_two_decords_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "version", lambda name: "9.9")
+    with pytest.warns(RuntimeWarning, match=r"decord 9\.9 and decord2 9\.9 are both installed.*pip uninstall"):
+        decode._warn_of_two_decords()

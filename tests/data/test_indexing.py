@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from farfield.data.indexing import index_videos
+from farfield.data.manifest import read_manifest
+from farfield.errors import FarfieldError
+
+
+@pytest.fixture
+def tree(tmp_path: Path, make_video: Callable[..., Path], bad_files: dict[str, Path]) -> Path:
+    root = tmp_path / "videos"
+    for name in ("jump/a.mp4", "jump/more/b.mp4", "run/c d.mp4"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(make_video(40, fps=20), root / name)
+    shutil.copy(bad_files["text"], root / "run/notes.mp4")
+    return root
+
+
+def test_a_folder_tree(tree: Path, tmp_path: Path) -> None:
+    made = index_videos(str(tree), str(tmp_path / "m.csv"), num_workers=2)
+    rows = list(read_manifest(tmp_path / "m.csv"))
+    assert [(row.path, row.label) for row in rows] == [
+        ("videos/jump/a.mp4", "jump"),
+        ("videos/jump/more/b.mp4", "jump"),
+        ("videos/run/c d.mp4", "run"),
+    ]
+    row = rows[0]
+    assert (row.num_frames, row.fps, row.width, row.height, row.duration_seconds) == (40, 20, 96, 48, 2)
+    assert [Path(path).name for path, _ in made.failures] == ["notes.mp4"]
+
+
+def test_kinetics_csv(tmp_path: Path, make_video: Callable[..., Path]) -> None:
+    root = tmp_path / "k"
+    (root / "some class").mkdir(parents=True)
+    shutil.copy(make_video(40), root / "some class" / "-a_b-c_d-e0_000012_000022.mp4")
+    shutil.copy(make_video(40), root / "0123456789A_000000_000010.mp4")
+    csv = tmp_path / "kinetics.csv"
+    csv.write_text(
+        "label,youtube_id,time_start,time_end,split\n"
+        "high jump,-a_b-c_d-e0,12,22,train\n"
+        "sneezing,0123456789A,0,10,train\n"
+        "sneezing,neverLoaded,5,15,train\n"
+    )
+    made = index_videos(str(root), str(tmp_path / "m.csv"), format="kinetics", annotations=str(csv))
+    rows = {row.path: row.label for row in read_manifest(tmp_path / "m.csv")}
+    assert rows == {
+        "k/some class/-a_b-c_d-e0_000012_000022.mp4": "high jump",
+        "k/0123456789A_000000_000010.mp4": "sneezing",
+    }
+    assert made.failures == [(str(root / "neverLoaded_000005_000015.mp4"), "there is no such file")]
+
+
+@pytest.mark.parametrize(
+    ("format", "lines"),
+    [
+        ("pyslowfast", "jump/a.mp4 0\njump/more/b.mp4 0\nrun/c d.mp4 1\n"),
+        ("pyslowfast", "{root}/jump/a.mp4,0\n{root}/jump/more/b.mp4,0\n{root}/run/c d.mp4,1\n"),
+        ("mmaction2", "jump/a.mp4 0\njump/more/b.mp4 0\nrun/c d.mp4 1\n"),
+    ],
+)
+def test_lists_of_other_projects(format: str, lines: str, tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(lines.replace("{root}", str(tree)))
+    (tmp_path / "names.txt").write_text("jump\nrun\n")
+    out, annotations, names = (str(tmp_path / name) for name in ("m.csv", "list.txt", "names.txt"))
+    index_videos(str(tree), out, format=format, annotations=annotations)  # type: ignore[arg-type]
+    assert [row.label for row in read_manifest(out)] == ["0", "0", "1"]
+    index_videos(str(tree), out, format=format, annotations=annotations, labels=names)  # type: ignore[arg-type]
+    assert [(row.path, row.label) for row in read_manifest(out)][2] == ("videos/run/c d.mp4", "run")
+
+
+def test_mistakes_are_named(tree: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "m.csv")
+    with pytest.raises(FarfieldError, match="root is /nowhere, which is no folder"):
+        index_videos("/nowhere", out)
+    with pytest.raises(FarfieldError, match="format='kinetics' needs annotations"):
+        index_videos(str(tree), out, format="kinetics")
+    (tmp_path / "list.txt").write_text("a.mp4 jump\n")
+    with pytest.raises(FarfieldError, match=r"list\.txt, line 1: 'a\.mp4 jump' is not `path label` with a number"):
+        index_videos(str(tree), out, format="pyslowfast", annotations=str(tmp_path / "list.txt"))
+    assert not Path(out).exists()

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from farfield.data.decode import open_video
+from farfield.data.manifest import read_manifest
+from farfield.data.synthesis import figures as figures_task
+from farfield.data.synthesis import recall
+from farfield.data.synthesis.write import synthesize
+from farfield.errors import FarfieldError
+
+
+def test_the_frames_are_the_same_on_every_machine(figures: Path) -> None:
+    """The hash was taken where the task was written; a change of it is a change of the data set."""
+    kept = json.loads((figures / "synthesis.json").read_text())
+    assert kept["sha256_of_frames"]["val"] == "fab5f12599790327059591354a6c9e9303c2469f23659c3dcb15d3fb10c39c4f"
+
+
+def test_splits_are_balanced_and_share_no_video(figures: Path) -> None:
+    splits = {split: read_manifest(figures / f"{split}.csv") for split in ("train", "val", "test")}
+    assert set(Counter(row.label for row in splits["train"]).values()) == {2}
+    assert splits["test"].labels == figures_task.LABELS
+    first = {}
+    for split, manifest in splits.items():
+        with open_video(manifest.path(0)) as video:
+            first[split] = video.frames(np.array([20]))
+    assert not np.array_equal(first["train"], first["val"])
+    assert not np.array_equal(first["val"], first["test"])
+
+
+def test_files_are_what_the_manifest_says(figures: Path) -> None:
+    manifest = read_manifest(figures / "test.csv")
+    row = manifest[3]
+    with open_video(manifest.path(3)) as video:
+        assert len(video.times) == row.num_frames
+        assert video.frames(np.array([0])).shape[1:3] == (row.height, row.width)
+
+
+@pytest.mark.parametrize("label", sorted(figures_task.MIRRORED_NAMES))
+def test_an_action_backwards_is_its_mirror(label: str) -> None:
+    """With the same draws, one is the other in reverse, but for the camera and the sway, which are time's own."""
+
+    def still(name: str) -> np.ndarray:
+        rng = np.random.default_rng(7)
+        scene = figures_task._Scene(rng)
+        scene.pan, scene.sway = np.zeros(2), 0
+        forward = figures_task.FORWARD_ACTIONS[label]
+        progress = np.linspace(0, 1, 9) if name == label else np.linspace(1, 0, 9)
+        return np.stack([scene.draw(forward, float(p), 0.5) for p in progress])
+
+    np.testing.assert_array_equal(still(label), still(figures_task.MIRROR[label])[::-1])
+
+
+def test_neither_cue_alone_tells_same_from_different() -> None:
+    """Counted over many videos, each cue's colour is as frequent in both classes."""
+    counts = {}
+    for label in recall.LABELS:
+        first = Counter()
+        for seed in range(120):
+            frames = list(recall.render(label, np.random.default_rng([1, seed])))
+            changed = np.abs(frames[0].astype(int) - frames[16].astype(int)).sum(-1) > 200
+            red, green, blue = frames[0][changed].mean(0)
+            first[(red > 128, green > 128, blue > 128)] += 1
+        counts[label] = first
+    assert set(counts["same"]) == set(counts["different"])
+    for colour, count in counts["same"].items():
+        assert abs(count - counts["different"][colour]) < 30
+
+
+def test_cues_are_early_and_late_and_in_opposite_corners() -> None:
+    frames = np.stack(list(recall.render("same", np.random.default_rng(3)))).astype(int)
+    shown = (np.abs(frames - frames[16]).sum(-1) > 200).reshape(recall.NUM_FRAMES, -1).any(1)
+    assert shown.tolist() == [True] * 4 + [False] * 24 + [True] * 4
+
+    def centre(frame: np.ndarray) -> np.ndarray:
+        return np.argwhere(np.abs(frame - frames[16]).sum(-1) > 200).mean(0)
+
+    assert (np.abs(centre(frames[0]) - centre(frames[-1])) > 24).all()
+
+
+def test_a_second_call_keeps_what_is_there_and_another_is_refused(tmp_path: Path, figures: Path) -> None:
+    before = (figures / "train.csv").stat().st_mtime_ns
+    synthesize("figures", str(figures), num_train=20, num_val=10, num_test=10)
+    assert (figures / "train.csv").stat().st_mtime_ns == before
+    with pytest.raises(FarfieldError, match="Choose another folder, or delete this one"):
+        synthesize("figures", str(figures), num_train=30, num_val=10, num_test=10)
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(FarfieldError, match="holds other files"):
+        synthesize("recall", str(tmp_path))
+    with pytest.raises(FarfieldError, match="each split needs at least 10"):
+        synthesize("figures", str(tmp_path / "new"), num_val=3)

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from farfield.evaluation import EvaluationResult, write_report
+
+
+def test_report_says_what_was_scored_and_what_could_not_be(tmp_path: Path) -> None:
+    labels = ["bow", "jump", "run"]
+    targets = torch.tensor([0, 0, 1, 1])
+    probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.3, 0.6, 0.1], [0.1, 0.8, 0.1], [0.2, 0.7, 0.1]])
+    failures = [("broken.mp4", "the file is empty")]
+    result = EvaluationResult(labels, ["a.mp4", "b.mp4", "c.mp4", "d.mp4"], targets, probabilities, failures)
+    write_report(result, tmp_path / "out", {"checkpoint": "best.ckpt", "num_clips": 10})
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert report["top1"]["value"] == 0.75
+    assert report["videos"] == 4
+    assert report["confusion_matrix"] == [[1, 1, 0], [0, 2, 0], [0, 0, 0]]
+    assert report["undecodable_videos"] == [{"path": "broken.mp4", "reason": "the file is empty"}]
+    assert report["classes"][0] == {"label": "bow", "videos": 2, "accuracy": 0.5, "most_often_taken_for": "jump"}
+    text = (tmp_path / "out/report.md").read_text()
+    for part in (
+        "| top-1 | 75.00% |",
+        "| bow | 2 | 50.0% | jump |",
+        "`broken.mp4`: the file is empty",
+        "Classes without a video: run.",
+    ):
+        assert part in text
+    with Image.open(tmp_path / "out/confusion_matrix.png") as picture:
+        assert picture.size[0] > 200
+    assert (tmp_path / "out/predictions.csv").read_text().splitlines()[2] == "b.mp4,bow,jump,0.600000,0.300000"
+
+
+def test_many_classes_are_drawn_too(tmp_path: Path) -> None:
+    n = 400
+    labels = [f"class {i}" for i in range(n)]
+    result = EvaluationResult(labels, [str(i) for i in range(n)], torch.arange(n), torch.eye(n), [])
+    report = write_report(result, tmp_path, {})
+    assert report["mean_class_accuracy"]["value"] == 1.0

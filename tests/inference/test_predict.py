@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from farfield import build_model, predict
+from farfield.data.decode import open_video
+from farfield.data.manifest import VideoRecord, read_manifest
+from farfield.errors import FarfieldError
+from farfield.inference import find_videos
+from farfield.models import ActionNet, save_model
+
+
+@pytest.fixture(scope="module")
+def model() -> ActionNet:
+    torch.manual_seed(5)
+    labels = ["bow", "get_up", "lie_down", "sit_down", "stand_up", "wave", "walk"]
+    return build_model(
+        "tiny", labels=labels, insert={"res3": [1]}, clip={"num_frames": 4, "crop_px": 24, "num_crops": 2}
+    )
+
+
+@pytest.fixture(scope="module")
+def checkpoint(model: ActionNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoint") / "a.ckpt"
+    save_model(model, path)
+    return path
+
+
+def test_predicts_as_the_equations_say(model: ActionNet, make_video: Callable[..., Path]) -> None:
+    """Views cut, normalised, scored and averaged one by one, without the package's batching."""
+    from farfield.data.clips import video_views
+
+    path = make_video(60)
+    clip = video_views(path, VideoRecord(str(path), ""), model.clip, num_clips=3, num_crops=2)
+    model.eval()
+    total = torch.zeros(7)
+    with torch.no_grad():
+        for view in clip.frames:
+            x = (view.float() / 255 - torch.tensor(model.clip.mean)) / torch.tensor(model.clip.std)
+            total += model(x.permute(3, 0, 1, 2)[None])[0].softmax(0)
+    expected = sorted(zip((total / 6).tolist(), model.labels, strict=True), reverse=True)[:3]
+    result = predict(path, model, top_k=3, num_clips=3, view_batch_size=4)
+    assert [ranked.label for ranked in result.ranking] == [label for _, label in expected]
+    assert [ranked.probability for ranked in result.ranking] == pytest.approx([p for p, _ in expected], abs=1e-5)
+    assert (result.start_seconds, result.end_seconds) == pytest.approx((0, 59 / 25), abs=1e-3)
+
+
+def test_probabilities_of_all_classes_add_up(model: ActionNet, make_video: Callable[..., Path]) -> None:
+    result = predict(make_video(60), model, top_k=99)
+    assert sum(ranked.probability for ranked in result.ranking) == pytest.approx(1, abs=1e-5)
+    with pytest.raises(FarfieldError, match="top_k is 0"):
+        predict(make_video(60), model, top_k=0)
+
+
+def test_files_folders_and_patterns_are_found_once_and_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a/2.mp4", "a/1.avi", "a/deep/3.MOV", "a/notes.txt", "b[1].mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    assert find_videos(["b[1].mp4", "a", "a/*.mp4"]) == ["b[1].mp4", "a/1.avi", "a/2.mp4", "a/deep/3.MOV"]
+    assert find_videos(["nowhere.mp4"]) == ["nowhere.mp4"]  # fails by name when it is opened
+    with pytest.raises(FarfieldError, match="no file matches the pattern 'x"):
+        find_videos(["x*.mp4"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FarfieldError, match="the folder empty holds no videos"):
+        find_videos(["empty"])
+
+
+def test_the_command_prints_a_table(
+    checkpoint: Path,
+    make_video: Callable[..., Path],
+    run_farfield: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run_farfield("predict", make_video(60), "--checkpoint", checkpoint, "--top_k", 2) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[0] == f"{make_video(60)}  (0.00 s to 2.36 s)"
+    assert lines[1].endswith("%")
+
+
+def test_a_file_that_cannot_be_read_is_named_and_the_others_are_predicted(
+    checkpoint: Path,
+    make_video: Callable[..., Path],
+    bad_files: dict[str, Path],
+    run_farfield: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    files = [bad_files["empty"], make_video(60), bad_files["missing"], make_video(61)]
+    assert run_farfield("predict", *files, "--checkpoint", checkpoint, "--json") == 1
+    captured = capsys.readouterr()
+    results = json.loads(captured.out)
+    assert [result["path"] for result in results] == [str(path) for path in files]
+    assert results[0]["error"] == "the file is empty"
+    assert results[1]["ranking"][0]["probability"] >= results[1]["ranking"][1]["probability"]
+    assert "ranking" not in results[2]
+    assert f"farfield predict: {bad_files['missing']}: there is no such file" in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_labelled_videos_show_every_frame_above_the_labels(
+    checkpoint: Path, figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
+) -> None:
+    source = read_manifest(figures / "test.csv").path(0)
+    assert run_farfield("predict", source, "--checkpoint", checkpoint, "--labelled_videos", tmp_path / "out") == 0
+    with open_video(source) as original, open_video(tmp_path / "out" / source.name) as labelled:
+        assert len(labelled.times) == len(original.times)
+        np.testing.assert_allclose(labelled.times, original.times, atol=1e-3)
+        before, after = original.frames(np.array([20]))[0], labelled.frames(np.array([20]))[0]
+    factor = after.shape[1] // before.shape[1]
+    assert after.shape[1] >= 320
+    picture = after[: before.shape[0] * factor : factor, ::factor].astype(int)
+    assert np.abs(picture - before).mean() < 6
+    panel = after[before.shape[0] * factor :]
+    assert panel.max() > 200  # text
+
+
+def test_the_script_is_the_command(checkpoint: Path, make_video: Callable[..., Path]) -> None:
+    import subprocess
+    import sys
+
+    script = Path(__file__).parents[2] / "scripts/infer_clip.py"
+    command = [sys.executable, str(script), str(make_video(60)), "--checkpoint", str(checkpoint), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert len(json.loads(done.stdout)[0]["ranking"]) == 5

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from farfield.layers import BatchNorm3d, batch_norm
+
+SHAPE = (3, 5, 2, 7, 4)
+
+
+def loops(x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, eps: float) -> tuple[torch.Tensor, list, list]:
+    """Algorithm 1 of Ioffe and Szegedy, channel by channel, value by value."""
+    y = torch.empty_like(x)
+    means, variances = [], []
+    for c in range(x.shape[1]):
+        values = x[:, c].flatten().tolist()
+        m = len(values)
+        mu = sum(values) / m
+        sigma2 = sum((v - mu) ** 2 for v in values) / m
+        normalised = torch.tensor([(v - mu) / (sigma2 + eps) ** 0.5 for v in values], dtype=x.dtype)
+        y[:, c] = (gamma[c] * normalised + beta[c]).view_as(x[:, c])
+        means.append(mu)
+        variances.append(sigma2 * m / (m - 1))
+    return y, means, variances
+
+
+def test_equation_agrees_with_loops() -> None:
+    x = torch.randn(SHAPE, dtype=torch.float64) * 3 + 1
+    gamma, beta = torch.randn(2, 5, dtype=torch.float64)
+    y, means, variances = loops(x, gamma, beta, 1e-3)
+    zeros, ones = torch.zeros(5, dtype=torch.float64), torch.ones(5, dtype=torch.float64)
+    ours, mean, var = batch_norm(x, gamma, beta, zeros, ones, training=True, momentum=0.3, eps=1e-3)
+    torch.testing.assert_close(ours, y, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(mean, 0.3 * torch.tensor(means, dtype=torch.float64))
+    torch.testing.assert_close(var, 0.7 + 0.3 * torch.tensor(variances, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_module_agrees_with_equation_in_values_statistics_and_gradients(training: bool) -> None:
+    norm = BatchNorm3d(5, momentum=0.2).double().train(training)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.5, 2)
+    x = torch.randn(SHAPE, dtype=torch.float64)
+    inputs = [
+        x.clone().requires_grad_(),
+        norm.weight.detach().clone().requires_grad_(),
+        norm.bias.detach().clone().requires_grad_(),
+    ]
+    y, mean, var = batch_norm(
+        *inputs, norm.running_mean.clone(), norm.running_var.clone(), training=training, momentum=0.2
+    )
+    x.requires_grad_()
+    cotangent = torch.randn(SHAPE, dtype=torch.float64)
+    out = norm(x)
+    torch.testing.assert_close(out, y, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(norm.running_mean, mean)
+    torch.testing.assert_close(norm.running_var, var)
+    (out * cotangent).sum().backward()
+    (y * cotangent).sum().backward()
+    for ours, equation in zip((x, norm.weight, norm.bias), inputs, strict=True):
+        torch.testing.assert_close(ours.grad, equation.grad, rtol=1e-8, atol=1e-9)
+
+
+def test_gamma_and_beta_can_undo_the_normalisation() -> None:
+    x = torch.randn(SHAPE, dtype=torch.float64) * 2 + 5
+    mu, sigma2 = x.mean((0, 2, 3, 4)), x.var((0, 2, 3, 4), unbiased=False)
+    y, _, _ = batch_norm(x, torch.sqrt(sigma2 + 1e-5), mu, mu, sigma2, training=True)
+    torch.testing.assert_close(y, x, rtol=1e-12, atol=1e-12)
+
+
+def test_one_value_per_channel_is_refused_in_training() -> None:
+    one = torch.ones(4)
+    with pytest.raises(ValueError, match=r"more than one value per channel; the input is \(1, 4, 1, 1, 1\)"):
+        batch_norm(torch.ones(1, 4, 1, 1, 1), one, one, one, one, training=True)
+
+
+def test_zero_init_survives_a_reset() -> None:
+    norm = BatchNorm3d(4, zero_init=True)
+    assert norm.weight.eq(0).all()
+    nn.init.ones_(norm.weight)
+    norm.reset_parameters()
+    assert norm.weight.eq(0).all()
+    with pytest.raises(ValueError, match="affine=False has no gamma"):
+        BatchNorm3d(4, affine=False, zero_init=True)
+
+
+def test_is_pytorchs_to_whatever_asks() -> None:
+    assert BatchNorm3d(4).state_dict().keys() == nn.BatchNorm3d(4).state_dict().keys()
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(BatchNorm3d(4)))
+    assert isinstance(converted[0], nn.SyncBatchNorm)

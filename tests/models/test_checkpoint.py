@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from farfield import build_model, load_model
+from farfield.errors import FarfieldError
+from farfield.models import save_model
+
+
+def test_a_checkpoint_describes_itself(tmp_path: Path) -> None:
+    model = build_model(
+        "tiny",
+        labels=["sit down", "stand up"],
+        insert={"res3": [1]},
+        block_options={"key_pool": None, "scale": False},
+        dropout=0.3,
+        clip={"num_frames": 4, "crop_px": 24, "mean": (0.1, 0.2, 0.3)},
+    ).eval()
+    torch.nn.init.ones_(model.backbone.blocks("res3")[1].inserted.norm.weight)
+    save_model(model, tmp_path / "a.ckpt")
+    loaded = load_model(tmp_path / "a.ckpt")
+    assert loaded.labels == ["sit down", "stand up"]
+    assert loaded.clip == model.clip
+    assert loaded.clip.mean == (0.1, 0.2, 0.3)
+    assert not loaded.training
+    x = torch.randn(1, 3, 4, 24, 24)
+    assert torch.equal(loaded(x), model(x))
+    assert not list(tmp_path.glob("*.partial"))
+
+
+class Bomb:
+    def __reduce__(self):
+        return (Path.write_text, (Path(self.target), "executed"))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "there is no checkpoint at"),
+        (lambda path: path.write_bytes(b""), "cannot be read as a checkpoint"),
+        (lambda path: path.write_bytes(b"hello" * 99), "cannot be read as a checkpoint"),
+        (lambda path: torch.save({"state_dict": {}}, path), "is not a checkpoint of farfield"),
+        (lambda path: torch.save([1, 2], path), "is not a checkpoint of farfield"),
+        (
+            lambda path: torch.save({"farfield": {"format": 99}, "state_dict": {}}, path),
+            "format 99; this version reads 1",
+        ),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused(make, message: str, tmp_path: Path) -> None:
+    make(tmp_path / "a.ckpt")
+    with pytest.raises(FarfieldError, match=message):
+        load_model(tmp_path / "a.ckpt")
+
+
+def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
+    save_model(build_model("tiny", num_classes=2), tmp_path / "a.ckpt")
+    whole = (tmp_path / "a.ckpt").read_bytes()
+    (tmp_path / "a.ckpt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(FarfieldError, match="cannot be read as a checkpoint"):
+        load_model(tmp_path / "a.ckpt")
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    save_model(build_model("tiny", num_classes=2), tmp_path / "a.ckpt")
+    content = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    content["farfield"]["model"]["labels"] = ["a", "b", "c"]
+    torch.save(content, tmp_path / "a.ckpt")
+    with pytest.raises(FarfieldError, match="do not fit the network that it describes"):
+        load_model(tmp_path / "a.ckpt")
+
+
+def test_code_in_a_checkpoint_is_not_executed(tmp_path: Path) -> None:
+    bomb = Bomb()
+    bomb.target = str(tmp_path / "mark")
+    with (tmp_path / "a.ckpt").open("wb") as file:
+        pickle.dump({"farfield": bomb, "state_dict": {}}, file)
+    with pytest.raises(FarfieldError, match="cannot be read as a checkpoint"):
+        load_model(tmp_path / "a.ckpt")
+    torch.save({"farfield": bomb, "state_dict": {}}, tmp_path / "b.ckpt")
+    with pytest.raises(FarfieldError, match="cannot be read as a checkpoint"):
+        load_model(tmp_path / "b.ckpt")
+    assert not (tmp_path / "mark").exists()

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from farfield import build_model
+from farfield.cli import COMMANDS
+from farfield.models import save_model
+
+Run = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from farfield.data.synthesis.figures import LABELS
+
+    path = tmp_path_factory.mktemp("run") / "checkpoints" / "best.ckpt"
+    path.parent.mkdir()
+    model = build_model("tiny", labels=LABELS, clip={"num_frames": 4, "crop_px": 24, "num_clips": 3, "num_crops": 2})
+    save_model(model, path)
+    return path
+
+
+def test_overview_names_every_command(run_farfield: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_farfield("--help") == 0
+    overview = capsys.readouterr().out
+    assert all(name in overview for name in COMMANDS)
+    assert run_farfield() == 2
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str, run_farfield: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run_farfield(*name.split(), "--help")
+    assert stopped.value.code == 0
+    assert "usage: farfield" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["predikt"], "there is no command 'predikt'.*Did you mean 'predict'"),
+        (["data"], "there is no command 'data'.*data index"),
+        (["data", "indx"], "there is no command 'data indx'.*Did you mean 'data index'"),
+        (["predict", "a.mp4"], "checkpoint"),
+        (["predict", "a.mp4", "--chekpoint", "b"], "no option chekpoint.*Did you mean 'checkpoint'"),
+        (["predict", "a.mp4", "--checkpoint", "nowhere.ckpt"], "there is no checkpoint at nowhere.ckpt"),
+        (["predict", "a.mp4", "--checkpoint", "x", "--top_k", "many"], "top_k"),
+        (["test", "--checkpoint", "nowhere.ckpt", "--data.manifest", "m.csv"], "there is no checkpoint at"),
+        (["test", "--checkpoint", "x", "--data.manifests", "m.csv"], "no option data.manifests.*Did you mean"),
+        (["data", "synthesize", "figurs", "out"], "figurs"),
+        (["data", "index", "nowhere", "m.csv"], "root is nowhere, which is no folder"),
+    ],
+)
+def test_mistakes_are_one_line(
+    words: list[str], message: str, run_farfield: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import re
+
+    assert run_farfield(*words) == 2
+    captured = capsys.readouterr()
+    assert re.search(message, captured.err), captured.err
+    assert len(captured.err.splitlines()) == 1
+    assert captured.out == ""
+
+
+def test_test_writes_a_report_beside_the_checkpoint(
+    checkpoint: Path, figures: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--checkpoint", checkpoint, "--data.manifest", figures / "test.csv", "--data.num_workers", 1]
+    assert run_farfield("test", *options, "--view_batch_size", 4) == 0
+    out = capsys.readouterr().out
+    assert "10 videos, 3 clips x 2 crops each" in out
+    report = json.loads((checkpoint.parent.parent / "test/report.json").read_text())
+    assert report["videos"] == 10
+    assert sum(map(sum, report["confusion_matrix"])) == 10
+    assert run_farfield("validate", *options, "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["num_clips"], printed["num_crops"]) == (1, 1)
+    assert (checkpoint.parent.parent / "validate/report.md").is_file()
+
+
+def test_test_counts_and_names_what_it_cannot_decode(
+    checkpoint: Path,
+    figures: Path,
+    bad_files: dict[str, Path],
+    tmp_path: Path,
+    run_farfield: Run,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = (figures / "test.csv").read_text().splitlines()
+    bad = [f"{path},bow" + "," * (rows[0].count(",") - 1) for path in bad_files.values()]
+    (tmp_path / "m.csv").write_text("\n".join([*rows, *bad]) + "\n")
+    options = ["--checkpoint", checkpoint, "--data.manifest", tmp_path / "m.csv", "--out", tmp_path / "out"]
+    assert run_farfield("test", *options, "--data.root", figures, "--data.batch_size", 4) == 0
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert report["videos"] == 10
+    assert {entry["path"] for entry in report["undecodable_videos"]} == {str(p) for p in bad_files.values()}
+    (tmp_path / "bad.csv").write_text("\n".join([rows[0], *bad]) + "\n")
+    options[3] = tmp_path / "bad.csv"
+    assert run_farfield("test", *options, "--data.root", figures) == 2
+    assert "none of the 6 videos" in capsys.readouterr().err
+
+
+def test_data_commands(tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    counts = ["--num_train", 2, "--num_val", 2, "--num_test", 2]
+    assert run_farfield("data", "synthesize", "recall", tmp_path / "r", *counts) == 0
+    (tmp_path / "tree/same").mkdir(parents=True)
+    (tmp_path / "r/videos/test_00001_same.mp4").rename(tmp_path / "tree/same/a.mp4")
+    assert run_farfield("data", "index", tmp_path / "tree", tmp_path / "tree/m.csv") == 0
+    assert "m.csv: 1 videos of 1 classes" in capsys.readouterr().out
+    assert (tmp_path / "tree/m.csv").read_text().splitlines()[1] == "same/a.mp4,same,32,16,64,64,2"
+
+
+def test_layers_bring_in_torch_alone() -> None:
+    code = (
+        "import sys; from farfield.layers import NonLocalBlock3d;"
+        "print(*sorted({'lightning', 'decord', 'av', 'wandb', 'pytorchvideo', 'jsonargparse'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

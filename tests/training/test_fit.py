@@ -1,0 +1,186 @@
+"""`farfield fit` as a user runs it, on real files."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from farfield import load_model
+
+FAST = (
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--data.num_workers=0",
+    "--model.clip.crop_px=24",
+    "--model.clip.num_frames=4",
+)
+
+
+def arguments(figures: Path, run_dir: Path, *more: str) -> list[str]:
+    return [
+        "fit",
+        f"--run_dir={run_dir}",
+        "--model.backbone=tiny",
+        f"--data.train={figures / 'train.csv'}",
+        f"--data.val={figures / 'val.csv'}",
+        "--trainer.max_epochs=1",
+        *FAST,
+        *more,
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(figures: Path, tmp_path_factory: pytest.TempPathFactory, run_farfield: Callable[..., int]) -> Path:
+    run_dir = tmp_path_factory.mktemp("run")
+    assert run_farfield(*arguments(figures, run_dir, "--model.insert={res3: [1]}", "--trainer.max_epochs=2")) == 0
+    return run_dir
+
+
+def test_a_run_leaves_everything_in_its_folder(trained: Path) -> None:
+    with (trained / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    assert all(row[name] for row in rows for name in row)  # no column is empty
+    assert float(rows[0]["clips_per_second"]) > 0
+    for name in ("curves.png", "confusion_matrix.png"):
+        with Image.open(trained / name) as picture:
+            assert picture.size[0] > 200
+    assert {path.name for path in (trained / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+def test_the_config_that_is_kept_makes_the_same_run(
+    trained: Path, tmp_path: Path, run_farfield: Callable[..., int]
+) -> None:
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert config["model"]["clip"]["mean"] == [0.45, 0.45, 0.45]  # resolved, not null
+    assert run_farfield("fit", f"--config={trained / 'config.yaml'}", f"--run_dir={tmp_path}") == 0
+    assert (tmp_path / "steps.csv").read_text() == (trained / "steps.csv").read_text()
+
+
+def test_the_checkpoint_is_a_network(trained: Path, figures: Path) -> None:
+    model = load_model(trained / "checkpoints/best.ckpt")
+    assert len(model.labels) == 10
+    assert model.clip.num_frames == 4
+    assert model.config["insert"] == {"res3": [1]}
+    content = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)  # plain types throughout
+    assert content["random_state"]["cpu"].dtype == torch.uint8
+
+
+def test_bad_videos_are_skipped_counted_and_named(
+    figures: Path,
+    tmp_path: Path,
+    bad_files: dict[str, Path],
+    run_farfield: Callable[..., int],
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    for split in ("train", "val"):
+        rows = (figures / f"{split}.csv").read_text().splitlines()
+        bad = [f"{path},bow" + "," * (rows[0].count(",") - 1) for path in bad_files.values()]
+        (tmp_path / f"{split}.csv").write_text("\n".join([*rows, *bad]) + "\n")
+    run_dir = tmp_path / "run"
+    more = [f"--data.train={tmp_path / 'train.csv'}", f"--data.val={tmp_path / 'val.csv'}", f"--data.root={figures}"]
+    assert run_farfield(*arguments(figures, run_dir, *more, "--data.num_workers=2", "--data.batch_size=4")) == 0
+    with (run_dir / "skipped_videos.csv").open(newline="") as file:
+        skipped = {row["path"]: row["reason"] for row in csv.DictReader(file)}
+    assert set(skipped) == {str(path) for path in bad_files.values()}
+    assert skipped[str(bad_files["empty"])] == "the file is empty"
+    log = capfd.readouterr().err
+    assert "6 videos could not be read" in log
+    assert log.count("empty.mp4: the file is empty") == 1
+    with (run_dir / "metrics.csv").open(newline="") as file:
+        assert float(next(csv.DictReader(file))["skipped_videos"]) == 6
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(
+    trained: Path, figures: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (trained / "metrics.csv").read_text()
+    assert run_farfield(*arguments(figures, trained)) == 2
+    assert "holds a run already. Give --resume true to go on with it" in capsys.readouterr().err
+    assert (trained / "metrics.csv").read_text() == before
+
+
+def test_resuming_as_another_network_is_refused(
+    trained: Path, figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained / "checkpoints", tmp_path / "checkpoints")
+    assert run_farfield(*arguments(figures, tmp_path, "--resume=true", "--model.backbone=tiny_c2d")) == 2
+    error = capsys.readouterr().err
+    assert "is of another network: backbone was tiny, now tiny_c2d; insert was {'res3': [1]}, now None" in error
+    assert (
+        run_farfield(
+            *arguments(figures, tmp_path, "--resume", "true", "--model.insert={res3: [1]}", "--data.batch_size=3")
+        )
+        == 2
+    )
+    assert "had 2 training batches an epoch, now there are 6" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model.backbon=tiny"], "no option model.backbon.*Did you mean 'model.backbone'"),
+        (["--model.optimisation.learning_rate=1"], "no option model.optimisation.learning_rate"),
+        (["--model.clip.num_frame=3"], "num_frame"),
+        (["--model.insert={res7: [0]}"], "there is no stage 'res7'"),
+        (["--data.train=nowhere.csv"], "there is no manifest at nowhere.csv"),
+        (["--data.batch_size=many"], "data.batch_size.*int"),
+        (["--data.batch_size=0"], "data.batch_size is 0"),
+        (["--config=nowhere.yaml"], "nowhere.yaml"),
+        (["--model.optimisation.schedule=steps"], "without step_epochs"),
+    ],
+)
+def test_mistakes_are_one_clear_line(
+    options: list[str],
+    message: str,
+    figures: Path,
+    tmp_path: Path,
+    run_farfield: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import re
+
+    assert run_farfield(*arguments(figures, tmp_path, *options)) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error), error
+    assert "Traceback" not in error
+    assert len([line for line in error.splitlines() if line.startswith("farfield fit:")]) == 1
+
+
+def test_amp_and_steps_and_gradient_accumulation(
+    figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
+) -> None:
+    more = [
+        "--trainer.precision=bf16-mixed",
+        "--trainer.accumulate_grad_batches=2",
+        "--data.batch_size=5",
+        "--model.optimisation.schedule=steps",
+        "--model.optimisation.step_epochs=[0.5]",
+        "--model.optimisation.lr=0.1",
+    ]
+    assert run_farfield(*arguments(figures, tmp_path, *more)) == 0
+    with (tmp_path / "steps.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["0", "1", "1", "2"]
+    assert [float(row["lr"]) for row in rows] == pytest.approx([0.1, 0.01, 0.01, 0.01])
+
+
+def test_print_config_shows_every_resolved_value(
+    figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run_farfield(*arguments(figures, tmp_path / "new", "--print_config"))
+    assert stopped.value.code == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["model"]["clip"]["frame_stride"] == 6  # tiny's own
+    assert config["model"]["clip"]["crop_px"] == 24  # changed on the command line
+    assert config["model"]["optimisation"]["momentum"] == 0.9
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,80 @@
+"""Weights & Biases, with the real client, offline."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from wandb.proto.wandb_internal_pb2 import Record
+
+from farfield.training.tracking import has_wandb_account
+from training.test_fit import arguments
+
+
+def read_record(path: Path) -> tuple[dict, dict]:
+    """The last value of everything that an offline run logged, and its config.
+
+    The file is a log in LevelDB's format, after a header of 7 bytes: blocks of 32 KiB, in them pieces of records with
+    7 bytes in front: checksum, length, and whether it is a whole record (1), its first, middle or last piece (2, 3, 4).
+    """
+    data, place, piece = path.read_bytes(), 7, b""
+    logged: dict = {}
+    config: dict = {}
+    while place + 7 <= len(data):
+        left = 32768 - place % 32768
+        length, kind = struct.unpack("<HB", data[place + 4 : place + 7])
+        if left < 7 or kind == 0:
+            place += left
+            continue
+        piece += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):
+            record = Record.FromString(piece)
+            piece = b""
+            for item in record.history.item:
+                logged[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
+            for item in record.run.config.update:
+                config[item.key] = json.loads(item.value_json)
+    return logged, config
+
+
+@pytest.mark.slow
+def test_a_run_is_tracked_offline_without_an_account(
+    figures: Path,
+    tmp_path: Path,
+    run_farfield: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "auto")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no_netrc"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert run_farfield(*arguments(figures, tmp_path / "run", "--trainer.log_every_n_steps=1")) == 0
+    assert "To upload the run later: wandb sync" in capfd.readouterr().err
+    (folder,) = (tmp_path / "run/wandb").glob("offline-run-*")
+    (record,) = folder.glob("*.wandb")
+    logged, config = read_record(record)
+    for name in ("train/loss_step", "val/top1", "val/mean_class_accuracy", "clips_per_second", "lr", "skipped_videos"):
+        assert name in logged, name
+    assert logged["val/predicted_clips/count"] == 4
+    assert logged["val/confusion_matrix/_type"] == "image-file"
+    assert config["model"]["backbone"] == "tiny"
+    assert config["model"]["clip"]["frame_stride"] == 6
+    assert len(list(folder.glob("files/media/videos/val/*.mp4"))) == 4
+    assert len(list(folder.glob("files/media/images/val/confusion_matrix*.png"))) == 1
+    assert (tmp_path / "run/wandb_run_id").read_text().strip() in folder.name
+
+
+def test_an_account_is_a_key_in_the_environment_or_in_netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert not has_wandb_account()
+    (tmp_path / "netrc").write_text("machine api.wandb.ai\n  login user\n  password " + "0" * 40 + "\n")
+    assert has_wandb_account()
+    monkeypatch.setenv("NETRC", str(tmp_path / "nothing"))
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    assert has_wandb_account()
