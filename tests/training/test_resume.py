@@ -50,6 +50,7 @@ def options(figures: Path, run_dir: Path) -> list[str]:
         "--data.num_workers=2",
         "--checkpoint_every_n_steps=1",
         f"--trainer.max_epochs={EPOCHS}",
+        "--trainer.log_every_n_steps=1",
         "--trainer.enable_progress_bar=false",
         "--trainer.enable_model_summary=false",
     ]

@@ -37,10 +37,10 @@ class Batch(NamedTuple):
     labels: Int[Tensor, " b"]
     indices: Int[Tensor, " b"]
     """Rows of the manifest."""
-    flip: Bool[Tensor, " b"]
-    """Which clips to mirror."""
-    colour: Float[Tensor, "b 3"]
-    """Factors of brightness, contrast and saturation."""
+    flip: Bool[Tensor, " b"] | None
+    """Which clips to mirror; None for none."""
+    colour: Float[Tensor, "b 3"] | None
+    """Factors of brightness, contrast and saturation; None for no change."""
     failures: list[Failure]
     """Videos that were to be in this batch and could not be read."""
 
@@ -83,8 +83,8 @@ class TrainingClips(Dataset[Batch]):
             torch.stack(clips),
             torch.from_numpy(self.targets[indices]),
             torch.tensor(indices),
-            torch.tensor(flips),
-            torch.tensor(np.array(colours), dtype=torch.float32),
+            torch.tensor(flips) if self.augmentation.flip else None,
+            torch.tensor(np.array(colours), dtype=torch.float32) if self.augmentation.colour else None,
             failures,
         )
 
@@ -152,7 +152,7 @@ class EvaluationViews(Dataset[Batch]):
             torch.stack(clips) if clips else nothing,
             torch.from_numpy(self.targets[indices]) if clips else torch.empty(0, dtype=torch.int64),
             torch.tensor(indices, dtype=torch.int64),
-            torch.zeros(len(clips), dtype=torch.bool),
-            torch.ones(len(clips), 3),
+            None,
+            None,
             failures,
         )

@@ -29,10 +29,10 @@ def network_input(
     Returns:
         float32 in channels_last_3d memory, which the frames have to begin with and 3D convolutions prefer.
     """
-    if flip is not None and bool(flip.any()):
+    if flip is not None:
         clips = torch.where(flip[:, None, None, None, None, None], clips.flip(4), clips)
     x = clips.float() / 255
-    if colour is not None and bool((colour != 1).any()):
+    if colour is not None:
         x = change_colour(x, colour)
     mean, std = x.new_tensor(spec.mean), x.new_tensor(spec.std)
     return ((x - mean) / std).flatten(0, 1).permute(0, 4, 1, 2, 3)

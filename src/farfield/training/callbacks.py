@@ -180,7 +180,8 @@ class Throughput(Callback):
 
 
 class RunFiles(Callback):
-    """Writes the figures of a run beside its checkpoints: metrics.csv (a row per epoch), steps.csv, and PNGs.
+    """Writes the figures of a run beside its checkpoints: metrics.csv (a row per epoch), steps.csv (a row every
+    log_every_n_steps of the trainer, since reading a loss makes the device wait), and PNGs.
 
     A row is there as soon as its epoch or step is over. When a run resumes, rows after its checkpoint go.
     """
@@ -206,8 +207,10 @@ class RunFiles(Callback):
         self.steps_path = run_dir / "steps.csv"
         self.curves_path = run_dir / "curves.png"
         self.confusion_path = run_dir / "confusion_matrix.png"
+        self._last_step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._last_step = trainer.global_step
         if trainer.is_global_zero:
             _keep_rows(self.steps_path, self.STEP_COLUMNS, trainer.global_step)
             _keep_rows(self.metrics_path, self.EPOCH_COLUMNS, trainer.global_step)
@@ -215,9 +218,11 @@ class RunFiles(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.is_global_zero:
+        step = trainer.global_step
+        if trainer.is_global_zero and step % trainer.log_every_n_steps == 0 and step > self._last_step:  # type: ignore[attr-defined]
+            self._last_step = step  # with accumulated gradients, several batches share a step
             lr = trainer.optimizers[0].param_groups[0]["lr"]
-            row = [trainer.global_step, trainer.current_epoch, f"{lr:.8g}", f"{float(outputs['loss']):.8g}"]
+            row = [step, trainer.current_epoch, f"{lr:.8g}", f"{float(outputs['loss']):.8g}"]
             _append(self.steps_path, row)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -92,18 +92,17 @@ class _Scene:
     """What stays the same through one video: body, clothes, place and camera."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        bright = rng.random() < 0.5
-        wall = _colour(rng, 0.62, 0.95) if bright else _colour(rng, 0.05, 0.35)
+        wall = _colour(rng, 0.62, 0.95)
         self.margin = 14  # pixels of background beyond the frame, for the camera to pan over
         self.background = textured_background(HEIGHT + 2 * self.margin, WIDTH + 2 * self.margin, wall, 0.07, rng)
         floor = tuple(np.clip(np.array(wall) * rng.uniform(0.75, 0.9), 0, 1))
         self.ground = HEIGHT * rng.uniform(0.86, 0.92)
         self.background[int(self.ground) + self.margin :] = floor
-        clothes = (0.0, 0.4) if bright else (0.6, 1.0)  # good contrast: dark on bright or bright on dark
-        self.shirt, self.trousers, self.box = (_colour(rng, *clothes) for _ in range(3))
-        self.skin = tuple(np.array((0.55, 0.38, 0.28)) * rng.uniform(0.5, 0.9)) if bright else (0.95, 0.78, 0.66)
+        self.shirt, self.trousers, self.box = (_colour(rng, 0.0, 0.4) for _ in range(3))  # in contrast to the wall
+        red, green, blue = np.array((0.55, 0.38, 0.28)) * rng.uniform(0.4, 0.9)
+        self.skin: Colour = (float(red), float(green), float(blue))
         self.size = HEIGHT * rng.uniform(0.66, 0.76)
-        self.thickness = self.size * rng.uniform(0.042, 0.056)
+        self.thickness = self.size * rng.uniform(0.048, 0.062)
         self.proportions = rng.uniform(0.93, 1.07, 4)  # torso, arms, thighs, shins
         self.facing = 1 if rng.random() < 0.5 else -1
         self.place = WIDTH * rng.uniform(0.44, 0.56)
