@@ -12,7 +12,7 @@ if [ -z "${PYTHON:-}" ]; then
     echo "farfield needs Python 3.11 or newer; set PYTHON to one." >&2
     exit 1
 fi
-[ -x .venv/bin/python ] || "$PYTHON" -m venv .venv
+[ -x .venv/bin/pip ] || "$PYTHON" -m venv .venv
 stamp=.venv/farfield-installed
 wanted="$(cksum <pyproject.toml) $1"
 if ! grep -qxF "$wanted" "$stamp" 2>/dev/null; then

@@ -39,7 +39,7 @@ COMMANDS: dict[str, Command] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit status: 0 done, 1 done in part, 2 nothing done because of a mistake."""
+    """Runs a command and returns its exit status: 0 done, 1 some videos to predict could not be read, 2 a mistake."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         print(_overview())
@@ -57,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(name, rest)
     except FarfieldError as error:
-        print(f"farfield {name}: {error}", file=sys.stderr)
+        # From a loader's worker, the message comes with the worker's traceback in front.
+        message = str(error).rsplit("farfield.errors.FarfieldError: ", 1)[-1].strip()
+        print(f"farfield {name}: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"farfield {name}: interrupted.", file=sys.stderr)

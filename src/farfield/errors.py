@@ -32,9 +32,10 @@ class VideoError(FarfieldError):
 
 
 def nearest(given: str, known: Iterable[str]) -> str:
-    """Returns `known` as a hint for a message: the nearest spelling first, then everything there is."""
+    """Returns a hint for a message: the nearest of the known names, and all of them where they are not too many."""
     names = [str(name) for name in known]
     close = difflib.get_close_matches(given, names, n=1)
-    meant = f" Did you mean {close[0]!r}?" if close else ""
-    shown = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
-    return f"Known: {shown}.{meant}"
+    meant = [f"Did you mean {close[0]!r}?"] if close else []
+    if len(names) <= 20:
+        return " ".join([f"Known: {', '.join(names)}.", *meant])
+    return meant[0] if close else f"Known: {', '.join(names[:20])}, ... ({len(names)} in all)."

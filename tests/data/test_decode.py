@@ -6,6 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from conftest import number_of, numbered_frame
 from farfield.data import decode
@@ -36,17 +37,52 @@ def test_both_decoders_give_the_same_pixels(width: int, tmp_path: Path) -> None:
     np.testing.assert_array_equal(frames, decode._PyAVVideo(tmp_path / "a.mp4").frames(wanted))
 
 
-def test_pyav_takes_over_transport_streams(tmp_path: Path) -> None:
-    """decord seeks to wrong frames there."""
-    with av.open(str(tmp_path / "a.ts"), "w", format="mpegts") as container:
-        stream = container.add_stream("libx264", rate=25, options={"g": "12"})
-        stream.width, stream.height, stream.pix_fmt = 96, 48, "yuv420p"
-        for i in range(60):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_frame(i), format="rgb24")))
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("a.mp4", "libx264"),
+        ("a.mov", "libx265"),
+        ("a.mkv", "libx264"),
+        ("a.webm", "libvpx-vp9"),
+        ("a.flv", "libx264"),
+        ("a.mp4", "mpeg4"),  # from here on decord gives other frames than asked for, and PyAV takes over
+        ("a.mkv", "mpeg4"),
+        ("a.avi", "mpeg4"),
+        ("a.avi", "libx264"),
+        ("a.mpg", "mpeg2video"),
+        ("a.mpg", "mpeg1video"),
+        ("a.wmv", "wmv2"),
+        ("a.ts", "libx264"),
+        ("a.ts", "mpeg2video"),
+    ],
+)
+def test_frames_are_exact_in_every_container(name: str, codec: str, tmp_path: Path) -> None:
+    with av.open(str(tmp_path / name), "w") as container:
+        options = {"g": "30", "crf": "20"} if codec.startswith("lib") else {"g": "30", "qmin": "1", "qmax": "3"}
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 192, 96, "yuv420p"
+        if not codec.startswith(("wmv", "libvpx")):
+            stream.codec_context.max_b_frames = 2
+        for i in range(120):
+            picture = numbered_frame(i).repeat(2, axis=0).repeat(2, axis=1)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
-    with open_video(tmp_path / "a.ts") as video:
-        assert len(video.times) == 60
-        assert [number_of(frame) for frame in video.frames(np.array([5, 31, 59]))] == [5, 31, 59]
+    wanted = [57, 3, 90, 118]
+    with open_video(tmp_path / name) as video:
+        assert len(video.times) == 120
+        assert [number_of(frame) for frame in video.frames(np.array(wanted))] == wanted
+        np.testing.assert_allclose(np.diff(video.times), 0.04, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "picture.png", "picture.jpg"])
+def test_texts_and_pictures_are_no_videos(name: str, tmp_path: Path) -> None:
+    """FFmpeg would play them."""
+    if name.endswith("txt"):
+        (tmp_path / name).write_text("some lines\n" * 200)
+    else:
+        Image.fromarray(numbered_frame(5)).save(tmp_path / name)
+    with pytest.raises(DecodeError, match="it has no video stream"), open_video(tmp_path / name):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -42,34 +42,47 @@ def test_files_are_what_the_manifest_says(figures: Path) -> None:
 
 
 @pytest.mark.parametrize("label", sorted(figures_task.MIRRORED_NAMES))
-def test_an_action_backwards_is_its_mirror(label: str) -> None:
-    """With the same draws, one is the other in reverse, but for the camera and the sway, which are time's own."""
+def test_an_action_backwards_is_its_mirror(label: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same draws, each frame of one shows the progress that is left to the other, in the same scene."""
+    drawn: dict[str, list] = {}
 
-    def still(name: str) -> np.ndarray:
-        rng = np.random.default_rng(7)
-        scene = figures_task._Scene(rng)
-        scene.pan, scene.sway = np.zeros(2), 0
-        forward = figures_task.FORWARD_ACTIONS[label]
-        progress = np.linspace(0, 1, 9) if name == label else np.linspace(1, 0, 9)
-        return np.stack([scene.draw(forward, float(p), 0.5) for p in progress])
+    def draw(scene: object, action: object, progress: float, time: float) -> np.ndarray:
+        drawn.setdefault(name, []).append((action, progress, time))
+        return original(scene, action, progress, time)
 
-    np.testing.assert_array_equal(still(label), still(figures_task.MIRROR[label])[::-1])
+    original = figures_task._Scene.draw
+    monkeypatch.setattr(figures_task._Scene, "draw", draw)
+    frames = {}
+    for name in (label, figures_task.MIRROR[label]):
+        frames[name] = list(figures_task.render(name, np.random.default_rng(7)))
+    there, back = drawn[label], drawn[figures_task.MIRROR[label]]
+    assert len(there) == figures_task.NUM_FRAMES
+    assert [progress for _, progress, _ in there] == sorted(progress for _, progress, _ in there)
+    assert (there[0][1], there[-1][1]) == (0, 1)
+    for (action, progress, time), (mirrored, left, moment) in zip(there, back, strict=True):
+        assert action is mirrored
+        assert left == pytest.approx(1 - progress)
+        assert time == moment
+    assert not np.array_equal(frames[label][0], frames[figures_task.MIRROR[label]][0])
 
 
 def test_neither_cue_alone_tells_same_from_different() -> None:
-    """Counted over many videos, each cue's colour is as frequent in both classes."""
-    counts = {}
+    """Counted over many videos, each cue's colour is as frequent in both classes; together they tell."""
+    counts: dict[tuple[str, int], Counter] = {}
     for label in recall.LABELS:
-        first = Counter()
         for seed in range(120):
             frames = list(recall.render(label, np.random.default_rng([1, seed])))
-            changed = np.abs(frames[0].astype(int) - frames[16].astype(int)).sum(-1) > 200
-            red, green, blue = frames[0][changed].mean(0)
-            first[(red > 128, green > 128, blue > 128)] += 1
-        counts[label] = first
-    assert set(counts["same"]) == set(counts["different"])
-    for colour, count in counts["same"].items():
-        assert abs(count - counts["different"][colour]) < 30
+            colours = []
+            for cue in (0, -1):
+                changed = np.abs(frames[cue].astype(int) - frames[16].astype(int)).sum(-1) > 200
+                red, green, blue = frames[cue][changed].mean(0)
+                colours.append((red > 128, green > 128, blue > 128))
+                counts.setdefault((label, cue), Counter())[colours[-1]] += 1
+            assert (colours[0] == colours[1]) == (label == "same")
+    for cue in (0, -1):
+        same, different = counts["same", cue], counts["different", cue]
+        assert len(same) == len(different) == len(recall.COLOURS)
+        assert all(abs(same[colour] - different[colour]) < 30 for colour in same)
 
 
 def test_cues_are_early_and_late_and_in_opposite_corners() -> None:
@@ -89,7 +102,7 @@ def test_a_second_call_keeps_what_is_there_and_another_is_refused(tmp_path: Path
     assert (figures / "train.csv").stat().st_mtime_ns == before
     with pytest.raises(FarfieldError, match="Choose another folder, or delete this one"):
         synthesize("figures", str(figures), num_train=30, num_val=10, num_test=10)
-    (tmp_path / "thesis.tex").write_text("")
+    (tmp_path / "train.csv").write_text("my own")
     with pytest.raises(FarfieldError, match="holds other files"):
         synthesize("recall", str(tmp_path))
     with pytest.raises(FarfieldError, match="each split needs at least 10"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,7 +112,7 @@ def test_labelled_videos_show_every_frame_above_the_labels(
 ) -> None:
     source = read_manifest(figures / "test.csv").path(0)
     assert run_farfield("predict", source, "--checkpoint", checkpoint, "--labelled_videos", tmp_path / "out") == 0
-    with open_video(source) as original, open_video(tmp_path / "out" / source.name) as labelled:
+    with open_video(source) as original, open_video(tmp_path / "out" / f"{source.stem}_labelled.mp4") as labelled:
         assert len(labelled.times) == len(original.times)
         np.testing.assert_allclose(labelled.times, original.times, atol=1e-3)
         before, after = original.frames(np.array([20]))[0], labelled.frames(np.array([20]))[0]
@@ -121,6 +122,29 @@ def test_labelled_videos_show_every_frame_above_the_labels(
     assert np.abs(picture - before).mean() < 6
     panel = after[before.shape[0] * factor :]
     assert panel.max() > 200  # text
+
+
+def test_a_video_is_never_overwritten_by_its_labelled_copy(
+    checkpoint: Path, make_video: Callable[..., Path], tmp_path: Path, run_farfield: Callable[..., int]
+) -> None:
+    for name in ("a.mp4", "a_labelled.mp4", "deep/a.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(make_video(40), tmp_path / name)
+    before = (tmp_path / "a.mp4").read_bytes()
+    videos = [tmp_path / "a.mp4", tmp_path / "deep/a.mp4", "--checkpoint", checkpoint]
+    assert run_farfield("predict", tmp_path / "a_labelled.mp4", *videos, "--labelled_videos", tmp_path) == 2
+    assert run_farfield("predict", *videos, "--labelled_videos", tmp_path / "out") == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_labelled.mp4", "a_labelled_2.mp4"]
+    assert (tmp_path / "a.mp4").read_bytes() == before == (tmp_path / "a_labelled.mp4").read_bytes()
+
+
+def test_dense_clips_cover_the_whole_video(
+    model: ActionNet, make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(model, "forward", lambda clips: seen.append(len(clips)) or torch.zeros(len(clips), 7))
+    predict(make_video(60), model, hop=5, num_crops=1)
+    assert sum(seen) == 10  # starts 0, 5, ..., 40 and 41: a clip spans 19 of 60 frames
 
 
 def test_the_script_is_the_command(checkpoint: Path, make_video: Callable[..., Path]) -> None:

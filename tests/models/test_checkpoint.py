@@ -45,6 +45,12 @@ class Bomb:
         (lambda path: path.write_bytes(b"hello" * 99), "cannot be read as a checkpoint"),
         (lambda path: torch.save({"state_dict": {}}, path), "is not a checkpoint of farfield"),
         (lambda path: torch.save([1, 2], path), "is not a checkpoint of farfield"),
+        (lambda path: torch.save({"farfield": 3, "state_dict": {}}, path), "is not a checkpoint of farfield"),
+        (lambda path: torch.save({"farfield": {"format": 1}, "state_dict": {}}, path), "cannot read: 'model'"),
+        (
+            lambda path: torch.save({"farfield": {"format": 1, "model": {"back": 1}}, "state_dict": {}}, path),
+            "cannot read: .*back",
+        ),
         (
             lambda path: torch.save({"farfield": {"format": 99}, "state_dict": {}}, path),
             "format 99; this version reads 1",

@@ -163,6 +163,7 @@ def test_tinys_temporal_receptive_field_is_what_it_says(name: str, frames: int) 
         ({"clip": {"num_frames": 0}}, "clip.num_frames is 0; it must be at least 1"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"num_classes": None}, "needs labels or num_classes"),
+        ({"num_classes": 1}, "at least 2; num_classes is 1"),
         ({"labels": ["a", "a"], "num_classes": None}, "all different"),
         ({"labels": ["a", "b"]}, "num_classes is 5, but there are 2 labels"),
     ],

@@ -122,7 +122,8 @@ def test_resuming_as_another_network_is_refused(
         )
         == 2
     )
-    assert "had 2 training batches an epoch, now there are 6" in capsys.readouterr().err
+    assert "batches_per_epoch was 2, now 6; batch_size was 8, now 3" in capsys.readouterr().err
+    assert not (tmp_path / "config.yaml").exists()  # a refused resume leaves the run as it was
 
 
 @pytest.mark.parametrize(
@@ -137,6 +138,15 @@ def test_resuming_as_another_network_is_refused(
         (["--data.batch_size=0"], "data.batch_size is 0"),
         (["--config=nowhere.yaml"], "nowhere.yaml"),
         (["--model.optimisation.schedule=steps"], "without step_epochs"),
+        (["--model.optimisation.weight_decay=-1"], "weight_decay -1"),
+        (["--trainer.accelerator=gpu"], "(?i)gpu|cuda"),
+        (["--data.num_workers=-1"], "data.num_workers is -1"),
+        (["--checkpoint_every_n_steps=0"], "checkpoint_every_n_steps is 0"),
+        (["--model.insert={res5: [1]}", "--model.clip.crop_px=16"], "cannot take clips of 4 frames of 16 px"),
+        (
+            ["--data.root=/nowhere", "--data.num_workers=1"],
+            "none of the 20 videos .*Are the paths right, from /nowhere",
+        ),
     ],
 )
 def test_mistakes_are_one_clear_line(
@@ -172,7 +182,7 @@ def test_amp_and_steps_and_gradient_accumulation(
     with (tmp_path / "steps.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["1", "2"]
-    assert [float(row["lr"]) for row in rows] == pytest.approx([0.01, 0.01])  # after the step, half an epoch in
+    assert [float(row["lr"]) for row in rows] == pytest.approx([0.1, 0.01])
 
 
 def test_print_config_shows_every_resolved_value(

@@ -64,10 +64,11 @@ def losses(run_dir: Path, name: str = "steps.csv", column: str = "loss") -> list
 @pytest.fixture(scope="module")
 def uninterrupted(
     figures: Path, tmp_path_factory: pytest.TempPathFactory, run_farfield: Callable[..., int]
-) -> tuple[list[float], list[float]]:
+) -> tuple[list[float], dict[str, list[float]]]:
     run_dir = tmp_path_factory.mktemp("whole")
     assert run_farfield("fit", *options(figures, run_dir)) == 0
-    return losses(run_dir), losses(run_dir, "metrics.csv", "val/loss")
+    columns = ("epoch", "step", "lr", "train/loss", "train/top1", "val/loss", "val/top1", "val/mean_class_accuracy")
+    return losses(run_dir), {column: losses(run_dir, "metrics.csv", column) for column in columns}
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def test_stopped_run_goes_on(
     figures: Path,
     tmp_path: Path,
     run_farfield: Callable[..., int],
-    uninterrupted: tuple[list[float], list[float]],
+    uninterrupted: tuple[list[float], dict[str, list[float]]],
 ) -> None:
     arguments = options(figures, tmp_path)
     stop = (
@@ -97,13 +98,14 @@ def test_stopped_run_goes_on(
         run_farfield("fit", *arguments, stop)
     assert run_farfield("fit", *arguments, "--resume=true") == 0
     assert losses(tmp_path) == pytest.approx(uninterrupted[0], rel=1e-4)
-    assert losses(tmp_path, "metrics.csv", "val/loss") == pytest.approx(uninterrupted[1], rel=1e-4)
+    for column, values in uninterrupted[1].items():
+        assert losses(tmp_path, "metrics.csv", column) == pytest.approx(values, rel=1e-4), column
 
 
-def test_whole_run_has_every_step(uninterrupted: tuple[list[float], list[float]]) -> None:
+def test_whole_run_has_every_step(uninterrupted: tuple[list[float], dict[str, list[float]]]) -> None:
     steps, epochs = uninterrupted
     assert len(steps) == EPOCHS * BATCHES
-    assert len(epochs) == EPOCHS
+    assert epochs["epoch"] == list(range(EPOCHS))
     assert len(set(steps)) == len(steps)
 
 
@@ -112,7 +114,7 @@ def test_killed_run_goes_on(
     figures: Path,
     tmp_path: Path,
     run_farfield: Callable[..., int],
-    uninterrupted: tuple[list[float], list[float]],
+    uninterrupted: tuple[list[float], dict[str, list[float]]],
 ) -> None:
     arguments = options(figures, tmp_path)
     process = subprocess.Popen([sys.executable, "-m", "farfield", "fit", *arguments], stderr=subprocess.DEVNULL)
@@ -126,3 +128,39 @@ def test_killed_run_goes_on(
     assert len(losses(tmp_path)) < EPOCHS * BATCHES, "killed too late to show anything"
     assert run_farfield("fit", *arguments, "--resume=true") == 0
     assert losses(tmp_path) == pytest.approx(uninterrupted[0], rel=1e-4)
+
+
+def test_accumulated_gradients_are_in_no_checkpoint(
+    figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
+) -> None:
+    """With two batches a step, a checkpoint is written after whole steps only, and the resumed curve is the same."""
+    more = ["--trainer.accumulate_grad_batches=2", "--data.batch_size=3", "--trainer.max_epochs=1"]
+    assert run_farfield("fit", *options(figures, tmp_path / "whole"), *more) == 0
+    arguments = [*options(figures, tmp_path / "stopped"), *more]
+    where = "{hook: on_train_batch_end, step: 2}"  # a step is 2 of 6 batches
+    stop = f"--trainer.callbacks=[{{class_path: training.test_resume.StopAt, init_args: {where}}}]"
+    with pytest.raises(Stopped):
+        run_farfield("fit", *arguments, stop)
+    assert run_farfield("fit", *arguments, "--resume=true") == 0
+    assert losses(tmp_path / "stopped") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
+
+
+def test_a_checkpoint_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted while it writes, it leaves the old file as it was."""
+    import torch
+
+    from farfield.training.callbacks import WholeCheckpoints
+
+    target = tmp_path / "last.ckpt"
+    WholeCheckpoints().save_checkpoint({"epoch": 1}, target)
+    original = torch.save
+
+    def interrupted(content: object, path: Path) -> None:
+        original(content, path)
+        path.write_bytes(path.read_bytes()[:100])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        WholeCheckpoints().save_checkpoint({"epoch": 2}, target)
+    assert torch.load(target, weights_only=True) == {"epoch": 1}

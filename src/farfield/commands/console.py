@@ -5,6 +5,21 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from farfield.errors import FarfieldError
+
+
+@contextmanager
+def as_mistakes() -> Iterator[None]:
+    """Turns Lightning's complaints about devices, precision and the like into errors without a traceback."""
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise FarfieldError(" ".join(str(error).split())) from error
 
 
 def quiet_libraries() -> None:

@@ -13,12 +13,19 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from farfield.clip_spec import ClipOptions
-from farfield.commands.console import quiet_libraries
+from farfield.commands.console import as_mistakes, quiet_libraries
 from farfield.commands.parser import CommandParser
 from farfield.data.datamodule import VideoDataModule
 from farfield.errors import FarfieldError
 from farfield.models import default_clip, describe, read_checkpoint
-from farfield.training.callbacks import RandomState, RunFiles, SkippedVideos, Throughput, checkpoints
+from farfield.training.callbacks import (
+    RandomState,
+    RunFiles,
+    SkippedVideos,
+    Throughput,
+    WholeCheckpoints,
+    checkpoints,
+)
 from farfield.training.module import ActionRecognizer, build_recognizer
 from farfield.training.tracking import WandbMedia, WandbSettings, make_wandb_logger
 
@@ -70,25 +77,31 @@ class FitCLI(LightningCLI):
                 f"{self.run_dir} holds a run already. Give --resume true to go on with it, or another --run_dir."
             )
         self.run_dir.mkdir(parents=True, exist_ok=True)
-        (self.run_dir / "config.yaml").write_text(self.parser.dump(self.config, skip_none=False))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        every = self.config.checkpoint_every_n_steps
+        if every is not None and every < 1:
+            raise FarfieldError(f"checkpoint_every_n_steps is {every}; it must be at least 1, or null.")
         settings = WandbSettings(**vars(self.config.wandb))
         logger: Logger | None = make_wandb_logger(settings, self.run_dir, self.config.as_dict())
         callbacks: list[Callback] = [
             Throughput(),
             SkippedVideos(self.run_dir),
-            RunFiles(self.run_dir),
+            RunFiles(self.run_dir, self.parser.dump(self.config, skip_none=False)),
             RandomState(),
             WandbMedia(settings.num_clips),
             *checkpoints(
                 self.run_dir / "checkpoints",
-                every_n_steps=self.config.checkpoint_every_n_steps,
+                every_n_steps=every,
                 has_validation=self.config.data.val is not None,
             ),
         ]
         given = self.config_init.trainer.callbacks or []
-        return super().instantiate_trainer(logger=logger or False, callbacks=[*given, *callbacks], **kwargs)
+        plugins = self.config_init.trainer.plugins or []
+        plugins = [*(plugins if isinstance(plugins, list) else [plugins]), WholeCheckpoints()]
+        more: dict[str, Any] = {"logger": logger or False, "callbacks": [*given, *callbacks], "plugins": plugins}
+        with as_mistakes():
+            return super().instantiate_trainer(**more, **kwargs)
 
 
 def resolve_clip(backbone: str, clip: ClipOptions | None) -> dict[str, Any]:
@@ -116,12 +129,14 @@ def fit(arguments: Sequence[str]) -> int:
     if resumed is not None:
         _must_match(resumed, cli.model)
         log.info("resuming from %s", resumed)
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resumed, weights_only=True)
-    if isinstance(cli.trainer.logger, WandbLogger):
-        cli.trainer.logger.experiment.finish()  # writes what it still holds
-    if cli.trainer.interrupted:
-        log.warning("interrupted; go on with the same command and --resume true")
-        return 130
+    try:
+        with as_mistakes():
+            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resumed, weights_only=True)
+    finally:
+        if cli.trainer.interrupted:  # Lightning leaves by SystemExit
+            log.warning("interrupted; go on with the same command and --resume true")
+        if isinstance(cli.trainer.logger, WandbLogger):
+            cli.trainer.logger.experiment.finish()  # writes what it still holds
     best = cli.last_checkpoint.with_name("best.ckpt")
     log.info("checkpoints: %s", best if best.exists() else cli.last_checkpoint)
     return 0

@@ -7,6 +7,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
+import docstring_parser
 import jsonargparse
 
 from farfield.errors import FarfieldError, nearest
@@ -41,9 +42,10 @@ def parse(
     summary = (function.__doc__ or "").split("Args:")[0]
     parser = CommandParser(prog=prog, description=summary)
     types = typing.get_type_hints(function)
+    described = {param.arg_name: param.description for param in docstring_parser.parse(function.__doc__ or "").params}
     for name, nargs in positionals.items():
         extra: dict[str, Any] = {} if nargs is None else {"nargs": nargs}
-        parser.add_argument(name, type=str if nargs else types[name], **extra)
+        parser.add_argument(name, type=str if nargs else types[name], help=described[name], **extra)
     parser.add_function_arguments(function, as_group=False, skip=set(positionals))
     flags = {f"--{name}" for name, kind in types.items() if kind is bool}
     words = [

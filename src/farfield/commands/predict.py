@@ -24,6 +24,7 @@ def predict(
     top_k: int = 5,
     num_clips: int | None = None,
     num_crops: int | None = None,
+    hop: int | None = None,
     device: str = "auto",
     json: bool = False,
     labelled_videos: str | None = None,
@@ -39,18 +40,20 @@ def predict(
         top_k: how many classes to print.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
         num_crops: crops of each clip; null for the checkpoint's own setting.
+        hop: in place of num_clips, clips that start every so many frames and together cover the whole video.
         device: where to run: auto, cpu, cuda, cuda:1.
         json: print JSON: a list with one object per video, with "error" in place of "ranking" where it failed.
         labelled_videos: folder for copies of the videos with the labels written under the picture.
     """
     paths = find_videos(videos)
+    targets = dict(zip(paths, _labelled_paths(labelled_videos, paths), strict=True)) if labelled_videos else {}
     model = load_model(checkpoint).to(_device(device))
     results: list[Prediction | VideoError] = []
     for path in tqdm(paths, desc="predict", unit="video", disable=len(paths) == 1):
         try:
-            prediction = predict_video(path, model, top_k=top_k, num_clips=num_clips, num_crops=num_crops)
-            if labelled_videos is not None:
-                write_labelled_video(prediction, _target(labelled_videos, path, paths))
+            prediction = predict_video(path, model, top_k=top_k, num_clips=num_clips, num_crops=num_crops, hop=hop)
+            if targets:
+                write_labelled_video(prediction, targets[path])
             results.append(prediction)
         except VideoError as error:
             results.append(error)
@@ -75,13 +78,27 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _target(folder: str, path: str, paths: list[str]) -> Path:
-    """<folder>/<name>.mp4, with a number where another video has the same name."""
+def _labelled_paths(folder: str, videos: list[str]) -> list[Path]:
+    """<folder>/<name>_labelled.mp4 for each video, with a number where several have the same name.
+
+    Raises:
+        FarfieldError: where that is one of the videos themselves.
+    """
+    stems: dict[str, int] = {}
+    targets = []
+    for video in videos:
+        stem = Path(video).stem
+        stems[stem] = stems.get(stem, 0) + 1
+        number = f"_{stems[stem]}" if stems[stem] > 1 else ""
+        targets.append(Path(folder, f"{stem}_labelled{number}.mp4"))
+    taken = {Path(video).resolve() for video in videos} & {target.resolve() for target in targets}
+    if taken or len(set(targets)) < len(targets):
+        raise FarfieldError(
+            f"labelled_videos={folder!r} would overwrite a video or another labelled one: "
+            f"{sorted(map(str, taken or targets))[0]}. Choose another folder, or rename the videos."
+        )
     Path(folder).mkdir(parents=True, exist_ok=True)
-    stem = Path(path).stem
-    same = [other for other in paths if Path(other).stem == stem]
-    number = f"_{same.index(path)}" if len(same) > 1 else ""
-    return Path(folder, f"{stem}{number}.mp4")
+    return targets
 
 
 def _as_dict(result: Prediction | VideoError) -> dict:

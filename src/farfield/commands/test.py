@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
-from farfield.commands.console import quiet_libraries
+from farfield.commands.console import as_mistakes, quiet_libraries
 from farfield.data.datamodule import TestDataModule
 from farfield.data.manifest import read_manifest
 from farfield.errors import FarfieldError
@@ -38,6 +38,10 @@ class TestData:
     root: str | None = None
     num_workers: int | None = None
     batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or (self.num_workers or 0) < 0:
+            raise FarfieldError("data.batch_size must be at least 1, data.num_workers at least 0 or null.")
 
 
 def test(
@@ -71,22 +75,24 @@ def test(
     quiet_libraries()
     network = load_model(checkpoint)
     manifest = read_manifest(data.manifest, root=data.root)
-    views = {"num_clips": num_clips or network.clip.num_clips, "num_crops": num_crops or network.clip.num_crops}
-    clip = network.clip.replace(**views)  # checks them
+    changes = {"num_clips": num_clips, "num_crops": num_crops}
+    clip = network.clip.replace(**{name: count for name, count in changes.items() if count is not None})  # checks them
+    views = {"num_clips": clip.num_clips, "num_crops": clip.num_crops}
     videos = TestDataModule(
         manifest, network.labels, clip, **views, batch_size=data.batch_size, num_workers=data.num_workers
     )
     module = ActionRecognizer(network, view_batch_size=view_batch_size)
     failures = Failures()
-    trainer = Trainer(
-        accelerator=accelerator,
-        devices=1,
-        precision=precision,  # type: ignore[arg-type]  # checked by Lightning
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        callbacks=[failures, RichProgressBar(console_kwargs={"stderr": True})],  # standard output is for results
-    )
+    with as_mistakes():
+        trainer = Trainer(
+            accelerator=accelerator,
+            devices=1,
+            precision=precision,  # type: ignore[arg-type]  # checked by Lightning
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            callbacks=[failures, RichProgressBar(console_kwargs={"stderr": True})],  # standard output is for results
+        )
     trainer.test(module, datamodule=videos, verbose=False)
     indices, targets, probabilities = (torch.cat(parts) for parts in zip(*module.test_scores, strict=True))
     if not len(indices):

@@ -14,7 +14,8 @@ class Augmentation:
     """How much training clips are varied.
 
     Args:
-        crop_scale: smallest and largest fraction of a frame's area that a random crop takes.
+        crop_scale: smallest and largest fraction of a frame's area that a random crop takes. The paper resizes
+            the short side to 256 to 320 pixels and crops 224 of them; random resized crops came later, and vary more.
         flip: mirror half of the clips left to right. Turn it off where left and right tell classes apart.
         colour: largest relative change of brightness, contrast and saturation; 0.4 draws each factor from [0.6, 1.4].
     """

@@ -14,7 +14,7 @@ from farfield.clip_spec import ClipSpec
 from farfield.data.crops import crop_and_resize, random_resized_box, resize_short_side, spread_crops
 from farfield.data.decode import open_video
 from farfield.data.manifest import VideoRecord
-from farfield.data.sampling import ClipTooShort, random_clip, stream_frames, uniform_views
+from farfield.data.sampling import ClipTooShort, dense_views, random_clip, stream_frames, uniform_views
 from farfield.errors import VideoError
 
 
@@ -60,9 +60,12 @@ def training_clip(
     return Clip(crop_and_resize(frames, box, spec.crop_px)[None], times[None], record)
 
 
-def video_views(path: Path, record: VideoRecord, spec: ClipSpec, *, num_clips: int, num_crops: int) -> Clip:
+def video_views(
+    path: Path, record: VideoRecord, spec: ClipSpec, *, num_clips: int, num_crops: int, hop: int | None = None
+) -> Clip:
     """`num_clips` clips spread evenly in time, each as `num_crops` crops; v = clips * crops, and crops vary fastest.
 
+    With `hop`, clips start every `hop` frames instead and cover the whole video, however many they are.
     The file is opened once, and a frame that several clips share is decoded and resized once.
 
     Raises:
@@ -71,7 +74,9 @@ def video_views(path: Path, record: VideoRecord, spec: ClipSpec, *, num_clips: i
     try:
         with open_video(path) as video:
             stream = _stream(video.times, record, spec)
-            places = stream[uniform_views(len(stream), spec, num_clips)]
+            length = len(stream)
+            views_of = uniform_views(length, spec, num_clips) if hop is None else dense_views(length, spec, hop)
+            places = stream[views_of]
             needed, position = np.unique(places, return_inverse=True)
             frames = torch.from_numpy(video.frames(needed))
             times = np.repeat(video.times[places], num_crops, axis=0)

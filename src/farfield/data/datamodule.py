@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -52,6 +53,10 @@ class VideoDataModule(LightningDataModule):
         super().__init__()
         if batch_size < 1:
             raise FarfieldError(f"data.batch_size is {batch_size}; it must be at least 1.")
+        if num_workers is not None and num_workers < 0:
+            raise FarfieldError(f"data.num_workers is {num_workers}; it must be at least 0, or null.")
+        if seed < 0:
+            raise FarfieldError(f"seed_everything is {seed}; it must be at least 0.")
         if clip is None:
             raise FarfieldError("data.clip is not set. Give the network's: VideoDataModule(..., clip=model.clip).")
         self.train_manifest = read_manifest(train, root=root)
@@ -92,15 +97,24 @@ class VideoDataModule(LightningDataModule):
         limit = self.trainer.limit_train_batches if self.trainer else 1.0
         return max(1, min(whole, limit) if isinstance(limit, int) else int(whole * limit))
 
-    def state_dict(self) -> dict[str, int]:
-        return {"batches_per_epoch": self.batches_per_epoch()}
+    def state_dict(self) -> dict[str, Any]:
+        """What must not change when a run is resumed, since it decides which clip comes when."""
+        return {
+            "batches_per_epoch": self.batches_per_epoch(),
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "manifest_hash": self.train_manifest.content_hash(),
+        }
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        before, now = state_dict["batches_per_epoch"], self.batches_per_epoch()
-        if before != now:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        now = self.state_dict()
+        changed = [
+            f"{name} was {state_dict.get(name)}, now {now[name]}" for name in now if state_dict.get(name) != now[name]
+        ]
+        if changed:
             raise FarfieldError(
-                f"the run to resume had {before} training batches an epoch, now there are {now}, so its place in the "
-                "epoch has no meaning. Resume with the same manifest, batch_size and number of processes."
+                f"the run to resume had other data: {'; '.join(changed)}. Resume with the same training manifest, "
+                "batch_size, seed and number of processes, or begin a run in another --run_dir."
             )
 
     def _order(self) -> EpochBatches:

@@ -21,6 +21,28 @@ from jaxtyping import Float, Int, UInt8
 
 from farfield.errors import VideoError
 
+VIDEO_SUFFIXES = frozenset(
+    [
+        ".3gp",
+        ".avi",
+        ".flv",
+        ".gif",
+        ".m2ts",
+        ".m4v",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".ogv",
+        ".ts",
+        ".webm",
+        ".wmv",
+    ]
+)
+"""What counts as a video when a folder is searched. A file that is named itself is always opened."""
+
 
 class DecodeError(VideoError):
     """Neither decoder can read what was asked of a file."""
@@ -77,8 +99,6 @@ class _PyAVVideo:
     def __init__(self, path: Path) -> None:
         self._path = path
         with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise ValueError("it has no video stream")
             stream = container.streams.video[0]
             stamps = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
             if not stamps:
@@ -118,9 +138,11 @@ class _WithFallback:
         self._decord_reason = ""
         self._video: Video
         try:
-            if _is_transport_stream(path):
-                raise ValueError("it seeks to wrong frames in transport streams")
+            if not _decord_finds_frames_of(path):
+                raise ValueError("it seeks to wrong frames in such files")
             self._video = _DecordVideo(path)
+        except (av.FFmpegError, _NoVideo) as error:
+            raise DecodeError(path, _first_line(error)) from error
         except Exception as error:  # decord raises its own, IndexError, OSError, ...: all mean that it cannot
             self._open_with_pyav(error)
         self.times = self._video.times
@@ -147,6 +169,28 @@ class _WithFallback:
         return f"{_first_line(error)} (PyAV); {self._decord_reason} (decord)"
 
 
+class _NoVideo(ValueError):
+    pass
+
+
+def _decord_finds_frames_of(path: Path) -> bool:
+    """Whether decord's seeking is exact for a file's container and codec; asked of the header.
+
+    Elsewhere (AVI, MPEG program and transport streams, WMV; MPEG-4 part 2 and MPEG-2 with B-frames in any container)
+    it returns other frames than those that were asked for, and no error.
+    """
+    with av.open(str(path)) as container:
+        formats = set(container.format.name.split(","))
+        if not container.streams.video or formats & _STILL or any(name.endswith("_pipe") for name in formats):
+            raise _NoVideo("it has no video stream")
+        return bool(formats & _INDEXED) and container.streams.video[0].codec_context.name in _EXACT
+
+
+_STILL = {"tty", "image2", "ansi", "bin", "xbin", "idf", "adf"}  # FFmpeg plays texts and pictures as videos, too
+_INDEXED = {"mov", "mp4", "matroska", "webm", "flv", "gif"}
+_EXACT = {"h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp8", "vp9", "libvpx", "libvpx-vp9", "mjpeg", "gif"}
+
+
 @contextmanager
 def open_video(path: str | Path) -> Iterator[Video]:
     """Opens a video file for the length of a `with` block.
@@ -161,12 +205,6 @@ def open_video(path: str | Path) -> Iterator[Video]:
     if path.stat().st_size == 0:
         raise DecodeError(path, "the file is empty")
     yield _WithFallback(path)
-
-
-def _is_transport_stream(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(189)
-    return len(head) == 189 and head[0] == head[188] == 0x47  # the sync byte of two neighbouring packets
 
 
 def _first_line(error: Exception) -> str:

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
-from farfield.data.decode import open_video
+from farfield.data.decode import VIDEO_SUFFIXES, open_video
 from farfield.data.manifest import VideoRecord, write_manifest
 from farfield.errors import FarfieldError, VideoError
 
@@ -94,7 +94,7 @@ def index_videos(
 def _folders(root: Path, _annotations: Path, _names: list[str] | None) -> Iterator[VideoRecord]:
     for label_folder in sorted(entry for entry in root.iterdir() if entry.is_dir()):
         for file in sorted(label_folder.rglob("*")):
-            if file.is_file() and not file.name.startswith("."):
+            if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file() and not file.name.startswith("."):
                 yield VideoRecord(file.relative_to(root).as_posix(), label_folder.name)
 
 
@@ -103,7 +103,7 @@ def _kinetics(root: Path, annotations: Path, _names: list[str] | None) -> Iterat
     by_clip = {}
     for file in sorted(root.rglob("*")):
         named = re.fullmatch(r"(.{11})_(\d+)_(\d+)", file.stem)
-        if file.is_file() and named:
+        if named and file.suffix.lower() in VIDEO_SUFFIXES and file.is_file():
             by_clip[named[1], int(named[2])] = file.relative_to(root).as_posix()
     with annotations.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream)

@@ -9,6 +9,8 @@ segment; empty means the whole video. The last columns are filled once by indexi
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -85,6 +87,13 @@ class Manifest(Sequence[VideoRecord]):
     def path(self, index: int) -> Path:
         """The file of a row, ready to open."""
         return self.root / os.fsdecode(self._paths[index])
+
+    def content_hash(self) -> str:
+        """A short hash of paths, labels and segments: two manifests with the same hash list the same videos."""
+        digest = hashlib.sha256(json.dumps(self.labels).encode())
+        for column in (self._paths, self.label_ids, self._numbers["start_seconds"], self._numbers["end_seconds"]):
+            digest.update(column.tobytes())
+        return digest.hexdigest()[:16]
 
     def targets(self, labels: Sequence[str]) -> np.ndarray:
         """Returns each row's class as a position in `labels`, int64.

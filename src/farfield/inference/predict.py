@@ -10,33 +10,12 @@ from pathlib import Path
 import torch
 
 from farfield.data.clips import video_views
+from farfield.data.decode import VIDEO_SUFFIXES
 from farfield.data.manifest import VideoRecord
 from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError
 from farfield.evaluation import average_views
 from farfield.models import ActionNet
-
-VIDEO_SUFFIXES = frozenset(
-    [
-        ".avi",
-        ".flv",
-        ".gif",
-        ".m2ts",
-        ".m4v",
-        ".mkv",
-        ".mov",
-        ".mp4",
-        ".mpeg",
-        ".mpg",
-        ".mts",
-        ".ogv",
-        ".ts",
-        ".webm",
-        ".wmv",
-        ".3gp",
-    ]
-)
-"""What counts as a video when a folder is searched. A file that is named itself is always opened."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +51,7 @@ def predict(
     top_k: int = 5,
     num_clips: int | None = None,
     num_crops: int | None = None,
+    hop: int | None = None,
     view_batch_size: int = 8,
 ) -> Prediction:
     """Recognises the action in one video: views spread over it, their probabilities averaged.
@@ -82,6 +62,7 @@ def predict(
         top_k: how many classes to return.
         num_clips: clips spread over the video; None for the model's own test setting.
         num_crops: crops of each clip; None for the model's own test setting.
+        hop: in place of num_clips, clips that start every `hop` frames and together cover the whole video.
         view_batch_size: views that go through the network at once; bounds memory.
 
     Raises:
@@ -93,9 +74,9 @@ def predict(
     model.eval()
     spec = model.clip
     record = VideoRecord(path=str(path), label="")
-    clip = video_views(
-        Path(path), record, spec, num_clips=num_clips or spec.num_clips, num_crops=num_crops or spec.num_crops
-    )
+    changes = {"num_clips": num_clips, "num_crops": num_crops}
+    spec = spec.replace(**{name: count for name, count in changes.items() if count is not None})  # checks them
+    clip = video_views(Path(path), record, spec, num_clips=spec.num_clips, num_crops=spec.num_crops, hop=hop)
     device = next(model.parameters()).device
     logits = [model(network_input(views[None].to(device), spec)) for views in clip.frames.split(view_batch_size)]
     probabilities = average_views(torch.cat(logits), 1)[0]

@@ -49,15 +49,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FarfieldError(f"{path} cannot be read as a checkpoint: {reason}") from error
-    if not isinstance(content, dict) or "farfield" not in content or "state_dict" not in content:
+    about = content.get("farfield") if isinstance(content, dict) else None
+    if not isinstance(about, dict) or not isinstance(content.get("state_dict"), dict):
         raise FarfieldError(f"{path} is not a checkpoint of farfield: it does not name the network of its weights.")
-    if content["farfield"].get("format") != FORMAT:
-        raise FarfieldError(
-            f"{path} has checkpoint format {content['farfield'].get('format')}; this version reads {FORMAT}."
-        )
+    if about.get("format") != FORMAT:
+        raise FarfieldError(f"{path} has checkpoint format {about.get('format')}; this version reads {FORMAT}.")
     return content
 
 
@@ -68,7 +67,10 @@ def load_model(path: str | Path) -> ActionNet:
         FarfieldError: as `read_checkpoint`, or where the weights do not fit the network described.
     """
     content = read_checkpoint(path)
-    network = build_model(**content["farfield"]["model"])
+    try:
+        network = build_model(**content["farfield"]["model"])
+    except (TypeError, KeyError) as error:
+        raise FarfieldError(f"{path} describes its network in a way that this version cannot read: {error}") from error
     state: dict[str, Tensor] = {
         name.removeprefix(NETWORK_PREFIX): value
         for name, value in content["state_dict"].items()

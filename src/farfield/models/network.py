@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -119,7 +120,24 @@ def build_model(
         "clip": spec.to_dict(),
     }
     head = Head(trunk.out_channels, len(labels), dropout=dropout)
-    return ActionNet(trunk, head, labels=labels, clip=spec, config=config)
+    network = ActionNet(trunk, head, labels=labels, clip=spec, config=config)
+    _check_input_size(network)
+    return network
+
+
+def _check_input_size(network: ActionNet) -> None:
+    """Runs the network's shapes, without numbers, so that a clip too small for it shows at construction."""
+    spec = network.clip
+    clip = torch.empty(1, 3, spec.num_frames, spec.crop_px, spec.crop_px, device="meta")
+    try:
+        with torch.no_grad():
+            copy.deepcopy(network).to("meta").eval()(clip)
+    except (RuntimeError, ValueError) as error:
+        raise FarfieldError(
+            f"{network.config['backbone']} with insert={network.config['insert']} cannot take clips of "
+            f"{spec.num_frames} frames of {spec.crop_px} px: {str(error).splitlines()[0]} "
+            "Raise clip.num_frames or clip.crop_px."
+        ) from error
 
 
 def _builder(backbone: str):
@@ -130,12 +148,12 @@ def _builder(backbone: str):
 
 def _resolve_labels(num_classes: int | None, labels: Sequence[str] | None) -> list[str]:
     if labels is None:
-        if num_classes is None or num_classes < 1:
-            raise FarfieldError(f"a network needs labels or num_classes (at least 1); num_classes is {num_classes}.")
+        if num_classes is None or num_classes < 2:
+            raise FarfieldError(f"a network needs labels or num_classes, at least 2; num_classes is {num_classes}.")
         return [str(i) for i in range(num_classes)]
     names = [str(label) for label in labels]
     if num_classes is not None and num_classes != len(names):
         raise FarfieldError(f"num_classes is {num_classes}, but there are {len(names)} labels. Leave num_classes out.")
-    if len(set(names)) != len(names) or not names:
-        raise FarfieldError("labels must be at least one and all different.")
+    if len(set(names)) != len(names) or len(names) < 2:
+        raise FarfieldError(f"labels must be at least two and all different; given {names[:20]}.")
     return names

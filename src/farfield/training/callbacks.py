@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from matplotlib.figure import Figure
 
 from farfield.evaluation import plot_confusion
@@ -30,17 +31,22 @@ def checkpoints(folder: Path, *, every_n_steps: int | None, has_validation: bool
         kept.append(_MidEpochCheckpoint(**fixed, filename="last", every_n_train_steps=every_n_steps))
     if has_validation:
         kept.append(
-            ModelCheckpoint(**fixed, filename="best", monitor="val/top1", mode="max", save_on_train_epoch_end=False)
+            _BestCheckpoint(**fixed, filename="best", monitor="val/top1", mode="max", save_on_train_epoch_end=False)
         )
     return kept
 
 
 class _MidEpochCheckpoint(ModelCheckpoint):
-    """Leaves an epoch's last batch to the epoch's own checkpoint: resumed from here, Lightning skips the validation."""
+    """Saves after whole optimiser steps only, and leaves an epoch's last batch to the epoch's own checkpoint.
 
-    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
-        if not trainer.is_last_batch:
-            super().on_train_batch_end(trainer, *args, **kwargs)
+    Gradients accumulated so far are in no checkpoint; and resumed from the last batch, Lightning skips the validation.
+    """
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and not trainer.is_last_batch:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
 class _BestCheckpoint(ModelCheckpoint):
@@ -50,6 +56,21 @@ class _BestCheckpoint(ModelCheckpoint):
         return super().check_monitor_top_k(trainer, current) or (
             current is not None and current == self.best_model_score
         )
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and then moves it there, whole or not at all.
+
+    Lightning's own writes to the folder for temporary files; where that is another file system, moving it is a copy,
+    and a run that is killed meanwhile loses the checkpoint that it would have gone on from.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        torch.save(checkpoint, partial)
+        partial.replace(path)
 
 
 class RandomState(Callback):
@@ -64,7 +85,7 @@ class RandomState(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["random_state"] = {
             "cpu": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "cuda": torch.cuda.get_rng_state(pl_module.device) if pl_module.device.type == "cuda" else None,
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -73,8 +94,8 @@ class RandomState(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._restored:
             torch.set_rng_state(self._restored["cpu"].cpu())
-            if len(self._restored["cuda"]) == torch.cuda.device_count():
-                torch.cuda.set_rng_state_all([state.cpu() for state in self._restored["cuda"]])
+            if self._restored["cuda"] is not None and pl_module.device.type == "cuda":
+                torch.cuda.set_rng_state(self._restored["cuda"].cpu(), pl_module.device)
 
 
 class SkippedVideos(Callback):
@@ -113,7 +134,7 @@ class SkippedVideos(Callback):
             log.warning("%d videos could not be read; %s names them.", len(self.seen), self.path)
 
     def _note(self, failures: list[tuple[str, str]], consequence: str) -> None:
-        new = [(path, reason) for path, reason in failures if path not in self.seen]
+        new = {path: reason for path, reason in failures if path not in self.seen}
         if not new:
             return
         begin = not self.path.is_file()
@@ -121,11 +142,10 @@ class SkippedVideos(Callback):
             writer = csv.writer(file, lineterminator="\n")
             if begin:
                 writer.writerow(["path", "reason"])
-            for path, reason in new:
-                if path not in self.seen:
-                    self.seen[path] = reason
-                    writer.writerow([path, reason])
-                    log.warning("skipped %s: %s; %s.", path, reason, consequence)
+            for path, reason in new.items():
+                writer.writerow([path, reason])
+                log.warning("skipped %s: %s; %s.", path, reason, consequence)
+        self.seen |= new
 
 
 class Failures(Callback):
@@ -180,8 +200,9 @@ class Throughput(Callback):
 
 
 class RunFiles(Callback):
-    """Writes the figures of a run beside its checkpoints: metrics.csv (a row per epoch), steps.csv (a row every
-    log_every_n_steps of the trainer, since reading a loss makes the device wait), and PNGs.
+    """Writes a run's config and figures beside its checkpoints: config.yaml, metrics.csv, steps.csv and PNGs.
+
+    metrics.csv has a row per epoch, steps.csv one every log_every_n_steps: reading a loss makes the device wait.
 
     A row is there as soon as its epoch or step is over. When a run resumes, rows after its checkpoint go.
     """
@@ -202,12 +223,18 @@ class RunFiles(Callback):
     )
     STEP_COLUMNS = ("step", "epoch", "lr", "loss")
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, config: str) -> None:
+        self.config_path = run_dir / "config.yaml"
+        self.config = config
         self.metrics_path = run_dir / "metrics.csv"
         self.steps_path = run_dir / "steps.csv"
         self.curves_path = run_dir / "curves.png"
         self.confusion_path = run_dir / "confusion_matrix.png"
         self._last_step = 0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:  # only now: a resume that was refused leaves the run's config as it was
+            self.config_path.write_text(self.config)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._last_step = trainer.global_step
@@ -218,12 +245,12 @@ class RunFiles(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        step = trainer.global_step
-        if trainer.is_global_zero and step % trainer.log_every_n_steps == 0 and step > self._last_step:  # type: ignore[attr-defined]
+        step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if trainer.is_global_zero and every and step % every == 0 and step > self._last_step:
             self._last_step = step  # with accumulated gradients, several batches share a step
-            lr = trainer.optimizers[0].param_groups[0]["lr"]
-            row = [step, trainer.current_epoch, f"{lr:.8g}", f"{float(outputs['loss']):.8g}"]
-            _append(self.steps_path, row)
+            assert isinstance(pl_module, ActionRecognizer)
+            lr, loss = pl_module.last_lr, float(pl_module.last_loss)
+            _append(self.steps_path, [step, trainer.current_epoch, f"{lr:.8g}", f"{loss:.8g}"])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import MetricCollection
+from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from farfield.clip_spec import ClipOptions
@@ -46,7 +46,10 @@ class ActionRecognizer(LightningModule):
         self.optimisation = optimisation or Optimisation()
         self.view_batch_size = view_batch_size
         classes = len(network.labels)
-        self.train_top1 = MulticlassAccuracy(classes, average="micro")
+        # In checkpoints, so that an epoch's figures are of all its batches when it was entered again in the middle.
+        self.train_loss, self.train_top1 = MeanMetric(), MulticlassAccuracy(classes, average="micro")
+        self.train_loss.persistent(True)
+        self.train_top1.persistent(True)
         self.val_accuracy = MetricCollection(
             {
                 "top1": MulticlassAccuracy(classes, average="micro"),
@@ -62,14 +65,20 @@ class ActionRecognizer(LightningModule):
     def forward(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b classes"]:
         return self.network(clips)
 
+    def on_train_batch_start(self, batch: ClipBatch, batch_idx: int) -> None:
+        if batch_idx == 0:  # a checkpoint written at an epoch's end still holds that epoch's sums
+            self.train_loss.reset()
+            self.train_top1.reset()
+
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         logits = self(batch.clips)
         loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.optimisation.label_smoothing)
-        self.train_top1(logits.detach(), batch.labels)
-        size = len(batch.labels)
-        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
-        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=size)
-        self.log("train/top1", self.train_top1, on_step=False, on_epoch=True, batch_size=size)
+        self.train_loss.update(loss.detach(), weight=len(batch.labels))
+        self.train_top1.update(logits.detach(), batch.labels)
+        self.last_loss, self.last_lr = loss.detach(), self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log_dict({"train/loss_step": loss, "lr": self.last_lr}, prog_bar=True)
+        epoch = {"train/loss": self.train_loss, "train/top1": self.train_top1}
+        self.log_dict(epoch, on_step=False, on_epoch=True)
         return loss
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:

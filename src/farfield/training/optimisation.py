@@ -45,6 +45,11 @@ class Optimisation:
     def __post_init__(self) -> None:
         if self.lr <= 0:
             raise FarfieldError(f"optimisation.lr is {self.lr}; it must be positive.")
+        if self.weight_decay < 0 or self.momentum < 0 or (self.nesterov and self.momentum == 0):
+            raise FarfieldError(
+                f"optimisation has weight_decay {self.weight_decay} and momentum {self.momentum}; both must be "
+                "at least 0, and momentum above 0 for nesterov."
+            )
         if not 0 <= self.label_smoothing < 1:
             raise FarfieldError(f"optimisation.label_smoothing is {self.label_smoothing}; it must be in [0, 1).")
         if self.schedule == "steps" and not self.step_epochs:

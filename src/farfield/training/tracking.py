@@ -20,6 +20,7 @@ import wandb
 from jaxtyping import Float, UInt8
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from farfield.clip_spec import ClipSpec
@@ -55,21 +56,34 @@ def make_wandb_logger(settings: WandbSettings, run_dir: Path, config: dict[str, 
         return None
     if mode == "auto":
         mode = "online" if has_wandb_account() else "offline"
+    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]  # set by Lightning
+        return WandbLogger(project=settings.project)  # a stand-in: only the first process tracks
     id_file = run_dir / "wandb_run_id"
     if not id_file.is_file():
         id_file.write_text(uuid4().hex[:8] + "\n")
-    logger = WandbLogger(
-        project=settings.project,
-        name=settings.name or run_dir.name,
-        save_dir=run_dir,
-        id=id_file.read_text().strip(),
-        offline=mode == "offline",
-        resume="allow" if mode == "online" else None,
-        config=config,
-    )
+
+    def start(mode: str) -> WandbLogger:
+        logger = WandbLogger(
+            project=settings.project,
+            name=settings.name or run_dir.name,
+            save_dir=run_dir,
+            id=id_file.read_text().strip(),
+            offline=mode == "offline",
+            resume="allow" if mode == "online" else None,
+            config=config,
+        )
+        logger.experiment  # noqa: B018  # begins the run
+        return logger
+
+    reason = "no account was found" if settings.mode == "auto" else "as asked"
+    try:
+        logger = start(mode)
+    except wandb.errors.CommError as error:
+        mode, reason = "offline", f"its server cannot be reached ({str(error).splitlines()[0]})"
+        logger = start(mode)
     if mode == "offline":
         folder = Path(logger.experiment.dir).parent
-        log.info("Weights & Biases is offline: no account was found. To upload the run later: wandb sync %s", folder)
+        log.info("Weights & Biases is offline: %s. To upload the run later: wandb sync %s", reason, folder)
     return logger
 
 

@@ -25,6 +25,8 @@ from farfield.video_file import write_video
 RECORD = "synthesis.json"
 """Written last, so that its presence says that everything else is there."""
 SPLITS = ("train", "val", "test")
+VERSION = 1
+"""Counted up when a task's frames change, so that an older data set is not taken for the new."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ def synthesize(
     """
     if task not in TASKS:
         raise FarfieldError(f"task is {task!r}. Known: {', '.join(TASKS)}.")
+    if seed < 0:
+        raise FarfieldError(f"seed is {seed}; it must be at least 0.")
     counts = dict(zip(SPLITS, (num_train, num_val, num_test), strict=True))
     labels = TASKS[task].labels
     if min(counts.values()) < len(labels):
@@ -77,10 +81,17 @@ def synthesize(
             f"{counts} gives some of the {len(labels)} classes no video; each split needs at least {len(labels)}."
         )
     folder = Path(out)
-    wanted = {"task": task, "seed": seed, **{f"num_{split}": count for split, count in counts.items()}}
+    wanted = {
+        "task": task,
+        "version": VERSION,
+        "seed": seed,
+        **{f"num_{split}": count for split, count in counts.items()},
+    }
     if _already_there(folder, wanted):
         return folder
     (folder / "videos").mkdir(parents=True, exist_ok=True)
+    partial_file = folder / (RECORD + ".partial")  # says that what lies here is ours, should this be interrupted
+    partial_file.write_text(json.dumps(wanted) + "\n")
     jobs = [(task, seed, split, index, folder) for split in SPLITS for index in range(counts[split])]
     with ProcessPoolExecutor(num_workers or os.cpu_count()) as pool:
         done = pool.map(_write_one, jobs, chunksize=8)
@@ -92,7 +103,6 @@ def synthesize(
         ]
         write_manifest(folder / f"{split}.csv", [record for record, _ in of_split])
         hashes[split] = hashlib.sha256("".join(digest for _, digest in of_split).encode()).hexdigest()
-    partial_file = folder / (RECORD + ".partial")
     partial_file.write_text(json.dumps(wanted | {"sha256_of_frames": hashes}, indent=2) + "\n")
     partial_file.replace(folder / RECORD)
     return folder
@@ -125,8 +135,6 @@ def _already_there(folder: Path, wanted: Mapping[str, object]) -> bool:
         if {key: found.get(key) for key in wanted} == wanted:
             return True
         raise FarfieldError(f"{folder} holds {found}, not {dict(wanted)}. Choose another folder, or delete this one.")
-    if folder.exists() and any(
-        entry.name != "videos" and entry.suffix not in (".csv", ".partial") for entry in folder.iterdir()
-    ):
+    if folder.exists() and any(folder.iterdir()) and not (folder / (RECORD + ".partial")).is_file():
         raise FarfieldError(f"{folder} holds other files. Choose a folder that is empty or does not exist.")
     return False
