@@ -8,14 +8,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-
 from farfield.errors import FarfieldError
 
 
 @contextmanager
 def as_mistakes() -> Iterator[None]:
     """Turns Lightning's complaints about devices, precision and the like into errors without a traceback."""
+    from lightning.fabric.utilities.exceptions import MisconfigurationException  # late: predict needs no Lightning
+
     try:
         yield
     except MisconfigurationException as error:

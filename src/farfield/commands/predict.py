@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from farfield.commands.console import quiet_libraries
 from farfield.errors import FarfieldError, VideoError
 from farfield.inference import Prediction, find_videos
 from farfield.inference import predict as predict_video
@@ -45,6 +46,7 @@ def predict(
         json: print JSON: a list with one object per video, with "error" in place of "ranking" where it failed.
         labelled_videos: folder for copies of the videos with the labels written under the picture.
     """
+    quiet_libraries()
     paths = find_videos(videos)
     targets = dict(zip(paths, _labelled_paths(labelled_videos, paths), strict=True)) if labelled_videos else {}
     model = load_model(checkpoint).to(_device(device))
