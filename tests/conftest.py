@@ -10,6 +10,7 @@ from pathlib import Path
 os.environ.setdefault("WANDB_MODE", "disabled")  # tests of tracking set it themselves
 os.environ.setdefault("WANDB_SILENT", "true")
 
+import shapes  # noqa: F401, I001  # before what it checks is imported
 import numpy as np
 import pytest
 import torch

@@ -49,7 +49,7 @@ def test_a_run_is_tracked_offline_without_an_account(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("WANDB_MODE", "auto")
+    monkeypatch.delenv("WANDB_MODE")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no_netrc"))
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -78,3 +78,17 @@ def test_an_account_is_a_key_in_the_environment_or_in_netrc(tmp_path: Path, monk
     monkeypatch.setenv("NETRC", str(tmp_path / "nothing"))
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     assert has_wandb_account()
+
+
+def test_a_server_that_cannot_be_reached_is_noticed_before_training(
+    figures: Path,
+    tmp_path: Path,
+    run_farfield: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    assert run_farfield(*arguments(figures, tmp_path / "run", "--trainer.limit_train_batches=1")) == 0
+    assert "is offline: http://127.0.0.1:9 cannot be reached" in capfd.readouterr().err

@@ -41,7 +41,7 @@ class Metrics:
     confusion: Int[Tensor, "classes classes"]
 
 
-def average_views(logits: Float[Tensor, "b*v classes"], videos: int) -> Float[Tensor, "b classes"]:
+def average_views(logits: Float[Tensor, "views classes"], videos: int) -> Float[Tensor, "b classes"]:
     """Class probabilities of videos: the mean over each video's views of softmax(logits).
 
     Args:

@@ -24,12 +24,12 @@ from farfield.layers.batch_norm import BatchNorm3d
 
 
 def embedded_gaussian(
-    theta: Float[Tensor, "b n d"],
-    phi: Float[Tensor, "b m d"],
-    g: Float[Tensor, "b m e"],
+    theta: Float[Tensor, "*b n d"],
+    phi: Float[Tensor, "*b m d"],
+    g: Float[Tensor, "*b m e"],
     *,
     scale: float = 1.0,
-) -> Float[Tensor, "b n e"]:
+) -> Float[Tensor, "*b n e"]:
     """softmax(scale theta phi^T) g over the m keys (eq. 5), through PyTorch's fused attention.
 
     Args:

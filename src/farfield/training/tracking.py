@@ -14,7 +14,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 import numpy as np
-import requests.utils
+import requests
 import torch
 import wandb
 from jaxtyping import Float, UInt8
@@ -24,6 +24,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from farfield.clip_spec import ClipSpec
+from farfield.errors import FarfieldError
 from farfield.evaluation import plot_confusion
 from farfield.training.module import ActionRecognizer
 from farfield.video_file import write_video
@@ -51,36 +52,35 @@ class WandbSettings:
 
 def make_wandb_logger(settings: WandbSettings, run_dir: Path, config: dict[str, Any]) -> WandbLogger | None:
     """Starts tracking; a run that is resumed goes on under the same id. None where tracking is disabled."""
-    mode = os.environ.get("WANDB_MODE", settings.mode)
+    mode: str = os.environ.get("WANDB_MODE", settings.mode)
     if mode == "disabled":
         return None
+    reason = "as asked"
     if mode == "auto":
-        mode = "online" if has_wandb_account() else "offline"
+        reason = _why_offline()
+        mode = "offline" if reason else "online"
     if rank_zero_only.rank != 0:  # type: ignore[attr-defined]  # set by Lightning
         return WandbLogger(project=settings.project)  # a stand-in: only the first process tracks
     id_file = run_dir / "wandb_run_id"
     if not id_file.is_file():
         id_file.write_text(uuid4().hex[:8] + "\n")
 
-    def start(mode: str) -> WandbLogger:
-        logger = WandbLogger(
-            project=settings.project,
-            name=settings.name or run_dir.name,
-            save_dir=run_dir,
-            id=id_file.read_text().strip(),
-            offline=mode == "offline",
-            resume="allow" if mode == "online" else None,
-            config=config,
-        )
-        logger.experiment  # noqa: B018  # begins the run
-        return logger
-
-    reason = "no account was found" if settings.mode == "auto" else "as asked"
+    logger = WandbLogger(
+        project=settings.project,
+        name=settings.name or run_dir.name,
+        save_dir=run_dir,
+        id=id_file.read_text().strip(),
+        offline=mode in ("offline", "dryrun"),
+        resume="allow" if mode == "online" else None,
+        config=config,
+    )
     try:
-        logger = start(mode)
+        logger.experiment  # noqa: B018  # begins the run
     except wandb.errors.CommError as error:
-        mode, reason = "offline", f"its server cannot be reached ({str(error).splitlines()[0]})"
-        logger = start(mode)
+        reason = str(error).splitlines()[0]
+        raise FarfieldError(
+            f"Weights & Biases cannot be reached: {reason}. Keep the run here with --wandb.mode offline."
+        ) from error
     if mode == "offline":
         folder = Path(logger.experiment.dir).parent
         log.info("Weights & Biases is offline: %s. To upload the run later: wandb sync %s", reason, folder)
@@ -89,8 +89,22 @@ def make_wandb_logger(settings: WandbSettings, run_dir: Path, config: dict[str, 
 
 def has_wandb_account() -> bool:
     """Whether there is a key in the environment or in the netrc file, where `wandb login` puts it."""
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
-    return bool(os.environ.get("WANDB_API_KEY")) or requests.utils.get_netrc_auth(host) is not None
+    return bool(os.environ.get("WANDB_API_KEY")) or requests.utils.get_netrc_auth(_wandb_host()) is not None
+
+
+def _why_offline() -> str:
+    """Why a run has to be kept offline; empty where it can go online."""
+    if not has_wandb_account():
+        return "no account was found"
+    try:
+        requests.head(_wandb_host(), timeout=5)  # any answer will do
+    except requests.RequestException:
+        return f"{_wandb_host()} cannot be reached"
+    return ""
+
+
+def _wandb_host() -> str:
+    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
 
 
 class WandbMedia(Callback):
