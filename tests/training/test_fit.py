@@ -136,6 +136,8 @@ def test_resuming_as_another_network_is_refused(
         (["--data.train=nowhere.csv"], "there is no manifest at nowhere.csv"),
         (["--data.batch_size=many"], "data.batch_size.*int"),
         (["--data.batch_size=0"], "data.batch_size is 0"),
+        (["--model.backbone=tinny"], "fit: backbone is 'tinny'.*Did you mean 'tiny'"),
+        (["--run_dir=README.md"], "run_dir is README.md, which is a file"),
         (["--config=nowhere.yaml"], "nowhere.yaml"),
         (["--model.optimisation.schedule=steps"], "without step_epochs"),
         (["--model.optimisation.weight_decay=-1"], "weight_decay -1"),

@@ -72,6 +72,8 @@ class FitCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         self.run_dir = Path(self.config.run_dir)
         self.last_checkpoint = self.run_dir / "checkpoints" / "last.ckpt"
+        if self.run_dir.exists() and not self.run_dir.is_dir():
+            raise FarfieldError(f"run_dir is {self.run_dir}, which is a file. Give a folder.")
         if self.last_checkpoint.exists() and not self.config.resume:
             raise FarfieldError(
                 f"{self.run_dir} holds a run already. Give --resume true to go on with it, or another --run_dir."
@@ -129,14 +131,21 @@ def fit(arguments: Sequence[str]) -> int:
     if resumed is not None:
         _must_match(resumed, cli.model)
         log.info("resuming from %s", resumed)
+    elif cli.config.resume:
+        log.info("%s holds no checkpoint to resume from: a new run begins", cli.run_dir)
     try:
         with as_mistakes():
             cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resumed, weights_only=True)
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
+        kept = "go on with" if cli.last_checkpoint.exists() else "nothing was saved yet; begin again with"
+        log.warning("interrupted; %s the same command and --resume true", kept)
+        return 130
     finally:
-        if cli.trainer.interrupted:  # Lightning leaves by SystemExit
-            log.warning("interrupted; go on with the same command and --resume true")
         if isinstance(cli.trainer.logger, WandbLogger):
             cli.trainer.logger.experiment.finish()  # writes what it still holds
+    if cli.trainer.received_sigterm:
+        log.warning("terminated; go on with the same command and --resume true")
+        return 143
     best = cli.last_checkpoint.with_name("best.ckpt")
     log.info("checkpoints: %s", best if best.exists() else cli.last_checkpoint)
     return 0

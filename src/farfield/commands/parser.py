@@ -58,6 +58,7 @@ def parse(
 def explain(message: str, options: Sequence[str]) -> str:
     """Puts a parser's message on one line, and adds the nearest option where one is unknown."""
     text = " ".join(line.strip() for line in message.splitlines() if line.strip())
+    text = re.sub(r"^Call to compute_fn of link .*? failed: ", "", text)
     unknown = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", text)
     if unknown:
         return f"there is no option {unknown[1]}.{unknown[2]!s}. {nearest(f'{unknown[1]}.{unknown[2]}', options)}"

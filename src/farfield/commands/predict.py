@@ -99,6 +99,8 @@ def _labelled_paths(folder: str, videos: list[str]) -> list[Path]:
             f"labelled_videos={folder!r} would overwrite a video or another labelled one: "
             f"{sorted(map(str, taken or targets))[0]}. Choose another folder, or rename the videos."
         )
+    if Path(folder).exists() and not Path(folder).is_dir():
+        raise FarfieldError(f"labelled_videos is {folder}, which is a file. Give a folder.")
     Path(folder).mkdir(parents=True, exist_ok=True)
     return targets
 
