@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from farfield.layers import BatchNorm3d, batch_norm
+from farfield.layers import BatchNorm1d, BatchNorm2d, BatchNorm3d, batch_norm, momentum_from_decay
 
 SHAPE = (3, 5, 2, 7, 4)
 
@@ -91,3 +91,57 @@ def test_is_pytorchs_to_whatever_asks() -> None:
     assert BatchNorm3d(4).state_dict().keys() == nn.BatchNorm3d(4).state_dict().keys()
     converted = nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(BatchNorm3d(4)))
     assert isinstance(converted[0], nn.SyncBatchNorm)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "shape"),
+    [
+        (BatchNorm1d, nn.BatchNorm1d, (7, 5)),
+        (BatchNorm1d, nn.BatchNorm1d, (3, 5, 7)),
+        (BatchNorm2d, nn.BatchNorm2d, (3, 5, 2, 7)),
+        (BatchNorm3d, nn.BatchNorm3d, (3, 5, 2, 7, 4)),
+    ],
+)
+def test_every_dimension_is_pytorchs_and_the_equation(
+    ours: type[nn.Module], theirs: type[nn.Module], shape: tuple[int, ...]
+) -> None:
+    x = torch.randn(shape, dtype=torch.float64)
+    norm, other = ours(5, momentum=0.4).double(), theirs(5, momentum=0.4).double()
+    assert torch.equal(norm(x), other(x))
+    zeros, ones = torch.zeros(5, dtype=torch.float64), torch.ones(5, dtype=torch.float64)
+    y, mean, var = batch_norm(x, ones, zeros, zeros, ones, training=True, momentum=0.4)
+    torch.testing.assert_close(norm(x), y)
+    fresh = ours(5, momentum=0.4).double()
+    fresh(x)
+    torch.testing.assert_close(fresh.running_mean, mean)
+    torch.testing.assert_close(fresh.running_var, var)
+    assert ours(5, zero_init=True).weight.eq(0).all()
+    with pytest.raises(ValueError, match="expected"):
+        norm(torch.ones(2, 5, *[1] * len(shape)))
+
+
+def test_the_other_conventions_momentum() -> None:
+    """running = decay running + (1 - decay) batch, as textbooks have it, is the module with the converted momentum."""
+    decay, x = 0.7, torch.randn(SHAPE)
+    norm = BatchNorm3d(5, momentum=momentum_from_decay(decay))
+    norm(x)
+    torch.testing.assert_close(norm.running_mean, (1 - decay) * x.mean((0, 2, 3, 4)))
+    torch.testing.assert_close(norm.running_var, decay + (1 - decay) * x.var((0, 2, 3, 4)))
+    assert momentum_from_decay(momentum_from_decay(0.25)) == 0.25
+    with pytest.raises(ValueError, match=r"lies between 0 and 1; given 1\.1"):
+        momentum_from_decay(1.1)
+
+
+def test_gradients_of_the_equation() -> None:
+    x = torch.randn(2, 3, 2, 1, 2, dtype=torch.float64, requires_grad=True)
+    gamma, beta = (torch.randn(3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    zeros, ones = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+    for training in (True, False):
+        assert torch.autograd.gradcheck(
+            lambda x, g, b, training=training: batch_norm(x, g, b, zeros, ones, training=training)[0], (x, gamma, beta)
+        )
+
+
+def test_keeps_channels_last_memory() -> None:
+    x = torch.randn(SHAPE).to(memory_format=torch.channels_last_3d)
+    assert BatchNorm3d(5)(x).is_contiguous(memory_format=torch.channels_last_3d)

@@ -1,35 +1,76 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from pytorchvideo.layers.nonlocal_net import create_nonlocal
 from torch import nn
 
-from farfield.layers import NonLocalBlock3d, embedded_gaussian
-from reference.non_local import embedded_gaussian_block
+from farfield.layers import NonLocalBlock1d, NonLocalBlock2d, NonLocalBlock3d
+from layers.blocks import awake
+from reference.non_local import non_local_loops, positions
+
+PAIRWISE = ["gaussian", "embedded_gaussian", "dot_product", "concatenation"]
+BLOCKS = {1: NonLocalBlock1d, 2: NonLocalBlock2d, 3: NonLocalBlock3d}
+SIZES = {1: (7,), 2: (3, 5), 3: (2, 3, 5)}
+
+FORMS: dict[str, tuple[int, dict[str, Any]]] = {
+    f"{pairwise} {words}": (3, {"pairwise": pairwise, **options})
+    for pairwise in PAIRWISE
+    for words, options in {
+        "paper": {},
+        "unpooled": {"key_pool": None},
+        "pooled over time": {"key_pool": (2, 1, 2)},
+        "pooled after": {"pool_after_projection": True},
+        "space": {"scope": "space"},
+        "time": {"scope": "time"},
+        "heads": {"num_heads": 3},
+        "groups": {"groups": 3, "key_pool": None},
+        "heads in groups": {"groups": 3, "num_heads": 6, "out_bias": False},
+        "wide": {"inner_channels": 12},
+    }.items()
+}
+FORMS |= {f"{pairwise} {ndim}d": (ndim, {"pairwise": pairwise}) for pairwise in PAIRWISE for ndim in (1, 2)}
+FORMS |= {
+    f"{pairwise} scale {scale}": (3, {"pairwise": pairwise, "scale": scale})
+    for pairwise in PAIRWISE[:3]
+    for scale in (True, False)
+}
 
 
-def awake(block: NonLocalBlock3d) -> NonLocalBlock3d:
-    """Gives every parameter a value that matters; at birth the block is the identity."""
-    for parameter in block.parameters():
-        nn.init.normal_(parameter, std=0.5)
-    return block.double()
+def scale_of(options: dict[str, Any], channels: int) -> float:
+    """1/sqrt(width of what is compared), where asked for; the embedded Gaussian has it unless told otherwise."""
+    pairwise = options["pairwise"]
+    width = channels if pairwise == "gaussian" else options.get("inner_channels", channels // 2)
+    width //= options.get("num_heads", options.get("groups", 1))
+    asked = options.get("scale", pairwise == "embedded_gaussian")
+    return width**-0.5 if asked else 1.0
 
 
-@pytest.mark.parametrize("key_pool", [None, (1, 2, 2), (2, 1, 3)])
-@pytest.mark.parametrize("scale", [True, False])
-def test_agrees_with_the_equations_as_loops(key_pool: tuple[int, int, int] | None, scale: bool) -> None:
-    block = awake(NonLocalBlock3d(5, inner_channels=3, key_pool=key_pool, scale=scale)).eval()
-    x = torch.randn(2, 5, 2, 3, 7, dtype=torch.float64)
-    loops = torch.stack([embedded_gaussian_block(clip, block, scale=3**-0.5 if scale else 1.0) for clip in x])
-    torch.testing.assert_close(block(x), x + block.norm(loops), rtol=1e-12, atol=1e-12)
+@pytest.mark.parametrize("form", FORMS)
+def test_agrees_with_the_equations_as_loops(form: str) -> None:
+    ndim, options = FORMS[form]
+    block = awake(BLOCKS[ndim](12, **options)).double().eval()
+    x = torch.randn(2, 12, *SIZES[ndim], dtype=torch.float64) * 0.5
+    queries = torch.tensor(positions(SIZES[ndim]))
+    with torch.no_grad():
+        loops = [non_local_loops(clip, block, scale=scale_of(options, 12)) for clip in x]
+        torch.testing.assert_close(block(x), x + block.norm(torch.stack([y for y, _ in loops])), rtol=1e-11, atol=1e-12)
+        weights = torch.stack([weights.flatten(1, ndim) for _, weights in loops])
+        torch.testing.assert_close(block.attention(x, queries), weights, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.parametrize("pairwise", ["softmax", "dot_product"])
 @pytest.mark.parametrize("key_pool", [(1, 1, 1), (1, 2, 2)])
 @pytest.mark.parametrize("training", [False, True])
-def test_agrees_with_pytorchvideo_in_values_and_gradients(key_pool: tuple[int, int, int], training: bool) -> None:
-    ours = awake(NonLocalBlock3d(6, key_pool=key_pool)).train(training)
-    theirs = create_nonlocal(dim_in=6, dim_inner=3, pool_size=key_pool).double().train(training)
+def test_agrees_with_pytorchvideo_in_values_and_gradients(
+    pairwise: str, key_pool: tuple[int, int, int], training: bool
+) -> None:
+    form = {"softmax": "embedded_gaussian", "dot_product": "dot_product"}[pairwise]
+    ours = awake(NonLocalBlock3d(6, pairwise=form, key_pool=key_pool)).double().train(training)
+    theirs = create_nonlocal(dim_in=6, dim_inner=3, pool_size=key_pool, instantiation=pairwise)
+    theirs = theirs.double().train(training)
     names = {"theta": "conv_theta", "phi": "conv_phi", "g": "conv_g", "w_z": "conv_out", "norm": "norm"}
     state = {names[key.split(".")[0]] + "." + key.split(".")[1]: value for key, value in ours.state_dict().items()}
     theirs.load_state_dict(state)
@@ -46,24 +87,26 @@ def test_agrees_with_pytorchvideo_in_values_and_gradients(key_pool: tuple[int, i
         torch.testing.assert_close(parameter.grad, other.grad, rtol=1e-8, atol=1e-9, msg=name)
 
 
-def test_is_exactly_the_identity_at_birth_in_training_and_evaluation() -> None:
-    block = NonLocalBlock3d(8)
-    x = torch.randn(3, 8, 2, 5, 4)
-    assert torch.equal(block(x), x)
-    assert torch.equal(block.eval()(x), x)
-
-
 def test_sees_the_whole_clip() -> None:
-    """A change at one corner of the clip reaches the opposite one."""
-    block = awake(NonLocalBlock3d(4, key_pool=None)).eval()
+    """A change at one corner of the clip reaches the opposite one, unless the scope says otherwise."""
     x = torch.randn(1, 4, 5, 3, 7, dtype=torch.float64)
     changed = x.clone()
     changed[0, :, 0, 0, 0] += 1
-    assert (block(changed) - block(x))[0, :, -1, -1, -1].abs().max() > 1e-6
+    reached = {}
+    for scope in ("spacetime", "space", "time"):
+        block = awake(NonLocalBlock3d(4, key_pool=None, scope=scope)).double().eval()
+        reached[scope] = (block(changed) - block(x))[0].abs().amax(0) > 1e-9
+    everywhere = torch.ones(5, 3, 7, dtype=torch.bool)
+    first_frame, first_place = torch.zeros_like(everywhere), torch.zeros_like(everywhere)
+    first_frame[0], first_place[:, 0, 0] = True, True
+    assert torch.equal(reached["spacetime"], everywhere)
+    assert torch.equal(reached["space"], first_frame)
+    assert torch.equal(reached["time"], first_place)
 
 
-def test_does_not_care_in_which_order_positions_come() -> None:
-    block = awake(NonLocalBlock3d(4, key_pool=None)).eval()
+@pytest.mark.parametrize("pairwise", PAIRWISE)
+def test_does_not_care_in_which_order_positions_come(pairwise: str) -> None:
+    block = awake(NonLocalBlock3d(4, pairwise=pairwise, key_pool=None)).double().eval()
     x = torch.randn(1, 4, 3, 2, 5, dtype=torch.float64)
     order = torch.randperm(30)
     shuffled = x.flatten(2)[:, :, order].view_as(x)
@@ -71,36 +114,77 @@ def test_does_not_care_in_which_order_positions_come() -> None:
     torch.testing.assert_close(block(shuffled), expected, rtol=1e-10, atol=1e-10)
 
 
-def test_gradients_are_those_of_the_function() -> None:
-    block = awake(NonLocalBlock3d(4, inner_channels=2, key_pool=(1, 2, 1))).eval()
-    x = torch.randn(1, 4, 2, 3, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(block, (x,))
+def test_pooling_before_and_after_the_projection_differ() -> None:
+    """A maximum does not commute with a projection, so that a checkpoint needs the order it was trained in."""
+    before = awake(NonLocalBlock3d(4)).eval()
+    after = NonLocalBlock3d(4, pool_after_projection=True).eval()
+    after.load_state_dict(before.state_dict())
+    x = torch.randn(1, 4, 2, 4, 4)
+    assert (before(x) - after(x)).abs().max() > 1e-3
 
 
-def test_attention_runs_fused_without_the_n_by_n_matrix() -> None:
-    rows = torch.randn(2, 37, 8)
-    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.FLASH_ATTENTION):
-        fused = embedded_gaussian(rows[:, None], rows[:, None], rows[:, None], scale=0.5)[:, 0]
-    plain = (0.5 * rows @ rows.transpose(1, 2)).softmax(-1) @ rows
-    torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-5)
+def test_parameters_are_the_papers() -> None:
+    """7,358,464 parameters in five blocks, two at C = 512 and three at 1024, with a bias in W_z."""
+    blocks = [NonLocalBlock3d(channels) for channels in (512, 512, 1024, 1024, 1024)]
+    assert sum(p.numel() for block in blocks for p in block.parameters()) == 7_358_464
+    assert {key.split(".")[0] for key in blocks[0].state_dict()} == {"theta", "phi", "g", "w_z", "norm"}
+    gaussian = NonLocalBlock3d(4, pairwise="gaussian").state_dict()
+    assert {key.split(".")[0] for key in gaussian} == {"g", "w_z", "norm"}
+    assert "w_z.bias" not in NonLocalBlock3d(4, out_bias=False).state_dict()
+    assert "w_f" in NonLocalBlock3d(4, pairwise="concatenation").state_dict()
 
 
-def test_keeps_channels_last_memory() -> None:
-    block = NonLocalBlock3d(8).to(memory_format=torch.channels_last_3d)
-    x = torch.randn(2, 8, 2, 6, 4).to(memory_format=torch.channels_last_3d)
-    assert block(x).is_contiguous(memory_format=torch.channels_last_3d)
+def test_a_reset_makes_it_the_identity_again() -> None:
+    for options in ({}, {"norm": False}):
+        block = awake(NonLocalBlock3d(4, **options))
+        block.reset_parameters()
+        x = torch.randn(2, 4, 2, 2, 2)
+        assert torch.equal(block(x), x)
 
 
-def test_state_dict_keys_are_the_papers_symbols() -> None:
-    keys = {key.split(".")[0] for key in NonLocalBlock3d(4).state_dict()}
-    assert keys == {"theta", "phi", "g", "w_z", "norm"}
+def test_is_still_pytorchs_convolution_to_whatever_asks() -> None:
+    assert isinstance(NonLocalBlock3d(4).theta, nn.Conv3d)
+    assert NonLocalBlock3d(4).theta.weight.shape == (2, 4, 1, 1, 1)
 
 
 def test_an_input_smaller_than_the_pool_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"input is \(2, 1, 5\).*smaller than its key_pool \(1, 2, 2\).*set key_pool"):
+    with pytest.raises(ValueError, match=r"input is \(2, 1, 5\), smaller than its key_pool \(1, 2, 2\).*set key_pool"):
         NonLocalBlock3d(4)(torch.randn(1, 4, 2, 1, 5))
 
 
-def test_a_block_without_channels_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one channel; given 1, with 0 inside"):
-        NonLocalBlock3d(1)
+@pytest.mark.parametrize(
+    ("block", "options", "message"),
+    [
+        (NonLocalBlock3d, {"channels": 1}, "at least one channel; given 1, with 0 inside"),
+        (NonLocalBlock3d, {"channels": 4, "pairwise": "softmax"}, "pairwise is 'softmax'; choose among gaussian, emb"),
+        (
+            NonLocalBlock3d,
+            {"channels": 4, "scope": "frame"},
+            "scope is 'frame'; choose among spacetime, space",
+        ),
+        (NonLocalBlock2d, {"channels": 4, "scope": "time"}, "scope is 'time'; choose among .* over t h w only"),
+        (NonLocalBlock3d, {"channels": 8, "num_heads": 3}, "4 inner channels in 3 heads .*heads must divide"),
+        (
+            NonLocalBlock3d,
+            {"channels": 8, "groups": 2, "num_heads": 1},
+            "groups must divide the channels and",
+        ),
+        (NonLocalBlock3d, {"channels": 4, "key_pool": (2, 2)}, r"key_pool is \(2, 2\); give 3 positive window sizes"),
+        (NonLocalBlock3d, {"channels": 4, "scope": "time", "key_pool": (1, 2, 2)}, "scope 'time' keeps apart"),
+        (NonLocalBlock3d, {"channels": 4, "scope": "space", "key_pool": (2, 1, 1)}, "scope 'space' keeps apart"),
+        (NonLocalBlock3d, {"channels": 4, "pairwise": "concatenation", "scale": True}, "has no scale. Leave scale out"),
+    ],
+)
+def test_what_fits_nothing_is_refused(
+    block: type[nn.Module], options: dict[str, Any], message: str, types_unchecked: None
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        block(**options)
+
+
+def test_a_query_outside_is_refused() -> None:
+    block = NonLocalBlock3d(4)
+    with pytest.raises(ValueError, match=r"query \[0, 5, 0\] lies outside of the positions \(2, 3, 4\)"):
+        block.attention(torch.randn(1, 4, 2, 3, 4), torch.tensor([[0, 0, 0], [0, 5, 0]]))
+    with pytest.raises(ValueError, match=r"each query needs 3 coordinates, as positions are \(2, 3, 4\); given 2"):
+        block.attention(torch.randn(1, 4, 2, 3, 4), torch.tensor([[0, 0]]))

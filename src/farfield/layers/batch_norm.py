@@ -16,7 +16,7 @@ In evaluation mu and sigma2 are the running statistics, gathered in training wit
     running_var  = (1 - m) running_var  + m sigma2 M / (M - 1)      the *unbiased* variance
 
 This is PyTorch's convention (m = 0.1 forgets slowly). Textbooks, Caffe2 and Keras write
-`running = m running + (1 - m) batch`: their 0.9 is PyTorch's 0.1.
+`running = m running + (1 - m) batch`: their 0.9 is PyTorch's 0.1 (`momentum_from_decay`).
 """
 
 from __future__ import annotations
@@ -73,8 +73,21 @@ def batch_norm(
     return gamma.view(per_channel) * x_hat + beta.view(per_channel), running_mean, running_var
 
 
-class BatchNorm3d(nn.BatchNorm3d):
-    """Batch normalisation over b c t h w.
+def momentum_from_decay(decay: float) -> float:
+    """The momentum, as PyTorch means it, of the other convention's `running = decay running + (1 - decay) batch`.
+
+    The conversion is its own inverse: 0.9 in Caffe2, Keras or a textbook is 0.1 here, and back.
+
+    Raises:
+        ValueError: outside [0, 1].
+    """
+    if not 0 <= decay <= 1:
+        raise ValueError(f"a decay or momentum lies between 0 and 1; given {decay}.")
+    return 1 - decay
+
+
+class _BatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch normalisation over {axes}.
 
     A subclass of PyTorch's, so that sync-BN conversion, fusing and checkpoint formats work unchanged, with one
     addition: a norm whose gamma is born zero says so (`zero_init`), and keeps it when parameters are reset.
@@ -87,6 +100,9 @@ class BatchNorm3d(nn.BatchNorm3d):
         track_running_stats: keep running statistics for evaluation.
         zero_init: start from gamma = 0, so that a residual branch ending in this norm is zero at birth
             (Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 5.1; Wang et al., CVPR 2018, section 4.1).
+
+    Raises:
+        ValueError: for zero_init without a gamma; in training, for a single value per channel.
     """
 
     def __init__(
@@ -110,3 +126,19 @@ class BatchNorm3d(nn.BatchNorm3d):
         super().reset_parameters()
         if self.zero_init:
             nn.init.zeros_(self.weight)
+
+
+class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
+    __doc__ = (_BatchNorm.__doc__ or "").format(axes="b c or b c n")
+
+
+class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
+    __doc__ = (_BatchNorm.__doc__ or "").format(axes="b c h w")
+
+
+class BatchNorm3d(_BatchNorm, nn.BatchNorm3d):
+    __doc__ = (_BatchNorm.__doc__ or "").format(axes="b c t h w")
+
+
+BATCH_NORM: dict[int, type[_BatchNorm]] = {1: BatchNorm1d, 2: BatchNorm2d, 3: BatchNorm3d}
+"""By the number of position axes."""

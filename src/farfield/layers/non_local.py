@@ -1,107 +1,289 @@
-"""The non-local block in its embedded Gaussian form.
+"""The non-local block.
 
 Wang, Girshick, Gupta, He, "Non-local Neural Networks", CVPR 2018. The response at position i is a weighted sum
 over all n = t*h*w positions j (eq. 1):
 
     y_i = 1/C(x) sum_j f(x_i, x_j) g(x_j)
 
-with f(x_i, x_j) = exp(theta(x_i)^T phi(x_j)) and C(x) = sum_j f(x_i, x_j) (eq. 4), which is softmax attention:
+where f is one of four pairwise functions (eq. 2 to 5, in `pairwise`), and the block wraps it in a residual (eq. 6):
 
-    y = softmax(theta(x)^T phi(x)) g(x)            eq. 5
-    z = W_z y + x                                  eq. 6: a residual, the identity while W_z y = 0
+    z_i = W_z y_i + x_i                                  the identity while W_z y = 0
 
-theta, phi and g are 1x1x1 convolutions from C to C' = C/2 channels. Keys and values may be subsampled by a max-pool
-over space ("the subsampling trick", section 3.3): it keeps the non-local behaviour and costs a quarter.
+theta, phi, g and W_z are 1x1x1 convolutions from C to C' = C/2 channels and back. Keys and values may be subsampled by
+a max-pool over space ("the subsampling trick", section 3.3): it keeps the non-local behaviour and costs a quarter.
 """
 
 from __future__ import annotations
 
-from jaxtyping import Float
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from farfield.layers.batch_norm import BatchNorm3d
+from farfield.layers.batch_norm import BATCH_NORM
+from farfield.layers.pairwise import (
+    concatenation,
+    concatenation_weights,
+    dot_product,
+    dot_product_weights,
+    embedded_gaussian,
+    embedded_gaussian_weights,
+)
+from farfield.layers.pointwise import POINTWISE_CONV
+from farfield.layers.positions import check_input, flat_index, from_rows, like_memory, to_rows
+
+Pairwise = Literal["gaussian", "embedded_gaussian", "dot_product", "concatenation"]
+Scope = Literal["spacetime", "space", "time"]
+
+MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
 
-def embedded_gaussian(
-    theta: Float[Tensor, "*b n d"],
-    phi: Float[Tensor, "*b m d"],
-    g: Float[Tensor, "*b m e"],
-    *,
-    scale: float = 1.0,
-) -> Float[Tensor, "*b n e"]:
-    """softmax(scale theta phi^T) g over the m keys (eq. 5), through PyTorch's fused attention.
+class _NonLocalBlock(nn.Module):
+    """A non-local block over {axes}, z = x + BN(W_z y).
 
-    Args:
-        theta: queries, one row per position.
-        phi: keys.
-        g: values.
-        scale: factor on the affinities before the softmax; eq. 5 has 1.
-    """
-    return F.scaled_dot_product_attention(theta, phi, g, scale=scale)
-
-
-class NonLocalBlock3d(nn.Module):
-    """A spacetime non-local block (embedded Gaussian), z = x + BN(W_z y).
-
-    (b c t h w) -> (b c t h w), and exactly the identity at birth: the last norm's gamma starts at 0 (section 4.1), so
-    a block can be inserted into a pretrained network without changing what it computes.
+    The shape stays, and at birth the block is exactly the identity, so that it can be inserted into a pretrained
+    network without changing what it computes: the last norm's gamma starts at 0 (section 4.1), or without a norm W_z.
+    No n x n matrix is ever built; `pairwise` says how, and what each form costs.
 
     Args:
         channels: C, the channels of input and output.
+        pairwise: f: "gaussian", "embedded_gaussian" (the paper's default), "dot_product" or "concatenation".
         inner_channels: C'; None for C/2 (section 3.3).
-        key_pool: max-pooling (t, h, w) of what keys and values are computed from; None for no pooling. Positions that
-            do not fill a window at the border are left out, as in the authors' code.
-        scale: divide affinities by sqrt(C'). It is not in eq. 5; the authors' released code has it, and so do their
-            checkpoints.
+        key_pool: max-pooling, per axis, of what keys and values are computed from; "paper" for 2 over each axis
+            of space in the scope{paper_pool}; None for no pooling. Positions that do not fill a window at the border
+            are left out, as in the authors' code.
+        pool_after_projection: pool phi(x) and g(x) instead of x. The paper and PySlowFast pool x; MMAction2 pools the
+            projections. A maximum does not commute with them, so a checkpoint needs the order that it was trained in.
+        scale: divide affinities by the square root of their width (C' per head; C for "gaussian"). It is not in eq. 3;
+            the authors' released code has it for softmax over embedded features, and so do their checkpoints: None does
+            the same. "concatenation" has no scale.
+        scope: which positions a position sees: all ("spacetime"), those of its frame ("space"), or those of its place
+            in all frames ("time"), as in the paper's table 2d. Only over t h w.
+        num_heads: split C' into this many parts that attend each by itself. An extension; the paper has 1.
+        groups: make the four projections grouped convolutions, so that each group of channels is a non-local block of
+            its own. An extension; the paper has 1. None for num_heads means one head a group.
+        out_bias: a bias in W_z. The paper's and PySlowFast's blocks have it; MMAction2's have not, before a norm.
+        norm: batch normalisation after W_z.
 
     Raises:
-        ValueError: for channel counts below 1, or an input smaller than `key_pool`.
+        ValueError: for a combination that is none, an input of other axes or channels, or smaller than `key_pool`.
     """
+
+    ndim: int
 
     def __init__(
         self,
         channels: int,
         *,
+        pairwise: Pairwise = "embedded_gaussian",
         inner_channels: int | None = None,
-        key_pool: tuple[int, int, int] | None = (1, 2, 2),
-        scale: bool = True,
+        key_pool: Sequence[int] | Literal["paper"] | None = "paper",
+        pool_after_projection: bool = False,
+        scale: bool | None = None,
+        scope: Scope = "spacetime",
+        num_heads: int | None = None,
+        groups: int = 1,
+        out_bias: bool = True,
+        norm: bool = True,
     ) -> None:
         super().__init__()
+        name = type(self).__name__
         inner = channels // 2 if inner_channels is None else inner_channels
+        heads = groups if num_heads is None else num_heads
         if channels < 1 or inner < 1:
-            raise ValueError(f"NonLocalBlock3d needs at least one channel; given {channels}, with {inner} inside.")
-        self.key_pool = None if key_pool is None or max(key_pool) == 1 else tuple(key_pool)
-        self.scale = inner**-0.5 if scale else 1.0
-        self.theta = nn.Conv3d(channels, inner, kernel_size=1)
-        self.phi = nn.Conv3d(channels, inner, kernel_size=1)
-        self.g = nn.Conv3d(channels, inner, kernel_size=1)
-        self.w_z = nn.Conv3d(inner, channels, kernel_size=1)
-        self.norm = BatchNorm3d(channels, zero_init=True)
-        for conv in (self.theta, self.phi, self.g, self.w_z):
-            nn.init.normal_(conv.weight, std=0.01)  # the authors' code; PyTorch's default is several times wider
-            if conv.bias is not None:
-                nn.init.zeros_(conv.bias)
+            raise ValueError(f"{name} needs at least one channel; given {channels}, with {inner} inside.")
+        if pairwise not in get_args(Pairwise):
+            raise ValueError(f"pairwise is {pairwise!r}; choose among {', '.join(get_args(Pairwise))}.")
+        if scope not in get_args(Scope) or (scope != "spacetime" and self.ndim != 3):
+            raise ValueError(
+                f"scope is {scope!r}; choose among spacetime, space and time, the last two over t h w only."
+            )
+        if min(heads, groups) < 1 or inner % heads or heads % groups or channels % groups:
+            raise ValueError(
+                f"{inner} inner channels in {heads} heads and {channels} channels in {groups} groups: heads must "
+                f"divide the inner channels, groups must divide the channels and the heads."
+            )
+        if pairwise == "gaussian" and channels % heads:
+            raise ValueError(f"the Gaussian form compares x itself: {heads} heads must divide its {channels} channels.")
+        if pairwise == "concatenation" and scale:
+            raise ValueError("the concatenation form has no scale. Leave scale out.")
+        self.channels = channels
+        self.pairwise = pairwise
+        self.scope = scope
+        self.heads = heads
+        self.key_pool = _key_pool(key_pool, scope, self.ndim)
+        self.pool_after_projection = pool_after_projection
+        width = (channels if pairwise == "gaussian" else inner) // heads
+        self.scale = width**-0.5 if scale or (scale is None and pairwise == "embedded_gaussian") else 1.0
 
-    def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        keys = x
-        if self.key_pool is not None:
-            if any(size < window for size, window in zip(x.shape[2:], self.key_pool, strict=True)):
-                raise ValueError(
-                    f"the non-local block's input is {tuple(x.shape[2:])} (t, h, w), smaller than its key_pool "
-                    f"{self.key_pool}. Give a larger clip, insert the block earlier, or set key_pool to null."
-                )
-            keys = F.max_pool3d(x, self.key_pool)
-        y = embedded_gaussian(
-            _as_rows(self.theta(x)), _as_rows(self.phi(keys)), _as_rows(self.g(keys)), scale=self.scale
-        )
-        y = y.transpose(1, 2).unflatten(2, x.shape[2:])  # b n c' -> b c' t h w
-        return x + self.norm(self.w_z(y))
+        conv = POINTWISE_CONV[self.ndim]
+        embeds = pairwise != "gaussian"
+        self.theta = conv(channels, inner, groups=groups) if embeds else None
+        self.phi = conv(channels, inner, groups=groups) if embeds else None
+        self.g = conv(channels, inner, groups=groups)
+        # w_f of eq. 5 for each head: the first half meets theta, the second phi.
+        self.w_f = nn.Parameter(torch.empty(heads, 2 * width)) if pairwise == "concatenation" else None
+        self.w_z = conv(inner, channels, groups=groups, bias=out_bias)
+        self.norm = BATCH_NORM[self.ndim](channels, zero_init=True) if norm else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws the parameters anew; the block is the identity again."""
+        for conv in (self.theta, self.phi, self.g, self.w_z):
+            if conv is not None:
+                nn.init.normal_(conv.weight, std=0.01)  # the authors' code; PyTorch's default is several times wider
+                if conv.bias is not None:
+                    nn.init.zeros_(conv.bias)
+        if self.w_f is not None:
+            nn.init.normal_(self.w_f, std=0.01)
+        if self.norm is not None:
+            self.norm.reset_parameters()
+        else:
+            nn.init.zeros_(self.w_z.weight)
+
+    def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
+        theta, phi, g = self._rows(x)
+        if self.w_f is not None:
+            y = concatenation(*self._halves(theta, phi), g)
+        elif self.pairwise == "dot_product":
+            y = dot_product(theta, phi, g, scale=self.scale)
+        else:
+            y = embedded_gaussian(theta, phi, g, scale=self.scale)
+        y = _ungroup(y.transpose(1, 2).flatten(2), x.shape[2:], self.scope)
+        z = self.w_z(from_rows(y, x.shape[2:]))
+        return x + like_memory(z if self.norm is None else self.norm(z), x)
+
+    def attention(
+        self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]
+    ) -> Float[Tensor, "b heads q *keys"]:
+        """What chosen positions attend to: the weights f / C of eq. 1, O(n) for each query.
+
+        Args:
+            x: the block's input.
+            queries: positions (t, h, w) of x.
+
+        Returns:
+            A map over the keys' positions, which are fewer where keys are pooled; 0 outside of the scope. Softmax
+            forms sum to 1 over the map; the others are the affinities divided by the number of keys.
+
+        Raises:
+            ValueError: for a query outside of x.
+        """
+        index = flat_index(queries, x.shape[2:])
+        theta, phi, _ = self._rows(x)
+        group, row = _place(index, x.shape[2:], self.scope)
+        if self.scope == "spacetime":
+            theta, phi = theta[:, :, row].unsqueeze(2), phi.unsqueeze(2)  # b heads 1 q d, b heads 1 m d
+        else:
+            groups = theta.shape[0] // x.shape[0]
+            theta = theta.unflatten(0, (-1, groups))[:, group, :, row].permute(1, 2, 0, 3).unsqueeze(3)
+            phi = phi.unflatten(0, (-1, groups))[:, group].transpose(1, 2)  # b heads q 1 d, b heads q m d
+        if self.w_f is not None:
+            weights = concatenation_weights(*self._halves(theta, phi))
+        elif self.pairwise == "dot_product":
+            weights = dot_product_weights(theta, phi, scale=self.scale)
+        else:
+            weights = embedded_gaussian_weights(theta, phi, scale=self.scale)
+        weights = weights.squeeze(2 if self.scope == "spacetime" else 3)  # b heads q and the keys in scope
+
+        key_size = [size // window for size, window in zip(x.shape[2:], self.key_pool or [1] * self.ndim, strict=True)]
+        if self.scope == "spacetime":
+            return weights.unflatten(3, key_size)
+        maps = weights.new_zeros(*weights.shape[:3], *key_size)
+        for i in range(len(index)):
+            if self.scope == "space":
+                maps[:, :, i, group[i]] = weights[:, :, i].unflatten(2, key_size[1:])
+            else:
+                maps[:, :, i].flatten(3)[..., group[i]] = weights[:, :, i]
+        return maps
+
+    def _rows(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values as (b' heads n d): b' is the batch times the scope's groups."""
+        check_input(x, self.channels, self.ndim, type(self).__name__)
+        keys = x if self.pool_after_projection else self._pool(x)
+        theta = x if self.theta is None else self.theta(x)
+        phi = keys if self.phi is None else self.phi(keys)
+        g = self.g(keys)
+        if self.pool_after_projection:
+            phi, g = self._pool(phi), self._pool(g)
+        rows = [_group(part, self.scope).unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (theta, phi, g)]
+        return rows[0], rows[1], rows[2]
+
+    def _pool(self, x: Tensor) -> Tensor:
+        if self.key_pool is None:
+            return x
+        if any(size < window for size, window in zip(x.shape[2:], self.key_pool, strict=True)):
+            raise ValueError(
+                f"the non-local block's input is {tuple(x.shape[2:])}, smaller than its key_pool "
+                f"{self.key_pool}. Give a larger clip, insert the block earlier, or set key_pool to null."
+            )
+        return MAX_POOL[self.ndim](x, self.key_pool)
+
+    def _halves(self, theta: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
+        """a_i and b_j of w_f^T [theta_i, phi_j] = a_i + b_j, each (b heads ... n)."""
+        assert self.w_f is not None
+        shape = (self.heads,) + (1,) * (theta.ndim - 4) + (-1, 1)
+        of_theta, of_phi = (half.reshape(shape) for half in self.w_f.chunk(2, dim=1))
+        return (theta @ of_theta).squeeze(-1), (phi @ of_phi).squeeze(-1)
 
     def extra_repr(self) -> str:
-        return f"key_pool={self.key_pool}, scale={self.scale:.4g}"
+        return (
+            f"{self.channels}, pairwise={self.pairwise}, key_pool={self.key_pool}, scale={self.scale:.4g}, "
+            f"scope={self.scope}, heads={self.heads}"
+        )
 
 
-def _as_rows(x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b n c"]:
-    # Contiguous: the fused kernels refuse a last axis that is not, and fall back to an n x n matrix.
-    return x.flatten(2).transpose(1, 2).contiguous()
+class NonLocalBlock1d(_NonLocalBlock):
+    __doc__ = (_NonLocalBlock.__doc__ or "").format(axes="b c n", paper_pool="")
+    ndim = 1
+
+
+class NonLocalBlock2d(_NonLocalBlock):
+    __doc__ = (_NonLocalBlock.__doc__ or "").format(axes="b c h w", paper_pool="")
+    ndim = 2
+
+
+class NonLocalBlock3d(_NonLocalBlock):
+    __doc__ = (_NonLocalBlock.__doc__ or "").format(axes="b c t h w", paper_pool=", (1, 2, 2) as section 3.3 has it")
+    ndim = 3
+
+
+def _key_pool(key_pool: Sequence[int] | str | None, scope: str, ndim: int) -> tuple[int, ...] | None:
+    if key_pool == "paper":
+        key_pool = {1: (2,), 2: (2, 2), 3: (1, 2, 2)}[ndim] if scope != "time" else None
+    if key_pool is None:
+        return None
+    if isinstance(key_pool, str) or len(key_pool) != ndim or min(key_pool) < 1:
+        raise ValueError(f"key_pool is {key_pool!r}; give {ndim} positive window sizes, 'paper' or None.")
+    t, *space = key_pool
+    if (scope == "time" and max(space) > 1) or (scope == "space" and t > 1):
+        raise ValueError(f"key_pool {tuple(key_pool)} pools over positions that scope {scope!r} keeps apart.")
+    return None if max(key_pool) == 1 else tuple(key_pool)
+
+
+def _group(x: Float[Tensor, "b c *positions"], scope: str) -> Float[Tensor, "b2 n c"]:
+    """Rows of the positions that see each other: those of a clip, of a frame, or of a place in all frames."""
+    if scope == "spacetime":
+        return to_rows(x)
+    rows = x.movedim(1, -1).flatten(2, 3)  # b t hw c
+    return (rows if scope == "space" else rows.transpose(1, 2)).flatten(0, 1)
+
+
+def _ungroup(rows: Float[Tensor, "b2 n c"], size: Sequence[int], scope: str) -> Float[Tensor, "b n2 c"]:
+    """The inverse of `_group`, as rows of the whole clip."""
+    if scope == "spacetime":
+        return rows
+    groups = size[0] if scope == "space" else size[1] * size[2]
+    rows = rows.unflatten(0, (-1, groups))
+    return (rows if scope == "space" else rows.transpose(1, 2)).flatten(1, 2)
+
+
+def _place(index: Int[Tensor, " q"], size: Sequence[int], scope: str) -> tuple[Int[Tensor, " q"], Int[Tensor, " q"]]:
+    """The group that holds each position, and the position's row in it."""
+    if scope == "spacetime":
+        return torch.zeros_like(index), index
+    t, place = index // (size[1] * size[2]), index % (size[1] * size[2])
+    return (t, place) if scope == "space" else (place, t)

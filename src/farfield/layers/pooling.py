@@ -3,27 +3,55 @@
 Lin, Chen, Yan, "Network In Network", ICLR 2014, section 3.2: each channel's response is its mean over all
 positions, y_c = 1/n sum_p x_cp. It has no parameters, takes any input size, and is invariant to where
 and when something happened.
+
+Clips of different lengths in one batch are padded to the longest; then only the positions that are there count,
+y_c = sum_p m_p x_cp / sum_p m_p with a mask m.
 """
 
 from __future__ import annotations
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 
 class GlobalAvgPool3d(nn.Module):
     """Mean over t, h and w: (b c t h w) -> (b c), or (b c 1 1 1) with `keepdim`.
 
+    Called with a mask, only positions where it is True count: (b t) for clips of different lengths (`frame_mask` makes
+    one), or (b t h w). What the others hold is never read, not even NaN; a clip of which nothing counts gives 0.
+
     Args:
-        keepdim: keep the pooled axes with length 1.
+        keepdim: keep the pooled axes with length 1, for a fully convolutional head.
     """
 
     def __init__(self, *, keepdim: bool = False) -> None:
         super().__init__()
         self.keepdim = keepdim
 
-    def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c *ones"]:
-        return x.mean((2, 3, 4), keepdim=self.keepdim)
+    def forward(
+        self, x: Float[Tensor, "b c t h w"], mask: Bool[Tensor, "b t *hw"] | None = None
+    ) -> Float[Tensor, "b c *ones"]:
+        if mask is None:
+            return x.mean((2, 3, 4), keepdim=self.keepdim)
+        if mask.shape not in ((x.shape[0], x.shape[2]), (x.shape[0], *x.shape[2:])):
+            raise ValueError(
+                f"the mask needs (b, t) or (b, t, h, w) of the clips, which are {tuple(x.shape)}; "
+                f"given {tuple(mask.shape)}."
+            )
+        mask = mask.view(x.shape[0], 1, *mask.shape[1:], *(1,) * (4 - mask.ndim)).expand(-1, 1, *x.shape[2:])
+        total = torch.where(mask, x, 0).sum((2, 3, 4), keepdim=self.keepdim)
+        return total / mask.sum((2, 3, 4), keepdim=self.keepdim).clamp(min=1)
 
     def extra_repr(self) -> str:
         return f"keepdim={self.keepdim}"
+
+
+def frame_mask(num_frames: Int[Tensor, " b"], t: int) -> Bool[Tensor, "b t"]:
+    """True for the first num_frames of each clip's t frames.
+
+    Args:
+        num_frames: frames of each clip that are there.
+        t: frames of the batch, the padded ones included.
+    """
+    return torch.arange(t, device=num_frames.device) < num_frames.unsqueeze(1)

@@ -1,0 +1,175 @@
+"""What ails a network's batch norms: statistics that no longer fit, batches too small, channels dead or exploding.
+
+A norm does in evaluation what it did in training only while its running statistics are those of what it is given. The
+doctor runs the network in evaluation over some batches, measures what each norm is really given, and compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from farfield.layers.frozen_batch_norm import FrozenBatchNorm3d
+from farfield.layers.moments import Moments
+from farfield.layers.sub_batch_norm import SubBatchNorm3d
+
+BATCH_NORMS = (nn.modules.batchnorm._BatchNorm, FrozenBatchNorm3d)
+
+SMALL_BATCH = 16
+"""Clips per batch (per part of a `SubBatchNorm3d`) below which statistics are noisy: Wu and He, "Group Normalization",
+ECCV 2018."""
+
+
+@dataclass(frozen=True)
+class NormReport:
+    """One batch norm, looked at.
+
+    Args:
+        name: as in `named_modules`.
+        num_features: channels.
+        clips_per_batch: samples whose statistics are taken together.
+        values_per_channel: the effective batch size, samples times positions, of one batch.
+        mean_drift: |batch mean - running mean| in running standard deviations; the median over channels.
+        worst_mean_drift: the largest over channels.
+        var_ratio: batch variance / running variance; the median over channels.
+        dead: channels whose output does not vary, though gamma is not all zero.
+        exploding: channels whose output is not finite, or varies more than `explodes` standard deviations.
+        problems: what to look at, in words; empty for a healthy norm.
+    """
+
+    name: str
+    num_features: int
+    clips_per_batch: int
+    values_per_channel: int
+    mean_drift: float
+    worst_mean_drift: float
+    var_ratio: float
+    dead: int
+    exploding: int
+    problems: tuple[str, ...]
+
+
+@torch.no_grad()
+def diagnose(
+    network: nn.Module,
+    batches: Iterable[Any],
+    *,
+    forward: Callable[[nn.Module, Any], object] | None = None,
+    drifts: float = 0.5,
+    dies: float = 1e-5,
+    explodes: float = 100.0,
+) -> list[NormReport]:
+    """Looks at every batch norm that keeps running statistics, in the order in which they run. Changes nothing.
+
+    Args:
+        network: its modes are as before afterwards.
+        batches: as it is evaluated on.
+        forward: how to run a batch; network(batch) if not given.
+        drifts: report a norm whose median mean drift is larger, or whose median variance is off by a factor of 1 +
+            drifts.
+        dies: a channel whose output's standard deviation is smaller is dead.
+        explodes: one whose is larger explodes.
+
+    Raises:
+        ValueError: for no batches.
+    """
+    names = {
+        m: name for name, m in network.named_modules() if isinstance(m, BATCH_NORMS) and m.running_mean is not None
+    }
+    parts: dict[Any, int] = {m.bn: m.num_splits for m in network.modules() if isinstance(m, SubBatchNorm3d)}
+    gammas: dict[Any, Any] = {m.bn: m.weight for m in network.modules() if isinstance(m, SubBatchNorm3d)}
+    seen: dict[Any, Moments] = {}
+    clips: dict[Any, int] = {}
+
+    def look(norm: Any, inputs: tuple[Tensor, ...]) -> None:
+        x = inputs[0].float().transpose(0, 1).flatten(1)
+        var, mean = torch.var_mean(x, dim=1, correction=0)
+        seen.setdefault(norm, Moments()).add(x.shape[1], mean, var)
+        clips[norm] = max(clips.get(norm, 0), len(inputs[0]))
+
+    modes = {module: module.training for module in network.modules()}
+    hooks = [norm.register_forward_pre_hook(look) for norm in names]
+    network.eval()
+    try:
+        count = 0
+        for count, batch in enumerate(batches, start=1):  # noqa: B007
+            forward(network, batch) if forward is not None else network(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, mode in modes.items():
+            module.training = mode
+    if not count:
+        raise ValueError("there are no batches to look at norms with. Give at least one.")
+
+    reports = []
+    for norm, moments in seen.items():
+        mean, var = moments.mean_and_var()
+        running_mean, running_var = norm.running_mean.double(), norm.running_var.double()
+        std = (running_var + norm.eps).sqrt()
+        drift = (mean - running_mean).abs() / std
+        ratio = ((var + norm.eps) / (running_var + norm.eps)).nanmedian().item()
+        weight = gammas.get(norm, norm.weight)
+        gamma = torch.ones_like(std) if weight is None else weight.double().abs()
+        output_std = gamma * var.sqrt() / std
+        dead = int((output_std < dies).sum()) if gamma.any() else 0
+        exploding = int((~output_std.isfinite() | (output_std > explodes)).sum())
+        clips_per_batch = clips[norm] // parts.get(norm, 1)
+        median_drift = drift.nanmedian().item()
+        problems = []
+        if not median_drift <= drifts or not 1 / (1 + drifts) <= ratio <= 1 + drifts:
+            problems.append("running statistics are not those of what it is given: recalibrate")
+        if clips_per_batch < SMALL_BATCH and isinstance(norm, nn.modules.batchnorm._BatchNorm):
+            problems.append(f"statistics over {clips_per_batch} clips are noisy in training: freeze or synchronise")
+        if dead:
+            problems.append(f"{dead} dead channels")
+        if exploding:
+            problems.append(f"{exploding} exploding channels")
+        reports.append(
+            NormReport(
+                name=names[norm].removesuffix(".bn") if norm in parts else names[norm],
+                num_features=len(mean),
+                clips_per_batch=clips_per_batch,
+                values_per_channel=max(moments.counts) // parts.get(norm, 1),
+                mean_drift=median_drift,
+                worst_mean_drift=drift.max().item(),
+                var_ratio=ratio,
+                dead=dead,
+                exploding=exploding,
+                problems=tuple(problems),
+            )
+        )
+    return reports
+
+
+def not_zero_at_birth(network: nn.Module) -> list[str]:
+    """Names of parameters that should be zero in a fresh network, so that its residual branches are, and are not.
+
+    Those are the gamma of every norm that says `zero_init`, and the `gamma`, `gamma_p` and `gamma_c` of attention
+    blocks. After training they are rightly something else.
+    """
+    wrong = []
+    for name, module in network.named_modules():
+        prefix = f"{name}." if name else ""
+        own = dict(module.named_parameters(recurse=False))
+        zero = [key for key in ("gamma", "gamma_p", "gamma_c") if key in own]
+        zero += ["weight"] if getattr(module, "zero_init", False) and "weight" in own else []
+        wrong += [prefix + key for key in zero if own[key].any()]
+    return wrong
+
+
+def format_reports(reports: Sequence[NormReport]) -> str:
+    """A table, one norm a line, what ails it at the end."""
+    width = max([len(report.name) for report in reports] + [4])
+    lines = [f"{'norm':{width}}  channels  clips  values  mean drift  (worst)  var ratio  dead  exploding"]
+    for r in reports:
+        lines.append(
+            f"{r.name:{width}}  {r.num_features:8}  {r.clips_per_batch:5}  {r.values_per_channel:6}  "
+            f"{r.mean_drift:10.3f}  {r.worst_mean_drift:7.2f}  {r.var_ratio:9.3f}  {r.dead:4}  {r.exploding:9}  "
+            f"{'; '.join(r.problems)}".rstrip()
+        )
+    return "\n".join(lines)

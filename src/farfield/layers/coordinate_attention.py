@@ -1,0 +1,64 @@
+"""Coordinate attention.
+
+Hou, Zhou, Feng, "Coordinate Attention for Efficient Mobile Network Design", CVPR 2021, section 3.2, brought to video.
+Pooling over all axes but one keeps where along that axis something is; a shared reduction lets the axes' profiles share
+what they found, and each gives a gate:
+
+    z^t, z^h, z^w = x averaged over the other two axes                    eq. 4 and 5
+    f = h_swish(BN(reduce [z^t, z^h, z^w]))                               eq. 6, the profiles one after another
+    g^a = sigmoid(gate_a f^a) for each axis a                             eq. 7 and 8
+    B(x)_thw = x_thw g^t_t g^h_h g^w_w                                    eq. 9
+
+It weights positions by products of per-axis gates; no position looks at another, so it has gates and no attention map.
+Cost in positions n: O(n C), and (t + h + w) C^2 / reduction for the gates.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from farfield.layers.batch_norm import BatchNorm1d
+from farfield.layers.pointwise import PointwiseConv1d
+from farfield.layers.positions import check_input, check_ndim
+
+
+class CoordinateAttention(nn.Module):
+    """x + gamma (B(x) - x), gamma learned from 0: the identity at birth.
+
+    Args:
+        channels: C.
+        reduction: the shared features have C / reduction channels (at least 8, as in the authors' code).
+        ndim: position axes: 3 for b c t h w, 2 for b c h w.
+        identity_at_birth: False for the paper's B(x) itself, which halves x for each axis at birth.
+
+    Raises:
+        ValueError: for an input of other axes or channels.
+    """
+
+    def __init__(self, channels: int, *, reduction: int = 32, ndim: int = 3, identity_at_birth: bool = True) -> None:
+        super().__init__()
+        check_ndim(ndim)
+        inner = max(8, channels // reduction)
+        self.channels, self.ndim = channels, ndim
+        self.reduce = PointwiseConv1d(channels, inner)
+        self.norm = BatchNorm1d(inner)
+        self.gate = nn.ModuleList(PointwiseConv1d(inner, channels) for _ in range(ndim))
+        self.gamma = nn.Parameter(torch.zeros(1)) if identity_at_birth else None
+
+    def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
+        y = x
+        for axis, gate in enumerate(self.gates(x)):
+            y = y * gate.view(*gate.shape[:2], *(-1 if a == axis else 1 for a in range(self.ndim)))
+        return y if self.gamma is None else x + self.gamma * (y - x)
+
+    def gates(self, x: Float[Tensor, "b c *positions"]) -> list[Float[Tensor, "b c along"]]:
+        """The gates g^t, g^h, g^w, each between 0 and 1 along its axis (g^h and g^w in images)."""
+        check_input(x, self.channels, self.ndim, "CoordinateAttention")
+        axes = range(2, 2 + self.ndim)
+        profiles = [x.mean([other for other in axes if other != axis]) for axis in axes]
+        f = F.hardswish(self.norm(self.reduce(torch.cat(profiles, -1))))
+        parts = f.split(list(x.shape[2:]), dim=-1)
+        return [torch.sigmoid(gate(part)) for gate, part in zip(self.gate, parts, strict=True)]

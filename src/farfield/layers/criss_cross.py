@@ -1,0 +1,107 @@
+"""Criss-cross attention.
+
+Huang et al., "CCNet: Criss-Cross Attention for Semantic Segmentation", ICCV 2019, section 3.2, brought to video: a
+position attends to those on its own lines along t, h and w, t + h + w - 2 of them (itself counted once), with one
+softmax over all lines together:
+
+    x'_i = gamma sum_{j on i's lines} softmax_j(query_i^T key_j) value_j + x_i        eq. 2
+
+Two positions share no line in general, but one pass carries information along one axis, so R = 3 passes with shared
+weights carry it from everywhere to everywhere (section 3.3: R = 2 in images). Cost in positions n: O(n (t + h + w) C)
+for a pass, n^(4/3) in a cube, against n^2.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from farfield.layers.pointwise import POINTWISE_CONV
+from farfield.layers.positions import check_input, check_ndim, flat_index, like_memory
+
+
+class CrissCrossAttention(nn.Module):
+    """R passes of criss-cross attention with shared weights; gamma starts at 0: the identity at birth.
+
+    Args:
+        channels: C.
+        passes: R; None for as many as there are axes, with which every position reaches every other.
+        reduction: query and key have C / reduction channels (at least 1).
+        ndim: position axes: 3 for b c t h w, 2 for b c h w.
+
+    Raises:
+        ValueError: for passes below 1, or an input of other axes or channels.
+    """
+
+    def __init__(self, channels: int, *, passes: int | None = None, reduction: int = 8, ndim: int = 3) -> None:
+        super().__init__()
+        check_ndim(ndim)
+        self.channels, self.ndim = channels, ndim
+        self.passes = ndim if passes is None else passes
+        if self.passes < 1:
+            raise ValueError(f"passes is {passes}; give at least 1.")
+        conv = POINTWISE_CONV[ndim]
+        inner = max(1, channels // reduction)
+        self.query = conv(channels, inner)
+        self.key = conv(channels, inner)
+        self.value = conv(channels, channels)
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
+        check_input(x, self.channels, self.ndim, "CrissCrossAttention")
+        for _ in range(self.passes):
+            x = self._pass(x)
+        return x
+
+    def _pass(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
+        query, key, value = (project(x).movedim(1, -1) for project in (self.query, self.key, self.value))
+        sizes = x.shape[2:]
+        weights = line_affinities(query, key).softmax(-1).split(list(sizes), dim=-1)
+        y = torch.zeros_like(value)
+        for axis, along in enumerate(weights, start=1):
+            # The axis' lines one under another: (lines position key) x (lines key c)
+            y = y + (along.movedim(axis, -2) @ value.movedim(axis, -2)).movedim(-2, axis)
+        return x + self.gamma * like_memory(y.movedim(-1, 1), x)
+
+    def attention(
+        self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]
+    ) -> Float[Tensor, "b heads q *positions"]:
+        """What chosen positions (t, h, w) attend to in the last pass: maps that sum to 1, 0 off their lines.
+
+        Raises:
+            ValueError: for a query outside of x.
+        """
+        check_input(x, self.channels, self.ndim, "CrissCrossAttention")
+        flat_index(queries, x.shape[2:])  # refuses what lies outside
+        for _ in range(self.passes - 1):
+            x = self._pass(x)
+        query, key = self.query(x).movedim(1, -1), self.key(x).movedim(1, -1)
+        sizes = list(x.shape[2:])
+        maps = x.new_zeros(x.shape[0], 1, len(queries), *sizes)
+        for number, position in enumerate(queries.tolist()):
+            lines = [
+                tuple(slice(None) if a == axis else p for a, p in enumerate(position)) for axis in range(self.ndim)
+            ]
+            own = query[(slice(None), *position)].unsqueeze(-1)
+            affinities = [(key[(slice(None), *line)] @ own).squeeze(-1) for line in lines]
+            for axis in range(1, self.ndim):
+                affinities[axis][:, position[axis]] = -torch.inf
+            for line, weights in zip(lines, torch.cat(affinities, -1).softmax(-1).split(sizes, -1), strict=True):
+                maps[(slice(None), 0, number, *line)] += weights
+        return maps
+
+
+def line_affinities(
+    query: Float[Tensor, "b *positions d"], key: Float[Tensor, "b *positions d"]
+) -> Float[Tensor, "b *positions keys"]:
+    """query_i^T key_j for the j on the lines of i: those along t, then h, then w; -inf where i is met again."""
+    found = []
+    for axis in range(1, query.ndim - 1):
+        along = (query.movedim(axis, -2) @ key.movedim(axis, -2).mT).movedim(-2, axis)
+        if axis > 1:
+            size = query.shape[axis]
+            itself = torch.eye(size, dtype=torch.bool, device=query.device)
+            along = along.masked_fill(itself.view(size, *(1,) * (query.ndim - 2 - axis), size), -torch.inf)
+        found.append(along)
+    return torch.cat(found, -1)

@@ -1,0 +1,72 @@
+"""Batch normalisation that no longer learns: for fine-tuning on small batches, whose statistics are worth little.
+
+y = (x - running_mean) / sqrt(running_var + eps) * gamma + beta, with all four fixed: a scale and a shift per channel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class FrozenBatchNorm3d(nn.Module):
+    """A batch norm of fixed statistics, gamma and beta: buffers all, whatever the mode.
+
+    A plain module: a subclass of PyTorch's batch norm would be turned live again by the sync-BN conversion.
+    Reads the state dict of a batch norm as it is.
+
+    Args:
+        num_features: channels c.
+        eps: added to the variance.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, num_features: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.eps = eps
+        self.register_buffer("weight", torch.ones(num_features))
+        self.register_buffer("bias", torch.zeros(num_features))
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features))
+
+    def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
+        )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        state_dict.pop(prefix + "num_batches_tracked", None)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}, eps={self.eps}"
+
+
+def freeze_batch_norm(module: nn.Module) -> nn.Module:
+    """Replaces every batch norm below `module` by a frozen one of the same state, in place.
+
+    Returns:
+        `module`, or its replacement where it is a batch norm itself.
+
+    Raises:
+        ValueError: for a batch norm without running statistics, which has nothing to freeze.
+    """
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if module.running_mean is None or module.running_var is None:
+            raise ValueError("a batch norm without running statistics can't be frozen (track_running_stats=False).")
+        frozen = FrozenBatchNorm3d(module.num_features, module.eps)
+        frozen.to(device=module.running_mean.device, dtype=module.running_mean.dtype)
+        frozen.load_state_dict({**frozen.state_dict(), **module.state_dict()})
+        return frozen
+    for name, child in list(module.named_children()):
+        setattr(module, name, freeze_batch_norm(child))
+    return module

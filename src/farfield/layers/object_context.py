@@ -1,0 +1,122 @@
+"""Object-contextual representations.
+
+Yuan, Chen, Wang, "Object-Contextual Representations for Semantic Segmentation" (OCRNet), ECCV 2020, section 3, brought
+to video. Positions gather in K soft object regions, and each position looks at the regions instead of at all positions:
+
+    m_ki  = softmax_i (region logits)_ki           soft object regions: a spatial softmax over the positions
+    f_k   = sum_i m_ki x_i                         region representations
+    w_ik  = softmax_k phi(x_i)^T psi(f_k)          relation of position and region
+    y_i   = rho(sum_k w_ik delta(f_k))             object-contextual representation
+    B(x)_i = g([x_i, y_i])                         augmented representation
+
+phi, psi, delta, rho and g are 1x1 convolution, batch norm, ReLU. In segmentation the region logits are supervised by
+the ground-truth map (auxiliary loss, weight 0.4). A video has one label: with one region a class, the logits averaged
+over all positions are a classification of the clip, and the same auxiliary loss applies to them.
+
+Cost in positions n: O(n K C), linear.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, overload
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from farfield.layers.batch_norm import BATCH_NORM
+from farfield.layers.pairwise import embedded_gaussian, embedded_gaussian_weights
+from farfield.layers.pointwise import POINTWISE_CONV
+from farfield.layers.positions import check_input, check_ndim, flat_index, from_rows, like_memory, to_rows
+
+
+class ObjectContext(nn.Module):
+    """x + gamma (B(x) - x), gamma learned from 0: the identity at birth.
+
+    The region logits are the output of the submodule `regions`: returned on request, and there for a forward hook
+    where the block sits inside a network.
+
+    Args:
+        channels: C.
+        num_regions: K; in classification the number of classes, if the regions are supervised.
+        key_channels: channels of phi, psi and delta; None for C/2 (the paper: 256 of 512).
+        scale: divide the relation's affinities by the square root of key_channels. The paper has not; the authors' code
+            has.
+        ndim: position axes: 3 for b c t h w, 2 for b c h w.
+        identity_at_birth: False for the paper's B(x) itself.
+
+    Raises:
+        ValueError: for less than one region, or an input of other axes or channels.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_regions: int,
+        *,
+        key_channels: int | None = None,
+        scale: bool = True,
+        ndim: int = 3,
+        identity_at_birth: bool = True,
+    ) -> None:
+        super().__init__()
+        check_ndim(ndim)
+        if num_regions < 1:
+            raise ValueError(f"num_regions is {num_regions}; give at least 1, for video the number of classes.")
+        inner = max(1, channels // 2) if key_channels is None else key_channels
+        self.channels, self.ndim = channels, ndim
+        self.scale = inner**-0.5 if scale else 1.0
+        self.regions = POINTWISE_CONV[ndim](channels, num_regions)
+        self.phi = _transform(channels, inner, ndim)
+        self.psi = _transform(channels, inner, 1)
+        self.delta = _transform(channels, inner, 1)
+        self.rho = _transform(inner, channels, ndim)
+        self.g = _transform(2 * channels, channels, ndim)
+        self.gamma = nn.Parameter(torch.zeros(1)) if identity_at_birth else None
+
+    @overload
+    def forward(
+        self, x: Float[Tensor, "b c *positions"], *, return_regions: Literal[False] = False
+    ) -> Float[Tensor, "b c *positions"]: ...
+
+    @overload
+    def forward(
+        self, x: Float[Tensor, "b c *positions"], *, return_regions: Literal[True]
+    ) -> tuple[Float[Tensor, "b c *positions"], Float[Tensor, "b k *positions"]]: ...
+
+    def forward(
+        self, x: Float[Tensor, "b c *positions"], *, return_regions: bool = False
+    ) -> Float[Tensor, "b c *positions"] | tuple[Float[Tensor, "b c *positions"], Float[Tensor, "b k *positions"]]:
+        check_input(x, self.channels, self.ndim, "ObjectContext")
+        logits = self.regions(x)
+        f = self._representations(x, logits)
+        context = embedded_gaussian(
+            to_rows(self.phi(x)), to_rows(self.psi(f)), to_rows(self.delta(f)), scale=self.scale
+        )
+        y = self.rho(from_rows(context, x.shape[2:]))
+        z = like_memory(self.g(torch.cat([x, y], 1)), x)
+        z = z if self.gamma is None else x + self.gamma * (z - x)
+        return (z, logits) if return_regions else z
+
+    def attention(
+        self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]
+    ) -> Float[Tensor, "b heads q *positions"]:
+        """What chosen positions (t, h, w) gather from, through the regions: sum_k w_ik m_ki', maps that sum to 1.
+
+        Raises:
+            ValueError: for a query outside of x.
+        """
+        check_input(x, self.channels, self.ndim, "ObjectContext")
+        logits = self.regions(x)
+        phi = to_rows(self.phi(x))[:, flat_index(queries, x.shape[2:])]
+        psi = to_rows(self.psi(self._representations(x, logits)))
+        weights = embedded_gaussian_weights(phi, psi, scale=self.scale) @ logits.flatten(2).softmax(-1)
+        return weights.unflatten(2, x.shape[2:]).unsqueeze(1)
+
+    def _representations(self, x: Tensor, logits: Tensor) -> Float[Tensor, "b c k"]:
+        return (logits.flatten(2).softmax(-1) @ to_rows(x)).mT
+
+
+def _transform(channels: int, out_channels: int, ndim: int) -> nn.Sequential:
+    conv = POINTWISE_CONV[ndim](channels, out_channels, bias=False)
+    return nn.Sequential(conv, BATCH_NORM[ndim](out_channels), nn.ReLU())

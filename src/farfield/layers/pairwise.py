@@ -1,0 +1,203 @@
+"""The pairwise functions of the non-local operation, summed over all positions without an n x m matrix.
+
+Wang, Girshick, Gupta, He, "Non-local Neural Networks", CVPR 2018, eq. 1: the response at position i is
+
+    y_i = 1/C(x) sum_j f(x_i, x_j) g(x_j)
+
+and section 3.2 gives four f. Here each is a function of rows: theta (n d) of the n query positions, phi (m d) and
+g (m e) of the m key positions, with any leading axes (batch, heads).
+
+    Gaussian            f = exp(x_i^T x_j)             C = sum_j f   eq. 2   `embedded_gaussian` with theta = phi = x
+    embedded Gaussian   f = exp(theta_i^T phi_j)       C = sum_j f   eq. 3   softmax attention
+    dot product         f = theta_i^T phi_j            C = m         eq. 4
+    concatenation       f = ReLU(w_f^T [theta_i, phi_j])   C = m     eq. 5, with w_f^T [theta_i, phi_j] = a_i + b_j
+
+What each costs beside the projections, for n = m: the Gaussian forms 2 n^2 d multiply-adds in O(n) memory (fused
+attention); the dot product n d e (the product is associative); concatenation n log n + n e (sort and prefix sums).
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+BLOCK = 32
+"""Rows summed at a time in `_sum_first`, so that a block stays in the processor's cache."""
+
+
+def embedded_gaussian(
+    theta: Float[Tensor, "*b n d"],
+    phi: Float[Tensor, "*b m d"],
+    g: Float[Tensor, "*b m e"],
+    *,
+    scale: float = 1.0,
+) -> Float[Tensor, "*b n e"]:
+    """softmax_j(scale theta_i^T phi_j) g_j, through PyTorch's fused attention.
+
+    Args:
+        theta: queries, one row per position.
+        phi: keys.
+        g: values.
+        scale: factor on the affinities before the softmax; the paper has 1.
+    """
+    d, e = theta.shape[-1], g.shape[-1]
+    # The fused kernels want 4 axes, the last contiguous; on the CPU queries, keys and values of one width, on CUDA
+    # widths in steps of 8. What they don't take, PyTorch silently computes with an n x m matrix. Zeros change nothing.
+    on_cpu = theta.device.type == "cpu"
+    width_qk, width_g = (max(d, e), max(d, e)) if on_cpu else (d + -d % 8, e + -e % 8)
+    y = F.scaled_dot_product_attention(
+        _fusible(theta, width_qk), _fusible(phi, width_qk), _fusible(g, width_g), scale=scale
+    )
+    return y[..., :e].reshape(*theta.shape[:-1], e)
+
+
+def dot_product(
+    theta: Float[Tensor, "*b n d"],
+    phi: Float[Tensor, "*b m d"],
+    g: Float[Tensor, "*b m e"],
+    *,
+    scale: float = 1.0,
+) -> Float[Tensor, "*b n e"]:
+    """1/m sum_j scale theta_i^T phi_j g_j = theta_i^T (phi^T g) scale/m: the product is associative.
+
+    Args:
+        theta: queries, one row per position.
+        phi: keys.
+        g: values.
+        scale: factor on the affinities; the paper has 1.
+    """
+    n, m, d, e = theta.shape[-2], phi.shape[-2], theta.shape[-1], g.shape[-1]
+    g = g * (scale / m)  # before the sum over m positions, which could overflow in half precision
+    if n * m <= d * e:
+        return (theta @ phi.mT) @ g
+    return theta @ (phi.mT @ g)
+
+
+def concatenation(
+    a: Float[Tensor, "*b n"], b: Float[Tensor, "*b m"], g: Float[Tensor, "*b m e"]
+) -> Float[Tensor, "*b n e"]:
+    """1/m sum_j ReLU(a_i + b_j) g_j, exactly, in O(n log n + n e).
+
+    ReLU(a_i + b_j) is a_i + b_j where b_j > -a_i, else 0. With the keys sorted by b those of position i come first, so
+
+        sum_j ReLU(a_i + b_j) g_j = a_i sum_{j: b_j > -a_i} g_j + sum_{j: b_j > -a_i} b_j g_j
+
+    and both sums are read off prefix sums. Half precision is summed in float32.
+
+    Args:
+        a: w_theta^T theta_i, the queries' part of w_f^T [theta_i, phi_j].
+        b: w_phi^T phi_j, the keys' part.
+        g: values.
+    """
+    a, b, values = (part.float() if part.dtype in (torch.float16, torch.bfloat16) else part for part in (a, b, g))
+    # a + delta and b - delta have the same sums; near 0 the two terms cancel least.
+    delta = b.detach().mean(-1, keepdim=True)
+    a, b = a + delta, b - delta
+    above = Above(a, b)
+    y = a.unsqueeze(-1) * above.sum(values) + above.sum(b.unsqueeze(-1) * values)
+    return (y / b.shape[-1]).to(g.dtype)
+
+
+def embedded_gaussian_weights(
+    theta: Float[Tensor, "*b q d"], phi: Float[Tensor, "*b m d"], *, scale: float = 1.0
+) -> Float[Tensor, "*b q m"]:
+    """The weights f / C of `embedded_gaussian`, for the queries given: q x m values. For looking at."""
+    return (scale * theta @ phi.mT).softmax(-1)
+
+
+def dot_product_weights(
+    theta: Float[Tensor, "*b q d"], phi: Float[Tensor, "*b m d"], *, scale: float = 1.0
+) -> Float[Tensor, "*b q m"]:
+    """The weights f / C of `dot_product`, for the queries given. They can be negative, and sum to no fixed value."""
+    return (scale / phi.shape[-2]) * theta @ phi.mT
+
+
+def concatenation_weights(a: Float[Tensor, "*b q"], b: Float[Tensor, "*b m"]) -> Float[Tensor, "*b q m"]:
+    """The weights f / C of `concatenation`, for the queries given. They sum to no fixed value."""
+    return (a.unsqueeze(-1) + b.unsqueeze(-2)).relu() / b.shape[-1]
+
+
+class Above:
+    """Sums over the keys j with a_i + b_j > 0, for every query i: two sorts, then O(n e) for each sum of e columns.
+
+    Args:
+        a: of the queries.
+        b: of the keys.
+    """
+
+    def __init__(self, a: Float[Tensor, "*b n"], b: Float[Tensor, "*b m"]) -> None:
+        self.batch = a.shape[:-1]
+        a, b = a.detach().reshape(-1, a.shape[-1]), b.detach().reshape(-1, b.shape[-1])
+        (a_down, a_order), (b_down, b_order) = a.sort(descending=True), b.sort(descending=True)
+        # -b_down ascends; those below a_i are the keys with b_j > -a_i. The same, seen from the keys, for the gradient.
+        self.plan = (
+            _in_one_table(b_order),
+            torch.searchsorted(-b_down, a.contiguous()),
+            _in_one_table(a_order),
+            torch.searchsorted(-a_down, b.contiguous()),
+        )
+
+    def sum(self, rows: Float[Tensor, "*b m e"]) -> Float[Tensor, "*b n e"]:
+        """sum_{j: a_i + b_j > 0} rows_j. Differentiable in the rows; flat in a and b, but for its steps."""
+        y = _SumFirst.apply(rows.reshape(-1, *rows.shape[-2:]), *self.plan)
+        return y.reshape(*self.batch, *y.shape[-2:])
+
+    def count(self) -> Int[Tensor, "*b n"]:
+        """How many keys each query's sums run over."""
+        return self.plan[1].reshape(*self.batch, -1)
+
+
+class _SumFirst(torch.autograd.Function):
+    """y_i = the sum of the first count_i rows in the keys' order.
+
+    Key j is among the first of query i exactly where query i is among the first of key j, so the gradient is
+    the same sum with the roles exchanged.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx,
+        rows: Tensor,
+        order: Tensor,
+        count: Tensor,
+        order_back: Tensor,
+        count_back: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(order, count, order_back, count_back)
+        return _sum_first(rows, order, count)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        order, count, order_back, count_back = ctx.saved_tensors  # type: ignore[attr-defined]
+        return _SumFirst.apply(grad, order_back, count_back, order, count), None, None, None, None
+
+
+def _sum_first(
+    rows: Float[Tensor, "b m e"], order: Int[Tensor, "b m_in_blocks"], count: Int[Tensor, "b n"]
+) -> Float[Tensor, "b n e"]:
+    batch, _, e = rows.shape
+    sums = rows.reshape(-1, e).index_select(0, order.flatten()).view(batch, -1, BLOCK, e).cumsum(2)
+    carry = sums[:, :, -1].cumsum(1)
+    sums[:, 1:] += carry[:, :-1, None]
+    at = (count - 1).clamp(min=0) + torch.arange(batch, device=rows.device).unsqueeze(1) * order.shape[1]
+    y = sums.view(-1, e).index_select(0, at.flatten()).view(batch, -1, e)
+    return y.masked_fill_((count == 0).unsqueeze(-1), 0)
+
+
+def _in_one_table(order: Int[Tensor, "b m"]) -> Int[Tensor, "b m_in_blocks"]:
+    # Row numbers in the batch's rows stacked in one table, filled up to whole blocks; no count reaches what is added.
+    batch, m = order.shape
+    order = order + torch.arange(batch, device=order.device).unsqueeze(1) * m
+    return F.pad(order, (0, -m % BLOCK))
+
+
+def _fusible(rows: Float[Tensor, "*b n d"], width: int) -> Float[Tensor, "b1 b2 n width"]:
+    if rows.shape[-1] < width:
+        rows = F.pad(rows, (0, width - rows.shape[-1]))
+    if rows.stride(-1) != 1:
+        rows = rows.contiguous()
+    if rows.ndim == 4:
+        return rows
+    return rows.unsqueeze(0).unsqueeze(0) if rows.ndim == 2 else rows.flatten(0, -3).unsqueeze(1)

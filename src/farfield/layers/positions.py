@@ -1,0 +1,71 @@
+"""Positions of a clip as the rows of a matrix: (b c t h w) <-> (b n c), n = t*h*w, in the order of the axes.
+
+Rows are views of a tensor in channels_last memory; from a contiguous one they are a transposed view.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def to_rows(x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b n c"]:
+    """One row per position."""
+    return x.flatten(2).transpose(1, 2)
+
+
+def from_rows(rows: Float[Tensor, "b n c"], size: Sequence[int]) -> Float[Tensor, "b c *positions"]:
+    """The inverse of `to_rows`, for positions of `size` (t, h, w)."""
+    return rows.transpose(1, 2).unflatten(2, tuple(size))
+
+
+def like_memory(y: Float[Tensor, "b c *positions"], x: Tensor) -> Float[Tensor, "b c *positions"]:
+    """y in the memory format of x: channels_last stays channels_last."""
+    if x.ndim == 5 and x.is_contiguous(memory_format=torch.channels_last_3d):
+        return y.contiguous(memory_format=torch.channels_last_3d)
+    if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        return y.contiguous(memory_format=torch.channels_last)
+    return y.contiguous()
+
+
+def flat_index(queries: Int[Tensor, "q axes"], size: Sequence[int]) -> Int[Tensor, " q"]:
+    """Coordinates (t, h, w) as row numbers.
+
+    Raises:
+        ValueError: for a coordinate outside of `size`, or another number of axes.
+    """
+    if queries.shape[1] != len(size):
+        raise ValueError(
+            f"each query needs {len(size)} coordinates, as positions are {tuple(size)}; given {queries.shape[1]}."
+        )
+    limits = torch.tensor(size, device=queries.device)
+    outside = ((queries < 0) | (queries >= limits)).any(1)
+    if outside.any():
+        raise ValueError(f"query {queries[outside][0].tolist()} lies outside of the positions {tuple(size)}.")
+    strides = [math.prod(size[axis + 1 :]) for axis in range(len(size))]
+    return (queries * torch.tensor(strides, device=queries.device)).sum(1)
+
+
+def check_input(x: Tensor, channels: int, ndim: int, name: str) -> None:
+    """Refuses what has not the layer's number of axes and channels, before a kernel does in its own words.
+
+    Raises:
+        ValueError: with what was given and what is needed.
+    """
+    if x.ndim != ndim + 2 or x.shape[1] != channels:
+        axes = {1: "b c n", 2: "b c h w", 3: "b c t h w"}[ndim]
+        raise ValueError(f"{name} needs ({axes}) with c = {channels}; given {tuple(x.shape)}.")
+
+
+def check_ndim(ndim: int) -> None:
+    """Refuses a number of position axes that no layer has.
+
+    Raises:
+        ValueError: unless it is 2 or 3.
+    """
+    if ndim not in (2, 3):
+        raise ValueError(f"ndim is the number of position axes: 3 for b c t h w, 2 for b c h w; given {ndim}.")

@@ -1,0 +1,169 @@
+"""Self-attention for vision.
+
+Zhang, Goodfellow, Metaxas, Odena, "Self-Attention Generative Adversarial Networks", ICML 2019, section 3. From the
+features x (C channels, n positions), with 1x1x1 convolutions query and key to C/8 channels and value to C:
+
+    beta_ij = softmax_j s(query_i, key_j)        how much position i attends to position j (eq. 1)
+    o_i     = sum_j beta_ij value_j              eq. 2
+    y_i     = gamma o_i + x_i                    eq. 3; gamma is learned and starts at 0: first local, then wider
+
+The similarity s is one of
+
+    dot product     q^T k                        the paper's
+    concatenation   ReLU(w^T [q, k])             without the ReLU the query's part would cancel in the softmax, and
+                                                 every position would attend alike
+    perceptron      w^T tanh(q + k)              additive attention: Bahdanau, Cho, Bengio, ICLR 2015, appendix A.1.2
+
+The dot product runs fused, in O(n) memory. The concatenation is exact in O(n log n + n C): exp(ReLU(a_i + b_j)) is
+exp(a_i) exp(b_j) for the keys with b_j > -a_i and 1 for the others, so prefix sums over the sorted keys give both. The
+perceptron has no such form: it takes n^2 C/8 tanh, in slices of bounded memory.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args, overload
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from farfield.layers.pairwise import Above, embedded_gaussian, embedded_gaussian_weights
+from farfield.layers.pointwise import POINTWISE_CONV
+from farfield.layers.positions import check_input, check_ndim, flat_index, from_rows, like_memory, to_rows
+
+Similarity = Literal["dot_product", "concatenation", "perceptron"]
+
+SLICE = 2**24
+"""Values of tanh(q + k) held at a time: 64 MiB in float32."""
+
+
+class SelfAttention(nn.Module):
+    """y = x + gamma o(x), the shape of x and exactly x at birth.
+
+    Args:
+        channels: C.
+        similarity: s: "dot_product", "concatenation" or "perceptron".
+        reduction: query and key have C / reduction channels (at least 1).
+        ndim: position axes: 3 for b c t h w, 2 for b c h w.
+
+    Raises:
+        ValueError: for an unknown similarity, or an input of other axes or channels.
+    """
+
+    def __init__(
+        self, channels: int, *, similarity: Similarity = "dot_product", reduction: int = 8, ndim: int = 3
+    ) -> None:
+        super().__init__()
+        check_ndim(ndim)
+        if similarity not in get_args(Similarity):
+            raise ValueError(f"similarity is {similarity!r}; choose among {', '.join(get_args(Similarity))}.")
+        conv = POINTWISE_CONV[ndim]
+        inner = max(1, channels // reduction)
+        self.channels, self.ndim, self.similarity = channels, ndim, similarity
+        self.query = conv(channels, inner)
+        self.key = conv(channels, inner)
+        self.value = conv(channels, channels)
+        width = {"dot_product": 0, "concatenation": 2 * inner, "perceptron": inner}[similarity]
+        self.w = nn.Parameter(torch.randn(width) * inner**-0.5) if width else None
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    @overload
+    def forward(
+        self, x: Float[Tensor, "b c *positions"], *, return_attention: Literal[False] = False
+    ) -> Float[Tensor, "b c *positions"]: ...
+
+    @overload
+    def forward(
+        self, x: Float[Tensor, "b c *positions"], *, return_attention: Literal[True]
+    ) -> tuple[Float[Tensor, "b c *positions"], Float[Tensor, "b n n"]]: ...
+
+    def forward(
+        self, x: Float[Tensor, "b c *positions"], *, return_attention: bool = False
+    ) -> Float[Tensor, "b c *positions"] | tuple[Float[Tensor, "b c *positions"], Float[Tensor, "b n n"]]:
+        """The output, and on request the whole attention map: n x n, so for small n; else see `attention`."""
+        check_input(x, self.channels, self.ndim, "SelfAttention")
+        query, key, value = to_rows(self.query(x)), to_rows(self.key(x)), to_rows(self.value(x))
+        if return_attention:
+            weights = self._weights(query, key)
+            o = weights @ value
+        elif self.w is None:
+            o = embedded_gaussian(query, key, value)
+        elif self.similarity == "concatenation":
+            o = softmax_concatenation(*self._halves(query, key), value)
+        else:
+            o = perceptron(query, key, value, self.w)
+        y = x + self.gamma * like_memory(from_rows(o, x.shape[2:]), x)
+        return (y, weights) if return_attention else y
+
+    def attention(
+        self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]
+    ) -> Float[Tensor, "b heads q *positions"]:
+        """What chosen positions (t, h, w) attend to: beta of eq. 1 as maps that sum to 1; there is one head.
+
+        Raises:
+            ValueError: for a query outside of x.
+        """
+        check_input(x, self.channels, self.ndim, "SelfAttention")
+        query, key = to_rows(self.query(x)), to_rows(self.key(x))
+        return self._weights(query[:, flat_index(queries, x.shape[2:])], key).unflatten(2, x.shape[2:]).unsqueeze(1)
+
+    def _weights(self, query: Float[Tensor, "b q d"], key: Float[Tensor, "b n d"]) -> Float[Tensor, "b q n"]:
+        if self.w is None:
+            return embedded_gaussian_weights(query, key)
+        if self.similarity == "concatenation":
+            a, b = self._halves(query, key)
+            return (a.unsqueeze(2) + b.unsqueeze(1)).relu().softmax(-1)
+        return perceptron_weights(query, key, self.w)
+
+    def _halves(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        """a_i and b_j of w^T [q_i, k_j] = a_i + b_j."""
+        assert self.w is not None
+        of_query, of_key = self.w.chunk(2)
+        return (query * of_query).sum(-1), (key * of_key).sum(-1)
+
+
+def softmax_concatenation(
+    a: Float[Tensor, "b n"], b: Float[Tensor, "b m"], value: Float[Tensor, "b m e"]
+) -> Float[Tensor, "b n e"]:
+    """softmax_j(ReLU(a_i + b_j)) value_j, exactly, in O(n log n + n e).
+
+    Args:
+        a: the queries' part of the similarity.
+        b: the keys' part.
+        value: values.
+    """
+    dtype = value.dtype
+    a, b, value = (part.float() if part.dtype in (torch.float16, torch.bfloat16) else part for part in (a, b, value))
+    a, b = a.unsqueeze(-1), b.unsqueeze(-1)
+    above = Above(a.squeeze(-1), b.squeeze(-1))
+    rows = torch.cat([value, torch.ones_like(b)], -1)  # the last column sums the weights
+    # Both parts are divided by exp(largest affinity of i) = exp(max(0, a_i + b_max)), so that nothing overflows.
+    b_max = b.detach().amax(1, keepdim=True)
+    largest = (a.detach() + b_max).relu()
+    over = torch.exp(a + b_max - largest) * above.sum(torch.exp(b - b_max) * rows)
+    under = torch.exp(-largest) * (rows.sum(1, keepdim=True) - above.sum(rows))
+    total = torch.where(above.count().unsqueeze(-1) > 0, over, 0) + under
+    return (total[..., :-1] / total[..., -1:]).to(dtype)
+
+
+def perceptron_weights(
+    query: Float[Tensor, "b q d"], key: Float[Tensor, "b m d"], w: Float[Tensor, " d"]
+) -> Float[Tensor, "b q m"]:
+    """softmax_j w^T tanh(query_i + key_j), in O(q m d) memory."""
+    return (torch.tanh(query.unsqueeze(2) + key.unsqueeze(1)) @ w).softmax(-1)
+
+
+def perceptron(
+    query: Float[Tensor, "b n d"], key: Float[Tensor, "b m d"], value: Float[Tensor, "b m e"], w: Float[Tensor, " d"]
+) -> Float[Tensor, "b n e"]:
+    """softmax_j(w^T tanh(query_i + key_j)) value_j, a slice of queries at a time, computed again for the gradient."""
+
+    def respond(some: Tensor) -> Tensor:
+        return perceptron_weights(some, key, w) @ value
+
+    size = max(1, SLICE // (key.numel() or 1))
+    if query.shape[1] <= size:
+        return respond(query)
+    slices = query.split(size, dim=1)
+    return torch.cat([checkpoint(respond, some, use_reentrant=False) for some in slices], dim=1)

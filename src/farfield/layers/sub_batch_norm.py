@@ -1,0 +1,161 @@
+"""Sub-batch normalisation: the statistics of a small batch on a device that holds a large one.
+
+Wu, Girshick, He, Feichtenhofer, Kraehenbuehl, "A Multigrid Method for Efficiently Training Video Models", CVPR 2020,
+section 3: as the mini-batch grows, batch norm's statistics stay those of a batch of the base size. The batch is split
+into S parts, sample i into part i mod S, and each part is normalised by its own statistics; gamma and beta are shared.
+PySlowFast's `SubBatchNorm3d` (`BN.NORM_TYPE: sub_batchnorm`), with its state-dict keys.
+
+For evaluation the S running statistics become one: with equal parts,
+
+    mean = 1/S sum_s mean_s          var = 1/S sum_s (var_s + (mean_s - mean)^2)
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from farfield.layers.batch_norm import BatchNorm3d
+from farfield.layers.positions import check_input, like_memory
+
+
+class SubBatchNorm3d(nn.Module):
+    """Batch normalisation over b c t h w in S parts of the batch.
+
+    The statistics for evaluation (`bn`) are aggregated from the parts' (`split_bn`) on `eval()` and whenever a state
+    dict is taken in training.
+
+    Args:
+        num_features: channels c.
+        num_splits: S; in training it must divide the batch.
+        eps: added to the variance.
+        momentum: weight of the new batch in the running statistics; None for their plain average.
+        affine: learn gamma and beta.
+        zero_init: start from gamma = 0 (see `BatchNorm3d`).
+
+    Raises:
+        ValueError: for less than one part, zero_init without a gamma, or a training batch that S does not divide.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        num_splits: int,
+        *,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        zero_init: bool = False,
+    ) -> None:
+        super().__init__()
+        if num_splits < 1:
+            raise ValueError(f"num_splits is {num_splits}; give at least 1.")
+        if zero_init and not affine:
+            raise ValueError("zero_init starts gamma at 0, and affine=False has no gamma. Leave one of them out.")
+        self.num_features, self.num_splits, self.zero_init = num_features, num_splits, zero_init
+        self.weight = nn.Parameter(torch.empty(num_features)) if affine else None
+        self.bias = nn.Parameter(torch.empty(num_features)) if affine else None
+        self.bn = BatchNorm3d(num_features, eps, momentum, affine=False)
+        self.split_bn = BatchNorm3d(num_features * num_splits, eps, momentum, affine=False)
+        self.reset_parameters()
+        self.register_state_dict_pre_hook(_aggregate_first)
+
+    def reset_parameters(self) -> None:
+        """gamma, beta and statistics as at birth."""
+        self.bn.reset_parameters()
+        self.split_bn.reset_parameters()
+        if self.weight is not None and self.bias is not None:
+            nn.init.constant_(self.weight, 0 if self.zero_init else 1)
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        check_input(x, self.num_features, 3, "SubBatchNorm3d")
+        if not self.training:
+            y = self.bn(x)
+        else:
+            if len(x) % self.num_splits:
+                raise ValueError(
+                    f"a batch of {len(x)} has no {self.num_splits} equal parts. Choose a batch size that num_splits "
+                    f"divides, and leave out a smaller last batch."
+                )
+            # Samples i, i + S, ... share a part when S samples' channels lie side by side.
+            parts = x.reshape(len(x) // self.num_splits, -1, *x.shape[2:])
+            y = like_memory(self.split_bn(parts).reshape(x.shape), x)
+        if self.weight is None or self.bias is None:
+            return y
+        per_channel = (-1, 1, 1, 1)
+        return y * self.weight.view(per_channel) + self.bias.view(per_channel)
+
+    @torch.no_grad()
+    def aggregate(self) -> None:
+        """Makes the statistics for evaluation from those of the parts."""
+        means = self.split_bn.running_mean.view(self.num_splits, -1)  # type: ignore[union-attr]
+        variances = self.split_bn.running_var.view(self.num_splits, -1)  # type: ignore[union-attr]
+        mean = means.mean(0)
+        self.bn.running_mean.copy_(mean)  # type: ignore[union-attr]
+        self.bn.running_var.copy_((variances + (means - mean) ** 2).mean(0))  # type: ignore[union-attr]
+
+    def train(self, mode: bool = True) -> SubBatchNorm3d:
+        if self.training and not mode:
+            self.aggregate()
+        super().train(mode)
+        return self
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}, num_splits={self.num_splits}"
+
+
+def split_batch_norm(module: nn.Module, num_splits: int) -> nn.Module:
+    """Replaces every 3D batch norm below `module` by one in S parts, in place; a gamma of zero stays zero.
+
+    Each part starts from the batch norm's running statistics.
+
+    Returns:
+        `module`, or its replacement where it is a batch norm itself.
+    """
+    if isinstance(module, nn.BatchNorm3d):
+        split = SubBatchNorm3d(
+            module.num_features,
+            num_splits,
+            eps=module.eps,
+            momentum=module.momentum,
+            affine=module.affine,
+            zero_init=getattr(module, "zero_init", False),
+        )
+        like = next((v for v in module.state_dict().values() if v.is_floating_point()), torch.empty(0))
+        split.to(device=like.device, dtype=like.dtype)
+        split.weight, split.bias = module.weight, module.bias
+        if module.running_mean is not None and module.running_var is not None:
+            split.split_bn.running_mean.copy_(module.running_mean.repeat(num_splits))  # type: ignore[union-attr]
+            split.split_bn.running_var.copy_(module.running_var.repeat(num_splits))  # type: ignore[union-attr]
+            split.aggregate()
+        return split.train(module.training)
+    for name, child in list(module.named_children()):
+        if not isinstance(child, SubBatchNorm3d):
+            setattr(module, name, split_batch_norm(child, num_splits))
+    return module
+
+
+def join_batch_norm(module: nn.Module) -> nn.Module:
+    """The inverse: replaces every `SubBatchNorm3d` by a batch norm that evaluates the same, in place."""
+    if isinstance(module, SubBatchNorm3d):
+        if module.training:
+            module.aggregate()
+        bn = module.bn
+        joined = BatchNorm3d(
+            module.num_features, bn.eps, bn.momentum, affine=module.weight is not None, zero_init=module.zero_init
+        )
+        joined.weight, joined.bias = module.weight, module.bias  # type: ignore[assignment]
+        joined.running_mean, joined.running_var = bn.running_mean, bn.running_var
+        joined.num_batches_tracked = module.split_bn.num_batches_tracked
+        return joined.train(module.training)
+    for name, child in list(module.named_children()):
+        setattr(module, name, join_batch_norm(child))
+    return module
+
+
+def _aggregate_first(module: nn.Module, prefix: str, keep_vars: bool) -> None:
+    assert isinstance(module, SubBatchNorm3d)
+    if module.training:
+        module.aggregate()

@@ -1,0 +1,189 @@
+"""Convolution as unfold + matrix product (+ fold, its way back).
+
+Chellapilla, Puri, Simard, "High Performance Convolutional Neural Networks for Document Processing", 2006; the im2col of
+Caffe (Jia et al., 2014). Each of the L output positions sees a window of Cin*kt*kh*kw values. Written as columns,
+
+    unfold(x):  (b, Cin*kt*kh*kw, L)
+    weight:     (Cout, Cin*kt*kh*kw)
+    y = weight @ unfold(x):  (b, Cout, L)
+
+the convolution is one matrix product. `fold` is the transpose of `unfold`: it adds every window's values back where
+they came from, so fold(unfold(x)) is not x but x times the number of windows that each position lies in; and
+fold(weight^T @ dy) is the convolution's gradient in x.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def output_size(
+    size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+) -> tuple[int, ...]:
+    """Windows along each axis: floor((size + 2 padding - dilation (kernel - 1) - 1) / stride) + 1.
+
+    Raises:
+        ValueError: where no window fits.
+    """
+    windows = tuple(
+        (s + 2 * p - d * (k - 1) - 1) // st + 1
+        for s, k, st, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
+    )
+    if min(windows) < 1:
+        raise ValueError(
+            f"no window of {tuple(kernel)} (dilation {tuple(dilation)}) fits into {tuple(size)} "
+            f"with padding {tuple(padding)}."
+        )
+    return windows
+
+
+def unfold(
+    x: Float[Tensor, "b c *size"],
+    kernel_size: int | Sequence[int],
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+) -> Float[Tensor, "b c_kernel windows"]:
+    """The windows of x as columns, over any number of axes; `torch.nn.functional.unfold` has two.
+
+    Args:
+        x: b c and the axes to slide over.
+        kernel_size: the window, per axis or the same for all.
+        stride: steps between windows.
+        padding: zeros added at both ends.
+        dilation: steps between a window's values.
+
+    Returns:
+        (b, c * kernel values, windows): channel slowest and the kernel's axes in order, as a convolution's weight
+        flattens; windows in the order of the axes.
+
+    Raises:
+        ValueError: where no window fits, or sizes for another number of axes.
+    """
+    axes = x.ndim - 2
+    kernel, stride, padding, dilation = (_per_axis(v, axes) for v in (kernel_size, stride, padding, dilation))
+    output_size(x.shape[2:], kernel, stride, padding, dilation)
+    x = F.pad(x, [p for axis_padding in reversed(padding) for p in (axis_padding, axis_padding)])
+    for axis, (k, s, d) in enumerate(zip(kernel, stride, dilation, strict=True), start=2):
+        x = x.unfold(axis, d * (k - 1) + 1, s)[..., ::d]  # the windows along this axis; their values come last
+    windows = range(2, 2 + axes)
+    x = x.permute(0, 1, *(2 + axes + axis for axis in range(axes)), *windows)  # b c kernel... windows...
+    return x.reshape(x.shape[0], x.shape[1] * math.prod(kernel), -1)
+
+
+def fold(
+    columns: Float[Tensor, "b c_kernel windows"],
+    size: Sequence[int],
+    kernel_size: int | Sequence[int],
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+) -> Float[Tensor, "b c *size"]:
+    """Adds every window's values back where `unfold` took them from: its transpose, not its inverse.
+
+    Args:
+        columns: as `unfold` gives them.
+        size: of the axes to fold back to.
+        kernel_size: as for `unfold`, and so on.
+
+    Raises:
+        ValueError: where the columns are not those of such windows.
+    """
+    axes = len(size)
+    kernel, stride, padding, dilation = (_per_axis(v, axes) for v in (kernel_size, stride, padding, dilation))
+    windows = output_size(size, kernel, stride, padding, dilation)
+    if columns.shape[1] % math.prod(kernel) or columns.shape[2] != math.prod(windows):
+        raise ValueError(
+            f"{tuple(size)} has {windows} windows of {tuple(kernel)}, which needs columns of "
+            f"(b, c * {math.prod(kernel)}, {math.prod(windows)}); given {tuple(columns.shape)}."
+        )
+    values = columns.unflatten(2, windows).unflatten(1, (-1, *kernel))  # b c kernel... windows...
+    values = values.movedim(tuple(range(2, 2 + axes)), tuple(range(axes)))  # kernel... b c windows...
+    padded = columns.new_zeros(*values.shape[axes : axes + 2], *(s + 2 * p for s, p in zip(size, padding, strict=True)))
+    for offset in itertools.product(*map(range, kernel)):
+        # One value of each window: where it lies is a strided slice.
+        place: list[Any] = [slice(None), slice(None)]
+        for o, d, n, s in zip(offset, dilation, windows, stride, strict=True):
+            place.append(slice(o * d, o * d + (n - 1) * s + 1, s))
+        padded[tuple(place)] += values[offset]
+    inside: list[Any] = [slice(p, p + s) for p, s in zip(padding, size, strict=True)]
+    return padded[(..., *inside)]
+
+
+def unfold_conv(
+    x: Float[Tensor, "b c *size"],
+    weight: Float[Tensor, "c2 c_per_group *kernel"],
+    bias: Float[Tensor, " c2"] | None = None,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Float[Tensor, "b c2 *windows"]:
+    """A convolution as (Cout, Cin*kt*kh*kw) @ (Cin*kt*kh*kw, positions); agrees with `F.conv2d` and `F.conv3d`.
+
+    To be read, and to be measured against: the columns take kt*kh*kw times the memory of x.
+
+    Args:
+        x: b c and the axes to slide over.
+        weight: as PyTorch's, (Cout, Cin / groups, kernel...).
+        bias: per output channel.
+        stride: steps between windows.
+        padding: zeros added at both ends.
+        dilation: steps between a window's values.
+        groups: channel groups, each with its own product.
+
+    Raises:
+        ValueError: where no window fits, or channels don't go with the groups.
+    """
+    axes = x.ndim - 2
+    if weight.ndim != x.ndim or x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
+        raise ValueError(
+            f"weight {tuple(weight.shape)} in {groups} groups needs {weight.shape[1] * groups} input channels over "
+            f"{weight.ndim - 2} axes; given {tuple(x.shape)}."
+        )
+    kernel = tuple(weight.shape[2:])
+    columns = unfold(x, kernel, stride=stride, padding=padding, dilation=dilation)
+    filters = weight.flatten(1)
+    if groups == 1:
+        y = filters @ columns
+    else:
+        y = (filters.unflatten(0, (groups, -1)) @ columns.unflatten(1, (groups, -1))).flatten(1, 2)
+    if bias is not None:
+        y = y + bias.unsqueeze(1)
+    windows = output_size(x.shape[2:], kernel, *(_per_axis(v, axes) for v in (stride, padding, dilation)))
+    return y.unflatten(2, windows)
+
+
+class _UnfoldConv(nn.modules.conv._ConvNd):
+    """PyTorch's {name}, computed by `unfold_conv`: the same arguments, parameters and results."""
+
+    def forward(self, x: Float[Tensor, "b c *size"]) -> Float[Tensor, "b c2 *windows"]:
+        # PyTorch keeps its padding, "same" and padding modes included, as F.pad takes it: last axis first.
+        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+        x = F.pad(x, self._reversed_padding_repeated_twice, mode=mode)
+        return unfold_conv(x, self.weight, self.bias, stride=self.stride, dilation=self.dilation, groups=self.groups)
+
+
+class UnfoldConv2d(_UnfoldConv, nn.Conv2d):
+    __doc__ = (_UnfoldConv.__doc__ or "").format(name="`nn.Conv2d`")
+
+
+class UnfoldConv3d(_UnfoldConv, nn.Conv3d):
+    __doc__ = (_UnfoldConv.__doc__ or "").format(name="`nn.Conv3d`")
+
+
+def _per_axis(value: int | Sequence[int], axes: int) -> tuple[int, ...]:
+    values = (value,) * axes if isinstance(value, int) else tuple(value)
+    if len(values) != axes:
+        raise ValueError(f"one value for each of {axes} axes, or one for all; given {value}.")
+    return values

@@ -1,0 +1,141 @@
+"""What every insertable block has in common."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from layers.blocks import BLOCKS, SIZES, awake
+from layers.memory import peak_bytes
+
+FUSED = [
+    *("gaussian", "embedded_gaussian", "space", "time", "pool_after", "no_norm", "groups", "non_local_2d"),
+    *("self_attention", "self_attention_2d", "dual_attention", "dual_attention_2d"),
+    *("object_context", "object_context_2d"),
+]
+every_block = pytest.mark.parametrize("name", BLOCKS)
+
+
+def make(name: str, channels: int = 8) -> tuple[torch.nn.Module, torch.Tensor]:
+    ndim, block = BLOCKS[name]
+    return block(channels), torch.randn(2, channels, *SIZES[ndim])
+
+
+@every_block
+def test_is_exactly_the_identity_at_birth_in_training_and_evaluation(name: str) -> None:
+    block, x = make(name)
+    assert torch.equal(block(x), x)
+    assert torch.equal(block.eval()(x), x)
+
+
+@every_block
+def test_wakes_up_with_the_first_step(name: str) -> None:
+    """Zero at birth, but not stuck there: the gradient reaches what scales the residual branch."""
+    block, x = make(name)
+    optimizer = torch.optim.SGD(block.parameters(), lr=1.0)
+    (block(x) * torch.randn_like(x)).sum().backward()
+    optimizer.step()
+    assert not torch.equal(block(x), x)
+
+
+@every_block
+def test_gradients_are_those_of_the_function(name: str) -> None:
+    ndim, block = BLOCKS[name]
+    block = awake(block(4)).double().eval()
+    x = torch.randn(2, 4, *{2: (3, 2), 3: (2, 3, 2)}[ndim], dtype=torch.float64, requires_grad=True)
+    parameters = dict(block.named_parameters())
+
+    def call(x: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(block, dict(zip(parameters, values, strict=True)), (x,))
+
+    assert torch.autograd.gradcheck(call, (x, *parameters.values()))
+
+
+@every_block
+def test_clips_of_a_batch_do_not_meet(name: str) -> None:
+    block, x = make(name)
+    block = awake(block).double().eval()
+    together = block(x.double())
+    torch.testing.assert_close(torch.cat([block(clip[None].double()) for clip in x]), together, rtol=1e-11, atol=1e-11)
+
+
+@every_block
+def test_bf16_autocast_agrees(name: str) -> None:
+    block, x = make(name)
+    block = awake(block).eval()
+    for parameter in block.parameters():
+        parameter.data *= 0.5
+    expected = block(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = block(x)
+    assert (y.float() - expected).norm() < 0.03 * expected.norm()
+
+
+@pytest.fixture(scope="module")
+def compiled() -> dict[str, str]:
+    """By block, "" or what differed. In a process of its own: the checks of shapes in tests don't compile."""
+    run = subprocess.run(
+        [sys.executable, "-m", "layers.compile_blocks"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*BLOCKS, "inductor"])
+def test_compiles_to_one_graph_that_agrees(name: str, compiled: dict[str, str]) -> None:
+    assert compiled[name] == ""
+
+
+@every_block
+def test_keeps_the_memory_format(name: str) -> None:
+    block, x = make(name)
+    block = awake(block).eval()
+    expected = block(x)
+    assert expected.is_contiguous()
+    last = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
+    y = block.to(memory_format=last)(x.to(memory_format=last))
+    assert y.is_contiguous(memory_format=last)
+    torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-4)
+
+
+@every_block
+def test_never_holds_an_n_by_n_matrix(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward and backward at n = 4096 stay far below the 64 MiB of one n x n matrix of float32."""
+    ndim, block = BLOCKS[name]
+    block = awake(block(8))
+    x = torch.randn(1, 8, *{2: (64, 64), 3: (16, 16, 16)}[ndim], requires_grad=True)
+    monkeypatch.setattr("farfield.layers.self_attention.SLICE", 2**18)
+    assert peak_bytes(lambda: block(x).sum().backward()) < 16 * 2**20
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_softmax_runs_fused(name: str) -> None:
+    """With every other backend forbidden; what the fused one refused would be an error."""
+    block, x = make(name, channels=16)
+    block = awake(block).eval()
+    expected = block(x)
+    for memory_format in (torch.contiguous_format, torch.channels_last if x.ndim == 4 else torch.channels_last_3d):
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            y = block(x.to(memory_format=memory_format).requires_grad_())
+            y.sum().backward()
+        torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-4)
+
+
+@every_block
+def test_an_input_of_other_channels_or_axes_is_refused(name: str) -> None:
+    block, x = make(name)
+    with pytest.raises(ValueError, match=r"needs \(b c .*\) with c = 8; given \(2, 7"):
+        block(x[:, :7])
+    with pytest.raises(ValueError, match=r"needs \(b c .*with c = 8; given \(2, 8"):
+        block(x[..., 0])

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from farfield.layers import BatchNorm2d, BatchNorm3d, FrozenBatchNorm3d, freeze_batch_norm
+from layers.blocks import awake
+
+X = torch.randn(3, 5, 2, 7, 4)
+
+
+def test_is_the_evaluated_batch_norm_whatever_the_mode() -> None:
+    norm = awake(BatchNorm3d(5)).eval()
+    frozen = FrozenBatchNorm3d(5)
+    frozen.load_state_dict(norm.state_dict())
+    before = {k: v.clone() for k, v in frozen.state_dict().items()}
+    torch.testing.assert_close(frozen.train()(X), norm(X))
+    torch.testing.assert_close(frozen.eval()(X), norm(X))
+    assert all(torch.equal(before[k], v) for k, v in frozen.state_dict().items())
+    assert not list(frozen.parameters())
+
+
+def test_stays_frozen_under_sync_bn_conversion() -> None:
+    network = nn.Sequential(FrozenBatchNorm3d(5), BatchNorm3d(5))
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    assert isinstance(converted[0], FrozenBatchNorm3d)
+    assert isinstance(converted[1], nn.SyncBatchNorm)
+
+
+def test_a_whole_network_is_frozen_in_place() -> None:
+    network = awake(nn.Sequential(nn.Conv3d(5, 5, 1), nn.Sequential(BatchNorm3d(5, eps=0.1), nn.ReLU()))).eval()
+    expected = network(X)
+    assert freeze_batch_norm(network) is network
+    assert isinstance(network[1][0], FrozenBatchNorm3d)
+    torch.testing.assert_close(network.train()(X), expected)
+    frozen = freeze_batch_norm(awake(BatchNorm2d(5)).double())
+    assert frozen.running_mean.dtype == torch.float64
+    affine_free = freeze_batch_norm(BatchNorm3d(5, affine=False))
+    torch.testing.assert_close(affine_free(X), BatchNorm3d(5, affine=False).eval()(X))
+
+
+def test_gradient_is_the_scale() -> None:
+    frozen = awake(FrozenBatchNorm3d(3)).double()
+    x = torch.randn(2, 3, 2, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(frozen, (x,))
+
+
+def test_nothing_to_freeze_is_refused() -> None:
+    with pytest.raises(ValueError, match="without running statistics can't be frozen"):
+        freeze_batch_norm(nn.Sequential(BatchNorm3d(5, track_running_stats=False)))
