@@ -8,7 +8,7 @@ from torchvision.models.video import r3d_18
 from farfield import build_model
 from farfield.errors import FarfieldError
 from farfield.layers import BatchNorm3d, GlobalAvgPool3d, NonLocalBlock3d
-from farfield.models import BACKBONES, default_clip, insert_blocks
+from farfield.models import BACKBONES, BLOCKS, default_clip, insert_blocks
 
 SMALL = {
     "c2d_r50": (2, 32),
@@ -101,6 +101,17 @@ def test_inserted_blocks_do_not_change_what_a_network_computes(name: str) -> Non
         insert_blocks(plain.backbone, {"res2": [0], "res3": [0, 1], "res4": [1]}, NonLocalBlock3d)
         assert sum(isinstance(m, NonLocalBlock3d) for m in plain.modules()) == 4
         assert torch.equal(plain(x), before)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_block_can_be_inserted_by_name(block: str) -> None:
+    network = build_model("tiny", num_classes=5, insert={"res3": [0], "res4": [1]}, block=block).eval()
+    assert sum(isinstance(m, type(BLOCKS[block](8, **network.config["block_options"]))) for m in network.modules()) == 2
+    plain = build_model("tiny", num_classes=5).eval()
+    state = {key.replace(".residual", ""): value for key, value in network.state_dict().items()}
+    plain.load_state_dict({key: value for key, value in state.items() if key in plain.state_dict()})
+    x = torch.randn(1, 3, 8, 32, 32)
+    assert torch.equal(network(x), plain(x))
 
 
 @pytest.mark.parametrize(

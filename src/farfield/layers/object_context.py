@@ -67,6 +67,7 @@ class ObjectContext(nn.Module):
         self.channels, self.ndim = channels, ndim
         self.scale = inner**-0.5 if scale else 1.0
         self.regions = POINTWISE_CONV[ndim](channels, num_regions)
+        nn.init.zeros_(self.regions.bias)  # type: ignore[arg-type]  # a softmax over positions doesn't see it
         self.phi = _transform(channels, inner, ndim)
         self.psi = _transform(channels, inner, 1)
         self.delta = _transform(channels, inner, 1)

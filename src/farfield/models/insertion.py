@@ -8,13 +8,27 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from farfield.errors import FarfieldError, nearest
-from farfield.layers import NonLocalBlock3d
+from farfield.layers import (
+    CoordinateAttention,
+    CrissCrossAttention,
+    DualAttention,
+    NonLocalBlock3d,
+    ObjectContext,
+    SelfAttention,
+)
 from farfield.models.backbones import Backbone
 
 Placement = Mapping[str, Sequence[int]]
 """Stage to the indices, from 0, of the residual blocks after which a block is inserted."""
 
-BLOCKS: dict[str, Callable[..., nn.Module]] = {"non_local": NonLocalBlock3d}
+BLOCKS: dict[str, Callable[..., nn.Module]] = {
+    "non_local": NonLocalBlock3d,
+    "self_attention": SelfAttention,
+    "dual_attention": DualAttention,
+    "criss_cross": CrissCrossAttention,
+    "coordinate": CoordinateAttention,
+    "object_context": ObjectContext,
+}
 """What can be inserted, by name. Each is called with the number of channels, and its own options by keyword."""
 
 

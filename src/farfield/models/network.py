@@ -86,7 +86,8 @@ def build_model(
         insert: where to insert blocks: a preset ("nl1", "nl5", "nl10"), or {stage: indices of residual blocks},
             as {"res3": [1, 3], "res4": [1, 3, 5]}. None inserts none.
         block: what to insert, a name in `BLOCKS`.
-        block_options: keyword arguments of that block, as {"key_pool": None}.
+        block_options: keyword arguments of that block, as {"key_pool": None}. The regions of "object_context" are as
+            many as the classes unless num_regions says otherwise.
         dropout: probability of dropping a feature before the classifier.
         clip: values in which clips differ from what the backbone was designed for.
 
@@ -99,6 +100,8 @@ def build_model(
     if block not in BLOCKS:
         raise FarfieldError(f"block is {block!r}, which does not exist. {nearest(block, BLOCKS)}")
     options = dict(block_options or {})
+    if block == "object_context":
+        options.setdefault("num_regions", len(labels))
     trunk = _builder(backbone)()
     spec = trunk.clip.replace(**(clip or {}))
     if insert:

@@ -19,6 +19,7 @@ from farfield.clip_spec import ClipOptions
 from farfield.evaluation import average_views
 from farfield.models import ActionNet, build_model, describe
 from farfield.training.optimisation import Optimisation, lr_factor, make_optimizer
+from farfield.training.regions import region_logits, region_loss
 
 
 class ClipBatch(Protocol):
@@ -71,8 +72,13 @@ class ActionRecognizer(LightningModule):
             self.train_top1.reset()
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
-        logits = self(batch.clips)
+        with region_logits(self.network) as regions:
+            logits = self(batch.clips)
         loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.optimisation.label_smoothing)
+        if regions and self.optimisation.region_loss_weight:
+            auxiliary = region_loss(regions, batch.labels)
+            self.log("train/region_loss", auxiliary, on_step=False, on_epoch=True, batch_size=len(batch.labels))
+            loss = loss + self.optimisation.region_loss_weight * auxiliary
         self.train_loss.update(loss.detach(), weight=len(batch.labels))
         self.train_top1.update(logits.detach(), batch.labels)
         self.last_loss, self.last_lr = loss.detach(), self.trainer.optimizers[0].param_groups[0]["lr"]
@@ -156,7 +162,7 @@ def build_recognizer(
         backbone: name of the backbone: c2d_r50, i3d_r50, slow_r50, r3d_18, tiny or tiny_c2d.
         labels: class names; they come from the training manifest.
         insert: where to insert blocks: nl1, nl5, nl10, or {stage: indices of residual blocks}.
-        block: what to insert.
+        block: what to insert: non_local, self_attention, dual_attention, criss_cross, coordinate or object_context.
         block_options: keyword arguments of that block.
         dropout: probability of dropping a feature before the classifier.
         clip: values in which clips differ from what the backbone was designed for.

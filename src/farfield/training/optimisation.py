@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from farfield.errors import FarfieldError
+from farfield.layers import SubBatchNorm3d
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Optimisation:
         warmup_factor: where the warm-up begins, relative to `lr`.
         step_epochs: for "steps".
         step_factor: for "steps".
+        region_loss_weight: of the auxiliary loss on the regions of inserted "object_context" blocks, where there is
+            one region a class (Yuan et al., ECCV 2020, section 3.3).
     """
 
     lr: float = 0.01
@@ -41,6 +44,7 @@ class Optimisation:
     warmup_factor: float = 0.1
     step_epochs: tuple[float, ...] = ()
     step_factor: float = 0.1
+    region_loss_weight: float = 0.4
 
     def __post_init__(self) -> None:
         if self.lr <= 0:
@@ -49,6 +53,11 @@ class Optimisation:
             raise FarfieldError(
                 f"optimisation has weight_decay {self.weight_decay} and momentum {self.momentum}; both must be "
                 "at least 0, and momentum above 0 for nesterov."
+            )
+        if self.region_loss_weight < 0:
+            raise FarfieldError(
+                f"optimisation.region_loss_weight is {self.region_loss_weight}; it must be at least 0, which "
+                "leaves this loss out."
             )
         if not 0 <= self.label_smoothing < 1:
             raise FarfieldError(f"optimisation.label_smoothing is {self.label_smoothing}; it must be in [0, 1).")
@@ -78,7 +87,7 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
     free: list[nn.Parameter] = []
     for child in module.modules():
         for name, parameter in child.named_parameters(recurse=False):
-            is_norm = isinstance(child, _NormBase | nn.GroupNorm | nn.LayerNorm)
+            is_norm = isinstance(child, _NormBase | SubBatchNorm3d | nn.GroupNorm | nn.LayerNorm)
             (free if is_norm or name == "bias" else decayed).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
 
