@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchmark_layers import Materialised, peak_bytes
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from layers.blocks import BLOCKS, SIZES, awake
-from layers.memory import peak_bytes
 
 FUSED = [
     *("gaussian", "embedded_gaussian", "space", "time", "pool_after", "no_norm", "groups", "non_local_2d"),
@@ -117,6 +117,13 @@ def test_never_holds_an_n_by_n_matrix(name: str, monkeypatch: pytest.MonkeyPatch
     x = torch.randn(1, 8, *{2: (64, 64), 3: (16, 16, 16)}[ndim], requires_grad=True)
     monkeypatch.setattr("farfield.layers.self_attention.SLICE", 2**18)
     assert peak_bytes(lambda: block(x).sum().backward()) < 16 * 2**20
+
+
+def test_memory_is_seen_where_there_is_an_n_by_n_matrix() -> None:
+    """What the test above rests on: a block with the matrix is caught."""
+    x = torch.randn(1, 8, 16, 16, 16, requires_grad=True)
+    block = Materialised(8, "gaussian")
+    assert peak_bytes(lambda: block(x).sum().backward()) > 128 * 2**20
 
 
 @pytest.mark.parametrize("name", FUSED)

@@ -1,8 +1,9 @@
 """1x1x1 convolution as the matrix product that it is: every position's row times W^T.
 
-PyTorch's CPU convolution of a contiguous tensor runs at a fraction of a matrix product's rate (a half to a quarter,
-by machine); the product reads channels_last and contiguous memory alike. The classes are PyTorch's convolutions to
-whatever asks: state dict, fusing with a batch norm, forward hooks.
+Attention wants positions as rows, and the product gives rows, from channels_last and contiguous memory alike. On some
+CPUs it is also several times faster than PyTorch's convolution of a contiguous tensor, on others alike
+(`scripts/benchmark_layers.py --only PointwiseConv3d`). The classes are PyTorch's convolutions to whatever asks: state
+dict, fusing with a batch norm, forward hooks.
 """
 
 from __future__ import annotations

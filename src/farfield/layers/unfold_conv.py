@@ -155,7 +155,7 @@ def unfold_conv(
     columns = unfold(x, kernel, stride=stride, padding=padding, dilation=dilation)
     filters = weight.flatten(1)
     if groups == 1:
-        y = filters @ columns
+        y = filters.expand(len(x), -1, -1) @ columns
     else:
         y = (filters.unflatten(0, (groups, -1)) @ columns.unflatten(1, (groups, -1))).flatten(1, 2)
     if bias is not None:
