@@ -116,6 +116,7 @@ def test_never_holds_an_n_by_n_matrix(name: str, monkeypatch: pytest.MonkeyPatch
     block = awake(block(8))
     x = torch.randn(1, 8, *{2: (64, 64), 3: (16, 16, 16)}[ndim], requires_grad=True)
     monkeypatch.setattr("farfield.layers.self_attention.SLICE", 2**18)
+    monkeypatch.setattr("farfield.layers.tiled_attention.TILE", 2**18)
     assert peak_bytes(lambda: block(x).sum().backward()) < 16 * 2**20
 
 

@@ -16,7 +16,7 @@ a max-pool over space ("the subsampling trick", section 3.3): it keeps the non-l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -32,8 +32,8 @@ from farfield.layers.pairwise import (
     embedded_gaussian,
     embedded_gaussian_weights,
 )
-from farfield.layers.pointwise import POINTWISE_CONV
-from farfield.layers.positions import check_input, flat_index, from_rows, like_memory, to_rows
+from farfield.layers.pointwise import POINTWISE_CONV, pointwise
+from farfield.layers.positions import check_input, flat_index, from_rows, memory_format, to_rows
 
 Pairwise = Literal["gaussian", "embedded_gaussian", "dot_product", "concatenation"]
 Scope = Literal["spacetime", "space", "time"]
@@ -147,14 +147,15 @@ class _NonLocalBlock(nn.Module):
     def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
         theta, phi, g = self._rows(x)
         if self.w_f is not None:
-            y = concatenation(*self._halves(theta, phi), g)
+            y = concatenation(theta.squeeze(-1), phi.squeeze(-1), g)
         elif self.pairwise == "dot_product":
             y = dot_product(theta, phi, g, scale=self.scale)
         else:
             y = embedded_gaussian(theta, phi, g, scale=self.scale)
         y = _ungroup(y.transpose(1, 2).flatten(2), x.shape[2:], self.scope)
-        z = self.w_z(from_rows(y, x.shape[2:]))
-        return x + like_memory(z if self.norm is None else self.norm(z), x)
+        # In the memory format of x, as the gradient will be: a batch norm between two formats is many times slower.
+        z = self.w_z(from_rows(y, x.shape[2:]), memory_format=memory_format(x))
+        return x + (z if self.norm is None else self.norm(z))
 
     def attention(
         self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]
@@ -182,7 +183,7 @@ class _NonLocalBlock(nn.Module):
             theta = theta.unflatten(0, (-1, groups))[:, group, :, row].permute(1, 2, 0, 3).unsqueeze(3)
             phi = phi.unflatten(0, (-1, groups))[:, group].transpose(1, 2)  # b heads q 1 d, b heads q m d
         if self.w_f is not None:
-            weights = concatenation_weights(*self._halves(theta, phi))
+            weights = concatenation_weights(theta.squeeze(-1), phi.squeeze(-1))
         elif self.pairwise == "dot_product":
             weights = dot_product_weights(theta, phi, scale=self.scale)
         else:
@@ -201,14 +202,19 @@ class _NonLocalBlock(nn.Module):
         return maps
 
     def _rows(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values as (b' heads n d): b' is the batch times the scope's groups."""
+        """Queries, keys and values as (b' heads n d): b' is the batch times the scope's groups.
+
+        For concatenation d is 1: a_i and b_j of w_f^T [theta_i, phi_j] = a_i + b_j.
+        """
         check_input(x, self.channels, self.ndim, type(self).__name__)
         keys = x if self.pool_after_projection else self._pool(x)
-        theta = x if self.theta is None else self.theta(x)
-        phi = keys if self.phi is None else self.phi(keys)
-        g = self.g(keys)
-        if self.pool_after_projection:
-            phi, g = self._pool(phi), self._pool(g)
+        if self.w_f is not None:
+            of_theta, of_phi = self.w_f.chunk(2, dim=1)
+            theta, phi = self._through(self.theta, of_theta, x), self._through(self.phi, of_phi, keys)
+        else:
+            theta = x if self.theta is None else self.theta(x)
+            phi = self._pool_after(keys if self.phi is None else self.phi(keys))
+        g = self._pool_after(self.g(keys))
         rows = [_group(part, self.scope).unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (theta, phi, g)]
         return rows[0], rows[1], rows[2]
 
@@ -222,12 +228,16 @@ class _NonLocalBlock(nn.Module):
             )
         return MAX_POOL[self.ndim](x, self.key_pool)
 
-    def _halves(self, theta: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
-        """a_i and b_j of w_f^T [theta_i, phi_j] = a_i + b_j, each (b heads ... n)."""
-        assert self.w_f is not None
-        shape = (self.heads,) + (1,) * (theta.ndim - 4) + (-1, 1)
-        of_theta, of_phi = (half.reshape(shape) for half in self.w_f.chunk(2, dim=1))
-        return (theta @ of_theta).squeeze(-1), (phi @ of_phi).squeeze(-1)
+    def _pool_after(self, projected: Tensor) -> Tensor:
+        return self._pool(projected) if self.pool_after_projection else projected
+
+    def _through(self, conv: Any, w: Float[Tensor, "heads d"], x: Tensor) -> Float[Tensor, "b heads *n"]:
+        """w^T (W x + b) for each head, as (W^T w)^T x + w^T b: C multiply-adds instead of C C'."""
+        if self.pool_after_projection and conv is not self.theta:  # a maximum stands between
+            return pointwise(self._pool(conv(x)), w, groups=self.heads)
+        weight = (conv.weight.flatten(1).unflatten(0, (self.heads, -1)) * w.unsqueeze(-1)).sum(1)
+        bias = None if conv.bias is None else (conv.bias.view_as(w) * w).sum(1)
+        return pointwise(x, weight, bias, groups=conv.groups)
 
     def extra_repr(self) -> str:
         return (

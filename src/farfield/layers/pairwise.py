@@ -23,6 +23,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from farfield.layers.tiled_attention import tiled_attention
+
 BLOCK = 32
 """Rows summed at a time in `_sum_first`, so that a block stays in the processor's cache."""
 
@@ -43,13 +45,14 @@ def embedded_gaussian(
         scale: factor on the affinities before the softmax; the paper has 1.
     """
     d, e = theta.shape[-1], g.shape[-1]
-    # The fused kernels want 4 axes, the last contiguous; on the CPU queries, keys and values of one width, on CUDA
-    # widths in steps of 8. What they don't take, PyTorch silently computes with an n x m matrix. Zeros change nothing.
-    on_cpu = theta.device.type == "cpu"
-    width_qk, width_g = (max(d, e), max(d, e)) if on_cpu else (d + -d % 8, e + -e % 8)
-    y = F.scaled_dot_product_attention(
-        _fusible(theta, width_qk), _fusible(phi, width_qk), _fusible(g, width_g), scale=scale
-    )
+    if theta.device.type == "cpu" and d != e:
+        batch = theta.shape[:-2]
+        rows = (part.reshape(-1, *part.shape[-2:]) for part in (theta, phi, g))
+        return tiled_attention(*rows, scale=scale).reshape(*batch, -1, e)
+    # The fused kernels want 4 axes, the last contiguous, and on CUDA widths in steps of 8. What they refuse, PyTorch
+    # silently computes with an n x m matrix. Zeros change nothing.
+    pad = 0 if theta.device.type == "cpu" else 8
+    y = F.scaled_dot_product_attention(_fusible(theta, pad), _fusible(phi, pad), _fusible(g, pad), scale=scale)
     return y[..., :e].reshape(*theta.shape[:-1], e)
 
 
@@ -193,9 +196,9 @@ def _in_one_table(order: Int[Tensor, "b m"]) -> Int[Tensor, "b m_in_blocks"]:
     return F.pad(order, (0, -m % BLOCK))
 
 
-def _fusible(rows: Float[Tensor, "*b n d"], width: int) -> Float[Tensor, "b1 b2 n width"]:
-    if rows.shape[-1] < width:
-        rows = F.pad(rows, (0, width - rows.shape[-1]))
+def _fusible(rows: Float[Tensor, "*b n d"], step: int) -> Float[Tensor, "b1 b2 n width"]:
+    if step and rows.shape[-1] % step:
+        rows = F.pad(rows, (0, -rows.shape[-1] % step))
     if rows.stride(-1) != 1:
         rows = rows.contiguous()
     if rows.ndim == 4:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
 class _PointwiseConv(nn.modules.conv._ConvNd):
-    """A convolution with kernel size 1, from (b c *positions) to (b c2 *positions) in channels_last memory.
+    """A convolution with kernel size 1, from (b c *positions) to (b c2 *positions), the positions as rows in memory.
 
     Args:
         in_channels: c.
@@ -30,17 +31,44 @@ class _PointwiseConv(nn.modules.conv._ConvNd):
         convolution: Any = super().__init__
         convolution(in_channels, out_channels, kernel_size=1, bias=bias, groups=groups)
 
-    def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c2 *positions"]:
-        rows = x.movedim(1, -1)
-        weight = self.weight.flatten(1)
-        if self.groups == 1:
-            y = F.linear(rows, weight, self.bias)
-        else:
-            grouped = rows.unflatten(-1, (self.groups, -1)).unsqueeze(-2)  # b *positions groups 1 c/groups
-            y = (grouped @ weight.unflatten(0, (self.groups, -1)).mT).flatten(-3)
-            y = y if self.bias is None else y + self.bias
-        y = y.movedim(-1, 1)
-        return y.contiguous() if y.ndim == 3 else y  # PyTorch has no channels_last with one axis
+    def forward(
+        self, x: Float[Tensor, "b c *positions"], *, memory_format: torch.memory_format = torch.channels_last
+    ) -> Float[Tensor, "b c2 *positions"]:
+        """The convolution. `memory_format` is that of the output: channels_last (of 2D or 3D), or contiguous."""
+        return pointwise(x, self.weight.flatten(1), self.bias, groups=self.groups, memory_format=memory_format)
+
+
+def pointwise(
+    x: Float[Tensor, "b c *positions"],
+    weight: Float[Tensor, "c2 c_per_group"],
+    bias: Float[Tensor, " c2"] | None = None,
+    *,
+    groups: int = 1,
+    memory_format: torch.memory_format = torch.channels_last,
+) -> Float[Tensor, "b c2 *positions"]:
+    """W x + b at every position.
+
+    Args:
+        x: features, in any memory format.
+        weight: one row per output channel.
+        bias: per output channel.
+        groups: channel groups that don't see each other.
+        memory_format: of the output: channels_last (of 2D or 3D), or contiguous.
+    """
+    if groups == 1 and memory_format == torch.contiguous_format:
+        filters, columns = weight.expand(len(x), -1, -1), x.flatten(2)
+        y = filters @ columns if bias is None else torch.baddbmm(bias.view(1, -1, 1), filters, columns)
+        return y.unflatten(2, x.shape[2:])
+    rows = x.movedim(1, -1)
+    if groups == 1:
+        y = F.linear(rows, weight, bias)
+    else:
+        grouped = rows.unflatten(-1, (groups, -1)).unsqueeze(-2)  # b *positions groups 1 c/groups
+        y = (grouped @ weight.unflatten(0, (groups, -1)).mT).flatten(-3)
+        y = y if bias is None else y + bias
+    y = y.movedim(-1, 1)
+    wants_copy = memory_format == torch.contiguous_format or y.ndim == 3  # no channels_last with one axis
+    return y.contiguous() if wants_copy else y
 
 
 class PointwiseConv1d(_PointwiseConv, nn.Conv1d):

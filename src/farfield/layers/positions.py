@@ -23,13 +23,18 @@ def from_rows(rows: Float[Tensor, "b n c"], size: Sequence[int]) -> Float[Tensor
     return rows.transpose(1, 2).unflatten(2, tuple(size))
 
 
+def memory_format(x: Tensor) -> torch.memory_format:
+    """channels_last or channels_last_3d where x is so in memory, else contiguous."""
+    if x.ndim == 5 and x.is_contiguous(memory_format=torch.channels_last_3d):
+        return torch.channels_last_3d
+    if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        return torch.channels_last
+    return torch.contiguous_format
+
+
 def like_memory(y: Float[Tensor, "b c *positions"], x: Tensor) -> Float[Tensor, "b c *positions"]:
     """y in the memory format of x: channels_last stays channels_last."""
-    if x.ndim == 5 and x.is_contiguous(memory_format=torch.channels_last_3d):
-        return y.contiguous(memory_format=torch.channels_last_3d)
-    if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
-        return y.contiguous(memory_format=torch.channels_last)
-    return y.contiguous()
+    return y.contiguous(memory_format=memory_format(x))
 
 
 def flat_index(queries: Int[Tensor, "q axes"], size: Sequence[int]) -> Int[Tensor, " q"]:
