@@ -6,12 +6,16 @@ python scripts/benchmark_layers.py --device cuda --dtype bfloat16
 
 Ours and theirs take turns; times are medians. Memory is the most that a call holds beside what was there before, from
 PyTorch's allocator. Blocks are whole: projections, pairwise operation, batch norm, residual. What takes n^2 time runs
-up to --quadratic_positions; beyond, theirs is carried on by n^2.
+up to --quadratic_positions; beyond, theirs is carried on by a n + b n^2 fitted to what was measured.
+
+Memory that is freed is kept in the process: else the system maps and zeroes everything above 32 MiB anew each time, and
+that is what would be timed.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import statistics
@@ -93,6 +97,8 @@ class Comparison:
     theirs: Make
     ours_quadratic: bool = False
     theirs_quadratic: bool = True
+    channels: float = 1.0
+    """Input channels, relative to --channels."""
 
 
 COMPARISONS = [
@@ -168,10 +174,11 @@ COMPARISONS = [
     ),
     Comparison(
         "UnfoldConv3d, 3x3x3, 1/8 of the channels",
-        lambda c: nn.Sequential(PointwiseConv3d(c, c // 8), UnfoldConv3d(c // 8, c // 8, 3, padding=1)),
+        lambda c: UnfoldConv3d(c, c, 3, padding=1),
         "nn.Conv3d",
-        lambda c: nn.Sequential(PointwiseConv3d(c, c // 8), nn.Conv3d(c // 8, c // 8, 3, padding=1)),
+        lambda c: nn.Conv3d(c, c, 3, padding=1),
         theirs_quadratic=False,
+        channels=1 / 8,
     ),
 ]
 
@@ -212,12 +219,12 @@ def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int:
 class Bench:
     """One layer with its input, ready to be run."""
 
-    def __init__(self, make: Make, positions: int, options: argparse.Namespace) -> None:
+    def __init__(self, make: Make, positions: int, channels: int, options: argparse.Namespace) -> None:
         self.device = options.device
         self.dtype = getattr(torch, options.dtype)
         torch.manual_seed(0)
-        self.layer = make(options.channels).to(self.device)
-        x = torch.randn(1, options.channels, positions // FRAME, 28, 28, device=self.device)
+        self.layer = make(channels).to(self.device)
+        x = torch.randn(1, channels, positions // FRAME, 28, 28, device=self.device)
         if options.channels_last:
             x = x.to(memory_format=torch.channels_last_3d)
         self.x = x.requires_grad_()
@@ -252,11 +259,12 @@ class Bench:
 def compare(comparison: Comparison, positions: int, options: argparse.Namespace) -> list[Measured]:
     """Runs both in turn. What is quadratic and too large is left out."""
     small = positions <= options.quadratic_positions
+    channels = int(options.channels * comparison.channels)
     sides = {}
     if small or not comparison.ours_quadratic:
-        sides["ours"] = Bench(comparison.ours, positions, options)
+        sides["ours"] = Bench(comparison.ours, positions, channels, options)
     if small or not comparison.theirs_quadratic:
-        sides["theirs"] = Bench(comparison.theirs, positions, options)
+        sides["theirs"] = Bench(comparison.theirs, positions, channels, options)
     for bench in sides.values():
         bench.run()
     for _ in range(options.repeats):
@@ -266,20 +274,22 @@ def compare(comparison: Comparison, positions: int, options: argparse.Namespace)
 
 
 def carry_on(rows: list[Measured], comparison: Comparison, positions: list[int]) -> list[Measured]:
-    """Theirs beyond what was measured, grown by n^2 from the largest that was."""
+    """Theirs beyond what was measured, by the a n + b n^2 that fits it: projections and norm grow with n only."""
     theirs = [row for row in rows if row.layer == comparison.name and row.whose == "theirs"]
-    if not theirs:
-        return []
-    last = max(theirs, key=lambda row: row.positions)
     ours = {row.positions for row in rows if row.layer == comparison.name and row.whose == "ours"}
-    grown = []
-    for n in positions:
-        if n > last.positions and n in ours:
-            k = (n / last.positions) ** 2
-            grown.append(
-                Measured(last.layer, "theirs", n, last.forward_seconds * k, last.seconds * k, int(last.bytes * k), True)
-            )
-    return grown
+    largest = max((row.positions for row in theirs), default=0)
+    beyond = [n for n in positions if n > largest and n in ours]
+    if len(theirs) < 3 or not beyond:
+        return []
+    n = np.array([row.positions for row in theirs], dtype=float)
+
+    def grown(quantity: str) -> list[float]:
+        measured = np.array([getattr(row, quantity) for row in theirs])
+        (a, b), *_ = np.linalg.lstsq(np.stack([n, n**2], 1) / measured[:, None], np.ones(len(n)), rcond=None)
+        return [float(a * m + b * m**2) for m in beyond]
+
+    columns = zip(beyond, grown("forward_seconds"), grown("seconds"), grown("bytes"), strict=True)
+    return [Measured(comparison.name, "theirs", m, f, s, int(size), True) for m, f, s, size in columns]
 
 
 def exponent(rows: list[Measured], quantity: str) -> float:
@@ -295,7 +305,7 @@ def table(rows: list[Measured], options: argparse.Namespace) -> str:
     """For each layer and n how many times faster and lighter ours is, and how ours grows with n."""
     lines = [
         f"{options.device}, {options.dtype}, C = {options.channels}, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}; ratios are theirs / ours, ~ is theirs carried on by n^2",
+        f"torch {torch.__version__}; ratios are theirs / ours, ~ is theirs carried on by a n + b n^2",
         "",
         f"{'layer':42}{'against':28}{'n':>7}{'forward':>10}{'+backward':>11}{'memory':>9}",
     ]
@@ -362,11 +372,19 @@ def plot(rows: list[Measured], path: Path) -> None:
         axes.grid(alpha=0.3, which="both")
         axes.legend(fontsize=7)
     figure.suptitle(
-        "solid: farfield.layers; dashed: PyTorchVideo's NonLocal or the n x n matrix, dotted carried on by n^2",
+        "solid: farfield.layers; dashed: PyTorchVideo's NonLocal or the n x n matrix, dotted carried on by a n + b n^2",
         fontsize=9,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc's allocator to give nothing back to the system; elsewhere nothing is done."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        mallopt(-4, 0)  # M_MMAP_MAX: no block of its own for a large array
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def main() -> None:
@@ -389,6 +407,7 @@ def main() -> None:
         parser.error(f"positions are whole frames of {FRAME}; given {options.positions}.")
     chosen = [c for c in COMPARISONS if not options.only or c.name in options.only]
     jobs = [(comparison, n) for comparison in chosen for n in sorted(options.positions)]
+    keep_freed_memory()
     rows: list[Measured] = []
     for comparison, n in tqdm(jobs, unit="size", desc="benchmark"):
         rows += compare(comparison, n, options)

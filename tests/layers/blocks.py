@@ -8,13 +8,21 @@ import torch
 from torch import nn
 
 from farfield.layers import (
+    BatchNorm2d,
+    BatchNorm3d,
     CoordinateAttention,
     CrissCrossAttention,
     DualAttention,
+    FrozenBatchNorm3d,
+    GlobalAvgPool3d,
     NonLocalBlock2d,
     NonLocalBlock3d,
     ObjectContext,
+    PointwiseConv3d,
     SelfAttention,
+    SubBatchNorm3d,
+    UnfoldConv2d,
+    UnfoldConv3d,
 )
 
 BLOCKS: dict[str, tuple[int, Callable[[int], nn.Module]]] = {
@@ -42,6 +50,18 @@ BLOCKS: dict[str, tuple[int, Callable[[int], nn.Module]]] = {
     "object_context": (3, lambda c: ObjectContext(c, 5)),
     "object_context_2d": (2, lambda c: ObjectContext(c, 5, ndim=2)),
 }
+
+OTHERS: dict[str, tuple[int, Callable[[int], nn.Module]]] = {
+    "batch_norm": (3, BatchNorm3d),
+    "batch_norm_2d": (2, BatchNorm2d),
+    "frozen_batch_norm": (3, FrozenBatchNorm3d),
+    "sub_batch_norm": (3, lambda c: SubBatchNorm3d(c, 2)),
+    "global_avg_pool": (3, lambda c: GlobalAvgPool3d()),
+    "pointwise_conv": (3, lambda c: PointwiseConv3d(c, 6)),
+    "unfold_conv": (3, lambda c: UnfoldConv3d(c, 6, 3, padding=1, groups=2)),
+    "unfold_conv_2d": (2, lambda c: UnfoldConv2d(c, 6, 3, stride=2)),
+}
+"""The layers that are no blocks."""
 
 SIZES = {2: (5, 7), 3: (3, 4, 5)}
 """Of small clips, by the number of position axes."""

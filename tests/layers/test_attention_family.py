@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from farfield.layers import CoordinateAttention, CrissCrossAttention, DualAttention, ObjectContext, SelfAttention
+from farfield.layers import (
+    CoordinateAttention,
+    CrissCrossAttention,
+    DualAttention,
+    ObjectContext,
+    SelfAttention,
+    channel_attention,
+)
 from farfield.layers.self_attention import softmax_concatenation
 from layers.blocks import awake
 from reference import attention as loops
@@ -58,6 +65,11 @@ def test_dual_attention(ndim: int) -> None:
     p = torch.stack([loops.self_attention(c, layer) for c in x])
     c = torch.stack([loops.channel_attention(c) for c in x])
     close(layer(x), x + layer.gamma_p * p + layer.gamma_c * c)
+    large = torch.randn(1, 8, *{2: (64, 64), 3: (16, 16, 16)}[ndim]) * 4
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # energies in the thousands keep all their bits
+        torch.testing.assert_close(
+            channel_attention(large.flatten(2).mT), channel_attention(large.flatten(2).mT.float())
+        )
     close(paper(x), (x + layer.gamma_p * p) + (x + layer.gamma_c * c))
     maps = layer.attention(x, torch.tensor(positions(SIZES[ndim])))
     gathered = maps.flatten(3)[:, 0] @ layer.value(x).flatten(2).mT
@@ -71,6 +83,10 @@ def test_criss_cross(ndim: int) -> None:
     for passes in (1, 2):
         layer = awake(CrissCrossAttention(8, passes=passes, ndim=ndim)).double()
         close(layer(x), torch.stack([loops.criss_cross(c, layer) for c in x]))
+    paper = CrissCrossAttention(8, passes=2, ndim=ndim, identity_at_birth=False).double()
+    paper.load_state_dict({k: v for k, v in layer.state_dict().items() if k != "gamma"})
+    torch.nn.init.ones_(layer.gamma)
+    close(paper(x), layer(x))
     one = awake(CrissCrossAttention(8, passes=1, ndim=ndim)).double()
     maps = one.attention(x, torch.tensor(positions(SIZES[ndim])))
     gathered = (maps.flatten(3)[:, 0] @ one.value(x).flatten(2).mT).mT.reshape(x.shape)
@@ -106,11 +122,16 @@ def test_coordinate_attention(ndim: int) -> None:
 @both
 @torch.no_grad()
 def test_object_context(ndim: int) -> None:
+    for scale, factor in ((True, 5**-0.5), (False, 1.0)):
+        layer = awake(ObjectContext(8, 3, key_channels=5, ndim=ndim, scale=scale)).double().eval()
+        x = clip(ndim)
+        b = torch.stack([loops.object_context(c, layer, scale=factor)[0] for c in x])
+        close(layer(x), x + layer.gamma * (b - x))
     layer = awake(ObjectContext(8, 3, key_channels=5, ndim=ndim)).double().eval()
     paper = ObjectContext(8, 3, key_channels=5, ndim=ndim, identity_at_birth=False).double().eval()
     paper.load_state_dict({k: v for k, v in layer.state_dict().items() if k != "gamma"})
     x = clip(ndim)
-    found = [loops.object_context(c, layer) for c in x]
+    found = [loops.object_context(c, layer, scale=5**-0.5) for c in x]
     b = torch.stack([b for b, _ in found])
     close(layer(x), x + layer.gamma * (b - x))
     close(paper(x), b)

@@ -83,6 +83,11 @@ def test_changes_nothing() -> None:
     diagnose(network, data())
     assert network.training
     assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
+    parts = SubBatchNorm3d(4, 2).train()
+    parts(data()[0])
+    (report,) = diagnose(parts, data())
+    assert report.mean_drift > 0.1
+    assert parts.bn.running_mean.eq(0).all()  # still as training left it
     with pytest.raises(ValueError, match="no batches to look at norms with"):
         diagnose(network, [])
 
@@ -93,6 +98,13 @@ def test_finds_what_should_be_zero_and_is_not() -> None:
     name, norm = next((n, m) for n, m in network.named_modules() if getattr(m, "zero_init", False))
     nn.init.ones_(norm.weight)
     assert not_zero_at_birth(network) == [f"{name}.weight"]
+    synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(NonLocalBlock3d(4))
+    assert not_zero_at_birth(synchronised) == []
+    nn.init.ones_(synchronised.norm.weight)
+    assert not_zero_at_birth(synchronised) == ["norm.weight"]
+    plain = NonLocalBlock3d(4, norm=False)
+    nn.init.ones_(plain.w_z.weight)
+    assert not_zero_at_birth(plain) == ["w_z.weight"]
     layers = nn.Sequential(NonLocalBlock3d(4), SelfAttention(4))
     nn.init.ones_(layers[1].gamma)
     assert not_zero_at_birth(layers) == ["1.gamma"]

@@ -12,18 +12,15 @@ import torch
 from benchmark_layers import Materialised, peak_bytes
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from layers.blocks import BLOCKS, SIZES, awake
+from layers.blocks import BLOCKS, OTHERS, SIZES, awake
 
-FUSED = [
-    *("gaussian", "embedded_gaussian", "space", "time", "pool_after", "no_norm", "groups", "non_local_2d"),
-    *("self_attention", "self_attention_2d", "dual_attention", "dual_attention_2d"),
-    *("object_context", "object_context_2d"),
-]
+FUSED = ["embedded_gaussian", "space", "time", "pool_after", "no_norm", "groups", "non_local_2d", "object_context"]
+"""Where queries and values have one width, as PyTorch's fused CPU kernel asks for. The others go by tiles."""
 every_block = pytest.mark.parametrize("name", BLOCKS)
 
 
 def make(name: str, channels: int = 8) -> tuple[torch.nn.Module, torch.Tensor]:
-    ndim, block = BLOCKS[name]
+    ndim, block = (BLOCKS | OTHERS)[name]
     return block(channels), torch.randn(2, channels, *SIZES[ndim])
 
 
@@ -65,7 +62,7 @@ def test_clips_of_a_batch_do_not_meet(name: str) -> None:
     torch.testing.assert_close(torch.cat([block(clip[None].double()) for clip in x]), together, rtol=1e-11, atol=1e-11)
 
 
-@every_block
+@pytest.mark.parametrize("name", [*BLOCKS, *OTHERS])
 def test_bf16_autocast_agrees(name: str) -> None:
     block, x = make(name)
     block = awake(block).eval()
@@ -74,7 +71,8 @@ def test_bf16_autocast_agrees(name: str) -> None:
     expected = block(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y = block(x)
-    assert (y.float() - expected).norm() < 0.03 * expected.norm()
+    branch, exact = (y.float() - x, expected - x) if name in BLOCKS else (y.float(), expected)
+    assert (branch - exact).norm() < 0.04 * exact.norm()
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +90,7 @@ def compiled() -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*BLOCKS, "inductor"])
+@pytest.mark.parametrize("name", [*BLOCKS, *OTHERS, "inductor"])
 def test_compiles_to_one_graph_that_agrees(name: str, compiled: dict[str, str]) -> None:
     assert compiled[name] == ""
 

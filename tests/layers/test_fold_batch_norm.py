@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from farfield import build_model
 from farfield.layers import (
@@ -85,11 +86,30 @@ class Twice(nn.Module):
         return self.norm(self.conv(self.norm(self.conv(x))))
 
 
+class Returned(Shared):
+    """A convolution whose output the network gives, too."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        return torch.stack([self.norm(y), y.mT.mT])
+
+
+def test_a_convolution_whose_output_is_returned_is_left_alone() -> None:
+    class Both(Shared):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
+            y = self.conv(x)
+            return self.norm(y), y
+
+    assert norms(fold_batch_norm(awake(Both()), torch.randn(1, 2, 1, 2, 2))) == 1
+
+
 @pytest.mark.parametrize(
     ("network", "left"),
     [
         (Shared(), 1),
         (Twice(), 1),
+        (Returned(), 1),
+        (nn.Sequential(weight_norm(nn.Conv3d(2, 2, 1)), BatchNorm3d(2)), 1),
         (nn.Sequential(BatchNorm3d(2), nn.Conv3d(2, 2, 1)), 1),
         (nn.Sequential(nn.Conv3d(2, 2, 1), nn.ReLU(), BatchNorm3d(2)), 1),
         (nn.Sequential(nn.Conv3d(2, 2, 1), BatchNorm3d(2), BatchNorm3d(2)), 1),

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from farfield.layers import BatchNorm2d, BatchNorm3d, FrozenBatchNorm3d, freeze_batch_norm
+from farfield.layers import BatchNorm2d, BatchNorm3d, FrozenBatchNorm3d, SubBatchNorm3d, freeze_batch_norm
 from layers.blocks import awake
 
 X = torch.randn(3, 5, 2, 7, 4)
@@ -46,6 +46,21 @@ def test_gradient_is_the_scale() -> None:
     assert torch.autograd.gradcheck(frozen, (x,))
 
 
+def test_a_norm_in_parts_is_joined_and_frozen() -> None:
+    network = awake(nn.Sequential(SubBatchNorm3d(5, 3)))
+    network.train()(X)
+    frozen = freeze_batch_norm(network)
+    assert not list(frozen.parameters())
+    assert torch.equal(frozen.train()(X), frozen.eval()(X))
+
+
 def test_nothing_to_freeze_is_refused() -> None:
     with pytest.raises(ValueError, match="without running statistics can't be frozen"):
         freeze_batch_norm(nn.Sequential(BatchNorm3d(5, track_running_stats=False)))
+
+
+def test_a_norm_that_stands_in_two_places_is_replaced_in_both() -> None:
+    norm = BatchNorm3d(5)
+    network = freeze_batch_norm(nn.ModuleDict({"first": norm, "again": nn.Sequential(norm)}))
+    assert network["first"] is network["again"][0]
+    assert isinstance(network["first"], FrozenBatchNorm3d)

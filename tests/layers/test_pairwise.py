@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from farfield.layers import concatenation, dot_product, embedded_gaussian
-from farfield.layers.pairwise import Above
+from farfield.layers.pairwise import Above, _fusible
 
 
 def rows(*shape: int) -> Tensor:
@@ -30,7 +30,7 @@ def test_agree_with_the_matrix(batch: tuple[int, ...], n: int, m: int, d: int, e
 
 
 @pytest.mark.parametrize(("d", "e"), [(16, 8), (4, 32), (8, 8), (3, 5)])
-def test_fused_attention_takes_any_widths_and_strides(d: int, e: int) -> None:
+def test_no_widths_or_strides_fall_back_to_the_matrix(d: int, e: int) -> None:
     theta, phi, g = torch.randn(2, d, 37).mT, torch.randn(2, d, 41).mT, torch.randn(2, e, 41).mT
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
         fused = embedded_gaussian(theta, phi, g, scale=0.5)
@@ -88,6 +88,49 @@ def test_half_precision_sums_in_float32() -> None:
 def test_dot_product_does_not_overflow_in_half_precision() -> None:
     rows = torch.full((1, 4096, 2), 8.0, dtype=torch.float16)
     torch.testing.assert_close(dot_product(rows, rows, rows).float(), torch.full((1, 4096, 2), 1024.0))
+
+
+def test_dot_product_does_not_underflow_in_half_precision() -> None:
+    """One factor of 1/m on values of 0.01 would leave them a few bits."""
+    rows = (torch.rand(1, 20000, 4) + 0.5) * 0.1
+    exact = dot_product(rows.double(), rows.double(), rows.double())
+    half = dot_product(rows.half(), rows.half(), rows.half())
+    assert (half.double() - exact).norm() < 3e-3 * exact.norm()
+
+
+def test_tiled_attention_agrees_in_values_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Widths that differ, over several tiles, and under autocast."""
+    monkeypatch.setattr("farfield.layers.tiled_attention.TILE", 100)
+    inputs = [torch.randn(2, 3, n, d, dtype=torch.float64, requires_grad=True) for n, d in ((13, 5), (7, 5), (7, 11))]
+    assert torch.autograd.gradcheck(lambda q, k, v: embedded_gaussian(q, k, v, scale=0.7), inputs)
+    plain = (0.7 * inputs[0] @ inputs[1].mT).softmax(-1) @ inputs[2]
+    torch.testing.assert_close(embedded_gaussian(*inputs, scale=0.7), plain)
+    singles = [x.detach().float().requires_grad_() for x in inputs]
+    expected = torch.autograd.grad(plain.square().sum(), inputs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = embedded_gaussian(*singles, scale=0.7)
+    for ours, theirs in zip(torch.autograd.grad(y.square().sum(), singles), expected, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_odd_widths_are_padded_for_cuda() -> None:
+    """In steps of 8, which the kernels there ask for; the padding changes nothing."""
+    theta, phi, g = torch.randn(2, 5, 3), torch.randn(2, 7, 3), torch.randn(2, 7, 11)
+    q, k, v = (_fusible(x, 8) for x in (theta, phi, g))
+    assert [x.shape for x in (q, k, v)] == [(2, 1, 5, 8), (2, 1, 7, 8), (2, 1, 7, 16)]
+    y = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=0.5)[:, 0, :, :11]
+    torch.testing.assert_close(y, (0.5 * theta @ phi.mT).softmax(-1) @ g)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
+@pytest.mark.parametrize(("d", "e"), [(16, 8), (3, 5), (256, 256), (64, 512)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_runs_fused_on_cuda(d: int, e: int, dtype: torch.dtype) -> None:
+    theta, phi, g = (torch.randn(2, n, w, device="cuda", dtype=dtype) for n, w in ((37, d), (41, d), (41, e)))
+    with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]):
+        y = embedded_gaussian(theta, phi, g, scale=0.1)
+    exact = (0.1 * theta.double() @ phi.double().mT).softmax(-1) @ g.double()
+    torch.testing.assert_close(y.double(), exact, rtol=2e-2, atol=2e-2)
 
 
 def test_sums_above_are_the_matrix_of_steps() -> None:

@@ -103,6 +103,23 @@ def test_inserted_blocks_do_not_change_what_a_network_computes(name: str) -> Non
         assert torch.equal(plain(x), before)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"block": "criss_cross"}, "block is 'criss_cross' with options {}, but insert says nowhere. Give insert"),
+        ({"block_options": {"scale": False}}, "but insert says nowhere"),
+        (
+            {"insert": {"res3": [0]}, "block": "dual_attention", "block_options": {"ndim": 2}},
+            "have 3 axes. Leave it out",
+        ),
+        ({"insert": {"res3": [0]}, "block": "dual"}, "block is 'dual', which does not exist"),
+    ],
+)
+def test_blocks_that_go_nowhere_are_refused(arguments: dict, message: str) -> None:
+    with pytest.raises(FarfieldError, match=message):
+        build_model("tiny", num_classes=5, **arguments)
+
+
 @pytest.mark.parametrize("block", BLOCKS)
 def test_every_block_can_be_inserted_by_name(block: str) -> None:
     network = build_model("tiny", num_classes=5, insert={"res3": [0], "res4": [1]}, block=block).eval()

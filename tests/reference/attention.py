@@ -83,7 +83,7 @@ def evaluated(x: Tensor, transform: nn.Sequential) -> Tensor:
     return y
 
 
-def object_context(x: Tensor, layer: ObjectContext) -> tuple[Tensor, Tensor]:
+def object_context(x: Tensor, layer: ObjectContext, *, scale: float) -> tuple[Tensor, Tensor]:
     """B(x) of Yuan et al., 2020, in evaluation, and what each position gathers from each, as (*size, *size)."""
     logits = project(x, layer.regions)
     every = positions(x.shape[1:])
@@ -94,7 +94,7 @@ def object_context(x: Tensor, layer: ObjectContext) -> tuple[Tensor, Tensor]:
     context = torch.zeros(len(delta), *x.shape[1:], dtype=x.dtype)
     gathers = torch.zeros(*x.shape[1:], *x.shape[1:], dtype=x.dtype)
     for i in every:
-        w = softmax([layer.scale * float(at(phi, i) @ psi[:, k]) for k in range(len(f))])
+        w = softmax([scale * float(at(phi, i) @ psi[:, k]) for k in range(len(f))])
         for k, weight in enumerate(w):
             context[(slice(None), *i)] += weight * delta[:, k]
             for j, gathered in zip(every, m[k], strict=True):

@@ -13,6 +13,7 @@ from farfield.layers.pairwise import concatenation, dot_product, embedded_gaussi
 from farfield.layers.pointwise import PointwiseConv1d, PointwiseConv2d, PointwiseConv3d
 from farfield.layers.pooling import GlobalAvgPool3d, frame_mask
 from farfield.layers.recalibrate import recalibrate
+from farfield.layers.replace import replace_modules
 from farfield.layers.self_attention import SelfAttention
 from farfield.layers.sub_batch_norm import SubBatchNorm3d, join_batch_norm, split_batch_norm
 from farfield.layers.unfold_conv import UnfoldConv2d, UnfoldConv3d, fold, unfold, unfold_conv
@@ -53,6 +54,7 @@ __all__ = [
     "momentum_from_decay",
     "not_zero_at_birth",
     "recalibrate",
+    "replace_modules",
     "split_batch_norm",
     "unfold",
     "unfold_conv",

@@ -67,7 +67,7 @@ def diagnose(
 
     Args:
         network: its modes are as before afterwards.
-        batches: as it is evaluated on.
+        batches: as it is evaluated on, of the size that it is trained with.
         forward: how to run a batch; network(batch) if not given.
         drifts: report a norm whose median mean drift is larger, or whose median variance is off by a factor of 1 +
             drifts.
@@ -92,8 +92,12 @@ def diagnose(
         clips[norm] = max(clips.get(norm, 0), len(inputs[0]))
 
     modes = {module: module.training for module in network.modules()}
+    # Evaluation mode aggregates the statistics of a norm in parts.
+    before = {bn: (bn.running_mean.clone(), bn.running_var.clone()) for bn in parts}
     hooks = [norm.register_forward_pre_hook(look) for norm in names]
     network.eval()
+    norms: list[Any] = list(names)
+    running = {norm: (norm.running_mean.double(), norm.running_var.double()) for norm in norms}
     try:
         count = 0
         for count, batch in enumerate(batches, start=1):  # noqa: B007
@@ -103,13 +107,16 @@ def diagnose(
             hook.remove()
         for module, mode in modes.items():
             module.training = mode
+        for bn, (running_mean, running_var) in before.items():
+            bn.running_mean.copy_(running_mean)
+            bn.running_var.copy_(running_var)
     if not count:
         raise ValueError("there are no batches to look at norms with. Give at least one.")
 
     reports = []
     for norm, moments in seen.items():
         mean, var = moments.mean_and_var()
-        running_mean, running_var = norm.running_mean.double(), norm.running_var.double()
+        running_mean, running_var = running[norm]
         std = (running_var + norm.eps).sqrt()
         drift = (mean - running_mean).abs() / std
         ratio = ((var + norm.eps) / (running_var + norm.eps)).nanmedian().item()
@@ -123,7 +130,8 @@ def diagnose(
         problems = []
         if not median_drift <= drifts or not 1 / (1 + drifts) <= ratio <= 1 + drifts:
             problems.append("running statistics are not those of what it is given: recalibrate")
-        if clips_per_batch < SMALL_BATCH and isinstance(norm, nn.modules.batchnorm._BatchNorm):
+        live = isinstance(norm, nn.modules.batchnorm._BatchNorm) and not isinstance(norm, nn.SyncBatchNorm)
+        if clips_per_batch < SMALL_BATCH and live:
             problems.append(f"statistics over {clips_per_batch} clips are noisy in training: freeze or synchronise")
         if dead:
             problems.append(f"{dead} dead channels")
@@ -149,16 +157,16 @@ def diagnose(
 def not_zero_at_birth(network: nn.Module) -> list[str]:
     """Names of parameters that should be zero in a fresh network, so that its residual branches are, and are not.
 
-    Those are the gamma of every norm that says `zero_init`, and the `gamma`, `gamma_p` and `gamma_c` of attention
-    blocks. After training they are rightly something else.
+    A module says which of its parameters, or of its parts', should be, by an attribute `zero_at_birth` with their
+    names: the blocks of this package do, and every norm with `zero_init`. After training they are rightly something
+        else.
     """
-    wrong = []
+    wrong: list[str] = []
     for name, module in network.named_modules():
-        prefix = f"{name}." if name else ""
-        own = dict(module.named_parameters(recurse=False))
-        zero = [key for key in ("gamma", "gamma_p", "gamma_c") if key in own]
-        zero += ["weight"] if getattr(module, "zero_init", False) and "weight" in own else []
-        wrong += [prefix + key for key in zero if own[key].any()]
+        for key in getattr(module, "zero_at_birth", ()):
+            full = f"{name}.{key}" if name else key
+            if full not in wrong and module.get_parameter(key).any():
+                wrong.append(full)
     return wrong
 
 

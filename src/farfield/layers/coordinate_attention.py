@@ -47,6 +47,7 @@ class CoordinateAttention(nn.Module):
         self.norm = BatchNorm1d(inner)
         self.gate = nn.ModuleList(PointwiseConv1d(inner, channels) for _ in range(ndim))
         self.gamma = nn.Parameter(torch.zeros(1)) if identity_at_birth else None
+        self.zero_at_birth = ("gamma",) if identity_at_birth else ()
 
     def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
         y = x

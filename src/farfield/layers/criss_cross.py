@@ -6,6 +6,8 @@ softmax over all lines together:
 
     x'_i = gamma sum_{j on i's lines} softmax_j(query_i^T key_j) value_j + x_i        eq. 2
 
+gamma is not in eq. 2; the authors' released code has it, learned from 0.
+
 Two positions share no line in general, but one pass carries information along one axis, so R = 3 passes with shared
 weights carry it from everywhere to everywhere (section 3.3: R = 2 in images). Cost in positions n: O(n (t + h + w) C)
 for a pass, n^(4/3) in a cube, against n^2.
@@ -29,12 +31,21 @@ class CrissCrossAttention(nn.Module):
         passes: R; None for as many as there are axes, with which every position reaches every other.
         reduction: query and key have C / reduction channels (at least 1).
         ndim: position axes: 3 for b c t h w, 2 for b c h w.
+        identity_at_birth: False for the paper's eq. 2 without gamma.
 
     Raises:
         ValueError: for passes below 1, or an input of other axes or channels.
     """
 
-    def __init__(self, channels: int, *, passes: int | None = None, reduction: int = 8, ndim: int = 3) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        passes: int | None = None,
+        reduction: int = 8,
+        ndim: int = 3,
+        identity_at_birth: bool = True,
+    ) -> None:
         super().__init__()
         check_ndim(ndim)
         self.channels, self.ndim = channels, ndim
@@ -46,7 +57,8 @@ class CrissCrossAttention(nn.Module):
         self.query = conv(channels, inner)
         self.key = conv(channels, inner)
         self.value = conv(channels, channels)
-        self.gamma = nn.Parameter(torch.zeros(1))
+        self.gamma = nn.Parameter(torch.zeros(1)) if identity_at_birth else None
+        self.zero_at_birth = ("gamma",) if identity_at_birth else ()
 
     def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
         check_input(x, self.channels, self.ndim, "CrissCrossAttention")
@@ -62,7 +74,8 @@ class CrissCrossAttention(nn.Module):
         for axis, along in enumerate(weights, start=1):
             # The axis' lines one under another: (lines position key) x (lines key c)
             y = y + (along.movedim(axis, -2) @ value.movedim(axis, -2)).movedim(-2, axis)
-        return x + self.gamma * like_memory(y.movedim(-1, 1), x)
+        y = like_memory(y.movedim(-1, 1), x)
+        return x + (y if self.gamma is None else self.gamma * y)
 
     def attention(
         self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]

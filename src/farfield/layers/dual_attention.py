@@ -18,7 +18,16 @@ from torch import Tensor, nn
 
 from farfield.layers.pairwise import embedded_gaussian, embedded_gaussian_weights
 from farfield.layers.pointwise import POINTWISE_CONV
-from farfield.layers.positions import check_input, check_ndim, flat_index, from_rows, like_memory, to_rows
+from farfield.layers.positions import (
+    at_least_float32,
+    check_input,
+    check_ndim,
+    flat_index,
+    from_rows,
+    like_memory,
+    no_autocast,
+    to_rows,
+)
 
 
 class DualAttention(nn.Module):
@@ -45,12 +54,13 @@ class DualAttention(nn.Module):
         self.value = conv(channels, channels)
         self.gamma_p = nn.Parameter(torch.zeros(1))
         self.gamma_c = nn.Parameter(torch.zeros(1))
+        self.zero_at_birth = ("gamma_p", "gamma_c")
 
     def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
         check_input(x, self.channels, self.ndim, "DualAttention")
         rows = to_rows(x)
         p = embedded_gaussian(to_rows(self.query(x)), to_rows(self.key(x)), to_rows(self.value(x)))
-        c = rows @ channel_attention(rows).mT
+        c = rows @ channel_attention(rows).mT.to(rows.dtype)
         residual = x if self.identity_at_birth else 2 * x
         return residual + like_memory(from_rows(self.gamma_p * p + self.gamma_c * c, x.shape[2:]), x)
 
@@ -70,5 +80,7 @@ class DualAttention(nn.Module):
 
 def channel_attention(rows: Float[Tensor, "b n c"]) -> Float[Tensor, "b c c"]:
     """softmax_d(max_d' e_cd' - e_cd) with e = x x^T: how much channel c takes of channel d."""
-    energy = rows.mT @ rows
-    return (energy.amax(-1, keepdim=True) - energy).softmax(-1)
+    with no_autocast(rows):  # a sum over n positions overflows in half precision
+        rows = at_least_float32(rows)
+        energy = rows.mT @ rows
+        return (energy.amax(-1, keepdim=True) - energy).softmax(-1)

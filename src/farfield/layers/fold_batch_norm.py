@@ -19,10 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn.utils.parametrize import is_parametrized
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from farfield.layers.frozen_batch_norm import FrozenBatchNorm3d
+from farfield.layers.replace import replace_modules
 from farfield.layers.sub_batch_norm import join_batch_norm
 
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm, FrozenBatchNorm3d)
@@ -46,13 +48,15 @@ def fold_batch_norm(
     network = join_batch_norm(copy.deepcopy(network)).eval()
     watch = _Watch(network)
     with watch:
-        forward(network, example) if forward is not None else network(example)
+        output = forward(network, example) if forward is not None else network(example)
+    watch.reads.update(id(leaf) for leaf in tree_leaves(output))
+    folded: set[nn.Module] = set()
     for conv, norm in watch.pairs():
         conv.weight, conv.bias = fuse_conv_bn_weights(
             conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )
-        _replace(network, norm, nn.Identity())
-    return network
+        folded.add(norm)
+    return replace_modules(network, lambda module: nn.Identity() if module in folded else None)
 
 
 class _Watch(TorchFunctionMode):
@@ -84,12 +88,17 @@ class _Watch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         self.alive += tensors
-        if getattr(func, "__name__", "") not in ("__get__", "dim", "size"):  # x.shape and the like read no values
+        result = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        asks = name in ("dim", "size") or (name == "__get__" and not isinstance(result, Tensor))  # x.shape and the like
+        if not asks:
             self.reads.update(id(tensor) for tensor in tensors)
-        return func(*args, **(kwargs or {}))
+        return result
 
     def _made(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         self.calls[module] += 1
+        if not inputs:  # given by keyword
+            return
         self.input[module] = id(inputs[0])
         self.maker[id(output)] = module
         self.alive += [inputs[0], output]
@@ -99,12 +108,7 @@ class _Watch(TorchFunctionMode):
             conv = self.maker.get(given)
             if isinstance(norm, BATCH_NORMS) and isinstance(conv, CONVOLUTIONS) and norm.running_mean is not None:
                 once = self.calls[norm] == self.calls[conv] == 1
-                if once and self.reads[given] == 1:
+                # Weight norm and the like make a convolution's weight anew each time.
+                own_weight = not conv._forward_pre_hooks and not is_parametrized(conv)
+                if once and own_weight and self.reads[given] == 1:
                     yield conv, norm
-
-
-def _replace(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    for module in network.modules():
-        for name, child in module.named_children():
-            if child is old:
-                setattr(module, name, new)

@@ -12,6 +12,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from farfield.layers.replace import replace_modules
+from farfield.layers.sub_batch_norm import SubBatchNorm3d, join_batch_norm
+
 
 class FrozenBatchNorm3d(nn.Module):
     """A batch norm of fixed statistics, gamma and beta: buffers all, whatever the mode.
@@ -51,22 +54,25 @@ class FrozenBatchNorm3d(nn.Module):
         return f"{self.num_features}, eps={self.eps}"
 
 
-def freeze_batch_norm(module: nn.Module) -> nn.Module:
-    """Replaces every batch norm below `module` by a frozen one of the same state, in place.
+def freeze_batch_norm(network: nn.Module) -> nn.Module:
+    """Replaces every batch norm in `network` by a frozen one of the same state, in place.
 
     Returns:
-        `module`, or its replacement where it is a batch norm itself.
+        `network`, or its replacement where it is a batch norm itself.
 
     Raises:
         ValueError: for a batch norm without running statistics, which has nothing to freeze.
     """
-    if isinstance(module, nn.modules.batchnorm._BatchNorm):
-        if module.running_mean is None or module.running_var is None:
-            raise ValueError("a batch norm without running statistics can't be frozen (track_running_stats=False).")
-        frozen = FrozenBatchNorm3d(module.num_features, module.eps)
-        frozen.to(device=module.running_mean.device, dtype=module.running_mean.dtype)
-        frozen.load_state_dict({**frozen.state_dict(), **module.state_dict()})
-        return frozen
-    for name, child in list(module.named_children()):
-        setattr(module, name, freeze_batch_norm(child))
-    return module
+    return replace_modules(network, _frozen)
+
+
+def _frozen(module: nn.Module) -> nn.Module | None:
+    module = join_batch_norm(module) if isinstance(module, SubBatchNorm3d) else module
+    if not isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return None
+    if module.running_mean is None or module.running_var is None:
+        raise ValueError("a batch norm without running statistics can't be frozen (track_running_stats=False).")
+    frozen = FrozenBatchNorm3d(module.num_features, module.eps)
+    frozen.to(device=module.running_mean.device, dtype=module.running_mean.dtype)
+    frozen.load_state_dict({**frozen.state_dict(), **module.state_dict()})
+    return frozen

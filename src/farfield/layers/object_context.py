@@ -74,6 +74,7 @@ class ObjectContext(nn.Module):
         self.rho = _transform(inner, channels, ndim)
         self.g = _transform(2 * channels, channels, ndim)
         self.gamma = nn.Parameter(torch.zeros(1)) if identity_at_birth else None
+        self.zero_at_birth = ("gamma",) if identity_at_birth else ()
 
     @overload
     def forward(

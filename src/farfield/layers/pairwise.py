@@ -23,10 +23,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from farfield.layers.positions import at_least_float32
 from farfield.layers.tiled_attention import tiled_attention
 
-BLOCK = 32
-"""Rows summed at a time in `_sum_first`, so that a block stays in the processor's cache."""
+BLOCK, SLAB = 32, 64
+"""Rows and columns summed at a time in `_sum_first`, so that they stay in the processor's cache."""
 
 
 def embedded_gaussian(
@@ -72,7 +73,8 @@ def dot_product(
         scale: factor on the affinities; the paper has 1.
     """
     n, m, d, e = theta.shape[-2], phi.shape[-2], theta.shape[-1], g.shape[-1]
-    g = g * (scale / m)  # before the sum over m positions, which could overflow in half precision
+    # Half of 1/m before the sum over m positions, half of it after: half precision neither overflows nor underflows.
+    theta, g = theta * (scale * m**-0.5), g * m**-0.5
     if n * m <= d * e:
         return (theta @ phi.mT) @ g
     return theta @ (phi.mT @ g)
@@ -94,7 +96,7 @@ def concatenation(
         b: w_phi^T phi_j, the keys' part.
         g: values.
     """
-    a, b, values = (part.float() if part.dtype in (torch.float16, torch.bfloat16) else part for part in (a, b, g))
+    a, b, values = (at_least_float32(part) for part in (a, b, g))
     # a + delta and b - delta have the same sums; near 0 the two terms cancel least.
     delta = b.detach().mean(-1, keepdim=True)
     a, b = a + delta, b - delta
@@ -180,6 +182,8 @@ class _SumFirst(torch.autograd.Function):
 def _sum_first(
     rows: Float[Tensor, "b m e"], order: Int[Tensor, "b m_in_blocks"], count: Int[Tensor, "b n"]
 ) -> Float[Tensor, "b n e"]:
+    if rows.shape[-1] > SLAB:
+        return torch.cat([_sum_first(slab, order, count) for slab in rows.split(SLAB, dim=-1)], -1)
     batch, _, e = rows.shape
     sums = rows.reshape(-1, e).index_select(0, order.flatten()).view(batch, -1, BLOCK, e).cumsum(2)
     carry = sums[:, :, -1].cumsum(1)

@@ -65,7 +65,7 @@ def pointwise(
     else:
         grouped = rows.unflatten(-1, (groups, -1)).unsqueeze(-2)  # b *positions groups 1 c/groups
         y = (grouped @ weight.unflatten(0, (groups, -1)).mT).flatten(-3)
-        y = y if bias is None else y + bias
+        y = y if bias is None else y + bias.to(y.dtype)
     y = y.movedim(-1, 1)
     wants_copy = memory_format == torch.contiguous_format or y.ndim == 3  # no channels_last with one axis
     return y.contiguous() if wants_copy else y

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from farfield.layers.positions import at_least_float32
+
 
 class GlobalAvgPool3d(nn.Module):
     """Mean over t, h and w: (b c t h w) -> (b c), or (b c 1 1 1) with `keepdim`.
@@ -34,14 +36,16 @@ class GlobalAvgPool3d(nn.Module):
     ) -> Float[Tensor, "b c *ones"]:
         if mask is None:
             return x.mean((2, 3, 4), keepdim=self.keepdim)
+        if mask.dtype != torch.bool:
+            raise ValueError(f"the mask needs to be boolean, True where positions count; given {mask.dtype}.")
         if mask.shape not in ((x.shape[0], x.shape[2]), (x.shape[0], *x.shape[2:])):
             raise ValueError(
                 f"the mask needs (b, t) or (b, t, h, w) of the clips, which are {tuple(x.shape)}; "
                 f"given {tuple(mask.shape)}."
             )
         mask = mask.view(x.shape[0], 1, *mask.shape[1:], *(1,) * (4 - mask.ndim)).expand(-1, 1, *x.shape[2:])
-        total = torch.where(mask, x, 0).sum((2, 3, 4), keepdim=self.keepdim)
-        return total / mask.sum((2, 3, 4), keepdim=self.keepdim).clamp(min=1)
+        total = at_least_float32(torch.where(mask, x, 0)).sum((2, 3, 4), keepdim=self.keepdim)
+        return (total / mask.sum((2, 3, 4), keepdim=self.keepdim).clamp(min=1)).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"keepdim={self.keepdim}"

@@ -37,6 +37,16 @@ def like_memory(y: Float[Tensor, "b c *positions"], x: Tensor) -> Float[Tensor, 
     return y.contiguous(memory_format=memory_format(x))
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """x, or its float32 where it is in half precision."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def no_autocast(x: Tensor) -> torch.autocast:
+    """What follows runs in the types that its tensors have, on the device of x."""
+    return torch.autocast("cpu" if x.device.type == "meta" else x.device.type, enabled=False)
+
+
 def flat_index(queries: Int[Tensor, "q axes"], size: Sequence[int]) -> Int[Tensor, " q"]:
     """Coordinates (t, h, w) as row numbers.
 

@@ -57,10 +57,13 @@ def recalibrate(
 
     def add(norm: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         n = inputs[0].numel() // inputs[0].shape[1]
+        if isinstance(norm, nn.SyncBatchNorm) and torch.distributed.is_initialized():
+            n *= torch.distributed.get_world_size(norm.process_group)
         seen[norm].add(n, norm.running_mean, norm.running_var.double() * ((n - 1) / n))
 
     for norm in seen:
         norm.train()
+        norm.reset_running_stats()  # 0 times an old NaN is NaN
         norm.momentum = 1.0  # the running statistics become those of the batch, the variance unbiased
     hooks = [norm.register_forward_hook(add) for norm in seen]
     measured = 0

@@ -7,12 +7,16 @@ features x (C channels, n positions), with 1x1x1 convolutions query and key to C
     o_i     = sum_j beta_ij value_j              eq. 2
     y_i     = gamma o_i + x_i                    eq. 3; gamma is learned and starts at 0: first local, then wider
 
+The paper's eq. 2 has values of C/8 channels and a projection back to C; one projection to C, as here, is their product
+learned as one, as DANet has it.
+
 The similarity s is one of
 
     dot product     q^T k                        the paper's
     concatenation   ReLU(w^T [q, k])             without the ReLU the query's part would cancel in the softmax, and
                                                  every position would attend alike
-    perceptron      w^T tanh(q + k)              additive attention: Bahdanau, Cho, Bengio, ICLR 2015, appendix A.1.2
+    perceptron      w^T tanh(q + k)              additive attention: Bahdanau, Cho, Bengio, ICLR 2015, appendix A.1.2;
+                                                 q and k are projections already
 
 The dot product runs fused, in O(n) memory. The concatenation is exact in O(n log n + n C): exp(ReLU(a_i + b_j)) is
 exp(a_i) exp(b_j) for the keys with b_j > -a_i and 1 for the others, so prefix sums over the sorted keys give both. The
@@ -30,7 +34,15 @@ from torch.utils.checkpoint import checkpoint
 
 from farfield.layers.pairwise import Above, embedded_gaussian, embedded_gaussian_weights
 from farfield.layers.pointwise import POINTWISE_CONV
-from farfield.layers.positions import check_input, check_ndim, flat_index, from_rows, like_memory, to_rows
+from farfield.layers.positions import (
+    at_least_float32,
+    check_input,
+    check_ndim,
+    flat_index,
+    from_rows,
+    like_memory,
+    to_rows,
+)
 
 Similarity = Literal["dot_product", "concatenation", "perceptron"]
 
@@ -67,6 +79,7 @@ class SelfAttention(nn.Module):
         width = {"dot_product": 0, "concatenation": 2 * inner, "perceptron": inner}[similarity]
         self.w = nn.Parameter(torch.randn(width) * inner**-0.5) if width else None
         self.gamma = nn.Parameter(torch.zeros(1))
+        self.zero_at_birth = ("gamma",)
 
     @overload
     def forward(
@@ -114,7 +127,8 @@ class SelfAttention(nn.Module):
         if self.similarity == "concatenation":
             a, b = self._halves(query, key)
             return (a.unsqueeze(2) + b.unsqueeze(1)).relu().softmax(-1)
-        return perceptron_weights(query, key, self.w)
+        size = max(1, SLICE // (key.numel() or 1))
+        return torch.cat([perceptron_weights(some, key, self.w) for some in query.split(size, dim=1)], 1)
 
     def _halves(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
         """a_i and b_j of w^T [q_i, k_j] = a_i + b_j."""
@@ -134,7 +148,7 @@ def softmax_concatenation(
         value: values.
     """
     dtype = value.dtype
-    a, b, value = (part.float() if part.dtype in (torch.float16, torch.bfloat16) else part for part in (a, b, value))
+    a, b, value = (at_least_float32(part) for part in (a, b, value))
     a, b = a.unsqueeze(-1), b.unsqueeze(-1)
     above = Above(a.squeeze(-1), b.squeeze(-1))
     rows = torch.cat([value, torch.ones_like(b)], -1)  # the last column sums the weights
@@ -151,7 +165,7 @@ def perceptron_weights(
     query: Float[Tensor, "b q d"], key: Float[Tensor, "b m d"], w: Float[Tensor, " d"]
 ) -> Float[Tensor, "b q m"]:
     """softmax_j w^T tanh(query_i + key_j), in O(q m d) memory."""
-    return (torch.tanh(query.unsqueeze(2) + key.unsqueeze(1)) @ w).softmax(-1)
+    return (torch.tanh(query.unsqueeze(2) + key.unsqueeze(1)) @ w.to(query.dtype)).softmax(-1)
 
 
 def perceptron(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from farfield.layers.batch_norm import BatchNorm3d
 from farfield.layers.positions import check_input, like_memory
+from farfield.layers.replace import replace_modules
 
 
 class SubBatchNorm3d(nn.Module):
@@ -54,6 +55,7 @@ class SubBatchNorm3d(nn.Module):
         if zero_init and not affine:
             raise ValueError("zero_init starts gamma at 0, and affine=False has no gamma. Leave one of them out.")
         self.num_features, self.num_splits, self.zero_init = num_features, num_splits, zero_init
+        self.zero_at_birth = ("weight",) if zero_init else ()
         self.weight = nn.Parameter(torch.empty(num_features)) if affine else None
         self.bias = nn.Parameter(torch.empty(num_features)) if affine else None
         self.bn = BatchNorm3d(num_features, eps, momentum, affine=False)
@@ -85,7 +87,7 @@ class SubBatchNorm3d(nn.Module):
         if self.weight is None or self.bias is None:
             return y
         per_channel = (-1, 1, 1, 1)
-        return y * self.weight.view(per_channel) + self.bias.view(per_channel)
+        return y * self.weight.to(y.dtype).view(per_channel) + self.bias.to(y.dtype).view(per_channel)
 
     @torch.no_grad()
     def aggregate(self) -> None:
@@ -106,53 +108,58 @@ class SubBatchNorm3d(nn.Module):
         return f"{self.num_features}, num_splits={self.num_splits}"
 
 
-def split_batch_norm(module: nn.Module, num_splits: int) -> nn.Module:
-    """Replaces every 3D batch norm below `module` by one in S parts, in place; a gamma of zero stays zero.
+def split_batch_norm(network: nn.Module, num_splits: int) -> nn.Module:
+    """Replaces every 3D batch norm in `network` by one in S parts, in place; a gamma of zero stays zero.
 
     Each part starts from the batch norm's running statistics.
 
     Returns:
-        `module`, or its replacement where it is a batch norm itself.
+        `network`, or its replacement where it is a batch norm itself.
     """
-    if isinstance(module, nn.BatchNorm3d):
-        split = SubBatchNorm3d(
-            module.num_features,
-            num_splits,
-            eps=module.eps,
-            momentum=module.momentum,
-            affine=module.affine,
-            zero_init=getattr(module, "zero_init", False),
-        )
-        like = next((v for v in module.state_dict().values() if v.is_floating_point()), torch.empty(0))
-        split.to(device=like.device, dtype=like.dtype)
-        split.weight, split.bias = module.weight, module.bias
-        if module.running_mean is not None and module.running_var is not None:
-            split.split_bn.running_mean.copy_(module.running_mean.repeat(num_splits))  # type: ignore[union-attr]
-            split.split_bn.running_var.copy_(module.running_var.repeat(num_splits))  # type: ignore[union-attr]
-            split.aggregate()
-        return split.train(module.training)
-    for name, child in list(module.named_children()):
-        if not isinstance(child, SubBatchNorm3d):
-            setattr(module, name, split_batch_norm(child, num_splits))
-    return module
+
+    def split(module: nn.Module) -> nn.Module | None:
+        if isinstance(module, SubBatchNorm3d):
+            return module
+        return _split(module, num_splits) if isinstance(module, nn.BatchNorm3d) else None
+
+    return replace_modules(network, split)
 
 
-def join_batch_norm(module: nn.Module) -> nn.Module:
+def _split(norm: nn.BatchNorm3d, num_splits: int) -> SubBatchNorm3d:
+    split = SubBatchNorm3d(
+        norm.num_features,
+        num_splits,
+        eps=norm.eps,
+        momentum=norm.momentum,
+        affine=norm.affine,
+        zero_init=getattr(norm, "zero_init", False),
+    )
+    like = next((v for v in norm.state_dict().values() if v.is_floating_point()), torch.empty(0))
+    split.to(device=like.device, dtype=like.dtype)
+    split.weight, split.bias = norm.weight, norm.bias
+    if norm.running_mean is not None and norm.running_var is not None:
+        split.split_bn.running_mean.copy_(norm.running_mean.repeat(num_splits))  # type: ignore[union-attr]
+        split.split_bn.running_var.copy_(norm.running_var.repeat(num_splits))  # type: ignore[union-attr]
+        split.aggregate()
+    return split.train(norm.training)
+
+
+def join_batch_norm(network: nn.Module) -> nn.Module:
     """The inverse: replaces every `SubBatchNorm3d` by a batch norm that evaluates the same, in place."""
-    if isinstance(module, SubBatchNorm3d):
-        if module.training:
-            module.aggregate()
-        bn = module.bn
-        joined = BatchNorm3d(
-            module.num_features, bn.eps, bn.momentum, affine=module.weight is not None, zero_init=module.zero_init
-        )
-        joined.weight, joined.bias = module.weight, module.bias  # type: ignore[assignment]
-        joined.running_mean, joined.running_var = bn.running_mean, bn.running_var
-        joined.num_batches_tracked = module.split_bn.num_batches_tracked
-        return joined.train(module.training)
-    for name, child in list(module.named_children()):
-        setattr(module, name, join_batch_norm(child))
-    return module
+    return replace_modules(network, lambda module: _join(module) if isinstance(module, SubBatchNorm3d) else None)
+
+
+def _join(split: SubBatchNorm3d) -> BatchNorm3d:
+    if split.training:
+        split.aggregate()
+    bn = split.bn
+    joined = BatchNorm3d(
+        split.num_features, bn.eps, bn.momentum, affine=split.weight is not None, zero_init=split.zero_init
+    )
+    joined.weight, joined.bias = split.weight, split.bias  # type: ignore[assignment]
+    joined.running_mean, joined.running_var = bn.running_mean, bn.running_var
+    joined.num_batches_tracked = split.split_bn.num_batches_tracked
+    return joined.train(split.training)
 
 
 def _aggregate_first(module: nn.Module, prefix: str, keep_vars: bool) -> None:

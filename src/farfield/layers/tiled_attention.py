@@ -17,6 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from farfield.layers.positions import at_least_float32, no_autocast
+
 TILE = 2**21
 """Values of the matrix held at a time: 8 MiB in float32."""
 
@@ -24,15 +26,17 @@ TILE = 2**21
 def tiled_attention(
     query: Float[Tensor, "b n d"], key: Float[Tensor, "b m d"], value: Float[Tensor, "b m e"], *, scale: float
 ) -> Float[Tensor, "b n e"]:
-    """softmax(scale query key^T) value. Differentiable once."""
-    return _TiledAttention.apply(query, key, value, scale)
+    """softmax(scale query key^T) value, in float32 or better. Differentiable once."""
+    inputs = (at_least_float32(part) for part in (query, key, value))
+    return _TiledAttention.apply(*inputs, scale).to(value.dtype)
 
 
 class _TiledAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        tiles = query.split(_tile(key), dim=1)
-        output = torch.cat([_weights(q, key, scale).to(value.dtype) @ value for q in tiles], 1)
+        with no_autocast(query):
+            tiles = query.split(_tile(key), dim=1)
+            output = torch.cat([_weights(q, key, scale) @ value for q in tiles], 1)
         ctx.save_for_backward(query, key, value, output)
         ctx.scale = scale
         return output
@@ -41,21 +45,21 @@ class _TiledAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         query, key, value, output = ctx.saved_tensors
-        d_key, d_value, d_queries = torch.zeros_like(key), torch.zeros_like(value), []
-        inner = (grad * output).sum(-1, keepdim=True)
-        size = _tile(key)
-        for q, do, i in zip(*(part.split(size, dim=1) for part in (query, grad, inner)), strict=True):
-            p = _weights(q, key, ctx.scale)
-            d_value += p.to(value.dtype).mT @ do
-            ds = ((do @ value.mT - i) * p).to(q.dtype)
-            d_queries.append(ds @ key)
-            d_key += ds.mT @ q
-        return torch.cat(d_queries, 1) * ctx.scale, d_key * ctx.scale, d_value, None
+        with no_autocast(query):
+            d_key, d_value, d_queries = torch.zeros_like(key), torch.zeros_like(value), []
+            inner = (grad * output).sum(-1, keepdim=True)
+            size = _tile(key)
+            for q, do, i in zip(*(part.split(size, dim=1) for part in (query, grad, inner)), strict=True):
+                p = _weights(q, key, ctx.scale)
+                d_value += p.mT @ do
+                ds = (do @ value.mT - i) * p
+                d_queries.append(ds @ key)
+                d_key += ds.mT @ q
+            return torch.cat(d_queries, 1) * ctx.scale, d_key * ctx.scale, d_value, None
 
 
 def _weights(query: Float[Tensor, "b tile d"], key: Float[Tensor, "b m d"], scale: float) -> Float[Tensor, "b tile m"]:
-    affinity = (query * scale) @ key.mT
-    return (affinity.float() if affinity.dtype in (torch.float16, torch.bfloat16) else affinity).softmax(-1)
+    return ((query * scale) @ key.mT).softmax(-1)
 
 
 def _tile(key: Tensor) -> int:

@@ -23,6 +23,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from farfield.layers.positions import like_memory
+
 
 def output_size(
     size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
@@ -159,19 +161,20 @@ def unfold_conv(
     else:
         y = (filters.unflatten(0, (groups, -1)) @ columns.unflatten(1, (groups, -1))).flatten(1, 2)
     if bias is not None:
-        y = y + bias.unsqueeze(1)
+        y = y + bias.to(y.dtype).unsqueeze(1)
     windows = output_size(x.shape[2:], kernel, *(_per_axis(v, axes) for v in (stride, padding, dilation)))
     return y.unflatten(2, windows)
 
 
 class _UnfoldConv(nn.modules.conv._ConvNd):
-    """PyTorch's {name}, computed by `unfold_conv`: the same arguments, parameters and results."""
+    """PyTorch's {name}, computed by `unfold_conv`: the same arguments, parameters and results, for batches."""
 
     def forward(self, x: Float[Tensor, "b c *size"]) -> Float[Tensor, "b c2 *windows"]:
         # PyTorch keeps its padding, "same" and padding modes included, as F.pad takes it: last axis first.
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-        x = F.pad(x, self._reversed_padding_repeated_twice, mode=mode)
-        return unfold_conv(x, self.weight, self.bias, stride=self.stride, dilation=self.dilation, groups=self.groups)
+        padded = F.pad(x, self._reversed_padding_repeated_twice, mode=mode)
+        y = unfold_conv(padded, self.weight, self.bias, stride=self.stride, dilation=self.dilation, groups=self.groups)
+        return like_memory(y, x)
 
 
 class UnfoldConv2d(_UnfoldConv, nn.Conv2d):

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from farfield.clip_spec import ClipSpec
-from farfield.layers import BatchNorm3d
+from farfield.layers import BatchNorm3d, replace_modules
 
 STAGES = ("res2", "res3", "res4", "res5")
 
@@ -59,19 +59,18 @@ class Backbone(nn.Module):
         return self.trunk(clips)
 
 
-def replace_batch_norm(module: nn.Module) -> None:
+def replace_batch_norm(network: nn.Module) -> None:
     """Swaps every `nn.BatchNorm3d` inside for ours, in place, keeping parameters and statistics.
 
     For builders that take no norm factory (torchvision's video networks).
     """
-    for name, child in module.named_children():
-        if type(child) is nn.BatchNorm3d:
-            ours = BatchNorm3d(child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats)
-            ours.load_state_dict(child.state_dict())
-            ours.train(child.training)
-            setattr(module, name, ours)
-        else:
-            replace_batch_norm(child)
+    replace_modules(network, lambda module: _ours(module) if type(module) is nn.BatchNorm3d else None)
+
+
+def _ours(norm: nn.BatchNorm3d) -> BatchNorm3d:
+    ours = BatchNorm3d(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+    ours.load_state_dict(norm.state_dict())
+    return ours.train(norm.training)
 
 
 def c2d_r50() -> Backbone:

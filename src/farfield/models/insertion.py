@@ -94,7 +94,11 @@ def insert_blocks(backbone: Backbone, where: str | Placement, make_block: Callab
                 )
             if list(indices).count(index) > 1 or isinstance(backbone.blocks(stage)[index], WithBlock):
                 raise FarfieldError(f"{given}a block at {stage}, {index} is asked for twice. Name each place once.")
-    for stage, indices in where.items():
+    made = {  # all of them before the first is placed, should one fail
+        (stage, index): make_block(backbone.stage_specs[stage].channels)
+        for stage, indices in where.items()
+        for index in indices
+    }
+    for (stage, index), block in made.items():
         blocks = backbone.blocks(stage)
-        for index in indices:
-            blocks[index] = WithBlock(blocks[index], make_block(backbone.stage_specs[stage].channels))
+        blocks[index] = WithBlock(blocks[index], block)

@@ -100,6 +100,13 @@ def build_model(
     if block not in BLOCKS:
         raise FarfieldError(f"block is {block!r}, which does not exist. {nearest(block, BLOCKS)}")
     options = dict(block_options or {})
+    if not insert and (block != "non_local" or options):
+        raise FarfieldError(
+            f"block is {block!r} with options {options}, but insert says nowhere. Give insert, as 'nl5' or "
+            "{'res3': [1]}, or leave both out."
+        )
+    if "ndim" in options:
+        raise FarfieldError("block_options has ndim; blocks in a video network have 3 axes. Leave it out.")
     if block == "object_context":
         options.setdefault("num_regions", len(labels))
     trunk = _builder(backbone)()
