@@ -8,8 +8,8 @@ Ours and theirs take turns; times are medians. Memory is the most that a call ho
 PyTorch's allocator. Blocks are whole: projections, pairwise operation, batch norm, residual. What takes n^2 time runs
 up to --quadratic_positions; beyond, theirs is carried on by a n + b n^2 fitted to what was measured.
 
-Memory that is freed is kept in the process: else the system maps and zeroes everything above 32 MiB anew each time, and
-that is what would be timed.
+Anything above 32 MiB is mapped and zeroed anew by the system each time, which costs both sides time, and more of it the
+larger they are. --keep_freed_memory keeps it in the process, so that the growth of the computation alone shows.
 """
 
 from __future__ import annotations
@@ -370,7 +370,7 @@ def plot(rows: list[Measured], path: Path) -> None:
         axes.set(xscale="log", yscale="log", xlabel="positions n = t h w")
         axes.set_title({"seconds": "forward + backward, seconds", "bytes": "peak memory, MiB"}[quantity], fontsize=10)
         axes.grid(alpha=0.3, which="both")
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=6.5, loc="upper left")
     figure.suptitle(
         "solid: farfield.layers; dashed: PyTorchVideo's NonLocal or the n x n matrix, dotted carried on by a n + b n^2",
         fontsize=9,
@@ -397,6 +397,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
     parser.add_argument("--channels_last", action="store_true", help="inputs in channels_last_3d memory")
+    parser.add_argument("--keep_freed_memory", action="store_true", help="give nothing back to the system (glibc)")
     parser.add_argument("--plot", type=Path, metavar="PNG")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
@@ -407,7 +408,8 @@ def main() -> None:
         parser.error(f"positions are whole frames of {FRAME}; given {options.positions}.")
     chosen = [c for c in COMPARISONS if not options.only or c.name in options.only]
     jobs = [(comparison, n) for comparison in chosen for n in sorted(options.positions)]
-    keep_freed_memory()
+    if options.keep_freed_memory:
+        keep_freed_memory()
     rows: list[Measured] = []
     for comparison, n in tqdm(jobs, unit="size", desc="benchmark"):
         rows += compare(comparison, n, options)
