@@ -153,6 +153,9 @@ def test_what_fits_nothing_is_refused(types_unchecked: None) -> None:
         SelfAttention(8, similarity="cosine")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"ndim is the number of position axes: 3 for .*, 2 for b c h w; given 4"):
         DualAttention(8, ndim=4)
+    for sizes in ({"channels": 0}, {"channels": 8, "reduction": 0}):
+        with pytest.raises(ValueError, match="channels and reduction must be at least 1; given"):
+            SelfAttention(**sizes)
     with pytest.raises(ValueError, match="passes is 0; give at least 1"):
         CrissCrossAttention(8, passes=0)
     with pytest.raises(ValueError, match="num_regions is 0; give at least 1, for video the number of classes"):

@@ -139,9 +139,13 @@ def test_softmax_runs_fused(name: str) -> None:
 
 
 @every_block
-def test_an_input_of_other_channels_or_axes_is_refused(name: str) -> None:
+def test_an_input_of_other_channels_or_axes_is_refused(name: str, types_unchecked: None) -> None:
     block, x = make(name)
     with pytest.raises(ValueError, match=r"needs \(b c .*\) with c = 8; given \(2, 7"):
         block(x[:, :7])
     with pytest.raises(ValueError, match=r"needs \(b c .*with c = 8; given \(2, 8"):
         block(x[..., 0])
+    for wrong, given in ((x.to(torch.uint8), "torch.uint8"), (x.numpy(), "ndarray")):
+        with pytest.raises(ValueError, match=f"needs a floating-point tensor; given {given}. Make it one"):
+            block(wrong)
+    assert block.eval()(x[:0]).shape == (0, *x.shape[1:])

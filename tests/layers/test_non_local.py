@@ -155,7 +155,7 @@ def test_an_input_smaller_than_the_pool_is_refused() -> None:
 @pytest.mark.parametrize(
     ("block", "options", "message"),
     [
-        (NonLocalBlock3d, {"channels": 1}, "at least one channel; given 1, with 0 inside"),
+        (NonLocalBlock3d, {"channels": 1}, "at least one channel; given channels=1, with 0 inside. Set inner_channels"),
         (NonLocalBlock3d, {"channels": 4, "pairwise": "softmax"}, "pairwise is 'softmax'; choose among gaussian, emb"),
         (
             NonLocalBlock3d,
@@ -163,12 +163,13 @@ def test_an_input_smaller_than_the_pool_is_refused() -> None:
             "scope is 'frame'; choose among spacetime, space",
         ),
         (NonLocalBlock2d, {"channels": 4, "scope": "time"}, "scope is 'time'; choose among .* over t h w only"),
-        (NonLocalBlock3d, {"channels": 8, "num_heads": 3}, "4 inner channels in 3 heads .*heads must divide"),
+        (NonLocalBlock3d, {"channels": 8, "num_heads": 3}, "num_heads=3 must divide the 4 inner channels"),
         (
             NonLocalBlock3d,
             {"channels": 8, "groups": 2, "num_heads": 1},
-            "groups must divide the channels and",
+            "groups=2 the 8 channels and the heads",
         ),
+        (NonLocalBlock3d, {"channels": 4, "key_pool": 2}, "key_pool is 2; give 3 positive window sizes"),
         (NonLocalBlock3d, {"channels": 4, "key_pool": (2, 2)}, r"key_pool is \(2, 2\); give 3 positive window sizes"),
         (NonLocalBlock3d, {"channels": 4, "scope": "time", "key_pool": (1, 2, 2)}, "scope 'time' keeps apart"),
         (NonLocalBlock3d, {"channels": 4, "scope": "space", "key_pool": (2, 1, 1)}, "scope 'space' keeps apart"),
@@ -182,9 +183,12 @@ def test_what_fits_nothing_is_refused(
         block(**options)
 
 
-def test_a_query_outside_is_refused() -> None:
+def test_a_query_outside_is_refused(types_unchecked: None) -> None:
     block = NonLocalBlock3d(4)
     with pytest.raises(ValueError, match=r"query \[0, 5, 0\] lies outside of the positions \(2, 3, 4\)"):
         block.attention(torch.randn(1, 4, 2, 3, 4), torch.tensor([[0, 0, 0], [0, 5, 0]]))
+    for queries in (torch.tensor([0, 0, 0]), torch.zeros(1, 3), [[0, 0, 0]]):
+        with pytest.raises(ValueError, match=r"queries need an integer tensor \(q, 3\), a row for each position"):
+            block.attention(torch.randn(1, 4, 2, 3, 4), queries)
     with pytest.raises(ValueError, match=r"each query needs 3 coordinates, as positions are \(2, 3, 4\); given 2"):
         block.attention(torch.randn(1, 4, 2, 3, 4), torch.tensor([[0, 0]]))

@@ -106,6 +106,13 @@ def test_runs_batches_as_it_is_told() -> None:
     assert all(torch.equal(v, other.state_dict()[k]) for k, v in model.state_dict().items())
 
 
+def test_what_measures_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="batches is a tensor, and would be taken apart"):
+        recalibrate(network(), batches()[0])
+    with pytest.raises(ValueError, match="no batch norm that keeps running statistics"):
+        recalibrate(nn.Conv3d(2, 2, 1), batches())
+
+
 def test_statistics_that_are_not_finite_heal() -> None:
     model = network()
     model[1].running_mean.fill_(torch.nan)

@@ -112,6 +112,10 @@ def test_inserted_blocks_do_not_change_what_a_network_computes(name: str) -> Non
             {"insert": {"res3": [0]}, "block": "dual_attention", "block_options": {"ndim": 2}},
             "have 3 axes. Leave it out",
         ),
+        (
+            {"insert": {"res3": [0]}, "block": "criss_cross", "block_options": {"pases": 2}},
+            "block 'criss_cross' has no option 'pases'. Known: .* Did you mean 'passes'",
+        ),
         ({"insert": {"res3": [0]}, "block": "dual"}, "block is 'dual', which does not exist"),
     ],
 )
@@ -186,7 +190,10 @@ def test_tinys_temporal_receptive_field_is_what_it_says(name: str, frames: int) 
         ({"insert": "nl5"}, r"insert='nl5' places blocks at .*no residual block 3 in res3"),
         ({"insert": "nl6"}, "insert is 'nl6', which is no preset. Known: nl1, nl5, nl10"),
         ({"insert": {"res3": [1]}, "block": "nonlocal"}, "block is 'nonlocal'.*Did you mean 'non_local'"),
-        ({"insert": {"res3": [1]}, "block_options": {"pool": 2}}, "does not take the options {'pool': 2}"),
+        (
+            {"insert": {"res3": [1]}, "block_options": {"pool": 2}},
+            "block 'non_local' has no option 'pool'. Known: .* Did you mean 'key_pool'",
+        ),
         ({"clip": {"num_frame": 3}}, "clip has no 'num_frame'.*Did you mean 'num_frames'"),
         ({"clip": {"num_frames": 0}}, "clip.num_frames is 0; it must be at least 1"),
         ({"dropout": 1.0}, "dropout is 1.0"),

@@ -65,10 +65,13 @@ def diagnose(
 ) -> list[NormReport]:
     """Looks at every batch norm that keeps running statistics, in the order in which they run. Changes nothing.
 
+    What is wrong with one norm changes what those after it are given: begin with the first.
+
     Args:
         network: its modes are as before afterwards.
         batches: as it is evaluated on, of the size that it is trained with.
-        forward: how to run a batch; network(batch) if not given.
+        forward: how to run a batch; network(batch) if not given. For a loader of (clips, labels):
+            `forward=lambda network, batch: network(batch[0])`.
         drifts: report a norm whose median mean drift is larger, or whose median variance is off by a factor of 1 +
             drifts.
         dies: a channel whose output's standard deviation is smaller is dead.

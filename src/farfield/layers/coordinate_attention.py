@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from farfield.layers.batch_norm import BatchNorm1d
 from farfield.layers.pointwise import PointwiseConv1d
-from farfield.layers.positions import check_input, check_ndim
+from farfield.layers.positions import check_input, check_sizes
 
 
 class CoordinateAttention(nn.Module):
@@ -40,7 +40,7 @@ class CoordinateAttention(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 32, ndim: int = 3, identity_at_birth: bool = True) -> None:
         super().__init__()
-        check_ndim(ndim)
+        check_sizes(channels, reduction, ndim)
         inner = max(8, channels // reduction)
         self.channels, self.ndim = channels, ndim
         self.reduce = PointwiseConv1d(channels, inner)
@@ -52,7 +52,7 @@ class CoordinateAttention(nn.Module):
     def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
         y = x
         for axis, gate in enumerate(self.gates(x)):
-            y = y * gate.view(*gate.shape[:2], *(-1 if a == axis else 1 for a in range(self.ndim)))
+            y = y * gate.view(*gate.shape[:2], *(x.shape[2 + a] if a == axis else 1 for a in range(self.ndim)))
         return y if self.gamma is None else x + self.gamma * (y - x)
 
     def gates(self, x: Float[Tensor, "b c *positions"]) -> list[Float[Tensor, "b c along"]]:

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from farfield.layers.pointwise import POINTWISE_CONV
-from farfield.layers.positions import check_input, check_ndim, flat_index, like_memory
+from farfield.layers.positions import check_input, check_sizes, flat_index, like_memory
 
 
 class CrissCrossAttention(nn.Module):
@@ -47,7 +47,7 @@ class CrissCrossAttention(nn.Module):
         identity_at_birth: bool = True,
     ) -> None:
         super().__init__()
-        check_ndim(ndim)
+        check_sizes(channels, reduction, ndim)
         self.channels, self.ndim = channels, ndim
         self.passes = ndim if passes is None else passes
         if self.passes < 1:

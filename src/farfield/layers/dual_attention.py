@@ -21,7 +21,7 @@ from farfield.layers.pointwise import POINTWISE_CONV
 from farfield.layers.positions import (
     at_least_float32,
     check_input,
-    check_ndim,
+    check_sizes,
     flat_index,
     from_rows,
     like_memory,
@@ -45,7 +45,7 @@ class DualAttention(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 8, ndim: int = 3, identity_at_birth: bool = True) -> None:
         super().__init__()
-        check_ndim(ndim)
+        check_sizes(channels, reduction, ndim)
         conv = POINTWISE_CONV[ndim]
         inner = max(1, channels // reduction)
         self.channels, self.ndim, self.identity_at_birth = channels, ndim, identity_at_birth

@@ -42,6 +42,8 @@ class FrozenBatchNorm3d(nn.Module):
         self.register_buffer("running_var", torch.ones(num_features))
 
     def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
+        if x.ndim < 2 or x.shape[1] != self.num_features:
+            raise ValueError(f"FrozenBatchNorm3d needs c = {self.num_features} channels; given {tuple(x.shape)}.")
         return F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
         )

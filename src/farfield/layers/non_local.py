@@ -94,7 +94,10 @@ class _NonLocalBlock(nn.Module):
         inner = channels // 2 if inner_channels is None else inner_channels
         heads = groups if num_heads is None else num_heads
         if channels < 1 or inner < 1:
-            raise ValueError(f"{name} needs at least one channel; given {channels}, with {inner} inside.")
+            raise ValueError(
+                f"{name} needs at least one channel; given channels={channels}, with {inner} inside. "
+                "Set inner_channels."
+            )
         if pairwise not in get_args(Pairwise):
             raise ValueError(f"pairwise is {pairwise!r}; choose among {', '.join(get_args(Pairwise))}.")
         if scope not in get_args(Scope) or (scope != "spacetime" and self.ndim != 3):
@@ -103,8 +106,8 @@ class _NonLocalBlock(nn.Module):
             )
         if min(heads, groups) < 1 or inner % heads or heads % groups or channels % groups:
             raise ValueError(
-                f"{inner} inner channels in {heads} heads and {channels} channels in {groups} groups: heads must "
-                f"divide the inner channels, groups must divide the channels and the heads."
+                f"num_heads={heads} must divide the {inner} inner channels, and groups={groups} the {channels} "
+                f"channels and the heads (one head a group if num_heads is not given). Choose others."
             )
         if pairwise == "gaussian" and channels % heads:
             raise ValueError(f"the Gaussian form compares x itself: {heads} heads must divide its {channels} channels.")
@@ -225,7 +228,8 @@ class _NonLocalBlock(nn.Module):
         if any(size < window for size, window in zip(x.shape[2:], self.key_pool, strict=True)):
             raise ValueError(
                 f"the non-local block's input is {tuple(x.shape[2:])}, smaller than its key_pool "
-                f"{self.key_pool}. Give a larger clip, insert the block earlier, or set key_pool to null."
+                f"{self.key_pool}. Give a larger clip, insert the block earlier, or set key_pool to None "
+                "(null in YAML)."
             )
         return MAX_POOL[self.ndim](x, self.key_pool)
 
@@ -267,7 +271,7 @@ def _key_pool(key_pool: Sequence[int] | str | None, scope: str, ndim: int) -> tu
         key_pool = {1: (2,), 2: (2, 2), 3: (1, 2, 2)}[ndim] if scope != "time" else None
     if key_pool is None:
         return None
-    if isinstance(key_pool, str) or len(key_pool) != ndim or min(key_pool) < 1:
+    if isinstance(key_pool, str | int) or len(key_pool) != ndim or min(key_pool) < 1:
         raise ValueError(f"key_pool is {key_pool!r}; give {ndim} positive window sizes, 'paper' or None.")
     t, *space = key_pool
     if (scope == "time" and max(space) > 1) or (scope == "space" and t > 1):

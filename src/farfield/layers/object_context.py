@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from farfield.layers.batch_norm import BATCH_NORM
 from farfield.layers.pairwise import embedded_gaussian, embedded_gaussian_weights
 from farfield.layers.pointwise import POINTWISE_CONV
-from farfield.layers.positions import check_input, check_ndim, flat_index, from_rows, like_memory, to_rows
+from farfield.layers.positions import check_input, check_sizes, flat_index, from_rows, like_memory, to_rows
 
 
 class ObjectContext(nn.Module):
@@ -60,7 +60,7 @@ class ObjectContext(nn.Module):
         identity_at_birth: bool = True,
     ) -> None:
         super().__init__()
-        check_ndim(ndim)
+        check_sizes(channels, 1, ndim)
         if num_regions < 1:
             raise ValueError(f"num_regions is {num_regions}; give at least 1, for video the number of classes.")
         inner = max(1, channels // 2) if key_channels is None else key_channels
@@ -89,6 +89,7 @@ class ObjectContext(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c *positions"], *, return_regions: bool = False
     ) -> Float[Tensor, "b c *positions"] | tuple[Float[Tensor, "b c *positions"], Float[Tensor, "b k *positions"]]:
+        """The output, and on request the region logits."""
         check_input(x, self.channels, self.ndim, "ObjectContext")
         logits = self.regions(x)
         f = self._representations(x, logits)

@@ -48,8 +48,8 @@ def embedded_gaussian(
     d, e = theta.shape[-1], g.shape[-1]
     if theta.device.type == "cpu" and d != e:
         batch = theta.shape[:-2]
-        rows = (part.reshape(-1, *part.shape[-2:]) for part in (theta, phi, g))
-        return tiled_attention(*rows, scale=scale).reshape(*batch, -1, e)
+        rows = (part.unsqueeze(0) if part.ndim == 2 else part.flatten(0, -3) for part in (theta, phi, g))
+        return tiled_attention(*rows, scale=scale).reshape(*batch, theta.shape[-2], e)
     # The fused kernels want 4 axes, the last contiguous, and on CUDA widths in steps of 8. What they refuse, PyTorch
     # silently computes with an n x m matrix. Zeros change nothing.
     pad = 0 if theta.device.type == "cpu" else 8
@@ -134,7 +134,7 @@ class Above:
 
     def __init__(self, a: Float[Tensor, "*b n"], b: Float[Tensor, "*b m"]) -> None:
         self.batch = a.shape[:-1]
-        a, b = a.detach().reshape(-1, a.shape[-1]), b.detach().reshape(-1, b.shape[-1])
+        a, b = (row.detach().unsqueeze(0) if row.ndim == 1 else row.detach().flatten(0, -2) for row in (a, b))
         (a_down, a_order), (b_down, b_order) = a.sort(descending=True), b.sort(descending=True)
         # -b_down ascends; those below a_i are the keys with b_j > -a_i. The same, seen from the keys, for the gradient.
         self.plan = (
@@ -146,12 +146,13 @@ class Above:
 
     def sum(self, rows: Float[Tensor, "*b m e"]) -> Float[Tensor, "*b n e"]:
         """sum_{j: a_i + b_j > 0} rows_j. Differentiable in the rows; flat in a and b, but for its steps."""
-        y = _SumFirst.apply(rows.reshape(-1, *rows.shape[-2:]), *self.plan)
+        rows = rows.unsqueeze(0) if rows.ndim == 2 else rows.flatten(0, -3)
+        y = _SumFirst.apply(rows, *self.plan)
         return y.reshape(*self.batch, *y.shape[-2:])
 
     def count(self) -> Int[Tensor, "*b n"]:
         """How many keys each query's sums run over."""
-        return self.plan[1].reshape(*self.batch, -1)
+        return self.plan[1].reshape(*self.batch, self.plan[1].shape[1])
 
 
 class _SumFirst(torch.autograd.Function):
@@ -185,11 +186,11 @@ def _sum_first(
     if rows.shape[-1] > SLAB:
         return torch.cat([_sum_first(slab, order, count) for slab in rows.split(SLAB, dim=-1)], -1)
     batch, _, e = rows.shape
-    sums = rows.reshape(-1, e).index_select(0, order.flatten()).view(batch, -1, BLOCK, e).cumsum(2)
+    sums = rows.reshape(-1, e).index_select(0, order.flatten()).view(batch, order.shape[1] // BLOCK, BLOCK, e).cumsum(2)
     carry = sums[:, :, -1].cumsum(1)
     sums[:, 1:] += carry[:, :-1, None]
     at = (count - 1).clamp(min=0) + torch.arange(batch, device=rows.device).unsqueeze(1) * order.shape[1]
-    y = sums.view(-1, e).index_select(0, at.flatten()).view(batch, -1, e)
+    y = sums.view(-1, e).index_select(0, at.flatten()).view(batch, count.shape[1], e)
     return y.masked_fill_((count == 0).unsqueeze(-1), 0)
 
 

@@ -34,6 +34,9 @@ class GlobalAvgPool3d(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c t h w"], mask: Bool[Tensor, "b t *hw"] | None = None
     ) -> Float[Tensor, "b c *ones"]:
+        """The mean over t, h and w; with a mask, over the positions where it is True."""
+        if x.ndim != 5:
+            raise ValueError(f"GlobalAvgPool3d needs (b c t h w); given {tuple(x.shape)}.")
         if mask is None:
             return x.mean((2, 3, 4), keepdim=self.keepdim)
         if mask.dtype != torch.bool:

@@ -51,8 +51,13 @@ def flat_index(queries: Int[Tensor, "q axes"], size: Sequence[int]) -> Int[Tenso
     """Coordinates (t, h, w) as row numbers.
 
     Raises:
-        ValueError: for a coordinate outside of `size`, or another number of axes.
+        ValueError: for a coordinate outside of `size`, or anything but a (q, axes) tensor of integers.
     """
+    if not isinstance(queries, Tensor) or queries.ndim != 2 or queries.is_floating_point() or queries.is_complex():
+        raise ValueError(
+            f"queries need an integer tensor (q, {len(size)}), a row for each position, as torch.tensor([[0, 3, 5]]); "
+            f"given {tuple(queries.shape) if isinstance(queries, Tensor) else type(queries).__name__}."
+        )
     if queries.shape[1] != len(size):
         raise ValueError(
             f"each query needs {len(size)} coordinates, as positions are {tuple(size)}; given {queries.shape[1]}."
@@ -60,7 +65,9 @@ def flat_index(queries: Int[Tensor, "q axes"], size: Sequence[int]) -> Int[Tenso
     limits = torch.tensor(size, device=queries.device)
     outside = ((queries < 0) | (queries >= limits)).any(1)
     if outside.any():
-        raise ValueError(f"query {queries[outside][0].tolist()} lies outside of the positions {tuple(size)}.")
+        raise ValueError(
+            f"query {queries[outside][0].tolist()} lies outside of the positions {tuple(size)}, which count from 0."
+        )
     strides = [math.prod(size[axis + 1 :]) for axis in range(len(size))]
     return (queries * torch.tensor(strides, device=queries.device)).sum(1)
 
@@ -71,16 +78,21 @@ def check_input(x: Tensor, channels: int, ndim: int, name: str) -> None:
     Raises:
         ValueError: with what was given and what is needed.
     """
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        given = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"{name} needs a floating-point tensor; given {given}. Make it one, as x.float() does.")
     if x.ndim != ndim + 2 or x.shape[1] != channels:
         axes = {1: "b c n", 2: "b c h w", 3: "b c t h w"}[ndim]
         raise ValueError(f"{name} needs ({axes}) with c = {channels}; given {tuple(x.shape)}.")
 
 
-def check_ndim(ndim: int) -> None:
-    """Refuses a number of position axes that no layer has.
+def check_sizes(channels: int, reduction: int, ndim: int) -> None:
+    """Refuses sizes that no layer has.
 
     Raises:
-        ValueError: unless it is 2 or 3.
+        ValueError: for channels or a reduction below 1, or position axes other than 2 or 3.
     """
+    if channels < 1 or reduction < 1:
+        raise ValueError(f"channels and reduction must be at least 1; given {channels} and {reduction}.")
     if ndim not in (2, 3):
         raise ValueError(f"ndim is the number of position axes: 3 for b c t h w, 2 for b c h w; given {ndim}.")

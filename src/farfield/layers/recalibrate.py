@@ -39,15 +39,22 @@ def recalibrate(
         network: on the device of the batches. Batch norms that keep no running statistics, or are frozen, stay as they
             are.
         batches: what to measure on: augmented as in training, a few thousand clips.
-        forward: how to run a batch; network(batch) if not given.
+        forward: how to run a batch; network(batch) if not given. For a loader of (clips, labels):
+            `forward=lambda network, batch: network(batch[0])`.
 
     Returns:
         The number of batches measured.
 
     Raises:
-        ValueError: for no batches, or a batch with one value per channel.
+        ValueError: for no batches, a network without such a norm, or a batch with one value per channel.
     """
+    if isinstance(batches, Tensor):
+        raise ValueError("batches is a tensor, and would be taken apart into its clips. Give a list: [clips].")
     seen = {m: Moments() for m in network.modules() if isinstance(m, BatchNorm) and m.track_running_stats}
+    if not seen:
+        raise ValueError(
+            "the network has no batch norm that keeps running statistics; there is nothing to recalibrate."
+        )
     modes = {module: module.training for module in network.modules()}
     before = {norm: (norm.momentum, {k: v.clone() for k, v in norm.state_dict().items()}) for norm in seen}
     network.eval()

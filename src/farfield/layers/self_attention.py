@@ -37,7 +37,7 @@ from farfield.layers.pointwise import POINTWISE_CONV
 from farfield.layers.positions import (
     at_least_float32,
     check_input,
-    check_ndim,
+    check_sizes,
     flat_index,
     from_rows,
     like_memory,
@@ -67,7 +67,7 @@ class SelfAttention(nn.Module):
         self, channels: int, *, similarity: Similarity = "dot_product", reduction: int = 8, ndim: int = 3
     ) -> None:
         super().__init__()
-        check_ndim(ndim)
+        check_sizes(channels, reduction, ndim)
         if similarity not in get_args(Similarity):
             raise ValueError(f"similarity is {similarity!r}; choose among {', '.join(get_args(Similarity))}.")
         conv = POINTWISE_CONV[ndim]

@@ -111,14 +111,23 @@ class SubBatchNorm3d(nn.Module):
 def split_batch_norm(network: nn.Module, num_splits: int) -> nn.Module:
     """Replaces every 3D batch norm in `network` by one in S parts, in place; a gamma of zero stays zero.
 
-    Each part starts from the batch norm's running statistics.
+    Each part starts from the batch norm's running statistics. The state dict has PySlowFast's keys from then on: load a
+    checkpoint of plain norms before, and `join_batch_norm` before one is saved for others.
 
     Returns:
         `network`, or its replacement where it is a batch norm itself.
+
+    Raises:
+        ValueError: for a norm that is in another number of parts already.
     """
 
     def split(module: nn.Module) -> nn.Module | None:
         if isinstance(module, SubBatchNorm3d):
+            if module.num_splits != num_splits:
+                raise ValueError(
+                    f"a norm is in {module.num_splits} parts already; asked for {num_splits}. Join them first "
+                    "(join_batch_norm)."
+                )
             return module
         return _split(module, num_splits) if isinstance(module, nn.BatchNorm3d) else None
 

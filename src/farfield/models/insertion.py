@@ -26,7 +26,7 @@ BLOCKS: dict[str, Callable[..., nn.Module]] = {
     "self_attention": SelfAttention,
     "dual_attention": DualAttention,
     "criss_cross": CrissCrossAttention,
-    "coordinate": CoordinateAttention,
+    "coordinate_attention": CoordinateAttention,
     "object_context": ObjectContext,
 }
 """What can be inserted, by name. Each is called with the number of channels, and its own options by keyword."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -114,6 +115,10 @@ def build_model(
     if insert:
 
         def make_block(channels: int) -> nn.Module:
+            known = [name for name in inspect.signature(BLOCKS[block]).parameters if name not in ("channels", "ndim")]
+            for name in options:
+                if name not in known:
+                    raise FarfieldError(f"block {block!r} has no option {name!r}. {nearest(name, known)}")
             try:
                 return BLOCKS[block](channels, **options)
             except (TypeError, ValueError) as error:

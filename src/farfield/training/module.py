@@ -162,8 +162,9 @@ def build_recognizer(
         backbone: name of the backbone: c2d_r50, i3d_r50, slow_r50, r3d_18, tiny or tiny_c2d.
         labels: class names; they come from the training manifest.
         insert: where to insert blocks: nl1, nl5, nl10, or {stage: indices of residual blocks}.
-        block: what to insert: non_local, self_attention, dual_attention, criss_cross, coordinate or object_context.
-        block_options: keyword arguments of that block.
+        block: what to insert: non_local, self_attention, dual_attention, criss_cross,
+            coordinate_attention or object_context.
+        block_options: keyword arguments of that block, as {pairwise: dot_product, key_pool: null}.
         dropout: probability of dropping a feature before the classifier.
         clip: values in which clips differ from what the backbone was designed for.
         optimisation: learning rate, schedule and regularisation.
