@@ -45,6 +45,14 @@ def test_are_the_mean_and_unbiased_variance_of_all_values() -> None:
     torch.testing.assert_close(model[5].running_var.double(), values.var(1), rtol=1e-5, atol=1e-6)
 
 
+def test_in_float64_too_where_nothing_is_converted() -> None:
+    model, data = nn.Sequential(BatchNorm3d(2)).double(), [x.double() for x in batches()]
+    recalibrate(model, data)
+    values = torch.cat([x.transpose(0, 1).flatten(1) for x in data], 1)
+    torch.testing.assert_close(model[0].running_mean, values.mean(1), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(model[0].running_var, values.var(1), rtol=1e-12, atol=1e-12)
+
+
 def test_leaves_all_else_as_it_was() -> None:
     model = network().train()
     model[5].eval()

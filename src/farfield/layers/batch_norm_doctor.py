@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from farfield.layers.frozen_batch_norm import FrozenBatchNorm3d
 from farfield.layers.moments import Moments
+from farfield.layers.positions import at_least_float32
 from farfield.layers.sub_batch_norm import SubBatchNorm3d
 
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm, FrozenBatchNorm3d)
@@ -89,7 +90,7 @@ def diagnose(
     clips: dict[Any, int] = {}
 
     def look(norm: Any, inputs: tuple[Tensor, ...]) -> None:
-        x = inputs[0].float().transpose(0, 1).flatten(1)
+        x = at_least_float32(inputs[0]).transpose(0, 1).flatten(1)
         var, mean = torch.var_mean(x, dim=1, correction=0)
         seen.setdefault(norm, Moments()).add(x.shape[1], mean, var)
         clips[norm] = max(clips.get(norm, 0), len(inputs[0]))
@@ -100,7 +101,7 @@ def diagnose(
     hooks = [norm.register_forward_pre_hook(look) for norm in names]
     network.eval()
     norms: list[Any] = list(names)
-    running = {norm: (norm.running_mean.double(), norm.running_var.double()) for norm in norms}
+    running = {n: tuple(v.to(torch.float64, copy=True) for v in (n.running_mean, n.running_var)) for n in norms}
     try:
         count = 0
         for count, batch in enumerate(batches, start=1):  # noqa: B007
@@ -161,8 +162,7 @@ def not_zero_at_birth(network: nn.Module) -> list[str]:
     """Names of parameters that should be zero in a fresh network, so that its residual branches are, and are not.
 
     A module says which of its parameters, or of its parts', should be, by an attribute `zero_at_birth` with their
-    names: the blocks of this package do, and every norm with `zero_init`. After training they are rightly something
-        else.
+    names: the blocks of this package do, and every norm with `zero_init`. After training they are rightly not zero.
     """
     wrong: list[str] = []
     for name, module in network.named_modules():

@@ -22,8 +22,9 @@ class Moments:
     def add(self, count: int, mean: Float[Tensor, " c"], biased_var: Float[Tensor, " c"]) -> None:
         """One batch of `count` values per channel."""
         self.counts.append(count)
-        self.means.append(mean.double())
-        self.variances.append(biased_var.double())
+        # Copies: what is given may be a norm's own buffer, which the next batch overwrites.
+        self.means.append(mean.to(torch.float64, copy=True))
+        self.variances.append(biased_var.to(torch.float64, copy=True))
 
     @property
     def total(self) -> int:
