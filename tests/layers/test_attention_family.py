@@ -62,17 +62,17 @@ def test_dual_attention(ndim: int) -> None:
     paper = DualAttention(8, reduction=2, ndim=ndim, identity_at_birth=False).double()
     paper.load_state_dict(layer.state_dict())
     x = clip(ndim)
-    p = torch.stack([loops.self_attention(c, layer) for c in x])
+    p = torch.stack([loops.self_attention(c, layer.position) for c in x])
     c = torch.stack([loops.channel_attention(c) for c in x])
-    close(layer(x), x + layer.gamma_p * p + layer.gamma_c * c)
+    close(layer(x), x + layer.position.gamma * p + layer.gamma_c * c)
     large = torch.randn(1, 8, *{2: (64, 64), 3: (16, 16, 16)}[ndim]) * 4
     with torch.autocast("cpu", dtype=torch.bfloat16):  # energies in the thousands keep all their bits
         torch.testing.assert_close(
             channel_attention(large.flatten(2).mT), channel_attention(large.flatten(2).mT.float())
         )
-    close(paper(x), (x + layer.gamma_p * p) + (x + layer.gamma_c * c))
+    close(paper(x), (x + layer.position.gamma * p) + (x + layer.gamma_c * c))
     maps = layer.attention(x, torch.tensor(positions(SIZES[ndim])))
-    gathered = maps.flatten(3)[:, 0] @ layer.value(x).flatten(2).mT
+    gathered = maps.flatten(3)[:, 0] @ layer.position.value(x).flatten(2).mT
     close(gathered.mT.reshape(p.shape), p)
 
 
@@ -144,7 +144,7 @@ def test_object_context(ndim: int) -> None:
 
 
 def test_narrow_features_keep_one_channel_to_compare() -> None:
-    for layer in (SelfAttention(3), DualAttention(3), CrissCrossAttention(3)):
+    for layer in (SelfAttention(3), DualAttention(3).position, CrissCrossAttention(3)):
         assert layer.query.out_channels == 1
 
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from farfield.layers import CoordinateAttention, CrissCrossAttention, DualAttention, ObjectContext, SelfAttention
+from farfield.layers import CoordinateAttention, CrissCrossAttention, ObjectContext, SelfAttention
 from reference.non_local import positions, project
 
 
@@ -32,7 +32,7 @@ def attend(query: Tensor, keys: list[Tensor], values: list[Tensor], similarity: 
     return sum((weight * value for weight, value in zip(weights, values, strict=True)), torch.zeros_like(values[0]))
 
 
-def self_attention(x: Tensor, layer: SelfAttention | DualAttention, similarity: str = "dot_product") -> Tensor:
+def self_attention(x: Tensor, layer: SelfAttention, similarity: str = "dot_product") -> Tensor:
     """o of eq. 2 in Zhang et al., 2019, and P(x) of Fu et al., 2019."""
     query, key, value = project(x, layer.query), project(x, layer.key), project(x, layer.value)
     every = positions(x.shape[1:])

@@ -16,22 +16,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from farfield.layers.pairwise import embedded_gaussian, embedded_gaussian_weights
-from farfield.layers.pointwise import POINTWISE_CONV
-from farfield.layers.positions import (
-    at_least_float32,
-    check_input,
-    check_sizes,
-    flat_index,
-    from_rows,
-    like_memory,
-    no_autocast,
-    to_rows,
-)
+from farfield.layers.positions import at_least_float32, check_input, from_rows, like_memory, no_autocast, to_rows
+from farfield.layers.self_attention import SelfAttention
 
 
 class DualAttention(nn.Module):
     """x + gamma_p P(x) + gamma_c C(x), both gammas learned from 0: the identity at birth.
+
+    x + gamma_p P(x) is `SelfAttention`, the submodule `position`, which holds gamma_p.
 
     Args:
         channels: C.
@@ -45,24 +37,17 @@ class DualAttention(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 8, ndim: int = 3, identity_at_birth: bool = True) -> None:
         super().__init__()
-        check_sizes(channels, reduction, ndim)
-        conv = POINTWISE_CONV[ndim]
-        inner = max(1, channels // reduction)
-        self.channels, self.ndim, self.identity_at_birth = channels, ndim, identity_at_birth
-        self.query = conv(channels, inner)
-        self.key = conv(channels, inner)
-        self.value = conv(channels, channels)
-        self.gamma_p = nn.Parameter(torch.zeros(1))
+        self.position = SelfAttention(channels, reduction=reduction, ndim=ndim)
         self.gamma_c = nn.Parameter(torch.zeros(1))
-        self.zero_at_birth = ("gamma_p", "gamma_c")
+        self.zero_at_birth = ("gamma_c",)
+        self.identity_at_birth = identity_at_birth
 
     def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
-        check_input(x, self.channels, self.ndim, "DualAttention")
+        check_input(x, self.position.channels, self.position.ndim, "DualAttention")
         rows = to_rows(x)
-        p = embedded_gaussian(to_rows(self.query(x)), to_rows(self.key(x)), to_rows(self.value(x)))
         c = rows @ channel_attention(rows).mT.to(rows.dtype)
-        residual = x if self.identity_at_birth else 2 * x
-        return residual + like_memory(from_rows(self.gamma_p * p + self.gamma_c * c, x.shape[2:]), x)
+        y = self.position(x) + self.gamma_c * like_memory(from_rows(c, x.shape[2:]), x)
+        return y if self.identity_at_birth else x + y
 
     def attention(
         self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]
@@ -72,10 +57,7 @@ class DualAttention(nn.Module):
         Raises:
             ValueError: for a query outside of x.
         """
-        check_input(x, self.channels, self.ndim, "DualAttention")
-        query, key = to_rows(self.query(x)), to_rows(self.key(x))
-        weights = embedded_gaussian_weights(query[:, flat_index(queries, x.shape[2:])], key)
-        return weights.unflatten(2, x.shape[2:]).unsqueeze(1)
+        return self.position.attention(x, queries)
 
 
 def channel_attention(rows: Float[Tensor, "b n c"]) -> Float[Tensor, "b c c"]:
