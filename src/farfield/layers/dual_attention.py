@@ -5,9 +5,9 @@ Fu et al., "Dual Attention Network for Scene Segmentation" (DANet), CVPR 2019, b
     P(x)_i = sum_j softmax_j(query_i^T key_j) value_j                     section 3.2, eq. 1 and 2
     C(x)_c = sum_d softmax_d(max_d' e_cd' - e_cd) x_d,  e = x x^T         section 3.3, eq. 3 and 4
 
-Channel attention has no projections, "to keep the relations of different channels". Its energy is subtracted from the
-row's maximum in the authors' code, not in eq. 3: a channel attends most to those *unlike* itself. As checkpoints have
-it, so have we. Cost in positions n: O(n^2 C) time in O(n) memory for P (fused attention), O(n C^2) for C.
+Channel attention has no projections, so that relations between channels stay as they are. Its energy is subtracted from
+the row's maximum in the authors' code, not in eq. 3: a channel attends most to those *unlike* itself. As checkpoints
+have it, so have we. Cost in positions n: O(n^2 C) time in O(n) memory for P, O(n C^2) for C.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ g (m e) of the m key positions, with any leading axes (batch, heads).
     concatenation       f = ReLU(w_f^T [theta_i, phi_j])   C = m     eq. 5, with w_f^T [theta_i, phi_j] = a_i + b_j
 
 What each costs beside the projections, for n = m: the Gaussian forms 2 n^2 d multiply-adds in O(n) memory (fused
-attention); the dot product n d e (the product is associative); concatenation n log n + n e (sort and prefix sums).
+or tiled attention); the dot product n d e (the product is associative); concatenation n log n + n e (sort and prefix
+sums).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def embedded_gaussian(
     *,
     scale: float = 1.0,
 ) -> Float[Tensor, "*b n e"]:
-    """softmax_j(scale theta_i^T phi_j) g_j, through PyTorch's fused attention.
+    """softmax_j(scale theta_i^T phi_j) g_j, through PyTorch's fused attention, or by tiles where that refuses.
 
     Args:
         theta: queries, one row per position.
