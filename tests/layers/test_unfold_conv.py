@@ -110,3 +110,9 @@ def test_what_fits_nothing_is_refused() -> None:
         fold(torch.randn(1, 8, 5), (3, 4), 2)
     with pytest.raises(ValueError, match=r"needs 3 input channels over 2 axes; given \(1, 2, 3, 4\)"):
         unfold_conv(x, torch.randn(2, 3, 1, 1))
+
+
+def test_keeps_channels_last_memory() -> None:
+    x = torch.randn(2, 4, 3, 5, 6).to(memory_format=torch.channels_last_3d)
+    y = UnfoldConv3d(4, 6, 3, padding=1)(x)
+    assert y.is_contiguous(memory_format=torch.channels_last_3d)
