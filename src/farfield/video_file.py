@@ -34,8 +34,9 @@ def write_video(path: str | Path, frames: Iterable[UInt8[np.ndarray, "h w c"]], 
 
 
 def _encode(path: Path, frames: Iterable[UInt8[np.ndarray, "h w c"]], *, fps: float, crf: int) -> None:
-    # One thread: x264 with several gives other bytes on machines with other numbers of cores.
-    options = {"crf": str(crf), "preset": "veryfast", "tune": "fastdecode", "threads": "1"}
+    # The same frames give the same bytes. x264 with several threads gives others on machines with other numbers of
+    # cores, and its macroblock tree gives others from one call to the next where a side is no multiple of 16.
+    options = {"crf": str(crf), "preset": "veryfast", "tune": "fastdecode", "threads": "1", "x264-params": "mbtree=0"}
     stream = None
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         for frame in frames:
