@@ -17,6 +17,8 @@ class ClipSpec:
     Args:
         num_frames: frames in a clip (the t of b c t h w).
         crop_px: height and width of the input in pixels. Training crops are cut to it.
+        test_crop_px: height and width of the input in a test, where they differ: PySlowFast's networks train on 224
+            pixels and are tested on 256. None for `crop_px`.
         frame_stride: distance between neighbouring frames of a clip, in frames of the video, or in frames of
             the video resampled to `target_fps` where that is given.
         target_fps: frames per second that `frame_stride` counts in; None for the video's own rate.
@@ -25,7 +27,7 @@ class ClipSpec:
             (Wang et al., "Temporal Segment Networks", ECCV 2016); `frame_stride` then has no effect.
         short_clip: what happens to a video shorter than the clip: "loop" repeats it, "refuse" reports it.
         short_side_px: length in pixels to which a frame's short side is resized in a test, before cropping.
-            None for the size in the proportion 256 / 224 that the paper uses.
+            None for the size in the proportion 256 / 224 that the paper uses, or `test_crop_px` where that is given.
         mean: per-channel (RGB) mean that is subtracted from pixels in [0, 1].
         std: per-channel (RGB) standard deviation that they are then divided by.
         num_clips: clips per video in a test, spread evenly over it. The paper's is 10.
@@ -42,6 +44,7 @@ class ClipSpec:
     sampling: Literal["clip", "segments"] = "clip"
     short_clip: Literal["loop", "refuse"] = "loop"
     short_side_px: int | None = None
+    test_crop_px: int | None = None
     mean: tuple[float, float, float] = (0.45, 0.45, 0.45)
     std: tuple[float, float, float] = (0.225, 0.225, 0.225)
     num_clips: int = 10
@@ -53,10 +56,13 @@ class ClipSpec:
                 raise FarfieldError(f"clip.{name} is {getattr(self, name)}; it must be at least 1.")
         if self.target_fps is not None and self.target_fps <= 0:
             raise FarfieldError(f"clip.target_fps is {self.target_fps}; it must be positive, or null.")
-        if self.short_side_px is not None and self.short_side_px < self.crop_px:
+        if self.test_crop_px is not None and self.test_crop_px < 1:
+            raise FarfieldError(f"clip.test_crop_px is {self.test_crop_px}; it must be at least 1, or null.")
+        if self.short_side_px is not None and self.short_side_px < self.test_side_px:
+            name = "crop_px" if self.test_crop_px is None else "test_crop_px"
             raise FarfieldError(
-                f"clip.short_side_px is {self.short_side_px} and clip.crop_px {self.crop_px}: a crop must fit into "
-                "the resized frame. Raise short_side_px to crop_px or more, or leave it out."
+                f"clip.short_side_px is {self.short_side_px} and clip.{name} {self.test_side_px}: a crop must fit into "
+                f"the resized frame. Raise short_side_px to {name} or more, or leave it out."
             )
         for name in ("sampling", "short_clip"):
             choices = typing.get_args(typing.get_type_hints(ClipSpec)[name])
@@ -68,9 +74,14 @@ class ClipSpec:
         object.__setattr__(self, "std", tuple(self.std))
 
     @property
+    def test_side_px(self) -> int:
+        """Height and width of the input in a test, in pixels."""
+        return self.test_crop_px or self.crop_px
+
+    @property
     def test_short_side_px(self) -> int:
         """The short side of a resized frame in a test, in pixels."""
-        return self.short_side_px or round(self.crop_px * 256 / 224)
+        return self.short_side_px or self.test_crop_px or round(self.crop_px * 256 / 224)
 
     @property
     def span(self) -> int:
@@ -109,6 +120,7 @@ class ClipOptions(TypedDict, total=False):
     sampling: Literal["clip", "segments"]
     short_clip: Literal["loop", "refuse"]
     short_side_px: int | None
+    test_crop_px: int | None
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     num_clips: int

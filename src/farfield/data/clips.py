@@ -83,7 +83,7 @@ def video_views(
     except ClipTooShort as error:
         raise VideoError(path, str(error)) from error
     resized = resize_short_side(frames, spec.test_short_side_px)
-    crops = torch.stack(spread_crops(resized, spec.crop_px, num_crops))
+    crops = torch.stack(spread_crops(resized, spec.test_side_px, num_crops))
     views = crops[:, torch.from_numpy(position.reshape(places.shape))]  # crops clips t h w c
     return Clip(views.transpose(0, 1).flatten(0, 1), times, record)
 

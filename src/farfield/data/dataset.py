@@ -146,7 +146,7 @@ class EvaluationViews(Dataset[Batch]):
                 continue
             clips.append(clip.frames)
             indices.append(index)
-        side, views = self.spec.crop_px, self.num_clips * self.num_crops
+        side, views = self.spec.test_side_px, self.num_clips * self.num_crops
         nothing = torch.empty((0, views, self.spec.num_frames, side, side, 3), dtype=torch.uint8)
         return Batch(
             torch.stack(clips) if clips else nothing,

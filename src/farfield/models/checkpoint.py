@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from farfield.errors import FarfieldError
-from farfield.models.network import ActionNet, build_model
+from farfield.models.network import ActionNet, assemble
 
 FORMAT = 1
 NETWORK_PREFIX = "network."
@@ -34,6 +34,15 @@ def save_model(network: ActionNet, path: str | Path) -> None:
     partial = path.with_name(path.name + ".partial")
     torch.save({"farfield": describe(network), "state_dict": state}, partial)
     partial.replace(path)
+
+
+def is_ours(path: str | Path) -> bool:
+    """Whether a file is a checkpoint of farfield's, by its content; False for what cannot be read."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # whatever it is, it is not ours
+        return False
+    return isinstance(content, dict) and "farfield" in content
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -68,7 +77,7 @@ def load_model(path: str | Path) -> ActionNet:
     """
     content = read_checkpoint(path)
     try:
-        network = build_model(**content["farfield"]["model"])
+        network = assemble(**content["farfield"]["model"])
     except (TypeError, KeyError) as error:
         raise FarfieldError(f"{path} describes its network in a way that this version cannot read: {error}") from error
     state: dict[str, Tensor] = {

@@ -50,16 +50,69 @@ def nl1(backbone: Backbone) -> Placement:
 
 
 def nl5(backbone: Backbone) -> Placement:
-    """Five blocks, after every other residual block of res3 and res4 of a 50-layer network. Ibid., section 4.1."""
+    """Five blocks, after every other residual block of res3 and res4 of a 50-layer network. Ibid., section 4.1.
+
+    PySlowFast's 101-layer networks have them at the same five places (configs/Kinetics/I3D_NLN_8x8_R101.yaml).
+    """
     return {"res3": [1, 3], "res4": [1, 3, 5]}
 
 
 def nl10(backbone: Backbone) -> Placement:
-    """Ten blocks in a 50-layer network: after every residual block of res3 and res4. Ibid., section 4.1."""
-    return {stage: list(range(len(backbone.blocks(stage)))) for stage in ("res3", "res4")}
+    """Ten blocks: after every residual block of res3 and res4 of a 50-layer network. Ibid., section 4.1."""
+    return {"res3": [0, 1, 2, 3], "res4": [0, 1, 2, 3, 4, 5]}
 
 
-PRESETS: dict[str, Callable[[Backbone], Placement]] = {"nl1": nl1, "nl5": nl5, "nl10": nl10}
+def nl5_r101(backbone: Backbone) -> Placement:
+    """Five blocks in a 101-layer network, as the authors' own code has them: every second residual block of res3,
+    every seventh of res4 (facebookresearch/video-nonlocal-net, lib/models/resnet_video.py)."""
+    return {"res3": [1, 3], "res4": [6, 13, 20]}
+
+
+def nl3_r101(backbone: Backbone) -> Placement:
+    """Three blocks in res4 of a 101-layer network: SlowFast 16x8 R101 + NL (Feichtenhofer et al., ICCV 2019, table 2;
+    PySlowFast's configs/Kinetics/c2/SLOWFAST_NLN_16x8_R101_50_50.yaml)."""
+    return {"res4": [6, 13, 20]}
+
+
+PRESETS: dict[str, Callable[[Backbone], Placement]] = {
+    "nl1": nl1,
+    "nl5": nl5,
+    "nl10": nl10,
+    "nl5_r101": nl5_r101,
+    "nl3_r101": nl3_r101,
+}
+
+
+def resolve_placement(backbone: Backbone, where: str | Placement) -> Placement:
+    """Turns a preset's name into places, and checks that they exist.
+
+    Raises:
+        FarfieldError: for a preset, a stage or a residual block that does not exist, or a place named twice.
+    """
+    given = ""
+    if isinstance(where, str):
+        if where not in PRESETS:
+            raise FarfieldError(
+                f"insert is {where!r}, which is no preset. {nearest(where, PRESETS)} Or give {{stage: indices}}."
+            )
+        if not backbone.stage_specs:
+            raise FarfieldError(f"insert is {where!r}, and this network has no stages to insert into. Leave it out.")
+        preset, where = where, PRESETS[where](backbone)
+        given = f"insert={preset!r} places blocks at {dict(where)}; "
+    for stage, indices in where.items():
+        if stage not in backbone.stage_specs:
+            known = nearest(stage, backbone.stage_specs) if backbone.stage_specs else "This network has none."
+            raise FarfieldError(f"{given}there is no stage {stage!r}. {known}")
+        count = len(backbone.blocks(stage))
+        for index in indices:
+            if not 0 <= index < count:
+                raise FarfieldError(
+                    f"{given}there is no residual block {index} in {stage}: this network has {count} there, "
+                    f"0 to {count - 1}. Choose among these."
+                )
+            if list(indices).count(index) > 1:
+                raise FarfieldError(f"{given}a block at {stage}, {index} is asked for twice. Name each place once.")
+    return where
 
 
 def insert_blocks(backbone: Backbone, where: str | Placement, make_block: Callable[[int], nn.Module]) -> None:
@@ -71,34 +124,18 @@ def insert_blocks(backbone: Backbone, where: str | Placement, make_block: Callab
         make_block: called with the number of channels, gives a block that keeps the shape (b c t h w).
 
     Raises:
-        FarfieldError: for a preset, a stage or a residual block that does not exist, or a place named twice.
+        FarfieldError: for a preset, a stage or a residual block that does not exist, or a place that is taken.
             The backbone is unchanged then.
     """
-    if isinstance(where, str):
-        if where not in PRESETS:
-            raise FarfieldError(
-                f"insert is {where!r}, which is no preset. {nearest(where, PRESETS)} Or give {{stage: indices}}."
-            )
-        given, where = f"insert={where!r} places blocks at {dict(PRESETS[where](backbone))}; ", PRESETS[where](backbone)
-    else:
-        given = ""
+    where = resolve_placement(backbone, where)
     for stage, indices in where.items():
-        if stage not in backbone.stage_specs:
-            raise FarfieldError(f"{given}there is no stage {stage!r}. {nearest(stage, backbone.stage_specs)}")
-        count = len(backbone.blocks(stage))
         for index in indices:
-            if not 0 <= index < count:
-                raise FarfieldError(
-                    f"{given}there is no residual block {index} in {stage}: this network has {count} there, "
-                    f"0 to {count - 1}. Choose among these."
-                )
-            if list(indices).count(index) > 1 or isinstance(backbone.blocks(stage)[index], WithBlock):
-                raise FarfieldError(f"{given}a block at {stage}, {index} is asked for twice. Name each place once.")
+            if isinstance(backbone.blocks(stage)[index], WithBlock):
+                raise FarfieldError(f"there is a block at {stage}, {index} already. Name each place once.")
     made = {  # all of them before the first is placed, should one fail
-        (stage, index): make_block(backbone.stage_specs[stage].channels)
+        (stage, index): make_block(backbone.stage(stage).channels[index])
         for stage, indices in where.items()
         for index in indices
     }
     for (stage, index), block in made.items():
-        blocks = backbone.blocks(stage)
-        blocks[index] = WithBlock(blocks[index], block)
+        backbone.replace_block(stage, index, WithBlock(backbone.blocks(stage)[index], block))

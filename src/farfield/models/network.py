@@ -13,24 +13,9 @@ from torch import Tensor, nn
 
 from farfield.clip_spec import ClipOptions, ClipSpec
 from farfield.errors import FarfieldError, nearest
-from farfield.layers import GlobalAvgPool3d
-from farfield.models.backbones import BACKBONES, Backbone
+from farfield.models.backbones import BACKBONES, Backbone, option_names
+from farfield.models.head import Head, HeadKind
 from farfield.models.insertion import BLOCKS, insert_blocks
-
-
-class Head(nn.Module):
-    """Global average pooling, dropout, one linear layer: (b c t h w) -> (b classes)."""
-
-    def __init__(self, channels: int, num_classes: int, *, dropout: float) -> None:
-        super().__init__()
-        self.pool = GlobalAvgPool3d()
-        self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(channels, num_classes)
-        nn.init.normal_(self.fc.weight, std=0.01)
-        nn.init.zeros_(self.fc.bias)
-
-    def forward(self, features: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b classes"]:
-        return self.fc(self.dropout(self.pool(features)))
 
 
 class ActionNet(nn.Module):
@@ -57,44 +42,52 @@ class ActionNet(nn.Module):
         return self.head(self.backbone(clips))
 
 
-def default_clip(backbone: str) -> ClipSpec:
+def default_clip(backbone: str, backbone_options: Mapping[str, Any] | None = None) -> ClipSpec:
     """Returns the clips that a backbone was designed for.
 
     Raises:
-        FarfieldError: for an unknown name.
+        FarfieldError: for an unknown name or option.
     """
     with torch.device("meta"):  # builds the structure without allocating or drawing weights
-        return _builder(backbone)().clip
+        return build_backbone(backbone, backbone_options).clip
 
 
-def build_model(
+def build_backbone(name: str, options: Mapping[str, Any] | None = None) -> Backbone:
+    """Builds a backbone with random weights.
+
+    Raises:
+        FarfieldError: for a name or an option that does not exist, or an option that makes no sense.
+    """
+    if name not in BACKBONES:
+        raise FarfieldError(f"backbone is {name!r}, which does not exist. {nearest(name, BACKBONES)}")
+    known = option_names(name)
+    for option in options or {}:
+        if option not in known:
+            hint = nearest(option, known) if known else "It has none."
+            raise FarfieldError(f"backbone {name!r} has no option {option!r}. {hint}")
+    try:
+        return BACKBONES[name](**(options or {}))
+    except FarfieldError:
+        raise
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise FarfieldError(f"backbone {name!r} does not take the options {dict(options or {})}: {error}") from error
+
+
+def assemble(
     backbone: str,
     *,
     num_classes: int | None = None,
     labels: Sequence[str] | None = None,
+    backbone_options: Mapping[str, Any] | None = None,
     insert: str | Mapping[str, Sequence[int]] | None = None,
     block: str = "non_local",
     block_options: Mapping[str, Any] | None = None,
     dropout: float = 0.5,
+    head: HeadKind = "gap_fc",
+    head_windows: Sequence[Sequence[int]] | None = None,
     clip: ClipOptions | None = None,
 ) -> ActionNet:
-    """Builds a network with random weights.
-
-    Args:
-        backbone: a name in `BACKBONES`.
-        num_classes: number of classes; may be left out where `labels` are given.
-        labels: class names; "0", "1", ... where only their number is given.
-        insert: where to insert blocks: a preset ("nl1", "nl5", "nl10"), or {stage: indices of residual blocks},
-            as {"res3": [1, 3], "res4": [1, 3, 5]}. None inserts none.
-        block: what to insert, a name in `BLOCKS`.
-        block_options: keyword arguments of that block, as {"key_pool": None}. The regions of "object_context" are as
-            many as the classes unless num_regions says otherwise.
-        dropout: probability of dropping a feature before the classifier.
-        clip: values in which clips differ from what the backbone was designed for.
-
-    Raises:
-        FarfieldError: for a name that does not exist, or options that do not go together.
-    """
+    """Puts a network together, with random weights. The arguments are those of `build_model`."""
     labels = _resolve_labels(num_classes, labels)
     if not 0 <= dropout < 1:
         raise FarfieldError(f"dropout is {dropout}; it is a probability, at least 0 and below 1.")
@@ -110,55 +103,86 @@ def build_model(
         raise FarfieldError("block_options has ndim; blocks in a video network have 3 axes. Leave it out.")
     if block == "object_context":
         options.setdefault("num_regions", len(labels))
-    trunk = _builder(backbone)()
+    trunk = build_backbone(backbone, backbone_options)
     spec = trunk.clip.replace(**(clip or {}))
     if insert:
-
-        def make_block(channels: int) -> nn.Module:
-            known = [name for name in inspect.signature(BLOCKS[block]).parameters if name not in ("channels", "ndim")]
-            for name in options:
-                if name not in known:
-                    raise FarfieldError(f"block {block!r} has no option {name!r}. {nearest(name, known)}")
-            try:
-                return BLOCKS[block](channels, **options)
-            except (TypeError, ValueError) as error:
-                raise FarfieldError(f"block {block!r} does not take the options {options}: {error}") from error
-
-        insert_blocks(trunk, insert, make_block)
+        insert_blocks(trunk, insert, lambda channels: _make_block(block, channels, options))
+    given = f"{backbone} with insert={insert}"
+    maps = _feature_maps(trunk, spec, given)
+    if head != "gap_fc" and head_windows is None:
+        head_windows = [list(shape[2:]) for shape in maps]
     config = {
         "backbone": backbone,
+        "backbone_options": _plain(backbone_options or {}),
         "labels": labels,
         "insert": insert if isinstance(insert, str | None) else {stage: list(i) for stage, i in insert.items()},
         "block": block,
         "block_options": options,
         "dropout": dropout,
+        "head": head,
+        "head_windows": None if head_windows is None else [list(window) for window in head_windows],
         "clip": spec.to_dict(),
     }
-    head = Head(trunk.out_channels, len(labels), dropout=dropout)
-    network = ActionNet(trunk, head, labels=labels, clip=spec, config=config)
-    _check_input_size(network)
-    return network
+    classifier = Head(
+        trunk.head_channels,
+        len(labels),
+        dropout=dropout,
+        kind=head,
+        windows=head_windows,
+        embedding=trunk.make_embedding(),
+    )
+    if head_windows is not None:
+        _check_windows(head_windows, maps, given)
+    return ActionNet(trunk, classifier, labels=labels, clip=spec, config=config)
 
 
-def _check_input_size(network: ActionNet) -> None:
-    """Runs the network's shapes, without numbers, so that a clip too small for it shows at construction."""
-    spec = network.clip
-    clip = torch.empty(1, 3, spec.num_frames, spec.crop_px, spec.crop_px, device="meta")
+def _make_block(block: str, channels: int, options: Mapping[str, Any]) -> nn.Module:
+    known = [name for name in inspect.signature(BLOCKS[block]).parameters if name not in ("channels", "ndim")]
+    for name in options:
+        if name not in known:
+            raise FarfieldError(f"block {block!r} has no option {name!r}. {nearest(name, known)}")
     try:
-        with torch.no_grad():
-            copy.deepcopy(network).to("meta").eval()(clip)
-    except (RuntimeError, ValueError) as error:
-        raise FarfieldError(
-            f"{network.config['backbone']} with insert={network.config['insert']} cannot take clips of "
-            f"{spec.num_frames} frames of {spec.crop_px} px: {str(error).splitlines()[0]} "
-            "Raise clip.num_frames or clip.crop_px."
-        ) from error
+        return BLOCKS[block](channels, **options)
+    except (TypeError, ValueError) as error:
+        raise FarfieldError(f"block {block!r} does not take the options {dict(options)}: {error}") from error
 
 
-def _builder(backbone: str):
-    if backbone not in BACKBONES:
-        raise FarfieldError(f"backbone is {backbone!r}, which does not exist. {nearest(backbone, BACKBONES)}")
-    return BACKBONES[backbone]
+def _feature_maps(trunk: Backbone, spec: ClipSpec, given: str) -> list[torch.Size]:
+    """Runs the network's shapes, without numbers, so that a clip too small for it shows at construction."""
+    shapes = []
+    for side in dict.fromkeys((spec.crop_px, spec.test_side_px)):
+        clip = torch.empty(1, 3, spec.num_frames, side, side, device="meta")
+        try:
+            with torch.no_grad():
+                maps = copy.deepcopy(trunk).to("meta").eval()(clip)
+        except (RuntimeError, ValueError, AssertionError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise FarfieldError(
+                f"{given} cannot take clips of {spec.num_frames} frames of {side} px: {reason} "
+                "Change clip.num_frames or clip.crop_px."
+            ) from error
+        shapes.append([each.shape for each in (maps if isinstance(maps, list) else [maps])])
+    return shapes[0]
+
+
+def _check_windows(windows: Sequence[Sequence[int]], maps: list[torch.Size], given: str) -> None:
+    if len(windows) != len(maps):
+        raise FarfieldError(f"head_windows has {len(windows)} windows; {given} has {len(maps)} pathways. Give as many.")
+    for window, shape in zip(windows, maps, strict=True):
+        if any(side > size for side, size in zip(window, shape[2:], strict=True)):
+            raise FarfieldError(
+                f"the head's window {list(window)} is larger than the feature map {list(shape[2:])} of {given}. "
+                "Raise clip.num_frames or clip.crop_px, or leave head_windows out."
+            )
+
+
+def _plain(value: Any) -> Any:
+    """Lists and dicts of plain types, as a checkpoint or a YAML file gives them back."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
 
 
 def _resolve_labels(num_classes: int | None, labels: Sequence[str] | None) -> list[str]:

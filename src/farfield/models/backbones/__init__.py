@@ -1,0 +1,62 @@
+"""Backbones by name: PyTorchVideo's and torchvision's builders, with our batch norm inside and the head taken off."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+
+from farfield.models.backbones.backbone import STAGES, Backbone, Stage, TwoPathwayBackbone
+from farfield.models.backbones.factorised import csn_r101, r2plus1d_r50, x3d_l, x3d_m, x3d_s, x3d_xs
+from farfield.models.backbones.from_torchvision import mc3_18, mvit_v2_s, r2plus1d_18, r3d_18, s3d, swin3d_t
+from farfield.models.backbones.resnets import (
+    ResNetOptions,
+    SlowFastOptions,
+    c2d_r50,
+    c2d_r101,
+    i3d_r50,
+    i3d_r101,
+    slow_r50,
+    slow_r101,
+    slowfast_16x8_r101,
+    slowfast_r50,
+    slowfast_r101,
+)
+from farfield.models.backbones.tiny import tiny, tiny_c2d
+
+BACKBONES: dict[str, Callable[..., Backbone]] = {
+    "c2d_r50": c2d_r50,
+    "c2d_r101": c2d_r101,
+    "i3d_r50": i3d_r50,
+    "i3d_r101": i3d_r101,
+    "slow_r50": slow_r50,
+    "slow_r101": slow_r101,
+    "slowfast_r50": slowfast_r50,
+    "slowfast_r101": slowfast_r101,
+    "slowfast_16x8_r101": slowfast_16x8_r101,
+    "csn_r101": csn_r101,
+    "r2plus1d_r50": r2plus1d_r50,
+    "x3d_xs": x3d_xs,
+    "x3d_s": x3d_s,
+    "x3d_m": x3d_m,
+    "x3d_l": x3d_l,
+    "r3d_18": r3d_18,
+    "mc3_18": mc3_18,
+    "r2plus1d_18": r2plus1d_18,
+    "s3d": s3d,
+    "mvit_v2_s": mvit_v2_s,
+    "swin3d_t": swin3d_t,
+    "tiny": tiny,
+    "tiny_c2d": tiny_c2d,
+}
+"""Each is called with its own options by keyword, as `dilated=True`."""
+
+
+def option_names(backbone: str) -> list[str]:
+    """The names of a backbone's own options."""
+    parameters = inspect.signature(BACKBONES[backbone]).parameters
+    if "options" not in parameters:
+        return list(parameters)
+    kind = SlowFastOptions if backbone.startswith("slowfast") else ResNetOptions
+    return [field.name for field in dataclasses.fields(kind)]
+
+
+__all__ = ["BACKBONES", "STAGES", "Backbone", "Stage", "TwoPathwayBackbone", "option_names"]

@@ -1,0 +1,123 @@
+"""What every backbone is: a trunk without a head that knows its stages and the clips it was designed for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from farfield.clip_spec import ClipSpec
+from farfield.errors import FarfieldError, nearest
+
+STAGES = ("res2", "res3", "res4", "res5")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: where each of its residual blocks is inside the trunk, and how many channels each gives out."""
+
+    paths: tuple[str, ...]
+    channels: tuple[int, ...]
+
+    @classmethod
+    def within(cls, container: str, channels: Sequence[int], first: int = 0) -> Stage:
+        """The children first, first + 1, ... of a container."""
+        return cls(tuple(f"{container}.{first + i}" for i in range(len(channels))), tuple(channels))
+
+
+class Backbone(nn.Module):
+    """A trunk that turns clips into features: (b 3 t h w) -> (b c t' h' w').
+
+    Args:
+        trunk: the network without its head.
+        stages: "res2" .. "res5"; none for a network that has no residual stages.
+        clip: the clips that the network was designed for.
+        out_channels: c.
+        embedding: makes what some networks have between the pooling and the classifier, (b c ...) -> (b c2 ...).
+        head_channels: c2, where there is an embedding.
+    """
+
+    num_pathways = 1
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        stages: dict[str, Stage],
+        clip: ClipSpec,
+        *,
+        out_channels: int,
+        embedding: Callable[[], nn.Module] | None = None,
+        head_channels: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.stage_specs = stages
+        self.clip = clip
+        self.out_channels = out_channels
+        self.make_embedding = embedding or nn.Identity
+        self.head_channels = head_channels or out_channels
+
+    @property
+    def stages(self) -> dict[str, list[nn.Module]]:
+        """The residual blocks of each stage, in order."""
+        return {name: self.blocks(name) for name in self.stage_specs}
+
+    def stage(self, name: str) -> Stage:
+        """Where a stage's blocks are.
+
+        Raises:
+            FarfieldError: for a stage that this network does not have.
+        """
+        if name not in self.stage_specs:
+            known = nearest(name, self.stage_specs) if self.stage_specs else "This network has none."
+            raise FarfieldError(f"there is no stage {name!r}. {known}")
+        return self.stage_specs[name]
+
+    def blocks(self, stage: str) -> list[nn.Module]:
+        """A stage's residual blocks, each with what was inserted after it."""
+        return [self.trunk.get_submodule(path) for path in self.stage(stage).paths]
+
+    def replace_block(self, stage: str, index: int, block: nn.Module) -> None:
+        """Puts another module in the place of a residual block; it takes part in the forward pass."""
+        self.trunk.set_submodule(self.stage(stage).paths[index], block)
+
+    def forward(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t2 h2 w2"]:
+        return self.trunk(clips)
+
+
+class TwoPathwayBackbone(Backbone):
+    """A slow and a fast pathway: (b 3 t h w) -> [(b c1 t/alpha h' w'), (b c2 t h' w')].
+
+    "res2" .. "res5" are the stages of the slow pathway, which gets the fast one's features, "fast_res2" .. "fast_res5"
+    those of the fast.
+
+    Args:
+        alpha: frames of the fast pathway for each of the slow one's.
+        Others: as `Backbone`; out_channels is c1 + c2.
+    """
+
+    num_pathways = 2
+
+    def __init__(
+        self, trunk: nn.Module, stages: dict[str, Stage], clip: ClipSpec, *, out_channels: int, alpha: int
+    ) -> None:
+        super().__init__(trunk, stages, clip, out_channels=out_channels)
+        self.alpha = alpha
+
+    def forward(  # type: ignore[override]  # a list, since the pathways differ in time
+        self, clips: Float[Tensor, "b 3 t h w"]
+    ) -> list[Tensor]:
+        frames = clips.shape[2]
+        if frames % self.alpha:
+            raise ValueError(
+                f"a network of two pathways needs a number of frames that alpha={self.alpha} divides; given {frames}."
+            )
+        # As PySlowFast takes the slow frames: 0, 4, 8, 13, 17, 22, 26, 31 of 32. On the CPU, since a device may round
+        # a frame's number otherwise.
+        with torch.device("cpu"):
+            index = torch.linspace(0, frames - 1, frames // self.alpha).long()
+        slow = clips.index_select(2, index.to(clips.device))
+        return self.trunk([slow, clips])  # a fresh list: the pathways write into it

@@ -1,0 +1,121 @@
+"""torchvision's video networks: the 18-layer ResNets, S3D, and two transformers as baselines without insertion.
+
+Clips are those at which torchvision measured its Kinetics-400 weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchvision.models import video
+
+from farfield.clip_spec import ClipSpec
+from farfield.layers import BatchNorm3d, replace_modules
+from farfield.models.backbones.backbone import STAGES, Backbone, Stage
+from farfield.models.backbones.dilation import dilate
+
+
+def r3d_18(*, dilated: bool = False) -> Backbone:
+    """R3D-18, all kernels 3x3x3. Tran et al., "A Closer Look at Spatiotemporal Convolutions", CVPR 2018."""
+    return _resnet(video.r3d_18, dilated=dilated)
+
+
+def mc3_18(*, dilated: bool = False) -> Backbone:
+    """MC3-18: 3x3x3 kernels up to res2, 1x3x3 after it. Ibid."""
+    return _resnet(video.mc3_18, dilated=dilated)
+
+
+def r2plus1d_18(*, dilated: bool = False) -> Backbone:
+    """R(2+1)D-18: every 3x3x3 kernel as 1x3x3 and 3x1x1. Ibid."""
+    return _resnet(video.r2plus1d_18, dilated=dilated)
+
+
+def s3d() -> Backbone:
+    """S3D: Inception with separable 3D kernels. Xie et al., "Rethinking Spatiotemporal Feature Learning", ECCV 2018.
+
+    Its stages are those of one resolution: res2 the two convolutions before the second pooling, res3 to res5 the
+    Inception blocks after each later one (two, five and two).
+    """
+    network = video.s3d()
+    replace_batch_norm(network)
+    stages = {
+        "res2": Stage.within("features", (64, 192), first=2),
+        "res3": Stage.within("features", (256, 480), first=5),
+        "res4": Stage.within("features", (512, 512, 512, 528, 832), first=8),
+        "res5": Stage.within("features", (832, 1024), first=14),
+    }
+    clip = ClipSpec(num_frames=128, crop_px=224, target_fps=15, num_clips=1, num_crops=1, **_PIXELS)
+    trunk = nn.Sequential()
+    trunk.add_module("features", network.features)
+    return Backbone(trunk, stages, clip, out_channels=1024)
+
+
+def mvit_v2_s() -> Backbone:
+    """MViTv2-S, a transformer: a baseline without stages to insert into. Li et al., CVPR 2022.
+
+    Its position embeddings are made for 16 frames of 224 px.
+    """
+    clip = ClipSpec(num_frames=16, crop_px=224, target_fps=7.5, num_clips=5, num_crops=1)
+    network = video.mvit_v2_s()
+    network.head = nn.Identity()
+    return Backbone(_AsMap(network), {}, clip, out_channels=768)
+
+
+def swin3d_t() -> Backbone:
+    """Video Swin-T, a transformer: a baseline without stages to insert into. Liu et al., CVPR 2022."""
+    network = video.swin3d_t()
+    network.head = nn.Identity()
+    clip = ClipSpec(
+        num_frames=32,
+        crop_px=224,
+        target_fps=15,
+        num_clips=12,
+        num_crops=1,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+    )
+    return Backbone(_AsMap(network), {}, clip, out_channels=768)
+
+
+_PIXELS: dict = {"mean": (0.43216, 0.394666, 0.37645), "std": (0.22803, 0.22145, 0.216989)}
+
+
+def replace_batch_norm(network: nn.Module) -> None:
+    """Swaps every `nn.BatchNorm3d` inside for ours, in place, keeping parameters and statistics.
+
+    For builders that take no norm factory (torchvision's video networks).
+    """
+    replace_modules(network, lambda module: _ours(module) if type(module) is nn.BatchNorm3d else None)
+
+
+def _ours(norm: nn.BatchNorm3d) -> BatchNorm3d:
+    ours = BatchNorm3d(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+    ours.load_state_dict(norm.state_dict())
+    return ours.train(norm.training)
+
+
+def _resnet(build: Callable[[], nn.Module], *, dilated: bool) -> Backbone:
+    network = build()
+    replace_batch_norm(network)
+    trunk = nn.Sequential()
+    for name in ("stem", "layer1", "layer2", "layer3", "layer4"):  # all but the pooling and the classifier
+        trunk.add_module(name, network.get_submodule(name))
+    stages = {name: Stage.within(f"layer{i + 1}", (64 * 2**i,) * 2) for i, name in enumerate(STAGES)}
+    clip = ClipSpec(num_frames=16, crop_px=112, target_fps=15, short_side_px=128, num_clips=5, num_crops=1, **_PIXELS)
+    backbone = Backbone(trunk, stages, clip, out_channels=512)
+    return dilate(backbone) if dilated else backbone
+
+
+class _AsMap(nn.Module):
+    """A network that gives one vector a clip, as a feature map of one position: (b 3 t h w) -> (b c 1 1 1)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c 1 1 1"]:
+        features: torch.Tensor = self.network(clips)
+        return features[:, :, None, None, None]

@@ -1,0 +1,65 @@
+"""Networks small enough to train on two CPU cores in minutes."""
+
+from __future__ import annotations
+
+from pytorchvideo.models.net import Net
+from pytorchvideo.models.resnet import create_bottleneck_block, create_res_stage
+from pytorchvideo.models.stem import create_res_basic_stem
+from torch import nn
+
+from farfield.clip_spec import ClipSpec
+from farfield.layers import BatchNorm3d
+from farfield.models.backbones.backbone import STAGES, Backbone, Stage
+from farfield.models.backbones.dilation import dilate
+
+
+def tiny(*, dilated: bool = False) -> Backbone:
+    """An I3D-like network small enough to train on two CPU cores in minutes.
+
+    Two bottleneck blocks a stage; temporal kernels of 5 in the stem, as I3D's, and of 3 in the first block of each
+    stage; no temporal stride. Its temporal receptive field is 13 frames: 1 + 4 + 4 * 2.
+    """
+    return _tiny(stem_kernel=5, block_kernel=3, dilated=dilated)
+
+
+def tiny_c2d(*, dilated: bool = False) -> Backbone:
+    """`tiny` without temporal kernels: it sees one frame at a time, and the head averages what it saw."""
+    return _tiny(stem_kernel=1, block_kernel=1, dilated=dilated)
+
+
+def _tiny(*, stem_kernel: int, block_kernel: int, dilated: bool) -> Backbone:
+    kt = block_kernel
+    widths = (32, 64, 128, 256)
+    stem = create_res_basic_stem(
+        in_channels=3,
+        out_channels=16,
+        conv_kernel_size=(stem_kernel, 5, 5),
+        conv_stride=(1, 2, 2),
+        conv_padding=(stem_kernel // 2, 2, 2),
+        norm=BatchNorm3d,
+    )
+    blocks = [stem]
+    dim_in = 16
+    for i, dim_out in enumerate(widths):
+        blocks.append(
+            create_res_stage(
+                depth=2,
+                dim_in=dim_in,
+                dim_inner=dim_out // 2,  # wide, since temporal kernels work inside
+                dim_out=dim_out,
+                bottleneck=create_bottleneck_block,
+                conv_a_kernel_size=[(kt, 1, 1), (1, 1, 1)],
+                conv_a_stride=(1, 1, 1),
+                conv_a_padding=[(kt // 2, 0, 0), (0, 0, 0)],
+                conv_b_stride=(1, 1, 1) if i == 0 else (1, 2, 2),
+                norm=BatchNorm3d,
+            )
+        )
+        dim_in = dim_out
+    stages = {
+        name: Stage.within(f"blocks.{i + 1}.res_blocks", (width, width))
+        for i, (name, width) in enumerate(zip(STAGES, widths, strict=True))
+    }
+    clip = ClipSpec(num_frames=8, crop_px=56, frame_stride=6, num_clips=2, num_crops=1)
+    backbone = Backbone(Net(blocks=nn.ModuleList(blocks)), stages, clip, out_channels=widths[-1])
+    return dilate(backbone) if dilated else backbone

@@ -1,0 +1,94 @@
+"""From features to class scores: pooling, dropout, one linear layer.
+
+On clips of the training size the three forms are the same function. On larger ones, as many networks are tested, they
+differ, and a published figure belongs to one of them:
+
+- gap_fc: pool everything, then classify (torchvision's ResNets, MMAction2).
+- window_mean: pool a window of the training feature map's size at every place where it fits, classify each window, and
+  average the logits (PyTorchVideo).
+- window_softmax_mean: the same, and average the windows' probabilities (PySlowFast and the paper's own Caffe2 code).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from farfield.errors import FarfieldError, nearest
+from farfield.layers import GlobalAvgPool3d
+
+HeadKind = Literal["gap_fc", "window_mean", "window_softmax_mean"]
+
+
+class Head(nn.Module):
+    """Features (b c t h w) to scores (b classes), whose softmax is the class probability.
+
+    Args:
+        channels: c, over all pathways; after the embedding, where there is one.
+        num_classes: classes.
+        dropout: probability of dropping a feature before the classifier.
+        kind: what happens to features that are larger than in training, see above.
+        windows: for the two window forms, (t h w) for each pathway.
+        embedding: what a network has between pooling and classifier, (b c ...) -> (b c2 ...).
+
+    Raises:
+        FarfieldError: for a kind that does not exist, or windows that do not go with it.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        *,
+        dropout: float,
+        kind: HeadKind = "gap_fc",
+        windows: Sequence[Sequence[int]] | None = None,
+        embedding: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        if kind not in get_args(HeadKind):
+            raise FarfieldError(f"head is {kind!r}. {nearest(kind, get_args(HeadKind))}")
+        if (windows is None) != (kind == "gap_fc"):
+            raise FarfieldError(
+                f"head is {kind!r} and head_windows {windows}: the window forms need them, gap_fc none."
+            )
+        if windows and any(len(window) != 3 or min(window) < 1 for window in windows):
+            raise FarfieldError(f"head_windows is {windows}; each pathway needs three lengths (t h w), at least 1.")
+        self.kind = kind
+        self.pool = GlobalAvgPool3d(keepdim=True)
+        self.windows = None if windows is None else nn.ModuleList(nn.AvgPool3d(tuple(w), stride=1) for w in windows)
+        self.embedding = embedding or nn.Identity()
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(channels, num_classes)
+        nn.init.normal_(self.fc.weight, std=0.01)
+        nn.init.zeros_(self.fc.bias)
+
+    def forward(
+        self, features: Float[Tensor, "b c t h w"] | list[Float[Tensor, "b _ _ h w"]]
+    ) -> Float[Tensor, "b classes"]:
+        maps = features if isinstance(features, list) else [features]
+        if self.windows is None:
+            pooled = [self.pool(each) for each in maps]
+        else:
+            pooled = [self._windowed(each, pool) for each, pool in zip(maps, self.windows, strict=True)]
+        vectors = self.embedding(torch.cat(pooled, 1)).flatten(2).transpose(1, 2)  # b windows c
+        logits = self.fc(self.dropout(vectors))
+        if logits.shape[1] == 1:
+            return logits[:, 0]
+        if self.kind == "window_mean":
+            return logits.mean(1)
+        # The log of the averaged probabilities: its softmax is that average.
+        return logits.log_softmax(-1).logsumexp(1) - math.log(logits.shape[1])
+
+    def _windowed(self, features: Float[Tensor, "b c t h w"], pool: nn.AvgPool3d) -> Float[Tensor, "b c t2 h2 w2"]:
+        if any(size < side for size, side in zip(features.shape[2:], pool.kernel_size, strict=True)):
+            raise ValueError(
+                f"the head's window {pool.kernel_size} is larger than the feature map {tuple(features.shape[2:])}: the "
+                "clip is smaller than in training. Give larger clips, or build the network with head='gap_fc'."
+            )
+        return pool(features)

@@ -1,0 +1,188 @@
+"""A checkpoint of any known project into an `ActionNet`, with an account of every weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from farfield.errors import FarfieldError
+from farfield.models.network import ActionNet, assemble
+from farfield.models.peers.description import Answers, Description, shapes_of, without_prefix
+from farfield.models.peers.mmaction2 import describe_mmaction2
+from farfield.models.peers.names import to_network
+from farfield.models.peers.pyslowfast import describe_caffe2, describe_pyslowfast, pyslowfast_clip_and_head, read_cfg
+from farfield.models.peers.reading import as_tensors, read_file
+from farfield.models.peers.zoos import describe_pytorchvideo, describe_torchvision
+
+
+@dataclass
+class ConversionReport:
+    """What became of every weight.
+
+    Attributes:
+        origin: whose checkpoint it was.
+        mapped: the file's name of each weight to ours.
+        set_to_zero: counters of batches that the file does not have; nothing reads them unless momentum is None.
+        ignored: in the file and not in the network, on purpose: name and reason.
+        notes: where values came from that the file does not hold.
+    """
+
+    origin: str
+    mapped: dict[str, str]
+    set_to_zero: list[str] = field(default_factory=list)
+    ignored: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def convert_file(
+    path: str | Path, *, labels: Sequence[str] | None = None, answers: Answers | None = None
+) -> tuple[ActionNet, ConversionReport]:
+    """Reads a peer's checkpoint and builds the network that it is of, in evaluation mode.
+
+    Args:
+        path: PySlowFast's .pyth, PyTorchVideo's hub files, MMAction2's and torchvision's .pth, Caffe2's .pkl.
+        labels: class names; None for Kinetics-400's where there are 400 classes, and numbers elsewhere.
+        answers: what the file does not say itself, or what is to differ from what it says.
+
+    Raises:
+        FarfieldError: for a file that cannot be read or is of no known origin, for weights that are missing, unexpected
+            or of other shapes, for what cannot be converted exactly, and for what neither file nor answers tell.
+    """
+    answers = answers or Answers()
+    found = describe_file(path, answers)
+    _must_not_contradict(found, answers, path)
+    arguments = found.arguments | ({"backbone": answers.backbone} if answers.backbone else {})
+    for name in ("backbone_options", "block_options", "clip"):
+        arguments[name] = {**arguments.get(name, {}), **getattr(answers, name)}
+    if answers.head:
+        arguments |= {"head": answers.head}
+    if answers.head or {"num_frames", "crop_px"} & answers.clip.keys():
+        arguments.pop("head_windows", None)
+    if found.questions:
+        raise FarfieldError(f"{path} ({found.origin}) does not tell:\n  - " + "\n  - ".join(found.questions))
+    network = assemble(**arguments, labels=_labels(found, arguments, labels, path))
+    report = _fill(network, found, path)
+    return network.eval(), report
+
+
+def describe_file(path: str | Path, answers: Answers) -> Description:
+    """Recognises a checkpoint's origin by its keys.
+
+    Raises:
+        FarfieldError: for one of no known origin.
+    """
+    content = read_file(path)
+    if not isinstance(content, Mapping):
+        raise FarfieldError(f"{path} holds a {type(content).__name__}; a checkpoint is a dict.")
+    if "blobs" in content:
+        return describe_caffe2(as_tensors(content["blobs"], path), answers, path)
+    weights = next((content[key] for key in ("model_state", "state_dict", "model") if key in content), content)
+    state = without_prefix(as_tensors(weights, path), "module.")
+    if any(name.startswith("s1.pathway0_stem.") for name in state):
+        return describe_pyslowfast(state, read_cfg(content.get("cfg"), path), answers, path)
+    if any(name.startswith("backbone.conv1.conv.") for name in state):
+        return describe_mmaction2(state, content.get("meta"), answers, path)
+    if any(name.startswith("model.blocks.0.") for name in state):  # PySlowFast's wrappers of PyTorchVideo's networks
+        found = describe_pytorchvideo(without_prefix(state, "model."), answers, path, softmax_inside=True)
+        found.arguments |= pyslowfast_clip_and_head(read_cfg(content.get("cfg"), path), found)
+        return found
+    if any(name.startswith(("blocks.0.conv.", "blocks.0.multipathway_blocks.")) for name in state):
+        return describe_pytorchvideo(state, answers, path)
+    if {"conv1.weight", "layer1.0.conv1.weight"} <= state.keys() and state["conv1.weight"].ndim == 4:
+        raise FarfieldError(
+            f"{path} is an image network (ResNet). Begin a video network from it: build_model('i3d_r50', ..., "
+            f"weights={str(path)!r}), or --model.weights in farfield fit."
+        )
+    if any(name.startswith(("stem.0.", "features.0.0.", "conv_proj.", "patch_embed.")) for name in state):
+        return describe_torchvision(state, answers, path)
+    some = ", ".join(list(state)[:3])
+    raise FarfieldError(
+        f"{path} is of no known origin: its weights are named {some}, ... Convertible are checkpoints of PySlowFast, "
+        "PyTorchVideo, MMAction2 (recognizer3d I3D and SlowOnly), torchvision, and Caffe2's video-nonlocal-net."
+    )
+
+
+def _must_not_contradict(found: Description, answers: Answers, path: Any) -> None:
+    """An answer may fill in what the file does not say; it cannot change how the weights were used.
+
+    Raises:
+        FarfieldError: naming what the file says.
+    """
+    reasons = {
+        "pool_after_projection": "pooling and projecting do not commute: a block that pools its keys after the "
+        "projection computes something else than one that pools before it",
+    }
+    said = found.arguments.get("block_options", {})
+    if found.arguments.get("insert"):
+        said = {"pool_after_projection": False, **said}
+    for name, value in answers.block_options.items():
+        if name in said and said[name] != value:
+            reason = f"; {reasons[name]}" if name in reasons else ""
+            raise FarfieldError(
+                f"{path} cannot be converted to {name}: {value}: its own is {said[name]}{reason}. Leave it out."
+            )
+
+
+def _fill(network: ActionNet, found: Description, path: Any) -> ConversionReport:
+    """Loads the weights; nothing is dropped silently.
+
+    Raises:
+        FarfieldError: listing what is missing, unexpected, or of another shape.
+    """
+    wanted = {key.replace(".residual.", "."): key for key in network.state_dict()}
+    state: dict[str, Tensor] = {}
+    mapped: dict[str, str] = {}
+    problems = [f"unexpected: {name}" for name in found.unknown]
+    for plain, value in found.state.items():
+        key = plain if found.own_keys else to_network(plain, network.backbone)
+        own = found.own_names.get(plain, plain)
+        if key not in wanted:
+            problems.append(f"unexpected: {own} {tuple(value.shape)}")
+            continue
+        target = network.state_dict()[wanted[key]]
+        if value.shape != target.shape:
+            problems.append(f"shape: {own} is {tuple(value.shape)}, the network's is {tuple(target.shape)}")
+            continue
+        state[wanted[key]] = value.to(target.dtype)
+        if plain in found.own_names:
+            mapped[own] = wanted[key]
+    missing = [key for key in network.state_dict() if key not in state]
+    counters = [key for key in missing if key.endswith("num_batches_tracked")]
+    problems += [f"missing: {key}" for key in missing if key not in counters]
+    state |= {key: torch.tensor(0) for key in counters}
+    if problems:
+        shown = "\n  - ".join(problems[:20]) + (f"\n  ... {len(problems) - 20} more" if len(problems) > 20 else "")
+        raise FarfieldError(
+            f"the weights of {path} ({found.origin}) do not fit {network.config['backbone']}:\n  - {shown}\nNothing was "
+            "converted."
+        )
+    network.load_state_dict(state)
+    return ConversionReport(found.origin, mapped, counters, found.ignored, found.notes)
+
+
+def _labels(found: Description, arguments: dict[str, Any], labels: Sequence[str] | None, path: Any) -> list[str]:
+    key = "head.fc.weight"
+    shape = shapes_of(found.state).get(key)
+    if shape is None:
+        raise FarfieldError(f"{path} has no classifier ({key}); a backbone alone makes no network.")
+    if labels is not None:
+        if len(labels) != shape[0]:
+            raise FarfieldError(f"there are {len(labels)} labels, and {path} has {shape[0]} classes. Give one a class.")
+        return list(labels)
+    if shape[0] == 400:
+        found.notes.append("400 classes: labels are Kinetics-400's, in alphabetical order; --labels FILE changes them")
+        return kinetics400_labels()
+    found.notes.append(f"the file does not name its {shape[0]} classes: they are numbered; --labels FILE names them")
+    return [str(i) for i in range(shape[0])]
+
+
+def kinetics400_labels() -> list[str]:
+    """The 400 class names in the order that all of these projects use."""
+    from torchvision.models.video import R3D_18_Weights
+
+    return list(R3D_18_Weights.KINETICS400_V1.meta["categories"])

@@ -1,0 +1,178 @@
+"""Reads a checkpoint of any project without running code from it.
+
+`torch.load(weights_only=True)` comes first. It refuses what holds more than tensors and plain types: Caffe2's pickles
+of numpy arrays, MMEngine's logs. Those go through an unpickler that makes arrays and tensors, and an inert
+placeholder of every other class that the file names: nothing is imported, nothing is called.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import tarfile
+import types
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from farfield.errors import FarfieldError
+
+_DAMAGED = (
+    pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError,
+    AssertionError, OverflowError, MemoryError, UnicodeError, zipfile.BadZipFile, NotImplementedError,
+)  # fmt: skip
+"""What torch, pickle and numpy raise for files that are cut off or made up."""
+
+
+class Placeholder:
+    """Stands for an object of a class that is not made: it takes whatever a pickle does to it, and does nothing."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    def __setstate__(self, state: Any) -> None: ...
+    def __setitem__(self, key: Any, value: Any) -> None: ...
+    def append(self, item: Any) -> None: ...
+    def extend(self, items: Any) -> None: ...
+    def add(self, item: Any) -> None: ...
+
+
+def read_file(path: str | Path) -> Any:
+    """Returns a checkpoint's content: dicts, lists, tensors, arrays, plain types, and placeholders for the rest.
+
+    Raises:
+        FarfieldError: for a file that is missing, damaged, or made to fill the memory.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FarfieldError(f"there is no file {path}. Give the path of a checkpoint.")
+    try:
+        _refuse_bomb(path)
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, UnicodeError):
+            return _read_restricted(path)
+    except FarfieldError:
+        raise
+    except RecursionError as error:
+        raise FarfieldError(f"{path} cannot be read as a checkpoint: it is nested too deeply.") from error
+    except _DAMAGED as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise FarfieldError(f"{path} cannot be read as a checkpoint: {reason}") from error
+
+
+def as_tensors(state: Any, path: str | Path) -> dict[str, Tensor]:
+    """A state dict whose values are all numbers.
+
+    Raises:
+        FarfieldError: for keys that are no text, or values that are no numeric tensors or arrays.
+    """
+    if not isinstance(state, Mapping) or not state:
+        raise FarfieldError(f"{path} holds no weights: {type(state).__name__} where a dict of tensors is needed.")
+    tensors = {}
+    for key, value in state.items():
+        if not isinstance(key, str):
+            raise FarfieldError(f"{path} has a weight that is named {key!r}; names are text.")
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
+            value = torch.from_numpy(np.ascontiguousarray(value))
+        if not isinstance(value, Tensor) or value.is_sparse or value.is_complex() or value.is_quantized:
+            raise FarfieldError(f"{path} has {type(value).__name__} in place of the weight {key}.")
+        tensors[key] = value.detach()
+    return tensors
+
+
+def _refuse_bomb(path: Path) -> None:
+    """A zip file that says to unpack to more than it is. torch stores its tensors as they are."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    size = path.stat().st_size
+    packed = [m.filename for m in members if m.compress_type != zipfile.ZIP_STORED]
+    if packed or sum(m.file_size for m in members) > size:
+        what = f"{packed[0]} is compressed" if packed else f"it says to hold more than its {size} bytes"
+        raise FarfieldError(f"{path} is no checkpoint that torch wrote: {what}. It was not unpacked.")
+
+
+def _read_restricted(path: Path) -> Any:
+    if zipfile.is_zipfile(path) or _is_old_torch(path):
+        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=_restricted_pickle())
+    with path.open("rb") as file:
+        return _Unpickler(file, encoding="latin1").load()
+
+
+def _is_old_torch(path: Path) -> bool:
+    """Whether torch wrote it before 1.6: pickles one after the other, the first a number."""
+    if tarfile.is_tarfile(path):  # torch would unpack it to disk
+        return False
+    with path.open("rb") as file:
+        return pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)[2:] in file.read(32)
+
+
+def _reconstruct(array_type: Any, shape: Any, kind: Any) -> np.ndarray:
+    """numpy's beginning of an array, which a pickle then fills; of arrays alone."""
+    if array_type is not np.ndarray:
+        raise pickle.UnpicklingError("an array of a class that is not numpy's own")
+    return np.ndarray.__new__(np.ndarray, (0,), "b")
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """How Python 2's bytes come back; no other codec."""
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError(f"text encoded as {encoding!r}")
+    return text.encode("latin1")
+
+
+def _scalar(dtype: np.dtype, data: Any = None) -> Any:
+    if not isinstance(dtype, np.dtype) or dtype.kind not in "fiub" or not isinstance(data, bytes):
+        raise pickle.UnpicklingError("a numpy number that is none")
+    return np.frombuffer(data, dtype)[0]
+
+
+def _dtype(kind: Any, *args: Any) -> np.dtype:
+    dtype = np.dtype(kind)
+    if dtype.kind not in "fiubOSUV":
+        raise pickle.UnpicklingError(f"a numpy type {dtype}")
+    return dtype
+
+
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("_codecs", "encode"): _encode,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): _dtype,
+    **{
+        (f"numpy.{core}.multiarray", name): made
+        for core in ("core", "_core")
+        for name, made in (("_reconstruct", _reconstruct), ("scalar", _scalar))
+    },
+    ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
+    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
+    ("torch", "Size"): torch.Size,
+    **{("torch", f"{kind}Storage"): getattr(torch, f"{kind}Storage") for kind in (
+        "Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool",
+    )},
+}  # fmt: skip
+
+
+class _Unpickler(pickle.Unpickler):
+    """Makes arrays, tensors and plain types, and placeholders of everything else that a file names."""
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        if (module_name, global_name) in _ALLOWED:
+            return _ALLOWED[module_name, global_name]
+        return type(str(global_name), (Placeholder,), {"__doc__": f"In place of {module_name}.{global_name}."})
+
+
+def _restricted_pickle() -> types.ModuleType:
+    """What `torch.load` takes for pickle."""
+    module = types.ModuleType("restricted_pickle")
+    module.Unpickler = _Unpickler  # type: ignore[attr-defined]
+    module.load = lambda file, **options: _Unpickler(file, **options).load()  # type: ignore[attr-defined]
+    module.loads = lambda data, **options: _Unpickler(io.BytesIO(data), **options).load()  # type: ignore[attr-defined]
+    return module

@@ -1,0 +1,227 @@
+"""Weights to begin from: where they come from, and what of them a network takes over.
+
+A network built for other classes keeps everything but the classifier. Where the new classes are among the old ones, by
+name, their rows of the classifier are kept, too.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.error import URLError
+
+import torch
+from torch import Tensor
+
+from farfield.errors import FarfieldError
+from farfield.models.checkpoint import NETWORK_PREFIX, is_ours, read_checkpoint
+from farfield.models.inflation import INFLATABLE, inflate, is_image_resnet
+from farfield.models.network import ActionNet, assemble
+from farfield.models.peers import Answers, convert_file
+from farfield.models.peers.reading import as_tensors, read_file
+from farfield.models.peers.zoos import PYTORCHVIDEO, TORCHVISION, pytorchvideo_clip
+
+log = logging.getLogger("farfield")
+
+ZOOS = ("imagenet", "pytorchvideo", "torchvision")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Weights to begin from.
+
+    Attributes:
+        name: for messages.
+        state: an `ActionNet`'s, or an image network's.
+        config: the arguments of `build_model` that make the network they are of; None for an image network.
+    """
+
+    name: str
+    state: dict[str, Tensor]
+    config: dict[str, Any] | None
+
+
+def find_weights(weights: str | Path, backbone: str, backbone_options: Mapping[str, Any] | None = None) -> Source:
+    """Reads weights by name or path.
+
+    Args:
+        weights: "imagenet", "pytorchvideo", "torchvision", or a file: ours, a peer's, or torchvision's ResNet-50 or -101.
+        backbone: for which network, among those that a name may mean.
+        backbone_options: what a peer's file may not tell of itself.
+
+    Raises:
+        FarfieldError: for a name or file that does not exist, does not fit or cannot be fetched.
+    """
+    if str(weights) in ZOOS:
+        path = _fetch(_url(str(weights), backbone))
+    else:
+        path = Path(weights)
+        if not path.is_file():
+            raise FarfieldError(f"weights is {str(weights)!r}, which is no file. Give a path, or {', '.join(ZOOS)}.")
+    if is_ours(path):
+        content = read_checkpoint(path)
+        state = {
+            key.removeprefix(NETWORK_PREFIX): value
+            for key, value in content["state_dict"].items()
+            if key.startswith(NETWORK_PREFIX)
+        }
+        return Source(str(path), state, content["farfield"]["model"])
+    content = read_file(path)
+    if isinstance(content, Mapping) and is_image_resnet(dict(content)):
+        return Source(str(path), as_tensors(content, path), None)
+    options = {key: value for key, value in (backbone_options or {}).items() if key != "dilated"}
+    network, _ = convert_file(path, answers=Answers(backbone=backbone, backbone_options=options))
+    return Source(str(path), dict(network.state_dict()), network.config)
+
+
+def weights_clip(weights: str | Path, backbone: str) -> dict[str, Any] | None:
+    """The clips that go with weights, as a `ClipSpec`'s values; None for the backbone's own. Fetches nothing."""
+    if str(weights) == "pytorchvideo" and backbone in PYTORCHVIDEO:
+        return pytorchvideo_clip(backbone)
+    if str(weights) in ZOOS or not Path(weights).is_file():
+        return None
+    config = find_weights(weights, backbone).config
+    return config and config["clip"]
+
+
+def take_over(network: ActionNet, source: Source) -> None:
+    """Fills a network with weights, and says in the log what it did not take over.
+
+    Raises:
+        FarfieldError: where the weights are of another network.
+    """
+    if source.config is None:
+        inflated = inflate(source.state, network.backbone, name=network.config["backbone"], source=source.name)
+        given = {f"backbone.{key}": value for key, value in inflated.items()}
+        log.info("weights of %s, inflated; the classifier for %d classes is new", source.name, len(network.labels))
+    else:
+        given = {key.replace(".residual.", "."): value for key, value in source.state.items()}
+        rows = classifier_rows(source.config["labels"], network.labels)
+        if rows is None:
+            for key in ("head.fc.weight", "head.fc.bias"):
+                given.pop(key, None)
+            old, new = len(source.config["labels"]), len(network.labels)
+            log.info(
+                "weights of %s; its classifier of %d classes is replaced by a new one of %d", source.name, old, new
+            )
+        else:
+            for key in ("head.fc.weight", "head.fc.bias"):
+                given[key] = given[key][rows]
+            kept = "all classes" if len(rows) == len(source.config["labels"]) else f"the rows of {len(rows)} classes"
+            log.info("weights of %s; of its classifier %s are kept", source.name, kept)
+    wanted = {key.replace(".residual.", "."): key for key in network.state_dict()}
+    shapes = {key: value.shape for key, value in network.state_dict().items()}
+    extra = [key for key in given if key not in wanted]
+    other = [key for key in given if key in wanted and given[key].shape != shapes[wanted[key]]]
+    missing = [
+        key
+        for key in wanted
+        if key not in given
+        and ".inserted." not in key
+        and not key.startswith("head.fc.")
+        and not key.endswith("num_batches_tracked")
+    ]
+    if blocks := sorted({key.split(".inserted.")[0] for key in extra if ".inserted." in key}):
+        raise FarfieldError(
+            f"the weights of {source.name} have blocks where this network has none ({len(blocks)}). Insert the same: "
+            f"insert={source.config and source.config['insert']}."
+        )
+    if extra or other or missing:
+        wrong = (extra or other or missing)[0]
+        raise FarfieldError(
+            f"the weights of {source.name} are of another network"
+            f"{'' if source.config is None else ' (' + source.config['backbone'] + ')'} than {network.config['backbone']}: "
+            f"{len(extra)} have no place, {len(other)} are of other shapes, {len(missing)} are missing, as {wrong}."
+        )
+    fresh = sorted({key.split(".inserted.")[0] for key in wanted if ".inserted." in key and key not in given})
+    if fresh:
+        log.info(
+            "%d inserted blocks are new: the network computes what it did before, until they are trained", len(fresh)
+        )
+    state = network.state_dict()
+    with torch.no_grad():
+        for key, value in given.items():
+            state[wanted[key]].copy_(value)
+
+
+def classifier_rows(old: Sequence[str], new: Sequence[str]) -> list[int] | None:
+    """Where each new class is among the old ones, by name; None unless all are. Case and underscores do not count."""
+    places = {_plain(label): i for i, label in enumerate(old)}
+    rows = [places.get(_plain(label)) for label in new]
+    return None if None in rows else rows  # type: ignore[return-value]
+
+
+def restrict_labels(network: ActionNet, labels: Sequence[str]) -> ActionNet:
+    """The same network for some of its classes: scores are the whole network's, restricted to them.
+
+    Raises:
+        FarfieldError: for a class that the network does not have, with the nearest.
+    """
+    from farfield.errors import nearest
+
+    rows = classifier_rows(network.labels, labels)
+    if rows is None:
+        known = {_plain(label) for label in network.labels}
+        unknown = next(label for label in labels if _plain(label) not in known)
+        raise FarfieldError(f"the network has no class {unknown!r}. {nearest(unknown, network.labels)}")
+    state = dict(network.state_dict())
+    for key in ("head.fc.weight", "head.fc.bias"):
+        state[key] = state[key][rows]
+    restricted = assemble(**network.config | {"labels": list(labels)})
+    restricted.load_state_dict(state)
+    device, dtype = network.head.fc.weight.device, network.head.fc.weight.dtype
+    return restricted.to(device=device, dtype=dtype).train(network.training)
+
+
+def _plain(label: str) -> str:
+    return str(label).replace("_", " ").casefold()
+
+
+def _url(zoo: str, backbone: str) -> str:
+    known: Sequence[str]
+    if zoo == "imagenet":
+        from torchvision.models import ResNet50_Weights, ResNet101_Weights
+
+        if backbone in INFLATABLE:
+            image = ResNet50_Weights if backbone.endswith("r50") else ResNet101_Weights
+            return image.IMAGENET1K_V1.url
+        known = INFLATABLE
+    elif zoo == "torchvision":
+        from torchvision.models import get_model_weights
+
+        if backbone in TORCHVISION:
+            return get_model_weights(backbone).KINETICS400_V1.url  # type: ignore[attr-defined]
+        known = TORCHVISION
+    else:
+        if backbone in PYTORCHVIDEO:
+            return _pytorchvideo_url(backbone)
+        known = PYTORCHVIDEO
+    raise FarfieldError(f"weights={zoo!r} has none for {backbone}; it has them for {', '.join(known)}.")
+
+
+def _pytorchvideo_url(backbone: str) -> str:
+    from pytorchvideo.models.hub import csn, r2plus1d, resnet, slowfast, x3d
+
+    hub_name = {"slowfast_16x8_r101": "slowfast_16x8_r101_50_50"}.get(backbone, backbone)
+    modules = (csn, r2plus1d, resnet, slowfast, x3d)
+    return next(m.checkpoint_paths[hub_name] for m in modules if hub_name in m.checkpoint_paths)
+
+
+def _fetch(url: str) -> Path:
+    """The file behind a URL in torch hub's cache, fetched where it is not there yet."""
+    path = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[1])
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path))
+        except (URLError, OSError) as error:
+            raise FarfieldError(
+                f"{url} cannot be fetched: {error}. Fetch it elsewhere, and give weights its path, or put it at {path}."
+            ) from error
+    return path
+
+
+Weights = Literal["imagenet", "pytorchvideo", "torchvision"] | str | None
