@@ -35,6 +35,12 @@ COMMANDS: dict[str, Command] = {
     "data synthesize": Command(
         "farfield.commands.data:synthesize", "write a generated data set", {"task": None, "out": None}
     ),
+    "convert": Command(
+        "farfield.commands.convert:convert", "other projects' checkpoints to ours", {"input": None, "out": None}
+    ),
+    "summary": Command(
+        "farfield.commands.summary:summary", "a network's parameters, FLOPs and memory by stage", {"network": None}
+    ),
 }
 
 

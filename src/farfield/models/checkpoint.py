@@ -29,11 +29,20 @@ def describe(network: ActionNet) -> dict[str, Any]:
 
 def save_model(network: ActionNet, path: str | Path) -> None:
     """Writes a network as a checkpoint, whole or not at all."""
-    path = Path(path)
     state = {NETWORK_PREFIX + name: value for name, value in network.state_dict().items()}
+    write_whole({"farfield": describe(network), "state_dict": state}, path)
+
+
+def write_whole(content: dict[str, Any], path: str | Path) -> None:
+    """Writes what torch can save, whole or not at all; folders on the way are made."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    torch.save({"farfield": describe(network), "state_dict": state}, partial)
-    partial.replace(path)
+    try:
+        torch.save(content, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def is_ours(path: str | Path) -> bool:

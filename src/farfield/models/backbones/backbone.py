@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -26,6 +28,17 @@ class Stage:
     def within(cls, container: str, channels: Sequence[int], first: int = 0) -> Stage:
         """The children first, first + 1, ... of a container."""
         return cls(tuple(f"{container}.{first + i}" for i in range(len(channels))), tuple(channels))
+
+
+class Place(NamedTuple):
+    """Where a part of a network is: in its "stem" (layer 0) or in a stage, at the residual block of this number.
+
+    What stands between two residual blocks, as SlowFast's fusions, counts to the one before. Layers of both pathways
+    count alike.
+    """
+
+    stage: str
+    layer: int
 
 
 class Backbone(nn.Module):
@@ -83,6 +96,29 @@ class Backbone(nn.Module):
     def replace_block(self, stage: str, index: int, block: nn.Module) -> None:
         """Puts another module in the place of a residual block; it takes part in the forward pass."""
         self.trunk.set_submodule(self.stage(stage).paths[index], block)
+
+    def places(self, names: Iterable[str]) -> dict[str, Place]:
+        """Where in the order of the network each part of the trunk is.
+
+        Args:
+            names: of parameters or modules of the trunk, in the trunk's own order.
+        """
+        blocks = {
+            path + ".": (stage, i) for stage, spec in self.stage_specs.items() for i, path in enumerate(spec.paths)
+        }
+        depths = itertools.accumulate(
+            (len(self.stage_specs[s].paths) for s in STAGES if s in self.stage_specs), initial=0
+        )
+        before = dict(zip(STAGES, depths, strict=False))
+        found: dict[str, Place] = {}
+        last = Place("stem", 0)
+        for name in names:
+            block = next((place for path, place in blocks.items() if (name + ".").startswith(path)), None)
+            if block is not None:
+                stage = block[0].removeprefix("fast_")
+                last = Place(stage, before[stage] + block[1] + 1)
+            found[name] = last
+        return found
 
     def forward(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t2 h2 w2"]:
         return self.trunk(clips)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pytorchvideo.models.csn import create_csn
-from pytorchvideo.models.r2plus1d import create_r2plus1d
-from pytorchvideo.models.x3d import create_x3d
 from torch import nn
 
 from farfield.clip_spec import ClipSpec
@@ -16,12 +13,16 @@ from farfield.models.backbones.resnets import DEPTHS
 
 def csn_r101(*, dilated: bool = False) -> Backbone:
     """Channel-separated ResNet-101: every 3x3x3 kernel is depthwise. Tran et al., ICCV 2019. 32 frames at stride 2."""
+    from pytorchvideo.models.csn import create_csn
+
     network = create_csn(model_depth=101, norm=BatchNorm3d, stem_pool=nn.MaxPool3d)
     return _bottlenecks(network, 101, ClipSpec(num_frames=32, crop_px=224, frame_stride=2), dilated=dilated)
 
 
 def r2plus1d_r50(*, dilated: bool = False) -> Backbone:
     """R(2+1)D of 50 layers: a 3x3x3 kernel becomes 1x3x3 and 3x1x1. Tran et al., CVPR 2018. 16 frames at stride 4."""
+    from pytorchvideo.models.r2plus1d import create_r2plus1d
+
     network = create_r2plus1d(norm=BatchNorm3d)
     return _bottlenecks(network, 50, ClipSpec(num_frames=16, crop_px=224, frame_stride=4), dilated=dilated)
 
@@ -67,6 +68,8 @@ def _bottlenecks(network: nn.Module, depth: int, clip: ClipSpec, *, dilated: boo
 
 
 def _x3d(clip: ClipSpec, *, depth_factor: float = 2.2, norm_on_first_shortcut: bool, dilated: bool) -> Backbone:
+    from pytorchvideo.models.x3d import create_x3d
+
     network = create_x3d(norm=BatchNorm3d, depth_factor=depth_factor)
     head = network.blocks[-1].pool
     # What comes before the pooling belongs to the trunk, what comes after it to the head.

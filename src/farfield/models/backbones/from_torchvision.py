@@ -5,12 +5,11 @@ Clips are those at which torchvision measured its Kinetics-400 weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchvision.models import video
 
 from farfield.clip_spec import ClipSpec
 from farfield.layers import BatchNorm3d, replace_modules
@@ -20,17 +19,17 @@ from farfield.models.backbones.dilation import dilate
 
 def r3d_18(*, dilated: bool = False) -> Backbone:
     """R3D-18, all kernels 3x3x3. Tran et al., "A Closer Look at Spatiotemporal Convolutions", CVPR 2018."""
-    return _resnet(video.r3d_18, dilated=dilated)
+    return _resnet("r3d_18", dilated=dilated)
 
 
 def mc3_18(*, dilated: bool = False) -> Backbone:
     """MC3-18: 3x3x3 kernels up to res2, 1x3x3 after it. Ibid."""
-    return _resnet(video.mc3_18, dilated=dilated)
+    return _resnet("mc3_18", dilated=dilated)
 
 
 def r2plus1d_18(*, dilated: bool = False) -> Backbone:
     """R(2+1)D-18: every 3x3x3 kernel as 1x3x3 and 3x1x1. Ibid."""
-    return _resnet(video.r2plus1d_18, dilated=dilated)
+    return _resnet("r2plus1d_18", dilated=dilated)
 
 
 def s3d() -> Backbone:
@@ -39,7 +38,7 @@ def s3d() -> Backbone:
     Its stages are those of one resolution: res2 the two convolutions before the second pooling, res3 to res5 the
     Inception blocks after each later one (two, five and two).
     """
-    network = video.s3d()
+    network = _build("s3d")
     replace_batch_norm(network)
     stages = {
         "res2": Stage.within("features", (64, 192), first=2),
@@ -59,14 +58,14 @@ def mvit_v2_s() -> Backbone:
     Its position embeddings are made for 16 frames of 224 px.
     """
     clip = ClipSpec(num_frames=16, crop_px=224, target_fps=7.5, num_clips=5, num_crops=1)
-    network = video.mvit_v2_s()
+    network = _build("mvit_v2_s")
     network.head = nn.Identity()
     return Backbone(_AsMap(network), {}, clip, out_channels=768)
 
 
 def swin3d_t() -> Backbone:
     """Video Swin-T, a transformer: a baseline without stages to insert into. Liu et al., CVPR 2022."""
-    network = video.swin3d_t()
+    network = _build("swin3d_t")
     network.head = nn.Identity()
     clip = ClipSpec(
         num_frames=32,
@@ -97,8 +96,8 @@ def _ours(norm: nn.BatchNorm3d) -> BatchNorm3d:
     return ours.train(norm.training)
 
 
-def _resnet(build: Callable[[], nn.Module], *, dilated: bool) -> Backbone:
-    network = build()
+def _resnet(name: str, *, dilated: bool) -> Backbone:
+    network = _build(name)
     replace_batch_norm(network)
     trunk = nn.Sequential()
     for name in ("stem", "layer1", "layer2", "layer3", "layer4"):  # all but the pooling and the classifier
@@ -107,6 +106,12 @@ def _resnet(build: Callable[[], nn.Module], *, dilated: bool) -> Backbone:
     clip = ClipSpec(num_frames=16, crop_px=112, target_fps=15, short_side_px=128, num_clips=5, num_crops=1, **_PIXELS)
     backbone = Backbone(trunk, stages, clip, out_channels=512)
     return dilate(backbone) if dilated else backbone
+
+
+def _build(name: str) -> Any:
+    from torchvision.models import get_model  # late: it takes a second to import
+
+    return get_model(name)
 
 
 class _AsMap(nn.Module):

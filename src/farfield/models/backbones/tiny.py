@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pytorchvideo.models.net import Net
-from pytorchvideo.models.resnet import create_bottleneck_block, create_res_stage
-from pytorchvideo.models.stem import create_res_basic_stem
 from torch import nn
 
 from farfield.clip_spec import ClipSpec
@@ -28,6 +25,10 @@ def tiny_c2d(*, dilated: bool = False) -> Backbone:
 
 
 def _tiny(*, stem_kernel: int, block_kernel: int, dilated: bool) -> Backbone:
+    from pytorchvideo.models.net import Net
+    from pytorchvideo.models.resnet import create_bottleneck_block, create_res_stage
+    from pytorchvideo.models.stem import create_res_basic_stem
+
     kt = block_kernel
     widths = (32, 64, 128, 256)
     stem = create_res_basic_stem(

@@ -1,0 +1,121 @@
+"""`farfield convert`: checkpoints of other projects to ours, and ours to theirs."""
+
+from __future__ import annotations
+
+import json as json_format
+from pathlib import Path
+from typing import Any, Literal
+
+from farfield.clip_spec import ClipOptions
+from farfield.commands.console import quiet_libraries
+from farfield.errors import FarfieldError
+from farfield.models import ActionNet, load_model, save_model
+from farfield.models.checkpoint import is_ours, write_whole
+from farfield.models.head import HeadKind
+from farfield.models.peers import Answers, ConversionReport, convert_file
+from farfield.models.peers.export import to_pyslowfast, to_pytorchvideo
+
+
+def convert(
+    input: str,
+    out: str,
+    *,
+    to: Literal["farfield", "pytorchvideo", "slowfast"] = "farfield",
+    labels: str | None = None,
+    backbone: str | None = None,
+    backbone_options: dict[str, Any] | None = None,
+    block_options: dict[str, Any] | None = None,
+    head: HeadKind | None = None,
+    clip: ClipOptions | None = None,
+    all_keys: bool = False,
+    json: bool = False,
+) -> int:
+    """Converts a checkpoint of PySlowFast, PyTorchVideo, MMAction2, torchvision or Caffe2 (video-nonlocal-net) to ours.
+
+    The origin shows in the names of the weights; what they do not tell is read from the file's own config, or has to
+    be given. Every weight is accounted for: where one is missing, unexpected or of another shape, nothing is written.
+    Reading runs no code from the file.
+
+    Args:
+        input: the checkpoint.
+        out: the file to write; it must not exist.
+        to: farfield, or, for a checkpoint of ours: pytorchvideo or slowfast, where they can express the network.
+        labels: a file with one class name a line, in the order of the scores; null for Kinetics-400's where there are
+            400 classes, and numbers elsewhere.
+        backbone: the network, where the weights fit several.
+        backbone_options: what the file does not tell of the backbone, as {alpha: 4}.
+        block_options: what the file does not tell of its non-local blocks, as {pairwise: dot_product}.
+        head: how it is tested on larger clips, in place of the origin's way: gap_fc, window_mean, window_softmax_mean.
+        clip: sampling, crops, normalisation and test views that differ from the file's or its origin's.
+        all_keys: print every weight with its new name and shape.
+        json: print the whole account as JSON.
+    """
+    quiet_libraries()
+    if Path(out).exists():
+        raise FarfieldError(f"{out} exists already. Choose another name, or remove it first.")
+    if to != "farfield":
+        network = load_model(input)
+        write_whole({"pytorchvideo": to_pytorchvideo, "slowfast": to_pyslowfast}[to](network), out)
+        print(json_format.dumps({"out": out, "to": to}) if json else f"{out}: {to}, {_shown(network)}")
+        return 0
+    if Path(input).is_file() and is_ours(input):
+        raise FarfieldError(f"{input} is a checkpoint of farfield's already. Use it as it is.")
+    names = None if labels is None else _read_labels(labels)
+    answers = Answers(backbone, backbone_options or {}, block_options or {}, head, dict(clip or {}))
+    network, report = convert_file(input, labels=names, answers=answers)
+    save_model(network, out)
+    shapes = {key: list(value.shape) for key, value in network.state_dict().items()}
+    if json:
+        mapped = [{"from": old, "to": new, "shape": shapes[new]} for old, new in report.mapped.items()]
+        about = {"out": out, "origin": report.origin, "model": network.config, "notes": report.notes}
+        rest = {"missing": [], "unexpected": [], "set_to_zero": report.set_to_zero, "ignored": dict(report.ignored)}
+        print(json_format.dumps({**about, "mapped": mapped, **rest}, indent=2))
+        return 0
+    if all_keys:
+        for old, new in report.mapped.items():
+            print(f"{old} -> {new} {tuple(shapes[new])}")
+    print(_account(network, report, out))
+    return 0
+
+
+def _read_labels(path: str) -> list[str]:
+    if not Path(path).is_file():
+        raise FarfieldError(f"labels is {path}, which is no file. Give one with one class name a line.")
+    try:
+        return [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise FarfieldError(f"{path} is no text in UTF-8: {error}") from error
+
+
+def _shown(network: ActionNet) -> str:
+    config = network.config
+    options = "".join(f" {key}={value}" for key, value in config["backbone_options"].items())
+    inserted = f", {config['block']} {config['block_options']} at {config['insert']}" if config["insert"] else ""
+    return f"{config['backbone']}{options}{inserted}, {len(network.labels)} classes"
+
+
+def _account(network: ActionNet, report: ConversionReport, out: str) -> str:
+    clip = network.clip
+    windows = f", windows {network.config['head_windows']}" if network.config["head_windows"] else ""
+    parameters = sum(p.numel() for p in network.parameters())
+    lines = [
+        f"{out}: from {report.origin}",
+        f"  network   {_shown(network)}, {parameters:,} parameters",
+        f"  head      {network.config['head']}{windows}",
+        f"  clips     {clip.num_frames} frames at stride {clip.frame_stride}"
+        f"{'' if clip.target_fps is None else f' of {clip.target_fps:g} per second'}, {clip.crop_px} px in training",
+        f"  test      {clip.num_clips} clips x {clip.num_crops} crops of {clip.test_side_px} px, "
+        f"short side {clip.test_short_side_px} px",
+        f"  pixels    mean {_three(clip.mean)}, standard deviation {_three(clip.std)}",
+        f"  weights   {len(report.mapped)} mapped, 0 missing, 0 unexpected, 0 of other shapes",
+    ]
+    if report.set_to_zero:
+        lines.append(f"            {len(report.set_to_zero)} counters of batches are not in the file: set to 0")
+    for name, reason in report.ignored:
+        lines.append(f"  ignored   {name}: {reason}")
+    lines += [f"  note      {note}" for note in report.notes]
+    return "\n".join(lines)
+
+
+def _three(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:.4g}" for value in values)

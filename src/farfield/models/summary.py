@@ -1,0 +1,164 @@
+"""What a network costs: parameters, multiply-adds and activation memory, by stage and by inserted block.
+
+Multiply-adds are counted as fvcore counts them: a multiply-add is 1; convolutions, linear layers and matrix products
+count, those of attention included; an evaluated batch norm counts 2 an element; pooling, sums and softmax do not count.
+Nothing is computed: the network runs on shapes alone.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.utils.flop_counter import FlopCounterMode
+
+from farfield.layers import FrozenBatchNorm3d
+from farfield.models.insertion import WithBlock
+from farfield.models.network import ActionNet
+
+
+@dataclass(frozen=True)
+class Row:
+    """One part of a network.
+
+    Attributes:
+        part: "stem", "res3", "res3[1] non_local", "head"; "trunk" for a network without stages.
+        output: (c t h w) of what it gives out.
+        parameters: learned numbers.
+        multiply_adds: for one clip.
+        activation_bytes: of all its layers' outputs for one clip, in float32; those that overwrite their input excepted.
+    """
+
+    part: str
+    output: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+    activation_bytes: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The rows, in the network's order, for one clip of (t h w)."""
+
+    clip: tuple[int, int, int]
+    rows: list[Row]
+
+    @property
+    def parameters(self) -> int:
+        return sum(row.parameters for row in self.rows)
+
+    @property
+    def multiply_adds(self) -> int:
+        return sum(row.multiply_adds for row in self.rows)
+
+    @property
+    def activation_bytes(self) -> int:
+        return sum(row.activation_bytes for row in self.rows)
+
+
+def summarise(network: ActionNet, *, num_frames: int | None = None, side_px: int | None = None) -> Summary:
+    """Counts a network's costs for one clip in evaluation.
+
+    Args:
+        network: which stays as it is.
+        num_frames: of the clip; None for the network's own.
+        side_px: height and width; None for the network's own in training.
+    """
+    t, side = num_frames or network.clip.num_frames, side_px or network.clip.crop_px
+    shapes = copy.deepcopy(network).to("meta").eval()
+    part_of = _parts(shapes)
+    counted = FlopCounterMode(display=False, depth=None)
+    with counted, torch.no_grad(), _observe(shapes) as seen:
+        shapes(torch.empty(1, 3, t, side, side, device="meta"))
+    products = {name: sum(by_op.values()) // 2 for name, by_op in counted.get_flop_counts().items()}
+    root = type(shapes).__name__
+    names = list(dict.fromkeys(part_of.values()))
+    outputs: dict[str, tuple[int, ...]] = {}
+    parameters = dict.fromkeys(names, 0)
+    for name, parameter in shapes.named_parameters():
+        parameters[_part(name, part_of)] += parameter.numel()
+    multiply_adds, activations = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+    for name, part in part_of.items():
+        multiply_adds[part] += products.get(f"{root}.{name}", 0)
+    for name, observed in seen.items():
+        part = _part(name, part_of)
+        multiply_adds[part] += observed.norm_multiply_adds
+        activations[part] += observed.bytes
+        outputs[part] = observed.shape
+    rows = [
+        Row(name, outputs.get(name, ()), parameters[name], multiply_adds[name], activations[name]) for name in names
+    ]
+    return Summary((t, side, side), rows)
+
+
+@dataclass
+class _Observed:
+    shape: tuple[int, ...]
+    bytes: int
+    norm_multiply_adds: int
+
+
+@contextmanager
+def _observe(network: nn.Module) -> Iterator[dict[str, _Observed]]:
+    """Collects what every layer gives out; layers are modules without others inside."""
+    seen: dict[str, _Observed] = {}
+
+    def note(name: str, module: nn.Module, output: Tensor | list[Tensor]) -> None:
+        if isinstance(output, list):  # SlowFast's last fusion, which passes both pathways on
+            return
+        is_norm = isinstance(module, _NormBase | FrozenBatchNorm3d)
+        same = getattr(module, "inplace", False) or isinstance(module, nn.Identity | nn.Dropout)
+        shape = tuple(output.shape[1:])
+        size = 0 if same else 4 * output.numel()
+        before = seen.get(name, _Observed(shape, 0, 0))
+        products = 2 * output.numel() if is_norm else 0
+        seen[name] = _Observed(shape, before.bytes + size, before.norm_multiply_adds + products)
+
+    hooks = [
+        module.register_forward_hook(lambda module, inputs, output, name=name: note(name, module, output))
+        for name, module in network.named_modules()
+        if next(module.children(), None) is None
+    ]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _parts(network: ActionNet) -> dict[str, str]:
+    """Each layer, and each inserted block as a whole, to the part that it belongs to."""
+    backbone = network.backbone
+    if not backbone.stage_specs:
+        return {"backbone": "trunk", "head": "head"}
+    inserted = {}
+    for stage, spec in backbone.stage_specs.items():
+        for i, path in enumerate(spec.paths):
+            if isinstance(backbone.blocks(stage)[i], WithBlock):
+                inserted[f"{path}.inserted"] = f"{stage}[{i}] {network.config['block']}"
+    layers = [name for name, module in backbone.trunk.named_modules() if next(module.children(), None) is None]
+    fast = {path: stage for stage, spec in backbone.stage_specs.items() for path in spec.paths if stage[:4] == "fast"}
+    parts: dict[str, str] = {}
+    for name, place in backbone.places(layers).items():
+        block = next((path for path in inserted if name.startswith(path + ".")), None)
+        if block is not None:
+            parts.setdefault(f"backbone.trunk.{block}", inserted[block])
+            continue
+        stage = next((stage for path, stage in fast.items() if name.startswith(path + ".")), place.stage)
+        parts[f"backbone.trunk.{name}"] = stage
+    parts["head"] = "head"
+    return parts
+
+
+def _part(name: str, part_of: dict[str, str]) -> str:
+    """The part of a parameter or layer: that of the longest name that it begins with."""
+    while name:
+        if name in part_of:
+            return part_of[name]
+        name = name.rpartition(".")[0]
+    raise KeyError(name)
