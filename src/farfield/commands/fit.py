@@ -17,7 +17,7 @@ from farfield.commands.console import as_mistakes, quiet_libraries
 from farfield.commands.parser import CommandParser
 from farfield.data.datamodule import VideoDataModule
 from farfield.errors import FarfieldError
-from farfield.models import default_clip, describe, read_checkpoint
+from farfield.models import describe, read_checkpoint, resolve_clip
 from farfield.training.callbacks import (
     RandomState,
     RunFiles,
@@ -57,14 +57,16 @@ class FitCLI(LightningCLI):
         )
         parser.add_class_arguments(WandbSettings, "wandb")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
-        parser.link_arguments(("model.backbone", "model.clip"), "data.clip", compute_fn=resolve_clip)
+        of_clip = ("model.backbone", "model.clip", "model.weights", "model.backbone_options")
+        parser.link_arguments(of_clip, "data.clip", compute_fn=clip_values)
         parser.link_arguments("data.labels", "model.labels", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         shown = "--print_config" in args
         super().parse_arguments(parser, [word for word in args if word != "--print_config"])
         # Every value, for the run's record.
-        self.config.model.clip = resolve_clip(self.config.model.backbone, self.config.model.clip)
+        model = self.config.model
+        model.clip = clip_values(model.backbone, model.clip, model.weights, model.backbone_options)
         if shown:
             print(parser.dump(self.config, skip_none=False), end="")
             raise SystemExit(0)
@@ -106,9 +108,11 @@ class FitCLI(LightningCLI):
             return super().instantiate_trainer(**more, **kwargs)
 
 
-def resolve_clip(backbone: str, clip: ClipOptions | None) -> dict[str, Any]:
-    """The backbone's clips with what the config changes of them, as a `ClipSpec`'s values."""
-    return default_clip(backbone).replace(**(clip or {})).to_dict()
+def clip_values(
+    backbone: str, clip: ClipOptions | None, weights: str | None, backbone_options: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The clips of the weights or the backbone with what the config changes of them, as a `ClipSpec`'s values."""
+    return resolve_clip(backbone, clip, weights, backbone_options).to_dict()
 
 
 def fit(arguments: Sequence[str]) -> int:

@@ -17,6 +17,7 @@ from farfield.data.manifest import read_manifest
 from farfield.errors import FarfieldError
 from farfield.evaluation import EvaluationResult, write_report
 from farfield.models import load_model
+from farfield.models import restrict_labels as restrict
 from farfield.training.callbacks import Failures
 from farfield.training.module import ActionRecognizer
 
@@ -54,6 +55,7 @@ def test(
     accelerator: str = "auto",
     precision: str = "32-true",
     view_batch_size: int | None = 16,
+    restrict_labels: bool = False,
     json: bool = False,
 ) -> int:
     """Scores a checkpoint on the videos of a manifest, views averaged, and writes a report.
@@ -70,11 +72,15 @@ def test(
         accelerator: where to run, as Lightning's Trainer takes it: auto, cpu, gpu.
         precision: of the network, as Lightning's Trainer takes it: 32-true, bf16-mixed, 16-mixed.
         view_batch_size: views that go through the network at once; null for a whole batch's.
+        restrict_labels: score among the manifest's classes only, which are some of the network's: a subset of
+            Kinetics with a network of all of its classes.
         json: print the report as JSON.
     """
     quiet_libraries()
     network = load_model(checkpoint)
     manifest = read_manifest(data.manifest, root=data.root)
+    if restrict_labels:
+        network = restrict(network, manifest.labels)
     changes = {"num_clips": num_clips, "num_crops": num_crops}
     clip = network.clip.replace(**{name: count for name, count in changes.items() if count is not None})  # checks them
     views = {"num_clips": clip.num_clips, "num_crops": clip.num_crops}

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -61,7 +61,9 @@ class Head(nn.Module):
             raise FarfieldError(f"head_windows is {windows}; each pathway needs three lengths (t h w), at least 1.")
         self.kind = kind
         self.pool = GlobalAvgPool3d(keepdim=True)
-        self.windows = None if windows is None else nn.ModuleList(nn.AvgPool3d(tuple(w), stride=1) for w in windows)
+        self.windows = (
+            None if windows is None else nn.ModuleList(nn.AvgPool3d((w[0], w[1], w[2]), stride=1) for w in windows)
+        )
         self.embedding = embedding or nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels, num_classes)
@@ -85,10 +87,11 @@ class Head(nn.Module):
         # The log of the averaged probabilities: its softmax is that average.
         return logits.log_softmax(-1).logsumexp(1) - math.log(logits.shape[1])
 
-    def _windowed(self, features: Float[Tensor, "b c t h w"], pool: nn.AvgPool3d) -> Float[Tensor, "b c t2 h2 w2"]:
-        if any(size < side for size, side in zip(features.shape[2:], pool.kernel_size, strict=True)):
+    def _windowed(self, features: Float[Tensor, "b c t h w"], pool: nn.Module) -> Float[Tensor, "b c t2 h2 w2"]:
+        window: Any = pool.kernel_size
+        if any(size < side for size, side in zip(features.shape[2:], window, strict=True)):
             raise ValueError(
-                f"the head's window {pool.kernel_size} is larger than the feature map {tuple(features.shape[2:])}: the "
+                f"the head's window {window} is larger than the feature map {tuple(features.shape[2:])}: the "
                 "clip is smaller than in training. Give larger clips, or build the network with head='gap_fc'."
             )
         return pool(features)

@@ -2,7 +2,7 @@
 
 A 2D kernel becomes kt copies of itself along time, each divided by kt, so that the network gives on a video of one
 repeated frame what the image network gives on that frame (Carreira and Zisserman, CVPR 2017, section 2.3; Wang et al.,
-CVPR 2018, section 3). Where a kernel reaches over the ends of the clip, the zeros there break this for the frames nearby.
+CVPR 2018, section 3). Where a kernel reaches over the ends of the clip, the zeros there break this for frames nearby.
 """
 
 from __future__ import annotations

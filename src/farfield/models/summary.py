@@ -31,7 +31,7 @@ class Row:
         output: (c t h w) of what it gives out.
         parameters: learned numbers.
         multiply_adds: for one clip.
-        activation_bytes: of all its layers' outputs for one clip, in float32; those that overwrite their input excepted.
+        activation_bytes: of all its layers' outputs for one clip, in float32, but for those that overwrite their input.
     """
 
     part: str
@@ -72,7 +72,7 @@ def summarise(network: ActionNet, *, num_frames: int | None = None, side_px: int
     t, side = num_frames or network.clip.num_frames, side_px or network.clip.crop_px
     shapes = copy.deepcopy(network).to("meta").eval()
     part_of = _parts(shapes)
-    counted = FlopCounterMode(display=False, depth=None)
+    counted = FlopCounterMode(display=False)
     with counted, torch.no_grad(), _observe(shapes) as seen:
         shapes(torch.empty(1, 3, t, side, side, device="meta"))
     products = {name: sum(by_op.values()) // 2 for name, by_op in counted.get_flop_counts().items()}

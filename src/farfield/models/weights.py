@@ -16,7 +16,7 @@ from urllib.error import URLError
 import torch
 from torch import Tensor
 
-from farfield.errors import FarfieldError
+from farfield.errors import FarfieldError, nearest
 from farfield.models.checkpoint import NETWORK_PREFIX, is_ours, read_checkpoint
 from farfield.models.inflation import INFLATABLE, inflate, is_image_resnet
 from farfield.models.network import ActionNet, assemble
@@ -48,7 +48,7 @@ def find_weights(weights: str | Path, backbone: str, backbone_options: Mapping[s
     """Reads weights by name or path.
 
     Args:
-        weights: "imagenet", "pytorchvideo", "torchvision", or a file: ours, a peer's, or torchvision's ResNet-50 or -101.
+        weights: "imagenet", "pytorchvideo", "torchvision", or a file: ours, a peer's, or torchvision's ResNet.
         backbone: for which network, among those that a name may mean.
         backbone_options: what a peer's file may not tell of itself.
 
@@ -131,9 +131,9 @@ def take_over(network: ActionNet, source: Source) -> None:
         )
     if extra or other or missing:
         wrong = (extra or other or missing)[0]
+        theirs = "" if source.config is None else f" ({source.config['backbone']})"
         raise FarfieldError(
-            f"the weights of {source.name} are of another network"
-            f"{'' if source.config is None else ' (' + source.config['backbone'] + ')'} than {network.config['backbone']}: "
+            f"the weights of {source.name} are of another network{theirs} than {network.config['backbone']}: "
             f"{len(extra)} have no place, {len(other)} are of other shapes, {len(missing)} are missing, as {wrong}."
         )
     fresh = sorted({key.split(".inserted.")[0] for key in wanted if ".inserted." in key and key not in given})
@@ -150,8 +150,8 @@ def take_over(network: ActionNet, source: Source) -> None:
 def classifier_rows(old: Sequence[str], new: Sequence[str]) -> list[int] | None:
     """Where each new class is among the old ones, by name; None unless all are. Case and underscores do not count."""
     places = {_plain(label): i for i, label in enumerate(old)}
-    rows = [places.get(_plain(label)) for label in new]
-    return None if None in rows else rows  # type: ignore[return-value]
+    wanted = [_plain(label) for label in new]
+    return [places[label] for label in wanted] if all(label in places for label in wanted) else None
 
 
 def restrict_labels(network: ActionNet, labels: Sequence[str]) -> ActionNet:
@@ -160,8 +160,6 @@ def restrict_labels(network: ActionNet, labels: Sequence[str]) -> ActionNet:
     Raises:
         FarfieldError: for a class that the network does not have, with the nearest.
     """
-    from farfield.errors import nearest
-
     rows = classifier_rows(network.labels, labels)
     if rows is None:
         known = {_plain(label) for label in network.labels}
@@ -193,7 +191,7 @@ def _url(zoo: str, backbone: str) -> str:
         from torchvision.models import get_model_weights
 
         if backbone in TORCHVISION:
-            return get_model_weights(backbone).KINETICS400_V1.url  # type: ignore[attr-defined]
+            return get_model_weights(backbone).KINETICS400_V1.url
         known = TORCHVISION
     else:
         if backbone in PYTORCHVIDEO:

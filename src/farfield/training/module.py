@@ -18,6 +18,8 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from farfield.clip_spec import ClipOptions
 from farfield.evaluation import average_views
 from farfield.models import ActionNet, build_model, describe
+from farfield.models.head import HeadKind
+from farfield.training.freezing import learning_rate_scales, prepare
 from farfield.training.optimisation import Optimisation, lr_factor, make_optimizer
 from farfield.training.regions import region_logits, region_loss
 
@@ -42,9 +44,10 @@ class ActionRecognizer(LightningModule):
         self, network: ActionNet, optimisation: Optimisation | None = None, *, view_batch_size: int | None = None
     ) -> None:
         super().__init__()
+        self.optimisation = optimisation or Optimisation()
+        prepare(network, self.optimisation)
         # 3D convolutions and norms are faster so, and what the data gives is in this memory format already.
         self.network = network.to(memory_format=torch.channels_last_3d)
-        self.optimisation = optimisation or Optimisation()
         self.view_batch_size = view_batch_size
         classes = len(network.labels)
         # In checkpoints, so that an epoch's figures are of all its batches when it was entered again in the middle.
@@ -124,7 +127,9 @@ class ActionRecognizer(LightningModule):
         factor = partial(
             lr_factor, settings=self.optimisation, steps_per_epoch=steps_per_epoch, total_steps=total_steps
         )
-        optimizer = make_optimizer(self.network, self.optimisation)
+        decay = self.optimisation.layer_decay
+        scales = None if decay == 1 else learning_rate_scales(self.network, decay)
+        optimizer = make_optimizer(self.network, self.optimisation, scales)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -149,33 +154,45 @@ def build_recognizer(
     backbone: str,
     labels: list[str],
     *,
+    weights: str | None = None,
+    backbone_options: dict[str, Any] | None = None,
     insert: str | dict[str, list[int]] | None = None,
     block: str = "non_local",
     block_options: dict[str, Any] | None = None,
     dropout: float = 0.5,
+    head: HeadKind | None = None,
     clip: ClipOptions | None = None,
     optimisation: Optimisation = Optimisation(),  # noqa: B008  # frozen
 ) -> ActionRecognizer:
-    """Builds a network with random weights, ready to be trained: `build_model`'s arguments, and how to train.
+    """Builds a network, ready to be trained: `build_model`'s arguments, and how to train.
 
     Args:
-        backbone: name of the backbone: c2d_r50, i3d_r50, slow_r50, r3d_18, tiny or tiny_c2d.
+        backbone: name of the backbone, as i3d_r50; `farfield summary` knows them all.
         labels: class names; they come from the training manifest.
-        insert: where to insert blocks: nl1, nl5, nl10, or {stage: indices of residual blocks}.
+        weights: what to begin from: imagenet, pytorchvideo, torchvision, or a file: a checkpoint of ours or of a
+            peer's, or torchvision's ResNet. Classes that it has, by name, keep their rows of the classifier where it
+            has all of them; otherwise the classifier is new. null for random weights.
+        backbone_options: the backbone's own options, as {dilated: true}.
+        insert: where to insert blocks: nl1, nl5, nl10, nl5_r101, nl3_r101, or {stage: indices of residual blocks}.
         block: what to insert: non_local, self_attention, dual_attention, criss_cross,
             coordinate_attention or object_context.
         block_options: keyword arguments of that block, as {pairwise: dot_product, key_pool: null}.
         dropout: probability of dropping a feature before the classifier.
-        clip: values in which clips differ from what the backbone was designed for.
+        head: how larger clips are classified in a test: gap_fc, window_mean or window_softmax_mean; null for that of
+            the weights, or gap_fc.
+        clip: values in which clips differ from what the weights, or else the backbone, were made for.
         optimisation: learning rate, schedule and regularisation.
     """
     network = build_model(
         backbone,
         labels=labels,
+        weights=weights,
+        backbone_options=backbone_options,
         insert=insert,
         block=block,
         block_options=block_options,
         dropout=dropout,
+        head=head,
         clip=clip,
     )
     return ActionRecognizer(network, optimisation)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -32,6 +33,10 @@ class Optimisation:
         step_factor: for "steps".
         region_loss_weight: of the auxiliary loss on the regions of inserted "object_context" blocks, where there is
             one region a class (Yuan et al., ECCV 2020, section 3.3).
+        freeze_through: fine-tuning: what does not learn, up to the end of "stem", "res2", ... "res5"; blocks inserted
+            there do. None trains everything.
+        freeze_batch_norm: fine-tuning on small batches: all norms keep their statistics, scales and shifts.
+        layer_decay: fine-tuning: each layer below the head learns at so many times the rate of the one above.
     """
 
     lr: float = 0.01
@@ -45,6 +50,9 @@ class Optimisation:
     step_epochs: tuple[float, ...] = ()
     step_factor: float = 0.1
     region_loss_weight: float = 0.4
+    freeze_through: str | None = None
+    freeze_batch_norm: bool = False
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
         if self.lr <= 0:
@@ -61,6 +69,8 @@ class Optimisation:
             )
         if not 0 <= self.label_smoothing < 1:
             raise FarfieldError(f"optimisation.label_smoothing is {self.label_smoothing}; it must be in [0, 1).")
+        if not 0 < self.layer_decay <= 1:
+            raise FarfieldError(f"optimisation.layer_decay is {self.layer_decay}; it must be above 0 and at most 1.")
         if self.schedule == "steps" and not self.step_epochs:
             raise FarfieldError("optimisation.schedule is 'steps' without step_epochs. Give them, as [40, 80].")
         if self.schedule == "cosine" and self.step_epochs:
@@ -81,21 +91,38 @@ def lr_factor(step: int, settings: Optimisation, *, steps_per_epoch: float, tota
     return 0.5 * (1 + math.cos(math.pi * min(fraction, 1.0)))
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
-    """Two groups: weights with decay; biases and the parameters of norms without."""
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
-    for child in module.modules():
+def parameter_groups(
+    module: nn.Module, settings: Optimisation, scales: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
+    """Groups of the parameters that learn: weights decay, biases and the parameters of norms do not.
+
+    Args:
+        module: what learns.
+        settings: learning rate and weight decay.
+        scales: parameter to its share of the learning rate; None for 1 throughout.
+    """
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for prefix, child in module.named_modules():
+        is_norm = isinstance(child, _NormBase | SubBatchNorm3d | nn.GroupNorm | nn.LayerNorm)
         for name, parameter in child.named_parameters(recurse=False):
-            is_norm = isinstance(child, _NormBase | SubBatchNorm3d | nn.GroupNorm | nn.LayerNorm)
-            (free if is_norm or name == "bias" else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+            if parameter.requires_grad:
+                scale = scales[f"{prefix}.{name}" if prefix else name] if scales else 1.0
+                groups.setdefault((scale, not is_norm and name != "bias"), []).append(parameter)
+    return [
+        {"params": groups[key], "lr": settings.lr * key[0], "weight_decay": settings.weight_decay * key[1]}
+        for key in sorted(groups, reverse=True)  # the fastest first, whose rate is the one that is logged
+    ]
 
 
-def make_optimizer(module: nn.Module, settings: Optimisation) -> torch.optim.Optimizer:
-    return torch.optim.SGD(
-        parameter_groups(module, settings.weight_decay),
-        lr=settings.lr,
-        momentum=settings.momentum,
-        nesterov=settings.nesterov,
-    )
+def make_optimizer(
+    module: nn.Module, settings: Optimisation, scales: Mapping[str, float] | None = None
+) -> torch.optim.Optimizer:
+    """SGD over `parameter_groups`.
+
+    Raises:
+        FarfieldError: where nothing is left to learn.
+    """
+    groups = parameter_groups(module, settings, scales)
+    if not groups:
+        raise FarfieldError("no parameter of the network learns. Freeze less.")
+    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov)

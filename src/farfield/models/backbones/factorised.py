@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from farfield.clip_spec import ClipSpec
@@ -73,10 +75,10 @@ def _x3d(clip: ClipSpec, *, depth_factor: float = 2.2, norm_on_first_shortcut: b
     network = create_x3d(norm=BatchNorm3d, depth_factor=depth_factor)
     head = network.blocks[-1].pool
     # What comes before the pooling belongs to the trunk, what comes after it to the head.
-    before = nn.Sequential()
+    before: Any = nn.Sequential()
     for name in ("pre_conv", "pre_norm", "pre_act"):
         before.add_module(name, head.get_submodule(name))
-    after = nn.Sequential()
+    after: Any = nn.Sequential()
     for name in ("post_conv", "post_act"):
         after.add_module(name, head.get_submodule(name))
     network.blocks[-1] = before

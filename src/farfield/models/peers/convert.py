@@ -158,8 +158,8 @@ def _fill(network: ActionNet, found: Description, path: Any) -> ConversionReport
     if problems:
         shown = "\n  - ".join(problems[:20]) + (f"\n  ... {len(problems) - 20} more" if len(problems) > 20 else "")
         raise FarfieldError(
-            f"the weights of {path} ({found.origin}) do not fit {network.config['backbone']}:\n  - {shown}\nNothing was "
-            "converted."
+            f"the weights of {path} ({found.origin}) do not fit {network.config['backbone']}:\n  - {shown}\n"
+            "Nothing was converted."
         )
     network.load_state_dict(state)
     return ConversionReport(found.origin, mapped, counters, found.ignored, found.notes)

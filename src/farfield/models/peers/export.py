@@ -28,8 +28,8 @@ def to_pytorchvideo(network: ActionNet) -> dict[str, Any]:
     options = {key: value for key, value in config["backbone_options"].items() if value}
     if config["backbone"] not in PYTORCHVIDEO or config["insert"] or options:
         raise FarfieldError(
-            f"PyTorchVideo cannot express {config['backbone']} with options {options} and insert={config['insert']}; it "
-            f"has {', '.join(PYTORCHVIDEO)}, without non-local blocks."
+            f"PyTorchVideo cannot express {config['backbone']} with options {options} and insert={config['insert']}; "
+            f"it has {', '.join(PYTORCHVIDEO)}, without non-local blocks."
         )
     blocks = network.backbone.trunk.get_submodule("blocks")
     x3d = config["backbone"].startswith("x3d")
@@ -59,8 +59,8 @@ def to_pyslowfast(network: ActionNet) -> dict[str, Any]:
         )
     if family == "x3d" and not options.get("norm_on_first_shortcut"):
         raise FarfieldError(
-            "PySlowFast's X3D has a batch norm more than PyTorchVideo's, after the shortcut of res2's first block; this "
-            "network has been built without it."
+            "PySlowFast's X3D has a batch norm more than PyTorchVideo's, after the shortcut of res2's first block; "
+            "this network has been built without it."
         )
     if config["insert"]:
         _refuse_block(config)

@@ -28,7 +28,7 @@ from farfield.models.peers.names import from_mmaction2
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 ASK_PAIRWISE = (
-    "the pairwise function of its non-local blocks and whether it is scaled (mode and use_scale in MMAction2's config): "
+    "the pairwise function of its non-local blocks and whether it is scaled (mode, use_scale in MMAction2's config): "
     "--block_options '{pairwise: embedded_gaussian, scale: false}' or '{pairwise: dot_product}'"
 )
 ASK_STRIDES = (

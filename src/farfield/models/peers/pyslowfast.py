@@ -1,8 +1,8 @@
 """PySlowFast's checkpoints (.pyth), and the Caffe2 pickles of the paper's own code and of PySlowFast's model zoo.
 
 Facts that no weight tells (facebookresearch/SlowFast, slowfast/models/nonlocal_helper.py and head_helper.py): keys are
-pooled before they are projected; softmax affinities are divided by the square root of the inner channels, dot products by
-the number of keys; the classifier sees a window of the training feature map's size, softmax at each, then the mean.
+pooled before they are projected; softmax affinities are divided by the square root of the inner channels, dot products
+by the number of keys; the classifier sees windows of the training feature map's size, softmax at each, then the mean.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ ARCHITECTURES = {
     "x3d": ("x3d", {}),
 }
 ASK_PAIRWISE = (
-    "the pairwise function of its non-local blocks: --block_options '{pairwise: embedded_gaussian}' (PySlowFast's softmax: "
-    "the C2D and I3D models) or '{pairwise: dot_product}' (the Slow and SlowFast models)"
+    "the pairwise function of its non-local blocks: --block_options '{pairwise: embedded_gaussian}' (PySlowFast's "
+    "softmax: the C2D and I3D models) or '{pairwise: dot_product}' (the Slow and SlowFast models)"
 )
 ASK_X3D = "which X3D it is: --backbone x3d_xs, x3d_s or x3d_m, which differ in their clips alone"
 
@@ -132,8 +132,8 @@ def describe_caffe2(blobs: dict[str, Tensor], answers: Answers, path: Any) -> De
     found.arguments |= pyslowfast_clip_and_head(None, found)
     if not two:
         found.notes.append(
-            "the paper's own code pads the first pooling with nothing, PySlowFast's with 1, and the file does not tell: "
-            "taken for PySlowFast's. For video-nonlocal-net's own files: --backbone_options '{stem_pool_padding: false}'"
+            "the paper's own code pads the first pooling with nothing, PySlowFast's with 1, and the file does not "
+            "tell: PySlowFast is assumed. For video-nonlocal-net: --backbone_options '{stem_pool_padding: false}'"
         )
     return found
 
@@ -266,7 +266,7 @@ def _block_options(
 
 
 def pyslowfast_clip_and_head(cfg: dict[str, Any] | None, found: Description) -> dict[str, Any]:
-    """The clips of a config, and the head with its windows: the training feature map's size, as PySlowFast computes it."""
+    """The clips of a config, and the head with its windows, whose size is computed as PySlowFast does."""
     head: dict[str, Any] = {"head": "window_softmax_mean"}
     x3d = found.arguments["backbone"].startswith("x3d")
     if cfg is None:
