@@ -10,14 +10,15 @@ from farfield.errors import FarfieldError
 from farfield.layers import BatchNorm3d, GlobalAvgPool3d, NonLocalBlock3d
 from farfield.models import BACKBONES, BLOCKS, default_clip, insert_blocks
 
-SMALL = {
-    "c2d_r50": (2, 32),
-    "i3d_r50": (2, 32),
-    "slow_r50": (2, 32),
-    "r3d_18": (2, 32),
-    "tiny": (3, 32),
-    "tiny_c2d": (3, 32),
-}
+CONVOLUTIONAL = [name for name in BACKBONES if name not in ("mvit_v2_s", "swin3d_t")]
+"""Those with stages to insert into."""
+
+
+def small(name: str) -> tuple[int, int]:
+    """Frames and side of about the smallest clip that a network and the blocks in it take."""
+    if name.startswith("slowfast"):
+        return 8, 32
+    return {"s3d": (16, 64), "csn_r101": (8, 32), "r2plus1d_r50": (4, 64)}.get(name, (4, 32))
 
 
 def randomise(module: nn.Module) -> None:
@@ -32,53 +33,27 @@ def randomise(module: nn.Module) -> None:
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_every_backbone_has_our_layers_and_answers_its_stages(name: str) -> None:
-    model = build_model(name, num_classes=7, insert={"res3": [1]}).eval()
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm3d)]
-    assert norms
+    with torch.device("meta"):
+        model = build_model(name, num_classes=7).eval()
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     assert all(isinstance(norm, BatchNorm3d) for norm in norms)
+    assert bool(norms) == (name in CONVOLUTIONAL)
     assert isinstance(model.head.pool, GlobalAvgPool3d)
-    assert list(model.backbone.stages) == ["res2", "res3", "res4", "res5"]
-    frames, side = SMALL[name]
-    x = torch.randn(2, 3, frames, side, side)
-    outputs = {}
-    for stage in model.backbone.stages:
-        model.backbone.blocks(stage)[-1].register_forward_hook(lambda m, i, y, s=stage: outputs.update({s: y.shape[1]}))
-    assert model(x).shape == (2, 7)
-    assert outputs == {stage: spec.channels for stage, spec in model.backbone.stage_specs.items()}
-
-
-@pytest.mark.parametrize(("name", "index"), [("c2d_r50", 6), ("i3d_r50", 6), ("slow_r50", 5)])
-def test_weights_of_pytorchvideo_give_its_outputs(name: str, index: int) -> None:
-    import pytorchvideo.models.hub as hub
-
-    theirs = getattr(hub, name)(model_num_class=11).eval()
-    theirs.blocks[-1].pool = nn.AdaptiveAvgPool3d(1)  # its kernel asks for the training size
-    randomise(theirs)
-    ours = build_model(name, num_classes=11).eval()
-    state = theirs.state_dict()
-    for part in ("weight", "bias"):
-        state[f"fc.{part}"] = state.pop(f"blocks.{index}.proj.{part}")
-    ours.backbone.trunk.load_state_dict({k: v for k, v in state.items() if k.startswith("blocks")})
-    ours.head.fc.load_state_dict({k[3:]: v for k, v in state.items() if k.startswith("fc.")})
-    x = torch.randn(1, 3, 4, 64, 64)
-    with torch.no_grad():
-        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
-
-
-def test_weights_of_torchvision_give_its_outputs() -> None:
-    theirs = r3d_18(num_classes=11).eval()
-    randomise(theirs)
-    ours = build_model("r3d_18", num_classes=11).eval()
-    state = theirs.state_dict()
-    ours.backbone.trunk.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")})
-    ours.head.fc.load_state_dict({k[3:]: v for k, v in state.items() if k.startswith("fc.")})
-    x = torch.randn(1, 3, 4, 48, 48)
-    with torch.no_grad():
-        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+    stages = ["res2", "res3", "res4", "res5"] if name in CONVOLUTIONAL else []
+    if name.startswith("slowfast"):
+        stages += [f"fast_{stage}" for stage in stages]
+    assert list(model.backbone.stages) == stages
+    outputs: dict[str, list[int]] = {stage: [] for stage in stages}
+    for stage in stages:
+        for block in model.backbone.blocks(stage):
+            block.register_forward_hook(lambda m, i, y, s=stage: outputs[s].append(y.shape[1]))
+    clip = model.clip
+    assert model(torch.empty(2, 3, clip.num_frames, clip.crop_px, clip.crop_px, device="meta")).shape == (2, 7)
+    assert outputs == {stage: list(spec.channels) for stage, spec in model.backbone.stage_specs.items()}
 
 
 def test_swapping_norms_keeps_their_state() -> None:
-    from farfield.models.backbones import replace_batch_norm
+    from farfield.models.backbones.from_torchvision import replace_batch_norm
 
     network = r3d_18()
     randomise(network)
@@ -89,18 +64,122 @@ def test_swapping_norms_keeps_their_state() -> None:
     assert all(torch.equal(after[key], before[key]) for key in before)
 
 
-@pytest.mark.parametrize("name", BACKBONES)
-def test_inserted_blocks_do_not_change_what_a_network_computes(name: str) -> None:
+EVERY_BLOCK = {
+    "object_context": {"num_regions": 5},
+    "self_attention": {},
+    "dual_attention": {},
+    "criss_cross": {},
+    "coordinate_attention": {},
+    "non_local": {"key_pool": None},
+}
+
+# A bias that adds the same to all that a softmax runs over: to the affinities of a query, or to a region's map. In
+# training a norm after it would take away the biases before it, too; here norms are in evaluation.
+NO_GRADIENT = {
+    "non_local": "phi.bias",
+    "self_attention": "key.bias",
+    "dual_attention": "position.key.bias",
+    "criss_cross": "key.bias",
+    "object_context": "regions.bias",
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_every_block_goes_into_every_backbone(name: str) -> None:
+    """All six kinds at once, in six places: the identity at birth; then every parameter is reached by the gradient."""
     torch.manual_seed(3)
-    plain = build_model(name, num_classes=5).eval()
-    randomise(plain)
-    frames, side = SMALL[name]
-    x = torch.randn(1, 3, frames, side, side)
+    frames, side = small(name)
+    network = (
+        build_model(name, num_classes=5, clip={"num_frames": frames, "crop_px": side}, dropout=0.0).double().eval()
+    )
+    randomise(network)
+    x = torch.randn(2, 3, frames, side, side, dtype=torch.float64)
     with torch.no_grad():
-        before = plain(x)
-        insert_blocks(plain.backbone, {"res2": [0], "res3": [0, 1], "res4": [1]}, NonLocalBlock3d)
-        assert sum(isinstance(m, NonLocalBlock3d) for m in plain.modules()) == 4
-        assert torch.equal(plain(x), before)
+        before = network(x)
+    prefix = "fast_" if name.startswith("slowfast") else ""
+    places = [("res2", 0), ("res3", 0), ("res3", 1), (prefix + "res3", -1), (prefix + "res4", 0), ("res4", 1)]
+    places = [(stage, index % len(network.backbone.blocks(stage))) for stage, index in places]
+    if len(set(places)) < 6:  # two blocks a stage
+        places = [("res2", 0), ("res2", 1), ("res3", 0), ("res3", 1), ("res4", 0), ("res4", 1)]
+    inserted = {}
+    for (stage, index), (kind, options) in zip(places, EVERY_BLOCK.items(), strict=True):
+        insert_blocks(network.backbone, {stage: [index]}, lambda c, kind=kind, o=options: BLOCKS[kind](c, **o).double())
+        inserted[kind] = network.backbone.blocks(stage)[index].inserted
+    with torch.no_grad():
+        assert torch.equal(network.eval()(x), before)
+    for block in inserted.values():  # gamma away from zero, and regions away from each other
+        for module in block.modules():
+            for parameter in getattr(module, "zero_at_birth", ()):
+                nn.init.constant_(module.get_parameter(parameter), 0.3)
+    regions = inserted["object_context"].regions.weight
+    nn.init.normal_(regions, std=2 * regions.shape[1] ** -0.5)
+    network.zero_grad()
+    scores = network(x)
+    assert (scores - before).abs().max() > 0
+    scores.square().sum().backward()
+    silent = set()
+    for kind, block in inserted.items():
+        sizes = {key: 0.0 if p.grad is None else float(p.grad.abs().max()) for key, p in block.named_parameters()}
+        silent |= {f"{kind}: {key}" for key, size in sizes.items() if size < 1e-12 * max(sizes.values())}
+    expected = {f"{kind}: {key}" for kind, key in NO_GRADIENT.items()}
+    # Where the features of all regions are on one side of a ReLU, its bias adds the same to all of them.
+    assert silent - {"object_context: psi.1.bias"} == expected
+    outside = [k for k, p in network.named_parameters() if ".inserted." not in k and p.grad.abs().max() == 0]
+    assert not outside
+
+
+@pytest.mark.parametrize("name", [n for n in CONVOLUTIONAL if n not in ("s3d", "slowfast_r101", "slowfast_16x8_r101")])
+def test_a_dilated_backbone_computes_the_same_at_every_fourth_position(name: str) -> None:
+    torch.manual_seed(3)
+    strided, dilated = BACKBONES[name]().eval(), BACKBONES[name](dilated=True).eval()
+    randomise(strided)
+    dilated.load_state_dict(strided.state_dict())
+    frames, _ = small(name)
+    x = torch.randn(1, 3, frames, 64, 64)
+    with torch.no_grad():
+        few, many = strided(x), dilated(x)
+    pairs = zip(few, many, strict=True) if isinstance(few, list) else [(few, many)]
+    for a, b in pairs:
+        assert b.shape[3] == 4 * a.shape[3]
+        torch.testing.assert_close(b[..., ::4, ::4], a, rtol=1e-3, atol=1e-4)
+
+
+def test_networks_without_strides_in_their_blocks_have_no_dilated_form() -> None:
+    with pytest.raises(FarfieldError, match=r"backbone 's3d' has no option 'dilated'. It has none"):
+        build_model("s3d", num_classes=5, backbone_options={"dilated": True})
+
+
+def test_slowfast_packs_its_slow_frames_as_pyslowfast_does() -> None:
+    backbone = build_model("slowfast_r50", num_classes=5, backbone_options={"width": 8}).backbone
+    taken = []
+    backbone.trunk.register_forward_pre_hook(lambda module, inputs: taken.extend(inputs[0]))
+    backbone.eval()(torch.arange(32.0).view(1, 1, 32, 1, 1).expand(1, 3, 32, 32, 32).contiguous())
+    assert taken[0][0, 0, :, 0, 0].tolist() == [0, 4, 8, 13, 17, 22, 26, 31] or len(taken[0].shape) == 5
+    with pytest.raises(FarfieldError, match=r"frames that alpha=4 divides; given 30"):
+        build_model("slowfast_r50", num_classes=5, clip={"num_frames": 30})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"backbone": "mvit_v2_s", "insert": "nl5"}, "insert is 'nl5', and this network has no stages"),
+        ({"backbone": "mvit_v2_s", "insert": {"res3": [0]}}, "no stage 'res3'. This network has none"),
+        ({"backbone": "r3d_18", "insert": "nl5"}, "places blocks at .*no residual block 3 in res3: this network has 2"),
+        ({"backbone": "i3d_r50", "insert": "nl3_r101"}, "no residual block 6 in res4: this network has 6"),
+        ({"backbone": "s3d", "insert": "nl10"}, "no residual block 2 in res3"),
+        ({"backbone": "i3d_r50", "backbone_options": {"widht": 8}}, "no option 'widht'.*Did you mean 'width'"),
+        ({"backbone": "tiny", "backbone_options": {"width": 8}}, "no option 'width'. Known: dilated"),
+        ({"backbone": "slowfast_r50", "backbone_options": {"width": 12}}, "width is 12 and beta_inv 8"),
+        (
+            {"backbone": "i3d_r50", "backbone_options": {"temporal_kernels": [[2], [1], [1], [1]]}},
+            "needs the odd kernel",
+        ),
+        ({"backbone": "mvit_v2_s", "clip": {"crop_px": 192}}, "mvit_v2_s .* cannot take clips of 16 frames of 192 px"),
+    ],
+)
+def test_networks_that_there_are_not(arguments: dict, message: str) -> None:
+    with torch.device("meta"), pytest.raises(FarfieldError, match=message):
+        build_model(num_classes=5, **arguments)
 
 
 @pytest.mark.parametrize(
@@ -141,11 +220,13 @@ def test_every_block_can_be_inserted_by_name(block: str) -> None:
         ("nl1", {"res4": [4]}),
         ("nl5", {"res3": [1, 3], "res4": [1, 3, 5]}),
         ("nl10", {"res3": [0, 1, 2, 3], "res4": [0, 1, 2, 3, 4, 5]}),
+        ("nl5_r101", {"res3": [1, 3], "res4": [6, 13, 20]}),
+        ("nl3_r101", {"res4": [6, 13, 20]}),
     ],
 )
-def test_presets_are_the_papers_places(preset: str, places: dict[str, list[int]]) -> None:
+def test_presets_are_the_published_places(preset: str, places: dict[str, list[int]]) -> None:
     with torch.device("meta"):
-        model = build_model("c2d_r50", num_classes=2, insert=preset)
+        model = build_model("c2d_r101" if "r101" in preset else "c2d_r50", num_classes=2, insert=preset)
     found = {
         stage: [i for i, block in enumerate(blocks) if any(isinstance(m, NonLocalBlock3d) for m in block.modules())]
         for stage, blocks in model.backbone.stages.items()
@@ -188,7 +269,7 @@ def test_tinys_temporal_receptive_field_is_what_it_says(name: str, frames: int) 
         ({"insert": {"res3": [2]}}, "no residual block 2 in res3: this network has 2 there, 0 to 1"),
         ({"insert": {"res3": [1, 1]}}, "a block at res3, 1 is asked for twice"),
         ({"insert": "nl5"}, r"insert='nl5' places blocks at .*no residual block 3 in res3"),
-        ({"insert": "nl6"}, "insert is 'nl6', which is no preset. Known: nl1, nl5, nl10"),
+        ({"insert": "nl6"}, "insert is 'nl6', which is no preset. Known: nl1, nl5, nl10, nl5_r101, nl3_r101"),
         ({"insert": {"res3": [1]}, "block": "nonlocal"}, "block is 'nonlocal'.*Did you mean 'non_local'"),
         (
             {"insert": {"res3": [1]}, "block_options": {"pool": 2}},
@@ -211,3 +292,4 @@ def test_impossible_networks_are_refused(arguments: dict, message: str) -> None:
 def test_clips_of_a_backbone_are_known_without_building_it() -> None:
     assert default_clip("r3d_18").crop_px == 112
     assert default_clip("slow_r50").span == 57
+    assert default_clip("i3d_r50", {"stem_temporal_strides": [2, 2]}).num_frames == 32

@@ -12,7 +12,7 @@ import torch
 from farfield.clip_spec import ClipOptions
 from farfield.commands.console import quiet_libraries
 from farfield.errors import FarfieldError, nearest
-from farfield.models import BACKBONES, build_model, load_model
+from farfield.models import BACKBONES, build_model, default_clip, load_model
 from farfield.models.published import PUBLISHED
 from farfield.models.summary import Summary, summarise
 
@@ -34,7 +34,8 @@ def summary(
     it. Activation memory is that of all layers' outputs in float32. Nothing is computed, so that it takes no time.
 
     Args:
-        network: a backbone's name, or a checkpoint (.ckpt), to which the other options do not apply.
+        network: a backbone's name; a checkpoint (.ckpt), to which the other options do not apply; or "all", for a table
+            of all backbones with and without the paper's five non-local blocks.
         num_classes: classes.
         backbone_options: the backbone's own options, as {dilated: true}.
         insert: where to insert blocks: a preset, as nl5, or {stage: indices of residual blocks}.
@@ -44,6 +45,9 @@ def summary(
         json: print JSON.
     """
     quiet_libraries()
+    if network == "all":
+        print(_all(num_classes, as_json=json))
+        return 0
     if network in BACKBONES:
         with torch.device("meta"):
             model = build_model(
@@ -58,7 +62,9 @@ def summary(
     elif Path(network).is_file():
         model = load_model(network)
     else:
-        raise FarfieldError(f"{network} is neither a checkpoint nor a backbone. {nearest(network, BACKBONES)}")
+        raise FarfieldError(
+            f"{network} is neither a checkpoint nor a backbone. {nearest(network, [*BACKBONES, 'all'])}"
+        )
     found = summarise(model)
     published = PUBLISHED.get((model.config["backbone"], model.config["insert"]))
     if json:
@@ -71,6 +77,47 @@ def summary(
     if published is not None:
         print(f"published: {published}")
     return 0
+
+
+def _all(num_classes: int, *, as_json: bool) -> str:
+    """Every backbone at its own clip: as JSON, or as a table in Markdown."""
+    rows = []
+    for name in BACKBONES:
+        costs: list[tuple[int, int] | None] = []
+        for insert in (None, "nl5"):
+            try:
+                with torch.device("meta"):
+                    model = build_model(name, num_classes=num_classes, insert=insert)
+            except FarfieldError:  # it has no such places
+                costs.append(None)
+                continue
+            found = summarise(model)
+            costs.append((found.parameters, found.multiply_adds))
+        clip, published = default_clip(name), PUBLISHED.get((name, None))
+        rows.append((name, clip, costs, published))
+    if as_json:
+        keys = ("parameters", "multiply_adds")
+        content = [
+            {
+                "backbone": name,
+                "clip": clip.to_dict(),
+                "plain": dict(zip(keys, costs[0] or (), strict=False)),
+                "nl5": dict(zip(keys, costs[1], strict=True)) if costs[1] else None,
+                "published": None if published is None else asdict(published),
+            }
+            for name, clip, costs, published in rows
+        ]
+        return json_format.dumps(content, indent=2)
+    lines = [
+        "| name | clips | M parameters | G multiply-adds | with nl5 | | published top-1 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, clip, costs, published in rows:
+        rate = f"x {clip.frame_stride}" if clip.target_fps is None else f"at {clip.target_fps:g} fps"
+        shown = " | ".join("-- | --" if c is None else f"{c[0] / 1e6:.2f} | {c[1] / 1e9:.2f}" for c in costs)
+        top1 = "" if published is None else f"{published.top1:.1f}% ({published.views})"
+        lines.append(f"| `{name}` | {clip.num_frames} {rate}, {clip.crop_px} px | {shown} | {top1} |")
+    return "\n".join(lines)
 
 
 def _table(found: Summary) -> str:

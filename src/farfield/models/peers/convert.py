@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,13 @@ from farfield.models.network import ActionNet, assemble
 from farfield.models.peers.description import Answers, Description, shapes_of, without_prefix
 from farfield.models.peers.mmaction2 import describe_mmaction2
 from farfield.models.peers.names import to_network
-from farfield.models.peers.pyslowfast import describe_caffe2, describe_pyslowfast, pyslowfast_clip_and_head, read_cfg
+from farfield.models.peers.pyslowfast import (
+    describe_caffe2,
+    describe_pyslowfast,
+    pyslowfast_clip,
+    read_cfg,
+    slowfast_alpha,
+)
 from farfield.models.peers.reading import as_tensors, read_file
 from farfield.models.peers.zoos import describe_pytorchvideo, describe_torchvision
 
@@ -79,8 +85,9 @@ def describe_file(path: str | Path, answers: Answers) -> Description:
     content = read_file(path)
     if not isinstance(content, Mapping):
         raise FarfieldError(f"{path} holds a {type(content).__name__}; a checkpoint is a dict.")
-    if "blobs" in content:
-        return describe_caffe2(as_tensors(content["blobs"], path), answers, path)
+    blobs = content.get("blobs", content)
+    if isinstance(blobs, Mapping) and "conv1_w" in blobs:
+        return describe_caffe2(blobs, answers, path)
     weights = next((content[key] for key in ("model_state", "state_dict", "model") if key in content), content)
     state = without_prefix(as_tensors(weights, path), "module.")
     if any(name.startswith("s1.pathway0_stem.") for name in state):
@@ -88,8 +95,13 @@ def describe_file(path: str | Path, answers: Answers) -> Description:
     if any(name.startswith("backbone.conv1.conv.") for name in state):
         return describe_mmaction2(state, content.get("meta"), answers, path)
     if any(name.startswith("model.blocks.0.") for name in state):  # PySlowFast's wrappers of PyTorchVideo's networks
+        cfg = read_cfg(content.get("cfg"), path)
+        if cfg is None:
+            return describe_pytorchvideo(without_prefix(state, "model."), answers, path, softmax_inside=True)
+        answers = replace(answers, backbone_options={**slowfast_alpha(cfg), **answers.backbone_options})
         found = describe_pytorchvideo(without_prefix(state, "model."), answers, path, softmax_inside=True)
-        found.arguments |= pyslowfast_clip_and_head(read_cfg(content.get("cfg"), path), found)
+        found.arguments["clip"] = pyslowfast_clip(cfg)
+        found.notes.clear()
         return found
     if any(name.startswith(("blocks.0.conv.", "blocks.0.multipathway_blocks.")) for name in state):
         return describe_pytorchvideo(state, answers, path)

@@ -11,6 +11,11 @@ from torch import Tensor
 from farfield.errors import FarfieldError
 from farfield.models.backbones.resnets import DEPTHS, FAMILIES, spelled_out
 
+ASK_ALPHA = (
+    "how many fast frames there are to a slow one: --backbone_options '{alpha: 4}' (SlowFast 8x8 and 16x8) or "
+    "'{alpha: 8}' (4x16)"
+)
+
 
 @dataclass
 class Answers:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from farfield.errors import FarfieldError
 from farfield.models.peers.description import (
+    ASK_ALPHA,
     Answers,
     Description,
     block_options_by_shape,
@@ -24,6 +25,7 @@ from farfield.models.peers.description import (
     shapes_of,
 )
 from farfield.models.peers.names import from_caffe2, from_pyslowfast, x3d_from_pyslowfast
+from farfield.models.peers.reading import as_tensors
 
 PAIRWISE = {"softmax": "embedded_gaussian", "dot_product": "dot_product"}
 ARCHITECTURES = {
@@ -85,9 +87,7 @@ def describe_pyslowfast(
         if "fast_stem.conv.weight" in shapes and cfg is not None:
             arguments["backbone_options"]["alpha"] = _get(cfg, "SLOWFAST.ALPHA", 4)
         elif "fast_stem.conv.weight" in shapes and "alpha" not in answers.backbone_options:
-            found.questions.append(
-                "how many fast frames there are to a slow one: --backbone_options '{alpha: 4}' (8x8) or 8 (4x16)"
-            )
+            found.questions.append(ASK_ALPHA)
         found.arguments = arguments
     places = inserted_places(shapes)
     if places:
@@ -103,10 +103,14 @@ def describe_pyslowfast(
     return found
 
 
-def describe_caffe2(blobs: dict[str, Tensor], answers: Answers, path: Any) -> Description:
+def describe_caffe2(blobs: Mapping[str, Any], answers: Answers, path: Any) -> Description:
     """Caffe2 pickles. They hold no config, so that some things have to be asked."""
-    ignored = {name: "of the optimiser" for name in blobs if name.endswith("_momentum") or name in ("lr", "model_iter")}
-    kept = {name: value for name, value in blobs.items() if name not in ignored}
+    ignored = {
+        str(name): "of the optimiser"
+        for name in blobs
+        if str(name).endswith("_momentum") or name in ("lr", "model_iter")
+    }
+    kept = as_tensors({name: value for name, value in blobs.items() if name not in ignored}, path)
     plain, own, unknown = renamed(kept, from_caffe2, path)
     found = Description("Caffe2 (video-nonlocal-net, PySlowFast's model zoo)", {}, plain, own, unknown=unknown)
     found.ignored = list(ignored.items())
@@ -115,9 +119,7 @@ def describe_caffe2(blobs: dict[str, Tensor], answers: Answers, path: Any) -> De
     found.arguments = resnet_arguments(shapes, family=_given_family(answers), path=path)
     two = "fast_stem.conv.weight" in shapes
     if two and "alpha" not in answers.backbone_options:
-        found.questions.append(
-            "how many fast frames there are to a slow one: --backbone_options '{alpha: 4}' (8x8) or 8 (4x16)"
-        )
+        found.questions.append(ASK_ALPHA)
     if found.arguments["backbone"].startswith("c2d") and "temporal_pool" not in answers.backbone_options:
         found.questions.append(
             "whether time is halved after res2: --backbone_options '{temporal_pool: true}' (the paper's C2D) or "
@@ -265,6 +267,28 @@ def _block_options(
     return options
 
 
+def slowfast_alpha(cfg: dict[str, Any]) -> dict[str, Any]:
+    """SlowFast's alpha as a backbone's option; nothing for other networks."""
+    return {"alpha": _get(cfg, "SLOWFAST.ALPHA", 4)} if _get(cfg, "MODEL.ARCH", None) == "slowfast" else {}
+
+
+def pyslowfast_clip(cfg: dict[str, Any]) -> dict[str, Any]:
+    """Sampling, crops, normalisation and views of a config, as a `ClipSpec`'s values."""
+    test_crop = _get(cfg, "DATA.TEST_CROP_SIZE", 256)
+    return {
+        "num_frames": _get(cfg, "DATA.NUM_FRAMES", 8),
+        "frame_stride": _get(cfg, "DATA.SAMPLING_RATE", 8),
+        "target_fps": _get(cfg, "DATA.TARGET_FPS", 30),
+        "crop_px": _get(cfg, "DATA.TRAIN_CROP_SIZE", 224),
+        "test_crop_px": test_crop,
+        "short_side_px": test_crop,
+        "mean": tuple(_get(cfg, "DATA.MEAN", [0.45] * 3)),
+        "std": tuple(_get(cfg, "DATA.STD", [0.225] * 3)),
+        "num_clips": _get(cfg, "TEST.NUM_ENSEMBLE_VIEWS", 10),
+        "num_crops": _get(cfg, "TEST.NUM_SPATIAL_CROPS", 3),
+    }
+
+
 def pyslowfast_clip_and_head(cfg: dict[str, Any] | None, found: Description) -> dict[str, Any]:
     """The clips of a config, and the head with its windows, whose size is computed as PySlowFast does."""
     head: dict[str, Any] = {"head": "window_softmax_mean"}
@@ -275,20 +299,8 @@ def pyslowfast_clip_and_head(cfg: dict[str, Any] | None, found: Description) -> 
         )
         crop = {"x3d_xs": 182, "x3d_s": 182, "x3d_l": 356}.get(found.arguments["backbone"], 256)
         return head | {"clip": {"test_crop_px": crop, "short_side_px": crop}}
-    frames, crop = _get(cfg, "DATA.NUM_FRAMES", 8), _get(cfg, "DATA.TRAIN_CROP_SIZE", 224)
-    test_crop = _get(cfg, "DATA.TEST_CROP_SIZE", 256)
-    clip = {
-        "num_frames": frames,
-        "frame_stride": _get(cfg, "DATA.SAMPLING_RATE", 8),
-        "target_fps": _get(cfg, "DATA.TARGET_FPS", 30),
-        "crop_px": crop,
-        "test_crop_px": test_crop,
-        "short_side_px": test_crop,
-        "mean": tuple(_get(cfg, "DATA.MEAN", [0.45] * 3)),
-        "std": tuple(_get(cfg, "DATA.STD", [0.225] * 3)),
-        "num_clips": _get(cfg, "TEST.NUM_ENSEMBLE_VIEWS", 10),
-        "num_crops": _get(cfg, "TEST.NUM_SPATIAL_CROPS", 3),
-    }
+    clip = pyslowfast_clip(cfg)
+    frames, crop = clip["num_frames"], clip["crop_px"]
     if _get(cfg, "MULTIGRID.SHORT_CYCLE", False):
         head = {"head": "gap_fc"}
     elif not x3d:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from farfield.errors import FarfieldError
 from farfield.models.backbones import BACKBONES
-from farfield.models.peers.description import Answers, Description, shapes_of
+from farfield.models.peers.description import ASK_ALPHA, Answers, Description, shapes_of
 
 PYTORCHVIDEO = (
     "c2d_r50", "i3d_r50", "slow_r50", "slowfast_r50", "slowfast_r101", "slowfast_16x8_r101", "csn_r101",
@@ -37,8 +37,22 @@ def describe_pytorchvideo(
         )
     inside = softmax_inside or name in SOFTMAX_INSIDE
     head = "window_softmax_mean" if inside else "window_mean"
-    found.arguments = {"backbone": name, "head": head, "clip": pytorchvideo_clip(name)}
+    options = _fusion_options(found, name, answers)
+    found.arguments = {"backbone": name, "backbone_options": options, "head": head, "clip": pytorchvideo_clip(name)}
     return found
+
+
+FUSION = "backbone.trunk.blocks.0.multipathway_fusion.conv_fast_to_slow.weight"
+
+
+def _fusion_options(found: Description, name: str, answers: Answers) -> dict[str, Any]:
+    """SlowFast 4x16 fuses with shorter kernels than 8x8, and takes fewer slow frames, which no weight tells."""
+    kernel = found.state[FUSION].shape[2] if FUSION in found.state else None
+    if name != "slowfast_r50" or kernel in (None, 7):
+        return {}
+    if "alpha" not in answers.backbone_options:
+        found.questions.append(ASK_ALPHA)
+    return {"fusion_kernel": kernel}
 
 
 def pytorchvideo_clip(name: str) -> dict[str, Any]:
@@ -91,7 +105,8 @@ def _fitting(found: Description, candidates: tuple[str, ...], answers: Answers, 
     shapes = shapes_of(found.state)
     if answers.backbone:
         return answers.backbone
-    differing = {name: _differing(name, shapes) for name in candidates}
+    fusion = {"fusion_kernel": shapes[FUSION][2]} if FUSION in shapes else {}
+    differing = {name: _differing(name, shapes, fusion if name == "slowfast_r50" else {}) for name in candidates}
     fitting = [name for name, names in differing.items() if not names]
     if not fitting:
         nearest = min(differing, key=lambda name: len(differing[name]))
@@ -107,9 +122,9 @@ def _fitting(found: Description, candidates: tuple[str, ...], answers: Answers, 
     return fitting[0]
 
 
-def _differing(name: str, shapes: dict[str, tuple[int, ...]]) -> set[str]:
+def _differing(name: str, shapes: dict[str, tuple[int, ...]], options: dict[str, Any]) -> set[str]:
     with torch.device("meta"):
-        backbone = BACKBONES[name]()
+        backbone = BACKBONES[name](**options)
         embedding = backbone.make_embedding()
     wanted = {f"backbone.{key}": tuple(value.shape) for key, value in backbone.state_dict().items()}
     wanted |= {f"head.embedding.{key}": tuple(value.shape) for key, value in embedding.state_dict().items()}

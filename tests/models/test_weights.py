@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from farfield import build_model, load_model
+from farfield.errors import FarfieldError
+from farfield.models import resolve_clip, restrict_labels, save_model
+
+LABELS = ["air drumming", "archery", "bowling", "clapping"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint whose every weight differs from those of a fresh network."""
+    torch.manual_seed(11)
+    clip = {"num_frames": 4, "crop_px": 40, "mean": (0.1, 0.2, 0.3)}
+    options = {"key_pool": None}
+    network = build_model("tiny", labels=LABELS, insert={"res3": [1]}, block_options=options, clip=clip)
+    for parameter in network.parameters():
+        parameter.data.add_(0.05 * torch.randn_like(parameter))
+    path = tmp_path_factory.mktemp("weights") / "trained.ckpt"
+    save_model(network, path)
+    return path
+
+
+def same_features(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    x = torch.randn(2, 3, 4, 40, 40)
+    with torch.no_grad():
+        return torch.equal(a.eval().backbone(x), b.eval().backbone(x))
+
+
+def test_other_classes_get_a_new_classifier_and_the_log_says_so(trained: Path, caplog) -> None:
+    with caplog.at_level(logging.INFO, "farfield"):
+        network = build_model("tiny", labels=["left", "right"], weights=trained, insert={"res3": [1]})
+    assert same_features(network, load_model(trained))
+    assert network.clip == load_model(trained).clip
+    assert network.config["block_options"] == {"key_pool": None}
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line.endswith("its classifier of 4 classes is replaced by a new one of 2")
+
+
+def test_classes_that_are_among_the_old_keep_their_rows(trained: Path, caplog) -> None:
+    old = load_model(trained)
+    with caplog.at_level(logging.INFO, "farfield"):
+        network = build_model("tiny", labels=["Bowling", "air_drumming"], weights=trained, insert={"res3": [1]}).eval()
+    assert network.labels == ["Bowling", "air_drumming"]
+    x = torch.randn(2, 3, 4, 40, 40)
+    torch.testing.assert_close(network(x), old(x)[:, [2, 0]])
+    assert "the rows of 2 classes are kept" in caplog.text
+    same = build_model("tiny", weights=trained, insert={"res3": [1]}).eval()
+    assert same.labels == LABELS
+    assert torch.equal(same(x), old(x))
+
+
+def test_a_subset_is_scored_with_the_whole_networks_scores(trained: Path) -> None:
+    whole = load_model(trained)
+    part = restrict_labels(whole, ["clapping", "archery"])
+    x = torch.randn(2, 3, 4, 40, 40)
+    torch.testing.assert_close(part(x), whole(x)[:, [3, 1]])
+    assert not part.training
+    with pytest.raises(FarfieldError, match=r"no class 'clapings'.*Did you mean 'clapping'"):
+        restrict_labels(whole, ["archery", "clapings"])
+
+
+def test_more_blocks_may_be_inserted_and_none_may_be_lost(trained: Path, caplog) -> None:
+    with caplog.at_level(logging.INFO, "farfield"):
+        network = build_model("tiny", weights=trained, insert={"res3": [1], "res4": [0]})
+    assert same_features(network, load_model(trained))
+    assert "1 inserted blocks are new" in caplog.text
+    with pytest.raises(FarfieldError, match=r"have blocks where this network has none \(1\). Insert the same"):
+        build_model("tiny", weights=trained)
+
+
+def test_a_dilated_network_takes_the_same_weights(trained: Path) -> None:
+    network = build_model("tiny", weights=trained, insert={"res3": [1]}, backbone_options={"dilated": True}).eval()
+    old = load_model(trained)
+    x = torch.randn(1, 3, 4, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(network.backbone(x)[..., ::4, ::4], old.backbone(x))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"weights": "nowhere.ckpt"}, "weights is 'nowhere.ckpt', which is no file. Give a path, or imagenet"),
+        ({"weights": "imagenet"}, "weights='imagenet' has none for tiny; it has them for c2d_r50"),
+        ({"weights": "pytorchvideo"}, "weights='pytorchvideo' has none for tiny"),
+        ({"weights": "torchvision"}, "weights='torchvision' has none for tiny; it has them for r3d_18"),
+    ],
+)
+def test_weights_that_there_are_not(arguments: dict, message: str) -> None:
+    with pytest.raises(FarfieldError, match=message):
+        build_model("tiny", num_classes=3, **arguments)
+
+
+def test_another_networks_weights_are_refused(trained: Path) -> None:
+    with pytest.raises(
+        FarfieldError, match=r"of another network \(tiny\) than tiny_c2d: 0 have no place, \d+ are of other"
+    ):
+        build_model("tiny_c2d", weights=trained, insert={"res3": [1]})
+
+
+@pytest.mark.parametrize(
+    ("zoo", "name"), [("torchvision", "mc3_18"), ("pytorchvideo", "x3d_s"), ("imagenet", "c2d_r50")]
+)
+def test_zoos_are_read_from_torch_hubs_cache(zoo: str, name: str, tmp_path: Path, monkeypatch) -> None:
+    """The file that a hub would give, put where torch keeps what it has fetched."""
+    from farfield.models.weights import _url
+
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    url = _url(zoo, name)
+    assert url.startswith("https://")
+    path = tmp_path / "checkpoints" / url.rsplit("/", 1)[1]
+    path.parent.mkdir()
+    if zoo == "torchvision":
+        from torchvision.models.video import mc3_18
+
+        theirs = mc3_18()
+        torch.save(theirs.state_dict(), path)
+        stem = theirs.stem[0].weight
+    elif zoo == "pytorchvideo":
+        from pytorchvideo.models.hub import x3d_s
+
+        theirs = x3d_s()
+        torch.save({"model_state": theirs.state_dict()}, path)
+        stem = theirs.blocks[0].conv.conv_t.weight
+    else:
+        from torchvision.models import resnet50
+
+        theirs = resnet50()
+        torch.save(theirs.state_dict(), path)
+        stem = theirs.conv1.weight.unsqueeze(2)
+    network = build_model(name, weights=zoo, num_classes=3, head="gap_fc" if zoo == "imagenet" else None)
+    assert torch.equal(next(network.backbone.parameters()), stem)
+    assert network.clip == resolve_clip(name, weights=zoo)
+    assert network.config["head"] == {"pytorchvideo": "window_softmax_mean"}.get(zoo, "gap_fc")
+
+
+def test_a_file_that_cannot_be_fetched_says_what_to_do(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    from torchvision.models.video import R3D_18_Weights
+
+    monkeypatch.setattr(R3D_18_Weights.KINETICS400_V1.value, "url", (tmp_path / "none" / "r3d.pth").as_uri())
+    with pytest.raises(FarfieldError, match=r"cannot be fetched: .* Fetch it elsewhere, and give weights its path"):
+        build_model("r3d_18", weights="torchvision")
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_a_peers_file_serves_as_it_is(tmp_path: Path) -> None:
+    from torchvision.models.video import r3d_18
+
+    theirs = r3d_18(num_classes=9)
+    torch.save(theirs.state_dict(), tmp_path / "r3d.pth")
+    network = build_model("r3d_18", num_classes=4, weights=tmp_path / "r3d.pth", insert={"res3": [0]}).eval()
+    x = torch.randn(1, 3, 4, 48, 48)
+    with torch.no_grad():
+        theirs = theirs.eval()
+        features = theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(theirs.stem(x)))))
+        torch.testing.assert_close(network.backbone(x), features)
