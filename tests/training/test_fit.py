@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -198,3 +199,37 @@ def test_print_config_shows_every_resolved_value(
     assert config["model"]["clip"]["crop_px"] == 24  # changed on the command line
     assert config["model"]["optimisation"]["momentum"] == 0.9
     assert not (tmp_path / "new").exists()
+
+
+def test_a_run_begins_from_weights(
+    trained: Path, figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Clips come from the checkpoint; what is frozen stays as it was; the classifier of the same labels is kept."""
+    best = trained / "checkpoints" / "best.ckpt"
+    words = [word for word in arguments(figures, tmp_path / "run") if "model.clip" not in word]
+    more = ("--model.insert={res3: [1]}", f"--model.weights={best}", "--model.optimisation.freeze_through=res4")
+    assert run_farfield(*words, *more, "--model.optimisation.layer_decay=0.5") == 0
+    assert "of its classifier all classes are kept" in capsys.readouterr().err
+    before, after = load_model(best), load_model(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    assert after.clip == before.clip
+    old, new = before.state_dict(), after.state_dict()
+    frozen = [key for key in old if ".blocks.3." in key and ".inserted." not in key and "num_batches" not in key]
+    assert frozen
+    assert all(torch.equal(old[key], new[key]) for key in frozen)
+    assert not torch.equal(old["head.fc.weight"], new["head.fc.weight"])
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["model"]["clip"]["num_frames"] == 4
+
+
+def test_some_classes_are_scored_among_themselves(
+    trained: Path, figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = (figures / "test.csv").read_text().splitlines()
+    labels = sorted({row.split(",")[1] for row in rows[1:]})[3:6]
+    some = [row for row in rows[1:] if row.split(",")[1] in labels]
+    (tmp_path / "some.csv").write_text("\n".join([rows[0], *some]) + "\n")
+    best = trained / "checkpoints" / "best.ckpt"
+    words = ["test", "--checkpoint", best, "--data.manifest", tmp_path / "some.csv", "--data.root", figures]
+    assert run_farfield(*words, "--data.num_workers", 0, "--out", tmp_path / "out", "--restrict_labels", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert len(report["confusion_matrix"]) == len(labels) == 3

@@ -13,7 +13,7 @@ from farfield.clip_spec import ClipOptions
 from farfield.commands.console import quiet_libraries
 from farfield.errors import FarfieldError, nearest
 from farfield.models import BACKBONES, build_model, default_clip, load_model
-from farfield.models.published import PUBLISHED
+from farfield.models.published import PUBLISHED, published_figures
 from farfield.models.summary import Summary, summarise
 
 
@@ -66,7 +66,7 @@ def summary(
             f"{network} is neither a checkpoint nor a backbone. {nearest(network, [*BACKBONES, 'all'])}"
         )
     found = summarise(model)
-    published = PUBLISHED.get((model.config["backbone"], model.config["insert"]))
+    published = published_figures(model)
     if json:
         totals = {name: getattr(found, name) for name in ("parameters", "multiply_adds", "activation_bytes")}
         rows = [asdict(row) for row in found.rows]

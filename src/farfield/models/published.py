@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from farfield.models.insertion import PRESETS
+from farfield.models.network import ActionNet
+
 
 @dataclass(frozen=True)
 class Published:
@@ -29,6 +32,17 @@ class Published:
             "" if self.gflops is None else f"{self.gflops:g} GFLOPs by its own count, ",
         ]
         return f"{''.join(counts)}top-1 {self.top1:.1f}% on Kinetics-400 with {self.views} views ({self.source})"
+
+
+def published_figures(network: ActionNet) -> Published | None:
+    """What is published of a network of this backbone and these blocks; None where nothing is."""
+    insert, config = network.config["insert"], network.config
+    if isinstance(insert, dict):
+        presets = (name for name, preset in PRESETS.items() if preset(network.backbone) == insert)
+        insert = next(presets, "a placement of one's own")
+    if config["block"] != "non_local" or config["backbone_options"]:
+        return None
+    return PUBLISHED.get((config["backbone"], insert))
 
 
 _ZOO = "PyTorchVideo's model zoo"

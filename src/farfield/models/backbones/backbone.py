@@ -66,6 +66,11 @@ class Backbone(nn.Module):
         head_channels: int | None = None,
     ) -> None:
         super().__init__()
+        for conv in trunk.modules():
+            if isinstance(
+                conv, nn.Conv3d
+            ):  # PyTorchVideo's are numpy's integers, which torch.compile takes for variables
+                conv.stride = tuple(int(step) for step in conv.stride)
         self.trunk = trunk
         self.stage_specs = stages
         self.clip = clip
@@ -151,9 +156,14 @@ class TwoPathwayBackbone(Backbone):
             raise ValueError(
                 f"a network of two pathways needs a number of frames that alpha={self.alpha} divides; given {frames}."
             )
-        # As PySlowFast takes the slow frames: 0, 4, 8, 13, 17, 22, 26, 31 of 32. On the CPU, since a device may round
-        # a frame's number otherwise.
-        with torch.device("cpu"):
-            index = torch.linspace(0, frames - 1, frames // self.alpha).long()
-        slow = clips.index_select(2, index.to(clips.device))
-        return self.trunk([slow, clips])  # a fresh list: the pathways write into it
+        index = torch.tensor(slow_frames(frames, frames // self.alpha), device=clips.device)
+        return self.trunk([clips.index_select(2, index), clips])  # a fresh list: the pathways write into it
+
+
+@torch.compiler.assume_constant_result
+def slow_frames(frames: int, count: int) -> list[int]:
+    """The frames that the slow pathway gets, as PySlowFast takes them: 0, 4, 8, 13, 17, 22, 26, 31 of 32.
+
+    On the CPU, since another device may round a frame's number otherwise.
+    """
+    return torch.linspace(0, frames - 1, count, device="cpu").long().tolist()

@@ -1,0 +1,42 @@
+"""Compiles whole networks and compares with eager; prints what differed, by network, as JSON."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import torch
+
+from farfield import build_model
+
+NETWORKS = {
+    "tiny": {"insert": {"res3": [1]}, "head": "window_softmax_mean"},
+    "slowfast_r50": {
+        "insert": {"res3": [1], "fast_res3": [1]},
+        "backbone_options": {"width": 8},
+        "clip": {"num_frames": 8, "crop_px": 32},
+    },
+}
+
+
+def difference(name: str) -> str:
+    eager = build_model(name, num_classes=5, **NETWORKS[name]).eval()
+    for module in eager.modules():
+        for parameter in getattr(module, "zero_at_birth", ()):
+            torch.nn.init.ones_(module.get_parameter(parameter))
+    clip = eager.clip
+    x = torch.randn(2, 3, clip.num_frames, clip.crop_px + 32, clip.crop_px)
+    compiled = torch.compile(copy.deepcopy(eager), fullgraph=True, backend="aot_eager")
+    try:
+        torch.testing.assert_close(compiled(x), eager(x), rtol=1e-4, atol=1e-4)
+        with torch.autocast("cpu", torch.bfloat16):
+            low = eager(x).float()
+        torch.testing.assert_close(low.softmax(-1), eager(x).softmax(-1), rtol=0.05, atol=0.02)
+    except Exception as error:
+        return repr(error)
+    return ""
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    print(json.dumps({name: difference(name) for name in NETWORKS}))
