@@ -75,12 +75,16 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(
     out = tmp_path / "ours.ckpt"
     for words, message in (
         (["convert", theirs, kept], "exists already. Choose another name"),
-        (["convert", tmp_path / "none.pyth", out], "there is no file"),
+        (["convert", tmp_path / "none.pyth", out], "there is no checkpoint at"),
         (["convert", theirs, out, "--labels", tmp_path / "few.txt"], "there are 2 labels, and"),
         (["convert", theirs, out, "--labels", tmp_path / "bytes.txt"], "is no text in UTF-8"),
         (["convert", theirs, out, "--labels", tmp_path / "no.txt"], "which is no file"),
         (["convert", theirs, out, "--to", "slowfast"], "is not a checkpoint of farfield"),
         (["convert", theirs, out, "--block_options", "{pairwise: gaussian}"], "its own is embedded_gaussian"),
+        (["convert", theirs, out, "--head", "gapfc"], "head is 'gapfc'. Known: gap_fc, window_mean"),
+        (["convert", theirs, out, "--clip", "{num_frame: 8}"], "clip has no 'num_frame'. Known: num_frames"),
+        (["convert", theirs, kept / "x.ckpt"], "x.ckpt cannot be written"),
+        (["convert"], "the following arguments are required: input, out"),
         (["convert", theirs, out, "--backbone", "i3d_r5"], "backbone is 'i3d_r5', which does not exist"),
     ):
         assert run_farfield(*words) == 2, words

@@ -34,8 +34,10 @@ class VideoError(FarfieldError):
 def nearest(given: str, known: Iterable[str]) -> str:
     """Returns a hint for a message: the nearest of the known names, and all of them where they are not too many."""
     names = [str(name) for name in known]
-    close = difflib.get_close_matches(given, names, n=1)
+    plain = {name.casefold(): name for name in reversed(names)}
+    close = [plain[found] for found in difflib.get_close_matches(str(given).casefold(), plain, n=1)]
+    close = close or [name for name in names if name.casefold().startswith(str(given).casefold())][:1]
     meant = [f"Did you mean {close[0]!r}?"] if close else []
-    if len(names) <= 20:
+    if len(names) <= 30:
         return " ".join([f"Known: {', '.join(names)}.", *meant])
-    return meant[0] if close else f"Known: {', '.join(names[:20])}, ... ({len(names)} in all)."
+    return meant[0] if close else f"Known: {', '.join(names[:30])}, ... ({len(names)} in all)."

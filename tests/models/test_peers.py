@@ -409,3 +409,15 @@ def test_slowfast_4x16_of_pytorchvideo_is_told_by_its_fusion() -> None:
     with torch.no_grad():
         index = torch.linspace(0, 31, 4).long()
         torch.testing.assert_close(ours(x), theirs([x[:, :, index], x]), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "pooled"), [("ResNet3d", True), ("ResNet3dSlowOnly", False)])
+def test_mmaction2s_networks_pool_time_by_default_as_their_class_does(kind: str, pooled: bool) -> None:
+    state = {
+        key: value[:, :, :1] if value.ndim == 5 else value for key, value in narrow("mmaction2_I3D_R50_none").items()
+    }
+    network, _ = _convert(
+        {"state_dict": state, "meta": mmaction2_config(f"type='{kind}', conv1_stride_t=1, pool1_stride_t=1")}
+    )
+    assert network.config["backbone"] == "c2d_r50"
+    assert network.backbone(torch.randn(1, 3, 4, 32, 32)).shape[2] == (2 if pooled else 4)

@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+from farfield import load_model
 from farfield.errors import FarfieldError
 from farfield.models.peers import convert_file
 from farfield.models.peers.config_text import Unreadable, parse_python_config
 from farfield.models.peers.reading import Placeholder, as_tensors, read_file
+from models.peer_rule import pyslowfast_cfg
+from models.test_peers import narrow
 
 
 class Bomb:
@@ -110,15 +113,15 @@ def _truncated() -> bytes:
     [
         (lambda path: _zip(path, compress=True, lie=False), "archive/data.pkl is compressed. It was not unpacked"),
         (lambda path: _zip(path, compress=False, lie=True), "says to hold more than its .* bytes. It was not unpacked"),
-        (lambda path: path.write_bytes(_truncated()), "cannot be read as a checkpoint"),
-        (lambda path: path.write_bytes(b""), "cannot be read as a checkpoint"),
+        (lambda path: path.write_bytes(_truncated()), "cannot be read as a checkpoint: it is cut off"),
+        (lambda path: path.write_bytes(b""), "cannot be read as a checkpoint: it is empty"),
         (lambda path: path.write_bytes(b"\x80\x02" + b"(" * 100_000), "cannot be read as a checkpoint"),
         (lambda path: path.write_bytes(b"\x80\x02X\xff\xff\xff\x7fshort"), "cannot be read as a checkpoint"),
         (lambda path: path.write_bytes(b"\x80\x02]" + b"]" * 50_000 + b"a" * 50_000 + b"."), "cannot be read|holds a"),
         (lambda path: path.write_bytes(np.random.default_rng(0).bytes(5000)), "cannot be read as a checkpoint"),
-        (lambda path: path.write_text("path,label\na.mp4,run\n"), "cannot be read as a checkpoint"),
-        (lambda path: None, "there is no file"),
-        (lambda path: path.mkdir(), "there is no file"),
+        (lambda path: path.write_text("path,label\na.mp4,run\n"), "cannot be read as a checkpoint: it is a text file"),
+        (lambda path: None, "there is no checkpoint at"),
+        (lambda path: path.mkdir(), "is a folder. Give the path of a checkpoint"),
         (lambda path: torch.save([1], path), "holds a list; a checkpoint is a dict"),
     ],
 )
@@ -154,3 +157,120 @@ values = [__import__('os').system('touch {mark}'), undefined, -7]
     assert [type(value).__name__ for value in config["values"]] == ["Unreadable", "Unreadable", "int"]
     assert parse_python_config("this is no Python") == {}
     assert parse_python_config("x = " + "(" * 10_000) == {}
+
+
+def test_a_torchscript_archive_does_not_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """torch.load would hand it to torch.jit.load, whatever pickle module it was given."""
+
+    class Speaks(torch.nn.Module):
+        @torch.jit.export
+        def __getstate__(self):
+            return (self.training,)
+
+        @torch.jit.export
+        def __setstate__(self, state: tuple[bool]):
+            print("CODE FROM THE FILE RAN")
+            self.training = state[0]
+
+        def forward(self, x: torch.Tensor):
+            return x
+
+    torch.jit.script(Speaks()).save(str(tmp_path / "packed.pth"))
+    with zipfile.ZipFile(tmp_path / "packed.pth") as packed, zipfile.ZipFile(tmp_path / "a.pth", "w") as plain:
+        for member in packed.namelist():
+            plain.writestr(member, packed.read(member))
+    capfd.readouterr()
+    with pytest.raises(FarfieldError, match="it is a TorchScript program"):
+        convert_file(tmp_path / "a.pth")
+    with pytest.raises(FarfieldError, match="it is a TorchScript program"):
+        load_model(tmp_path / "a.pth")
+    assert "RAN" not in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("key", [True, False])
+def test_nesting_without_end_is_refused_before_it_is_read(key: bool, tmp_path: Path) -> None:
+    """A tuple of 200,000 levels overflows the C stack when it is hashed, as a dict's key."""
+    deep = b"\x80\x02}(" + b")" + b"\x85" * 200_000 + b"K\x01u."
+    if not key:  # the same, interleaved so that no run of one instruction shows
+        deep = b"\x80\x02}(" + b")" + b"N\x86" * 100_000 + b"K\x01u."
+    (tmp_path / "a.pkl").write_bytes(deep)
+    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", deep)
+        archive.writestr("archive/version", "3")
+    for name in ("a.pkl", "a.pth"):
+        for read in (convert_file, load_model):
+            with pytest.raises(FarfieldError, match="nested more than 500 levels deep"):
+                read(tmp_path / name)
+
+
+def test_long_lists_are_not_deep(tmp_path: Path) -> None:
+    content = {"log": [{"step": i, "loss": (0.5, [i])} for i in range(5000)]}
+    for protocol in (0, 2):
+        (tmp_path / "a.pkl").write_bytes(pickle.dumps(content, protocol=protocol))
+        assert read_file(tmp_path / "a.pkl") == content
+
+
+def test_numbers_of_the_other_byte_order_are_read(tmp_path: Path) -> None:
+    array = np.arange(4, dtype=">f4")
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"blobs": {"x": array}}, protocol=2))
+    read = read_file(tmp_path / "a.pkl")["blobs"]["x"]
+    assert np.array_equal(read, array)
+    assert torch.equal(as_tensors({"x": read}, "a.pkl")["x"], torch.arange(4.0))
+
+
+def test_a_file_cannot_change_what_is_shared(tmp_path: Path) -> None:
+    raw = b"\x80\x02ctorch\nFloatStorage\nN}X\x04\x00\x00\x00EVILK\x01s\x86b."
+    (tmp_path / "a.pkl").write_bytes(raw)
+    with pytest.raises(FarfieldError, match="changes a class or a function"):
+        read_file(tmp_path / "a.pkl")
+    assert not hasattr(torch.FloatStorage, "EVIL")
+
+
+def test_a_view_that_says_to_be_larger_than_it_is_is_refused(tmp_path: Path) -> None:
+    torch.save({"model_state": {"s1.pathway0_stem.conv.weight": torch.zeros(1).expand(10**9)}}, tmp_path / "a.pyth")
+    with pytest.raises(FarfieldError, match=r"Tensor in place of the weight s1.pathway0_stem"):
+        convert_file(tmp_path / "a.pyth")
+
+
+def test_a_small_file_cannot_ask_for_a_network_that_no_memory_holds(tmp_path: Path) -> None:
+    state = narrow("pyslowfast_C2D_8x8_R50")
+    state["s1.pathway0_stem.conv.weight"] = torch.zeros(60_000, 3, 1, 7, 7)
+    torch.save({"model_state": state, "cfg": pyslowfast_cfg("c2d", frames=8)}, tmp_path / "a.pyth")
+    with pytest.raises(FarfieldError, match="do not fit c2d_r50"):
+        convert_file(tmp_path / "a.pyth")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"DATA": {"NUM_FRAMES": "eight"}}, "DATA.NUM_FRAMES 'eight', where a positive number is needed"),
+        ({"DATA": {"NUM_FRAMES": 0}}, "DATA.NUM_FRAMES 0, where a positive number"),
+        ({"DATA": {"MEAN": None}}, "DATA.MEAN None, where three numbers are needed"),
+        ({"RESNET": {"SPATIAL_STRIDES": 2}}, "spatial strides|is not as its project writes it"),
+        ({"MODEL": {"ARCH": ["c2d"], "HEAD_ACT": "softmax"}}, "ARCH|is not as its project writes it"),
+    ],
+)
+def test_configs_of_other_types_are_refused_in_a_sentence(change: dict, message: str, tmp_path: Path) -> None:
+    cfg = pyslowfast_cfg("c2d", frames=8, **change)
+    torch.save({"model_state": narrow("pyslowfast_C2D_8x8_R50"), "cfg": cfg}, tmp_path / "a.pyth")
+    with pytest.raises(FarfieldError, match=message):
+        convert_file(tmp_path / "a.pyth")
+
+
+def test_numbers_as_text_are_numbers_and_aliases_end(tmp_path: Path) -> None:
+    state = narrow("pyslowfast_C2D_8x8_R50")
+    cfg = pyslowfast_cfg("c2d", frames=8, DATA={"NUM_FRAMES": "8", "TRAIN_CROP_SIZE": "64"})
+    torch.save({"model_state": state, "cfg": cfg}, tmp_path / "a.pyth")
+    assert convert_file(tmp_path / "a.pyth")[0].clip.num_frames == 8
+    bomb = "a0: &a0 [1]\n" + "".join(f"a{i + 1}: &a{i + 1} [*a{i}, *a{i}]\n" for i in range(40))
+    torch.save({"model_state": state, "cfg": bomb}, tmp_path / "a.pyth")
+    with pytest.raises(FarfieldError, match="far larger than any of PySlowFast's"):
+        convert_file(tmp_path / "a.pyth")
+
+
+def test_weights_of_other_axes_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    for name in ("s1.pathway0_stem.conv.weight", "s3.pathway0_res0.branch2.a.weight", "head.projection.weight"):
+        state = {**narrow("pyslowfast_C2D_8x8_R50"), name: torch.zeros(())}
+        torch.save({"model_state": state, "cfg": pyslowfast_cfg("c2d", frames=8)}, tmp_path / "a.pyth")
+        with pytest.raises(FarfieldError, match=r"cannot be converted|do not fit"):
+            convert_file(tmp_path / "a.pyth")

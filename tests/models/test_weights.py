@@ -9,6 +9,7 @@ import torch
 from farfield import build_model, load_model
 from farfield.errors import FarfieldError
 from farfield.models import resolve_clip, restrict_labels, save_model
+from farfield.models.weights import classifier_rows
 
 LABELS = ["air drumming", "archery", "bowling", "clapping"]
 
@@ -40,7 +41,7 @@ def test_other_classes_get_a_new_classifier_and_the_log_says_so(trained: Path, c
     assert network.clip == load_model(trained).clip
     assert network.config["block_options"] == {"key_pool": None}
     [line] = [record.getMessage() for record in caplog.records]
-    assert line.endswith("its classifier of 4 classes is replaced by a new one of 2")
+    assert line.endswith("the classifier of 4 classes is replaced by a new one of 2")
 
 
 def test_classes_that_are_among_the_old_keep_their_rows(trained: Path, caplog) -> None:
@@ -50,7 +51,7 @@ def test_classes_that_are_among_the_old_keep_their_rows(trained: Path, caplog) -
     assert network.labels == ["Bowling", "air_drumming"]
     x = torch.randn(2, 3, 4, 40, 40)
     torch.testing.assert_close(network(x), old(x)[:, [2, 0]])
-    assert "the rows of 2 classes are kept" in caplog.text
+    assert "of the classifier 2 classes are kept" in caplog.text
     same = build_model("tiny", weights=trained, insert={"res3": [1]}).eval()
     assert same.labels == LABELS
     assert torch.equal(same(x), old(x))
@@ -98,9 +99,7 @@ def test_weights_that_there_are_not(arguments: dict, message: str) -> None:
 
 
 def test_another_networks_weights_are_refused(trained: Path) -> None:
-    with pytest.raises(
-        FarfieldError, match=r"of another network \(tiny\) than tiny_c2d: 0 have no place, \d+ are of other"
-    ):
+    with pytest.raises(FarfieldError, match=r"are of another network \(tiny\) than tiny_c2d"):
         build_model("tiny_c2d", weights=trained, insert={"res3": [1]})
 
 
@@ -161,3 +160,53 @@ def test_a_peers_file_serves_as_it_is(tmp_path: Path) -> None:
         theirs = theirs.eval()
         features = theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(theirs.stem(x)))))
         torch.testing.assert_close(network.backbone(x), features)
+
+
+def test_blocks_follow_their_weights_and_cannot_be_used_as_others(trained: Path) -> None:
+    part = build_model("tiny", weights=trained, insert={"res3": [1]}, block_options={"num_heads": 1})
+    assert part.config["block_options"] == {"key_pool": None, "num_heads": 1}
+    for options in ({"pairwise": "dot_product"}, {"scale": False}, {"pool_after_projection": True}):
+        with pytest.raises(FarfieldError, match=f"block_options has {next(iter(options))}: .* were trained with"):
+            build_model("tiny", weights=trained, insert={"res3": [1]}, block_options=options)
+    with pytest.raises(FarfieldError, match=r"of another network .* 1 have no place"):
+        build_model("tiny", weights=trained, insert={"res3": [1]}, block_options={"out_bias": False})
+
+
+def test_the_smaller_x3ds_share_weights_but_not_clips(tmp_path: Path, caplog) -> None:
+    save_model(build_model("x3d_s", num_classes=3, head="window_mean"), tmp_path / "s.ckpt")
+    with caplog.at_level(logging.INFO, "farfield"):
+        network = build_model("x3d_m", weights=tmp_path / "s.ckpt")
+    assert (network.clip.num_frames, network.clip.crop_px) == (16, 224)
+    assert network.config["head_windows"] == [[16, 7, 7]]
+    assert network.clip == resolve_clip("x3d_m", weights=tmp_path / "s.ckpt")
+    assert "weights of x3d_s, with the clips of x3d_m" in caplog.text
+    with pytest.raises(FarfieldError, match=r"are of another network \(x3d_s\) than i3d_r50"):
+        build_model("i3d_r50", weights=tmp_path / "s.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rows"),
+    [
+        (["Walk", "walk", "run_a", "run a"], ["Walk", "walk", "run_a", "run a"], [0, 1, 2, 3]),
+        (["Walk", "walk", "run"], ["WALK", "run"], None),
+        (["a", "b", "c"], ["C", "A"], [2, 0]),
+        (["a", "b", "c"], ["c", "d"], None),
+        ([str(i) for i in range(20)], [str(i) for i in range(5)], None),
+        (["0", "1", "2"], ["0", "1", "2"], [0, 1, 2]),
+    ],
+)
+def test_classes_are_the_same_where_their_names_say_so(old: list[str], new: list[str], rows: list[int] | None) -> None:
+    assert classifier_rows(old, new) == rows
+
+
+def test_what_a_peers_file_does_not_tell_can_be_given_with_the_weights(tmp_path: Path) -> None:
+    from models.test_peers import narrow
+
+    torch.save({"model_state": narrow("pyslowfast_I3D_NLN_8x8_R50")}, tmp_path / "nl.pyth")
+    told = {"insert": {"res3": [1, 3], "res4": [1, 3, 5]}, "block_options": {"pairwise": "embedded_gaussian"}}
+    network = build_model("i3d_r50", weights=tmp_path / "nl.pyth", **told)
+    assert network.config["backbone_options"] == {"width": 8}
+    torch.save({"model_state": narrow("pyslowfast_SLOWFAST_8x8_R50")}, tmp_path / "sf.pyth")
+    network = build_model("slowfast_r50", weights=tmp_path / "sf.pyth", backbone_options={"alpha": 4})
+    clip = resolve_clip("slowfast_r50", weights=tmp_path / "sf.pyth", backbone_options={"alpha": 4})
+    assert network.clip == clip

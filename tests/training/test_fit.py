@@ -209,7 +209,7 @@ def test_a_run_begins_from_weights(
     words = [word for word in arguments(figures, tmp_path / "run") if "model.clip" not in word]
     more = ("--model.insert={res3: [1]}", f"--model.weights={best}", "--model.optimisation.freeze_through=res4")
     assert run_farfield(*words, *more, "--model.optimisation.layer_decay=0.5") == 0
-    assert "of its classifier all classes are kept" in capsys.readouterr().err
+    assert "of the classifier all classes are kept" in capsys.readouterr().err
     before, after = load_model(best), load_model(tmp_path / "run" / "checkpoints" / "last.ckpt")
     assert after.clip == before.clip
     old, new = before.state_dict(), after.state_dict()
@@ -233,3 +233,4 @@ def test_some_classes_are_scored_among_themselves(
     assert run_farfield(*words, "--data.num_workers", 0, "--out", tmp_path / "out", "--restrict_labels", "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert len(report["confusion_matrix"]) == len(labels) == 3
+    assert report["scored_among"] == "3 of the network's 10 classes"

@@ -10,7 +10,8 @@ from farfield.clip_spec import ClipOptions
 from farfield.commands.console import quiet_libraries
 from farfield.errors import FarfieldError
 from farfield.models import ActionNet, load_model, save_model
-from farfield.models.checkpoint import is_ours, write_whole
+from farfield.models.checkpoint import is_ours
+from farfield.models.checkpoint_file import write_whole
 from farfield.models.head import HeadKind
 from farfield.models.peers import Answers, ConversionReport, convert_file
 from farfield.models.peers.export import to_pyslowfast, to_pytorchvideo

@@ -57,7 +57,7 @@ class FitCLI(LightningCLI):
         )
         parser.add_class_arguments(WandbSettings, "wandb")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
-        of_clip = ("model.backbone", "model.clip", "model.weights", "model.backbone_options")
+        of_clip = tuple(f"model.{name}" for name in clip_values.__annotations__ if name != "return")
         parser.link_arguments(of_clip, "data.clip", compute_fn=clip_values)
         parser.link_arguments("data.labels", "model.labels", apply_on="instantiate")
 
@@ -66,7 +66,7 @@ class FitCLI(LightningCLI):
         super().parse_arguments(parser, [word for word in args if word != "--print_config"])
         # Every value, for the run's record.
         model = self.config.model
-        model.clip = clip_values(model.backbone, model.clip, model.weights, model.backbone_options)
+        model.clip = clip_values(model.backbone, model.clip, model.weights, model.backbone_options, model.block_options)
         if shown:
             print(parser.dump(self.config, skip_none=False), end="")
             raise SystemExit(0)
@@ -80,9 +80,9 @@ class FitCLI(LightningCLI):
             raise FarfieldError(
                 f"{self.run_dir} holds a run already. Give --resume true to go on with it, or another --run_dir."
             )
-        self.run_dir.mkdir(parents=True, exist_ok=True)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        self.run_dir.mkdir(parents=True, exist_ok=True)  # only now: a refused network or data set leaves no folder
         every = self.config.checkpoint_every_n_steps
         if every is not None and every < 1:
             raise FarfieldError(f"checkpoint_every_n_steps is {every}; it must be at least 1, or null.")
@@ -109,10 +109,14 @@ class FitCLI(LightningCLI):
 
 
 def clip_values(
-    backbone: str, clip: ClipOptions | None, weights: str | None, backbone_options: dict[str, Any] | None
+    backbone: str,
+    clip: ClipOptions | None,
+    weights: str | None,
+    backbone_options: dict[str, Any] | None,
+    block_options: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """The clips of the weights or the backbone with what the config changes of them, as a `ClipSpec`'s values."""
-    return resolve_clip(backbone, clip, weights, backbone_options).to_dict()
+    return resolve_clip(backbone, clip, weights, backbone_options, block_options).to_dict()
 
 
 def fit(arguments: Sequence[str]) -> int:

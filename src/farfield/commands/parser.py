@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import docstring_parser
 import jsonargparse
 
+from farfield.clip_spec import ClipOptions
 from farfield.errors import FarfieldError, nearest
 
 
@@ -50,7 +51,7 @@ def parse(
     flags = {f"--{name}" for name, kind in types.items() if kind is bool}
     words = [
         f"{word}=true" if word in flags and following not in ("true", "false") else word
-        for word, following in zip(arguments, [*arguments[1:], None], strict=True)
+        for word, following in zip(arguments, [*arguments[1:], None], strict=False)
     ]
     return vars(parser.instantiate_classes(parser.parse_args(words)))
 
@@ -68,4 +69,21 @@ def explain(message: str, options: Sequence[str]) -> str:
     if unknown:
         name = next(part for part in unknown.groups() if part)
         return f"there is no option {name}. {nearest(name, options)}"
-    return text.removesuffix(".") + ". See --help."
+    return _explain_value(text) or text.removesuffix(".") + ". See --help."
+
+
+def _explain_value(text: str) -> str | None:
+    """What a value of several possible types was refused for, without the parser's account of each type."""
+    key = re.search(r'[Pp]arser key "([\w.]+)"', text)
+    if key is None:
+        return None
+    surplus = re.search(r"Unexpected keys: \{([^}]*)\}", text)
+    if surplus and key[1].rpartition(".")[2] == "clip":
+        name = surplus[1].split(",")[0].strip().strip("'")
+        return f"{key[1]} has no {name!r}. {nearest(name, ClipOptions.__annotations__)}"
+    choices = re.search(r"Expected a typing\.Literal\[(.*?)\]", text)
+    given = re.search(r"Given value: (.*?)$", text)
+    if choices and given:
+        known = re.findall(r"'([^']*)'", choices[1])
+        return f"{key[1]} is {given[1]!r}. {nearest(given[1], known)}"
+    return None

@@ -79,7 +79,9 @@ def test(
     quiet_libraries()
     network = load_model(checkpoint)
     manifest = read_manifest(data.manifest, root=data.root)
+    restricted: dict[str, Any] = {}
     if restrict_labels:
+        restricted = {"scored_among": f"{len(manifest.labels)} of the network's {len(network.labels)} classes"}
         network = restrict(network, manifest.labels)
     changes = {"num_clips": num_clips, "num_crops": num_crops}
     clip = network.clip.replace(**{name: count for name, count in changes.items() if count is not None})  # checks them
@@ -110,6 +112,7 @@ def test(
         "manifest": data.manifest,
         "backbone": network.config["backbone"],
         "inserted": network.config["insert"],
+        **restricted,
         **views,
     }
     folder = Path(out) if out else _run_folder(checkpoint) / "test"
@@ -138,6 +141,8 @@ def _run_folder(checkpoint: str) -> Path:
 
 def _summary(report: dict[str, Any], folder: Path) -> str:
     lines = [f"{report['videos']} videos, {report['num_clips']} clips x {report['num_crops']} crops each"]
+    if "scored_among" in report:
+        lines.append(f"scored among {report['scored_among']}")
     for name, shown in (("top1", "top-1"), ("top5", "top-5"), ("mean_class_accuracy", "mean class accuracy")):
         e = report[name]
         interval = f"95% interval {100 * e['low']:.1f} to {100 * e['high']:.1f}"

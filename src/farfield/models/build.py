@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from farfield.clip_spec import ClipOptions, ClipSpec
+from farfield.errors import FarfieldError
 from farfield.models.head import HeadKind
-from farfield.models.network import ActionNet, assemble, default_clip
+from farfield.models.insertion import BLOCKS
+from farfield.models.network import ActionNet, assemble, build_backbone, default_clip
 from farfield.models.weights import find_weights, take_over, weights_clip
+
+log = logging.getLogger("farfield")
 
 
 def build_model(
@@ -65,9 +73,15 @@ def build_model(
     }
     if weights is None:
         return assemble(backbone, **given)
-    source = find_weights(weights, backbone, backbone_options)
+    source = find_weights(weights, backbone, backbone_options, block_options if insert else None)
     if source.config is not None:
         theirs = source.config
+        if theirs["backbone"] != backbone:  # X3D's smaller networks have the same weights, and other clips
+            _must_have_the_same_weights(source.name, theirs, backbone, backbone_options)
+            sizes = default_clip(backbone, backbone_options).to_dict()
+            theirs = {**theirs, "clip": sizes | {name: theirs["clip"][name] for name in ("mean", "std")}}
+            theirs["head_windows"] = None
+            log.info("weights of %s, with the clips of %s", theirs["backbone"], backbone)
         given["clip"] = {**theirs["clip"], **(clip or {})}
         given["backbone_options"] = {**theirs.get("backbone_options", {}), **(backbone_options or {})}
         if labels is None and num_classes is None:
@@ -76,11 +90,44 @@ def build_model(
             given["head"] = theirs.get("head", "gap_fc")
             same_clip = not {"num_frames", "crop_px"} & (clip or {}).keys() and not backbone_options
             given["head_windows"] = head_windows or (theirs.get("head_windows") if same_clip else None)
-        if insert and block == theirs["block"] and block_options is None:
-            given["block_options"] = theirs["block_options"]
+        if theirs["insert"] and insert and block == theirs["block"]:
+            given["block_options"] = _block_options(theirs["block_options"], block_options or {}, source.name)
     network = assemble(backbone, **given)
     take_over(network, source)
     return network
+
+
+def _block_options(theirs: Mapping[str, Any], ours: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The options of blocks whose weights there are; what one leaves out follows the weights.
+
+    Raises:
+        FarfieldError: for an option under which the weights would compute something else.
+    """
+    for option in ("pairwise", "scale", "pool_after_projection", "similarity"):
+        if option in ours and ours[option] != theirs.get(option, _default(option)):
+            raise FarfieldError(
+                f"block_options has {option}: {ours[option]}; the blocks in {name} were trained with "
+                f"{theirs.get(option, _default(option))}. Leave it out."
+            )
+    return {**theirs, **ours}
+
+
+def _default(option: str) -> Any:
+    defaults = (inspect.signature(BLOCKS[block]).parameters.get(option) for block in BLOCKS)
+    return next((parameter.default for parameter in defaults if parameter is not None), None)
+
+
+def _must_have_the_same_weights(
+    name: str, theirs: Mapping[str, Any], backbone: str, options: Mapping[str, Any] | None
+) -> None:
+    with torch.device("meta"):
+        networks = (
+            build_backbone(theirs["backbone"], theirs.get("backbone_options")),
+            build_backbone(backbone, {**theirs.get("backbone_options", {}), **(options or {})} if options else None),
+        )
+    shapes = [{key: value.shape for key, value in network.state_dict().items()} for network in networks]
+    if shapes[0] != shapes[1]:
+        raise FarfieldError(f"the weights of {name} are of another network ({theirs['backbone']}) than {backbone}.")
 
 
 def resolve_clip(
@@ -88,6 +135,7 @@ def resolve_clip(
     clip: ClipOptions | None = None,
     weights: str | Path | None = None,
     backbone_options: Mapping[str, Any] | None = None,
+    block_options: Mapping[str, Any] | None = None,
 ) -> ClipSpec:
     """The clips that `build_model` gives a network of these arguments.
 
@@ -95,5 +143,5 @@ def resolve_clip(
         FarfieldError: for names that do not exist, or values that no clip can have.
     """
     spec = default_clip(backbone, backbone_options)
-    theirs = None if weights is None else weights_clip(weights, backbone)
+    theirs = None if weights is None else weights_clip(weights, backbone, backbone_options, block_options)
     return spec.replace(**{**(theirs or {}), **(clip or {})})

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from farfield.errors import FarfieldError
+from farfield.models.checkpoint_file import refuse_hostile, why_unreadable, write_whole
 from farfield.models.network import ActionNet, assemble
 
 FORMAT = 1
@@ -33,21 +34,10 @@ def save_model(network: ActionNet, path: str | Path) -> None:
     write_whole({"farfield": describe(network), "state_dict": state}, path)
 
 
-def write_whole(content: dict[str, Any], path: str | Path) -> None:
-    """Writes what torch can save, whole or not at all; folders on the way are made."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        torch.save(content, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def is_ours(path: str | Path) -> bool:
     """Whether a file is a checkpoint of farfield's, by its content; False for what cannot be read."""
     try:
+        refuse_hostile(Path(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # whatever it is, it is not ours
         return False
@@ -61,18 +51,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         FarfieldError: for a file that is missing, damaged, holds more than plain types and tensors, or is not ours.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FarfieldError(
-            f"there is no checkpoint at {path}. Give the path of a .ckpt file, as runs/NAME/checkpoints/best.ckpt."
-        )
+    refuse_hostile(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, AttributeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FarfieldError(f"{path} cannot be read as a checkpoint: {reason}") from error
+        raise FarfieldError(f"{path} cannot be read as a checkpoint: {why_unreadable(path, error)}") from error
     about = content.get("farfield") if isinstance(content, dict) else None
     if not isinstance(about, dict) or not isinstance(content.get("state_dict"), dict):
-        raise FarfieldError(f"{path} is not a checkpoint of farfield: it does not name the network of its weights.")
+        raise FarfieldError(
+            f"{path} is not a checkpoint of farfield: it does not name the network of its weights. If another project "
+            "wrote it: farfield convert."
+        )
     if about.get("format") != FORMAT:
         raise FarfieldError(f"{path} has checkpoint format {about.get('format')}; this version reads {FORMAT}.")
     return content

@@ -8,6 +8,7 @@ CVPR 2018, section 3). Where a kernel reaches over the ends of the clip, the zer
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -19,9 +20,10 @@ from farfield.models.peers.names import to_network
 INFLATABLE = ("c2d_r50", "c2d_r101", "i3d_r50", "i3d_r101", "slow_r50", "slow_r101")
 
 
-def is_image_resnet(state: dict[str, Tensor]) -> bool:
+def is_image_resnet(state: Mapping[str, Any]) -> bool:
     """Whether these are the weights of a 2D ResNet with torchvision's names."""
-    return {"conv1.weight", "layer1.0.conv1.weight"} <= state.keys() and state["conv1.weight"].ndim == 4
+    first = state.get("conv1.weight")
+    return isinstance(first, Tensor) and first.ndim == 4 and "layer1.0.conv1.weight" in state
 
 
 def plain_name(name: str) -> str | None:

@@ -91,6 +91,8 @@ def resolve_placement(backbone: Backbone, where: str | Placement) -> Placement:
     """
     given = ""
     if isinstance(where, str):
+        if where.lstrip().startswith("{"):  # a command line's, which did not pass for places
+            raise FarfieldError(f"insert is {where!r}; give lists of residual blocks, as {{res3: [1], res4: [1, 3]}}.")
         if where not in PRESETS:
             raise FarfieldError(
                 f"insert is {where!r}, which is no preset. {nearest(where, PRESETS)} Or give {{stage: indices}}."

@@ -38,7 +38,16 @@ class ActionNet(nn.Module):
         self.config = config
 
     def forward(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b classes"]:
-        """Scores clips that are normalised as `clip` says; `softmax(-1)` makes them class probabilities."""
+        """Scores clips that are normalised as `clip` says; `softmax(-1)` makes them class probabilities.
+
+        Raises:
+            ValueError: for other than floating-point clips of five axes and three channels.
+        """
+        if clips.ndim != 5 or clips.shape[1] != 3 or not clips.is_floating_point():
+            raise ValueError(
+                f"a network needs clips (b 3 t h w) of floating-point numbers, normalised as network.clip says; given "
+                f"{tuple(clips.shape)} of {clips.dtype}."
+            )
         return self.head(self.backbone(clips))
 
 
@@ -94,6 +103,8 @@ def assemble(
     if block not in BLOCKS:
         raise FarfieldError(f"block is {block!r}, which does not exist. {nearest(block, BLOCKS)}")
     options = dict(block_options or {})
+    if isinstance(insert, Mapping) and any(isinstance(indices, int | str) for indices in insert.values()):
+        raise FarfieldError(f"insert is {dict(insert)}; give lists of residual blocks, as {{'res4': [1]}}.")
     if not insert and (block != "non_local" or options):
         raise FarfieldError(
             f"block is {block!r} with options {options}, but insert says nowhere. Give insert, as 'nl5' or "
@@ -193,6 +204,9 @@ def _resolve_labels(num_classes: int | None, labels: Sequence[str] | None) -> li
     names = [str(label) for label in labels]
     if num_classes is not None and num_classes != len(names):
         raise FarfieldError(f"num_classes is {num_classes}, but there are {len(names)} labels. Leave num_classes out.")
-    if len(set(names)) != len(names) or len(names) < 2:
-        raise FarfieldError(f"labels must be at least two and all different; given {names[:20]}.")
+    if len(names) < 2:
+        raise FarfieldError(f"labels must be at least two; given {names}.")
+    if len(set(names)) != len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise FarfieldError(f"labels must be all different; more than once: {', '.join(twice[:5])}.")
     return names

@@ -29,7 +29,7 @@ class Published:
     def __str__(self) -> str:
         counts = [
             "" if self.parameters_m is None else f"{self.parameters_m:.2f} M parameters, ",
-            "" if self.gflops is None else f"{self.gflops:g} GFLOPs by its own count, ",
+            "" if self.gflops is None else f"{self.gflops:g} GFLOPs by its own count and test crop, ",
         ]
         return f"{''.join(counts)}top-1 {self.top1:.1f}% on Kinetics-400 with {self.views} views ({self.source})"
 
@@ -40,7 +40,9 @@ def published_figures(network: ActionNet) -> Published | None:
     if isinstance(insert, dict):
         presets = (name for name, preset in PRESETS.items() if preset(network.backbone) == insert)
         insert = next(presets, "a placement of one's own")
-    if config["block"] != "non_local" or config["backbone_options"]:
+    own = network.backbone.clip
+    sizes = (network.clip.num_frames, network.clip.crop_px) == (own.num_frames, own.crop_px)
+    if config["block"] != "non_local" or config["backbone_options"] or not sizes:
         return None
     return PUBLISHED.get((config["backbone"], insert))
 

@@ -7,7 +7,7 @@ name, their rows of the classifier are kept, too.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -44,13 +44,19 @@ class Source:
     config: dict[str, Any] | None
 
 
-def find_weights(weights: str | Path, backbone: str, backbone_options: Mapping[str, Any] | None = None) -> Source:
+def find_weights(
+    weights: str | Path,
+    backbone: str,
+    backbone_options: Mapping[str, Any] | None = None,
+    block_options: Mapping[str, Any] | None = None,
+) -> Source:
     """Reads weights by name or path.
 
     Args:
         weights: "imagenet", "pytorchvideo", "torchvision", or a file: ours, a peer's, or torchvision's ResNet.
         backbone: for which network, among those that a name may mean.
         backbone_options: what a peer's file may not tell of itself.
+        block_options: likewise.
 
     Raises:
         FarfieldError: for a name or file that does not exist, does not fit or cannot be fetched.
@@ -70,21 +76,35 @@ def find_weights(weights: str | Path, backbone: str, backbone_options: Mapping[s
         }
         return Source(str(path), state, content["farfield"]["model"])
     content = read_file(path)
-    if isinstance(content, Mapping) and is_image_resnet(dict(content)):
-        return Source(str(path), as_tensors(content, path), None)
+    if isinstance(content, Mapping):
+        inner = next(
+            (content[key] for key in ("state_dict", "model") if isinstance(content.get(key), Mapping)), content
+        )
+        image = {str(key).removeprefix("module."): value for key, value in inner.items()}
+        if is_image_resnet(image):
+            return Source(str(path), as_tensors(image, path), None)
     options = {key: value for key, value in (backbone_options or {}).items() if key != "dilated"}
-    network, _ = convert_file(path, answers=Answers(backbone=backbone, backbone_options=options))
+    answers = Answers(backbone=backbone, backbone_options=options, block_options=dict(block_options or {}))
+    network, _ = convert_file(path, answers=answers)
     return Source(str(path), dict(network.state_dict()), network.config)
 
 
-def weights_clip(weights: str | Path, backbone: str) -> dict[str, Any] | None:
+def weights_clip(
+    weights: str | Path,
+    backbone: str,
+    backbone_options: Mapping[str, Any] | None = None,
+    block_options: Mapping[str, Any] | None = None,
+) -> dict[str, Any] | None:
     """The clips that go with weights, as a `ClipSpec`'s values; None for the backbone's own. Fetches nothing."""
     if str(weights) == "pytorchvideo" and backbone in PYTORCHVIDEO:
         return pytorchvideo_clip(backbone)
     if str(weights) in ZOOS or not Path(weights).is_file():
         return None
-    config = find_weights(weights, backbone).config
-    return config and config["clip"]
+    config = find_weights(weights, backbone, backbone_options, block_options).config
+    if config is None:
+        return None
+    clip = config["clip"]
+    return clip if config["backbone"] == backbone else {name: clip[name] for name in ("mean", "std")}
 
 
 def take_over(network: ActionNet, source: Source) -> None:
@@ -96,62 +116,81 @@ def take_over(network: ActionNet, source: Source) -> None:
     if source.config is None:
         inflated = inflate(source.state, network.backbone, name=network.config["backbone"], source=source.name)
         given = {f"backbone.{key}": value for key, value in inflated.items()}
-        log.info("weights of %s, inflated; the classifier for %d classes is new", source.name, len(network.labels))
+        said = f"inflated; the classifier of {len(network.labels)} classes is new"
     else:
         given = {key.replace(".residual.", "."): value for key, value in source.state.items()}
-        rows = classifier_rows(source.config["labels"], network.labels)
-        if rows is None:
-            for key in ("head.fc.weight", "head.fc.bias"):
-                given.pop(key, None)
-            old, new = len(source.config["labels"]), len(network.labels)
-            log.info(
-                "weights of %s; its classifier of %d classes is replaced by a new one of %d", source.name, old, new
-            )
-        else:
-            for key in ("head.fc.weight", "head.fc.bias"):
-                given[key] = given[key][rows]
-            kept = "all classes" if len(rows) == len(source.config["labels"]) else f"the rows of {len(rows)} classes"
-            log.info("weights of %s; of its classifier %s are kept", source.name, kept)
+        said = _keep_classifier(given, source.config["labels"], network.labels)
     wanted = {key.replace(".residual.", "."): key for key in network.state_dict()}
-    shapes = {key: value.shape for key, value in network.state_dict().items()}
+    _must_fit(given, {plain: network.state_dict()[key] for plain, key in wanted.items()}, source, network)
+    state = network.state_dict()
+    with torch.no_grad():
+        for key, value in given.items():
+            state[wanted[key]].copy_(value)
+    log.info("weights of %s: %s", source.name, said)
+    fresh = _new_blocks(given, wanted)
+    if fresh:
+        log.info(
+            "%d inserted blocks are new: until they are trained, the network computes what it did before", len(fresh)
+        )
+
+
+def _keep_classifier(given: dict[str, Tensor], old: Sequence[str], new: Sequence[str]) -> str:
+    """Chooses the classifier's rows in `given`, or takes it out; returns what it did, for people."""
+    rows = classifier_rows(old, new)
+    for key in ("head.fc.weight", "head.fc.bias"):
+        if rows is None:
+            given.pop(key, None)
+        else:
+            given[key] = given[key][rows]
+    if rows is None:
+        return f"the classifier of {len(old)} classes is replaced by a new one of {len(new)}"
+    return f"of the classifier {'all' if len(rows) == len(old) else len(rows)} classes are kept"
+
+
+def _new_blocks(given: Iterable[str], wanted: Iterable[str]) -> set[str]:
+    """The inserted blocks of which the weights hold nothing."""
+    old = {key.split(".inserted.")[0] for key in given if ".inserted." in key}
+    return {key.split(".inserted.")[0] for key in wanted if ".inserted." in key} - old
+
+
+def _must_fit(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: Source, network: ActionNet) -> None:
     extra = [key for key in given if key not in wanted]
-    other = [key for key in given if key in wanted and given[key].shape != shapes[wanted[key]]]
+    other = [key for key in given if key in wanted and given[key].shape != wanted[key].shape]
+    new = tuple(f"{block}.inserted." for block in _new_blocks(given, wanted))
+    may_be_new = ("head.fc.", "num_batches_tracked")
     missing = [
         key
         for key in wanted
-        if key not in given
-        and ".inserted." not in key
-        and not key.startswith("head.fc.")
-        and not key.endswith("num_batches_tracked")
+        if key not in given and not key.startswith(new) and not any(part in key for part in may_be_new)
     ]
-    if blocks := sorted({key.split(".inserted.")[0] for key in extra if ".inserted." in key}):
+    if blocks := {key.split(".inserted.")[0] for key in extra if ".inserted." in key}:
         raise FarfieldError(
             f"the weights of {source.name} have blocks where this network has none ({len(blocks)}). Insert the same: "
             f"insert={source.config and source.config['insert']}."
         )
     if extra or other or missing:
-        wrong = (extra or other or missing)[0]
         theirs = "" if source.config is None else f" ({source.config['backbone']})"
         raise FarfieldError(
             f"the weights of {source.name} are of another network{theirs} than {network.config['backbone']}: "
-            f"{len(extra)} have no place, {len(other)} are of other shapes, {len(missing)} are missing, as {wrong}."
+            f"{len(extra)} have no place, {len(other)} are of other shapes, {len(missing)} are missing, as "
+            f"{(extra or other or missing)[0]}."
         )
-    fresh = sorted({key.split(".inserted.")[0] for key in wanted if ".inserted." in key and key not in given})
-    if fresh:
-        log.info(
-            "%d inserted blocks are new: the network computes what it did before, until they are trained", len(fresh)
-        )
-    state = network.state_dict()
-    with torch.no_grad():
-        for key, value in given.items():
-            state[wanted[key]].copy_(value)
 
 
 def classifier_rows(old: Sequence[str], new: Sequence[str]) -> list[int] | None:
-    """Where each new class is among the old ones, by name; None unless all are. Case and underscores do not count."""
-    places = {_plain(label): i for i, label in enumerate(old)}
-    wanted = [_plain(label) for label in new]
-    return [places[label] for label in wanted] if all(label in places for label in wanted) else None
+    """Where each new class is among the old ones, by name; None unless all are, each once.
+
+    Where names differ, case and underscores do not count. Numbers are no names: of other counts, they say nothing.
+    """
+    if len(old) != len(new) and all(label.isdigit() for label in (*old, *new)):
+        return None
+    exact = {label: i for i, label in enumerate(old)}
+    loose: dict[str, int | None] = {}
+    for i, label in enumerate(old):
+        loose[_plain(label)] = None if _plain(label) in loose else i
+    rows = [exact.get(label, loose.get(_plain(label))) for label in new]
+    found = [row for row in rows if row is not None]
+    return found if len(set(found)) == len(new) else None
 
 
 def restrict_labels(network: ActionNet, labels: Sequence[str]) -> ActionNet:
@@ -163,7 +202,11 @@ def restrict_labels(network: ActionNet, labels: Sequence[str]) -> ActionNet:
     rows = classifier_rows(network.labels, labels)
     if rows is None:
         known = {_plain(label) for label in network.labels}
-        unknown = next(label for label in labels if _plain(label) not in known)
+        unknown = next((label for label in labels if _plain(label) not in known), None)
+        if unknown is None:
+            raise FarfieldError(
+                f"the labels {list(labels)[:20]} do not name {len(labels)} different classes of the network."
+            )
         raise FarfieldError(f"the network has no class {unknown!r}. {nearest(unknown, network.labels)}")
     state = dict(network.state_dict())
     for key in ("head.fc.weight", "head.fc.bias"):

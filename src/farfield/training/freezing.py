@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from torch import nn
 
 from farfield.errors import FarfieldError, nearest
 from farfield.layers import freeze_batch_norm
 from farfield.models import ActionNet
 from farfield.training.optimisation import Optimisation
+
+log = logging.getLogger("farfield")
 
 
 def prepare(network: ActionNet, settings: Optimisation) -> None:
@@ -20,12 +24,16 @@ def prepare(network: ActionNet, settings: Optimisation) -> None:
         FarfieldError: for a stage that the network does not have.
     """
     if settings.freeze_through is not None:
-        for name, module in _until(network, settings.freeze_through):
+        frozen = _until(network, settings.freeze_through)
+        count = sum(p.numel() for _, module in frozen for p in module.parameters(recurse=False))
+        log.info("frozen up to the end of %s: %d parameters and their norms", settings.freeze_through, count)
+        for name, module in frozen:
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad_(False)
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 network.backbone.trunk.set_submodule(name, freeze_batch_norm(module))
     if settings.freeze_batch_norm:
+        log.info("all batch norms are frozen")
         freeze_batch_norm(network)
 
 

@@ -60,6 +60,24 @@ def convert_file(
             or of other shapes, for what cannot be converted exactly, and for what neither file nor answers tell.
     """
     answers = answers or Answers()
+    try:
+        return _convert(path, labels, answers)
+    except _MALFORMED as error:
+        if isinstance(error, FarfieldError):
+            raise
+        raise FarfieldError(
+            f"{path} cannot be converted: something in it is not as its project writes it ({type(error).__name__}: "
+            f"{str(error).splitlines()[0][:200] if str(error) else ''})."
+        ) from error
+
+
+_MALFORMED = (
+    TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, RuntimeError, MemoryError,
+)  # fmt: skip
+"""What a config of other types, or weights of other axes, make Python raise in a file that somebody made up."""
+
+
+def _convert(path: str | Path, labels: Sequence[str] | None, answers: Answers) -> tuple[ActionNet, ConversionReport]:
     found = describe_file(path, answers)
     _must_not_contradict(found, answers, path)
     arguments = found.arguments | ({"backbone": answers.backbone} if answers.backbone else {})
@@ -71,8 +89,11 @@ def convert_file(
         arguments.pop("head_windows", None)
     if found.questions:
         raise FarfieldError(f"{path} ({found.origin}) does not tell:\n  - " + "\n  - ".join(found.questions))
-    network = assemble(**arguments, labels=_labels(found, arguments, labels, path))
-    report = _fill(network, found, path)
+    labels = _labels(found, labels, path)
+    with torch.device("meta"):  # shapes alone: a small file may ask for a network that no memory holds
+        state, report = _match(assemble(**arguments, labels=labels), found, path)
+    network = assemble(**arguments, labels=labels)
+    network.load_state_dict(state)
     return network.eval(), report
 
 
@@ -140,13 +161,14 @@ def _must_not_contradict(found: Description, answers: Answers, path: Any) -> Non
             )
 
 
-def _fill(network: ActionNet, found: Description, path: Any) -> ConversionReport:
-    """Loads the weights; nothing is dropped silently.
+def _match(network: ActionNet, found: Description, path: Any) -> tuple[dict[str, Tensor], ConversionReport]:
+    """The weights under the network's own keys; nothing is dropped silently.
 
     Raises:
         FarfieldError: listing what is missing, unexpected, or of another shape.
     """
-    wanted = {key.replace(".residual.", "."): key for key in network.state_dict()}
+    shapes = {key: (value.shape, value.dtype) for key, value in network.state_dict().items()}
+    wanted = {key.replace(".residual.", "."): key for key in shapes}
     state: dict[str, Tensor] = {}
     mapped: dict[str, str] = {}
     problems = [f"unexpected: {name}" for name in found.unknown]
@@ -156,28 +178,27 @@ def _fill(network: ActionNet, found: Description, path: Any) -> ConversionReport
         if key not in wanted:
             problems.append(f"unexpected: {own} {tuple(value.shape)}")
             continue
-        target = network.state_dict()[wanted[key]]
-        if value.shape != target.shape:
-            problems.append(f"shape: {own} is {tuple(value.shape)}, the network's is {tuple(target.shape)}")
+        shape, dtype = shapes[wanted[key]]
+        if value.shape != shape:
+            problems.append(f"shape: {own} is {tuple(value.shape)}, the network's is {tuple(shape)}")
             continue
-        state[wanted[key]] = value.to(target.dtype)
+        state[wanted[key]] = value.to(dtype)
         if plain in found.own_names:
             mapped[own] = wanted[key]
-    missing = [key for key in network.state_dict() if key not in state]
+    missing = [key for key in shapes if key not in state]
     counters = [key for key in missing if key.endswith("num_batches_tracked")]
     problems += [f"missing: {key}" for key in missing if key not in counters]
-    state |= {key: torch.tensor(0) for key in counters}
+    state |= {key: torch.zeros((), dtype=torch.int64, device="cpu") for key in counters}
     if problems:
         shown = "\n  - ".join(problems[:20]) + (f"\n  ... {len(problems) - 20} more" if len(problems) > 20 else "")
         raise FarfieldError(
             f"the weights of {path} ({found.origin}) do not fit {network.config['backbone']}:\n  - {shown}\n"
             "Nothing was converted."
         )
-    network.load_state_dict(state)
-    return ConversionReport(found.origin, mapped, counters, found.ignored, found.notes)
+    return state, ConversionReport(found.origin, mapped, counters, found.ignored, found.notes)
 
 
-def _labels(found: Description, arguments: dict[str, Any], labels: Sequence[str] | None, path: Any) -> list[str]:
+def _labels(found: Description, labels: Sequence[str] | None, path: Any) -> list[str]:
     key = "head.fc.weight"
     shape = shapes_of(found.state).get(key)
     if shape is None:

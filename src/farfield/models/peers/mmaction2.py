@@ -58,8 +58,11 @@ def describe_mmaction2(state: dict[str, Tensor], meta: Any, answers: Answers, pa
             options["stem_temporal_strides"] = strides
     elif i3d and "stem_temporal_strides" not in answers.backbone_options:
         found.questions.append(ASK_STRIDES)
-    if _known(backbone, "with_pool2") and bool(backbone["with_pool2"]) != i3d:
-        options["temporal_pool"] = bool(backbone["with_pool2"])
+    pooled = {"ResNet3d": True, "ResNet3dSlowOnly": False}.get(str(backbone.get("type")), i3d)  # their defaults
+    if _known(backbone, "with_pool2"):
+        pooled = bool(backbone["with_pool2"])
+    if pooled != i3d:
+        options["temporal_pool"] = pooled
     places = inserted_places(shapes)
     if places:
         options_of_block = _block_options(shapes, state, backbone, answers, found, path)

@@ -19,11 +19,11 @@ def from_pyslowfast(name: str) -> str | None:
     """PySlowFast's state dict: ResNets, SlowFast and X3D."""
     if match := re.fullmatch(r"s1\.pathway([01])_stem\.(conv|conv_xy|bn)\.(\w+)", name):
         return f"{PATHWAYS[int(match[1])]}stem.{'norm' if match[2] == 'bn' else match[2]}.{match[3]}"
-    if match := re.fullmatch(r"s([2-5])\.pathway([01])_res(\d+)\.(.+)", name):
+    if match := re.fullmatch(r"s([2-5])\.pathway([01])_res([0-9]{1,3})\.(.+)", name):
         rest = _pyslowfast_residual(match[4])
         return rest and f"{PATHWAYS[int(match[2])]}res{match[1]}.{match[3]}.{rest}"
     if match := re.fullmatch(
-        r"s([2-5])\.pathway([01])_nonlocal(\d+)\.(conv_theta|conv_phi|conv_g|conv_out|bn)\.(\w+)", name
+        r"s([2-5])\.pathway([01])_nonlocal([0-9]{1,3})\.(conv_theta|conv_phi|conv_g|conv_out|bn)\.(\w+)", name
     ):
         part = {"conv_out": "w_z", "bn": "norm"}.get(match[4], match[4].removeprefix("conv_"))
         return f"{PATHWAYS[int(match[2])]}res{match[1]}.{match[3]}.inserted.{part}.{match[5]}"
@@ -67,14 +67,14 @@ def from_caffe2(name: str) -> str | None:
     rest = name.removeprefix("t_")
     if match := re.fullmatch(r"(?:res_)?conv1(_bn)?_(w|s|b|rm|riv)", rest):
         return _caffe2(f"{pathway}stem.", "norm" if match[1] else "conv", match[2])
-    if match := re.fullmatch(r"res([2-5])_(\d+)_branch(1|2[abc])(_bn)?_(w|s|b|rm|riv)", rest):
+    if match := re.fullmatch(r"res([2-5])_([0-9]{1,3})_branch(1|2[abc])(_bn)?_(w|s|b|rm|riv)", rest):
         kind = "norm" if match[4] else "conv"
         part = f"branch1_{kind}" if match[3] == "1" else f"branch2.{kind}_{match[3][1]}"
         return _caffe2(f"{pathway}res{match[1]}.{match[2]}.", part, match[5])
-    if match := re.fullmatch(r"nonlocal_conv([2-5])_(\d+)_(theta|phi|g|out|bn)_(w|s|b|rm|riv)", rest):
+    if match := re.fullmatch(r"nonlocal_conv([2-5])_([0-9]{1,3})_(theta|phi|g|out|bn)_(w|s|b|rm|riv)", rest):
         part = {"out": "w_z", "bn": "norm"}.get(match[3], match[3])
         return _caffe2(f"{pathway}res{match[1]}.{match[2]}.inserted.", part, match[4])
-    if match := re.fullmatch(r"(?:pool1|res([2-4])_\d+_branch2c_bn)_subsample(_bn)?_(w|s|b|rm|riv)", rest):
+    if match := re.fullmatch(r"(?:pool1|res([2-4])_[0-9]{1,3}_branch2c_bn)_subsample(_bn)?_(w|s|b|rm|riv)", rest):
         return _caffe2(f"fuse{match[1] or 1}.", "norm" if match[2] else "conv_fast_to_slow", match[3])
     if match := re.fullmatch(r"pred_([wb])", name):
         return f"head.fc.{_CAFFE2_CONV[match[1]]}"
@@ -91,7 +91,7 @@ def from_mmaction2(name: str) -> str | None:
     """MMAction2's ResNet3d and ResNet3dSlowOnly with an I3D head, with and without mmcv's non-local blocks."""
     if match := re.fullmatch(r"backbone\.conv1\.(conv|bn)\.(\w+)", name):
         return f"stem.{'norm' if match[1] == 'bn' else 'conv'}.{match[2]}"
-    if match := re.fullmatch(r"backbone\.layer([1-4])\.(\d+)\.(.+)", name):
+    if match := re.fullmatch(r"backbone\.layer([1-4])\.([0-9]{1,3})\.(.+)", name):
         place, rest = f"res{int(match[1]) + 1}.{match[2]}.", match[3]
         if part := re.fullmatch(r"(conv[123]|downsample)\.(conv|bn)\.(\w+)", rest):
             kind = "norm" if part[2] == "bn" else "conv"

@@ -63,9 +63,25 @@ def read_cfg(text: Any, path: Any) -> dict[str, Any] | None:
         return None
     try:
         cfg = yaml.load(text, Loader=_Loader)  # a SafeLoader
-    except yaml.YAMLError as error:
-        raise FarfieldError(f"the config inside {path} cannot be read as YAML: {str(error).splitlines()[0]}") from error
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise FarfieldError(f"the config inside {path} cannot be read as YAML: {reason}") from error
+    _refuse_large(cfg, path)
     return cfg if isinstance(cfg, dict) else None
+
+
+def _refuse_large(cfg: Any, path: Any) -> None:
+    """Aliases let a few lines stand for millions; a real config has some hundreds of values."""
+    waiting, seen = [cfg], 0
+    while waiting:
+        value = waiting.pop()
+        seen += 1
+        if seen > 100_000:
+            raise FarfieldError(f"the config inside {path} is far larger than any of PySlowFast's.")
+        if isinstance(value, Mapping):
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
 
 
 def describe_pyslowfast(
@@ -85,7 +101,7 @@ def describe_pyslowfast(
         arguments = resnet_arguments(shapes, family=None if name == "slowfast" else name, path=path)
         arguments["backbone_options"] |= extra
         if "fast_stem.conv.weight" in shapes and cfg is not None:
-            arguments["backbone_options"]["alpha"] = _get(cfg, "SLOWFAST.ALPHA", 4)
+            arguments["backbone_options"]["alpha"] = _number(cfg, "SLOWFAST.ALPHA", 4)
         elif "fast_stem.conv.weight" in shapes and "alpha" not in answers.backbone_options:
             found.questions.append(ASK_ALPHA)
         found.arguments = arguments
@@ -169,6 +185,33 @@ def _get(cfg: Mapping[str, Any], name: str, default: Any) -> Any:
     return value
 
 
+def _number(cfg: Mapping[str, Any], name: str, default: float | None, kind: type = int) -> Any:
+    """A number, also where the config has it as text.
+
+    Raises:
+        FarfieldError: for anything else, naming the setting.
+    """
+    value = _get(cfg, name, default)
+    if value is None and default is None:
+        return None
+    try:
+        number = kind(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else None
+    except ValueError:
+        number = None
+    if number is None or number <= 0 or float(value) != number:
+        raise FarfieldError(
+            f"the config inside the checkpoint has {name} {value!r}, where a positive number is needed."
+        )
+    return number
+
+
+def _three(cfg: Mapping[str, Any], name: str, default: float) -> tuple[float, ...]:
+    value = _get(cfg, name, [default] * 3)
+    if not isinstance(value, list) or len(value) != 3 or not all(isinstance(v, int | float) for v in value):
+        raise FarfieldError(f"the config inside the checkpoint has {name} {value!r}, where three numbers are needed.")
+    return tuple(float(v) for v in value)
+
+
 def _flat(value: Any) -> list[Any]:
     return [each for item in value for each in _flat(item)] if isinstance(value, list | tuple) else [value]
 
@@ -221,7 +264,7 @@ def _x3d(shapes: dict, cfg: dict[str, Any] | None, answers: Answers, found: Desc
     elif deep:
         name = "x3d_l"
     elif cfg is not None:
-        name = by_clip.get(_get(cfg, "DATA.NUM_FRAMES", 16), "x3d_m")
+        name = by_clip.get(_number(cfg, "DATA.NUM_FRAMES", 16), "x3d_m")
     else:
         name = "x3d_s"
         found.questions.append(ASK_X3D)
@@ -269,23 +312,23 @@ def _block_options(
 
 def slowfast_alpha(cfg: dict[str, Any]) -> dict[str, Any]:
     """SlowFast's alpha as a backbone's option; nothing for other networks."""
-    return {"alpha": _get(cfg, "SLOWFAST.ALPHA", 4)} if _get(cfg, "MODEL.ARCH", None) == "slowfast" else {}
+    return {"alpha": _number(cfg, "SLOWFAST.ALPHA", 4)} if _get(cfg, "MODEL.ARCH", None) == "slowfast" else {}
 
 
 def pyslowfast_clip(cfg: dict[str, Any]) -> dict[str, Any]:
     """Sampling, crops, normalisation and views of a config, as a `ClipSpec`'s values."""
-    test_crop = _get(cfg, "DATA.TEST_CROP_SIZE", 256)
+    test_crop = _number(cfg, "DATA.TEST_CROP_SIZE", 256)
     return {
-        "num_frames": _get(cfg, "DATA.NUM_FRAMES", 8),
-        "frame_stride": _get(cfg, "DATA.SAMPLING_RATE", 8),
-        "target_fps": _get(cfg, "DATA.TARGET_FPS", 30),
-        "crop_px": _get(cfg, "DATA.TRAIN_CROP_SIZE", 224),
+        "num_frames": _number(cfg, "DATA.NUM_FRAMES", 8),
+        "frame_stride": _number(cfg, "DATA.SAMPLING_RATE", 8),
+        "target_fps": _number(cfg, "DATA.TARGET_FPS", 30, float),
+        "crop_px": _number(cfg, "DATA.TRAIN_CROP_SIZE", 224),
         "test_crop_px": test_crop,
         "short_side_px": test_crop,
-        "mean": tuple(_get(cfg, "DATA.MEAN", [0.45] * 3)),
-        "std": tuple(_get(cfg, "DATA.STD", [0.225] * 3)),
-        "num_clips": _get(cfg, "TEST.NUM_ENSEMBLE_VIEWS", 10),
-        "num_crops": _get(cfg, "TEST.NUM_SPATIAL_CROPS", 3),
+        "mean": _three(cfg, "DATA.MEAN", 0.45),
+        "std": _three(cfg, "DATA.STD", 0.225),
+        "num_clips": _number(cfg, "TEST.NUM_ENSEMBLE_VIEWS", 10),
+        "num_crops": _number(cfg, "TEST.NUM_SPATIAL_CROPS", 3),
     }
 
 

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import io
 import pickle
-import tarfile
 import types
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from farfield.errors import FarfieldError
+from farfield.models.checkpoint_file import refuse_hostile, why_unreadable
 
 _DAMAGED = (
     pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError,
@@ -48,10 +48,8 @@ def read_file(path: str | Path) -> Any:
         FarfieldError: for a file that is missing, damaged, or made to fill the memory.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FarfieldError(f"there is no file {path}. Give the path of a checkpoint.")
+    refuse_hostile(path)
     try:
-        _refuse_bomb(path)
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, UnicodeError):
@@ -61,8 +59,7 @@ def read_file(path: str | Path) -> Any:
     except RecursionError as error:
         raise FarfieldError(f"{path} cannot be read as a checkpoint: it is nested too deeply.") from error
     except _DAMAGED as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise FarfieldError(f"{path} cannot be read as a checkpoint: {reason}") from error
+        raise FarfieldError(f"{path} cannot be read as a checkpoint: {why_unreadable(path, error)}") from error
 
 
 def as_tensors(state: Any, path: str | Path) -> dict[str, Tensor]:
@@ -78,24 +75,19 @@ def as_tensors(state: Any, path: str | Path) -> dict[str, Tensor]:
         if not isinstance(key, str):
             raise FarfieldError(f"{path} has a weight that is named {key!r}; names are text.")
         if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
-            value = torch.from_numpy(np.ascontiguousarray(value))
-        if not isinstance(value, Tensor) or value.is_sparse or value.is_complex() or value.is_quantized:
+            value = torch.from_numpy(np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("=")))
+        if not isinstance(value, Tensor) or not _is_plain(value):
             raise FarfieldError(f"{path} has {type(value).__name__} in place of the weight {key}.")
         tensors[key] = value.detach()
     return tensors
 
 
-def _refuse_bomb(path: Path) -> None:
-    """A zip file that says to unpack to more than it is. torch stores its tensors as they are."""
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-    size = path.stat().st_size
-    packed = [m.filename for m in members if m.compress_type != zipfile.ZIP_STORED]
-    if packed or sum(m.file_size for m in members) > size:
-        what = f"{packed[0]} is compressed" if packed else f"it says to hold more than its {size} bytes"
-        raise FarfieldError(f"{path} is no checkpoint that torch wrote: {what}. It was not unpacked.")
+def _is_plain(value: Tensor) -> bool:
+    """Numbers that are all there: a view may say to be larger than what it is a view of."""
+    if value.layout is not torch.strided or value.device.type != "cpu" or value.is_nested:
+        return False
+    whole = value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    return whole and not value.is_complex() and not value.is_quantized
 
 
 def _read_restricted(path: Path) -> Any:
@@ -107,8 +99,6 @@ def _read_restricted(path: Path) -> Any:
 
 def _is_old_torch(path: Path) -> bool:
     """Whether torch wrote it before 1.6: pickles one after the other, the first a number."""
-    if tarfile.is_tarfile(path):  # torch would unpack it to disk
-        return False
     with path.open("rb") as file:
         return pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)[2:] in file.read(32)
 
@@ -134,7 +124,7 @@ def _scalar(dtype: np.dtype, data: Any = None) -> Any:
 
 
 def _dtype(kind: Any, *args: Any) -> np.dtype:
-    dtype = np.dtype(kind)
+    dtype = np.dtype(kind, False, True)  # a copy, on which the byte order is then set
     if dtype.kind not in "fiubOSUV":
         raise pickle.UnpicklingError(f"a numpy type {dtype}")
     return dtype
@@ -160,13 +150,26 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 }  # fmt: skip
 
 
-class _Unpickler(pickle.Unpickler):
+_InPython: Any = pickle._Unpickler  # whose steps can be checked
+
+
+class _Unpickler(_InPython):
     """Makes arrays, tensors and plain types, and placeholders of everything else that a file names."""
+
+    dispatch: ClassVar[dict[int, Any]] = dict(_InPython.dispatch)
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         if (module_name, global_name) in _ALLOWED:
             return _ALLOWED[module_name, global_name]
         return type(str(global_name), (Placeholder,), {"__doc__": f"In place of {module_name}.{global_name}."})
+
+    def load_build(self) -> None:
+        """Fills an object; a class or a function is none, and would stay changed after the file is gone."""
+        if isinstance(self.stack[-2], type | types.FunctionType | types.BuiltinFunctionType):
+            raise pickle.UnpicklingError("it changes a class or a function")
+        super().load_build()
+
+    dispatch[pickle.BUILD[0]] = load_build
 
 
 def _restricted_pickle() -> types.ModuleType:

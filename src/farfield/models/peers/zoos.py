@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ def describe_pytorchvideo(
     state: dict[str, Tensor], answers: Answers, path: Any, *, softmax_inside: bool = False
 ) -> Description:
     """PyTorchVideo's hub networks. `softmax_inside`: PySlowFast's wrappers apply it at each window in all of them."""
-    last = max(int(name.split(".")[1]) for name in state if name.startswith("blocks.") and name.split(".")[1].isdigit())
+    last = max(int(match[1]) for match in (re.match(r"blocks\.([0-9]{1,2})\.", name) for name in state) if match)
     renamed = {_pytorchvideo_key(name, last): name for name in state}
     found = Description("PyTorchVideo", {}, {key: state[name] for key, name in renamed.items()}, renamed, own_keys=True)
     name = _fitting(found, PYTORCHVIDEO, answers, path)
