@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from farfield.clip_spec import ClipOptions
 from farfield.commands.console import quiet_libraries
+from farfield.data.indexing import class_names
 from farfield.errors import FarfieldError
 from farfield.models import ActionNet, load_model, save_model
 from farfield.models.checkpoint import is_ours
@@ -61,7 +62,7 @@ def convert(
         return 0
     if Path(input).is_file() and is_ours(input):
         raise FarfieldError(f"{input} is a checkpoint of farfield's already. Use it as it is.")
-    names = None if labels is None else _read_labels(labels)
+    names = None if labels is None else class_names(Path(labels))
     answers = Answers(backbone, backbone_options or {}, block_options or {}, head, dict(clip or {}))
     network, report = convert_file(input, labels=names, answers=answers)
     save_model(network, out)
@@ -77,15 +78,6 @@ def convert(
             print(f"{old} -> {new} {tuple(shapes[new])}")
     print(_account(network, report, out))
     return 0
-
-
-def _read_labels(path: str) -> list[str]:
-    if not Path(path).is_file():
-        raise FarfieldError(f"labels is {path}, which is no file. Give one with one class name a line.")
-    try:
-        return [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise FarfieldError(f"{path} is no text in UTF-8: {error}") from error
 
 
 def _shown(network: ActionNet) -> str:

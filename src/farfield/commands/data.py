@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json as json_format
 import sys
+from pathlib import Path
 from typing import Literal
 
-from farfield.data.indexing import Format, index_videos
+from farfield.data.indexing import Format, class_names, index_videos
+from farfield.data.subset import Selection, write_subset
 from farfield.data.synthesis.write import synthesize as write_task
+from farfield.errors import FarfieldError
+from farfield.models.peers import kinetics400_labels
 
 
 def index(
@@ -37,6 +42,58 @@ def index(
         print(f"left out: {path}: {reason}", file=sys.stderr)
     if made.failures:
         print(f"{len(made.failures)} videos were left out.", file=sys.stderr)
+    return 0
+
+
+def subset(
+    source: str,
+    out: str,
+    *,
+    classes: list[str] | None = None,
+    class_file: str | None = None,
+    pattern: str | None = None,
+    num_classes: int | None = None,
+    videos_per_class: int | None = None,
+    seed: int = 0,
+    root: str | None = None,
+    json: bool = False,
+) -> int:
+    """Chooses some classes, and some videos of each, from a manifest or from Kinetics' CSV.
+
+    The choice is by a hash of the seed and the names: asking for one class more, or for half of the videos, leaves the
+    others as they were. Videos that are chosen and not there are left out, counted and named.
+
+    Args:
+        source: a manifest, or Kinetics' CSV.
+        out: the manifest to write; how it was chosen is kept beside it. From Kinetics' CSV without root: a CSV of
+            the same columns, which says what to download.
+        classes: class names, as ["archery", "bowling"].
+        class_file: a file with one class name a line, or kinetics400 for the classes of Kinetics-400.
+        pattern: a shell pattern for class names, as "*swimming*".
+        num_classes: so many of the classes that are left.
+        videos_per_class: so many of each class.
+        seed: another one chooses others.
+        root: folder of the videos; null for the manifest's own.
+        json: print JSON.
+    """
+    if classes is not None and class_file is not None:
+        raise FarfieldError("classes and class_file are both given. Leave one out.")
+    if class_file == "kinetics400":
+        names: list[str] | None = kinetics400_labels()
+    else:
+        names = class_names(Path(class_file)) if class_file is not None else classes
+    wanted = Selection(None if names is None else tuple(names), pattern, num_classes, videos_per_class, seed)
+    made = write_subset(source, out, wanted, root=root)
+    if json:
+        about = {"out": str(made.path), "videos": made.videos, "classes": made.labels, "hash": made.hash}
+        print(json_format.dumps(about | {"missing": made.missing}, indent=2))
+        return 0
+    tail = "" if made.hash is None else f", hash {made.hash}"
+    print(f"{made.path}: {made.videos} videos of {len(made.labels)} classes{tail}")
+    for path in made.missing[:10]:
+        print(f"missing: {path}", file=sys.stderr)
+    if made.missing:
+        print(f"{len(made.missing)} chosen videos are missing.", file=sys.stderr)
     return 0
 
 

@@ -87,7 +87,8 @@ class FitCLI(LightningCLI):
         if every is not None and every < 1:
             raise FarfieldError(f"checkpoint_every_n_steps is {every}; it must be at least 1, or null.")
         settings = WandbSettings(**vars(self.config.wandb))
-        logger: Logger | None = make_wandb_logger(settings, self.run_dir, self.config.as_dict())
+        tracked = self.config.as_dict() | {"manifests": self.config_init.data.provenance()}
+        logger: Logger | None = make_wandb_logger(settings, self.run_dir, tracked)
         callbacks: list[Callback] = [
             Throughput(),
             SkippedVideos(self.run_dir),

@@ -110,6 +110,8 @@ def test(
     about = {
         "checkpoint": checkpoint,
         "manifest": data.manifest,
+        "manifest_hash": manifest.content_hash(),
+        "missing_videos": manifest.provenance()["missing"],
         "backbone": network.config["backbone"],
         "inserted": network.config["insert"],
         **restricted,

@@ -97,6 +97,11 @@ class VideoDataModule(LightningDataModule):
         limit = self.trainer.limit_train_batches if self.trainer else 1.0
         return max(1, min(whole, limit) if isinstance(limit, int) else int(whole * limit))
 
+    def provenance(self) -> dict[str, Any]:
+        """Which videos are trained and validated on, see `Manifest.provenance`."""
+        splits = {"train": self.train_manifest, "val": self.val_manifest}
+        return {name: manifest.provenance() for name, manifest in splits.items() if manifest is not None}
+
     def state_dict(self) -> dict[str, Any]:
         """What must not change when a run is resumed, since it decides which clip comes when."""
         return {

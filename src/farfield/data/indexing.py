@@ -66,7 +66,7 @@ def index_videos(
     lines = Path(annotations) if annotations else folder
     if not lines.exists():
         raise FarfieldError(f"there is no file {annotations}.")
-    names = None if labels is None else _class_names(Path(labels))
+    names = None if labels is None else class_names(Path(labels))
     listed = list(READERS[format](folder, lines, names))
     if not listed:
         raise FarfieldError(f"no videos found under {root} in the format {format!r}.")
@@ -87,7 +87,7 @@ def index_videos(
         )
     target = Path(out)
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_manifest(target, [replace(r, path=_path_from(target.parent, folder / r.path)) for r in records])
+    write_manifest(target, [replace(r, path=path_from(target.parent, folder / r.path)) for r in records])
     return Index(records, failures)
 
 
@@ -146,10 +146,18 @@ READERS: dict[str, Callable[[Path, Path, list[str] | None], Iterator[VideoRecord
 }
 
 
-def _class_names(path: Path) -> list[str]:
+def class_names(path: Path) -> list[str]:
+    """The class names of a file, one a line.
+
+    Raises:
+        FarfieldError: for a file that is not there, or is no text.
+    """
     if not path.is_file():
-        raise FarfieldError(f"there is no file of class names at {path}.")
-    return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        raise FarfieldError(f"there is no file of class names at {path}. Give one with one class name a line.")
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise FarfieldError(f"{path} is no text in UTF-8: {error}") from error
 
 
 def _probe(job: tuple[Path, VideoRecord]) -> VideoRecord | tuple[str, str]:
@@ -173,7 +181,7 @@ def _probe(job: tuple[Path, VideoRecord]) -> VideoRecord | tuple[str, str]:
     )
 
 
-def _path_from(folder: Path, video: Path) -> str:
-    """Relative where the video lies under the manifest's folder, so that both can be moved together."""
+def path_from(folder: Path, video: Path) -> str:
+    """A video's path in a manifest: relative where it lies under the manifest's folder, so that both can be moved."""
     video, folder = video.resolve(), folder.resolve()
     return video.relative_to(folder).as_posix() if video.is_relative_to(folder) else str(video)

@@ -95,6 +95,14 @@ class Manifest(Sequence[VideoRecord]):
             digest.update(column.tobytes())
         return digest.hexdigest()[:16]
 
+    def provenance(self) -> dict[str, Any]:
+        """Which videos these are: source, content hash, counts, and what is known to be missing from a subset.
+
+        For checkpoints, reports and trackers: plain types.
+        """
+        about = {"manifest": self.source, "hash": self.content_hash(), "videos": len(self), "classes": len(self.labels)}
+        return about | {"missing": _missing(Path(self.source), about["hash"])}
+
     def targets(self, labels: Sequence[str]) -> np.ndarray:
         """Returns each row's class as a position in `labels`, int64.
 
@@ -133,6 +141,22 @@ def read_manifest(path: str | Path, *, root: str | Path | None = None) -> Manife
     if not records:
         raise FarfieldError(f"{path} lists no videos.")
     return Manifest(records, root=path.parent if root is None else root, source=str(path))
+
+
+def record_file(manifest: str | Path) -> Path:
+    """Where the record of how a subset was chosen lies, beside its manifest."""
+    return Path(manifest).with_suffix(".subset.json")
+
+
+def _missing(manifest: Path, digest: object) -> int | None:
+    """How many chosen videos were not there when the subset was made; None where no record says it."""
+    try:
+        about = json.loads(record_file(manifest).read_text())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(about, dict) or about.get("hash") != digest:
+        return None  # of another content than this manifest has now
+    return about.get("missing")
 
 
 def write_manifest(path: str | Path, records: Sequence[VideoRecord]) -> None:

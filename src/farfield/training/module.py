@@ -134,6 +134,9 @@ class ActionRecognizer(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["farfield"] = describe(self.network)
+        data = getattr(self.trainer, "datamodule", None)
+        if data is not None:
+            checkpoint["farfield"]["data"] = data.provenance()
 
 
 def optimizer_steps(trainer: Trainer) -> tuple[float, int]:

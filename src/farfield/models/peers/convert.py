@@ -12,16 +12,12 @@ from torch import Tensor
 
 from farfield.errors import FarfieldError
 from farfield.models.network import ActionNet, assemble
+from farfield.models.peers.caffe2 import describe_caffe2
 from farfield.models.peers.description import Answers, Description, shapes_of, without_prefix
 from farfield.models.peers.mmaction2 import describe_mmaction2
 from farfield.models.peers.names import to_network
-from farfield.models.peers.pyslowfast import (
-    describe_caffe2,
-    describe_pyslowfast,
-    pyslowfast_clip,
-    read_cfg,
-    slowfast_alpha,
-)
+from farfield.models.peers.pyslowfast import describe_pyslowfast
+from farfield.models.peers.pyslowfast_config import pyslowfast_clip, read_cfg, slowfast_alpha
 from farfield.models.peers.reading import as_tensors, read_file
 from farfield.models.peers.zoos import describe_pytorchvideo, describe_torchvision
 

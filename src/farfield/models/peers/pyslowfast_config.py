@@ -1,0 +1,141 @@
+"""PySlowFast's config, as its checkpoints carry it: YAML text, of which little is believed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from farfield.errors import FarfieldError
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with the tuples that yacs writes."""
+
+
+_Loader.add_constructor("tag:yaml.org,2002:python/tuple", lambda loader, node: list(loader.construct_sequence(node)))  # type: ignore[arg-type]
+
+
+def read_cfg(text: Any, path: Any) -> dict[str, Any] | None:
+    """PySlowFast's config from a checkpoint; None where there is none.
+
+    Raises:
+        FarfieldError: for a config that cannot be read.
+    """
+    if not isinstance(text, str):
+        return None
+    try:
+        cfg = yaml.load(text, Loader=_Loader)  # a SafeLoader
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise FarfieldError(f"the config inside {path} cannot be read as YAML: {reason}") from error
+    _refuse_large(cfg, path)
+    return cfg if isinstance(cfg, dict) else None
+
+
+def _refuse_large(cfg: Any, path: Any) -> None:
+    """Aliases let a few lines stand for millions; a real config has some hundreds of values."""
+    waiting, seen = [cfg], 0
+    while waiting:
+        value = waiting.pop()
+        seen += 1
+        if seen > 100_000:
+            raise FarfieldError(f"the config inside {path} is far larger than any of PySlowFast's.")
+        if isinstance(value, Mapping):
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
+
+
+def setting(cfg: Mapping[str, Any], name: str, default: Any) -> Any:
+    """The value at a dotted name, as "DATA.NUM_FRAMES"."""
+    value: Any = cfg
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return default
+        value = value[part]
+    return value
+
+
+def number(cfg: Mapping[str, Any], name: str, default: float | None, kind: type = int) -> Any:
+    """A number, also where the config has it as text.
+
+    Raises:
+        FarfieldError: for anything else, naming the setting.
+    """
+    value = setting(cfg, name, default)
+    if value is None and default is None:
+        return None
+    try:
+        number = kind(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else None
+    except ValueError:
+        number = None
+    if number is None or number <= 0 or float(value) != number:
+        raise FarfieldError(
+            f"the config inside the checkpoint has {name} {value!r}, where a positive number is needed."
+        )
+    return number
+
+
+def _three(cfg: Mapping[str, Any], name: str, default: float) -> tuple[float, ...]:
+    value = setting(cfg, name, [default] * 3)
+    if not isinstance(value, list) or len(value) != 3 or not all(isinstance(v, int | float) for v in value):
+        raise FarfieldError(f"the config inside the checkpoint has {name} {value!r}, where three numbers are needed.")
+    return tuple(float(v) for v in value)
+
+
+def _flat(value: Any) -> list[Any]:
+    return [each for item in value for each in _flat(item)] if isinstance(value, list | tuple) else [value]
+
+
+def refuse_other_networks(cfg: dict[str, Any], path: Any) -> None:
+    """Settings under which the weights are of a network that is none of ours.
+
+    Raises:
+        FarfieldError: naming the setting.
+    """
+    allowed: dict[str, tuple[Any, Any]] = {
+        "RESNET.NUM_GROUPS": (1, [1]),
+        "RESNET.STRIDE_1X1": (False, [False]),
+        "RESNET.TRANS_FUNC": ("bottleneck_transform", ["bottleneck_transform", "x3d_transform"]),
+        "MODEL.HEAD_ACT": ("softmax", ["softmax"]),
+        "DETECTION.ENABLE": (False, [False]),
+        "X3D.BN_LIN5": (False, [False]),
+        "X3D.SCALE_RES2": (False, [False]),
+    }
+    for name, (default, values) in allowed.items():
+        value = setting(cfg, name, default)
+        if value not in values:
+            raise FarfieldError(
+                f"{path} cannot be converted exactly: its config has {name} {value}; only {values} is supported."
+            )
+    strides = setting(cfg, "RESNET.SPATIAL_STRIDES", [[1], [2], [2], [2]])
+    dilations = setting(cfg, "RESNET.SPATIAL_DILATIONS", [[1], [1], [1], [1]])
+    if [sorted(set(_flat(s))) for s in strides] != [[1], [2], [2], [2]] or set(_flat(dilations)) != {1}:
+        raise FarfieldError(
+            f"{path} cannot be converted exactly: its config has spatial strides {strides} and dilations {dilations}; "
+            "only strides 1, 2, 2, 2 without dilation are supported."
+        )
+
+
+def slowfast_alpha(cfg: dict[str, Any]) -> dict[str, Any]:
+    """SlowFast's alpha as a backbone's option; nothing for other networks."""
+    return {"alpha": number(cfg, "SLOWFAST.ALPHA", 4)} if setting(cfg, "MODEL.ARCH", None) == "slowfast" else {}
+
+
+def pyslowfast_clip(cfg: dict[str, Any]) -> dict[str, Any]:
+    """Sampling, crops, normalisation and views of a config, as a `ClipSpec`'s values."""
+    test_crop = number(cfg, "DATA.TEST_CROP_SIZE", 256)
+    return {
+        "num_frames": number(cfg, "DATA.NUM_FRAMES", 8),
+        "frame_stride": number(cfg, "DATA.SAMPLING_RATE", 8),
+        "target_fps": number(cfg, "DATA.TARGET_FPS", 30, float),
+        "crop_px": number(cfg, "DATA.TRAIN_CROP_SIZE", 224),
+        "test_crop_px": test_crop,
+        "short_side_px": test_crop,
+        "mean": _three(cfg, "DATA.MEAN", 0.45),
+        "std": _three(cfg, "DATA.STD", 0.225),
+        "num_clips": number(cfg, "TEST.NUM_ENSEMBLE_VIEWS", 10),
+        "num_crops": number(cfg, "TEST.NUM_SPATIAL_CROPS", 3),
+    }
