@@ -63,6 +63,7 @@ def test_a_run_is_tracked_offline_without_an_account(
     assert logged["val/predicted_clips/count"] == 4
     assert logged["val/confusion_matrix/_type"] == "image-file"
     assert config["model"]["backbone"] == "tiny"
+    assert len(config["manifests"]["train"]["hash"]) == 16
     assert config["model"]["clip"]["frame_stride"] == 6
     assert len(list(folder.glob("files/media/videos/val/*.mp4"))) == 4
     assert len(list(folder.glob("files/media/images/val/confusion_matrix*.png"))) == 1

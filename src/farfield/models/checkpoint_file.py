@@ -75,12 +75,12 @@ def _refuse_nested(file: IO[bytes], path: Path) -> bool:
         for code, argument, _ in pickletools.genops(file):
             _follow(code, argument, depths, memo)
             if depths and (depths[-1] or 0) > MOST_NESTED:
-                raise FarfieldError(
-                    f"{path} cannot be read as a checkpoint: it is nested more than {MOST_NESTED} levels deep."
-                )
+                break
+        else:
+            return True
     except (ValueError, IndexError, KeyError, UnicodeError, OverflowError, MemoryError):
         return False  # what reads it will say what is wrong
-    return True
+    raise FarfieldError(f"{path} cannot be read as a checkpoint: it is nested more than {MOST_NESTED} levels deep.")
 
 
 def _follow(code: pickletools.OpcodeInfo, argument: Any, depths: list[int | None], memo: dict[Any, int]) -> None:
