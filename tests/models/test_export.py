@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from farfield import build_model
 from farfield.errors import FarfieldError
@@ -32,6 +33,34 @@ def test_what_came_from_pyslowfast_goes_back_as_it_came(name: str, tmp_path: Pat
     again, _ = convert_file(tmp_path / "back.pyth")
     assert {**again.config, "clip": None} == {**network.config, "clip": None}
     assert again.clip == network.clip
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        (
+            "i3d_r101",
+            {},
+            {"MODEL.ARCH": "i3d", "RESNET.DEPTH": 101, "RESNET.NUM_BLOCK_TEMP_KERNEL": [[3], [4], [23], [3]]},
+        ),
+        ("i3d_r50", {"temporal_pool": False}, {"MODEL.ARCH": "slow_i3d"}),
+        (
+            "slowfast_16x8_r101",
+            {},
+            {
+                "RESNET.NUM_BLOCK_TEMP_KERNEL": [[3, 3], [4, 4], [6, 6], [3, 3]],
+                "RESNET.SPATIAL_STRIDES": [[1, 1], [2, 2], [2, 2], [2, 2]],
+                "SLOWFAST.FUSION_KERNEL_SZ": 5,
+            },
+        ),
+    ],
+)
+def test_the_config_says_what_the_network_is(name: str, options: dict, expected: dict) -> None:
+    with torch.device("meta"):
+        cfg = yaml.safe_load(to_pyslowfast(build_model(name, num_classes=4, backbone_options=options))["cfg"])
+    for key, value in expected.items():
+        section, setting = key.split(".")
+        assert cfg[section][setting] == value
 
 
 def test_x3d_goes_back_to_pyslowfast(tmp_path: Path) -> None:
@@ -65,6 +94,10 @@ def test_pytorchvideos_builders_load_ours(name: str) -> None:
             to_pytorchvideo,
             "cannot express i3d_r50 .* without non-local blocks",
         ),
+        ({"backbone_options": {"stem_pool_padding": False}}, to_pytorchvideo, "cannot express c2d_r50 with options"),
+        ({"backbone_options": {"stem_pool_padding": False}}, to_pyslowfast, "cannot express c2d_r50 with options"),
+        ({"clip": {"test_crop_px": 256}}, to_pytorchvideo, "theirs with window_mean: scores would differ"),
+        ({"clip": {"test_crop_px": 256}}, to_pyslowfast, "theirs with window_softmax_mean: scores would differ"),
         ({"backbone": "tiny"}, to_pytorchvideo, "cannot express tiny"),
         ({"backbone": "r3d_18"}, to_pyslowfast, "cannot express r3d_18"),
         ({"backbone": "c2d_r50", "backbone_options": {"dilated": True}}, to_pyslowfast, "cannot express c2d_r50"),

@@ -14,8 +14,9 @@ from torchvision.models import get_model
 
 from farfield import load_model
 from farfield.errors import FarfieldError
+from farfield.kinetics import kinetics400_labels
 from farfield.models import save_model
-from farfield.models.peers import Answers, convert_file, kinetics400_labels
+from farfield.models.peers import Answers, convert_file
 from models.peer_rule import fill, pyslowfast_cfg, read_record
 
 SOFTMAX = {"NONLOCAL": {"INSTANTIATION": "softmax", "GROUP": [[1], [1], [1], [1]], "POOL": [[[1, 2, 2]]] * 4}}
@@ -108,10 +109,10 @@ def test_caffe2s_pickle_is_the_same_network_as_pyslowfasts(tmp_path: Path) -> No
         pickle.dump({"blobs": {**blobs, **extra}}, file, protocol=2)
     with pytest.raises(FarfieldError, match=r"does not tell:\n  - the pairwise function.*embedded_gaussian"):
         convert_file(tmp_path / "model.pkl")
-    answers = Answers(block_options={"pairwise": "embedded_gaussian"}, clip={"crop_px": 64})
-    network, report = convert_file(tmp_path / "model.pkl", answers=answers)
+    told = {"block_options": {"pairwise": "embedded_gaussian"}, "backbone_options": {"stem_pool_padding": True}}
+    network, report = convert_file(tmp_path / "model.pkl", answers=Answers(**told, clip={"crop_px": 64}))
     twin, _ = _convert({"model_state": state, "cfg": pyslowfast_cfg("i3d", frames=8, **SOFTMAX)})
-    assert network.config["backbone_options"] == {"width": 8}
+    assert network.config["backbone_options"] == {"width": 8, "stem_pool_padding": True}
     assert network.config["head_windows"] == twin.config["head_windows"] == [[4, 2, 2]]
     assert all(
         torch.equal(a, b) for a, b in zip(network.state_dict().values(), twin.state_dict().values(), strict=True)
@@ -129,9 +130,14 @@ def test_caffe2s_frozen_norms_are_a_scale_and_a_shift(tmp_path: Path) -> None:
     assert len(blobs) < len(names.shapes)
     with (tmp_path / "model.pkl").open("wb") as file:
         pickle.dump({"blobs": blobs}, file, protocol=2)
-    with pytest.raises(FarfieldError, match="whether time is halved after res2"):
+    with pytest.raises(
+        FarfieldError, match=r"whether time is halved after res2(.|\n)*whether the stem's pooling is padded"
+    ):
         convert_file(tmp_path / "model.pkl")
-    network, report = convert_file(tmp_path / "model.pkl", answers=Answers(backbone_options={"temporal_pool": True}))
+    network, report = convert_file(
+        tmp_path / "model.pkl", answers=Answers(backbone_options={"temporal_pool": True, "stem_pool_padding": False})
+    )
+    assert network.backbone.trunk.blocks[0].pool.padding == (0, 0, 0)
     norm = network.backbone.trunk.blocks[0].norm.eval()
     x = torch.randn(2, 8, 1, 3, 3)
     scale, shift = state["s1.pathway0_stem.bn.weight"], state["s1.pathway0_stem.bn.bias"]

@@ -16,7 +16,7 @@ import torch
 from farfield import load_model
 from farfield.errors import FarfieldError
 from farfield.models.peers import convert_file
-from farfield.models.peers.config_text import Unreadable, parse_python_config
+from farfield.models.peers.mmaction2_config import Unreadable, parse_python_config
 from farfield.models.peers.reading import Placeholder, as_tensors, read_file
 from models.peer_rule import pyslowfast_cfg
 from models.test_peers import narrow

@@ -54,6 +54,17 @@ def test_frozen_norms_leave_the_rest_to_learn() -> None:
         assert torch.equal(value, before[key]) == any(key.startswith(norm + ".") for norm in norms), key
 
 
+def test_norms_of_inserted_blocks_learn_though_all_others_are_frozen() -> None:
+    """They begin at zero: frozen, the block would stay the identity for ever."""
+    network = build_model("tiny", num_classes=3, insert={"res3": [1]}, dropout=0.0)
+    module = ActionRecognizer(network, Optimisation(freeze_batch_norm=True))
+    norm = network.backbone.blocks("res3")[1].inserted.norm
+    assert isinstance(norm, nn.BatchNorm3d)
+    nn.init.normal_(network.head.fc.weight)
+    step(module)
+    assert norm.weight.abs().max() > 0
+
+
 def test_a_checkpoint_of_frozen_norms_loads_into_live_ones(tmp_path) -> None:
     from farfield import load_model
     from farfield.models import save_model
@@ -112,3 +123,5 @@ def test_a_network_without_stages_cannot_be_frozen_by_stage() -> None:
         network = build_model("mvit_v2_s", num_classes=3)
     with pytest.raises(FarfieldError, match="this network has no stages"):
         ActionRecognizer(network, Optimisation(freeze_through="res2"))
+    with pytest.raises(FarfieldError, match="layer_decay goes by stages, and this network has none"):
+        learning_rate_scales(network, 0.5)

@@ -11,7 +11,7 @@ from farfield.data.indexing import Format, class_names, index_videos
 from farfield.data.subset import Selection, write_subset
 from farfield.data.synthesis.write import synthesize as write_task
 from farfield.errors import FarfieldError
-from farfield.models.peers import kinetics400_labels
+from farfield.kinetics import kinetics400_labels
 
 
 def index(

@@ -57,7 +57,9 @@ class FitCLI(LightningCLI):
         )
         parser.add_class_arguments(WandbSettings, "wandb")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
-        of_clip = tuple(f"model.{name}" for name in clip_values.__annotations__ if name != "return")
+        of_clip = (
+            "model.backbone", "model.clip", "model.weights", "model.backbone_options", "model.block_options",
+        )  # fmt: skip
         parser.link_arguments(of_clip, "data.clip", compute_fn=clip_values)
         parser.link_arguments("data.labels", "model.labels", apply_on="instantiate")
 

@@ -45,6 +45,9 @@ def summary(
         json: print JSON.
     """
     quiet_libraries()
+    changed = [backbone_options, insert, block_options, clip] != [None] * 4 or block != "non_local"
+    if changed and network not in BACKBONES and (network == "all" or Path(network).is_file()):
+        raise FarfieldError(f"options describe a backbone by name; {network} is summarised as it is. Leave them out.")
     if network == "all":
         print(_all(num_classes, as_json=json))
         return 0

@@ -10,7 +10,7 @@ import csv
 import fnmatch
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -105,11 +105,14 @@ def write_subset(
         folder = Path(root)
         if not folder.is_dir():
             raise FarfieldError(f"root is {root}, which is no folder.")
-        records: Sequence[VideoRecord] = list(READERS["kinetics"](folder, source, None))
+        # Chosen as without root, so that what was downloaded after the first choice is what the second one takes.
+        pairs = list(zip(rows, READERS["kinetics"](folder, source, None), strict=True))
+        kept = choose(pairs, selection, label=lambda pair: pair[0]["label"], name=lambda pair: _kinetics_name(pair[0]))
+        chosen = [record for _, record in kept]
     else:
         manifest = read_manifest(source, root=root)
-        folder, records = manifest.root, manifest
-    chosen = choose(records, selection, label=lambda record: record.label, name=_record_name)
+        folder = manifest.root
+        chosen = choose(manifest, selection, label=lambda record: record.label, name=_record_name)
     missing = [str(folder / record.path) for record in chosen if not (folder / record.path).is_file()]
     there = [record for record in chosen if (folder / record.path).is_file()]
     if not there:
@@ -167,7 +170,8 @@ def choose(
     for each in names:
         ranked = by_class[each]
         if selection.videos_per_class is not None:
-            ranks = {place: _rank(selection.seed, each, name(row)) for place, row in ranked}
+            # Files of one name in several folders are told apart by the rest of the row.
+            ranks = {place: (_rank(selection.seed, each, name(row)), str(row)) for place, row in ranked}
             ranked = sorted(ranked, key=lambda placed: ranks[placed[0]])  # used at once
         kept += ranked[: selection.videos_per_class]
     return [row for _, row in sorted(kept, key=lambda placed: placed[0])]

@@ -40,10 +40,11 @@ def build_model(
     Args:
         backbone: a name in `BACKBONES`.
         num_classes: number of classes; may be left out where `labels` are given, or weights of a video network.
-        labels: class names; "0", "1", ... where only their number is given, those of the weights where nothing is.
+        labels: class names; None for those of the weights, where there are as many, or "0", "1", ...
         weights: what to begin from: "imagenet" (torchvision's ResNet, inflated), "pytorchvideo" or "torchvision" (their
             Kinetics-400 weights), or a file: a checkpoint of ours or of a peer's, or torchvision's ResNet. With other
-            labels the classifier is new, but for those that are among the weights' by name. None for random weights.
+            labels the classifier is new; if all of them are among the weights' by name, it keeps their rows. None for
+            random weights.
         backbone_options: the backbone's own options, as {"dilated": True}.
         insert: where to insert blocks: a preset ("nl1", "nl5", "nl10", "nl5_r101", "nl3_r101"), or {stage: indices of
             residual blocks}, as {"res3": [1, 3], "fast_res3": [1]}. None inserts none.
@@ -83,18 +84,33 @@ def build_model(
             theirs["head_windows"] = None
             log.info("weights of %s, with the clips of %s", theirs["backbone"], backbone)
         given["clip"] = {**theirs["clip"], **(clip or {})}
-        given["backbone_options"] = {**theirs.get("backbone_options", {}), **(backbone_options or {})}
-        if labels is None and num_classes is None:
+        given["backbone_options"] = _backbone_options(theirs, backbone_options or {}, source.name)
+        if labels is None and num_classes in (None, len(theirs["labels"])):
             given["labels"] = theirs["labels"]
         if head is None:
             given["head"] = theirs.get("head", "gap_fc")
             same_clip = not {"num_frames", "crop_px"} & (clip or {}).keys() and not backbone_options
             given["head_windows"] = head_windows or (theirs.get("head_windows") if same_clip else None)
         if theirs["insert"] and insert and block == theirs["block"]:
-            given["block_options"] = _block_options(theirs["block_options"], block_options or {}, source.name)
+            given["block_options"] = _block_options(theirs, block_options or {}, source.name)
     network = assemble(backbone, **given)
     take_over(network, source)
     return network
+
+
+def _backbone_options(theirs: Mapping[str, Any], ours: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The options of a backbone whose weights there are. A dilated one computes the same on a finer map.
+
+    Raises:
+        FarfieldError: for another option under which the weights would compute something else.
+    """
+    said = theirs.get("backbone_options", {})
+    for option, value in ours.items():
+        if option != "dilated" and option in said and said[option] != value:
+            raise FarfieldError(
+                f"backbone_options has {option}: {value}; the weights of {name} are of {said[option]}. Leave it out."
+            )
+    return {**said, **ours}
 
 
 def _block_options(theirs: Mapping[str, Any], ours: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -103,18 +119,17 @@ def _block_options(theirs: Mapping[str, Any], ours: Mapping[str, Any], name: str
     Raises:
         FarfieldError: for an option under which the weights would compute something else.
     """
-    for option in ("pairwise", "scale", "pool_after_projection", "similarity"):
-        if option in ours and ours[option] != theirs.get(option, _default(option)):
+    said = dict(theirs["block_options"])
+    if said.get("num_regions") == len(theirs["labels"]):  # a region for each class, whatever the classes are
+        del said["num_regions"]
+    parameters = inspect.signature(BLOCKS[theirs["block"]]).parameters
+    for option, value in ours.items():
+        trained = said.get(option, parameters[option].default) if option in parameters else value
+        if value != trained and option != "num_regions":
             raise FarfieldError(
-                f"block_options has {option}: {ours[option]}; the blocks in {name} were trained with "
-                f"{theirs.get(option, _default(option))}. Leave it out."
+                f"block_options has {option}: {value}; the blocks in {name} were trained with {trained}. Leave it out."
             )
-    return {**theirs, **ours}
-
-
-def _default(option: str) -> Any:
-    defaults = (inspect.signature(BLOCKS[block]).parameters.get(option) for block in BLOCKS)
-    return next((parameter.default for parameter in defaults if parameter is not None), None)
+    return {**said, **ours}
 
 
 def _must_have_the_same_weights(

@@ -29,7 +29,11 @@ def describe(network: ActionNet) -> dict[str, Any]:
 
 
 def save_model(network: ActionNet, path: str | Path) -> None:
-    """Writes a network as a checkpoint, whole or not at all."""
+    """Writes a network as a checkpoint, whole or not at all.
+
+    Raises:
+        FarfieldError: where the place cannot be written.
+    """
     state = {NETWORK_PREFIX + name: value for name, value in network.state_dict().items()}
     write_whole({"farfield": describe(network), "state_dict": state}, path)
 

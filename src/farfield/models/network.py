@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from farfield.clip_spec import ClipOptions, ClipSpec
 from farfield.errors import FarfieldError, nearest
-from farfield.models.backbones import BACKBONES, Backbone, option_names
+from farfield.models.backbones import BACKBONES, Backbone, option_defaults
 from farfield.models.head import Head, HeadKind
 from farfield.models.insertion import BLOCKS, insert_blocks
 
@@ -69,7 +69,7 @@ def build_backbone(name: str, options: Mapping[str, Any] | None = None) -> Backb
     """
     if name not in BACKBONES:
         raise FarfieldError(f"backbone is {name!r}, which does not exist. {nearest(name, BACKBONES)}")
-    known = option_names(name)
+    known = option_defaults(name)
     for option in options or {}:
         if option not in known:
             hint = nearest(option, known) if known else "It has none."
@@ -96,7 +96,11 @@ def assemble(
     head_windows: Sequence[Sequence[int]] | None = None,
     clip: ClipOptions | None = None,
 ) -> ActionNet:
-    """Puts a network together, with random weights. The arguments are those of `build_model`."""
+    """Puts a network together, with random weights. The arguments are those of `build_model`.
+
+    Raises:
+        FarfieldError: as `build_model`.
+    """
     labels = _resolve_labels(num_classes, labels)
     if not 0 <= dropout < 1:
         raise FarfieldError(f"dropout is {dropout}; it is a probability, at least 0 and below 1.")
@@ -121,7 +125,7 @@ def assemble(
     given = f"{backbone} with insert={insert}"
     maps = _feature_maps(trunk, spec, given)
     if head != "gap_fc" and head_windows is None:
-        head_windows = [list(shape[2:]) for shape in maps]
+        head_windows = [list(shape[2:]) for shape in maps[0]]
     config = {
         "backbone": backbone,
         "backbone_options": _plain(backbone_options or {}),
@@ -143,7 +147,8 @@ def assemble(
         embedding=trunk.make_embedding(),
     )
     if head_windows is not None:
-        _check_windows(head_windows, maps, given)
+        for each in maps:
+            _check_windows(head_windows, each, given)
     return ActionNet(trunk, classifier, labels=labels, clip=spec, config=config)
 
 
@@ -158,8 +163,11 @@ def _make_block(block: str, channels: int, options: Mapping[str, Any]) -> nn.Mod
         raise FarfieldError(f"block {block!r} does not take the options {dict(options)}: {error}") from error
 
 
-def _feature_maps(trunk: Backbone, spec: ClipSpec, given: str) -> list[torch.Size]:
-    """Runs the network's shapes, without numbers, so that a clip too small for it shows at construction."""
+def _feature_maps(trunk: Backbone, spec: ClipSpec, given: str) -> list[list[torch.Size]]:
+    """The shape of each pathway's features on clips of the training and, where it differs, the test size.
+
+    Only shapes are run, without numbers, so that a clip too small for the network shows at construction.
+    """
     shapes = []
     for side in dict.fromkeys((spec.crop_px, spec.test_side_px)):
         clip = torch.empty(1, 3, spec.num_frames, side, side, device="meta")
@@ -173,7 +181,7 @@ def _feature_maps(trunk: Backbone, spec: ClipSpec, given: str) -> list[torch.Siz
                 "Change clip.num_frames or clip.crop_px."
             ) from error
         shapes.append([each.shape for each in (maps if isinstance(maps, list) else [maps])])
-    return shapes[0]
+    return shapes
 
 
 def _check_windows(windows: Sequence[Sequence[int]], maps: list[torch.Size], given: str) -> None:

@@ -1,16 +1,18 @@
 """Weights to begin from: where they come from, and what of them a network takes over.
 
-A network built for other classes keeps everything but the classifier. Where the new classes are among the old ones, by
-name, their rows of the classifier are kept, too.
+A network built for other classes keeps everything but the classifier. Where all of the new classes are among the old
+ones, by name, their rows of the classifier are kept, too.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.error import URLError
 
 import torch
@@ -67,6 +69,15 @@ def find_weights(
         path = Path(weights)
         if not path.is_file():
             raise FarfieldError(f"weights is {str(weights)!r}, which is no file. Give a path, or {', '.join(ZOOS)}.")
+    options = {key: value for key, value in (backbone_options or {}).items() if key != "dilated"}
+    answers = Answers(backbone=backbone, backbone_options=options, block_options=dict(block_options or {}))
+    return _read(str(path), path.stat().st_mtime_ns, json.dumps(asdict(answers), default=str))
+
+
+@lru_cache(maxsize=1)
+def _read(name: str, _modified: int, answers: str) -> Source:
+    """Reads a file once for all that ask of it: its clips, the data's, the network's."""
+    path = Path(name)
     if is_ours(path):
         content = read_checkpoint(path)
         state = {
@@ -83,9 +94,7 @@ def find_weights(
         image = {str(key).removeprefix("module."): value for key, value in inner.items()}
         if is_image_resnet(image):
             return Source(str(path), as_tensors(image, path), None)
-    options = {key: value for key, value in (backbone_options or {}).items() if key != "dilated"}
-    answers = Answers(backbone=backbone, backbone_options=options, block_options=dict(block_options or {}))
-    network, _ = convert_file(path, answers=answers)
+    network, _ = convert_file(path, answers=Answers(**json.loads(answers)))
     return Source(str(path), dict(network.state_dict()), network.config)
 
 
@@ -95,7 +104,11 @@ def weights_clip(
     backbone_options: Mapping[str, Any] | None = None,
     block_options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | None:
-    """The clips that go with weights, as a `ClipSpec`'s values; None for the backbone's own. Fetches nothing."""
+    """The clips that go with weights, as a `ClipSpec`'s values; None for the backbone's own. Fetches nothing.
+
+    Raises:
+        FarfieldError: as `find_weights`.
+    """
     if str(weights) == "pytorchvideo" and backbone in PYTORCHVIDEO:
         return pytorchvideo_clip(backbone)
     if str(weights) in ZOOS or not Path(weights).is_file():
@@ -135,9 +148,14 @@ def take_over(network: ActionNet, source: Source) -> None:
 
 
 def _keep_classifier(given: dict[str, Tensor], old: Sequence[str], new: Sequence[str]) -> str:
-    """Chooses the classifier's rows in `given`, or takes it out; returns what it did, for people."""
-    rows = classifier_rows(old, new)
-    for key in ("head.fc.weight", "head.fc.bias"):
+    """Chooses the classifier's rows in `given`, or takes it out; returns what it did, for people.
+
+    With it go the regions of object context that stand for the classes.
+    """
+    numbered = len(old) != len(new) and all(label.isdigit() for label in (*old, *new))  # numbers are no names
+    rows = None if numbered else classifier_rows(old, new)
+    regions = [key for key in given if ".inserted.regions." in key and len(given[key]) == len(old) != len(new)]
+    for key in ("head.fc.weight", "head.fc.bias", *regions):
         if rows is None:
             given.pop(key, None)
         else:
@@ -157,7 +175,7 @@ def _must_fit(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source:
     extra = [key for key in given if key not in wanted]
     other = [key for key in given if key in wanted and given[key].shape != wanted[key].shape]
     new = tuple(f"{block}.inserted." for block in _new_blocks(given, wanted))
-    may_be_new = ("head.fc.", "num_batches_tracked")
+    may_be_new = ("head.fc.", ".inserted.regions.", "num_batches_tracked")
     missing = [
         key
         for key in wanted
@@ -180,10 +198,8 @@ def _must_fit(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source:
 def classifier_rows(old: Sequence[str], new: Sequence[str]) -> list[int] | None:
     """Where each new class is among the old ones, by name; None unless all are, each once.
 
-    Where names differ, case and underscores do not count. Numbers are no names: of other counts, they say nothing.
+    Where names differ, case and underscores do not count.
     """
-    if len(old) != len(new) and all(label.isdigit() for label in (*old, *new)):
-        return None
     exact = {label: i for i, label in enumerate(old)}
     loose: dict[str, int | None] = {}
     for i, label in enumerate(old):
@@ -263,6 +279,3 @@ def _fetch(url: str) -> Path:
                 f"{url} cannot be fetched: {error}. Fetch it elsewhere, and give weights its path, or put it at {path}."
             ) from error
     return path
-
-
-Weights = Literal["imagenet", "pytorchvideo", "torchvision"] | str | None

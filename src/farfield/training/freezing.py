@@ -33,8 +33,14 @@ def prepare(network: ActionNet, settings: Optimisation) -> None:
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 network.backbone.trunk.set_submodule(name, freeze_batch_norm(module))
     if settings.freeze_batch_norm:
-        log.info("all batch norms are frozen")
-        freeze_batch_norm(network)
+        norms = [
+            name
+            for name, module in network.named_modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and ".inserted." not in name
+        ]
+        log.info("%d batch norms are frozen; those of inserted blocks learn", len(norms))
+        for name in norms:
+            network.set_submodule(name, freeze_batch_norm(network.get_submodule(name)))
 
 
 def _until(network: ActionNet, stage: str) -> list[tuple[str, nn.Module]]:
@@ -57,7 +63,12 @@ def learning_rate_scales(network: ActionNet, layer_decay: float) -> dict[str, fl
 
     A layer is a residual block with what is inserted after it; the stem is the lowest (Clark et al., "ELECTRA", ICLR
     2020, section 3.1, for transformers; Bao et al., "BEiT", ICLR 2022, for vision).
+
+    Raises:
+        FarfieldError: for a network without stages.
     """
+    if not network.backbone.stage_specs:
+        raise FarfieldError("optimisation.layer_decay goes by stages, and this network has none. Leave it out.")
     trunk = "backbone.trunk."
     names = [name.removeprefix(trunk) for name, _ in network.named_parameters() if name.startswith(trunk)]
     places = network.backbone.places(names)

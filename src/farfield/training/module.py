@@ -170,7 +170,7 @@ def build_recognizer(
     """Builds a network, ready to be trained: `build_model`'s arguments, and how to train.
 
     Args:
-        backbone: name of the backbone, as i3d_r50; `farfield summary` knows them all.
+        backbone: name of the backbone, as i3d_r50; `farfield summary all` lists them.
         labels: class names; they come from the training manifest.
         weights: what to begin from: imagenet, pytorchvideo, torchvision, or a file: a checkpoint of ours or of a
             peer's, or torchvision's ResNet. Classes that it has, by name, keep their rows of the classifier where it

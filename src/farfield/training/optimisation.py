@@ -35,7 +35,8 @@ class Optimisation:
             one region a class (Yuan et al., ECCV 2020, section 3.3).
         freeze_through: fine-tuning: what does not learn, up to the end of "stem", "res2", ... "res5"; blocks inserted
             there do. None trains everything.
-        freeze_batch_norm: fine-tuning on small batches: all norms keep their statistics, scales and shifts.
+        freeze_batch_norm: fine-tuning on small batches: norms keep their statistics, scales and shifts, but for those
+            of inserted blocks, which begin at zero.
         layer_decay: fine-tuning: each layer below the head learns at so many times the rate of the one above.
     """
 

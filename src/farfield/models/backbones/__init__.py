@@ -3,11 +3,13 @@
 import dataclasses
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 from farfield.models.backbones.backbone import STAGES, Backbone, Stage, TwoPathwayBackbone
 from farfield.models.backbones.factorised import csn_r101, r2plus1d_r50, x3d_l, x3d_m, x3d_s, x3d_xs
 from farfield.models.backbones.from_torchvision import mc3_18, mvit_v2_s, r2plus1d_18, r3d_18, s3d, swin3d_t
 from farfield.models.backbones.resnets import (
+    SLOWFAST_DEFAULTS,
     ResNetOptions,
     SlowFastOptions,
     c2d_r50,
@@ -50,13 +52,13 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
 """Each is called with its own options by keyword, as `dilated=True`."""
 
 
-def option_names(backbone: str) -> list[str]:
-    """The names of a backbone's own options."""
+def option_defaults(backbone: str) -> dict[str, Any]:
+    """A backbone's own options, with the values of the published network."""
     parameters = inspect.signature(BACKBONES[backbone]).parameters
     if "options" not in parameters:
-        return list(parameters)
-    kind = SlowFastOptions if backbone.startswith("slowfast") else ResNetOptions
-    return [field.name for field in dataclasses.fields(kind)]
+        return {name: parameter.default for name, parameter in parameters.items()}
+    kind = SlowFastOptions if backbone in SLOWFAST_DEFAULTS else ResNetOptions
+    return {field.name: field.default for field in dataclasses.fields(kind)} | SLOWFAST_DEFAULTS.get(backbone, {})
 
 
-__all__ = ["BACKBONES", "STAGES", "Backbone", "Stage", "TwoPathwayBackbone", "option_names"]
+__all__ = ["BACKBONES", "STAGES", "Backbone", "Stage", "TwoPathwayBackbone", "option_defaults"]

@@ -151,6 +151,11 @@ class TwoPathwayBackbone(Backbone):
     def forward(  # type: ignore[override]  # a list, since the pathways differ in time
         self, clips: Float[Tensor, "b 3 t h w"]
     ) -> list[Tensor]:
+        """Features of the slow and the fast pathway: [(b c1 t/alpha h' w'), (b c2 t h' w')].
+
+        Raises:
+            ValueError: for a number of frames that alpha does not divide.
+        """
         frames = clips.shape[2]
         if frames % self.alpha:
             raise ValueError(

@@ -90,6 +90,14 @@ class SlowFastOptions:
     dilated: bool = False
 
 
+SLOWFAST_DEFAULTS: dict[str, dict[str, Any]] = {
+    "slowfast_r50": {"fusion_kernel": 7},
+    "slowfast_r101": {},
+    "slowfast_16x8_r101": {"temporal_kernels": KERNELS_50_50, "fast_temporal_kernels": FAST_KERNELS_50_50},
+}
+"""Where a published SlowFast differs from the others."""
+
+
 def c2d_r50(**options: Any) -> Backbone:
     """C2D: a 2D ResNet-50 over frames; time is only pooled, once, after res2. Wang et al., CVPR 2018, table 1."""
     return _resnet(C2D, 50, ResNetOptions(**options))
@@ -128,7 +136,7 @@ def slowfast_r50(**options: Any) -> TwoPathwayBackbone:
 
     The 4x16 form has alpha=8 and fusion_kernel=5.
     """
-    return _slowfast(50, SlowFastOptions(**{"fusion_kernel": 7} | options), num_frames=32)
+    return _slowfast(50, SlowFastOptions(**SLOWFAST_DEFAULTS["slowfast_r50"] | options), num_frames=32)
 
 
 def slowfast_r101(**options: Any) -> TwoPathwayBackbone:
@@ -138,8 +146,7 @@ def slowfast_r101(**options: Any) -> TwoPathwayBackbone:
 
 def slowfast_16x8_r101(**options: Any) -> TwoPathwayBackbone:
     """SlowFast 16x8, ResNet-101 with the temporal kernels of ResNet-50: 64 frames at stride 2. Ibid."""
-    kernels = {"temporal_kernels": KERNELS_50_50, "fast_temporal_kernels": FAST_KERNELS_50_50}
-    return _slowfast(101, SlowFastOptions(**kernels | options), num_frames=64)
+    return _slowfast(101, SlowFastOptions(**SLOWFAST_DEFAULTS["slowfast_16x8_r101"] | options), num_frames=64)
 
 
 def spelled_out(kernels: Kernels, depths: Sequence[int]) -> list[list[int]]:

@@ -14,6 +14,7 @@ from farfield.models.peers.description import (
     ASK_ALPHA,
     Answers,
     Description,
+    given_family,
     inserted_places,
     renamed,
     resnet_arguments,
@@ -22,6 +23,11 @@ from farfield.models.peers.description import (
 from farfield.models.peers.names import from_caffe2
 from farfield.models.peers.pyslowfast import pyslowfast_block_options, pyslowfast_clip_and_head
 from farfield.models.peers.reading import as_tensors
+
+ASK_PADDING = (
+    "whether the stem's pooling is padded: --backbone_options '{stem_pool_padding: true}' (PySlowFast's models) or "
+    "false (video-nonlocal-net's own)"
+)
 
 
 def describe_caffe2(blobs: Mapping[str, Any], answers: Answers, path: Any) -> Description:
@@ -37,7 +43,7 @@ def describe_caffe2(blobs: Mapping[str, Any], answers: Answers, path: Any) -> De
     found.ignored = list(ignored.items())
     _affine_norms(found)
     shapes = shapes_of(plain)
-    found.arguments = resnet_arguments(shapes, family=_given_family(answers), path=path)
+    found.arguments = resnet_arguments(shapes, family=given_family(answers), path=path)
     two = "fast_stem.conv.weight" in shapes
     if two and "alpha" not in answers.backbone_options:
         found.questions.append(ASK_ALPHA)
@@ -56,16 +62,9 @@ def describe_caffe2(blobs: Mapping[str, Any], answers: Answers, path: Any) -> De
             "non-local keys are pooled by (1, 2, 2) before they are projected, as both projects do by default"
         )
     found.arguments |= pyslowfast_clip_and_head(None, found)
-    if not two:
-        found.notes.append(
-            "the paper's own code pads the first pooling with nothing, PySlowFast's with 1, and the file does not "
-            "tell: PySlowFast is assumed. For video-nonlocal-net: --backbone_options '{stem_pool_padding: false}'"
-        )
+    if not two and "stem_pool_padding" not in answers.backbone_options:
+        found.questions.append(ASK_PADDING)
     return found
-
-
-def _given_family(answers: Answers) -> str | None:
-    return answers.backbone.rsplit("_r", 1)[0] if answers.backbone and "_r" in answers.backbone else None
 
 
 def _affine_norms(found: Description) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from farfield.errors import FarfieldError
+from farfield.kinetics import kinetics400_labels
 from farfield.models.network import ActionNet, assemble
 from farfield.models.peers.caffe2 import describe_caffe2
 from farfield.models.peers.description import Answers, Description, shapes_of, without_prefix
@@ -49,7 +50,7 @@ def convert_file(
     Args:
         path: PySlowFast's .pyth, PyTorchVideo's hub files, MMAction2's and torchvision's .pth, Caffe2's .pkl.
         labels: class names; None for Kinetics-400's where there are 400 classes, and numbers elsewhere.
-        answers: what the file does not say itself, or what is to differ from what it says.
+        answers: what the file does not say itself; the clip and the head may differ from what it says.
 
     Raises:
         FarfieldError: for a file that cannot be read or is of no known origin, for weights that are missing, unexpected
@@ -75,6 +76,7 @@ _MALFORMED = (
 
 def _convert(path: str | Path, labels: Sequence[str] | None, answers: Answers) -> tuple[ActionNet, ConversionReport]:
     found = describe_file(path, answers)
+    found.arguments.setdefault("backbone_options", {})
     _must_not_contradict(found, answers, path)
     arguments = found.arguments | ({"backbone": answers.backbone} if answers.backbone else {})
     for name in ("backbone_options", "block_options", "clip"):
@@ -146,15 +148,19 @@ def _must_not_contradict(found: Description, answers: Answers, path: Any) -> Non
         "pool_after_projection": "pooling and projecting do not commute: a block that pools its keys after the "
         "projection computes something else than one that pools before it",
     }
-    said = found.arguments.get("block_options", {})
+    block = found.arguments.get("block_options", {})
     if found.arguments.get("insert"):
-        said = {"pool_after_projection": False, **said}
-    for name, value in answers.block_options.items():
-        if name in said and said[name] != value:
-            reason = f"; {reasons[name]}" if name in reasons else ""
-            raise FarfieldError(
-                f"{path} cannot be converted to {name}: {value}: its own is {said[name]}{reason}. Leave it out."
-            )
+        block = {"pool_after_projection": False, **block}
+    for said, given in (
+        (block, answers.block_options),
+        (found.arguments["backbone_options"], answers.backbone_options),
+    ):
+        for name, value in given.items():
+            if name in said and said[name] != value:
+                reason = f"; {reasons[name]}" if name in reasons else ""
+                raise FarfieldError(
+                    f"{path} cannot be converted to {name}: {value}: its own is {said[name]}{reason}. Leave it out."
+                )
 
 
 def _match(network: ActionNet, found: Description, path: Any) -> tuple[dict[str, Tensor], ConversionReport]:
@@ -208,10 +214,3 @@ def _labels(found: Description, labels: Sequence[str] | None, path: Any) -> list
         return kinetics400_labels()
     found.notes.append(f"the file does not name its {shape[0]} classes: they are numbered; --labels FILE names them")
     return [str(i) for i in range(shape[0])]
-
-
-def kinetics400_labels() -> list[str]:
-    """The 400 class names in the order that all of these projects use."""
-    from torchvision.models.video import R3D_18_Weights
-
-    return list(R3D_18_Weights.KINETICS400_V1.meta["categories"])

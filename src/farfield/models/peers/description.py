@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from farfield.errors import FarfieldError
-from farfield.models.backbones.resnets import DEPTHS, FAMILIES, spelled_out
+from farfield.models.backbones.resnets import DEPTHS, FAMILIES, FAST_KERNELS, SLOW, spelled_out
+from farfield.models.network import default_clip
 
 ASK_ALPHA = (
     "how many fast frames there are to a slow one: --backbone_options '{alpha: 4}' (SlowFast 8x8 and 16x8) or "
@@ -57,7 +58,9 @@ class Description:
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def renamed(state: Mapping[str, Tensor], rename: Any, path: Any) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
+def renamed(
+    state: Mapping[str, Tensor], rename: Callable[[str], str | None], path: Any
+) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
     """Returns weights by plain name, plain name to own name, and own names that have no plain one.
 
     Raises:
@@ -133,9 +136,13 @@ def resnet_arguments(shapes: Shapes, *, family: str | None, path: Any) -> dict[s
     return {"backbone": f"{family}_r{depth}", "backbone_options": options}
 
 
-def _slowfast_kernels(slow: list[list[int]], fast: list[list[int]], counts: tuple[int, ...]) -> dict[str, Any]:
-    from farfield.models.backbones.resnets import FAST_KERNELS, SLOW
+def given_family(answers: Answers) -> str | None:
+    """c2d, i3d or slow, where the user says so."""
+    family = answers.backbone.rsplit("_r", 1)[0] if answers.backbone else None
+    return family if family in FAMILIES else None
 
+
+def _slowfast_kernels(slow: list[list[int]], fast: list[list[int]], counts: tuple[int, ...]) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if slow != spelled_out(SLOW.kernels, counts):
         options["temporal_kernels"] = slow
@@ -203,4 +210,10 @@ def block_options_by_shape(shapes: Shapes, path: Any) -> dict[str, Any]:
 
 
 def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shape of every weight."""
     return {name: tuple(value.shape) for name, value in state.items()}
+
+
+def zoo_crop(backbone: str) -> int:
+    """The side of the crops that PySlowFast's and PyTorchVideo's model zoos test on: a frame's whole short side."""
+    return default_clip(backbone).test_short_side_px

@@ -9,13 +9,18 @@ import yaml
 from torch import Tensor
 
 from farfield.errors import FarfieldError
+from farfield.models.backbones import STAGES, option_defaults
 from farfield.models.insertion import WithBlock, resolve_placement
 from farfield.models.network import ActionNet
 from farfield.models.peers.names import PATHWAYS
-from farfield.models.peers.zoos import PYTORCHVIDEO
+from farfield.models.peers.zoos import PYTORCHVIDEO, SOFTMAX_INSIDE
 
 EXPRESSIBLE = ("c2d", "i3d", "slow", "slowfast", "x3d")
 """The architectures that PySlowFast has."""
+SAYABLE = {
+    "width", "alpha", "beta_inv", "fusion_ratio", "fusion_kernel", "temporal_pool", "norm_on_first_shortcut",
+}  # fmt: skip
+"""The backbones' options that its config can say."""
 
 
 def to_pytorchvideo(network: ActionNet) -> dict[str, Any]:
@@ -25,12 +30,13 @@ def to_pytorchvideo(network: ActionNet) -> dict[str, Any]:
         FarfieldError: for a network that none of its hub builders makes.
     """
     config = network.config
-    options = {key: value for key, value in config["backbone_options"].items() if value}
+    options = _changed(config)
     if config["backbone"] not in PYTORCHVIDEO or config["insert"] or options:
         raise FarfieldError(
             f"PyTorchVideo cannot express {config['backbone']} with options {options} and insert={config['insert']}; "
             f"it has {', '.join(PYTORCHVIDEO)}, without non-local blocks."
         )
+    _refuse_head(network, "window_softmax_mean" if config["backbone"] in SOFTMAX_INSIDE else "window_mean")
     blocks = network.backbone.trunk.get_submodule("blocks")
     x3d = config["backbone"].startswith("x3d")
     pool = 1 if network.backbone.num_pathways == 2 else 0  # SlowFast pools in a block of its own
@@ -51,9 +57,8 @@ def to_pyslowfast(network: ActionNet) -> dict[str, Any]:
     """
     config = network.config
     family = config["backbone"].split("_")[0]
-    options = config["backbone_options"]
-    odd = [name for name in ("dilated", "stem_temporal_strides", "temporal_pool") if options.get(name)]
-    if family not in EXPRESSIBLE or odd or options.get("stem_pool_padding") is False:
+    options = _changed(config)
+    if family not in EXPRESSIBLE or options.keys() - SAYABLE or options.get("temporal_pool") is True:
         raise FarfieldError(
             f"PySlowFast cannot express {config['backbone']} with options {options}; it has {', '.join(EXPRESSIBLE)}."
         )
@@ -64,10 +69,28 @@ def to_pyslowfast(network: ActionNet) -> dict[str, Any]:
         )
     if config["insert"]:
         _refuse_block(config)
+    _refuse_head(network, "window_softmax_mean")
     state: dict[str, Tensor] = {}
     for key, value in network.state_dict().items():
         state[_pyslowfast_name(_plain_name(key, network), x3d=family == "x3d")] = value
     return {"epoch": 0, "model_state": state, "cfg": yaml.safe_dump(_cfg(network, family))}
+
+
+def _changed(config: dict[str, Any]) -> dict[str, Any]:
+    """The backbone's options that are not the published network's."""
+    defaults = option_defaults(config["backbone"])
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
+    return {name: value for name, value in config["backbone_options"].items() if value != plain[name]}
+
+
+def _refuse_head(network: ActionNet, kind: str) -> None:
+    """On clips of the training size all heads are one; on larger ones they are not."""
+    if network.config["head"] != kind and network.clip.test_side_px != network.clip.crop_px:
+        raise FarfieldError(
+            f"the network is tested with the head {network.config['head']} on crops of {network.clip.test_side_px} px, "
+            f"theirs with {kind}: scores would differ. Convert it with head {kind}, or a test_crop_px of "
+            f"{network.clip.crop_px}."
+        )
 
 
 def _refuse_block(config: dict[str, Any]) -> None:
@@ -146,8 +169,9 @@ def _cfg(network: ActionNet, family: str) -> dict[str, Any]:
     pairwise = block.get("pairwise", "embedded_gaussian")
     pool = block.get("key_pool", "paper")
     pool = [1, 2, 2] if pool == "paper" else [1, 1, 1] if pool is None else list(pool)
+    arch = f"slow_{family}" if config["backbone_options"].get("temporal_pool") is False else family
     cfg: dict[str, Any] = {
-        "MODEL": {"ARCH": family, "NUM_CLASSES": len(network.labels), "HEAD_ACT": "softmax"},
+        "MODEL": {"ARCH": arch, "NUM_CLASSES": len(network.labels), "HEAD_ACT": "softmax"},
         "NONLOCAL": {
             "LOCATION": location,
             "GROUP": [[1] * pathways for _ in range(4)],
@@ -155,6 +179,7 @@ def _cfg(network: ActionNet, family: str) -> dict[str, Any]:
             "POOL": [[list(pool) for _ in range(pathways)] for _ in range(4)],
         },
         "DATA": {
+            "INPUT_CHANNEL_NUM": [3] * pathways,
             "NUM_FRAMES": clip.num_frames,
             "SAMPLING_RATE": clip.frame_stride,
             "TRAIN_CROP_SIZE": clip.crop_px,
@@ -166,10 +191,22 @@ def _cfg(network: ActionNet, family: str) -> dict[str, Any]:
     }
     if family != "x3d":
         depth = 50 if config["backbone"].endswith("r50") else 101
-        cfg["RESNET"] = {"DEPTH": depth, "WIDTH_PER_GROUP": config["backbone_options"].get("width", 64)}
+        # In how many blocks of a stage the family's temporal kernels stand: all, but for SlowFast 16x8.
+        counts = [len(network.backbone.stage(stage).paths) for stage in STAGES]
+        if config["backbone"] == "slowfast_16x8_r101":
+            counts[2] = 6
+        cfg["RESNET"] = {
+            "DEPTH": depth,
+            "WIDTH_PER_GROUP": config["backbone_options"].get("width", 64),
+            "NUM_BLOCK_TEMP_KERNEL": [[count] * pathways for count in counts],
+            "SPATIAL_STRIDES": [[stride] * pathways for stride in (1, 2, 2, 2)],
+            "SPATIAL_DILATIONS": [[1] * pathways for _ in range(4)],
+        }
+    if clip.target_fps is not None:
+        cfg["DATA"]["TARGET_FPS"] = clip.target_fps
     if family == "slowfast":
         options = config["backbone_options"]
-        fusion = 7 if config["backbone"] == "slowfast_r50" else 5
+        fusion = option_defaults(config["backbone"])["fusion_kernel"]
         cfg["SLOWFAST"] = {
             "ALPHA": options.get("alpha", 4),
             "BETA_INV": options.get("beta_inv", 8),

@@ -13,16 +13,17 @@ from typing import Any
 from torch import Tensor
 
 from farfield.errors import FarfieldError
-from farfield.models.peers.config_text import Unreadable, parse_python_config
 from farfield.models.peers.description import (
     Answers,
     Description,
     block_options_by_shape,
+    given_family,
     inserted_places,
     renamed,
     resnet_arguments,
     shapes_of,
 )
+from farfield.models.peers.mmaction2_config import Unreadable, parse_python_config
 from farfield.models.peers.names import from_mmaction2
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -39,7 +40,7 @@ ASK_STRIDES = (
 
 def describe_mmaction2(state: dict[str, Tensor], meta: Any, answers: Answers, path: Any) -> Description:
     """MMAction2's I3D and SlowOnly, with and without non-local blocks."""
-    ignored = {name: "of training, not of the network" for name in state if name.startswith(("data_preprocessor.",))}
+    ignored = {name: "of training, not of the network" for name in state if name.startswith("data_preprocessor.")}
     kept = {name: value for name, value in state.items() if name not in ignored}
     plain, own, unknown = renamed(kept, from_mmaction2, path)
     for name in [name for name in plain if name.endswith("inserted.w_f")]:
@@ -49,7 +50,7 @@ def describe_mmaction2(state: dict[str, Tensor], meta: Any, answers: Answers, pa
     backbone = _part(config, "model", "backbone")
     _refuse(backbone, path)
     shapes = shapes_of(plain)
-    found.arguments = resnet_arguments(shapes, family=None, path=path)
+    found.arguments = resnet_arguments(shapes, family=given_family(answers), path=path)
     options = found.arguments["backbone_options"]
     i3d = found.arguments["backbone"].startswith(("i3d", "c2d"))
     if _known(backbone, "conv1_stride_t") and _known(backbone, "pool1_stride_t"):
@@ -137,16 +138,20 @@ def _clip(config: dict[str, Any], found: Description) -> dict[str, Any]:
     mean, std = pixels.get("mean", IMAGENET_MEAN), pixels.get("std", IMAGENET_STD)
     clip: dict[str, Any] = {"mean": tuple(m / 255 for m in mean), "std": tuple(s / 255 for s in std)}
     clip |= {"num_clips": 10, "num_crops": 3, "test_crop_px": 256, "short_side_px": 256}
+    if not pixels:
+        found.notes.append("the file does not tell its normalisation: ImageNet's mean and standard deviation")
     steps = _pipeline(config, "test")
     sample = next((s for s in steps if s.get("type") in ("SampleFrames", "UniformSample")), None)
     if sample is None:
         found.notes.append(
-            "the file does not tell its clips and normalisation: the backbone's sampling, ImageNet's mean and standard "
-            "deviation, 10 clips x 3 crops of 256 px; --clip changes them"
+            "the file does not tell its clips: the backbone's sampling, 10 clips x 3 crops of 256 px; --clip changes "
+            "them"
         )
         return clip
     clip |= {"num_frames": sample.get("clip_len", 8), "frame_stride": sample.get("frame_interval", 1)}
     clip["num_clips"] = sample.get("num_clips", 1)
+    if sample["type"] == "UniformSample":
+        clip["sampling"] = "segments"
     for step in steps:
         if step.get("type") in ("ThreeCrop", "CenterCrop") and isinstance(step.get("crop_size"), int):
             clip |= {"num_crops": 3 if step["type"] == "ThreeCrop" else 1, "test_crop_px": step["crop_size"]}

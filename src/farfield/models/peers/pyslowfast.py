@@ -17,10 +17,12 @@ from farfield.models.peers.description import (
     Answers,
     Description,
     block_options_by_shape,
+    given_family,
     inserted_places,
     renamed,
     resnet_arguments,
     shapes_of,
+    zoo_crop,
 )
 from farfield.models.peers.names import from_pyslowfast, x3d_from_pyslowfast
 from farfield.models.peers.pyslowfast_config import number, pyslowfast_clip, refuse_other_networks, setting
@@ -58,7 +60,8 @@ def describe_pyslowfast(
         found.arguments = _x3d(shapes, cfg, answers, found)
     else:
         name, extra = _architecture(cfg, path)
-        arguments = resnet_arguments(shapes, family=None if name == "slowfast" else name, path=path)
+        family = given_family(answers) if name is None else None if name == "slowfast" else name
+        arguments = resnet_arguments(shapes, family=family, path=path)
         arguments["backbone_options"] |= extra
         if "fast_stem.conv.weight" in shapes and cfg is not None:
             arguments["backbone_options"]["alpha"] = number(cfg, "SLOWFAST.ALPHA", 4)
@@ -111,6 +114,11 @@ def _x3d(shapes: dict, cfg: dict[str, Any] | None, answers: Answers, found: Desc
 def pyslowfast_block_options(
     shapes: dict, cfg: dict[str, Any] | None, answers: Answers, found: Description, path: Any
 ) -> dict[str, Any]:
+    """The options of its non-local blocks; asks for the pairwise function where there is no config.
+
+    Raises:
+        FarfieldError: for blocks that ours cannot be.
+    """
     options = block_options_by_shape(shapes, path)
     if cfg is None:
         if "pairwise" not in answers.block_options:
@@ -154,7 +162,7 @@ def pyslowfast_clip_and_head(cfg: dict[str, Any] | None, found: Description) -> 
         found.notes.append(
             "the file does not tell the clips that it was trained on: those of the backbone; --clip changes them"
         )
-        crop = {"x3d_xs": 182, "x3d_s": 182, "x3d_l": 356}.get(found.arguments["backbone"], 256)
+        crop = zoo_crop(found.arguments["backbone"])
         return head | {"clip": {"test_crop_px": crop, "short_side_px": crop}}
     clip = pyslowfast_clip(cfg)
     frames, crop = clip["num_frames"], clip["crop_px"]

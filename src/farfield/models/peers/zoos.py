@@ -10,7 +10,7 @@ from torch import Tensor
 
 from farfield.errors import FarfieldError
 from farfield.models.backbones import BACKBONES
-from farfield.models.peers.description import ASK_ALPHA, Answers, Description, shapes_of
+from farfield.models.peers.description import ASK_ALPHA, Answers, Description, shapes_of, zoo_crop
 
 PYTORCHVIDEO = (
     "c2d_r50", "i3d_r50", "slow_r50", "slowfast_r50", "slowfast_r101", "slowfast_16x8_r101", "csn_r101",
@@ -21,7 +21,6 @@ TORCHVISION = ("r3d_18", "mc3_18", "r2plus1d_18", "s3d", "mvit_v2_s", "swin3d_t"
 
 SOFTMAX_INSIDE = ("x3d_xs", "x3d_s", "x3d_m", "x3d_l", "r2plus1d_r50")
 """PyTorchVideo's networks that apply a softmax in the model, at each window."""
-TEST_CROP = {"x3d_xs": 182, "x3d_s": 182, "x3d_l": 356}
 
 
 def describe_pytorchvideo(
@@ -58,7 +57,7 @@ def _fusion_options(found: Description, name: str, answers: Answers) -> dict[str
 
 def pytorchvideo_clip(name: str) -> dict[str, Any]:
     """What differs from the backbone's own clips in the tests of PyTorchVideo's model zoo."""
-    crop = TEST_CROP.get(name, 256)
+    crop = zoo_crop(name)
     return {"test_crop_px": crop, "short_side_px": crop, "target_fps": 30.0}
 
 
