@@ -14,7 +14,11 @@ class _Loader(yaml.SafeLoader):
     """YAML with the tuples that yacs writes."""
 
 
-_Loader.add_constructor("tag:yaml.org,2002:python/tuple", lambda loader, node: list(loader.construct_sequence(node)))  # type: ignore[arg-type]
+def _sequence(loader: Any, node: Any) -> list[Any]:
+    return list(loader.construct_sequence(node))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:python/tuple", _sequence)
 
 
 def read_cfg(text: Any, path: Any) -> dict[str, Any] | None:
