@@ -48,7 +48,7 @@ def test_a_video_is_opened_and_each_frame_decoded_once(
         def __enter__(self):
             video = self._context.__enter__()
             frames = video.frames
-            video.frames = lambda indices: decoded.extend(indices.tolist()) or frames(indices)
+            video.frames = lambda indices, *size: decoded.extend(indices.tolist()) or frames(indices, *size)
             return video
 
         def __exit__(self, *details: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,9 @@ def training_clip(
         with open_video(path) as video:
             stream = _stream(video.times, record, spec)
             places = stream[random_clip(len(stream), spec, rng)]
-            frames = torch.from_numpy(video.frames(places))
+            # What the smallest crop, at the longest aspect ratio, needs to fill the input.
+            needed_px = math.ceil(spec.crop_px / math.sqrt(crop_scale[0] * 3 / 4))
+            frames = torch.from_numpy(video.frames(places, needed_px))
             times = video.times[places]
     except ClipTooShort as error:
         raise VideoError(path, str(error)) from error
@@ -78,7 +81,7 @@ def video_views(
             views_of = uniform_views(length, spec, num_clips) if hop is None else dense_views(length, spec, hop)
             places = stream[views_of]
             needed, position = np.unique(places, return_inverse=True)
-            frames = torch.from_numpy(video.frames(needed))
+            frames = torch.from_numpy(video.frames(needed, spec.test_short_side_px))
             times = np.repeat(video.times[places], num_crops, axis=0)
     except ClipTooShort as error:
         raise VideoError(path, str(error)) from error

@@ -1,25 +1,29 @@
 """Video files to frames. The only file that imports a video decoder.
 
-decord is the decoder. What it cannot open or read goes to PyAV, and what neither can is a `DecodeError` that
-names the file and the reason. A video is opened in the process that uses it, with one thread.
+PyAV reads packets, see `packets.py`, and decodes what is needed; what it cannot read goes to decord, or the other way
+round where that is asked for, and what neither can is a `DecodeError` that names the file and the reason. A video is
+opened in the process that uses it, with one thread, and closed there.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import av
 import decord
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from farfield.data.packets import NoVideo, PacketVideo, ascending, open_container
 from farfield.errors import VideoError
+
+Decoder = Literal["pyav", "decord"]
 
 VIDEO_SUFFIXES = frozenset(
     [
@@ -54,8 +58,13 @@ class Video(Protocol):
     times: Float[np.ndarray, " frames"]
     """When each frame is first shown, in seconds from the first, ascending."""
 
-    def frames(self, indices: Int[np.ndarray, " t"]) -> UInt8[np.ndarray, "t h w c"]:
-        """Decodes the frames at `indices`, in that order; an index may come more than once. RGB."""
+    def frames(self, indices: Int[np.ndarray, " t"], short_side_px: int | None = None) -> UInt8[np.ndarray, "t h w c"]:
+        """Decodes the frames at `indices`, in that order; an index may come more than once. RGB, upright.
+
+        With `short_side_px`, frames that are much larger may come reduced, to a short side of so many pixels.
+        """
+
+    def close(self) -> None: ...
 
 
 def _warn_of_two_decords() -> None:
@@ -81,130 +90,109 @@ av.logging.set_level(av.logging.PANIC)
 
 class _DecordVideo:
     def __init__(self, path: Path) -> None:
-        self._reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
+        _refuse_where_inexact(path)
+        self._reader = decord.VideoReader(str(path.absolute()), ctx=decord.cpu(0), num_threads=1)
         count = len(self._reader)
         if count == 0:
             raise ValueError("no frames")
         starts = np.asarray(self._reader.get_frame_timestamp(range(count)), dtype=np.float64)[:, 0]
-        self.times = _ascending(starts, float(self._reader.get_avg_fps()))
+        self.times = ascending(starts, float(self._reader.get_avg_fps()))
 
-    def frames(self, indices: Int[np.ndarray, " t"]) -> UInt8[np.ndarray, "t h w c"]:
+    def frames(self, indices: Int[np.ndarray, " t"], short_side_px: int | None = None) -> UInt8[np.ndarray, "t h w c"]:
         wanted, place = np.unique(indices, return_inverse=True)  # in order and once: one walk through the file
         return self._reader.get_batch(wanted.tolist()).asnumpy()[place]
 
-
-class _PyAVVideo:
-    """Reads a file from its start, counting frames, so that an index means the same frame as in decord."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            stamps = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
-            if not stamps:
-                raise ValueError("no frames")
-            rate = float(stream.average_rate or 25)
-            self.times = _ascending(np.array(stamps, dtype=np.float64) * float(stream.time_base or 1 / rate), rate)
-
-    def frames(self, indices: Int[np.ndarray, " t"]) -> UInt8[np.ndarray, "t h w c"]:
-        wanted = set(indices.tolist())
-        last, kept = max(wanted), {}
-        with av.open(str(self._path)) as container:
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1
-            for number, frame in enumerate(container.decode(stream)):
-                if number in wanted:
-                    upright = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
-                    kept[number] = np.ascontiguousarray(upright)
-                if number == last:
-                    break
-        if len(kept) < len(wanted):
-            raise ValueError(f"it ends before frame {last}")
-        return np.stack([kept[i] for i in indices.tolist()])
-
-
-def _ascending(times: Float[np.ndarray, " frames"], fps: float) -> Float[np.ndarray, " frames"]:
-    """Times from 0, or, where the container's make no sense, frames at a constant rate."""
-    if not np.all(np.isfinite(times)) or np.any(np.diff(times) <= 0):
-        return np.arange(len(times)) / (fps if fps > 0 else 25.0)
-    return times - times[0]
+    def close(self) -> None:
+        vars(self).pop("_reader", None)
 
 
 class _WithFallback:
-    """decord as long as it can, then PyAV."""
+    """One decoder as long as it can, then the other."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, decoder: Decoder) -> None:
         self._path = path
-        self._decord_reason = ""
-        self._video: Video
-        try:
-            if not _decord_finds_frames_of(path):
-                raise ValueError("it seeks to wrong frames in such files")
-            self._video = _DecordVideo(path)
-        except (av.FFmpegError, _NoVideo) as error:
-            raise DecodeError(path, _first_line(error)) from error
-        except Exception as error:  # decord raises its own, IndexError, OSError, ...: all mean that it cannot
-            self._open_with_pyav(error)
+        self._reasons: dict[str, str] = {}
+        self._left = [decoder, *(name for name in DECODERS if name != decoder)]
+        self._video = self._next()
         self.times = self._video.times
 
-    def frames(self, indices: Int[np.ndarray, " t"]) -> UInt8[np.ndarray, "t h w c"]:
-        if isinstance(self._video, _DecordVideo):
+    def frames(self, indices: Int[np.ndarray, " t"], short_side_px: int | None = None) -> UInt8[np.ndarray, "t h w c"]:
+        while True:
             try:
-                return self._video.frames(indices)
+                return self._video.frames(indices, short_side_px)
+            except Exception as error:  # decord raises its own, IndexError, OSError, ...: all mean that it cannot
+                self._note(error)
+                self._video.close()
+                count = len(self.times)
+                self._video = self._next()
+                if len(self._video.times) != count:  # it would take other frames for these
+                    raise self._failure() from error
+
+    def close(self) -> None:
+        self._video.close()
+
+    def _next(self) -> Video:
+        while self._left:
+            self._name = self._left.pop(0)
+            try:
+                return DECODERS[self._name](self._path)
+            except NoVideo as error:
+                raise DecodeError(self._path, str(error)) from error
             except Exception as error:
-                self._open_with_pyav(error)
-        try:
-            return self._video.frames(indices)
-        except (av.FFmpegError, ValueError, MemoryError) as error:
-            raise DecodeError(self._path, self._reason(error)) from error
+                self._note(error)
+        raise self._failure()
 
-    def _open_with_pyav(self, error: Exception) -> None:
-        self._decord_reason = _first_line(error)
-        try:
-            self._video = _PyAVVideo(self._path)
-        except (av.FFmpegError, ValueError, MemoryError) as error:
-            raise DecodeError(self._path, self._reason(error)) from error
+    def _note(self, error: Exception) -> None:
+        self._reasons[self._name] = _first_line(error)
 
-    def _reason(self, error: Exception) -> str:
-        return f"{_first_line(error)} (PyAV); {self._decord_reason} (decord)"
+    def _failure(self) -> DecodeError:
+        shown = {"pyav": "PyAV", "decord": "decord"}
+        return DecodeError(self._path, "; ".join(f"{why} ({shown[name]})" for name, why in self._reasons.items()))
 
 
-class _NoVideo(ValueError):
-    pass
+def _refuse_where_inexact(path: Path) -> None:
+    """decord seeks to other frames than those that were asked for, and says nothing, in some containers and codecs.
 
-
-def _decord_finds_frames_of(path: Path) -> bool:
-    """Whether decord's seeking is exact for a file's container and codec; asked of the header.
-
-    Elsewhere (AVI, MPEG program and transport streams, WMV; MPEG-4 part 2 and MPEG-2 with B-frames in any container)
-    it returns other frames than those that were asked for, and no error.
+    AVI, MPEG program and transport streams, WMV; HEVC, MPEG-4 part 2 and MPEG-2 anywhere.
     """
-    with av.open(str(path)) as container:
+    with open_container(path) as container:
         formats = set(container.format.name.split(","))
-        if not container.streams.video or formats & _STILL or any(name.endswith("_pipe") for name in formats):
-            raise _NoVideo("it has no video stream")
-        return bool(formats & _INDEXED) and container.streams.video[0].codec_context.name in _EXACT
+        if not formats & _INDEXED or container.streams.video[0].codec_context.name not in _EXACT:
+            raise ValueError("it seeks to wrong frames in such files")
 
 
-_STILL = {"tty", "image2", "ansi", "bin", "xbin", "idf", "adf"}  # FFmpeg plays texts and pictures as videos, too
 _INDEXED = {"mov", "mp4", "matroska", "webm", "flv", "gif"}
-_EXACT = {"h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp8", "vp9", "libvpx", "libvpx-vp9", "mjpeg", "gif"}
+_EXACT = {"h264", "av1", "libdav1d", "libaom-av1", "vp8", "vp9", "libvpx", "libvpx-vp9", "mjpeg", "gif"}
+
+DECODERS: dict[Decoder, Callable[[Path], Video]] = {"pyav": PacketVideo, "decord": _DecordVideo}
 
 
 @contextmanager
-def open_video(path: str | Path) -> Iterator[Video]:
+def open_video(path: str | Path, decoder: Decoder = "pyav") -> Iterator[Video]:
     """Opens a video file for the length of a `with` block.
+
+    Args:
+        path: the file.
+        decoder: what is tried first.
 
     Raises:
         DecodeError: for a file that is missing, empty, or that no decoder can open, and inside the block from
             `frames`, for frames that no decoder can read.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DecodeError(path, "there is no such file")
-    if path.stat().st_size == 0:
+    try:
+        size = path.stat().st_size if path.is_file() else None
+    except OSError as error:
+        raise DecodeError(path, error.strerror or str(error)) from error
+    if size is None:
+        raise DecodeError(path, "it is no file" if path.exists() else "there is no such file")
+    if size == 0:
         raise DecodeError(path, "the file is empty")
-    yield _WithFallback(path)
+    video = _WithFallback(path, decoder)
+    try:
+        yield video
+    finally:
+        video.close()
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,342 @@
+"""Reads frames by their timestamps, and decodes no others than those that they need.
+
+The container says when each frame is shown and where decoding can begin. To read a frame, packets go to the decoder
+from the last keyframe that is shown before it; frames in between that no other refers to (most B-frames) are dropped
+before they are decoded. Since a frame is known by its timestamp and never by counting, a wrong one cannot pass for
+another, whatever the container's seeking does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+from jaxtyping import Float, Int, UInt8
+
+HELD_BYTES = 64 * 2**20
+"""Packets up to so many bytes stay in memory while a file is open. Of larger files they are read again, by seeking."""
+
+DROP_ON_REQUEST = frozenset(["h264", "mpeg4", "mpeg1video", "mpeg2video"])
+"""Decoders that look at `skip_frame` packet by packet. Others ignore it, or hold on to what it was in the beginning."""
+
+NOT_VIDEOS = frozenset(
+    ["tty", "image2", "ansi", "bin", "xbin", "idf", "adf", "hls", "applehttp", "dash", "concat", "sdp", "imf"]
+)
+"""Formats that FFmpeg plays as videos: texts, pictures, and lists that name other files."""
+
+
+class NoVideo(ValueError):
+    """There is nothing in the file that could be decoded."""
+
+
+class _Keyframe(NamedTuple):
+    stamp: int
+    """When it is shown, in units of the stream's time base."""
+    seek_stamp: int
+    """Where to look for it in the file."""
+
+
+class _Listing(NamedTuple):
+    """What is known of a file's packets.
+
+    Attributes:
+        stamps: when each frame is shown, in units of the stream's time base, ascending; the frames' numbers where
+            `by_number`.
+        seconds: the same from the first, in seconds.
+        keyframes: where decoding can begin, in the order of `stamps`.
+        by_number: timestamps cannot be relied on: the n-th frame that the decoder shows is the n-th.
+        packets: all of them, in the order of decoding; None where they are to be read again.
+        num_held: so many frames are in the file. One that was cut off announces more.
+        is_whole: every packet was seen; else only the index was.
+    """
+
+    stamps: Int[np.ndarray, " frames"]
+    seconds: Float[np.ndarray, " frames"]
+    keyframes: list[_Keyframe]
+    by_number: bool
+    packets: list[av.Packet] | None
+    num_held: int
+    is_whole: bool
+
+
+def open_container(path: Path) -> InputContainer:
+    """Opens a file, to be decoded with one thread.
+
+    Raises:
+        NoVideo: where there is no video stream in it.
+    """
+    # An absolute path: FFmpeg takes a relative one with a colon in it for a protocol.
+    container = av.open(str(path.absolute()), metadata_errors="replace")
+    formats = set(container.format.name.split(","))
+    if not container.streams.video or formats & NOT_VIDEOS or any(name.endswith("_pipe") for name in formats):
+        container.close()
+        raise NoVideo("it has no video stream")
+    container.streams.video[0].codec_context.thread_count = 1
+    return container
+
+
+class PacketVideo:
+    """An open video; `close` it after use.
+
+    Args:
+        path: the file.
+
+    Raises:
+        av.FFmpegError, ValueError, MemoryError: where it cannot be opened, or holds no frame.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._container = open_container(path)
+        try:
+            self._stream: VideoStream = self._container.streams.video[0]
+            self._codec = self._stream.codec_context
+            self._listing = _from_index(self._container, self._stream) or _from_packets(self._container, self._stream)
+            self.times: Float[np.ndarray, " frames"] = self._listing.seconds
+            self._has_decoded = False
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._container.close()
+
+    def frames(self, indices: Int[np.ndarray, " t"], short_side_px: int | None = None) -> UInt8[np.ndarray, "t h w c"]:
+        """Decodes the frames at `indices`, in that order; an index may come more than once. RGB, upright.
+
+        Args:
+            indices: places in `times`.
+            short_side_px: frames at least twice as large come reduced, with their aspect ratio, to a short side of so
+                many pixels: less to hold and to resize. None for frames as they are stored.
+
+        Raises:
+            av.FFmpegError, ValueError, MemoryError: where a frame is damaged or missing.
+        """
+        if indices.max() >= self._listing.num_held:
+            raise ValueError(f"it ends before frame {indices.max()}")
+        wanted, places = np.unique(self._listing.stamps[indices], return_inverse=True)
+        pictures = _Pictures(wanted, short_side_px)
+        self._decode_needed(pictures)
+        if pictures.missing and not self._listing.is_whole:
+            self._list_anew()
+            self._decode_needed(pictures)
+        if pictures.missing:
+            self._decode_from_start(pictures)
+        return pictures.array if np.array_equal(places, np.arange(len(wanted))) else pictures.array[places]
+
+    def _list_anew(self) -> None:
+        """After the index has turned out not to tell where each frame is."""
+        self._container.seek(self._listing.keyframes[0].seek_stamp, stream=self._stream)
+        listing = _from_packets(self._container, self._stream)
+        if listing.by_number or not np.array_equal(listing.stamps, self._listing.stamps):
+            raise ValueError("its index is of other frames than those in the file")
+        self._listing = listing
+
+    def _decode_needed(self, pictures: _Pictures) -> None:
+        """Finds what can be found when no other frames are decoded than must be."""
+        if self._listing.by_number:
+            return
+        for keyframe, wanted in self._runs(sorted(pictures.missing)):
+            shown = -math.inf
+            for frame in self._decode(self._needed(keyframe, wanted)):
+                if frame.pts is None or frame.pts <= shown:
+                    # Timestamps are not in the order in which frames are shown.
+                    self._listing = self._listing._replace(by_number=True)
+                    pictures.forget()
+                    return
+                shown = frame.pts
+                if shown in pictures.missing:
+                    pictures.put(shown, frame)
+
+    def _runs(self, wanted: list[int]) -> Iterator[tuple[int, set[int]]]:
+        """The keyframes where decoding is to begin, by their places, and what is wanted from each on."""
+        stamps = [keyframe.stamp for keyframe in self._listing.keyframes]
+        latest = np.maximum(np.searchsorted(stamps, wanted, side="right") - 1, 0)
+        for place in np.unique(latest).tolist():
+            yield place, {stamp for stamp, of in zip(wanted, latest, strict=True) if of == place}
+
+    def _needed(self, keyframe: int, wanted: set[int]) -> Iterator[av.Packet]:
+        """Packets up to the last of the frames at `wanted`. The decoder is told to drop those that no other needs."""
+        left: set[int | None] = set(wanted)
+        drops = self._codec.name in DROP_ON_REQUEST
+        for packet in self._packets_from(keyframe):
+            self._codec.skip_frame = "NONREF" if drops and packet.pts not in left else "DEFAULT"
+            yield packet
+            left.discard(packet.pts)
+            if not left:
+                return
+
+    def _packets_from(self, keyframe: int) -> Iterator[av.Packet]:
+        first = self._listing.keyframes[keyframe]
+        if self._listing.packets is not None:
+            packets: Iterable[av.Packet] = self._listing.packets
+        else:
+            self._container.seek(first.seek_stamp, stream=self._stream)
+            packets = (packet for packet in self._container.demux(self._stream) if packet.size)
+        begun = False
+        for packet in packets:
+            begun = begun or packet.pts == first.stamp
+            if begun:
+                yield packet
+
+    def _decode_from_start(self, pictures: _Pictures) -> None:
+        """Decodes everything up to the last frame that is missing.
+
+        A timestamp that no frame has is that of a frame without a picture of its own: what is then shown is the one
+        before.
+        """
+        stamps, by_number = self._listing.stamps, self._listing.by_number
+        waiting = sorted(pictures.missing, reverse=True)
+        self._codec.skip_frame = "DEFAULT"
+        before: VideoFrame | None = None
+        for number, frame in enumerate(self._decode(self._all_packets())):
+            stamp = int(stamps[min(number, len(stamps) - 1)]) if by_number else frame.pts
+            while waiting and stamp is not None and waiting[-1] <= stamp:
+                if waiting[-1] < stamp and before is None:
+                    raise ValueError("it cannot be decoded from its first frame on")
+                shown = frame if before is None or waiting[-1] == stamp else before
+                pictures.put(waiting.pop(), shown)
+            if not waiting:
+                return
+            before = frame
+        raise ValueError(f"it ends before frame {int(np.searchsorted(stamps, waiting[-1]))}")
+
+    def _all_packets(self) -> Iterator[av.Packet]:
+        if self._listing.packets is not None:
+            return iter(self._listing.packets)
+        self._container.seek(self._listing.keyframes[0].seek_stamp, stream=self._stream)
+        return (packet for packet in self._container.demux(self._stream) if packet.size)
+
+    def _decode(self, packets: Iterable[av.Packet]) -> Iterator[VideoFrame]:
+        if self._has_decoded:
+            self._codec.flush_buffers()
+        self._has_decoded = True
+        for packet in chain(packets, [None]):  # None: frames that the decoder still holds
+            yield from self._codec.decode(packet)
+
+
+class _Pictures:
+    """Frames as RGB arrays of one size: that of the first to come, whatever later ones have.
+
+    Args:
+        stamps: what the frames are known by, one for each place in the array.
+        short_side_px: see `PacketVideo.frames`.
+    """
+
+    def __init__(self, stamps: Int[np.ndarray, " t"], short_side_px: int | None) -> None:
+        self._places = {int(stamp): place for place, stamp in enumerate(stamps)}
+        self._short_side_px = short_side_px
+        self._to_rgb = VideoReformatter()  # one for all: making it takes longer than converting a small frame
+        self._size: tuple[int, int] | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        self.missing = set(self._places)
+
+    def put(self, stamp: int, frame: VideoFrame) -> None:
+        if frame.is_corrupt:
+            raise ValueError("a frame is damaged")
+        if self._size is None:
+            short = min(frame.width, frame.height)
+            factor = self._short_side_px / short if self._short_side_px and short >= 2 * self._short_side_px else 1.0
+            self._size = max(round(frame.width * factor), 1), max(round(frame.height * factor), 1)
+        width, height = self._size
+        rgb = self._to_rgb.reformat(frame, width, height, "rgb24", interpolation="BILINEAR")
+        plane = rgb.planes[0]
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[:height, : 3 * width]
+        picture = np.rot90(rows.reshape(height, width, 3), frame.rotation // 90)
+        if len(self.missing) == len(self._places):
+            self.array = np.empty((len(self._places), *picture.shape), np.uint8)
+        self.array[self._places[stamp]] = picture
+        self.missing.remove(stamp)
+
+
+def _from_index(container: InputContainer, stream: VideoStream) -> _Listing | None:
+    """From an MP4's index alone, without reading its packets; None where that does not tell enough.
+
+    The index keeps when frames are decoded. At a constant rate they are shown at the same intervals, and a keyframe as
+    long after it is decoded as the first one.
+    """
+    entries = stream.index_entries
+    if not _is_mp4(container) or stream.name != "h264" or stream.start_time is None:
+        return None
+    if not 1 < len(entries) == stream.frames:
+        return None
+    listed = list(entries)
+    stamps = np.array([entry.timestamp for entry in listed])
+    steps = np.diff(stamps)
+    if steps[0] <= 0 or np.any(steps != steps[0]) or not listed[0].is_keyframe or any(e.is_discard for e in listed):
+        return None
+    delay = stream.start_time - listed[0].timestamp
+    keyframes = [_Keyframe(entry.timestamp + delay, entry.timestamp) for entry in listed if entry.is_keyframe]
+    stamps = stamps + delay
+    seconds = (stamps - stamps[0]) * float(stream.time_base or 1)
+    return _Listing(stamps, seconds, keyframes, False, None, len(stamps), is_whole=False)
+
+
+def _from_packets(container: InputContainer, stream: VideoStream) -> _Listing:
+    """From a walk through all packets, without decoding."""
+    packets: list[av.Packet] = []
+    held = 0
+    try:
+        for packet in container.demux(stream):
+            if packet.size:
+                held += packet.size
+                packets.append(packet if held <= HELD_BYTES else _without_data(packet))
+    except av.FFmpegError:
+        if not packets:
+            raise  # else the file is cut off, and what lies before can be read
+    if not packets:
+        raise ValueError("no frames")
+    shown = [packet for packet in packets if not packet.is_discard]
+    known = [packet.pts for packet in shown if packet.pts is not None]
+    # AVI stores no timestamps. FFmpeg makes them up, and is right only where frames are stored in their order.
+    in_order = "avi" not in container.format.name.split(",") or known == sorted(known)
+    by_number = len(set(known)) < len(packets) or not in_order
+    if by_number:
+        keyframes = [_Keyframe(0, packets[0].dts or 0)]
+        stamps = np.arange(len(shown))
+        times = np.sort(known) if len(known) == len(shown) else stamps * 0
+    else:
+        begin = [packet for packet in packets if packet.is_keyframe] or packets[:1]
+        stamped = [(p.pts or 0, p.dts if p.dts is not None else p.pts or 0) for p in begin]
+        keyframes = sorted(_Keyframe(stamp, min(stamp, decoded)) for stamp, decoded in stamped)
+        # What is shown before the first keyframe cannot be decoded: the file begins in the middle of something.
+        stamps = times = np.array(sorted(stamp for stamp in known if stamp >= keyframes[0].stamp))
+    num_held = len(stamps)
+    if _is_mp4(container) and stream.frames > len(packets) > 1 and not by_number:
+        spacing = max(int(np.median(np.diff(stamps))), 1)
+        missing = spacing * np.arange(
+            1, stream.frames - len(packets) + 1
+        )  # cut off: the index still means what it says
+        stamps = times = np.concatenate([stamps, stamps[-1] + missing])
+    fps = float(stream.average_rate or 25)
+    seconds = ascending(times * float(stream.time_base or 1 / fps), fps)
+    held_packets = packets if held <= HELD_BYTES else None
+    return _Listing(stamps, seconds, keyframes, by_number, held_packets, num_held, is_whole=True)
+
+
+def _is_mp4(container: InputContainer) -> bool:
+    return "mp4" in container.format.name.split(",")
+
+
+def _without_data(packet: av.Packet) -> av.Packet:
+    """A packet's timestamps and flags."""
+    bare = av.Packet()
+    bare.pts, bare.dts, bare.is_keyframe = packet.pts, packet.dts, packet.is_keyframe
+    return bare
+
+
+def ascending(times: Float[np.ndarray, " frames"], fps: float) -> Float[np.ndarray, " frames"]:
+    """Times from 0, or, where the container's make no sense, frames at a constant rate."""
+    if not np.all(np.isfinite(times)) or np.any(np.diff(times) <= 0):
+        return np.arange(len(times)) / (fps if fps > 0 else 25.0)
+    return times - times[0]
