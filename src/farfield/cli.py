@@ -32,6 +32,9 @@ COMMANDS: dict[str, Command] = {
     "data index": Command(
         "farfield.commands.data:index", "make a manifest of a collection of videos", {"root": None, "out": None}
     ),
+    "data prepare": Command(
+        "farfield.commands.data:prepare", "transcode a collection for training", {"source": None, "out": None}
+    ),
     "data subset": Command(
         "farfield.commands.data:subset", "choose classes and videos of a collection", {"source": None, "out": None}
     ),

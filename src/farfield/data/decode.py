@@ -7,7 +7,6 @@ opened in the process that uses it, with one thread, and closed there.
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ import decord
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from farfield.data.packets import NoVideo, PacketVideo, ascending, open_container
+from farfield.data.packets import NoVideo, PacketVideo, ascending, open_container, reason_of
 from farfield.errors import VideoError
 
 Decoder = Literal["pyav", "decord"]
@@ -143,7 +142,7 @@ class _WithFallback:
         raise self._failure()
 
     def _note(self, error: Exception) -> None:
-        self._reasons[self._name] = _first_line(error)
+        self._reasons[self._name] = reason_of(error)
 
     def _failure(self) -> DecodeError:
         shown = {"pyav": "PyAV", "decord": "decord"}
@@ -193,10 +192,3 @@ def open_video(path: str | Path, decoder: Decoder = "pyav") -> Iterator[Video]:
         yield video
     finally:
         video.close()
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
-    # decord puts times, source lines and the failed comparison before the reason, FFmpeg a number.
-    return re.sub(r"^(.*\.cc:\d+: (Check failed: .*? \(.*? vs\. .*?\) )?|\[Errno \d+\] )", "", text)

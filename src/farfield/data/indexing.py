@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -16,7 +14,8 @@ from tqdm import tqdm
 
 from farfield.data.decode import VIDEO_SUFFIXES, open_video
 from farfield.data.manifest import VideoRecord, write_manifest
-from farfield.errors import FarfieldError, VideoError
+from farfield.data.parallel import for_each
+from farfield.errors import FarfieldError
 
 Format = Literal["folders", "kinetics", "pyslowfast", "mmaction2"]
 
@@ -76,11 +75,13 @@ def index_videos(
         if not (folder / record.path).is_file()
     ]
     there = [record for record in listed if (folder / record.path).is_file()]
-    with ProcessPoolExecutor(num_workers or os.cpu_count()) as pool:
-        jobs = [(folder, record) for record in there]
-        probed = list(tqdm(pool.map(_probe, jobs, chunksize=16), total=len(jobs), desc="index", unit="video"))
-    records = [record for record in probed if isinstance(record, VideoRecord)]
-    failures = missing + [failure for failure in probed if not isinstance(failure, VideoRecord)]
+    probed: dict[VideoRecord, VideoRecord | tuple[str, str]] = {}
+    jobs = [(folder, record) for record in there]
+    for (_, record), result in tqdm(for_each(_probe, jobs, num_workers=num_workers), "index", len(jobs), unit="video"):
+        probed[record] = (str(folder / record.path), result) if isinstance(result, str) else result
+    found = [probed[record] for record in there]
+    records = [record for record in found if isinstance(record, VideoRecord)]
+    failures = missing + [failure for failure in found if not isinstance(failure, VideoRecord)]
     if not records:
         raise FarfieldError(
             f"none of the {len(listed)} videos can be read. The first: {failures[0][0]}: {failures[0][1]}."
@@ -102,26 +103,42 @@ def _kinetics(root: Path, annotations: Path, _names: list[str] | None) -> Iterat
     """`<id>_<start>_<end>`: the video is the segment already, so the manifest gives none."""
     by_clip = {}
     for file in sorted(root.rglob("*")):
-        named = re.fullmatch(r"(.{11})_(\d+)_(\d+)", file.stem)
-        if named and file.suffix.lower() in VIDEO_SUFFIXES and file.is_file():
-            by_clip[named[1], int(named[2])] = file.relative_to(root).as_posix()
-    with annotations.open(newline="", encoding="utf-8-sig") as stream:
+        clip = kinetics_clip(file.stem)
+        if clip and file.suffix.lower() in VIDEO_SUFFIXES and file.is_file():
+            by_clip[clip] = file.relative_to(root).as_posix()
+    for (youtube_id, start), label in kinetics_annotations(annotations):
+        # A clip that was never downloaded keeps its row's name, and is reported as missing.
+        name = by_clip.get((youtube_id, start), f"{youtube_id}_{start:06d}_{start + 10:06d}.mp4")
+        yield VideoRecord(name, label)
+
+
+def kinetics_clip(stem: str) -> tuple[str, int] | None:
+    """YouTube's id and the start in seconds that a file of Kinetics is named for; None for other names."""
+    named = re.fullmatch(r"(.{11})_(\d+)_(\d+)", stem)
+    return (named[1], int(named[2])) if named else None
+
+
+def kinetics_annotations(path: Path) -> Iterator[tuple[tuple[str, int], str]]:
+    """((YouTube's id, start in seconds), label) of each row of Kinetics' CSV.
+
+    Raises:
+        FarfieldError: for a file that is not there, or another one.
+    """
+    if not path.is_file():
+        raise FarfieldError(f"there is no file {path}. Give Kinetics' CSV, as train.csv or validate.csv.")
+    with path.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream)
         needed = {"label", "youtube_id", "time_start"}
         if not needed <= set(reader.fieldnames or ()):
             raise FarfieldError(
-                f"{annotations} lacks columns {sorted(needed - set(reader.fieldnames or ()))}; is it Kinetics' CSV?"
+                f"{path} lacks columns {sorted(needed - set(reader.fieldnames or ()))}; is it Kinetics' CSV?"
             )
         for line, row in enumerate(reader, start=2):
             try:
                 start = int(float(row["time_start"]))
             except (TypeError, ValueError):
-                raise FarfieldError(
-                    f"{annotations}, line {line}: time_start is {row['time_start']!r}, not seconds."
-                ) from None
-            # A clip that was never downloaded keeps its row's name, and is reported as missing.
-            name = by_clip.get((row["youtube_id"], start), f"{row['youtube_id']}_{start:06d}_{start + 10:06d}.mp4")
-            yield VideoRecord(name, row["label"])
+                raise FarfieldError(f"{path}, line {line}: time_start is {row['time_start']!r}, not seconds.") from None
+            yield (row["youtube_id"], start), row["label"]
 
 
 def _list(root: Path, annotations: Path, names: list[str] | None) -> Iterator[VideoRecord]:
@@ -160,15 +177,11 @@ def class_names(path: Path) -> list[str]:
         raise FarfieldError(f"{path} is no text in UTF-8: {error}") from error
 
 
-def _probe(job: tuple[Path, VideoRecord]) -> VideoRecord | tuple[str, str]:
+def _probe(job: tuple[Path, VideoRecord]) -> VideoRecord:
     root, record = job
-    path = root / record.path
-    try:
-        with open_video(path) as video:
-            height, width = video.frames(np.array([0])).shape[1:3]
-            times = video.times
-    except VideoError as error:
-        return str(path), error.reason
+    with open_video(root / record.path) as video:
+        height, width = video.frames(np.array([0])).shape[1:3]
+        times = video.times
     spacing = float(np.median(np.diff(times))) if len(times) > 1 else 0.04
     duration = float(times[-1] - times[0]) + spacing
     return replace(

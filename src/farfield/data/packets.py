@@ -9,10 +9,12 @@ another, whatever the container's seeking does.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import av
 import numpy as np
@@ -68,14 +70,15 @@ class _Listing(NamedTuple):
     is_whole: bool
 
 
-def open_container(path: Path) -> InputContainer:
-    """Opens a file, to be decoded with one thread.
+def open_container(source: Path | BinaryIO) -> InputContainer:
+    """Opens a file, or its content, to be decoded with one thread.
 
     Raises:
         NoVideo: where there is no video stream in it.
     """
     # An absolute path: FFmpeg takes a relative one with a colon in it for a protocol.
-    container = av.open(str(path.absolute()), metadata_errors="replace")
+    file: Any = str(source.absolute()) if isinstance(source, Path) else source
+    container = av.open(file, metadata_errors="replace")
     formats = set(container.format.name.split(","))
     if not container.streams.video or formats & NOT_VIDEOS or any(name.endswith("_pipe") for name in formats):
         container.close()
@@ -88,14 +91,14 @@ class PacketVideo:
     """An open video; `close` it after use.
 
     Args:
-        path: the file.
+        source: the file, or its content.
 
     Raises:
         av.FFmpegError, ValueError, MemoryError: where it cannot be opened, or holds no frame.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._container = open_container(path)
+    def __init__(self, source: Path | BinaryIO) -> None:
+        self._container = open_container(source)
         try:
             self._stream: VideoStream = self._container.streams.video[0]
             self._codec = self._stream.codec_context
@@ -132,6 +135,48 @@ class PacketVideo:
             self._decode_from_start(pictures)
         return pictures.array if np.array_equal(places, np.arange(len(wanted))) else pictures.array[places]
 
+    @property
+    def pixel_aspect_ratio(self) -> Fraction:
+        """Width of a pixel over its height, before the picture is turned upright."""
+        return self._stream.sample_aspect_ratio or Fraction(1)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, before the picture is turned upright."""
+        return self._codec.width, self._codec.height
+
+    def walk(self, start: int, stop: int) -> Iterator[tuple[int, VideoFrame]]:
+        """Decodes the frames [start, stop) one after the other, each once; yields (place in `times`, frame).
+
+        For a frame without a picture of its own, the one before comes again.
+
+        Raises:
+            av.FFmpegError, ValueError, MemoryError: where a frame is damaged or missing.
+        """
+        listing = self._listing
+        self._codec.skip_frame = "DEFAULT"
+        if listing.by_number:
+            packets = self._all_packets()
+        else:
+            packets = self._packets_from(int(self._latest_keyframes(listing.stamps[start : start + 1])[0]))
+        following, before = start, None
+        for number, frame in enumerate(self._decode(packets)):
+            if frame.is_corrupt or frame.pts is None:
+                raise ValueError("a frame is damaged")
+            place = number if listing.by_number else int(np.searchsorted(listing.stamps, frame.pts))
+            while following < min(place, stop):
+                if before is None:
+                    raise ValueError("it cannot be decoded from its first frame on")
+                yield following, before
+                following += 1
+            if following == place and place < stop:
+                yield place, frame
+                following += 1
+            if following >= stop:
+                return
+            before = frame
+        raise ValueError(f"it ends before frame {following}")
+
     def _list_anew(self) -> None:
         """After the index has turned out not to tell where each frame is."""
         self._container.seek(self._listing.keyframes[0].seek_stamp, stream=self._stream)
@@ -158,10 +203,14 @@ class PacketVideo:
 
     def _runs(self, wanted: list[int]) -> Iterator[tuple[int, set[int]]]:
         """The keyframes where decoding is to begin, by their places, and what is wanted from each on."""
-        stamps = [keyframe.stamp for keyframe in self._listing.keyframes]
-        latest = np.maximum(np.searchsorted(stamps, wanted, side="right") - 1, 0)
+        latest = self._latest_keyframes(wanted)
         for place in np.unique(latest).tolist():
             yield place, {stamp for stamp, of in zip(wanted, latest, strict=True) if of == place}
+
+    def _latest_keyframes(self, stamps: Sequence[int] | np.ndarray) -> Int[np.ndarray, " stamps"]:
+        """The keyframe from which on each frame can be decoded, by its place."""
+        shown = [keyframe.stamp for keyframe in self._listing.keyframes]
+        return np.maximum(np.searchsorted(shown, stamps, side="right") - 1, 0)
 
     def _needed(self, keyframe: int, wanted: set[int]) -> Iterator[av.Packet]:
         """Packets up to the last of the frames at `wanted`. The decoder is told to drop those that no other needs."""
@@ -249,7 +298,7 @@ class _Pictures:
             factor = self._short_side_px / short if self._short_side_px and short >= 2 * self._short_side_px else 1.0
             self._size = max(round(frame.width * factor), 1), max(round(frame.height * factor), 1)
         width, height = self._size
-        rgb = self._to_rgb.reformat(frame, width, height, "rgb24", interpolation="BILINEAR")
+        rgb = self._to_rgb.reformat(frame, width, height, "rgb24", interpolation="BILINEAR", threads=1)
         plane = rgb.planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[:height, : 3 * width]
         picture = np.rot90(rows.reshape(height, width, 3), frame.rotation // 90)
@@ -340,3 +389,16 @@ def ascending(times: Float[np.ndarray, " frames"], fps: float) -> Float[np.ndarr
     if not np.all(np.isfinite(times)) or np.any(np.diff(times) <= 0):
         return np.arange(len(times)) / (fps if fps > 0 else 25.0)
     return times - times[0]
+
+
+def reason_of(error: BaseException) -> str:
+    """What a decoder's error says, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    # decord puts times, source lines and the failed comparison before the reason; FFmpeg a number, and its log after.
+    text = re.sub(r"^(.*\.cc:\d+: (Check failed: .*? \(.*? vs\. .*?\) )?|\[Errno \d+\] )", "", text)
+    return re.sub(
+        r"(: '<none>'|: 'avcodec_send_packet\(\)')(?=$|;)|; last error log: ",
+        lambda m: ": " if "log" in m[0] else "",
+        text,
+    )
