@@ -11,7 +11,8 @@ from torchvision.transforms.v2 import functional as tv
 from conftest import number_of
 from farfield.clip_spec import ClipSpec
 from farfield.data import clips
-from farfield.data.clips import training_clip, video_views
+from farfield.data.augmentation import Augmentation
+from farfield.data.clips import training_clips, video_views
 from farfield.data.crops import crop_and_resize, random_resized_box, resize_short_side, spread_crops
 from farfield.data.manifest import VideoRecord
 from farfield.errors import VideoError
@@ -66,7 +67,7 @@ def test_training_clip_keeps_to_the_annotated_segment(make_video: Callable[..., 
     spec = ClipSpec(num_frames=3, crop_px=24, frame_stride=2)
     record = VideoRecord("a", "b", start_seconds=1.0, end_seconds=1.4)  # frames 25 to 34
     for seed in range(20):
-        clip = training_clip(make_video(60), record, spec, (1, 1), np.random.default_rng(seed))
+        [clip] = training_clips(make_video(60), record, spec, Augmentation((1, 1)), [np.random.default_rng(seed)])
         assert clip.times_seconds.min() >= 1.0 - 1e-4
         assert clip.times_seconds.max() < 1.4
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import farfield.data.manifest as manifest_module
 from farfield.data.manifest import Manifest, VideoRecord, read_manifest, write_manifest
 from farfield.errors import FarfieldError
 
@@ -63,3 +64,45 @@ def test_targets_follow_the_networks_labels() -> None:
 def test_labels_that_are_numbers_are_sorted_as_numbers() -> None:
     manifest = Manifest([VideoRecord("v", str(i)) for i in (10, 9, 0, 100)], root=".")
     assert manifest.labels == ["0", "9", "10", "100"]
+
+
+def test_quotes_line_ends_and_empty_lines_read_as_the_csv_module_reads_them(tmp_path: Path) -> None:
+    plain = "path,label,fps\na.mp4,x,25\nb.mp4,y,\nc.mp4,x,29.97\n"
+    for text in (
+        plain,
+        plain.replace("\n", "\r\n"),
+        plain.removesuffix("\n"),
+        plain.replace("b.mp4,y,\n", "\nb.mp4,y,\n\n"),
+        plain.replace("b.mp4", '"b.mp4"'),
+    ):
+        (tmp_path / "m.csv").write_bytes(text.encode())
+        rows = [(row.path, row.label, row.fps) for row in read_manifest(tmp_path / "m.csv")]
+        assert rows == [("a.mp4", "x", 25.0), ("b.mp4", "y", None), ("c.mp4", "x", 29.97)]
+
+
+def test_many_rows_are_read_in_blocks_and_named_by_their_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest_module, "_BLOCK", 7)
+    lines = ["path,label,num_frames"] + [f"vidéo_{i}.mp4,{i % 3},{i}" for i in range(50)]
+    quoted = [*lines[:20], '"with ""quotes"",\nand a line end",1,5', *lines[20:]]
+    for content in (lines, quoted):
+        (tmp_path / "m.csv").write_text("\n".join(content))
+        manifest = read_manifest(tmp_path / "m.csv")
+        assert [row.path for row in manifest if row.path.startswith("v")] == [f"vidéo_{i}.mp4" for i in range(50)]
+        assert [row.num_frames for row in manifest if row.path.startswith("v")] == list(range(50))
+    assert manifest[19].path == 'with "quotes",\nand a line end'
+    lines[31] = "broken.mp4,1,many"
+    (tmp_path / "m.csv").write_text("\n".join(lines))
+    with pytest.raises(FarfieldError, match="line 32: num_frames is 'many'"):
+        read_manifest(tmp_path / "m.csv")
+    lines[31], lines[33] = "a,1", "b,1,2,3"  # as many commas in all as there should be
+    (tmp_path / "m.csv").write_text("\n".join(lines))
+    with pytest.raises(FarfieldError, match="line 32: 2 values for 3 columns"):
+        read_manifest(tmp_path / "m.csv")
+
+
+def test_a_very_long_path_takes_no_more_than_its_length(tmp_path: Path) -> None:
+    records = [VideoRecord(f"{i}.mp4", "x") for i in range(1000)] + [VideoRecord("y" * 3000, "x")]
+    manifest = Manifest(records, root=tmp_path)
+    assert manifest._paths.bytes.nbytes < 10_000
+    assert manifest[-1].path == "y" * 3000
+    assert manifest[999].path == "999.mp4"

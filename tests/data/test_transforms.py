@@ -4,6 +4,7 @@ import torch
 from torchvision.transforms.v2 import functional as tv
 
 from farfield.clip_spec import ClipSpec
+from farfield.data.augmentation import Draw
 from farfield.data.transforms import change_colour, network_input
 
 SPEC = ClipSpec(num_frames=2, crop_px=7, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
@@ -23,7 +24,7 @@ def test_normalises_each_channel_and_joins_views_to_the_batch() -> None:
 def test_mirrors_only_what_is_to_be_mirrored() -> None:
     clips = torch.randint(0, 256, (2, 1, 2, 5, 7, 3), dtype=torch.uint8)
     plain = network_input(clips, SPEC)
-    mirrored = network_input(clips, SPEC, flip=torch.tensor([False, True]))
+    mirrored = network_input(clips, SPEC, draw=Draw(flip=torch.tensor([False, True])))
     torch.testing.assert_close(mirrored[0], plain[0])
     torch.testing.assert_close(mirrored[1], plain[1].flip(-1))
 
@@ -40,5 +41,5 @@ def test_colour_changes_are_torchvisions() -> None:
             image = adjust(image, factor)
         torch.testing.assert_close(ours[i, 0, 0], image.permute(1, 2, 0), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(
-        network_input((x * 255).byte(), SPEC, colour=torch.ones(3, 3)), network_input((x * 255).byte(), SPEC)
+        network_input((x * 255).byte(), SPEC, draw=Draw(colour=torch.ones(3, 3))), network_input((x * 255).byte(), SPEC)
     )

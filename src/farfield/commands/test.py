@@ -53,6 +53,7 @@ def test(
     num_crops: int | None = None,
     out: str | None = None,
     accelerator: str = "auto",
+    devices: int = 1,
     precision: str = "32-true",
     view_batch_size: int | None = 16,
     restrict_labels: bool = False,
@@ -70,6 +71,7 @@ def test(
         num_crops: crops of each clip; null for the checkpoint's own setting.
         out: folder for report.json, report.md, confusion_matrix.png and predictions.csv; null for `test` in the run's.
         accelerator: where to run, as Lightning's Trainer takes it: auto, cpu, gpu.
+        devices: how many of them, each with a process of its own and a share of the videos.
         precision: of the network, as Lightning's Trainer takes it: 32-true, bf16-mixed, 16-mixed.
         view_batch_size: views that go through the network at once; null for a whole batch's.
         restrict_labels: score among the manifest's classes only, which are some of the network's: a subset of
@@ -94,7 +96,9 @@ def test(
     with as_mistakes():
         trainer = Trainer(
             accelerator=accelerator,
-            devices=1,
+            devices=devices,
+            strategy="ddp" if devices > 1 else "auto",
+            use_distributed_sampler=False,  # the data module's loader gives each process its share
             precision=precision,  # type: ignore[arg-type]  # checked by Lightning
             logger=False,
             enable_checkpointing=False,
@@ -102,6 +106,8 @@ def test(
             callbacks=[failures, RichProgressBar(console_kwargs={"stderr": True})],  # standard output is for results
         )
     trainer.test(module, datamodule=videos, verbose=False)
+    if not trainer.is_global_zero:
+        return 0
     indices, targets, probabilities = (torch.cat(parts) for parts in zip(*module.test_scores, strict=True))
     if not len(indices):
         raise FarfieldError(f"none of the {len(manifest)} videos of {data.manifest} can be read; {failures.found[0]}.")

@@ -1,12 +1,45 @@
-"""What training varies at random: drawn per sample in the worker, applied to the batch on the device."""
+"""What training varies at random: drawn per sample in the worker, applied to the batch on the device.
+
+A `Draw` is numbers, a few bytes for each clip, so that workers carry uint8 frames and the device does the arithmetic.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from farfield.errors import FarfieldError
+
+
+class Mix(NamedTuple):
+    """Which clips are mixed, and how much: a clip keeps `share` of its label and gives the rest to its partner's."""
+
+    partner: Int[Tensor, " b"]
+    """Place of the other clip in the batch."""
+    share: Float[Tensor, " b"]
+    """At least a half."""
+    box: Int[Tensor, "b 4"]
+    """CutMix: top, left, height, width in pixels of what comes from the partner. MixUp, which blends all: zeros."""
+
+
+class Draw(NamedTuple):
+    """What was drawn for a batch; None for what is not varied."""
+
+    flip: Bool[Tensor, " b"] | None = None
+    """Which clips to mirror."""
+    colour: Float[Tensor, "b 3"] | None = None
+    """Factors of brightness, contrast and saturation."""
+    rand_augment: Int[Tensor, " b"] | None = None
+    """Seeds for RandAugment's choice of operations."""
+    erase: Int[Tensor, "b 4"] | None = None
+    """Top, left, height, width in pixels of what is erased from every frame; 0, 0, 0, 0 for nothing."""
+    mix: Mix | None = None
 
 
 @dataclass(frozen=True)
@@ -16,23 +49,97 @@ class Augmentation:
     Args:
         crop_scale: smallest and largest fraction of a frame's area that a random crop takes. The paper resizes
             the short side to 256 to 320 pixels and crops 224 of them; random resized crops came later, and vary more.
-        flip: mirror half of the clips left to right. Turn it off where left and right tell classes apart.
+        short_side_px: in place of crop_scale, the paper's own: the short side is resized to a random length between
+            these two, and a square of the network's size is cut out. Its values are 256 and 320.
+        flip: mirror half of the clips left to right.
+        keep_direction: classes that are never mirrored, as "turning left".
         colour: largest relative change of brightness, contrast and saturation; 0.4 draws each factor from [0.6, 1.4].
+        rand_augment: so many random operations on each clip, the same for all of its frames; 0 for none (Cubuk et al.,
+            NeurIPS 2020; torchvision's).
+        rand_augment_magnitude: their strength, 0 to 30.
+        erase: probability that a random box is erased from every frame of a clip (Zhong et al., AAAI 2020).
+        mixup: parameter of the beta distribution that clips are blended by; 0 for no blending (Zhang et al., ICLR
+            2018).
+        cutmix: that of the area that is cut out and filled from another clip; 0 for none (Yun et al., ICCV 2019). With
+            both, half of the batches get one, half the other.
     """
 
     crop_scale: tuple[float, float] = (0.25, 1.0)
+    short_side_px: tuple[int, int] | None = None
     flip: bool = True
+    keep_direction: tuple[str, ...] = ()
     colour: float = 0.0
+    rand_augment: int = 0
+    rand_augment_magnitude: int = 9
+    erase: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
 
     def __post_init__(self) -> None:
         low, high = self.crop_scale
         if not 0 < low <= high <= 1:
             raise FarfieldError(f"augmentation.crop_scale is {self.crop_scale}; it needs 0 < smallest <= largest <= 1.")
+        if self.short_side_px is not None and not 0 < self.short_side_px[0] <= self.short_side_px[1]:
+            raise FarfieldError(
+                f"augmentation.short_side_px is {self.short_side_px}; it needs 0 < smallest <= largest, or null."
+            )
         if not 0 <= self.colour < 1:
             raise FarfieldError(f"augmentation.colour is {self.colour}; it must be at least 0 and below 1.")
+        if self.rand_augment < 0 or not 0 <= self.rand_augment_magnitude <= 30:
+            raise FarfieldError(
+                f"augmentation.rand_augment is {self.rand_augment} at magnitude {self.rand_augment_magnitude}; it must "
+                "be at least 0, the magnitude from 0 to 30."
+            )
+        if not 0 <= self.erase <= 1:
+            raise FarfieldError(f"augmentation.erase is {self.erase}; it is a probability, from 0 to 1.")
+        if min(self.mixup, self.cutmix) < 0:
+            raise FarfieldError("augmentation.mixup and augmentation.cutmix must be at least 0.")
 
-    def draw_flip(self, rng: np.random.Generator) -> bool:
-        return bool(rng.random() < 0.5) and self.flip
+    def draw(
+        self,
+        generators: Sequence[np.random.Generator],
+        of_batch: np.random.Generator,
+        keep: Sequence[bool],
+        side_px: int,
+    ) -> Draw:
+        """Draws for the clips of a batch.
 
-    def draw_colour(self, rng: np.random.Generator) -> np.ndarray:
-        return rng.uniform(1 - self.colour, 1 + self.colour, 3)
+        Args:
+            generators: one for each clip.
+            of_batch: for what concerns several clips.
+            keep: which clips must not be mirrored.
+            side_px: height and width of the clips in pixels.
+        """
+        flip = [bool(rng.random() < 0.5) and not kept for rng, kept in zip(generators, keep, strict=True)]
+        colour = [rng.uniform(1 - self.colour, 1 + self.colour, 3) for rng in generators]
+        seeds = [int(rng.integers(2**63 - 1)) for rng in generators]
+        erased = [_box_to_erase(side_px, rng) if rng.random() < self.erase else (0, 0, 0, 0) for rng in generators]
+        return Draw(
+            torch.tensor(flip) if self.flip else None,
+            torch.tensor(np.array(colour), dtype=torch.float32) if self.colour else None,
+            torch.tensor(seeds) if self.rand_augment else None,
+            torch.tensor(erased) if self.erase else None,
+            self._draw_mix(len(generators), side_px, of_batch) if (self.mixup or self.cutmix) else None,
+        )
+
+    def _draw_mix(self, count: int, side_px: int, rng: np.random.Generator) -> Mix:
+        cut = bool(self.cutmix) and (not self.mixup or rng.random() < 0.5)
+        alpha = self.cutmix if cut else self.mixup
+        share = rng.beta(alpha, alpha, size=count)
+        share = np.maximum(share, 1 - share)  # the same mixtures, each named for the larger part
+        boxes = np.zeros((count, 4), dtype=np.int64)
+        if cut:
+            sides = np.floor(side_px * np.sqrt(1 - share)).astype(np.int64)
+            boxes[:, 0], boxes[:, 1] = rng.integers(side_px - sides + 1), rng.integers(side_px - sides + 1)
+            boxes[:, 2] = boxes[:, 3] = sides
+            share = 1 - (sides / side_px) ** 2  # what the pixels say
+        partner = torch.from_numpy(rng.permutation(count))
+        return Mix(partner, torch.from_numpy(share).float(), torch.from_numpy(boxes))
+
+
+def _box_to_erase(side_px: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """A fiftieth to a third of the area, its aspect ratio 0.3 to 3.3."""
+    area = side_px**2 * rng.uniform(0.02, 1 / 3)
+    ratio = float(np.exp(rng.uniform(np.log(0.3), np.log(1 / 0.3))))
+    height, width = (min(max(round(float(np.sqrt(v))), 1), side_px) for v in (area * ratio, area / ratio))
+    return int(rng.integers(side_px - height + 1)), int(rng.integers(side_px - width + 1)), height, width

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from farfield.clip_spec import ClipSpec
-from farfield.data.crops import crop_and_resize, random_resized_box, resize_short_side, spread_crops
+from farfield.data.augmentation import Augmentation
+from farfield.data.crops import crop_and_resize, random_resized_box, random_square, resize_short_side, spread_crops
 from farfield.data.decode import open_video
 from farfield.data.manifest import VideoRecord
 from farfield.data.sampling import ClipTooShort, dense_views, random_clip, stream_frames, uniform_views
@@ -34,17 +36,21 @@ class Clip:
     record: VideoRecord
 
 
-def training_clip(
-    path: Path, record: VideoRecord, spec: ClipSpec, crop_scale: tuple[float, float], rng: np.random.Generator
-) -> Clip:
-    """One clip at a random time, from a random part of the frame.
+def training_clips(
+    path: Path,
+    record: VideoRecord,
+    spec: ClipSpec,
+    augmentation: Augmentation,
+    generators: Sequence[np.random.Generator],
+) -> list[Clip]:
+    """Clips at random times, each from a random part of the frame. The file is opened once.
 
     Args:
         path: the video file.
         record: its row, with the annotated segment.
         spec: what the network wants.
-        crop_scale: smallest and largest fraction of the frame's area that a crop takes.
-        rng: where time and place are drawn from.
+        augmentation: how large a part of the frame a crop takes.
+        generators: where time and place are drawn from, one for each clip.
 
     Raises:
         VideoError: where the file cannot be decoded, or is shorter than a clip and may not be looped.
@@ -52,15 +58,33 @@ def training_clip(
     try:
         with open_video(path) as video:
             stream = _stream(video.times, record, spec)
-            places = stream[random_clip(len(stream), spec, rng)]
-            # What the smallest crop, at the longest aspect ratio, needs to fill the input.
-            needed_px = math.ceil(spec.crop_px / math.sqrt(crop_scale[0] * 3 / 4))
-            frames = torch.from_numpy(video.frames(places, needed_px))
+            places = np.stack([stream[random_clip(len(stream), spec, rng)] for rng in generators])
+            needed, position = np.unique(places, return_inverse=True)
+            frames = torch.from_numpy(video.frames(needed, _needed_px(spec, augmentation)))
             times = video.times[places]
     except ClipTooShort as error:
         raise VideoError(path, str(error)) from error
-    box = random_resized_box(frames.shape[1], frames.shape[2], crop_scale, rng)
-    return Clip(crop_and_resize(frames, box, spec.crop_px)[None], times[None], record)
+    height, width = frames.shape[1:3]
+    clips = []
+    for rng, own, shown in zip(generators, position.reshape(places.shape), times, strict=True):
+        if augmentation.short_side_px is None:
+            box = random_resized_box(height, width, augmentation.crop_scale, rng)
+        else:
+            box = random_square(height, width, spec.crop_px, augmentation.short_side_px, rng)
+        chosen = frames if len(own) == len(needed) and len(generators) == 1 and _ascend(own) else frames[own]
+        clips.append(Clip(crop_and_resize(chosen, box, spec.crop_px)[None], shown[None], record))
+    return clips
+
+
+def _ascend(places: np.ndarray) -> bool:
+    return bool(np.all(np.diff(places) > 0))
+
+
+def _needed_px(spec: ClipSpec, augmentation: Augmentation) -> int:
+    """The short side of a frame whose smallest crop still fills the network's input."""
+    if augmentation.short_side_px is not None:
+        return augmentation.short_side_px[1]
+    return math.ceil(spec.crop_px / math.sqrt(augmentation.crop_scale[0] * 3 / 4))
 
 
 def video_views(

@@ -35,6 +35,27 @@ def random_resized_box(height: int, width: int, scale: tuple[float, float], rng:
     )
 
 
+def random_square(
+    height: int, width: int, size_px: int, short_side_px: tuple[int, int], rng: np.random.Generator
+) -> Box:
+    """Draws a crop as the paper does: the short side resized to a random length, a square of `size_px` cut out.
+
+    Returned in pixels of the frame as it is, so that what is cut off is never resized.
+
+    Args:
+        height: the frame's, in pixels.
+        width: the frame's, in pixels.
+        size_px: height and width of the network's input.
+        short_side_px: smallest and largest length that the short side is resized to. The reciprocal of the length is
+            drawn uniformly, as in the authors' code.
+        rng: where the draw comes from.
+    """
+    short = min(height, width)
+    length = 1 / rng.uniform(1 / short_side_px[1], 1 / short_side_px[0])
+    side = min(max(round(short * size_px / length), 1), short)
+    return int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1)), side, side
+
+
 def crop_and_resize(frames: Frames, box: Box, size_px: int) -> Frames:
     """Cuts a box out of every frame and resizes it to a square, with antialiasing."""
     top, left, height, width = box

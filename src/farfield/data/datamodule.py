@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from farfield.clip_spec import ClipSpec
@@ -15,8 +14,9 @@ from farfield.data.augmentation import Augmentation
 from farfield.data.dataset import Batch, EvaluationViews, TrainingClips
 from farfield.data.manifest import Manifest, read_manifest
 from farfield.data.order import EpochBatches
+from farfield.data.parallel import usable_cores
 from farfield.data.transforms import network_input
-from farfield.errors import FarfieldError
+from farfield.errors import FarfieldError, nearest
 
 
 class VideoDataModule(LightningDataModule):
@@ -30,6 +30,9 @@ class VideoDataModule(LightningDataModule):
         batch_size: clips in a training batch of one process.
         num_workers: processes that decode; None for the number of cores, but at most 8. 0 decodes in the main process.
         augmentation: what training varies at random.
+        clips_per_video: clips that each opened video gives to a batch, which is then of batch_size / clips_per_video
+            videos. Opening and seeking are paid once, and a clip's gradient is averaged with that of its sister.
+        class_balanced: draw all classes equally often, instead of each video once an epoch.
         clip: what the network wants of a clip.
         seed: of the run.
 
@@ -47,12 +50,19 @@ class VideoDataModule(LightningDataModule):
         batch_size: int = 8,
         num_workers: int | None = None,
         augmentation: Augmentation = Augmentation(),  # noqa: B008  # frozen
+        clips_per_video: int = 1,
+        class_balanced: bool = False,
         clip: ClipSpec | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         if batch_size < 1:
             raise FarfieldError(f"data.batch_size is {batch_size}; it must be at least 1.")
+        if clips_per_video < 1 or batch_size % clips_per_video:
+            raise FarfieldError(
+                f"data.clips_per_video is {clips_per_video} and data.batch_size {batch_size}; the first must be at "
+                "least 1 and divide the second."
+            )
         if num_workers is not None and num_workers < 0:
             raise FarfieldError(f"data.num_workers is {num_workers}; it must be at least 0, or null.")
         if seed < 0:
@@ -65,14 +75,32 @@ class VideoDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = _usable_workers() if num_workers is None else num_workers
         self.augmentation = augmentation
+        self.clips_per_video = clips_per_video
+        self.class_balanced = class_balanced
         self.clip = clip
         self.seed = seed
+        if augmentation.short_side_px is not None and augmentation.short_side_px[0] < clip.crop_px:
+            raise FarfieldError(
+                f"data.augmentation.short_side_px is {augmentation.short_side_px}: a square of {clip.crop_px} pixels "
+                "must fit into the resized frame. Raise it."
+            )
+        for label in augmentation.keep_direction:
+            if label not in self.labels:
+                hint = nearest(label, self.labels)
+                raise FarfieldError(f"data.augmentation.keep_direction names {label!r}, which is no class. {hint}")
         for manifest in (self.train_manifest, self.val_manifest):
             if manifest is not None:
                 manifest.targets(self.labels)  # an unknown label shows now, not after the first epoch
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        dataset = TrainingClips(self.train_manifest, self.labels, self.clip, self.augmentation, seed=self.seed)
+        dataset = TrainingClips(
+            self.train_manifest,
+            self.labels,
+            self.clip,
+            self.augmentation,
+            seed=self.seed,
+            clips_per_video=self.clips_per_video,
+        )
         return batch_loader(dataset, self._order(), self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
@@ -86,10 +114,11 @@ class VideoDataModule(LightningDataModule):
             num_crops=1,
             batch_size=self.batch_size,
             num_workers=self.num_workers,
+            trainer=self.trainer,
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        return to_network_input(batch, self.clip)
+        return to_network_input(batch, self.clip, self.augmentation)
 
     def batches_per_epoch(self) -> int:
         """Training batches of an epoch in one process, as far as the trainer's limit_train_batches lets them."""
@@ -107,6 +136,8 @@ class VideoDataModule(LightningDataModule):
         return {
             "batches_per_epoch": self.batches_per_epoch(),
             "batch_size": self.batch_size,
+            "clips_per_video": self.clips_per_video,
+            "class_balanced": self.class_balanced,
             "seed": self.seed,
             "manifest_hash": self.train_manifest.content_hash(),
         }
@@ -126,11 +157,12 @@ class VideoDataModule(LightningDataModule):
         trainer = self.trainer
         return EpochBatches(
             len(self.train_manifest),
-            self.batch_size,
+            self.batch_size // self.clips_per_video,
             seed=self.seed,
             position=self._position,
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
+            classes=self.train_manifest.targets(self.labels) if self.class_balanced else None,
         )
 
     def _position(self) -> tuple[int, int]:
@@ -170,39 +202,48 @@ class TestDataModule(LightningDataModule):
         super().__init__()
         self.manifest = manifest
         self.clip = clip
-        self._loader = evaluation_loader(
-            manifest,
-            labels,
-            clip,
-            num_clips=num_clips,
-            num_crops=num_crops,
-            batch_size=batch_size,
-            num_workers=_usable_workers() if num_workers is None else num_workers,
-        )
+        self.labels = labels
+        self.views = {"num_clips": num_clips, "num_crops": num_crops}
+        self.batch_size = batch_size
+        self.num_workers = _usable_workers() if num_workers is None else num_workers
+        manifest.targets(labels)  # an unknown label shows now
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return self._loader
+        return evaluation_loader(
+            self.manifest,
+            self.labels,
+            self.clip,
+            **self.views,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            trainer=self.trainer,
+        )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         return to_network_input(batch, self.clip)
 
 
-class _Chunks(Sampler[list[int]]):
-    """0, 1, 2, ... in lists of `size`."""
+class EvaluationBatches(Sampler[list[int]]):
+    """Every row once, in lists of `size`, shared by the processes: each has as many lists, the last may be empty.
 
-    def __init__(self, count: int, size: int) -> None:
+    As many: networks that are trained in several processes meet at every batch, in evaluation too.
+    """
+
+    def __init__(self, count: int, size: int, *, rank: int = 0, world_size: int = 1) -> None:
         self.count, self.size = count, size
+        self.rank, self.world_size = rank, world_size
 
     def __len__(self) -> int:
-        return -(-self.count // self.size)
+        return -(-self.count // (self.size * self.world_size))
 
     def __iter__(self) -> Iterator[list[int]]:
-        for start in range(0, self.count, self.size):
-            yield list(range(start, min(start + self.size, self.count)))
+        mine = range(self.rank, self.count, self.world_size)
+        for batch in range(len(self)):
+            yield list(mine[batch * self.size : (batch + 1) * self.size])
 
 
-def to_network_input(batch: Batch, clip: ClipSpec) -> Batch:
-    return batch._replace(clips=network_input(batch.clips, clip, flip=batch.flip, colour=batch.colour))
+def to_network_input(batch: Batch, clip: ClipSpec, augmentation: Augmentation | None = None) -> Batch:
+    return batch._replace(clips=network_input(batch.clips, clip, draw=batch.draw, augmentation=augmentation))
 
 
 def evaluation_loader(
@@ -214,9 +255,12 @@ def evaluation_loader(
     num_crops: int,
     batch_size: int,
     num_workers: int,
+    trainer: Trainer | None,
 ) -> DataLoader[Batch]:
     dataset = EvaluationViews(manifest, labels, clip, num_clips=num_clips, num_crops=num_crops)
-    return batch_loader(dataset, _Chunks(len(manifest), batch_size), num_workers)
+    rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+    order = EvaluationBatches(len(manifest), batch_size, rank=rank, world_size=world_size)
+    return batch_loader(dataset, order, num_workers)
 
 
 def batch_loader(dataset: Dataset[Batch], batches: Sampler, num_workers: int) -> DataLoader[Batch]:
@@ -233,4 +277,4 @@ def batch_loader(dataset: Dataset[Batch], batches: Sampler, num_workers: int) ->
 
 
 def _usable_workers() -> int:
-    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
+    return min(usable_cores(), 8)

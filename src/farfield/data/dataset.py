@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from farfield.clip_spec import ClipSpec
-from farfield.data.augmentation import Augmentation
-from farfield.data.clips import Clip, training_clip, video_views
+from farfield.data.augmentation import Augmentation, Draw
+from farfield.data.clips import Clip, training_clips, video_views
 from farfield.data.manifest import Manifest
 from farfield.data.order import SampleKey
 from farfield.data.randomness import Purpose, generator
@@ -37,10 +37,8 @@ class Batch(NamedTuple):
     labels: Int[Tensor, " b"]
     indices: Int[Tensor, " b"]
     """Rows of the manifest."""
-    flip: Bool[Tensor, " b"] | None
-    """Which clips to mirror; None for none."""
-    colour: Float[Tensor, "b 3"] | None
-    """Factors of brightness, contrast and saturation; None for no change."""
+    draw: Draw | None
+    """What is varied on the device; None for nothing."""
     failures: list[Failure]
     """Videos that were to be in this batch and could not be read."""
 
@@ -54,48 +52,63 @@ class TrainingClips(Dataset[Batch]):
         spec: what the network wants of a clip.
         augmentation: what is varied at random.
         seed: of the run.
+        clips_per_video: clips of each video, which is opened once for all of them (Hoffer et al., CVPR 2020).
 
     Raises:
         FarfieldError: for a label that is not among `labels`; while loading, when no video at all can be read.
     """
 
     def __init__(
-        self, manifest: Manifest, labels: Sequence[str], spec: ClipSpec, augmentation: Augmentation, *, seed: int
+        self,
+        manifest: Manifest,
+        labels: Sequence[str],
+        spec: ClipSpec,
+        augmentation: Augmentation,
+        *,
+        seed: int,
+        clips_per_video: int = 1,
     ) -> None:
         self.manifest = manifest
         self.targets = manifest.targets(labels)
         self.spec = spec
         self.augmentation = augmentation
         self.seed = seed
+        self.clips_per_video = clips_per_video
+        self._keeps_direction = np.isin(np.array(labels, dtype=object), augmentation.keep_direction)
         self._known_failures: dict[int, VideoError] = {}  # saves opening a bad file again; never changes a result
 
     def __getitem__(self, keys: Sequence[SampleKey]) -> Batch:
-        clips, indices, flips, colours = [], [], [], []
+        clips: list[Tensor] = []
+        indices: list[int] = []
+        generators: list[np.random.Generator] = []
         failures: list[Failure] = []
         for key in keys:
-            clip, index = self._load(key, failures)
-            rng = generator(Purpose.AUGMENTATION, self.seed, key.epoch, key.row)
-            flips.append(self.augmentation.draw_flip(rng))
-            colours.append(self.augmentation.draw_colour(rng))
-            clips.append(clip.frames)
-            indices.append(index)
-        return Batch(
-            torch.stack(clips),
-            torch.from_numpy(self.targets[indices]),
-            torch.tensor(indices),
-            torch.tensor(flips) if self.augmentation.flip else None,
-            torch.tensor(np.array(colours), dtype=torch.float32) if self.augmentation.colour else None,
-            failures,
+            loaded, index = self._load(key, failures)
+            clips += [clip.frames for clip in loaded]
+            indices += [index] * len(loaded)
+            generators += self._generators(Purpose.AUGMENTATION, key)
+        labels = self.targets[indices]
+        draw = self.augmentation.draw(
+            generators,
+            self._generators(Purpose.MIX, keys[0])[0],
+            self._keeps_direction[labels].tolist(),
+            self.spec.crop_px,
         )
+        return Batch(torch.stack(clips), torch.from_numpy(labels), torch.tensor(indices), draw, failures)
 
-    def _load(self, key: SampleKey, failures: list[Failure]) -> tuple[Clip, int]:
+    def _generators(self, purpose: Purpose, key: SampleKey) -> list[np.random.Generator]:
+        """One for each clip of a video: a function of what is loaded, not of who loads it."""
+        turns = range(key.turn * self.clips_per_video, (key.turn + 1) * self.clips_per_video)
+        return [generator(purpose, self.seed, key.epoch, key.row, *([turn] if turn else [])) for turn in turns]
+
+    def _load(self, key: SampleKey, failures: list[Failure]) -> tuple[list[Clip], int]:
         for index in (key.row, *self._replacements(key)):
-            rng = generator(Purpose.CLIP, self.seed, key.epoch, key.row)
+            generators = self._generators(Purpose.CLIP, key)
             try:
                 if index in self._known_failures:
                     raise self._known_failures[index]
                 record, path = self.manifest[index], self.manifest.path(index)
-                return training_clip(path, record, self.spec, self.augmentation.crop_scale, rng), index
+                return training_clips(path, record, self.spec, self.augmentation, generators), index
             except VideoError as error:
                 self._known_failures[index] = error
                 failures.append(Failure(error.path, error.reason))
@@ -106,7 +119,7 @@ class TrainingClips(Dataset[Batch]):
 
     def _replacements(self, key: SampleKey) -> Iterator[int]:
         """Other videos in the order in which they are tried: those of the same class, then all others."""
-        rng = generator(Purpose.REPLACEMENT, self.seed, key.epoch, key.row)
+        rng = self._generators(Purpose.REPLACEMENT, key)[0]
         same = self.targets == self.targets[key.row]
         for candidates in (np.flatnonzero(same), np.flatnonzero(~same)):
             yield from (int(index) for index in rng.permutation(candidates) if index != key.row)
@@ -152,7 +165,6 @@ class EvaluationViews(Dataset[Batch]):
             torch.stack(clips) if clips else nothing,
             torch.from_numpy(self.targets[indices]) if clips else torch.empty(0, dtype=torch.int64),
             torch.tensor(indices, dtype=torch.int64),
-            None,
             None,
             failures,
         )

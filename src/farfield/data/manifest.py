@@ -13,8 +13,9 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,31 @@ COLUMNS = tuple(field.name for field in fields(VideoRecord))
 _WHOLE_NUMBERS = ("num_frames", "width", "height")
 
 
+class _Texts:
+    """Strings as one array of bytes and where each begins: no Python object whose count a worker would write to."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._lengths: list[np.ndarray] = []
+
+    def add(self, texts: Sequence[str]) -> None:
+        joined = "".join(texts)
+        each: Sequence[str | bytes] = texts if joined.isascii() else [os.fsencode(text) for text in texts]
+        self._lengths.append(np.fromiter(map(len, each), dtype=np.int64, count=len(texts)))
+        self._parts.append(os.fsencode(joined))
+
+    def close(self) -> None:
+        self.bytes = np.frombuffer(b"".join(self._parts), dtype=np.uint8)
+        self.ends = np.cumsum(np.concatenate([[0], *self._lengths]), dtype=np.int64)
+        del self._parts, self._lengths
+
+    def __getitem__(self, index: int) -> str:
+        place = index % (len(self.ends) - 1)
+        return os.fsdecode(self.bytes[self.ends[place] : self.ends[place + 1]].tobytes())
+
+
 class Manifest(Sequence[VideoRecord]):
-    """Rows of a manifest, held as columns so that worker processes share their memory.
+    """Rows of a manifest, held as arrays, so that 650,000 take little and worker processes share their memory.
 
     Args:
         records: the rows.
@@ -53,18 +77,40 @@ class Manifest(Sequence[VideoRecord]):
 
     def __init__(self, records: Iterable[VideoRecord], *, root: str | Path, source: str = "manifest") -> None:
         rows = list(records)
-        self.root = Path(root)
+        columns: dict[str, Sequence[Any]] = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
+        for name in COLUMNS[2:]:
+            columns[name] = [math.nan if value is None else value for value in columns[name]]
+        self._hold([columns] if rows else [], Path(root), source)
+
+    @classmethod
+    def of_columns(cls, blocks: Iterable[dict[str, Sequence[Any]]], *, root: Path, source: str) -> Manifest:
+        """From blocks of rows, each as its columns: texts, and numbers that are NaN where nothing is known."""
+        made = cls.__new__(cls)
+        made._hold(blocks, root, source)
+        return made
+
+    def _hold(self, blocks: Iterable[dict[str, Sequence[Any]]], root: Path, source: str) -> None:
+        self.root = root
         self.source = source
-        self.labels: list[str] = _sorted({row.label for row in rows})
+        self._paths = _Texts()
+        met: dict[str, int] = {}
+        ids: list[np.ndarray] = []
+        numbers: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS[2:]}
+        for block in blocks:
+            self._paths.add(block["path"])
+            count = len(block["path"])
+            for label in dict.fromkeys(block["label"]):
+                met.setdefault(label, len(met))
+            ids.append(np.fromiter(map(met.__getitem__, block["label"]), np.int64, count))
+            for name, parts in numbers.items():
+                parts.append(np.array(block[name], dtype=np.float64) if name in block else np.full(count, np.nan))
+        self._paths.close()
+        self.labels: list[str] = _sorted(set(met))
         """The labels that occur, sorted; numbers as numbers, so that position i is class i of a list's."""
         number = {label: i for i, label in enumerate(self.labels)}
-        self.label_ids = np.array([number[row.label] for row in rows], dtype=np.int64)
-        # Arrays of bytes and numbers: no Python object whose reference count a worker would write to.
-        self._paths = np.array([os.fsencode(row.path) for row in rows], dtype=np.bytes_)
-        self._numbers = {
-            name: np.array([math.nan if (v := getattr(row, name)) is None else v for row in rows], dtype=np.float64)
-            for name in COLUMNS[2:]
-        }
+        in_order = np.array([number[label] for label in met], dtype=np.int64)
+        self.label_ids: np.ndarray = in_order[np.concatenate(ids)] if ids else np.empty(0, dtype=np.int64)
+        self._numbers = {name: _column(parts) for name, parts in numbers.items()}
 
     def __len__(self) -> int:
         return len(self.label_ids)
@@ -73,26 +119,28 @@ class Manifest(Sequence[VideoRecord]):
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         numbers: dict[str, Any] = {name: self._number(name, index) for name in self._numbers}
-        return VideoRecord(os.fsdecode(self._paths[index]), self.labels[self.label_ids[index]], **numbers)
+        return VideoRecord(self._paths[index], self.labels[self.label_ids[index]], **numbers)
 
     def __iter__(self) -> Iterator[VideoRecord]:
         return (self[i] for i in range(len(self)))
 
     def _number(self, name: str, index: int) -> float | int | None:
-        value = float(self._numbers[name][index])
+        column = self._numbers[name]
+        value = math.nan if column is None else float(column[index])
         if math.isnan(value):
             return None
         return int(value) if name in _WHOLE_NUMBERS else value
 
     def path(self, index: int) -> Path:
         """The file of a row, ready to open."""
-        return self.root / os.fsdecode(self._paths[index])
+        return self.root / self._paths[index]
 
     def content_hash(self) -> str:
         """A short hash of paths, labels and segments: two manifests with the same hash list the same videos."""
         digest = hashlib.sha256(json.dumps(self.labels).encode())
-        for column in (self._paths, self.label_ids, self._numbers["start_seconds"], self._numbers["end_seconds"]):
-            digest.update(column.tobytes())
+        segments = [self._numbers[name] for name in ("start_seconds", "end_seconds")]
+        for column in (self._paths.bytes, self._paths.ends, self.label_ids, *segments):
+            digest.update(b"" if column is None else column.tobytes())
         return digest.hexdigest()[:16]
 
     def provenance(self) -> dict[str, Any]:
@@ -135,12 +183,20 @@ def read_manifest(path: str | Path, *, root: str | Path | None = None) -> Manife
         raise FarfieldError(f"there is no manifest at {path}. `farfield data index` makes one from a folder of videos.")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            records = list(_parse(csv.reader(file), path))
+            folder = path.parent if root is None else Path(root)
+            manifest = Manifest.of_columns(_blocks(file, path), root=folder, source=str(path))
     except (UnicodeDecodeError, csv.Error) as error:
         raise FarfieldError(f"{path} is not a CSV file: {error}") from error
-    if not records:
+    if not len(manifest):
         raise FarfieldError(f"{path} lists no videos.")
-    return Manifest(records, root=path.parent if root is None else root, source=str(path))
+    return manifest
+
+
+def _column(parts: list[np.ndarray]) -> np.ndarray | None:
+    """One array; None for a column in which nothing is known."""
+    if all(np.isnan(part).all() for part in parts):
+        return None
+    return np.concatenate(parts)
 
 
 def record_file(manifest: str | Path) -> Path:
@@ -178,8 +234,9 @@ def _sorted(labels: set[str]) -> list[str]:
     return sorted(labels, key=lambda label: (int(label) if numbers else 0, label))
 
 
-def _parse(reader: Iterator[list[str]], path: Path) -> Iterator[VideoRecord]:
-    header = [name.strip() for name in next(reader, [])]
+def _blocks(file: Iterator[str], path: Path) -> Iterator[dict[str, Sequence[Any]]]:
+    """The rows, checked, in blocks of a size that takes little memory."""
+    header = [name.strip() for name in next(csv.reader(file), [])]
     for name in header:
         if name not in COLUMNS:
             raise FarfieldError(f"{path} has a column {name!r}. {nearest(name, COLUMNS)}")
@@ -189,12 +246,67 @@ def _parse(reader: Iterator[list[str]], path: Path) -> Iterator[VideoRecord]:
                 f"{path} has no column {name!r}; its first line is {','.join(header)!r}. A manifest starts with a line "
                 "of column names, at least `path,label`. `farfield data index` reads other formats."
             )
-    for line, values in enumerate(reader, start=2):
-        if not values:
+    line = 2
+    while lines := list(islice(file, _BLOCK)):
+        text = "".join(lines).replace("\r\n", "\n")
+        plain = '"' not in text and "\r" not in text
+        if plain and {each.count(",") for each in lines} == {len(header) - 1}:
+            # Without quotes, commas and line ends are all that there is: columns are every so many fields.
+            fields_of_block = text.removesuffix("\n").replace("\n", ",").split(",")
+            columns = _plausible({name: fields_of_block[i :: len(header)] for i, name in enumerate(header)})
+            if columns:
+                yield columns
+                line += len(lines)
+                continue
+        if '"' in text:  # a quoted field may go on in the next block
+            lines = chain(lines, file)  # type: ignore[assignment]
+        yield _one_by_one(csv.reader(lines), header, path, line)
+        line += _BLOCK
+
+
+_BLOCK = 10_000
+
+
+def _one_by_one(rows: Iterable[list[str]], header: list[str], path: Path, line: int) -> dict[str, Sequence[Any]]:
+    """The columns of some rows, the first of which is line `line` of the file; names what is wrong with one."""
+    kept: dict[str, list[Any]] = {name: [] for name in header}
+    for number, row in enumerate(rows, start=line):
+        if not row:
             continue
-        if len(values) != len(header):
-            raise FarfieldError(f"{path}, line {line}: {len(values)} values for {len(header)} columns.")
-        yield _record(dict(zip(header, values, strict=True)), f"{path}, line {line}")
+        if len(row) != len(header):
+            raise FarfieldError(f"{path}, line {number}: {len(row)} values for {len(header)} columns.")
+        record = _record(dict(zip(header, row, strict=True)), f"{path}, line {number}")
+        for name in header:
+            value = getattr(record, name)
+            kept[name].append(math.nan if value is None else value)
+    return dict(kept)
+
+
+def _plausible(texts: Mapping[str, Sequence[str]]) -> dict[str, Sequence[Any]] | None:
+    """Columns of numbers for columns of texts; None where some value is not what it must be."""
+    if not all(texts["path"]) or not all(texts["label"]):
+        return None
+    columns: dict[str, Sequence[Any]] = {name: texts[name] for name in COLUMNS[:2]}
+    for name in COLUMNS[2:]:
+        if name not in texts or not any(texts[name]):
+            continue
+        try:
+            if all(texts[name]):
+                numbers = given = np.array(list(map(float, texts[name])))
+            else:
+                numbers = np.array([float(text) if text else math.nan for text in texts[name]])
+                given = numbers[[bool(text) for text in texts[name]]]
+        except ValueError:
+            return None
+        if not np.all(np.isfinite(given)) or np.any(given < 0):
+            return None
+        columns[name] = np.floor(numbers) if name in _WHOLE_NUMBERS else numbers  # type: ignore[assignment]
+    if "end_seconds" in columns:
+        ends = np.asarray(columns["end_seconds"])
+        starts = np.nan_to_num(np.asarray(columns.get("start_seconds", ends * 0)))
+        if np.any(ends <= starts):
+            return None
+    return columns
 
 
 def _record(row: dict[str, str], place: str) -> VideoRecord:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Self
 
 from tqdm import tqdm
 
@@ -231,7 +231,8 @@ def _from_archives(archives: list[Path], out: Path, encoding: Encoding, labels: 
     names = _Names(out)
     for archive in archives:
         try:
-            with tarfile.open(archive, "r|*") as tar:  # a stream: nothing is unpacked, nothing is sought
+            # A stream: nothing is unpacked, nothing is sought.
+            with tarfile.open(archive, "r|*", tarinfo=_WholeMember) as tar:
                 for member in tar:
                     path = PurePosixPath(member.name)
                     if not member.isfile() or path.suffix.lower() not in VIDEO_SUFFIXES or path.name.startswith("."):
@@ -248,6 +249,19 @@ def _from_archives(archives: list[Path], out: Path, encoding: Encoding, labels: 
                 f"{archive} cannot be read to its end: {error}. What was read is in the store; with a whole archive, "
                 "the same command goes on."
             ) from error
+
+
+class _WholeMember(tarfile.TarInfo):
+    """Says so where an archive ends inside a member's head, which tarfile takes for its end."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.HeaderError as error:
+            if str(error) in ("end of file header", "empty header"):
+                raise  # where it should end
+            raise tarfile.ReadError(f"it is cut off or damaged: {error}") from error
 
 
 def _label_of(stem: str, labels: Labels) -> str | None:

@@ -19,6 +19,7 @@ class Purpose(IntEnum):
     REPLACEMENT = 3
     SYNTHESIS = 4
     AUGMENTATION = 5
+    MIX = 6
 
 
 def generator(purpose: Purpose, seed: int, *where: int) -> np.random.Generator:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
+from torchvision.transforms import v2
 
 from farfield.clip_spec import ClipSpec
+from farfield.data.augmentation import Augmentation, Draw, Mix
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as torchvision's rgb_to_grayscale
 
@@ -15,27 +17,65 @@ def network_input(
     clips: UInt8[Tensor, "b v t h w c"],
     spec: ClipSpec,
     *,
-    flip: Bool[Tensor, " b"] | None = None,
-    colour: Float[Tensor, "b 3"] | None = None,
+    draw: Draw | None = None,
+    augmentation: Augmentation | None = None,
 ) -> Float[Tensor, "b*v c t h w"]:
-    """Mirrors, changes colours and normalises; views join the batch axis.
+    """Augments as was drawn, and normalises; views join the batch axis.
 
     Args:
         clips: RGB frames.
         spec: mean and standard deviation to normalise with.
-        flip: which clips to mirror left to right; None for none.
-        colour: factors of brightness, contrast and saturation per clip; None for no change.
+        draw: what to vary; None for nothing.
+        augmentation: what `draw` was drawn by; it holds RandAugment's settings.
 
     Returns:
         float32 in channels_last_3d memory, which the frames have to begin with and 3D convolutions prefer.
     """
-    if flip is not None:
-        clips = torch.where(flip[:, None, None, None, None, None], clips.flip(4), clips)
+    draw = draw or Draw()
+    if draw.flip is not None:
+        clips = torch.where(_of_clip(draw.flip), clips.flip(4), clips)
+    if draw.rand_augment is not None:
+        clips = rand_augment(clips, draw.rand_augment, augmentation or Augmentation())
     x = clips.float() / 255
-    if colour is not None:
-        x = change_colour(x, colour)
+    if draw.colour is not None:
+        x = change_colour(x, draw.colour)
     mean, std = x.new_tensor(spec.mean), x.new_tensor(spec.std)
-    return ((x - mean) / std).flatten(0, 1).permute(0, 4, 1, 2, 3)
+    x = (x - mean) / std
+    if draw.erase is not None:
+        x = x.masked_fill(inside(draw.erase, *x.shape[3:5]), 0.0)  # the mean colour
+    if draw.mix is not None:
+        x = mix_clips(x, draw.mix)
+    return x.flatten(0, 1).permute(0, 4, 1, 2, 3)
+
+
+def rand_augment(
+    clips: UInt8[Tensor, "b v t h w c"], seeds: Int[Tensor, " b"], augmentation: Augmentation
+) -> UInt8[Tensor, "b v t h w c"]:
+    """torchvision's RandAugment, its operations the same for all frames of a clip, and chosen by the clip's seed."""
+    transform = v2.RandAugment(augmentation.rand_augment, augmentation.rand_augment_magnitude, fill=128)
+    changed = torch.empty_like(clips)
+    with torch.random.fork_rng(devices=[]):  # it chooses by the CPU's generator, which dropout draws from, too
+        for i, seed in enumerate(seeds.tolist()):
+            torch.manual_seed(seed)
+            frames = clips[i].flatten(0, 1).permute(0, 3, 1, 2)
+            changed[i] = transform(frames).permute(0, 2, 3, 1).unflatten(0, clips.shape[1:3])
+    return changed
+
+
+def mix_clips(x: Float[Tensor, "b v t h w c"], mix: Mix) -> Float[Tensor, "b v t h w c"]:
+    """Blends each clip with its partner, or, where the mix has a box, takes the box from the partner."""
+    others = x[mix.partner]
+    is_cut = _of_clip(mix.box[:, 2] > 0)
+    blended = torch.lerp(others, x, _of_clip(mix.share))
+    return torch.where(is_cut, torch.where(inside(mix.box, *x.shape[3:5]), others, x), blended)
+
+
+def inside(boxes: Int[Tensor, "b 4"], height: int, width: int) -> Tensor:
+    """Which pixels lie in a clip's box: bool, (b 1 1 h w 1)."""
+    top, left, box_height, box_width = (_of_clip(boxes[:, i]) for i in range(4))
+    rows = torch.arange(height, device=boxes.device)[:, None, None]
+    columns = torch.arange(width, device=boxes.device)[:, None]
+    return (rows >= top) & (rows < top + box_height) & (columns >= left) & (columns < left + box_width)
 
 
 def change_colour(x: Float[Tensor, "b v t h w c"], factors: Float[Tensor, "b 3"]) -> Float[Tensor, "b v t h w c"]:
@@ -43,12 +83,17 @@ def change_colour(x: Float[Tensor, "b v t h w c"], factors: Float[Tensor, "b 3"]
 
     Contrast blends with the mean grey of the whole clip, so that frames do not flicker against each other.
     """
-    brightness, contrast, saturation = (factors[:, i, None, None, None, None, None] for i in range(3))
+    brightness, contrast, saturation = (_of_clip(factors[:, i]) for i in range(3))
     x = (x * brightness).clamp(0, 1)
     grey = _grey(x).mean((1, 2, 3, 4, 5), keepdim=True)
     x = (grey + (x - grey) * contrast).clamp(0, 1)
     grey = _grey(x)
     return (grey + (x - grey) * saturation).clamp(0, 1)
+
+
+def _of_clip(values: Tensor) -> Tensor:
+    """One value a clip, to be combined with (b v t h w c)."""
+    return values[:, None, None, None, None, None]
 
 
 def _grey(x: Float[Tensor, "b v t h w c"]) -> Float[Tensor, "b v t h w 1"]:

@@ -15,7 +15,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from matplotlib.figure import Figure
 
 from farfield.evaluation import plot_confusion
-from farfield.training.module import ActionRecognizer
+from farfield.training.module import ActionRecognizer, gather
 
 log = logging.getLogger("farfield")
 
@@ -99,7 +99,10 @@ class RandomState(Callback):
 
 
 class SkippedVideos(Callback):
-    """Names every video that could not be read, once in the log and in skipped_videos.csv, and counts them."""
+    """Names every video that could not be read, once in the log and in skipped_videos.csv, and counts them.
+
+    Of several processes, each but the first has a file of its own, skipped_videos.rank1.csv and so on.
+    """
 
     FILE = "skipped_videos.csv"
 
@@ -108,6 +111,8 @@ class SkippedVideos(Callback):
         self.seen: dict[str, str] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_rank:
+            self.path = self.path.with_name(f"skipped_videos.rank{trainer.global_rank}.csv")
         if self.path.is_file():  # of the same run before it was resumed
             with self.path.open(newline="") as file:
                 self.seen = {row["path"]: row["reason"] for row in csv.DictReader(file)}
@@ -164,6 +169,10 @@ class Failures(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         self.found += [(path, reason) for path, reason in batch.failures]
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.world_size > 1:
+            self.found = gather(self.found)
 
 
 class Throughput(Callback):

@@ -29,6 +29,8 @@ class ClipBatch(Protocol):
 
     clips: Float[Tensor, "b*v 3 t h w"]
     labels: Int[Tensor, " b"]
+    draw: Any
+    """`draw.mix`, where clips were mixed: `partner` (place in the batch) and `share` (of a clip's own label)."""
 
 
 class ActionRecognizer(LightningModule):
@@ -61,6 +63,7 @@ class ActionRecognizer(LightningModule):
             },
             prefix="val/",
         )
+        self.val_loss = MeanMetric()
         self.val_confusion_matrix: Tensor | None = None
         self.val_confusion = MulticlassConfusionMatrix(classes)
         self.test_scores: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -77,7 +80,7 @@ class ActionRecognizer(LightningModule):
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         with region_logits(self.network) as regions:
             logits = self(batch.clips)
-        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.optimisation.label_smoothing)
+        loss = mixed_cross_entropy(logits, batch, self.optimisation.label_smoothing)
         if regions and self.optimisation.region_loss_weight:
             auxiliary = region_loss(regions, batch.labels)
             self.log("train/region_loss", auxiliary, on_step=False, on_epoch=True, batch_size=len(batch.labels))
@@ -97,22 +100,32 @@ class ActionRecognizer(LightningModule):
         self.val_accuracy.update(probabilities, batch.labels)
         self.val_confusion.update(probabilities, batch.labels)
         loss = F.nll_loss(probabilities.clamp_min(1e-12).log(), batch.labels)
-        self.log("val/loss", loss, batch_size=len(batch.labels), sync_dist=True)
+        self.val_loss.update(loss, weight=len(batch.labels))
         return probabilities
 
     def on_validation_epoch_end(self) -> None:
         confusion = self.val_confusion.compute()
         per_class = confusion.sum(1)
         accuracies = confusion.diagonal()[per_class > 0] / per_class[per_class > 0]
-        figures = {**self.val_accuracy.compute(), "val/mean_class_accuracy": accuracies.mean().nan_to_num()}
+        loss = self.val_loss.compute()
+        figures = {
+            **self.val_accuracy.compute(),
+            "val/loss": loss,
+            "val/mean_class_accuracy": accuracies.mean().nan_to_num(),
+        }
         self.log_dict(figures, prog_bar=True)
         self.val_accuracy.reset()
+        self.val_loss.reset()
         self.val_confusion_matrix = confusion
         self.val_confusion.reset()
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         scored = (batch.indices, batch.labels, self.score(batch))
         self.test_scores.append(tuple(part.cpu() for part in scored))  # type: ignore[arg-type]
+
+    def on_test_epoch_end(self) -> None:
+        if self.trainer.world_size > 1:  # each process has scored its share of the videos
+            self.test_scores = gather(self.test_scores)
 
     def score(self, batch: ClipBatch) -> Float[Tensor, "b classes"]:
         """Class probabilities of the videos in a batch, averaged over their views."""
@@ -137,6 +150,24 @@ class ActionRecognizer(LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
             checkpoint["farfield"]["data"] = data.provenance()
+
+
+def gather(mine: list[Any]) -> list[Any]:
+    """What all processes have, in the order of their ranks."""
+    theirs: list[list[Any]] = [[] for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(theirs, mine)
+    return [each for of_rank in theirs for each in of_rank]
+
+
+def mixed_cross_entropy(logits: Float[Tensor, "b classes"], batch: ClipBatch, label_smoothing: float) -> Tensor:
+    """Cross entropy; of mixed clips, with both labels in proportion (MixUp, CutMix)."""
+    mix = None if batch.draw is None else batch.draw.mix
+    own = F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing, reduction="none")
+    if mix is None:
+        return own.mean()
+    partners = batch.labels[mix.partner]
+    other = F.cross_entropy(logits, partners, label_smoothing=label_smoothing, reduction="none")
+    return torch.lerp(other, own, mix.share).mean()
 
 
 def optimizer_steps(trainer: Trainer) -> tuple[float, int]:
