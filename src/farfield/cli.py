@@ -32,11 +32,17 @@ COMMANDS: dict[str, Command] = {
     "data index": Command(
         "farfield.commands.data:index", "make a manifest of a collection of videos", {"root": None, "out": None}
     ),
+    "data download": Command(
+        "farfield.commands.data:download", "fetch the clips of Kinetics' CSV", {"annotations": None, "out": None}
+    ),
     "data prepare": Command(
         "farfield.commands.data:prepare", "transcode a collection for training", {"source": None, "out": None}
     ),
     "data subset": Command(
         "farfield.commands.data:subset", "choose classes and videos of a collection", {"source": None, "out": None}
+    ),
+    "data verify": Command(
+        "farfield.commands.data:verify", "decode every video, and find copies and leaks", {"sources": "+"}
     ),
     "data synthesize": Command(
         "farfield.commands.data:synthesize", "write a generated data set", {"task": None, "out": None}

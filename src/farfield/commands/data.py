@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json as json_format
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
+from farfield.data.download import YOUTUBE
+from farfield.data.download import download as fetch_clips
 from farfield.data.indexing import Format, class_names, index_videos
 from farfield.data.parallel import Engine
 from farfield.data.prepare import prepare as prepare_store
@@ -14,6 +17,7 @@ from farfield.data.prepare import summarise
 from farfield.data.subset import Selection, write_subset
 from farfield.data.synthesis.write import synthesize as write_task
 from farfield.data.transcode import Encoding
+from farfield.data.verify import verify as verify_collection
 from farfield.errors import FarfieldError
 from farfield.kinetics import kinetics400_labels
 
@@ -101,6 +105,62 @@ def subset(
     return 0
 
 
+def download(
+    annotations: str,
+    out: str,
+    *,
+    clip_seconds: float = 10,
+    encoding: Encoding = Encoding(),  # noqa: B008  # frozen
+    num_workers: int = 2,
+    bytes_per_second: int | None = None,
+    pause_seconds: float = 1.0,
+    retry: bool = False,
+    seconds_per_video: float = 600,
+    url: str = YOUTUBE,
+    json: bool = False,
+) -> int:
+    """Fetches the clips of Kinetics' CSV with yt-dlp, as out/label/<id>_<start>_<end>.mp4.
+
+    Clips are stored as `data prepare` stores them. The same command goes on where it was interrupted; failures.csv
+    names what could not be fetched and why, and what is gone for good is not asked for again.
+
+    Args:
+        annotations: Kinetics' CSV, as train.csv; `data subset` makes shorter ones.
+        out: folder of the clips.
+        clip_seconds: length of a clip from its start.
+        encoding: how clips are stored.
+        num_workers: videos at once.
+        bytes_per_second: of each; null for no limit.
+        pause_seconds: between two requests of a worker.
+        retry: ask again for what earlier calls found gone.
+        seconds_per_video: a video that takes longer is given up, until the next call.
+        url: where a video is; {id} stands for its name.
+        json: print JSON.
+    """
+    made = fetch_clips(
+        annotations,
+        out,
+        clip_seconds=clip_seconds,
+        encoding=encoding,
+        num_workers=num_workers,
+        bytes_per_second=bytes_per_second,
+        pause_seconds=pause_seconds,
+        retry=retry,
+        seconds_per_video=seconds_per_video,
+        url=url,
+    )
+    if json:
+        about = {"fetched": made.fetched, "already_there": made.already_there, "failed": len(made.failures)}
+        print(json_format.dumps(about | {"failures_by_reason": made.reasons()}, indent=2))
+    else:
+        print(f"{out}: {made.fetched} clips fetched, {made.already_there} there already, {len(made.failures)} failed")
+        if made.known_to_be_gone:
+            print(f"{made.known_to_be_gone} were not asked for again; --retry does.", file=sys.stderr)
+        for reason, count in made.reasons().items():
+            print(f"failed: {count} x {reason}", file=sys.stderr)
+    return 1 if made.failures else 0
+
+
 def prepare(
     source: str,
     out: str,
@@ -156,6 +216,60 @@ def prepare(
         for reason, count in made.reasons().items():
             print(f"failed: {count} x {reason}", file=sys.stderr)
     return 1 if made.failures else 0
+
+
+def verify(
+    sources: list[str],
+    *,
+    out: str = "verify",
+    root: str | None = None,
+    class_file: str | None = None,
+    num_workers: int | None = None,
+    seconds_per_video: float = 120,
+    sample: int = 50,
+    engine: Engine = "local",
+    json: bool = False,
+) -> int:
+    """Decodes every video of a collection whole, and finds copies, leaks between splits and empty classes.
+
+    Each video is decoded in a child process with a time limit: a hang or a crash of the decoder costs that video only.
+    The folder `out` gets a report, plots, quarantine.csv and each manifest without the videos that cannot be decoded.
+    The exit status is 0 where nothing was found, 1 where something was.
+
+    Args:
+        sources: a manifest for each split, as train.csv val.csv test.csv; or folders of videos.
+        out: folder for the report.
+        root: folder that the manifests' paths are relative to; null for their own.
+        class_file: a file with the class names that every split should have, one a line; null for those of any split.
+        num_workers: processes; null for the number of cores, or of the Ray cluster's.
+        seconds_per_video: a video that takes longer counts as one that cannot be decoded.
+        sample: so many videos are read with decord and PyAV, and the frames compared.
+        engine: local, or ray: the workers of the cluster that RAY_ADDRESS names, which must see the same files.
+        json: print the report as JSON.
+    """
+    found = verify_collection(
+        sources,
+        out,
+        root=root,
+        labels=None if class_file is None else class_names(Path(class_file)),
+        num_workers=num_workers,
+        seconds_per_video=seconds_per_video,
+        sample=sample,
+        engine=engine,
+    )
+    if json:
+        print(json_format.dumps(asdict(found), indent=2))
+        return 0 if found.is_healthy() else 1
+    print(f"{found.videos} videos, {found.hours:.2f} hours; {len(found.undecodable)} cannot be decoded")
+    for reason, count in found.reasons().items():
+        print(f"  {count} x {reason}")
+    print(f"shared by two splits: {len(found.leaks)}")
+    print(f"groups of the same file: {len(found.same_file)}; pairs that look alike: {len(found.look_alike)}")
+    print(f"classes without videos: {len(found.classes_without_videos)}")
+    sampled = ", ".join(f"{count} x {says}" for says, count in found.decord.items())
+    print(f"decord on a sample of {sum(found.decord.values())}, against PyAV: {sampled}")
+    print(f"report: {Path(out) / 'report.md'}")
+    return 0 if found.is_healthy() else 1
 
 
 def synthesize(

@@ -22,7 +22,7 @@ from jaxtyping import Float, Int, UInt8
 from farfield.data.packets import NoVideo, PacketVideo, ascending, open_container, reason_of
 from farfield.errors import VideoError
 
-Decoder = Literal["pyav", "decord"]
+Decoder = Literal["PyAV", "decord"]
 
 VIDEO_SUFFIXES = frozenset(
     [
@@ -137,6 +137,8 @@ class _WithFallback:
                 return DECODERS[self._name](self._path)
             except NoVideo as error:
                 raise DecodeError(self._path, str(error)) from error
+            except _Inexact:
+                continue
             except Exception as error:
                 self._note(error)
         raise self._failure()
@@ -145,8 +147,11 @@ class _WithFallback:
         self._reasons[self._name] = reason_of(error)
 
     def _failure(self) -> DecodeError:
-        shown = {"pyav": "PyAV", "decord": "decord"}
-        return DecodeError(self._path, "; ".join(f"{why} ({shown[name]})" for name, why in self._reasons.items()))
+        return DecodeError(self._path, "; ".join(f"{why} ({name})" for name, why in self._reasons.items()))
+
+
+class _Inexact(Exception):
+    """decord reads such files, and gives wrong frames."""
 
 
 def _refuse_where_inexact(path: Path) -> None:
@@ -157,17 +162,17 @@ def _refuse_where_inexact(path: Path) -> None:
     with open_container(path) as container:
         formats = set(container.format.name.split(","))
         if not formats & _INDEXED or container.streams.video[0].codec_context.name not in _EXACT:
-            raise ValueError("it seeks to wrong frames in such files")
+            raise _Inexact
 
 
 _INDEXED = {"mov", "mp4", "matroska", "webm", "flv", "gif"}
 _EXACT = {"h264", "av1", "libdav1d", "libaom-av1", "vp8", "vp9", "libvpx", "libvpx-vp9", "mjpeg", "gif"}
 
-DECODERS: dict[Decoder, Callable[[Path], Video]] = {"pyav": PacketVideo, "decord": _DecordVideo}
+DECODERS: dict[Decoder, Callable[[Path], Video]] = {"PyAV": PacketVideo, "decord": _DecordVideo}
 
 
 @contextmanager
-def open_video(path: str | Path, decoder: Decoder = "pyav") -> Iterator[Video]:
+def open_video(path: str | Path, decoder: Decoder = "PyAV") -> Iterator[Video]:
     """Opens a video file for the length of a `with` block.
 
     Args:

@@ -75,6 +75,7 @@ def open_container(source: Path | BinaryIO) -> InputContainer:
 
     Raises:
         NoVideo: where there is no video stream in it.
+        av.FFmpegError, ValueError: where it cannot be opened, or its codec is unknown.
     """
     # An absolute path: FFmpeg takes a relative one with a colon in it for a protocol.
     file: Any = str(source.absolute()) if isinstance(source, Path) else source
@@ -83,7 +84,11 @@ def open_container(source: Path | BinaryIO) -> InputContainer:
     if not container.streams.video or formats & NOT_VIDEOS or any(name.endswith("_pipe") for name in formats):
         container.close()
         raise NoVideo("it has no video stream")
-    container.streams.video[0].codec_context.thread_count = 1
+    codec: Any = container.streams.video[0].codec_context
+    if codec is None:
+        container.close()
+        raise ValueError("there is no decoder for its codec")
+    codec.thread_count = 1
     return container
 
 

@@ -1,0 +1,311 @@
+"""A doctor for collections: what cannot be decoded, comes twice, leaks from one split to another, or is missing."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from farfield.data.decode import VIDEO_SUFFIXES
+from farfield.data.indexing import READERS, kinetics_clip, path_from
+from farfield.data.inspection import Inspected, InspectionJob, inspect
+from farfield.data.lookalikes import find_lookalikes
+from farfield.data.manifest import Manifest, VideoRecord, read_manifest, write_manifest
+from farfield.data.parallel import Engine, for_each
+from farfield.errors import FarfieldError
+
+
+@dataclass
+class Split:
+    """One manifest, or folder, and what was found in it.
+
+    Attributes:
+        name: for the report.
+        records: its rows.
+        paths: their files.
+        inspected: what each video is; None for one that cannot be decoded.
+        reasons: why each cannot; None for one that can.
+    """
+
+    name: str
+    records: list[VideoRecord]
+    paths: list[Path]
+    inspected: list[Inspected | None] = field(default_factory=list)
+    reasons: list[str | None] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the doctor found.
+
+    Attributes:
+        videos: rows that were looked at.
+        undecodable: (path, reason).
+        same_file: groups of paths whose files are the same to the last byte.
+        look_alike: pairs of paths that look the same, and are not the same file.
+        leaks: (path, split, path, split, why) of videos that two splits share.
+        other_labels: (path, label, path, label) of the same file under two classes.
+        classes_without_videos: (split, label).
+        decord: of a sample, how many videos it "agrees" on with PyAV, "differs" on, and "cannot read".
+        decord_differs_on: the paths.
+        durations: seconds at which 0, 5, 25, 50, 75, 95 and 100% of the videos are shorter.
+        resolutions: "width x height" to how many.
+        hours: of video in all.
+    """
+
+    videos: int
+    undecodable: list[tuple[str, str]]
+    same_file: list[list[str]]
+    look_alike: list[tuple[str, str]]
+    leaks: list[tuple[str, str, str, str, str]]
+    other_labels: list[tuple[str, str, str, str]]
+    classes_without_videos: list[tuple[str, str]]
+    decord: dict[str, int]
+    decord_differs_on: list[str]
+    durations: dict[str, float]
+    resolutions: dict[str, int]
+    hours: float
+
+    def is_healthy(self) -> bool:
+        """Whether nothing was found."""
+        return not (
+            self.undecodable
+            or self.same_file
+            or self.look_alike
+            or self.leaks
+            or self.classes_without_videos
+            or self.decord_differs_on
+        )
+
+    def reasons(self) -> dict[str, int]:
+        """How often videos cannot be decoded for each reason, the most frequent first."""
+        return dict(Counter(reason for _, reason in self.undecodable).most_common())
+
+
+def verify(
+    sources: Sequence[str | Path],
+    out: str | Path,
+    *,
+    root: str | Path | None = None,
+    labels: Sequence[str] | None = None,
+    num_workers: int | None = None,
+    seconds_per_video: float = 120,
+    sample: int = 50,
+    engine: Engine = "local",
+    progress: bool = True,
+) -> Diagnosis:
+    """Decodes every video of a collection whole, each in a child process, and compares its splits.
+
+    Args:
+        sources: manifests, one for each split, or folders of videos.
+        out: folder to write report.md, report.json, collection.png, quarantine.csv and a clean copy of each manifest.
+        root: folder that the manifests' paths are relative to; None for their own.
+        labels: classes that each split should have; None for those of any split.
+        num_workers: processes; None for the number of cores.
+        seconds_per_video: a video that takes longer is given up, and counted as undecodable.
+        sample: so many videos are read with both decoders, and compared.
+        engine: "local" or "ray".
+        progress: show a bar on standard error.
+
+    Raises:
+        FarfieldError: for a source that is none, or a folder that cannot be written.
+    """
+    splits = [_split(Path(source), root) for source in sources]
+    if len({split.name for split in splits}) < len(splits):
+        raise FarfieldError(f"two of {', '.join(split.name for split in splits)} have the same name. Rename one.")
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FarfieldError(f"{folder} cannot be made: {error.strerror}.") from error
+    _inspect_all(splits, sample, num_workers, seconds_per_video, engine, progress)
+    diagnosis = _diagnose(splits, labels)
+    _write(splits, diagnosis, folder)
+    return diagnosis
+
+
+def _split(source: Path, root: str | Path | None) -> Split:
+    if source.is_dir():
+        records = list(READERS["folders"](source, source, None))
+        if not records:  # no classes: the videos themselves
+            found = sorted(path for path in source.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+            records = [VideoRecord(path.relative_to(source).as_posix(), "") for path in found]
+        if not records:
+            raise FarfieldError(f"the folder {source} holds no videos.")
+        return Split(source.name, records, [source / record.path for record in records])
+    manifest: Manifest = read_manifest(source, root=root)
+    return Split(source.stem, list(manifest), [manifest.path(i) for i in range(len(manifest))])
+
+
+def _inspect_all(
+    splits: list[Split], sample: int, num_workers: int | None, seconds: float, engine: Engine, progress: bool
+) -> None:
+    places = [(split, i) for split in splits for i in range(len(split.records))]
+    every = max(len(places) // max(sample, 1), 1)
+    jobs = []
+    for number, (split, i) in enumerate(places):
+        compare = sample > 0 and number % every == 0
+        jobs.append(InspectionJob(split.paths[i], split.records[i], compare))
+    found: dict[InspectionJob, Inspected | str] = {}
+    running = for_each(inspect, jobs, num_workers=num_workers, seconds_per_job=seconds, engine=engine)
+    for job, result in tqdm(running, "verify", len(jobs), unit="video", disable=not progress):
+        found[job] = result
+    results = iter(found[job] for job in jobs)
+    for split in splits:
+        for _ in split.records:
+            result = next(results)
+            split.inspected.append(None if isinstance(result, str) else result)
+            split.reasons.append(result if isinstance(result, str) else None)
+
+
+def _diagnose(splits: list[Split], labels: Sequence[str] | None) -> Diagnosis:
+    whole = [(split, i, seen) for split in splits for i, seen in enumerate(split.inspected) if seen is not None]
+    by_file: dict[str, list[tuple[Split, int]]] = defaultdict(list)
+    by_source: dict[str, list[tuple[Split, int]]] = defaultdict(list)
+    for split, i, seen in whole:
+        by_file[seen.sha256].append((split, i))
+        if clip := kinetics_clip(split.paths[i].stem):
+            by_source[clip[0]].append((split, i))
+    same_file, leaks, other_labels = [], [], []
+    for group in by_file.values():
+        paths = list(dict.fromkeys(str(split.paths[i]) for split, i in group))
+        if len(paths) > 1:
+            same_file.append(paths)
+        leaks += _leaks(group, "the same file")
+        first, row = group[0]
+        for split, i in group[1:]:
+            if split.records[i].label != first.records[row].label:
+                pair = (first.paths[row], first.records[row].label, split.paths[i], split.records[i].label)
+                other_labels.append(tuple(map(str, pair)))
+    known = {leak[:4] for leak in leaks}
+    for source, group in by_source.items():
+        leaks += [leak for leak in _leaks(group, f"both from video {source}") if leak[:4] not in known]
+    look_alike = []
+    durations = np.array([seen.duration_seconds for _, _, seen in whole])
+    pairs = find_lookalikes(np.stack([seen.thumbnails for _, _, seen in whole]), durations) if whole else []
+    for a, b in pairs:
+        if whole[a][2].sha256 == whole[b][2].sha256:
+            continue
+        group = [whole[a][:2], whole[b][:2]]
+        look_alike.append(tuple(str(split.paths[i]) for split, i in group))
+        leaks += _leaks(group, "they look alike")
+    wanted = sorted(set(labels) if labels else {row.label for split in splits for row in split.records} - {""})
+    durations = durations if len(durations) else np.zeros(1)
+    return Diagnosis(
+        videos=sum(len(split.records) for split in splits),
+        undecodable=[
+            (str(path), reason)
+            for split in splits
+            for path, reason in zip(split.paths, split.reasons, strict=True)
+            if reason is not None
+        ],
+        same_file=same_file,
+        look_alike=look_alike,  # type: ignore[arg-type]
+        leaks=leaks,
+        other_labels=other_labels,  # type: ignore[arg-type]
+        classes_without_videos=[
+            (split.name, label)
+            for split in splits
+            for label in wanted
+            if label not in {row.label for row, seen in zip(split.records, split.inspected, strict=True) if seen}
+        ],
+        decord=dict(Counter(seen.decord for _, _, seen in whole if seen.decord is not None)),
+        decord_differs_on=[str(split.paths[i]) for split, i, seen in whole if seen.decord == "differs"],
+        durations={f"{q}%": round(float(np.percentile(durations, q)), 2) for q in (0, 5, 25, 50, 75, 95, 100)},
+        resolutions=dict(Counter(f"{seen.width} x {seen.height}" for _, _, seen in whole).most_common()),
+        hours=round(float(durations.sum()) / 3600, 3),
+    )
+
+
+def _leaks(group: Sequence[tuple[Split, int]], why: str) -> list[tuple[str, str, str, str, str]]:
+    """Each video of a group with the first one of another split."""
+    first, row = group[0]
+    return [
+        (str(first.paths[row]), first.name, str(split.paths[i]), split.name, why)
+        for split, i in group[1:]
+        if split is not first
+    ]
+
+
+def _write(splits: list[Split], diagnosis: Diagnosis, folder: Path) -> None:
+    (folder / "report.json").write_text(json.dumps(asdict(diagnosis), indent=2) + "\n")
+    (folder / "report.md").write_text(as_markdown(diagnosis))
+    with (folder / "quarantine.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["path", "reason"])
+        writer.writerows(diagnosis.undecodable)
+    for split in splits:
+        kept = []
+        for record, path, seen in zip(split.records, split.paths, split.inspected, strict=True):
+            if seen is not None and record.label:
+                names = ("num_frames", "fps", "width", "height", "duration_seconds")
+                numbers = {name: getattr(seen, name) for name in names}
+                kept.append(replace(record, path=path_from(folder, path), **numbers))
+        if kept:
+            write_manifest(folder / f"{split.name}.csv", kept)
+    with matplotlib.rc_context({"savefig.dpi": 120}):
+        plot_collection(splits).savefig(folder / "collection.png")
+
+
+def as_markdown(diagnosis: Diagnosis) -> str:
+    """The report for people."""
+    d = diagnosis
+    lines = ["# Collection", "", f"{d.videos} videos, {d.hours:.2f} hours", ""]
+    lines += ["![durations, sizes, rates, classes](collection.png)", ""]
+    sections: list[tuple[str, list[str]]] = [
+        ("Cannot be decoded", [f"{count} x {reason}" for reason, count in d.reasons().items()]),
+        ("Shared by two splits", [f"{a} ({x}), {b} ({y}): {why}" for a, x, b, y, why in d.leaks]),
+        ("The same file", [", ".join(group) for group in d.same_file]),
+        ("The same file in two classes", [f"{a} ({x}), {b} ({y})" for a, x, b, y in d.other_labels]),
+        ("Look alike", [", ".join(pair) for pair in d.look_alike]),
+        ("Classes without videos", [f"{split}: {label}" for split, label in d.classes_without_videos]),
+        ("decord gives other frames", d.decord_differs_on),
+    ]
+    for title, found in sections:
+        lines += [f"## {title}: {len(found) if title != 'Cannot be decoded' else len(d.undecodable)}", ""]
+        lines += [f"- {each}" for each in found[:100]]
+        lines += [f"- ... and {len(found) - 100} more, in report.json"] if len(found) > 100 else []
+        lines += [""] if found else []
+    lines += ["## Durations in seconds", "", "| " + " | ".join(d.durations) + " |", "|---" * len(d.durations) + "|"]
+    lines += ["| " + " | ".join(f"{value:g}" for value in d.durations.values()) + " |", ""]
+    lines += ["## Sizes", "", *(f"- {size}: {count}" for size, count in list(d.resolutions.items())[:30]), ""]
+    return "\n".join(lines)
+
+
+_MEASURES: tuple[Callable[[Inspected], float], ...] = (
+    lambda seen: seen.duration_seconds,
+    lambda seen: min(seen.width, seen.height),
+    lambda seen: seen.fps,
+)
+
+
+def plot_collection(splits: Sequence[Split]) -> Figure:
+    """Draws durations, short sides, rates and videos per class, one colour a split."""
+    figure = Figure(figsize=(10, 6.4), layout="constrained")
+    axes = figure.subplots(2, 2)
+    whole = [each for split in splits for each in split.inspected if each is not None]
+    bins = [np.histogram_bin_edges([measure(each) for each in whole], bins=40) for measure in _MEASURES]
+    for split in splits:
+        seen = [each for each in split.inspected if each is not None]
+        labels = Counter(row.label for row, each in zip(split.records, split.inspected, strict=True) if each)
+        values = [[measure(each) for each in seen] for measure in _MEASURES]
+        for axis, numbers, edges in zip(axes.flat[:3], values, bins, strict=True):
+            axis.hist(numbers, bins=edges, histtype="stepfilled", alpha=0.5, label=split.name)
+        counts = sorted(labels.values(), reverse=True)
+        axes[1, 1].step(range(1, len(counts) + 1), counts, where="mid", label=split.name)
+    names = ("duration in seconds", "short side in pixels", "frames per second", "classes, largest first")
+    for axis, name in zip(axes.flat, names, strict=True):
+        axis.set_xlabel(name)
+        axis.set_ylabel("videos")
+        axis.grid(alpha=0.3)
+    axes[1, 1].set_ylim(bottom=0)
+    axes[0, 0].legend()
+    return figure

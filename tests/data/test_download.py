@@ -1,0 +1,133 @@
+"""The real yt-dlp, against a server of this machine that behaves as sites do."""
+
+from __future__ import annotations
+
+import csv
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import number_of
+from farfield.data.decode import open_video
+from farfield.data.download import download, reason_for
+from farfield.errors import FarfieldError
+
+pytest.importorskip("yt_dlp")
+
+
+class Site:
+    """Serves one video under some names; others are gone, or refused."""
+
+    def __init__(self, content: bytes) -> None:
+        self.asked: list[str] = []
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                name = self.path.strip("/").removesuffix(".mp4")
+                site.asked.append(name)
+                status = {"gone0000000": 404, "blocked0000": 429, "broken00000": 500}.get(name, 200)
+                self.send_response(status)
+                body = content if status == 200 else b""
+                self.send_header("Content-Type", "video/mp4" if body else "text/plain")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                if self.command == "GET":
+                    self.wfile.write(body)
+
+            do_HEAD = do_GET
+
+            def log_message(self, *_: object) -> None: ...
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/{{id}}.mp4"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def site(make_video: Callable[..., Path]) -> Iterator[Site]:
+    site = Site(make_video(200).read_bytes())
+    yield site
+    site.server.shutdown()
+
+
+def annotations(folder: Path, *rows: tuple[str, str, int]) -> Path:
+    lines = [f"{label},{video},{start},{start + 10},train" for label, video, start in rows]
+    (folder / "train.csv").write_text("\n".join(["label,youtube_id,time_start,time_end,split", *lines]) + "\n")
+    return folder / "train.csv"
+
+
+def test_clips_are_cut_out_and_failures_kept(
+    site: Site, tmp_path: Path, run_farfield: Callable[..., int], capsys
+) -> None:
+    rows = annotations(
+        tmp_path, ("bowling", "video000000", 2), ("../up", "video000001", 5), ("bowling", "gone0000000", 0)
+    )
+    out = tmp_path / "out"
+    command = ["data", "download", rows, out, f"--url={site.url}", "--pause_seconds=0", "--clip_seconds=2"]
+    assert run_farfield(*command, "--json") == 1
+    about = json.loads(capsys.readouterr().out)
+    assert (about["fetched"], about["failed"]) == (2, 1)
+    with open_video(out / "bowling/video000000_000002_000004.mp4") as video:
+        frames = video.frames(np.arange(len(video.times)))
+    assert [number_of(frame) for frame in frames] == list(range(50, 100))
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.mp4")) == [
+        "out/_up/video000001_000005_000007.mp4",
+        "out/bowling/video000000_000002_000004.mp4",
+    ]
+    with (out / "failures.csv").open() as file:
+        [failure] = csv.DictReader(file)
+    assert failure == {"clip": "gone0000000_000000_000002", "reason": "there is nothing at its address"}
+
+    site.asked.clear()
+    assert run_farfield(*command) == 1
+    assert site.asked == []  # what is there is there, and what is gone is gone
+    assert "2 there already, 1 failed" in capsys.readouterr().out
+    assert run_farfield(*command, "--retry") == 1
+    assert set(site.asked) == {"gone0000000"}
+
+
+def test_a_failure_that_may_pass_is_tried_again(site: Site, tmp_path: Path) -> None:
+    rows = annotations(tmp_path, ("a", "broken00000", 0))
+    for _ in range(2):
+        site.asked.clear()
+        made = download(rows, tmp_path / "out", url=site.url, pause_seconds=0, num_workers=1, progress=False)
+        assert list(made.failures) == ["broken00000_000000_000010"]
+        assert "500" in made.failures["broken00000_000000_000010"]
+        assert site.asked
+
+
+def test_a_site_that_refuses_everything_stops_the_run(site: Site, tmp_path: Path) -> None:
+    rows = annotations(tmp_path, ("a", "blocked0000", 0), *(("a", f"video{i:06d}", 0) for i in range(30)))
+    with pytest.raises(FarfieldError, match=r"429.*the same command goes on later"):
+        download(rows, tmp_path / "out", url=site.url, pause_seconds=0, num_workers=1, progress=False)
+    made = download(
+        annotations(tmp_path, *(("a", f"video{i:06d}", 0) for i in range(3))),
+        tmp_path / "out",
+        url=site.url,
+        pause_seconds=0,
+        progress=False,
+    )
+    assert made.fetched + made.already_there == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("ERROR: [youtube] abc: Private video. Sign in if you've been granted access", "the video is private"),
+        ("ERROR: [youtube] abc: Video unavailable", "the video is unavailable"),
+        (
+            "ERROR: [youtube] abc: This video has been removed by the uploader",
+            "the video was removed",
+        ),
+        ("ERROR: [youtube] abc: Sign in to confirm your age", "it asks for an account that shows its owner's age"),
+        ("ERROR: [generic] Unable to download webpage: timed out", "Unable to download webpage: timed out"),
+    ],
+)
+def test_reasons_can_be_counted(text: str, reason: str) -> None:
+    assert reason_for(text) == reason
