@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -132,3 +133,14 @@ def test_a_label_of_the_validation_that_training_lacks_is_refused(figures: Path,
     (tmp_path / "val.csv").write_text(rows)
     with pytest.raises(FarfieldError, match=r"has the label 'bowl', which is not one of the 10.*Did you mean 'bow'"):
         VideoDataModule(str(figures / "train.csv"), str(tmp_path / "val.csv"), root=str(figures), clip=SPEC)
+
+
+def test_bad_videos_leave_nothing_behind(mixed: Manifest) -> None:
+    """What is known of a bad video holds no frames of the batches that met it."""
+    dataset = TrainingClips(mixed, mixed.labels, SPEC, AUGMENTATION, seed=0)
+    held = []
+    for epoch in range(4):
+        dataset[[SampleKey(epoch, 0), SampleKey(epoch, 3), SampleKey(epoch, 4)]]
+        gc.collect()
+        held.append(sum(isinstance(each, torch.Tensor) for each in gc.get_objects()))
+    assert held[0] == held[-1]

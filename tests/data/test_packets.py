@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from conftest import number_of
 from data.encoding import encode
-from farfield.data import packets
+from farfield.data import listing
 from farfield.data.decode import DecodeError, open_video
 from farfield.data.packets import PacketVideo
 
@@ -65,7 +66,7 @@ def test_a_file_too_large_to_hold_is_read_by_seeking(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = encode(tmp_path / name, times=None if name != "a.mp4" else [0.04 * i + 0.01 * (i % 2) for i in range(40)])
-    monkeypatch.setattr(packets, "HELD_BYTES", 100)
+    monkeypatch.setattr(listing, "HELD_BYTES", 100)
     video = PacketVideo(path)
     assert video._listing.packets is None
     for wanted in ([7, 22, 39], [1], [38]):
@@ -158,6 +159,41 @@ def test_a_name_that_looks_like_a_protocol_is_a_file(
     monkeypatch.chdir(tmp_path)
     Path("http:clip.mp4").write_bytes(make_video(40).read_bytes())
     assert numbers_in(Path("http:clip.mp4"), [11]) == [11]
+
+
+def test_damage_is_an_error_and_never_another_frame(tmp_path: Path) -> None:
+    """decord would patch it up: of 40 files with a few bytes overwritten, no frame is another one's."""
+    whole = encode(tmp_path / "a.mp4", num_frames=60, gop=60).read_bytes()
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        data = bytearray(whole)
+        begin = int(rng.integers(len(data) // 4, len(data) - 6))
+        data[begin : begin + 6] = rng.bytes(6)
+        (tmp_path / "b.mp4").write_bytes(data)
+        with contextlib.suppress(DecodeError):
+            assert numbers_in(tmp_path / "b.mp4", list(range(60))) == list(range(60))
+
+
+def test_streams_one_after_the_other_come_in_their_order(tmp_path: Path) -> None:
+    parts = [encode(tmp_path / f"{i}.ts", num_frames=30, numbers=range(30 * i, 30 * (i + 1))) for i in range(2)]
+    (tmp_path / "both.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    with open_video(tmp_path / "both.ts") as video:
+        assert len(video.times) == 60
+        assert (np.diff(video.times) > 0).all()
+    assert numbers_in(tmp_path / "both.ts", [0, 29, 30, 59]) == [0, 29, 30, 59]
+
+
+def test_a_still_is_not_taken_for_the_video(tmp_path: Path) -> None:
+    clip = encode(tmp_path / "clip.mp4", num_frames=20)
+    still = encode(tmp_path / "still.mov", "mjpeg", num_frames=1, pix_fmt="yuvj420p", b_frames=None)
+    with av.open(str(tmp_path / "both.mkv"), "w") as target, av.open(str(still)) as a, av.open(str(clip)) as b:
+        streams = [target.add_stream_from_template(each.streams.video[0]) for each in (a, b)]
+        for source, stream in zip((a, b), streams, strict=True):
+            for packet in source.demux(video=0):
+                if packet.size:
+                    packet.stream = stream
+                    target.mux(packet)
+    assert numbers_in(tmp_path / "both.mkv", [19, 3]) == [19, 3]
 
 
 def test_decord_can_be_asked_for_and_pyav_helps_it_out(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from conftest import number_of
 from data.encoding import encode
@@ -169,13 +170,14 @@ def test_a_collection_by_manifest(tmp_path: Path, bad_files: dict[str, Path]) ->
     assert reasons["empty.mp4"] == "the file is empty"
     assert reasons["audio_only.mp4"] == "it has no video stream"
     assert len(reasons) == 5
-    assert json.loads((tmp_path / "out/failures.json").read_text()) == dict(made.failures)
+    kept = json.loads((tmp_path / "out/failures.json").read_text())
+    assert [(row["video"], row["reason"]) for row in kept] == made.failures
     assert not list((tmp_path / "out").rglob("*.partial"))
 
     again = prepare(tmp_path / "in/all.csv", tmp_path / "out", encoding=SMALL, num_workers=1, progress=False)
     assert again.already_there == 3
     assert list(read_manifest(tmp_path / "out/manifest.csv")) == list(manifest)
-    with pytest.raises(FarfieldError, match=r"holds videos of other settings: crf was 22, now 30"):
+    with pytest.raises(FarfieldError, match=r"holds other videos: crf was 22, now 30\. Give the same"):
         prepare(tmp_path / "in/all.csv", tmp_path / "out", encoding=replace(SMALL, crf=30), progress=False)
 
 
@@ -231,11 +233,14 @@ def test_an_archive_that_is_cut_off_says_so_and_keeps_what_was_read(tmp_path: Pa
     with tarfile.open(tmp_path / "whole.tar", "w") as tar:
         for name in ("a/1.mp4", "a/2.mp4"):
             tar.add(clip, name)
-    (tmp_path / "cut.tar").write_bytes((tmp_path / "whole.tar").read_bytes()[: clip.stat().st_size * 3 // 2 + 1024])
-    with pytest.raises(FarfieldError, match=r"cut.tar cannot be read to its end"):
-        prepare(tmp_path / "cut.tar", tmp_path / "out", encoding=SMALL, progress=False)
-    made = prepare(tmp_path / "whole.tar", tmp_path / "out", encoding=SMALL, progress=False)
+    whole = (tmp_path / "whole.tar").read_bytes()
+    (tmp_path / "part.tar").write_bytes(whole[: clip.stat().st_size * 3 // 2 + 1024])
+    with pytest.raises(FarfieldError, match=r"part.tar cannot be read to its end"):
+        prepare(tmp_path / "part.tar", tmp_path / "out", encoding=SMALL, progress=False)
+    (tmp_path / "part.tar").write_bytes(whole)
+    made = prepare(tmp_path / "part.tar", tmp_path / "out", encoding=SMALL, progress=False)
     assert len(made.records) == 2
+    assert made.already_there == 1
 
 
 def test_killed_it_goes_on(tmp_path: Path) -> None:
@@ -278,7 +283,7 @@ def test_a_disk_that_takes_no_more_is_a_clear_error(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "clip.mp4 cannot be written: File too large" in done.stderr
     assert "Traceback" not in done.stderr
-    assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["store.json"]
+    assert {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()} == {"store.json", ".lock"}
 
 
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
@@ -289,6 +294,77 @@ def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
         prepare(tmp_path / "in", tmp_path / "file/out", encoding=SMALL, progress=False)
     with pytest.raises(FarfieldError, match=r"holds no videos\. Its subfolders are to be the classes"):
         prepare(tmp_path / "in/a", tmp_path / "out", encoding=SMALL, progress=False)
+
+
+def test_a_store_holds_what_its_names_say(tmp_path: Path) -> None:
+    """Another video of the same name, a damaged file, half-written ones: made anew, and only then."""
+    (tmp_path / "in/a").mkdir(parents=True)
+    encode(tmp_path / "in/a/x.mp4", num_frames=10)
+    encode(tmp_path / "in/a/y.mp4", num_frames=12)
+
+    def lengths() -> dict[str, int | None]:
+        made = prepare(tmp_path / "in", tmp_path / "out", encoding=SMALL, num_workers=1, progress=False)
+        return {Path(row.path).name: row.num_frames for row in made.records} | {"there": made.already_there}
+
+    assert lengths() == {"x.mp4": 10, "y.mp4": 12, "there": 0}
+    encode(tmp_path / "in/a/x.mp4", num_frames=20)
+    encode(tmp_path / "in/a/x.avi", "mpeg4", num_frames=15)
+    (tmp_path / "out/videos/a/y.mp4").write_bytes(bytes(500))
+    (tmp_path / "out/videos/a/0123.99.partial").write_bytes(b"half")
+    assert lengths() == {"x.mp4": 20, "x.avi.mp4": 15, "y.mp4": 12, "there": 0}
+    assert lengths()["there"] == 3
+    assert not list((tmp_path / "out").rglob("*.partial"))
+
+
+def test_sources_are_never_overwritten_and_stores_never_mixed(tmp_path: Path) -> None:
+    (tmp_path / "data/videos/a").mkdir(parents=True)
+    encode(tmp_path / "data/videos/a/x.mp4", num_frames=10)
+    write_manifest(tmp_path / "data/manifest.csv", [VideoRecord("videos/a/x.mp4", "a", 0.0, 0.2)])
+    for source in ("videos", "manifest.csv"):
+        with pytest.raises(FarfieldError, match="Give another folder"):
+            prepare(tmp_path / "data" / source, tmp_path / "data", encoding=SMALL, progress=False)
+    inside = tmp_path / "data/videos/store"
+    for _ in range(2):  # the store's videos are no part of the collection that holds it
+        made = prepare(tmp_path / "data/videos", inside, encoding=SMALL, num_workers=1, progress=False)
+        assert len(made.records) == 1
+    with pytest.raises(FarfieldError, match="holds other videos: source was"):
+        prepare(tmp_path / "data/manifest.csv", inside, encoding=SMALL, progress=False)
+    with FileLock(inside / ".lock"), pytest.raises(FarfieldError, match="another run is preparing"):
+        prepare(tmp_path / "data/videos", inside, encoding=SMALL, progress=False)
+
+
+def test_odd_videos_cost_themselves_only(tmp_path: Path) -> None:
+    folder = tmp_path / "in/a"
+    folder.mkdir(parents=True)
+    encode(folder / "far_apart.mp4", num_frames=2, times=[0, 5000])
+    encode(folder / "huge.mkv", "ffv1", num_frames=2, size=(20000, 100), b_frames=None)
+    encode(folder / "good.mp4", num_frames=5)
+    (folder / ("n" * 240 + ".mp4")).write_bytes((folder / "good.mp4").read_bytes())
+    (folder / "caf\udce9.mp4").write_bytes((folder / "good.mp4").read_bytes())  # Latin-1
+    made = prepare(tmp_path / "in", tmp_path / "out", encoding=Encoding(short_side_px=100), progress=False)
+    assert sorted(row.num_frames for row in made.records) == [2, 5, 5, 5]
+    assert [Path(name).name for name, _ in made.failures] == ["huge.mkv"]
+    assert "cannot be encoded" in made.failures[0][1]
+    manifest = read_manifest(tmp_path / "out/manifest.csv")
+    assert all(manifest.path(i).is_file() for i in range(4))
+    with pytest.raises(FarfieldError, match=r"preset is 'foo'.*Known: ultrafast"):
+        Encoding(preset="foo")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("nothere", "there is no .*nothere"),
+        ("clip.mp4", "is a video. Give the folder"),
+        ("m.csv", "has its labels already"),
+    ],
+)
+def test_a_source_that_is_none_says_so(source: str, message: str, tmp_path: Path) -> None:
+    encode(tmp_path / "clip.mp4", num_frames=2)
+    write_manifest(tmp_path / "m.csv", [VideoRecord("clip.mp4", "a")])
+    (tmp_path / "train.csv").write_text("label,youtube_id,time_start\n")
+    with pytest.raises(FarfieldError, match=message):
+        prepare(tmp_path / source, tmp_path / "out", annotations=tmp_path / "train.csv", progress=False)
 
 
 def misbehave(job: str) -> str:
@@ -338,10 +414,10 @@ def test_over_a_ray_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert len(made.records) == 4
         assert [Path(name).name for name, _ in made.failures] == ["bad.mp4"]
         assert numbers(tmp_path / "out" / made.records[2].path) == list(range(10))
-        results = dict(for_each(misbehave, ["a", "crash", "hang", "bad"], seconds_per_job=4, engine="ray"))
+        results = dict(for_each(misbehave, ["a", "crash", "hang", "bad"], seconds_per_job=12, engine="ray"))
         assert results["a"] == "A"
         assert results["crash"] == "the decoder crashed"
-        assert results["hang"] == "it took longer than 4 s"
+        assert results["hang"] == "it took longer than 12 s"
         assert results["bad"] == "it is no good"
     finally:
         ray.shutdown()

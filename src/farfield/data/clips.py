@@ -96,7 +96,7 @@ def video_views(
     The file is opened once, and a frame that several clips share is decoded and resized once.
 
     Raises:
-        VideoError: as `training_clip`.
+        VideoError: as `training_clips`.
     """
     try:
         with open_video(path) as video:

@@ -27,7 +27,7 @@ class VideoDataModule(LightningDataModule):
         val: manifest of the validation videos; None trains without validation.
         root: folder that the manifests' paths are relative to; None for each manifest's own.
         labels: class names in the network's order; None for those of the training manifest, sorted.
-        batch_size: clips in a training batch of one process.
+        batch_size: clips in a training batch of one process; videos in a validation batch.
         num_workers: processes that decode; None for the number of cores, but at most 8. 0 decodes in the main process.
         augmentation: what training varies at random.
         clips_per_video: clips that each opened video gives to a batch, which is then of batch_size / clips_per_video

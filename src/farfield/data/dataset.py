@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from farfield.clip_spec import ClipSpec
 from farfield.data.augmentation import Augmentation, Draw
@@ -44,7 +44,7 @@ class Batch(NamedTuple):
 
 
 class TrainingClips(Dataset[Batch]):
-    """One random clip of each video asked for; a video that cannot serve is replaced by another of its class.
+    """Random clips of each video asked for; a video that cannot serve is replaced by another of its class.
 
     Args:
         manifest: the videos.
@@ -75,7 +75,8 @@ class TrainingClips(Dataset[Batch]):
         self.seed = seed
         self.clips_per_video = clips_per_video
         self._keeps_direction = np.isin(np.array(labels, dtype=object), augmentation.keep_direction)
-        self._known_failures: dict[int, VideoError] = {}  # saves opening a bad file again; never changes a result
+        # Saves opening a bad file again; never changes a result. No exceptions: they hold the frames that raised them.
+        self._known_failures: dict[int, Failure] = {}
 
     def __getitem__(self, keys: Sequence[SampleKey]) -> Batch:
         clips: list[Tensor] = []
@@ -94,7 +95,7 @@ class TrainingClips(Dataset[Batch]):
             self._keeps_direction[labels].tolist(),
             self.spec.crop_px,
         )
-        return Batch(torch.stack(clips), torch.from_numpy(labels), torch.tensor(indices), draw, failures)
+        return Batch(default_collate(clips), torch.from_numpy(labels), torch.tensor(indices), draw, failures)
 
     def _generators(self, purpose: Purpose, key: SampleKey) -> list[np.random.Generator]:
         """One for each clip of a video: a function of what is loaded, not of who loads it."""
@@ -103,15 +104,14 @@ class TrainingClips(Dataset[Batch]):
 
     def _load(self, key: SampleKey, failures: list[Failure]) -> tuple[list[Clip], int]:
         for index in (key.row, *self._replacements(key)):
-            generators = self._generators(Purpose.CLIP, key)
-            try:
-                if index in self._known_failures:
-                    raise self._known_failures[index]
+            if index not in self._known_failures:
                 record, path = self.manifest[index], self.manifest.path(index)
-                return training_clips(path, record, self.spec, self.augmentation, generators), index
-            except VideoError as error:
-                self._known_failures[index] = error
-                failures.append(Failure(error.path, error.reason))
+                generators = self._generators(Purpose.CLIP, key)
+                try:
+                    return training_clips(path, record, self.spec, self.augmentation, generators), index
+                except VideoError as error:
+                    self._known_failures[index] = Failure(error.path, error.reason)
+            failures.append(self._known_failures[index])
         raise FarfieldError(
             f"none of the {len(self.manifest)} videos of {self.manifest.source} can be read. "
             f"The last: {failures[-1].path}: {failures[-1].reason}. Are the paths right, from {self.manifest.root}?"
@@ -162,7 +162,7 @@ class EvaluationViews(Dataset[Batch]):
         side, views = self.spec.test_side_px, self.num_clips * self.num_crops
         nothing = torch.empty((0, views, self.spec.num_frames, side, side, 3), dtype=torch.uint8)
         return Batch(
-            torch.stack(clips) if clips else nothing,
+            default_collate(clips) if clips else nothing,
             torch.from_numpy(self.targets[indices]) if clips else torch.empty(0, dtype=torch.int64),
             torch.tensor(indices, dtype=torch.int64),
             None,

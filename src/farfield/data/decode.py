@@ -1,7 +1,7 @@
-"""Video files to frames. The only file that imports a video decoder.
+"""Video files to frames, with one decoder or the other.
 
-PyAV reads packets, see `packets.py`, and decodes what is needed; what it cannot read goes to decord, or the other way
-round where that is asked for, and what neither can is a `DecodeError` that names the file and the reason. A video is
+PyAV decodes what is needed, see `packets.py`. What it cannot open goes to decord, or the other way round where that is
+asked for; what is damaged, or neither can open, is a `DecodeError` that names the file and the reason. A video is
 opened in the process that uses it, with one thread, and closed there.
 """
 
@@ -19,7 +19,8 @@ import decord
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from farfield.data.packets import NoVideo, PacketVideo, ascending, open_container, reason_of
+from farfield.data.listing import ascending
+from farfield.data.packets import NoVideo, PacketVideo, open_container, reason_of
 from farfield.errors import VideoError
 
 Decoder = Literal["PyAV", "decord"]
@@ -116,16 +117,17 @@ class _WithFallback:
         self.times = self._video.times
 
     def frames(self, indices: Int[np.ndarray, " t"], short_side_px: int | None = None) -> UInt8[np.ndarray, "t h w c"]:
-        while True:
-            try:
-                return self._video.frames(indices, short_side_px)
-            except Exception as error:  # decord raises its own, IndexError, OSError, ...: all mean that it cannot
-                self._note(error)
-                self._video.close()
-                count = len(self.times)
-                self._video = self._next()
-                if len(self._video.times) != count:  # it would take other frames for these
-                    raise self._failure() from error
+        try:
+            return self._video.frames(indices, short_side_px)
+        except Exception as error:  # decord raises its own, IndexError, OSError, ...: all mean that it cannot
+            self._note(error)
+            if self._name == "PyAV":  # damage is final: decord would patch it up with pieces of other frames
+                raise self._failure() from error
+        self._video.close()
+        self._video = self._next()
+        if len(self._video.times) != len(self.times):  # it would take other frames for these
+            raise self._failure()
+        return self.frames(indices, short_side_px)
 
     def close(self) -> None:
         self._video.close()

@@ -192,8 +192,8 @@ def fetch(job: Fetch) -> None:
         files = [path for path in Path(folder).iterdir() if path.suffix in VIDEO_SUFFIXES]
         if not files:
             raise VideoError(job.url, "nothing was fetched")
-        segment = {"start_seconds": job.start_seconds, "end_seconds": job.end_seconds}
-        transcode(files[0], job.target, job.encoding, **segment, name=job.url)
+        start, end = job.start_seconds, job.end_seconds
+        transcode(files[0], job.target, job.encoding, start_seconds=start, end_seconds=end, name=job.url)
 
 
 def reason_for(text: str) -> str:

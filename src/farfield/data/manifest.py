@@ -220,7 +220,7 @@ def write_manifest(path: str | Path, records: Sequence[VideoRecord]) -> None:
     path = Path(path)
     used = [name for i, name in enumerate(COLUMNS) if i < 2 or any(getattr(r, name) is not None for r in records)]
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(used)
         for record in records:

@@ -10,6 +10,7 @@ from jaxtyping import Int
 from torch.utils.data import Sampler
 
 from farfield.data.randomness import Purpose, generator
+from farfield.errors import FarfieldError
 
 
 class SampleKey(NamedTuple):
@@ -33,6 +34,9 @@ class EpochBatches(Sampler[list[SampleKey]]):
         rank: this process's number of `world_size`; the processes see disjoint and equal shares.
         world_size: number of processes that train together.
         classes: each row's class, to draw all classes equally often; None to take each video once an epoch.
+
+    Raises:
+        FarfieldError: for fewer samples than processes.
     """
 
     def __init__(
@@ -46,6 +50,10 @@ class EpochBatches(Sampler[list[SampleKey]]):
         world_size: int = 1,
         classes: Int[np.ndarray, " samples"] | None = None,
     ) -> None:
+        if num_samples < world_size:
+            raise FarfieldError(
+                f"{num_samples} videos are too few for {world_size} processes: each needs at least one."
+            )
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.seed = seed
@@ -65,7 +73,8 @@ class EpochBatches(Sampler[list[SampleKey]]):
             order, turns = rng.permutation(self.num_samples), np.zeros(self.num_samples, dtype=np.int64)
         else:
             order, turns = balanced(self.classes, rng)
-        mine, my_turns = order[self.rank :: self.world_size], turns[self.rank :: self.world_size]
+        shared = self.num_samples - self.num_samples % self.world_size
+        mine, my_turns = (each[self.rank : shared : self.world_size] for each in (order, turns))
         for batch in range(done, len(self)):
             here = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
             yield [

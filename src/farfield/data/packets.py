@@ -2,8 +2,8 @@
 
 The container says when each frame is shown and where decoding can begin. To read a frame, packets go to the decoder
 from the last keyframe that is shown before it; frames in between that no other refers to (most B-frames) are dropped
-before they are decoded. Since a frame is known by its timestamp and never by counting, a wrong one cannot pass for
-another, whatever the container's seeking does.
+before they are decoded. A frame is known by its timestamp, so that a wrong one cannot pass for another, whatever the
+container's seeking does; only where timestamps cannot be relied on are frames counted, from the first.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from jaxtyping import Float, Int, UInt8
 
-HELD_BYTES = 64 * 2**20
-"""Packets up to so many bytes stay in memory while a file is open. Of larger files they are read again, by seeking."""
+from farfield.data.listing import from_index, from_packets
 
 DROP_ON_REQUEST = frozenset(["h264", "mpeg4", "mpeg1video", "mpeg2video"])
 """Decoders that look at `skip_frame` packet by packet. Others ignore it, or hold on to what it was in the beginning."""
@@ -40,36 +40,6 @@ class NoVideo(ValueError):
     """There is nothing in the file that could be decoded."""
 
 
-class _Keyframe(NamedTuple):
-    stamp: int
-    """When it is shown, in units of the stream's time base."""
-    seek_stamp: int
-    """Where to look for it in the file."""
-
-
-class _Listing(NamedTuple):
-    """What is known of a file's packets.
-
-    Attributes:
-        stamps: when each frame is shown, in units of the stream's time base, ascending; the frames' numbers where
-            `by_number`.
-        seconds: the same from the first, in seconds.
-        keyframes: where decoding can begin, in the order of `stamps`.
-        by_number: timestamps cannot be relied on: the n-th frame that the decoder shows is the n-th.
-        packets: all of them, in the order of decoding; None where they are to be read again.
-        num_held: so many frames are in the file. One that was cut off announces more.
-        is_whole: every packet was seen; else only the index was.
-    """
-
-    stamps: Int[np.ndarray, " frames"]
-    seconds: Float[np.ndarray, " frames"]
-    keyframes: list[_Keyframe]
-    by_number: bool
-    packets: list[av.Packet] | None
-    num_held: int
-    is_whole: bool
-
-
 def open_container(source: Path | BinaryIO) -> InputContainer:
     """Opens a file, or its content, to be decoded with one thread.
 
@@ -81,15 +51,28 @@ def open_container(source: Path | BinaryIO) -> InputContainer:
     file: Any = str(source.absolute()) if isinstance(source, Path) else source
     container = av.open(file, metadata_errors="replace")
     formats = set(container.format.name.split(","))
-    if not container.streams.video or formats & NOT_VIDEOS or any(name.endswith("_pipe") for name in formats):
+    stream = video_stream(container)
+    if stream is None or formats & NOT_VIDEOS or any(name.endswith("_pipe") for name in formats):
         container.close()
         raise NoVideo("it has no video stream")
-    codec: Any = container.streams.video[0].codec_context
+    codec: Any = stream.codec_context
     if codec is None:
         container.close()
         raise ValueError("there is no decoder for its codec")
     codec.thread_count = 1
     return container
+
+
+def video_stream(container: InputContainer) -> VideoStream | None:
+    """The stream that a player would show: no cover of an album, and no still where there is a video beside it."""
+    streams = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
+    moving = [each for each in streams if not (each.codec_context and each.codec_context.name in _STILL_CODECS)]
+    best = container.streams.best("video")
+    candidates = moving or streams
+    return next((each for each in candidates if each is best), candidates[0] if candidates else None)
+
+
+_STILL_CODECS = {"mjpeg", "png", "bmp", "webp", "jpegls"}
 
 
 class PacketVideo:
@@ -105,9 +88,10 @@ class PacketVideo:
     def __init__(self, source: Path | BinaryIO) -> None:
         self._container = open_container(source)
         try:
-            self._stream: VideoStream = self._container.streams.video[0]
+            stream: Any = video_stream(self._container)
+            self._stream: VideoStream = stream
             self._codec = self._stream.codec_context
-            self._listing = _from_index(self._container, self._stream) or _from_packets(self._container, self._stream)
+            self._listing = from_index(self._container, self._stream) or from_packets(self._container, self._stream)
             self.times: Float[np.ndarray, " frames"] = self._listing.seconds
             self._has_decoded = False
         except BaseException:
@@ -139,6 +123,11 @@ class PacketVideo:
         if pictures.missing:
             self._decode_from_start(pictures)
         return pictures.array if np.array_equal(places, np.arange(len(wanted))) else pictures.array[places]
+
+    @property
+    def comment(self) -> str:
+        """What the file's metadata say of it."""
+        return self._container.metadata.get("comment", "")
 
     @property
     def pixel_aspect_ratio(self) -> Fraction:
@@ -185,7 +174,7 @@ class PacketVideo:
     def _list_anew(self) -> None:
         """After the index has turned out not to tell where each frame is."""
         self._container.seek(self._listing.keyframes[0].seek_stamp, stream=self._stream)
-        listing = _from_packets(self._container, self._stream)
+        listing = from_packets(self._container, self._stream)
         if listing.by_number or not np.array_equal(listing.stamps, self._listing.stamps):
             raise ValueError("its index is of other frames than those in the file")
         self._listing = listing
@@ -311,89 +300,6 @@ class _Pictures:
             self.array = np.empty((len(self._places), *picture.shape), np.uint8)
         self.array[self._places[stamp]] = picture
         self.missing.remove(stamp)
-
-
-def _from_index(container: InputContainer, stream: VideoStream) -> _Listing | None:
-    """From an MP4's index alone, without reading its packets; None where that does not tell enough.
-
-    The index keeps when frames are decoded. At a constant rate they are shown at the same intervals, and a keyframe as
-    long after it is decoded as the first one.
-    """
-    entries = stream.index_entries
-    if not _is_mp4(container) or stream.name != "h264" or stream.start_time is None:
-        return None
-    if not 1 < len(entries) == stream.frames:
-        return None
-    listed = list(entries)
-    stamps = np.array([entry.timestamp for entry in listed])
-    steps = np.diff(stamps)
-    if steps[0] <= 0 or np.any(steps != steps[0]) or not listed[0].is_keyframe or any(e.is_discard for e in listed):
-        return None
-    delay = stream.start_time - listed[0].timestamp
-    keyframes = [_Keyframe(entry.timestamp + delay, entry.timestamp) for entry in listed if entry.is_keyframe]
-    stamps = stamps + delay
-    seconds = (stamps - stamps[0]) * float(stream.time_base or 1)
-    return _Listing(stamps, seconds, keyframes, False, None, len(stamps), is_whole=False)
-
-
-def _from_packets(container: InputContainer, stream: VideoStream) -> _Listing:
-    """From a walk through all packets, without decoding."""
-    packets: list[av.Packet] = []
-    held = 0
-    try:
-        for packet in container.demux(stream):
-            if packet.size:
-                held += packet.size
-                packets.append(packet if held <= HELD_BYTES else _without_data(packet))
-    except av.FFmpegError:
-        if not packets:
-            raise  # else the file is cut off, and what lies before can be read
-    if not packets:
-        raise ValueError("no frames")
-    shown = [packet for packet in packets if not packet.is_discard]
-    known = [packet.pts for packet in shown if packet.pts is not None]
-    # AVI stores no timestamps. FFmpeg makes them up, and is right only where frames are stored in their order.
-    in_order = "avi" not in container.format.name.split(",") or known == sorted(known)
-    by_number = len(set(known)) < len(packets) or not in_order
-    if by_number:
-        keyframes = [_Keyframe(0, packets[0].dts or 0)]
-        stamps = np.arange(len(shown))
-        times = np.sort(known) if len(known) == len(shown) else stamps * 0
-    else:
-        begin = [packet for packet in packets if packet.is_keyframe] or packets[:1]
-        stamped = [(p.pts or 0, p.dts if p.dts is not None else p.pts or 0) for p in begin]
-        keyframes = sorted(_Keyframe(stamp, min(stamp, decoded)) for stamp, decoded in stamped)
-        # What is shown before the first keyframe cannot be decoded: the file begins in the middle of something.
-        stamps = times = np.array(sorted(stamp for stamp in known if stamp >= keyframes[0].stamp))
-    num_held = len(stamps)
-    if _is_mp4(container) and stream.frames > len(packets) > 1 and not by_number:
-        spacing = max(int(np.median(np.diff(stamps))), 1)
-        missing = spacing * np.arange(
-            1, stream.frames - len(packets) + 1
-        )  # cut off: the index still means what it says
-        stamps = times = np.concatenate([stamps, stamps[-1] + missing])
-    fps = float(stream.average_rate or 25)
-    seconds = ascending(times * float(stream.time_base or 1 / fps), fps)
-    held_packets = packets if held <= HELD_BYTES else None
-    return _Listing(stamps, seconds, keyframes, by_number, held_packets, num_held, is_whole=True)
-
-
-def _is_mp4(container: InputContainer) -> bool:
-    return "mp4" in container.format.name.split(",")
-
-
-def _without_data(packet: av.Packet) -> av.Packet:
-    """A packet's timestamps and flags."""
-    bare = av.Packet()
-    bare.pts, bare.dts, bare.is_keyframe = packet.pts, packet.dts, packet.is_keyframe
-    return bare
-
-
-def ascending(times: Float[np.ndarray, " frames"], fps: float) -> Float[np.ndarray, " frames"]:
-    """Times from 0, or, where the container's make no sense, frames at a constant rate."""
-    if not np.all(np.isfinite(times)) or np.any(np.diff(times) <= 0):
-        return np.arange(len(times)) / (fps if fps > 0 else 25.0)
-    return times - times[0]
 
 
 def reason_of(error: BaseException) -> str:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from multiprocessing import get_context
-from typing import Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -61,6 +61,29 @@ def _too_long(seconds: float) -> str:
     return f"it took longer than {seconds:g} s"
 
 
+class _Source(Generic[Job]):
+    """Jobs, one at a time. Where making them fails, those that run are done before the error is raised."""
+
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        self._jobs = iter(jobs)
+        self._error: Exception | None = None
+        self.exhausted = False
+
+    def take(self) -> Job | None:
+        if not self.exhausted:
+            try:
+                return next(self._jobs)
+            except StopIteration:
+                self.exhausted = True
+            except Exception as error:
+                self.exhausted, self._error = True, error
+        return None
+
+    def raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+
 def _local(
     function: Callable[[Job], Result], jobs: Iterable[Job], num_workers: int | None, seconds: float
 ) -> Iterator[tuple[Job, Result | str]]:
@@ -69,19 +92,14 @@ def _local(
     # Not forked: a worker that replaces a crashed one would inherit locks that other threads hold.
     pool = ProcessPool(max_workers=workers, context=get_context("spawn"))
     try:
-        waiting = iter(jobs)
-        exhausted = False
-        while running or not exhausted:
-            while not exhausted and len(running) < 2 * workers:
-                try:
-                    job = next(waiting)
-                except StopIteration:
-                    exhausted = True
-                else:
-                    running[pool.schedule(function, args=[job], timeout=seconds)] = job
+        waiting = _Source(jobs)
+        while running or not waiting.exhausted:
+            while len(running) < 2 * workers and (job := waiting.take()) is not None:
+                running[pool.schedule(function, args=[job], timeout=seconds)] = job
             done, _ = wait(running, return_when=FIRST_COMPLETED) if running else (set(), None)
             for future in done:
                 yield running.pop(future), _outcome(future, seconds)
+        waiting.raise_error()
     finally:
         pool.stop()  # also where whoever asks has stopped asking
         pool.join()
@@ -110,16 +128,11 @@ def _ray(
         ray.init(num_cpus=None if os.environ.get("RAY_ADDRESS") else num_workers, log_to_driver=False)
     remote = ray.remote(max_retries=0)(function)
     at_once = num_workers or max(int(ray.cluster_resources().get("CPU", 1)), 1)
-    waiting, exhausted = iter(jobs), False
+    waiting = _Source(jobs)
     running: dict = {}
-    while running or not exhausted:
-        while not exhausted and len(running) < at_once:
-            try:
-                job = next(waiting)
-            except StopIteration:
-                exhausted = True
-            else:
-                running[remote.remote(job)] = (job, time.monotonic())
+    while running or not waiting.exhausted:
+        while len(running) < at_once and (job := waiting.take()) is not None:
+            running[remote.remote(job)] = (job, time.monotonic())
         done, _ = ray.wait(list(running), timeout=1.0) if running else ([], None)
         for reference in done:
             job, _ = running.pop(reference)
@@ -136,6 +149,7 @@ def _ray(
         for reference in late:
             ray.cancel(reference, force=True)
             yield running.pop(reference)[0], _too_long(seconds)
+    waiting.raise_error()
 
 
 ENGINES: dict[Engine, Callable[..., Iterator]] = {"local": _local, "ray": _ray}

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from farfield.data.decode import VIDEO_SUFFIXES, DecodeError
@@ -26,6 +27,8 @@ from farfield.data.transcode import Encoding, Transcoded, probe, transcode
 from farfield.errors import FarfieldError
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+
+Segment = tuple[float | None, float | None]
 
 Labels = dict[tuple[str, int], str]
 """Of Kinetics' clips, by YouTube's id and the start in seconds."""
@@ -43,6 +46,7 @@ class Job:
         start_seconds: where the segment begins; None for the beginning.
         end_seconds: where it ends; None for the end.
         encoding: how to encode it.
+        identity: what the file is made from; one that was made from something else is made anew.
     """
 
     name: str
@@ -52,6 +56,7 @@ class Job:
     start_seconds: float | None
     end_seconds: float | None
     encoding: Encoding
+    identity: str
 
 
 @dataclass
@@ -112,21 +117,33 @@ def prepare(
     """
     source, out = Path(source), Path(out)
     labels = None if annotations is None else dict(kinetics_annotations(Path(annotations)))
+    _refuse_to_overwrite(source, out)
     jobs, total = _jobs(source, out, encoding, labels, root)
-    _open_store(out, encoding)
+    lock = _open_store(out, encoding, source)
     results: dict[Path, tuple[Job, Transcoded]] = {}
     prepared = Prepared()
-    with tqdm(desc="prepare", unit="video", total=total, disable=not progress, smoothing=0.05) as bar:
-        running = for_each(_work, jobs, num_workers=num_workers, seconds_per_job=seconds_per_video, engine=engine)
-        for job, result in running:
-            bar.update()
-            if isinstance(result, str):
-                prepared.failures.append((job.name, result))
-                bar.set_postfix(failed=len(prepared.failures))
-                continue
-            made, was_there = result
-            prepared.already_there += was_there
-            results[job.target] = replace(job, source=b""), made
+    try:
+        with tqdm(desc="prepare", unit="video", total=total, disable=not progress, smoothing=0.05) as bar:
+            running = for_each(_work, jobs, num_workers=num_workers, seconds_per_job=seconds_per_video, engine=engine)
+            for job, result in running:
+                bar.update()
+                if isinstance(result, str):
+                    prepared.failures.append((job.name, result))
+                    bar.set_postfix(failed=len(prepared.failures))
+                    continue
+                made, was_there = result
+                prepared.already_there += was_there
+                results[job.target] = replace(job, source=b""), made
+        _note_results(out, results, prepared)
+    except OSError as error:
+        raise FarfieldError(f"{out} cannot be written: {error.strerror or error}.") from error
+    finally:
+        _sweep(out)
+        lock.release()
+    return prepared
+
+
+def _note_results(out: Path, results: dict[Path, tuple[Job, Transcoded]], prepared: Prepared) -> None:
     for target in sorted(results):
         job, made = results[target]
         prepared.seconds += made.duration_seconds
@@ -140,48 +157,77 @@ def prepare(
     prepared.failures.sort()
     if prepared.records:
         write_manifest(out / "manifest.csv", prepared.records)
-    (out / "failures.json").write_text(json.dumps(dict(prepared.failures), indent=2) + "\n")
-    return prepared
+    failures = json.dumps([{"video": name, "reason": reason} for name, reason in prepared.failures], indent=2)
+    partial = out / "failures.json.partial"
+    partial.write_text(failures + "\n", errors="backslashreplace")
+    partial.replace(out / "failures.json")
 
 
 def _work(job: Job) -> tuple[Transcoded, bool]:
-    """In a worker: transcodes, unless the file is there already."""
-    source = job.source if isinstance(job.source, Path) else io.BytesIO(job.source)
-    size = job.source.stat().st_size if isinstance(job.source, Path) and job.source.is_file() else 0
-    if isinstance(job.source, bytes):
+    """In a worker: transcodes, unless the file is there already; returns whether it was."""
+    if isinstance(job.source, Path):
+        if not job.source.is_file():
+            raise DecodeError(job.name, "there is no such file")
+        size = job.source.stat().st_size
+        if not size:
+            raise DecodeError(job.name, "the file is empty")
+    else:
         size = len(job.source)
+    identity = f"farfield {job.identity} {size}"
     if job.target.is_file():
-        return replace(probe(job.target), source_bytes=size), True
-    if isinstance(job.source, Path) and not size:
-        raise DecodeError(job.name, "the file is empty" if job.source.is_file() else "there is no such file")
+        try:
+            made, comment = probe(job.target)
+        except DecodeError:  # as after a power cut
+            comment = ""
+        if comment == identity:
+            return replace(made, source_bytes=size), True
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FarfieldError(f"{job.target.parent} cannot be made: {error.strerror}.") from error
+    source = job.source if isinstance(job.source, Path) else io.BytesIO(job.source)
     segment = {"start_seconds": job.start_seconds, "end_seconds": job.end_seconds}
-    return transcode(source, job.target, job.encoding, **segment, name=job.name), False
+    return transcode(source, job.target, job.encoding, **segment, name=job.name, comment=identity), False
 
 
-def _open_store(out: Path, encoding: Encoding) -> None:
-    """Makes the folder, or refuses one that holds videos of another encoding."""
+def _refuse_to_overwrite(source: Path, out: Path) -> None:
+    """Where what is written would be what is read."""
+    videos, given = (out / "videos").resolve(), source.resolve()
+    if given == (out / "manifest.csv").resolve():
+        raise FarfieldError(f"{source} would be overwritten by the store's manifest. Give another folder than {out}.")
+    if given.is_dir() and given.is_relative_to(videos):
+        raise FarfieldError(f"{source} lies where the store's videos go. Give another folder than {out}.")
+
+
+def _open_store(out: Path, encoding: Encoding, source: Path) -> FileLock:
+    """Makes the folder, and returns its lock; refuses one that holds other videos, or that another run works in."""
     record = out / "store.json"
-    settings = asdict(encoding)
+    settings = asdict(encoding) | {"source": str(source.resolve())}
+    lock = FileLock(out / ".lock", timeout=0)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        known = json.loads(record.read_text()) if record.is_file() else None
-        if known is None:
-            partial = record.with_name("store.json.partial")
-            partial.write_text(json.dumps(settings, indent=2) + "\n")
-            partial.replace(record)
+        lock.acquire()
+        known = json.loads(record.read_text()) if record.is_file() and (out / "videos").is_dir() else None
+    except Timeout as error:
+        raise FarfieldError(f"another run is preparing {out}. Wait for it, or give another folder.") from error
     except (OSError, ValueError) as error:
         raise FarfieldError(f"{out} cannot be used as a store: {error}.") from error
-    if known is not None and known != settings:
-        changed = [
-            f"{name} was {known.get(name)}, now {settings[name]}"
-            for name in settings
-            if known.get(name) != settings[name]
-        ]
-        raise FarfieldError(f"{out} holds videos of other settings: {'; '.join(changed)}. Use them, or another folder.")
+    if isinstance(known, dict) and known != settings:
+        lock.release()
+        other = [name for name in settings if known.get(name) != settings[name]]
+        changed = [f"{name} was {known.get(name)}, now {settings[name]}" for name in other]
+        raise FarfieldError(f"{out} holds other videos: {'; '.join(changed)}. Give the same, or another folder.")
+    partial = record.with_name("store.json.partial")
+    partial.write_text(json.dumps(settings, indent=2) + "\n")
+    partial.replace(record)
+    _sweep(out)
+    return lock
+
+
+def _sweep(out: Path) -> None:
+    """Removes what workers that were killed left half-written."""
+    for partial in (out / "videos").rglob("*.partial"):
+        partial.unlink(missing_ok=True)
 
 
 def _jobs(
@@ -193,12 +239,18 @@ def _jobs(
         if archives:
             return _from_archives(archives, out, encoding, labels), None
         records = _records_of_folder(source, labels)
-        folder = source
+        folder, own = source, out.resolve()
+        if own.is_relative_to(source.resolve()):  # the store's own videos are no part of the collection
+            records = [record for record in records if not (source / record.path).resolve().is_relative_to(own)]
+    elif not source.is_file():
+        raise FarfieldError(f"there is no {source}. Give a manifest, a folder of videos, or a tar archive.")
     elif source.name.lower().endswith(TAR_SUFFIXES):
-        if not source.is_file():
-            raise FarfieldError(f"there is no archive {source}.")
         return _from_archives([source], out, encoding, labels), None
+    elif source.suffix.lower() in VIDEO_SUFFIXES:
+        raise FarfieldError(f"{source} is a video. Give the folder that holds it, a manifest, or a tar archive.")
     else:
+        if labels is not None:
+            raise FarfieldError("annotations go with a folder or archives; a manifest has its labels already.")
         manifest = read_manifest(source, root=root)
         records, folder = list(manifest), manifest.root
     return _from_records(records, folder, out, encoding), len(records)
@@ -224,7 +276,9 @@ def _from_records(records: list[VideoRecord], folder: Path, out: Path, encoding:
     for record in records:
         segment = (record.start_seconds, record.end_seconds)
         target = names.target(record.path, segment)
-        yield Job(str(folder / record.path), target, record.label or None, folder / record.path, *segment, encoding)
+        path = folder / record.path
+        identity = _identity(record.path, segment)
+        yield Job(str(path), target, record.label or None, path, *segment, encoding, identity)
 
 
 def _from_archives(archives: list[Path], out: Path, encoding: Encoding, labels: Labels | None) -> Iterator[Job]:
@@ -243,7 +297,8 @@ def _from_archives(archives: list[Path], out: Path, encoding: Encoding, labels: 
                     content = tar.extractfile(member)
                     assert content is not None
                     target = names.target(member.name, (None, None))
-                    yield Job(f"{archive}:{member.name}", target, label, content.read(), None, None, encoding)
+                    name, identity = f"{archive}:{member.name}", _identity(member.name, (None, None))
+                    yield Job(name, target, label, content.read(), None, None, encoding, identity)
         except (tarfile.TarError, EOFError, OSError) as error:
             raise FarfieldError(
                 f"{archive} cannot be read to its end: {error}. What was read is in the store; with a whole archive, "
@@ -269,23 +324,33 @@ def _label_of(stem: str, labels: Labels) -> str | None:
     return labels.get(clip) if clip else None
 
 
+def _identity(path: str, segment: Segment) -> str:
+    """What tells a video of a collection from all others, whatever its size; plain letters, for metadata."""
+    return hashlib.sha256(f"{path} {segment}".encode(errors="surrogateescape")).hexdigest()[:16]
+
+
 class _Names:
     """Files of the store: named as in the collection, always inside the store's folder, and no two alike."""
 
     def __init__(self, out: Path) -> None:
-        self._out = out / "videos"
+        self._videos = out / "videos"
         self._taken: set[str] = set()
 
-    def target(self, path: str, segment: tuple[float | None, float | None]) -> Path:
-        parts = [part for part in PurePosixPath(path).with_suffix("").parts if part not in ("/", "..", ".")]
-        name = "/".join(parts if not path.startswith("/") else parts[-2:])
+    def target(self, path: str, segment: Segment) -> Path:
+        parts = [part for part in PurePosixPath(path).parts if part not in ("/", "..", ".")]
+        name = "/".join(parts[-2:] if path.startswith("/") else parts).removesuffix(".mp4") or "video"
         if segment != (None, None):
             start, end = (("" if value is None else f"{value:g}") for value in segment)
             name += f"_{start}_{end}"
-        if name in self._taken:
-            name += "-" + hashlib.sha256(f"{path} {segment}".encode(errors="surrogateescape")).hexdigest()[:8]
-        self._taken.add(name)
-        return self._out / f"{name}.mp4"
+        is_plain = len(parts) == len(PurePosixPath(path).parts) and name.isprintable() and len(parts[-1]) < 200
+        if not is_plain:  # from elsewhere, or a name that other systems could not take
+            name = name.encode("ascii", "replace").decode().replace("?", "_")[-100:] + "-" + _identity(path, segment)
+        unique, copies = name, 1
+        while unique in self._taken:
+            copies += 1
+            unique = f"{name}-{copies}"
+        self._taken.add(unique)
+        return self._videos / f"{unique}.mp4"
 
 
 def summarise(prepared: Prepared) -> dict[str, Any]:

@@ -8,6 +8,7 @@ arithmetic coding, which would slow the decoder down (`scripts/benchmark_data.py
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,7 +24,9 @@ from av.video.reformatter import VideoReformatter
 from farfield.data.decode import DecodeError
 from farfield.data.packets import PacketVideo, reason_of
 from farfield.data.sampling import ClipTooShort, stream_frames
-from farfield.errors import FarfieldError
+from farfield.errors import FarfieldError, nearest
+
+PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class Encoding:
     preset: str = "medium"
 
     def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise FarfieldError(f"encoding.preset is {self.preset!r}. {nearest(self.preset, PRESETS)}")
         for name, least in (("short_side_px", 16), ("keyframe_interval", 1), ("b_frames", 0), ("crf", 0)):
             if getattr(self, name) < least:
                 raise FarfieldError(f"encoding.{name} is {getattr(self, name)}; it must be at least {least}.")
@@ -105,6 +110,7 @@ def transcode(
     start_seconds: float | None = None,
     end_seconds: float | None = None,
     name: str | None = None,
+    comment: str = "",
 ) -> Transcoded:
     """Writes a video, or the segment [start_seconds, end_seconds) of it, as H.264 in MP4: whole or not at all.
 
@@ -118,13 +124,16 @@ def transcode(
         start_seconds: where the segment begins; None for the beginning.
         end_seconds: where it ends; None for the end.
         name: what to call the video in messages; None for the source's path.
+        comment: kept in the file's metadata; `probe` returns it.
 
     Raises:
         DecodeError: where the source cannot be decoded from the segment's first frame to its last.
         FarfieldError: where the target cannot be written.
     """
     name = name or str(source)
-    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    # A name of its own length: that of the target may be as long as the file system allows.
+    digest = hashlib.sha256(target.name.encode(errors="surrogateescape")).hexdigest()[:12]
+    partial = target.with_name(f"{digest}.{os.getpid()}.partial")
     try:
         video = PacketVideo(source)
     except Exception as error:
@@ -134,8 +143,9 @@ def transcode(
         rate, constant = frame_rate(video.times[chosen])
         try:
             with av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+                container.metadata["comment"] = comment
                 _encode(container, _read(video, chosen, name), video, chosen, rate, constant, encoding)
-            made = probe(partial)
+            made, _ = probe(partial)
             if made.num_frames != len(chosen):
                 raise DecodeError(name, f"{made.num_frames} of {len(chosen)} frames were written")
             partial.replace(target)
@@ -143,6 +153,15 @@ def transcode(
             raise FarfieldError(f"{target} cannot be written: {error.strerror or error}.") from error
     except ClipTooShort as error:
         raise DecodeError(name, str(error)) from error
+    except FarfieldError:
+        raise
+    except (
+        av.FFmpegError,
+        ValueError,
+        ArithmeticError,
+        MemoryError,
+    ) as error:  # of the encoder, for odd sizes and rates
+        raise DecodeError(name, f"it cannot be encoded: {reason_of(error)}") from error
     finally:
         video.close()
         partial.unlink(missing_ok=True)
@@ -150,8 +169,8 @@ def transcode(
     return replace(made, source_bytes=source_bytes)
 
 
-def probe(path: Path) -> Transcoded:
-    """What `transcode` returned for a file that it wrote; the source's size is not known, and 0.
+def probe(path: Path) -> tuple[Transcoded, str]:
+    """What `transcode` returned for a file that it wrote, but for the source's size, and the comment in it.
 
     Raises:
         DecodeError: where the file cannot be opened.
@@ -160,23 +179,24 @@ def probe(path: Path) -> Transcoded:
         video = PacketVideo(path)
     except Exception as error:
         raise DecodeError(path, reason_of(error)) from error
-    times, size = video.times, video.size
+    times, size, comment = video.times, video.size, video.comment
     video.close()
     duration = float(times[-1]) + 1 / float(frame_rate(times)[0])
-    return Transcoded(len(times), round(len(times) / duration, 3), *size, round(duration, 3), 0, path.stat().st_size)
+    made = Transcoded(len(times), round(len(times) / duration, 3), *size, round(duration, 3), 0, path.stat().st_size)
+    return made, comment
 
 
 def frame_rate(times: np.ndarray) -> tuple[Fraction, bool]:
     """The average rate of frames shown at `times`, and whether it is constant but for the rounding of containers."""
     if len(times) < 2:
         return Fraction(25), True
-    rate = (len(times) - 1) / float(times[-1] - times[0])
+    rate = max((len(times) - 1) / float(times[-1] - times[0]), 1e-3)
     shown = times - times[0]
     for denominator in (1, 2, 4, 1001):  # 25, 12.5, 30000/1001 and the like
         fraction = Fraction(round(rate * denominator), denominator)
         if fraction and np.all(np.abs(shown - np.arange(len(times)) / float(fraction)) < 1.1e-3):
             return fraction, True
-    fraction = Fraction(rate).limit_denominator(1001)
+    fraction = max(Fraction(rate).limit_denominator(1001), Fraction(1, 1000))
     return fraction, bool(np.all(np.abs(shown - np.arange(len(times)) / float(fraction)) < 1.1e-3))
 
 

@@ -54,11 +54,14 @@ def rand_augment(
     """torchvision's RandAugment, its operations the same for all frames of a clip, and chosen by the clip's seed."""
     transform = v2.RandAugment(augmentation.rand_augment, augmentation.rand_augment_magnitude, fill=128)
     changed = torch.empty_like(clips)
-    with torch.random.fork_rng(devices=[]):  # it chooses by the CPU's generator, which dropout draws from, too
-        for i, seed in enumerate(seeds.tolist()):
-            torch.manual_seed(seed)
-            frames = clips[i].flatten(0, 1).permute(0, 3, 1, 2)
-            changed[i] = transform(frames).permute(0, 2, 3, 1).unflatten(0, clips.shape[1:3])
+    # It chooses by the CPU's generator, which dropout draws from, too; torch.manual_seed would seed the GPU's besides.
+    chooses = torch.default_generator
+    before = chooses.get_state()
+    for i, seed in enumerate(seeds.tolist()):
+        chooses.manual_seed(seed)
+        frames = clips[i].flatten(0, 1).permute(0, 3, 1, 2)
+        changed[i] = transform(frames).permute(0, 2, 3, 1).unflatten(0, clips.shape[1:3])
+    chooses.set_state(before)
     return changed
 
 

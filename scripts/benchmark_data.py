@@ -1,0 +1,392 @@
+"""What a clip costs: stored files, decoders, one decode for many views, the loader. Ratios, measured in one run.
+
+python scripts/benchmark_data.py clips/*.mp4                     on videos of your own, about 5 minutes for eight of them
+python scripts/benchmark_data.py                                 on generated ones
+python scripts/benchmark_data.py clips/*.mp4 --plot data.png
+
+Each video is first brought to a short side of 256 pixels without loss, and, where it is shorter than 300 frames, played
+to and fro until it has them, as a clip of Kinetics has: keyframes 250 apart would otherwise not be. From this come all
+encodings. A clip is 8 frames at stride 8, from a random place, RGB; what is timed is opening, decoding and converting.
+The encodings take turns; a figure is the median over the clips of a video, then the geometric mean over the videos.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from farfield import build_model
+from farfield.clip_spec import ClipSpec
+from farfield.data.augmentation import Augmentation
+from farfield.data.clips import training_clips
+from farfield.data.datamodule import batch_loader
+from farfield.data.dataset import TrainingClips
+from farfield.data.decode import DECODERS, Decoder, open_video
+from farfield.data.manifest import Manifest, VideoRecord
+from farfield.data.order import EpochBatches
+from farfield.data.packets import PacketVideo
+from farfield.data.synthesis.write import synthesize
+from farfield.data.transcode import Encoding, transcode
+
+NUM_FRAMES, STRIDE, LENGTH = 8, 8, 300
+SPEC = ClipSpec(num_frames=NUM_FRAMES, frame_stride=STRIDE, crop_px=224, num_clips=10, num_crops=3)
+
+
+class DefaultEncoding(Encoding):
+    """x264's own defaults, which nearly all collections have: keyframes up to 250 frames apart."""
+
+    def x264(self) -> dict[str, str]:
+        return {"crf": "23", "preset": "medium", "threads": "1"}
+
+
+ENCODINGS: dict[str, Encoding] = {
+    "x264's defaults": DefaultEncoding(),
+    "prepared (default)": Encoding(),
+    "prepared, compact": Encoding(keyframe_interval=128, b_frames=7, crf=23),
+    **{f"keyframe interval {n}": Encoding(keyframe_interval=n, crf=23) for n in (1, 4, 8, 16, 32, 250)},
+    "interval 8, no B-frames": Encoding(keyframe_interval=8, b_frames=0, crf=23),
+}
+BASE = "x264's defaults"
+
+
+@dataclass
+class StoredAs:
+    """One encoding against x264's defaults, geometric means over the videos.
+
+    Attributes:
+        encoding: its name.
+        bytes: ratio.
+        speed: ratio, both read by farfield.
+        over_decord: ratio to decord on x264's defaults.
+        over_limit: time for a clip over that of opening the file and decoding just the frames that are needed.
+        psnr_db: difference.
+        clips_per_second: on one core.
+    """
+
+    encoding: str
+    bytes: float
+    speed: float
+    over_decord: float
+    over_limit: float
+    psnr_db: float
+    clips_per_second: float
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    return math.exp(statistics.fmean(map(math.log, values)))
+
+
+def make_master(source: Path, target: Path) -> None:
+    """Without loss, at a short side of 256, LENGTH frames or more."""
+    plain = target.with_suffix(".plain.mp4")
+    transcode(source, plain, Encoding(crf=0, preset="ultrafast", keyframe_interval=30, b_frames=0))
+    with av.open(str(plain)) as container:
+        stream = container.streams.video[0]
+        rate, width, height = stream.average_rate, stream.width, stream.height
+        frames = [frame.to_ndarray(format="yuv420p") for frame in container.decode(stream)]
+    order = list(range(len(frames)))
+    while len(order) < LENGTH:
+        order += [*range(len(frames) - 2, 0, -1), *range(len(frames))]
+    order = order[: max(LENGTH, len(frames))]
+    with av.open(str(target), "w") as out:
+        lossless: Any = out.add_stream("libx264", rate=rate, options={"crf": "0", "preset": "ultrafast", "g": "30"})
+        lossless.width, lossless.height, lossless.pix_fmt = width, height, "yuv420p"
+        for place in order:
+            out.mux(lossless.encode(av.VideoFrame.from_ndarray(frames[place], format="yuv420p")))
+        out.mux(lossless.encode(None))
+    plain.unlink()
+
+
+def random_places(path: Path, rng: np.random.Generator) -> np.ndarray:
+    with open_video(path) as video:
+        count = len(video.times)
+    span = (NUM_FRAMES - 1) * STRIDE + 1
+    return int(rng.integers(count - span + 1)) + np.arange(NUM_FRAMES) * STRIDE
+
+
+def read(path: Path, places: np.ndarray, decoder: Decoder = "PyAV") -> np.ndarray:
+    with open_video(path, decoder) as video:
+        return video.frames(places)
+
+
+def limit(path: Path, places: np.ndarray) -> None:
+    """Opens the file and decodes what the clip needs, without converting anything."""
+    video = PacketVideo(path)
+    wanted = video._listing.stamps[places].tolist()
+    for keyframe, of_keyframe in video._runs(wanted):
+        for _ in video._decode(video._needed(keyframe, of_keyframe)):
+            pass
+    video.close()
+
+
+def limit_of_decoding(path: Path, places: np.ndarray) -> float:
+    """Seconds in the decoder alone, for the packets that the clip needs."""
+    video = PacketVideo(path)
+    seconds = 0.0
+    wanted = video._listing.stamps[places].tolist()
+    for keyframe, of_keyframe in video._runs(wanted):
+        packets = list(video._needed(keyframe, of_keyframe))
+        begin = time.perf_counter()
+        for _ in video._decode(packets):
+            pass
+        seconds += time.perf_counter() - begin
+    video.close()
+    return seconds
+
+
+def torchcodec_reader() -> Callable[[Path, np.ndarray], Any] | None:
+    """Reads with torchcodec, where it is installed and finds FFmpeg's libraries."""
+    try:
+        from torchcodec.decoders import VideoDecoder
+    except (ImportError, RuntimeError, OSError):
+        return None
+    return lambda path, places: (
+        VideoDecoder(str(path), num_ffmpeg_threads=1, seek_mode="approximate").get_frames_at(places.tolist()).data
+    )
+
+
+def psnr(master: Path, encoded: Path) -> float:
+    """Peak signal to noise ratio in dB, of luma."""
+    errors = []
+    with av.open(str(master)) as a, av.open(str(encoded)) as b:
+        for x, y in zip(a.decode(video=0), b.decode(video=0), strict=True):
+            difference = x.to_ndarray()[: x.height].astype(float) - y.to_ndarray()[: y.height]
+            errors.append(float(np.mean(difference**2)))
+    return 10 * math.log10(255**2 / max(statistics.fmean(errors), 1e-3))
+
+
+def timed(function: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin
+
+
+def compare_encodings(
+    masters: list[Path], folder: Path, clips: int
+) -> tuple[list[StoredAs], dict[str, dict[str, Path]]]:
+    files: dict[str, dict[str, Path]] = defaultdict(dict)
+    quality: dict[tuple[str, str], float] = {}
+    for master in tqdm(masters, "encode", unit="video"):
+        for number, (name, encoding) in enumerate(ENCODINGS.items()):
+            files[name][master.stem] = folder / f"{master.stem}_{number}.mp4"
+            transcode(master, files[name][master.stem], encoding)
+            quality[name, master.stem] = psnr(master, files[name][master.stem])
+    seconds: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    rng = np.random.default_rng(0)
+    for master in tqdm(masters, "clips", unit="video"):
+        for turn in range(clips + 1):
+            places = random_places(files[BASE][master.stem], rng)
+            for name in ENCODINGS:
+                path = files[name][master.stem]
+                took = {"ours": timed(lambda p=path: read(p, places)), "limit": timed(lambda p=path: limit(p, places))}
+                if name == BASE:
+                    took["decord"] = timed(lambda p=path: read(p, places, "decord"))
+                if turn:  # the first is to warm up
+                    for what, each in took.items():
+                        seconds[name, master.stem, what].append(each)
+    median = {key: statistics.median(values) for key, values in seconds.items()}
+    rows = []
+    for name in ENCODINGS:
+        of = [(name, master.stem) for master in masters]
+        base = [(BASE, master.stem) for master in masters]
+        rows.append(
+            StoredAs(
+                name,
+                geometric_mean([files[n][v].stat().st_size / files[BASE][v].stat().st_size for n, v in of]),
+                geometric_mean([median[*b, "ours"] / median[*o, "ours"] for o, b in zip(of, base, strict=True)]),
+                geometric_mean([median[*b, "decord"] / median[*o, "ours"] for o, b in zip(of, base, strict=True)]),
+                geometric_mean([median[*o, "ours"] / median[*o, "limit"] for o in of]),
+                statistics.fmean(quality[o] - quality[b] for o, b in zip(of, base, strict=True)),
+                geometric_mean([1 / median[*o, "ours"] for o in of]),
+            )
+        )
+    return rows, files
+
+
+def compare_decoders(files: dict[str, Path], clips: int) -> dict[str, float]:
+    """Clips per second and core of each decoder, geometric mean over the videos."""
+    readers: dict[str, Callable[[Path, np.ndarray], Any]] = {
+        name: (lambda path, places, name=name: read(path, places, name)) for name in DECODERS
+    }
+    if torchcodec := torchcodec_reader():
+        readers["torchcodec"] = torchcodec
+    seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
+    rng = np.random.default_rng(1)
+    for video, path in files.items():
+        for _ in range(clips):
+            places = random_places(path, rng)
+            for name, reader in readers.items():
+                seconds[name, video].append(timed(lambda p=path, r=reader: r(p, places)))
+    return {name: geometric_mean([1 / statistics.median(seconds[name, v]) for v in files]) for name in readers}
+
+
+def compare_views(files: dict[str, Path], rounds: int) -> float:
+    """How many times cheaper the 30 views of a test are in one decoding than opened and decoded one by one."""
+    ratios = []
+    for path in files.values():
+        with open_video(path) as video:
+            count = len(video.times)
+        starts = np.linspace(0, count - SPEC.span, SPEC.num_clips).round().astype(int)
+        each = [start + np.arange(NUM_FRAMES) * STRIDE for start in starts for _ in range(SPEC.num_crops)]
+        needed = np.unique(np.concatenate(each))
+        one_by_one = [timed(lambda p=path: [read(p, places) for places in each]) for _ in range(rounds)]
+        together = [timed(lambda p=path: read(p, needed)) for _ in range(rounds)]
+        ratios.append(statistics.median(one_by_one) / statistics.median(together))
+    return geometric_mean(ratios)
+
+
+def loader_overhead(files: dict[str, Path], batches: int) -> dict[str, float]:
+    """Time for a clip from a loader with one worker, over that of decoding, cutting and stacking in a plain loop."""
+    records = [VideoRecord(str(path), "x") for path in files.values()] * 4
+    manifest = Manifest(records * math.ceil(4 * batches / len(records)), root="/")
+    dataset = TrainingClips(manifest, ["x"], SPEC, Augmentation(), seed=0)
+    order = EpochBatches(len(manifest), 4, seed=0, position=lambda: (0, 0))
+    loader = batch_loader(dataset, order, 1)
+
+    def plain() -> None:
+        for keys in order:
+            loaded = []
+            for key in keys:
+                rng = np.random.default_rng(key.row)
+                path, record = manifest.path(key.row), manifest[key.row]
+                loaded += [clip.frames for clip in training_clips(path, record, SPEC, Augmentation(), [rng])]
+            torch.stack(loaded)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in a worker
+    times: dict[str, list[float]] = {"plain": [], "loader": []}
+    for turn in range(4):
+        took = {"plain": timed(plain), "loader": timed(lambda: [None for _ in loader])}
+        if turn:  # the first starts the worker
+            for name, each in took.items():
+                times[name].append(each)
+    torch.set_num_threads(threads)
+    plain_s, loader_s = (statistics.median(times[name]) for name in ("plain", "loader"))
+    return {"overhead": loader_s / plain_s - 1, "clips_per_second_per_core": len(order) * 4 / plain_s}
+
+
+def trainer_speed(backbone: str, device: str) -> float:
+    """Clips per second that training takes, forward and backward, all cores of this machine or its GPU."""
+    model = build_model(backbone, num_classes=400).to(device, memory_format=torch.channels_last_3d)
+    clips = torch.randn(2, 3, NUM_FRAMES, 224, 224, device=device).to(memory_format=torch.channels_last_3d)
+    times = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        model(clips).sum().backward()
+        if device != "cpu":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - begin)
+    return 2 / min(times)
+
+
+def plot(rows: list[StoredAs], path: Path) -> None:
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    for row in rows:
+        prepared = row.encoding.startswith("prepared")
+        axes.scatter(row.bytes, row.speed, s=60 if prepared else 25, color="C3" if prepared else "C0", zorder=3)
+        axes.annotate(row.encoding, (row.bytes, row.speed), xytext=(5, 4), textcoords="offset points", fontsize=8)
+    axes.set_xscale("log")
+    axes.set_xlabel("bytes, times those of x264's defaults")
+    axes.set_ylabel("clips per second, times those of x264's defaults")
+    axes.set_xticks([1, 1.5, 2, 3, 5, 8], ["1", "1.5", "2", "3", "5", "8"], minor=False)
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("videos", nargs="*", type=Path, help="real videos; none for generated ones")
+    parser.add_argument("--clips", type=int, default=20, help="clips of each video")
+    parser.add_argument("--plot", type=Path, help="a picture of bytes against speed")
+    parser.add_argument("--backbone", default="i3d_r50", help="the network that the loader is set against")
+    parser.add_argument("--device", default="cpu", help="where that network runs")
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        videos = given.videos
+        if not videos:
+            made = synthesize("figures", str(folder / "figures"), num_train=10, num_val=10, num_test=10)
+            videos = sorted((Path(made) / "videos").glob("train_*.mp4"))[:4]
+        masters = []
+        for number, video in enumerate(tqdm(videos, "masters", unit="video")):
+            masters.append(folder / f"master_{number}.mp4")
+            make_master(video, masters[-1])
+        rows, files = compare_encodings(masters, folder, given.clips)
+        alone = {
+            name: geometric_mean(
+                [
+                    statistics.median(
+                        timed(lambda p=path: read(p, places)) / limit_of_decoding(path, places)
+                        for places in [random_places(path, np.random.default_rng(i)) for i in range(given.clips)]
+                    )
+                    for path in files[name].values()
+                ]
+            )
+            for name in ("prepared (default)", "prepared, compact")
+        }
+        about = {
+            "videos": len(videos),
+            "encodings": [asdict(row) for row in rows],
+            "over_the_decoder_alone": alone,
+            "clips_per_second_per_core": {
+                which: compare_decoders(files[which], given.clips) for which in (BASE, "prepared (default)")
+            },
+            "views_one_by_one_over_together": {
+                which: compare_views(files[which], 3) for which in (BASE, "prepared (default)")
+            },
+            "loader": {which: loader_overhead(files[which], 20) for which in (BASE, "prepared (default)")},
+            "trainer_clips_per_second": {given.backbone: trainer_speed(given.backbone, given.device)},
+        }
+    if given.plot:
+        plot(rows, given.plot)
+    print(json.dumps(about, indent=2) if given.json else as_text(about))
+
+
+def as_text(about: dict[str, Any]) -> str:
+    lines = [f"{about['videos']} videos; against x264's defaults:", ""]
+    lines += [
+        "| stored as | bytes | clips/s | clips/s over decord | time over the limit | PSNR |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in about["encodings"]:
+        lines.append(
+            f"| {row['encoding']} | {row['bytes']:.2f} | {row['speed']:.2f} | {row['over_decord']:.2f} | "
+            f"{row['over_limit']:.2f} | {row['psnr_db']:+.1f} dB |"
+        )
+    lines += ["", "time for a clip over that in the decoder alone, file open and packets read:"]
+    lines += [f"  {name}: {ratio:.2f}" for name, ratio in about["over_the_decoder_alone"].items()]
+    for which, speeds in about["clips_per_second_per_core"].items():
+        shown = ", ".join(f"{name} {speed:.1f}" for name, speed in speeds.items())
+        lines.append(f"clips per second and core, {which}: {shown}")
+    for which, ratio in about["views_one_by_one_over_together"].items():
+        lines.append(f"30 views of a test, {which}: {ratio:.1f} times cheaper in one decoding than one by one")
+    for which, loader in about["loader"].items():
+        lines.append(
+            f"loader, {which}: {100 * loader['overhead']:+.1f}% over decoding and stacking; "
+            f"{loader['clips_per_second_per_core']:.1f} training clips per second and core"
+        )
+    for backbone, speed in about["trainer_clips_per_second"].items():
+        lines.append(f"training {backbone} at 8 x 224 x 224 takes {speed:.2f} clips per second")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
