@@ -43,8 +43,8 @@ class Encoding:
     """
 
     short_side_px: int = 256
-    keyframe_interval: int = 48
-    b_frames: int = 11
+    keyframe_interval: int = 64
+    b_frames: int = 15
     crf: int = 22
     preset: str = "medium"
 
