@@ -57,10 +57,10 @@ class DefaultEncoding(Encoding):
 
 ENCODINGS: dict[str, Encoding] = {
     "x264's defaults": DefaultEncoding(),
-    "prepared (default)": Encoding(),
-    "prepared, compact": Encoding(keyframe_interval=128, crf=23),
-    **{f"keyframe interval {n}": Encoding(keyframe_interval=n, crf=23) for n in (1, 4, 8, 16, 32, 250)},
-    "interval 8, no B-frames": Encoding(keyframe_interval=8, b_frames=0, crf=23),
+    "prepared (default)": Encoding(),  # keyframe interval 32
+    "prepared, compact": Encoding(keyframe_interval=128),
+    **{f"keyframe interval {n}": Encoding(keyframe_interval=n) for n in (1, 4, 8, 16, 250)},
+    "interval 8, no B-frames": Encoding(keyframe_interval=8, b_frames=0),
 }
 BASE = "x264's defaults"
 
@@ -293,8 +293,17 @@ def plot(rows: list[StoredAs], path: Path) -> None:
     for row in rows:
         prepared = row.encoding.startswith("prepared")
         axes.scatter(row.bytes, row.speed, s=60 if prepared else 25, color="C3" if prepared else "C0", zorder=3)
-        axes.annotate(row.encoding, (row.bytes, row.speed), xytext=(5, 4), textcoords="offset points", fontsize=8)
+        right = row.bytes > 4
+        axes.annotate(
+            row.encoding,
+            (row.bytes, row.speed),
+            xytext=(-5 if right else 5, -11 if "no B" in row.encoding else 4),
+            ha="right" if right else "left",
+            textcoords="offset points",
+            fontsize=8,
+        )
     axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
     axes.set_xlabel("bytes, times those of x264's defaults")
     axes.set_ylabel("clips per second, times those of x264's defaults")
     axes.set_xticks([1, 1.5, 2, 3, 5, 8], ["1", "1.5", "2", "3", "5", "8"], minor=False)

@@ -145,6 +145,24 @@ def test_accumulated_gradients_are_in_no_checkpoint(
     assert losses(tmp_path / "stopped") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
 
 
+def test_everything_that_the_loader_draws_goes_on(
+    figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
+) -> None:
+    """Several clips a video, balanced classes, RandAugment, erasing, MixUp and CutMix: stopped in mid-epoch."""
+    more = ["--data.clips_per_video=2", "--data.class_balanced=true", "--data.batch_size=6", "--trainer.max_epochs=2"]
+    settings = "{rand_augment: 2, erase: 0.5, mixup: 0.4, cutmix: 0.8, colour: 0.2, keep_direction: [bow]}"
+    more.append(f"--data.augmentation={settings}")
+    assert run_farfield("fit", *options(figures, tmp_path / "whole"), *more) == 0
+    arguments = [*options(figures, tmp_path / "stopped"), *more]
+    stop = "--trainer.callbacks=[{class_path: training.test_resume.StopAt, "
+    stop += "init_args: {hook: on_train_batch_start, step: 8}}]"
+    with pytest.raises(Stopped):
+        run_farfield("fit", *arguments, stop)
+    assert run_farfield("fit", *arguments, "--resume=true") == 0
+    assert len(losses(tmp_path / "whole")) == 12  # 18 of 20 videos in batches of 3, twice
+    assert losses(tmp_path / "stopped") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
+
+
 def test_a_checkpoint_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted while it writes, it leaves the old file as it was."""
     import torch

@@ -15,7 +15,7 @@ from torch import Tensor
 from farfield.clip_spec import ClipSpec
 from farfield.data.augmentation import Augmentation
 from farfield.data.crops import crop_and_resize, random_resized_box, random_square, resize_short_side, spread_crops
-from farfield.data.decode import open_video
+from farfield.data.decode import Decoder, open_video
 from farfield.data.manifest import VideoRecord
 from farfield.data.sampling import ClipTooShort, dense_views, random_clip, stream_frames, uniform_views
 from farfield.errors import VideoError
@@ -42,6 +42,8 @@ def training_clips(
     spec: ClipSpec,
     augmentation: Augmentation,
     generators: Sequence[np.random.Generator],
+    *,
+    decoder: Decoder = "PyAV",
 ) -> list[Clip]:
     """Clips at random times, each from a random part of the frame. The file is opened once.
 
@@ -51,12 +53,13 @@ def training_clips(
         spec: what the network wants.
         augmentation: how large a part of the frame a crop takes.
         generators: where time and place are drawn from, one for each clip.
+        decoder: what is tried first, see `open_video`.
 
     Raises:
         VideoError: where the file cannot be decoded, or is shorter than a clip and may not be looped.
     """
     try:
-        with open_video(path) as video:
+        with open_video(path, decoder) as video:
             stream = _stream(video.times, record, spec)
             places = np.stack([stream[random_clip(len(stream), spec, rng)] for rng in generators])
             needed, position = np.unique(places, return_inverse=True)
@@ -88,7 +91,14 @@ def _needed_px(spec: ClipSpec, augmentation: Augmentation) -> int:
 
 
 def video_views(
-    path: Path, record: VideoRecord, spec: ClipSpec, *, num_clips: int, num_crops: int, hop: int | None = None
+    path: Path,
+    record: VideoRecord,
+    spec: ClipSpec,
+    *,
+    num_clips: int,
+    num_crops: int,
+    hop: int | None = None,
+    decoder: Decoder = "PyAV",
 ) -> Clip:
     """`num_clips` clips spread evenly in time, each as `num_crops` crops; v = clips * crops, and crops vary fastest.
 
@@ -99,7 +109,7 @@ def video_views(
         VideoError: as `training_clips`.
     """
     try:
-        with open_video(path) as video:
+        with open_video(path, decoder) as video:
             stream = _stream(video.times, record, spec)
             length = len(stream)
             views_of = uniform_views(length, spec, num_clips) if hop is None else dense_views(length, spec, hop)

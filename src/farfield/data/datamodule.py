@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_convert
 from farfield.clip_spec import ClipSpec
 from farfield.data.augmentation import Augmentation
 from farfield.data.dataset import Batch, EvaluationViews, TrainingClips
+from farfield.data.decode import Decoder
 from farfield.data.manifest import Manifest, read_manifest
 from farfield.data.order import EpochBatches
 from farfield.data.parallel import usable_cores
@@ -33,6 +34,7 @@ class VideoDataModule(LightningDataModule):
         clips_per_video: clips that each opened video gives to a batch, which is then of batch_size / clips_per_video
             videos. Opening and seeking are paid once, and a clip's gradient is averaged with that of its sister.
         class_balanced: draw all classes equally often, instead of each video once an epoch.
+        decoder: PyAV, which decodes only the frames that are needed, or decord; what one cannot open goes to the other.
         clip: what the network wants of a clip.
         seed: of the run.
 
@@ -52,6 +54,7 @@ class VideoDataModule(LightningDataModule):
         augmentation: Augmentation = Augmentation(),  # noqa: B008  # frozen
         clips_per_video: int = 1,
         class_balanced: bool = False,
+        decoder: Decoder = "PyAV",
         clip: ClipSpec | None = None,
         seed: int = 0,
     ) -> None:
@@ -77,6 +80,7 @@ class VideoDataModule(LightningDataModule):
         self.augmentation = augmentation
         self.clips_per_video = clips_per_video
         self.class_balanced = class_balanced
+        self.decoder = decoder
         self.clip = clip
         self.seed = seed
         if augmentation.short_side_px is not None and augmentation.short_side_px[0] < clip.crop_px:
@@ -100,6 +104,7 @@ class VideoDataModule(LightningDataModule):
             self.augmentation,
             seed=self.seed,
             clips_per_video=self.clips_per_video,
+            decoder=self.decoder,
         )
         return batch_loader(dataset, self._order(), self.num_workers)
 
@@ -114,6 +119,7 @@ class VideoDataModule(LightningDataModule):
             num_crops=1,
             batch_size=self.batch_size,
             num_workers=self.num_workers,
+            decoder=self.decoder,
             trainer=self.trainer,
         )
 
@@ -203,7 +209,8 @@ class TestDataModule(LightningDataModule):
         self.manifest = manifest
         self.clip = clip
         self.labels = labels
-        self.views = {"num_clips": num_clips, "num_crops": num_crops}
+        self.num_clips = num_clips
+        self.num_crops = num_crops
         self.batch_size = batch_size
         self.num_workers = _usable_workers() if num_workers is None else num_workers
         manifest.targets(labels)  # an unknown label shows now
@@ -213,7 +220,8 @@ class TestDataModule(LightningDataModule):
             self.manifest,
             self.labels,
             self.clip,
-            **self.views,
+            num_clips=self.num_clips,
+            num_crops=self.num_crops,
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             trainer=self.trainer,
@@ -256,8 +264,9 @@ def evaluation_loader(
     batch_size: int,
     num_workers: int,
     trainer: Trainer | None,
+    decoder: Decoder = "PyAV",
 ) -> DataLoader[Batch]:
-    dataset = EvaluationViews(manifest, labels, clip, num_clips=num_clips, num_crops=num_crops)
+    dataset = EvaluationViews(manifest, labels, clip, num_clips=num_clips, num_crops=num_crops, decoder=decoder)
     rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
     order = EvaluationBatches(len(manifest), batch_size, rank=rank, world_size=world_size)
     return batch_loader(dataset, order, num_workers)

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, default_collate
 from farfield.clip_spec import ClipSpec
 from farfield.data.augmentation import Augmentation, Draw
 from farfield.data.clips import Clip, training_clips, video_views
+from farfield.data.decode import Decoder
 from farfield.data.manifest import Manifest
 from farfield.data.order import SampleKey
 from farfield.data.randomness import Purpose, generator
@@ -53,6 +54,7 @@ class TrainingClips(Dataset[Batch]):
         augmentation: what is varied at random.
         seed: of the run.
         clips_per_video: clips of each video, which is opened once for all of them (Hoffer et al., CVPR 2020).
+        decoder: what is tried first.
 
     Raises:
         FarfieldError: for a label that is not among `labels`; while loading, when no video at all can be read.
@@ -67,6 +69,7 @@ class TrainingClips(Dataset[Batch]):
         *,
         seed: int,
         clips_per_video: int = 1,
+        decoder: Decoder = "PyAV",
     ) -> None:
         self.manifest = manifest
         self.targets = manifest.targets(labels)
@@ -74,6 +77,7 @@ class TrainingClips(Dataset[Batch]):
         self.augmentation = augmentation
         self.seed = seed
         self.clips_per_video = clips_per_video
+        self.decoder = decoder
         self._keeps_direction = np.isin(np.array(labels, dtype=object), augmentation.keep_direction)
         # Saves opening a bad file again; never changes a result. No exceptions: they hold the frames that raised them.
         self._known_failures: dict[int, Failure] = {}
@@ -108,7 +112,8 @@ class TrainingClips(Dataset[Batch]):
                 record, path = self.manifest[index], self.manifest.path(index)
                 generators = self._generators(Purpose.CLIP, key)
                 try:
-                    return training_clips(path, record, self.spec, self.augmentation, generators), index
+                    clips = training_clips(path, record, self.spec, self.augmentation, generators, decoder=self.decoder)
+                    return clips, index
                 except VideoError as error:
                     self._known_failures[index] = Failure(error.path, error.reason)
             failures.append(self._known_failures[index])
@@ -134,26 +139,42 @@ class EvaluationViews(Dataset[Batch]):
         spec: what the network wants of a clip.
         num_clips: clips spread over the time of a video.
         num_crops: crops of each clip.
+        decoder: what is tried first.
 
     Raises:
         FarfieldError: for a label that is not among `labels`.
     """
 
     def __init__(
-        self, manifest: Manifest, labels: Sequence[str], spec: ClipSpec, *, num_clips: int, num_crops: int
+        self,
+        manifest: Manifest,
+        labels: Sequence[str],
+        spec: ClipSpec,
+        *,
+        num_clips: int,
+        num_crops: int,
+        decoder: Decoder = "PyAV",
     ) -> None:
         self.manifest = manifest
         self.targets = manifest.targets(labels)
         self.spec = spec
         self.num_clips = num_clips
         self.num_crops = num_crops
+        self.decoder = decoder
 
     def __getitem__(self, chosen: Sequence[int]) -> Batch:
         clips, indices, failures = [], [], []
         for index in chosen:
             record, path = self.manifest[index], self.manifest.path(index)
             try:
-                clip = video_views(path, record, self.spec, num_clips=self.num_clips, num_crops=self.num_crops)
+                clip = video_views(
+                    path,
+                    record,
+                    self.spec,
+                    num_clips=self.num_clips,
+                    num_crops=self.num_crops,
+                    decoder=self.decoder,
+                )
             except VideoError as error:
                 failures.append(Failure(error.path, error.reason))
                 continue

@@ -43,9 +43,9 @@ class Encoding:
     """
 
     short_side_px: int = 256
-    keyframe_interval: int = 64
+    keyframe_interval: int = 32
     b_frames: int = 15
-    crf: int = 22
+    crf: int = 23
     preset: str = "medium"
 
     def __post_init__(self) -> None:
