@@ -243,7 +243,7 @@ def consume(loader: Iterable[object]) -> None:
         pass
 
 
-def loader_overhead(files: dict[str, Path], batches: int) -> dict[str, float]:
+def loader_overhead(files: dict[str, Path], batches: int, rounds: int) -> dict[str, float]:
     """Time for a clip from a loader with one worker, over that of decoding, cutting and stacking in a plain loop."""
     records = [VideoRecord(str(path), "x") for path in files.values()] * 4
     manifest = Manifest(records * math.ceil(8 * batches / len(records)), root="/")
@@ -263,14 +263,18 @@ def loader_overhead(files: dict[str, Path], batches: int) -> dict[str, float]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in a worker
     times: dict[str, list[float]] = {"plain": [], "loader": []}
-    for turn in range(8):
+    for turn in range(rounds + 1):
         took = {"plain": timed(plain), "loader": timed(consume, loader)}
         if turn:  # the first starts the worker
             for name, each in took.items():
                 times[name].append(each)
     torch.set_num_threads(threads)
-    plain_s, loader_s = (min(times[name]) for name in ("plain", "loader"))  # other work on the machine only adds
-    return {"overhead": loader_s / plain_s - 1, "clips_per_second_per_core": len(order) * 8 / plain_s}
+    pairs = zip(times["loader"], times["plain"], strict=True)
+    plain_s = statistics.median(times["plain"])
+    return {
+        "overhead": statistics.median(a / b for a, b in pairs) - 1,
+        "clips_per_second_per_core": len(order) * 8 / plain_s,
+    }
 
 
 def trainer_speed(backbone: str, device: str) -> float:
@@ -341,7 +345,10 @@ def main() -> None:
             "views_one_by_one_over_together": {
                 which: compare_views(files[which], 3) for which in (BASE, "prepared (default)")
             },
-            "loader": {which: loader_overhead(files[which], 10) for which in (BASE, "prepared (default)")},
+            "loader": {
+                which: loader_overhead(files[which], 10, max(given.clips // 2, 2))
+                for which in (BASE, "prepared (default)")
+            },
             "trainer_clips_per_second": {given.backbone: trainer_speed(given.backbone, given.device)},
         }
     if given.plot:
