@@ -177,7 +177,7 @@ def test_a_collection_by_manifest(tmp_path: Path, bad_files: dict[str, Path]) ->
     again = prepare(tmp_path / "in/all.csv", tmp_path / "out", encoding=SMALL, num_workers=1, progress=False)
     assert again.already_there == 3
     assert list(read_manifest(tmp_path / "out/manifest.csv")) == list(manifest)
-    with pytest.raises(FarfieldError, match=r"holds other videos: crf was 22, now 30\. Give the same"):
+    with pytest.raises(FarfieldError, match=r"holds other videos: crf was 23, now 30\. Give the same"):
         prepare(tmp_path / "in/all.csv", tmp_path / "out", encoding=replace(SMALL, crf=30), progress=False)
 
 
