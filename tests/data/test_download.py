@@ -106,6 +106,7 @@ def test_a_site_that_refuses_everything_stops_the_run(site: Site, tmp_path: Path
     rows = annotations(tmp_path, ("a", "blocked0000", 0), *(("a", f"video{i:06d}", 0) for i in range(30)))
     with pytest.raises(FarfieldError, match=r"429.*the same command goes on later"):
         download(rows, tmp_path / "out", url=site.url, pause_seconds=0, num_workers=1, progress=False)
+    assert len(set(site.asked)) < 10, "it went on"
     made = download(
         annotations(tmp_path, *(("a", f"video{i:06d}", 0) for i in range(3))),
         tmp_path / "out",
@@ -126,6 +127,9 @@ def test_a_site_that_refuses_everything_stops_the_run(site: Site, tmp_path: Path
             "the video was removed",
         ),
         ("ERROR: [youtube] abc: Sign in to confirm your age", "it asks for an account that shows its owner's age"),
+        ("ERROR: [youtube] abc: Requested format is not available", "Requested format is not available"),
+        ("ERROR: [generic] -404-aaaaaa: HTTP Error 503: Service Unavailable", "HTTP Error 503: Service Unavailable"),
+        ("ERROR: [youtube] a: has not made this video available in your country", "it is not shown in this country"),
         ("ERROR: [generic] Unable to download webpage: timed out", "Unable to download webpage: timed out"),
     ],
 )

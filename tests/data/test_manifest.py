@@ -38,7 +38,8 @@ def test_columns_that_nothing_fills_are_left_out(tmp_path: Path) -> None:
         ("path,label\na,\n", "line 2: the label is empty"),
         ("path,label,fps\na,b,fast\n", "line 2: fps is 'fast'; it must be a number"),
         ("path,label,start_seconds,end_seconds\na,b,3,2\n", r"line 2: the segment \[3.0, 2.0\) is empty"),
-        ("path,label\n\xff\xfe", "is not a CSV file"),
+        ("\x00\x00\x00\x1cftypisom\xff\xfe", "is not a CSV file"),
+        ("path,label\n\xff\xfe", "line 2: 1 values for 2 columns"),
     ],
 )
 def test_a_malformed_manifest_is_refused_with_its_line(content: str, message: str, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from farfield.data.synthesis.write import synthesize
 from farfield.data.transcode import Encoding, transcode
 from farfield.data.verify import verify
 from farfield.errors import FarfieldError
+from farfield.video_file import write_video
 
 
 def write_split(folder: Path, name: str, rows: list[tuple[Path, str]]) -> Path:
@@ -91,16 +92,13 @@ def test_a_frame_that_is_damaged_late_is_found_and_a_segment_outside(tmp_path: P
     (tmp_path / "b.mp4").write_bytes(damaged)
     made = inspect(InspectionJob(whole, VideoRecord("a", "x"), True))
     assert (made.num_frames, made.fps, made.width, made.height, made.duration_seconds) == (60, 25, 192, 96, 2.4)
-    with pytest.raises(FarfieldError):
+    with pytest.raises(FarfieldError, match=r"damaged|Invalid data"):
         inspect(InspectionJob(tmp_path / "b.mp4", VideoRecord("b", "x"), False))
     with pytest.raises(FarfieldError, match=r"no frame lies in the segment \[7, 9\) s"):
         inspect(InspectionJob(whole, VideoRecord("a", "x", 7, 9), False))
 
 
 def test_a_file_that_is_cut_off_is_found(tmp_path: Path) -> None:
-    whole = encode(tmp_path / "a.mp4", num_frames=60, movflags="+faststart").read_bytes()
-    from farfield.video_file import write_video
-
     noise = np.random.default_rng(0).integers(0, 255, (30, 48, 96, 3), np.uint8)
     write_video(tmp_path / "noise.mp4", noise, fps=25)  # the index comes first
     whole = (tmp_path / "noise.mp4").read_bytes()
@@ -157,6 +155,8 @@ def test_mistakes_are_clear(tmp_path: Path, figures: Path) -> None:
         verify([figures / "val.csv", figures / "val.csv"], tmp_path)
     with pytest.raises(FarfieldError, match="holds no videos"):
         verify([tmp_path], tmp_path / "out")
+    with pytest.raises(FarfieldError, match=r"val.csv would overwrite"):
+        verify([figures / "val.csv"], figures)
     (tmp_path / "file").write_text("")
     with pytest.raises(FarfieldError, match="cannot be made: Not a directory"):
         verify([figures / "val.csv"], tmp_path / "file/out")
@@ -176,6 +176,21 @@ def test_copies_are_told_from_other_videos_of_the_same_place(tmp_path: Path) -> 
     pairs = {tuple(sorted(Path(path).name.removeprefix("copy_of_") for path in pair)) for pair in found.look_alike}
     assert len(found.look_alike) == 60
     assert all(a == b for a, b in pairs)
+
+
+def test_odd_names_and_rows_cost_themselves_only(tmp_path: Path) -> None:
+    clip = encode(tmp_path / "clip.mp4", num_frames=5)
+    (tmp_path / "caf\udce9.mp4").write_text("Latin-1, and no video")
+    rows = [VideoRecord("clip.mp4", "x", num_frames=5), VideoRecord("n" * 300 + ".mp4", "x")]
+    rows += [VideoRecord("caf\udce9.mp4", "x"), VideoRecord(str(clip), "x", num_frames=9)]
+    write_manifest(tmp_path / "all.csv", rows)
+    found = verify([tmp_path / "all.csv"], tmp_path / "out", sample=3, progress=False)
+    reasons = [reason for _, reason in found.undecodable]
+    assert reasons[0] == "File name too long"
+    assert reasons[2] == "it has 5 frames, and the manifest says 9"
+    assert len(reasons) == 3
+    assert len((tmp_path / "out/quarantine.csv").read_bytes().splitlines()) == 4
+    assert len(read_manifest(tmp_path / "out/all.csv")) == 1
 
 
 def test_what_stands_still_is_not_enough_to_look_alike() -> None:

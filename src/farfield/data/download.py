@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import re
 import tempfile
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,20 +25,18 @@ from farfield.errors import FarfieldError, VideoError
 YOUTUBE = "https://www.youtube.com/watch?v={id}"
 
 REASONS = {  # what yt-dlp says, to what it means; the first that is found
-    "private": "the video is private",
-    "age": "it asks for an account that shows its owner's age",
-    "removed": "the video was removed",
-    "terminated": "the account of who uploaded it was closed",
-    "copyright": "it was taken down for copyright",
-    "not available in your country": "it is not shown in this country",
-    "unavailable": "the video is unavailable",
-    "not available": "the video is unavailable",
-    "404": "there is nothing at its address",
-    "410": "there is nothing at its address",
+    r"private video|video is private": "the video is private",
+    r"confirm your age|age.restricted": "it asks for an account that shows its owner's age",
+    r"has been removed|was removed": "the video was removed",
+    r"account .*terminated": "the account of who uploaded it was closed",
+    r"copyright": "it was taken down for copyright",
+    r"in your country": "it is not shown in this country",
+    r"video (is )?unavailable|video is not available|video is no longer available": "the video is unavailable",
+    r"http error (404|410)\b": "there is nothing at its address",
 }
 """Reasons that stay true: such a video is not asked for again."""
 
-BLOCKED = ("429", "not a bot", "rate-limit", "too many requests")
+BLOCKED = r"http error 429\b|not a bot|rate-limited|too many requests"
 """What shows that the site refuses everything for now."""
 
 
@@ -53,6 +52,7 @@ class Fetch:
         end_seconds: where it ends.
         options: yt-dlp's.
         encoding: how the clip is stored.
+        pause_seconds: before it is asked for.
     """
 
     id: str
@@ -62,6 +62,7 @@ class Fetch:
     end_seconds: float
     options: dict[str, Any]
     encoding: Encoding
+    pause_seconds: float
 
 
 @dataclass
@@ -108,7 +109,7 @@ def download(
         encoding: how clips are stored.
         num_workers: videos at once.
         bytes_per_second: of each; None for no limit.
-        pause_seconds: between two requests of a worker.
+        pause_seconds: before each video that a worker asks for, and between its requests.
         retry: ask again for what earlier calls found gone.
         seconds_per_video: a video that takes longer is given up, until the next call.
         url: where a video is; {id} stands for its name.
@@ -150,13 +151,14 @@ def download(
         elif not retry and made.failures.get(name) in REASONS.values():
             made.known_to_be_gone += 1
         else:
-            jobs.append(Fetch(video, url.format(id=video), target, start, end, options, encoding))
+            jobs.append(Fetch(video, url.format(id=video), target, start, end, options, encoding, pause_seconds))
     try:
         running = for_each(fetch, jobs, num_workers=num_workers, seconds_per_job=seconds_per_video)
         with tqdm(running, "download", len(jobs), unit="clip", disable=not progress) as bar:
             for job, result in bar:
                 if isinstance(result, str):
                     made.failures[job.target.stem] = result
+                    _write_failures(folder / "failures.csv", made.failures)  # now: a run may be killed
                     bar.set_postfix(failed=len(made.failures))
                 else:
                     made.failures.pop(job.target.stem, None)
@@ -175,7 +177,11 @@ def fetch(job: Fetch) -> None:
     """
     import yt_dlp
 
-    job.target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise VideoError(job.url, f"{job.target.parent.name} cannot be made: {error.strerror}") from error
+    time.sleep(job.pause_seconds)
     with tempfile.TemporaryDirectory() as folder:
         options = job.options | {"outtmpl": str(Path(folder, "video.%(ext)s")), "logger": _Silent()}
         try:
@@ -183,7 +189,7 @@ def fetch(job: Fetch) -> None:
                 downloader.download([job.url])
         except yt_dlp.utils.DownloadError as error:
             text = str(error)
-            if any(sign in text.lower() for sign in BLOCKED):
+            if re.search(BLOCKED, _plain(text).lower()):
                 raise FarfieldError(
                     f"{job.url}: {_plain(text)} The site refuses for now; the same command goes on later. Fewer "
                     "workers and a longer pause_seconds help."
@@ -199,7 +205,7 @@ def fetch(job: Fetch) -> None:
 def reason_for(text: str) -> str:
     """What an error of yt-dlp means, in few words that can be counted."""
     for sign, reason in REASONS.items():
-        if re.search(rf"\b{re.escape(sign)}\b", text.lower()):
+        if re.search(sign, _plain(text).lower()):
             return reason
     return _plain(text)
 

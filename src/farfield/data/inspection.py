@@ -73,21 +73,26 @@ def inspect(job: InspectionJob) -> Inspected:
         DecodeError: where that cannot be done, where the decoder had to patch up damage, which training would not
             notice, or where no frame lies in the row's segment.
     """
-    if not job.path.is_file():
-        raise DecodeError(job.path, "there is no such file")
     try:
-        with job.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DecodeError(job.path, error.strerror or str(error)) from error
-    if not job.path.stat().st_size:
-        raise DecodeError(job.path, "the file is empty")
-    try:
-        video = PacketVideo(job.path)
-    except NoVideo as error:
+        if not job.path.is_file():
+            raise DecodeError(job.path, "there is no such file")
+        if not job.path.stat().st_size:
+            raise DecodeError(job.path, "the file is empty")
+        return _inspect(job)
+    except DecodeError:
+        raise
+    except (NoVideo, ClipTooShort) as error:
         raise DecodeError(job.path, str(error)) from error
-    except (av.FFmpegError, ValueError, MemoryError) as error:
+    except OSError as error:
+        raise DecodeError(job.path, error.strerror or reason_of(error)) from error
+    except Exception as error:  # whatever an odd file brings about: it must not end the run
         raise DecodeError(job.path, reason_of(error)) from error
+
+
+def _inspect(job: InspectionJob) -> Inspected:
+    with job.path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    video = PacketVideo(job.path)
     try:
         stream_frames(video.times, start_seconds=job.record.start_seconds, end_seconds=job.record.end_seconds)
         with _errors_of_the_decoder() as errors:
@@ -95,11 +100,11 @@ def inspect(job: InspectionJob) -> Inspected:
         if errors:
             raise ValueError(f"it is damaged: {errors[0]}")
         times = video.times
-    except (av.FFmpegError, ValueError, MemoryError) as error:
-        reason = str(error) if isinstance(error, ClipTooShort) else reason_of(error)
-        raise DecodeError(job.path, reason) from error
     finally:
         video.close()
+    expected = job.record.num_frames
+    if expected is not None and expected != len(times):
+        raise ValueError(f"it has {len(times)} frames, and the manifest says {expected}")
     duration = float(times[-1]) + 1 / float(frame_rate(times)[0])
     decord = compare_decoders(job.path) if job.compare_decoders else None
     return Inspected(len(times), round(len(times) / duration, 3), *size, round(duration, 3), digest, thumbnails, decord)

@@ -32,8 +32,15 @@ def find_lookalikes(
         return []
     still = thumbnails.mean(1, dtype=np.float32).reshape(len(thumbnails), -1)
     still = _unit(still - still.mean(1, keepdims=True))
-    found = set()
+    found: set[tuple[int, int]] = set()
+    compared: set[int] = set()
     for first, second in _candidates(still, durations_seconds):
+        codes = first.astype(np.int64) * len(thumbnails) + second
+        new = np.array([code not in compared for code in codes.tolist()])  # another table had it before
+        compared.update(codes.tolist())
+        first, second = first[new], second[new]
+        if not len(first):
+            continue
         moving, other = _moving(thumbnails[first]), _moving(thumbnails[second])
         energy, other_energy = (np.sqrt(np.mean(each**2, axis=1)) for each in (moving, other))
         alike = np.einsum("nd,nd->n", _unit(moving), _unit(other)) > MOVING

@@ -182,10 +182,11 @@ def read_manifest(path: str | Path, *, root: str | Path | None = None) -> Manife
     if not path.is_file():
         raise FarfieldError(f"there is no manifest at {path}. `farfield data index` makes one from a folder of videos.")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        # File names need not be UTF-8; what else is none shows in the header or as an unknown label.
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             folder = path.parent if root is None else Path(root)
             manifest = Manifest.of_columns(_blocks(file, path), root=folder, source=str(path))
-    except (UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise FarfieldError(f"{path} is not a CSV file: {error}") from error
     if not len(manifest):
         raise FarfieldError(f"{path} lists no videos.")
@@ -237,6 +238,8 @@ def _sorted(labels: set[str]) -> list[str]:
 def _blocks(file: Iterator[str], path: Path) -> Iterator[dict[str, Sequence[Any]]]:
     """The rows, checked, in blocks of a size that takes little memory."""
     header = [name.strip() for name in next(csv.reader(file), [])]
+    if any(not name.isprintable() for name in header):
+        raise csv.Error("its first line is no text")
     for name in header:
         if name not in COLUMNS:
             raise FarfieldError(f"{path} has a column {name!r}. {nearest(name, COLUMNS)}")

@@ -153,7 +153,7 @@ def _note_results(out: Path, results: dict[Path, tuple[Job, Transcoded]], prepar
             prepared.unlabelled += 1
             continue
         numbers = {name: getattr(made, name) for name in ("num_frames", "fps", "width", "height", "duration_seconds")}
-        prepared.records.append(VideoRecord(target.relative_to(out).as_posix(), job.label, **numbers))
+        prepared.records.append(VideoRecord(target.relative_to(out.absolute()).as_posix(), job.label, **numbers))
     prepared.failures.sort()
     if prepared.records:
         write_manifest(out / "manifest.csv", prepared.records)
@@ -166,9 +166,12 @@ def _note_results(out: Path, results: dict[Path, tuple[Job, Transcoded]], prepar
 def _work(job: Job) -> tuple[Transcoded, bool]:
     """In a worker: transcodes, unless the file is there already; returns whether it was."""
     if isinstance(job.source, Path):
-        if not job.source.is_file():
-            raise DecodeError(job.name, "there is no such file")
-        size = job.source.stat().st_size
+        try:
+            if not job.source.is_file():
+                raise DecodeError(job.name, "there is no such file")
+            size = job.source.stat().st_size
+        except OSError as error:
+            raise DecodeError(job.name, error.strerror or str(error)) from error
         if not size:
             raise DecodeError(job.name, "the file is empty")
     else:
@@ -276,7 +279,7 @@ def _from_records(records: list[VideoRecord], folder: Path, out: Path, encoding:
     for record in records:
         segment = (record.start_seconds, record.end_seconds)
         target = names.target(record.path, segment)
-        path = folder / record.path
+        path = (folder / record.path).absolute()  # workers of a cluster are elsewhere
         identity = _identity(record.path, segment)
         yield Job(str(path), target, record.label or None, path, *segment, encoding, identity)
 
@@ -333,7 +336,7 @@ class _Names:
     """Files of the store: named as in the collection, always inside the store's folder, and no two alike."""
 
     def __init__(self, out: Path) -> None:
-        self._videos = out / "videos"
+        self._videos = out.absolute() / "videos"
         self._taken: set[str] = set()
 
     def target(self, path: str, segment: Segment) -> Path:

@@ -81,6 +81,7 @@ class Diagnosis:
             or self.same_file
             or self.look_alike
             or self.leaks
+            or self.other_labels
             or self.classes_without_videos
             or self.decord_differs_on
         )
@@ -122,13 +123,19 @@ def verify(
     if len({split.name for split in splits}) < len(splits):
         raise FarfieldError(f"two of {', '.join(split.name for split in splits)} have the same name. Rename one.")
     folder = Path(out)
+    for source, split in zip(sources, splits, strict=True):
+        if Path(source).resolve() == (folder / f"{split.name}.csv").resolve() or split.name == "quarantine":
+            raise FarfieldError(f"the report's {split.name}.csv would overwrite {source}. Give another --out.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FarfieldError(f"{folder} cannot be made: {error.strerror}.") from error
     _inspect_all(splits, sample, num_workers, seconds_per_video, engine, progress)
     diagnosis = _diagnose(splits, labels)
-    _write(splits, diagnosis, folder)
+    try:
+        _write(splits, diagnosis, folder)
+    except OSError as error:
+        raise FarfieldError(f"{folder} cannot be written: {error.strerror or error}.") from error
     return diagnosis
 
 
@@ -136,11 +143,12 @@ def _split(source: Path, root: str | Path | None) -> Split:
     if source.is_dir():
         records = list(READERS["folders"](source, source, None))
         if not records:  # no classes: the videos themselves
-            found = sorted(path for path in source.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+            found = [path for path in sorted(source.rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES]
+            found = [path for path in found if path.is_file() and not path.name.startswith(".")]
             records = [VideoRecord(path.relative_to(source).as_posix(), "") for path in found]
         if not records:
             raise FarfieldError(f"the folder {source} holds no videos.")
-        return Split(source.name, records, [source / record.path for record in records])
+        return Split(source.resolve().name, records, [source / record.path for record in records])
     manifest: Manifest = read_manifest(source, root=root)
     return Split(source.stem, list(manifest), [manifest.path(i) for i in range(len(manifest))])
 
@@ -149,11 +157,11 @@ def _inspect_all(
     splits: list[Split], sample: int, num_workers: int | None, seconds: float, engine: Engine, progress: bool
 ) -> None:
     places = [(split, i) for split in splits for i in range(len(split.records))]
-    every = max(len(places) // max(sample, 1), 1)
-    jobs = []
-    for number, (split, i) in enumerate(places):
-        compare = sample > 0 and number % every == 0
-        jobs.append(InspectionJob(split.paths[i], split.records[i], compare))
+    sampled = set(np.linspace(0, len(places) - 1, min(sample, len(places))).astype(int).tolist())
+    jobs = [
+        InspectionJob(split.paths[i].absolute(), split.records[i], number in sampled)
+        for number, (split, i) in enumerate(places)
+    ]
     found: dict[InspectionJob, Inspected | str] = {}
     running = for_each(inspect, jobs, num_workers=num_workers, seconds_per_job=seconds, engine=engine)
     for job, result in tqdm(running, "verify", len(jobs), unit="video", disable=not progress):
@@ -190,13 +198,17 @@ def _diagnose(splits: list[Split], labels: Sequence[str] | None) -> Diagnosis:
         leaks += [leak for leak in _leaks(group, f"both from video {source}") if leak[:4] not in known]
     look_alike = []
     durations = np.array([seen.duration_seconds for _, _, seen in whole])
-    pairs = find_lookalikes(np.stack([seen.thumbnails for _, _, seen in whole]), durations) if whole else []
-    for a, b in pairs:
-        if whole[a][2].sha256 == whole[b][2].sha256:
-            continue
-        group = [whole[a][:2], whole[b][:2]]
-        look_alike.append(tuple(str(split.paths[i]) for split, i in group))
-        leaks += _leaks(group, "they look alike")
+    # One of each file: copies to the last byte are known already, and many of them would be compared with each other.
+    single = list({seen.sha256: place for place, (_, _, seen) in enumerate(whole)}.values())
+    if whole:
+        pairs = find_lookalikes(np.stack([whole[place][2].thumbnails for place in single]), durations[single])
+        for a, b in pairs:
+            group = [whole[single[place]][:2] for place in (a, b)]
+            look_alike.append(tuple(str(split.paths[i]) for split, i in group))
+            leaks += _leaks(group, "they look alike")
+    with_videos = [
+        {row.label for row, seen in zip(split.records, split.inspected, strict=True) if seen} for split in splits
+    ]
     wanted = sorted(set(labels) if labels else {row.label for split in splits for row in split.records} - {""})
     durations = durations if len(durations) else np.zeros(1)
     return Diagnosis(
@@ -213,9 +225,9 @@ def _diagnose(splits: list[Split], labels: Sequence[str] | None) -> Diagnosis:
         other_labels=other_labels,  # type: ignore[arg-type]
         classes_without_videos=[
             (split.name, label)
-            for split in splits
+            for split, there in zip(splits, with_videos, strict=True)
             for label in wanted
-            if label not in {row.label for row, seen in zip(split.records, split.inspected, strict=True) if seen}
+            if label not in there
         ],
         decord=dict(Counter(seen.decord for _, _, seen in whole if seen.decord is not None)),
         decord_differs_on=[str(split.paths[i]) for split, i, seen in whole if seen.decord == "differs"],
@@ -226,7 +238,7 @@ def _diagnose(splits: list[Split], labels: Sequence[str] | None) -> Diagnosis:
 
 
 def _leaks(group: Sequence[tuple[Split, int]], why: str) -> list[tuple[str, str, str, str, str]]:
-    """Each video of a group with the first one of another split."""
+    """The first video of a group with each that lies in another split."""
     first, row = group[0]
     return [
         (str(first.paths[row]), first.name, str(split.paths[i]), split.name, why)
@@ -237,8 +249,8 @@ def _leaks(group: Sequence[tuple[Split, int]], why: str) -> list[tuple[str, str,
 
 def _write(splits: list[Split], diagnosis: Diagnosis, folder: Path) -> None:
     (folder / "report.json").write_text(json.dumps(asdict(diagnosis), indent=2) + "\n")
-    (folder / "report.md").write_text(as_markdown(diagnosis))
-    with (folder / "quarantine.csv").open("w", newline="", encoding="utf-8") as file:
+    (folder / "report.md").write_text(as_markdown(diagnosis), encoding="utf-8", errors="surrogateescape")
+    with (folder / "quarantine.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "reason"])
         writer.writerows(diagnosis.undecodable)
