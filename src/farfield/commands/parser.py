@@ -82,7 +82,7 @@ def _explain_value(text: str) -> str | None:
         name = surplus[1].split(",")[0].strip().strip("'")
         return f"{key[1]} has no {name!r}. {nearest(name, ClipOptions.__annotations__)}"
     choices = re.search(r"Expected a typing\.Literal\[(.*?)\]", text)
-    given = re.search(r"Given value: (.*?)$", text)
+    given = re.search(r"(?:Given|Got) value: (.*?)\.?$", text)
     if choices and given:
         known = re.findall(r"'([^']*)'", choices[1])
         return f"{key[1]} is {given[1]!r}. {nearest(given[1], known)}"
