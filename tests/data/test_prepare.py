@@ -168,6 +168,7 @@ def test_a_collection_by_manifest(tmp_path: Path, bad_files: dict[str, Path]) ->
     reasons = {Path(name).name: reason for name, reason in made.failures}
     assert reasons["missing.mp4"] == "there is no such file"
     assert reasons["empty.mp4"] == "the file is empty"
+    assert not any(str(tmp_path.parent) in reason for reason in reasons.values()), "such reasons cannot be counted"
     assert reasons["audio_only.mp4"] == "it has no video stream"
     assert len(reasons) == 5
     kept = json.loads((tmp_path / "out/failures.json").read_text())
@@ -323,6 +324,8 @@ def test_sources_are_never_overwritten_and_stores_never_mixed(tmp_path: Path) ->
     for source in ("videos", "manifest.csv"):
         with pytest.raises(FarfieldError, match="Give another folder"):
             prepare(tmp_path / "data" / source, tmp_path / "data", encoding=SMALL, progress=False)
+    with pytest.raises(FarfieldError, match="Give another folder"):
+        prepare(tmp_path / "data", tmp_path / "data", encoding=SMALL, progress=False)
     inside = tmp_path / "data/videos/store"
     for _ in range(2):  # the store's videos are no part of the collection that holds it
         made = prepare(tmp_path / "data/videos", inside, encoding=SMALL, num_workers=1, progress=False)

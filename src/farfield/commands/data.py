@@ -212,9 +212,12 @@ def prepare(
         if made.already_there:
             print(f"{made.already_there} were there already.")
         if made.unlabelled:
-            print(f"{made.unlabelled} have no known class and are not in manifest.csv.", file=sys.stderr)
+            hint = "give annotations, or videos in folders named for their classes"
+            print(f"{made.unlabelled} have no known class and are not in manifest.csv: {hint}.", file=sys.stderr)
         for reason, count in made.reasons().items():
             print(f"failed: {count} x {reason}", file=sys.stderr)
+        if made.failures:
+            print(f"{Path(out) / 'failures.json'} names them.", file=sys.stderr)
     return 1 if made.failures else 0
 
 

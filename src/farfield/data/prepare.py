@@ -195,11 +195,11 @@ def _work(job: Job) -> tuple[Transcoded, bool]:
 
 def _refuse_to_overwrite(source: Path, out: Path) -> None:
     """Where what is written would be what is read."""
-    videos, given = (out / "videos").resolve(), source.resolve()
+    given = source.resolve()
     if given == (out / "manifest.csv").resolve():
         raise FarfieldError(f"{source} would be overwritten by the store's manifest. Give another folder than {out}.")
-    if given.is_dir() and given.is_relative_to(videos):
-        raise FarfieldError(f"{source} lies where the store's videos go. Give another folder than {out}.")
+    if given.is_dir() and given.is_relative_to(out.resolve()):
+        raise FarfieldError(f"{source} lies in {out}, where the store's videos go. Give another folder than {out}.")
 
 
 def _open_store(out: Path, encoding: Encoding, source: Path) -> FileLock:

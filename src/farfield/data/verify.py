@@ -140,6 +140,9 @@ def verify(
 
 
 def _split(source: Path, root: str | Path | None) -> Split:
+    if (source / "manifest.csv").is_file():  # a store
+        store = read_manifest(source / "manifest.csv")
+        return Split(source.resolve().name, list(store), [store.path(i) for i in range(len(store))])
     if source.is_dir():
         records = list(READERS["folders"](source, source, None))
         if not records:  # no classes: the videos themselves
