@@ -290,7 +290,7 @@ class _BatchLoader(DataLoader[Batch]):
     """Hands a batch's few numbers over in the message itself.
 
     A tensor that leaves a worker gets a file in shared memory, whose opening takes longer than copying a thousand
-    numbers; five of them took as long as decoding a tenth of a batch.
+    numbers.
     """
 
     def __iter__(self) -> Any:
