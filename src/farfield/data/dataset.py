@@ -6,6 +6,7 @@ One item is one batch: the sampler hands whole lists of keys to `__getitem__`, a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -107,7 +108,7 @@ class TrainingClips(Dataset[Batch]):
         return [generator(purpose, self.seed, key.epoch, key.row, *([turn] if turn else [])) for turn in turns]
 
     def _load(self, key: SampleKey, failures: list[Failure]) -> tuple[list[Clip], int]:
-        for index in (key.row, *self._replacements(key)):
+        for index in chain([key.row], self._replacements(key)):  # drawn only where they are needed
             if index not in self._known_failures:
                 record, path = self.manifest[index], self.manifest.path(index)
                 generators = self._generators(Purpose.CLIP, key)
