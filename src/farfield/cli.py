@@ -50,6 +50,9 @@ COMMANDS: dict[str, Command] = {
     "convert": Command(
         "farfield.commands.convert:convert", "other projects' checkpoints to ours", {"input": None, "out": None}
     ),
+    "compare": Command(
+        "farfield.commands.compare:compare", "two tested runs, video by video", {"run_a": None, "run_b": None}
+    ),
     "summary": Command(
         "farfield.commands.summary:summary", "a network's parameters, FLOPs and memory by stage", {"network": None}
     ),

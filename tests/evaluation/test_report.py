@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from farfield.evaluation import EvaluationResult, write_report
+from farfield.evaluation import EvaluationResult, Scores, write_report
 
 
 def test_report_says_what_was_scored_and_what_could_not_be(tmp_path: Path) -> None:
@@ -14,7 +14,8 @@ def test_report_says_what_was_scored_and_what_could_not_be(tmp_path: Path) -> No
     targets = torch.tensor([0, 0, 1, 1])
     probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.3, 0.6, 0.1], [0.1, 0.8, 0.1], [0.2, 0.7, 0.1]])
     failures = [("broken.mp4", "the file is empty")]
-    result = EvaluationResult(labels, ["a.mp4", "b.mp4", "c.mp4", "d.mp4"], targets, probabilities, failures)
+    scores = Scores(labels, ["a.mp4", "b.mp4", "c.mp4", "d.mp4"], targets, probabilities[:, None])
+    result = EvaluationResult(scores, failures)
     write_report(result, tmp_path / "out", {"checkpoint": "best.ckpt", "num_clips": 10})
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert report["top1"]["value"] == 0.75
@@ -38,6 +39,6 @@ def test_report_says_what_was_scored_and_what_could_not_be(tmp_path: Path) -> No
 def test_many_classes_are_drawn_too(tmp_path: Path) -> None:
     n = 400
     labels = [f"class {i}" for i in range(n)]
-    result = EvaluationResult(labels, [str(i) for i in range(n)], torch.arange(n), torch.eye(n), [])
+    result = EvaluationResult(Scores(labels, [str(i) for i in range(n)], torch.arange(n), torch.eye(n)[:, None]), [])
     report = write_report(result, tmp_path, {})
     assert report["mean_class_accuracy"]["value"] == 1.0

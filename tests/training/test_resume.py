@@ -167,7 +167,7 @@ def test_a_checkpoint_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.Monk
     """Interrupted while it writes, it leaves the old file as it was."""
     import torch
 
-    from farfield.training.callbacks import WholeCheckpoints
+    from farfield.training.checkpoints import WholeCheckpoints
 
     target = tmp_path / "last.ckpt"
     WholeCheckpoints().save_checkpoint({"epoch": 1}, target)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, WandbLogger
 
@@ -18,15 +19,14 @@ from farfield.commands.parser import CommandParser
 from farfield.data.datamodule import VideoDataModule
 from farfield.errors import FarfieldError
 from farfield.models import describe, read_checkpoint, resolve_clip
-from farfield.training.callbacks import (
-    RandomState,
-    RunFiles,
-    SkippedVideos,
-    Throughput,
-    WholeCheckpoints,
-    checkpoints,
-)
+from farfield.training.averaging import AveragedWeights
+from farfield.training.callbacks import SkippedVideos, Throughput
+from farfield.training.checkpoints import RandomState, WholeCheckpoints, checkpoints
+from farfield.training.divergence import StopAtDivergence
 from farfield.training.module import ActionRecognizer, build_recognizer
+from farfield.training.optimisation import Optimisation
+from farfield.training.precise_bn import PreciseBatchNorm
+from farfield.training.run_files import RunFiles
 from farfield.training.tracking import WandbMedia, WandbSettings, make_wandb_logger
 
 log = logging.getLogger("farfield")
@@ -96,7 +96,9 @@ class FitCLI(LightningCLI):
             SkippedVideos(self.run_dir),
             RunFiles(self.run_dir, self.parser.dump(self.config, skip_none=False)),
             RandomState(),
+            StopAtDivergence(),
             WandbMedia(settings.num_clips),
+            *optional_callbacks(self.config_init.model.optimisation, has_validation=self.config.data.val is not None),
             *checkpoints(
                 self.run_dir / "checkpoints",
                 every_n_steps=every,
@@ -109,6 +111,23 @@ class FitCLI(LightningCLI):
         more: dict[str, Any] = {"logger": logger or False, "callbacks": [*given, *callbacks], "plugins": plugins}
         with as_mistakes():
             return super().instantiate_trainer(**more, **kwargs)
+
+
+def optional_callbacks(settings: Optimisation, *, has_validation: bool) -> list[Callback]:
+    """What a run does at its validations beside validating, as the settings say."""
+    if not has_validation and (settings.precise_bn_batches or settings.early_stopping_epochs):
+        raise FarfieldError(
+            "optimisation has precise_bn_batches or early_stopping_epochs, which belong to validations, and there are "
+            "none. Give data.val, or leave them out."
+        )
+    callbacks: list[Callback] = []
+    if settings.ema_decay is not None:
+        callbacks.append(AveragedWeights(settings.ema_decay))
+    if settings.precise_bn_batches:
+        callbacks.append(PreciseBatchNorm(settings.precise_bn_batches))
+    if settings.early_stopping_epochs:
+        callbacks.append(EarlyStopping("val/loss", patience=settings.early_stopping_epochs))
+    return callbacks
 
 
 def clip_values(

@@ -13,11 +13,12 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 from farfield.commands.console import as_mistakes, quiet_libraries
 from farfield.data.datamodule import TestDataModule
-from farfield.data.manifest import read_manifest
+from farfield.data.manifest import Manifest, read_manifest
 from farfield.errors import FarfieldError
-from farfield.evaluation import EvaluationResult, write_report
+from farfield.evaluation import EvaluationResult, Scores, fit_temperature, write_report
 from farfield.models import load_model
 from farfield.models import restrict_labels as restrict
+from farfield.models.summary import summarise
 from farfield.training.callbacks import Failures
 from farfield.training.module import ActionRecognizer
 
@@ -57,6 +58,7 @@ def test(
     precision: str = "32-true",
     view_batch_size: int | None = 16,
     restrict_labels: bool = False,
+    calibrate_on: str | None = None,
     json: bool = False,
 ) -> int:
     """Scores a checkpoint on the videos of a manifest, views averaged, and writes a report.
@@ -69,18 +71,22 @@ def test(
         data: the videos to score.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
         num_crops: crops of each clip; null for the checkpoint's own setting.
-        out: folder for report.json, report.md, confusion_matrix.png and predictions.csv; null for `test` in the run's.
+        out: folder for report.json, report.md, predictions.csv, the scores of all views (scores.npz, for
+            `farfield compare`) and pictures; null for `test` in the run's.
         accelerator: where to run, as Lightning's Trainer takes it: auto, cpu, gpu.
         devices: how many of them, each with a process of its own and a share of the videos.
         precision: of the network, as Lightning's Trainer takes it: 32-true, bf16-mixed, 16-mixed.
         view_batch_size: views that go through the network at once; null for a whole batch's.
         restrict_labels: score among the manifest's classes only, which are some of the network's: a subset of
             Kinetics with a network of all of its classes.
+        calibrate_on: manifest of the validation videos: their scores choose a temperature, with which probabilities
+            are reported (Guo et al., ICML 2017). No ranking changes.
         json: print the report as JSON.
     """
     quiet_libraries()
     network = load_model(checkpoint)
     manifest = read_manifest(data.manifest, root=data.root)
+    held_out = None if calibrate_on is None else read_manifest(calibrate_on, root=data.root)
     restricted: dict[str, Any] = {}
     if restrict_labels:
         restricted = {"scored_among": f"{len(manifest.labels)} of the network's {len(network.labels)} classes"}
@@ -88,9 +94,13 @@ def test(
     changes = {"num_clips": num_clips, "num_crops": num_crops}
     clip = network.clip.replace(**{name: count for name, count in changes.items() if count is not None})  # checks them
     views = {"num_clips": clip.num_clips, "num_crops": clip.num_crops}
-    videos = TestDataModule(
-        manifest, network.labels, clip, **views, batch_size=data.batch_size, num_workers=data.num_workers
-    )
+    cost = summarise(network, side_px=clip.test_side_px).multiply_adds / 1e9
+
+    def videos_of(which: Manifest) -> TestDataModule:
+        return TestDataModule(
+            which, network.labels, clip, **views, batch_size=data.batch_size, num_workers=data.num_workers
+        )
+
     module = ActionRecognizer(network, view_batch_size=view_batch_size)
     failures = Failures()
     with as_mistakes():
@@ -105,14 +115,23 @@ def test(
             enable_model_summary=False,
             callbacks=[failures, RichProgressBar(console_kwargs={"stderr": True})],  # standard output is for results
         )
-    trainer.test(module, datamodule=videos, verbose=False)
+
+    def score(which: Manifest, name: str) -> Scores:
+        trainer.test(module, datamodule=videos_of(which), verbose=False)
+        if not any(len(indices) for indices, _, _ in module.test_scores):
+            raise FarfieldError(f"none of the {len(which)} videos of {name} can be read; {failures.found[0]}.")
+        scored = [part for part in module.test_scores if len(part[0])]
+        indices, targets, probabilities = (torch.cat(parts) for parts in zip(*scored, strict=True))
+        return Scores(list(network.labels), [str(which.path(i)) for i in indices.tolist()], targets, probabilities)
+
+    temperature = None
+    if held_out is not None:
+        calibrating = score(held_out, str(calibrate_on))
+        temperature = fit_temperature(calibrating.probabilities, calibrating.targets)
+    scores = score(manifest, data.manifest)
     if not trainer.is_global_zero:
         return 0
-    indices, targets, probabilities = (torch.cat(parts) for parts in zip(*module.test_scores, strict=True))
-    if not len(indices):
-        raise FarfieldError(f"none of the {len(manifest)} videos of {data.manifest} can be read; {failures.found[0]}.")
-    paths = [str(manifest.path(i)) for i in indices.tolist()]
-    result = EvaluationResult(network.labels, paths, targets, probabilities, failures.found)
+    result = EvaluationResult(scores, failures.found, temperature, cost)
     about = {
         "checkpoint": checkpoint,
         "manifest": data.manifest,
@@ -121,6 +140,7 @@ def test(
         "backbone": network.config["backbone"],
         "inserted": network.config["insert"],
         **restricted,
+        **({} if held_out is None else {"calibrated_on": calibrate_on, "temperature": round(temperature or 1.0, 4)}),
         **views,
     }
     folder = Path(out) if out else _run_folder(checkpoint) / "test"
@@ -155,6 +175,13 @@ def _summary(report: dict[str, Any], folder: Path) -> str:
         e = report[name]
         interval = f"95% interval {100 * e['low']:.1f} to {100 * e['high']:.1f}"
         lines.append(f"{shown:<20} {100 * e['value']:6.2f}%   {interval}")
+    calibrated = report["calibration"]
+    errors = [
+        100 * calibrated[name]["expected_error"] for name in ("as_trained", "with_temperature") if name in calibrated
+    ]
+    lines.append(f"{'calibration error':<20} {' -> '.join(f'{error:6.2f}%' for error in errors)}")
+    if calibrated["temperature"] is not None:
+        lines[-1] += f"   with temperature {calibrated['temperature']:.3f}"
     failures = report["undecodable_videos"]
     if failures:
         lines.append(f"{len(failures)} videos could not be decoded:")

@@ -132,6 +132,18 @@ class VideoDataModule(LightningDataModule):
         limit = self.trainer.limit_train_batches if self.trainer else 1.0
         return max(1, min(whole, limit) if isinstance(limit, int) else int(whole * limit))
 
+    def training_paths(self, rows: Sequence[int]) -> list[str]:
+        """Where the training videos of some rows are."""
+        return [str(self.train_manifest.path(row)) for row in rows]
+
+    def validation_batch(self, rows: Sequence[int]) -> Batch:
+        """The validation videos of some rows, one central view each, as the network takes them, on the CPU."""
+        assert self.val_manifest is not None
+        views = EvaluationViews(
+            self.val_manifest, self.labels, self.clip, num_clips=1, num_crops=1, decoder=self.decoder
+        )
+        return to_network_input(views[rows], self.clip)
+
     def provenance(self) -> dict[str, Any]:
         """Which videos are trained and validated on, see `Manifest.provenance`."""
         splits = {"train": self.train_manifest, "val": self.val_manifest}

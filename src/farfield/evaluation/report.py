@@ -9,11 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from farfield.evaluation.calibration import calibration, scale_temperature
 from farfield.evaluation.metrics import Metrics, measure
-from farfield.evaluation.plots import plot_confusion
+from farfield.evaluation.plots import plot_confusion, plot_reliability, plot_views
+from farfield.evaluation.scores import FILE, Scores, write_scores
+from farfield.evaluation.views import accuracy_by_views
 
 
 @dataclass(frozen=True)
@@ -21,25 +24,29 @@ class EvaluationResult:
     """Everything that an evaluation brought out.
 
     Attributes:
-        labels: class names.
-        paths: the videos that were scored.
-        targets: their classes.
-        probabilities: their scores, averaged over views.
+        scores: of the videos that could be read.
         failures: (path, reason) of every video that could not be read; they are in no metric.
+        temperature: that probabilities are reported with; None for those of the network.
+        view_giga_multiply_adds: what one view costs; None where it is not known.
     """
 
-    labels: Sequence[str]
-    paths: Sequence[str]
-    targets: Int[Tensor, " n"]
-    probabilities: Float[Tensor, "n classes"]
+    scores: Scores
     failures: Sequence[tuple[str, str]]
+    temperature: float | None = None
+    view_giga_multiply_adds: float | None = None
+
+    def probabilities(self) -> Float[Tensor, "n classes"]:
+        plain = self.scores.probabilities
+        return plain if self.temperature is None else scale_temperature(plain, self.temperature)
 
     def metrics(self) -> Metrics:
-        return measure(self.probabilities, self.targets)
+        return measure(self.probabilities(), self.scores.targets)
 
 
 def write_report(result: EvaluationResult, folder: str | Path, about: dict[str, Any]) -> dict[str, Any]:
-    """Writes report.json, report.md, confusion_matrix.png and predictions.csv.
+    """Writes report.json, report.md, predictions.csv, scores.npz and pictures.
+
+    The pictures are confusion_matrix.png, reliability.png and, of several views, views.png.
 
     Args:
         result: what to report.
@@ -51,34 +58,45 @@ def write_report(result: EvaluationResult, folder: str | Path, about: dict[str, 
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    metrics = result.metrics()
+    scores, metrics = result.scores, result.metrics()
     content = _as_dict(result, metrics, about)
-    (folder / "report.json").write_text(json.dumps(content, indent=2) + "\n")
-    (folder / "report.md").write_text(_as_markdown(content))
-    plot_confusion(metrics.confusion, result.labels, folder / "confusion_matrix.png")
+    plain = calibration(scores.probabilities, scores.targets)
+    mended = None if result.temperature is None else calibration(result.probabilities(), scores.targets)
+    content["calibration"] = {"temperature": result.temperature, "as_trained": asdict(plain)}
+    if mended is not None:
+        content["calibration"]["with_temperature"] = asdict(mended)
+    plot_reliability(plain, mended).savefig(folder / "reliability.png", dpi=120)
+    if scores.views.shape[1] > 1:
+        curve = accuracy_by_views(scores.views, scores.targets)
+        content["top1_by_views"] = [{"views": each.views, **asdict(each.top1)} for each in curve]
+        plot_views(curve, result.view_giga_multiply_adds).savefig(folder / "views.png", dpi=120)
+    plot_confusion(metrics.confusion, scores.labels, folder / "confusion_matrix.png")
+    write_scores(scores, folder / FILE)
     with (folder / "predictions.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "label", "predicted", "probability", "probability_of_label"])
-        for path, target, scores in zip(result.paths, result.targets.tolist(), result.probabilities, strict=True):
-            best = int(scores.argmax())
-            row = [path, result.labels[target], result.labels[best], f"{scores[best]:.6f}", f"{scores[target]:.6f}"]
-            writer.writerow(row)
+        for path, target, row in zip(scores.paths, scores.targets.tolist(), result.probabilities(), strict=True):
+            best = int(row.argmax())
+            cells = [path, scores.labels[target], scores.labels[best], f"{row[best]:.6f}", f"{row[target]:.6f}"]
+            writer.writerow(cells)
+    (folder / "report.json").write_text(json.dumps(content, indent=2) + "\n")
+    (folder / "report.md").write_text(_as_markdown(content))
     return content
 
 
 def _as_dict(result: EvaluationResult, metrics: Metrics, about: dict[str, Any]) -> dict[str, Any]:
     confusion = metrics.confusion
     classes = []
-    for i, label in enumerate(result.labels):
+    for i, label in enumerate(result.scores.labels):
         videos, correct = int(confusion[i].sum()), int(confusion[i, i])
         others = confusion[i].clone()
         others[i] = 0
-        taken_for = result.labels[int(others.argmax())] if int(others.sum()) else None
+        taken_for = result.scores.labels[int(others.argmax())] if int(others.sum()) else None
         accuracy = correct / videos if videos else None
         classes.append({"label": label, "videos": videos, "accuracy": accuracy, "most_often_taken_for": taken_for})
     return {
         **about,
-        "videos": len(result.paths),
+        "videos": len(result.scores.paths),
         "top1": asdict(metrics.top1),
         "top5": asdict(metrics.top5),
         "mean_class_accuracy": asdict(metrics.mean_class_accuracy),
@@ -101,6 +119,9 @@ def _as_markdown(content: dict[str, Any]) -> str:
     for name, shown in (("top1", "top-1"), ("top5", "top-5"), ("mean_class_accuracy", "mean class accuracy")):
         e = content[name]
         lines.append(f"| {shown} | {100 * e['value']:.2f}% | {100 * e['low']:.2f}% to {100 * e['high']:.2f}% |")
+    lines += _calibration_lines(content["calibration"])
+    if "top1_by_views" in content:
+        lines += ["", "## Views", "", "![accuracy over views](views.png)"]
     lines += ["", "![confusion matrix](confusion_matrix.png)", "", "## Classes, hardest first", ""]
     lines += ["| class | videos | accuracy | most often taken for |", "|---|---|---|---|"]
     with_videos = [c for c in content["classes"] if c["videos"]]
@@ -115,3 +136,12 @@ def _as_markdown(content: dict[str, Any]) -> str:
         lines += ["", "## Videos that could not be decoded", ""]
         lines += [f"- `{failure['path']}`: {failure['reason']}" for failure in failures]
     return "\n".join(lines) + "\n"
+
+
+def _calibration_lines(about: dict[str, Any]) -> list[str]:
+    lines = ["", "## Calibration", "", "| | expected calibration error | negative log-likelihood |", "|---|---|---|"]
+    for name, shown in (("as_trained", "as trained"), ("with_temperature", f"temperature {about['temperature']}")):
+        if name in about:
+            each = about[name]
+            lines.append(f"| {shown} | {100 * each['expected_error']:.2f}% | {each['negative_log_likelihood']:.4f} |")
+    return [*lines, "", "![reliability](reliability.png)"]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from farfield.errors import FarfieldError
+from farfield.layers import join_batch_norm, split_batch_norm
 from farfield.models.checkpoint_file import refuse_hostile, why_unreadable, write_whole
 from farfield.models.network import ActionNet, assemble
 
@@ -88,7 +89,14 @@ def load_model(path: str | Path) -> ActionNet:
         if name.startswith(NETWORK_PREFIX)
     }
     try:
+        split = next((name for name in state if name.endswith(".split_bn.running_mean")), None)
+        if split is not None:  # it was trained with sub-batch norm
+            whole = state[split.replace(".split_bn.", ".bn.")]
+            split_batch_norm(network, len(state[split]) // len(whole))
         network.load_state_dict(state)
-    except RuntimeError as error:
+    except (RuntimeError, KeyError, ZeroDivisionError) as error:
         raise FarfieldError(f"the weights in {path} do not fit the network that it describes: {error}") from error
-    return network.eval()
+    network.eval()
+    if split is not None:
+        join_batch_norm(network)
+    return network

@@ -1,4 +1,4 @@
-"""Parts of a network that do not learn, and how fast the others do, by their depth."""
+"""Which parts of a network learn, by which statistics, and how fast, by their depth."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 from torch import nn
 
 from farfield.errors import FarfieldError, nearest
-from farfield.layers import freeze_batch_norm
+from farfield.layers import freeze_batch_norm, split_batch_norm
 from farfield.models import ActionNet
 from farfield.training.optimisation import Optimisation
 
@@ -15,7 +15,7 @@ log = logging.getLogger("farfield")
 
 
 def prepare(network: ActionNet, settings: Optimisation) -> None:
-    """Freezes what the settings say, in place.
+    """Freezes what the settings say, and splits norms, in place.
 
     A frozen stage keeps its weights and its norms' statistics; blocks inserted into it go on learning, since they are
     new as a rule.
@@ -41,6 +41,8 @@ def prepare(network: ActionNet, settings: Optimisation) -> None:
         log.info("%d batch norms are frozen; those of inserted blocks learn", len(norms))
         for name in norms:
             network.set_submodule(name, freeze_batch_norm(network.get_submodule(name)))
+    if settings.sub_batch_norm_splits > 1:
+        split_batch_norm(network, settings.sub_batch_norm_splits)
 
 
 def _until(network: ActionNet, stage: str) -> list[tuple[str, nn.Module]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import Any, Protocol
 
@@ -16,12 +17,15 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from farfield.clip_spec import ClipOptions
-from farfield.evaluation import average_views
+from farfield.evaluation import split_views
 from farfield.models import ActionNet, build_model, describe
 from farfield.models.head import HeadKind
+from farfield.training.execution import Execution, make_ready
 from farfield.training.freezing import learning_rate_scales, prepare
-from farfield.training.optimisation import Optimisation, lr_factor, make_optimizer
-from farfield.training.regions import region_logits, region_loss
+from farfield.training.optimisation import Optimisation, lr_factor, make_optimizer, scaled
+from farfield.training.regions import region_logits, region_loss, supervises_regions
+
+log = logging.getLogger("farfield")
 
 
 class ClipBatch(Protocol):
@@ -39,17 +43,25 @@ class ActionRecognizer(LightningModule):
     Args:
         network: what is trained; its keys in a checkpoint begin with "network.".
         optimisation: how.
+        execution: how it is run.
         view_batch_size: views that go through the network at once in evaluation, which bounds memory; None for all.
     """
 
     def __init__(
-        self, network: ActionNet, optimisation: Optimisation | None = None, *, view_batch_size: int | None = None
+        self,
+        network: ActionNet,
+        optimisation: Optimisation | None = None,
+        *,
+        execution: Execution | None = None,
+        view_batch_size: int | None = None,
     ) -> None:
         super().__init__()
         self.optimisation = optimisation or Optimisation()
         prepare(network, self.optimisation)
         # 3D convolutions and norms are faster so, and what the data gives is in this memory format already.
         self.network = network.to(memory_format=torch.channels_last_3d)
+        has_region_loss = self.optimisation.region_loss_weight > 0 and supervises_regions(network)
+        make_ready(network, execution or Execution(), has_region_loss=has_region_loss)
         self.view_batch_size = view_batch_size
         classes = len(network.labels)
         # In checkpoints, so that an epoch's figures are of all its batches when it was entered again in the middle.
@@ -66,8 +78,10 @@ class ActionRecognizer(LightningModule):
         self.val_loss = MeanMetric()
         self.val_confusion_matrix: Tensor | None = None
         self.val_confusion = MulticlassConfusionMatrix(classes)
+        self.val_scores: list[tuple[Tensor, Tensor, Tensor]] = []
+        """(indices, labels, probabilities) of each batch of the last validation, of all processes."""
         self.test_scores: list[tuple[Tensor, Tensor, Tensor]] = []
-        """(indices, labels, probabilities) of each test batch."""
+        """(indices, labels, probabilities of each view) of each test batch."""
 
     def forward(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b classes"]:
         return self.network(clips)
@@ -93,10 +107,14 @@ class ActionRecognizer(LightningModule):
         self.log_dict(epoch, on_step=False, on_epoch=True)
         return loss
 
-    def validation_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
-        probabilities = self.score(batch)
+    def on_validation_epoch_start(self) -> None:
+        self.val_scores = []
+
+    def validation_step(self, batch: Any, batch_idx: int) -> Tensor:
+        probabilities = self.score(batch).mean(1)
         if len(batch.labels) == 0:  # none of the batch's videos could be read
             return probabilities
+        self.val_scores.append((batch.indices.cpu(), batch.labels.cpu(), probabilities.cpu()))
         self.val_accuracy.update(probabilities, batch.labels)
         self.val_confusion.update(probabilities, batch.labels)
         loss = F.nll_loss(probabilities.clamp_min(1e-12).log(), batch.labels)
@@ -118,6 +136,11 @@ class ActionRecognizer(LightningModule):
         self.val_loss.reset()
         self.val_confusion_matrix = confusion
         self.val_confusion.reset()
+        if self.trainer.world_size > 1:
+            self.val_scores = gather(self.val_scores)
+
+    def on_test_epoch_start(self) -> None:
+        self.test_scores = []
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         scored = (batch.indices, batch.labels, self.score(batch))
@@ -127,22 +150,20 @@ class ActionRecognizer(LightningModule):
         if self.trainer.world_size > 1:  # each process has scored its share of the videos
             self.test_scores = gather(self.test_scores)
 
-    def score(self, batch: ClipBatch) -> Float[Tensor, "b classes"]:
-        """Class probabilities of the videos in a batch, averaged over their views."""
+    def score(self, batch: ClipBatch) -> Float[Tensor, "b views classes"]:
+        """Class probabilities of each view of the videos in a batch; their mean is the video's."""
         videos = len(batch.labels)
         if videos == 0:
-            return torch.empty(0, len(self.network.labels), device=self.device)
+            return torch.empty(0, 1, len(self.network.labels), device=self.device)
         pieces = batch.clips.split(self.view_batch_size or len(batch.clips))
-        return average_views(torch.cat([self(piece) for piece in pieces]), videos)
+        return split_views(torch.cat([self(piece) for piece in pieces]), videos)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         steps_per_epoch, total_steps = optimizer_steps(self.trainer)
-        factor = partial(
-            lr_factor, settings=self.optimisation, steps_per_epoch=steps_per_epoch, total_steps=total_steps
-        )
-        decay = self.optimisation.layer_decay
-        scales = None if decay == 1 else learning_rate_scales(self.network, decay)
-        optimizer = make_optimizer(self.network, self.optimisation, scales)
+        settings = scaled(self.optimisation, clips_per_step(self.trainer))
+        factor = partial(lr_factor, settings=settings, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
+        scales = None if settings.layer_decay == 1 else learning_rate_scales(self.network, settings.layer_decay)
+        optimizer = make_optimizer(self.network, settings, scales)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -184,6 +205,20 @@ def optimizer_steps(trainer: Trainer) -> tuple[float, int]:
     return per_epoch, total
 
 
+def clips_per_step(trainer: Trainer) -> int:
+    """The clips that an optimiser's step sees, over all processes and accumulated batches."""
+    of_process: int = trainer.datamodule.batch_size  # type: ignore[attr-defined]  # set by fit(datamodule=)
+    clips = of_process * trainer.world_size * trainer.accumulate_grad_batches
+    log.info(
+        "a step takes %d clips: %d a process, %d processes, %d accumulated batches",
+        clips,
+        of_process,
+        trainer.world_size,
+        trainer.accumulate_grad_batches,
+    )
+    return clips
+
+
 def build_recognizer(
     backbone: str,
     labels: list[str],
@@ -197,6 +232,7 @@ def build_recognizer(
     head: HeadKind | None = None,
     clip: ClipOptions | None = None,
     optimisation: Optimisation = Optimisation(),  # noqa: B008  # frozen
+    execution: Execution = Execution(),  # noqa: B008  # frozen
 ) -> ActionRecognizer:
     """Builds a network, ready to be trained: `build_model`'s arguments, and how to train.
 
@@ -216,6 +252,7 @@ def build_recognizer(
             the weights, or gap_fc.
         clip: values in which clips differ from what the weights, or else the backbone, were made for.
         optimisation: learning rate, schedule and regularisation.
+        execution: what changes speed and memory only.
     """
     network = build_model(
         backbone,
@@ -229,4 +266,4 @@ def build_recognizer(
         head=head,
         clip=clip,
     )
-    return ActionRecognizer(network, optimisation)
+    return ActionRecognizer(network, optimisation, execution=execution)

@@ -1,10 +1,11 @@
-"""SGD with warm-up and a cosine or step schedule."""
+"""How a network is trained: the settings, the optimiser over its groups of parameters, the learning rate's schedule."""
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -14,13 +15,18 @@ from torch.nn.modules.batchnorm import _NormBase
 from farfield.errors import FarfieldError
 from farfield.layers import SubBatchNorm3d
 
+log = logging.getLogger("farfield")
+
 
 @dataclass(frozen=True)
 class Optimisation:
     """How a network is trained.
 
     Args:
-        lr: peak learning rate, for the batch size in use.
+        lr: peak learning rate, for the batch size in use, or for `lr_batch_size` where that is given.
+        lr_batch_size: clips in an optimiser's step for which `lr` was chosen: the rate in use is `lr` times those of
+            this run (all processes, accumulated batches) over it (Goyal et al., "Accurate, Large Minibatch SGD", 2017).
+        optimizer: "sgd", or "adamw" (Loshchilov and Hutter, ICLR 2019) with PyTorch's betas.
         momentum: of SGD.
         nesterov: Nesterov's momentum.
         weight_decay: on all weights but those of norms and the biases.
@@ -38,9 +44,19 @@ class Optimisation:
         freeze_batch_norm: fine-tuning on small batches: norms keep their statistics, scales and shifts, but for those
             of inserted blocks, which begin at zero.
         layer_decay: fine-tuning: each layer below the head learns at so many times the rate of the one above.
+        ema_decay: keep an exponential moving average of the weights, `ema_decay` times itself plus the rest of the new
+            ones after each step; it is what is evaluated and saved. None for none.
+        precise_bn_batches: before each validation, measure the norms' statistics anew on so many training batches of
+            each process (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021); 0 keeps the moving averages.
+        sub_batch_norm_splits: norms take their statistics in training over so many parts of a batch, each on its own,
+            as on several GPUs (PySlowFast's sub-batch norm); 1 for the whole batch. For statistics over all processes:
+            trainer.sync_batchnorm.
+        early_stopping_epochs: stop after so many validations in which val/loss did not fall. None never stops.
     """
 
     lr: float = 0.01
+    lr_batch_size: int | None = None
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 1e-4
@@ -54,6 +70,10 @@ class Optimisation:
     freeze_through: str | None = None
     freeze_batch_norm: bool = False
     layer_decay: float = 1.0
+    ema_decay: float | None = None
+    precise_bn_batches: int = 0
+    sub_batch_norm_splits: int = 1
+    early_stopping_epochs: int | None = None
 
     def __post_init__(self) -> None:
         if self.lr <= 0:
@@ -72,6 +92,24 @@ class Optimisation:
             raise FarfieldError(f"optimisation.label_smoothing is {self.label_smoothing}; it must be in [0, 1).")
         if not 0 < self.layer_decay <= 1:
             raise FarfieldError(f"optimisation.layer_decay is {self.layer_decay}; it must be above 0 and at most 1.")
+        if self.optimizer == "adamw" and self.nesterov:
+            raise FarfieldError("optimisation.nesterov has no effect with adamw. Leave it out.")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise FarfieldError(f"optimisation.ema_decay is {self.ema_decay}; it must lie between 0 and 1, as 0.999.")
+        for name, least in (
+            ("lr_batch_size", 1),
+            ("precise_bn_batches", 0),
+            ("sub_batch_norm_splits", 1),
+            ("early_stopping_epochs", 1),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise FarfieldError(f"optimisation.{name} is {value}; it must be at least {least}.")
+        if self.freeze_batch_norm and (self.precise_bn_batches or self.sub_batch_norm_splits > 1):
+            raise FarfieldError(
+                "optimisation.freeze_batch_norm keeps the norms' statistics; precise_bn_batches and "
+                "sub_batch_norm_splits change them. Leave one out."
+            )
         if self.schedule == "steps" and not self.step_epochs:
             raise FarfieldError("optimisation.schedule is 'steps' without step_epochs. Give them, as [40, 80].")
         if self.schedule == "cosine" and self.step_epochs:
@@ -90,6 +128,22 @@ def lr_factor(step: int, settings: Optimisation, *, steps_per_epoch: float, tota
     warmup_steps = settings.warmup_epochs * steps_per_epoch
     fraction = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
     return 0.5 * (1 + math.cos(math.pi * min(fraction, 1.0)))
+
+
+def scaled(settings: Optimisation, global_batch_size: int) -> Optimisation:
+    """The settings with the learning rate of a run whose steps take `global_batch_size` clips."""
+    if settings.lr_batch_size is None or settings.lr_batch_size == global_batch_size:
+        return settings
+    lr = settings.lr * global_batch_size / settings.lr_batch_size
+    log.info(
+        "the learning rate is %g: %g for %d clips a step, times %d / %d",
+        lr,
+        settings.lr,
+        settings.lr_batch_size,
+        global_batch_size,
+        settings.lr_batch_size,
+    )
+    return replace(settings, lr=lr)
 
 
 def parameter_groups(
@@ -118,7 +172,7 @@ def parameter_groups(
 def make_optimizer(
     module: nn.Module, settings: Optimisation, scales: Mapping[str, float] | None = None
 ) -> torch.optim.Optimizer:
-    """SGD over `parameter_groups`.
+    """SGD or AdamW over `parameter_groups`.
 
     Raises:
         FarfieldError: where nothing is left to learn.
@@ -126,4 +180,6 @@ def make_optimizer(
     groups = parameter_groups(module, settings, scales)
     if not groups:
         raise FarfieldError("no parameter of the network learns. Freeze less.")
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=settings.lr)
     return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov)

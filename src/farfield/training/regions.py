@@ -18,14 +18,23 @@ from farfield.layers import ObjectContext
 from farfield.models import ActionNet
 
 
+def supervised_blocks(network: ActionNet) -> list[ObjectContext]:
+    """The blocks with one region a class."""
+    blocks = [block for block in network.modules() if isinstance(block, ObjectContext)]
+    return [block for block in blocks if block.regions.out_channels == len(network.labels)]
+
+
+def supervises_regions(network: ActionNet) -> bool:
+    return bool(supervised_blocks(network))
+
+
 @contextmanager
 def region_logits(network: ActionNet) -> Iterator[list[Float[Tensor, "b classes t h w"]]]:
     """Collects, while the network runs, the region logits of its `ObjectContext` blocks with one region a class."""
     logits: list[Tensor] = []
     hooks = [
         block.regions.register_forward_hook(lambda module, inputs, output: logits.append(output))
-        for block in network.modules()
-        if isinstance(block, ObjectContext) and block.regions.out_channels == len(network.labels)
+        for block in supervised_blocks(network)
     ]
     try:
         yield logits

@@ -10,26 +10,32 @@ from farfield.models.backbones.backbone import STAGES, Backbone, Stage
 from farfield.models.backbones.dilation import dilate
 
 
-def tiny(*, dilated: bool = False) -> Backbone:
+def tiny(*, depth: int = 2, dilated: bool = False) -> Backbone:
     """An I3D-like network small enough to train on two CPU cores in minutes.
 
-    Two bottleneck blocks a stage; temporal kernels of 5 in the stem, as I3D's, and of 3 in the first block of each
-    stage; no temporal stride. Its temporal receptive field is 13 frames: 1 + 4 + 4 * 2.
+    Temporal kernels of 5 in the stem, as I3D's, and of 3 in every other bottleneck block; no temporal stride. With two
+    blocks a stage, its temporal receptive field is 13 frames: 1 + 4 + 4 * 2.
+
+    Args:
+        depth: bottleneck blocks a stage.
+        dilated: stride 1 and dilated kernels in res4 and res5.
     """
-    return _tiny(stem_kernel=5, block_kernel=3, dilated=dilated)
+    return _tiny(stem_kernel=5, block_kernel=3, depth=depth, dilated=dilated)
 
 
-def tiny_c2d(*, dilated: bool = False) -> Backbone:
+def tiny_c2d(*, depth: int = 2, dilated: bool = False) -> Backbone:
     """`tiny` without temporal kernels: it sees one frame at a time, and the head averages what it saw."""
-    return _tiny(stem_kernel=1, block_kernel=1, dilated=dilated)
+    return _tiny(stem_kernel=1, block_kernel=1, depth=depth, dilated=dilated)
 
 
-def _tiny(*, stem_kernel: int, block_kernel: int, dilated: bool) -> Backbone:
+def _tiny(*, stem_kernel: int, block_kernel: int, depth: int, dilated: bool) -> Backbone:
     from pytorchvideo.models.net import Net
     from pytorchvideo.models.resnet import create_bottleneck_block, create_res_stage
     from pytorchvideo.models.stem import create_res_basic_stem
 
-    kt = block_kernel
+    if depth < 1:
+        raise ValueError(f"depth is {depth}; it must be at least 1")
+    kernels = [block_kernel if i % 2 == 0 else 1 for i in range(depth)]
     widths = (32, 64, 128, 256)
     stem = create_res_basic_stem(
         in_channels=3,
@@ -44,21 +50,21 @@ def _tiny(*, stem_kernel: int, block_kernel: int, dilated: bool) -> Backbone:
     for i, dim_out in enumerate(widths):
         blocks.append(
             create_res_stage(
-                depth=2,
+                depth=depth,
                 dim_in=dim_in,
                 dim_inner=dim_out // 2,  # wide, since temporal kernels work inside
                 dim_out=dim_out,
                 bottleneck=create_bottleneck_block,
-                conv_a_kernel_size=[(kt, 1, 1), (1, 1, 1)],
+                conv_a_kernel_size=[(k, 1, 1) for k in kernels],
                 conv_a_stride=(1, 1, 1),
-                conv_a_padding=[(kt // 2, 0, 0), (0, 0, 0)],
+                conv_a_padding=[(k // 2, 0, 0) for k in kernels],
                 conv_b_stride=(1, 1, 1) if i == 0 else (1, 2, 2),
                 norm=BatchNorm3d,
             )
         )
         dim_in = dim_out
     stages = {
-        name: Stage.within(f"blocks.{i + 1}.res_blocks", (width, width))
+        name: Stage.within(f"blocks.{i + 1}.res_blocks", (width,) * depth)
         for i, (name, width) in enumerate(zip(STAGES, widths, strict=True))
     }
     clip = ClipSpec(num_frames=8, crop_px=56, frame_stride=6, num_clips=2, num_crops=1)

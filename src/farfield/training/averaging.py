@@ -1,0 +1,31 @@
+"""An exponential moving average of the weights, which is what is evaluated and saved."""
+
+from __future__ import annotations
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging
+
+
+class AveragedWeights(EMAWeightAveraging):
+    """Lightning's, but with the averages in place for all of a validation, so that what is drawn of it is theirs, too.
+
+    A checkpoint's weights are the averages; those that go on learning are beside them.
+
+    Args:
+        decay: how much of the average a step keeps; norms' statistics are averaged alike.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(decay=decay)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_epoch_start(trainer, pl_module)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        pass
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        pass
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_epoch_end(trainer, pl_module)

@@ -1,0 +1,92 @@
+"""A loss that is no number any more stops the run, and says where that came from."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from farfield.errors import FarfieldError
+from farfield.training.recompute import norms_keep_statistics
+
+
+class StopAtDivergence(Callback):
+    """Looks at each step's loss before its gradients change the weights.
+
+    Reading a loss makes a GPU wait for the way back to end, which it has to do before the step anyway.
+    """
+
+    def __init__(self) -> None:
+        self._batch: Any = None
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._batch = batch
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        self._check(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.accumulate_grad_batches > 1:  # the loss of a batch whose step is yet to come
+            self._check(trainer, pl_module)
+        self._batch = None
+
+    def _check(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        loss = float(pl_module.last_loss)  # type: ignore[arg-type]
+        if math.isfinite(loss):
+            return
+        network, batch = pl_module.network, self._batch
+        with trainer.precision_plugin.forward_context():
+            found = first_not_finite(network, batch.clips)  # type: ignore[arg-type]
+        where = found or "No layer gives out such values; the loss itself does."
+        paths = trainer.datamodule.training_paths(batch.indices.tolist())  # type: ignore[attr-defined]
+        raise FarfieldError(
+            f"the loss is {loss} at step {trainer.global_step} of epoch {trainer.current_epoch}, and training has "
+            f"stopped; the last checkpoint is as it was. {where} The batch's clips: {', '.join(paths)}. Lower the "
+            "learning rate or lengthen the warm-up, clip gradients (--trainer.gradient_clip_val 1), or, in 16-mixed, "
+            "take bf16-mixed."
+        )
+
+
+@torch.no_grad()
+def first_not_finite(network: nn.Module, clips: Tensor) -> str | None:
+    """Which layer is the first whose weights, or whose output, hold a NaN or an infinity; None for none.
+
+    Args:
+        network: runs once more, in the mode that it is in, its norms' statistics unchanged.
+        clips: (b 3 t h w).
+    """
+    if not is_finite(clips):
+        return "The clips themselves hold such values."
+    found: list[str] = []
+    names = {module: name for name, module in network.named_modules()}
+
+    def look(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if found:
+            return
+        weights = [name for name, p in module.named_parameters(recurse=False) if not is_finite(p)]
+        outputs = output if isinstance(output, list | tuple) else [output]
+        if weights:
+            found.append(f"The first layer with such values is {names[module]}: its {weights[0]} holds them.")
+        elif not all(is_finite(each) for each in outputs if isinstance(each, Tensor)):
+            given = [float(each.abs().max()) for each in inputs if isinstance(each, Tensor) and each.numel()]
+            largest = f"; the largest number that it is given is {max(given):.3g}" if given else ""
+            found.append(f"The first layer that gives out such values is {names[module]}{largest}.")
+
+    hooks = [module.register_forward_hook(look) for module in names]
+    try:
+        with norms_keep_statistics(network):
+            network(clips)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found[0] if found else None
+
+
+def is_finite(x: Tensor) -> bool:
+    return bool(torch.isfinite(x).all())

@@ -1,0 +1,125 @@
+"""A run's figures beside its checkpoints: config.yaml, metrics.csv, steps.csv and pictures."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from matplotlib.figure import Figure
+
+from farfield.evaluation import plot_confusion
+from farfield.training.module import ActionRecognizer
+
+
+class RunFiles(Callback):
+    """Writes a run's config and figures beside its checkpoints: config.yaml, metrics.csv, steps.csv and PNGs.
+
+    metrics.csv has a row per epoch, steps.csv one every log_every_n_steps: reading a loss makes the device wait.
+
+    A row is there as soon as its epoch or step is over. When a run resumes, rows after its checkpoint go.
+    """
+
+    EPOCH_COLUMNS = (
+        "epoch",
+        "step",
+        "lr",
+        "train/loss",
+        "train/top1",
+        "val/loss",
+        "val/top1",
+        "val/top5",
+        "val/mean_class_accuracy",
+        "clips_per_second",
+        "loader_wait_share",
+        "skipped_videos",
+    )
+    STEP_COLUMNS = ("step", "epoch", "lr", "loss")
+
+    def __init__(self, run_dir: Path, config: str) -> None:
+        self.config_path = run_dir / "config.yaml"
+        self.config = config
+        self.metrics_path = run_dir / "metrics.csv"
+        self.steps_path = run_dir / "steps.csv"
+        self.curves_path = run_dir / "curves.png"
+        self.confusion_path = run_dir / "confusion_matrix.png"
+        self._last_step = 0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:  # only now: a resume that was refused leaves the run's config as it was
+            self.config_path.write_text(self.config)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._last_step = trainer.global_step
+        if trainer.is_global_zero:
+            _keep_rows(self.steps_path, self.STEP_COLUMNS, trainer.global_step)
+            _keep_rows(self.metrics_path, self.EPOCH_COLUMNS, trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if trainer.is_global_zero and every and step % every == 0 and step > self._last_step:
+            self._last_step = step  # with accumulated gradients, several batches share a step
+            assert isinstance(pl_module, ActionRecognizer)
+            lr, loss = pl_module.last_lr, float(pl_module.last_loss)
+            _append(self.steps_path, [step, trainer.current_epoch, f"{lr:.8g}", f"{loss:.8g}"])
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        figures = {name.removesuffix("_epoch"): float(value) for name, value in trainer.callback_metrics.items()}
+        known = {"epoch": str(trainer.current_epoch), "step": str(trainer.global_step)}
+        known |= {name: f"{value:.6g}" for name, value in figures.items()}
+        _append(self.metrics_path, [known.get(name, "") for name in self.EPOCH_COLUMNS])
+        assert isinstance(pl_module, ActionRecognizer)
+        if pl_module.val_confusion_matrix is not None:
+            plot_confusion(pl_module.val_confusion_matrix.cpu(), pl_module.network.labels, self.confusion_path)
+        plot_curves(self.metrics_path).savefig(self.curves_path, dpi=120)
+
+
+def plot_curves(metrics_path: Path) -> Figure:
+    """Draws loss and accuracy over the epochs of a metrics.csv."""
+    with metrics_path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    losses, accuracies = figure.subplots(1, 2)
+    for axes, name, label in (
+        (losses, "train/loss", "training"),
+        (losses, "val/loss", "validation"),
+        (accuracies, "train/top1", "training top-1"),
+        (accuracies, "val/top1", "validation top-1"),
+        (accuracies, "val/mean_class_accuracy", "validation, class mean"),
+    ):
+        points = [(int(row["epoch"]) + 1, float(row[name])) for row in rows if row[name]]
+        if points:
+            axes.plot(*zip(*points, strict=True), marker="." if len(points) < 40 else "", label=label)
+    losses.set_ylabel("loss")
+    accuracies.set_ylabel("accuracy")
+    accuracies.set_ylim(0, 1.02)
+    for axes in (losses, accuracies):
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def _append(path: Path, row: list[Any]) -> None:
+    with path.open("a", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerow(row)
+
+
+def _keep_rows(path: Path, columns: tuple[str, ...], last_step: int) -> None:
+    rows: list[list[str]] = []
+    if path.is_file():
+        with path.open(newline="") as file:
+            rows = [
+                row for row in list(csv.reader(file))[1:] if len(row) == len(columns)
+            ]  # a killed run may cut one off
+    place = columns.index("step")
+    kept = [row for row in rows if int(row[place]) <= last_step]
+    partial = path.with_suffix(".partial")
+    with partial.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([list(columns), *kept])
+    partial.replace(path)
