@@ -28,6 +28,8 @@ def compare(run_a: str, run_b: str, *, draws: int = 10_000, seed: int = 0, json:
     """
     if draws < 100:
         raise FarfieldError(f"draws is {draws}; it must be at least 100, for the ends of an interval to be seen.")
+    if seed < 0:
+        raise FarfieldError(f"seed is {seed}; it must be at least 0.")
     a, b, left_out = _paired(_read(run_a), _read(run_b), run_a, run_b)
     targets = a.targets.numpy()
     figures = {
@@ -70,7 +72,12 @@ def _read(run: str) -> Scores:
     found = next((place for place in places if place.is_file()), None)
     if found is None:
         raise FarfieldError(f"{run} holds no scores ({FILE}). Give a run that `farfield test` has tested.")
-    return read_scores(found)
+    scores = read_scores(found)
+    if not scores.paths:
+        raise FarfieldError(f"{found} holds no videos.")
+    if len(set(scores.paths)) < len(scores.paths):
+        raise FarfieldError(f"{found} holds a video twice. Leave it once in the manifest, and test again.")
+    return scores
 
 
 def _paired(a: Scores, b: Scores, name_a: str, name_b: str) -> tuple[Scores, Scores, int]:

@@ -23,11 +23,14 @@ from farfield.training.averaging import AveragedWeights
 from farfield.training.callbacks import SkippedVideos, Throughput
 from farfield.training.checkpoints import RandomState, WholeCheckpoints, checkpoints
 from farfield.training.divergence import StopAtDivergence
+from farfield.training.gradients import GradientNorms
+from farfield.training.lineage import code_version, weights_lineage
 from farfield.training.module import ActionRecognizer, build_recognizer
 from farfield.training.optimisation import Optimisation
 from farfield.training.precise_bn import PreciseBatchNorm
+from farfield.training.reporting import ReportSettings, RunReport
 from farfield.training.run_files import RunFiles
-from farfield.training.tracking import WandbMedia, WandbSettings, make_wandb_logger
+from farfield.training.tracking import WandbArtifacts, WandbSettings, make_wandb_logger
 
 log = logging.getLogger("farfield")
 
@@ -56,6 +59,7 @@ class FitCLI(LightningCLI):
             help="write last.ckpt also every so many steps, for long epochs; null for after each epoch only",
         )
         parser.add_class_arguments(WandbSettings, "wandb")
+        parser.add_class_arguments(ReportSettings, "report")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         of_clip = (
             "model.backbone", "model.clip", "model.weights", "model.backbone_options", "model.block_options",
@@ -89,15 +93,20 @@ class FitCLI(LightningCLI):
         if every is not None and every < 1:
             raise FarfieldError(f"checkpoint_every_n_steps is {every}; it must be at least 1, or null.")
         settings = WandbSettings(**vars(self.config.wandb))
-        tracked = self.config.as_dict() | {"manifests": self.config_init.data.provenance()}
-        logger: Logger | None = make_wandb_logger(settings, self.run_dir, tracked)
+        manifests = self.config_init.data.provenance()
+        about = {"code": code_version(), "weights": weights_lineage(self.config.model.weights)}
+        logger: Logger | None = make_wandb_logger(
+            settings, self.run_dir, self.config.as_dict() | {"manifests": manifests, "lineage": about}
+        )
+        config = self.parser.dump(self.config, skip_none=False)
         callbacks: list[Callback] = [
             Throughput(),
             SkippedVideos(self.run_dir),
-            RunFiles(self.run_dir, self.parser.dump(self.config, skip_none=False)),
+            RunFiles(self.run_dir, config),
             RandomState(),
             StopAtDivergence(),
-            WandbMedia(settings.num_clips),
+            GradientNorms(self.run_dir),
+            RunReport(self.run_dir, ReportSettings(**vars(self.config.report)), {**about, **manifests}, config),
             *optional_callbacks(self.config_init.model.optimisation, has_validation=self.config.data.val is not None),
             *checkpoints(
                 self.run_dir / "checkpoints",
@@ -105,6 +114,9 @@ class FitCLI(LightningCLI):
                 has_validation=self.config.data.val is not None,
             ),
         ]
+        if settings.artifacts and logger is not None:
+            manifest_files = {name: Path(self.config.data[name]) for name in manifests}
+            callbacks.append(WandbArtifacts(manifest_files, self.run_dir / "checkpoints"))
         given = self.config_init.trainer.callbacks or []
         plugins = self.config_init.trainer.plugins or []
         plugins = [*(plugins if isinstance(plugins, list) else [plugins]), WholeCheckpoints()]

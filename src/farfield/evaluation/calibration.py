@@ -91,6 +91,8 @@ def fit_temperature(probabilities: Float[Tensor, "n classes"], labels: Int[Tenso
         raise ValueError("there are no videos to fit a temperature on.")
     logits = _log(probabilities)
     of_label = logits.gather(1, labels[:, None])[:, 0]
+    if not (logits.amax(1) > logits.amin(1)).any():
+        return 1.0  # uniform probabilities stay so at any temperature
     low, high = 1 / HOTTEST, HOTTEST  # of 1 / T
     for _ in range(60):
         middle = (low * high) ** 0.5

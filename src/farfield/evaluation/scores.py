@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,15 +39,18 @@ class Scores:
 def write_scores(scores: Scores, path: Path) -> None:
     """Writes the file whole or not at all."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        np.savez_compressed(
-            file,
-            labels=np.array(scores.labels),
-            paths=np.array([each.encode("utf-8", "surrogateescape") for each in scores.paths]),
-            targets=scores.targets.numpy(),
-            views=scores.views.half().numpy(),
-        )
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            np.savez_compressed(
+                file,
+                labels=np.array(scores.labels),
+                paths=np.array([each.encode("utf-8", "surrogateescape") for each in scores.paths]),
+                targets=scores.targets.numpy(),
+                views=scores.views.half().numpy(),
+            )
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_scores(path: Path) -> Scores:
@@ -59,13 +61,23 @@ def read_scores(path: Path) -> Scores:
     """
     try:
         with np.load(path, allow_pickle=False) as content:
-            return Scores(
-                content["labels"].tolist(),
+            scores = Scores(
+                [str(each) for each in content["labels"].tolist()],
                 [each.decode("utf-8", "surrogateescape") for each in content["paths"].tolist()],
-                torch.from_numpy(content["targets"]),
+                torch.from_numpy(content["targets"]).long(),
                 torch.from_numpy(content["views"]).float(),
             )
     except FileNotFoundError as error:
         raise FarfieldError(f"{path} does not exist. `farfield test` writes it.") from error
-    except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+    # What numpy, zipfile and zlib raise for damaged files is not documented, and is many things.
+    except Exception as error:
         raise FarfieldError(f"{path} is no file of scores that `farfield test` wrote: {error}") from error
+    n, classes = len(scores.paths), len(scores.labels)
+    shapes = tuple(scores.targets.shape), tuple(scores.views.shape)
+    fits = shapes[0] == (n,) and len(shapes[1]) == 3 and (shapes[1][0], shapes[1][2]) == (n, classes)
+    if not fits or (n and not 0 <= int(scores.targets.min()) <= int(scores.targets.max()) < classes):
+        raise FarfieldError(
+            f"{path} is no file of scores that `farfield test` wrote: it has {n} videos, {classes} classes, targets "
+            f"{shapes[0]} and views {shapes[1]}."
+        )
+    return scores

@@ -48,29 +48,43 @@ def paired_bootstrap(
         a: numbers of the first run.
         b: numbers of the second, of the same videos in the same order.
         groups: the figure is the mean over groups (classes) of each one's mean; None for the mean over videos.
-            Videos are then drawn within their groups, so that none is without.
+            Videos are drawn from all, and a draw's figure is over the groups that occur in it: drawn within its group,
+            a class with few videos would seem to vary less than it does, and one with a single video not at all.
         draws: of the bootstrap.
         seed: of its randomness.
 
     Raises:
-        ValueError: for no videos, or not the same number in both.
+        ValueError: for no videos, or not the same number in all.
     """
     if not len(a) or len(a) != len(b):
         raise ValueError(f"paired scores must be of the same videos; given {len(a)} and {len(b)}.")
-    members = [np.arange(len(a))] if groups is None else [np.flatnonzero(groups == g) for g in np.unique(groups)]
+    n = len(a)
+    if groups is not None and len(groups) != n:
+        raise ValueError(f"groups must be of the same videos; given {len(groups)} for {n}.")
+    of_group = np.zeros(n, np.int64) if groups is None else np.unique(groups, return_inverse=True)[1]
+    num_groups = int(of_group.max()) + 1
     rng = np.random.default_rng(seed)
     difference = np.asarray(b, np.float64) - np.asarray(a, np.float64)
-    drawn = np.zeros(draws)
-    for rows in members:
-        of_group = difference[rows]
-        for begin in range(0, draws, 500):  # bounds memory
-            count = min(500, draws - begin)
-            chosen = rng.integers(len(rows), size=(count, len(rows)))
-            drawn[begin : begin + count] += of_group[chosen].mean(1) / len(members)
-    value = float(np.mean([difference[rows].mean() for rows in members]))
+    drawn = np.empty(draws)
+    at_once = max(2_000_000 // n, 1)  # bounds memory
+    for begin in range(0, draws, at_once):
+        chosen = rng.integers(n, size=(min(at_once, draws - begin), n))
+        drawn[begin : begin + len(chosen)] = _group_means(difference[chosen], of_group[chosen], num_groups)
+    means = [float(_group_means(np.asarray(each, np.float64)[None], of_group[None], num_groups)[0]) for each in (a, b)]
+    value = means[1] - means[0]
     low, high = np.quantile(drawn, [0.025, 0.975])
     # Under no difference, the draws lie around 0 as they now lie around `value`.
     as_large = np.abs(drawn - value) >= abs(value) - 1e-12
     p_value = (int(as_large.sum()) + 1) / (draws + 1)
-    means = [float(np.mean([np.asarray(each, np.float64)[rows].mean() for rows in members])) for each in (a, b)]
     return Difference(means[0], means[1], value, float(low), float(high), p_value)
+
+
+def _group_means(
+    values: Float[np.ndarray, "draws n"], groups: Int[np.ndarray, "draws n"], num_groups: int
+) -> Float[np.ndarray, " draws"]:
+    """For each draw the mean over the groups that occur in it of each one's mean."""
+    draws = len(values)
+    places = (groups + num_groups * np.arange(draws)[:, None]).ravel()
+    sums = np.bincount(places, values.ravel(), draws * num_groups).reshape(draws, num_groups)
+    counts = np.bincount(places, minlength=draws * num_groups).reshape(draws, num_groups)
+    return (sums / np.maximum(counts, 1)).sum(1) / (counts > 0).sum(1)

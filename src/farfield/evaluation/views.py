@@ -27,12 +27,12 @@ def accuracy_by_views(
     The interval is that of the number of videos; the draws only take chance out of which views come first.
     """
     count = view_probabilities.shape[1]
-    hits = torch.zeros(count, dtype=torch.float64)
+    hits = torch.zeros(count, dtype=torch.int64)
     generator = torch.Generator().manual_seed(0)
     for _ in range(draws):
         order = torch.randperm(count, generator=generator)
         total = torch.zeros_like(view_probabilities[:, 0], dtype=torch.float32)
         for place, view in enumerate(order.tolist()):
             total += view_probabilities[:, view].float()
-            hits[place] += int((total.argmax(1) == labels).sum()) / draws
-    return [AtViews(place + 1, wilson(float(hits[place]), len(labels))) for place in range(count)]
+            hits[place] += int((total.argmax(1) == labels).sum())
+    return [AtViews(place + 1, wilson(int(hits[place]) / draws, len(labels))) for place in range(count)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,8 @@ class RunFiles(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._last_step = trainer.global_step
         if trainer.is_global_zero:
-            _keep_rows(self.steps_path, self.STEP_COLUMNS, trainer.global_step)
-            _keep_rows(self.metrics_path, self.EPOCH_COLUMNS, trainer.global_step)
+            keep_rows(self.steps_path, self.STEP_COLUMNS, trainer.global_step)
+            keep_rows(self.metrics_path, self.EPOCH_COLUMNS, trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -64,7 +65,7 @@ class RunFiles(Callback):
             self._last_step = step  # with accumulated gradients, several batches share a step
             assert isinstance(pl_module, ActionRecognizer)
             lr, loss = pl_module.last_lr, float(pl_module.last_loss)
-            _append(self.steps_path, [step, trainer.current_epoch, f"{lr:.8g}", f"{loss:.8g}"])
+            append_row(self.steps_path, [step, trainer.current_epoch, f"{lr:.8g}", f"{loss:.8g}"])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
@@ -72,7 +73,7 @@ class RunFiles(Callback):
         figures = {name.removesuffix("_epoch"): float(value) for name, value in trainer.callback_metrics.items()}
         known = {"epoch": str(trainer.current_epoch), "step": str(trainer.global_step)}
         known |= {name: f"{value:.6g}" for name, value in figures.items()}
-        _append(self.metrics_path, [known.get(name, "") for name in self.EPOCH_COLUMNS])
+        append_row(self.metrics_path, [known.get(name, "") for name in self.EPOCH_COLUMNS])
         assert isinstance(pl_module, ActionRecognizer)
         if pl_module.val_confusion_matrix is not None:
             plot_confusion(pl_module.val_confusion_matrix.cpu(), pl_module.network.labels, self.confusion_path)
@@ -105,19 +106,40 @@ def plot_curves(metrics_path: Path) -> Figure:
     return figure
 
 
-def _append(path: Path, row: list[Any]) -> None:
+def plot_gradient_norms(path: Path) -> Figure:
+    """Draws the norms of the stages' gradients over the steps of a gradient_norms.csv."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    figure = Figure(figsize=(9, 3.0), layout="constrained")
+    axes = figure.add_subplot()
+    for stage in [name for name in (rows[0] if rows else {}) if name != "step"]:
+        points = [(int(row["step"]), float(row[stage])) for row in rows if row[stage]]
+        if points:
+            axes.plot(*zip(*points, strict=True), lw=1, marker="." if len(points) < 40 else "", label=stage)
+    axes.set_yscale("log")
+    axes.set_xlabel("step")
+    axes.set_ylabel("norm of the gradient")
+    axes.grid(alpha=0.3)
+    if rows:
+        axes.legend(ncols=2, fontsize=8)
+    return figure
+
+
+def append_row(path: Path, row: list[Any]) -> None:
+    """Adds a row to a CSV."""
     with path.open("a", newline="") as file:
         csv.writer(file, lineterminator="\n").writerow(row)
 
 
-def _keep_rows(path: Path, columns: tuple[str, ...], last_step: int) -> None:
+def keep_rows(path: Path, columns: Sequence[str], last_step: int) -> None:
+    """Begins a CSV, or takes the rows of later steps away, where a run that is resumed writes them anew."""
     rows: list[list[str]] = []
     if path.is_file():
         with path.open(newline="") as file:
             rows = [
                 row for row in list(csv.reader(file))[1:] if len(row) == len(columns)
             ]  # a killed run may cut one off
-    place = columns.index("step")
+    place = list(columns).index("step")
     kept = [row for row in rows if int(row[place]) <= last_step]
     partial = path.with_suffix(".partial")
     with partial.open("w", newline="") as file:

@@ -13,20 +13,14 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 from uuid import uuid4
 
-import numpy as np
 import requests
-import torch
 import wandb
-from jaxtyping import Float, UInt8
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
 
-from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError
-from farfield.evaluation import plot_confusion
-from farfield.training.module import ActionRecognizer
+from farfield.training.findings import Findings
 from farfield.video_file import write_video
 
 log = logging.getLogger("farfield")
@@ -41,13 +35,13 @@ class WandbSettings:
             else offline. The environment variable WANDB_MODE has the last word.
         project: project to log to.
         name: the run's name; None for the name of its folder.
-        num_clips: predicted validation clips to show after each validation.
+        artifacts: keep manifests and checkpoints as artifacts.
     """
 
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
     project: str = "farfield"
     name: str | None = None
-    num_clips: int = 4
+    artifacts: bool = True
 
 
 def make_wandb_logger(settings: WandbSettings, run_dir: Path, config: dict[str, Any]) -> WandbLogger | None:
@@ -107,52 +101,52 @@ def _wandb_host() -> str:
     return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
 
 
-class WandbMedia(Callback):
-    """Logs the confusion matrix and a few predicted clips after each validation."""
+def log_findings(logger: WandbLogger, found: Findings) -> None:
+    """Sends a validation's tables, pictures and clips to a run."""
+    media: dict[str, Any] = {"trainer/global_step": found.step, "epoch": found.epoch}
+    media["val/expected_calibration_error"] = found.calibration.expected_error
+    for name, table in found.tables.items():
+        media[f"val/{name}"] = wandb.Table(columns=list[str | int](table.columns), data=table.rows)
+    for name, figure in found.pictures.items():
+        media[f"val/{name}"] = wandb.Image(figure)
+    with TemporaryDirectory() as folder:  # log() copies the files
+        for name, clips in found.clips.items():
+            videos = []
+            for i, clip in enumerate(clips):
+                path = Path(folder, f"{name}_{i}.mp4")
+                write_video(path, clip.frames, fps=4)  # slow, so that each of the few frames is seen
+                videos.append(wandb.Video(str(path), caption=clip.caption, format="mp4"))
+            if videos:
+                media[f"val/{name}"] = videos
+        logger.experiment.log(media)
 
-    def __init__(self, num_clips: int) -> None:
-        self.num_clips = num_clips
-        self._shown: tuple[Any, Tensor] | None = None
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._shown = None
+class WandbArtifacts(Callback):
+    """Keeps manifests and checkpoints of a run as artifacts: the latter with the aliases "best" and "last".
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        if self._shown is None and len(batch.labels) and not trainer.sanity_checking:
-            self._shown = batch, outputs.detach()
+    Args:
+        manifests: name of a split to its file.
+        folder: of the checkpoints.
+    """
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking or not isinstance(trainer.logger, WandbLogger) or self._shown is None:
+    def __init__(self, manifests: dict[str, Path], folder: Path) -> None:
+        self.manifests = manifests
+        self.folder = folder
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for split, path in self.manifests.items():
+            self._log(trainer, f"manifest-{split}", "dataset", path, [])
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for alias in ("last", "best"):
+            path = self.folder / f"{alias}.ckpt"
+            if path.is_file():
+                self._log(trainer, f"model-{trainer.logger.version}", "model", path, [alias])  # type: ignore[union-attr]
+
+    def _log(self, trainer: Trainer, name: str, kind: str, path: Path, aliases: list[str]) -> None:
+        if not trainer.is_global_zero or not isinstance(trainer.logger, WandbLogger):
             return
-        assert isinstance(pl_module, ActionRecognizer)
-        assert pl_module.val_confusion_matrix is not None
-        network = pl_module.network
-        figure = plot_confusion(pl_module.val_confusion_matrix.cpu(), network.labels)
-        media: dict[str, Any] = {"val/confusion_matrix": wandb.Image(figure)}
-        batch, probabilities = self._shown
-        frames = shown_frames(batch.clips[: self.num_clips], network.clip)
-        with TemporaryDirectory() as folder:  # log() copies the files
-            clips = []
-            for i, (clip, label) in enumerate(zip(frames, batch.labels.tolist(), strict=False)):
-                best = int(probabilities[i].argmax())
-                certainty = f"{float(probabilities[i, best]):.0%}"
-                path = Path(folder, f"clip_{i}.mp4")
-                write_video(path, clip, fps=4)  # slow, so that each of the few frames is seen
-                caption = f"{network.labels[label]}, taken for {network.labels[best]} ({certainty})"
-                clips.append(wandb.Video(str(path), caption=caption, format="mp4"))
-            media["val/predicted_clips"] = clips
-            trainer.logger.experiment.log(media | {"trainer/global_step": trainer.global_step})
-
-
-def shown_frames(clips: Float[Tensor, "b c t h w"], spec: ClipSpec) -> UInt8[np.ndarray, "b t h w c"]:
-    """A network's input as pictures again."""
-    pixels = clips.float().cpu().permute(0, 2, 3, 4, 1) * torch.tensor(spec.std) + torch.tensor(spec.mean)
-    return (pixels * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+        artifact = wandb.Artifact(name, kind)
+        # Not copied to a staging area first: checkpoints are large, and here to stay.
+        artifact.add_file(str(path), policy="mutable", skip_cache=True)
+        trainer.logger.experiment.log_artifact(artifact, aliases=[*aliases, "latest"])

@@ -1,0 +1,320 @@
+"""What a training step costs, in time and memory, against PyTorchVideo's network and blocks. Ratios, in one run.
+
+python scripts/benchmark_training.py                                         a few minutes on 2 CPU cores
+python scripts/benchmark_training.py --device cuda --precision bf16 --batch_size 16 --steps 20
+python scripts/benchmark_training.py --num_frames 4 --side_px 32 --batch_size 1 --steps 1       whether it runs
+
+PyTorchVideo's side is its hub's network with its own `NonLocal` at the same places, in a plain loop with PyTorch's
+defaults (contiguous memory). All have the same weights, clips, precision and optimiser. Before anything is timed, both
+networks must give the same logits and the same first loss: in float64 and on the CPU, since norms over the few values
+of a small clip blow rounding up. Dropout is left out; two networks would not draw the same.
+
+The variants take turns, the plain loops between two batches of Lightning's, whose time for a step is all that passes
+from the start of a batch to the next, theirs taken off. A ratio is the median over the turns. Memory is the most that
+is held beside weights and momentum, from PyTorch's allocator: activations, gradients, what operators need.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gc
+import json
+import logging
+import os
+import statistics
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from benchmark_layers import peak_bytes
+from pytorchvideo.layers.nonlocal_net import create_nonlocal
+from pytorchvideo.models import hub
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from farfield import build_model
+from farfield.data.dataset import Batch
+from farfield.errors import FarfieldError
+from farfield.layers import NonLocalBlock3d
+from farfield.models import ActionNet
+from farfield.models.insertion import resolve_placement
+from farfield.training.module import ActionRecognizer
+from farfield.training.optimisation import Optimisation
+
+NUM_CLASSES = 400
+SETTINGS = Optimisation(lr=1e-20)
+"""The default's momentum and weight decay, and a rate at which all steps are alike and none diverges."""
+WARM_UP = 2
+"""Turns that are not counted: memory and momentum are new in the first."""
+
+BASE, PLAIN, COMPILED = "PyTorchVideo, plain loop", "farfield network, plain loop", "farfield network, compiled"
+LIGHTNING = "farfield, Lightning"
+
+THEIR_NAMES = {
+    "residual": "0",
+    "inserted.theta": "1.conv_theta",
+    "inserted.phi": "1.conv_phi",
+    "inserted.g": "1.conv_g",
+    "inserted.w_z": "1.conv_out",
+    "inserted.norm": "1.norm",
+}
+"""What PyTorchVideo's network calls the parts of ours."""
+
+Train = Callable[[int], object]
+"""Takes so many steps."""
+
+
+def our_network(options: argparse.Namespace) -> ActionNet:
+    """In farfield's memory format, with weights under which every block changes the logits.
+
+    At birth the inserted blocks are the identity, and their attention is all but uniform.
+    """
+    clip: Any = {"num_frames": options.num_frames, "crop_px": options.side_px}
+    network = build_model(options.backbone, num_classes=NUM_CLASSES, insert=options.insert, dropout=0.0, clip=clip)
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            nn.init.uniform_(module.weight, 0.5, 1)
+        elif isinstance(module, NonLocalBlock3d):
+            for conv in (module.theta, module.phi, module.g, module.w_z):
+                assert conv is not None
+                nn.init.normal_(conv.weight, std=conv.in_channels**-0.5)
+    return network.to(memory_format=torch.channels_last_3d)
+
+
+def their_network(ours: ActionNet) -> nn.Module:
+    """PyTorchVideo's network with its own blocks at the same places, the weights of ours and contiguous memory."""
+    theirs = getattr(hub, ours.config["backbone"])(model_num_class=NUM_CLASSES, dropout_rate=0.0)
+    for stage, indices in resolve_placement(ours.backbone, ours.config["insert"]).items():
+        for index in indices:
+            path, channels = ours.backbone.stage(stage).paths[index], ours.backbone.stage(stage).channels[index]
+            # By default the softmax of embedded features, with batch norm, as ours.
+            block = create_nonlocal(dim_in=channels, dim_inner=channels // 2, pool_size=(1, 2, 2))
+            theirs.set_submodule(path, nn.Sequential(theirs.get_submodule(path), block))
+    head = f"blocks.{len(theirs.blocks) - 1}"
+    clip = torch.empty(1, 3, ours.clip.num_frames, ours.clip.crop_px, ours.clip.crop_px, device="meta")
+    features = copy.deepcopy(ours.backbone).to("meta").eval()(clip)
+    theirs.get_submodule(f"{head}.pool").kernel_size = tuple(features.shape[2:])  # the hub's is of 8 x 224 x 224
+    state = {}
+    for key, value in ours.state_dict().items():
+        name = key.removeprefix("backbone.trunk.").replace("head.fc.", f"{head}.proj.")
+        for our_part, their_part in THEIR_NAMES.items():
+            name = name.replace(f".{our_part}.", f".{their_part}.")
+        state[name] = value.contiguous()
+    theirs.load_state_dict(state)
+    return theirs
+
+
+def must_be_the_same(ours: ActionNet, theirs: nn.Module, clips: Tensor, labels: Tensor) -> dict[str, float]:
+    """How far the logits in evaluation and the first loss are apart, relative to the largest.
+
+    Raises:
+        AssertionError: for more than 1e-4, in which case there is nothing to compare.
+    """
+    networks = [copy.deepcopy(network).double() for network in (ours, theirs)]
+    with torch.no_grad():
+        outputs = {
+            "logits": [network.eval()(clips.double()) for network in networks],
+            "first loss": [F.cross_entropy(network.train()(clips.double()), labels) for network in networks],
+        }
+    apart = {what: float((a - b).abs().max() / b.abs().max()) for what, (a, b) in outputs.items()}
+    for what, difference in apart.items():
+        assert difference < 1e-4, f"{what}: the two networks are {difference:.1e} apart; they do not compute the same."
+    return apart
+
+
+def plain_loop(network: nn.Module, clips: Tensor, labels: Tensor, options: argparse.Namespace) -> Train:
+    """Steps as PyTorch's tutorials have them, with an optimiser of their own."""
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=SETTINGS.lr, momentum=SETTINGS.momentum, weight_decay=SETTINGS.weight_decay
+    )
+
+    def train(steps: int) -> None:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            with torch.autocast(options.device, torch.bfloat16, enabled=options.precision == "bf16"):
+                loss = F.cross_entropy(network(clips), labels)
+            loss.backward()
+            optimizer.step()
+
+    return train
+
+
+class ReadyBatches(pl.LightningDataModule):
+    """The same batch, already in memory, as often as wanted."""
+
+    def __init__(self, batch: Batch, count: int) -> None:
+        super().__init__()
+        self.batches = [batch] * count
+        self.batch_size = len(batch.labels)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        return DataLoader(self.batches, batch_size=None)  # type: ignore[arg-type]  # a list does for a dataset
+
+    def batches_per_epoch(self) -> int:
+        return len(self.batches)
+
+
+class Turns(pl.Callback):
+    """Lets the plain loops take a step each before every batch of Lightning's, and times all of them."""
+
+    def __init__(self, loops: dict[str, Train], device: str) -> None:
+        self.loops = loops
+        self.device = device
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+        self.began: float | None = None
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if self.began is not None:
+            self.seconds[LIGHTNING].append(self._now() - self.began)
+        if batch_idx == trainer.num_training_batches - 1:  # its end is not seen
+            return
+        for name, train in self.loops.items():
+            began = self._now()
+            train(1)
+            self.seconds[name].append(self._now() - began)
+        self.began = self._now()
+
+    def _now(self) -> float:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+def fit(recognizer: ActionRecognizer, batch: Batch, options: argparse.Namespace, steps: int, *callbacks: Any) -> None:
+    """Trains in a real trainer, of which nothing is kept or shown."""
+    trainer = pl.Trainer(
+        accelerator=options.device,
+        devices=1,
+        precision="bf16-mixed" if options.precision == "bf16" else "32-true",
+        max_epochs=1,
+        limit_val_batches=0,
+        callbacks=list(callbacks),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(recognizer, datamodule=ReadyBatches(batch, steps))
+
+
+def memory(network: nn.Module, train: Train, options: argparse.Namespace) -> int:
+    """The peak of a step beside weights and momentum, over the first two of a new optimiser.
+
+    The second holds all: the momentum that the first leaves, as large as what learns, and its gradients if they stay.
+    """
+    network.to(options.device).zero_grad()  # a trainer leaves its network on the CPU
+    gc.collect()
+    return peak_bytes(partial(train, 2), options.device) - sum(
+        p.nbytes for p in network.parameters() if p.requires_grad
+    )
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    torch.manual_seed(0)
+    ours = our_network(options)
+    theirs = their_network(ours)
+    clips = torch.randn(options.batch_size, 3, options.num_frames, options.side_px, options.side_px)
+    labels = torch.randint(NUM_CLASSES, (options.batch_size,))
+    apart = must_be_the_same(ours, theirs, clips[:2], labels[:2])
+
+    clips, labels = clips.to(options.device), labels.to(options.device)
+    our_clips = clips.contiguous(memory_format=torch.channels_last_3d)
+    batch = Batch(our_clips, labels, torch.arange(options.batch_size), None, [])
+    recognizer = ActionRecognizer(copy.deepcopy(ours), SETTINGS).to(options.device)
+    networks: dict[str, nn.Module] = {BASE: theirs.to(options.device), PLAIN: copy.deepcopy(ours).to(options.device)}
+    if options.compile:
+        networks[COMPILED] = copy.deepcopy(ours).to(options.device)
+        networks[COMPILED].compile()
+
+    def loop(name: str) -> Train:
+        return plain_loop(networks[name], clips if name == BASE else our_clips, labels, options)
+
+    turns = Turns({name: loop(name) for name in networks}, options.device)
+    fit(recognizer, batch, options, WARM_UP + options.steps + 1, turns)
+    turns.loops.clear()  # and with them their momentum
+    peaks = {name: memory(network, loop(name), options) for name, network in networks.items()}
+    peaks[LIGHTNING] = memory(recognizer, partial(fit, recognizer, batch, options), options)
+    seconds = {name: turns.seconds[name][WARM_UP:] for name in peaks}
+    return {
+        "on": torch.cuda.get_device_name() if options.device == "cuda" else f"{os.cpu_count()} CPU cores",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "options": vars(options),
+        "apart": apart,
+        "variants": [row(name, seconds, peaks) for name in peaks],
+        "lightning_over_plain_loop": statistics.median(over(seconds[LIGHTNING], seconds[PLAIN])),
+    }
+
+
+def row(name: str, seconds: dict[str, list[float]], peaks: dict[str, int]) -> dict[str, Any]:
+    ratios = over(seconds[name], seconds[BASE])
+    return {
+        "variant": name,
+        "seconds": statistics.median(seconds[name]),
+        "time_ratio": statistics.median(ratios),
+        "time_ratios": ratios,
+        "bytes": peaks[name],
+        "bytes_ratio": peaks[name] / peaks[BASE],
+    }
+
+
+def over(these: list[float], those: list[float]) -> list[float]:
+    return [a / b for a, b in zip(these, those, strict=True)]
+
+
+def as_text(about: dict[str, Any]) -> str:
+    given = about["options"]
+    lines = [
+        f"{about['on']}, {about['threads']} threads, torch {about['torch']}, {given['precision']}; {given['backbone']} "
+        f"with {given['insert']}, {given['batch_size']} clips of {given['num_frames']} x {given['side_px']} x "
+        f"{given['side_px']}; {given['steps']} turns",
+        "apart: " + ", ".join(f"{what} {difference:.1e}" for what, difference in about["apart"].items()),
+        "",
+        "| variant | time over PyTorchVideo | lowest to highest | memory over PyTorchVideo | MiB |",
+        "|---|---|---|---|---|",
+    ]
+    for each in about["variants"]:
+        lines.append(
+            f"| {each['variant']} | {each['time_ratio']:.2f} | {min(each['time_ratios']):.2f} to "
+            f"{max(each['time_ratios']):.2f} | {each['bytes_ratio']:.2f} | {each['bytes'] / 2**20:.0f} |"
+        )
+    overhead = about["lightning_over_plain_loop"] - 1
+    lines += ["", f"Lightning over the plain loop of the same network: {100 * overhead:+.1f}% time"]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", choices=["c2d_r50", "i3d_r50", "slow_r50"], default="i3d_r50")
+    parser.add_argument("--insert", default="nl5", help="a preset: nl1, nl5 or nl10")
+    parser.add_argument("--num_frames", type=int, default=8)
+    parser.add_argument("--side_px", type=int, default=224)
+    parser.add_argument("--batch_size", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=5, help="turns that count")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--precision", choices=["float32", "bf16"], default="float32", help="bf16 is autocast's")
+    parser.add_argument("--compile", action="store_true", help="our network through torch.compile, too")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    if options.steps < 1 or options.batch_size < 1:
+        parser.error("--steps and --batch_size must be at least 1.")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device is cuda, and PyTorch sees no GPU here. Leave it out.")
+    warnings.filterwarnings("ignore", module="lightning")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    try:
+        about = run(options)
+    except FarfieldError as error:
+        parser.error(str(error))
+    print(json.dumps(about, indent=2) if options.json else as_text(about))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Shows what validations have found: report.html in the run's folder, and Weights & Biases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
+from torch import Tensor
+
+from farfield.errors import FarfieldError
+from farfield.training.findings import Findings, gather_findings
+from farfield.training.module import ActionRecognizer
+from farfield.training.report_page import write_page
+from farfield.training.tracking import log_findings
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """What is shown of a run beside its curves, in report.html and in Weights & Biases.
+
+    Args:
+        every_n_epochs: after how many epochs; the last one always. 0 for never.
+        num_clips: clips of each kind: the most confidently wrong, and fixed ones with what they attend to.
+    """
+
+    every_n_epochs: int = 1
+    num_clips: int = 4
+
+    def __post_init__(self) -> None:
+        if self.every_n_epochs < 0 or self.num_clips < 0:
+            raise FarfieldError(
+                f"report has every_n_epochs {self.every_n_epochs} and num_clips {self.num_clips}; both must be at "
+                "least 0."
+            )
+
+
+class RunReport(Callback):
+    """Gathers after a validation, with the weights that were validated, and shows at the epoch's end.
+
+    Args:
+        run_dir: the run's folder.
+        settings: what, and how often.
+        about: what the run is, in words.
+        config: every value, as YAML.
+    """
+
+    FILE = "report.html"
+
+    def __init__(self, run_dir: Path, settings: ReportSettings, about: dict[str, Any], config: str) -> None:
+        self.run_dir = run_dir
+        self.settings = settings
+        self.about = about
+        self.config = config
+        self._training_clips: Tensor | None = None
+        self._found: Findings | None = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._training_clips = batch.clips
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        clips, self._training_clips = self._training_clips, None
+        if trainer.sanity_checking or not trainer.is_global_zero or not self._is_due(trainer):
+            return
+        assert isinstance(pl_module, ActionRecognizer)
+        training = pl_module.training
+        pl_module.eval()
+        self._found = gather_findings(trainer, pl_module, clips, num_clips=self.settings.num_clips)
+        pl_module.train(training)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        found, self._found = self._found, None
+        if found is None:
+            return
+        write_page(self.run_dir / self.FILE, self.run_dir.name, found, self.run_dir, self.about, self.config)
+        if isinstance(trainer.logger, WandbLogger):
+            log_findings(trainer.logger, found)
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        every, epoch = self.settings.every_n_epochs, trainer.current_epoch + 1
+        return bool(every) and (epoch % every == 0 or epoch == trainer.max_epochs)
