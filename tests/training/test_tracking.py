@@ -53,7 +53,7 @@ def test_a_run_is_tracked_offline_without_an_account(
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no_netrc"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert run_farfield(*arguments(figures, tmp_path / "run", "--trainer.log_every_n_steps=1")) == 0
+    assert run_farfield(*arguments(figures, tmp_path / "run", "--model.insert={res3: [1]}")) == 0
     assert "To upload the run later: wandb sync" in capfd.readouterr().err
     (folder,) = (tmp_path / "run/wandb").glob("offline-run-*")
     (record,) = folder.glob("*.wandb")
@@ -61,11 +61,18 @@ def test_a_run_is_tracked_offline_without_an_account(
     for name in ("train/loss_step", "val/top1", "val/mean_class_accuracy", "clips_per_second", "lr", "skipped_videos"):
         assert name in logged, name
     assert logged["val/predicted_clips/count"] == 4
+    assert logged["val/most_confidently_wrong/count"] == 4
+    assert logged["val/classes/_type"] == logged["val/batch_norms/_type"] == "table-file"
+    for name in ("attention_0", "reliability", "confusion_matrix"):
+        assert logged[f"val/{name}/_type"] == "image-file", name
+    for name in ("gradient_norm/res4", "gradient_norm/head", "loader_wait_share", "val/expected_calibration_error"):
+        assert logged[name] > 0, name
     assert logged["val/confusion_matrix/_type"] == "image-file"
     assert config["model"]["backbone"] == "tiny"
     assert len(config["manifests"]["train"]["hash"]) == 16
     assert config["model"]["clip"]["frame_stride"] == 6
-    assert len(list(folder.glob("files/media/videos/val/*.mp4"))) == 4
+    assert config["lineage"]["code"].startswith("0.1.0")
+    assert len(list(folder.glob("files/media/videos/val/*.mp4"))) == 8
     assert len(list(folder.glob("files/media/images/val/confusion_matrix*.png"))) == 1
     assert (tmp_path / "run/wandb_run_id").read_text().strip() in folder.name
 

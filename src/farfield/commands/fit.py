@@ -30,7 +30,7 @@ from farfield.training.optimisation import Optimisation
 from farfield.training.precise_bn import PreciseBatchNorm
 from farfield.training.reporting import ReportSettings, RunReport
 from farfield.training.run_files import RunFiles
-from farfield.training.tracking import WandbArtifacts, WandbSettings, make_wandb_logger
+from farfield.training.tracking import WandbArtifacts, WandbSettings, make_wandb_logger, sweep_folder
 
 log = logging.getLogger("farfield")
 
@@ -78,7 +78,7 @@ class FitCLI(LightningCLI):
             raise SystemExit(0)
 
     def before_instantiate_classes(self) -> None:
-        self.run_dir = Path(self.config.run_dir)
+        self.run_dir = sweep_folder(Path(self.config.run_dir))
         self.last_checkpoint = self.run_dir / "checkpoints" / "last.ckpt"
         if self.run_dir.exists() and not self.run_dir.is_dir():
             raise FarfieldError(f"run_dir is {self.run_dir}, which is a file. Give a folder.")

@@ -90,6 +90,8 @@ class ActionRecognizer(LightningModule):
         if batch_idx == 0:  # a checkpoint written at an epoch's end still holds that epoch's sums
             self.train_loss.reset()
             self.train_top1.reset()
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self.zero_grad()  # Lightning does so only after the way forth, which would keep the old gradients in memory
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         with region_logits(self.network) as regions:

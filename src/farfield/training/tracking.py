@@ -57,7 +57,7 @@ def make_wandb_logger(settings: WandbSettings, run_dir: Path, config: dict[str, 
         return WandbLogger(project=settings.project)  # a stand-in: only the first process tracks
     id_file = run_dir / "wandb_run_id"
     if not id_file.is_file():
-        id_file.write_text(uuid4().hex[:8] + "\n")
+        id_file.write_text(os.environ.get("WANDB_RUN_ID", uuid4().hex[:8]) + "\n")  # an agent has chosen it already
 
     logger = WandbLogger(
         project=settings.project,
@@ -79,6 +79,12 @@ def make_wandb_logger(settings: WandbSettings, run_dir: Path, config: dict[str, 
         folder = Path(logger.experiment.dir).parent
         log.info("Weights & Biases is offline: %s. To upload the run later: wandb sync %s", reason, folder)
     return logger
+
+
+def sweep_folder(run_dir: Path) -> Path:
+    """The run's own folder where an agent of a W&B sweep has started it, one below `run_dir`; else `run_dir`."""
+    run_id = os.environ.get("WANDB_RUN_ID")
+    return run_dir / run_id if run_id and os.environ.get("WANDB_SWEEP_ID") else run_dir
 
 
 def has_wandb_account() -> bool:
@@ -138,7 +144,7 @@ class WandbArtifacts(Callback):
             self._log(trainer, f"manifest-{split}", "dataset", path, [])
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for alias in ("last", "best"):
+        for alias in ("best", "last"):  # the last to be kept is the latest, too
             path = self.folder / f"{alias}.ckpt"
             if path.is_file():
                 self._log(trainer, f"model-{trainer.logger.version}", "model", path, [alias])  # type: ignore[union-attr]
@@ -149,4 +155,4 @@ class WandbArtifacts(Callback):
         artifact = wandb.Artifact(name, kind)
         # Not copied to a staging area first: checkpoints are large, and here to stay.
         artifact.add_file(str(path), policy="mutable", skip_cache=True)
-        trainer.logger.experiment.log_artifact(artifact, aliases=[*aliases, "latest"])
+        trainer.logger.experiment.log_artifact(artifact, aliases=aliases)
