@@ -8,8 +8,7 @@ Every run is `farfield fit` and `farfield test` as anybody would type them, with
 command goes on: finished runs are read, one that was under way resumes from its last epoch. What stands in several
 tables is trained once. OUT gets ablation.json, ablation.md and ablation.png, new after each run.
 
-An interval is Student's over the seeds, at 95%, and never narrower than Wilson's over all their test videos, since
-equal results of three seeds do not make the test set any larger.
+An interval is Student's over the seeds, at 95%, and never narrower than Wilson's over all their test videos.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import argparse
 import json
 import logging
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -30,12 +28,11 @@ from typing import Any
 import torch
 from benchmark_layers import peak_bytes
 from matplotlib.figure import Figure
-from scipy.stats import t as student
+from runs import estimate, fit_and_test, read_report
 from tqdm import tqdm
 
 from farfield import build_model
 from farfield.data.synthesis.write import synthesize
-from farfield.evaluation.metrics import Estimate, wilson
 from farfield.models.summary import summarise
 
 BOTH = {"res3": [1], "res4": [1]}
@@ -56,16 +53,27 @@ class Task:
     options: dict[str, Any]
 
 
+WHOLE, CROPS = {"crop_scale": [1.0, 1.0]}, {"crop_scale": [0.7, 1.0]}
 TASKS = {
     "recall": Task(
         {"num_train": 2000, "num_val": 100, "num_test": 400},
         {"num_frames": 16, "crop_px": 32, "sampling": "segments", "num_clips": 1, "num_crops": 1},
-        {"trainer.max_epochs": 6, "data.batch_size": 8, "model.optimisation.lr": 0.003},
+        {
+            "trainer.max_epochs": 6,
+            "data.augmentation": {"crop_scale": [1.0, 1.0]},
+            "data.batch_size": 8,
+            "model.optimisation.lr": 0.003,
+        },
     ),
     "figures": Task(
         {"num_train": 600, "num_val": 100, "num_test": 400},
         {"num_frames": 8, "crop_px": 32, "frame_stride": 6, "num_clips": 1, "num_crops": 1},
-        {"trainer.max_epochs": 12, "data.batch_size": 16, "model.optimisation.lr": 0.002},
+        {
+            "trainer.max_epochs": 12,
+            "data.augmentation": {"crop_scale": [0.7, 1.0]},
+            "data.batch_size": 16,
+            "model.optimisation.lr": 0.002,
+        },
     ),
 }
 OPTIONS: dict[str, Any] = {
@@ -78,6 +86,7 @@ OPTIONS: dict[str, Any] = {
     "trainer.enable_progress_bar": False,
     "trainer.enable_model_summary": False,
     "wandb.mode": "disabled",
+    "report.every_n_epochs": 0,
 }
 
 
@@ -172,49 +181,17 @@ def unique(tables: Sequence[str]) -> list[Network]:
 
 def top1(run: Run, out: Path) -> float | None:
     """What a finished run reached on the test split; None where it has not finished."""
-    report = run.folder(out) / "test" / "report.json"
-    return json.loads(report.read_text())["top1"]["value"] if report.is_file() else None
+    report = read_report(run.folder(out))
+    return None if report is None else report["top1"]["value"]
 
 
 def carry_out(run: Run, out: Path) -> None:
-    """Trains and tests, in processes of one thread each.
-
-    Raises:
-        RuntimeError: where a command fails.
-    """
-    folder, data, task = run.folder(out), out / "data" / run.task, TASKS[run.task]
-    options = OPTIONS | task.options | {"seed_everything": run.seed, "run_dir": folder, "resume": True}
+    data, task = out / "data" / run.task, TASKS[run.task]
+    options = OPTIONS | task.options | {"seed_everything": run.seed}
     options |= {"data.train": data / "train.csv", "data.val": data / "val.csv"}
-    options |= {"data.augmentation": {"crop_scale": [1.0, 1.0] if run.task == "recall" else [0.7, 1.0]}}
     options |= {"model.backbone": "tiny", "model.clip": task.clip}
     options |= {f"model.{name}": value for name, value in run.network.arguments().items()}
-    fit = ["fit", *(f"--{name}={_yaml(value)}" for name, value in options.items())]
-    checkpoint, manifest = folder / "checkpoints" / "last.ckpt", data / "test.csv"
-    test = ["test", "--checkpoint", checkpoint, "--data.manifest", manifest, "--accelerator=cpu"]
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "log.txt").open("w") as log:
-        for words in (fit, [*test, "--data.num_workers=0", "--data.batch_size=16"]):
-            command = [sys.executable, "-c", _ONE_THREAD, *map(str, words)]
-            status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
-            if status:
-                raise RuntimeError(f"farfield {words[0]} failed with status {status}; see {folder / 'log.txt'}")
-
-
-_ONE_THREAD = "import sys, torch; torch.set_num_threads(1); from farfield.cli import main; sys.exit(main(sys.argv[1:]))"
-
-
-def _yaml(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, dict | list | bool) else str(value)
-
-
-def estimate(values: Sequence[float], videos: int) -> Estimate:
-    """The mean over seeds with its 95% interval; see the module's docstring."""
-    mean, count = statistics.fmean(values), len(values)
-    sampled = wilson(mean * videos * count, videos * count)
-    if count < 2:
-        return sampled
-    half = float(student.ppf(0.975, count - 1)) * statistics.stdev(values) / count**0.5
-    return Estimate(mean, max(min(mean - half, sampled.low), 0.0), min(max(mean + half, sampled.high), 1.0))
+    fit_and_test(run.folder(out), options, data / "test.csv")
 
 
 def measure_costs(networks: Sequence[Network], task: Task, *, rounds: int = 7) -> dict[str, dict[str, float]]:

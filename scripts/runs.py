@@ -1,0 +1,68 @@
+"""What scripts that train many networks share: one run in processes of its own, and intervals over several."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import t as student
+
+from farfield.evaluation.metrics import Estimate, wilson
+
+_ONE_THREAD = "import sys, torch; torch.set_num_threads(1); from farfield.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+def fit_and_test(folder: Path, options: Mapping[str, Any], manifest: Path, *, extra: Sequence[str] = ()) -> None:
+    """`farfield fit` and `farfield test`, each in a process of one thread; folder/log.txt has what they say.
+
+    A run that was stopped goes on from its last epoch.
+
+    Args:
+        folder: of the run.
+        options: of `fit`, by name.
+        manifest: the videos to test on, with one central view, by the last checkpoint.
+        extra: more words for `fit`, which come first: options override them.
+
+    Raises:
+        RuntimeError: where a command fails.
+    """
+    options = {**options, "run_dir": folder, "resume": True}
+    fit = ["fit", *extra, *(f"--{name}={_yaml(value)}" for name, value in options.items())]
+    test = ["test", "--checkpoint", folder / "checkpoints" / "last.ckpt", "--data.manifest", manifest]
+    test += ["--accelerator=cpu", "--data.num_workers=0", "--data.batch_size=16"]
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log.txt").open("w") as log:
+        for words in (fit, test):
+            command = [sys.executable, "-c", _ONE_THREAD, *map(str, words)]
+            status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+            if status:
+                raise RuntimeError(f"farfield {words[0]} failed with status {status}; see {folder / 'log.txt'}")
+
+
+def _yaml(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, dict | list | bool) else str(value)
+
+
+def read_report(folder: Path) -> dict[str, Any] | None:
+    """The test report of a run; None where there is none yet."""
+    report = folder / "test" / "report.json"
+    return json.loads(report.read_text()) if report.is_file() else None
+
+
+def estimate(values: Sequence[float], videos: int) -> Estimate:
+    """The mean of several runs' accuracies on `videos` videos each, with its 95% interval.
+
+    The interval is Student's over the runs, and never narrower than Wilson's over all their videos: equal results of
+    three runs do not make the test set any larger.
+    """
+    mean, count = statistics.fmean(values), len(values)
+    sampled = wilson(mean * videos * count, videos * count)
+    if count < 2:
+        return sampled
+    half = float(student.ppf(0.975, count - 1)) * statistics.stdev(values) / count**0.5
+    return Estimate(mean, max(min(mean - half, sampled.low), 0.0), min(max(mean + half, sampled.high), 1.0))
