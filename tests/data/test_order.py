@@ -135,3 +135,40 @@ def test_settings_that_do_not_go_together_are_refused(figures: Path) -> None:
         VideoDataModule(train, clip=SPEC, augmentation=Augmentation(short_side_px=(32, 40)))
     with pytest.raises(FarfieldError, match=r"keep_direction names 'bowl', which is no class.*Did you mean 'bow'"):
         VideoDataModule(train, clip=SPEC, augmentation=Augmentation(keep_direction=("bowl",)))
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_the_short_cycle_takes_more_smaller_clips_and_each_video_once(world_size: int) -> None:
+    seen: list[int] = []
+    for rank in range(world_size):
+
+        def order(start: int, rank: int = rank) -> list[list[SampleKey]]:
+            cycle = EpochBatches(
+                163, 3, seed=5, position=lambda: (1, start), rank=rank, world_size=world_size, short_cycle=True
+            )
+            batches = list(cycle)
+            assert len(batches) == len(cycle) - start
+            return batches
+
+        whole = order(0)
+        pattern = [(12, 0.5), (6, 0.5**0.5), (3, 1.0)]
+        assert [(len(batch), batch[0].scale) for batch in whole] == [pattern[i % 3] for i in range(len(whole))]
+        assert order(4) == whole[4:]
+        rows = [key.row for batch in whole for key in batch]
+        # What is left over would not fill the batch whose turn it is.
+        assert 0 <= 163 // world_size - len(rows) < pattern[len(whole) % 3][0]
+        seen += rows
+    assert len(set(seen)) == len(seen)
+
+
+def test_clips_of_the_short_cycle_show_the_same_part_of_the_frame(make_video: Callable[..., Path]) -> None:
+    """The picture of a half clip is that of the whole one, resized: same time, same place."""
+    path = make_video(40)
+    manifest = Manifest([VideoRecord(str(path), "x")], root="/")
+    for augmentation in (Augmentation(), Augmentation(short_side_px=(50, 60))):
+        clips = TrainingClips(manifest, ["x"], SPEC, augmentation, seed=1)
+        whole, half = (clips[[SampleKey(0, 0, 0, scale)]].clips[0, 0].float() for scale in (1.0, 0.5))
+        assert whole.shape == (2, 48, 48, 3)
+        assert half.shape == (2, 24, 24, 3)
+        averaged = whole.unflatten(1, (24, 2)).unflatten(3, (24, 2)).mean((2, 4))
+        assert (averaged - half).abs().mean() < 8  # of 255

@@ -116,7 +116,7 @@ def test_each_stage_keeps_less_for_the_way_back() -> None:
         sizes.append(kept_bytes(recomputed))
     assert sizes == sorted(sizes, reverse=True)
     assert len(set(sizes)) == len(sizes)
-    assert sizes[-1] < sizes[0] / 3
+    assert sizes[-1] < sizes[0] / 2
 
 
 def test_without_gradients_nothing_is_kept() -> None:
@@ -169,7 +169,7 @@ def test_norms_keep_statistics_of_batches_that_are_not_finite() -> None:
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(FarfieldError, match=r"^execution.recompute_stages names 'res33'\. Did you mean 'res3'"):
+    with pytest.raises(FarfieldError, match=r"^execution.recompute_stages names 'res33'\. .*Did you mean 'res3'\?$"):
         make_ready(network(), Execution(recompute_stages=("res2", "res33")), has_region_loss=False)
     with torch.device("meta"):
         transformer = build_model("mvit_v2_s", num_classes=3)

@@ -6,6 +6,7 @@ One item is one batch: the sampler hands whole lists of keys to `__getitem__`, a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
 
@@ -94,13 +95,22 @@ class TrainingClips(Dataset[Batch]):
             indices += [index] * len(loaded)
             generators += self._generators(Purpose.AUGMENTATION, key)
         labels = self.targets[indices]
+        spec, _ = self._at_scale(keys[0].scale)
         draw = self.augmentation.draw(
             generators,
             self._generators(Purpose.MIX, keys[0])[0],
             self._keeps_direction[labels].tolist(),
-            self.spec.crop_px,
+            spec.crop_px,
         )
         return Batch(default_collate(clips), torch.from_numpy(labels), torch.tensor(indices), draw, failures)
+
+    def _at_scale(self, scale: float) -> tuple[ClipSpec, Augmentation]:
+        """What smaller clips are: the same part of the frame in fewer pixels."""
+        if scale == 1:
+            return self.spec, self.augmentation
+        side, jitter = round(self.spec.crop_px * scale), self.augmentation.short_side_px
+        scaled = None if jitter is None else (max(round(jitter[0] * scale), side), max(round(jitter[1] * scale), side))
+        return self.spec.replace(crop_px=side), replace(self.augmentation, short_side_px=scaled)
 
     def _generators(self, purpose: Purpose, key: SampleKey) -> list[np.random.Generator]:
         """One for each clip of a video: a function of what is loaded, not of who loads it."""
@@ -112,9 +122,9 @@ class TrainingClips(Dataset[Batch]):
             if index not in self._known_failures:
                 record, path = self.manifest[index], self.manifest.path(index)
                 generators = self._generators(Purpose.CLIP, key)
+                spec, augmentation = self._at_scale(key.scale)
                 try:
-                    clips = training_clips(path, record, self.spec, self.augmentation, generators, decoder=self.decoder)
-                    return clips, index
+                    return training_clips(path, record, spec, augmentation, generators, decoder=self.decoder), index
                 except VideoError as error:
                     self._known_failures[index] = Failure(error.path, error.reason)
             failures.append(self._known_failures[index])

@@ -20,6 +20,13 @@ class SampleKey(NamedTuple):
     row: int
     turn: int = 0
     """How often the row has come before in the epoch."""
+    scale: float = 1.0
+    """Height and width of the clip, relative to the network's own; the same for all of a batch."""
+
+
+SHORT_CYCLE = ((4, 0.5), (2, 0.5**0.5), (1, 1.0))
+"""Batches take turns: so many times the clips, of so much smaller a side, the same number of pixels (Wu et al., "A
+Multigrid Method for Efficiently Training Video Models", CVPR 2020, section 3.2)."""
 
 
 class EpochBatches(Sampler[list[SampleKey]]):
@@ -34,6 +41,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
         rank: this process's number of `world_size`; the processes see disjoint and equal shares.
         world_size: number of processes that train together.
         classes: each row's class, to draw all classes equally often; None to take each video once an epoch.
+        short_cycle: batches take turns as `SHORT_CYCLE` says, and `batch_size` is that of the largest clips.
 
     Raises:
         FarfieldError: for fewer samples than processes.
@@ -49,6 +57,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
         rank: int = 0,
         world_size: int = 1,
         classes: Int[np.ndarray, " samples"] | None = None,
+        short_cycle: bool = False,
     ) -> None:
         if num_samples < world_size:
             raise FarfieldError(
@@ -61,10 +70,21 @@ class EpochBatches(Sampler[list[SampleKey]]):
         self.rank = rank
         self.world_size = world_size
         self.classes = classes
+        self.cycle = SHORT_CYCLE if short_cycle else ((1, 1.0),)
 
     def __len__(self) -> int:
         """Batches in a whole epoch, of each process; one, if need be a small one, for a very small manifest."""
-        return max(1, self.num_samples // (self.batch_size * self.world_size))
+        share = self.num_samples // self.world_size
+        rounds, left = divmod(share, self.batch_size * sum(times for times, _ in self.cycle))
+        ends = np.cumsum([times * self.batch_size for times, _ in self.cycle])
+        return max(1, rounds * len(self.cycle) + int((ends <= left).sum()))
+
+    def _place(self, batch: int) -> tuple[slice, float]:
+        """Which of the process's samples are in a batch, and the scale of its clips."""
+        rounds, turn = divmod(batch, len(self.cycle))
+        times = [times for times, _ in self.cycle]
+        start = self.batch_size * (rounds * sum(times) + sum(times[:turn]))
+        return slice(start, start + self.batch_size * times[turn]), self.cycle[turn][1]
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         epoch, done = self.position()
@@ -76,9 +96,9 @@ class EpochBatches(Sampler[list[SampleKey]]):
         shared = self.num_samples - self.num_samples % self.world_size
         mine, my_turns = (each[self.rank : shared : self.world_size] for each in (order, turns))
         for batch in range(done, len(self)):
-            here = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+            here, scale = self._place(batch)
             yield [
-                SampleKey(epoch, row, turn)
+                SampleKey(epoch, row, turn, scale)
                 for row, turn in zip(mine[here].tolist(), my_turns[here].tolist(), strict=True)
             ]
 
