@@ -50,7 +50,9 @@ def carry_out(group: str, groups: dict[str, list[VideoRecord]], out: Path, words
     others = [record for name, records in groups.items() if name != group for record in records]
     write_manifest(folder / "train.csv", others)
     write_manifest(folder / "test.csv", groups[group])
-    options: dict[str, Any] = {"data.train": folder / "train.csv", "trainer.enable_progress_bar": False}
+    labels = sorted({record.label for of_group in groups.values() for record in of_group})  # some groups may lack some
+    options: dict[str, Any] = {"data.train": folder / "train.csv", "data.labels": labels}
+    options["trainer.enable_progress_bar"] = False
     fit_and_test(folder, options, folder / "test.csv", extra=words)
 
 

@@ -25,12 +25,25 @@ def network(block: str = "non_local", **options: Any) -> ActionNet:
     clip = {"num_frames": 5, "crop_px": 40}
     insert = {"res3": [1], "res4": [0]}
     made = build_model("tiny", num_classes=3, insert=insert, block=block, block_options=options, clip=clip)
+    made.eval()
     for inserted in inserted_blocks(made).values():
         awake(inserted)
-        for name, parameter in inserted.named_parameters():
-            if "theta" in name or "phi" in name or "query" in name or "key" in name:
-                parameter.data.mul_(3)  # attention that is far from uniform
-    return made.eval()
+        if block == "non_local":
+            inserted.register_forward_pre_hook(_spread)
+    made(torch.randn(CLIP))
+    for inserted in inserted_blocks(made).values():
+        inserted._forward_pre_hooks.clear()
+    return made
+
+
+@torch.no_grad()
+def _spread(block: Any, inputs: tuple[Tensor, ...]) -> None:
+    """Scales theta and phi to affinities around 2, with which attention is neither uniform nor at one place."""
+    theta, phi = (conv(inputs[0]).flatten(2)[0] for conv in (block.theta, block.phi))
+    factor = (2 / float((block.scale * theta.mT @ phi).std())) ** 0.5
+    for conv in (block.theta, block.phi):
+        conv.weight.mul_(factor)
+        conv.bias.mul_(factor)
 
 
 def inserted_blocks(made: ActionNet) -> dict[str, nn.Module]:
@@ -61,7 +74,7 @@ def expected_weights(made: ActionNet, clip: Tensor, *, absolute: bool = False) -
     return weights
 
 
-@pytest.mark.parametrize("options", [{}, {"num_heads": 4, "key_pool": None}, {"scope": "space"}])
+@pytest.mark.parametrize("options", [{}, {"num_heads": 4}, {"scope": "space"}])
 def test_a_map_is_the_softmax_of_the_loops(options: dict[str, Any]) -> None:
     made, clip = network(**options), torch.randn(CLIP)
     position = (0.55, 0.33, 0.77)  # (2, 1, 5) of 5 x 5 x 7, (2, 0, 3) of 5 x 3 x 4
@@ -129,7 +142,7 @@ def test_the_network_is_as_it_was_also_after_an_error() -> None:
     made = network()
     before = {key: value.clone() for key, value in made.state_dict().items()}
     attention_maps(made, torch.randn(CLIP))
-    with pytest.raises(ValueError, match="channels"):
+    with pytest.raises(ValueError, match="a network needs clips"):
         attention_maps(made, torch.randn(1, 2, 5, 40, 56))
     assert all(torch.equal(value, before[key]) for key, value in made.state_dict().items())
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in made.modules())

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from farfield import build_model
+from farfield.errors import FarfieldError
 from farfield.models import ActionNet
-from farfield.training.divergence import first_not_finite
+from farfield.training.divergence import StopAtDivergence, first_not_finite
 from training.test_fit import arguments
 
 
@@ -99,6 +102,27 @@ def test_norms_statistics_are_untouched_by_a_search_that_finds_something_before_
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     first_not_finite(model, clips())
     assert [name for name, buffer in model.named_buffers() if not torch.equal(buffer, before[name])] == []
+
+
+@pytest.mark.parametrize("loss", [torch.nan, torch.inf, -torch.inf, 3e38])
+def test_any_loss_that_is_not_finite_stops_though_no_layer_gives_it_out(loss: float) -> None:
+    trainer = SimpleNamespace(
+        global_step=7,
+        current_epoch=3,
+        precision_plugin=SimpleNamespace(forward_context=nullcontext),
+        datamodule=SimpleNamespace(training_paths=lambda rows: [f"{row}.mp4" for row in rows]),
+    )
+    module = SimpleNamespace(last_loss=torch.tensor(loss), network=network())
+    callback: Any = StopAtDivergence()
+    batch = SimpleNamespace(clips=clips(), indices=torch.tensor([11, 5]))
+    callback.on_train_batch_start(trainer, module, batch, 0)
+    message = (
+        rf"^the loss is {loss} at step 7 of epoch 3, .* No layer gives out such values; the loss itself does\. "
+        r"The batch's clips: 11\.mp4, 5\.mp4\."
+    )
+    stops = nullcontext() if loss == 3e38 else pytest.raises(FarfieldError, match=message)
+    with stops:
+        callback.on_before_optimizer_step(trainer, module, None)
 
 
 @pytest.mark.parametrize("accumulated", [1, 2])

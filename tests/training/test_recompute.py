@@ -149,7 +149,7 @@ def test_norms_get_everything_back_also_after_an_error() -> None:
             assert torch.equal(norms(x), expected)  # by the batch's statistics, as ever
             raise RuntimeError("out of memory")
 
-    with pytest.raises(RuntimeError, match="^out of memory$"):
+    with pytest.raises(RuntimeError, match="out of memory"):
         error_within()
     assert [norm.momentum for norm in norms] == [0.37, None, 0.1, 0.2]
     assert [norm.training for norm in norms] == [True, True, True, False]
