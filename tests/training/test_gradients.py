@@ -100,6 +100,7 @@ def run(figures: Path, run_dir: Path, run_farfield: Callable[..., int], *more: s
     return (run_dir / "gradient_norms.csv").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_writes_them_every_so_many_steps_and_a_resumed_one_the_same(
     figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
 ) -> None:

@@ -159,7 +159,6 @@ def test_norms_get_everything_back_also_after_an_error() -> None:
     assert int(norms[0].num_batches_tracked) == int(before["0.num_batches_tracked"]) + 1
 
 
-@pytest.mark.xfail(strict=True, reason="a momentum of 0 is 0 times the batch's NaN, which is NaN")
 def test_norms_keep_statistics_of_batches_that_are_not_finite() -> None:
     norm = nn.BatchNorm3d(3)
     with norms_keep_statistics(norm):

@@ -183,7 +183,6 @@ def test_training_does_not_notice_and_none_is_written_where_none_is_asked_for(
     assert (tmp_path / "run/steps.csv").read_text() == (run_dir / "steps.csv").read_text()
 
 
-@pytest.mark.xfail(strict=True, reason="the last epoch is told by max_epochs only, not by max_steps or early stopping")
 def test_a_run_that_steps_end_has_the_report_of_its_last_epoch(
     figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
 ) -> None:

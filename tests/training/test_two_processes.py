@@ -12,15 +12,14 @@ import pytest
 import torch
 
 
-def farfield(*arguments: object) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "farfield", *map(str, arguments)], capture_output=True, text=True, check=False
-    )
+def farfield(*arguments: object, launcher: tuple[str, ...] = ()) -> str:
+    command = [sys.executable, *launcher, "-m", "farfield", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def fit(figures: Path, run_dir: Path, devices: int, *more: str) -> dict[str, str]:
+def fit(figures: Path, run_dir: Path, devices: int, *more: str, launcher: tuple[str, ...] = ()) -> dict[str, str]:
     farfield(
         "fit",
         f"--run_dir={run_dir}",
@@ -41,6 +40,7 @@ def fit(figures: Path, run_dir: Path, devices: int, *more: str) -> dict[str, str
         "--trainer.enable_progress_bar=false",
         "--trainer.enable_model_summary=false",
         *more,
+        launcher=launcher,
     )
     with (run_dir / "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))[-1]
@@ -73,3 +73,19 @@ def test_two_processes_evaluate_every_video_once(figures: Path, tmp_path: Path) 
     assert reports[0]["videos"] == reports[1]["videos"] == 7
     assert reports[0]["top1"] == reports[1]["top1"]
     assert len(reports[1]["undecodable_videos"]) == 1
+
+
+@pytest.mark.slow
+def test_torchrun_trains_as_one_process_does(figures: Path, tmp_path: Path) -> None:
+    """The README's line, with averaged weights and a learning rate that follows the clips in a step."""
+    more = ("--model.optimisation.ema_decay=0.8", "--model.optimisation.lr_batch_size=8", "--report.every_n_epochs=0")
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    one = fit(figures, tmp_path / "one", 1, *more)
+    two = fit(figures, tmp_path / "two", 2, *more, launcher=launcher)
+    for name in ("val/top1", "val/loss", "train/loss", "lr"):
+        assert float(two[name]) == pytest.approx(float(one[name]), rel=1e-3), name
+    first, second = (
+        torch.load(tmp_path / run / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in ("one", "two")
+    )
+    for name in (name for name in first if name.startswith("network.")):
+        torch.testing.assert_close(second[name], first[name], rtol=1e-3, atol=1e-4, msg=name)

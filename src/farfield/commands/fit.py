@@ -94,11 +94,15 @@ class FitCLI(LightningCLI):
             raise FarfieldError(f"checkpoint_every_n_steps is {every}; it must be at least 1, or null.")
         settings = WandbSettings(**vars(self.config.wandb))
         manifests = self.config_init.data.provenance()
-        about = {"code": code_version(), "weights": weights_lineage(self.config.model.weights)}
+        about: dict[str, Any] = {"code": code_version(), "weights": weights_lineage(self.config.model.weights)}
         logger: Logger | None = make_wandb_logger(
-            settings, self.run_dir, self.config.as_dict() | {"manifests": manifests, "lineage": about}
+            settings, self.run_dir, self.config.as_dict() | {"manifests": manifests, "lineage": dict(about)}
         )
         config = self.parser.dump(self.config, skip_none=False)
+        optimisation: Optimisation = self.config_init.model.optimisation
+        has_validation = self.config.data.val is not None
+        if not has_validation:
+            refuse_without_validation(optimisation)
         callbacks: list[Callback] = [
             Throughput(),
             SkippedVideos(self.run_dir),
@@ -106,17 +110,22 @@ class FitCLI(LightningCLI):
             RandomState(),
             StopAtDivergence(),
             GradientNorms(self.run_dir),
-            RunReport(self.run_dir, ReportSettings(**vars(self.config.report)), {**about, **manifests}, config),
-            *optional_callbacks(self.config_init.model.optimisation, has_validation=self.config.data.val is not None),
-            *checkpoints(
-                self.run_dir / "checkpoints",
-                every_n_steps=every,
-                has_validation=self.config.data.val is not None,
-            ),
         ]
+        if optimisation.early_stopping_epochs:
+            patience = optimisation.early_stopping_epochs
+            callbacks.append(EarlyStopping("val/loss", patience=patience, check_on_train_epoch_end=False))
+        # After what may stop the run, since it reports on the last epoch; before the averages leave the network again.
+        about |= manifests
+        callbacks.append(RunReport(self.run_dir, ReportSettings(**vars(self.config.report)), about, config))
+        if optimisation.ema_decay is not None:
+            callbacks.append(AveragedWeights(optimisation.ema_decay))
+        if optimisation.precise_bn_batches:
+            callbacks.append(PreciseBatchNorm(optimisation.precise_bn_batches))
+        folder = self.run_dir / "checkpoints"
+        callbacks += checkpoints(folder, every_n_steps=every, has_validation=has_validation)
         if settings.artifacts and logger is not None:
             manifest_files = {name: Path(self.config.data[name]) for name in manifests}
-            callbacks.append(WandbArtifacts(manifest_files, self.run_dir / "checkpoints"))
+            callbacks.append(WandbArtifacts(manifest_files, folder))
         given = self.config_init.trainer.callbacks or []
         plugins = self.config_init.trainer.plugins or []
         plugins = [*(plugins if isinstance(plugins, list) else [plugins]), WholeCheckpoints()]
@@ -125,21 +134,13 @@ class FitCLI(LightningCLI):
             return super().instantiate_trainer(**more, **kwargs)
 
 
-def optional_callbacks(settings: Optimisation, *, has_validation: bool) -> list[Callback]:
-    """What a run does at its validations beside validating, as the settings say."""
-    if not has_validation and (settings.precise_bn_batches or settings.early_stopping_epochs):
+def refuse_without_validation(settings: Optimisation) -> None:
+    """Raises where the settings ask for what belongs to validations, and there are none."""
+    if settings.precise_bn_batches or settings.early_stopping_epochs:
         raise FarfieldError(
             "optimisation has precise_bn_batches or early_stopping_epochs, which belong to validations, and there are "
             "none. Give data.val, or leave them out."
         )
-    callbacks: list[Callback] = []
-    if settings.ema_decay is not None:
-        callbacks.append(AveragedWeights(settings.ema_decay))
-    if settings.precise_bn_batches:
-        callbacks.append(PreciseBatchNorm(settings.precise_bn_batches))
-    if settings.early_stopping_epochs:
-        callbacks.append(EarlyStopping("val/loss", patience=settings.early_stopping_epochs))
-    return callbacks
 
 
 def clip_values(

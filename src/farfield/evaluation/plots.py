@@ -35,8 +35,8 @@ def plot_confusion(
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if named:
-        axes.set_xticks(range(classes), labels, rotation=90)
-        axes.set_yticks(range(classes), labels)
+        axes.set_xticks(range(classes), labels, rotation=90, parse_math=False)  # a label may hold dollars
+        axes.set_yticks(range(classes), labels, parse_math=False)
     if classes <= 25:
         for i, j in zip(*np.nonzero(counts), strict=True):
             shade = "white" if fractions[i, j] > 0.5 else "black"

@@ -141,7 +141,7 @@ def draw_attention(
     for spine in axes.spines.values():
         spine.set_visible(False)
     if title:
-        axes.set_title(title, fontsize=9)
+        axes.set_title(title, fontsize=9, parse_math=False)  # a label may hold dollars
     return figure
 
 

@@ -66,19 +66,24 @@ def first_not_finite(network: nn.Module, clips: Tensor) -> str | None:
     found: list[str] = []
     names = {module: name for name, module in network.named_modules()}
 
-    def look(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        if found:
-            return
+    def enter(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Weights are looked at on the way in: a block comes before its parts."""
         weights = [name for name, p in module.named_parameters(recurse=False) if not is_finite(p)]
-        outputs = output if isinstance(output, list | tuple) else [output]
-        if weights:
+        if weights and not found:
             found.append(f"The first layer with such values is {names[module]}: its {weights[0]} holds them.")
-        elif not all(is_finite(each) for each in outputs if isinstance(each, Tensor)):
-            given = [float(each.abs().max()) for each in inputs if isinstance(each, Tensor) and each.numel()]
-            largest = f"; the largest number that it is given is {max(given):.3g}" if given else ""
-            found.append(f"The first layer that gives out such values is {names[module]}{largest}.")
 
-    hooks = [module.register_forward_hook(look) for module in names]
+    def leave(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        """Outputs on the way out: of nested modules, the innermost is the one; what it was given must be sound."""
+        given, gives = _tensors(inputs), _tensors(output)
+        if found or all(map(is_finite, gives)) or not all(map(is_finite, given)):
+            return
+        largest = max((float(each.abs().max()) for each in given if each.numel()), default=0.0)
+        found.append(
+            f"The first layer that gives out such values is {names[module]}; the largest number that it is given is "
+            f"{largest:.3g}."
+        )
+
+    hooks = [hook for m in names for hook in (m.register_forward_pre_hook(enter), m.register_forward_hook(leave))]
     try:
         with norms_keep_statistics(network):
             network(clips)
@@ -86,6 +91,11 @@ def first_not_finite(network: nn.Module, clips: Tensor) -> str | None:
         for hook in hooks:
             hook.remove()
     return found[0] if found else None
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    given = values if isinstance(values, list | tuple) else [values]
+    return [each for each in given if isinstance(each, Tensor)]
 
 
 def is_finite(x: Tensor) -> bool:

@@ -58,13 +58,17 @@ def norms_keep_statistics(module: nn.Module) -> Iterator[None]:
     norms: list[Any] = [
         norm for norm in module.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.training
     ]
-    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    names = ("momentum", "running_mean", "running_var", "num_batches_tracked")
+    before = [{name: getattr(norm, name) for name in names} for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
-        if norm.num_batches_tracked is not None:
-            norm.num_batches_tracked = norm.num_batches_tracked.clone()
+        for name in names[1:]:  # copies: 0 times a NaN is one, too
+            value = getattr(norm, name)
+            if value is not None:
+                setattr(norm, name, value.clone())
     try:
         yield
     finally:
-        for norm, (momentum, count) in zip(norms, before, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, count
+        for norm, values in zip(norms, before, strict=True):
+            for name, value in values.items():
+                setattr(norm, name, value)

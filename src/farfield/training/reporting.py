@@ -82,4 +82,5 @@ class RunReport(Callback):
 
     def _is_due(self, trainer: Trainer) -> bool:
         every, epoch = self.settings.every_n_epochs, trainer.current_epoch + 1
-        return bool(every) and (epoch % every == 0 or epoch == trainer.max_epochs)
+        is_last = epoch == trainer.max_epochs or trainer.should_stop or trainer.global_step == trainer.max_steps
+        return bool(every) and (epoch % every == 0 or is_last)
