@@ -15,7 +15,6 @@ larger they are. --keep_freed_memory keeps it in the process, so that the growth
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import os
 import statistics
@@ -47,6 +46,7 @@ from farfield.layers import (
     SelfAttention,
     UnfoldConv3d,
 )
+from farfield.training.allocator import keep_freed_memory
 
 Make = Callable[[int], nn.Module]
 
@@ -377,14 +377,6 @@ def plot(rows: list[Measured], path: Path) -> None:
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
-
-
-def keep_freed_memory() -> None:
-    """Tells glibc's allocator to give nothing back to the system; elsewhere nothing is done."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt is not None:
-        mallopt(-4, 0)  # M_MMAP_MAX: no block of its own for a large array
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def main() -> None:

@@ -5,9 +5,10 @@ python scripts/benchmark_training.py --device cuda --precision bf16 --batch_size
 python scripts/benchmark_training.py --num_frames 4 --side_px 32 --batch_size 1 --steps 1       whether it runs
 
 PyTorchVideo's side is its hub's network with its own `NonLocal` at the same places, in a plain loop with PyTorch's
-defaults (contiguous memory). All have the same weights, clips, precision and optimiser. Before anything is timed, both
-networks must give the same logits and the same first loss: in float64 and on the CPU, since norms over the few values
-of a small clip blow rounding up. Dropout is left out; two networks would not draw the same.
+defaults (contiguous memory), in a process of its own: on the CPU, farfield's keeps the memory that it frees. All have
+the same weights, clips, precision and optimiser. Before anything is timed, both networks must give the same logits and
+the same first loss: in float64 and on the CPU, since norms over the few values of a small clip blow rounding up.
+Dropout is left out; two networks would not draw the same.
 
 The variants take turns, the plain loops between two batches of Lightning's, whose time for a step is all that passes
 from the start of a batch to the next, theirs taken off. A ratio is the median over the turns. Memory is the most that
@@ -21,6 +22,7 @@ import copy
 import gc
 import json
 import logging
+import multiprocessing
 import os
 import statistics
 import time
@@ -45,6 +47,7 @@ from farfield.errors import FarfieldError
 from farfield.layers import NonLocalBlock3d
 from farfield.models import ActionNet
 from farfield.models.insertion import resolve_placement
+from farfield.training.allocator import keep_freed_memory
 from farfield.training.module import ActionRecognizer
 from farfield.training.optimisation import Optimisation
 
@@ -164,7 +167,8 @@ class ReadyBatches(pl.LightningDataModule):
 class Turns(pl.Callback):
     """Lets the plain loops take a step each before every batch of Lightning's, and times all of them."""
 
-    def __init__(self, loops: dict[str, Train], device: str) -> None:
+    def __init__(self, base: ElsewhereBase, loops: dict[str, Train], device: str) -> None:
+        self.base = base
         self.loops = loops
         self.device = device
         self.seconds: dict[str, list[float]] = defaultdict(list)
@@ -175,6 +179,8 @@ class Turns(pl.Callback):
             self.seconds[LIGHTNING].append(self._now() - self.began)
         if batch_idx == trainer.num_training_batches - 1:  # its end is not seen
             return
+        self._now()  # nothing of ours is still running
+        self.seconds[BASE].append(self.base.ask("step"))
         for name, train in self.loops.items():
             began = self._now()
             train(1)
@@ -204,6 +210,42 @@ def fit(recognizer: ActionRecognizer, batch: Batch, options: argparse.Namespace,
     trainer.fit(recognizer, datamodule=ReadyBatches(batch, steps))
 
 
+class ElsewhereBase:
+    """PyTorchVideo's loop in another process, whose memory allocator is as PyTorch finds it."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=serve_base, args=(options, theirs), daemon=True)
+        self.process.start()
+
+    def ask(self, what: str) -> Any:
+        self.pipe.send(what)
+        return self.pipe.recv()
+
+    def close(self) -> None:
+        self.pipe.send("stop")
+        self.process.join()
+
+
+def serve_base(options: argparse.Namespace, pipe: Any) -> None:
+    """Answers "step" by its seconds, and "memory" by its bytes, until it is told to stop."""
+    ours, clips, labels = prepared(options)
+    network = their_network(ours).to(options.device)
+    del ours
+    train = plain_loop(network, clips.to(options.device), labels.to(options.device), options)
+    while (what := pipe.recv()) != "stop":
+        if what == "memory":
+            again = plain_loop(network, clips.to(options.device), labels.to(options.device), options)
+            pipe.send(memory(network, again, options))
+            continue
+        began = time.perf_counter()
+        train(1)
+        if options.device == "cuda":
+            torch.cuda.synchronize()
+        pipe.send(time.perf_counter() - began)
+
+
 def memory(network: nn.Module, train: Train, options: argparse.Namespace) -> int:
     """The peak of a step beside weights and momentum, over the first two of a new optimiser.
 
@@ -216,30 +258,38 @@ def memory(network: nn.Module, train: Train, options: argparse.Namespace) -> int
     )
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
+def prepared(options: argparse.Namespace) -> tuple[ActionNet, Tensor, Tensor]:
+    """Our network, clips and labels: the same in every process."""
     torch.manual_seed(0)
-    ours = our_network(options)
-    theirs = their_network(ours)
+    network = our_network(options)
     clips = torch.randn(options.batch_size, 3, options.num_frames, options.side_px, options.side_px)
-    labels = torch.randint(NUM_CLASSES, (options.batch_size,))
-    apart = must_be_the_same(ours, theirs, clips[:2], labels[:2])
+    return network, clips, torch.randint(NUM_CLASSES, (options.batch_size,))
 
-    clips, labels = clips.to(options.device), labels.to(options.device)
-    our_clips = clips.contiguous(memory_format=torch.channels_last_3d)
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    ours, clips, labels = prepared(options)
+    apart = must_be_the_same(ours, their_network(ours), clips[:2], labels[:2])
+    base = ElsewhereBase(options)
+    if options.device == "cpu":
+        keep_freed_memory()  # as `farfield fit` does
+    labels = labels.to(options.device)
+    our_clips = clips.to(options.device).contiguous(memory_format=torch.channels_last_3d)
     batch = Batch(our_clips, labels, torch.arange(options.batch_size), None, [])
     recognizer = ActionRecognizer(copy.deepcopy(ours), SETTINGS).to(options.device)
-    networks: dict[str, nn.Module] = {BASE: theirs.to(options.device), PLAIN: copy.deepcopy(ours).to(options.device)}
+    networks: dict[str, nn.Module] = {PLAIN: copy.deepcopy(ours).to(options.device)}
     if options.compile:
         networks[COMPILED] = copy.deepcopy(ours).to(options.device)
         networks[COMPILED].compile()
 
     def loop(name: str) -> Train:
-        return plain_loop(networks[name], clips if name == BASE else our_clips, labels, options)
+        return plain_loop(networks[name], our_clips, labels, options)
 
-    turns = Turns({name: loop(name) for name in networks}, options.device)
+    turns = Turns(base, {name: loop(name) for name in networks}, options.device)
     fit(recognizer, batch, options, WARM_UP + options.steps + 1, turns)
     turns.loops.clear()  # and with them their momentum
-    peaks = {name: memory(network, loop(name), options) for name, network in networks.items()}
+    peaks = {BASE: base.ask("memory")}
+    base.close()
+    peaks |= {name: memory(network, loop(name), options) for name, network in networks.items()}
     peaks[LIGHTNING] = memory(recognizer, partial(fit, recognizer, batch, options), options)
     seconds = {name: turns.seconds[name][WARM_UP:] for name in peaks}
     return {

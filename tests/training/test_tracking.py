@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,15 +14,13 @@ from farfield.training.tracking import has_wandb_account
 from training.test_fit import arguments
 
 
-def read_record(path: Path) -> tuple[dict, dict]:
-    """The last value of everything that an offline run logged, and its config.
+def records(path: Path) -> Iterator[Record]:
+    """Everything that an offline run has written.
 
     The file is a log in LevelDB's format, after a header of 7 bytes: blocks of 32 KiB, in them pieces of records with
     7 bytes in front: checksum, length, and whether it is a whole record (1), its first, middle or last piece (2, 3, 4).
     """
     data, place, piece = path.read_bytes(), 7, b""
-    logged: dict = {}
-    config: dict = {}
     while place + 7 <= len(data):
         left = 32768 - place % 32768
         length, kind = struct.unpack("<HB", data[place + 4 : place + 7])
@@ -32,12 +30,19 @@ def read_record(path: Path) -> tuple[dict, dict]:
         piece += data[place + 7 : place + 7 + length]
         place += 7 + length
         if kind in (1, 4):
-            record = Record.FromString(piece)
+            yield Record.FromString(piece)
             piece = b""
-            for item in record.history.item:
-                logged[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
-            for item in record.run.config.update:
-                config[item.key] = json.loads(item.value_json)
+
+
+def read_record(path: Path) -> tuple[dict, dict]:
+    """The last value of everything that an offline run logged, and its config."""
+    logged: dict = {}
+    config: dict = {}
+    for record in records(path):
+        for item in record.history.item:
+            logged[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
+        for item in record.run.config.update:
+            config[item.key] = json.loads(item.value_json)
     return logged, config
 
 
@@ -74,7 +79,13 @@ def test_a_run_is_tracked_offline_without_an_account(
     assert config["lineage"]["code"].startswith("0.1.0")
     assert len(list(folder.glob("files/media/videos/val/*.mp4"))) == 8
     assert len(list(folder.glob("files/media/images/val/confusion_matrix*.png"))) == 1
-    assert (tmp_path / "run/wandb_run_id").read_text().strip() in folder.name
+    run_id = (tmp_path / "run/wandb_run_id").read_text().strip()
+    assert run_id in folder.name
+    kept = [each.artifact for each in records(record) if each.HasField("artifact")]
+    found = {(each.name, *each.aliases): [file.path for file in each.manifest.contents] for each in kept}
+    assert found[f"model-{run_id}", "best"] == ["best.ckpt"]
+    assert found[f"model-{run_id}", "last"] == ["last.ckpt"]
+    assert found[("manifest-train",)] == ["train.csv"]
 
 
 def test_an_account_is_a_key_in_the_environment_or_in_netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

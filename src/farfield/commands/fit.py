@@ -19,6 +19,7 @@ from farfield.commands.parser import CommandParser
 from farfield.data.datamodule import VideoDataModule
 from farfield.errors import FarfieldError
 from farfield.models import describe, read_checkpoint, resolve_clip
+from farfield.training.allocator import keep_freed_memory
 from farfield.training.averaging import AveragedWeights
 from farfield.training.callbacks import SkippedVideos, Throughput
 from farfield.training.checkpoints import RandomState, WholeCheckpoints, checkpoints
@@ -131,7 +132,10 @@ class FitCLI(LightningCLI):
         plugins = [*(plugins if isinstance(plugins, list) else [plugins]), WholeCheckpoints()]
         more: dict[str, Any] = {"logger": logger or False, "callbacks": [*given, *callbacks], "plugins": plugins}
         with as_mistakes():
-            return super().instantiate_trainer(**more, **kwargs)
+            trainer = super().instantiate_trainer(**more, **kwargs)
+        if trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
+        return trainer
 
 
 def refuse_without_validation(settings: Optimisation) -> None:
