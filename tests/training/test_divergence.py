@@ -105,6 +105,7 @@ def test_norms_statistics_are_untouched_by_a_search_that_finds_something_before_
 @pytest.mark.parametrize("loss", [torch.nan, torch.inf, -torch.inf, 3e38])
 def test_any_loss_that_is_not_finite_stops_though_no_layer_gives_it_out(loss: float) -> None:
     trainer = SimpleNamespace(
+        world_size=1,
         global_step=7,
         current_epoch=3,
         precision_plugin=SimpleNamespace(forward_context=nullcontext),

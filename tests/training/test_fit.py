@@ -64,6 +64,22 @@ def test_the_config_that_is_kept_makes_the_same_run(
     assert config["model"]["clip"]["mean"] == [0.45, 0.45, 0.45]  # resolved, not null
     assert run_farfield("fit", f"--config={trained / 'config.yaml'}", f"--run_dir={tmp_path}") == 0
     assert (tmp_path / "steps.csv").read_text() == (trained / "steps.csv").read_text()
+    first, second = (
+        torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in (trained, tmp_path)
+    )
+    assert first.keys() == second.keys()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []  # to the last bit
+
+
+def test_an_epoch_without_a_validation_has_no_figures_of_another(
+    figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
+) -> None:
+    more = ("--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2", "--report.every_n_epochs=0")
+    assert run_farfield(*arguments(figures, tmp_path, *more)) == 0
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [bool(row["val/top1"]) for row in rows] == [False, True, False]
+    assert all(row["train/loss"] for row in rows)
 
 
 def test_the_checkpoint_is_a_network(trained: Path, figures: Path) -> None:

@@ -78,6 +78,7 @@ def uninterrupted(
         ("on_train_batch_start", 6),  # in the second, after batches that workers had prefetched
         ("on_train_batch_start", 4),  # first batch of an epoch
         ("on_validation_start", 4),  # after the last batch of an epoch, before its validation
+        ("on_validation_batch_end", 4),  # between two batches of a validation
         ("on_validation_end", 8),  # after a validation, before the epoch's own checkpoint
         ("on_train_epoch_start", 8),  # between epochs
     ],
@@ -128,6 +129,25 @@ def test_killed_run_goes_on(
     assert len(losses(tmp_path)) < EPOCHS * BATCHES, "killed too late to show anything"
     assert run_farfield("fit", *arguments, "--resume=true") == 0
     assert losses(tmp_path) == pytest.approx(uninterrupted[0], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_told_to_end_says_how_to_go_on(figures: Path, tmp_path: Path) -> None:
+    """SIGTERM, as schedulers send it: status 143."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "farfield", "fit", *options(figures, tmp_path), "--trainer.max_epochs=200"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "checkpoints/last.ckpt").is_file():
+        assert process.poll() is None, "the run ended before it was told to"
+        assert time.monotonic() < deadline, "the run wrote no checkpoint"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 143, log
+    assert "terminated; go on with the same command and --resume true" in log
 
 
 def test_accumulated_gradients_are_in_no_checkpoint(

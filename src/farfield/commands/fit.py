@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, WandbLogger
 
@@ -21,7 +20,7 @@ from farfield.errors import FarfieldError
 from farfield.models import describe, read_checkpoint, resolve_clip
 from farfield.training.allocator import keep_freed_memory
 from farfield.training.averaging import AveragedWeights
-from farfield.training.callbacks import SkippedVideos, Throughput
+from farfield.training.callbacks import SkippedVideos, StopEarly, Throughput
 from farfield.training.checkpoints import RandomState, WholeCheckpoints, checkpoints
 from farfield.training.divergence import StopAtDivergence
 from farfield.training.gradients import GradientNorms
@@ -113,8 +112,7 @@ class FitCLI(LightningCLI):
             GradientNorms(self.run_dir),
         ]
         if optimisation.early_stopping_epochs:
-            patience = optimisation.early_stopping_epochs
-            callbacks.append(EarlyStopping("val/loss", patience=patience, check_on_train_epoch_end=False))
+            callbacks.append(StopEarly(optimisation.early_stopping_epochs))
         # After what may stop the run, since it reports on the last epoch; before the averages leave the network again.
         about |= manifests
         callbacks.append(RunReport(self.run_dir, ReportSettings(**vars(self.config.report)), about, config))
@@ -180,26 +178,34 @@ def fit(arguments: Sequence[str]) -> int:
         log.info("resuming from %s", resumed)
     elif cli.config.resume:
         log.info("%s holds no checkpoint to resume from: a new run begins", cli.run_dir)
+    exit_code = 1
     try:
         with as_mistakes():
             cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resumed, weights_only=True)
+        exit_code = 0
     except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
+        if cli.trainer.received_sigterm:
+            log.warning("terminated; go on with the same command and --resume true")
+            return 143
         kept = "go on with" if cli.last_checkpoint.exists() else "nothing was saved yet; begin again with"
         log.warning("interrupted; %s the same command and --resume true", kept)
         return 130
     finally:
         if isinstance(cli.trainer.logger, WandbLogger):
-            cli.trainer.logger.experiment.finish()  # writes what it still holds
-    if cli.trainer.received_sigterm:
-        log.warning("terminated; go on with the same command and --resume true")
-        return 143
+            cli.trainer.logger.experiment.finish(exit_code=exit_code)  # writes what it still holds
     best = cli.last_checkpoint.with_name("best.ckpt")
     log.info("checkpoints: %s", best if best.exists() else cli.last_checkpoint)
     return 0
 
 
 def _must_match(checkpoint: Path, model: ActionRecognizer) -> None:
-    found, wanted = read_checkpoint(checkpoint)["farfield"]["model"], describe(model.network)["model"]
+    content = read_checkpoint(checkpoint)
+    found, wanted = content["farfield"]["model"], describe(model.network)["model"]
+    if "current_model_state" in content and model.optimisation.ema_decay is None:
+        raise FarfieldError(
+            f"{checkpoint} holds averaged weights, and those that they are the average of; without "
+            "optimisation.ema_decay, training would go on from the average. Give it as before."
+        )
     differing = [name for name in wanted if found.get(name) != wanted[name]]
     if differing:
         shown = "; ".join(f"{name} was {found.get(name)}, now {wanted[name]}" for name in differing)

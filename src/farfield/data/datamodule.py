@@ -35,7 +35,8 @@ class VideoDataModule(LightningDataModule):
             videos. Opening and seeking are paid once, and a clip's gradient is averaged with that of its sister.
         class_balanced: draw all classes equally often, instead of each video once an epoch.
         short_cycle: batches take turns of four times the clips at half the side, twice at 0.71 of it, and batch_size at
-            the full side: an epoch of 3/7 of the steps (Wu et al., "A Multigrid Method", CVPR 2020).
+            the full side: an epoch of 3/7 of the steps (Wu et al., "A Multigrid Method", CVPR 2020). The learning rate
+            goes by batch_size alone.
         decoder: PyAV, which decodes only the frames that are needed, or decord; what one cannot open goes to the other.
         clip: what the network wants of a clip.
         seed: of the run.
@@ -166,10 +167,8 @@ class VideoDataModule(LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        now = self.state_dict()
-        changed = [
-            f"{name} was {state_dict.get(name)}, now {now[name]}" for name in now if state_dict.get(name) != now[name]
-        ]
+        now, before = self.state_dict(), {"short_cycle": False} | state_dict  # older checkpoints do not have it
+        changed = [f"{name} was {before.get(name)}, now {now[name]}" for name in now if before.get(name) != now[name]]
         if changed:
             raise FarfieldError(
                 f"the run to resume had other data: {'; '.join(changed)}. Resume with the same training manifest, "

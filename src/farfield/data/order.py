@@ -44,7 +44,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
         short_cycle: batches take turns as `SHORT_CYCLE` says, and `batch_size` is that of the largest clips.
 
     Raises:
-        FarfieldError: for fewer samples than processes.
+        FarfieldError: for fewer samples than processes, or than a short cycle takes.
     """
 
     def __init__(
@@ -62,6 +62,11 @@ class EpochBatches(Sampler[list[SampleKey]]):
         if num_samples < world_size:
             raise FarfieldError(
                 f"{num_samples} videos are too few for {world_size} processes: each needs at least one."
+            )
+        wanted = batch_size * sum(times for times, _ in SHORT_CYCLE) * world_size
+        if short_cycle and num_samples < wanted:
+            raise FarfieldError(
+                f"{num_samples} videos are too few for data.short_cycle: a cycle takes {wanted}. Lower data.batch_size."
             )
         self.num_samples = num_samples
         self.batch_size = batch_size

@@ -18,6 +18,10 @@ class AveragedWeights(EMAWeightAveraging):
     def __init__(self, decay: float) -> None:
         super().__init__(decay=decay)
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._device = trainer.strategy.root_device  # the network is still on the CPU, and the average would stay there
+        super().setup(trainer, pl_module, stage)
+
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_validation_epoch_start(trainer, pl_module)
 

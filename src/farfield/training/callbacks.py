@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 
 from farfield.training.module import gather
 
@@ -68,6 +69,25 @@ class SkippedVideos(Callback):
                 writer.writerow([path, reason])
                 log.warning("skipped %s: %s; %s.", path, reason, consequence)
         self.seen |= new
+
+
+class StopEarly(EarlyStopping):
+    """Stops after so many validations in which val/loss did not fall, and says so."""
+
+    def __init__(self, validations: int) -> None:
+        super().__init__("val/loss", patience=validations, check_on_train_epoch_end=False)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict | {"patience": self.patience})  # that of the config, when a run is resumed
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.stopped_epoch:
+            log.info(
+                "stopped early, after epoch %d: val/loss did not fall below %.4g in %d validations",
+                self.stopped_epoch + 1,
+                float(self.best_score),
+                self.wait_count,
+            )
 
 
 class Failures(Callback):

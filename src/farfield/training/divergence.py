@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -11,13 +10,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from farfield.errors import FarfieldError
+from farfield.training.execution import uncompiled
 from farfield.training.recompute import norms_keep_statistics
 
 
 class StopAtDivergence(Callback):
     """Looks at each step's loss before its gradients change the weights.
 
-    Reading a loss makes a GPU wait for the way back to end, which it has to do before the step anyway.
+    Of several processes all stop where one does, or its gradients, which all share, would reach the others' weights.
+    Reading the loss makes the host wait for the device once a step.
     """
 
     def __init__(self) -> None:
@@ -37,17 +38,24 @@ class StopAtDivergence(Callback):
         self._batch = None
 
     def _check(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        loss = float(pl_module.last_loss)  # type: ignore[arg-type]
-        if math.isfinite(loss):
+        loss = pl_module.last_loss
+        assert isinstance(loss, Tensor)
+        diverged = (~torch.isfinite(loss)).float()
+        if trainer.world_size > 1:
+            torch.distributed.all_reduce(diverged, torch.distributed.ReduceOp.MAX)
+        if not diverged:
             return
         network, batch = pl_module.network, self._batch
-        with trainer.precision_plugin.forward_context():
+        # In every process, since norms over all of them meet on the way.
+        with trainer.precision_plugin.forward_context(), uncompiled(network):  # type: ignore[arg-type]
             found = first_not_finite(network, batch.clips)  # type: ignore[arg-type]
+        if bool(torch.isfinite(loss)):
+            raise FarfieldError("the loss of another process is no number, and training has stopped; see there.")
         where = found or "No layer gives out such values; the loss itself does."
         paths = trainer.datamodule.training_paths(batch.indices.tolist())  # type: ignore[attr-defined]
         raise FarfieldError(
-            f"the loss is {loss} at step {trainer.global_step} of epoch {trainer.current_epoch}, and training has "
-            f"stopped; the last checkpoint is as it was. {where} The batch's clips: {', '.join(paths)}. Lower the "
+            f"the loss is {float(loss)} at step {trainer.global_step} of epoch {trainer.current_epoch}, and training "
+            f"has stopped; the last checkpoint is as it was. {where} The batch's clips: {', '.join(paths)}. Lower the "
             "learning rate or lengthen the warm-up, clip gradients (--trainer.gradient_clip_val 1), or, in 16-mixed, "
             "take bf16-mixed."
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from farfield.errors import FarfieldError
@@ -30,6 +32,10 @@ def make_ready(network: ActionNet, execution: Execution, *, has_region_loss: boo
         FarfieldError: for a stage that the network does not have, or settings that do not go together.
     """
     recompute_stages(network, execution.recompute_stages)
+    if execution.compile and execution.recompute_stages:
+        raise FarfieldError(
+            "execution.compile cannot take recompute_stages along. Leave one out: a compiled network saves memory too."
+        )
     if execution.compile:
         if has_region_loss:
             raise FarfieldError(
@@ -37,3 +43,13 @@ def make_ready(network: ActionNet, execution: Execution, *, has_region_loss: boo
                 "optimisation.region_loss_weight: 0, or compile: false."
             )
         network.compile()
+
+
+@contextmanager
+def uncompiled(network: ActionNet) -> Iterator[None]:
+    """Within, a compiled network runs as it was written, so that hooks on its layers are called."""
+    compiled, network._compiled_call_impl = network._compiled_call_impl, None
+    try:
+        yield
+    finally:
+        network._compiled_call_impl = compiled

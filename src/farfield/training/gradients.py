@@ -32,9 +32,7 @@ class GradientNorms(Callback):
         if not every or step % every:
             return
         network: Any = pl_module.network
-        scaler = getattr(trainer.precision_plugin, "scaler", None)  # in 16-mixed, gradients are scaled still
-        scale = 1.0 if scaler is None else scaler.get_scale()
-        norms = {stage: norm / scale for stage, norm in gradient_norms(network).items()}
+        norms = gradient_norms(network)  # in 16-mixed, Lightning has taken the scale off before
         pl_module.log_dict({f"gradient_norm/{stage}": norm for stage, norm in norms.items()}, batch_size=1)
         if trainer.is_global_zero:
             cells = [f"{norms[stage]:.6g}" if stage in norms else "" for stage in stages_of(network)]

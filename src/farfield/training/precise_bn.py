@@ -13,6 +13,7 @@ from torch import nn
 
 from farfield.errors import FarfieldError
 from farfield.layers import recalibrate
+from farfield.training.execution import uncompiled
 
 log = logging.getLogger("farfield")
 
@@ -39,7 +40,8 @@ class PreciseBatchNorm(Callback):
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        recalibrate(pl_module, self._batches(trainer, pl_module))
+        with uncompiled(pl_module.network):  # type: ignore[arg-type]
+            recalibrate(pl_module, self._batches(trainer, pl_module))
         if trainer.world_size > 1:
             for norm in _norms(pl_module):
                 average_over_processes(norm)

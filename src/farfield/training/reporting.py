@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
 from farfield.errors import FarfieldError
+from farfield.training.execution import uncompiled
 from farfield.training.findings import Findings, gather_findings
 from farfield.training.module import ActionRecognizer
 from farfield.training.report_page import write_page
 from farfield.training.tracking import log_findings
+
+log = logging.getLogger("farfield")
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class ReportSettings:
     """What is shown of a run beside its curves, in report.html and in Weights & Biases.
 
     Args:
-        every_n_epochs: after how many epochs; the last one always. 0 for never.
+        every_n_epochs: after how many epochs, of those with a validation; the last one always. 0 for never.
         num_clips: clips of each kind: the most confidently wrong, and fixed ones with what they attend to.
     """
 
@@ -60,7 +64,8 @@ class RunReport(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._training_clips = batch.clips
+        if trainer.is_global_zero and self._is_due(trainer):
+            self._training_clips = batch.clips
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         clips, self._training_clips = self._training_clips, None
@@ -69,16 +74,23 @@ class RunReport(Callback):
         assert isinstance(pl_module, ActionRecognizer)
         training = pl_module.training
         pl_module.eval()
-        self._found = gather_findings(trainer, pl_module, clips, num_clips=self.settings.num_clips)
+        try:
+            with uncompiled(pl_module.network):
+                self._found = gather_findings(trainer, pl_module, clips, num_clips=self.settings.num_clips)
+        except Exception:  # whatever it is, no run is to end for a picture
+            log.warning("the report of epoch %d could not be made", trainer.current_epoch + 1, exc_info=True)
         pl_module.train(training)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         found, self._found = self._found, None
         if found is None:
             return
-        write_page(self.run_dir / self.FILE, self.run_dir.name, found, self.run_dir, self.about, self.config)
-        if isinstance(trainer.logger, WandbLogger):
-            log_findings(trainer.logger, found)
+        try:
+            write_page(self.run_dir / self.FILE, self.run_dir.name, found, self.run_dir, self.about, self.config)
+            if isinstance(trainer.logger, WandbLogger):
+                log_findings(trainer.logger, found)
+        except Exception:  # likewise
+            log.warning("the report of epoch %d could not be written", found.epoch + 1, exc_info=True)
 
     def _is_due(self, trainer: Trainer) -> bool:
         every, epoch = self.settings.every_n_epochs, trainer.current_epoch + 1

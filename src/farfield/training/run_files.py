@@ -46,6 +46,7 @@ class RunFiles(Callback):
         self.curves_path = run_dir / "curves.png"
         self.confusion_path = run_dir / "confusion_matrix.png"
         self._last_step = 0
+        self._has_validated = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:  # only now: a resume that was refused leaves the run's config as it was
@@ -67,15 +68,21 @@ class RunFiles(Callback):
             lr, loss = pl_module.last_lr, float(pl_module.last_loss)
             append_row(self.steps_path, [step, trainer.current_epoch, f"{lr:.8g}", f"{loss:.8g}"])
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._has_validated = not trainer.sanity_checking
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        has_validated, self._has_validated = self._has_validated, False
         if not trainer.is_global_zero:
             return
         figures = {name.removesuffix("_epoch"): float(value) for name, value in trainer.callback_metrics.items()}
+        if not has_validated:  # Lightning keeps those of an earlier epoch
+            figures = {name: value for name, value in figures.items() if not name.startswith("val/")}
         known = {"epoch": str(trainer.current_epoch), "step": str(trainer.global_step)}
         known |= {name: f"{value:.6g}" for name, value in figures.items()}
         append_row(self.metrics_path, [known.get(name, "") for name in self.EPOCH_COLUMNS])
         assert isinstance(pl_module, ActionRecognizer)
-        if pl_module.val_confusion_matrix is not None:
+        if has_validated and pl_module.val_confusion_matrix is not None:
             plot_confusion(pl_module.val_confusion_matrix.cpu(), pl_module.network.labels, self.confusion_path)
         plot_curves(self.metrics_path).savefig(self.curves_path, dpi=120)
 

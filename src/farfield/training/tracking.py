@@ -153,6 +153,6 @@ class WandbArtifacts(Callback):
         if not trainer.is_global_zero or not isinstance(trainer.logger, WandbLogger):
             return
         artifact = wandb.Artifact(name, kind)
-        # Not copied to a staging area first: checkpoints are large, and here to stay.
+        # "mutable" copies the file: a run that is resumed writes last.ckpt anew before an offline one is synced.
         artifact.add_file(str(path), policy="mutable", skip_cache=True)
         trainer.logger.experiment.log_artifact(artifact, aliases=aliases)
