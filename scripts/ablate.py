@@ -317,7 +317,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print ablation.json instead of the tables")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    logging.disable(logging.INFO)
+    logging.getLogger("farfield").setLevel(logging.WARNING)
     if given.costs:
         costs = {task: measure_costs(unique(given.tables), TASKS[task]) for task in given.tasks}
         (given.out / "costs.json").write_text(json.dumps(costs, indent=1) + "\n")
