@@ -1,6 +1,6 @@
 """The tables of "Non-local Neural Networks" (Wang et al., CVPR 2018, table 2) at small scale, on generated videos.
 
-python scripts/ablate.py --out runs/ablation                       everything: 108 runs, about four hours on two cores
+python scripts/ablate.py --out runs/ablation                       everything: 108 runs, hours on two cores
 python scripts/ablate.py --out runs/ablation --tasks recall --tables pairwise
 python scripts/ablate.py --out runs/ablation --costs               then: parameters, multiply-adds, time and memory
 

@@ -46,6 +46,12 @@ def fit(figures: Path, run_dir: Path, devices: int, *more: str, launcher: tuple[
         return list(csv.DictReader(file))[-1]
 
 
+def must_have_the_same_weights(one: Path, two: Path) -> None:
+    first, second = (torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in (one, two))
+    for name in (name for name in first if name.startswith("network.")):
+        torch.testing.assert_close(second[name], first[name], rtol=1e-3, atol=1e-4, msg=name)
+
+
 @pytest.mark.slow
 def test_two_processes_evaluate_every_video_once(figures: Path, tmp_path: Path) -> None:
     """The validation of ten videos counts ten, and a test's report is that of one process."""
@@ -56,11 +62,7 @@ def test_two_processes_evaluate_every_video_once(figures: Path, tmp_path: Path) 
     two = fit(figures, tmp_path / "two", 2, f"--data.val={odd}")
     for name in ("val/top1", "val/loss", "val/mean_class_accuracy", "train/loss"):
         assert float(two[name]) == pytest.approx(float(one[name]), rel=1e-3), name
-    first, second = (
-        torch.load(tmp_path / run / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in ("one", "two")
-    )
-    for name in (name for name in first if name.startswith("network.")):
-        torch.testing.assert_close(second[name], first[name], rtol=1e-3, atol=1e-4, msg=name)
+    must_have_the_same_weights(tmp_path / "one", tmp_path / "two")
 
     reports = []
     for devices in (1, 2):
@@ -84,8 +86,4 @@ def test_torchrun_trains_as_one_process_does(figures: Path, tmp_path: Path) -> N
     two = fit(figures, tmp_path / "two", 2, *more, launcher=launcher)
     for name in ("val/top1", "val/loss", "train/loss", "lr"):
         assert float(two[name]) == pytest.approx(float(one[name]), rel=1e-3), name
-    first, second = (
-        torch.load(tmp_path / run / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in ("one", "two")
-    )
-    for name in (name for name in first if name.startswith("network.")):
-        torch.testing.assert_close(second[name], first[name], rtol=1e-3, atol=1e-4, msg=name)
+    must_have_the_same_weights(tmp_path / "one", tmp_path / "two")

@@ -1,8 +1,8 @@
 """Activation checkpointing: some residual blocks keep their input only, and run again on the way back.
 
-Memory for time: the activations inside a block are about ten times its input (Chen et al., "Training Deep Nets with
-Sublinear Memory Cost", 2016). The second run is the first once more, dropout included, but does not count towards the
-norms' running statistics, which would otherwise move twice a step.
+Memory for time (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016). The second run is the first once
+more, dropout included, but does not count towards the norms' running statistics, which would otherwise move twice a
+step.
 """
 
 from __future__ import annotations
