@@ -56,13 +56,13 @@ class Task:
 WHOLE, CROPS = {"crop_scale": [1.0, 1.0]}, {"crop_scale": [0.7, 1.0]}
 TASKS = {
     "recall": Task(
-        {"num_train": 2000, "num_val": 100, "num_test": 400},
+        {"num_train": 3000, "num_val": 100, "num_test": 400},
         {"num_frames": 16, "crop_px": 32, "sampling": "segments", "num_clips": 1, "num_crops": 1},
         {
             "trainer.max_epochs": 6,
             "data.augmentation": {"crop_scale": [1.0, 1.0]},
-            "data.batch_size": 8,
-            "model.optimisation.lr": 0.003,
+            "data.batch_size": 16,
+            "model.optimisation.lr": 0.002,
         },
     ),
     "figures": Task(
