@@ -19,14 +19,14 @@ farfield test --checkpoint "$run/checkpoints/best.ckpt" --data.manifest data/fig
 
 step "4/4 predict: a held-out clip"
 farfield predict data/figures/videos/test_00008_stand_up.mp4 --checkpoint "$run/checkpoints/best.ckpt" \
-    --top_k 3 --labelled_videos "$run/labelled"
+    --top_k 3 --out "$run/predictions" --write mp4
 
 cat <<EOF
 
 Where everything lies:
   $run/checkpoints/best.ckpt          the network: weights, labels, sampling, normalisation
   $run/test/report.md                 accuracy with intervals, per class, confusion matrix
-  $run/labelled/                      the clip with its labels
+  $run/predictions/                   the clip with its labels
   $run/metrics.csv, curves.png        the run, epoch by epoch
   data/figures/                       the videos and their manifests
 EOF

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,3 +122,16 @@ def test_two_decords_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "version", lambda name: "9.9")
     with pytest.warns(RuntimeWarning, match=r"decord 9\.9 and decord2 9\.9 are both installed.*pip uninstall"):
         decode._warn_of_two_decords()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc to see what is loaded")
+def test_decord_loads_no_cuda_libraries() -> None:
+    """decord2 would load all that pip installed; with NVBLAS among them, a PyTorch that is imported later crashes."""
+    code = (
+        "import farfield.data.decode\n"
+        "print('nvblas' in open('/proc/self/maps').read(), farfield.data.decode.decord.__name__)\n"
+        "import torch\n"
+        "print(*torch.nn.Conv3d(3, 2, 3)(torch.zeros(1, 3, 4, 9, 9)).shape)\n"
+    )
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert made.stdout == "False decord\n1 2 2 7 7\n"

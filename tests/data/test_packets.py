@@ -22,6 +22,14 @@ def numbers_in(path: Path, wanted: list[int], short_side_px: int | None = None) 
         return [number_of(frame) for frame in video.frames(np.array(wanted), short_side_px)]
 
 
+def walked(path: Path, wanted: list[int]) -> list[int]:
+    """The same in one walk; places and pictures have to agree."""
+    with open_video(path) as video:
+        found = [(place, number_of(picture)) for place, picture in video.pictures(np.array(wanted))]
+    assert all(place == number for place, number in found)
+    return [number for _, number in found]
+
+
 @pytest.mark.parametrize(
     ("name", "codec", "options"),
     [
@@ -49,6 +57,7 @@ def test_every_frame_is_the_one_asked_for(name: str, codec: str, options: dict, 
     rng = np.random.default_rng(0)
     for wanted in ([0, 39], [25], [13, 12, 11, 12], sorted(rng.choice(40, 8, replace=False).tolist())):
         assert numbers_in(path, wanted) == wanted
+        assert walked(path, sorted(set(wanted))) == sorted(set(wanted))
     with open_video(path) as video:
         assert len(video.times) == 40
         np.testing.assert_allclose(np.diff(video.times), 0.04, atol=2e-3)
@@ -143,6 +152,28 @@ def test_only_what_is_needed_is_decoded(tmp_path: Path, monkeypatch: pytest.Monk
     wanted = [2, 14, 26, 38]  # a B-frame: it needs the keyframe and the frame four after it
     assert numbers_in(path, wanted) == wanted
     assert len(decoded) == 3 * 4
+    decoded.clear()
+    assert walked(path, wanted) == wanted
+    assert len(decoded) == len(set(decoded)) < 20  # each once, and of 48 no B-frame that nobody needs
+
+
+def test_a_walk_through_a_file_that_was_cut_off_gives_what_is_there(
+    make_video: Callable[..., Path], tmp_path: Path
+) -> None:
+    whole = make_video(200).read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) * 2 // 3])
+    seen = []
+
+    def walk() -> None:
+        with open_video(tmp_path / "cut.mp4") as video:
+            for place, picture in video.pictures(np.arange(0, 200, 7)):
+                assert number_of(picture) == place
+                seen.append(place)
+
+    with pytest.raises(DecodeError, match=r"cut\.mp4: "):
+        walk()
+    assert seen == list(range(0, seen[-1] + 1, 7))
+    assert len(seen) > 12
 
 
 @pytest.mark.parametrize("content", ["#EXTM3U\n#EXTINF:10,\nother.mp4\n", "ffconcat version 1.0\nfile other.mp4\n"])

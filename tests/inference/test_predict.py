@@ -1,17 +1,15 @@
 from __future__ import annotations
 
+import io
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from farfield import build_model, predict
-from farfield.data.decode import open_video
-from farfield.data.manifest import VideoRecord, read_manifest
+from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.inference import find_videos
 from farfield.models import ActionNet, save_model
@@ -75,6 +73,16 @@ def test_files_folders_and_patterns_are_found_once_and_in_order(
         find_videos(["empty"])
 
 
+def test_manifests_and_lists_stand_for_their_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("path,label\nx/1.mp4,run\n2.mp4,sit\n")
+    monkeypatch.setattr("sys.stdin", io.StringIO("3.mp4\n\n a.csv \n-\n"))
+    assert find_videos(["2.mp4", "-"]) == ["2.mp4", "3.mp4", "x/1.mp4"]
+    assert find_videos(["-"], listed=["4.mp4\n"]) == ["4.mp4"]
+    with pytest.raises(FarfieldError, match="none"):
+        find_videos(["none.csv"])
+
+
 def test_the_command_prints_a_table(
     checkpoint: Path,
     make_video: Callable[..., Path],
@@ -105,37 +113,6 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_predicted(
     assert "ranking" not in results[2]
     assert f"farfield predict: {bad_files['missing']}: there is no such file" in captured.err
     assert "Traceback" not in captured.err
-
-
-def test_labelled_videos_show_every_frame_above_the_labels(
-    checkpoint: Path, figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
-) -> None:
-    source = read_manifest(figures / "test.csv").path(0)
-    assert run_farfield("predict", source, "--checkpoint", checkpoint, "--labelled_videos", tmp_path / "out") == 0
-    with open_video(source) as original, open_video(tmp_path / "out" / f"{source.stem}_labelled.mp4") as labelled:
-        assert len(labelled.times) == len(original.times)
-        np.testing.assert_allclose(labelled.times, original.times, atol=1e-3)
-        before, after = original.frames(np.array([20]))[0], labelled.frames(np.array([20]))[0]
-    factor = after.shape[1] // before.shape[1]
-    assert after.shape[1] >= 320
-    picture = after[: before.shape[0] * factor : factor, ::factor].astype(int)
-    assert np.abs(picture - before).mean() < 6
-    panel = after[before.shape[0] * factor :]
-    assert panel.max() > 200  # text
-
-
-def test_a_video_is_never_overwritten_by_its_labelled_copy(
-    checkpoint: Path, make_video: Callable[..., Path], tmp_path: Path, run_farfield: Callable[..., int]
-) -> None:
-    for name in ("a.mp4", "a_labelled.mp4", "deep/a.mp4"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy(make_video(40), tmp_path / name)
-    before = (tmp_path / "a.mp4").read_bytes()
-    videos = [tmp_path / "a.mp4", tmp_path / "deep/a.mp4", "--checkpoint", checkpoint]
-    assert run_farfield("predict", tmp_path / "a_labelled.mp4", *videos, "--labelled_videos", tmp_path) == 2
-    assert run_farfield("predict", *videos, "--labelled_videos", tmp_path / "out") == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_labelled.mp4", "a_labelled_2.mp4"]
-    assert (tmp_path / "a.mp4").read_bytes() == before == (tmp_path / "a_labelled.mp4").read_bytes()
 
 
 def test_dense_clips_cover_the_whole_video(

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json as json_format
 import sys
+from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import asdict
-from pathlib import Path
+from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from farfield.commands.console import quiet_libraries
+from farfield.data.parallel import Engine
 from farfield.errors import FarfieldError, VideoError
-from farfield.inference import Prediction, find_videos
-from farfield.inference import predict as predict_video
-from farfield.inference.annotate import write_labelled_video
-from farfield.models import load_model
+from farfield.inference import find_videos
+from farfield.inference.answers import SUBTITLES, Answer, Format, as_csv, as_srt, as_table, as_vtt, check_format
+from farfield.inference.collection import Question, ask_all
+from farfield.inference.features import check_parquet
+from farfield.inference.results import FEATURE_FILES, Results, check_extras
+from farfield.inference.timeline import check_options
 
 
 def predict(
@@ -26,93 +30,188 @@ def predict(
     num_clips: int | None = None,
     num_crops: int | None = None,
     hop: int | None = None,
-    device: str = "auto",
+    timeline: bool = False,
+    window_seconds: float | None = None,
+    hop_seconds: float | None = None,
+    smooth_seconds: float = 0.0,
+    min_seconds: float = 0.0,
+    threshold: float = 0.0,
+    format: Format = "table",
     json: bool = False,
-    labelled_videos: str | None = None,
+    out: str | None = None,
+    write: str | None = None,
+    device: str = "auto",
+    view_batch_size: int = 8,
+    num_workers: int = 0,
+    seconds_per_video: float = 3600,
+    engine: Engine = "local",
 ) -> int:
-    """Recognises actions in video files, folders of them, or glob patterns.
+    """Recognises actions in video files: the most probable classes of each, or with --timeline what happens when.
 
-    Prints the most probable classes of each video. A video that cannot be decoded is named with its reason, and the
-    others are still predicted; the exit status is then 1.
+    A video that cannot be decoded is named with its reason, and the others are still predicted; the exit status is
+    then 1. With --out, the same command goes on where it was stopped.
 
     Args:
-        videos: files, folders, patterns.
-        checkpoint: a .ckpt file; network, labels, sampling and normalisation come from it.
+        videos: files, folders, patterns, manifests (.csv), or - for a list of them on standard input.
+        checkpoint: a .ckpt file, a folder or a file that `farfield export` wrote; network, labels, sampling and
+            normalisation come from it.
         top_k: how many classes to print.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
-        num_crops: crops of each clip; null for the checkpoint's own setting.
+        num_crops: crops of each clip; null for the checkpoint's own setting, with a timeline for 1.
         hop: in place of num_clips, clips that start every so many frames and together cover the whole video.
+        timeline: slide windows over each video, however long, and print segments in time.
+        window_seconds: length of a window; null for the network's own.
+        hop_seconds: from one window to the next; null for half a window.
+        smooth_seconds: average probabilities over so much time around each moment.
+        min_seconds: shorter segments join a neighbour.
+        threshold: moments whose best class is less probable belong to no segment.
+        format: what is printed: table, json (one list), jsonl (an object a line, as they are done), csv, srt or vtt.
+        json: the same as --format json.
+        out: folder to keep the answers in: predictions.jsonl, and what `write` names.
+        write: what else to write into `out`, as "csv,mp4": csv, srt and vtt (subtitles), mp4 (copies of the videos with
+            their labels), safetensors and parquet (what the classifier sees, for retrieval).
         device: where to run: auto, cpu, cuda, cuda:1.
-        json: print JSON: a list with one object per video, with "error" in place of "ranking" where it failed.
-        labelled_videos: folder for copies of the videos with the labels written under the picture.
+        view_batch_size: views that go through the network at once; bounds memory.
+        num_workers: processes with one thread each; 0 for this process.
+        seconds_per_video: with workers, a video that takes longer is given up.
+        engine: "local", or "ray" for a cluster that sees the same files.
     """
     quiet_libraries()
+    chosen: Format = "json" if json else format
+    check_format(chosen, timeline=timeline)
+    extras = [name.strip() for name in write.split(",")] if write else []
+    check_extras(extras, timeline=timeline)
+    if extras and out is None:
+        raise FarfieldError(f"write is {extras}, but out says nowhere. Give --out FOLDER.")
+    if "parquet" in extras:
+        check_parquet()
+    question = Question(
+        top_k,
+        _views(timeline, num_clips=num_clips, num_crops=num_crops, hop=hop),
+        _windows(
+            timeline,
+            num_crops=num_crops,
+            window_seconds=window_seconds,
+            hop_seconds=hop_seconds,
+            smooth_seconds=smooth_seconds,
+            min_seconds=min_seconds,
+            threshold=threshold,
+        ),
+        any(extra in FEATURE_FILES for extra in extras),
+        view_batch_size,
+    )
     paths = find_videos(videos)
-    targets = dict(zip(paths, _labelled_paths(labelled_videos, paths), strict=True)) if labelled_videos else {}
-    model = load_model(checkpoint).to(_device(device))
-    results: list[Prediction | VideoError] = []
-    for path in tqdm(paths, desc="predict", unit="video", disable=len(paths) == 1):
-        try:
-            prediction = predict_video(path, model, top_k=top_k, num_clips=num_clips, num_crops=num_crops, hop=hop)
-            if targets:
-                write_labelled_video(prediction, targets[path])
-            results.append(prediction)
-        except VideoError as error:
-            results.append(error)
-    if json:
-        print(json_format.dumps([_as_dict(result) for result in results], indent=2))
-    else:
-        print("\n".join(_table(r) for r in results if isinstance(r, Prediction)))
-    failures = [result for result in results if isinstance(result, VideoError)]
+    if chosen in SUBTITLES and len(paths) > 1:
+        raise FarfieldError(f"{len(paths)} videos make as many subtitle files: give --out FOLDER --write {chosen}.")
+    settings = asdict(question) | {"checkpoint": checkpoint}
+    with nullcontext() if out is None else Results(out, settings, extras) as results:
+        answers = {path: results.answer(path) for path in paths if results is not None and results.answered(path)}
+        _show(answers.values(), chosen)
+        waiting = [path for path in paths if path not in answers]
+        with _Bars(len(paths), len(answers)) as bars:
+            for answer in ask_all(
+                waiting,
+                question,
+                checkpoint=checkpoint,
+                device=device,
+                num_workers=num_workers,
+                engine=engine,
+                seconds_per_video=seconds_per_video,
+                progress=bars.windows,
+            ):
+                answers[answer.path] = _kept(answer, results)
+                bars.video()
+                _show([answers[answer.path]], chosen)
+        if results is not None:
+            results.finish(paths)
+    _show_all([answers[path] for path in paths], chosen, timeline=timeline)
+    failures = [answer for answer in answers.values() if answer.error is not None]
     for failure in failures:
-        print(f"farfield predict: {failure}", file=sys.stderr)
+        print(f"farfield predict: {failure.path}: {failure.error}", file=sys.stderr)
     return 1 if failures else 0
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise FarfieldError(f"device is {name!r}: {str(error).splitlines()[0]} Choose auto, cpu or cuda.") from error
-    return device
+def _views(timeline: bool, **given: int | None) -> dict[str, int]:
+    views = {name: value for name, value in given.items() if value is not None}
+    if not timeline:
+        return views
+    refused = sorted(views.keys() & {"num_clips", "hop"})
+    if refused:
+        raise FarfieldError(f"{refused[0]} is for rankings; a timeline has windows. Give --hop_seconds.")
+    return {}
 
 
-def _labelled_paths(folder: str, videos: list[str]) -> list[Path]:
-    """<folder>/<name>_labelled.mp4 for each video, with a number where several have the same name.
+_CHECKED = ("num_crops", "smooth_seconds", "min_seconds", "threshold")  # the others are, as a video is opened
 
-    Raises:
-        FarfieldError: where that is one of the videos themselves.
-    """
-    stems: dict[str, int] = {}
-    targets = []
-    for video in videos:
-        stem = Path(video).stem
-        stems[stem] = stems.get(stem, 0) + 1
-        number = f"_{stems[stem]}" if stems[stem] > 1 else ""
-        targets.append(Path(folder, f"{stem}_labelled{number}.mp4"))
-    taken = {Path(video).resolve() for video in videos} & {target.resolve() for target in targets}
-    if taken or len(set(targets)) < len(targets):
-        raise FarfieldError(
-            f"labelled_videos={folder!r} would overwrite a video or another labelled one: "
-            f"{sorted(map(str, taken or targets))[0]}. Choose another folder, or rename the videos."
+
+def _windows(timeline: bool, **given: float | None) -> dict[str, Any] | None:
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if timeline:
+        check_options(
+            **{name: value for name, value in options.items() if name not in ("window_seconds", "hop_seconds")}
         )
-    if Path(folder).exists() and not Path(folder).is_dir():
-        raise FarfieldError(f"labelled_videos is {folder}, which is a file. Give a folder.")
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    return targets
+        return options
+    surplus = [name for name, value in options.items() if name != "num_crops" and value]
+    if surplus:
+        raise FarfieldError(f"{surplus[0]} is for timelines: give --timeline, too.")
+    return None
 
 
-def _as_dict(result: Prediction | VideoError) -> dict:
-    if isinstance(result, VideoError):
-        return {"path": result.path, "error": result.reason}
-    return asdict(result)
+def _kept(answer: Answer, results: Results | None) -> Answer:
+    if results is None:
+        return answer
+    try:
+        results.add(answer)
+    except VideoError as error:  # its labelled copy could not be made
+        answer = Answer(answer.path, [], error=error.reason)
+        results.add(answer)
+    return answer
 
 
-def _table(prediction: Prediction) -> str:
-    width = max(len(ranked.label) for ranked in prediction.ranking)
-    rows = [f"  {ranked.label:<{width}}  {100 * ranked.probability:6.2f}%" for ranked in prediction.ranking]
-    seen = f"{prediction.start_seconds:.2f} s to {prediction.end_seconds:.2f} s"
-    return "\n".join([f"{prediction.path}  ({seen})", *rows])
+def _show(answers: Iterable[Answer], format: Format) -> None:
+    """Prints what does not have to wait for the other answers."""
+    for answer in answers:
+        if format == "jsonl":
+            tqdm.write(json_format.dumps(answer.as_dict()))
+        elif format == "table" and answer.ranking:
+            tqdm.write(as_table(answer))
+
+
+def _show_all(answers: list[Answer], format: Format, *, timeline: bool) -> None:
+    """Prints what is made of all answers."""
+    if format == "json":
+        print(json_format.dumps([answer.as_dict() for answer in answers], indent=2))
+    elif format == "csv":
+        print(as_csv(answers, timeline=timeline), end="")
+    elif format in SUBTITLES and answers[0].ranking:
+        print({"srt": as_srt, "vtt": as_vtt}[format](answers[0]), end="")
+
+
+class _Bars:
+    """Progress on standard error: of the videos, and of the windows of a long one."""
+
+    def __init__(self, total: int, done: int) -> None:
+        self._videos = tqdm(desc="predict", total=total, initial=done, unit="video", disable=total == 1)
+        self._windows: tqdm | None = None
+
+    def __enter__(self) -> _Bars:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close_windows()
+        self._videos.close()
+
+    def video(self) -> None:
+        self._close_windows()
+        self._videos.update()
+
+    def windows(self, done: int, total: int) -> None:
+        if self._windows is None:
+            row = 0 if self._videos.disable else 1
+            self._windows = tqdm(desc="windows", total=total, unit="window", leave=False, position=row, delay=1)
+        self._windows.update(done - self._windows.n)
+
+    def _close_windows(self) -> None:
+        if self._windows is not None:
+            self._windows.close()
+            self._windows = None

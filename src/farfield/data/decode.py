@@ -7,21 +7,40 @@ opened in the process that uses it, with one thread, and closed there.
 
 from __future__ import annotations
 
+import importlib
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import av
-import decord
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from farfield.data.listing import ascending
 from farfield.data.packets import NoVideo, PacketVideo, open_container, reason_of
 from farfield.errors import VideoError
+
+
+def _import_decord() -> Any:
+    """decord without CUDA's libraries.
+
+    decord2 3.4 first loads all of them that pip has installed, for everybody to see: 0.4 GB a process, and NVBLAS among
+    them takes BLAS calls from a PyTorch that is imported later, and crashes. Decoding on the CPU needs none.
+    """
+    before = {"nvidia": sys.modules["nvidia"]} if "nvidia" in sys.modules else {}
+    sys.modules["nvidia"] = None  # type: ignore[assignment]  # Python's way to say that there is no such package
+    try:
+        return importlib.import_module("decord")
+    finally:
+        del sys.modules["nvidia"]
+        sys.modules.update(before)
+
+
+decord = _import_decord()
 
 Decoder = Literal["PyAV", "decord"]
 
@@ -64,6 +83,11 @@ class Video(Protocol):
         With `short_side_px`, frames that are much larger may come reduced, to a short side of so many pixels.
         """
 
+    def pictures(
+        self, places: Int[np.ndarray, " t"], short_side_px: int | None = None
+    ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w c"]]]:
+        """Yields the frames at `places`, which ascend, in one pass through the file that holds few of them."""
+
     def close(self) -> None: ...
 
 
@@ -88,6 +112,9 @@ decord.logging.set_level(decord.logging.FATAL)  # reasons travel in exceptions; 
 av.logging.set_level(av.logging.PANIC)
 
 
+_CHUNK = 64  # frames that decord decodes at a time on a walk
+
+
 class _DecordVideo:
     def __init__(self, path: Path) -> None:
         _refuse_where_inexact(path)
@@ -101,6 +128,13 @@ class _DecordVideo:
     def frames(self, indices: Int[np.ndarray, " t"], short_side_px: int | None = None) -> UInt8[np.ndarray, "t h w c"]:
         wanted, place = np.unique(indices, return_inverse=True)  # in order and once: one walk through the file
         return self._reader.get_batch(wanted.tolist()).asnumpy()[place]
+
+    def pictures(
+        self, places: Int[np.ndarray, " t"], short_side_px: int | None = None
+    ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w c"]]]:
+        for start in range(0, len(places), _CHUNK):
+            chunk = places[start : start + _CHUNK]
+            yield from zip(chunk.tolist(), self.frames(chunk), strict=True)
 
     def close(self) -> None:
         vars(self).pop("_reader", None)
@@ -119,18 +153,35 @@ class _WithFallback:
     def frames(self, indices: Int[np.ndarray, " t"], short_side_px: int | None = None) -> UInt8[np.ndarray, "t h w c"]:
         try:
             return self._video.frames(indices, short_side_px)
-        except Exception as error:  # decord raises its own, IndexError, OSError, ...: all mean that it cannot
-            self._note(error)
-            if self._name == "PyAV":  # damage is final: decord would patch it up with pieces of other frames
-                raise self._failure() from error
+        except Exception as error:
+            self._change(error)
+        return self.frames(indices, short_side_px)
+
+    def pictures(
+        self, places: Int[np.ndarray, " t"], short_side_px: int | None = None
+    ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w c"]]]:
+        done = 0
+        try:
+            for place, picture in self._video.pictures(places, short_side_px):
+                yield place, picture
+                done += 1
+            return
+        except Exception as error:
+            self._change(error)
+        yield from self.pictures(places[done:], short_side_px)
+
+    def close(self) -> None:
+        self._video.close()
+
+    def _change(self, error: Exception) -> None:
+        """Goes on with the other decoder after an error: decord raises its own, IndexError, OSError, ..."""
+        self._note(error)
+        if self._name == "PyAV":  # damage is final: decord would patch it up with pieces of other frames
+            raise self._failure() from error
         self._video.close()
         self._video = self._next()
         if len(self._video.times) != len(self.times):  # it would take other frames for these
             raise self._failure()
-        return self.frames(indices, short_side_px)
-
-    def close(self) -> None:
-        self._video.close()
 
     def _next(self) -> Video:
         while self._left:

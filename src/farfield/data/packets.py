@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain
@@ -21,11 +22,11 @@ import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from jaxtyping import Float, Int, UInt8
 
 from farfield.data.listing import from_index, from_packets
+from farfield.data.pictures import Pictures, ToRgb
 
 DROP_ON_REQUEST = frozenset(["h264", "mpeg4", "mpeg1video", "mpeg2video"])
 """Decoders that look at `skip_frame` packet by packet. Others ignore it, or hold on to what it was in the beginning."""
@@ -115,7 +116,7 @@ class PacketVideo:
         if indices.max() >= self._listing.num_held:
             raise ValueError(f"it ends before frame {indices.max()}")
         wanted, places = np.unique(self._listing.stamps[indices], return_inverse=True)
-        pictures = _Pictures(wanted, short_side_px)
+        pictures = Pictures(wanted, short_side_px)
         self._decode_needed(pictures)
         if pictures.missing and not self._listing.is_whole:
             self._list_anew()
@@ -123,6 +124,59 @@ class PacketVideo:
         if pictures.missing:
             self._decode_from_start(pictures)
         return pictures.array if np.array_equal(places, np.arange(len(wanted))) else pictures.array[places]
+
+    def pictures(
+        self, places: Int[np.ndarray, " t"], short_side_px: int | None = None
+    ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w c"]]]:
+        """Decodes the frames at `places`, ascending, in one walk through the file that holds none of them.
+
+        Yields:
+            The place and its frame, as `frames` gives it.
+
+        Raises:
+            av.FFmpegError, ValueError, MemoryError: where a frame is damaged or missing.
+        """
+        convert = ToRgb(short_side_px)
+        left = deque(places.tolist())
+        for place, frame in chain(self._walk_needed(left), self._walk_exactly(left)):
+            yield place, convert(frame)
+
+    def _walk_needed(self, left: deque[int]) -> Iterator[tuple[int, VideoFrame]]:
+        """Takes from `left` what can be had without decoding frames that nobody needs, up to the first that cannot."""
+        listing = self._listing
+        if listing.by_number or not left:
+            return
+        stamps = {int(listing.stamps[place]) for place in left if place < listing.num_held}
+        shown = -math.inf
+        for frame in self._decode(self._needed(int(self._latest_keyframes(listing.stamps[[left[0]]])[0]), stamps)):
+            if frame.pts is None or frame.pts <= shown:  # timestamps are not in the order in which frames are shown
+                self._listing = listing._replace(by_number=True)
+                return
+            shown = frame.pts
+            wanted = int(listing.stamps[left[0]])
+            if shown > wanted:
+                return
+            if shown == wanted:
+                yield left.popleft(), frame
+                if not left:
+                    return
+
+    def _walk_exactly(self, left: deque[int]) -> Iterator[tuple[int, VideoFrame]]:
+        if not left:
+            return
+        if not self._listing.is_whole:
+            self._list_anew()
+        if left[-1] >= self._listing.num_held:
+            reached = [place for place in left if place < self._listing.num_held]
+            for place, frame in self.walk(reached[0], reached[-1] + 1) if reached else ():
+                if place == left[0]:
+                    yield left.popleft(), frame
+            raise ValueError(f"it ends before frame {left[0]}")
+        for place, frame in self.walk(left[0], left[-1] + 1):
+            if place == left[0]:
+                yield left.popleft(), frame
+                if not left:
+                    return
 
     @property
     def comment(self) -> str:
@@ -179,7 +233,7 @@ class PacketVideo:
             raise ValueError("its index is of other frames than those in the file")
         self._listing = listing
 
-    def _decode_needed(self, pictures: _Pictures) -> None:
+    def _decode_needed(self, pictures: Pictures) -> None:
         """Finds what can be found when no other frames are decoded than must be."""
         if self._listing.by_number:
             return
@@ -230,7 +284,7 @@ class PacketVideo:
             if begun:
                 yield packet
 
-    def _decode_from_start(self, pictures: _Pictures) -> None:
+    def _decode_from_start(self, pictures: Pictures) -> None:
         """Decodes everything up to the last frame that is missing.
 
         A timestamp that no frame has is that of a frame without a picture of its own: what is then shown is the one
@@ -264,42 +318,6 @@ class PacketVideo:
         self._has_decoded = True
         for packet in chain(packets, [None]):  # None: frames that the decoder still holds
             yield from self._codec.decode(packet)
-
-
-class _Pictures:
-    """Frames as RGB arrays of one size: that of the first to come, whatever later ones have.
-
-    Args:
-        stamps: what the frames are known by, one for each place in the array.
-        short_side_px: see `PacketVideo.frames`.
-    """
-
-    def __init__(self, stamps: Int[np.ndarray, " t"], short_side_px: int | None) -> None:
-        self._places = {int(stamp): place for place, stamp in enumerate(stamps)}
-        self._short_side_px = short_side_px
-        self._to_rgb = VideoReformatter()  # one for all: making it takes longer than converting a small frame
-        self._size: tuple[int, int] | None = None
-        self.forget()
-
-    def forget(self) -> None:
-        self.missing = set(self._places)
-
-    def put(self, stamp: int, frame: VideoFrame) -> None:
-        if frame.is_corrupt:
-            raise ValueError("a frame is damaged")
-        if self._size is None:
-            short = min(frame.width, frame.height)
-            factor = self._short_side_px / short if self._short_side_px and short >= 2 * self._short_side_px else 1.0
-            self._size = max(round(frame.width * factor), 1), max(round(frame.height * factor), 1)
-        width, height = self._size
-        rgb = self._to_rgb.reformat(frame, width, height, "rgb24", interpolation="BILINEAR", threads=1)
-        plane = rgb.planes[0]
-        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[:height, : 3 * width]
-        picture = np.rot90(rows.reshape(height, width, 3), frame.rotation // 90)
-        if len(self.missing) == len(self._places):
-            self.array = np.empty((len(self._places), *picture.shape), np.uint8)
-        self.array[self._places[stamp]] = picture
-        self.missing.remove(stamp)
 
 
 def reason_of(error: BaseException) -> str:

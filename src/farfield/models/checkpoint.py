@@ -17,6 +17,7 @@ from torch import Tensor
 from farfield.errors import FarfieldError
 from farfield.layers import join_batch_norm, split_batch_norm
 from farfield.models.checkpoint_file import refuse_hostile, why_unreadable, write_whole
+from farfield.models.folder import load_folder
 from farfield.models.network import ActionNet, assemble
 
 FORMAT = 1
@@ -75,9 +76,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 def load_model(path: str | Path) -> ActionNet:
     """Builds the network that a checkpoint describes and fills in its weights. In evaluation mode, on the CPU.
 
+    Args:
+        path: a checkpoint, or a folder that `farfield export --to_folder` wrote.
+
     Raises:
-        FarfieldError: as `read_checkpoint`, or where the weights do not fit the network described.
+        FarfieldError: as `read_checkpoint` and `load_folder`, or where the weights do not fit the network described.
     """
+    if Path(path).is_dir():
+        return load_folder(path)
     content = read_checkpoint(path)
     try:
         network = assemble(**content["farfield"]["model"])

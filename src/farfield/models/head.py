@@ -73,12 +73,19 @@ class Head(nn.Module):
     def forward(
         self, features: Float[Tensor, "b c t h w"] | list[Float[Tensor, "b _ _ h w"]]
     ) -> Float[Tensor, "b classes"]:
+        return self.classify(self.embed(features))
+
+    def embed(self, features: Float[Tensor, "b c t h w"] | list[Float[Tensor, "b _ _ h w"]]) -> Float[Tensor, "b v c2"]:
+        """What the classifier sees: one vector, or with the window forms one for each window."""
         maps = features if isinstance(features, list) else [features]
         if self.windows is None:
             pooled = [self.pool(each) for each in maps]
         else:
             pooled = [self._windowed(each, pool) for each, pool in zip(maps, self.windows, strict=True)]
-        vectors = self.embedding(torch.cat(pooled, 1)).flatten(2).transpose(1, 2)  # b windows c
+        return self.embedding(torch.cat(pooled, 1)).flatten(2).transpose(1, 2)
+
+    def classify(self, vectors: Float[Tensor, "b v c2"]) -> Float[Tensor, "b classes"]:
+        """Scores of what `embed` gives."""
         logits = self.fc(self.dropout(vectors))
         if logits.shape[1] == 1:
             return logits[:, 0]

@@ -37,18 +37,36 @@ class ActionNet(nn.Module):
         self.clip = clip
         self.config = config
 
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self.head.fc.weight.device
+
     def forward(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b classes"]:
         """Scores clips that are normalised as `clip` says; `softmax(-1)` makes them class probabilities.
 
         Raises:
             ValueError: for other than floating-point clips of five axes and three channels.
         """
+        return self.head(self._features(clips))
+
+    def embed(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b v c"]:
+        """What the classifier sees of clips: one vector each, or with a head of windows one for each window.
+
+        `head.classify` makes scores of it.
+
+        Raises:
+            ValueError: as `forward`.
+        """
+        return self.head.embed(self._features(clips))
+
+    def _features(self, clips: Tensor) -> Tensor | list[Tensor]:
         if clips.ndim != 5 or clips.shape[1] != 3 or not clips.is_floating_point():
             raise ValueError(
                 f"a network needs clips (b 3 t h w) of floating-point numbers, normalised as network.clip says; given "
                 f"{tuple(clips.shape)} of {clips.dtype}."
             )
-        return self.head(self.backbone(clips))
+        return self.backbone(clips)
 
 
 def default_clip(backbone: str, backbone_options: Mapping[str, Any] | None = None) -> ClipSpec:

@@ -1,0 +1,54 @@
+"""What is typed after `farfield predict` to a list of video files."""
+
+from __future__ import annotations
+
+import glob
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from farfield.data.decode import VIDEO_SUFFIXES
+from farfield.data.manifest import read_manifest
+from farfield.errors import FarfieldError
+
+
+def find_videos(inputs: Sequence[str], *, listed: Iterable[str] | None = None) -> list[str]:
+    """Turns files, folders, glob patterns, manifests and "-" into a list of files, in order and each once.
+
+    Folders are searched to their depths for files with a video's suffix. A file that does not exist stays in the list:
+    it fails by name when it is opened, and costs the others nothing.
+
+    Args:
+        inputs: what was given. A .csv is a manifest, whose videos are taken whole; "-" stands for standard input, with
+            a file, folder, pattern or manifest in each line.
+        listed: the lines that "-" stands for; None for standard input.
+
+    Raises:
+        FarfieldError: for a folder without videos, a pattern that matches nothing, or a manifest that cannot be read.
+    """
+    found: dict[str, None] = {}
+    for given in inputs:
+        if given == "-":
+            lines = (line.strip() for line in (sys.stdin if listed is None else listed))
+            found |= dict.fromkeys(find_videos([line for line in lines if line and line != "-"]))
+        else:
+            found |= dict.fromkeys(_files(given))
+    return list(found)
+
+
+def _files(given: str) -> Iterable[str]:
+    path = Path(given)
+    if path.is_dir():
+        files = sorted(str(f) for f in path.rglob("*") if f.suffix.lower() in VIDEO_SUFFIXES and f.is_file())
+        if not files:
+            raise FarfieldError(f"the folder {given} holds no videos ({', '.join(sorted(VIDEO_SUFFIXES))}).")
+        return files
+    if path.suffix == ".csv":
+        manifest = read_manifest(given)
+        return [str(manifest.path(i)) for i in range(len(manifest))]
+    if not path.exists() and glob.has_magic(given):
+        files = sorted(f for f in glob.glob(given, recursive=True) if Path(f).is_file())
+        if not files:
+            raise FarfieldError(f"no file matches the pattern {given!r}.")
+        return files
+    return [given]

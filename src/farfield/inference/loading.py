@@ -1,0 +1,72 @@
+"""Networks to run, from whatever file holds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from farfield.clip_spec import ClipSpec
+from farfield.errors import FarfieldError
+from farfield.models import load_model
+
+
+class Recogniser(Protocol):
+    """What inference needs of a network: a checkpoint's and an exported one alike."""
+
+    labels: list[str]
+    clip: ClipSpec
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def eval(self) -> Any: ...
+
+    def __call__(self, clips: Float[Tensor, "b 3 t h w"], /) -> Float[Tensor, "b classes"]: ...
+
+
+EXPORTED_SUFFIXES = (".onnx", ".xml", ".pt2")
+
+
+def load_recogniser(path: str | Path, *, device: str = "auto") -> Recogniser:
+    """Loads a network to run it: a checkpoint, a published folder, or an exported file.
+
+    A checkpoint's batch norms are folded into its convolutions: the same scores, to rounding, in less time.
+
+    Args:
+        path: .ckpt, a folder that `farfield export` wrote, .onnx, .xml (OpenVINO) or .pt2 (torch.export).
+        device: auto, cpu, cuda, cuda:1, ...
+
+    Raises:
+        FarfieldError: for a file that cannot be read, a device that is not there, or an exported network elsewhere than
+            on the CPU.
+    """
+    chosen = find_device(device)
+    if Path(path).suffix in EXPORTED_SUFFIXES and not Path(path).is_dir():
+        from farfield.export.runtime import load_exported  # late: an extra
+
+        if device not in ("auto", "cpu"):
+            raise FarfieldError(f"{path} runs on the CPU; device is {device!r}. Give its checkpoint to run it there.")
+        return load_exported(Path(path))
+    from farfield.models.inference_form import for_inference
+
+    return for_inference(load_model(path).to(chosen))
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a name; "auto" for a GPU where there is one.
+
+    Raises:
+        FarfieldError: for a device that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise FarfieldError(f"device is {name!r}: {str(error).splitlines()[0]} Choose auto, cpu or cuda.") from error
+    return device

@@ -1,0 +1,230 @@
+"""`farfield predict` on many videos: formats, and a folder of answers that a second run goes on with."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pyarrow import parquet
+from safetensors.numpy import load_file
+
+from farfield import build_model
+from farfield.data.decode import open_video
+from farfield.data.manifest import read_manifest
+from farfield.inference import collection
+from farfield.inference.answers import Answer, as_csv, as_srt, as_vtt
+from farfield.inference.predict import RankedLabel
+from farfield.inference.timeline import Segment
+from farfield.models import load_model, save_model
+
+Run = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(5)
+    path = tmp_path_factory.mktemp("checkpoint") / "a.ckpt"
+    save_model(build_model("tiny", labels=["jump", "run", "wave"], clip={"num_frames": 4, "crop_px": 24}), path)
+    return path
+
+
+@pytest.fixture
+def folder(make_video: Callable[..., Path], bad_files: dict[str, Path], tmp_path: Path) -> Path:
+    """Four videos, two of them of the same name, and a file that is none."""
+    for name, frames in (("a.mp4", 60), ("b.mp4", 61), ("deep/a.mp4", 47), ("deep/c.mp4", 40)):
+        (tmp_path / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(make_video(frames), tmp_path / "videos" / name)
+    shutil.copy(bad_files["text"], tmp_path / "videos/bad.mp4")
+    return tmp_path / "videos"
+
+
+def lines_of(out: Path) -> dict[str, dict]:
+    content = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    return {entry["path"]: entry for entry in content}
+
+
+def test_a_second_run_goes_on(
+    checkpoint: Path, folder: Path, tmp_path: Path, run_farfield: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["predict", folder, "--checkpoint", checkpoint, "--out", tmp_path / "out", "--num_clips", 2]
+    asked: list[str] = []
+    ask = collection.ask
+
+    def watched(path: str, *rest: object, **more: object) -> Answer:
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        asked.append(Path(path).name)
+        return ask(path, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(collection, "ask", watched)
+    assert run_farfield(*command) == 130
+    assert asked == ["a.mp4", "b.mp4", "bad.mp4"]
+    with (tmp_path / "out/predictions.jsonl").open("a") as journal:
+        journal.write('{"path": "cut off by a cra')
+
+    asked.clear()
+    monkeypatch.setattr(collection, "ask", lambda path, *r, **m: asked.append(Path(path).name) or ask(path, *r, **m))
+    assert run_farfield(*command) == 1
+    assert asked == ["bad.mp4", "a.mp4", "c.mp4"]  # the failure is tried again
+    entries = lines_of(tmp_path / "out")
+    assert {Path(path).name: "error" in entry for path, entry in entries.items()} == {
+        "a.mp4": False,
+        "b.mp4": False,
+        "bad.mp4": True,
+        "c.mp4": False,
+    }
+
+    asked.clear()
+    (folder / "b.mp4").write_bytes((folder / "a.mp4").read_bytes())  # another video of the same name
+    assert run_farfield(*command) == 1
+    assert asked == ["b.mp4", "bad.mp4"]
+    again = lines_of(tmp_path / "out")
+    assert again[str(folder / "b.mp4")]["ranking"] == again[str(folder / "a.mp4")]["ranking"]
+
+
+def test_a_folder_of_other_answers_is_refused(
+    checkpoint: Path, folder: Path, tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["predict", folder / "a.mp4", "--checkpoint", checkpoint, "--out"]
+    assert run_farfield(*command, tmp_path / "out") == 0
+    before = (tmp_path / "out/predictions.jsonl").read_bytes()
+    assert run_farfield(*command, tmp_path / "out", "--top_k", 1) == 2
+    assert "holds answers to other settings" in capsys.readouterr().err
+    assert (tmp_path / "out/predictions.jsonl").read_bytes() == before
+    assert run_farfield(*command, folder) == 2
+    assert "holds other things. Give a new one" in capsys.readouterr().err
+    assert run_farfield(*command, folder / "a.mp4") == 2
+    assert "which is a file. Give a folder" in capsys.readouterr().err
+
+
+def test_all_that_can_be_written(checkpoint: Path, folder: Path, tmp_path: Path, run_farfield: Run) -> None:
+    out = tmp_path / "out"
+    command = ["predict", folder, "--checkpoint", checkpoint, "--out", out, "--timeline", "--hop_seconds", 0.4]
+    command += ["--write", "csv,srt,vtt,mp4,safetensors,parquet"]
+    assert run_farfield(*command) == 1
+    names = {path.name for path in out.iterdir()}
+    per_video = {f"{name}{end}" for name in ("a", "b", "a_2", "c") for end in (".srt", ".vtt", "_labelled.mp4")}
+    whole = {"features", "features.parquet", "features.safetensors", "predictions.csv", "predictions.jsonl"}
+    assert names == per_video | whole | {"settings.json"}
+    entries = lines_of(out)
+    rows = list(csv.DictReader((out / "predictions.csv").open()))
+    assert sum(row["error"] != "" for row in rows) == 1
+    first = [row for row in rows if row["path"] == str(folder / "a.mp4")]
+    assert [float(row["start_seconds"]) for row in first] == [
+        segment["start_seconds"] for segment in entries[str(folder / "a.mp4")]["segments"]
+    ]
+
+    kept = load_file(out / "features.safetensors")
+    table = parquet.read_table(out / "features.parquet").to_pydict()
+    channels = load_model(checkpoint).head.fc.in_features
+    assert kept["features"].shape == (len(table["path"]), channels)
+    np.testing.assert_array_equal(kept["features"], np.array(table["features"], np.float32))
+    np.testing.assert_array_equal(kept["seconds"][:, 0], table["start_seconds"])
+    logits = load_model(checkpoint).head.fc(torch.from_numpy(kept["features"]))
+    of_a = torch.tensor([path == str(folder / "a.mp4") for path in table["path"]])
+    ranking = {each["label"]: each["probability"] for each in entries[str(folder / "a.mp4")]["ranking"]}
+    mean = logits[of_a].softmax(-1).mean(0)  # windows overlap alike, but for the ends
+    assert [ranking[label] for label in ("jump", "run", "wave")] == pytest.approx(mean.tolist(), abs=0.01)
+
+
+def test_labelled_videos_show_every_frame_above_the_labels(
+    checkpoint: Path, figures: Path, tmp_path: Path, run_farfield: Run
+) -> None:
+    source = read_manifest(figures / "test.csv").path(0)
+    for extra in ([], ["--timeline"]):
+        out = tmp_path / f"out{len(extra)}"
+        assert run_farfield("predict", source, "--checkpoint", checkpoint, "--out", out, "--write", "mp4", *extra) == 0
+        with open_video(source) as original, open_video(out / f"{source.stem}_labelled.mp4") as labelled:
+            assert len(labelled.times) == len(original.times)
+            np.testing.assert_allclose(labelled.times, original.times, atol=1e-3)
+            before, after = original.frames(np.array([20]))[0], labelled.frames(np.array([20]))[0]
+        factor = after.shape[1] // before.shape[1]
+        assert after.shape[1] >= 320
+        picture = after[: before.shape[0] * factor : factor, ::factor].astype(int)
+        assert np.abs(picture - before).mean() < 6
+        assert after[before.shape[0] * factor :].max() > 200  # text
+
+
+def test_workers_find_the_same(
+    checkpoint: Path, folder: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["predict", folder, "--checkpoint", checkpoint, "--format", "json", "--num_clips", 2]
+    assert run_farfield(*command) == 1
+    here = json.loads(capsys.readouterr().out)
+    assert run_farfield(*command, "--num_workers", 1) == 1
+    there = json.loads(capsys.readouterr().out)
+    assert [each["path"] for each in here] == [each["path"] for each in there]
+    assert [each.get("error") for each in here] == [each.get("error") for each in there]
+    for mine, theirs in zip(here, there, strict=True):
+        probabilities = [[each["probability"] for each in answer.get("ranking", [])] for answer in (mine, theirs)]
+        assert probabilities[0] == pytest.approx(probabilities[1], abs=1e-5)
+
+
+def test_lines_come_as_they_are_done(
+    checkpoint: Path, folder: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_farfield("predict", folder, "--checkpoint", checkpoint, "--format", "jsonl", "--top_k", 1) == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [len(line.get("ranking", [])) for line in lines] == [1, 1, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--format", "srt"], "subtitles (srt) say what happens when: ask for --timeline, too"),
+        (["--format", "xml"], "format is 'xml'. Known: table, json"),
+        (["--write", "csv"], "but out says nowhere. Give --out FOLDER"),
+        (["--write", "cvs", "--out", "x"], "write has 'cvs'. Known: csv, srt, vtt, mp4, safetensors, parquet."),
+        (["--timeline", "--hop", "3"], "hop is for rankings; a timeline has windows. Give --hop_seconds"),
+        (["--min_seconds", "2"], "min_seconds is for timelines: give --timeline, too"),
+        (["--timeline", "--threshold", "2"], "threshold is 2.0; it is a probability"),
+        (["--device", "tpu9"], "Choose auto, cpu or cuda"),
+    ],
+)
+def test_mistakes_show_before_a_video_is_opened(
+    options: list[str],
+    message: str,
+    checkpoint: Path,
+    folder: Path,
+    run_farfield: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    assert run_farfield("predict", folder / "a.mp4", "--checkpoint", checkpoint, *options) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+
+
+SEGMENTS = [Segment(0.0, 3599.9996, "a <b> & c", 0.5), Segment(3600.0, 7261.5, "two\nlines --> here", 0.991)]
+
+
+def test_subtitles() -> None:
+    answer = Answer("x.mp4", [RankedLabel("a", 1.0)], segments=SEGMENTS)
+    assert as_srt(answer) == (
+        "1\n00:00:00,000 --> 01:00:00,000\na <b> & c (50%)\n\n"
+        "2\n01:00:00,000 --> 02:01:01,500\ntwo lines -> here (99%)\n"
+    )
+    assert as_vtt(answer) == (
+        "WEBVTT\n\n00:00:00.000 --> 01:00:00.000\na &lt;b&gt; &amp; c (50%)\n\n"
+        "01:00:00.000 --> 02:01:01.500\ntwo lines -&gt; here (99%)\n"
+    )
+
+
+def test_csv_is_one_table() -> None:
+    good = Answer("x,1.mp4", [RankedLabel('say "a"', 0.75), RankedLabel("b", 0.25)], 0.0, 2.5)
+    rows = list(csv.reader(io.StringIO(as_csv([good, Answer("y.mp4", [], error="empty")], timeline=False))))
+    assert rows == [
+        ["path", "rank", "label", "probability", "start_seconds", "end_seconds", "error"],
+        ["x,1.mp4", "1", 'say "a"', "0.75", "0.0", "2.5", ""],
+        ["x,1.mp4", "2", "b", "0.25", "0.0", "2.5", ""],
+        ["y.mp4", "", "", "", "", "", "empty"],
+    ]

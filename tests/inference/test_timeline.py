@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from farfield import build_model
+from farfield.clip_spec import ClipSpec
+from farfield.data.windows import sliding_windows
+from farfield.errors import FarfieldError, VideoError
+from farfield.inference.timeline import find_segments, smooth, timeline, to_cells
+from farfield.models import ActionNet
+from farfield.video_file import write_video
+
+LABELS = ["dark", "grey", "bright"]
+
+
+class Brightness:
+    """A network that knows three degrees of brightness, and is sure of them."""
+
+    labels = LABELS
+    clip = ClipSpec(num_frames=4, crop_px=16, frame_stride=2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def eval(self) -> Brightness:
+        return self
+
+    def __call__(self, clips: torch.Tensor) -> torch.Tensor:
+        self.batches.append(len(clips))
+        levels = torch.tensor([0.1, 0.5, 0.9])
+        return -30 * (clips.mean((1, 2, 3, 4))[:, None] - levels).abs()
+
+
+@pytest.fixture(scope="module")
+def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds dark, three bright, one grey, two dark; 20 frames a second."""
+    path = tmp_path_factory.mktemp("stripes") / "stripes.mp4"
+    levels = [25] * 40 + [230] * 60 + [128] * 20 + [25] * 40
+    write_video(path, (np.full((32, 48, 3), level, np.uint8) for level in levels), fps=20)
+    return path
+
+
+def test_finds_what_happens_when(stripes: Path) -> None:
+    model = Brightness()
+    told: list[tuple[int, int]] = []
+    found = timeline(  # a window that is half dark and half bright is grey, for a moment
+        stripes, model, hop_seconds=0.1, min_seconds=0.5, view_batch_size=4, progress=lambda *at: told.append(at)
+    )
+    assert [segment.label for segment in found.segments] == ["dark", "bright", "grey", "dark"]
+    bounds = [segment.start_seconds for segment in found.segments] + [found.segments[-1].end_seconds]
+    np.testing.assert_allclose(bounds, [0, 2, 5, 6, 8], atol=0.2)  # a window is 0.35 s long
+    assert all(segment.probability > 0.8 for segment in found.segments)
+    assert found.error is None
+    assert max(model.batches) == 4
+    windows = len(found.windows)
+    assert told == [(i + 1, windows) for i in range(windows)]
+    np.testing.assert_allclose(found.probabilities.sum(1), 1, atol=1e-6)
+    np.testing.assert_allclose(found.mean, [4 / 8, 1 / 8, 3 / 8], atol=0.05)
+
+
+def test_is_what_the_network_says_of_each_window(make_video: Callable[..., Path]) -> None:
+    """Windows one by one, with weights of a real network; crops averaged as probabilities."""
+    torch.manual_seed(3)
+    model = build_model("tiny", num_classes=5, clip={"num_frames": 4, "crop_px": 24}).eval()
+    path = make_video(61)
+    found = timeline(path, model, hop_seconds=0.4, num_crops=2, view_batch_size=3, features=True)
+    sums, rows = [], []
+    with sliding_windows(path, model.clip, hop_seconds=0.4, num_crops=2) as windows, torch.no_grad():
+        for window in windows:
+            x = (window.frames.float() / 255 - 0.45) / 0.225
+            x = x.permute(0, 4, 1, 2, 3)
+            sums.append(model(x).softmax(-1).mean(0))
+            rows.append(model.head.pool(model.backbone(x)).flatten(1).mean(0))
+    expected = to_cells(found.windows[:, 0], found.windows[:, 1], torch.stack(sums).numpy())[1]
+    np.testing.assert_allclose(found.probabilities, expected, atol=1e-5)
+    assert found.features is not None
+    np.testing.assert_allclose(found.features, torch.stack(rows).numpy(), atol=1e-5)
+
+
+def test_a_video_that_breaks_off_keeps_what_came_before(stripes: Path, tmp_path: Path) -> None:
+    whole = stripes.read_bytes()
+    frames = whole.index(b"mdat")
+    (tmp_path / "cut.mp4").write_bytes(whole[: frames + (len(whole) - frames) // 2])
+    found = timeline(tmp_path / "cut.mp4", Brightness(), hop_seconds=0.1)
+    assert found.error is not None
+    assert found.segments[0].label == "dark"
+    assert found.times[-1] < 8
+    (tmp_path / "none.mp4").write_bytes(whole[: frames + 20])
+    with pytest.raises(VideoError, match=r"none\.mp4"):
+        timeline(tmp_path / "none.mp4", Brightness())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"smooth_seconds": -1.0}, "smooth_seconds is -1.0; it must be 0 or more"),
+        ({"threshold": 1.0}, "threshold is 1.0; it is a probability"),
+        ({"num_crops": 0}, "num_crops is 0; it must be at least 1"),
+    ],
+)
+def test_options_that_make_no_sense(options: dict, message: str, stripes: Path) -> None:
+    with pytest.raises(FarfieldError, match=message):
+        timeline(stripes, Brightness(), **options)
+
+
+def test_cells_are_averages_over_the_windows_that_reach_into_them() -> None:
+    """Against an average over 10,000 moments, each over the windows that it lies in."""
+    rng = np.random.default_rng(7)
+    starts = np.array([0.0, 1.0, 2.0, 3.0, 3.4])
+    ends = starts + 2.5
+    found = rng.random((5, 3))
+    times, cells = to_cells(starts, ends, found)
+    np.testing.assert_allclose(times, [0, 1, 2, 3, 3.4, 4.4, 5.4, 5.9])
+    for cell, (start, end) in enumerate(pairwise(times)):
+        moments = start + (np.arange(10_000) + 0.5) / 10_000 * (end - start)
+        inside = (moments[:, None] >= starts) & (moments[:, None] < ends)
+        expected = inside.sum(0) @ found / inside.sum()
+        np.testing.assert_allclose(cells[cell], expected, atol=1e-3)
+
+
+def test_smoothing_is_an_average_over_time() -> None:
+    rng = np.random.default_rng(8)
+    times = np.array([0.0, 0.5, 2.0, 3.0, 3.1, 5.0])
+    cells = rng.random((5, 2))
+    smoothed = smooth(times, cells, 1.2)
+    for cell in range(5):
+        middle = (times[cell] + times[cell + 1]) / 2
+        moments = np.linspace(max(middle - 0.6, 0), min(middle + 0.6, 5.0), 20_001)
+        moments = (moments[1:] + moments[:-1]) / 2
+        expected = cells[np.searchsorted(times, moments, side="right") - 1].mean(0)
+        np.testing.assert_allclose(smoothed[cell], expected, atol=1e-3)
+    assert smooth(times, cells, 0) is cells
+
+
+def one_hot(classes: list[int], sure: float = 0.9) -> np.ndarray:
+    cells = np.full((len(classes), 3), (1 - sure) / 2)
+    cells[np.arange(len(classes)), classes] = sure
+    return cells
+
+
+def test_neighbours_of_one_class_are_merged() -> None:
+    times = np.array([0.0, 1.0, 3.0, 4.0, 5.0])
+    cells = one_hot([0, 0, 2, 2])
+    cells[0] = [0.6, 0.3, 0.1]
+    first, second = find_segments(times, cells, LABELS)
+    assert (first.label, first.start_seconds, first.end_seconds) == ("dark", 0, 3)
+    assert first.probability == pytest.approx((0.6 * 1 + 0.9 * 2) / 3)  # by time, not by cells
+    assert (second.label, second.start_seconds, second.end_seconds) == ("bright", 3, 5)
+
+
+def test_improbable_cells_are_gaps() -> None:
+    cells = one_hot([0, 1, 0])
+    cells[1] = [0.3, 0.4, 0.3]
+    found = find_segments(np.arange(4.0), cells, LABELS, threshold=0.5)
+    assert [(s.label, s.start_seconds, s.end_seconds) for s in found] == [("dark", 0, 1), ("dark", 2, 3)]
+    assert find_segments(np.arange(4.0), cells, LABELS, threshold=0.95) == []
+
+
+def test_short_segments_join_the_neighbour_that_they_are_more_like() -> None:
+    cells = one_hot([0, 0, 1, 2, 2])
+    cells[2] = [0.1, 0.6, 0.3]  # next to dark and bright, and brighter than dark
+    found = find_segments(np.arange(6.0), cells, LABELS, min_seconds=1.5)
+    assert [(s.label, s.start_seconds, s.end_seconds) for s in found] == [("dark", 0, 2), ("bright", 2, 5)]
+    # Between gaps there is nobody to join.
+    alone = one_hot([0, 1, 0])
+    alone[[0, 2]] = [0.4, 0.3, 0.3]
+    assert find_segments(np.arange(4.0), alone, LABELS, min_seconds=1.5, threshold=0.5) == []
+    # A video of one segment keeps it, unless it is too short itself.
+    assert len(find_segments(np.arange(2.0), one_hot([1]), LABELS, min_seconds=0.5)) == 1
+    assert find_segments(np.arange(2.0), one_hot([1]), LABELS, min_seconds=1.5) == []
+
+
+def test_features_come_of_networks_only(stripes: Path) -> None:
+    with pytest.raises(FarfieldError, match="an exported network gives scores only"):
+        timeline(stripes, Brightness(), features=True)
+    assert not hasattr(Brightness(), "embed")
+    assert hasattr(ActionNet, "embed")
