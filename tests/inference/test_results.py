@@ -228,3 +228,22 @@ def test_csv_is_one_table() -> None:
         ["x,1.mp4", "2", "b", "0.25", "0.0", "2.5", ""],
         ["y.mp4", "", "", "", "", "", "empty"],
     ]
+
+
+def test_live_prints_what_is_seen_as_it_is_seen(
+    checkpoint: Path,
+    make_video: Callable[..., Path],
+    run_farfield: Run,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of a file, which is a stream that comes at once: its last window."""
+    command = ["predict", "--live", "--checkpoint", checkpoint]
+    assert run_farfield(*command, make_video(60), "--format", "jsonl", "--top_k", 2) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) >= 1
+    assert [len(line["ranking"]) for line in lines] == [2] * len(lines)
+    assert lines[-1]["end_seconds"] <= 60 / 25 + 0.01
+    assert run_farfield(*command, "tcp://127.0.0.1:9") == 1
+    assert "tcp://127.0.0.1:9: Connection refused" in capsys.readouterr().err
+    assert run_farfield(*command, "a.mp4", "b.mp4") == 2
+    assert "--live watches one camera or stream" in capsys.readouterr().err

@@ -12,13 +12,17 @@ from typing import Any
 from tqdm import tqdm
 
 from farfield.commands.console import quiet_libraries
+from farfield.data.live import live_windows
 from farfield.data.parallel import Engine
 from farfield.errors import FarfieldError, VideoError
-from farfield.inference import find_videos
+from farfield.evaluation import average_views
+from farfield.inference import find_videos, load_recogniser
 from farfield.inference.answers import SUBTITLES, Answer, Format, as_csv, as_srt, as_table, as_vtt, check_format
 from farfield.inference.collection import Question, ask_all
 from farfield.inference.features import check_parquet
+from farfield.inference.predict import rank
 from farfield.inference.results import FEATURE_FILES, Results, check_extras
+from farfield.inference.scores import score_views
 from farfield.inference.timeline import check_options
 
 
@@ -31,6 +35,7 @@ def predict(
     num_crops: int | None = None,
     hop: int | None = None,
     timeline: bool = False,
+    live: bool = False,
     window_seconds: float | None = None,
     hop_seconds: float | None = None,
     smooth_seconds: float = 0.0,
@@ -60,6 +65,7 @@ def predict(
         num_crops: crops of each clip; null for the checkpoint's own setting, with a timeline for 1.
         hop: in place of num_clips, clips that start every so many frames and together cover the whole video.
         timeline: slide windows over each video, however long, and print segments in time.
+        live: watch one camera (/dev/video0) or stream (a URL), and print what is seen until it ends or Ctrl-C.
         window_seconds: length of a window; null for the network's own.
         hop_seconds: from one window to the next; null for half a window.
         smooth_seconds: average probabilities over so much time around each moment.
@@ -89,7 +95,7 @@ def predict(
         top_k,
         _views(timeline, num_clips=num_clips, num_crops=num_crops, hop=hop),
         _windows(
-            timeline,
+            timeline or live,
             num_crops=num_crops,
             window_seconds=window_seconds,
             hop_seconds=hop_seconds,
@@ -100,6 +106,13 @@ def predict(
         any(extra in FEATURE_FILES for extra in extras),
         view_batch_size,
     )
+    if live:
+        refused = [
+            name for name, given in (("timeline", timeline), ("out", out), ("num_workers", num_workers)) if given
+        ]
+        if len(videos) != 1 or refused or chosen not in ("table", "jsonl"):
+            raise FarfieldError("--live watches one camera or stream, and prints a table or jsonl; leave the rest out.")
+        return _watch(videos[0], checkpoint, device, top_k, hop_seconds, window_seconds, chosen)
     paths = find_videos(videos)
     if chosen in SUBTITLES and len(paths) > 1:
         raise FarfieldError(f"{len(paths)} videos make as many subtitle files: give --out FOLDER --write {chosen}.")
@@ -155,6 +168,37 @@ def _windows(timeline: bool, **given: float | None) -> dict[str, Any] | None:
     if surplus:
         raise FarfieldError(f"{surplus[0]} is for timelines: give --timeline, too.")
     return None
+
+
+def _watch(
+    source: str,
+    checkpoint: str,
+    device: str,
+    top_k: int,
+    hop_seconds: float | None,
+    window_seconds: float | None,
+    format: Format,
+) -> int:
+    model = load_recogniser(checkpoint, device=device)
+    try:
+        with live_windows(source, model.clip, hop_seconds=hop_seconds, window_seconds=window_seconds) as windows:
+            for window in windows:
+                scored = score_views(model, window.frames, batch_size=1)
+                probabilities = average_views(scored.logits, 1)[0].cpu().numpy()
+                ranking = rank(probabilities, model.labels, top_k)
+                seen = {"start_seconds": window.start_seconds, "end_seconds": window.end_seconds}
+                if format == "jsonl":
+                    line = json_format.dumps(seen | {"ranking": [asdict(each) for each in ranking]})
+                else:
+                    best = "  ".join(f"{each.label} {100 * each.probability:.0f}%" for each in ranking)
+                    line = f"{window.end_seconds:9.2f} s  {best}"
+                print(line, flush=True)
+    except VideoError as error:
+        print(f"farfield predict: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:  # the way to end it
+        pass
+    return 0
 
 
 def _kept(answer: Answer, results: Results | None) -> Answer:
