@@ -29,6 +29,10 @@ COMMANDS: dict[str, Command] = {
     "validate": Command("farfield.commands.test:validate", "score a checkpoint, one central view per video"),
     "test": Command("farfield.commands.test:test", "score a checkpoint with all views, and write a report"),
     "predict": Command("farfield.commands.predict:predict", "recognise actions in video files", {"videos": "+"}),
+    "explain": Command(
+        "farfield.commands.explain:explain", "what a network looked at: attention, Grad-CAM, evidence", {"clip": None}
+    ),
+    "serve": Command("farfield.commands.serve:serve", "a web page: drop a clip, see its labels and timeline"),
     "data index": Command(
         "farfield.commands.data:index", "make a manifest of a collection of videos", {"root": None, "out": None}
     ),
@@ -49,6 +53,9 @@ COMMANDS: dict[str, Command] = {
     ),
     "convert": Command(
         "farfield.commands.convert:convert", "other projects' checkpoints to ours", {"input": None, "out": None}
+    ),
+    "export": Command(
+        "farfield.commands.export:export", "ONNX, OpenVINO, a folder to publish", {"checkpoint": None, "out": None}
     ),
     "compare": Command(
         "farfield.commands.compare:compare", "two tested runs, video by video", {"run_a": None, "run_b": None}

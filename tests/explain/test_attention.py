@@ -12,7 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from farfield import build_model
+from farfield.errors import FarfieldError
 from farfield.explain import AttentionMap, attention_maps, draw_attention
+from farfield.explain.attention import most_effective
+from farfield.explain.inserted import pass_through
 from farfield.models import ActionNet
 from farfield.models.insertion import BLOCKS
 from layers.blocks import awake
@@ -188,3 +191,125 @@ def test_the_lighter_a_place_the_more_of_the_attention_it_gets() -> None:
     assert figure.axes[0].get_title() == "a title"
     cyan = np.nonzero((picture == (0, 255, 255)).all(-1))
     assert cyan[1][cyan[0] < half].max() < width <= 6 * width <= cyan[1][cyan[0] >= half].min()  # within the frames
+
+
+def two_pathways(**insert: list[int]) -> ActionNet:
+    """A thin SlowFast with awake blocks, for clips of 16 frames: the slow pathway gets 0, 5, 10 and 15."""
+    made = build_model(
+        "slowfast_r50",
+        num_classes=3,
+        insert=insert,
+        backbone_options={"width": 8},
+        clip={"num_frames": 16, "crop_px": 48},
+    ).eval()
+    for stage, indices in insert.items():
+        for index in indices:
+            awake(made.backbone.blocks(stage)[index].inserted)  # type: ignore[arg-type]
+    return made
+
+
+def test_a_slow_pathways_steps_lie_at_the_frames_that_it_gets() -> None:
+    made, clip = two_pathways(res4=[0], fast_res4=[0]), torch.randn(1, 3, 16, 48, 48)
+    slow, fast = attention_maps(made, clip, position=(10.4 / 16, 0.5, 0.5))
+    assert (slow.block, fast.block) == ("res4[0]", "fast_res4[0]")
+    assert slow.middles[0] * 16 == pytest.approx([0.5, 5.5, 10.5, 15.5])
+    assert fast.middles[0] * 16 == pytest.approx(np.arange(16) + 0.5)
+    assert slow.query[0] * 16 == pytest.approx(10.5)
+    assert fast.query[0] * 16 == pytest.approx(10.5)
+    assert attention_maps(made, clip, position=(7.9 / 16, 0.5, 0.5))[0].query[0] * 16 == pytest.approx(5.5)
+    assert attention_maps(made, clip, position=(8.1 / 16, 0.5, 0.5))[0].query[0] * 16 == pytest.approx(10.5)
+
+
+def test_pooled_keys_lie_in_the_middle_of_their_window() -> None:
+    """5 x 5 x 7 positions in res3 pooled by 2 x 2 over space: 5 x 2 x 3 keys, the last row and column left out."""
+    found = attention_maps(network(), torch.randn(CLIP), position=(0, 0, 0))[0]
+    assert found.weights.shape == (5, 2, 3)
+    assert found.middles[0] == pytest.approx([0.1, 0.3, 0.5, 0.7, 0.9])
+    assert found.middles[1] == pytest.approx([1 / 5, 3 / 5])
+    assert found.middles[2] == pytest.approx([1 / 7, 3 / 7, 5 / 7])
+
+
+def test_a_position_may_leave_axes_open() -> None:
+    made, clip = network(), torch.randn(CLIP)
+    expected = expected_weights(made, clip)
+    for found in attention_maps(made, clip, position=(0.5, None, None)):
+        weights = expected[found.block]
+        _, h, w = weights.shape[:3]
+        places = {(2, int((b + 0.5) / 4 * h), int((c + 0.5) / 4 * w)) for b, c in np.ndindex(4, 4)}
+        least = min(scipy.stats.entropy(weights[place].flatten().numpy(), base=2) for place in places)
+        assert found.query[0] == pytest.approx(0.5)
+        assert found.entropy == pytest.approx(least, abs=1e-3)
+
+
+@pytest.mark.parametrize("position", [(1.0, 0.5, 0.5), (0.5, -0.01, 0.5), (0.5, 0.5, float("nan"))])
+def test_a_position_outside_is_refused(position: tuple[float, float, float]) -> None:
+    with pytest.raises(FarfieldError, match="fractions of the clip, at least 0 and below 1"):
+        attention_maps(network(), torch.randn(CLIP), position=position)
+
+
+def test_signs_are_kept_beside_their_absolute_values() -> None:
+    made, clip = network(pairwise="dot_product", key_pool=None), torch.randn(CLIP)
+    passed = pass_through(made, clip)[0]
+    block: Any = passed.block
+    with torch.no_grad():
+        block.phi.bias -= block.phi(passed.x).mean((0, 2, 3, 4))  # affinities around 0
+    found = attention_maps(made, clip, position=(0.1, 0.5, 0.9))[0]
+    theta, phi = (conv(passed.x)[0].detach() for conv in (block.theta, block.phi))
+    affinity = torch.einsum("c,cthw->thw", theta[:, 0, 2, 6], phi)
+    assert found.signs is not None
+    assert torch.equal(found.signs, affinity.sign())
+    share = float(affinity.clamp(max=0).abs().sum() / affinity.abs().sum())
+    assert 0.05 < share < 0.95
+    assert found.negative_share == pytest.approx(share, rel=1e-3)
+    softmax = attention_maps(network(), clip)[0]
+    assert (softmax.signs, softmax.negative_share) == (None, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("block", "options", "keys"),
+    [
+        ("non_local", {}, 5 * 2 * 3),
+        ("non_local", {"scope": "space"}, 2 * 3),
+        ("non_local", {"scope": "time"}, 5),
+        ("criss_cross", {}, 5 + 5 + 7 - 2),
+    ],
+)
+def test_a_position_reaches_the_keys_that_have_weight(block: str, options: dict[str, Any], keys: int) -> None:
+    found = attention_maps(network(block, **options), torch.randn(CLIP), position=(0.5, 0.5, 0.5))[0]
+    assert found.keys == keys
+    reach = torch.ones_like(found.weights) if found.reach is None else found.reach
+    assert float(found.weights[reach == 0].sum()) == 0
+    assert not bool((found.weights > 0)[reach == 0].any())
+
+
+def test_the_most_effective_position_moves_the_score_the_most() -> None:
+    """Against the score without a millionth of what the block adds at each position, in float64."""
+    made, clip = network().double(), torch.randn(CLIP, dtype=torch.float64)
+    with torch.no_grad():
+        for passed in pass_through(made, clip, class_index=1):
+            whole = made(clip)[0, 1]
+            lost = torch.zeros(passed.x.shape[2:], dtype=torch.float64)
+            for place in np.ndindex(*lost.shape):
+                mask = torch.ones_like(lost)
+                mask[place] = 1 - 1e-6
+                hook = passed.block.register_forward_hook(lambda _, x, z, mask=mask: x[0] + mask * (z - x[0]))
+                lost[place] = (whole - made(clip)[0, 1]).abs() * 1e6
+                hook.remove()
+            assert passed.effect is not None
+            torch.testing.assert_close(passed.effect.double(), lost, rtol=2e-2, atol=float(lost.max()) * 1e-3)
+            best = np.unravel_index(int(lost.argmax()), tuple(lost.shape))
+            found = most_effective(passed)
+            assert found.query == pytest.approx([(at + 0.5) / n for at, n in zip(best, lost.shape, strict=True)])
+            lost[:, 1:] = -1
+            best = np.unravel_index(int(lost.argmax()), tuple(lost.shape))
+            found = most_effective(passed, (None, 0.01, None))
+            assert found.query == pytest.approx([(at + 0.5) / n for at, n in zip(best, lost.shape, strict=True)])
+
+
+def test_a_block_that_is_the_identity_is_told_and_shown_by_entropy() -> None:
+    made = build_model("tiny", num_classes=3, insert={"res3": [1]}, clip={"num_frames": 5, "crop_px": 40}).eval()
+    clip = torch.randn(CLIP)
+    (passed,) = pass_through(made, clip, class_index=0)
+    assert passed.idle
+    assert most_effective(passed).query == attention_maps(made, clip)[0].query
+    assert not pass_through(network(), clip)[0].idle

@@ -1,0 +1,116 @@
+"""`farfield explain`: what a network looked at in one video."""
+
+from __future__ import annotations
+
+import json as json_format
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from farfield.commands.console import quiet_libraries
+from farfield.errors import FarfieldError, VideoError
+from farfield.explain.explanation import explain_video
+from farfield.explain.files import check_folder, write_explanation
+from farfield.explain.page import SPREAD_COLUMNS, spread_rows
+from farfield.inference.loading import EXPORTED_SUFFIXES, find_device
+from farfield.models import load_model
+
+
+def explain(
+    clip: str,
+    *,
+    checkpoint: str,
+    out: str,
+    time: float | None = None,
+    point: str | None = None,
+    label: str | None = None,
+    stage: str | None = None,
+    connections: int = 20,
+    num_clips: int | None = None,
+    num_crops: int | None = None,
+    top_k: int = 5,
+    device: str = "auto",
+    json: bool = False,
+) -> int:
+    """Shows what a network looked at in one video.
+
+    Writes into a folder what a position attends to in each inserted block, as arrows (attention.png) and as a video
+    (attention_BLOCK.mp4); what speaks for a class, by Grad-CAM (grad_cam.png, grad_cam.mp4); the evidence for classes
+    over time (evidence.png); what each window of the video contributes (windows.png); all of it on one page
+    (explanation.html) and as numbers (explanation.json). Prints how widely each block attends.
+
+    Args:
+        clip: a video file.
+        checkpoint: a .ckpt file; network, labels, sampling and normalisation come from it.
+        out: folder to write; what an earlier explanation left there is replaced.
+        time: of the position whose attention is shown, in seconds from the start of the video; the view that shows
+            this moment is explained. null for choosing it, in the view that is surest of the class.
+        point: where the position is, as Y,X in pixels from the top left of the square crop that the network sees
+            (which the pictures show, and whose size explanation.json tells); null for choosing it. What is chosen is
+            the position through which a block moves the class's score the most.
+        label: class to explain; null for the predicted one.
+        stage: whose features Grad-CAM weighs, as res4; null for the last.
+        connections: arrows for each block.
+        num_clips: clips spread over the video; null for the checkpoint's own setting.
+        num_crops: crops of each clip; null for the checkpoint's own setting.
+        top_k: how many classes to print and draw.
+        device: where to run: auto, cpu, cuda, cuda:1.
+        json: print the numbers as JSON instead.
+    """
+    quiet_libraries()
+    if top_k < 1:
+        raise FarfieldError(f"top_k is {top_k}; it must be at least 1.")
+    at = None if point is None else _parse_point(point)
+    folder = check_folder(out)
+    _refuse_exported(Path(checkpoint))
+    network = load_model(checkpoint).to(find_device(device))
+    try:
+        found = explain_video(
+            clip,
+            network,
+            time=time,
+            point=at,
+            label=label,
+            stage=stage,
+            connections=connections,
+            num_clips=num_clips,
+            num_crops=num_crops,
+        )
+    except VideoError as error:
+        print(f"farfield explain: {error}", file=sys.stderr)
+        return 1
+    content = write_explanation(found, folder, connections=connections, top_k=top_k)
+    print(json_format.dumps(content, indent=1) if json else _table(content, folder))
+    return 0
+
+
+def _parse_point(given: str) -> tuple[float, float]:
+    try:
+        y, x = (float(word) for word in given.strip("[]() ").split(","))
+    except ValueError:
+        y = x = math.nan
+    if not (math.isfinite(y) and math.isfinite(x)):
+        raise FarfieldError(f"point is {given!r}; give Y,X in pixels of the crop that the network sees, as 40,112.")
+    return y, x
+
+
+def _refuse_exported(path: Path) -> None:
+    if path.suffix.lower() in EXPORTED_SUFFIXES or (path.is_dir() and any(path.glob("*.onnx"))):
+        raise FarfieldError(
+            f"{path} is an exported network, which gives scores and nothing from inside. explain needs the network "
+            "itself: give the .ckpt that it was exported from."
+        )
+
+
+def _table(content: dict[str, Any], folder: Path) -> str:
+    view = content["view"]
+    lines = [f"{content['path']}  ({view['start_seconds']:.2f} s to {view['end_seconds']:.2f} s explained)"]
+    width = max(len(each["label"]) for each in content["ranking"])
+    lines += [f"  {each['label']:<{width}}  {100 * each['probability']:6.2f}%" for each in content["ranking"]]
+    if content["blocks"]:
+        rows = [SPREAD_COLUMNS, *spread_rows(content)]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(SPREAD_COLUMNS))]
+        lines += ["", *("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)]
+    lines += ["", *content["notes"], f"written: {folder / 'explanation.html'}"]
+    return "\n".join(lines)
