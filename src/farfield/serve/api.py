@@ -1,0 +1,56 @@
+"""Plain HTTP for programs.
+
+    curl -F file=@clip.mp4 http://127.0.0.1:7860/predict       or  --data-binary @clip.mp4
+    curl http://127.0.0.1:7860/health
+
+Errors are JSON, too: {"error": a sentence, "reason": a key of `limits.STATUSES`}.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from starlette.requests import ClientDisconnect
+
+import farfield
+from farfield.serve.folder import PrivateFolder
+from farfield.serve.gate import refusal
+from farfield.serve.limits import Refused
+from farfield.serve.pool import Workers
+from farfield.serve.uploads import receive
+
+
+def add_routes(app: FastAPI, workers: Workers, folder: PrivateFolder, about: dict[str, Any]) -> None:
+    """Adds POST /predict and GET /health.
+
+    Args:
+        app: to add them to.
+        workers: what recognises.
+        folder: where a file is for as long as a request takes.
+        about: what `Workers.describe` returned.
+    """
+
+    @app.post("/predict")
+    async def predict(request: Request) -> Any:
+        try:
+            with workers.admitted(), folder.incoming() as path:
+                name = await receive(request, path)
+                return await workers.run(name, "recognise", str(path), name)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        return {
+            "status": "ok",
+            "network": about["network"],
+            "labels": len(about["labels"]),
+            "version": farfield.__version__,
+            "device": about["device"],
+            "busy": workers.busy,
+        }
+
+    @app.exception_handler(Refused)
+    async def refuse(request: Request, refused: Refused) -> Response:
+        return refusal(refused)

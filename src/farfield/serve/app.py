@@ -1,0 +1,141 @@
+"""Puts the server together, and runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from farfield.errors import FarfieldError
+from farfield.serve.api import add_routes
+from farfield.serve.folder import PrivateFolder
+from farfield.serve.gate import Gate
+from farfield.serve.limits import Setting
+from farfield.serve.pool import Workers
+
+MAX_CONNECTIONS = 256
+GRADIO_ENVIRONMENT = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "GRADIO_RUN_HISTORY": "False",
+    "GRADIO_SSR_MODE": "False",
+    "GRADIO_MCP_SERVER": "False",
+    "GRADIO_SHARE": "False",
+}
+
+
+def serve(setting: Setting, *, host: str = "127.0.0.1", port: int = 7860) -> None:
+    """Serves the page and plain HTTP until interrupted. Says on standard output where.
+
+    Args:
+        setting: network and limits.
+        host: the address to listen on; 0.0.0.0 for all of this machine's.
+        port: 0 for any that is free.
+
+    Raises:
+        FarfieldError: for an address that cannot be listened on, or a network that cannot be loaded.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # by way of what cleans up
+    listening = _listen(host, port)
+    app = build_app(setting, hosts=own_names(host))
+    address, port = listening.getsockname()[:2]
+    print(
+        f"farfield serve: http://{f'[{address}]' if ':' in address else address}:{port}  (Ctrl-C ends it)", flush=True
+    )
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=2,  # a page's stream of news has no end of its own
+    )
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listening = socket.socket(family)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen()
+    except (OSError, OverflowError) as error:
+        raise FarfieldError(
+            f"{host}:{port} cannot be listened on: {error}. Choose another --host or --port."
+        ) from error
+    return listening
+
+
+def own_names(host: str) -> frozenset[str] | None:
+    """The names that a server on `host` may be called by: None, for any, unless it is this machine alone that hears."""
+    with suppress(ValueError):
+        if not ipaddress.ip_address(host).is_loopback:
+            return None
+        return frozenset([host.lower(), "localhost", "127.0.0.1", "::1"])
+    return frozenset(["localhost", "127.0.0.1", "::1"]) if host == "localhost" else None
+
+
+def build_app(setting: Setting, *, page: bool = True, hosts: frozenset[str] | None = None) -> Gate:
+    """The server as an ASGI application. Its processes and its folder end with its lifespan.
+
+    Args:
+        setting: network and limits.
+        page: whether there is a page besides plain HTTP.
+        hosts: see `Gate`.
+
+    Raises:
+        FarfieldError: for a network that cannot be loaded.
+    """
+    folder = PrivateFolder()
+    workers = Workers(setting)
+    try:
+        about = workers.describe()
+        app = FastAPI(lifespan=_lifespan(workers, folder), docs_url=None, redoc_url=None, openapi_url=None)
+        add_routes(app, workers, folder, about)
+        if page:
+            _mount_page(app, workers, folder, about)
+    except BaseException:
+        workers.stop()
+        folder.remove()
+        raise
+    return Gate(app, folder, setting.limits, hosts)
+
+
+def _mount_page(app: FastAPI, workers: Workers, folder: PrivateFolder, about: dict[str, Any]) -> None:
+    places = {"GRADIO_TEMP_DIR": str(folder.path / "page"), "GRADIO_EXAMPLES_CACHE": str(folder.path / "examples")}
+    os.environ.update({**GRADIO_ENVIRONMENT, **places})  # read when Gradio is imported
+    import gradio as gr
+
+    from farfield.serve.page import PAGE_OPTIONS, build_page
+
+    page = build_page(workers, folder, about)
+    gr.mount_gradio_app(app, page, path="/", max_file_size=workers.limits.upload_bytes, **PAGE_OPTIONS)
+    page.has_launched = True  # without it, Gradio does not check that files in events are ones that were sent to it
+
+
+def _lifespan(workers: Workers, folder: PrivateFolder) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        sweeping = asyncio.create_task(_sweep(folder, workers.limits.keep_seconds))
+        try:
+            yield
+        finally:
+            sweeping.cancel()
+            await asyncio.to_thread(workers.stop)
+            folder.remove()
+
+    return lifespan
+
+
+async def _sweep(folder: PrivateFolder, keep_seconds: float) -> None:
+    while True:
+        await asyncio.sleep(min(keep_seconds / 4, 30))
+        await asyncio.to_thread(folder.sweep, keep_seconds)

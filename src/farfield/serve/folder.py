@@ -1,0 +1,76 @@
+"""The server's own folder: nobody else reads it, and nothing is left of it in the end."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+class PrivateFolder:
+    """A temporary folder of mode 0700.
+
+    `incoming` holds what programs send, for as long as a request takes. `kept` and Gradio's own folders hold what the
+    page shows, until `sweep` finds it too old.
+    """
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="farfield-serve-")).resolve()
+        self._remove = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)  # at exit at the latest
+        self._incoming = self.path / "incoming"
+        self._kept = self.path / "kept"
+        for folder in (self._incoming, self._kept):
+            folder.mkdir()
+
+    @contextmanager
+    def incoming(self) -> Iterator[Path]:
+        """A place for a file that is deleted when the block ends, however it ends."""
+        path = self._incoming / secrets.token_hex(16)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def keep(self) -> Path:
+        """A new folder for what the page shows of one clip."""
+        path = self._kept / secrets.token_hex(16)
+        path.mkdir()
+        return path
+
+    def holds(self, path: str) -> bool:
+        """Whether a path, once links and `..` are followed, lies in what the page shows."""
+        try:
+            resolved = Path(path).resolve()
+        except (OSError, ValueError):  # a loop of links; a null byte
+            return False
+        return resolved.is_relative_to(self.path) and not resolved.is_relative_to(self._incoming)
+
+    def size(self) -> int:
+        """Bytes of all files in it."""
+        return sum(_size(path) for path in self.path.rglob("*"))
+
+    def sweep(self, keep_seconds: float) -> None:
+        """Deletes what was written more than so many seconds ago, but for what requests still hold."""
+        before = time.time() - keep_seconds
+        for path in sorted(self.path.rglob("*"), reverse=True):  # files before their folders
+            if path in (self._incoming, self._kept) or self._incoming in path.parents:
+                continue
+            with suppress(OSError):  # a folder that is not empty; a file that another has deleted
+                if path.lstat().st_mtime < before:
+                    path.rmdir() if path.is_dir() else path.unlink()
+
+    def remove(self) -> None:
+        """Deletes all of it; may be called more than once."""
+        self._remove()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size if path.is_file() else 0
+    except OSError:
+        return 0

@@ -1,0 +1,104 @@
+"""Processes that compute, fewer than there may be requests, and each for a limited time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import Any
+
+from pebble import ProcessExpired, ProcessPool
+
+from farfield.serve import child
+from farfield.serve.limits import Limits, Refused, Setting
+
+_log = logging.getLogger(__name__)
+
+
+class Workers:
+    """The one queue in front of the processes: page and programs stand in it alike.
+
+    It belongs to one event loop, in which all is called.
+
+    Args:
+        setting: what the processes start with.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.busy = 0
+        """Requests that are received, wait or are computed."""
+        self._slots = asyncio.Semaphore(self.limits.num_workers)
+        # Not forked: a process that replaces a crashed one would inherit locks that other threads hold.
+        self._pool = ProcessPool(
+            max_workers=self.limits.num_workers,
+            initializer=child.start,
+            initargs=[setting],
+            context=get_context("spawn"),
+        )
+
+    @property
+    def limits(self) -> Limits:
+        return self.setting.limits
+
+    def describe(self) -> dict[str, Any]:
+        """Starts the processes, waits for the first, and returns what `worker.describe` does.
+
+        Raises:
+            FarfieldError: where the network cannot be loaded.
+        """
+        return self._pool.schedule(child.call, args=["describe", ()]).result()
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """A place among the requests that are computed or wait.
+
+        Raises:
+            Refused: where there is none left.
+        """
+        limits = self.limits
+        if self.busy >= limits.num_workers + limits.max_waiting:
+            raise Refused(
+                f"The server is busy: {self.busy} requests are before this one. Try again in a while.", "busy", 5
+            )
+        self.busy += 1
+        try:
+            yield
+        finally:
+            self.busy -= 1
+
+    async def run(self, name: str, function: str, *arguments: Any) -> Any:
+        """Calls a function of `worker` in a process. A process that hangs or crashes is replaced.
+
+        Args:
+            name: what the sender calls the file, for messages.
+            function: its name.
+            arguments: plain types.
+
+        Raises:
+            Refused: where the function raises it, takes too long, or ends the process. Anything else is a defect; it
+                goes to the log, and is refused as that.
+        """
+        async with self._slots:
+            future = self._pool.schedule(child.call, args=[function, arguments], timeout=self.limits.job_seconds)
+            try:
+                return await asyncio.wrap_future(future)
+            except Refused:
+                raise
+            except TimeoutError:
+                message = f"{name}: it took longer than {self.limits.job_seconds:g} s. Send a shorter or smaller clip."
+                raise Refused(message, "time_limit") from None
+            except ProcessExpired as error:
+                _log.warning("a process ended with exit code %s", error.exitcode)
+                raise Refused(f"{name}: the decoder crashed.", "undecodable") from None
+            except Exception as error:
+                _log.exception("a defect of farfield")
+                message = f"{name}: the server failed; its log says why. This is a defect of farfield."
+                raise Refused(message, "internal") from error
+
+    def stop(self) -> None:
+        """Ends the processes, whatever they do."""
+        self._pool.stop()
+        self._pool.join()
