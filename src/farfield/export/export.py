@@ -1,0 +1,202 @@
+"""A network to a file for other programs, compared with the network before the file counts."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from farfield.errors import FarfieldError
+from farfield.export.compare import Difference, Video, on_random_clips, on_videos, other_lengths
+from farfield.export.description import Description, describe_export
+from farfield.export.formats import OPSET, described, onnx_model, openvino_model, write_onnx, write_openvino, write_pt2
+from farfield.export.quantise import Accuracy, measure_accuracy, quantised
+from farfield.export.runtime import LOADERS, load_exported
+from farfield.export.staging import must_not_exist, staged
+from farfield.export.trace import Traced, trace
+from farfield.models import ActionNet
+
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written, and how it compares with the network.
+
+    Attributes:
+        out: the file.
+        bytes: of it, with the file of its weights where they are apart.
+        description: what the file says of itself.
+        differences: of the float graph, on every batch that was compared.
+        tolerance: that they are within.
+        accuracy: of the 8-bit network, on the videos given; None for a float one.
+        notes: what a user should know.
+    """
+
+    out: Path
+    bytes: int
+    description: Description
+    differences: list[Difference]
+    tolerance: float
+    accuracy: Accuracy | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def worst(self) -> Difference:
+        """The largest of each difference, over all batches."""
+        return Difference(
+            "all",
+            0,
+            max(each.probabilities for each in self.differences),
+            max(each.logits for each in self.differences),
+        )
+
+
+def export_model(
+    network: ActionNet,
+    out: str | Path,
+    *,
+    include_preprocessing: bool = False,
+    int8: bool = False,
+    videos: Sequence[Video] = (),
+    num_calibration_clips: int = 128,
+    tolerance: float = TOLERANCE,
+) -> ExportReport:
+    """Writes a network for another runtime: ONNX (.onnx), OpenVINO (.xml) or PyTorch's torch.export (.pt2).
+
+    The graph takes any number of clips, and clips of any length where the network has no say in it. It is run in its
+    runtime and compared with the network, on random clips and on those of the videos; only then does the file appear.
+
+    Args:
+        network: on the CPU; it is put in evaluation mode.
+        out: the file, which must not exist.
+        include_preprocessing: the graph takes uint8 RGB frames (b t h w c) and normalises them itself.
+        int8: weights and activations of 8 bits, calibrated on the videos. OpenVINO's only.
+        videos: whose central clips are compared on, too.
+        num_calibration_clips: at most so many of the videos, spread evenly over them, choose the 8 bits' ranges.
+        tolerance: the largest difference of a probability, and of a logit relative to the largest, that is accepted.
+            An 8-bit network is measured instead; its float graph is held to the tolerance.
+
+    Raises:
+        FarfieldError: for a file that exists, a suffix without a format, a network that has no graph, a missing
+            package, or differences above the tolerance. Nothing is left behind.
+    """
+    out = Path(out)
+    if out.suffix not in LOADERS:
+        raise FarfieldError(
+            f"{out} has no suffix of a format: {', '.join(LOADERS)}. For a folder to publish: --to_folder."
+        )
+    if int8 and out.suffix != ".xml":
+        raise FarfieldError(f"8 bits are OpenVINO's here, whose files end in .xml; out is {out}.")
+    if int8 and not videos:
+        raise FarfieldError("8 bits need clips to choose their ranges by, and to be measured on. Give --clips.")
+    if num_calibration_clips < 1:
+        raise FarfieldError(f"num_calibration_clips is {num_calibration_clips}; it must be at least 1.")
+    if not tolerance >= 0:
+        raise FarfieldError(f"tolerance is {tolerance}; it must be at least 0.")
+    must_not_exist(out, *([out.with_suffix(".bin")] if out.suffix == ".xml" else []))
+    network = network.to("cpu").eval()
+
+    def attempt(any_length: bool) -> ExportReport:
+        return _attempt(network, out, include_preprocessing, any_length, int8, videos, num_calibration_clips, tolerance)
+
+    try:
+        if not network.backbone.stage_specs:
+            # Their graphs for any length take ONNX's optimiser more than ten times as long, and hold for one.
+            raise _HoldsForOneLength("a transformer's windows or positions are made for it")
+        return attempt(any_length=True)
+    except _HoldsForOneLength as reason:
+        report = attempt(any_length=False)
+        report.notes.insert(0, f"only clips of {network.clip.num_frames} frames: {reason}.")
+        return report
+
+
+class _HoldsForOneLength(Exception):
+    """A graph that should have been for clips of any length is right at one only."""
+
+
+def _attempt(
+    network: ActionNet,
+    out: Path,
+    takes_frames: bool,
+    any_length: bool,
+    int8: bool,
+    videos: Sequence[Video],
+    num_calibration_clips: int,
+    tolerance: float,
+) -> ExportReport:
+    traced = trace(network, takes_frames=takes_frames, any_length=any_length)
+    if any_length and not traced.any_length:
+        raise _HoldsForOneLength("something in the network has a size that the frames decide")
+    lengths = other_lengths(network.clip.num_frames) if traced.any_length else []
+    with staged(out) as partial, tempfile.TemporaryDirectory() as elsewhere:
+        # OpenVINO goes on reading the float graph's weights from its file while the 8-bit one's are written.
+        written = Path(elsewhere, out.name) if int8 else partial
+        description = _write(network, traced, written)
+        exported = load_exported(written)
+        differences = list(_compare(network, exported, lengths, tolerance))
+        if traced.any_length and not any(each.frames != network.clip.num_frames for each in differences):
+            raise _HoldsForOneLength("the network itself takes no other")
+        differences += on_videos(network, exported, videos)
+        _must_agree(differences, tolerance, out)
+        accuracy = None
+        if int8:
+            description = describe_export(network, traced, opset=OPSET, int8=True)
+            model = quantised(written, network.clip, takes_frames, videos, num_calibration_clips)
+            write_openvino(described(model, description.to_json()), partial)
+            accuracy = measure_accuracy(network, load_exported(partial), videos)
+        size = sum(each.stat().st_size for each in partial.parent.iterdir())
+    return ExportReport(out, size, description, differences, tolerance, accuracy)
+
+
+def _compare(network: ActionNet, exported: Any, lengths: Sequence[int], tolerance: float) -> list[Difference]:
+    """The differences on random clips.
+
+    Raises:
+        _HoldsForOneLength: where they are small at the network's own length only.
+    """
+    found: list[Difference] = []
+    try:
+        found.extend(on_random_clips(network, exported, lengths))
+    except FarfieldError as error:
+        if not lengths or (len(found) == 0 and not _own_length_holds(network, exported)):
+            raise
+        raise _HoldsForOneLength("its graph fails at others") from error
+    own = [each for each in found if each.frames == network.clip.num_frames]
+    others = [each for each in found if each.frames != network.clip.num_frames]
+    if all(each.within(tolerance) for each in own) and not all(each.within(tolerance) for each in others):
+        raise _HoldsForOneLength("its graph is wrong at others")
+    return found
+
+
+def _own_length_holds(network: ActionNet, exported: Any) -> bool:
+    try:
+        return bool(list(on_random_clips(network, exported, [])))
+    except FarfieldError:
+        return False
+
+
+def _write(network: ActionNet, traced: Traced, path: Path) -> Description:
+    if path.suffix == ".pt2":
+        description = describe_export(network, traced, opset=None)
+        write_pt2(traced.program, description.to_json(), path)
+        return description
+    description = describe_export(network, traced, opset=OPSET)
+    model = onnx_model(traced.program, description.to_json())
+    if path.suffix == ".onnx":
+        write_onnx(model, path)
+    else:
+        write_openvino(openvino_model(model, description.to_json()), path)
+    return description
+
+
+def _must_agree(differences: Sequence[Difference], tolerance: float, out: Path) -> None:
+    for each in differences:
+        if not each.within(tolerance):
+            raise FarfieldError(
+                f"{out} was not written: on {each.clips} its probabilities are up to {each.probabilities:.1e} from the "
+                f"network's, its logits {each.logits:.1e} of the largest; the tolerance is {tolerance:g}. "
+                "Raise --tolerance if that is good enough."
+            )

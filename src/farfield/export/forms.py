@@ -1,0 +1,121 @@
+"""What the blocks compute, said in operators that every runtime has.
+
+The layers choose among kernels by device, by memory format and by size: fused attention, tiles of bounded memory,
+sorted prefix sums. A graph holds one choice, for all sizes that it will meet, and ONNX has no sorted search. While a
+network is traced, `graph_forms` puts the equations themselves in the kernels' places. Runtimes fuse what they can.
+
+What it costs: the affinities that were never built (n x m values a head and clip) are built by runtimes that cannot
+fuse a softmax between two products, and by all of them for the concatenation forms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from farfield.layers import non_local, object_context, pairwise, pointwise, self_attention
+from farfield.layers.self_attention import SLICE, perceptron_weights
+from farfield.models.head import Head
+
+CONVOLUTION: dict[int, Callable[..., Tensor]] = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
+
+
+@contextmanager
+def graph_forms() -> Iterator[None]:
+    """While it lasts, the layers compute by the forms below. Not for two threads at once."""
+    forms: list[tuple[Any, str, Callable[..., Any]]] = [
+        (pointwise, "pointwise", convolution),
+        (non_local, "pointwise", convolution),
+        (non_local, "memory_format", _contiguous),
+        (non_local, "embedded_gaussian", softmax_attention),
+        (object_context, "embedded_gaussian", softmax_attention),
+        (self_attention, "embedded_gaussian", softmax_attention),
+        (pairwise, "embedded_gaussian", softmax_attention),
+        (non_local, "dot_product", associative_product),
+        (non_local, "concatenation", relu_of_sums),
+        (self_attention, "softmax_concatenation", softmax_of_sums),
+        (self_attention, "perceptron", perceptron),
+        (Head, "forward", _classify(Head.forward)),
+    ]
+    before = [(where, name, getattr(where, name)) for where, name, _ in forms]
+    try:
+        for where, name, form in forms:
+            setattr(where, name, form)
+        yield
+    finally:
+        for where, name, form in before:
+            setattr(where, name, form)
+
+
+def convolution(
+    x: Float[Tensor, "b c *positions"],
+    weight: Float[Tensor, "c2 c_per_group"],
+    bias: Float[Tensor, " c2"] | None = None,
+    *,
+    groups: int = 1,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Float[Tensor, "b c2 *positions"]:
+    """W x + b at every position, as the convolution that runtimes fuse with what follows."""
+    return CONVOLUTION[x.ndim](x, weight.view(*weight.shape, *(1,) * (x.ndim - 2)), bias, groups=groups)
+
+
+def softmax_attention(
+    theta: Float[Tensor, "*b n d"], phi: Float[Tensor, "*b m d"], g: Float[Tensor, "*b m e"], *, scale: float = 1.0
+) -> Float[Tensor, "*b n e"]:
+    """softmax_j(scale theta_i^T phi_j) g_j."""
+    return F.scaled_dot_product_attention(theta, phi, g, scale=scale)
+
+
+def associative_product(
+    theta: Float[Tensor, "*b n d"], phi: Float[Tensor, "*b m d"], g: Float[Tensor, "*b m e"], *, scale: float = 1.0
+) -> Float[Tensor, "*b n e"]:
+    """1/m theta_i^T (phi^T g), whichever way would be cheaper at one size."""
+    return (theta * scale) @ ((phi.mT @ g) / phi.shape[-2])
+
+
+def relu_of_sums(
+    a: Float[Tensor, "*b n"], b: Float[Tensor, "*b m"], g: Float[Tensor, "*b m e"]
+) -> Float[Tensor, "*b n e"]:
+    """1/m sum_j ReLU(a_i + b_j) g_j, through the n x m matrix."""
+    return ((a.unsqueeze(-1) + b.unsqueeze(-2)).relu() @ g) / b.shape[-1]
+
+
+def softmax_of_sums(
+    a: Float[Tensor, "b n"], b: Float[Tensor, "b m"], value: Float[Tensor, "b m e"]
+) -> Float[Tensor, "b n e"]:
+    """softmax_j(ReLU(a_i + b_j)) value_j, through the n x m matrix."""
+    return (a.unsqueeze(-1) + b.unsqueeze(-2)).relu().softmax(-1) @ value
+
+
+def perceptron(
+    query: Float[Tensor, "b n d"], key: Float[Tensor, "b m d"], value: Float[Tensor, "b m e"], w: Float[Tensor, " d"]
+) -> Float[Tensor, "b n e"]:
+    """softmax_j(w^T tanh(query_i + key_j)) value_j, in slices of queries: the graph has as many as its size needs."""
+    m, d = int(key.shape[1]), key.shape[2]  # fixes the positions, and not the batch
+    slices = query.split(max(1, SLICE // (m * d)), dim=1)
+    return torch.cat([perceptron_weights(some, key, w) @ value for some in slices], 1)
+
+
+def _contiguous(x: Tensor) -> torch.memory_format:
+    return torch.contiguous_format  # a graph has no memory formats, and asking for one would fix the sizes
+
+
+def _classify(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The head, its one vector a clip classified without an axis of windows.
+
+    Where OpenVINO quantises the classifier, it takes the only window out of the wrong axis (2026.4).
+    """
+
+    def classify(head: Head, features: Any) -> Tensor:
+        if head.windows is not None:
+            return forward(head, features)
+        maps = features if isinstance(features, list) else [features]
+        return head.fc(head.embedding(torch.cat([head.pool(each) for each in maps], 1)).flatten(1))
+
+    return classify

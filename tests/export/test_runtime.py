@@ -1,0 +1,229 @@
+"""Files that are not what they should be: each is refused in a sentence, and runs nothing of its own."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import re
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from export.networks import awake
+from farfield.errors import FarfieldError
+from farfield.export.description import read_description
+from farfield.export.export import export_model
+from farfield.export.formats import openvino_model
+from farfield.export.pt2 import _check_string
+from farfield.export.runtime import load_exported
+
+
+@pytest.fixture(scope="module")
+def pt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pt2") / "a.pt2"
+    export_model(awake(insert=None), path)
+    return path
+
+
+def rewritten(source: Path, target: Path, change: Callable[[str, bytes], bytes | None], **added: bytes) -> Path:
+    """A copy of an archive with members changed, dropped (None) or added."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
+        for info in old.infolist():
+            content = change(info.filename.partition("/")[2], old.read(info))
+            if content is not None:
+                new.writestr(info.filename, content)
+        root = old.namelist()[0].partition("/")[0]
+        for name, content in added.items():
+            new.writestr(f"{root}/{name}", content)
+    return target
+
+
+class Trap:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.slow
+def test_a_copied_archive_is_read(pt2: Path, tmp_path: Path) -> None:
+    copy = rewritten(pt2, tmp_path / "copy.pt2", lambda name, content: content)
+    clips = torch.randn(2, 3, 4, 32, 32)
+    assert torch.equal(load_exported(copy)(clips), load_exported(pt2)(clips))
+
+
+@pytest.mark.slow
+def test_nothing_in_an_archive_is_unpickled_or_evaluated(pt2: Path, tmp_path: Path) -> None:
+    sprung = tmp_path / "sprung"
+    trap = io.BytesIO()
+    torch.save(Trap(sprung), trap)
+    code = f"__import__('pathlib').Path({str(sprung)!r}).touch()"
+
+    def model(change: Callable[[dict], None]) -> Callable[[str, bytes], bytes]:
+        def apply(name: str, content: bytes) -> bytes:
+            if name != "models/model.json":
+                return content
+            graph = json.loads(content)
+            change(graph)
+            return json.dumps(graph).encode()
+
+        return apply
+
+    def constants(name: str, content: bytes) -> bytes:
+        if name != "data/constants/model_constants_config.json":
+            return content
+        about = {"path_name": "tensor_0", "is_param": False, "use_pickle": True, "tensor_meta": None}
+        return json.dumps({"config": {"c": about}}).encode()
+
+    def guarded(graph: dict) -> None:
+        graph["guards_code"] = [code]
+
+    def formula(graph: dict) -> None:
+        graph["range_constraints"] = {code: {"min_val": 1, "max_val": 9}}
+
+    def symbol(graph: dict) -> None:
+        for value in graph["graph_module"]["graph"]["tensor_values"].values():
+            value["sizes"][0] = {"as_expr": {"expr_str": code, "hint": {"as_int": 2}}}
+
+    def operator(graph: dict) -> None:
+        graph["graph_module"]["graph"]["nodes"][0]["target"] = "torch.utils.cpp_extension.load"
+
+    def container(graph: dict) -> None:
+        call = graph["graph_module"]["module_call_graph"][0]["signature"]
+        call["in_spec"] = call["in_spec"].replace("builtins.dict", "collections.defaultdict")
+
+    cases = {
+        "example.pt2": (lambda n, c: trap.getvalue() if n == "data/sample_inputs/model.pt" else c, {}, "an example"),
+        "constant.pt2": (constants, {"data/constants/tensor_0": trap.getvalue()}, "'c' is no plain tensor"),
+        "object.pt2": (lambda n, c: c, {"data/constants/custom_obj_0": pickle.dumps(Trap(sprung))}, "custom_obj_0"),
+        "library.pt2": (lambda n, c: c, {"data/aotinductor/model/a.so": b"ELF"}, "it holds 'data/aotinductor/model"),
+        "guards.pt2": (model(guarded), {}, "its graph has guards"),
+        "formula.pt2": (model(formula), {}, "its graph has the formula"),
+        "symbol.pt2": (model(symbol), {}, "its graph has the formula"),
+        "operator.pt2": (model(operator), {}, "its graph calls 'torch.utils.cpp_extension.load'"),
+        "container.pt2": (model(container), {}, "a container 'collections.defaultdict'"),
+    }
+    for name, (change, added, message) in cases.items():
+        path = rewritten(pt2, tmp_path / name, change, **added)
+        with pytest.raises(FarfieldError, match=re.escape(message)):
+            load_exported(path)
+        assert not sprung.exists(), name
+    # The traps are live: PyTorch itself springs one.
+    torch.load(io.BytesIO(trap.getvalue()), weights_only=False)
+    assert sprung.exists()
+
+
+@pytest.mark.parametrize(
+    ("formula", "refused"),
+    [
+        ("s0", False),
+        ("Mul(Integer(3072), Symbol('s45', positive=True, integer=True))", False),
+        ("FloorDiv(s0 + 1, 2)", False),
+        ("Symbol('s45', positive=print())", True),
+        ("s0.__class__", True),
+        ("exec", True),
+        ("lambda: 1", True),
+        ("'a'", True),
+    ],
+)
+def test_a_formula_is_arithmetic(formula: str, refused: bool) -> None:
+    if not refused:
+        _check_string("expr_str", formula, Path("a.pt2"))
+        return
+    with pytest.raises(FarfieldError, match=r"a\.pt2 was not read: its graph has the formula"):
+        _check_string("expr_str", formula, Path("a.pt2"))
+
+
+@pytest.mark.slow
+def test_a_file_of_somebody_elses_is_refused(tmp_path: Path, pt2: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "g",
+        [value],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
+    )
+    opset = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "theirs.onnx")
+    rewritten(pt2, tmp_path / "theirs.pt2", lambda name, content: None if name.startswith("extra/") else content)
+    for name in ("theirs.onnx", "theirs.pt2"):
+        with pytest.raises(FarfieldError, match=f"{name} does not say which labels and clips .* did not write it"):
+            load_exported(tmp_path / name)
+
+
+@pytest.mark.slow
+def test_a_damaged_file_is_refused(tmp_path: Path, pt2: Path) -> None:
+    for name in ("a.onnx", "b.xml", "c.pt2"):
+        (tmp_path / name).write_bytes(b"\x08\x07no network" * 50)
+    (tmp_path / "b.bin").write_bytes(b"")
+    (tmp_path / "d.pt2").write_bytes(pt2.read_bytes()[: pt2.stat().st_size // 2])
+    rewritten(pt2, tmp_path / "e.pt2", lambda name, content: None if name.endswith("weight_3") else content)
+    rewritten(pt2, tmp_path / "f.pt2", lambda name, content: b"{" if name.endswith("model.json") else content)
+    (tmp_path / "alone.xml").write_text("<net/>")
+    for name in ("a.onnx", "b.xml", "c.pt2", "d.pt2", "e.pt2", "f.pt2"):
+        with pytest.raises(FarfieldError, match=f"{re.escape(name)} cannot be read: it is damaged"):
+            load_exported(tmp_path / name)
+    with pytest.raises(FarfieldError, match=r"has its weights in alone\.bin, which is not beside it"):
+        load_exported(tmp_path / "alone.xml")
+    with pytest.raises(FarfieldError, match="there is no exported network at"):
+        load_exported(tmp_path / "none.onnx")
+    with pytest.raises(FarfieldError, match=r"is no exported network\. Known: \.onnx, \.xml, \.pt2"):
+        load_exported(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "package", "extra"), [(".onnx", "onnxruntime", "export"), (".xml", "openvino", "openvino")]
+)
+def test_a_missing_runtime_is_named_with_its_extra(
+    suffix: str, package: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / f"a{suffix}").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(FarfieldError, match=rf'the package {package}, .*: pip install "farfield\[{extra}\]"'):
+        load_exported(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "this version reads format 1"),
+        ({"labels": ["a"]}, "labels are no list of names"),
+        ({"labels": [1, 2]}, "labels are no list of names"),
+        ({"any_batch": "yes"}, "any_batch is 'yes'"),
+        ({"clip": {"num_frames": 0, "crop_px": 8}}, "clip.num_frames is 0"),
+        ({"clip": None}, "cannot read"),
+        ({"more": 1}, "cannot read"),
+    ],
+)
+def test_a_description_is_checked(change: dict, message: str, pt2: Path) -> None:
+    about = json.loads(load_exported(pt2).description.to_json())
+    assert read_description(json.dumps(about), pt2) == load_exported(pt2).description
+    with pytest.raises(FarfieldError, match=message):
+        read_description(json.dumps({**about, **change}), pt2)
+    with pytest.raises(FarfieldError, match="cannot read"):
+        read_description("[" * 100_000, pt2)
+
+
+@pytest.mark.slow
+def test_what_openvino_cannot_take_is_said() -> None:
+    from onnx import TensorProto, helper
+
+    places = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("NoSuch", ["x"], ["y"], domain="mine")], "g", places[:1], places[1:])
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("mine", 1)]
+    with pytest.raises(
+        FarfieldError, match=r"OpenVINO cannot take the network: .*mine\.NoSuch.* Export it as \.onnx\."
+    ):
+        openvino_model(helper.make_model(graph, opset_imports=opsets, ir_version=9), "{}")
