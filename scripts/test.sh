@@ -8,4 +8,5 @@ ruff check .
 ruff format --check .
 mypy
 lint-imports
-python -m pytest "$@"
+# A process a core, with one thread each: more would get in each other's way.
+OMP_NUM_THREADS=1 python -m pytest -n auto --dist worksteal "$@"

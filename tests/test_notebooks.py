@@ -20,6 +20,7 @@ def test_there_is_one_for_each_idea() -> None:
         "4_self_attention_and_non_local.ipynb",
         "5_attention_family.ipynb",
         "6_exact_without_the_matrix.ipynb",
+        "7_what_non_local_blocks_add.ipynb",
     ]
 
 
