@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from farfield.explain.inserted import grid_middles
+from farfield.explain.legend import draw_legend, short_label
 from farfield.models.network import ActionNet
 
 
@@ -87,23 +88,9 @@ def draw_evidence(
         axes.plot(seconds, curve, ".-", color=f"C{place}", lw=2.2 if not place else 1.2)
         axes.axhline(float(means[index]), color=f"C{place}", lw=0.9, ls=":")
     handles = axes.get_lines()[::2]
-    legend = axes.legend(
-        handles,
-        [f"{_short(labels[index])}  {float(means[index]):+.2f}" for index in best],
-        title="class, and its mean (dotted)",
-        fontsize=9,
-        title_fontsize=9,
-        loc="center left",
-        bbox_to_anchor=(1.01, 0.5),
-        frameon=False,
-    )
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+    names = [f"{short_label(labels[index])}  {float(means[index]):+.2f}" for index in best]
+    draw_legend(axes, handles, names, title="class, and its mean (dotted)")
     axes.set_xlabel("seconds")
     axes.set_ylabel("evidence (logit of the moment)")
     axes.grid(alpha=0.3)
     return figure
-
-
-def _short(label: str, most: int = 36) -> str:
-    return label if len(label) <= most else label[: most - 1] + "…"

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from farfield.errors import FarfieldError
+from farfield.explain.legend import draw_legend, short_label
 
 
 def contributions(
@@ -89,19 +90,8 @@ def draw_windows(
         colour, thick = f"C{place}", 3.0 if not place else 1.6
         axes.hlines(probabilities[:, index], starts, ends, color=colour, lw=thick)
         handles += axes.plot(middles, probabilities[:, index], ".-", color=colour, lw=0.8, alpha=0.8, zorder=3)
-    names = [f"{_short(labels[index])}  {100 * mean[index]:.1f}%" for index in best]
-    legend = axes.legend(
-        handles[::-1],
-        names,
-        title="class, and its mean",
-        fontsize=9,
-        title_fontsize=9,
-        loc="center left",
-        bbox_to_anchor=(1.01, 0.5),
-        frameon=False,
-    )
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+    names = [f"{short_label(labels[index])}  {100 * mean[index]:.1f}%" for index in best]
+    draw_legend(axes, handles[::-1], names, title="class, and its mean")
     axes.set_ylim(-0.03, 1.03)
     axes.set_ylabel("probability")
     axes.grid(alpha=0.3)
@@ -125,7 +115,3 @@ def _spacing(middles: np.ndarray) -> float:
     steps = np.diff(np.sort(middles))
     steps = steps[steps > 1e-9]
     return float(steps.min()) if len(steps) else np.inf
-
-
-def _short(label: str, most: int = 36) -> str:
-    return label if len(label) <= most else label[: most - 1] + "…"

@@ -1,0 +1,22 @@
+"""The legend beside curves of classes: labels as they are, however they are written, and cut where they are long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+
+
+def draw_legend(axes: Axes, handles: Sequence[Artist], names: Sequence[str], *, title: str) -> None:
+    """Puts a legend to the right of the axes. A dollar sign in a label stays one, and begins no formula."""
+    place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "frameon": False}
+    legend = axes.legend(list(handles), list(names), title=title, fontsize=9, title_fontsize=9, **place)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def short_label(label: str, most: int = 36) -> str:
+    """A label of at most so many characters."""
+    return label if len(label) <= most else label[: most - 1] + "…"
