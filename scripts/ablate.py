@@ -82,6 +82,7 @@ OPTIONS: dict[str, Any] = {
     "model.optimisation.weight_decay": 0.05,
     "model.optimisation.warmup_epochs": 1,
     "data.num_workers": 0,
+    "data.memory_gb": 2,  # nothing is decoded twice
     "trainer.accelerator": "cpu",
     "trainer.enable_progress_bar": False,
     "trainer.enable_model_summary": False,

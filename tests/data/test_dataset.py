@@ -45,6 +45,17 @@ def test_clips_are_the_same_with_any_number_of_workers(figures: Path) -> None:
         assert all(same(a, b) for a, b in zip(alone, one_epoch(figures, workers=workers), strict=True))
 
 
+def test_clips_are_the_same_with_frames_kept_in_memory(figures: Path) -> None:
+    manifest = read_manifest(figures / "train.csv")
+    plain, kept = (
+        TrainingClips(manifest, manifest.labels, SPEC, AUGMENTATION, seed=0, clips_per_video=2, memory_bytes=room)
+        for room in (0, 10**9)
+    )
+    for epoch in range(3):
+        for keys in EpochBatches(len(manifest), 6, seed=0, position=lambda epoch=epoch: (epoch, 0)):
+            assert same(plain[keys], kept[keys])
+
+
 def test_an_epoch_entered_in_the_middle_is_its_remainder(figures: Path) -> None:
     whole = one_epoch(figures, workers=0, epoch=2)
     rest = one_epoch(figures, workers=2, epoch=2, start=1)

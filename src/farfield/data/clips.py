@@ -17,6 +17,7 @@ from farfield.data.augmentation import Augmentation
 from farfield.data.crops import crop_and_resize, random_resized_box, random_square, resize_short_side, spread_crops
 from farfield.data.decode import Decoder, open_video
 from farfield.data.manifest import VideoRecord
+from farfield.data.memory import FrameMemory
 from farfield.data.sampling import ClipTooShort, dense_views, random_clip, stream_frames, uniform_views
 from farfield.errors import VideoError
 
@@ -44,6 +45,7 @@ def training_clips(
     generators: Sequence[np.random.Generator],
     *,
     decoder: Decoder = "PyAV",
+    memory: FrameMemory | None = None,
 ) -> list[Clip]:
     """Clips at random times, each from a random part of the frame. The file is opened once.
 
@@ -54,12 +56,13 @@ def training_clips(
         augmentation: how large a part of the frame a crop takes.
         generators: where time and place are drawn from, one for each clip.
         decoder: what is tried first, see `open_video`.
+        memory: opens the file instead, where frames are to be kept.
 
     Raises:
         VideoError: where the file cannot be decoded, or is shorter than a clip and may not be looped.
     """
     try:
-        with open_video(path, decoder) as video:
+        with open_video(path, decoder) if memory is None else memory.open(path) as video:
             stream = _stream(video.times, record, spec)
             places = np.stack([stream[random_clip(len(stream), spec, rng)] for rng in generators])
             needed, position = np.unique(places, return_inverse=True)

@@ -38,6 +38,8 @@ class VideoDataModule(LightningDataModule):
             the full side: an epoch of 3/7 of the steps (Wu et al., "A Multigrid Method", CVPR 2020). The learning rate
             goes by batch_size alone.
         decoder: PyAV, which decodes only the frames that are needed, or decord; what one cannot open goes to the other.
+        memory_gb: decoded training frames to keep, in 10^9 bytes, shared out to the workers: a small set of videos is
+            decoded in the first epochs only. Every worker comes by every video in time; num_workers 0 has one copy.
         clip: what the network wants of a clip.
         seed: of the run.
 
@@ -59,6 +61,7 @@ class VideoDataModule(LightningDataModule):
         class_balanced: bool = False,
         short_cycle: bool = False,
         decoder: Decoder = "PyAV",
+        memory_gb: float = 0.0,
         clip: ClipSpec | None = None,
         seed: int = 0,
     ) -> None:
@@ -72,6 +75,8 @@ class VideoDataModule(LightningDataModule):
             )
         if num_workers is not None and num_workers < 0:
             raise FarfieldError(f"data.num_workers is {num_workers}; it must be at least 0, or null.")
+        if not memory_gb >= 0:
+            raise FarfieldError(f"data.memory_gb is {memory_gb}; it must be at least 0.")
         if seed < 0:
             raise FarfieldError(f"seed_everything is {seed}; it must be at least 0.")
         if clip is None:
@@ -86,6 +91,7 @@ class VideoDataModule(LightningDataModule):
         self.class_balanced = class_balanced
         self.short_cycle = short_cycle
         self.decoder = decoder
+        self.memory_gb = memory_gb
         self.clip = clip
         self.seed = seed
         if augmentation.short_side_px is not None and augmentation.short_side_px[0] < clip.crop_px:
@@ -110,6 +116,7 @@ class VideoDataModule(LightningDataModule):
             seed=self.seed,
             clips_per_video=self.clips_per_video,
             decoder=self.decoder,
+            memory_bytes=int(self.memory_gb * 1e9 / max(self.num_workers, 1)),
         )
         return batch_loader(dataset, self._order(), self.num_workers)
 

@@ -21,6 +21,7 @@ from farfield.data.augmentation import Augmentation, Draw
 from farfield.data.clips import Clip, training_clips, video_views
 from farfield.data.decode import Decoder
 from farfield.data.manifest import Manifest
+from farfield.data.memory import FrameMemory
 from farfield.data.order import SampleKey
 from farfield.data.randomness import Purpose, generator
 from farfield.errors import FarfieldError, VideoError
@@ -57,6 +58,7 @@ class TrainingClips(Dataset[Batch]):
         seed: of the run.
         clips_per_video: clips of each video, which is opened once for all of them (Hoffer et al., CVPR 2020).
         decoder: what is tried first.
+        memory_bytes: for decoded frames, in the process that loads.
 
     Raises:
         FarfieldError: for a label that is not among `labels`; while loading, when no video at all can be read.
@@ -72,6 +74,7 @@ class TrainingClips(Dataset[Batch]):
         seed: int,
         clips_per_video: int = 1,
         decoder: Decoder = "PyAV",
+        memory_bytes: int = 0,
     ) -> None:
         self.manifest = manifest
         self.targets = manifest.targets(labels)
@@ -80,6 +83,7 @@ class TrainingClips(Dataset[Batch]):
         self.seed = seed
         self.clips_per_video = clips_per_video
         self.decoder = decoder
+        self._memory = FrameMemory(memory_bytes, decoder) if memory_bytes else None
         self._keeps_direction = np.isin(np.array(labels, dtype=object), augmentation.keep_direction)
         # Saves opening a bad file again; never changes a result. No exceptions: they hold the frames that raised them.
         self._known_failures: dict[int, Failure] = {}
@@ -124,7 +128,10 @@ class TrainingClips(Dataset[Batch]):
                 generators = self._generators(Purpose.CLIP, key)
                 spec, augmentation = self._at_scale(key.scale)
                 try:
-                    return training_clips(path, record, spec, augmentation, generators, decoder=self.decoder), index
+                    clips = training_clips(
+                        path, record, spec, augmentation, generators, decoder=self.decoder, memory=self._memory
+                    )
+                    return clips, index
                 except VideoError as error:
                     self._known_failures[index] = Failure(error.path, error.reason)
             failures.append(self._known_failures[index])
