@@ -73,7 +73,8 @@ def variants(options: argparse.Namespace) -> Iterator[tuple[str, Score]]:
         compiled = torch.compile(for_inference(ours))
         yield COMPILED, lambda: compiled(clips)
     if options.bf16:
-        yield BF16, lambda: in_bf16(fast, clips)
+        half, rounded = for_inference(ours).to(torch.bfloat16), clips.to(torch.bfloat16)
+        yield BF16, lambda: half(rounded).float()
     if any(wanted(name, options) for name in (ONNX, OPENVINO, INT8)):
         yield from exported(ours, contiguous, options)
 
@@ -91,7 +92,7 @@ def exported(ours: ActionNet, clips: Tensor, options: argparse.Namespace) -> Ite
         plain = run_openvino(compile_openvino(openvino_model(graph, description), options.threads))
         yield OPENVINO, lambda: plain(clips)
     if options.bf16:
-        half = run_openvino(compile_openvino(openvino_model(graph, description), options.threads, precision="bf16"))
+        half = run_openvino(compile_openvino(openvino_model(graph, description), options.threads, "bfloat16"))
         yield OPENVINO_BF16, lambda: half(clips)
     if wanted(INT8, options):
         noise = [torch.randn_like(clips).numpy() for _ in range(options.calibration_clips)]
@@ -106,11 +107,6 @@ def exported(ours: ActionNet, clips: Tensor, options: argparse.Namespace) -> Ite
 
 def wanted(name: str, options: argparse.Namespace) -> bool:
     return not options.only or any(part in name for part in options.only)
-
-
-def in_bf16(network: ActionNet, clips: Tensor) -> Tensor:
-    with torch.autocast("cpu", torch.bfloat16):
-        return network(clips).float()
 
 
 @torch.inference_mode()

@@ -54,7 +54,9 @@ def test_keeps_no_more_than_there_is_room_for(make_video: Callable[..., Path]) -
     memory = FrameMemory(room)
     for indices in ([0, 19], [20, 59], [3, 30], [19, 0]):
         assert np.array_equal(read(memory, make_video(60), indices), expected[indices])
-        kept = {id(picture.base): picture.base for each in memory._videos.values() for picture in each.pictures.values()}
+        kept = {
+            id(picture.base): picture.base for each in memory._videos.values() for picture in each.pictures.values()
+        }
         assert sum(base.nbytes for base in kept.values()) <= room
     assert memory.bytes_left == 0
 

@@ -123,6 +123,19 @@ def test_a_graph_with_the_normalisation_takes_frames_themselves(exports: Exports
 
 
 @pytest.mark.slow
+def test_openvino_computes_in_bfloat16_and_the_others_refuse(exports: Exports, network: ActionNet) -> None:
+    clips = torch.randn(2, 3, 4, 32, 32)
+    exact = load_exported(exports[".xml"][0])(clips)
+    rounded = load_exported(exports[".xml"][0], precision="bfloat16")(clips)
+    assert (rounded - exact).norm() < 0.03 * exact.norm()
+    for suffix in (".onnx", ".pt2"):
+        with pytest.raises(FarfieldError, match=r"computes in float32; precision is 'bfloat16'"):
+            load_exported(exports[suffix][0], precision="bfloat16")
+    with pytest.raises(FarfieldError, match=r"float32 or bfloat16; precision is 'float16'"):
+        load_exported(exports[".xml"][0], precision="float16")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_clips_of_a_size_that_it_does_not_take_are_refused(suffix: str, exports: Exports) -> None:
     exported = load_exported(exports[suffix][0])

@@ -9,10 +9,14 @@ import pytest
 import torch
 
 from farfield import build_model, predict
+from farfield.clip_spec import ClipOptions
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
-from farfield.inference import find_videos
+from farfield.inference import find_videos, load_recogniser
+from farfield.inference.loading import Precision
+from farfield.inference.scores import score_views
 from farfield.models import ActionNet, save_model
+from farfield.models.insertion import BLOCKS, WithBlock
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +117,49 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_predicted(
     assert "ranking" not in results[2]
     assert f"farfield predict: {bad_files['missing']}: there is no such file" in captured.err
     assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize("block", list(BLOCKS))
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_scores_nearly_the_same(block: str, precision: Precision, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    clip: ClipOptions = {"num_frames": 4, "crop_px": 32}
+    network = build_model("tiny", num_classes=3, insert={"res3": [1]}, block=block, clip=clip).eval()
+    for each in network.modules():
+        if isinstance(each, WithBlock):  # no longer the identity
+            for parameter in each.inserted.parameters():
+                torch.nn.init.normal_(parameter, std=0.1)
+    save_model(network, tmp_path / "a.ckpt")
+    views = torch.randint(256, (3, 4, 32, 32, 3), dtype=torch.uint8)
+    exact = score_views(load_recogniser(tmp_path / "a.ckpt"), views, batch_size=2, features=True)
+    model = load_recogniser(tmp_path / "a.ckpt", precision=precision)
+    assert model.dtype == getattr(torch, precision)
+    scored = score_views(model, views, batch_size=2, features=True)
+    for found, expected in zip(scored, exact, strict=True):
+        assert found.dtype == torch.float32
+        assert not torch.equal(found, expected)
+        assert (found - expected).norm() < 0.03 * expected.norm()
+
+
+def test_a_precision_that_does_not_exist_is_refused(checkpoint: Path) -> None:
+    with pytest.raises(FarfieldError, match=r"precision is 'bf16'.*bfloat16"):
+        load_recogniser(checkpoint, precision="bf16")  # type: ignore[arg-type]
+
+
+def test_the_command_predicts_in_bfloat16(
+    checkpoint: Path,
+    make_video: Callable[..., Path],
+    run_farfield: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = []
+    for precision in ("float32", "bfloat16"):
+        words = ["predict", make_video(60), "--checkpoint", checkpoint, "--json", "--precision", precision]
+        assert run_farfield(*words) == 0
+        [answer] = json.loads(capsys.readouterr().out)
+        found.append({each["label"]: each["probability"] for each in answer["ranking"]})
+    assert found[0] != found[1]
+    assert found[1] == pytest.approx(found[0], abs=0.01)
 
 
 def test_dense_clips_cover_the_whole_video(

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 
 from farfield.commands.console import quiet_libraries
 from farfield.errors import FarfieldError
+from farfield.inference.loading import Precision
 from farfield.serve.limits import Limits, Setting
 
 
@@ -15,6 +16,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 7860,
     device: str = "auto",
+    precision: Precision = "float32",
     threads: int | None = None,
     top_k: int = 5,
     num_clips: int | None = None,
@@ -34,6 +36,7 @@ def serve(
         host: address to listen on; 0.0.0.0 for all of this machine's.
         port: to listen on; 0 for any that is free.
         device: where to run: auto, cpu, cuda, cuda:1.
+        precision: what to compute in: float32, bfloat16, float16 (GPUs).
         threads: of PyTorch on the CPU, in each process; null for an equal share of the cores.
         top_k: classes in a ranking.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
@@ -58,6 +61,7 @@ def serve(
         checkpoint,
         limits,
         device=device,
+        precision=precision,
         threads=threads,
         top_k=top_k,
         num_clips=num_clips,

@@ -35,9 +35,11 @@ class ExportedNet:
         config: the arguments of `build_model` of the network that was exported.
         description: all that the file says of itself.
         device: the CPU.
+        dtype: of the clips that it takes, whatever it computes in.
     """
 
     device = torch.device("cpu")
+    dtype = torch.float32
 
     def __init__(self, description: Description, run: Run, path: Path) -> None:
         self.description = description
@@ -97,23 +99,29 @@ class ExportedNet:
             )
 
 
-def load_exported(path: str | Path, *, num_threads: int | None = None) -> ExportedNet:
+def load_exported(path: str | Path, *, num_threads: int | None = None, precision: str = "float32") -> ExportedNet:
     """Reads a file that `farfield export` wrote.
 
     Args:
         path: .onnx, .xml (its .bin beside it) or .pt2.
-        num_threads: of the runtime; None for the cores that this process may use. A .pt2 runs with PyTorch's.
+        num_threads: of the runtime; None for as many as PyTorch has. A .pt2 runs with PyTorch's.
+        precision: what it computes in: "float32", or for .xml "bfloat16".
 
     Raises:
-        FarfieldError: for a file that is missing, damaged, of another kind or not written by farfield; or where the
-            package that runs it is not installed.
+        FarfieldError: for a file that is missing, damaged, of another kind or not written by farfield; a precision that
+            it cannot have; or where the package that runs it is not installed.
     """
     path = Path(path)
     if path.suffix not in LOADERS:
         raise FarfieldError(f"{path} is no exported network. Known: {', '.join(LOADERS)}.")
     if not path.is_file():
         raise FarfieldError(f"there is no exported network at {path}.")
-    text, start = LOADERS[path.suffix](path, num_threads or usable_cores())
+    if precision not in PRECISIONS[path.suffix]:
+        raise FarfieldError(
+            f"{path} computes in {' or '.join(PRECISIONS[path.suffix])}; precision is {precision!r}. A checkpoint can "
+            "be run in any."
+        )
+    text, start = LOADERS[path.suffix](path, num_threads or torch.get_num_threads(), precision)
     description = read_description(text, path)
     return ExportedNet(description, start(), path)
 
@@ -128,7 +136,7 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _onnx(path: Path, num_threads: int) -> tuple[str | None, Callable[[], Run]]:
+def _onnx(path: Path, num_threads: int, precision: str) -> tuple[str | None, Callable[[], Run]]:
     with needs("onnxruntime"):
         import onnxruntime
     options = onnxruntime.SessionOptions()
@@ -143,7 +151,7 @@ def _run_onnx(session: Any) -> Run:
     return lambda clips: torch.from_numpy(session.run(None, {name: clips.numpy()})[0])
 
 
-def _openvino(path: Path, num_threads: int) -> tuple[str | None, Callable[[], Run]]:
+def _openvino(path: Path, num_threads: int, precision: str) -> tuple[str | None, Callable[[], Run]]:
     with needs("openvino"):
         import openvino
     if not path.with_suffix(".bin").is_file():
@@ -152,15 +160,15 @@ def _openvino(path: Path, num_threads: int) -> tuple[str | None, Callable[[], Ru
     model = _read(path, lambda: core.read_model(path))
     place = [KEY, "description"]
     text = str(model.get_rt_info(place).value) if model.has_rt_info(place) else None
-    return text, lambda: run_openvino(_read(path, lambda: compile_openvino(model, num_threads)))
+    return text, lambda: run_openvino(_read(path, lambda: compile_openvino(model, num_threads, precision)))
 
 
-def compile_openvino(model: Any, num_threads: int, *, precision: str = "f32") -> Any:
-    """A graph of OpenVINO's, ready to run. Unasked, some processors would round to bfloat16 ("bf16")."""
+def compile_openvino(model: Any, num_threads: int, precision: str = "float32") -> Any:
+    """A graph of OpenVINO's, ready to run. Unasked, it would compute in bfloat16 on some processors."""
     import openvino
 
     properties = {
-        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": num_threads,
     }
@@ -172,7 +180,7 @@ def run_openvino(compiled: Any) -> Run:
     return lambda clips: torch.from_numpy(np.array(request.infer([clips.numpy()])[compiled.output(0)]))
 
 
-def _pt2(path: Path, num_threads: int) -> tuple[str | None, Callable[[], Run]]:
+def _pt2(path: Path, num_threads: int, precision: str) -> tuple[str | None, Callable[[], Run]]:
     program, text = read_pt2(path)
 
     def start() -> Run:
@@ -195,9 +203,11 @@ def _read(path: Path, load: Callable[[], Any]) -> Any:
         raise FarfieldError(f"{path} cannot be read: it is damaged, or of another kind ({reason}).") from error
 
 
-LOADERS: dict[str, Callable[[Path, int], tuple[str | None, Callable[[], Run]]]] = {
+LOADERS: dict[str, Callable[[Path, int, str], tuple[str | None, Callable[[], Run]]]] = {
     ".onnx": _onnx,
     ".xml": _openvino,
     ".pt2": _pt2,
 }
 """Suffix to what reads the file: its description, and what starts its graph."""
+PRECISIONS = {".onnx": ("float32",), ".xml": ("float32", "bfloat16"), ".pt2": ("float32",)}
+"""Suffix to what its runtime can compute in."""

@@ -14,7 +14,7 @@ import torch
 from farfield.data.parallel import Engine, for_each
 from farfield.errors import FarfieldError, VideoError
 from farfield.inference.answers import Answer
-from farfield.inference.loading import Recogniser, load_recogniser
+from farfield.inference.loading import Precision, Recogniser, load_recogniser
 from farfield.inference.predict import predict, rank
 from farfield.inference.timeline import timeline
 
@@ -69,18 +69,19 @@ class Job:
     path: str
     checkpoint: str
     device: str
+    precision: Precision
     question: Question
 
 
 def ask_elsewhere(job: Job) -> Answer:
     """`ask` in a process of its own, which keeps the network for the next video."""
-    return ask(job.path, _model(job.checkpoint, job.device), job.question)
+    return ask(job.path, _model(job.checkpoint, job.device, job.precision), job.question)
 
 
 @lru_cache(maxsize=1)
-def _model(checkpoint: str, device: str) -> Recogniser:
+def _model(checkpoint: str, device: str, precision: Precision) -> Recogniser:
     torch.set_num_threads(1)  # as many processes as cores: threads of theirs would get in each other's way
-    return load_recogniser(checkpoint, device=device)
+    return load_recogniser(checkpoint, device=device, precision=precision)
 
 
 def ask_all(
@@ -89,6 +90,7 @@ def ask_all(
     *,
     checkpoint: str,
     device: str = "auto",
+    precision: Precision = "float32",
     num_workers: int = 0,
     engine: Engine = "local",
     seconds_per_video: float = 3600,
@@ -101,6 +103,7 @@ def ask_all(
         question: what is asked.
         checkpoint: whatever `load_recogniser` reads.
         device: where to run.
+        precision: of `load_recogniser`.
         num_workers: processes with one thread each; 0 for this process, in the order of `paths`. For "ray" 0 means as
             many as the cluster has cores.
         engine: "local" or "ray".
@@ -110,7 +113,7 @@ def ask_all(
     Raises:
         FarfieldError: for a checkpoint, a device or a question that cannot serve.
     """
-    model = load_recogniser(checkpoint, device=device)  # a mistake shows here, once
+    model = load_recogniser(checkpoint, device=device, precision=precision)  # a mistake shows here, once
     if question.features and not hasattr(model, "embed"):
         raise FarfieldError(f"{checkpoint} is exported, and gives scores only. Give its checkpoint to get features.")
     if engine == "local" and num_workers == 0:
@@ -122,7 +125,7 @@ def ask_all(
         return
     del model
     there = str(Path(checkpoint).absolute())
-    jobs = [Job(str(Path(path).absolute()), there, device, question) for path in paths]
+    jobs = [Job(str(Path(path).absolute()), there, device, precision, question) for path in paths]
     named = {job.path: path for job, path in zip(jobs, paths, strict=True)}
     for job, found in for_each(
         ask_elsewhere, jobs, num_workers=num_workers or None, seconds_per_job=seconds_per_video, engine=engine

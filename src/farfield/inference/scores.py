@@ -18,7 +18,7 @@ class Scored(NamedTuple):
     """What a network makes of some views.
 
     Attributes:
-        logits: on the network's device.
+        logits: on the network's device, float32 whatever the network computes in.
         features: one vector a view, averaged over the head's windows; None where not asked for.
     """
 
@@ -41,11 +41,11 @@ def score_views(
     logits: list[Tensor] = []
     vectors: list[Tensor] = []
     for some in views.split(batch_size):
-        x = network_input(some[None].to(model.device), model.clip)
+        x = network_input(some[None].to(model.device), model.clip).to(model.dtype)
         if features and isinstance(model, ActionNet):
             embedded = model.embed(x)
-            vectors.append(embedded.mean(1))
-            logits.append(model.head.classify(embedded))
+            vectors.append(embedded.mean(1).float())
+            logits.append(model.head.classify(embedded).float())
         else:
-            logits.append(model(x))
+            logits.append(model(x).float())
     return Scored(torch.cat(logits), torch.cat(vectors) if features else None)

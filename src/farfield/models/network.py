@@ -42,6 +42,11 @@ class ActionNet(nn.Module):
         """Where it runs."""
         return self.head.fc.weight.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its weights, and of the clips that it takes."""
+        return self.head.fc.weight.dtype
+
     def forward(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b classes"]:
         """Scores clips that are normalised as `clip` says; `softmax(-1)` makes them class probabilities.
 

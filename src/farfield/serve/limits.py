@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from farfield.errors import FarfieldError
+from farfield.inference.loading import Precision
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Setting:
         checkpoint: whatever `load_recogniser` reads.
         limits: see there.
         device: where to run: auto, cpu, cuda, cuda:1.
+        precision: of `load_recogniser`.
         threads: of PyTorch on the CPU, in each process; None for an equal share of the cores.
         top_k: classes in a ranking.
         num_clips: clips spread over a video; None for the network's own setting.
@@ -71,6 +73,7 @@ class Setting:
     checkpoint: str
     limits: Limits
     device: str = "auto"
+    precision: Precision = "float32"
     threads: int | None = None
     top_k: int = 5
     num_clips: int | None = None

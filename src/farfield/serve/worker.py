@@ -44,7 +44,7 @@ def start(setting: Setting) -> None:
     """
     global _started
     torch.set_num_threads(setting.threads or max(usable_cores() // setting.limits.num_workers, 1))
-    model = load_recogniser(setting.checkpoint, device=setting.device)
+    model = load_recogniser(setting.checkpoint, device=setting.device, precision=setting.precision)
     _started = setting, model
     if model.device.type == "cpu":
         _bound_memory(setting.limits.memory_bytes)
