@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("WANDB_MODE", "disabled")  # tests of tracking set it themselves
@@ -112,3 +112,14 @@ def run_farfield() -> Callable[..., int]:
     from farfield.cli import main
 
     return lambda *arguments: main([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def ray_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A local cluster of two workers, which can import the tests' own functions."""
+    ray = pytest.importorskip("ray")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    here = str(Path(__file__).parent)
+    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": here}})
+    yield
+    ray.shutdown()

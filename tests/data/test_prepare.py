@@ -403,24 +403,18 @@ def test_jobs_are_made_as_they_are_needed() -> None:
 
 
 @pytest.mark.slow
-def test_over_a_ray_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ray = pytest.importorskip("ray")
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+@pytest.mark.usefixtures("ray_cluster")
+def test_over_a_ray_cluster(tmp_path: Path) -> None:
     (tmp_path / "in/a").mkdir(parents=True)
     for i in range(4):
         encode(tmp_path / f"in/a/{i}.mp4", num_frames=10)
     (tmp_path / "in/a/bad.mp4").write_text("no video")
-    here = str(Path(__file__).parents[1])
-    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": here}})
-    try:
-        made = prepare(tmp_path / "in", tmp_path / "out", encoding=SMALL, engine="ray", progress=False)
-        assert len(made.records) == 4
-        assert [Path(name).name for name, _ in made.failures] == ["bad.mp4"]
-        assert numbers(tmp_path / "out" / made.records[2].path) == list(range(10))
-        results = dict(for_each(misbehave, ["a", "crash", "hang", "bad"], seconds_per_job=12, engine="ray"))
-        assert results["a"] == "A"
-        assert results["crash"] == "the decoder crashed"
-        assert results["hang"] == "it took longer than 12 s"
-        assert results["bad"] == "it is no good"
-    finally:
-        ray.shutdown()
+    made = prepare(tmp_path / "in", tmp_path / "out", encoding=SMALL, engine="ray", progress=False)
+    assert len(made.records) == 4
+    assert [Path(name).name for name, _ in made.failures] == ["bad.mp4"]
+    assert numbers(tmp_path / "out" / made.records[2].path) == list(range(10))
+    results = dict(for_each(misbehave, ["a", "crash", "hang", "bad"], seconds_per_job=12, engine="ray"))
+    assert results["a"] == "A"
+    assert results["crash"] == "the decoder crashed"
+    assert results["hang"] == "it took longer than 12 s"
+    assert results["bad"] == "it is no good"

@@ -162,6 +162,29 @@ def test_the_command_predicts_in_bfloat16(
     assert found[1] == pytest.approx(found[0], abs=0.01)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_command_predicts_over_a_ray_cluster(
+    checkpoint: Path,
+    make_video: Callable[..., Path],
+    bad_files: dict[str, Path],
+    run_farfield: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    videos = [make_video(60), bad_files["empty"], make_video(61)]
+    found = []
+    for more in ([], ["--engine", "ray", "--out", tmp_path / "out"]):
+        assert run_farfield("predict", *videos, "--checkpoint", checkpoint, "--json", *more) == 1
+        found.append(json.loads(capsys.readouterr().out))
+    for alone, over in zip(*found, strict=True):
+        assert over.get("error") == alone.get("error")
+        assert [each["label"] for each in over.get("ranking", [])] == [
+            each["label"] for each in alone.get("ranking", [])
+        ]
+    assert len((tmp_path / "out/predictions.jsonl").read_text().splitlines()) == 3
+
+
 def test_dense_clips_cover_the_whole_video(
     model: ActionNet, make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
