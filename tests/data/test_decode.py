@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from conftest import number_of, numbered_frame
+from data.encoding import encode
 from farfield.data import decode
 from farfield.data.decode import DECODERS, DecodeError, open_video
+from farfield.data.transcode import Encoding, transcode
 from farfield.video_file import write_video
 
 
@@ -116,6 +118,14 @@ def test_of_a_file_that_was_cut_off_the_beginning_can_be_read(make_video: Callab
         assert [number_of(frame) for frame in video.frames(np.array([0, 40]))] == [0, 40]
         with pytest.raises(DecodeError):
             video.frames(np.array([0, 199]))
+    encode(tmp_path / "b_frames.mp4", num_frames=60, b_frames=5)
+    transcode(
+        tmp_path / "b_frames.mp4", tmp_path / "stored.mp4", Encoding(keyframe_interval=16)
+    )  # its index comes first
+    whole = (tmp_path / "stored.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: int(len(whole) * 0.9)])
+    with open_video(tmp_path / "cut.mp4") as video, pytest.raises(DecodeError, match=r"cut off after \d+ of 60 frames"):
+        video.frames(np.array([59]))
 
 
 def test_two_decords_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:

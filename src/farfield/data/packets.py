@@ -230,6 +230,8 @@ class PacketVideo:
         self._container.seek(self._listing.keyframes[0].seek_stamp, stream=self._stream)
         listing = from_packets(self._container, self._stream)
         if listing.by_number or not np.array_equal(listing.stamps, self._listing.stamps):
+            if listing.num_held < len(listing.stamps):
+                raise ValueError(f"it is cut off after {listing.num_held} of {len(listing.stamps)} frames")
             raise ValueError("its index is of other frames than those in the file")
         self._listing = listing
 

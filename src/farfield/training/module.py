@@ -212,7 +212,7 @@ def clips_per_step(trainer: Trainer) -> int:
     of_process: int = trainer.datamodule.batch_size  # type: ignore[attr-defined]  # set by fit(datamodule=)
     clips = of_process * trainer.world_size * trainer.accumulate_grad_batches
     log.info(
-        "a step takes %d clips: %d a process, %d processes, %d accumulated batches",
+        "a step takes %d clips: batch size %d x processes %d x accumulated batches %d",
         clips,
         of_process,
         trainer.world_size,
