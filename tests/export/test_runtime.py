@@ -7,8 +7,10 @@ import json
 import pickle
 import re
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -119,6 +121,32 @@ def test_nothing_in_an_archive_is_unpickled_or_evaluated(pt2: Path, tmp_path: Pa
     # The traps are live: PyTorch itself springs one.
     torch.load(io.BytesIO(trap.getvalue()), weights_only=False)
     assert sprung.exists()
+
+
+@pytest.mark.slow
+def test_of_members_of_one_name_none_is_read(pt2: Path, tmp_path: Path) -> None:
+    """Python's reader takes the last of them, PyTorch's another: what was checked would not be what is loaded."""
+    sprung, trap = tmp_path / "sprung", io.BytesIO()
+    torch.save(Trap(sprung), trap)
+    twice = tmp_path / "twice.pt2"
+    with zipfile.ZipFile(pt2) as old, zipfile.ZipFile(twice, "w") as new, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a name that comes twice
+        root = old.namelist()[0].partition("/")[0]
+        listed = f"{root}/data/weights/model_weights_config.json"
+        config = json.loads(old.read(listed))
+        first = next(iter(config["config"].values()))
+        first["use_pickle"] = True
+        for _ in range(9):
+            new.writestr(listed, json.dumps(config))
+            new.writestr(f"{root}/data/weights/{first['path_name']}", trap.getvalue())
+        for info in old.infolist():
+            new.writestr(info.filename, old.read(info))
+    with pytest.raises(FarfieldError, match="it holds two members of one name"):
+        load_exported(twice)
+    assert not sprung.exists()
+    with suppress(Exception):
+        torch.export.load(twice)
+    assert sprung.exists()  # the trap is live
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 `torch.export.load` unpickles what an archive says is a pickle, runs its guards and evaluates its formulas of sizes as
 Python. So an archive is read only if it has nothing but what `write_pt2` writes: numbers as plain bytes, and the graph
 as JSON whose operators are PyTorch's own, whose formulas are arithmetic, and which has no guards. Anything else is
-refused unread.
+refused unread. PyTorch gets an archive made anew of what was checked: its reader and Python's could see different
+members in one file.
 """
 
 from __future__ import annotations
 
 import copy
+import io
 import json
 import re
 import zipfile
@@ -68,8 +70,10 @@ def read_pt2(path: Path) -> tuple[ExportedProgram, str | None]:
         raise FarfieldError(f"{path} cannot be read: it is damaged, or no archive of torch.export.")
     refuse_hostile(path)
     try:
-        description = _checked(path)
-        return torch.export.load(path), description
+        members = _checked(path)
+        names = {name.partition("/")[2]: name for name in members}
+        description = members.get(names.get(f"extra/{DESCRIPTION}", ""))
+        return torch.export.load(_archive(members)), None if description is None else description.decode()
     except FarfieldError:
         raise
     except Exception as error:  # whatever PyTorch meets in a damaged archive
@@ -77,8 +81,20 @@ def read_pt2(path: Path) -> tuple[ExportedProgram, str | None]:
         raise FarfieldError(f"{path} cannot be read: it is damaged ({reason}).") from error
 
 
-def _checked(path: Path) -> str | None:
+def _archive(members: dict[str, bytes]) -> io.BytesIO:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    buffer.seek(0)
+    return buffer
+
+
+def _checked(path: Path) -> dict[str, bytes]:
+    """The members of an archive, none of which could be code."""
     with zipfile.ZipFile(path) as archive:
+        if len(set(archive.namelist())) < len(archive.namelist()):
+            raise _refusal(path, "it holds two members of one name")
         names = {member.partition("/")[2]: member for member in archive.namelist()}
         if len({member.partition("/")[0] for member in archive.namelist()}) != 1:
             raise _refusal(path, "it has several archives in one")
@@ -100,7 +116,7 @@ def _checked(path: Path) -> str | None:
             raise _refusal(path, "its graph has guards")
         for key, value in _strings(graph):
             _check_string(key, value, path)
-        return archive.read(names[f"extra/{DESCRIPTION}"]).decode() if f"extra/{DESCRIPTION}" in names else None
+        return {member: archive.read(member) for member in names.values()}
 
 
 def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
