@@ -9,6 +9,7 @@ import pytest
 from farfield.data import memory as memory_module
 from farfield.data.decode import DecodeError, open_video
 from farfield.data.memory import FrameMemory
+from farfield.data.packets import PacketVideo
 
 
 @pytest.fixture
@@ -47,18 +48,41 @@ def test_gives_the_decoders_frames_and_opens_the_file_no_more(
     assert len(opened) == before
 
 
-def test_keeps_no_more_than_there_is_room_for(make_video: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("frames_of_room", [0.5, 10, 20, 33.3])
+def test_keeps_no_more_than_there_is_room_for(make_video: Callable[..., Path], frames_of_room: float) -> None:
     with open_video(make_video(60)) as video:
         expected = video.frames(np.arange(60))
-    room = expected[:20].nbytes
+    room = int(frames_of_room * expected[0].nbytes)
     memory = FrameMemory(room)
-    for indices in ([0, 19], [20, 59], [3, 30], [19, 0]):
+    for indices in ([0, 19], [20, 59], [3, 30], [19, 0], [40, 42, 44, 46], [40, 45, 47], [1, 12]):
         assert np.array_equal(read(memory, make_video(60), indices), expected[indices])
-        kept = {
-            id(picture.base): picture.base for each in memory._videos.values() for picture in each.pictures.values()
-        }
-        assert sum(base.nbytes for base in kept.values()) <= room
-    assert memory.bytes_left == 0
+        kept = {}
+        for each in memory._videos.values():
+            for picture in each.pictures.values():
+                assert picture.base is not None
+                kept[id(picture.base)] = picture.base.nbytes
+        assert sum(kept.values()) == room - memory.bytes_left <= room
+
+
+def test_decodes_no_more_than_is_of_use(make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    original = PacketVideo.frames
+
+    def counted(self: PacketVideo, indices: np.ndarray, short_side_px: int | None = None) -> np.ndarray:
+        asked.append(len(indices))
+        return original(self, indices, short_side_px)
+
+    monkeypatch.setattr(PacketVideo, "frames", counted)
+    memory = FrameMemory(10**9)
+    for indices in ([0, 6, 12], [2, 8, 14], [3, 4, 5], [20, 59]):
+        read(memory, make_video(60), indices)
+    assert asked == [3, 11, 2]  # as asked; all between but three; nothing; too much between
+    full = FrameMemory(25 * 48 * 96 * 3)
+    asked.clear()
+    for _ in range(2):
+        for number in range(60, 64):
+            read(full, make_video(number), [0, 5, 10, 15, 20, 25, 30, 35, 40, 45])
+    assert asked == [10] * 6  # two videos are kept, the others are decoded each time, once
 
 
 def test_sizes_do_not_mix(make_video: Callable[..., Path]) -> None:

@@ -21,12 +21,16 @@ class _Kept:
     """By the short side that was asked for, and the place in `times`."""
 
 
+SPREAD = 8
+"""Frames that are decoded along with one that is asked for, at most, since the next clip may ask for them."""
+
+
 class FrameMemory:
     """Opens videos as `open_video` does, and keeps what has been decoded, as long as there is room.
 
-    Frames are the same as without it. Of a video, all that lies between the first and the last frame asked for is kept:
-    the decoder passes through it anyhow, and the next clip begins elsewhere. What does not fit is decoded anew each
-    time; nothing is given up for it, since an epoch asks for every video once.
+    Frames are the same as without it. From the second time on, what lies between the first and the last frame asked for
+    is decoded, too, unless it is much more: the decoder passes through it anyhow, and the next clip begins elsewhere.
+    What does not fit is decoded anew each time; nothing is given up for it, since an epoch asks for every video once.
 
     Args:
         num_bytes: room for pictures.
@@ -37,6 +41,7 @@ class FrameMemory:
         self.bytes_left = num_bytes
         self._decoder: Decoder = decoder
         self._videos: dict[Path, _Kept] = {}
+        self._picture_bytes = 0  # of the last that was kept
 
     @contextmanager
     def open(self, path: Path) -> Iterator[Video]:
@@ -51,28 +56,33 @@ class FrameMemory:
         yield _RememberedVideo(self, path, self._videos[path])
 
     def read(self, path: Path, kept: _Kept, indices: np.ndarray, short_side_px: int | None) -> np.ndarray:
+        """The frames of an opened video, as `Video.frames` gives them."""
         wanted = [(short_side_px, index) for index in indices.tolist()]
-        missing = [index for side, index in wanted if (side, index) not in kept.pictures]
-        if missing and not self._add(path, kept, min(missing), max(missing) + 1, short_side_px):
+        missing = sorted({index for side, index in wanted if (side, index) not in kept.pictures})
+        if missing and not self._fetch(path, kept, missing, short_side_px):
             with open_video(path, self._decoder) as video:
                 return video.frames(indices, short_side_px)
         return np.stack([kept.pictures[key] for key in wanted])
 
-    def _add(self, path: Path, kept: _Kept, start: int, stop: int, short_side_px: int | None) -> bool:
-        """Decodes frames [start, stop) and keeps them; False where there is no room, or they cannot all be had."""
-        if self.bytes_left <= 0:
+    def _fetch(self, path: Path, kept: _Kept, missing: list[int], short_side_px: int | None) -> bool:
+        """Decodes and keeps what is missing, and what lies between; False where that cannot be."""
+        known = next((each for (side, _), each in kept.pictures.items() if side == short_side_px), None)
+        each_bytes = self._picture_bytes if known is None else known.nbytes
+        if len(missing) * each_bytes > self.bytes_left:
             return False
+        between = [i for i in range(missing[0], missing[-1] + 1) if (short_side_px, i) not in kept.pictures]
+        all_fit = len(between) * each_bytes <= self.bytes_left and len(between) <= SPREAD * len(missing)
+        chosen = between if known is not None and all_fit else missing
         try:
             with open_video(path, self._decoder) as video:
-                pictures = video.frames(np.arange(start, stop), short_side_px)
+                pictures = video.frames(np.array(chosen), short_side_px)
         except VideoError:  # perhaps of a frame that nobody asked for
             return False
-        known = next((each for (side, _), each in kept.pictures.items() if side == short_side_px), pictures[0])
-        if pictures.nbytes > self.bytes_left or pictures[0].shape != known.shape:
+        if pictures.nbytes > self.bytes_left or (known is not None and pictures[0].shape != known.shape):
             return False
         self.bytes_left -= pictures.nbytes
-        for index, picture in zip(range(start, stop), pictures, strict=True):
-            kept.pictures.setdefault((short_side_px, index), picture)
+        self._picture_bytes = pictures[0].nbytes
+        kept.pictures |= {(short_side_px, index): picture for index, picture in zip(chosen, pictures, strict=True)}
         return True
 
 
