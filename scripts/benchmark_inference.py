@@ -34,11 +34,12 @@ import torch
 from benchmark_training import our_network, their_network
 from torch import Tensor
 
+from farfield.data.parallel import usable_cores
 from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError
 from farfield.export.description import describe_export
 from farfield.export.formats import OPSET, needs, onnx_model, openvino_model, write_onnx
-from farfield.export.runtime import compile_openvino, load_exported, run_openvino, usable_cores
+from farfield.export.runtime import compile_openvino, load_exported, run_openvino
 from farfield.export.trace import trace
 from farfield.models import ActionNet, for_inference
 

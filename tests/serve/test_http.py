@@ -228,6 +228,21 @@ def test_a_process_that_dies_costs_one_request(
     assert narrow.ask(make_video(30).read_bytes()).status_code == 200
 
 
+def test_a_process_that_dies_with_nothing_to_do_costs_none(narrow: Served, make_video: Callable[..., Path]) -> None:
+    content = make_video(30).read_bytes()
+    assert narrow.ask(content).status_code == 200
+    (child,) = multiprocessing.active_children()
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    child.join(10)
+    end = time.monotonic() + 10
+    while narrow.health()["status"] == "ok" and time.monotonic() < end:
+        time.sleep(0.05)
+    assert "the next request starts them again" in narrow.health()["status"]
+    assert narrow.ask(content).status_code == 200
+    assert narrow.health()["status"] == "ok"
+
+
 def _until_busy(served: Served) -> None:
     end = time.monotonic() + 10
     while not served.health()["busy"] and time.monotonic() < end:

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from farfield.commands.console import quiet_libraries
 from farfield.errors import FarfieldError
-from farfield.inference.loading import Precision
+from farfield.precision import Precision
 from farfield.serve.limits import Limits, Setting
 
 

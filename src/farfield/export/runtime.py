@@ -2,12 +2,12 @@
 
     .onnx   onnxruntime        .xml (and .bin)   OpenVINO        .pt2   PyTorch
 
-All run on the CPU, in float32 unless the file has 8 bits, and execute no code from the file but its graph.
+All run on the CPU, in float32 unless the file has 8 bits or OpenVINO is asked for bfloat16, and execute no code from
+the file but its graph.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,8 @@ class ExportedNet:
         parts = [given] if self.description.any_batch else given.split(1)
         try:
             logits = [self._run(part.contiguous()) for part in parts]
+        except MemoryError:
+            raise
         except Exception as error:  # the runtimes', about sizes: the file itself has been read
             reason = " ".join(str(error).split())[:300]
             raise FarfieldError(f"{self.path} cannot take clips of {tuple(clips.shape)}: {reason}") from error
@@ -112,28 +114,19 @@ def load_exported(path: str | Path, *, num_threads: int | None = None, precision
             it cannot have; or where the package that runs it is not installed.
     """
     path = Path(path)
-    if path.suffix not in LOADERS:
+    suffix = path.suffix.lower()
+    if suffix not in LOADERS:
         raise FarfieldError(f"{path} is no exported network. Known: {', '.join(LOADERS)}.")
     if not path.is_file():
         raise FarfieldError(f"there is no exported network at {path}.")
-    if precision not in PRECISIONS[path.suffix]:
+    if precision not in PRECISIONS[suffix]:
         raise FarfieldError(
-            f"{path} computes in {' or '.join(PRECISIONS[path.suffix])}; precision is {precision!r}. A checkpoint can "
+            f"{path} computes in {' or '.join(PRECISIONS[suffix])}; precision is {precision!r}. A checkpoint can "
             "be run in any."
         )
-    text, start = LOADERS[path.suffix](path, num_threads or torch.get_num_threads(), precision)
+    text, start = LOADERS[suffix](path, num_threads or torch.get_num_threads(), precision)
     description = read_description(text, path)
     return ExportedNet(description, start(), path)
-
-
-def is_exported(path: str | Path) -> bool:
-    """Whether a file is one for `load_exported`, by its name."""
-    return Path(path).suffix in LOADERS
-
-
-def usable_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _onnx(path: Path, num_threads: int, precision: str) -> tuple[str | None, Callable[[], Run]]:

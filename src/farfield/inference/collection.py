@@ -14,9 +14,10 @@ import torch
 from farfield.data.parallel import Engine, for_each
 from farfield.errors import FarfieldError, VideoError
 from farfield.inference.answers import Answer
-from farfield.inference.loading import Precision, Recogniser, load_recogniser
+from farfield.inference.loading import Recogniser, load_recogniser
 from farfield.inference.predict import predict, rank
 from farfield.inference.timeline import timeline
+from farfield.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ class Job:
     """A video, for a worker that loads the network itself."""
 
     path: str
+    name: str
+    """The path as it was given."""
     checkpoint: str
     device: str
     precision: Precision
@@ -125,13 +128,12 @@ def ask_all(
         return
     del model
     there = str(Path(checkpoint).absolute())
-    jobs = [Job(str(Path(path).absolute()), there, device, precision, question) for path in paths]
-    named = {job.path: path for job, path in zip(jobs, paths, strict=True)}
+    jobs = [Job(str(Path(path).absolute()), path, there, device, precision, question) for path in paths]
     for job, found in for_each(
         ask_elsewhere, jobs, num_workers=num_workers or None, seconds_per_job=seconds_per_video, engine=engine
     ):
         answer = Answer(job.path, [], error=found) if isinstance(found, str) else found
-        yield _renamed(answer, named[job.path])
+        yield _renamed(answer, job.name)
 
 
 def _renamed(answer: Answer, path: str) -> Answer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, get_args
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from torch import Tensor
 from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError, nearest
 from farfield.models import load_model
+from farfield.precision import Precision
 
 
 class Recogniser(Protocol):
@@ -32,7 +33,6 @@ class Recogniser(Protocol):
 
 
 EXPORTED_SUFFIXES = (".onnx", ".xml", ".pt2")
-Precision = Literal["float32", "bfloat16", "float16"]
 
 
 def load_recogniser(path: str | Path, *, device: str = "auto", precision: Precision = "float32") -> Recogniser:
@@ -54,7 +54,7 @@ def load_recogniser(path: str | Path, *, device: str = "auto", precision: Precis
     if precision not in get_args(Precision):
         raise FarfieldError(f"precision is {precision!r}. {nearest(precision, get_args(Precision))}")
     chosen = find_device(device)
-    if Path(path).suffix in EXPORTED_SUFFIXES and not Path(path).is_dir():
+    if Path(path).suffix.lower() in EXPORTED_SUFFIXES and not Path(path).is_dir():
         from farfield.export.runtime import load_exported  # late: an extra
 
         if device not in ("auto", "cpu"):

@@ -41,9 +41,10 @@ def add_routes(app: FastAPI, workers: Workers, folder: PrivateFolder, about: dic
             return Response(status_code=400)  # nobody reads it
 
     @app.get("/health")
-    async def health() -> dict[str, Any]:
+    async def health(response: Response) -> dict[str, Any]:
+        response.status_code = 200 if workers.alive else 503
         return {
-            "status": "ok",
+            "status": "ok" if workers.alive else "its processes ended; the next request starts them again",
             "network": about["network"],
             "labels": len(about["labels"]),
             "version": farfield.__version__,

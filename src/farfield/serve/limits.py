@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from farfield.errors import FarfieldError
-from farfield.inference.loading import Precision
+from farfield.precision import Precision
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
@@ -32,12 +33,20 @@ class Workers:
         """Requests that are received, wait or are computed."""
         self._slots = asyncio.Semaphore(self.limits.num_workers)
         # Not forked: a process that replaces a crashed one would inherit locks that other threads hold.
-        self._pool = ProcessPool(
+        self._pool = self._start()
+
+    def _start(self) -> ProcessPool:
+        return ProcessPool(
             max_workers=self.limits.num_workers,
             initializer=child.start,
-            initargs=[setting],
+            initargs=[self.setting],
             context=get_context("spawn"),
         )
+
+    @property
+    def alive(self) -> bool:
+        """Whether processes take jobs. A process that dies while it has none ends its pool, until the next request."""
+        return bool(self._pool.active)
 
     @property
     def limits(self) -> Limits:
@@ -50,6 +59,13 @@ class Workers:
             FarfieldError: where the network cannot be loaded.
         """
         return self._pool.schedule(child.call, args=["describe", ()]).result()
+
+    def _schedule(self, function: str, arguments: tuple[Any, ...]) -> Future:
+        if not self.alive:
+            _log.warning("a process ended that had nothing to do; others are started")
+            self.stop()
+            self._pool = self._start()
+        return self._pool.schedule(child.call, args=[function, arguments], timeout=self.limits.job_seconds)
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
@@ -82,9 +98,8 @@ class Workers:
                 goes to the log, and is refused as that.
         """
         async with self._slots:
-            future = self._pool.schedule(child.call, args=[function, arguments], timeout=self.limits.job_seconds)
             try:
-                return await asyncio.wrap_future(future)
+                return await asyncio.wrap_future(self._schedule(function, arguments))
             except Refused:
                 raise
             except TimeoutError:

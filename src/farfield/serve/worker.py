@@ -202,7 +202,7 @@ def attend(kept: str, position: Position, title: str = "") -> bytes:
         frames = np.load(kept, allow_pickle=False)
     except FileNotFoundError as error:
         raise Refused("The clip is no longer kept. Drop it again.", "not_found") from error
-    clip = network_input(torch.from_numpy(frames)[None, None].to(model.device), model.clip)
+    clip = network_input(torch.from_numpy(frames)[None, None].to(model.device), model.clip).to(model.dtype)
     maps = attention_maps(model, clip, position=position)
     if not maps:
         raise Refused("This network has no blocks with attention over positions.", "not_found")
