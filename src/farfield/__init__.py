@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from farfield.clip_spec import ClipSpec
     from farfield.errors import FarfieldError
     from farfield.inference import predict
-    from farfield.models import build_model, load_model
+    from farfield.models import build_model, load_model, save_model
 
 __version__ = version("farfield")
-__all__ = ["ClipSpec", "FarfieldError", "build_model", "load_model", "predict"]
+__all__ = ["ClipSpec", "FarfieldError", "build_model", "load_model", "predict", "save_model"]
 
 _HOME = {
     "ClipSpec": "farfield.clip_spec",
@@ -22,6 +22,7 @@ _HOME = {
     "build_model": "farfield.models",
     "load_model": "farfield.models",
     "predict": "farfield.inference",
+    "save_model": "farfield.models",
 }
 
 

@@ -104,6 +104,39 @@ def test_a_folder_of_other_answers_is_refused(
     assert "which is a file. Give a folder" in capsys.readouterr().err
 
 
+def test_files_asked_for_later_are_made_and_other_weights_are_refused(
+    checkpoint: Path, folder: Path, tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, network = tmp_path / "out", tmp_path / "a.ckpt"
+    network.write_bytes(checkpoint.read_bytes())
+    command = ["predict", folder / "a.mp4", folder / "deep/c.mp4", "--checkpoint", network, "--out", out, "--timeline"]
+    assert run_farfield(*command, "--write", "srt") == 0
+    (out / "c.srt").unlink()
+    before = lines_of(out)
+    assert run_farfield(*command, "--write", "srt,vtt") == 0
+    assert {path.name for path in out.glob("*.*t")} == {"a.srt", "a.vtt", "c.srt", "c.vtt"}
+    assert lines_of(out) == before
+
+    other = load_model(checkpoint)
+    other.head.fc.bias.data += 1  # trained on
+    save_model(other, network)
+    assert run_farfield(*command) == 2
+    assert "holds answers to other settings" in capsys.readouterr().err
+
+
+def test_two_spellings_of_one_path_have_answers_of_their_own(
+    checkpoint: Path,
+    folder: Path,
+    run_farfield: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(folder)
+    words = ["predict", "a.mp4", "./a.mp4", "--checkpoint", checkpoint, "--json", "--num_workers", 1]
+    assert run_farfield(*words) == 0
+    assert [answer["path"] for answer in json.loads(capsys.readouterr().out)] == ["a.mp4", "./a.mp4"]
+
+
 def test_all_that_can_be_written(checkpoint: Path, folder: Path, tmp_path: Path, run_farfield: Run) -> None:
     out = tmp_path / "out"
     command = ["predict", folder, "--checkpoint", checkpoint, "--out", out, "--timeline", "--hop_seconds", 0.4]

@@ -43,14 +43,25 @@ def index(
         labels: for lists, a file with one class name a line, in the order of the numbers; null keeps the numbers.
         num_workers: processes; null for the number of cores.
     """
+    _refuse_to_replace(Path(out))
     made = index_videos(root, out, format=format, annotations=annotations, labels=labels, num_workers=num_workers)
     classes = len({record.label for record in made.records})
     print(f"{out}: {len(made.records)} videos of {classes} classes")
     for path, reason in made.failures:
         print(f"left out: {path}: {reason}", file=sys.stderr)
     if made.failures:
-        print(f"{len(made.failures)} videos were left out.", file=sys.stderr)
-    return 0
+        print(f"videos left out: {len(made.failures)}", file=sys.stderr)
+    return 1 if made.failures else 0
+
+
+def _refuse_to_replace(out: Path) -> None:
+    """A manifest may be made anew, and nothing else is written over: Kinetics' own CSV perhaps, of the same name."""
+    if not out.is_file() or not out.stat().st_size:
+        return
+    with out.open(encoding="utf-8", errors="replace") as file:
+        header = file.readline()
+    if not header.startswith("path,label"):
+        raise FarfieldError(f"{out} is there already, and is no manifest: its first line is {header.strip()[:80]!r}.")
 
 
 def subset(

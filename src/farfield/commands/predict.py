@@ -20,11 +20,12 @@ from farfield.inference import find_videos, load_recogniser
 from farfield.inference.answers import SUBTITLES, Answer, Format, as_csv, as_srt, as_table, as_vtt, check_format
 from farfield.inference.collection import Question, ask_all
 from farfield.inference.features import check_parquet
-from farfield.inference.loading import Precision, Recogniser
+from farfield.inference.loading import Recogniser
 from farfield.inference.predict import rank
-from farfield.inference.results import FEATURE_FILES, Results, check_extras
+from farfield.inference.results import FEATURE_FILES, Results, check_extras, fingerprint
 from farfield.inference.scores import score_views
 from farfield.inference.timeline import check_options
+from farfield.precision import Precision
 
 
 def predict(
@@ -122,6 +123,8 @@ def predict(
     if chosen in SUBTITLES and len(paths) > 1:
         raise FarfieldError(f"{len(paths)} videos make as many subtitle files: give --out FOLDER --write {chosen}.")
     settings = asdict(question) | {"checkpoint": checkpoint, "precision": precision}
+    if out is not None:
+        settings["weights"] = fingerprint(checkpoint)
     with nullcontext() if out is None else Results(out, settings, extras) as results:
         answers = {path: results.answer(path) for path in paths if results is not None and results.answered(path)}
         _show(answers.values(), chosen)

@@ -15,8 +15,8 @@ from farfield.errors import FarfieldError
 def find_videos(inputs: Sequence[str], *, listed: Iterable[str] | None = None) -> list[str]:
     """Turns files, folders, glob patterns, manifests and "-" into a list of files, in order and each once.
 
-    Folders are searched to their depths for files with a video's suffix. A file that does not exist stays in the list:
-    it fails by name when it is opened, and costs the others nothing.
+    Folders are searched to their depths for files with a video's suffix. A file that does not exist, or a pattern that
+    matches nothing, stays in the list: it fails by name when it is opened, and costs the others nothing.
 
     Args:
         inputs: what was given. A .csv is a manifest, whose videos are taken whole; "-" stands for standard input, with
@@ -24,7 +24,7 @@ def find_videos(inputs: Sequence[str], *, listed: Iterable[str] | None = None) -
         listed: the lines that "-" stands for; None for standard input.
 
     Raises:
-        FarfieldError: for a folder without videos, a pattern that matches nothing, or a manifest that cannot be read.
+        FarfieldError: for a folder without videos, or a manifest that cannot be read.
     """
     found: dict[str, None] = {}
     for given in inputs:
@@ -47,8 +47,5 @@ def _files(given: str) -> Iterable[str]:
         manifest = read_manifest(given)
         return [str(manifest.path(i)) for i in range(len(manifest))]
     if not path.exists() and glob.has_magic(given):
-        files = sorted(f for f in glob.glob(given, recursive=True) if Path(f).is_file())
-        if not files:
-            raise FarfieldError(f"no file matches the pattern {given!r}.")
-        return files
+        return sorted(f for f in glob.glob(given, recursive=True) if Path(f).is_file()) or [given]
     return [given]

@@ -7,6 +7,7 @@ failed, and one whose line a crash has cut off.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -67,9 +68,11 @@ class Results:
         self._journal.close()
 
     def answered(self, path: str) -> bool:
-        """Whether a video's answer is there, made of the file as it is now."""
+        """Whether a video's answer is there, made of the file as it is now, with all that is to be written of it."""
         entry = self._entries.get(path)
-        return entry is not None and entry["file"] == _state_of(path)
+        if entry is None or entry["file"] != _state_of(path):
+            return False
+        return all((self.folder / name).is_file() for name in self._files_of(entry["name"]).values())
 
     def answer(self, path: str) -> Answer:
         """The answer that is there."""
@@ -102,13 +105,19 @@ class Results:
                 join_features(parts, self.folder / f"features.{kind}")
 
     def _write_extras(self, name: str, answer: Answer) -> None:
+        files = self._files_of(name)
         for kind, write in (("srt", as_srt), ("vtt", as_vtt)):
-            if kind in self._extras:
-                self._write_whole(f"{name}.{kind}", write(answer))
-        if "mp4" in self._extras:
-            write_labelled_video(answer, self.folder / f"{name}_labelled.mp4")
+            if kind in files:
+                self._write_whole(files[kind], write(answer))
+        if "mp4" in files:
+            write_labelled_video(answer, self.folder / files["mp4"])
         if answer.features is not None and answer.feature_seconds is not None:
             write_features(self._part(name), answer.features, answer.feature_seconds)
+
+    def _files_of(self, name: str) -> dict[str, str]:
+        """The extra files that each video has of its own, by kind."""
+        own = {"srt": f"{name}.srt", "vtt": f"{name}.vtt", "mp4": f"{name}_labelled.mp4"}
+        return {kind: file for kind, file in own.items() if kind in self._extras}
 
     def _part(self, name: str) -> Path:
         return self.folder / "features" / f"{name}.safetensors"
@@ -154,6 +163,26 @@ class Results:
             partial.replace(self.folder / name)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def fingerprint(checkpoint: str | Path) -> str:
+    """By which a network is known to be the same: a hash of its file, or of the files of its folder.
+
+    Raises:
+        FarfieldError: where there is none.
+    """
+    path = Path(checkpoint)
+    files = sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path]
+    if path.suffix.lower() == ".xml" and path.with_suffix(".bin").is_file():
+        files.append(path.with_suffix(".bin"))
+    digest = hashlib.sha256()
+    try:
+        for each in files:
+            with each.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    except OSError as error:
+        raise FarfieldError(f"the checkpoint {checkpoint} cannot be read: {error.strerror}.") from error
+    return digest.hexdigest()[:16]
 
 
 _OURS = ("name", "file")

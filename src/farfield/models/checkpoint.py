@@ -26,15 +26,22 @@ NETWORK_PREFIX = "network."
 
 
 def describe(network: ActionNet) -> dict[str, Any]:
-    """Returns what a checkpoint needs, besides the weights, to build the network again."""
-    return {"format": FORMAT, "model": network.config}
+    """Returns what a checkpoint needs, besides the weights, to build the network again.
+
+    Raises:
+        FarfieldError: for labels that were changed to another number than the network has scores.
+    """
+    scores = network.head.fc.out_features
+    if len(network.labels) != scores:
+        raise FarfieldError(f"the network has {len(network.labels)} labels and {scores} scores; give as many labels.")
+    return {"format": FORMAT, "model": {**network.config, "labels": list(network.labels)}}
 
 
 def save_model(network: ActionNet, path: str | Path) -> None:
     """Writes a network as a checkpoint, whole or not at all.
 
     Raises:
-        FarfieldError: where the place cannot be written.
+        FarfieldError: where the place cannot be written, or the network has more or fewer labels than scores.
     """
     state = {NETWORK_PREFIX + name: value for name, value in network.state_dict().items()}
     write_whole({"farfield": describe(network), "state_dict": state}, path)
