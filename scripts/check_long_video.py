@@ -3,8 +3,10 @@
 python scripts/check_long_video.py --checkpoint runs/figures_tiny_nl2/checkpoints/best.ckpt --hours 2
 
 Writes clips of the generated *figures* task one after the other, some of each action in a row, and predicts their
-timeline in a process of its own. A segment is found where one of the same label overlaps it by more than half of both
-together (intersection over union). Memory is that process's resident memory, after a tenth of the windows and at most.
+timeline in a process of its own. Windows are as far apart as clips are long: one that spans a cut sees a jump back from
+the end of an action to its beginning, which is the mirrored action. A segment is found where one of the same label
+overlaps it by more than half of both together (intersection over union).
+Memory is that process's resident memory, after a tenth of the windows and at most.
 """
 
 from __future__ import annotations
@@ -93,7 +95,11 @@ def main() -> int:
     labels = course(given.hours, given.clips_per_segment, given.seed)
     seconds = given.clips_per_segment * figures.NUM_FRAMES / figures.FPS
     true = [Segment(i * seconds, (i + 1) * seconds, label, 1.0) for i, label in enumerate(labels)]
-    options = {"smooth_seconds": given.smooth_seconds, "min_seconds": given.min_seconds}
+    options = {
+        "hop_seconds": figures.NUM_FRAMES / figures.FPS,
+        "smooth_seconds": given.smooth_seconds,
+        "min_seconds": given.min_seconds,
+    }
     with tempfile.TemporaryDirectory() as folder, get_context("spawn").Pool(1) as pool:
         video = str(Path(folder, "long.mp4"))
         write_video(video, render(labels, given.clips_per_segment, given.seed), fps=figures.FPS)
