@@ -115,6 +115,22 @@ def test_data_commands(tmp_path: Path, run_farfield: Run, capsys: pytest.Capture
     assert run_farfield("data", "index", tmp_path / "tree", tmp_path / "tree/m.csv") == 0
     assert "m.csv: 1 videos of 1 classes" in capsys.readouterr().out
     assert (tmp_path / "tree/m.csv").read_text().splitlines()[1] == "same/a.mp4,same,32,16,64,64,2"
+    (tmp_path / "tree/same/b.mp4").write_text("no video")
+    assert run_farfield("data", "index", tmp_path / "tree", tmp_path / "tree/m.csv") == 1  # made anew, without it
+    assert "videos left out: 1" in capsys.readouterr().err
+    kinetics = tmp_path / "train.csv"
+    kinetics.write_text("label,youtube_id,time_start,time_end,split\n")
+    assert run_farfield("data", "index", tmp_path / "tree", kinetics) == 2
+    assert "is there already, and is no manifest: its first line is 'label,youtube_id" in capsys.readouterr().err
+    assert kinetics.read_text() == "label,youtube_id,time_start,time_end,split\n"
+
+
+def test_none_is_null(run_farfield: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["fit", "--run_dir", "x", "--data.train", "x.csv", "--model.backbone", "tiny", "--print_config"]
+    for more in (["--data.val", "None"], ["--data.val=None"]):  # else a file of that name
+        with pytest.raises(SystemExit):
+            run_farfield(*words, *more)
+        assert "  val: null\n" in capsys.readouterr().out
 
 
 def test_layers_bring_in_torch_alone() -> None:

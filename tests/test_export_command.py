@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,8 +67,14 @@ def test_an_exported_file_predicts_by_itself(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     video = make_video(30)
-    assert run_farfield("export", checkpoint, tmp_path / "new" / "a.onnx", "--clips", video, "--json") == 0
-    report = json.loads(capsys.readouterr().out)
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    (folder / "bad.mp4").write_text("no video")
+    video = shutil.copy(video, folder / "good.mp4")
+    assert run_farfield("export", checkpoint, tmp_path / "new" / "a.onnx", "--clips", folder, "--json") == 0
+    said = capsys.readouterr()
+    assert f"farfield export: left out: {folder / 'bad.mp4'}: " in said.err
+    report = json.loads(said.out)
     assert report["input"] == "float32 b 3 t 32 32"
     assert report["bytes"] == (tmp_path / "new" / "a.onnx").stat().st_size
     assert report["compared"][-1]["clips"] == str(video)

@@ -6,6 +6,7 @@ parameters, its help the docstring.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             name = " ".join(words[:2])
         print(f"farfield: there is no command {name!r}. {nearest(name, COMMANDS)}", file=sys.stderr)
         return 2
-    rest = words[len(name.split()) :]
+    rest = _with_null(words[len(name.split()) :])
     try:
         return _run(name, rest)
     except FarfieldError as error:
@@ -95,6 +96,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as in `farfield predict ... | head`
         sys.stderr.close()
         return 1
+
+
+def _with_null(words: list[str]) -> list[str]:
+    """Options' None as null, which is what the parser takes: help texts are docstrings, where some say None."""
+    before = ["", *words]
+    return [
+        "null" if word == "None" and previous.startswith("--") else re.sub(r"^(--[\w.]+)=None$", r"\1=null", word)
+        for previous, word in zip(before, words, strict=False)
+    ]
 
 
 def _run(name: str, arguments: list[str]) -> int:

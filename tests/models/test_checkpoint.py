@@ -63,6 +63,16 @@ def test_what_is_no_checkpoint_is_refused(make, message: str, tmp_path: Path) ->
         load_model(tmp_path / "a.ckpt")
 
 
+def test_labels_that_were_changed_are_saved(tmp_path: Path) -> None:
+    network = build_model("tiny", num_classes=2)
+    network.labels = ["sit down", "stand up"]
+    save_model(network, tmp_path / "a.ckpt")
+    assert load_model(tmp_path / "a.ckpt").labels == ["sit down", "stand up"]
+    network.labels.append("wave")
+    with pytest.raises(FarfieldError, match="3 labels and 2 scores"):
+        save_model(network, tmp_path / "a.ckpt")
+
+
 def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
     save_model(build_model("tiny", num_classes=2), tmp_path / "a.ckpt")
     whole = (tmp_path / "a.ckpt").read_bytes()

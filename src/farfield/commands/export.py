@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json as json_format
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
+from farfield.clip_spec import ClipSpec
 from farfield.commands.console import quiet_libraries
 from farfield.data.manifest import VideoRecord, read_manifest
-from farfield.errors import FarfieldError
+from farfield.errors import FarfieldError, VideoError
 from farfield.export.card import check_report, find_report, model_card, read_report
-from farfield.export.compare import Video
+from farfield.export.compare import Video, central_clip
 from farfield.export.export import TOLERANCE, ExportReport, export_model
 from farfield.export.staging import staged
 from farfield.inference import find_videos
@@ -73,7 +77,7 @@ def export(
         out,
         include_preprocessing=include_preprocessing,
         int8=int8,
-        videos=_videos([clips] if isinstance(clips, str) else clips or [], network.labels),
+        videos=_readable(_videos([clips] if isinstance(clips, str) else clips or [], network.labels), network.clip),
         num_calibration_clips=num_calibration_clips,
         tolerance=tolerance,
     )
@@ -89,6 +93,20 @@ def _videos(clips: list[str], labels: list[str]) -> list[Video]:
         targets = manifest.targets(labels)
         found += [Video(manifest.path(i), manifest[i], int(targets[i])) for i in range(len(manifest))]
     return found
+
+
+def _readable(videos: list[Video], spec: ClipSpec) -> list[Video]:
+    """Those that can be decoded; the others are named, before anything is exported."""
+    good = []
+    for video in tqdm(videos, "clips", unit="video", delay=1, leave=False):
+        try:
+            central_clip(video, spec)
+            good.append(video)
+        except VideoError as error:
+            print(f"farfield export: left out: {error}", file=sys.stderr)
+    if videos and not good:
+        raise FarfieldError(f"none of the {len(videos)} clips can be read.")
+    return good
 
 
 def _others(clips: list[str], manifests: list[str]) -> list[str]:
