@@ -320,8 +320,11 @@ def main() -> int:
     given.out.mkdir(parents=True, exist_ok=True)
     logging.getLogger("farfield").setLevel(logging.WARNING)
     if given.costs:
-        costs = {task: measure_costs(unique(given.tables), TASKS[task]) for task in given.tasks}
-        (given.out / "costs.json").write_text(json.dumps(costs, indent=1) + "\n")
+        path = given.out / "costs.json"
+        costs = json.loads(path.read_text()) if path.is_file() else {}
+        for task in given.tasks:
+            costs[task] = costs.get(task, {}) | measure_costs(unique(given.tables), TASKS[task])
+        path.write_text(json.dumps(costs, indent=1) + "\n")
     else:
         for task in given.tasks:
             if not (given.out / "data" / task / "test.csv").is_file():
