@@ -16,6 +16,7 @@ from export.networks import awake
 from farfield.export.card import model_card, plain
 from farfield.models import describe, load_model, save_model
 from farfield.models.checkpoint import NETWORK_PREFIX
+from farfield.models.checkpoint_file import fingerprint
 
 Run = Callable[..., int]
 LABELS = ["lie_down", "get_up", "bow", "wave", "sit_down"]
@@ -39,6 +40,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     figure = {"value": 0.8125, "low": 0.5, "high": 0.9}
     report = {
         "checkpoint": "runs/mine/checkpoints/best.ckpt",
+        "weights": fingerprint(folder / "checkpoints" / "best.ckpt"),
         "manifest": "x/my test.csv",
         "manifest_hash": "cd34",
         "backbone": "tiny",
@@ -145,6 +147,20 @@ def test_a_published_folder(
         assert line in card
 
 
+def test_accuracy_among_fewer_classes_is_said_to_be_that(
+    checkpoint: Path, run_folder: Path, tmp_path: Path, run_farfield: Run
+) -> None:
+    report = json.loads((run_folder / "test" / "report.json").read_text())
+    few = {**report, "scored_among": "3 of the network's 5 classes", "root": "my videos", "precision": "bf16-mixed"}
+    (tmp_path / "few.json").write_text(json.dumps(few))
+    out = tmp_path / "a"
+    assert run_farfield("export", checkpoint, out, "--to_folder", "--report", tmp_path / "few.json") == 0
+    card = (out / "README.md").read_text()
+    assert "model-index" not in card
+    assert "Scored among 3 of the network" in card
+    assert "--data.root 'my videos' --num_clips 2 --num_crops 1 --precision bf16-mixed --restrict_labels" in card
+
+
 def test_nothing_is_invented(checkpoint: Path, tmp_path: Path, run_farfield: Run) -> None:
     """The report is of best.ckpt, and last.ckpt does not say what it was trained on."""
     assert run_farfield("export", checkpoint.with_name("last.ckpt"), tmp_path / "a", "--to_folder") == 0
@@ -189,6 +205,7 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(
     report = json.loads((run_folder / "test" / "report.json").read_text())
     (kept / "other.json").write_text(json.dumps({**report, "backbone": "c2d_r50"}))
     (kept / "fewer.json").write_text(json.dumps({**report, "classes": report["classes"][:3]}))
+    (kept / "earlier.json").write_text(json.dumps({**report, "weights": "0123"}))
     (kept / "none.json").write_text("[]")
     out = tmp_path / "a"
     folder = (checkpoint, out, "--to_folder")
@@ -202,6 +219,7 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(
             "is of another network: its backbone c2d_r50, the checkpoint's tiny",
         ),
         ((*folder, "--report", kept / "fewer.json"), "is of another network: its classes ['lie_down'"),
+        ((*folder, "--report", kept / "earlier.json"), "is of another network: its weights 0123, the checkpoint's "),
         ((*folder, "--report", kept / "none.json"), "is no report of farfield test"),
         ((*folder, "--report", kept / "no.json"), "there is no test report at"),
         (
@@ -217,4 +235,4 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(
         assert message in captured.err
         assert "Traceback" not in captured.err
     assert [each.name for each in tmp_path.iterdir()] == ["kept"]
-    assert {each.name for each in kept.iterdir()} == {"other.json", "fewer.json", "none.json"}
+    assert {each.name for each in kept.iterdir()} == {"other.json", "earlier.json", "fewer.json", "none.json"}

@@ -20,6 +20,7 @@ from farfield.export.export import TOLERANCE, ExportReport, export_model
 from farfield.export.staging import staged
 from farfield.inference import find_videos
 from farfield.models import ActionNet, load_model, read_checkpoint
+from farfield.models.checkpoint_file import fingerprint
 from farfield.models.folder import write_folder
 
 
@@ -119,7 +120,7 @@ def _publish(checkpoint: str, out: Path, report: str | None) -> dict[str, Any]:
     path = Path(report) if report is not None else find_report(checkpoint)
     measured = None if path is None else read_report(path)
     if measured is not None:
-        check_report(measured, network, str(path))
+        check_report(measured, network, str(path), fingerprint(checkpoint))
     data = None if Path(checkpoint).is_dir() else read_checkpoint(checkpoint)["farfield"].get("data")
     card = model_card(network, out.name, data=data, report=measured)
     with staged(out) as partial:

@@ -22,9 +22,10 @@ from farfield.inference.collection import Question, ask_all
 from farfield.inference.features import check_parquet
 from farfield.inference.loading import Recogniser
 from farfield.inference.predict import rank
-from farfield.inference.results import FEATURE_FILES, Results, check_extras, fingerprint
+from farfield.inference.results import FEATURE_FILES, Results, check_extras
 from farfield.inference.scores import score_views
 from farfield.inference.timeline import check_options
+from farfield.models.checkpoint_file import fingerprint
 from farfield.precision import Precision
 
 

@@ -18,6 +18,7 @@ from farfield.errors import FarfieldError
 from farfield.evaluation import EvaluationResult, Scores, fit_temperature, write_report
 from farfield.models import load_model
 from farfield.models import restrict_labels as restrict
+from farfield.models.checkpoint_file import fingerprint
 from farfield.models.summary import summarise
 from farfield.training.callbacks import Failures
 from farfield.training.module import ActionRecognizer
@@ -134,7 +135,9 @@ def test(
     result = EvaluationResult(scores, failures.found, temperature, cost)
     about = {
         "checkpoint": checkpoint,
+        "weights": fingerprint(checkpoint),
         "manifest": data.manifest,
+        **({} if data.root is None else {"root": data.root}),
         "manifest_hash": manifest.content_hash(),
         "missing_videos": manifest.provenance()["missing"],
         "backbone": network.config["backbone"],
@@ -142,6 +145,7 @@ def test(
         **restricted,
         **({} if held_out is None else {"calibrated_on": calibrate_on, "temperature": round(temperature or 1.0, 4)}),
         **views,
+        "precision": precision,
     }
     folder = Path(out) if out else _run_folder(checkpoint) / "test"
     report = write_report(result, folder, about)

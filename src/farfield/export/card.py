@@ -51,18 +51,26 @@ def read_report(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def check_report(report: dict[str, Any], network: ActionNet, path: str | Path) -> None:
-    """Refuses the report of another network.
+def check_report(report: dict[str, Any], network: ActionNet, path: str | Path, weights: str) -> None:
+    """Refuses the report of another network, or of this one before it was trained on.
+
+    Args:
+        report: of `farfield test`.
+        network: what is published.
+        path: where the report is, for messages.
+        weights: the checkpoint's `fingerprint`.
 
     Raises:
-        FarfieldError: where backbone, blocks or classes differ.
+        FarfieldError: where backbone, blocks, classes or weights differ.
     """
     ours = {
+        "weights": weights,
         "backbone": network.config["backbone"],
         "inserted": network.config["insert"],
         "classes": list(network.labels),
     }
     theirs = {
+        "weights": report.get("weights"),
         "backbone": report.get("backbone"),
         "inserted": report.get("inserted"),
         "classes": [each.get("label") for each in report.get("classes", [])],
@@ -151,7 +159,7 @@ def _front(network: ActionNet, name: str, report: dict[str, Any] | None) -> list
     lines = ["---", "library_name: farfield", "pipeline_tag: video-classification", "tags:", "- action-recognition"]
     if network.config["insert"] and network.config["block"] == "non_local":
         lines.append("- non-local")
-    if report is not None:
+    if report is not None and "scored_among" not in report:  # among fewer classes, it is no figure to compare
         metrics = [
             {"type": "accuracy", "name": shown, "value": round(100 * report[key]["value"], 2)}
             for key, shown in METRICS.items()
@@ -202,7 +210,9 @@ def _measured(report: dict[str, Any] | None) -> list[str]:
 def _command(report: dict[str, Any]) -> str:
     """What was typed, from what a report says of it."""
     words = ["farfield", "test", "--checkpoint", report.get("checkpoint"), "--data.manifest", report.get("manifest")]
+    words += ["--data.root", report["root"]] if "root" in report else []
     words += ["--num_clips", report.get("num_clips"), "--num_crops", report.get("num_crops")]
+    words += ["--precision", report["precision"]] if report.get("precision", "32-true") != "32-true" else []
     words += ["--restrict_labels"] if "scored_among" in report else []
     words += ["--calibrate_on", report["calibrated_on"]] if "calibrated_on" in report else []
     return " ".join(shlex.quote(_word(word)) for word in words)

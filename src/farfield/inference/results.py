@@ -7,7 +7,6 @@ failed, and one whose line a crash has cut off.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -163,26 +162,6 @@ class Results:
             partial.replace(self.folder / name)
         finally:
             partial.unlink(missing_ok=True)
-
-
-def fingerprint(checkpoint: str | Path) -> str:
-    """By which a network is known to be the same: a hash of its file, or of the files of its folder.
-
-    Raises:
-        FarfieldError: where there is none.
-    """
-    path = Path(checkpoint)
-    files = sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path]
-    if path.suffix.lower() == ".xml" and path.with_suffix(".bin").is_file():
-        files.append(path.with_suffix(".bin"))
-    digest = hashlib.sha256()
-    try:
-        for each in files:
-            with each.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    except OSError as error:
-        raise FarfieldError(f"the checkpoint {checkpoint} cannot be read: {error.strerror}.") from error
-    return digest.hexdigest()[:16]
 
 
 _OURS = ("name", "file")

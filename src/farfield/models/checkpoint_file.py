@@ -6,6 +6,7 @@ more than the file is, run as a program (TorchScript archives bring their own co
 
 from __future__ import annotations
 
+import hashlib
 import pickletools
 import tarfile
 import zipfile
@@ -144,3 +145,23 @@ def write_whole(content: dict[str, Any], path: str | Path) -> None:
     finally:
         with suppress(OSError):  # where its folder is a file, there is nothing to remove
             partial.unlink(missing_ok=True)
+
+
+def fingerprint(checkpoint: str | Path) -> str:
+    """By which a network is known to be the same: a hash of its file, or of the files of its folder.
+
+    Raises:
+        FarfieldError: where there is none.
+    """
+    path = Path(checkpoint)
+    files = sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path]
+    if path.suffix.lower() == ".xml" and path.with_suffix(".bin").is_file():
+        files.append(path.with_suffix(".bin"))
+    digest = hashlib.sha256()
+    try:
+        for each in files:
+            with each.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    except OSError as error:
+        raise FarfieldError(f"the checkpoint {checkpoint} cannot be read: {error.strerror}.") from error
+    return digest.hexdigest()[:16]
