@@ -161,6 +161,9 @@ def _as_dict(report: ExportReport) -> dict[str, Any]:
     }
 
 
+_SHOWN = 10  # of the batches compared, those that differ most
+
+
 def _as_text(report: ExportReport) -> str:
     about, worst, accuracy = report.description, report.worst, report.accuracy
     float_net = "" if accuracy is None else " before quantisation"
@@ -172,7 +175,10 @@ def _as_text(report: ExportReport) -> str:
         f"  compared    on {len(report.differences)} batches{float_net}: probabilities within "
         f"{worst.probabilities:.1e}, logits within {worst.logits:.1e} of the largest; tolerance {report.tolerance:g}",
     ]
-    lines += [f"              {each.clips}: {each.probabilities:.1e}, {each.logits:.1e}" for each in report.differences]
+    shown = sorted(report.differences, key=lambda each: -each.logits)[:_SHOWN]
+    lines += [f"              {each.clips}: {each.probabilities:.1e}, {each.logits:.1e}" for each in shown]
+    if len(report.differences) > len(shown):
+        lines.append(f"              and {len(report.differences) - len(shown)} with smaller differences (all: --json)")
     if accuracy is not None:
         lines += [
             f"  8 bits      on {accuracy.videos} videos, against the network: the same class for "
