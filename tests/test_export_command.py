@@ -180,17 +180,18 @@ def test_labels_and_names_are_shown_and_do_nothing() -> None:
     report = {
         "checkpoint": "a\n```\n# hi",
         "manifest": "$(reboot)",
-        "scored_among": "<b>",
         "videos": 1,
         **dict.fromkeys(("top1", "top5", "mean_class_accuracy"), sure),
     }
-    card = model_card(network, 'x"\n# y', data={"train": {"manifest": "`<i>`", "hash": "`"}}, report=report)
+    data = {"train": {"manifest": "`<i>`", "hash": "`"}}
+    front = model_card(network, 'x"\n# y', data=data, report=report).split("\n---")[0].removeprefix("---")
+    assert yaml.safe_load(front)["model-index"][0]["name"] == 'x"\n# y'
+    card = model_card(network, 'x"\n# y', data=data, report={**report, "scored_among": "<b>"})
     body = card.split("---", 2)[2]
     for hostile in ("<script", "<b>", "<i>", "](http", "**c**", "__d__", "www.e", "\n- b", "\n1. c", "\n# y", "\n# hi"):
         assert hostile not in body
     assert body.count("```") == 6
     assert "'$(reboot)'" in body
-    assert yaml.safe_load(card.split("\n---")[0].removeprefix("---"))["model-index"][0]["name"] == 'x"\n# y'
     import html
 
     assert html.unescape(plain(HOSTILE)) == HOSTILE

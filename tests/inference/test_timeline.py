@@ -25,6 +25,7 @@ class Brightness:
     labels = LABELS
     clip = ClipSpec(num_frames=4, crop_px=16, frame_stride=2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     device = torch.device("cpu")
+    dtype = torch.float32
 
     def __init__(self) -> None:
         self.batches: list[int] = []
