@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmark_training import our_network, their_network
+from benchmark_training import add_network_arguments, our_network, their_network
 from torch import Tensor
 
 from farfield.data.parallel import usable_cores
@@ -168,11 +168,7 @@ def as_text(about: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", choices=["c2d_r50", "i3d_r50", "slow_r50"], default="i3d_r50")
-    parser.add_argument("--insert", default="nl5", help="a preset: nl1, nl5 or nl10")
-    parser.add_argument("--num_frames", type=int, default=8)
-    parser.add_argument("--side_px", type=int, default=224)
-    parser.add_argument("--batch_size", type=int, default=1)
+    add_network_arguments(parser, batch_size=1)
     parser.add_argument("--rounds", type=int, default=7, help="turns that count")
     parser.add_argument("--threads", type=int, default=usable_cores(), help="of every variant; all usable cores")
     parser.add_argument("--calibration_clips", type=int, default=4, help="of noise, for 8 bits")

@@ -340,13 +340,18 @@ def as_text(about: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_network_arguments(parser: argparse.ArgumentParser, *, batch_size: int) -> None:
+    """Which network is measured, and on what clips."""
     parser.add_argument("--backbone", choices=["c2d_r50", "i3d_r50", "slow_r50"], default="i3d_r50")
     parser.add_argument("--insert", default="nl5", help="a preset: nl1, nl5 or nl10")
     parser.add_argument("--num_frames", type=int, default=8)
     parser.add_argument("--side_px", type=int, default=224)
-    parser.add_argument("--batch_size", type=int, default=2)
+    parser.add_argument("--batch_size", type=int, default=batch_size)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_network_arguments(parser, batch_size=2)
     parser.add_argument("--steps", type=int, default=5, help="turns that count")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--precision", choices=["float32", "bf16"], default="float32", help="bf16 is autocast's")

@@ -170,6 +170,12 @@ def test_nothing_is_invented(checkpoint: Path, tmp_path: Path, run_farfield: Run
     assert "Training data" not in card
     assert "license" not in card
     assert "model-index" not in card
+    trained_on = tmp_path / "run/checkpoints/best.ckpt"  # under the name of the report's, and other weights
+    trained_on.parent.mkdir(parents=True)
+    shutil.copy(checkpoint.with_name("last.ckpt"), trained_on)
+    shutil.copytree(checkpoint.parents[1] / "test", tmp_path / "run/test")
+    assert run_farfield("export", trained_on, tmp_path / "c", "--to_folder") == 0
+    assert "81.25" not in (tmp_path / "c" / "README.md").read_text()
     assert run_farfield("export", tmp_path / "a", tmp_path / "b", "--to_folder") == 0  # a folder's own network, again
     assert (tmp_path / "b" / "model.safetensors").read_bytes() == (tmp_path / "a" / "model.safetensors").read_bytes()
 

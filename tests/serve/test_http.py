@@ -196,11 +196,7 @@ def test_who_hangs_up_leaves_nothing(narrow: Served) -> None:
 def test_long_work_is_ended_and_others_are_told_to_wait(
     narrow: Served, long_video: Path, make_video: Callable[..., Path]
 ) -> None:
-    answers: list[requests.Response] = []
-    content = long_video.read_bytes()
-    asking = threading.Thread(target=lambda: answers.append(narrow.ask(content, "long.mp4")))
-    asking.start()
-    _until_busy(narrow)
+    asking, answers = _ask_meanwhile(narrow, long_video)
     second = narrow.ask(make_video(30).read_bytes())
     assert (second.status_code, second.json()["reason"]) == (503, "busy"), second.text
     assert int(second.headers["Retry-After"]) > 0
@@ -214,11 +210,7 @@ def test_long_work_is_ended_and_others_are_told_to_wait(
 def test_a_process_that_dies_costs_one_request(
     narrow: Served, long_video: Path, make_video: Callable[..., Path]
 ) -> None:
-    answers: list[requests.Response] = []
-    content = long_video.read_bytes()
-    asking = threading.Thread(target=lambda: answers.append(narrow.ask(content, "long.mp4")))
-    asking.start()
-    _until_busy(narrow)
+    asking, answers = _ask_meanwhile(narrow, long_video)
     time.sleep(0.5)
     (child,) = multiprocessing.active_children()
     assert child.pid is not None
@@ -241,6 +233,16 @@ def test_a_process_that_dies_with_nothing_to_do_costs_none(narrow: Served, make_
     assert "the next request starts them again" in narrow.health()["status"]
     assert narrow.ask(content).status_code == 200
     assert narrow.health()["status"] == "ok"
+
+
+def _ask_meanwhile(served: Served, video: Path) -> tuple[threading.Thread, list[requests.Response]]:
+    """Sends a video, and returns as soon as the server is at it; the answer comes into the list."""
+    answers: list[requests.Response] = []
+    content = video.read_bytes()
+    asking = threading.Thread(target=lambda: answers.append(served.ask(content, video.name)))
+    asking.start()
+    _until_busy(served)
+    return asking, answers
 
 
 def _until_busy(served: Served) -> None:

@@ -117,10 +117,11 @@ def _others(clips: list[str], manifests: list[str]) -> list[str]:
 
 def _publish(checkpoint: str, out: Path, report: str | None) -> dict[str, Any]:
     network = load_model(checkpoint)
-    path = Path(report) if report is not None else find_report(checkpoint)
+    weights = fingerprint(checkpoint)
+    path = Path(report) if report is not None else find_report(checkpoint, weights)
     measured = None if path is None else read_report(path)
     if measured is not None:
-        check_report(measured, network, str(path), fingerprint(checkpoint))
+        check_report(measured, network, str(path), weights)
     data = None if Path(checkpoint).is_dir() else read_checkpoint(checkpoint)["farfield"].get("data")
     card = model_card(network, out.name, data=data, report=measured)
     with staged(out) as partial:
@@ -139,7 +140,7 @@ def _must_be_the_same(network: ActionNet, again: ActionNet, out: Path) -> None:
 def _published(about: dict[str, Any]) -> str:
     lines = [f"{about['out']}: a folder to publish, read back and the same to the last bit"]
     lines += [f"  {name:<18} {size:,} bytes" for name, size in about["files"].items()]
-    figures = about["report"] or "none: there is no report of farfield test"
+    figures = about["report"] or "none: there is no report of farfield test of these weights"
     return "\n".join([*lines, f"  figures            {figures}"])
 
 

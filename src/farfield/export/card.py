@@ -20,15 +20,14 @@ from farfield.models.summary import summarise
 METRICS = {"top1": "top-1", "top5": "top-5", "mean_class_accuracy": "mean class accuracy"}
 
 
-def find_report(checkpoint: str | Path) -> Path | None:
-    """The test report beside a run's checkpoint, <run>/test/report.json; None where there is none of this file's."""
+def find_report(checkpoint: str | Path, weights: str) -> Path | None:
+    """The test report beside a run's checkpoint, <run>/test/report.json; None where there is none of these weights."""
     folder = Path(checkpoint).absolute().parent
     run = folder.parent if folder.name == "checkpoints" else folder
     path = run / "test" / "report.json"
     if not path.is_file():
         return None
-    of = str(read_report(path).get("checkpoint", ""))
-    return path if Path(of).name == Path(checkpoint).name else None
+    return path if read_report(path).get("weights") == weights else None
 
 
 def read_report(path: str | Path) -> dict[str, Any]:
