@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +25,8 @@ def records(path: Path) -> Iterator[Record]:
     while place + 7 <= len(data):
         left = 32768 - place % 32768
         length, kind = struct.unpack("<HB", data[place + 4 : place + 7])
+        if place + 7 + length > len(data):
+            return  # being written
         if left < 7 or kind == 0:
             place += left
             continue
@@ -34,11 +37,21 @@ def records(path: Path) -> Iterator[Record]:
             piece = b""
 
 
+def finished_records(path: Path) -> list[Record]:
+    """Those of a run that has ended. The service writes the last ones a moment after it has said that it is done."""
+    for _ in range(100):
+        found = list(records(path))
+        if any(record.HasField("exit") for record in found):
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"{path} has no exit record")
+
+
 def read_record(path: Path) -> tuple[dict, dict]:
     """The last value of everything that an offline run logged, and its config."""
     logged: dict = {}
     config: dict = {}
-    for record in records(path):
+    for record in finished_records(path):
         for item in record.history.item:
             logged[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
         for item in record.run.config.update:
