@@ -10,6 +10,5 @@ mypy
 lint-imports
 # A process a core, with one thread each: more would get in each other's way. What fails there, for want of time perhaps,
 # has to pass alone.
-OMP_NUM_THREADS=1 python -m pytest -m "not alone" -n auto --dist worksteal "$@" ||
-    python -m pytest -m "not alone" --last-failed --last-failed-no-failures none "$@"
-python -m pytest -m alone "$@" || [ $? -eq 5 ] # 5: none of those asked for
+OMP_NUM_THREADS=1 python -m pytest -n auto --dist worksteal "$@" ||
+    python -m pytest --last-failed --last-failed-no-failures none "$@"

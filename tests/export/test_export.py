@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,24 @@ def exports(network: ActionNet, video: Video, tmp_path_factory: pytest.TempPathF
 def clips_of(network: ActionNet, count: int, t: int) -> torch.Tensor:
     side = network.clip.test_side_px
     return network_input(torch.randint(256, (count, 1, t, side, side, 3), dtype=torch.uint8), network.clip)
+
+
+@pytest.mark.slow
+def test_signals_are_handled_after_networks_have_come_and_gone(exports: Exports) -> None:
+    """OpenVINO by itself leaves a process without a stack for signals."""
+    code = """
+import signal, sys
+from pathlib import Path
+from farfield.export.runtime import load_exported
+
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+first, second = load_exported(Path(sys.argv[1])), load_exported(Path(sys.argv[1]))
+del first, second  # in the order in which they came
+signal.raise_signal(signal.SIGUSR1)
+"""
+    command = [sys.executable, "-c", code, str(exports[".xml"][0])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 @pytest.mark.slow

@@ -162,7 +162,6 @@ def test_the_command_predicts_in_bfloat16(
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.usefixtures("ray_cluster")
 def test_the_command_predicts_over_a_ray_cluster(
     checkpoint: Path,

@@ -21,6 +21,7 @@ from farfield.errors import FarfieldError
 from farfield.export.description import KEY, Description, read_description
 from farfield.export.formats import needs
 from farfield.export.pt2 import read_pt2
+from farfield.export.signal_stack import keep_signal_stack
 
 Run = Callable[[Tensor], Tensor]
 """The graph's input to logits."""
@@ -165,7 +166,8 @@ def compile_openvino(model: Any, num_threads: int, precision: str = "float32") -
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": num_threads,
     }
-    return openvino.Core().compile_model(model, "CPU", properties)
+    with keep_signal_stack():
+        return openvino.Core().compile_model(model, "CPU", properties)
 
 
 def run_openvino(compiled: Any) -> Run:
