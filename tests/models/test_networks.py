@@ -307,8 +307,7 @@ def test_clips_of_a_backbone_are_known_without_building_it() -> None:
 def test_networks_compile_and_run_in_bfloat16() -> None:
     """In a process of its own: the checks of shapes that tests turn on are in a compiler's way."""
     root = Path(__file__).parents[1]
-    result = subprocess.run(
-        [sys.executable, "-m", "models.compile_network"], cwd=root, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-W", "error::FutureWarning:torch.jit._script", "-m", "models.compile_network"]
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert set(json.loads(result.stdout.splitlines()[-1]).values()) == {""}

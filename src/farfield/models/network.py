@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -98,7 +99,9 @@ def build_backbone(name: str, options: Mapping[str, Any] | None = None) -> Backb
             hint = nearest(option, known) if known else "It has none."
             raise FarfieldError(f"backbone {name!r} has no option {option!r}. {hint}")
     try:
-        return BACKBONES[name](**(options or {}))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*torch.jit.script.*")  # fvcore's, as it is imported
+            return BACKBONES[name](**(options or {}))
     except FarfieldError:
         raise
     except (TypeError, ValueError, ZeroDivisionError) as error:
