@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from matplotlib.figure import Figure
 from PIL import Image
 
 from farfield import load_model
+from farfield.training import run_files
 
 FAST = (
     "--trainer.enable_progress_bar=false",
@@ -55,6 +57,26 @@ def test_a_run_leaves_everything_in_its_folder(trained: Path) -> None:
         with Image.open(trained / name) as picture:
             assert picture.size[0] > 200
     assert {path.name for path in (trained / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+def test_pictures_are_drawn_at_first_at_last_and_seldom_between(
+    figures: Path, tmp_path: Path, run_farfield: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def plot_curves(path: Path) -> Figure:
+        drawn.append(len(path.read_text().splitlines()) - 1)
+        return right(path)
+
+    right = run_files.plot_curves
+    monkeypatch.setattr(run_files, "plot_curves", plot_curves)
+    monkeypatch.setattr(run_files, "REDRAW_SECONDS", 1e9)
+    options = ("--trainer.max_epochs=3", "--report.every_n_epochs=0")
+    assert run_farfield(*arguments(figures, tmp_path, *options)) == 0
+    assert drawn == [1, 3]
+    monkeypatch.setattr(run_files, "REDRAW_SECONDS", 0.0)
+    assert run_farfield(*arguments(figures, tmp_path, *options, "--trainer.max_epochs=5", "--resume=true")) == 0
+    assert drawn == [1, 3, 4, 5]
 
 
 def test_the_config_that_is_kept_makes_the_same_run(

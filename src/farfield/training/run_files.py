@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import csv
+import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from farfield.evaluation import plot_confusion
 from farfield.training.module import ActionRecognizer
+
+REDRAW_SECONDS = 10.0
+"""Drawing takes a third of a second, which may be as long as an epoch of a few dozen clips."""
 
 
 class RunFiles(Callback):
@@ -19,7 +25,8 @@ class RunFiles(Callback):
 
     metrics.csv has a row per epoch, steps.csv one every log_every_n_steps: reading a loss makes the device wait.
 
-    A row is there as soon as its epoch or step is over. When a run resumes, rows after its checkpoint go.
+    A row is there as soon as its epoch or step is over. When a run resumes, rows after its checkpoint go. Pictures are
+    drawn anew after an epoch, though not more often than every 10 seconds, and when the run ends, however it does.
     """
 
     EPOCH_COLUMNS = (
@@ -47,6 +54,9 @@ class RunFiles(Callback):
         self.confusion_path = run_dir / "confusion_matrix.png"
         self._last_step = 0
         self._has_validated = False
+        self._confusion: tuple[Tensor, Sequence[str]] | None = None
+        self._drawn_at = -math.inf
+        self._has_new_rows = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:  # only now: a resume that was refused leaves the run's config as it was
@@ -83,8 +93,24 @@ class RunFiles(Callback):
         append_row(self.metrics_path, [known.get(name, "") for name in self.EPOCH_COLUMNS])
         assert isinstance(pl_module, ActionRecognizer)
         if has_validated and pl_module.val_confusion_matrix is not None:
-            plot_confusion(pl_module.val_confusion_matrix.cpu(), pl_module.network.labels, self.confusion_path)
+            self._confusion = pl_module.val_confusion_matrix.cpu(), pl_module.network.labels
+        self._has_new_rows = True
+        if time.monotonic() - self._drawn_at > REDRAW_SECONDS:
+            self._draw()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._draw()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._draw()
+
+    def _draw(self) -> None:
+        if not self._has_new_rows:
+            return
+        if self._confusion is not None:
+            plot_confusion(*self._confusion, self.confusion_path)
         plot_curves(self.metrics_path).savefig(self.curves_path, dpi=120)
+        self._drawn_at, self._has_new_rows = time.monotonic(), False
 
 
 def plot_curves(metrics_path: Path) -> Figure:
