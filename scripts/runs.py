@@ -25,7 +25,7 @@ def fit_and_test(folder: Path, options: Mapping[str, Any], manifest: Path, *, ex
     Args:
         folder: of the run.
         options: of `fit`, by name.
-        manifest: the videos to test on, with one central view, by the last checkpoint.
+        manifest: the videos to test on, by the last checkpoint, with the views that it asks for.
         extra: more words for `fit`, which come first: options override them.
 
     Raises:

@@ -114,8 +114,9 @@ def sliding_windows(
 
 
 def frame_rate(times: Float[np.ndarray, " frames"]) -> float:
-    """Frames per second, on average; 1 for a single frame."""
-    return (len(times) - 1) / float(times[-1] - times[0]) if len(times) > 1 else 1.0
+    """Frames per second, on average; 1 for a single frame, or frames of one time."""
+    seconds = float(times[-1] - times[0])
+    return (len(times) - 1) / seconds if seconds > 0 else 1.0
 
 
 def window_places(

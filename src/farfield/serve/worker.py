@@ -24,6 +24,7 @@ from farfield.data.manifest import VideoRecord
 from farfield.data.packets import open_container, reason_of, video_stream
 from farfield.data.parallel import usable_cores
 from farfield.data.transforms import network_input
+from farfield.data.windows import frame_rate
 from farfield.errors import FarfieldError, VideoError
 from farfield.explain.attention import Position, attention_maps, draw_attention
 from farfield.inference import predict
@@ -180,8 +181,7 @@ def _own_window(path: str, spec: ClipSpec) -> float:
     if spec.target_fps is not None:
         return spec.span / spec.target_fps
     with open_video(path) as video:
-        seconds = float(video.times[-1] - video.times[0])
-        return spec.span * (seconds / (len(video.times) - 1) if seconds > 0 else 1.0)
+        return spec.span / frame_rate(video.times)
 
 
 def attend(kept: str, position: Position, title: str = "") -> bytes:
