@@ -25,11 +25,11 @@ def records(path: Path) -> Iterator[Record]:
     while place + 7 <= len(data):
         left = 32768 - place % 32768
         length, kind = struct.unpack("<HB", data[place + 4 : place + 7])
-        if place + 7 + length > len(data):
-            return  # being written
         if left < 7 or kind == 0:
             place += left
             continue
+        if place + 7 + length > len(data):
+            return  # being written
         piece += data[place + 7 : place + 7 + length]
         place += 7 + length
         if kind in (1, 4):
