@@ -195,7 +195,7 @@ def carry_out(run: Run, out: Path) -> None:
     fit_and_test(run.folder(out), options, data / "test.csv")
 
 
-def measure_costs(networks: Sequence[Network], task: Task, *, rounds: int = 7) -> dict[str, dict[str, float]]:
+def measure_costs(networks: Sequence[Network], task: Task, *, rounds: int = 25) -> dict[str, dict[str, float]]:
     """Parameters, multiply-adds, and the time and peak memory of a training step relative to `LOCAL`, in turns."""
     built = {network.key: network for network in [LOCAL, *networks]}
     costs: dict[str, dict[str, float]] = {}
