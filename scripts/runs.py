@@ -25,7 +25,7 @@ def fit_and_test(folder: Path, options: Mapping[str, Any], manifest: Path, *, ex
     Args:
         folder: of the run.
         options: of `fit`, by name.
-        manifest: the videos to test on, by the last checkpoint, with the views that it asks for.
+        manifest: the videos to test on, by the last checkpoint, with the views of the checkpoint's clips.
         extra: more words for `fit`, which come first: options override them.
 
     Raises:

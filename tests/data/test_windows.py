@@ -12,7 +12,7 @@ from conftest import number_of
 from farfield.clip_spec import ClipSpec
 from farfield.data import windows as module
 from farfield.data.packets import PacketVideo
-from farfield.data.windows import assemble_windows, sliding_windows, window_places
+from farfield.data.windows import assemble_windows, frame_rate, sliding_windows, window_places
 from farfield.errors import FarfieldError, VideoError
 
 SPEC = ClipSpec(num_frames=4, crop_px=48, frame_stride=3, short_side_px=48)  # spans 10 frames
@@ -140,3 +140,8 @@ def test_places_span_what_they_say() -> None:
     assert bounds.tolist()[-1] == [90, 100]
     assert (views[:, 0] == bounds[:, 0]).all()
     assert (views[:, -1] == bounds[:, 1] - 1).all()
+
+
+def test_frames_of_one_time_have_a_rate() -> None:
+    assert frame_rate(np.array([1.0, 1.5, 2.0])) == 2.0
+    assert frame_rate(np.array([2.0, 2.0, 2.0])) == frame_rate(np.array([2.0])) == 1.0

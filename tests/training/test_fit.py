@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from lightning.pytorch import LightningModule, Trainer
 from matplotlib.figure import Figure
 from PIL import Image
 
 from farfield import load_model
 from farfield.training import run_files
+from farfield.training.run_files import RunFiles
 
 FAST = (
     "--trainer.enable_progress_bar=false",
@@ -77,6 +79,22 @@ def test_pictures_are_drawn_at_first_at_last_and_seldom_between(
     monkeypatch.setattr(run_files, "REDRAW_SECONDS", 0.0)
     assert run_farfield(*arguments(figures, tmp_path, *options, "--trainer.max_epochs=5", "--resume=true")) == 0
     assert drawn == [1, 3, 4, 5]
+
+
+def test_a_run_that_stops_has_its_last_epoch_drawn(tmp_path: Path) -> None:
+    """And what stands in the way of drawing does not stand in for the reason of the stop."""
+    files = RunFiles(tmp_path, "")
+    (tmp_path / "metrics.csv").write_text(",".join(RunFiles.EPOCH_COLUMNS) + "\n0,1,0.1,0.5,0.5,,,,,,,\n")
+    files._has_new_rows = True
+    trainer, module = Trainer(logger=False, enable_checkpointing=False), LightningModule()
+    files.on_exception(trainer, module, KeyboardInterrupt())
+    first = (tmp_path / "curves.png").stat().st_mtime_ns
+    files.on_exception(trainer, module, KeyboardInterrupt())
+    assert (tmp_path / "curves.png").stat().st_mtime_ns == first  # nothing new
+    files._has_new_rows = True
+    (tmp_path / "curves.png").unlink()
+    (tmp_path / "curves.png").mkdir()  # it cannot be written
+    files.on_exception(trainer, module, KeyboardInterrupt())
 
 
 def test_the_config_that_is_kept_makes_the_same_run(

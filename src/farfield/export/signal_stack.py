@@ -1,8 +1,8 @@
 """The thread's stack for signals, kept through what OpenVINO does to it.
 
-OpenVINO's CPU plugin gives the thread that loads it an alternate stack for signals, and takes it back with its last
-network. Where two plugins go in the order in which they came, the kernel is left with a stack that is no more, and the
-next signal that Python handles (Ctrl-C, a child's end) kills the process.
+OpenVINO's CPU plugin gives the thread that loads it an alternate stack for signals; when it is unloaded, it frees that
+stack and restores the one before. If the plugin loaded first is also unloaded first, the second restores a stack that
+has been freed, and the next signal that Python handles (Ctrl-C, a child's end) kills the process.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ def keep_signal_stack() -> Iterator[None]:
         return
     sigaltstack = ctypes.CDLL(None).sigaltstack
     before = _Stack()
-    sigaltstack(None, ctypes.byref(before))
+    known = sigaltstack(None, ctypes.byref(before)) == 0
     try:
         yield
     finally:
-        sigaltstack(ctypes.byref(before), None)
+        if known:
+            sigaltstack(ctypes.byref(before), None)

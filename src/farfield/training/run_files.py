@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from torch import Tensor
 from farfield.evaluation import plot_confusion
 from farfield.training.module import ActionRecognizer
 
+log = logging.getLogger("farfield")
+
 REDRAW_SECONDS = 10.0
 """Drawing takes a third of a second, which may be as long as an epoch of a few dozen clips."""
 
@@ -26,7 +29,8 @@ class RunFiles(Callback):
     metrics.csv has a row per epoch, steps.csv one every log_every_n_steps: reading a loss makes the device wait.
 
     A row is there as soon as its epoch or step is over. When a run resumes, rows after its checkpoint go. Pictures are
-    drawn anew after an epoch, though not more often than every 10 seconds, and when the run ends, however it does.
+    drawn anew after an epoch, though not more often than every REDRAW_SECONDS, and when the run ends, unless it is
+    killed.
     """
 
     EPOCH_COLUMNS = (
@@ -102,7 +106,10 @@ class RunFiles(Callback):
         self._draw()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._draw()
+        try:
+            self._draw()
+        except Exception as error:  # the reason that the run stops for is the one to be told
+            log.warning("%s was not drawn again: %s", self.curves_path, error)
 
     def _draw(self) -> None:
         if not self._has_new_rows:
