@@ -145,3 +145,28 @@ def test_gradients_of_the_equation() -> None:
 def test_keeps_channels_last_memory() -> None:
     x = torch.randn(SHAPE).to(memory_format=torch.channels_last_3d)
     assert BatchNorm3d(5)(x).is_contiguous(memory_format=torch.channels_last_3d)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("positions", [(4, 1, 1), (1, 3, 3), (4, 1, 3), (2, 3, 3)])
+@pytest.mark.parametrize("input_format", [torch.contiguous_format, torch.channels_last_3d])
+def test_gradients_do_not_depend_on_how_tensors_lie_in_memory(
+    input_format: torch.memory_format, positions: tuple[int, int, int], training: bool
+) -> None:
+    """PyTorch's kernel for the CPU permutes some gradients: strides of axes of size 1 can be anything."""
+    shape = (2, 8, *positions)
+    values, cotangent = torch.randn(2, *shape)
+
+    def gradients(norm: nn.Module, x: torch.Tensor, cotangent: torch.Tensor) -> list[torch.Tensor]:
+        x = x.requires_grad_()
+        norm.train(training)(x).backward(cotangent)
+        return [x.grad, *(parameter.grad for parameter in norm.parameters())]
+
+    expected = gradients(nn.BatchNorm3d(8).double(), values.double(), cotangent.double())
+    last = torch.empty(shape, memory_format=torch.channels_last_3d)
+    odd = [stride if size > 1 else 777 for size, stride in zip(shape, last.stride(), strict=True)]
+    for strides in (cotangent.stride(), last.stride(), odd):
+        x = torch.empty(shape, memory_format=input_format).copy_(values)
+        lying = torch.empty_strided(shape, strides).copy_(cotangent)
+        for ours, reference in zip(gradients(BatchNorm3d(8), x, lying), expected, strict=True):
+            torch.testing.assert_close(ours.double(), reference, rtol=1e-4, atol=1e-5)

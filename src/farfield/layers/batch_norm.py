@@ -89,8 +89,9 @@ def momentum_from_decay(decay: float) -> float:
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch normalisation over {axes}.
 
-    A subclass of PyTorch's, so that sync-BN conversion, fusing and checkpoint formats work unchanged, with one
-    addition: a norm whose gamma is born zero says so (`zero_init`), and keeps it when parameters are reset.
+    A subclass of PyTorch's, so that sync-BN conversion, fusing and checkpoint formats work unchanged, with two
+    additions: a norm whose gamma is born zero says so (`zero_init`), and keeps it when parameters are reset; and the
+    gradient on the CPU is right where a position axis has size 1 (see `forward`).
 
     Args:
         num_features: channels c.
@@ -127,6 +128,19 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         super().reset_parameters()
         if self.zero_init:
             nn.init.zeros_(self.weight)
+
+    def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
+        """As PyTorch's.
+
+        PyTorch's kernel for the CPU takes a channels-last gradient for a contiguous one where x is contiguous and the
+        gradient's stride in an axis of size 1 is not what the format would give it, as residual sums and pooling make
+        it (seen in torch 2.14). All three gradients are then of permuted values, and nothing says so.
+        """
+        y: Tensor = super().forward(x)
+        at_risk = y.requires_grad and y.device.type == "cpu" and 1 in y.shape[2:] and x.is_contiguous()
+        if at_risk and not torch.compiler.is_compiling():  # compiled, another kernel runs
+            y.register_hook(torch.Tensor.contiguous)
+        return y
 
 
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
