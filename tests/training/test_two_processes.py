@@ -10,16 +10,27 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.plugins import MixedPrecision
+
+from farfield.errors import FarfieldError
+from farfield.training.sharding import FullySharded
+
+
+def run(*arguments: object, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *launcher, "-m", "farfield", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def farfield(*arguments: object, launcher: tuple[str, ...] = ()) -> str:
-    command = [sys.executable, *launcher, "-m", "farfield", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run(*arguments, launcher=launcher)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def fit(figures: Path, run_dir: Path, devices: int, *more: str, launcher: tuple[str, ...] = ()) -> dict[str, str]:
+def fit(
+    figures: Path, run_dir: Path, devices: int, *more: str, launcher: tuple[str, ...] = (), strategy: str = "ddp"
+) -> dict[str, str]:
     farfield(
         "fit",
         f"--run_dir={run_dir}",
@@ -35,7 +46,7 @@ def fit(figures: Path, run_dir: Path, devices: int, *more: str, launcher: tuple[
         "--model.clip.num_frames=4",
         "--trainer.max_epochs=2",
         "--trainer.accelerator=cpu",
-        "--trainer.strategy=ddp",
+        f"--trainer.strategy={strategy}",
         f"--trainer.devices={devices}",
         "--trainer.enable_progress_bar=false",
         "--trainer.enable_model_summary=false",
@@ -87,3 +98,79 @@ def test_torchrun_trains_as_one_process_does(figures: Path, tmp_path: Path) -> N
     for name in ("val/top1", "val/loss", "train/loss", "lr"):
         assert float(two[name]) == pytest.approx(float(one[name]), rel=1e-3), name
     must_have_the_same_weights(tmp_path / "one", tmp_path / "two")
+
+
+SHARDED = (
+    "--model.insert={res3: [0]}",
+    "--model.block_options={norm: false}",  # an inserted norm is not frozen
+    "--model.optimisation.weight_decay=0.01",
+    "--model.optimisation.schedule=steps",  # the same whatever the number of epochs
+    "--model.optimisation.step_epochs=[5]",
+    "--trainer.gradient_clip_val=0.5",
+)
+
+
+@pytest.mark.slow
+def test_sharded_processes_learn_what_one_process_does(figures: Path, tmp_path: Path) -> None:
+    """With unequal shares in the validation, clipped gradients, and attention drawn by the first process."""
+    lines = (figures / "val.csv").read_text().splitlines()
+    odd = figures / "five.csv"
+    odd.write_text("\n".join(lines[:6]) + "\n")  # three batches in one process, two in the other
+    more = (*SHARDED, f"--data.val={odd}", "--trainer.log_every_n_steps=1")
+    one = fit(figures, tmp_path / "one", 1, *more)
+    two = fit(
+        figures,
+        tmp_path / "two",
+        2,
+        *more,
+        "--data.batch_size=1",
+        "--trainer.accumulate_grad_batches=2",
+        strategy="fsdp2",
+    )
+    for name in ("val/top1", "val/loss", "train/loss"):
+        assert float(two[name]) == pytest.approx(float(one[name]), rel=1e-3), name
+    must_have_the_same_weights(tmp_path / "one", tmp_path / "two")
+    norms = [list(csv.reader((tmp_path / run / "gradient_norms.csv").open(newline=""))) for run in ("one", "two")]
+    assert norms[0][0] == norms[1][0]
+    for ours, theirs in zip(norms[1][1:], norms[0][1:], strict=True):
+        assert [float(x) for x in ours] == pytest.approx([float(x) for x in theirs], rel=1e-2, abs=1e-5)
+    assert "What a position attends to" in (tmp_path / "two" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_sharded_run_goes_on_unsharded_and_the_other_way(figures: Path, tmp_path: Path) -> None:
+    """Weights, norms' statistics and the momenta of groups with and without decay are in the checkpoint as ever."""
+    more = (*SHARDED, "--model.optimisation.freeze_batch_norm=false")
+    fit(figures, tmp_path / "unsharded", 2, *more)
+    for first, then in (("fsdp2", "ddp"), ("ddp", "fsdp2")):
+        run = tmp_path / f"{first}_{then}"
+        fit(figures, run, 2, *more, "--trainer.max_epochs=1", strategy=first)
+        fit(figures, run, 2, *more, "--resume=true", strategy=then)
+        must_have_the_same_weights(tmp_path / "unsharded", run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--trainer.strategy=fsdp",), "Take fsdp2"),
+        (("--trainer.strategy=fsdp2", "--model.optimisation.ema_decay=0.9"), "take --trainer.strategy ddp"),
+    ],
+)
+def test_what_sharding_does_not_go_with_is_a_mistake(
+    figures: Path, tmp_path: Path, more: tuple[str, ...], message: str
+) -> None:
+    done = run(
+        "fit", f"--run_dir={tmp_path / 'run'}", "--model.backbone=tiny", f"--data.train={figures / 'train.csv'}",
+        "--trainer.accelerator=cpu", "--trainer.devices=1", *more,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_sharding_refuses_a_loss_scale() -> None:
+    strategy = FullySharded()
+    strategy.precision_plugin = MixedPrecision("16-mixed", "cuda", torch.amp.GradScaler("cuda", enabled=False))
+    with pytest.raises(FarfieldError, match="Take bf16-mixed or 32-true"):
+        strategy.setup(Trainer(accelerator="cpu", logger=False))

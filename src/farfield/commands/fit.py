@@ -30,6 +30,7 @@ from farfield.training.optimisation import Optimisation
 from farfield.training.precise_bn import PreciseBatchNorm
 from farfield.training.reporting import ReportSettings, RunReport
 from farfield.training.run_files import RunFiles
+from farfield.training.sharding import FullySharded
 from farfield.training.tracking import WandbArtifacts, WandbSettings, make_wandb_logger, sweep_folder
 
 log = logging.getLogger("farfield")
@@ -92,6 +93,11 @@ class FitCLI(LightningCLI):
         every = self.config.checkpoint_every_n_steps
         if every is not None and every < 1:
             raise FarfieldError(f"checkpoint_every_n_steps is {every}; it must be at least 1, or null.")
+        if str(self.config.trainer.strategy).startswith("fsdp") and self.config.trainer.strategy != FullySharded.NAME:
+            raise FarfieldError(
+                f"trainer.strategy is {self.config.trainer.strategy}, PyTorch's first form of sharding, by which "
+                f"reports and uneven validations would wait for ever. Take {FullySharded.NAME}."
+            )
         settings = WandbSettings(**vars(self.config.wandb))
         manifests = self.config_init.data.provenance()
         about: dict[str, Any] = {"code": code_version(), "weights": weights_lineage(self.config.model.weights)}

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.strategies import ModelParallelStrategy
+
+from farfield.errors import FarfieldError
 
 
 class AveragedWeights(EMAWeightAveraging):
@@ -20,7 +25,14 @@ class AveragedWeights(EMAWeightAveraging):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._device = trainer.strategy.root_device  # the network is still on the CPU, and the average would stay there
-        super().setup(trainer, pl_module, stage)
+        if isinstance(trainer.strategy, ModelParallelStrategy):
+            raise FarfieldError(
+                "optimisation.ema_decay keeps a second network that is whole, and trainer.strategy shards the first. "
+                "Leave it out, or take --trainer.strategy ddp."
+            )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="You're using the WeightAveraging callback")
+            super().setup(trainer, pl_module, stage)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_validation_epoch_start(trainer, pl_module)

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from farfield.errors import FarfieldError
 from farfield.training.execution import uncompiled
 from farfield.training.recompute import norms_keep_statistics
+from farfield.training.sharding import whole
 
 
 class StopAtDivergence(Callback):
@@ -47,7 +48,7 @@ class StopAtDivergence(Callback):
             return
         network, batch = pl_module.network, self._batch
         # In every process, since norms over all of them meet on the way.
-        with trainer.precision_plugin.forward_context(), uncompiled(network):  # type: ignore[arg-type]
+        with trainer.precision_plugin.forward_context(), uncompiled(network), whole(network):  # type: ignore[arg-type]
             found = first_not_finite(network, batch.clips)  # type: ignore[arg-type]
         if bool(torch.isfinite(loss)):
             raise FarfieldError("the loss of another process is no number, and training has stopped; see there.")

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from farfield.models import ActionNet
 from farfield.training.run_files import append_row, keep_rows
+from farfield.training.sharding import whole_tensor
 
 
 class GradientNorms(Callback):
@@ -53,5 +54,5 @@ def gradient_norms(network: ActionNet) -> dict[str, float]:
     for name, gradient in gradients.items():
         stage = places[name.removeprefix(trunk)].stage if name.startswith(trunk) else "head"
         of_stage.setdefault(stage, []).append(gradient)
-    norms = {stage: torch.nn.utils.get_total_norm(each) for stage, each in of_stage.items()}
+    norms = {stage: whole_tensor(torch.nn.utils.get_total_norm(each)) for stage, each in of_stage.items()}
     return {stage: float(norm) for stage, norm in norms.items()}

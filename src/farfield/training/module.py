@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric, MetricCollection
@@ -24,6 +25,7 @@ from farfield.training.execution import Execution, make_ready
 from farfield.training.freezing import learning_rate_scales, prepare
 from farfield.training.optimisation import Optimisation, lr_factor, make_optimizer, scaled
 from farfield.training.regions import region_logits, region_loss, supervises_regions
+from farfield.training.sharding import shard
 
 log = logging.getLogger("farfield")
 
@@ -82,6 +84,12 @@ class ActionRecognizer(LightningModule):
         """(indices, labels, probabilities) of each batch of the last validation, of all processes."""
         self.test_scores: list[tuple[Tensor, Tensor, Tensor]] = []
         """(indices, labels, probabilities of each view) of each test batch."""
+
+    def configure_model(self) -> None:
+        mesh = self.device_mesh  # of strategies that shard
+        if mesh is not None and not isinstance(self.network, FSDPModule):
+            sync = getattr(self.trainer.strategy, "_layer_sync", None)  # DDP applies it by itself
+            shard(self.network if sync is None else sync.apply(self.network), mesh["data_parallel"])
 
     def forward(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b classes"]:
         return self.network(clips)
