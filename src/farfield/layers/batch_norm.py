@@ -139,7 +139,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         y: Tensor = super().forward(x)
         at_risk = y.requires_grad and y.device.type == "cpu" and 1 in y.shape[2:] and x.is_contiguous()
         if at_risk and not torch.compiler.is_compiling():  # compiled, another kernel runs
-            y.register_hook(torch.Tensor.contiguous)
+            y.register_hook(lambda gradient: None if gradient is None else gradient.contiguous())
         return y
 
 
