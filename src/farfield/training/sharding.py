@@ -36,7 +36,8 @@ log = logging.getLogger("farfield")
 class FullySharded(ModelParallelStrategy):
     """`--trainer.strategy fsdp2`: Lightning's strategy for `fully_shard`, over all processes.
 
-    Its checkpoints are files as of any other run: one of a single process goes on in several, and the other way.
+    Its checkpoints are files as of any other run: with as many processes, a run of DDP goes on sharded, and the other
+    way.
     """
 
     NAME = "fsdp2"
