@@ -16,6 +16,7 @@ from farfield.data.decode import Decoder
 from farfield.data.manifest import Manifest, read_manifest
 from farfield.data.order import EpochBatches
 from farfield.data.parallel import usable_cores
+from farfield.data.slots import Slots, handed_over
 from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError, nearest
 
@@ -303,7 +304,8 @@ def batch_loader(dataset: Dataset[Batch], batches: Sampler, num_workers: int) ->
         sampler=batches,
         batch_size=None,
         num_workers=num_workers,
-        collate_fn=_with_small_arrays,
+        collate_fn=_as_message,
+        worker_init_fn=Slots(num_workers).in_worker,  # the loader keeps the slots as long as it is there
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # its own: the loader must not draw from the state that dropout draws from
@@ -321,12 +323,12 @@ class _BatchLoader(DataLoader[Batch]):
         return map(default_convert, super().__iter__())
 
 
-def _with_small_arrays(part: Any) -> Any:
-    """Tensors of up to a thousand numbers, in nested tuples, as arrays."""
+def _as_message(part: Any) -> Any:
+    """In nested tuples, tensors of up to a thousand numbers as arrays, and clips in a slot as its number."""
     if isinstance(part, torch.Tensor):
-        return part.numpy() if part.numel() <= 1000 else part
+        return part.numpy() if part.numel() <= 1000 else handed_over(part)
     if isinstance(part, tuple):
-        return type(part)(*(_with_small_arrays(each) for each in part))
+        return type(part)(*(_as_message(each) for each in part))
     return part
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
 from farfield.clip_spec import ClipSpec
 from farfield.data.augmentation import Augmentation, Draw
@@ -24,6 +24,7 @@ from farfield.data.manifest import Manifest
 from farfield.data.memory import FrameMemory
 from farfield.data.order import SampleKey
 from farfield.data.randomness import Purpose, generator
+from farfield.data.slots import stacked
 from farfield.errors import FarfieldError, VideoError
 
 
@@ -106,7 +107,7 @@ class TrainingClips(Dataset[Batch]):
             self._keeps_direction[labels].tolist(),
             spec.crop_px,
         )
-        return Batch(default_collate(clips), torch.from_numpy(labels), torch.tensor(indices), draw, failures)
+        return Batch(stacked(clips), torch.from_numpy(labels), torch.tensor(indices), draw, failures)
 
     def _at_scale(self, scale: float) -> tuple[ClipSpec, Augmentation]:
         """What smaller clips are: the same part of the frame in fewer pixels."""
@@ -201,7 +202,7 @@ class EvaluationViews(Dataset[Batch]):
         side, views = self.spec.test_side_px, self.num_clips * self.num_crops
         nothing = torch.empty((0, views, self.spec.num_frames, side, side, 3), dtype=torch.uint8)
         return Batch(
-            default_collate(clips) if clips else nothing,
+            stacked(clips) if clips else nothing,
             torch.from_numpy(self.targets[indices]) if clips else torch.empty(0, dtype=torch.int64),
             torch.tensor(indices, dtype=torch.int64),
             None,
