@@ -43,7 +43,7 @@ class Encoding:
     """
 
     short_side_px: int = 256
-    keyframe_interval: int = 32
+    keyframe_interval: int = 64
     b_frames: int = 15
     crf: int = 23
     preset: str = "medium"
