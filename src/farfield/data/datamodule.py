@@ -324,9 +324,10 @@ class _BatchLoader(DataLoader[Batch]):
 
 
 def _as_message(part: Any) -> Any:
-    """In nested tuples, tensors of up to a thousand numbers as arrays, and clips in a slot as its number."""
+    """In nested tuples, clips in a slot as its number, and other tensors of up to a thousand numbers as arrays."""
     if isinstance(part, torch.Tensor):
-        return part.numpy() if part.numel() <= 1000 else handed_over(part)
+        message = handed_over(part)
+        return part.numpy() if message is part and part.numel() <= 1000 else message
     if isinstance(part, tuple):
         return type(part)(*(_as_message(each) for each in part))
     return part
