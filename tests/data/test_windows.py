@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from conftest import number_of
+from data.encoding import encode
 from farfield.clip_spec import ClipSpec
 from farfield.data import windows as module
 from farfield.data.packets import PacketVideo
@@ -48,7 +49,19 @@ def test_windows_of_a_rate_of_their_own(make_video: Callable[..., Path]) -> None
     shown, starts, ends = numbers_of(make_video(60), SPEC.replace(target_fps=12.5), hop_seconds=0.8)
     assert shown[:2] == [[0, 6, 12, 18], [20, 26, 32, 38]]
     assert starts[:2] == pytest.approx([0, 0.8], abs=1e-3)
-    assert ends[0] == pytest.approx(19 / 25, abs=1e-3)
+    assert ends[0] == pytest.approx(20 / 25, abs=1e-3)
+
+
+def test_windows_of_a_rate_of_their_own_go_on_while_one_frame_is_shown(tmp_path: Path) -> None:
+    """Of a recording whose 30th frame is shown for 10 seconds, at twice its rate: none starts with another."""
+    times = [i / 25 if i < 30 else 10 + i / 25 for i in range(60)]
+    path = encode(tmp_path / "paused.mp4", times=times, num_frames=60, b_frames=None)
+    shown, starts, ends = numbers_of(path, SPEC.replace(target_fps=50), hop_seconds=0.3)
+    assert starts == pytest.approx([*np.arange(0, 12.2, 0.3), 12.2], abs=1e-6)
+    np.testing.assert_allclose(np.subtract(ends, starts), 10 / 50)
+    for numbers, start in zip(shown, starts, strict=True):
+        moments = start + np.arange(4) * 3 / 50
+        assert numbers == (np.searchsorted(times, moments + 1e-6, side="right") - 1).tolist()
 
 
 def test_windows_of_segments_have_the_length_that_is_given(make_video: Callable[..., Path]) -> None:

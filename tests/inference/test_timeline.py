@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from data.encoding import encode
 from farfield import build_model
 from farfield.clip_spec import ClipSpec
 from farfield.data.windows import sliding_windows
@@ -98,6 +99,17 @@ def test_a_video_that_breaks_off_keeps_what_came_before(stripes: Path, tmp_path:
         timeline(tmp_path / "none.mp4", Brightness())
 
 
+def test_what_happens_when_in_a_video_that_pauses(tmp_path: Path) -> None:
+    """A recording whose 20th frame is shown for six seconds."""
+    times = [i / 20 if i < 20 else 6 + i / 20 for i in range(40)]
+    path = encode(tmp_path / "paused.mp4", num_frames=40, times=times)
+    model = Brightness()
+    model.clip = model.clip.replace(target_fps=20)
+    found = timeline(path, model)
+    np.testing.assert_allclose(found.probabilities.sum(1), 1, atol=1e-6)
+    assert [(each.label, each.start_seconds, each.end_seconds) for each in found.segments] == [("grey", 0.0, 8.0)]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -124,6 +136,11 @@ def test_cells_are_averages_over_the_windows_that_reach_into_them() -> None:
         inside = (moments[:, None] >= starts) & (moments[:, None] < ends)
         expected = inside.sum(0) @ found / inside.sum()
         np.testing.assert_allclose(cells[cell], expected, atol=1e-3)
+
+
+def test_windows_of_one_moment_make_no_cells() -> None:
+    with pytest.raises(ValueError, match="windows must start one after the other, and have a length"):
+        to_cells(np.array([0.0, 1.0, 1.0]), np.array([2.0, 2.0, 3.0]), np.ones((3, 1)))
 
 
 def test_smoothing_is_an_average_over_time() -> None:

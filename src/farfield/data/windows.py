@@ -30,6 +30,9 @@ class Window:
         frames: uint8, RGB, cut to the network's size; v crops.
         start_seconds: when its first frame is shown.
         end_seconds: when its last frame is no longer shown.
+
+    At a rate of the network's own, these are the moments between which the stream's frames are taken, however long the
+    video shows one of them.
     """
 
     frames: UInt8[Tensor, "v t h w c"]
@@ -42,8 +45,8 @@ class Windows:
     """The windows of an open video; can be walked through once.
 
     Attributes:
-        starts: in seconds, ascending.
-        ends: in seconds.
+        starts: in seconds, each later than the one before.
+        ends: in seconds, each later than its start.
     """
 
     starts: Float[np.ndarray, " windows"]
@@ -86,9 +89,7 @@ def sliding_windows(
         VideoError: where the file cannot be opened, or is shorter than a window and may not be looped; from the walk,
             where a frame cannot be decoded.
     """
-    for name, given in (("hop", hop_seconds), ("window", window_seconds)):
-        if given is not None and not given > 0:
-            raise FarfieldError(f"{name}_seconds is {given}; it must be positive.")
+    check_lengths(hop_seconds, window_seconds)
     if window_seconds is None and spec.sampling == "segments":
         raise FarfieldError(
             "this network samples frames from the whole of a video, so that its windows have no length of their own. "
@@ -102,15 +103,22 @@ def sliding_windows(
                 len(stream), fps, spec, hop_seconds=hop_seconds, window_seconds=window_seconds
             )
             places = stream[views]
-            no_longer_shown = np.append(video.times[1:], video.times[-1] + 1 / frame_rate(video.times))
+            shown = np.append(video.times, video.times[-1] + 1 / fps)
+            seconds = shown[bounds] if spec.target_fps is None else bounds / fps
             pictures = video.pictures(np.unique(places), spec.test_short_side_px)
-            yield Windows(
-                video.times[stream[bounds[:, 0]]],
-                no_longer_shown[stream[bounds[:, 1] - 1]],
-                assemble_windows(_cut(pictures, spec, num_crops), iter(places)),
-            )
+            yield Windows(seconds[:, 0], seconds[:, 1], assemble_windows(_cut(pictures, spec, num_crops), iter(places)))
     except ClipTooShort as error:
         raise VideoError(path, str(error)) from error
+
+
+def check_lengths(hop_seconds: float | None, window_seconds: float | None) -> None:
+    """
+    Raises:
+        FarfieldError: for lengths that are not positive.
+    """
+    for name, given in (("hop", hop_seconds), ("window", window_seconds)):
+        if given is not None and not given > 0:
+            raise FarfieldError(f"{name}_seconds is {given}; it must be positive.")
 
 
 def frame_rate(times: Float[np.ndarray, " frames"]) -> float:

@@ -183,7 +183,12 @@ def to_cells(
     """Cuts time where windows begin, and averages in each cell over the windows that reach into it, by how far.
 
     After the start of the last window, cells go on at the same hop to its end.
+
+    Raises:
+        ValueError: where a window does not start later than the one before, or does not end later than it starts.
     """
+    if np.any(np.diff(starts) <= 0) or np.any(ends <= starts):
+        raise ValueError("windows must start one after the other, and have a length.")
     end = float(ends.max())
     hop = float(np.median(np.diff(starts))) if len(starts) > 1 else end - float(starts[0])
     rest = np.arange(1, max(math.ceil((end - starts[-1]) / hop - 1e-6), 1)) * hop
