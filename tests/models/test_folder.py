@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from export.networks import awake
 from farfield import load_model
 from farfield.errors import FarfieldError
-from farfield.models import ActionNet, for_inference
+from farfield.layers.dense_conv import DenseConv3d
+from farfield.models import ActionNet, for_inference, inference_form
 from farfield.models.folder import write_folder
 
 
@@ -117,3 +118,17 @@ def test_the_form_for_inference_scores_alike() -> None:
     kernel = next(p for p in fast.parameters() if p.ndim == 5 and p.shape[1] > 1 and p.shape[-1] > 1)
     assert kernel.is_contiguous(memory_format=torch.channels_last_3d)
     assert not any(p.requires_grad for p in fast.parameters())
+
+
+def test_in_bfloat16_the_stem_is_dense_where_the_processor_multiplies_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = awake(seed=3)
+    clips = torch.randn(3, 3, 6, 32, 40)
+    with torch.no_grad():
+        expected = network.eval()(clips)
+    for units in (False, True):
+        monkeypatch.setattr(inference_form, "has_matrix_units", lambda units=units: units)
+        fast = for_inference(network, torch.bfloat16)
+        assert sum(isinstance(module, DenseConv3d) for module in fast.modules()) == units
+        apart = fast(clips.to(torch.bfloat16)).float() - expected
+        assert float(apart.abs().max()) < 0.03 * float(expected.abs().max())
+        assert not any(isinstance(module, DenseConv3d) for module in for_inference(network).modules())

@@ -18,10 +18,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from farfield.errors import FarfieldError
+from farfield.export.dense_stem import make_stem_dense
 from farfield.export.description import KEY, Description, read_description
 from farfield.export.formats import needs
 from farfield.export.pt2 import read_pt2
 from farfield.export.signal_stack import keep_signal_stack
+from farfield.layers.dense_conv import has_matrix_units
 
 Run = Callable[[Tensor], Tensor]
 """The graph's input to logits."""
@@ -158,8 +160,11 @@ def _openvino(path: Path, num_threads: int, precision: str) -> tuple[str | None,
 
 
 def compile_openvino(model: Any, num_threads: int, precision: str = "float32") -> Any:
-    """A graph of OpenVINO's, ready to run. Unasked, it would compute in bfloat16 on some processors."""
+    """A graph of OpenVINO's, ready to run; the one given may change. Unasked, some machines would take bfloat16."""
     import openvino
+
+    if precision == "bfloat16" and has_matrix_units():
+        make_stem_dense(model)
 
     properties = {
         "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],

@@ -62,7 +62,7 @@ def load_recogniser(path: str | Path, *, device: str = "auto", precision: Precis
         return load_exported(Path(path), precision=precision)
     from farfield.models.inference_form import for_inference
 
-    return for_inference(load_model(path).to(chosen)).to(getattr(torch, precision))
+    return for_inference(load_model(path).to(chosen), getattr(torch, precision))
 
 
 def find_device(name: str) -> torch.device:

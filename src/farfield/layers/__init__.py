@@ -6,6 +6,7 @@ from farfield.layers.coordinate_attention import CoordinateAttention
 from farfield.layers.criss_cross import CrissCrossAttention
 from farfield.layers.dual_attention import DualAttention, channel_attention
 from farfield.layers.fold_batch_norm import fold_batch_norm
+from farfield.layers.frame_conv import FrameConv3d, convolve_frames
 from farfield.layers.frozen_batch_norm import FrozenBatchNorm3d, freeze_batch_norm
 from farfield.layers.non_local import NonLocalBlock1d, NonLocalBlock2d, NonLocalBlock3d
 from farfield.layers.object_context import ObjectContext
@@ -25,6 +26,7 @@ __all__ = [
     "CoordinateAttention",
     "CrissCrossAttention",
     "DualAttention",
+    "FrameConv3d",
     "FrozenBatchNorm3d",
     "GlobalAvgPool3d",
     "NonLocalBlock1d",
@@ -42,6 +44,7 @@ __all__ = [
     "batch_norm",
     "channel_attention",
     "concatenation",
+    "convolve_frames",
     "diagnose",
     "dot_product",
     "embedded_gaussian",

@@ -1,0 +1,72 @@
+"""The first convolution of an OpenVINO graph as a dense one, for processors that multiply matrices.
+
+`farfield.layers.dense_conv` has the arithmetic. A file holds the convolution as it is, since elsewhere that is the
+faster form; a graph is changed when it is read.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from farfield.layers.dense_conv import axis_padding, dense_weight
+
+
+def make_stem_dense(model: Any) -> None:
+    """Replaces, in place, convolutions of an OpenVINO graph that have few channels and a stride in space."""
+    from openvino.utils import replace_node
+
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "Convolution" and _is_stem(node):
+            dense = _dense(node)
+            dense.set_friendly_name(node.get_friendly_name())
+            replace_node(node, dense)
+
+
+def _is_stem(node: Any) -> bool:
+    clips, weight = (node.input_value(i) for i in range(2))
+    about = node.get_attributes()
+    if weight.get_node().get_type_name() != "Constant" or len(weight.shape) != 5 or weight.shape[1] > 4:
+        return False
+    known = all(size.is_static for size in list(clips.get_partial_shape())[3:])
+    plain = set(about["dilations"]) == {1} and list(about["pads_begin"]) == list(about["pads_end"])
+    return known and plain and about["auto_pad"] == "explicit" and np.prod(about["strides"][1:]) > 1
+
+
+def _dense(node: Any) -> Any:
+    """The graph of `DenseConv3d.forward`, with channels first."""
+    from openvino import opset13 as op
+
+    clips = node.input_value(0)
+    weight = torch.from_numpy(node.input_value(1).get_node().get_data().astype(np.float32))
+    about = node.get_attributes()
+    kernel, stride, padding = weight.shape[2:], list(about["strides"]), list(about["pads_begin"])
+    _, c, _, *size = (each.get_length() if each.is_static else -1 for each in clips.get_partial_shape())
+    axes = [axis_padding(*axis) for axis in zip(size, kernel[1:], stride[1:], padding[1:], strict=True)]
+    before, after = zip((0, 0), (0, 0), (padding[0], padding[0]), *axes, strict=True)
+    padded = op.pad(clips, _numbers(before), _numbers(after), "constant", op.constant(np.float32(0)))
+    blocks = [(sum(pads) + n) // s for pads, n, s in zip(axes, size, stride[1:], strict=True)]
+    _, sh, sw = stride
+    # b c t h/s sh w/s sw -> b sh sw c t h/s w/s -> b (sh sw c) t h/s w/s; in a new shape, 0 keeps a size.
+    split = op.reshape(padded, _numbers([0, 0, 0, blocks[0], sh, blocks[1], sw]), special_zero=True)
+    deep = op.transpose(split, _numbers([0, 4, 6, 1, 2, 3, 5]))
+    deep = op.reshape(deep, _numbers([0, sh * sw * c, -1, *blocks]), special_zero=True)
+    taps = [_frames_from(deep, k, kernel[0], stride[0]) for k in range(kernel[0])]
+    dense = op.constant(dense_weight(weight, stride, padding).contiguous().numpy())
+    return op.convolution(op.concat(taps, axis=1), dense, [1, 1, 1], [0, 0, 0], [0, 0, 0], [1, 1, 1])
+
+
+def _frames_from(clips: Any, first: int, kernel: int, stride: int) -> Any:
+    """The frames that one place of the kernel meets."""
+    from openvino import opset13 as op
+
+    beyond = first - kernel + 1 or np.iinfo(np.int64).max  # counted from the end
+    return op.slice(clips, *(_numbers([number]) for number in (first, beyond, stride, 2)))
+
+
+def _numbers(values: Any) -> Any:
+    from openvino import opset13 as op
+
+    return op.constant(np.array(values, dtype=np.int64))

@@ -1,0 +1,103 @@
+"""A strided convolution of few channels, as a dense one of many: space to depth.
+
+A network's first convolution takes 3 channels, a kernel of 5 x 7 x 7 and a stride of 2. Units that multiply matrices,
+32 numbers a row in bfloat16, spend nine tenths of their work on channels that are not there. With the s x s positions
+of a stride taken for channels, and the frames under the kernel too, the same sum runs over kt s s C channels, with
+stride 1 and a kernel of ceil(k / s): the "space-to-depth" of MLPerf's ResNet-50 (Ying et al., "Image Classification at
+Supercomputer Scale", 2018), here with time. What is added is multiplications by zero, where k is no multiple of s.
+
+In one axis, with stride s, kernel w_0 .. w_{K-1} and padding p,
+
+    y_i = sum_k w_k x_{s i - p + k},   and with k + r = s j + d, where r = -p mod s and q = (p + r) / s,
+    y_i = sum_j sum_{d < s} w_{s j + d - r} X_{i - q + j, d},   X_{m, d} = x_{s m + d}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeGuard
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class DenseConv3d(nn.Module):
+    """The output of a strided `nn.Conv3d`, for inference.
+
+    Args:
+        conv: whose weights it takes, laid out anew.
+
+    Raises:
+        ValueError: for a convolution with groups, dilation, hooks or another padding than by zeros.
+    """
+
+    def __init__(self, conv: nn.Conv3d) -> None:
+        super().__init__()
+        if not can_be_dense(conv):
+            raise ValueError(f"{conv} cannot be laid out densely: it needs one group, no dilation, padding by zeros.")
+        assert not isinstance(conv.padding, str)  # can_be_dense has looked
+        self.kernel_size, self.stride, self.padding = conv.kernel_size, conv.stride, conv.padding
+        self.weight = nn.Parameter(dense_weight(conv.weight.detach(), self.stride, self.padding), requires_grad=False)
+        self.bias = conv.bias
+
+    def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c2 t2 h2 w2"]:
+        (kt, kh, kw), (st, sh, sw), (pt, ph, pw) = self.kernel_size, self.stride, self.padding
+        h, w = axis_padding(x.shape[3], kh, sh, ph), axis_padding(x.shape[4], kw, sw, pw)
+        rows = F.pad(x.movedim(1, -1), [0, 0, *w, *h, pt, pt])  # b t h w c
+        blocks = rows.unflatten(3, (-1, sw)).unflatten(2, (-1, sh)).transpose(3, 4).flatten(4)  # b t h/s w/s (s s c)
+        end = blocks.shape[1] - kt + 1
+        frames = torch.cat([blocks[:, k : k + end : st] for k in range(kt)], dim=-1)
+        y = F.conv2d(frames.flatten(0, 1).movedim(-1, 1), self.weight[:, :, 0], self.bias)
+        return y.unflatten(0, (-1, frames.shape[1])).transpose(1, 2)
+
+
+def dense_weight(
+    weight: Float[Tensor, "c2 c kt kh kw"], stride: Sequence[int], padding: Sequence[int]
+) -> Float[Tensor, "c2 dense_c 1 nh nw"]:
+    """The weight of the dense convolution, its channels being (kt sh sw c)."""
+    pads: list[int] = []
+    for axis in (2, 1):
+        before = -padding[axis] % stride[axis]
+        pads += [before, -(before + weight.shape[2 + axis]) % stride[axis]]
+    blocks = F.pad(weight, pads).unflatten(4, (-1, stride[2])).unflatten(3, (-1, stride[1]))  # c2 c kt nh sh nw sw
+    dense = blocks.permute(0, 2, 4, 6, 1, 3, 5).flatten(1, 4).unsqueeze(2)
+    return dense.contiguous(memory_format=torch.channels_last_3d)
+
+
+def axis_padding(size: int, kernel: int, stride: int, padding: int) -> tuple[int, int]:
+    """How many zeros go before and after an axis for it to fall into blocks; fewer than none cut off what is not read.
+
+    Args:
+        size: of the axis.
+        kernel: in this axis, as of the strided convolution.
+        stride: of the strided convolution.
+        padding: of the strided convolution, at each end.
+    """
+    before = padding + -padding % stride
+    outputs = (size + 2 * padding - kernel) // stride + 1
+    kernel_blocks = -(-(before - padding + kernel) // stride)
+    return before, stride * (outputs + kernel_blocks - 1) - before - size
+
+
+def can_be_dense(conv: nn.Module) -> TypeGuard[nn.Conv3d]:
+    """Whether a module is a plain convolution with one group and no dilation, its padding of zeros given in numbers."""
+    if type(conv) is not nn.Conv3d or conv._forward_pre_hooks or conv._forward_hooks:
+        return False
+    zeros = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+    return zeros and conv.groups == 1 and set(conv.dilation) == {1}
+
+
+def is_stem(conv: nn.Module) -> TypeGuard[nn.Conv3d]:
+    """Whether it is what the docstring speaks of: of few channels, strided in space, and `can_be_dense`."""
+    return can_be_dense(conv) and conv.in_channels <= 4 and conv.stride[1] * conv.stride[2] > 1
+
+
+def has_matrix_units() -> bool:
+    """Whether this processor multiplies matrices of bfloat16 (AMX), for which the dense form is the faster one.
+
+    Elsewhere it is not: its multiplications by zero cost what they save. Where PyTorch is too old to tell, no.
+    """
+    capabilities = getattr(torch.cpu, "get_capabilities", None)
+    return capabilities is not None and bool(capabilities().get("amx_bf16"))
