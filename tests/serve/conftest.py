@@ -72,7 +72,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """`farfield serve` with its page: clips of at most 20 s, two megapixels and 3 MiB."""
     folder = tmp_path_factory.mktemp("server")
-    words = ["--checkpoint", str(checkpoint), "--port", "0", "--threads", "1"]
+    words = ["--checkpoint", str(checkpoint), "--port", "0", "--threads", "1", "--names", "[video.example.org]"]
     limits = {
         "clip_seconds": 20,
         "frame_pixels": 2**21,
@@ -127,7 +127,7 @@ def wait_for(url: str) -> None:
 
 
 @contextmanager
-def run_here(checkpoint: Path, limits: Limits) -> Iterator[Served]:
+def run_here(checkpoint: Path, limits: Limits, names: frozenset[str] = frozenset()) -> Iterator[Served]:
     """Serves plain HTTP from a thread of this process."""
     import uvicorn
 
@@ -137,7 +137,9 @@ def run_here(checkpoint: Path, limits: Limits) -> Iterator[Served]:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
-        app = build_app(Setting(str(checkpoint), limits), page=False, hosts=own_names("127.0.0.1"))
+        app = build_app(
+            Setting(str(checkpoint), limits), page=False, hosts=own_names("127.0.0.1", "127.0.0.1"), names=names
+        )
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -163,7 +165,7 @@ def narrow(checkpoint: Path) -> Iterator[Served]:
         upload_seconds=2,
         timeline_windows=10**6,
     )
-    with run_here(checkpoint, limits) as served:
+    with run_here(checkpoint, limits, names=frozenset(["video.example.org"])) as served:
         yield served
 
 

@@ -33,6 +33,7 @@ def test_a_missing_extra_is_named(
         (["--limits.upload_bytes", "0"], "upload_bytes is 0; it must be positive"),
         (["--top_k", "0"], "top_k is 0; it must be at least 1."),
         (["--window_seconds", "-1"], "window_seconds is -1.0; it must be positive."),
+        (["--names", "[https://video.example.org]"], "'https://video.example.org' is no name of a server. Give it alo"),
         (["--host", "no.such.host.invalid"], "no.such.host.invalid:7860 cannot be listened on: "),
     ],
 )
@@ -76,15 +77,19 @@ def test_a_checkpoint_that_cannot_be_read_is_named(
 
 
 @pytest.mark.parametrize(
-    ("host", "names"),
+    ("host", "address", "others"),
     [
-        ("127.0.0.1", {"localhost", "127.0.0.1", "::1"}),
-        ("127.0.0.2", {"localhost", "127.0.0.1", "::1", "127.0.0.2"}),
-        ("localhost", {"localhost", "127.0.0.1", "::1"}),
-        ("0.0.0.0", None),
-        ("192.168.1.5", None),
-        ("video.example", None),
+        ("127.0.0.1", "127.0.0.1", set()),
+        ("127.0.0.2", "127.0.0.2", {"127.0.0.2"}),
+        ("127.1", "127.0.0.1", {"127.1"}),
+        ("LocalHost", "127.0.0.1", set()),
+        ("ip6-localhost", "::1", {"ip6-localhost"}),
     ],
 )
-def test_a_server_for_this_machine_alone_knows_its_names(host: str, names: set[str] | None) -> None:
-    assert own_names(host) == names
+def test_a_server_for_this_machine_alone_knows_its_names(host: str, address: str, others: set[str]) -> None:
+    assert own_names(host, address) == {"localhost", "127.0.0.1", "::1"} | others
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "192.168.1.5", "::"])
+def test_a_server_for_others_answers_to_any_name(address: str) -> None:
+    assert own_names("video.example", address) is None

@@ -261,6 +261,8 @@ def _until_busy(served: Served) -> None:
         ({"Host": "[::1"}, 403),
         ({"Host": "localhost:1234"}, 200),
         ({"Host": "[::1]:1234"}, 200),
+        ({"Host": "Video.example.org"}, 200),
+        ({"Host": "video.example.org:8443"}, 200),
         ({"Origin": "http://evil.example"}, 200),  # may ask how it is, not send
     ],
 )
@@ -268,7 +270,10 @@ def test_the_server_answers_to_its_own_name(narrow: Served, headers: dict[str, s
     answer = requests.get(f"{narrow.url}/health", headers=headers, timeout=10)
     assert answer.status_code == status
     if status == 403:
-        assert answer.json()["error"].startswith("This server answers only to its own name.")
+        assert answer.json()["error"] == (
+            "This server answers only to its own names: 127.0.0.1, ::1, localhost, video.example.org. A proxy's is "
+            "given with farfield serve --names."
+        )
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1", "http://["])
@@ -276,6 +281,14 @@ def test_a_page_from_elsewhere_may_not_send(narrow: Served, origin: str) -> None
     answer = narrow.ask(b"x", headers={"Origin": origin})
     assert (answer.status_code, answer.json()["error"]) == (403, "A page from elsewhere may not send here.")
     assert narrow.ask(b"x", headers={"Origin": narrow.url}).status_code == 400
+
+
+@pytest.mark.parametrize("host", ["video.example.org", "127.0.0.1:7860"], ids=["passed on", "not passed on"])
+@pytest.mark.parametrize("origin", ["https://video.example.org", "http://VIDEO.example.org:8443"])
+def test_a_page_behind_a_proxy_may_send(narrow: Served, host: str, origin: str) -> None:
+    assert narrow.ask(b"x", headers={"Host": host, "Origin": origin}).status_code == 400
+    for other in ("https://evil.example", "https://video.example.org.evil.example", "ftp://video.example.org"):
+        assert narrow.ask(b"x", headers={"Host": host, "Origin": other}).status_code == 403
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ def serve(
     checkpoint: str,
     host: str = "127.0.0.1",
     port: int = 7860,
+    names: list[str] | None = None,
     device: str = "auto",
     precision: Precision = "float32",
     threads: int | None = None,
@@ -28,13 +29,16 @@ def serve(
 
     Programs send POST /predict (a form's file, or a body that is one) and get JSON; GET /health says how the server is.
     It listens to this machine alone unless told otherwise, and asks nobody who they are: on a network, put it behind a
-    proxy that does, and that passes the Host header on. What is sent is decoded in processes of their own, within
-    limits. Programs' files are deleted when they are answered, those of the page after limits.keep_seconds.
+    proxy that does, and that passes the Host header on; give the proxy's name, as --names [video.example.org]. What is
+    sent is decoded in processes of their own, within limits. Programs' files are deleted when they are answered, those
+    of the page after limits.keep_seconds.
 
     Args:
         checkpoint: a .ckpt file, or an exported network; labels, sampling and normalisation come from it.
         host: address to listen on; 0.0.0.0 for all of this machine's.
         port: to listen on; 0 for any that is free.
+        names: by which browsers know a proxy in front of it. A request to this machine under another name than its own
+            and these is refused, as is what a page of another name sends.
         device: where to run: auto, cpu, cuda, cuda:1.
         precision: what to compute in: float32, bfloat16, float16 (GPUs).
         threads: of PyTorch on the CPU, in each process; null for an equal share of the cores.
@@ -68,5 +72,5 @@ def serve(
         num_crops=num_crops,
         window_seconds=window_seconds,
     )
-    run(setting, host=host, port=port)
+    run(setting, host=host, port=port, names=names or [])
     return 0

@@ -8,8 +8,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import uvicorn
@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from farfield.errors import FarfieldError
 from farfield.serve.api import add_routes
 from farfield.serve.folder import PrivateFolder
-from farfield.serve.gate import Gate
+from farfield.serve.gate import Gate, host_name
 from farfield.serve.limits import Setting
 from farfield.serve.pool import Workers
 
@@ -32,21 +32,25 @@ GRADIO_ENVIRONMENT = {
 }
 
 
-def serve(setting: Setting, *, host: str = "127.0.0.1", port: int = 7860) -> None:
+def serve(setting: Setting, *, host: str = "127.0.0.1", port: int = 7860, names: Collection[str] = ()) -> None:
     """Serves the page and plain HTTP until interrupted. Says on standard output where.
 
     Args:
         setting: network and limits.
         host: the address to listen on; 0.0.0.0 for all of this machine's.
         port: 0 for any that is free.
+        names: of a proxy in front of it, by which browsers know the server.
 
     Raises:
-        FarfieldError: for an address that cannot be listened on, or a network that cannot be loaded.
+        FarfieldError: for a name that is none, an address that cannot be listened on, a network that cannot be loaded.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # by way of what cleans up
+    for name in names:
+        if not name or host_name(name) != name.lower():
+            raise FarfieldError(f"{name!r} is no name of a server. Give it alone, as video.example.org.")
     listening = _listen(host, port)
-    app = build_app(setting, hosts=own_names(host))
     address, port = listening.getsockname()[:2]
+    app = build_app(setting, hosts=own_names(host, address), names=frozenset(name.lower() for name in names))
     print(
         f"farfield serve: http://{f'[{address}]' if ':' in address else address}:{port}  (Ctrl-C ends it)", flush=True
     )
@@ -74,22 +78,32 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def own_names(host: str) -> frozenset[str] | None:
-    """The names that a server on `host` may be called by: None, for any, unless it is this machine alone that hears."""
-    with suppress(ValueError):
-        if not ipaddress.ip_address(host).is_loopback:
-            return None
-        return frozenset([host.lower(), "localhost", "127.0.0.1", "::1"])
-    return frozenset(["localhost", "127.0.0.1", "::1"]) if host == "localhost" else None
+def own_names(host: str, address: str) -> frozenset[str] | None:
+    """The names that a server may be called by: None, for any, unless it is this machine alone that hears.
+
+    Args:
+        host: as it was given: a name, or an address in any spelling.
+        address: that is listened on.
+    """
+    if not ipaddress.ip_address(address).is_loopback:
+        return None
+    return frozenset([host.lower(), address, "localhost", "127.0.0.1", "::1"])
 
 
-def build_app(setting: Setting, *, page: bool = True, hosts: frozenset[str] | None = None) -> Gate:
+def build_app(
+    setting: Setting,
+    *,
+    page: bool = True,
+    hosts: frozenset[str] | None = None,
+    names: frozenset[str] = frozenset(),
+) -> Gate:
     """The server as an ASGI application. Its processes and its folder end with its lifespan.
 
     Args:
         setting: network and limits.
         page: whether there is a page besides plain HTTP.
         hosts: see `Gate`.
+        names: see `Gate`.
 
     Raises:
         FarfieldError: for a network that cannot be loaded.
@@ -106,7 +120,7 @@ def build_app(setting: Setting, *, page: bool = True, hosts: frozenset[str] | No
         workers.stop()
         folder.remove()
         raise
-    return Gate(app, folder, setting.limits, hosts)
+    return Gate(app, folder, setting.limits, hosts, names)
 
 
 def _mount_page(app: FastAPI, workers: Workers, folder: PrivateFolder, about: dict[str, Any]) -> None:

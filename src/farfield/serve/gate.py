@@ -64,13 +64,22 @@ class Gate:
         limits: see there.
         hosts: names by which the server may be called; None for any. Bound to this machine alone, it knows its names,
             and another name means that a page from elsewhere has had its own name resolved to this machine.
+        names: by which browsers know a proxy in front of the server: their pages may send, too.
     """
 
-    def __init__(self, app: ASGIApp, folder: PrivateFolder, limits: Limits, hosts: frozenset[str] | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        folder: PrivateFolder,
+        limits: Limits,
+        hosts: frozenset[str] | None,
+        names: frozenset[str] = frozenset(),
+    ) -> None:
         self._app = app
         self._folder = folder
         self._limits = limits
-        self._hosts = hosts
+        self._hosts = None if hosts is None else hosts | names
+        self._names = names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -102,15 +111,19 @@ class Gate:
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         method, path, host = scope["method"], scope["path"], headers.get("host", "")
-        if self._hosts is not None and _host_name(host) not in self._hosts:
-            raise Refused("This server answers only to its own name. Open it as http://127.0.0.1:PORT.", "forbidden")
+        if self._hosts is not None and host_name(host) not in self._hosts:
+            known = ", ".join(sorted(self._hosts))
+            raise Refused(
+                f"This server answers only to its own names: {known}. A proxy's is given with farfield serve --names.",
+                "forbidden",
+            )
         if method in ("GET", "HEAD"):
             known = path in _GETS or path.startswith(_GET_FOLDERS)
             known = known or (path.startswith(_FILES) and self._folder.holds(path.removeprefix(_FILES)))
         else:
             known = method == "POST" and path in _POSTS
             origin = headers.get("origin")
-            if origin is not None and origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
+            if origin is not None and not self._is_ours(origin.lower(), host.lower()):
                 raise Refused("A page from elsewhere may not send here.", "forbidden")
         if not known:
             raise Refused("There is nothing here. Known: POST /predict, GET /health, and the page at /.", "not_found")
@@ -120,6 +133,10 @@ class Gate:
         if path in UPLOADS and self._folder.size() > self._limits.kept_bytes:
             seconds = round(self._limits.keep_seconds)
             raise Refused("The server keeps too many clips at present. Try again later.", "busy", seconds)
+
+    def _is_ours(self, origin: str, host: str) -> bool:
+        scheme, _, place = origin.partition("://")
+        return scheme in ("http", "https") and (place == host or host_name(place) in self._names)
 
     def _checked_event(self, body: bytes) -> bytes:
         try:
@@ -142,7 +159,8 @@ def _paths(value: Any) -> Iterator[Any]:
             yield from _paths(each)
 
 
-def _host_name(host: str) -> str | None:
+def host_name(host: str) -> str | None:
+    """The name in a Host header, in lower case and without its port; None where there is none."""
     try:
         return urlsplit(f"//{host}").hostname
     except ValueError:
