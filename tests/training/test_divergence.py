@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import RunningStage, TrainerFn, TrainerState
 from torch import Tensor, nn
 
 from farfield import build_model
 from farfield.errors import FarfieldError
 from farfield.models import ActionNet
+from farfield.training.callbacks import StopEarly
 from farfield.training.divergence import StopAtDivergence, first_not_finite
 from training.test_fit import arguments
 
@@ -116,7 +119,7 @@ def test_any_loss_that_is_not_finite_stops_though_no_layer_gives_it_out(loss: fl
     batch = SimpleNamespace(clips=clips(), indices=torch.tensor([11, 5]))
     callback.on_train_batch_start(trainer, module, batch, 0)
     message = (
-        rf"^the loss is {loss} at step 7 of epoch 3, .* No layer gives out such values; the loss itself does\. "
+        rf"^the loss is {loss} at step 7 of epoch 4, .* No layer gives out such values; the loss itself does\. "
         r"The batch's clips: 11\.mp4, 5\.mp4\."
     )
     stops = nullcontext() if loss == 3e38 else pytest.raises(FarfieldError, match=message)
@@ -138,7 +141,7 @@ def test_a_run_that_diverges_stops_before_the_weights_do(
     error = capfd.readouterr().err
     assert "Traceback" not in error
     (line,) = [line for line in error.splitlines() if line.startswith("farfield fit:")]
-    told = re.search(r"the loss is (nan|inf) at step (\d+) of epoch 0, and training has stopped", line)
+    told = re.search(r"the loss is (nan|inf) at step (\d+) of epoch 1, and training has stopped", line)
     assert told, line
     step = int(told[2])
     assert step >= 1
@@ -155,3 +158,89 @@ def test_a_run_that_diverges_stops_before_the_weights_do(
     assert all(value.isfinite().all() for value in last["state_dict"].values())
     with (tmp_path / "steps.csv").open(newline="") as file:
         assert [row["step"] for row in csv.DictReader(file)] == [str(each + 1) for each in range(step)]
+
+
+class Spoils(Callback):
+    """Puts a value into the gradients of two layers at a step, or into a weight before a validation."""
+
+    def __init__(self, where: str, value: str, step: int) -> None:
+        self.where, self.value, self.step = where, float(value), step
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.where == "gradient" and trainer.global_step == self.step:
+            for name in (
+                "backbone.trunk.blocks.0.conv.weight",
+                "backbone.trunk.blocks.2.res_blocks.1.branch2.conv_a.weight",
+            ):
+                pl_module.network.get_parameter(name).grad[0] = self.value
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.where == "weight" and trainer.global_step == self.step:
+            pl_module.network.get_parameter("head.fc.bias").data[1] = self.value
+
+
+def spoiled(where: str, value: float, step: int) -> str:
+    init = f"{{where: {where}, value: '{value}', step: {step}}}"
+    return f"--trainer.callbacks=[{{class_path: training.test_divergence.Spoils, init_args: {init}}}]"
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 3e38])
+def test_a_gradient_that_overflows_stops_the_run_though_the_loss_is_sound(
+    value: float, figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """3e38 is a number, and is let pass; SGD then takes 1e-30 of it."""
+    options = ["--data.batch_size=5", "--checkpoint_every_n_steps=1", "--model.optimisation.lr=1e-38"]
+    options += ["--trainer.limit_val_batches=1", spoiled("gradient", value, 2)]
+    assert run_farfield(*arguments(figures, tmp_path, *options)) == (0 if value == 3e38 else 2)
+    last = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
+    assert all(weight.isfinite().all() for weight in last["state_dict"].values())
+    if value != 3e38:
+        assert last["global_step"] == 2
+        assert re.search(
+            r"^farfield fit: the loss is \d\S+, and gradients are no numbers, at step 2 of epoch 1, and training has "
+            r"stopped; the last checkpoint is as it was\. On the way back, the first is that of "
+            r"backbone\.trunk\.blocks\.2\.res_blocks\.1\.branch2\.conv_a\.weight\. The batch's clips: .*\.mp4\. Lower",
+            capfd.readouterr().err,
+            re.MULTILINE,
+        )
+
+
+@pytest.mark.parametrize("more", [[], ["--model.optimisation.early_stopping_epochs=1"]])
+def test_a_validation_that_gives_no_number_is_no_good_end(
+    more: list[str], figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--data.batch_size=10", "--trainer.max_epochs=3", spoiled("weight", torch.nan, 4), *more]
+    assert run_farfield(*arguments(figures, tmp_path, *options)) == 2
+    error = capfd.readouterr().err
+    assert "the validation's loss is nan after epoch 2, and training has stopped; the best checkpoint is" in error
+    assert "head.fc.bias holds such values. Lower the learning rate" in error
+    assert "stopped early" not in error
+    for name in ("best", "last"):
+        content = torch.load(tmp_path / f"checkpoints/{name}.ckpt", weights_only=True)
+        assert content["epoch"] == 0
+        assert all(weight.isfinite().all() for weight in content["state_dict"].values())
+
+
+def test_stopping_early_is_said_once_and_of_the_first_epoch_too(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "farfield")
+    trainer: Any = SimpleNamespace(
+        state=TrainerState(fn=TrainerFn.FITTING, stage=RunningStage.TRAINING),
+        sanity_checking=False,
+        fast_dev_run=False,
+        should_stop=False,
+        current_epoch=0,
+        strategy=SimpleNamespace(reduce_boolean_decision=lambda decision, **_: decision),
+    )
+    callback, module = StopEarly(2), LightningModule()
+    for loss in (0.5, 0.75, 0.625):  # three validations in one epoch
+        trainer.callback_metrics = {"val/loss": torch.tensor(loss)}
+        callback.on_validation_end(trainer, module)
+    assert trainer.should_stop
+    callback.on_train_end(trainer, module)
+    told = "stopped early, after epoch 1: val/loss did not fall below 0.5 in 2 validations"
+    assert [record.message for record in caplog.records] == [told]
+    resumed = StopEarly(3)
+    resumed.load_state_dict(callback.state_dict())
+    assert resumed.best_score == 0.5
+    resumed.on_train_end(trainer, module)
+    assert len(caplog.records) == 1

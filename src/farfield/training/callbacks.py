@@ -72,16 +72,21 @@ class SkippedVideos(Callback):
 
 
 class StopEarly(EarlyStopping):
-    """Stops after so many validations in which val/loss did not fall, and says so."""
+    """Stops after so many validations in which val/loss did not fall, and says so.
+
+    A loss that is no number is for StopAtDivergence, and no reason to end well.
+    """
 
     def __init__(self, validations: int) -> None:
-        super().__init__("val/loss", patience=validations, check_on_train_epoch_end=False)
+        super().__init__("val/loss", patience=validations, check_finite=False, check_on_train_epoch_end=False)
+        self.stopped_epoch = -1  # for not yet; Lightning's 0 is an epoch, too
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict | {"patience": self.patience})  # that of the config, when a run is resumed
+        """Of a run that is resumed; how patient to be is the config's, and an earlier stop is over."""
+        super().load_state_dict(state_dict | {"patience": self.patience, "stopped_epoch": -1})
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.stopped_epoch:
+        if self.stopped_epoch >= 0:
             log.info(
                 "stopped early, after epoch %d: val/loss did not fall below %.4g in %d validations",
                 self.stopped_epoch + 1,

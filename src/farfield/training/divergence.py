@@ -1,4 +1,4 @@
-"""A loss that is no number any more stops the run, and says where that came from."""
+"""A loss or a gradient that is no number any more stops the run, and says where that came from."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from torch.optim import Optimizer
 from farfield.errors import FarfieldError
 from farfield.training.execution import uncompiled
 from farfield.training.recompute import norms_keep_statistics
-from farfield.training.sharding import whole
+from farfield.training.sharding import own_part, whole, whole_tensor
+
+_REMEDY = (
+    "Lower the learning rate or lengthen the warm-up, clip gradients (--trainer.gradient_clip_val 1), or, in 16-mixed, "
+    "take bf16-mixed."
+)
 
 
 class StopAtDivergence(Callback):
-    """Looks at each step's loss before its gradients change the weights.
+    """Looks at each step's loss and gradients before they change the weights, and at each validation's loss.
 
     Of several processes all stop where one does, or its gradients, which all share, would reach the others' weights.
     Reading the loss makes the host wait for the device once a step.
@@ -29,36 +34,63 @@ class StopAtDivergence(Callback):
         self._batch = batch
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        self._check(trainer, pl_module)
+        network: Any = pl_module.network
+        gradients = {name: own_part(p.grad) for name, p in network.named_parameters() if p.grad is not None}
+        if getattr(trainer.precision_plugin, "scaler", None) is not None:
+            gradients = {}  # in 16-mixed, the scaler leaves such steps out
+        self._check(trainer, pl_module, gradients)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if trainer.accumulate_grad_batches > 1:  # the loss of a batch whose step is yet to come
-            self._check(trainer, pl_module)
+            self._check(trainer, pl_module, {})
         self._batch = None
 
-    def _check(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Comes before the callbacks that keep checkpoints. All processes have the same figures."""
+        loss = trainer.callback_metrics.get("val/loss")
+        if loss is None or bool(torch.isfinite(loss)):
+            return
+        state = pl_module.network.state_dict()  # type: ignore[union-attr]
+        unsound = [name for name, value in state.items() if not is_finite(whole_tensor(value))]
+        where = (
+            f"{unsound[0]} holds such values." if unsound else "The weights are finite; what layers give out is not."
+        )
+        raise FarfieldError(
+            f"the validation's loss is {float(loss)} after epoch {trainer.current_epoch + 1}, and training has "
+            f"stopped; the best checkpoint is as it was. {where} {_REMEDY}"
+        )
+
+    def _check(self, trainer: Trainer, pl_module: LightningModule, gradients: dict[str, Tensor]) -> None:
         loss = pl_module.last_loss
         assert isinstance(loss, Tensor)
-        diverged = (~torch.isfinite(loss)).float()
+        largest = torch.nn.utils.get_total_norm(list(gradients.values()), torch.inf).to(loss.device)
+        unsound = (~torch.isfinite(torch.stack([loss.float(), largest.float()]))).float()
         if trainer.world_size > 1:
-            torch.distributed.all_reduce(diverged, torch.distributed.ReduceOp.MAX)
-        if not diverged:
+            torch.distributed.all_reduce(unsound, torch.distributed.ReduceOp.MAX)
+        if not unsound.any():
             return
         network, batch = pl_module.network, self._batch
-        # In every process, since norms over all of them meet on the way.
-        with trainer.precision_plugin.forward_context(), uncompiled(network), whole(network):  # type: ignore[arg-type]
-            found = first_not_finite(network, batch.clips)  # type: ignore[arg-type]
-        if bool(torch.isfinite(loss)):
-            raise FarfieldError("the loss of another process is no number, and training has stopped; see there.")
-        where = found or "No layer gives out such values; the loss itself does."
+        found = None
+        if unsound[0]:
+            # In every process, since norms over all of them meet on the way.
+            with trainer.precision_plugin.forward_context(), uncompiled(network), whole(network):  # type: ignore[arg-type]
+                found = first_not_finite(network, batch.clips)  # type: ignore[arg-type]
+            if bool(torch.isfinite(loss)):
+                raise FarfieldError("the loss of another process is no number, and training has stopped; see there.")
+            what = f"the loss is {float(loss)}"
+            where = found or "No layer gives out such values; the loss itself does."
+        else:
+            layers = [name for name, gradient in gradients.items() if not is_finite(gradient)]
+            if not layers:
+                raise FarfieldError("a gradient of another process is no number, and training has stopped; see there.")
+            what = f"the loss is {float(loss):.4g}, and gradients are no numbers,"
+            where = f"On the way back, the first is that of {layers[-1]}."
         paths = trainer.datamodule.training_paths(batch.indices.tolist())  # type: ignore[attr-defined]
         raise FarfieldError(
-            f"the loss is {float(loss)} at step {trainer.global_step} of epoch {trainer.current_epoch}, and training "
-            f"has stopped; the last checkpoint is as it was. {where} The batch's clips: {', '.join(paths)}. Lower the "
-            "learning rate or lengthen the warm-up, clip gradients (--trainer.gradient_clip_val 1), or, in 16-mixed, "
-            "take bf16-mixed."
+            f"{what} at step {trainer.global_step} of epoch {trainer.current_epoch + 1}, and training has stopped; the "
+            f"last checkpoint is as it was. {where} The batch's clips: {', '.join(paths)}. {_REMEDY}"
         )
 
 

@@ -67,7 +67,7 @@ class ActionRecognizer(LightningModule):
         self.view_batch_size = view_batch_size
         classes = len(network.labels)
         # In checkpoints, so that an epoch's figures are of all its batches when it was entered again in the middle.
-        self.train_loss, self.train_top1 = MeanMetric(), MulticlassAccuracy(classes, average="micro")
+        self.train_loss, self.train_top1 = MeanMetric("disable"), MulticlassAccuracy(classes, average="micro")
         self.train_loss.persistent(True)
         self.train_top1.persistent(True)
         self.val_accuracy = MetricCollection(
@@ -77,7 +77,7 @@ class ActionRecognizer(LightningModule):
             },
             prefix="val/",
         )
-        self.val_loss = MeanMetric()
+        self.val_loss = MeanMetric("disable")  # a NaN counts
         self.val_confusion_matrix: Tensor | None = None
         self.val_confusion = MulticlassConfusionMatrix(classes)
         self.val_scores: list[tuple[Tensor, Tensor, Tensor]] = []

@@ -61,7 +61,7 @@ class FullySharded(ModelParallelStrategy):
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
         super().setup(trainer)
         weights = list(self.model.parameters())  # type: ignore[union-attr]  # set by Lightning
-        mine, all_ = sum(map(kept, weights)), sum(weight.numel() for weight in weights)
+        mine, all_ = sum(own_part(weight).numel() for weight in weights), sum(weight.numel() for weight in weights)
         log.info("process %d keeps %d of %d parameters", self.global_rank, mine, all_)
 
     def on_validation_start(self) -> None:
@@ -145,6 +145,6 @@ def whole_tensor(x: Tensor) -> Tensor:
     return x.full_tensor() if isinstance(x, DTensor) else x
 
 
-def kept(weight: Tensor) -> int:
-    """How many of its values this process keeps."""
-    return (weight.to_local() if isinstance(weight, DTensor) else weight).numel()
+def own_part(x: Tensor) -> Tensor:
+    """What this process keeps of a tensor."""
+    return x.to_local() if isinstance(x, DTensor) else x
