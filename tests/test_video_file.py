@@ -1,3 +1,4 @@
+import av
 import numpy as np
 
 from farfield.video_file import write_video
@@ -13,3 +14,11 @@ def test_the_same_frames_give_the_same_bytes(tmp_path):
         write_video(tmp_path / "clip.mp4", frames, fps=10)
         written.add((tmp_path / "clip.mp4").read_bytes())
     assert len(written) == 1
+
+
+def test_a_colon_in_a_path_is_no_protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run:1").mkdir()
+    write_video("run:1/clip.mp4", np.zeros((3, 32, 32, 3), np.uint8), fps=10)
+    with av.open(str(tmp_path / "run:1/clip.mp4")) as container:
+        assert container.streams.video[0].frames == 3

@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,12 @@ import torch
 from pyarrow import parquet
 from safetensors.numpy import load_file
 
+from data.encoding import encode
 from farfield import build_model
 from farfield.data.decode import open_video
 from farfield.data.manifest import read_manifest
 from farfield.inference import collection
+from farfield.inference.annotate import labelled, with_timeline, write_labelled_video
 from farfield.inference.answers import Answer, as_csv, as_srt, as_vtt
 from farfield.inference.predict import RankedLabel
 from farfield.inference.timeline import Segment
@@ -183,6 +186,38 @@ def test_labelled_videos_show_every_frame_above_the_labels(
         picture = after[: before.shape[0] * factor : factor, ::factor].astype(int)
         assert np.abs(picture - before).mean() < 6
         assert after[before.shape[0] * factor :].max() > 200  # text
+
+
+RANKING = [RankedLabel("run", 0.75), RankedLabel("jump", 0.25)]
+
+
+def test_a_labelled_copy_shows_frames_when_the_video_does(tmp_path: Path) -> None:
+    times = [0, 0.04, 0.08, 2.12, 2.13, 3.0]
+    path = encode(tmp_path / "paused.mp4", num_frames=6, times=times, b_frames=None)
+    write_labelled_video(Answer(str(path), RANKING), tmp_path / "copy.mp4")
+    with open_video(tmp_path / "copy.mp4") as copy:
+        np.testing.assert_allclose(copy.times, times, atol=1e-3)
+    cut = Answer(str(path), RANKING, end_seconds=2.12, segments=[Segment(0.0, 2.12, "run", 0.75)], error="cut off")
+    write_labelled_video(cut, tmp_path / "copy.mp4")  # to the frame before the one that could not be read
+    with open_video(tmp_path / "copy.mp4") as copy:
+        assert len(copy.times) == 3
+
+
+def test_labels_of_any_alphabet_keep_their_place() -> None:
+    frame = np.zeros((20, 400, 3), np.uint8)
+
+    def panel(label: str) -> np.ndarray:
+        return next(labelled([frame], [RankedLabel(label, 0.25)]))
+
+    assert not np.array_equal(panel("бег"), panel("жар"))  # Pillow's own font has one box for all of these
+    np.testing.assert_array_equal(panel("two\nlines\tof it"), panel("two lines of it"))
+    long = panel("a label as long as a sentence, of which the end does not matter to anyone who looks")
+    np.testing.assert_array_equal(long[:, 350:], panel("a")[:, 350:])  # the probability
+    assert not np.array_equal(long[:, 200:340], panel("a")[:, 200:340])
+    segment = Segment(0.0, 1.0, "two\nlines", 0.5)
+    [shown] = with_timeline([(0.5, frame)], [segment], 1.0)
+    [expected] = with_timeline([(0.5, frame)], [replace(segment, label="two lines")], 1.0)
+    np.testing.assert_array_equal(shown, expected)
 
 
 def test_workers_find_the_same(

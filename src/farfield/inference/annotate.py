@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ BACKGROUND, BEST, OTHERS, CURSOR = (16, 18, 24), (24, 128, 92), (38, 84, 124), (
 
 
 def write_labelled_video(answer: Answer, path: str | Path, *, num_labels: int = 3) -> None:
-    """Writes the video as an H.264 MP4 with its labels below.
+    """Writes the video as an H.264 MP4 with its labels below, without sound.
 
     Without a timeline these are the best labels of the whole and their probabilities. With one, it is the segment that
     is under way, and a strip of all segments with a cursor.
@@ -33,14 +34,14 @@ def write_labelled_video(answer: Answer, path: str | Path, *, num_labels: int = 
     """
     with open_video(answer.path) as video:
         times = video.times
-        until = float(times[-1]) if answer.error is None else answer.end_seconds
-        shown = np.arange(max(int(np.searchsorted(times, until, side="right")), 1))
+        count = len(times) if answer.error is None else int(np.searchsorted(times, answer.end_seconds - 1e-6))
+        shown = np.arange(max(count, 1))
         frames = ((times[place], frame) for place, frame in video.pictures(shown))
         if answer.segments is None:
             pictures = labelled((frame for _, frame in frames), answer.ranking[:num_labels])
         else:
             pictures = with_timeline(frames, answer.segments, max(answer.end_seconds, 1e-6))
-        write_video(path, pictures, fps=frame_rate(times))
+        write_video(path, pictures, fps=frame_rate(times), seconds=times)
 
 
 def labelled(
@@ -117,14 +118,12 @@ def _ranking_panel(width: int, ranking: list[RankedLabel]) -> UInt8[np.ndarray, 
     size = _text_size(width)
     line = round(size * 1.5)
     image = Image.new("RGB", (width, line * len(ranking) + size // 2), BACKGROUND)
-    draw, font = ImageDraw.Draw(image), ImageFont.load_default(size)
+    draw = ImageDraw.Draw(image)
     for i, ranked in enumerate(ranking):
         top = size // 4 + i * line
         right = round(width * ranked.probability)
         draw.rectangle((0, top, right, top + line - 4), fill=OTHERS if i else BEST)
-        draw.text((size // 2, top + line // 2 - 2), ranked.label, fill="white", font=font, anchor="lm")
-        text = f"{100 * ranked.probability:.1f}%"
-        draw.text((width - size // 2, top + line // 2 - 2), text, fill="white", font=font, anchor="rm")
+        _write(draw, size // 2, top + line // 2 - 2, width, ranked.label, ranked.probability)
     return np.asarray(image)
 
 
@@ -139,13 +138,11 @@ def _timeline_panel(
     size = _text_size(width)
     line = round(size * 1.5)
     image = Image.new("RGB", (width, 2 * line + size // 2), BACKGROUND)
-    draw, font = ImageDraw.Draw(image), ImageFont.load_default(size)
+    draw = ImageDraw.Draw(image)
     if number >= 0:
         current = segments[number]
         draw.rectangle((0, size // 4, size // 3, size // 4 + line - 4), fill=colours[current.label])
-        draw.text((size, size // 4 + line // 2 - 2), current.label, fill="white", font=font, anchor="lm")
-        text = f"{100 * current.probability:.1f}%"
-        draw.text((width - size // 2, size // 4 + line // 2 - 2), text, fill="white", font=font, anchor="rm")
+        _write(draw, size, size // 4 + line // 2 - 2, width, current.label, current.probability)
     top = size // 4 + line
     for each in segments:
         left, right = (round(at / duration_seconds * width) for at in (each.start_seconds, each.end_seconds))
@@ -154,5 +151,27 @@ def _timeline_panel(
     return np.asarray(image)
 
 
+def _write(draw: ImageDraw.ImageDraw, left: int, middle: int, width: int, label: str, probability: float) -> None:
+    """A label from the left, on one line and cut off where it is too long, and its probability at the right."""
+    size = _text_size(width)
+    font = _font(size)
+    percent = f"{100 * probability:.1f}%"
+    space = width - left - size - font.getlength(percent)
+    text = whole = " ".join(label.split())
+    while text and font.getlength(text) > space:
+        whole = whole[:-1]
+        text = whole and f"{whole.rstrip()}\N{HORIZONTAL ELLIPSIS}"
+    draw.text((left, middle), text, fill="white", font=font, anchor="lm")
+    draw.text((width - size // 2, middle), percent, fill="white", font=font, anchor="rm")
+
+
 def _text_size(width: int) -> int:
     return max(width // 22, 12)
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which has the letters of most alphabets; Pillow's own font has ASCII's."""
+    from matplotlib import get_data_path  # late: it takes a while
+
+    return ImageFont.truetype(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
