@@ -20,10 +20,12 @@ from data.encoding import encode
 from farfield import build_model
 from farfield.data.decode import open_video
 from farfield.data.manifest import read_manifest
-from farfield.inference import collection
+from farfield.errors import VideoError
+from farfield.inference import collection, results
 from farfield.inference.annotate import labelled, with_timeline, write_labelled_video
 from farfield.inference.answers import Answer, as_csv, as_srt, as_vtt
 from farfield.inference.predict import RankedLabel
+from farfield.inference.results import open_results
 from farfield.inference.timeline import Segment
 from farfield.models import load_model, save_model
 
@@ -99,12 +101,95 @@ def test_a_folder_of_other_answers_is_refused(
     assert run_farfield(*command, tmp_path / "out") == 0
     before = (tmp_path / "out/predictions.jsonl").read_bytes()
     assert run_farfield(*command, tmp_path / "out", "--top_k", 1) == 2
-    assert "holds answers to other settings" in capsys.readouterr().err
+    assert "holds answers to other settings: top_k was 5, now 1. Give the same" in capsys.readouterr().err
     assert (tmp_path / "out/predictions.jsonl").read_bytes() == before
     assert run_farfield(*command, folder) == 2
     assert "holds other things. Give a new one" in capsys.readouterr().err
     assert run_farfield(*command, folder / "a.mp4") == 2
     assert "which is a file. Give a folder" in capsys.readouterr().err
+    assert run_farfield(*command, folder / "a.mp4/x") == 2
+    assert "a.mp4/x, which cannot be written: Not a directory" in capsys.readouterr().err
+
+
+def test_what_changes_no_answer_may_change(
+    checkpoint: Path,
+    folder: Path,
+    tmp_path: Path,
+    run_farfield: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    command = ["predict", folder / "a.mp4", "--out", tmp_path / "out", "--checkpoint"]
+    assert run_farfield(*command, checkpoint, "--top_k", 2, "--timeline", "--device", "tpu9") == 2
+    assert run_farfield(*command, checkpoint) == 0  # nothing was answered yet
+    monkeypatch.setattr(collection, "ask", None)
+    monkeypatch.chdir(checkpoint.parent)
+    assert run_farfield(*command, checkpoint.name, "--view_batch_size", 3) == 0
+    capsys.readouterr()
+
+
+def test_one_run_at_a_time(
+    checkpoint: Path, folder: Path, tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_results(tmp_path / "out", {"windows": None}, []):
+        assert run_farfield("predict", folder / "a.mp4", "--checkpoint", checkpoint, "--out", tmp_path / "out") == 2
+    assert f"another run writes to {tmp_path / 'out'}. Wait for it" in capsys.readouterr().err
+
+
+RANKING = [RankedLabel("run", 0.75), RankedLabel("jump", 0.25)]
+
+
+def test_nothing_stays_of_an_answer_that_is_no_more(tmp_path: Path) -> None:
+    features = {"features": np.ones((1, 3)), "feature_seconds": np.array([[0.0, 2.0]])}
+    segments = [Segment(0.0, 2.0, "run", 0.75)]
+    with open_results(tmp_path, {"windows": {}}, ["srt", "safetensors"]) as results:
+        for path in ("a.mp4", "b.mp4"):
+            results.add(Answer(path, RANKING, segments=segments, **features))
+        results.finish(["a.mp4", "b.mp4"])
+        assert (tmp_path / "a.srt").is_file()
+        results.add(Answer("a.mp4", [], error="it is cut off"))
+        assert {path.name for path in tmp_path.rglob("[ab].*")} == {"b.srt", "b.safetensors"}
+        assert len((tmp_path / "predictions.jsonl").read_text().splitlines()) == 3
+        results.finish(["a.mp4", "b.mp4"])
+        assert len(load_file(tmp_path / "features.safetensors")["features"]) == 1
+    assert list(lines_of(tmp_path)) == ["a.mp4", "b.mp4"]
+    assert len((tmp_path / "predictions.jsonl").read_text().splitlines()) == 2
+    line = lines_of(tmp_path)["b.mp4"] | {"file": [1, 2]}
+    (tmp_path / "predictions.jsonl").write_text(f"{json.dumps(line)}\n{json.dumps(line | {'error': 'cut off'})}\n")
+    with open_results(tmp_path, {"windows": {}}, []) as results:  # stopped before it was finished
+        assert lines_of(tmp_path) == {}
+
+
+def test_what_cannot_be_written_is_told_beside_the_answer(
+    checkpoint: Path,
+    folder: Path,
+    tmp_path: Path,
+    run_farfield: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A copy that cannot be made, and a name as long as file systems allow."""
+    long = (folder / "a.mp4").rename(folder / f"{'é' * 125}.mp4")
+    command = ["predict", long, folder / "b.mp4", "--checkpoint", checkpoint, "--out", tmp_path / "out", "--timeline"]
+    command += ["--write", "srt,mp4", "--format", "jsonl"]
+
+    def fail(answer: Answer, path: Path) -> None:
+        raise VideoError(path, "frame 3 is damaged") if "b" in Path(answer.path).stem else PermissionError(13, "denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "write_labelled_video", fail)
+        assert run_farfield(*command) == 1
+    for answer in (json.loads(line) for line in capsys.readouterr().out.splitlines()):
+        assert answer["ranking"]
+        assert answer["segments"]
+        assert answer["error"] in (
+            "its labelled copy could not be made: frame 3 is damaged",
+            "not all of it could be written: denied",
+        )
+    assert (tmp_path / "out/b.srt").is_file()
+    assert run_farfield(*command) == 0
+    assert all("error" not in entry for entry in lines_of(tmp_path / "out").values())
+    assert (tmp_path / "out" / f"{'é' * 100}_labelled.mp4").is_file()
 
 
 def test_files_asked_for_later_are_made_and_other_weights_are_refused(
@@ -148,7 +233,7 @@ def test_all_that_can_be_written(checkpoint: Path, folder: Path, tmp_path: Path,
     names = {path.name for path in out.iterdir()}
     per_video = {f"{name}{end}" for name in ("a", "b", "a_2", "c") for end in (".srt", ".vtt", "_labelled.mp4")}
     whole = {"features", "features.parquet", "features.safetensors", "predictions.csv", "predictions.jsonl"}
-    assert names == per_video | whole | {"settings.json"}
+    assert names == per_video | whole | {"settings.json", ".lock"}
     entries = lines_of(out)
     rows = list(csv.DictReader((out / "predictions.csv").open()))
     assert sum(row["error"] != "" for row in rows) == 1
@@ -186,9 +271,6 @@ def test_labelled_videos_show_every_frame_above_the_labels(
         picture = after[: before.shape[0] * factor : factor, ::factor].astype(int)
         assert np.abs(picture - before).mean() < 6
         assert after[before.shape[0] * factor :].max() > 200  # text
-
-
-RANKING = [RankedLabel("run", 0.75), RankedLabel("jump", 0.25)]
 
 
 def test_a_labelled_copy_shows_frames_when_the_video_does(tmp_path: Path) -> None:
@@ -254,6 +336,8 @@ def test_lines_come_as_they_are_done(
         (["--min_seconds", "2"], "min_seconds is for timelines: give --timeline, too"),
         (["--timeline", "--threshold", "2"], "threshold is 2.0; it is a probability"),
         (["--device", "tpu9"], "Choose auto, cpu or cuda"),
+        (["--view_batch_size", "0"], "view_batch_size is 0; it must be at least 1"),
+        (["--timeline", "--top_k", "0"], "top_k is 0; it must be at least 1"),
     ],
 )
 def test_mistakes_show_before_a_video_is_opened(

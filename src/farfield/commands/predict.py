@@ -22,7 +22,7 @@ from farfield.inference.collection import Question, ask_all
 from farfield.inference.features import check_parquet
 from farfield.inference.loading import Recogniser
 from farfield.inference.predict import rank
-from farfield.inference.results import FEATURE_FILES, Results, check_extras
+from farfield.inference.results import FEATURE_FILES, check_extras, open_results
 from farfield.inference.scores import score_views
 from farfield.inference.timeline import check_options
 from farfield.models.checkpoint_file import fingerprint
@@ -79,7 +79,7 @@ def predict(
         json: the same as --format json.
         out: folder to keep the answers in: predictions.jsonl, and what `write` names.
         write: what else to write into `out`, as "csv,mp4": csv, srt and vtt (subtitles), mp4 (copies of the videos with
-            their labels), safetensors and parquet (what the classifier sees, for retrieval).
+            their labels, without sound), safetensors and parquet (what the classifier sees, for retrieval).
         device: where to run: auto, cpu, cuda, cuda:1.
         precision: what to compute in: float32, bfloat16 (about twice as fast where the processor has it; scores change
             in the third digit), float16 (GPUs).
@@ -123,10 +123,11 @@ def predict(
     paths = find_videos(videos)
     if chosen in SUBTITLES and len(paths) > 1:
         raise FarfieldError(f"{len(paths)} videos make as many subtitle files: give --out FOLDER --write {chosen}.")
-    settings = asdict(question) | {"checkpoint": checkpoint, "precision": precision}
-    if out is not None:
-        settings["weights"] = fingerprint(checkpoint)
-    with nullcontext() if out is None else Results(out, settings, extras) as results:
+    with (
+        nullcontext()
+        if out is None
+        else open_results(out, _settings(question, checkpoint, precision), extras) as results
+    ):
         answers = {path: results.answer(path) for path in paths if results is not None and results.answered(path)}
         _show(answers.values(), chosen)
         waiting = [path for path in paths if path not in answers]
@@ -142,7 +143,7 @@ def predict(
                 seconds_per_video=seconds_per_video,
                 progress=bars.windows,
             ):
-                answers[answer.path] = _kept(answer, results)
+                answers[answer.path] = answer if results is None else results.add(answer)
                 bars.video()
                 _show([answers[answer.path]], chosen)
         if results is not None:
@@ -152,6 +153,13 @@ def predict(
     for failure in failures:
         print(f"farfield predict: {failure.path}: {failure.error}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _settings(question: Question, checkpoint: str, precision: Precision) -> dict[str, Any]:
+    """All that answers depend on: of the checkpoint what is in it, wherever it lies."""
+    settings = asdict(question) | {"precision": precision, "weights": fingerprint(checkpoint)}
+    del settings["view_batch_size"]
+    return settings
 
 
 def _views(timeline: bool, **given: int | None) -> dict[str, int]:
@@ -207,17 +215,6 @@ def _watch(
     except KeyboardInterrupt:  # the way to end it
         pass
     return 0
-
-
-def _kept(answer: Answer, results: Results | None) -> Answer:
-    if results is None:
-        return answer
-    try:
-        results.add(answer)
-    except VideoError as error:  # its labelled copy could not be made
-        answer = Answer(answer.path, [], error=error.reason)
-        results.add(answer)
-    return answer
 
 
 def _show(answers: Iterable[Answer], format: Format) -> None:

@@ -22,14 +22,17 @@ from farfield.precision import Precision
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of each video: all that the answer depends on, in plain types.
+    """What is asked of each video, in plain types.
 
     Args:
         top_k: classes in a ranking.
         views: options of `predict`: num_clips, num_crops, hop.
         windows: options of `timeline`; None for no timeline.
         features: whether what the classifier sees is kept.
-        view_batch_size: views that go through the network at once.
+        view_batch_size: views that go through the network at once; no answer depends on it, but to rounding.
+
+    Raises:
+        FarfieldError: for counts below 1.
     """
 
     top_k: int = 5
@@ -37,6 +40,11 @@ class Question:
     windows: dict[str, Any] | None = None
     features: bool = False
     view_batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("top_k", "view_batch_size"):
+            if getattr(self, name) < 1:
+                raise FarfieldError(f"{name} is {getattr(self, name)}; it must be at least 1.")
 
 
 Progress = Callable[[int, int], object]

@@ -7,6 +7,7 @@ JSON list `paths` of the file's metadata. Parquet: columns path, start_seconds, 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -74,7 +75,7 @@ def _write_parquet(path: Path, videos: np.ndarray, features: np.ndarray, seconds
 
     rows = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1])
     columns = {
-        "path": pa.array(videos.tolist()),
+        "path": pa.array([os.fsencode(path).decode(errors="replace") for path in videos]),  # file names may be no UTF-8
         "start_seconds": pa.array(seconds[:, 0]),
         "end_seconds": pa.array(seconds[:, 1]),
         "features": rows,
