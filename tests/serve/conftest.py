@@ -129,9 +129,7 @@ def wait_for(url: str) -> None:
 @contextmanager
 def run_here(checkpoint: Path, limits: Limits, names: frozenset[str] = frozenset()) -> Iterator[Served]:
     """Serves plain HTTP from a thread of this process."""
-    import uvicorn
-
-    from farfield.serve.app import build_app, own_names
+    from farfield.serve.app import build_app, own_names, server_of
     from farfield.serve.limits import Setting
 
     with socket.socket() as listening:
@@ -140,8 +138,7 @@ def run_here(checkpoint: Path, limits: Limits, names: frozenset[str] = frozenset
         app = build_app(
             Setting(str(checkpoint), limits), page=False, hosts=own_names("127.0.0.1", "127.0.0.1"), names=names
         )
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
-        server = uvicorn.Server(config)
+        server = server_of(app)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

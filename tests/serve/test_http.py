@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ import requests
 
 import farfield
 from farfield.models import load_model
+from farfield.serve import connections
+from farfield.serve.connections import MAX_CONNECTIONS
 from serve.conftest import LABELS, Served
 
 
@@ -182,6 +185,37 @@ def test_a_body_that_never_ends_is_refused(narrow: Served) -> None:
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b'"slow_upload"' in answer
         assert 1.5 < time.monotonic() - begun < 8
+
+
+def test_who_says_nothing_keeps_nobody_out(narrow: Served) -> None:
+    silent = []
+    try:
+        for _ in range(MAX_CONNECTIONS):
+            silent.append(connect(narrow))
+        assert narrow.health()["status"] == "ok"
+    finally:
+        for connection in silent:
+            connection.close()
+
+
+def test_a_head_that_never_ends_is_cut_off(narrow: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.5)
+    whole = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    with connect(narrow) as connection:
+        for _ in range(3):  # with time in between, of which each request has its own
+            connection.sendall(whole)
+            time.sleep(0.3)
+            assert connection.recv(10_000).startswith(b"HTTP/1.1 200 ")
+        begun = time.monotonic()
+        connection.sendall(whole[:-2])
+        connection.settimeout(0.05)
+        with suppress(ConnectionError):
+            while time.monotonic() - begun < 5:
+                connection.sendall(b"X: 1\r\n")
+                with suppress(TimeoutError):
+                    assert connection.recv(1000) == b""
+                    break
+        assert time.monotonic() - begun < 2
 
 
 def test_who_hangs_up_leaves_nothing(narrow: Served) -> None:

@@ -17,12 +17,12 @@ from fastapi import FastAPI
 
 from farfield.errors import FarfieldError
 from farfield.serve.api import add_routes
+from farfield.serve.connections import MAX_CONNECTIONS, Connection
 from farfield.serve.folder import PrivateFolder
 from farfield.serve.gate import Gate, host_name
 from farfield.serve.limits import Setting
 from farfield.serve.pool import Workers
 
-MAX_CONNECTIONS = 256
 GRADIO_ENVIRONMENT = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "GRADIO_RUN_HISTORY": "False",
@@ -54,14 +54,20 @@ def serve(setting: Setting, *, host: str = "127.0.0.1", port: int = 7860, names:
     print(
         f"farfield serve: http://{f'[{address}]' if ':' in address else address}:{port}  (Ctrl-C ends it)", flush=True
     )
+    server_of(app).run(sockets=[listening])
+
+
+def server_of(app: Gate) -> uvicorn.Server:
+    """What speaks HTTP for an application."""
     config = uvicorn.Config(
         app,
+        http=Connection,
         log_level="warning",
         server_header=False,
         limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=2,  # a page's stream of news has no end of its own
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    return uvicorn.Server(config)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -112,9 +112,9 @@ class Gate:
     def _check(self, scope: Scope, headers: Headers) -> None:
         method, path, host = scope["method"], scope["path"], headers.get("host", "")
         if self._hosts is not None and host_name(host) not in self._hosts:
-            known = ", ".join(sorted(self._hosts))
+            names = ", ".join(sorted(self._hosts))
             raise Refused(
-                f"This server answers only to its own names: {known}. A proxy's is given with farfield serve --names.",
+                f"This server answers only to its own names: {names}. A proxy's is given with farfield serve --names.",
                 "forbidden",
             )
         if method in ("GET", "HEAD"):
