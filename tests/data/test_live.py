@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from farfield.clip_spec import ClipSpec
-from farfield.data.live import live_windows
+from farfield.data.live import _Camera, live_windows
 from farfield.errors import FarfieldError, VideoError
 
 SPEC = ClipSpec(num_frames=4, crop_px=48, frame_stride=2, short_side_px=48)  # spans 7 frames
@@ -82,10 +82,46 @@ def test_at_a_rate_of_its_own(stream: Path) -> None:
     assert window.end_seconds - window.start_seconds == pytest.approx(7 / 12.5, abs=0.01)
 
 
+def test_a_window_shorter_than_its_frames_shows_all_of_itself(stream: Path) -> None:
+    """Three frames for the network's four: one of them twice."""
+    with live_windows(str(stream), SPEC, window_seconds=3 / 25) as windows:
+        window = next(windows)
+    assert window.end_seconds - window.start_seconds == pytest.approx(3 / 25, abs=0.01)
+    levels = window.frames[0].float().mean((1, 2, 3)).numpy()
+    np.testing.assert_allclose((levels - 20) / 2 - window.start_seconds * 25, [0, 1, 1, 2], atol=1.1)
+
+
+@pytest.mark.parametrize("target_fps", [None, 12.5])
+def test_time_goes_on_where_the_clock_of_a_source_starts_again(
+    target_fps: float | None, stream: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "twice.ts").write_bytes(stream.read_bytes() * 2)
+    camera = _Camera(str(tmp_path / "twice.ts"), SPEC.replace(target_fps=target_fps), 10.0)
+    seconds = [at for at, _ in camera._at_constant_rate()]
+    camera.close()
+    step = 1 / (target_fps or 25)
+    np.testing.assert_allclose(np.diff(seconds), step, atol=0.05)
+    assert seconds[-1] == pytest.approx(8 - step, abs=0.2)
+
+
+def test_a_camera_is_closed_at_once_though_no_moment_comes(stream: Path) -> None:
+    """At a frame in 100 seconds, which the stream does not last."""
+    camera = _Camera(str(stream), SPEC.replace(target_fps=0.01), 10.0)
+    camera.ended = True
+    assert list(camera._at_constant_rate()) == []
+    assert next(camera._container.decode(camera._stream)).time < 5  # of a stream whose clock starts at 1.4 s
+    camera.close()
+
+
 def test_what_is_not_there() -> None:
     with pytest.raises(VideoError, match="Connection refused"), live_windows("tcp://127.0.0.1:9", SPEC):
         pass
     with pytest.raises(VideoError, match=r"/dev/video99: "), live_windows("/dev/video99", SPEC):
+        pass
+    with (
+        pytest.raises(FarfieldError, match="hop_seconds is -1; it must be positive"),
+        live_windows("x", SPEC, hop_seconds=-1),
+    ):
         pass
     segments = SPEC.replace(sampling="segments")
     with pytest.raises(FarfieldError, match="Give window_seconds"), live_windows("tcp://127.0.0.1:9", segments):

@@ -20,7 +20,7 @@ from farfield.clip_spec import ClipSpec
 from farfield.data.crops import resize_short_side, spread_crops
 from farfield.data.packets import reason_of, video_stream
 from farfield.data.pictures import ToRgb
-from farfield.data.windows import Window, window_places
+from farfield.data.windows import Window, check_lengths, window_places
 from farfield.errors import FarfieldError, VideoError
 
 USUAL_FPS = 25.0
@@ -46,9 +46,10 @@ def live_windows(
         timeout_seconds: to open, and to wait for what comes next.
 
     Raises:
-        FarfieldError: where the window has no length.
+        FarfieldError: for lengths that are not positive, or missing.
         VideoError: where the source cannot be opened; from the windows, where it breaks off with an error.
     """
+    check_lengths(hop_seconds, window_seconds)
     if window_seconds is None and spec.sampling == "segments":
         raise FarfieldError("this network samples frames from the whole of a video. Give window_seconds.")
     camera = _Camera(source, spec, timeout_seconds)
@@ -99,8 +100,6 @@ class _Camera:
                     self.held.append((seconds, frame))
                     self.count += 1
                     self.news.notify()
-                if self.ended:
-                    return
         except (av.FFmpegError, ValueError, OSError) as error:
             self.error = reason_of(error)
         finally:
@@ -109,20 +108,28 @@ class _Camera:
                 self.news.notify()
 
     def _at_constant_rate(self) -> Iterator[tuple[float, UInt8[Tensor, "h w c"]]]:
-        """At each moment the frame that is then shown, as `stream_frames` takes it; else all frames as they come."""
+        """At each moment the frame that is then shown, as `stream_frames` takes it; else all frames as they come.
+
+        Where the source's clock goes back, as after a restart, time goes on from the frame before.
+        """
         convert = ToRgb(self._spec.test_short_side_px)
         first: float | None = None
+        seconds = 0.0
         moment = 0
         before: Tensor | None = None
         for frame in self._container.decode(self._stream):
+            if self.ended:
+                return
             time = float(frame.time or 0.0)
-            first = time if first is None else first
+            if first is None or time - first < seconds:
+                first = time - seconds - (0 if first is None else 1 / self.fps)
+            seconds = time - first
             resized = resize_short_side(torch.from_numpy(convert(frame).copy())[None], self._spec.test_short_side_px)
             crop = spread_crops(resized, self._spec.test_side_px, 1)[0][0]
             if self._spec.target_fps is None:
-                yield time - first, crop
+                yield seconds, crop
                 continue
-            while before is not None and moment / self.fps < time - first:
+            while before is not None and moment / self.fps < seconds:
                 yield moment / self.fps, before
                 moment += 1
             before = crop
@@ -131,7 +138,7 @@ class _Camera:
 def _newest(
     camera: _Camera, spec: ClipSpec, hop_seconds: float | None, window_seconds: float | None
 ) -> Iterator[Window]:
-    span = spec.span if window_seconds is None else max(round(window_seconds * camera.fps), spec.num_frames)
+    span = spec.span if window_seconds is None else max(round(window_seconds * camera.fps), 1)
     hop = max(span // 2, 1) if hop_seconds is None else max(round(hop_seconds * camera.fps), 1)
     within = window_places(span, camera.fps, spec, hop_seconds=None, window_seconds=window_seconds)[0][0]
     camera.start(span)
