@@ -176,6 +176,7 @@ def test_a_short_video_is_repeated(
     assert "the video is shorter than a clip and was repeated to fill it; times count on" in capsys.readouterr().out
     seconds = json.loads((out / "explanation.json").read_text())["view"]["frame_seconds"]
     assert seconds == pytest.approx([0, 0.12, 0.24, 0.36], abs=0.01)
+    assert run_farfield("explain", make_video(1), "--checkpoint", checkpoint, "--out", out, "--time", 0) == 0
 
 
 @pytest.mark.parametrize(
@@ -186,8 +187,9 @@ def test_a_short_video_is_repeated(
         (("--point", "5"), "point is '5'; give Y,X in pixels of the crop that the network sees, as 40,112."),
         (("--point", "nan,3"), "point is 'nan,3'; give Y,X in pixels"),
         (("--point", "3,32"), "point is 3,32; the network sees 32 x 32 px. Give y,x in pixels of that crop"),
-        (("--time", "9"), "time is 9 s; the views of this video span 0.00 s to 2.4"),
-        (("--time", "-1"), "time is -1 s; the views of this video span 0.00 s"),
+        (("--time", "9"), "time is 9 s, which no view of this video shows; the nearest spans 2.00 s to 2.4"),
+        (("--time", "-1"), "time is -1 s, which no view of this video shows; the nearest spans 0.00 s"),
+        (("--time", "0.8"), "time is 0.8 s, which no view of this video shows; the nearest spans 1.00 s to 1.42 s."),
         (("--connections", "0"), "connections is 0; it must be at least 1. The paper shows 20."),
         (("--top_k", "0"), "top_k is 0; it must be at least 1."),
         (("--num_clips", "0"), "clip.num_clips is 0; it must be at least 1."),

@@ -84,8 +84,8 @@ def choose_view(views: ScoredViews, index: int, seconds: float | None = None) ->
     Args:
         views: of the video.
         index: of the class.
-        seconds: the moment; it must lie in the video's views, and the views are compared by how near to it they have a
-            frame.
+        seconds: the moment; it must lie in one of the video's views, and those in which it does are compared by how
+            near to it they have a frame.
 
     Raises:
         FarfieldError: for a moment that no view shows.
@@ -93,15 +93,17 @@ def choose_view(views: ScoredViews, index: int, seconds: float | None = None) ->
     sure = views.probabilities[:, index].numpy()
     if seconds is None:
         return int(sure.argmax())
-    starts, ends = views.window_seconds
-    if not starts.min() <= seconds < ends.max():
+    starts, ends = (np.repeat(each, views.num_crops) for each in views.window_seconds)
+    away = np.maximum(starts - seconds, seconds - ends)
+    if not away.min() <= 0:
+        nearest = int(away.argmin())
         raise FarfieldError(
-            f"time is {seconds:g} s; the views of this video span {starts.min():.2f} s to {ends.max():.2f} s. Choose "
-            "a time among these."
+            f"time is {seconds:g} s, which no view of this video shows; the nearest spans {starts[nearest]:.2f} s to "
+            f"{ends[nearest]:.2f} s. Choose a time in a view, or raise num_clips (now {len(sure) // views.num_crops})."
         )
-    distances = np.abs(views.seconds - seconds).min(1)
-    nearest = np.flatnonzero(distances <= distances.min() + 1e-6)
-    return int(nearest[sure[nearest].argmax()])
+    distances = np.where(away <= 0, np.abs(views.seconds - seconds).min(1), np.inf)
+    best = np.flatnonzero(distances <= distances.min() + 1e-6)
+    return int(best[sure[best].argmax()])
 
 
 def nearest_frame(seconds: Float[np.ndarray, " t"], moment: float) -> int:
