@@ -76,12 +76,24 @@ def test_files_folders_and_patterns_are_found_once_and_in_order(
         find_videos(["empty"])
 
 
+def test_what_a_run_writes_is_not_its_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a/1.mp4", "a/out/1_labelled.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    assert find_videos(["a", "a/**/*.mp4"], out=tmp_path / "a/out") == ["a/1.mp4"]
+    assert find_videos(["-"], listed=["a"], out="a/out") == ["a/1.mp4"]
+    assert find_videos(["a/out/1_labelled.mp4"], out="a/out") == ["a/out/1_labelled.mp4"]  # asked for by name
+
+
 def test_manifests_and_lists_stand_for_their_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "a.csv").write_text("path,label\nx/1.mp4,run\n2.mp4,sit\n")
+    for name in ("a.csv", "B.CSV"):
+        (tmp_path / name).write_text("path,label\nx/1.mp4,run\n2.mp4,sit\n")
     monkeypatch.setattr("sys.stdin", io.StringIO("3.mp4\n\n a.csv \n-\n"))
     assert find_videos(["2.mp4", "-"]) == ["2.mp4", "3.mp4", "x/1.mp4"]
     assert find_videos(["-"], listed=["4.mp4\n"]) == ["4.mp4"]
+    assert find_videos(["B.CSV"]) == ["x/1.mp4", "2.mp4"]
     with pytest.raises(FarfieldError, match="none"):
         find_videos(["none.csv"])
 

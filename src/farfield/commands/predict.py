@@ -120,7 +120,7 @@ def predict(
             raise FarfieldError("--live watches one camera or stream, and prints a table or jsonl; leave the rest out.")
         model = load_recogniser(checkpoint, device=device, precision=precision)
         return _watch(videos[0], model, top_k, hop_seconds, window_seconds, chosen)
-    paths = find_videos(videos)
+    paths = find_videos(videos, out=out)
     if chosen in SUBTITLES and len(paths) > 1:
         raise FarfieldError(f"{len(paths)} videos make as many subtitle files: give --out FOLDER --write {chosen}.")
     with (

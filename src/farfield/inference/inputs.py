@@ -12,7 +12,9 @@ from farfield.data.manifest import read_manifest
 from farfield.errors import FarfieldError
 
 
-def find_videos(inputs: Sequence[str], *, listed: Iterable[str] | None = None) -> list[str]:
+def find_videos(
+    inputs: Sequence[str], *, listed: Iterable[str] | None = None, out: str | Path | None = None
+) -> list[str]:
     """Turns files, folders, glob patterns, manifests and "-" into a list of files, in order and each once.
 
     Folders are searched to their depths for files with a video's suffix. A file that does not exist, or a pattern that
@@ -22,6 +24,7 @@ def find_videos(inputs: Sequence[str], *, listed: Iterable[str] | None = None) -
         inputs: what was given. A .csv is a manifest, whose videos are taken whole; "-" stands for standard input, with
             a file, folder, pattern or manifest in each line.
         listed: the lines that "-" stands for; None for standard input.
+        out: folder whose files are nobody's input: no search of folders and no pattern finds them.
 
     Raises:
         FarfieldError: for a folder without videos, or a manifest that cannot be read.
@@ -30,22 +33,27 @@ def find_videos(inputs: Sequence[str], *, listed: Iterable[str] | None = None) -
     for given in inputs:
         if given == "-":
             lines = (line.strip() for line in (sys.stdin if listed is None else listed))
-            found |= dict.fromkeys(find_videos([line for line in lines if line and line != "-"]))
+            found |= dict.fromkeys(find_videos([line for line in lines if line and line != "-"], out=out))
         else:
-            found |= dict.fromkeys(_files(given))
+            found |= dict.fromkeys(_files(given, None if out is None else Path(out).resolve()))
     return list(found)
 
 
-def _files(given: str) -> Iterable[str]:
+def _files(given: str, out: Path | None) -> Iterable[str]:
     path = Path(given)
+    hidden = None if out == path.resolve() else out  # the folder itself is refused for what it holds
+
+    def is_input(file: Path) -> bool:
+        return file.is_file() and hidden not in file.resolve().parents
+
     if path.is_dir():
-        files = sorted(str(f) for f in path.rglob("*") if f.suffix.lower() in VIDEO_SUFFIXES and f.is_file())
+        files = sorted(str(f) for f in path.rglob("*") if f.suffix.lower() in VIDEO_SUFFIXES and is_input(f))
         if not files:
             raise FarfieldError(f"the folder {given} holds no videos ({', '.join(sorted(VIDEO_SUFFIXES))}).")
         return files
-    if path.suffix == ".csv":
+    if path.suffix.lower() == ".csv":
         manifest = read_manifest(given)
         return [str(manifest.path(i)) for i in range(len(manifest))]
     if not path.exists() and glob.has_magic(given):
-        return sorted(f for f in glob.glob(given, recursive=True) if Path(f).is_file()) or [given]
+        return sorted(f for f in glob.glob(given, recursive=True) if is_input(Path(f))) or [given]
     return [given]
