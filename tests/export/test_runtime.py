@@ -98,6 +98,15 @@ def test_nothing_in_an_archive_is_unpickled_or_evaluated(pt2: Path, tmp_path: Pa
     def operator(graph: dict) -> None:
         graph["graph_module"]["graph"]["nodes"][0]["target"] = "torch.utils.cpp_extension.load"
 
+    def file(graph: dict) -> None:
+        graph["graph_module"]["graph"]["nodes"][0]["target"] = "torch.ops.aten.from_file.default"
+
+    def caller(graph: dict) -> None:
+        graph["graph_module"]["graph"]["nodes"][0]["target"] = "_operator.call"
+
+    def callee(graph: dict) -> None:
+        graph["graph_module"]["graph"]["nodes"][0]["inputs"][0]["arg"] = {"as_operator": "torch.hub.load"}
+
     def container(graph: dict) -> None:
         call = graph["graph_module"]["module_call_graph"][0]["signature"]
         call["in_spec"] = call["in_spec"].replace("builtins.dict", "collections.defaultdict")
@@ -111,6 +120,9 @@ def test_nothing_in_an_archive_is_unpickled_or_evaluated(pt2: Path, tmp_path: Pa
         "formula.pt2": (model(formula), {}, "its graph has the formula"),
         "symbol.pt2": (model(symbol), {}, "its graph has the formula"),
         "operator.pt2": (model(operator), {}, "its graph calls 'torch.utils.cpp_extension.load'"),
+        "file.pt2": (model(file), {}, "its graph calls 'torch.ops.aten.from_file.default'"),
+        "caller.pt2": (model(caller), {}, "its graph calls '_operator.call'"),
+        "callee.pt2": (model(callee), {}, "its graph calls 'torch.hub.load'"),
         "container.pt2": (model(container), {}, "a container 'collections.defaultdict'"),
     }
     for name, (change, added, message) in cases.items():

@@ -2,8 +2,8 @@
 
 `torch.export.load` unpickles what an archive says is a pickle, runs its guards and evaluates its formulas of sizes as
 Python. So an archive is read only if it has nothing but what `write_pt2` writes: numbers as plain bytes, and the graph
-as JSON whose operators are PyTorch's own, whose formulas are arithmetic, and which has no guards. Anything else is
-refused unread. PyTorch gets an archive made anew of what was checked: its reader and Python's could see different
+as JSON whose operators are functions of numbers, whose formulas are arithmetic, and which has no guards. Anything else
+is refused unread. PyTorch gets an archive made anew of what was checked: its reader and Python's could see different
 members in one file.
 """
 
@@ -32,7 +32,26 @@ MEMBERS = re.compile(
     r"|data/weights/(weight_\d+|model_weights_config\.json)"
     r"|data/constants/(tensor_\d+|model_constants_config\.json)"
 )
-OPERATORS = re.compile(r"torch\.ops\.aten\.\w+\.\w+|_operator\.\w+|math\.\w+|torch\.sym_\w+")
+OPERATORS = re.compile(
+    r"""torch\.ops\.aten\.(
+        _assert_tensor_metadata|_log_softmax|_softmax|_to_copy|abs|adaptive_avg_pool1d|adaptive_avg_pool2d|
+        adaptive_avg_pool3d|add|add_|addmm|alias|amax|amin|arange|avg_pool2d|avg_pool3d|baddbmm|batch_norm|bmm|cat|
+        chunk|clamp|clamp_max|clamp_min|clone|constant_pad_nd|contiguous|conv1d|conv2d|conv3d|convolution|copy_|
+        cumsum|detach|detach_|div|div_|dropout|einsum|eq|exp|expand|expand_as|eye|fill_|flatten|flip|full|full_like|
+        gather|ge|gelu|gt|hardsigmoid|hardswish|hardswish_|hardtanh|index|index_select|item|layer_norm|le|
+        lift_fresh_copy|linear|linspace|log|log_softmax|logsumexp|lt|mT|masked_fill|matmul|max|max_pool1d|
+        max_pool2d|max_pool3d|max_pool3d_with_indices|maximum|mean|min|minimum|mm|movedim|mul|mul_|narrow|
+        native_layer_norm|ne|neg|new_zeros|ones|ones_like|pad|permute|pow|promote_types|relu|relu_|repeat|reshape|
+        roll|rsqrt|rsub|scalar_tensor|scaled_dot_product_attention|select|sigmoid|sigmoid_|silu|silu_|slice|softmax|
+        sort|split|split_with_sizes|sqrt|squeeze|stack|sub|sub_|sum|sym_size|t|tanh|tensor_split|to|transpose|
+        type_as|unbind|unflatten|unsqueeze|var|view|view_as|where|zeros|zeros_like
+    )\.\w+
+    |torch\.ops\.higher_order\.wrap_with_autocast
+    |_operator\.(add|and_|eq|floordiv|ge|getitem|gt|le|lt|mod|mul|ne|neg|not_|or_|pos|pow|sub|truediv)
+    |math\.\w+|torch\.sym_\w+""",
+    re.VERBOSE,
+)
+"""What networks are made of: functions of numbers. Others read and write files (from_file), or call what is given."""
 FORMULA = re.compile(r"[\w\s+\-*/%(),.<>=!&|~]*")
 WORDS = {
     *("FloorDiv", "ModularIndexing", "Where", "PythonMod", "Mod", "CleanDiv", "CeilToInt", "FloorToInt", "CeilDiv"),
@@ -134,7 +153,7 @@ def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _check_string(key: str, value: str, path: Path) -> None:
-    if key == "target" and not OPERATORS.fullmatch(value):
+    if key in ("target", "as_operator") and not OPERATORS.fullmatch(value):
         raise _refusal(path, f"its graph calls {value[:80]!r}")
     if key == "expr_str":
         formula = NEW_SYMBOL.sub("s0", value)
