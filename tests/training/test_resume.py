@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+
+from farfield.training.checkpoints import WholeCheckpoints
 
 EPOCHS = 3
 BATCHES = 4  # 18 videos kept of 20, in batches of 5
@@ -185,10 +189,6 @@ def test_everything_that_the_loader_draws_goes_on(
 
 def test_a_checkpoint_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted while it writes, it leaves the old file as it was."""
-    import torch
-
-    from farfield.training.checkpoints import WholeCheckpoints
-
     target = tmp_path / "last.ckpt"
     WholeCheckpoints().save_checkpoint({"epoch": 1}, target)
     original = torch.save
@@ -202,3 +202,75 @@ def test_a_checkpoint_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(KeyboardInterrupt):
         WholeCheckpoints().save_checkpoint({"epoch": 2}, target)
     assert torch.load(target, weights_only=True) == {"epoch": 1}
+
+
+STEADY = ("--model.optimisation.schedule=steps", "--model.optimisation.step_epochs=[9]", "--trainer.max_epochs=1")
+
+
+@pytest.fixture(scope="module")
+def one_epoch(figures: Path, tmp_path_factory: pytest.TempPathFactory, run_farfield: Callable[..., int]) -> Path:
+    run_dir = tmp_path_factory.mktemp("one_epoch")
+    assert run_farfield("fit", *options(figures, run_dir), *STEADY) == 0
+    return run_dir
+
+
+def test_what_the_config_now_says_of_the_optimiser_counts(
+    one_epoch: Path,
+    figures: Path,
+    tmp_path: Path,
+    run_farfield: Callable[..., int],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    run_dir = shutil.copytree(one_epoch, tmp_path / "run")
+    changed = {"lr": 0.005, "momentum": 0.5, "weight_decay": 0.01}
+    more = [f"--model.optimisation.{name}={value}" for name, value in changed.items()]
+    assert (
+        run_farfield("fit", *options(figures, run_dir), *STEADY, "--trainer.max_epochs=2", "--resume=true", *more) == 0
+    )
+    told = (
+        "resuming with other settings: lr was 0.02, now 0.005; momentum was 0.9, now 0.5; weight_decay was 0.0001, now"
+    )
+    assert told in capfd.readouterr().err
+    assert losses(run_dir, column="lr") == pytest.approx([0.02] * BATCHES + [0.005] * BATCHES)
+    content = torch.load(run_dir / "checkpoints/last.ckpt", weights_only=True)
+    groups = content["optimizer_states"][0]["param_groups"]
+    assert [(group["lr"], group["momentum"], group["weight_decay"]) for group in groups] == [
+        (0.005, 0.5, 0.01),
+        (0.005, 0.5, 0.0),
+    ]
+    assert content["lr_schedulers"][0]["base_lrs"] == [0.005, 0.005]
+
+
+def test_an_optimiser_that_the_state_does_not_fit_is_refused(
+    one_epoch: Path, figures: Path, run_farfield: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = (one_epoch / "config.yaml").read_text()
+    more = ["--resume=true", "--model.optimisation.optimizer=adamw", "--model.optimisation.layer_decay=0.5"]
+    assert run_farfield("fit", *options(figures, one_epoch), *STEADY, *more) == 2
+    error = capfd.readouterr().err
+    assert "was trained otherwise: optimizer was sgd, now adamw; layer_decay was 1.0, now 0.5. Resume with the" in error
+    assert (one_epoch / "config.yaml").read_text() == config
+
+
+def test_a_run_that_was_moved_keeps_its_best_checkpoint(
+    one_epoch: Path, figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
+) -> None:
+    """The score to beat is made one that no epoch reaches."""
+    run_dir = shutil.copytree(one_epoch, tmp_path / "moved")
+    last, best = (run_dir / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
+    content = torch.load(last, weights_only=True)
+    (state,) = [each for name, each in content["callbacks"].items() if "BestCheckpoint" in name]
+    score = torch.tensor(1.5)
+    state |= {"best_model_score": score, "kth_value": score, "best_k_models": {state["best_model_path"]: score}}
+    torch.save(content, last)
+    before = best.read_bytes()
+    for epochs in (2, 3):
+        assert (
+            run_farfield("fit", *options(figures, run_dir), *STEADY, f"--trainer.max_epochs={epochs}", "--resume=true")
+            == 0
+        )
+        assert torch.load(last, weights_only=True)["epoch"] == epochs - 1
+        assert best.read_bytes() == before
+    best.unlink()  # without it, there is nothing to beat
+    assert run_farfield("fit", *options(figures, run_dir), *STEADY, "--trainer.max_epochs=4", "--resume=true") == 0
+    assert torch.load(best, weights_only=True)["epoch"] == 3

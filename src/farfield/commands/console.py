@@ -36,6 +36,7 @@ def quiet_libraries() -> None:
         ".*does not have many workers.*",  # small data needs few
         ".*dataloader is not resumable.*",  # its order resumes by itself, see data/order.py
         ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run's
+        ".*The dirpath has changed.*",  # of a run's folder; the best checkpoint sees to it by itself
         ".*lr_scheduler.step.*before.*optimizer.step.*",
         ".*LeafSpec.*",
     ):

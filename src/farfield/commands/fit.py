@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +219,17 @@ def _must_match(checkpoint: Path, model: ActionRecognizer) -> None:
         raise FarfieldError(
             f"{checkpoint} is of another network: {shown}. Resume with the same, or choose another --run_dir."
         )
+    now = asdict(model.optimisation)
+    before = content["farfield"].get("optimisation", {})  # older checkpoints do not say
+    changed = [name for name in before if name in now and before[name] != now[name]]
+    shown = "; ".join(f"{name} was {before[name]}, now {now[name]}" for name in changed)
+    if fixed := [name for name in changed if name in _OF_THE_OPTIMISER]:
+        raise FarfieldError(
+            f"{checkpoint} was trained otherwise: {shown}. Resume with the same {', '.join(fixed)}, which the "
+            "optimiser's state depends on, or choose another --run_dir."
+        )
+    if changed:
+        log.info("resuming with other settings: %s", shown)
+
+
+_OF_THE_OPTIMISER = ("optimizer", "freeze_through", "freeze_batch_norm", "layer_decay")

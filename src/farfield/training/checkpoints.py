@@ -43,6 +43,15 @@ class _MidEpochCheckpoint(ModelCheckpoint):
 class _BestCheckpoint(ModelCheckpoint):
     """Gives a tie to the later epoch: small validation splits tie often, and a network goes on learning meanwhile."""
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The run's folder may have been moved or copied since: its best checkpoint is the one that lies there now."""
+        assert self.dirpath is not None
+        best = Path(self.dirpath, f"{self.filename}.ckpt")
+        if best.is_file() and state_dict["best_model_score"] is not None:
+            paths = dict.fromkeys(("best_model_path", "kth_best_model_path"), str(best))
+            scores = {str(best): state_dict["best_model_score"]}
+            super().load_state_dict({**state_dict, **paths, "dirpath": self.dirpath, "best_k_models": scores})
+
     def check_monitor_top_k(self, trainer: Trainer, current: torch.Tensor | None = None) -> bool:
         return super().check_monitor_top_k(trainer, current) or (
             current is not None and current == self.best_model_score

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Protocol
 
@@ -94,6 +95,16 @@ class ActionRecognizer(LightningModule):
     def forward(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b classes"]:
         return self.network(clips)
 
+    def on_train_start(self) -> None:
+        """A checkpoint brings its own optimiser's settings along; when a run is resumed, those of the config count."""
+        optimizer, scheduler = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler
+        assert isinstance(scheduler, LambdaLR)
+        for group, settings, factor in zip(
+            optimizer.param_groups, self._group_settings, scheduler.lr_lambdas, strict=True
+        ):
+            group.update(settings, lr=settings["initial_lr"] * factor(scheduler.last_epoch))
+        scheduler.base_lrs = [settings["initial_lr"] for settings in self._group_settings]
+
     def on_train_batch_start(self, batch: ClipBatch, batch_idx: int) -> None:
         if batch_idx == 0:  # a checkpoint written at an epoch's end still holds that epoch's sums
             self.train_loss.reset()
@@ -174,10 +185,14 @@ class ActionRecognizer(LightningModule):
         factor = partial(lr_factor, settings=settings, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
         scales = None if settings.layer_decay == 1 else learning_rate_scales(self.network, settings.layer_decay)
         optimizer = make_optimizer(self.network, settings, scales)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+        scheduler = LambdaLR(optimizer, factor)
+        self._group_settings = [
+            {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
+        ]
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["farfield"] = describe(self.network)
+        checkpoint["farfield"] = {**describe(self.network), "optimisation": asdict(self.optimisation)}
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
             checkpoint["farfield"]["data"] = data.provenance()
