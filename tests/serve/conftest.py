@@ -153,12 +153,13 @@ def run_here(checkpoint: Path, limits: Limits, names: frozenset[str] = frozenset
 
 @pytest.fixture(scope="session")
 def narrow(checkpoint: Path) -> Iterator[Served]:
-    """One request at once, nobody waits, two seconds each; a body of at most 1 MiB within two seconds."""
+    """One request at once, nobody waits, two seconds each; bodies of at most 1 MiB, in two seconds."""
     limits = Limits(
         num_workers=1,
         max_waiting=0,
         job_seconds=2,
         upload_bytes=2**20,
+        kept_bytes=2 * 2**20 + 2**18,
         upload_seconds=2,
         timeline_windows=10**6,
     )

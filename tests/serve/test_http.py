@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ import requests
 
 import farfield
 from farfield.models import load_model
-from farfield.serve import connections
+from farfield.serve import connections, gate
 from farfield.serve.connections import MAX_CONNECTIONS
 from serve.conftest import LABELS, Served
 
@@ -185,6 +185,44 @@ def test_a_body_that_never_ends_is_refused(narrow: Served) -> None:
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b'"slow_upload"' in answer
         assert 1.5 < time.monotonic() - begun < 8
+
+
+@contextmanager
+def slow_sender(served: Served, kind: bytes = b"Content-Length: 900000") -> Iterator[socket.socket]:
+    """Half of a body has arrived, no more comes."""
+    before = len(served.incoming())
+    with connect(served) as connection:
+        chunk = b"" if b"Length" in kind else b"70000\r\n"
+        connection.sendall(HEAD + kind + b"\r\n\r\n" + chunk + b"x" * 450_000)
+        end = time.monotonic() + 5
+        while len(served.incoming()) == before and time.monotonic() < end:
+            time.sleep(0.01)
+        yield connection
+
+
+def test_a_slow_sender_takes_no_place_from_others(narrow: Served, make_video: Callable[..., Path]) -> None:
+    with slow_sender(narrow):
+        assert narrow.health()["busy"] == 0
+        assert narrow.ask(make_video(30).read_bytes()).status_code == 200
+
+
+@pytest.mark.parametrize("kind", [b"Content-Length: 900000", b"Transfer-Encoding: chunked"])
+def test_files_that_arrive_together_fit_together(narrow: Served, kind: bytes) -> None:
+    with slow_sender(narrow, kind), slow_sender(narrow, kind):
+        third = narrow.ask(b"x" * 600_000)
+        assert (third.status_code, third.json()["reason"]) == (503, "busy"), third.text
+        assert third.json()["error"] == "The server keeps too many clips at present. Try again later."
+        assert narrow.ask(b"x").status_code == 400  # there is room for that
+    assert narrow.ask(b"x" * 600_000).status_code == 400
+
+
+def test_only_so_many_files_arrive_at_once(narrow: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "MAX_ARRIVING", 1)
+    with slow_sender(narrow):
+        second = narrow.ask(b"x")
+        assert (second.status_code, second.json()["reason"]) == (503, "busy")
+        assert second.json()["error"].startswith("The server receives too many files at present.")
+    assert narrow.ask(b"x").status_code == 400
 
 
 def test_who_says_nothing_keeps_nobody_out(narrow: Served) -> None:

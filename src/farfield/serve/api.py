@@ -34,9 +34,11 @@ def add_routes(app: FastAPI, workers: Workers, folder: PrivateFolder, about: dic
     @app.post("/predict")
     async def predict(request: Request) -> Any:
         try:
-            with workers.admitted(), folder.incoming() as path:
-                name = await receive(request, path)
-                return await workers.run(name, "recognise", str(path), name)
+            workers.must_have_a_place()  # else the file would be sent for nothing
+            with folder.incoming() as path:
+                name = await receive(request, path)  # takes no place: a slow sender would keep processes idle
+                with workers.admitted():
+                    return await workers.run(name, "recognise", str(path), name)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
 

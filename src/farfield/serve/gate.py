@@ -45,6 +45,8 @@ _FILES = "/gradio_api/file="
 _EVENT_BYTES = 256 * 2**10
 FORM_BYTES = 16 * 2**10
 """What a form may take around its file."""
+MAX_ARRIVING = 64
+"""Files that may arrive at once."""
 LINGER_SECONDS = 2.0
 """How long a body that is refused is still read: many clients look for the answer only when they have sent all."""
 _HEADERS = {
@@ -80,16 +82,20 @@ class Gate:
         self._limits = limits
         self._hosts = None if hosts is None else hosts | names
         self._names = names
+        self._arriving: set[_Body] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
         if scope["type"] != "http":
             return None  # a web socket, which is refused so
+        headers = Headers(scope=scope)
         body = _Body(receive, self._bound(scope["path"]), self._limits.upload_seconds)
         answer = _Answer(send, body)
         try:
-            self._check(scope, Headers(scope=scope))
+            self._check(scope, headers)
+            if scope["path"] in UPLOADS:
+                self._make_room(body, headers)
             if scope["path"] == EVENT:
                 body.replay(self._checked_event(await body.whole()))
             await self._app(scope, body, answer)
@@ -100,8 +106,10 @@ class Gate:
         except Exception:
             if body.refused is None:  # else it is the consequence of that
                 raise
+        finally:
+            self._arriving.discard(body)
         if body.refused is not None and not answer.started:
-            if "expect" not in Headers(scope=scope):  # who waits for a go-ahead has sent nothing
+            if "expect" not in headers:  # who waits for a go-ahead has sent nothing
                 await body.linger()
             await refusal(body.refused, plain=scope["path"].startswith("/gradio_api"))(scope, receive, answer.send)
         return None
@@ -130,9 +138,19 @@ class Gate:
         length = headers.get("content-length", "0")
         if length.isdecimal() and (len(length) > 15 or int(length) > self._bound(path)):
             raise _too_large(self._bound(path))
-        if path in UPLOADS and self._folder.size() > self._limits.kept_bytes:
+
+    def _make_room(self, body: _Body, headers: Headers) -> None:
+        """Counts what has yet to arrive of all files as if it were there: nobody waits for another's to be whole."""
+        arriving = [each for each in self._arriving if not each.ended]
+        if len(arriving) >= MAX_ARRIVING:
+            raise Refused("The server receives too many files at present. Try again in a while.", "busy", 5)
+        length = headers.get("content-length", "")
+        body.promised = min(int(length) if length.isdecimal() else self._limits.upload_bytes, self._limits.upload_bytes)
+        taken = self._folder.size() + sum(max(each.promised - each.count, 0) for each in arriving)
+        if taken + body.promised > self._limits.kept_bytes:
             seconds = round(self._limits.keep_seconds)
             raise Refused("The server keeps too many clips at present. Try again later.", "busy", seconds)
+        self._arriving.add(body)
 
     def _is_ours(self, origin: str, host: str) -> bool:
         scheme, _, place = origin.partition("://")
@@ -182,15 +200,23 @@ def refusal(refused: Refused, *, plain: bool = False) -> Response:
 
 
 class _Body:
-    """A request's body on its way to the application. Beyond a bound, the sender seems to have hung up."""
+    """A request's body on its way to the application. Beyond a bound, the sender seems to have hung up.
+
+    Attributes:
+        promised: how much is to come of a file.
+        count: how much has come.
+        ended: whether that was all.
+        refused: why no more is passed on.
+    """
 
     def __init__(self, receive: Receive, bound: int, seconds: float) -> None:
         self._receive = receive
         self._bound = bound
         self._seconds = seconds
         self._deadline = asyncio.get_running_loop().time() + seconds
-        self._count = 0
-        self._ended = False
+        self.promised = 0
+        self.count = 0
+        self.ended = False
         self._again: bytes | None = None
         self.refused: Refused | None = None
 
@@ -201,7 +227,7 @@ class _Body:
             return message
         if self.refused is not None:
             return {"type": "http.disconnect"}
-        if self._ended:  # what comes now is the sender's hanging up, whenever that is
+        if self.ended:  # what comes now is the sender's hanging up, whenever that is
             return await self._receive()
         try:
             async with asyncio.timeout_at(self._deadline):
@@ -209,16 +235,16 @@ class _Body:
         except TimeoutError:
             self.refused = Refused(f"The request took longer than {self._seconds:g} s to arrive.", "slow_upload")
             return {"type": "http.disconnect"}
-        self._count += len(message.get("body", b""))
-        self._ended = not message.get("more_body", False)
-        if self._count > self._bound:
+        self.count += len(message.get("body", b""))
+        self.ended = not message.get("more_body", False)
+        if self.count > self._bound:
             self.refused = _too_large(self._bound)
             return {"type": "http.disconnect"}
         return message
 
     async def whole(self) -> bytes:
         parts = []
-        while not self._ended:
+        while not self.ended:
             message = await self()
             if message["type"] == "http.disconnect":
                 raise self.refused or ClientDisconnect
@@ -231,9 +257,9 @@ class _Body:
     async def linger(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(LINGER_SECONDS):
-                while not self._ended:
+                while not self.ended:
                     message = await self._receive()
-                    self._ended = not message.get("more_body", False)
+                    self.ended = not message.get("more_body", False)
 
 
 class _Answer:

@@ -24,7 +24,7 @@ class Limits:
         memory_bytes: what a process may take besides what it starts with; not held on a GPU, whose driver reserves
             addresses without end.
         keep_seconds: how long the page keeps a clip, to play it and to answer clicks on its frames.
-        kept_bytes: what the clips that are kept may take on the disk, all together.
+        kept_bytes: what the clips that are kept or arrive may take on the disk, all together.
         timeline_windows: windows of a timeline; a longer video has them farther apart.
 
     Raises:
@@ -52,6 +52,11 @@ class Limits:
                     raise FarfieldError(f"max_waiting is {value}; it must be 0 or more.")
             elif not value > 0:
                 raise FarfieldError(f"{field.name} is {value}; it must be positive.")
+        if self.kept_bytes < self.upload_bytes:
+            raise FarfieldError(
+                f"kept_bytes is {self.kept_bytes} and upload_bytes {self.upload_bytes}: a file that may be sent "
+                "must fit. Raise kept_bytes to upload_bytes or more."
+            )
 
 
 @dataclass(frozen=True)

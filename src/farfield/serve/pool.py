@@ -30,7 +30,7 @@ class Workers:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.busy = 0
-        """Requests that are received, wait or are computed."""
+        """Requests that wait or are computed."""
         self._slots = asyncio.Semaphore(self.limits.num_workers)
         # Not forked: a process that replaces a crashed one would inherit locks that other threads hold.
         self._pool = self._start()
@@ -67,6 +67,18 @@ class Workers:
             self._pool = self._start()
         return self._pool.schedule(child.call, args=[function, arguments], timeout=self.limits.job_seconds)
 
+    def must_have_a_place(self) -> None:
+        """Tells who would find the queue full.
+
+        Raises:
+            Refused: where there is no place left.
+        """
+        limits = self.limits
+        if self.busy >= limits.num_workers + limits.max_waiting:
+            raise Refused(
+                f"The server is busy: {self.busy} requests are before this one. Try again in a while.", "busy", 5
+            )
+
     @contextmanager
     def admitted(self) -> Iterator[None]:
         """A place among the requests that are computed or wait.
@@ -74,11 +86,7 @@ class Workers:
         Raises:
             Refused: where there is none left.
         """
-        limits = self.limits
-        if self.busy >= limits.num_workers + limits.max_waiting:
-            raise Refused(
-                f"The server is busy: {self.busy} requests are before this one. Try again in a while.", "busy", 5
-            )
+        self.must_have_a_place()
         self.busy += 1
         try:
             yield
