@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from farfield import build_model, predict
 from farfield.clip_spec import ClipOptions
+from farfield.data import windows
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.inference import find_videos, load_recogniser
@@ -199,10 +201,34 @@ def test_the_command_predicts_over_a_ray_cluster(
 def test_dense_clips_cover_the_whole_video(
     model: ActionNet, make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
-    monkeypatch.setattr(model, "forward", lambda clips: seen.append(len(clips)) or torch.zeros(len(clips), 7))
-    predict(make_video(60), model, hop=5, num_crops=1)
-    assert sum(seen) == 10  # starts 0, 5, ..., 40 and 41: a clip spans 19 of 60 frames
+    """However many they are, few are held: of 60 frames those of a clip and the one that comes."""
+    alive: weakref.WeakSet = weakref.WeakSet()
+    most = 0
+    cut = windows._cut
+
+    def watched(*args: object) -> Iterator:
+        nonlocal most
+        for place, crops in cut(*args):  # type: ignore[arg-type]
+            alive.add(crops)
+            most = max(most, len(alive))
+            yield place, crops
+            del crops
+
+    monkeypatch.setattr(windows, "_cut", watched)
+    result = predict(make_video(60), model, hop=5, top_k=7, features=True)
+    with windows.sliding_windows(make_video(60), model.clip, hop_seconds=5 / 25, num_crops=2) as expected:
+        scored = [score_views(model, window.frames, batch_size=2, features=True) for window in expected]
+    assert len(scored) == 10  # starts 0, 5, ..., 40 and 41: a clip spans 19 of 60 frames
+    mean = torch.cat([each.logits for each in scored]).softmax(-1).mean(0).tolist()
+    assert {each.label: each.probability for each in result.ranking} == pytest.approx(
+        dict(zip(model.labels, mean, strict=True)), abs=1e-5
+    )
+    vectors = torch.cat([each.features for each in scored if each.features is not None])
+    assert result.features == pytest.approx(vectors.mean(0).numpy(), abs=1e-5)
+    assert (result.start_seconds, result.end_seconds) == pytest.approx((0, 60 / 25), abs=1e-3)
+    assert most <= 20
+    with pytest.raises(FarfieldError, match="hop is 0; it must be at least 1"):
+        predict(make_video(60), model, hop=0)
 
 
 def test_the_script_is_the_command(checkpoint: Path, make_video: Callable[..., Path]) -> None:

@@ -18,7 +18,7 @@ from farfield.data.crops import crop_and_resize, random_resized_box, random_squa
 from farfield.data.decode import Decoder, open_video
 from farfield.data.manifest import VideoRecord
 from farfield.data.memory import FrameMemory
-from farfield.data.sampling import ClipTooShort, dense_views, random_clip, stream_frames, uniform_views
+from farfield.data.sampling import ClipTooShort, random_clip, stream_frames, uniform_views
 from farfield.errors import VideoError
 
 
@@ -100,12 +100,10 @@ def video_views(
     *,
     num_clips: int,
     num_crops: int,
-    hop: int | None = None,
     decoder: Decoder = "PyAV",
 ) -> Clip:
     """`num_clips` clips spread evenly in time, each as `num_crops` crops; v = clips * crops, and crops vary fastest.
 
-    With `hop`, clips start every `hop` frames instead and cover the whole video, however many they are.
     The file is opened once, and a frame that several clips share is decoded and resized once.
 
     Raises:
@@ -114,9 +112,7 @@ def video_views(
     try:
         with open_video(path, decoder) as video:
             stream = _stream(video.times, record, spec)
-            length = len(stream)
-            views_of = uniform_views(length, spec, num_clips) if hop is None else dense_views(length, spec, hop)
-            places = stream[views_of]
+            places = stream[uniform_views(len(stream), spec, num_clips)]
             needed, position = np.unique(places, return_inverse=True)
             frames = torch.from_numpy(video.frames(needed, spec.test_short_side_px))
             times = np.repeat(video.times[places], num_crops, axis=0)

@@ -67,6 +67,7 @@ def sliding_windows(
     spec: ClipSpec,
     *,
     hop_seconds: float | None = None,
+    hop_frames: int | None = None,
     window_seconds: float | None = None,
     num_crops: int = 1,
     decoder: Decoder = "PyAV",
@@ -79,6 +80,7 @@ def sliding_windows(
         path: the file.
         spec: what the network wants of a clip.
         hop_seconds: from the start of one window to that of the next, to the nearest frame; None for half a window.
+        hop_frames: the same in frames of the stream, in place of hop_seconds.
         window_seconds: length of a window. None for `num_frames` frames at `frame_stride`, which a network that samples
             segments does not have: its clips span whole videos, and half a minute's gestures are not its actions.
         num_crops: square crops of each window, spread along the longer side.
@@ -99,6 +101,8 @@ def sliding_windows(
         with open_video(path, decoder) as video:
             stream = stream_frames(video.times, target_fps=spec.target_fps)
             fps = spec.target_fps or frame_rate(video.times)
+            if hop_frames is not None:
+                hop_seconds = hop_frames / fps
             views, bounds = window_places(
                 len(stream), fps, spec, hop_seconds=hop_seconds, window_seconds=window_seconds
             )

@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from farfield.clip_spec import ClipSpec
 from farfield.data.clips import video_views
 from farfield.data.manifest import VideoRecord
+from farfield.data.windows import sliding_windows
 from farfield.errors import FarfieldError
 from farfield.evaluation import average_views
 from farfield.inference.loading import Recogniser
 from farfield.inference.scores import score_views
+from farfield.inference.timeline import recognise
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Prediction:
         path: the file.
         ranking: the most probable classes, best first.
         start_seconds: the first frame that was looked at.
-        end_seconds: the last one.
+        end_seconds: the last one; of clips that cover the whole video, when it is no longer shown.
         features: what the classifier sees, averaged over the views; None where not asked for.
     """
 
@@ -77,12 +80,28 @@ def predict(
     record = VideoRecord(path=str(path), label="")
     changes = {"num_clips": num_clips, "num_crops": num_crops}
     spec = spec.replace(**{name: count for name, count in changes.items() if count is not None})  # checks them
-    clip = video_views(Path(path), record, spec, num_clips=spec.num_clips, num_crops=spec.num_crops, hop=hop)
+    if hop is not None:
+        return _predict_densely(path, model, spec, hop, top_k=top_k, view_batch_size=view_batch_size, features=features)
+    clip = video_views(Path(path), record, spec, num_clips=spec.num_clips, num_crops=spec.num_crops)
     scored = score_views(model, clip.frames, batch_size=view_batch_size, features=features)
     vector = None if scored.features is None else scored.features.mean(0).cpu().numpy()
     probabilities = average_views(scored.logits, 1)[0].cpu().numpy()
     ranking, times = rank(probabilities, model.labels, top_k), clip.times_seconds
     return Prediction(str(path), ranking, float(times.min()), float(times.max()), vector)
+
+
+def _predict_densely(
+    path: str | Path, model: Recogniser, spec: ClipSpec, hop: int, *, top_k: int, view_batch_size: int, features: bool
+) -> Prediction:
+    """Of clips that follow each other by `hop` frames, however many they are; few are held at a time."""
+    if hop < 1 or spec.sampling == "segments":
+        raise FarfieldError(f"hop is {hop}; it must be at least 1, and the network's sampling 'clip', not 'segments'.")
+    with sliding_windows(path, spec, hop_frames=hop, num_crops=spec.num_crops) as windows:
+        found = list(recognise(windows, model, view_batch_size=view_batch_size, features=features))
+        start, end = float(windows.starts[0]), float(windows.ends[-1])
+    ranking = rank(np.mean([each.probabilities for each in found], axis=0), model.labels, top_k)
+    vector = np.mean([each.features for each in found if each.features is not None], axis=0) if features else None
+    return Prediction(str(path), ranking, start, end, vector)
 
 
 def rank(probabilities: Float[np.ndarray, " classes"], labels: list[str], top_k: int) -> list[RankedLabel]:
