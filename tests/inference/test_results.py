@@ -116,7 +116,6 @@ def test_what_changes_no_answer_may_change(
     folder: Path,
     tmp_path: Path,
     run_farfield: Run,
-    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     command = ["predict", folder / "a.mp4", "--out", tmp_path / "out", "--checkpoint"]
@@ -125,7 +124,6 @@ def test_what_changes_no_answer_may_change(
     monkeypatch.setattr(collection, "ask", None)
     monkeypatch.chdir(checkpoint.parent)
     assert run_farfield(*command, checkpoint.name, "--view_batch_size", 3) == 0
-    capsys.readouterr()
 
 
 def test_one_run_at_a_time(
@@ -337,6 +335,7 @@ def test_lines_come_as_they_are_done(
         (["--timeline", "--threshold", "2"], "threshold is 2.0; it is a probability"),
         (["--device", "tpu9"], "Choose auto, cpu or cuda"),
         (["--view_batch_size", "0"], "view_batch_size is 0; it must be at least 1"),
+        (["--timeline", "--hop_seconds", "-1"], "hop_seconds is -1.0; it must be positive"),
         (["--timeline", "--top_k", "0"], "top_k is 0; it must be at least 1"),
     ],
 )
@@ -397,5 +396,14 @@ def test_live_prints_what_is_seen_as_it_is_seen(
     assert lines[-1]["end_seconds"] <= 60 / 25 + 0.01
     assert run_farfield(*command, "tcp://127.0.0.1:9") == 1
     assert "tcp://127.0.0.1:9: Connection refused" in capsys.readouterr().err
-    assert run_farfield(*command, "a.mp4", "b.mp4") == 2
-    assert "--live watches one camera or stream" in capsys.readouterr().err
+    for words, message in (
+        (["a.mp4", "b.mp4"], "--live watches one camera or stream; given are 2."),
+        (["a.mp4", "--json"], "--live prints a table or jsonl, a line at a time; format is 'json'."),
+        (["a.mp4", "--threshold", 0.5], "--live shows what is seen as it is seen, and takes no threshold."),
+        (["a.mp4", "--num_clips", 3], "takes no num_clips."),
+        (["a.mp4", "--engine", "ray"], "takes no engine."),
+        (["a.mp4", "--top_k", 0], "top_k is 0; it must be at least 1."),
+        ([make_video(60), "--window_seconds", -1], "window_seconds is -1.0; it must be positive."),
+    ):
+        assert run_farfield(*command, *words) == 2
+        assert message in capsys.readouterr().err

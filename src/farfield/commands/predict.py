@@ -90,8 +90,26 @@ def predict(
     """
     quiet_libraries()
     chosen: Format = "json" if json else format
-    check_format(chosen, timeline=timeline)
     extras = [name.strip() for name in write.split(",")] if write else []
+    if live:
+        _check_live(
+            videos,
+            chosen,
+            num_clips=num_clips,
+            num_crops=num_crops,
+            hop=hop,
+            timeline=timeline,
+            smooth_seconds=smooth_seconds,
+            min_seconds=min_seconds,
+            threshold=threshold,
+            out=out,
+            write=write,
+            num_workers=num_workers,
+            engine=engine != "local",
+        )
+        question = Question(top_k, windows={"hop_seconds": hop_seconds, "window_seconds": window_seconds})
+        return _watch(videos[0], load_recogniser(checkpoint, device=device, precision=precision), question, chosen)
+    check_format(chosen, timeline=timeline)
     check_extras(extras, timeline=timeline)
     if extras and out is None:
         raise FarfieldError(f"write is {extras}, but out says nowhere. Give --out FOLDER.")
@@ -101,7 +119,7 @@ def predict(
         top_k,
         _views(timeline, num_clips=num_clips, num_crops=num_crops, hop=hop),
         _windows(
-            timeline or live,
+            timeline,
             num_crops=num_crops,
             window_seconds=window_seconds,
             hop_seconds=hop_seconds,
@@ -112,14 +130,6 @@ def predict(
         any(extra in FEATURE_FILES for extra in extras),
         view_batch_size,
     )
-    if live:
-        refused = [
-            name for name, given in (("timeline", timeline), ("out", out), ("num_workers", num_workers)) if given
-        ]
-        if len(videos) != 1 or refused or chosen not in ("table", "jsonl"):
-            raise FarfieldError("--live watches one camera or stream, and prints a table or jsonl; leave the rest out.")
-        model = load_recogniser(checkpoint, device=device, precision=precision)
-        return _watch(videos[0], model, top_k, hop_seconds, window_seconds, chosen)
     paths = find_videos(videos, out=out)
     if chosen in SUBTITLES and len(paths) > 1:
         raise FarfieldError(f"{len(paths)} videos make as many subtitle files: give --out FOLDER --write {chosen}.")
@@ -172,15 +182,10 @@ def _views(timeline: bool, **given: int | None) -> dict[str, int]:
     return {}
 
 
-_CHECKED = ("num_crops", "smooth_seconds", "min_seconds", "threshold")  # the others are, as a video is opened
-
-
 def _windows(timeline: bool, **given: float | None) -> dict[str, Any] | None:
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if timeline:
-        check_options(
-            **{name: value for name, value in options.items() if name not in ("window_seconds", "hop_seconds")}
-        )
+        check_options(**options)
         return options
     surplus = [name for name, value in options.items() if name != "num_crops" and value]
     if surplus:
@@ -188,20 +193,23 @@ def _windows(timeline: bool, **given: float | None) -> dict[str, Any] | None:
     return None
 
 
-def _watch(
-    source: str,
-    model: Recogniser,
-    top_k: int,
-    hop_seconds: float | None,
-    window_seconds: float | None,
-    format: Format,
-) -> int:
+def _check_live(videos: list[str], format: Format, **others: object) -> None:
+    surplus = [name for name, given in others.items() if given]
+    if surplus:
+        raise FarfieldError(f"--live shows what is seen as it is seen, and takes no {surplus[0]}. Leave it out.")
+    if len(videos) != 1:
+        raise FarfieldError(f"--live watches one camera or stream; given are {len(videos)}.")
+    if format not in ("table", "jsonl"):
+        raise FarfieldError(f"--live prints a table or jsonl, a line at a time; format is {format!r}.")
+
+
+def _watch(source: str, model: Recogniser, question: Question, format: Format) -> int:
     try:
-        with live_windows(source, model.clip, hop_seconds=hop_seconds, window_seconds=window_seconds) as windows:
+        with live_windows(source, model.clip, **question.windows or {}) as windows:
             for window in windows:
                 scored = score_views(model, window.frames, batch_size=1)
                 probabilities = average_views(scored.logits, 1)[0].cpu().numpy()
-                ranking = rank(probabilities, model.labels, top_k)
+                ranking = rank(probabilities, model.labels, question.top_k)
                 seen = {"start_seconds": window.start_seconds, "end_seconds": window.end_seconds}
                 if format == "jsonl":
                     line = json_format.dumps(seen | {"ranking": [asdict(each) for each in ranking]})
@@ -232,7 +240,7 @@ def _show_all(answers: list[Answer], format: Format, *, timeline: bool) -> None:
         print(json_format.dumps([answer.as_dict() for answer in answers], indent=2))
     elif format == "csv":
         print(as_csv(answers, timeline=timeline), end="")
-    elif format in SUBTITLES and answers[0].ranking:
+    elif format in SUBTITLES and answers and answers[0].ranking:
         print({"srt": as_srt, "vtt": as_vtt}[format](answers[0]), end="")
 
 

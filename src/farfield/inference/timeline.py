@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from farfield.data.windows import Window, sliding_windows
+from farfield.data.windows import Window, check_lengths, sliding_windows
 from farfield.errors import FarfieldError, VideoError
 from farfield.evaluation import average_views
 from farfield.inference.loading import Recogniser
@@ -100,7 +100,14 @@ def timeline(
         FarfieldError: for options that make no sense.
         VideoError: where the file cannot be opened, or breaks off in the first window.
     """
-    check_options(smooth_seconds=smooth_seconds, min_seconds=min_seconds, threshold=threshold, num_crops=num_crops)
+    check_options(
+        hop_seconds=hop_seconds,
+        window_seconds=window_seconds,
+        smooth_seconds=smooth_seconds,
+        min_seconds=min_seconds,
+        threshold=threshold,
+        num_crops=num_crops,
+    )
     error: str | None = None
     found: list[Recognised] = []
     with sliding_windows(
@@ -125,9 +132,16 @@ def timeline(
 
 
 def check_options(
-    *, smooth_seconds: float = 0.0, min_seconds: float = 0.0, threshold: float = 0.0, num_crops: int = 1
+    *,
+    hop_seconds: float | None = None,
+    window_seconds: float | None = None,
+    smooth_seconds: float = 0.0,
+    min_seconds: float = 0.0,
+    threshold: float = 0.0,
+    num_crops: int = 1,
 ) -> None:
     """Refuses what makes no sense, before a video is opened."""
+    check_lengths(hop_seconds, window_seconds)
     for name, given in (("smooth_seconds", smooth_seconds), ("min_seconds", min_seconds)):
         if not given >= 0:
             raise FarfieldError(f"{name} is {given}; it must be 0 or more.")
