@@ -86,7 +86,7 @@ def server(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @contextmanager
-def run_command(words: list[str], folder: Path) -> Iterator[Served]:
+def run_command(words: list[str], folder: Path, ended_by: signal.Signals = signal.SIGTERM) -> Iterator[Served]:
     """Runs `farfield serve` until the block ends, with `folder` for its temporary files."""
     log = folder / "log"
     environment = {**os.environ, "TMPDIR": str(folder)}
@@ -107,7 +107,7 @@ def run_command(words: list[str], folder: Path) -> Iterator[Served]:
         (private,) = folder.glob("farfield-serve-*")
         yield Served(found[0], private, process.pid, log)
     finally:
-        process.terminate()
+        process.send_signal(ended_by)
         process.wait(30)
         if process.stdout is not None:
             process.stdout.close()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -112,6 +114,37 @@ def test_the_folder_holds_only_what_the_page_shows(tmp_path: Path) -> None:
             assert [each for each in outside if folder.holds(each)] == []
     finally:
         folder.remove()
+
+
+def test_what_a_killed_server_left_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    code = (
+        "import os, signal\n"
+        "from farfield.serve.folder import PrivateFolder\n"
+        "kept, left = PrivateFolder(), PrivateFolder()\n"
+        "(left.keep() / 'a.mp4').write_bytes(b'1')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(tmp_path)}, check=False)
+    left = sorted(tmp_path.glob("farfield-serve-*"))
+    assert len(left) == 4
+    running = PrivateFolder()
+    (tmp_path / "farfield-serve-link").symlink_to(tmp_path)
+    (tmp_path / "lock").touch()
+    past = time.time() - 100
+    for path in (*left[:3], running.path, tmp_path):
+        os.utime(path / "lock", (past, past))
+    running.sweep(50)
+    try:
+        new = PrivateFolder()
+        found = {path.name for path in tmp_path.iterdir()}
+        assert found == {left[3].name, running.path.name, new.path.name, "farfield-serve-link", "lock"}
+        assert not new.holds(str(new.path / "lock"))
+    finally:
+        running.remove()
+        new.remove()
+    assert not running.path.exists()
 
 
 def test_the_sweep_takes_what_is_old_but_nothing_that_a_request_holds() -> None:

@@ -44,7 +44,7 @@ def serve(setting: Setting, *, host: str = "127.0.0.1", port: int = 7860, names:
     Raises:
         FarfieldError: for a name that is none, an address that cannot be listened on, a network that cannot be loaded.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # by way of what cleans up
+    _clean_up_when_told_to_end()
     for name in names:
         if not name or host_name(name) != name.lower():
             raise FarfieldError(f"{name!r} is no name of a server. Give it alone, as video.example.org.")
@@ -68,6 +68,12 @@ def server_of(app: Gate) -> uvicorn.Server:
         timeout_graceful_shutdown=2,  # a page's stream of news has no end of its own
     )
     return uvicorn.Server(config)
+
+
+def _clean_up_when_told_to_end() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # by way of what cleans up
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))  # uvicorn knows that one
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,16 +1,27 @@
-"""The server's own folder: nobody else reads it, and nothing is left of it in the end."""
+"""The server's own folder: nobody else reads it, and nothing is left of it in the end.
+
+Of a server that was killed, the next one removes what is left. A lock in the folder, which the system takes from who
+ends, tells whose is still in use.
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+_PREFIX, _LOCK = "farfield-serve-", "lock"
+_YOUNG_SECONDS = 10.0
+"""A lock that is newer may be about to be taken by who made it."""
 
 
 class PrivateFolder:
@@ -21,8 +32,12 @@ class PrivateFolder:
     """
 
     def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="farfield-serve-")).resolve()
-        self._remove = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)  # at exit at the latest
+        _remove_left_over()
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
+        lock = FileLock(self.path / _LOCK, thread_local=False)
+        self._remove = weakref.finalize(self, _remove, self.path, lock)  # at exit at the latest
+        lock.acquire()
+        self._lock = self.path / _LOCK
         self._incoming = self.path / "incoming"
         self._kept = self.path / "kept"
         for folder in (self._incoming, self._kept):
@@ -49,7 +64,8 @@ class PrivateFolder:
             resolved = Path(path).resolve()
         except (OSError, ValueError):  # a loop of links; a null byte
             return False
-        return resolved.is_relative_to(self.path) and not resolved.is_relative_to(self._incoming)
+        closed = (self._incoming, self._lock)
+        return resolved.is_relative_to(self.path) and not any(resolved.is_relative_to(each) for each in closed)
 
     def size(self) -> int:
         """Bytes of all files in it."""
@@ -60,7 +76,7 @@ class PrivateFolder:
         """Deletes what was written more than so many seconds ago, but for what requests still hold."""
         before = time.time() - keep_seconds
         for path in sorted(self.path.rglob("*"), reverse=True):  # files before their folders
-            if path in (self._incoming, self._kept) or self._incoming in path.parents:
+            if path in (self._incoming, self._kept, self._lock) or self._incoming in path.parents:
                 continue
             with suppress(OSError):  # a folder that is not empty; a file that another has deleted
                 if path.lstat().st_mtime < before:
@@ -69,6 +85,24 @@ class PrivateFolder:
     def remove(self) -> None:
         """Deletes all of it; may be called more than once."""
         self._remove()
+
+
+def _remove(folder: Path, lock: FileLock) -> None:
+    lock.release()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_left_over() -> None:
+    mine = getattr(os, "getuid", int)()  # Windows has no such numbers, and gives every file 0
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError, Timeout):
+            about = folder.lstat()
+            if not stat.S_ISDIR(about.st_mode) or about.st_uid != mine:  # in a stranger's, the lock could be anything
+                continue
+            if time.time() - (folder / _LOCK).stat().st_mtime > _YOUNG_SECONDS:
+                lock = FileLock(folder / _LOCK, thread_local=False)
+                lock.acquire(timeout=0)
+                _remove(folder, lock)
 
 
 def _size(path: Path) -> int:
