@@ -6,12 +6,14 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
+from farfield.errors import FarfieldError
 from farfield.serve import child
 from farfield.serve.limits import Limits, Refused, Setting
 
@@ -56,9 +58,15 @@ class Workers:
         """Starts the processes, waits for the first, and returns what `worker.describe` does.
 
         Raises:
-            FarfieldError: where the network cannot be loaded.
+            FarfieldError: where the network cannot be loaded, or a process ends while it loads.
         """
-        return self._pool.schedule(child.call, args=["describe", ()]).result()
+        try:
+            return self._pool.schedule(child.call, args=["describe", ()]).result()
+        except (BrokenProcessPool, ProcessExpired) as error:
+            raise FarfieldError(
+                f"one of {self.limits.num_workers} processes ended while it loaded the network, probably for memory. "
+                "Give fewer, as --limits.num_workers 1, or a smaller network."
+            ) from error
 
     def _schedule(self, function: str, arguments: tuple[Any, ...]) -> Future:
         if not self.alive:
@@ -102,14 +110,20 @@ class Workers:
             arguments: plain types.
 
         Raises:
-            Refused: where the function raises it, takes too long, or ends the process. Anything else is a defect; it
-                goes to the log, and is refused as that.
+            Refused: where the function raises it, takes too long, or ends the process, or processes end as they start.
+                Anything else is a defect; it goes to the log, and is refused as that.
         """
         async with self._slots:
             try:
-                return await asyncio.wrap_future(self._schedule(function, arguments))
+                try:
+                    return await asyncio.wrap_future(self._schedule(function, arguments))
+                except BrokenProcessPool:  # a process ended that had no job, and took along those that none had begun
+                    return await asyncio.wrap_future(self._schedule(function, arguments))
             except Refused:
                 raise
+            except BrokenProcessPool:
+                _log.warning("processes end while they load the network, probably for memory: --limits.num_workers")
+                raise Refused("The server's processes end as they start. Try again later.", "busy", 60) from None
             except TimeoutError:
                 message = f"{name}: it took longer than {self.limits.job_seconds:g} s. Send a shorter or smaller clip."
                 raise Refused(message, "time_limit") from None
