@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -123,6 +125,28 @@ def test_data_commands(tmp_path: Path, run_farfield: Run, capsys: pytest.Capture
     assert run_farfield("data", "index", tmp_path / "tree", kinetics) == 2
     assert "is there already, and is no manifest: its first line is 'label,youtube_id" in capsys.readouterr().err
     assert kinetics.read_text() == "label,youtube_id,time_start,time_end,split\n"
+
+
+def test_whoever_reads_may_go() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "farfield.cli", "--help"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_names_that_are_no_utf_8(checkpoint: Path, make_video: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    name = os.fsencode(tmp_path / "in") + b"/caf\xe9.mp4"
+    shutil.copy(make_video(60), name)
+    command = [sys.executable, "-m", "farfield.cli", "predict", "-", "--checkpoint", str(checkpoint)]
+    command += ["--timeline", "--out", str(tmp_path / "out"), "--write", "csv,srt,parquet"]
+    strict = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}  # as where the locale is nobody's but a person's
+    done = subprocess.run(command, input=name, capture_output=True, env=strict, check=True)
+    assert done.stdout.startswith(name)
+    assert name in (tmp_path / "out/predictions.csv").read_bytes()
+    assert (tmp_path / "out/caf.srt").is_file()
 
 
 def test_none_is_null(run_farfield: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ parameters, its help the docstring.
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -69,7 +70,20 @@ COMMANDS: dict[str, Command] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status: 0 done, 1 some videos to predict could not be read, 2 a mistake."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")  # names of files that are no UTF-8 come and go as they are
+    try:
+        try:
+            return _main(list(sys.argv[1:] if arguments is None else arguments))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has gone, as in `farfield predict ... | head`
+        sys.stderr.close()
+        return 1
+
+
+def _main(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(_overview())
         return 0 if words else 2
@@ -93,9 +107,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"farfield {name}: interrupted.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has gone, as in `farfield predict ... | head`
-        sys.stderr.close()
-        return 1
 
 
 def _with_null(words: list[str]) -> list[str]:
