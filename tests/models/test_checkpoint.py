@@ -73,6 +73,24 @@ def test_labels_that_were_changed_are_saved(tmp_path: Path) -> None:
         save_model(network, tmp_path / "a.ckpt")
 
 
+def test_a_full_disk_is_told_and_nothing_is_left(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(FarfieldError, match=r"a\.ckpt cannot be written: File too large\. Choose another place"):
+            save_model(build_model("tiny", num_classes=2), tmp_path / "a.ckpt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.ckpt.partial").mkdir()
+    with pytest.raises(FarfieldError, match=r"a\.ckpt cannot be written: Is a directory\. Choose another place"):
+        save_model(build_model("tiny", num_classes=2), tmp_path / "a.ckpt")
+
+
 def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
     save_model(build_model("tiny", num_classes=2), tmp_path / "a.ckpt")
     whole = (tmp_path / "a.ckpt").read_bytes()

@@ -138,10 +138,14 @@ def write_whole(content: dict[str, Any], path: str | Path) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(content, partial)
+        with partial.open("wb") as file:
+            torch.save(content, file)
         partial.replace(path)
-    except OSError as error:
-        raise FarfieldError(f"{path} cannot be written: {error.strerror or error}. Choose another place.") from error
+    except (OSError, RuntimeError) as error:
+        reason = error if isinstance(error, OSError) else error.__context__  # of a full disk, torch says only "pos"
+        if not isinstance(reason, OSError):
+            raise
+        raise FarfieldError(f"{path} cannot be written: {reason.strerror or reason}. Choose another place.") from error
     finally:
         with suppress(OSError):  # where its folder is a file, there is nothing to remove
             partial.unlink(missing_ok=True)
