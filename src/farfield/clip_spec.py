@@ -68,7 +68,7 @@ class ClipSpec:
             choices = typing.get_args(typing.get_type_hints(ClipSpec)[name])
             if getattr(self, name) not in choices:
                 raise FarfieldError(f"clip.{name} is {getattr(self, name)!r}. {nearest(getattr(self, name), choices)}")
-        if min(self.std) <= 0 or len(self.mean) != 3 or len(self.std) != 3:
+        if not _three_numbers(self.mean) or not _three_numbers(self.std) or not all(each > 0 for each in self.std):
             raise FarfieldError("clip.mean and clip.std are three numbers each (R, G, B), std positive.")
         object.__setattr__(self, "mean", tuple(self.mean))  # lists, as YAML and checkpoints give them
         object.__setattr__(self, "std", tuple(self.std))
@@ -108,6 +108,10 @@ class ClipSpec:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ClipSpec:
         return cls(**values)
+
+
+def _three_numbers(value: object) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 3 and all(isinstance(each, int | float) for each in value)
 
 
 class ClipOptions(TypedDict, total=False):

@@ -46,7 +46,10 @@ class Bomb:
         (lambda path: torch.save({"state_dict": {}}, path), "is not a checkpoint of farfield"),
         (lambda path: torch.save([1, 2], path), "is not a checkpoint of farfield"),
         (lambda path: torch.save({"farfield": 3, "state_dict": {}}, path), "is not a checkpoint of farfield"),
-        (lambda path: torch.save({"farfield": {"format": 1}, "state_dict": {}}, path), "cannot read: 'model'"),
+        (
+            lambda path: torch.save({"farfield": {"format": 1}, "state_dict": {}}, path),
+            "that this version cannot read: ",
+        ),
         (
             lambda path: torch.save({"farfield": {"format": 1, "model": {"back": 1}}, "state_dict": {}}, path),
             "cannot read: .*back",
@@ -89,6 +92,16 @@ def test_a_place_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.ckpt.partial").mkdir()
     with pytest.raises(FarfieldError, match=r"a\.ckpt cannot be written: Is a directory\. Choose another place"):
         save_model(build_model("tiny", num_classes=2), tmp_path / "a.ckpt")
+
+
+def test_a_description_by_hand_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    save_model(build_model("tiny", num_classes=2, insert={"res3": [1]}), tmp_path / "a.ckpt")
+    content = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    model = content["farfield"]["model"]
+    for change in ({"insert": 5}, {"insert": ["res3"]}, {"labels": "ab"}, {"clip": {**model["clip"], "std": []}}):
+        torch.save({**content, "farfield": {"format": 1, "model": {**model, **change}}}, tmp_path / "b.ckpt")
+        with pytest.raises(FarfieldError, match=r"b\.ckpt describes its network in a way|clip\.mean and clip\.std are"):
+            load_model(tmp_path / "b.ckpt")
 
 
 def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:

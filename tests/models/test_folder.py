@@ -15,6 +15,7 @@ from farfield import load_model
 from farfield.errors import FarfieldError
 from farfield.layers.dense_conv import DenseConv3d
 from farfield.models import ActionNet, for_inference, inference_form
+from farfield.models.checkpoint_file import fingerprint
 from farfield.models.folder import write_folder
 
 
@@ -85,6 +86,14 @@ def _cut_off(folder: Path) -> None:
         (_config(lambda c: c["model"].update(depth=3)), "describes its network in a way that this version cannot read"),
         (_config(lambda c: c["model"].update(backbone="tinny")), "backbone is 'tinny', which does not exist"),
         (_config(lambda c: c["model"].update(labels=["a", "b"])), "do not fit the network that config.json describes"),
+        (
+            _config(lambda c: c["model"].update(insert=5)),
+            "describes its network in a way that this version cannot read",
+        ),
+        (_config(lambda c: c["model"].update(labels="abc")), "this version cannot read: labels are no list of names"),
+        (_config(lambda c: c["model"]["clip"].update(std=[])), "clip.mean and clip.std are three numbers each"),
+        (_config(lambda c: c["model"]["clip"].update(std=[1, float("nan"), 1])), "clip.std are three numbers each"),
+        (_config(lambda c: c["model"]["clip"].update(mean=["a", 1, 1])), "clip.mean and clip.std are three numbers"),
         (_one_weight_less, "do not fit the network that config.json describes"),
         (_cut_off, r"model\.safetensors cannot be read: it is damaged"),
         (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 99), r"model\.safetensors cannot be read"),
@@ -94,6 +103,21 @@ def test_a_damaged_folder_is_refused_in_a_sentence(damage: Callable[[Path], None
     damage(folder)
     with pytest.raises(FarfieldError, match=message):
         load_model(folder)
+
+
+def test_a_folder_is_known_by_its_network_alone(folder: Path) -> None:
+    before = fingerprint(folder)
+    (folder / "README.md").write_text("# Another card\n")
+    (folder / "picture.png").write_bytes(b"1")
+    assert fingerprint(folder) == before
+    _config(lambda c: c["model"].update(dropout=0.1))(folder)
+    other = fingerprint(folder)
+    assert other != before
+    _cut_off(folder)
+    assert fingerprint(folder) not in (before, other)
+    (folder / "config.json").unlink()
+    with pytest.raises(FarfieldError, match=r"cannot be read: No such file"):
+        fingerprint(folder)
 
 
 def test_labels_of_several_lines_are_refused(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from farfield.errors import FarfieldError
-from farfield.layers import join_batch_norm, split_batch_norm
 from farfield.models.checkpoint_file import refuse_hostile, why_unreadable, write_whole
 from farfield.models.folder import load_folder
-from farfield.models.network import ActionNet, assemble
+from farfield.models.network import ActionNet
+from farfield.models.rebuild import rebuild
 
 FORMAT = 1
 NETWORK_PREFIX = "network."
@@ -92,24 +92,9 @@ def load_model(path: str | Path) -> ActionNet:
     if Path(path).is_dir():
         return load_folder(path)
     content = read_checkpoint(path)
-    try:
-        network = assemble(**content["farfield"]["model"])
-    except (TypeError, KeyError) as error:
-        raise FarfieldError(f"{path} describes its network in a way that this version cannot read: {error}") from error
     state: dict[str, Tensor] = {
         name.removeprefix(NETWORK_PREFIX): value
         for name, value in content["state_dict"].items()
-        if name.startswith(NETWORK_PREFIX)
+        if str(name).startswith(NETWORK_PREFIX)
     }
-    try:
-        split = next((name for name in state if name.endswith(".split_bn.running_mean")), None)
-        if split is not None:  # it was trained with sub-batch norm
-            whole = state[split.replace(".split_bn.", ".bn.")]
-            split_batch_norm(network, len(state[split]) // len(whole))
-        network.load_state_dict(state)
-    except (RuntimeError, KeyError, ZeroDivisionError) as error:
-        raise FarfieldError(f"the weights in {path} do not fit the network that it describes: {error}") from error
-    network.eval()
-    if split is not None:
-        join_batch_norm(network)
-    return network
+    return rebuild(content["farfield"].get("model"), state, described=Path(path), weights=Path(path))

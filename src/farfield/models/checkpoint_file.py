@@ -17,6 +17,7 @@ from typing import IO, Any
 import torch
 
 from farfield.errors import FarfieldError
+from farfield.models.folder import CONFIG, WEIGHTS
 
 MOST_NESTED = 500
 """Levels of tuples, lists and dicts inside each other; real checkpoints have about ten."""
@@ -152,13 +153,13 @@ def write_whole(content: dict[str, Any], path: str | Path) -> None:
 
 
 def fingerprint(checkpoint: str | Path) -> str:
-    """By which a network is known to be the same: a hash of its file, or of the files of its folder.
+    """By which a network is known to be the same: a hash of its file, or of its folder's weights and configuration.
 
     Raises:
         FarfieldError: where there is none.
     """
     path = Path(checkpoint)
-    files = sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path]
+    files = [path / CONFIG, path / WEIGHTS] if path.is_dir() else [path]
     if path.suffix.lower() == ".xml" and path.with_suffix(".bin").is_file():
         files.append(path.with_suffix(".bin"))
     digest = hashlib.sha256()

@@ -17,7 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from farfield.errors import FarfieldError
-from farfield.models.network import ActionNet, assemble
+from farfield.models.network import ActionNet
+from farfield.models.rebuild import rebuild
 
 FORMAT = 1
 WEIGHTS, CONFIG, LABELS, CARD = "model.safetensors", "config.json", "labels.txt", "README.md"
@@ -63,24 +64,12 @@ def load_folder(folder: str | Path) -> ActionNet:
         raise FarfieldError(f"{folder} has no {missing[0]}: it is not whole. Copy or export it again.")
     config = _config(folder / CONFIG)
     try:
-        network = assemble(**config)
-    except (TypeError, KeyError, AttributeError) as error:
-        raise FarfieldError(
-            f"{folder / CONFIG} describes its network in a way that this version cannot read: {error}"
-        ) from error
-    try:
         state = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError, ValueError, struct.error) as error:
         raise FarfieldError(
             f"{folder / WEIGHTS} cannot be read: it is damaged, or of another kind ({error})."
         ) from error
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise FarfieldError(
-            f"the weights in {folder / WEIGHTS} do not fit the network that {CONFIG} describes: {error}"
-        ) from error
-    return network.eval()
+    return rebuild(config, state, described=folder / CONFIG, weights=folder / WEIGHTS)
 
 
 def _config(path: Path) -> dict[str, Any]:
