@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +23,10 @@ class CommandParser(jsonargparse.ArgumentParser):
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        options = [action.dest for action in self._actions if action.dest not in ("help", "config", "print_config")]
-        raise FarfieldError(explain(message, options)) from ex
+        names = [action.dest for action in self._actions]
+        options = [name for name in names if not re.search(r"(^|\.)(help|config|print_\w+)$", name)]
+        required = [action.dest for action in self._actions if action.required]
+        raise FarfieldError(explain(message, options, required)) from ex
 
 
 def parse(
@@ -56,20 +59,44 @@ def parse(
     return vars(parser.instantiate_classes(parser.parse_args(words)))
 
 
-def explain(message: str, options: Sequence[str]) -> str:
-    """Puts a parser's message on one line, and adds the nearest option where one is unknown."""
+def explain(message: str, options: Sequence[str], required: Sequence[str] = ()) -> str:
+    """Puts a parser's message on one line, adds the nearest option where one is unknown, and says what is missing."""
     text = " ".join(line.strip() for line in message.splitlines() if line.strip())
     text = re.sub(r"^Call to compute_fn of link .*? failed: ", "", text)
-    unknown = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", text)
-    if unknown:
-        return f"there is no option {unknown[1]}.{unknown[2]!s}. {nearest(f'{unknown[1]}.{unknown[2]}', options)}"
-    unknown = re.search(
+    unknown = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", text) or re.search(
         r"[Uu]nrecognized arguments: --([\w.-]+)|does not accept option '([\w.]+)'|Key '([\w.]+)' is not", text
     )
     if unknown:
-        name = next(part for part in unknown.groups() if part)
-        return f"there is no option {name}. {nearest(name, options)}"
+        name = ".".join(part for part in unknown.groups() if part)
+        return f"there is no option {name}. {nearest_option(name, options)}"
+    missing = re.search(r'[Pp]arser key "([\w.]+)": Expected a .* Got value: None$', text)
+    if missing and missing[1] in required:
+        *others, last = (f"--{name}" for name in required)
+        return f"{missing[1]} is missing. Give --config, or {', '.join(others)} and {last}."
     return _explain_value(text) or text.removesuffix(".") + ". See --help."
+
+
+def nearest_option(given: str, options: Sequence[str]) -> str:
+    """A hint like that of `nearest`, for options by groups: people remember an option's last part, rarely its groups.
+
+    The option is taken whose last part is the given one's, or is near to it, or contains it; else the one that is
+    nearest as a whole. Of several, it is the nearest as a whole.
+    """
+
+    def likeness(one: str, other: str) -> float:
+        return difflib.SequenceMatcher(None, one.casefold(), other.casefold()).ratio()
+
+    def last(name: str) -> str:
+        return name.rpartition(".")[2]
+
+    near = max((likeness(last(given), last(option)) for option in options), default=0.0)
+    found = [option for option in options if near >= 0.6 and likeness(last(given), last(option)) == near]
+    found = found or [option for option in options if last(given).casefold() in last(option).casefold()]
+    found = found or [option for option in options if likeness(given, option) >= 0.6]
+    meant = [f"Did you mean {max(found, key=lambda option: likeness(given, option))!r}?"] if found else []
+    if len(options) <= 30:
+        return " ".join([f"Known: {', '.join(options)}.", *meant])
+    return meant[0] if meant else "See --help."
 
 
 def _explain_value(text: str) -> str | None:
