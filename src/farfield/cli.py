@@ -110,10 +110,15 @@ def _main(words: list[str]) -> int:
 
 
 def _with_null(words: list[str]) -> list[str]:
-    """Options' None as null, which is what the parser takes: help texts are docstrings, where some say None."""
+    """Options' None as null, which is what the parser takes: help texts are docstrings, where some say None.
+
+    A label is left as it is: a class may have that name.
+    """
     before = ["", *words]
     return [
-        "null" if word == "None" and previous.startswith("--") else re.sub(r"^(--[\w.]+)=None$", r"\1=null", word)
+        "null"
+        if word == "None" and re.match(r"--(?!label$)", previous)
+        else re.sub(r"^(--(?!label=)[\w.]+)=None$", r"\1=null", word)
         for previous, word in zip(before, words, strict=False)
     ]
 
