@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -193,6 +194,26 @@ def test_short_segments_join_the_neighbour_that_they_are_more_like() -> None:
     # A video of one segment keeps it, unless it is too short itself.
     assert len(find_segments(np.arange(2.0), one_hot([1]), LABELS, min_seconds=0.5)) == 1
     assert find_segments(np.arange(2.0), one_hot([1]), LABELS, min_seconds=1.5) == []
+
+
+def test_a_segment_of_the_least_length_is_long_enough() -> None:
+    """1.0 s in tenths, of which floating point makes less."""
+    times = np.arange(40) / 10
+    assert times[23] - times[13] < 1
+    found = find_segments(times, one_hot([0] * 13 + [1] * 10 + [2] * 16), LABELS, min_seconds=1.0)
+    assert [(s.label, s.start_seconds, s.end_seconds) for s in found] == [
+        *(("dark", 0, 1.3), ("grey", 1.3, 2.3), ("bright", 2.3, 3.9))
+    ]
+
+
+def test_segments_of_an_hour_of_noise_are_found_soon() -> None:
+    cells = np.random.default_rng(9).dirichlet([1, 1, 1], 8000)
+    begin = time.perf_counter()
+    found = find_segments(np.arange(8001) / 2, cells, LABELS, min_seconds=2.0)
+    assert time.perf_counter() - begin < 5  # it takes 0.3 s; where all cells are looked at for each short one, 14 s
+    assert [each.end_seconds for each in found[:-1]] == [each.start_seconds for each in found[1:]]
+    assert all(one.label != other.label for one, other in pairwise(found))
+    assert min(each.end_seconds - each.start_seconds for each in found) >= 2
 
 
 def test_features_come_of_networks_only(stripes: Path) -> None:

@@ -256,28 +256,24 @@ def find_segments(
             that is more probable in it. One without neighbours, or between two gaps, is left out.
         threshold: cells whose best class is less probable belong to no segment.
     """
-    lengths = np.diff(times)
+    min_seconds -= 1e-6  # times are sums of parts, which are rounded
     chosen = np.where(cells.max(1) >= threshold, cells.argmax(1), -1)
-    runs = _runs(chosen)
-    while len(runs) > 1:
-        short = [(times[stop] - times[start], start, stop) for start, stop in runs if chosen[start] >= 0]
-        span, start, stop = min(short, default=(np.inf, 0, 0))
-        if span >= min_seconds:
+    edges = np.array([0, *(np.flatnonzero(np.diff(chosen)) + 1), len(chosen)])
+    chosen = chosen[edges[:-1]]  # of each run of cells from one edge to the next
+    while len(chosen) > 1:
+        spans = np.where(chosen >= 0, np.diff(times[edges]), np.inf)
+        shortest = int(spans.argmin())
+        if spans[shortest] >= min_seconds:
             break
-        beside = [int(chosen[at]) for at in (start - 1, stop) if 0 <= at < len(chosen)]
+        here = cells[edges[shortest] : edges[shortest + 1]].mean(0)
+        beside = [int(chosen[at]) for at in (shortest - 1, shortest + 1) if 0 <= at < len(chosen)]
         known = [label for label in beside if label >= 0]
-        chosen[start:stop] = max(known, key=lambda label: cells[start:stop, label].mean()) if known else -1
-        runs = _runs(chosen)
+        chosen[shortest] = max(known, key=lambda label: here[label]) if known else -1
+        joined = np.flatnonzero(np.diff(chosen) == 0) + 1
+        edges, chosen = np.delete(edges, joined), np.delete(chosen, joined)
     found = []
-    for start, stop in runs:
-        label = int(chosen[start])
-        if label >= 0 and (times[stop] - times[start] >= min_seconds):
-            probability = np.average(cells[start:stop, label], weights=lengths[start:stop])
+    for label, (start, stop) in zip(chosen.tolist(), pairwise(edges.tolist()), strict=True):
+        if label >= 0 and times[stop] - times[start] >= min_seconds:
+            probability = np.average(cells[start:stop, label], weights=np.diff(times[start : stop + 1]))
             found.append(Segment(float(times[start]), float(times[stop]), labels[label], float(probability)))
     return found
-
-
-def _runs(values: np.ndarray) -> list[tuple[int, int]]:
-    """[start, stop) of neighbours that are equal."""
-    changes = np.flatnonzero(np.diff(values)) + 1
-    return list(pairwise([0, *changes.tolist(), len(values)]))
