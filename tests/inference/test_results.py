@@ -315,6 +315,19 @@ def test_workers_find_the_same(
         assert probabilities[0] == pytest.approx(probabilities[1], abs=1e-5)
 
 
+@pytest.mark.parametrize("options", [["--json"], ["--timeline", "--format", "srt"]])
+def test_an_empty_list_has_no_answers(
+    options: list[str],
+    checkpoint: Path,
+    run_farfield: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    assert run_farfield("predict", "-", "--checkpoint", checkpoint, *options) == 0
+    assert capsys.readouterr().out.strip() in ("[]", "")
+
+
 def test_lines_come_as_they_are_done(
     checkpoint: Path, folder: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -334,6 +347,7 @@ def test_lines_come_as_they_are_done(
         (["--min_seconds", "2"], "min_seconds is for timelines: give --timeline, too"),
         (["--timeline", "--threshold", "2"], "threshold is 2.0; it is a probability"),
         (["--device", "tpu9"], "Choose auto, cpu or cuda"),
+        (["--num_workers", "-1"], "num_workers is -1; it must be at least 0, which is for this process"),
         (["--view_batch_size", "0"], "view_batch_size is 0; it must be at least 1"),
         (["--timeline", "--hop_seconds", "-1"], "hop_seconds is -1.0; it must be positive"),
         (["--timeline", "--top_k", "0"], "top_k is 0; it must be at least 1"),

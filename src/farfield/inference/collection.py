@@ -124,6 +124,8 @@ def ask_all(
     Raises:
         FarfieldError: for a checkpoint, a device or a question that cannot serve.
     """
+    if num_workers < 0:
+        raise FarfieldError(f"num_workers is {num_workers}; it must be at least 0, which is for this process.")
     model = load_recogniser(checkpoint, device=device, precision=precision)  # a mistake shows here, once
     if question.features and not hasattr(model, "embed"):
         raise FarfieldError(f"{checkpoint} is exported, and gives scores only. Give its checkpoint to get features.")
