@@ -36,6 +36,13 @@ def test_columns_that_nothing_fills_are_left_out(tmp_path: Path) -> None:
         ("path\na\n", "has no column 'label'.*`farfield data index` reads other formats"),
         ("path,label\na\n", "line 2: 1 values for 2 columns"),
         ("path,label\na,\n", "line 2: the label is empty"),
+        ("path,label\na,b\n , c\n", "line 3: the path is empty"),
+        ('path,label\na,b\n\n"a"," "\n', "line 4: the label is empty"),
+        ('path,label,label\n"a",b,c\n', "has a column twice: its first line is 'path,label,label'"),
+        ("path,label,fps\na,b,25\na,b,-1\n", "line 3: fps is '-1'; it must be a number"),
+        ("path,label,fps\na,b,\na,b,nan\n", "line 3: fps is 'nan'; it must be a number"),
+        ("path,label,width\na,b,inf\n", "line 2: width is 'inf'; it must be a number"),
+        ('path,label,start_seconds,end_seconds\n"a",b,,2\na,b,3,3\n', r"line 3: the segment \[3.0, 3.0\) is empty"),
         ("path,label,fps\na,b,fast\n", "line 2: fps is 'fast'; it must be a number"),
         ("path,label,start_seconds,end_seconds\na,b,3,2\n", r"line 2: the segment \[3.0, 2.0\) is empty"),
         ("\x00\x00\x00\x1cftypisom\xff\xfe", "is not a CSV file"),
@@ -79,6 +86,15 @@ def test_quotes_line_ends_and_empty_lines_read_as_the_csv_module_reads_them(tmp_
         (tmp_path / "m.csv").write_bytes(text.encode())
         rows = [(row.path, row.label, row.fps) for row in read_manifest(tmp_path / "m.csv")]
         assert rows == [("a.mp4", "x", 25.0), ("b.mp4", "y", None), ("c.mp4", "x", 29.97)]
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_blanks_around_a_value_do_not_count(quote: str, tmp_path: Path) -> None:
+    text = f"path, label , num_frames\n{quote}a b.mp4{quote}, jump, 7\n c.mp4,jump ,\n"
+    (tmp_path / "m.csv").write_text(text)
+    manifest = read_manifest(tmp_path / "m.csv")
+    assert [(row.path, row.num_frames) for row in manifest] == [("a b.mp4", 7), ("c.mp4", None)]
+    assert manifest.labels == ["jump"]
 
 
 def test_many_rows_are_read_in_blocks_and_named_by_their_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
     path,label[,start_seconds,end_seconds][,num_frames,fps,width,height,duration_seconds]
 
 Paths are relative to the manifest's folder, or to a root that is given. [start_seconds, end_seconds) is the annotated
-segment; empty means the whole video. The last columns are filled once by indexing.
+segment; empty means the whole video. The last columns are filled once by indexing. Blanks around a value do not count.
 """
 
 from __future__ import annotations
@@ -249,86 +249,74 @@ def _blocks(file: Iterator[str], path: Path) -> Iterator[dict[str, Sequence[Any]
                 f"{path} has no column {name!r}; its first line is {','.join(header)!r}. A manifest starts with a line "
                 "of column names, at least `path,label`. `farfield data index` reads other formats."
             )
+    if len(set(header)) < len(header):
+        raise FarfieldError(f"{path} has a column twice: its first line is {','.join(header)!r}. Leave one out.")
     line = 2
     while lines := list(islice(file, _BLOCK)):
         text = "".join(lines).replace("\r\n", "\n")
         plain = '"' not in text and "\r" not in text
         if plain and {each.count(",") for each in lines} == {len(header) - 1}:
             # Without quotes, commas and line ends are all that there is: columns are every so many fields.
-            fields_of_block = text.removesuffix("\n").replace("\n", ",").split(",")
-            columns = _plausible({name: fields_of_block[i :: len(header)] for i, name in enumerate(header)})
-            if columns:
-                yield columns
-                line += len(lines)
-                continue
-        if '"' in text:  # a quoted field may go on in the next block
-            lines = chain(lines, file)  # type: ignore[assignment]
-        yield _one_by_one(csv.reader(lines), header, path, line)
-        line += _BLOCK
+            cells = text.removesuffix("\n").replace("\n", ",").split(",")
+            columns: list[Sequence[str]] = [cells[i :: len(header)] for i in range(len(header))]
+            numbers: Sequence[int] = range(line, line + len(lines))
+        else:
+            # A quoted field may go on in the next block.
+            rows = csv.reader(chain(lines, file) if '"' in text else lines)
+            numbered = [(number, row) for number, row in enumerate(rows, start=line) if row]
+            for number, row in numbered:
+                if len(row) != len(header):
+                    raise FarfieldError(f"{path}, line {number}: {len(row)} values for {len(header)} columns.")
+            columns = [[row[i] for _, row in numbered] for i in range(len(header))]
+            numbers = [number for number, _ in numbered]
+        texts = {name: [text.strip() for text in column] for name, column in zip(header, columns, strict=True)}
+        yield _checked(texts, path, numbers)
+        line += len(lines)
 
 
 _BLOCK = 10_000
 
 
-def _one_by_one(rows: Iterable[list[str]], header: list[str], path: Path, line: int) -> dict[str, Sequence[Any]]:
-    """The columns of some rows, the first of which is line `line` of the file; names what is wrong with one."""
-    kept: dict[str, list[Any]] = {name: [] for name in header}
-    for number, row in enumerate(rows, start=line):
-        if not row:
-            continue
-        if len(row) != len(header):
-            raise FarfieldError(f"{path}, line {number}: {len(row)} values for {len(header)} columns.")
-        record = _record(dict(zip(header, row, strict=True)), f"{path}, line {number}")
-        for name in header:
-            value = getattr(record, name)
-            kept[name].append(math.nan if value is None else value)
-    return dict(kept)
+def _checked(texts: Mapping[str, Sequence[str]], path: Path, lines: Sequence[int]) -> dict[str, Sequence[Any]]:
+    """Columns of numbers for columns of texts, whose rows are on those lines of the file.
 
-
-def _plausible(texts: Mapping[str, Sequence[str]]) -> dict[str, Sequence[Any]] | None:
-    """Columns of numbers for columns of texts; None where some value is not what it must be."""
-    if not all(texts["path"]) or not all(texts["label"]):
-        return None
-    columns: dict[str, Sequence[Any]] = {name: texts[name] for name in COLUMNS[:2]}
+    Raises:
+        FarfieldError: for a value that is not what it must be, with its line.
+    """
+    columns: dict[str, Any] = {name: texts[name] for name in COLUMNS[:2]}
+    for name in COLUMNS[:2]:
+        if not all(texts[name]):
+            raise FarfieldError(f"{path}, line {lines[texts[name].index('')]}: the {name} is empty.")
     for name in COLUMNS[2:]:
         if name not in texts or not any(texts[name]):
             continue
-        try:
-            if all(texts[name]):
-                numbers = given = np.array(list(map(float, texts[name])))
-            else:
-                numbers = np.array([float(text) if text else math.nan for text in texts[name]])
-                given = numbers[[bool(text) for text in texts[name]]]
-        except ValueError:
-            return None
-        if not np.all(np.isfinite(given)) or np.any(given < 0):
-            return None
-        columns[name] = np.floor(numbers) if name in _WHOLE_NUMBERS else numbers  # type: ignore[assignment]
+        numbers = np.fromiter(map(_number, texts[name]), np.float64, len(lines))
+        if (numbers == _NO_NUMBER).any():
+            row = int(np.argmax(numbers == _NO_NUMBER))
+            raise FarfieldError(
+                f"{path}, line {lines[row]}: {name} is {texts[name][row]!r}; it must be a number, at least 0, or empty."
+            )
+        columns[name] = np.floor(numbers) if name in _WHOLE_NUMBERS else numbers
     if "end_seconds" in columns:
-        ends = np.asarray(columns["end_seconds"])
-        starts = np.nan_to_num(np.asarray(columns.get("start_seconds", ends * 0)))
-        if np.any(ends <= starts):
-            return None
+        ends = columns["end_seconds"]
+        starts = np.nan_to_num(columns.get("start_seconds", ends * 0))
+        if (ends <= starts).any():
+            row = int(np.argmax(ends <= starts))
+            raise FarfieldError(
+                f"{path}, line {lines[row]}: the segment [{starts[row]}, {ends[row]}) is empty. Raise end_seconds."
+            )
     return columns
 
 
-def _record(row: dict[str, str], place: str) -> VideoRecord:
-    for name in COLUMNS[:2]:
-        if not row[name]:
-            raise FarfieldError(f"{place}: the {name} is empty.")
-    numbers: dict[str, float | int | None] = {}
-    for name, text in row.items():
-        if name in COLUMNS[2:] and text:
-            try:
-                number = float(text)
-            except ValueError:
-                number = math.nan
-            if not math.isfinite(number) or number < 0:
-                raise FarfieldError(f"{place}: {name} is {text!r}; it must be a number, at least 0, or empty.")
-            numbers[name] = int(number) if name in _WHOLE_NUMBERS else number
-    record = VideoRecord(row["path"], row["label"], **numbers)  # type: ignore[arg-type]  # whole where they must be
-    if record.end_seconds is not None and record.end_seconds <= (record.start_seconds or 0):
-        raise FarfieldError(
-            f"{place}: the segment [{record.start_seconds or 0}, {record.end_seconds}) is empty. Raise end_seconds."
-        )
-    return record
+_NO_NUMBER = -1.0
+
+
+def _number(text: str) -> float:
+    """A number from 0 on; NaN for nothing."""
+    if not text:
+        return math.nan
+    try:
+        number = float(text)
+    except ValueError:
+        return _NO_NUMBER
+    return number if 0 <= number < math.inf else _NO_NUMBER
