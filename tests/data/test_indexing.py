@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from farfield.data import indexing
 from farfield.data.indexing import index_videos
 from farfield.data.manifest import read_manifest
 from farfield.errors import FarfieldError
@@ -83,3 +84,46 @@ def test_mistakes_are_named(tree: Path, tmp_path: Path) -> None:
     with pytest.raises(FarfieldError, match=r"list\.txt, line 1: 'a\.mp4 jump' is not `path label` with a number"):
         index_videos(str(tree), out, format="pyslowfast", annotations=str(tmp_path / "list.txt"))
     assert not Path(out).exists()
+
+
+def test_a_folder_that_begins_with_a_blank_is_found_again(tree: Path, tmp_path: Path) -> None:
+    (tree / "jump").rename(tree / " jump")
+    index_videos(str(tree), str(tree / "m.csv"))
+    manifest = read_manifest(tree / "m.csv")
+    assert manifest.labels == ["jump", "run"]
+    assert all(manifest.path(row).is_file() for row in range(3))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--annotations", "list.txt"], "format='folders' takes no annotations; kinetics, pyslowfast, mmaction2 do"),
+        (["--labels", "list.txt"], "format='folders' takes no labels; pyslowfast, mmaction2 do. Leave it out"),
+        (["--format", "kinetics", "--annotations", "latin.txt"], "latin.txt is no text in UTF-8"),
+        (["--format", "pyslowfast", "--annotations", "latin.txt"], "latin.txt is no text in UTF-8"),
+        (["--format", "mmaction2", "--annotations", "."], "there is no file .. Give a list with a line `path label`"),
+        (["--format", "kinetics", "--annotations", "."], "there is no file .. Give Kinetics' CSV"),
+        (["--out_is", "videos"], "videos is a folder. Name a file, as videos/manifest.csv"),
+        (["--out_is", "list.txt/m.csv"], "list.txt cannot be made: "),
+    ],
+)
+def test_mistakes_of_the_command_are_one_line(
+    options: list[str],
+    message: str,
+    tree: Path,
+    tmp_path: Path,
+    run_farfield: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Before a video is opened."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.txt").write_text("jump/a.mp4 0\n")
+    (tmp_path / "latin.txt").write_bytes("label,youtube_id,time_start\nläuft.mp4 0\n".encode("latin-1"))
+    monkeypatch.setattr(indexing, "for_each", lambda *_args, **_options: pytest.fail("a video was opened"))
+    words = ["videos", options[1]] if options[0] == "--out_is" else ["videos", "m.csv", *options]
+    assert run_farfield("data", "index", *words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("farfield data index: ")
+    assert message in error
+    assert len(error.splitlines()) == 1

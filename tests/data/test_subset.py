@@ -169,3 +169,14 @@ def test_the_command_and_what_a_run_keeps_of_it(
     assert (kept["hash"], kept["videos"], kept["missing"]) == (made["hash"], 3, 0)
     assert run_farfield("data", "subset", figures / "train.csv", tmp_path / "x.csv", "--class_file", "kinetics400") == 2
     assert "there is no class 'abseiling'" in capsys.readouterr().err
+
+
+def test_a_row_with_more_values_than_columns_is_named(collection: Path) -> None:
+    head = "label,youtube_id,time_start,time_end\nyoga,abcdefghijk,0,10\n"
+    for row in ("yoga,abcdefghijl,0,10,train,more", "yoga,abcdefghijl"):
+        (collection / "k.csv").write_text(f"{head}{row}\n")
+        with pytest.raises(FarfieldError, match=r"k\.csv, line 3: its values are not as many as the columns"):
+            write_subset(collection / "k.csv", collection / "o.csv", Selection())
+    assert not (collection / "o.csv").exists()
+    with pytest.raises(FarfieldError, match=r"videos is a folder\. Name a file"):
+        write_subset(collection / "all.csv", collection / "videos", Selection())

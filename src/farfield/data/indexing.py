@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -62,9 +63,11 @@ def index_videos(
         raise FarfieldError(f"format is {format!r}. Known: {', '.join(READERS)}.")
     if format != "folders" and annotations is None:
         raise FarfieldError(f"format={format!r} needs annotations: the file that lists the videos.")
+    for name, value, takers in (("annotations", annotations, list(READERS)[1:]), ("labels", labels, _WITH_NUMBERS)):
+        if value is not None and format not in takers:
+            raise FarfieldError(f"format={format!r} takes no {name}; {', '.join(takers)} do. Leave it out.")
+    make_room(Path(out))
     lines = Path(annotations) if annotations else folder
-    if not lines.exists():
-        raise FarfieldError(f"there is no file {annotations}.")
     names = None if labels is None else class_names(Path(labels))
     listed = list(READERS[format](folder, lines, names))
     if not listed:
@@ -87,7 +90,6 @@ def index_videos(
             f"none of the {len(listed)} videos can be read. The first: {failures[0][0]}: {failures[0][1]}."
         )
     target = Path(out)
-    target.parent.mkdir(parents=True, exist_ok=True)
     write_manifest(target, [replace(r, path=path_from(target.parent, folder / r.path)) for r in records])
     return Index(records, failures)
 
@@ -124,25 +126,23 @@ def kinetics_annotations(path: Path) -> Iterator[tuple[tuple[str, int], str]]:
     Raises:
         FarfieldError: for a file that is not there, or another one.
     """
-    if not path.is_file():
-        raise FarfieldError(f"there is no file {path}. Give Kinetics' CSV, as train.csv or validate.csv.")
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        needed = {"label", "youtube_id", "time_start"}
-        if not needed <= set(reader.fieldnames or ()):
-            raise FarfieldError(
-                f"{path} lacks columns {sorted(needed - set(reader.fieldnames or ()))}; is it Kinetics' CSV?"
-            )
-        for line, row in enumerate(reader, start=2):
-            try:
-                start = int(float(row["time_start"]))
-            except (TypeError, ValueError):
-                raise FarfieldError(f"{path}, line {line}: time_start is {row['time_start']!r}, not seconds.") from None
-            yield (row["youtube_id"], start), row["label"]
+    reader = csv.DictReader(io.StringIO(_text(path, "Give Kinetics' CSV, as train.csv or validate.csv."), newline=""))
+    needed = {"label", "youtube_id", "time_start"}
+    if not needed <= set(reader.fieldnames or ()):
+        raise FarfieldError(
+            f"{path} lacks columns {sorted(needed - set(reader.fieldnames or ()))}; is it Kinetics' CSV?"
+        )
+    for line, row in enumerate(reader, start=2):
+        try:
+            start = int(float(row["time_start"]))
+        except (TypeError, ValueError):
+            raise FarfieldError(f"{path}, line {line}: time_start is {row['time_start']!r}, not seconds.") from None
+        yield (row["youtube_id"], start), row["label"]
 
 
 def _list(root: Path, annotations: Path, names: list[str] | None) -> Iterator[VideoRecord]:
-    for number, text in enumerate(annotations.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    content = _text(annotations, "Give a list with a line `path label` for each video.")
+    for number, text in enumerate(content.splitlines(), start=1):
         if not text.strip():
             continue
         parts = re.fullmatch(r"\s*(.+?)\s*[\s,]\s*(\d+)\s*", text)  # the path may hold blanks, the label is a number
@@ -154,6 +154,8 @@ def _list(root: Path, annotations: Path, names: list[str] | None) -> Iterator[Vi
         inside = Path(path).relative_to(root) if Path(path).is_relative_to(root) else Path(path)
         yield VideoRecord(inside.as_posix(), str(label) if names is None else names[label])
 
+
+_WITH_NUMBERS = ["pyslowfast", "mmaction2"]
 
 READERS: dict[str, Callable[[Path, Path, list[str] | None], Iterator[VideoRecord]]] = {
     "folders": _folders,
@@ -169,12 +171,31 @@ def class_names(path: Path) -> list[str]:
     Raises:
         FarfieldError: for a file that is not there, or is no text.
     """
+    content = _text(path, "Give one with one class name a line.", kind="file of class names at ")
+    return [line.strip() for line in content.splitlines() if line.strip()]
+
+
+def _text(path: Path, needed: str, *, kind: str = "file ") -> str:
     if not path.is_file():
-        raise FarfieldError(f"there is no file of class names at {path}. Give one with one class name a line.")
+        raise FarfieldError(f"there is no {kind}{path}. {needed}")
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise FarfieldError(f"{path} is no text in UTF-8: {error}") from error
+
+
+def make_room(out: Path) -> None:
+    """Makes the folder of a file that is to be written, before the work of making it is done.
+
+    Raises:
+        FarfieldError: where the file cannot be written for what is there already.
+    """
+    if out.is_dir():
+        raise FarfieldError(f"{out} is a folder. Name a file, as {out / 'manifest.csv'}.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FarfieldError(f"{out.parent} cannot be made: {error.strerror}.") from error
 
 
 def _probe(job: tuple[Path, VideoRecord]) -> VideoRecord:
@@ -197,4 +218,7 @@ def _probe(job: tuple[Path, VideoRecord]) -> VideoRecord:
 def path_from(folder: Path, video: Path) -> str:
     """A video's path in a manifest: relative where it lies under the manifest's folder, so that both can be moved."""
     video, folder = video.resolve(), folder.resolve()
-    return video.relative_to(folder).as_posix() if video.is_relative_to(folder) else str(video)
+    if not video.is_relative_to(folder):
+        return str(video)
+    inside = video.relative_to(folder).as_posix()
+    return inside if inside == inside.strip() else f"./{inside}"  # a manifest's reader leaves blanks around a value out

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from farfield.data.indexing import READERS, path_from
+from farfield.data.indexing import READERS, make_room, path_from
 from farfield.data.manifest import Manifest, VideoRecord, read_manifest, record_file, write_manifest
 from farfield.errors import FarfieldError, nearest
 
@@ -89,7 +89,7 @@ def write_subset(
     source, out = Path(source), Path(out)
     if out.exists() and out.resolve() == source.resolve():
         raise FarfieldError(f"{out} is the list to choose from. Write the subset to another file.")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_room(out)
     header, rows = _kinetics_rows(source)
     if rows and root is None:
         chosen_rows = choose(rows, selection, label=lambda row: row["label"], name=_kinetics_name)
@@ -198,6 +198,10 @@ def _kinetics_rows(source: Path) -> tuple[list[str], list[dict[str, str]]]:
             reader = csv.DictReader(file)
             if not set(KINETICS) <= set(reader.fieldnames or ()):
                 return [], []
-            return list(reader.fieldnames or ()), list(reader)
+            rows = list(reader)
+            for line, row in enumerate(rows, start=2):
+                if None in row or None in row.values():
+                    raise FarfieldError(f"{source}, line {line}: its values are not as many as the columns.")
+            return list(reader.fieldnames or ()), rows
     except (UnicodeDecodeError, csv.Error) as error:
         raise FarfieldError(f"{source} is not a CSV file: {error}") from error
