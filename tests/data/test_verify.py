@@ -203,3 +203,20 @@ def test_what_stands_still_is_not_enough_to_look_alike() -> None:
     videos = (videos + rng.normal(0, 1.5, videos.shape)).clip(0, 255).astype(np.uint8)
     assert find_lookalikes(videos, np.array([3.0, 3.0, 3.0])) == [(0, 2)]
     assert find_lookalikes(videos, np.array([3.0, 3.0, 4.0])) == []
+
+
+def test_segments_of_one_video_are_no_copies_and_equal_rows_are_told(
+    tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    encode(tmp_path / "a.mp4", num_frames=50)  # 2 s
+    parts = [VideoRecord("a.mp4", "jump", 0.0, 1.0), VideoRecord("a.mp4", "run", 1.0, 2.0)]
+    write_manifest(tmp_path / "parts.csv", parts)
+    words = ["data", "verify", tmp_path / "parts.csv", "--num_workers", 1, "--sample"]
+    assert run_farfield(*words, 0, "--out", tmp_path / "parts") == 0
+    assert "the same in two classes: 0; rows that come again: 0" in capsys.readouterr().out
+    write_manifest(tmp_path / "parts.csv", [*parts, parts[0], VideoRecord("a.mp4", "run", 0.0, 1.0)])
+    assert run_farfield(*words, 0, "--out", tmp_path / "again") == 1
+    assert "the same in two classes: 1; rows that come again: 1" in capsys.readouterr().out
+    assert "## Rows that come again: 1\n\n- parts: a.mp4, 2 times\n" in (tmp_path / "again" / "report.md").read_text()
+    assert run_farfield(*words, -1) == 2
+    assert "sample is -1; it must be at least 0" in capsys.readouterr().err

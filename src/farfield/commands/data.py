@@ -39,7 +39,7 @@ def index(
         root: folder of the videos.
         out: manifest to write (CSV).
         format: folders (root/label/video), kinetics (its CSV, videos named <id>_<start>_<end>), pyslowfast, mmaction2.
-        annotations: Kinetics' CSV, or the list file of the other formats; not needed for folders.
+        annotations: Kinetics' CSV, or the list file of the other formats; none for folders.
         labels: for lists, a file with one class name a line, in the order of the numbers; null keeps the numbers.
         num_workers: processes; null for the number of cores.
     """
@@ -261,6 +261,8 @@ def verify(
         engine: local, or ray: the workers of the cluster that RAY_ADDRESS names, which must see the same files.
         json: print the report as JSON.
     """
+    if sample < 0:
+        raise FarfieldError(f"sample is {sample}; it must be at least 0.")
     found = verify_collection(
         sources,
         out,
@@ -279,6 +281,7 @@ def verify(
         print(f"  {count} x {reason}")
     print(f"shared by two splits: {len(found.leaks)}")
     print(f"groups of the same file: {len(found.same_file)}; pairs that look alike: {len(found.look_alike)}")
+    print(f"the same in two classes: {len(found.other_labels)}; rows that come again: {len(found.repeated_rows)}")
     print(f"classes without videos: {len(found.classes_without_videos)}")
     sampled = ", ".join(f"{count} x {says}" for says, count in found.decord.items())
     print(f"decord on a sample of {sum(found.decord.values())}, against PyAV: {sampled}")

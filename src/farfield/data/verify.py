@@ -52,7 +52,8 @@ class Diagnosis:
         same_file: groups of paths whose files are the same to the last byte.
         look_alike: pairs of paths that look the same, and are not the same file.
         leaks: (path, split, path, split, why) of videos that two splits share.
-        other_labels: (path, label, path, label) of the same file under two classes.
+        other_labels: (path, label, path, label) of the same file, or the same segment of it, under two classes.
+        repeated_rows: (split, path, how often) of rows that a manifest has more than once.
         classes_without_videos: (split, label).
         decord: of a sample, how many videos it "agrees" on with PyAV, "differs" on, and "cannot read".
         decord_differs_on: the paths.
@@ -67,6 +68,7 @@ class Diagnosis:
     look_alike: list[tuple[str, str]]
     leaks: list[tuple[str, str, str, str, str]]
     other_labels: list[tuple[str, str, str, str]]
+    repeated_rows: list[tuple[str, str, int]]
     classes_without_videos: list[tuple[str, str]]
     decord: dict[str, int]
     decord_differs_on: list[str]
@@ -82,6 +84,7 @@ class Diagnosis:
             or self.look_alike
             or self.leaks
             or self.other_labels
+            or self.repeated_rows
             or self.classes_without_videos
             or self.decord_differs_on
         )
@@ -191,10 +194,12 @@ def _diagnose(splits: list[Split], labels: Sequence[str] | None) -> Diagnosis:
         if len(paths) > 1:
             same_file.append(paths)
         leaks += _leaks(group, "the same file")
-        first, row = group[0]
-        for split, i in group[1:]:
-            if split.records[i].label != first.records[row].label:
-                pair = (first.paths[row], first.records[row].label, split.paths[i], split.records[i].label)
+        first_of: dict[tuple[float | None, float | None], tuple[Split, int]] = {}
+        for split, i in group:
+            record = split.records[i]
+            first, row = first_of.setdefault((record.start_seconds, record.end_seconds), (split, i))
+            if record.label != first.records[row].label:
+                pair = (first.paths[row], first.records[row].label, split.paths[i], record.label)
                 other_labels.append(tuple(map(str, pair)))
     known = {leak[:4] for leak in leaks}
     for source, group in by_source.items():
@@ -226,6 +231,12 @@ def _diagnose(splits: list[Split], labels: Sequence[str] | None) -> Diagnosis:
         look_alike=look_alike,  # type: ignore[arg-type]
         leaks=leaks,
         other_labels=other_labels,  # type: ignore[arg-type]
+        repeated_rows=[
+            (split.name, record.path, count)
+            for split in splits
+            for record, count in Counter(split.records).items()
+            if count > 1
+        ],
         classes_without_videos=[
             (split.name, label)
             for split, there in zip(splits, with_videos, strict=True)
@@ -280,6 +291,7 @@ def as_markdown(diagnosis: Diagnosis) -> str:
         ("Shared by two splits", [f"{a} ({x}), {b} ({y}): {why}" for a, x, b, y, why in d.leaks]),
         ("The same file", [", ".join(group) for group in d.same_file]),
         ("The same file in two classes", [f"{a} ({x}), {b} ({y})" for a, x, b, y in d.other_labels]),
+        ("Rows that come again", [f"{split}: {path}, {count} times" for split, path, count in d.repeated_rows]),
         ("Look alike", [", ".join(pair) for pair in d.look_alike]),
         ("Classes without videos", [f"{split}: {label}" for split, label in d.classes_without_videos]),
         ("decord gives other frames", d.decord_differs_on),
