@@ -169,3 +169,22 @@ def test_a_run_without_a_video_is_refused(
     a, _, run, _ = runs
     write_scores(Scores(LABELS, [], a.targets[:0], a.views[:0]), tmp_path / "none.npz")
     assert run_farfield("compare", run, tmp_path / "none.npz") == 2
+
+
+def test_segments_of_one_video_are_compared_each_with_itself(
+    runs: tuple[Scores, Scores, Path, Path], tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, *_ = runs
+    begin = torch.arange(47, dtype=torch.float64) * 2.5
+    one = replace(a, paths=["long.mp4"] * 47, segments=torch.stack([begin, begin + 2.5], 1))
+    assert one.segments is not None
+    back = torch.arange(46, 4, -1)
+    other = replace(one, paths=one.paths[5:], targets=a.targets[back], views=a.views[back], segments=one.segments[back])
+    for name, scores in {"one": one, "other": other, "twice": replace(one, segments=None)}.items():
+        write_scores(scores, tmp_path / f"{name}.npz")
+    assert run_farfield("compare", tmp_path / "one.npz", tmp_path / "other.npz", "--draws", 307, "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["videos"], content["left_out"]) == (42, 5)
+    assert content["right_in_a_only"] == content["right_in_b_only"] == 0
+    assert run_farfield("compare", tmp_path / "one.npz", tmp_path / "twice.npz") == 2
+    assert "twice.npz holds a video twice" in capsys.readouterr().err

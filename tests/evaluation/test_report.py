@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import torch
@@ -42,3 +43,27 @@ def test_many_classes_are_drawn_too(tmp_path: Path) -> None:
     result = EvaluationResult(Scores(labels, [str(i) for i in range(n)], torch.arange(n), torch.eye(n)[:, None]), [])
     report = write_report(result, tmp_path, {})
     assert report["mean_class_accuracy"]["value"] == 1.0
+
+
+def test_a_temperature_changes_no_top5(tmp_path: Path) -> None:
+    """The label is second of 200, and so unlikely that scaling makes it equal to all others."""
+    probabilities = torch.full((1, 200), 1e-14)
+    probabilities[0, 0], probabilities[0, 199] = 1.0, 1e-13
+    scores = Scores([str(c) for c in range(200)], ["a.mp4"], torch.tensor([199]), probabilities[:, None])
+    assert write_report(EvaluationResult(scores, [], temperature=1.5), tmp_path, {})["top5"]["value"] == 1.0
+
+
+def test_names_that_are_no_utf8_and_segments_are_in_the_predictions(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"caf\xe9.mp4")
+    segments = torch.tensor([[torch.nan, 2.5], [2.5, 4.0]]).double()
+    views = torch.tensor([[[0.75, 0.25]], [[0.5, 0.5]]])
+    scores = Scores(["bow", "run"], [odd, odd], torch.tensor([0, 1]), views, segments)
+    write_report(EvaluationResult(scores, [(odd, "the file is empty")]), tmp_path, {"manifest": odd})
+    assert (tmp_path / "predictions.csv").read_bytes() == (
+        b"path,label,predicted,probability,probability_of_label,start_seconds,end_seconds\n"
+        b"caf\xe9.mp4,bow,bow,0.750000,0.750000,,2.5\n"
+        b"caf\xe9.mp4,run,bow,0.500000,0.500000,2.5,4\n"
+    )
+    assert b"- `caf\xe9.mp4`: the file is empty" in (tmp_path / "report.md").read_bytes()
+    assert json.loads((tmp_path / "report.json").read_text())["undecodable_videos"][0]["path"] == odd
+    assert not list(tmp_path.glob("*.partial"))

@@ -75,7 +75,7 @@ def _read(run: str) -> Scores:
     scores = read_scores(found)
     if not scores.paths:
         raise FarfieldError(f"{found} holds no videos.")
-    if len(set(scores.paths)) < len(scores.paths):
+    if len(set(scores.names)) < len(scores.names):
         raise FarfieldError(f"{found} holds a video twice. Leave it once in the manifest, and test again.")
     return scores
 
@@ -88,11 +88,11 @@ def _paired(a: Scores, b: Scores, name_a: str, name_b: str) -> tuple[Scores, Sco
             f"the runs know other classes: {', '.join(differing[:5])} {'is' if len(differing) == 1 else 'are'} in one "
             "of them only. Test both with --restrict_labels true on the same manifest."
         )
-    rows_b = {path: row for row, path in enumerate(b.paths)}
-    shared = [(row, rows_b[path]) for row, path in enumerate(a.paths) if path in rows_b]
+    names, rows_b = a.names, {name: row for row, name in enumerate(b.names)}
+    shared = [(row, rows_b[name]) for row, name in enumerate(names) if name in rows_b]
     if not shared:
         raise FarfieldError(
-            f"{name_a} and {name_b} scored no video in common: one has {a.paths[0]}, the other {b.paths[0]}. Test both "
+            f"{name_a} and {name_b} scored no video in common: one has {names[0]}, the other {b.names[0]}. Test both "
             "on the same manifest."
         )
     in_a, in_b = (torch.tensor(rows) for rows in zip(*shared, strict=True))
@@ -101,7 +101,7 @@ def _paired(a: Scores, b: Scores, name_a: str, name_b: str) -> tuple[Scores, Sco
     if not torch.equal(classes[targets], theirs):
         row = int((classes[targets] != theirs).nonzero()[0, 0])
         raise FarfieldError(
-            f"{a.paths[shared[row][0]]} is {a.labels[int(targets[row])]!r} for one run and "
+            f"{names[shared[row][0]]} is {a.labels[int(targets[row])]!r} for one run and "
             f"{b.labels[int(theirs[row])]!r} for the other. Test both on the same manifest."
         )
     paths = [a.paths[row] for row, _ in shared]

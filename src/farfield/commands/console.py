@@ -12,13 +12,18 @@ from farfield.errors import FarfieldError
 
 
 @contextmanager
-def as_mistakes() -> Iterator[None]:
-    """Turns Lightning's complaints about devices, precision and the like into errors without a traceback."""
+def as_mistakes(*more: type[Exception]) -> Iterator[None]:
+    """Turns Lightning's complaints about devices, precision and the like into errors without a traceback.
+
+    Args:
+        more: what else counts as one: some options it complains of with a ValueError.
+    """
     from lightning.fabric.utilities.exceptions import MisconfigurationException  # late: predict needs no Lightning
 
+    mistakes: tuple[type[Exception], ...] = (MisconfigurationException, *more)
     try:
         yield
-    except MisconfigurationException as error:
+    except mistakes as error:
         raise FarfieldError(" ".join(str(error).split())) from error
 
 

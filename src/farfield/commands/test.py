@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json as json_format
+import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,10 @@ from farfield.models import restrict_labels as restrict
 from farfield.models.checkpoint_file import fingerprint
 from farfield.models.summary import summarise
 from farfield.training.callbacks import Failures
+from farfield.training.execution import check_precision
 from farfield.training.module import ActionRecognizer
+
+log = logging.getLogger("farfield")
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,8 @@ def test(
         json: print the report as JSON.
     """
     quiet_libraries()
+    if view_batch_size is not None and view_batch_size < 1:
+        raise FarfieldError(f"view_batch_size is {view_batch_size}; it must be at least 1, or null.")
     network = load_model(checkpoint)
     manifest = read_manifest(data.manifest, root=data.root)
     held_out = None if calibrate_on is None else read_manifest(calibrate_on, root=data.root)
@@ -104,7 +111,7 @@ def test(
 
     module = ActionRecognizer(network, view_batch_size=view_batch_size)
     failures = Failures()
-    with as_mistakes():
+    with as_mistakes(ValueError):
         trainer = Trainer(
             accelerator=accelerator,
             devices=devices,
@@ -117,17 +124,26 @@ def test(
             callbacks=[failures, RichProgressBar(console_kwargs={"stderr": True})],  # standard output is for results
         )
 
+    check_precision(trainer)
+
     def score(which: Manifest, name: str) -> Scores:
         trainer.test(module, datamodule=videos_of(which), verbose=False)
         if not any(len(indices) for indices, _, _ in module.test_scores):
-            raise FarfieldError(f"none of the {len(which)} videos of {name} can be read; {failures.found[0]}.")
+            path, reason = failures.found[0]
+            raise FarfieldError(f"none of the {len(which)} videos of {name} can be read. The first: {path}: {reason}.")
         scored = [part for part in module.test_scores if len(part[0])]
         indices, targets, probabilities = (torch.cat(parts) for parts in zip(*scored, strict=True))
-        return Scores(list(network.labels), [str(which.path(i)) for i in indices.tolist()], targets, probabilities)
+        rows = indices.tolist()
+        paths = [str(which.path(row).resolve()) for row in rows]  # the same from wherever the manifest is named
+        times = [(which[row].start_seconds, which[row].end_seconds) for row in rows]
+        segments = torch.tensor([[math.nan if time is None else time for time in each] for each in times]).double()
+        return Scores(list(network.labels), paths, targets, probabilities, None if segments.isnan().all() else segments)
 
     temperature = None
     if held_out is not None:
         calibrating = score(held_out, str(calibrate_on))
+        for path, reason in failures.found if trainer.is_global_zero else []:
+            log.warning("left out of the calibration: %s: %s", path, reason)
         temperature = fit_temperature(calibrating.probabilities, calibrating.targets)
     scores = score(manifest, data.manifest)
     if not trainer.is_global_zero:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,7 +42,8 @@ class EvaluationResult:
         return plain if self.temperature is None else scale_temperature(plain, self.temperature)
 
     def metrics(self) -> Metrics:
-        return measure(self.probabilities(), self.scores.targets)
+        """By the network's own probabilities: scaled ones rank alike, but for the least, which rounding makes equal."""
+        return measure(self.scores.probabilities, self.scores.targets)
 
 
 def write_report(result: EvaluationResult, folder: str | Path, about: dict[str, Any]) -> dict[str, Any]:
@@ -72,16 +75,31 @@ def write_report(result: EvaluationResult, folder: str | Path, about: dict[str, 
         plot_views(curve, result.view_giga_multiply_adds).savefig(folder / "views.png", dpi=120)
     plot_confusion(metrics.confusion, scores.labels, folder / "confusion_matrix.png")
     write_scores(scores, folder / FILE)
-    with (folder / "predictions.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["path", "label", "predicted", "probability", "probability_of_label"])
-        for path, target, row in zip(scores.paths, scores.targets.tolist(), result.probabilities(), strict=True):
-            best = int(row.argmax())
-            cells = [path, scores.labels[target], scores.labels[best], f"{row[best]:.6f}", f"{row[target]:.6f}"]
-            writer.writerow(cells)
-    (folder / "report.json").write_text(json.dumps(content, indent=2) + "\n")
-    (folder / "report.md").write_text(_as_markdown(content))
+    _write_whole(folder / "predictions.csv", _predictions(result))
+    _write_whole(folder / "report.json", json.dumps(content, indent=2) + "\n")
+    _write_whole(folder / "report.md", _as_markdown(content))
     return content
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Whole or not at all; names of files in it need not be UTF-8."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
+    partial.replace(path)
+
+
+def _predictions(result: EvaluationResult) -> str:
+    scores, file = result.scores, io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    columns = ["path", "label", "predicted", "probability", "probability_of_label"]
+    segments = [[]] * len(scores.paths) if scores.segments is None else scores.segments.tolist()
+    writer.writerow([*columns, *([] if scores.segments is None else ["start_seconds", "end_seconds"])])
+    predicted = scores.probabilities.argmax(1).tolist()  # a temperature's rounding changes none
+    rows = zip(scores.paths, scores.targets.tolist(), predicted, result.probabilities(), segments, strict=True)
+    for path, target, best, row, segment in rows:
+        cells = [path, scores.labels[target], scores.labels[best], f"{row[best]:.6f}", f"{row[target]:.6f}"]
+        writer.writerow([*cells, *("" if math.isnan(seconds) else f"{seconds:.10g}" for seconds in segment)])
+    return file.getvalue()
 
 
 def _as_dict(result: EvaluationResult, metrics: Metrics, about: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,13 +24,25 @@ class Scores:
         labels: class names.
         paths: the videos.
         targets: their classes.
-        views: class probabilities of each view, in half precision in the file.
+        views: class probabilities of each view.
+        segments: begin and end in seconds of what was scored of each video, NaN for its own; None where no row of the
+            manifest has a segment.
     """
 
     labels: list[str]
     paths: list[str]
     targets: Int[Tensor, " n"]
     views: Float[Tensor, "n views classes"]
+    segments: Float[Tensor, "n 2"] | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """What tells a row from all others: the video and, where there are segments, which."""
+        if self.segments is None:
+            return self.paths
+        return [
+            f"{path} [{start}, {end})" for path, (start, end) in zip(self.paths, self.segments.tolist(), strict=True)
+        ]
 
     @property
     def probabilities(self) -> Float[Tensor, "n classes"]:
@@ -38,6 +51,7 @@ class Scores:
 
 def write_scores(scores: Scores, path: Path) -> None:
     """Writes the file whole or not at all."""
+    segments: dict[str, Any] = {} if scores.segments is None else {"segments": scores.segments.numpy()}
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("wb") as file:
@@ -46,7 +60,8 @@ def write_scores(scores: Scores, path: Path) -> None:
                 labels=np.array(scores.labels),
                 paths=np.array([each.encode("utf-8", "surrogateescape") for each in scores.paths]),
                 targets=scores.targets.numpy(),
-                views=scores.views.half().numpy(),
+                views=scores.views.float().numpy(),  # half precision would make the least likely classes equal
+                **segments,
             )
         partial.replace(path)
     finally:
@@ -66,6 +81,7 @@ def read_scores(path: Path) -> Scores:
                 [each.decode("utf-8", "surrogateescape") for each in content["paths"].tolist()],
                 torch.from_numpy(content["targets"]).long(),
                 torch.from_numpy(content["views"]).float(),
+                torch.from_numpy(content["segments"]).double() if "segments" in content else None,
             )
     except FileNotFoundError as error:
         raise FarfieldError(f"{path} does not exist. `farfield test` writes it.") from error
@@ -75,6 +91,8 @@ def read_scores(path: Path) -> Scores:
     n, classes = len(scores.paths), len(scores.labels)
     shapes = tuple(scores.targets.shape), tuple(scores.views.shape)
     fits = shapes[0] == (n,) and len(shapes[1]) == 3 and (shapes[1][0], shapes[1][2]) == (n, classes)
+    if scores.segments is not None:
+        fits = fits and scores.segments.shape == (n, 2)
     if not fits or (n and not 0 <= int(scores.targets.min()) <= int(scores.targets.max()) < classes):
         raise FarfieldError(
             f"{path} is no file of scores that `farfield test` wrote: it has {n} videos, {classes} classes, targets "
