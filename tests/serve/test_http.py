@@ -17,7 +17,7 @@ import requests
 
 import farfield
 from farfield.models import load_model
-from farfield.serve import connections, gate
+from farfield.serve import api, connections, gate
 from farfield.serve.connections import MAX_CONNECTIONS
 from serve.conftest import LABELS, Served
 
@@ -216,6 +216,28 @@ def test_files_that_arrive_together_fit_together(narrow: Served, kind: bytes) ->
     assert narrow.ask(b"x" * 600_000).status_code == 400
 
 
+def test_a_full_disk_is_told_in_json(narrow: Served, caplog: pytest.LogCaptureFixture) -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        answer = narrow.ask(b"x" * 600_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (answer.status_code, answer.json()) == (
+        503,
+        {"error": "The server cannot store the file at present; its log says why.", "reason": "busy"},
+    )
+    assert "a file cannot be stored: [Errno 27]" in caplog.text
+
+
+def test_a_defect_is_told_in_json(narrow: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "receive", None)
+    answer = narrow.ask(b"x")
+    assert (answer.status_code, answer.json()["reason"]) == (500, "internal")
+    assert answer.json()["error"] == "The server failed; its log says why. This is a defect of farfield."
+
+
 def test_only_so_many_files_arrive_at_once(narrow: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "MAX_ARRIVING", 1)
     with slow_sender(narrow):
@@ -379,20 +401,33 @@ def test_memory_beyond_its_bound_is_a_message(checkpoint: Path, make_video: Call
 
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         message = pool.submit(_take_much, str(checkpoint), str(make_video(30))).result(60)
-    assert message == "a.mp4: it needs more memory than is allowed."
+    assert message == [
+        "a.mp4: it needs more memory than is allowed.",
+        "the clip: it needs more memory than is allowed.",
+    ]
 
 
-def _take_much(checkpoint: str, path: str) -> str:
+def _take_much(checkpoint: str, path: str) -> list[str]:
+    import tempfile
+
     import numpy as np
+    import torch
 
     from farfield.serve import worker
     from farfield.serve.limits import Limits, Refused, Setting
 
+    def out_of_memory(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    said = []
     worker.start(Setting(checkpoint, Limits(memory_bytes=2**28)))
-    assert worker.recognise(path, "a.mp4")["ranking"]
     worker.predict = lambda *_, **__: np.ones(2**30, np.uint8)  # type: ignore[assignment]
-    try:
-        worker.recognise(path, "a.mp4")
-    except Refused as refused:
-        return str(refused)
-    return "nothing"
+    worker.attention_maps = out_of_memory  # type: ignore[assignment]
+    with tempfile.NamedTemporaryFile(suffix=".npy") as kept:
+        np.save(kept.name, np.zeros((8, 40, 40, 3), np.uint8))
+        for ask in (lambda: worker.recognise(path, "a.mp4"), lambda: worker.attend(kept.name, (0.5, None, None))):
+            try:
+                ask()
+            except Refused as refused:
+                said.append(str(refused))
+    return said

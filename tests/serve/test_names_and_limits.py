@@ -165,6 +165,16 @@ def test_the_sweep_takes_what_is_old_but_nothing_that_a_request_holds() -> None:
             assert (new / "a").exists()
             assert held.exists()
         assert folder.keep().exists()
+        running = folder.keep()
+        (running / "a").write_bytes(b"1")
+        with folder.held(running), folder.held(running):
+            for path in (running / "a", running):
+                os.utime(path, (past, past))
+            folder.sweep(50)
+            assert (running / "a").exists()
+        folder.sweep(50)
+        assert not (running / "a").exists()
+        assert running.exists()  # since its request ended, it is new
     finally:
         folder.remove()
 

@@ -80,7 +80,12 @@ def drop(page: Any, name: str, content: bytes) -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)], ids=["desktop", "phone"])
 def test_a_clip_is_recognised_and_a_point_answers(
-    open_page: Callable[..., Any], make_video: Callable[..., Path], tmp_path: Path, width: int, height: int
+    open_page: Callable[..., Any],
+    make_video: Callable[..., Path],
+    server: Served,
+    tmp_path: Path,
+    width: int,
+    height: int,
 ) -> None:
     page = open_page(viewport={"width": width, "height": height})
     drop(page, "my <b>clip.mp4", make_video(60).read_bytes())
@@ -125,6 +130,15 @@ def test_a_clip_is_recognised_and_a_point_answers(
     page.click("#choose")
     page.wait_for_selector("#answer :text('a point chosen')")
     page.wait_for_function("before => document.querySelector('#attention img')?.src !== before", arg=first)
+
+    for kept in (server.folder / "kept").iterdir():  # as happens after keep_seconds
+        shutil.rmtree(kept)
+    if width > height:
+        page.locator("#frame input[type=number]").fill("5")
+        page.locator("#frame input[type=number]").press("Enter")
+    else:
+        page.click("#picture img")
+    page.wait_for_selector("#answer :text('The clip is no longer kept. Drop it again.')")
 
 
 def test_the_page_works_under_the_name_of_a_proxy(

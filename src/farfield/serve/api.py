@@ -8,6 +8,7 @@ Errors are JSON, too: {"error": a sentence, "reason": a key of `limits.STATUSES`
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -19,6 +20,8 @@ from farfield.serve.gate import refusal
 from farfield.serve.limits import Refused
 from farfield.serve.pool import Workers
 from farfield.serve.uploads import receive
+
+_log = logging.getLogger(__name__)
 
 
 def add_routes(app: FastAPI, workers: Workers, folder: PrivateFolder, about: dict[str, Any]) -> None:
@@ -41,6 +44,9 @@ def add_routes(app: FastAPI, workers: Workers, folder: PrivateFolder, about: dic
                     return await workers.run(name, "recognise", str(path), name)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
+        except OSError as error:
+            _log.warning("a file cannot be stored: %s", error)
+            raise Refused("The server cannot store the file at present; its log says why.", "busy", 60) from error
 
     @app.get("/health")
     async def health(response: Response) -> dict[str, Any]:
@@ -57,3 +63,7 @@ def add_routes(app: FastAPI, workers: Workers, folder: PrivateFolder, about: dic
     @app.exception_handler(Refused)
     async def refuse(request: Request, refused: Refused) -> Response:
         return refusal(refused)
+
+    @app.exception_handler(Exception)
+    async def fail(request: Request, error: Exception) -> Response:  # whoever called the application logs it
+        return refusal(Refused("The server failed; its log says why. This is a defect of farfield.", "internal"))

@@ -38,6 +38,7 @@ class PrivateFolder:
         self._remove = weakref.finalize(self, _remove, self.path, lock)  # at exit at the latest
         lock.acquire()
         self._lock = self.path / _LOCK
+        self._held: list[Path] = []
         self._incoming = self.path / "incoming"
         self._kept = self.path / "kept"
         for folder in (self._incoming, self._kept):
@@ -58,6 +59,18 @@ class PrivateFolder:
         path.mkdir()
         return path
 
+    @contextmanager
+    def held(self, *paths: Path) -> Iterator[None]:
+        """What a request works on: until the block ends, nothing of it is swept, and then it counts as new."""
+        self._held.extend(paths)
+        try:
+            yield
+        finally:
+            for path in paths:
+                self._held.remove(path)
+                with suppress(OSError):
+                    os.utime(path)
+
     def holds(self, path: str) -> bool:
         """Whether a path, once links and `..` are followed, lies in what the page shows."""
         try:
@@ -75,8 +88,11 @@ class PrivateFolder:
     def sweep(self, keep_seconds: float) -> None:
         """Deletes what was written more than so many seconds ago, but for what requests still hold."""
         before = time.time() - keep_seconds
+        held = tuple(self._held)
         for path in sorted(self.path.rglob("*"), reverse=True):  # files before their folders
             if path in (self._incoming, self._kept, self._lock) or self._incoming in path.parents:
+                continue
+            if any(path.is_relative_to(each) for each in held):
                 continue
             with suppress(OSError):  # a folder that is not empty; a file that another has deleted
                 if path.lstat().st_mtime < before:

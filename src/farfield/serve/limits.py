@@ -21,8 +21,8 @@ class Limits:
         max_waiting: requests that may wait for a process; one more is told to come back later.
         job_seconds: computing time of a request; its process is then ended and replaced.
         upload_seconds: time for a request's body to arrive.
-        memory_bytes: what a process may take besides what it starts with; not held on a GPU, whose driver reserves
-            addresses without end.
+        memory_bytes: what a process may take besides what it starts with; held on Linux only, and not on
+            a GPU, whose driver reserves addresses without end.
         keep_seconds: how long the page keeps a clip, to play it and to answer clicks on its frames.
         kept_bytes: what the clips that are kept or arrive may take on the disk, all together.
         timeline_windows: windows of a timeline; a longer video has them farther apart.
@@ -107,6 +107,8 @@ class Refused(FarfieldError):
         """The HTTP status that says so."""
         return STATUSES[self.reason]
 
+
+NO_LONGER_KEPT = "The clip is no longer kept. Drop it again."
 
 STATUSES = {
     "undecodable": 400,

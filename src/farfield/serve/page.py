@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from farfield.serve.folder import PrivateFolder
-from farfield.serve.limits import Limits, Refused, as_size
+from farfield.serve.limits import NO_LONGER_KEPT, Limits, Refused, as_size
 from farfield.serve.names import display_name, file_stem
 from farfield.serve.page_style import CSS, FOLLOW_PLAYER
 from farfield.serve.pool import Workers
@@ -72,7 +72,7 @@ def build_page(workers: Workers, folder: PrivateFolder, about: dict[str, Any]) -
         open_to_all: dict[str, Any] = {"concurrency_limit": None, "api_visibility": "private"}
         clip.change(handlers.look, clip, shown, show_progress_on=[ranking], trigger_mode="always_last", **open_to_all)
         if about["attends"]:
-            frame.change(handlers.show_frame, [kept, frame], picture, show_progress="hidden", **open_to_all)
+            frame.change(handlers.show_frame, [kept, frame], [picture, answer], show_progress="hidden", **open_to_all)
             attended = [picture, answer, attention]
             picture.select(handlers.attend, [kept, frame], attended, show_progress_on=[answer], **open_to_all)
             choose.click(handlers.attend_anywhere, [kept, frame], attended, show_progress_on=[answer], **open_to_all)
@@ -135,7 +135,8 @@ class _Handlers:
         try:
             with self._workers.admitted():
                 kept = self._folder.keep()
-                found = await self._workers.run(name, "recognise", path, name, str(kept / "frames.npy"))
+                with self._folder.held(Path(path), kept):
+                    found = await self._workers.run(name, "recognise", path, name, str(kept / "frames.npy"))
         except Refused as refused:
             return _nothing(note_html(str(refused), failed=True))
         times = found.pop("frame_seconds")
@@ -156,19 +157,26 @@ class _Handlers:
             gr.DownloadButton(value=str(file), visible=True),
             gr.Column(visible=self._attends),
             gr.Slider(value=len(times) // 2 + 1, maximum=max(len(times), 2)),
-            self.show_frame(state, len(times) // 2 + 1),
+            _picture(state, len(times) // 2, None),
             "",
             "",
         ]
 
-    def show_frame(self, state: dict[str, Any] | None, frame: float) -> Any:
+    def show_frame(self, state: dict[str, Any] | None, frame: float) -> list[Any]:
         """The frame that the slider points to."""
-        return _picture(state, _index(state, frame), None)
+        try:
+            return [_picture(_dropped(state), _index(state, frame), None), gr.skip()]
+        except Refused as refused:
+            return [None, note_html(str(refused), failed=True)]
 
     async def attend(self, state: dict[str, Any] | None, frame: float, event: gr.SelectData) -> list[Any]:
         """What the point attends to that was clicked on."""
         try:
-            x, y = (float(at) / side for at, side in zip(event.index, _size(state), strict=True))
+            sides = _size(_dropped(state))
+        except Refused as refused:
+            return [gr.skip(), note_html(str(refused), failed=True), ""]
+        try:
+            x, y = (float(at) / side for at, side in zip(event.index, sides, strict=True))
             if not (0 <= x <= 1 and 0 <= y <= 1):
                 raise ValueError("outside")
             x, y = min(x, 0.9999), min(y, 0.9999)
@@ -191,11 +199,12 @@ class _Handlers:
                 png = await self._workers.run(
                     "the clip", "attend", str(Path(state["folder"], "frames.npy")), position, title
                 )
+            shown = _picture(state, index, point)
         except Refused as refused:
             return [gr.skip(), note_html(str(refused), failed=True), ""]
         where = "a point chosen" if point is None else f"{100 * point[1]:.0f}% across, {100 * point[0]:.0f}% down"
         said = f"Frame {index + 1}, {where}."
-        return [_picture(state, index, point), note_html(said), picture_html(png, f"Attention. {said}")]
+        return [shown, note_html(said), picture_html(png, f"Attention. {said}")]
 
 
 def _nothing(status: str) -> list[Any]:
@@ -218,30 +227,29 @@ def _index(state: dict[str, Any] | None, frame: float) -> int:
     return min(max(int(frame) - 1, 0), len(state["times"]) - 1 if state else 0)
 
 
-def _frames(state: dict[str, Any]) -> np.ndarray:
-    return np.load(Path(state["folder"], "frames.npy"), mmap_mode="r", allow_pickle=False)
-
-
-def _size(state: dict[str, Any] | None) -> tuple[int, int]:
-    """Width and height of the picture that is shown to be clicked on."""
+def _dropped(state: dict[str, Any] | None) -> dict[str, Any]:
     if state is None:
-        raise ValueError("no clip")
+        raise Refused("Drop a clip first.", "not_found")
+    return state
+
+
+def _frames(state: dict[str, Any]) -> np.ndarray:
     try:
-        height, width = _frames(state).shape[1:3]
+        return np.load(Path(state["folder"], "frames.npy"), mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
-        raise ValueError("no clip") from error
+        raise Refused(NO_LONGER_KEPT, "not_found") from error
+
+
+def _size(state: dict[str, Any]) -> tuple[int, int]:
+    """Width and height of the picture that is shown to be clicked on."""
+    height, width = _frames(state).shape[1:3]
     factor = max(round(SHOWN_PX / height), 1)
     return width * factor, height * factor
 
 
-def _picture(state: dict[str, Any] | None, index: int, point: tuple[float, float] | None) -> Any:
+def _picture(state: dict[str, Any], index: int, point: tuple[float, float] | None) -> Any:
     """A frame to be clicked on, with a ring around the point (down, across) that was."""
-    if state is None:
-        return None
-    try:
-        frame = Image.fromarray(np.array(_frames(state)[index]))
-    except FileNotFoundError:
-        return None
+    frame = Image.fromarray(np.array(_frames(state)[index]))
     frame = frame.resize(_size(state), Image.Resampling.BICUBIC)
     if point is not None:
         y, x = (at * side for at, side in zip(point, (frame.height, frame.width), strict=True))

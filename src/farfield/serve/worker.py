@@ -32,7 +32,7 @@ from farfield.inference.loading import Recogniser, load_recogniser
 from farfield.inference.timeline import timeline
 from farfield.models import ActionNet
 from farfield.models.insertion import WithBlock
-from farfield.serve.limits import Limits, Refused, Setting
+from farfield.serve.limits import NO_LONGER_KEPT, Limits, Refused, Setting
 
 _started: tuple[Setting, Recogniser] | None = None  # of this process
 
@@ -193,7 +193,7 @@ def attend(kept: str, position: Position, title: str = "") -> bytes:
         title: above the picture.
 
     Raises:
-        Refused: for a network without such blocks, or frames that are gone.
+        Refused: for a network without such blocks, frames that are gone, or more memory than is allowed.
     """
     _, model = _model()
     if not isinstance(model, ActionNet):
@@ -201,14 +201,15 @@ def attend(kept: str, position: Position, title: str = "") -> bytes:
     try:
         frames = np.load(kept, allow_pickle=False)
     except FileNotFoundError as error:
-        raise Refused("The clip is no longer kept. Drop it again.", "not_found") from error
-    clip = network_input(torch.from_numpy(frames)[None, None].to(model.device), model.clip).to(model.dtype)
-    maps = attention_maps(model, clip, position=position)
-    if not maps:
-        raise Refused("This network has no blocks with attention over positions.", "not_found")
-    buffer = io.BytesIO()
-    draw_attention(frames, maps, columns=8, title=title).savefig(buffer, format="png", dpi=90)
-    return buffer.getvalue()
+        raise Refused(NO_LONGER_KEPT, "not_found") from error
+    with _named(kept, "the clip"):
+        clip = network_input(torch.from_numpy(frames)[None, None].to(model.device), model.clip).to(model.dtype)
+        maps = attention_maps(model, clip, position=position)
+        if not maps:
+            raise Refused("This network has no blocks with attention over positions.", "not_found")
+        buffer = io.BytesIO()
+        draw_attention(frames, maps, columns=8, title=title).savefig(buffer, format="png", dpi=90)
+        return buffer.getvalue()
 
 
 @contextmanager
@@ -220,7 +221,7 @@ def _named(path: str, name: str) -> Iterator[None]:
         raise
     except VideoError as error:
         raise Refused(f"{name}: {_without(error.reason, path, name)}", "undecodable") from None
-    except MemoryError:
+    except (MemoryError, torch.OutOfMemoryError):
         raise Refused(f"{name}: it needs more memory than is allowed.", "too_large") from None
     except FarfieldError as error:
         raise Refused(f"{name}: {_without(str(error), path, name)}", "undecodable") from None
