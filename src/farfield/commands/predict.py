@@ -133,11 +133,8 @@ def predict(
     paths = find_videos(videos, out=out)
     if chosen in SUBTITLES and len(paths) > 1:
         raise FarfieldError(f"{len(paths)} videos make as many subtitle files: give --out FOLDER --write {chosen}.")
-    with (
-        nullcontext()
-        if out is None
-        else open_results(out, _settings(question, checkpoint, precision), extras) as results
-    ):
+    folder = nullcontext() if out is None else open_results(out, _settings(question, checkpoint, precision), extras)
+    with folder as results:
         answers = {path: results.answer(path) for path in paths if results is not None and results.answered(path)}
         _show(answers.values(), chosen)
         waiting = [path for path in paths if path not in answers]
