@@ -102,6 +102,7 @@ BROKEN = b'--b\r\nContent-Disposition: form-data; filename="a"\r\n\r\n12'
         (FORM, b"--b--\r\n", 422, "no_file"),
         (FORM, BROKEN, 400, "malformed"),
         (FORM, b"nothing of the kind", 400, "malformed"),
+        (FORM, TEXT[:-7] * 100 + BROKEN + b"\r\n--b--\r\n", 400, "malformed"),
         ("multipart/form-data", TEXT, 400, "malformed"),
         (FORM + "b" * 999, TEXT, 400, "malformed"),
         ("application/json", b'{"path": "/etc/passwd"}', 400, "undecodable"),

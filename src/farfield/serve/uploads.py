@@ -14,6 +14,9 @@ from starlette.requests import Request
 from farfield.serve.limits import Refused
 from farfield.serve.names import display_name
 
+MAX_PARTS = 100
+"""Of a form: each takes the server's own time, however small it is."""
+
 
 async def receive(request: Request, target: Path) -> str:
     """Writes the file in a request's body to `target`: a form's first file, or all of a body that is no form.
@@ -22,7 +25,7 @@ async def receive(request: Request, target: Path) -> str:
         What the sender calls it, fit to be shown. It has no part in where it is written.
 
     Raises:
-        Refused: for a form that is malformed or without a file, or an empty body.
+        Refused: for a form that is malformed, without a file or of very many parts, or an empty body.
         ClientDisconnect: where the sender hangs up.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
@@ -35,6 +38,8 @@ async def receive(request: Request, target: Path) -> str:
             return display_name(None)
         try:
             name = await _form_file(request.stream(), options.get(b"boundary", b""), file)
+        except Refused:
+            raise
         except (FormParserError, ValueError) as error:  # a boundary that is empty or too long, a header without end
             raise Refused("The form is malformed: it is no multipart/form-data.", "malformed") from error
     if name is None:
@@ -75,11 +80,15 @@ class _Parts:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._writes = False
+        self._count = 0
         self._field = self._value = b""
         self.name: str | None = None
         self.ended = False
 
     def begin(self) -> None:
+        self._count += 1
+        if self._count > MAX_PARTS:
+            raise Refused(f"The form has more than {MAX_PARTS} parts. Send one with the file.", "malformed")
         self._writes = False
         self._disposition = b""
 
