@@ -212,7 +212,7 @@ def test_a_validation_that_gives_no_number_is_no_good_end(
     options = ["--data.batch_size=10", "--trainer.max_epochs=3", spoiled("weight", torch.nan, 4), *more]
     assert run_farfield(*arguments(figures, tmp_path, *options)) == 2
     error = capfd.readouterr().err
-    assert "the validation's loss is nan after epoch 2, and training has stopped; the best checkpoint is" in error
+    assert "the validation's loss is no number after epoch 2, and training has stopped; the best checkpoint is" in error
     assert "head.fc.bias holds such values. Lower the learning rate" in error
     assert "stopped early" not in error
     for name in ("best", "last"):

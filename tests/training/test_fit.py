@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib.figure import Figure
 from PIL import Image
 
 from farfield import load_model
+from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
 from farfield.training import run_files
 from farfield.training.run_files import RunFiles
 
@@ -199,6 +202,15 @@ def test_resuming_as_another_network_is_refused(
         (["--model.optimisation.schedule=steps"], "without step_epochs"),
         (["--model.optimisation.weight_decay=-1"], "weight_decay -1"),
         (["--trainer.accelerator=gpu"], "(?i)gpu|cuda"),
+        (["--trainer.accelerator=gpux"], "gpux"),
+        (["--trainer.precision=fp16"], "fp16"),
+        (["--trainer.strategy=dddp"], "dddp"),
+        (["--trainer.precision=bf16-true"], "precision is bf16-true; it must be one of 32-true, bf16-mixed, 16-mixed"),
+        (["--trainer.overfit_batches=1"], "trainer.overfit_batches cannot be had"),
+        (["--trainer.logger=false"], "trainer.logger has no effect"),
+        (["--trainer.max_epochs=-1"], "schedule is 'cosine', which ends with the run, and the run has no end"),
+        (["--model.optimisation.sub_batch_norm_splits=3", "--data.batch_size=4"], "splits is 3 and data.batch_size 4"),
+        (["--run_dir=README.md/run"], "run_dir README.md/run cannot be made: Not a directory"),
         (["--data.num_workers=-1"], "data.num_workers is -1"),
         (["--checkpoint_every_n_steps=0"], "checkpoint_every_n_steps is 0"),
         (["--model.insert={res5: [1]}", "--model.clip.crop_px=16"], "cannot take clips of 4 frames of 16 px"),
@@ -216,8 +228,6 @@ def test_mistakes_are_one_clear_line(
     run_farfield: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    import re
-
     assert run_farfield(*arguments(figures, tmp_path, *options)) == 2
     error = capsys.readouterr().err
     assert re.search(message, error), error
@@ -290,3 +300,134 @@ def test_some_classes_are_scored_among_themselves(
     report = json.loads(capsys.readouterr().out)
     assert len(report["confusion_matrix"]) == len(labels) == 3
     assert report["scored_among"] == "3 of the network's 10 classes"
+
+
+class Counts(Callback):
+    """Given by itself, not in a list."""
+
+    batches = 0
+
+    def on_train_batch_end(self, *_args: object) -> None:
+        Counts.batches += 1
+
+
+def test_one_callback_needs_no_list_and_no_validation_no_warning(
+    figures: Path,
+    tmp_path: Path,
+    run_farfield: Callable[..., int],
+    capfd: pytest.CaptureFixture[str],
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    more = ("--data.val=null", "--trainer.callbacks={class_path: training.test_fit.Counts}", "--data.batch_size=10")
+    assert run_farfield(*arguments(figures, tmp_path, *more)) == 0
+    assert Counts.batches == 2
+    assert f"checkpoints: {tmp_path / 'checkpoints/last.ckpt'}" in capfd.readouterr().err
+    assert not [each for each in recwarn if "Total length" in str(each.message)]
+
+
+def test_a_run_says_which_epoch_was_best_and_when_nothing_is_left(
+    trained: Path, figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with (trained / "metrics.csv").open(newline="") as file:
+        scores = [float(row["val/top1"]) for row in csv.DictReader(file)]
+    epoch = max(range(2), key=lambda each: (scores[each], each))
+    run_dir = shutil.copytree(trained, tmp_path / "run")
+    again = ("--model.insert={res3: [1]}", "--trainer.max_epochs=2", "--resume=true")
+    assert run_farfield(*arguments(figures, run_dir, *again)) == 0
+    error = capfd.readouterr().err
+    assert "nothing was left to train: the run is at its end. Raise trainer.max_epochs" in error
+    best = run_dir / "checkpoints" / "best.ckpt"
+    assert f"{best} is of epoch {epoch + 1}, with the highest val/top1: {100 * scores[epoch]:.1f}%" in error
+    assert run_farfield(*arguments(figures, tmp_path / "dev", "--trainer.fast_dev_run=true")) == 0
+    assert "ckpt" not in capfd.readouterr().err
+
+
+def test_names_of_files_need_not_be_utf8(
+    figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    name = os.fsdecode(b"caf\xe9.mp4")
+    (tmp_path / name).write_bytes(b"")
+    rows = (figures / "train.csv").read_text().splitlines()
+    content = "\n".join([*rows, f"{tmp_path / name},bow" + "," * (rows[0].count(",") - 1)]) + "\n"
+    (tmp_path / "train.csv").write_text(content, errors="surrogateescape")
+    more = (f"--data.train={tmp_path / 'train.csv'}", f"--data.root={figures}", "--data.batch_size=3")
+    for resume in ("false", "true"):
+        assert run_farfield(*arguments(figures, tmp_path / "run", *more, f"--resume={resume}")) == 0
+    assert (
+        (tmp_path / "run" / "skipped_videos.csv")
+        .read_bytes()
+        .splitlines()[1]
+        .endswith(b"/caf\xe9.mp4,the file is empty")
+    )
+
+
+def test_a_validation_without_a_video_is_a_mistake(
+    figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "val.csv").write_text("path,label\nnowhere/a.mp4,bow\nnowhere/b.mp4,bow\n")
+    assert run_farfield(*arguments(figures, tmp_path / "run", f"--data.val={tmp_path / 'val.csv'}")) == 2
+    assert "no video of the validation can be read; skipped_videos.csv in the run" in capfd.readouterr().err
+    assert not (tmp_path / "run" / "checkpoints" / "best.ckpt").exists()
+
+
+def test_a_test_is_compared_however_its_manifest_was_named(
+    trained: Path,
+    figures: Path,
+    tmp_path: Path,
+    run_farfield: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of two segments of one video, one has none of its frames; so has the calibration."""
+    shown = read_manifest(figures / "test.csv")
+    records = [
+        VideoRecord(shown[0].path, shown[0].label, start, end) for start, end in ((0, 0.5), (0.5, None), (99, 100))
+    ]
+    write_manifest(
+        figures / "segments.csv", [*records, *(VideoRecord(row.path, row.label) for row in list(shown)[1:4])]
+    )
+    monkeypatch.chdir(figures.parent)
+    words = ["test", "--checkpoint", trained / "checkpoints" / "best.ckpt", "--data.num_workers", 0, "--num_clips", 1]
+    for name, manifest in (("a", "figures/segments.csv"), ("b", figures / "segments.csv")):
+        more = ["--data.manifest", manifest, "--calibrate_on", manifest, "--out", tmp_path / name]
+        assert run_farfield(*words, *more) == 0
+        captured = capsys.readouterr()
+        assert captured.err.count("left out of the calibration: ") == 1
+        assert "1 videos could not be decoded" in captured.out
+    assert run_farfield("compare", tmp_path / "a", tmp_path / "b", "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["videos"], content["left_out"]) == (5, 0)
+    with (tmp_path / "a" / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["start_seconds"], row["end_seconds"]) for row in rows] == [("0", "0.5"), ("0.5", ""), *[("", "")] * 3]
+    assert {Path(row["path"]).is_absolute() for row in rows} == {True}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--view_batch_size", -1], "view_batch_size is -1; it must be at least 1, or null"),
+        (["--precision", "bf16-true"], "precision is bf16-true; it must be one of"),
+        (["--precision", "fp16"], "fp16"),
+        (["--accelerator", "gpux"], "gpux"),
+        (
+            [],
+            r"none of the 1 videos of .*val\.csv can be read\. The first: \S*nowhere/a\.mp4: there is no such file\.$",
+        ),
+    ],
+)
+def test_mistakes_of_a_test_are_one_clear_line(
+    options: list[object],
+    message: str,
+    trained: Path,
+    tmp_path: Path,
+    run_farfield: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "val.csv").write_text("path,label\nnowhere/a.mp4,bow\n")
+    words = ["test", "--checkpoint", trained / "checkpoints" / "best.ckpt", "--data.manifest", tmp_path / "val.csv"]
+    assert run_farfield(*words, "--data.num_workers", 0, *options) == 2
+    error = capsys.readouterr().err
+    (line,) = [line for line in error.splitlines() if line.startswith("farfield test:")]
+    assert re.search(message, line), line
+    assert "Traceback" not in error

@@ -25,6 +25,8 @@ def run(*arguments: object, launcher: tuple[str, ...] = ()) -> subprocess.Comple
 def farfield(*arguments: object, launcher: tuple[str, ...] = ()) -> str:
     done = run(*arguments, launcher=launcher)
     assert done.returncode == 0, done.stderr
+    assert "sync_dist" not in done.stderr  # Lightning's, of figures that are one process's alone
+    assert done.stderr.count("farfield: a step takes") == (arguments[0] == "fit")  # not once a process
     return done.stdout
 
 
@@ -73,6 +75,7 @@ def test_two_processes_evaluate_every_video_once(figures: Path, tmp_path: Path) 
     two = fit(figures, tmp_path / "two", 2, f"--data.val={odd}")
     for name in ("val/top1", "val/loss", "val/mean_class_accuracy", "train/loss"):
         assert float(two[name]) == pytest.approx(float(one[name]), rel=1e-3), name
+    assert two["skipped_videos"] == one["skipped_videos"] == "1"  # whichever process came by it
     must_have_the_same_weights(tmp_path / "one", tmp_path / "two")
 
     reports = []

@@ -12,6 +12,7 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from farfield.clip_spec import ClipOptions
 from farfield.commands.console import as_mistakes, quiet_libraries
@@ -24,6 +25,7 @@ from farfield.training.averaging import AveragedWeights
 from farfield.training.callbacks import SkippedVideos, StopEarly, Throughput
 from farfield.training.checkpoints import RandomState, WholeCheckpoints, checkpoints
 from farfield.training.divergence import StopAtDivergence
+from farfield.training.execution import check_precision
 from farfield.training.gradients import GradientNorms
 from farfield.training.lineage import code_version, weights_lineage
 from farfield.training.module import ActionRecognizer, build_recognizer
@@ -50,7 +52,14 @@ class FitCLI(LightningCLI):
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--run_dir", type=str, required=True, help="folder for everything that the run writes")
+        parser.add_argument(
+            "--run_dir",
+            type=str,
+            required=True,
+            help="folder for everything that the run writes. Its checkpoints/last.ckpt is of the last epoch, best.ckpt "
+            "of the one with the highest val/top1: one central view a video, of the averaged weights where there are "
+            "any; of equal ones the later",
+        )
         parser.add_argument(
             "--resume", type=bool, default=False, help="go on from the run folder's last checkpoint, if there is one"
         )
@@ -90,26 +99,33 @@ class FitCLI(LightningCLI):
             )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        self.run_dir.mkdir(parents=True, exist_ok=True)  # only now: a refused network or data set leaves no folder
-        every = self.config.checkpoint_every_n_steps
-        if every is not None and every < 1:
-            raise FarfieldError(f"checkpoint_every_n_steps is {every}; it must be at least 1, or null.")
-        if str(self.config.trainer.strategy).startswith("fsdp") and self.config.trainer.strategy != FullySharded.NAME:
-            raise FarfieldError(
-                f"trainer.strategy is {self.config.trainer.strategy}, PyTorch's first form of sharding, by which "
-                f"reports and uneven validations would wait for ever. Take {FullySharded.NAME}."
-            )
-        settings = WandbSettings(**vars(self.config.wandb))
+        refuse_what_cannot_be(self.config, self.config_init.model.optimisation)
+        try:
+            self.run_dir.mkdir(parents=True, exist_ok=True)  # only now: a refused network or data set leaves no folder
+        except OSError as error:
+            raise FarfieldError(f"run_dir {self.run_dir} cannot be made: {error.strerror}.") from error
         manifests = self.config_init.data.provenance()
         about: dict[str, Any] = {"code": code_version(), "weights": weights_lineage(self.config.model.weights)}
-        logger: Logger | None = make_wandb_logger(
-            settings, self.run_dir, self.config.as_dict() | {"manifests": manifests, "lineage": dict(about)}
-        )
-        config = self.parser.dump(self.config, skip_none=False)
+        tracked = self.config.as_dict() | {"manifests": manifests, "lineage": dict(about)}
+        logger = make_wandb_logger(WandbSettings(**vars(self.config.wandb)), self.run_dir, tracked)
+        more: dict[str, Any] = {
+            "logger": logger or False,
+            "callbacks": [*_several(self.config_init.trainer.callbacks), *self._callbacks(about | manifests, logger)],
+            "plugins": [*_several(self.config_init.trainer.plugins), WholeCheckpoints()],
+        }
+        if self.config.data.val is None:
+            more["limit_val_batches"] = 0
+        with as_mistakes(ValueError):
+            trainer = super().instantiate_trainer(**more, **kwargs)
+        check_precision(trainer)
+        if trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
+        return trainer
+
+    def _callbacks(self, about: dict[str, Any], logger: Logger | None) -> list[Callback]:
+        """Ours, in the order in which they must come."""
         optimisation: Optimisation = self.config_init.model.optimisation
-        has_validation = self.config.data.val is not None
-        if not has_validation:
-            refuse_without_validation(optimisation)
+        config = self.parser.dump(self.config, skip_none=False)
         callbacks: list[Callback] = [
             Throughput(),
             SkippedVideos(self.run_dir),
@@ -121,31 +137,51 @@ class FitCLI(LightningCLI):
         if optimisation.early_stopping_epochs:
             callbacks.append(StopEarly(optimisation.early_stopping_epochs))
         # After what may stop the run, since it reports on the last epoch; before the averages leave the network again.
-        about |= manifests
         callbacks.append(RunReport(self.run_dir, ReportSettings(**vars(self.config.report)), about, config))
         if optimisation.ema_decay is not None:
             callbacks.append(AveragedWeights(optimisation.ema_decay))
         if optimisation.precise_bn_batches:
             callbacks.append(PreciseBatchNorm(optimisation.precise_bn_batches))
-        folder = self.run_dir / "checkpoints"
+        folder, has_validation = self.run_dir / "checkpoints", self.config.data.val is not None
+        every = self.config.checkpoint_every_n_steps
         callbacks += checkpoints(folder, every_n_steps=every, has_validation=has_validation)
-        if settings.artifacts and logger is not None:
-            manifest_files = {name: Path(self.config.data[name]) for name in manifests}
-            callbacks.append(WandbArtifacts(manifest_files, folder))
-        given = self.config_init.trainer.callbacks or []
-        plugins = self.config_init.trainer.plugins or []
-        plugins = [*(plugins if isinstance(plugins, list) else [plugins]), WholeCheckpoints()]
-        more: dict[str, Any] = {"logger": logger or False, "callbacks": [*given, *callbacks], "plugins": plugins}
-        with as_mistakes():
-            trainer = super().instantiate_trainer(**more, **kwargs)
-        if trainer.strategy.root_device.type == "cpu":
-            keep_freed_memory()
-        return trainer
+        if self.config.wandb.artifacts and logger is not None:
+            files = {name: Path(self.config.data[name]) for name in ("train", "val") if self.config.data[name]}
+            callbacks.append(WandbArtifacts(files, folder))
+        return callbacks
 
 
-def refuse_without_validation(settings: Optimisation) -> None:
-    """Raises where the settings ask for what belongs to validations, and there are none."""
-    if settings.precise_bn_batches or settings.early_stopping_epochs:
+def _several(given: Any) -> list[Any]:
+    """What may be given as a list, as one, or not at all."""
+    return given if isinstance(given, list) else [] if given is None else [given]
+
+
+def refuse_what_cannot_be(config: Any, optimisation: Optimisation) -> None:
+    """Raises for settings that do not go together, before anything is written."""
+    every = config.checkpoint_every_n_steps
+    if every is not None and every < 1:
+        raise FarfieldError(f"checkpoint_every_n_steps is {every}; it must be at least 1, or null.")
+    if str(config.trainer.strategy).startswith("fsdp") and config.trainer.strategy != FullySharded.NAME:
+        raise FarfieldError(
+            f"trainer.strategy is {config.trainer.strategy}, PyTorch's first form of sharding, by which "
+            f"reports and uneven validations would wait for ever. Take {FullySharded.NAME}."
+        )
+    if config.trainer.logger is not None:
+        raise FarfieldError(
+            "trainer.logger has no effect: figures go to metrics.csv and to Weights & Biases. Leave it out; "
+            "--wandb.mode says whether they go there."
+        )
+    if config.trainer.overfit_batches:
+        raise FarfieldError(
+            "trainer.overfit_batches cannot be had: batches come in an order of our own. Give a manifest of a few "
+            "videos as data.train; `farfield data subset` makes one."
+        )
+    if config.data.batch_size % optimisation.sub_batch_norm_splits:
+        raise FarfieldError(
+            f"optimisation.sub_batch_norm_splits is {optimisation.sub_batch_norm_splits} and data.batch_size "
+            f"{config.data.batch_size}; the first must divide the second."
+        )
+    if config.data.val is None and (optimisation.precise_bn_batches or optimisation.early_stopping_epochs):
         raise FarfieldError(
             "optimisation has precise_bn_batches or early_stopping_epochs, which belong to validations, and there are "
             "none. Give data.val, or leave them out."
@@ -166,6 +202,8 @@ def clip_values(
 def fit(arguments: Sequence[str]) -> int:
     """Trains as the options say. `python -m farfield fit --help` lists them."""
     quiet_libraries()
+    if rank_zero_only.rank:  # type: ignore[attr-defined]  # set by Lightning
+        log.setLevel(logging.WARNING)  # the first process says it for all
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="LightningCLI's args parameter")  # it is meant for a library's caller
         cli = FitCLI(
@@ -180,8 +218,9 @@ def fit(arguments: Sequence[str]) -> int:
             args=list(arguments),
         )
     resumed = cli.last_checkpoint if cli.last_checkpoint.exists() else None
+    done = -1
     if resumed is not None:
-        _must_match(resumed, cli.model)
+        done = _must_match(resumed, cli.model)
         log.info("resuming from %s", resumed)
     elif cli.config.resume:
         log.info("%s holds no checkpoint to resume from: a new run begins", cli.run_dir)
@@ -200,12 +239,25 @@ def fit(arguments: Sequence[str]) -> int:
     finally:
         if isinstance(cli.trainer.logger, WandbLogger):
             cli.trainer.logger.experiment.finish(exit_code=exit_code)  # writes what it still holds
-    best = cli.last_checkpoint.with_name("best.ckpt")
-    log.info("checkpoints: %s", best if best.exists() else cli.last_checkpoint)
+    if cli.trainer.global_step == done:
+        log.info("nothing was left to train: the run is at its end. Raise trainer.max_epochs or max_steps to go on")
+    _tell_checkpoints(cli.last_checkpoint)
     return 0
 
 
-def _must_match(checkpoint: Path, model: ActionRecognizer) -> None:
+def _tell_checkpoints(last: Path) -> None:
+    best = last.with_name("best.ckpt")
+    if best.exists():
+        content = read_checkpoint(best)
+        state = next(each for each in content["callbacks"].values() if each.get("monitor") == "val/top1")
+        top1 = 100 * float(state["best_model_score"])
+        log.info("%s is of epoch %d, with the highest val/top1: %.1f%%", best, content["epoch"] + 1, top1)
+    elif last.exists():
+        log.info("checkpoints: %s", last)
+
+
+def _must_match(checkpoint: Path, model: ActionRecognizer) -> int:
+    """Raises where a run cannot go on from a checkpoint; the steps that it has behind it."""
     content = read_checkpoint(checkpoint)
     found, wanted = content["farfield"]["model"], describe(model.network)["model"]
     if "current_model_state" in content and model.optimisation.ema_decay is None:
@@ -230,6 +282,7 @@ def _must_match(checkpoint: Path, model: ActionRecognizer) -> None:
         )
     if changed:
         log.info("resuming with other settings: %s", shown)
+    return int(content["global_step"])
 
 
 _OF_THE_OPTIMISER = ("optimizer", "freeze_through", "freeze_batch_norm", "layer_decay")

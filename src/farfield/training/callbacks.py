@@ -32,14 +32,13 @@ class SkippedVideos(Callback):
         if trainer.global_rank:
             self.path = self.path.with_name(f"skipped_videos.rank{trainer.global_rank}.csv")
         if self.path.is_file():  # of the same run before it was resumed
-            with self.path.open(newline="") as file:
+            with self.path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
                 self.seen = {row["path"]: row["reason"] for row in csv.DictReader(file)}
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._note(batch.failures, "another of the same class takes its place")
-        pl_module.log("skipped_videos", float(len(self.seen)), batch_size=1)
 
     def on_validation_batch_end(
         self,
@@ -52,6 +51,10 @@ class SkippedVideos(Callback):
     ) -> None:
         self._note(batch.failures, "it is left out of the validation")
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        paths = list(self.seen) if trainer.world_size == 1 else gather(list(self.seen))
+        pl_module.log("skipped_videos", float(len(set(paths))), batch_size=1, sync_dist=True)
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.seen:
             log.warning("%d videos could not be read; %s names them.", len(self.seen), self.path)
@@ -61,7 +64,7 @@ class SkippedVideos(Callback):
         if not new:
             return
         begin = not self.path.is_file()
-        with self.path.open("a", newline="") as file:
+        with self.path.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:  # of file names
             writer = csv.writer(file, lineterminator="\n")
             if begin:
                 writer.writerow(["path", "reason"])
@@ -121,7 +124,7 @@ class Failures(Callback):
 
 
 class Throughput(Callback):
-    """Logs clips per second, and the share of the time that training waited for the loader."""
+    """Logs clips per second of all processes, and the share of the time that training waited for the loader."""
 
     def __init__(self) -> None:
         self._start = self._waiting_since = time.perf_counter()
@@ -149,5 +152,5 @@ class Throughput(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         seconds = max(self._waiting_since - self._start, 1e-9)
-        rate = self._clips * trainer.world_size / seconds
-        pl_module.log_dict({"clips_per_second": rate, "loader_wait_share": self._waited / seconds}, batch_size=1)
+        pl_module.log("clips_per_second", self._clips / seconds, batch_size=1, sync_dist=True, reduce_fx="sum")
+        pl_module.log("loader_wait_share", self._waited / seconds, batch_size=1, sync_dist=True)

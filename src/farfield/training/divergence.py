@@ -58,8 +58,8 @@ class StopAtDivergence(Callback):
             f"{unsound[0]} holds such values." if unsound else "The weights are finite; what layers give out is not."
         )
         raise FarfieldError(
-            f"the validation's loss is {float(loss)} after epoch {trainer.current_epoch + 1}, and training has "
-            f"stopped; the best checkpoint is as it was. {where} {_REMEDY}"
+            f"the validation's loss is no number after epoch {trainer.current_epoch + 1}, and training has stopped; "
+            f"the best checkpoint is as it was. {where} {_REMEDY}"
         )
 
     def _check(self, trainer: Trainer, pl_module: LightningModule, gradients: dict[str, Tensor]) -> None:

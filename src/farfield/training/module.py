@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import asdict
 from functools import partial
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from farfield.clip_spec import ClipOptions
+from farfield.errors import FarfieldError
 from farfield.evaluation import split_views
 from farfield.models import ActionNet, build_model, describe
 from farfield.models.head import HeadKind
@@ -68,7 +70,7 @@ class ActionRecognizer(LightningModule):
         self.view_batch_size = view_batch_size
         classes = len(network.labels)
         # In checkpoints, so that an epoch's figures are of all its batches when it was entered again in the middle.
-        self.train_loss, self.train_top1 = MeanMetric("disable"), MulticlassAccuracy(classes, average="micro")
+        self.train_loss, self.train_top1 = MeanMetric(), MulticlassAccuracy(classes, average="micro")
         self.train_loss.persistent(True)
         self.train_top1.persistent(True)
         self.val_accuracy = MetricCollection(
@@ -78,7 +80,7 @@ class ActionRecognizer(LightningModule):
             },
             prefix="val/",
         )
-        self.val_loss = MeanMetric("disable")  # a NaN counts
+        self.val_loss = MeanMetric(math.inf)  # a NaN counts as that; by default it is left out
         self.val_confusion_matrix: Tensor | None = None
         self.val_confusion = MulticlassConfusionMatrix(classes)
         self.val_scores: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -118,7 +120,14 @@ class ActionRecognizer(LightningModule):
         loss = mixed_cross_entropy(logits, batch, self.optimisation.label_smoothing)
         if regions and self.optimisation.region_loss_weight:
             auxiliary = region_loss(regions, batch.labels)
-            self.log("train/region_loss", auxiliary, on_step=False, on_epoch=True, batch_size=len(batch.labels))
+            self.log(
+                "train/region_loss",
+                auxiliary,
+                on_step=False,
+                on_epoch=True,
+                batch_size=len(batch.labels),
+                sync_dist=True,
+            )
             loss = loss + self.optimisation.region_loss_weight * auxiliary
         self.train_loss.update(loss.detach(), weight=len(batch.labels))
         self.train_top1.update(logits.detach(), batch.labels)
@@ -144,6 +153,11 @@ class ActionRecognizer(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         confusion = self.val_confusion.compute()
+        if not confusion.any() and not self.trainer.sanity_checking:
+            raise FarfieldError(
+                "no video of the validation can be read; skipped_videos.csv in the run's folder says why. Are the "
+                "paths in data.val right?"
+            )
         per_class = confusion.sum(1)
         accuracies = confusion.diagonal()[per_class > 0] / per_class[per_class > 0]
         loss = self.val_loss.compute()
@@ -152,7 +166,7 @@ class ActionRecognizer(LightningModule):
             "val/loss": loss,
             "val/mean_class_accuracy": accuracies.mean().nan_to_num(),
         }
-        self.log_dict(figures, prog_bar=True)
+        self.log_dict(figures, prog_bar=True, sync_dist=True)  # all processes have the same; Lightning is told so
         self.val_accuracy.reset()
         self.val_loss.reset()
         self.val_confusion_matrix = confusion
@@ -181,8 +195,13 @@ class ActionRecognizer(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         steps_per_epoch, total_steps = optimizer_steps(self.trainer)
+        if total_steps is None and self.optimisation.schedule == "cosine":
+            raise FarfieldError(
+                "optimisation.schedule is 'cosine', which ends with the run, and the run has no end. Give "
+                "trainer.max_epochs or trainer.max_steps, or take schedule: steps."
+            )
         settings = scaled(self.optimisation, clips_per_step(self.trainer))
-        factor = partial(lr_factor, settings=settings, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
+        factor = partial(lr_factor, settings=settings, steps_per_epoch=steps_per_epoch, total_steps=total_steps or 0)
         scales = None if settings.layer_decay == 1 else learning_rate_scales(self.network, settings.layer_decay)
         optimizer = make_optimizer(self.network, settings, scales)
         scheduler = LambdaLR(optimizer, factor)
@@ -216,8 +235,8 @@ def mixed_cross_entropy(logits: Float[Tensor, "b classes"], batch: ClipBatch, la
     return torch.lerp(other, own, mix.share).mean()
 
 
-def optimizer_steps(trainer: Trainer) -> tuple[float, int]:
-    """Returns the optimiser's steps in an epoch and in the whole run.
+def optimizer_steps(trainer: Trainer) -> tuple[float, int | None]:
+    """Returns the optimiser's steps in an epoch and in the whole run; None for one that has no end.
 
     `trainer.estimated_stepping_batches` would tell, but starts the loader's workers to do so, before a resumed run
     has read where in the epoch it stopped.
@@ -226,7 +245,7 @@ def optimizer_steps(trainer: Trainer) -> tuple[float, int]:
     per_epoch = -(-batches // trainer.accumulate_grad_batches)
     by_epochs = per_epoch * trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
     by_steps = trainer.max_steps if trainer.max_steps > 0 else None
-    total = min((count for count in (by_epochs, by_steps) if count is not None), default=per_epoch)
+    total = min((count for count in (by_epochs, by_steps) if count is not None), default=None)
     return per_epoch, total
 
 
