@@ -203,6 +203,26 @@ def test_a_graph_that_is_wrong_at_other_lengths_is_made_for_one(
 
 
 @pytest.mark.slow
+def test_a_graph_for_any_length_that_fails_at_the_own_one_is_not_said_to_fail_at_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(path: Path) -> Any:
+        exported = load_exported(path)
+
+        def call(clips: torch.Tensor) -> torch.Tensor:
+            if exported.description.any_length and len(clips) == 3:
+                raise FarfieldError("no batch of three")
+            return exported(clips)
+
+        return call
+
+    monkeypatch.setattr(export_file, "load_exported", load)
+    report = export_model(awake(), tmp_path / "a.pt2")
+    assert report.notes == ["only clips of 4 frames: its graph for any length fails."]
+    assert not report.description.any_length
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES[1:])
 def test_above_the_tolerance_nothing_is_written(suffix: str, network: ActionNet, tmp_path: Path) -> None:
     out = tmp_path / "new" / f"a{suffix}"

@@ -16,7 +16,7 @@ from farfield.data.manifest import VideoRecord, read_manifest
 from farfield.errors import FarfieldError, VideoError
 from farfield.export.card import check_report, find_report, model_card, read_report
 from farfield.export.compare import Video, central_clip
-from farfield.export.export import TOLERANCE, ExportReport, export_model
+from farfield.export.export import TOLERANCE, ExportReport, check_options, export_model
 from farfield.export.staging import staged
 from farfield.inference import find_videos
 from farfield.models import ActionNet, load_model, read_checkpoint
@@ -72,6 +72,13 @@ def export(
         return 0
     if report is not None:
         raise FarfieldError("--report is for the model card. Add --to_folder, or leave it out.")
+    check_options(
+        Path(out),
+        int8=int8,
+        any_clips=bool(clips),
+        num_calibration_clips=num_calibration_clips,
+        tolerance=tolerance,
+    )
     network = load_model(checkpoint)
     written = export_model(
         network,

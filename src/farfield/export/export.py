@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from farfield.errors import FarfieldError
-from farfield.export.compare import Difference, Video, on_random_clips, on_videos, other_lengths
+from farfield.export.compare import BATCHES, Difference, Video, on_random_clips, on_videos, other_lengths
 from farfield.export.description import Description, describe_export
 from farfield.export.formats import OPSET, described, onnx_model, openvino_model, write_onnx, write_openvino, write_pt2
 from farfield.export.quantise import Accuracy, measure_accuracy, quantised
@@ -84,33 +86,51 @@ def export_model(
             package, or differences above the tolerance. Nothing is left behind.
     """
     out = Path(out)
+    check_options(
+        out, int8=int8, any_clips=bool(videos), num_calibration_clips=num_calibration_clips, tolerance=tolerance
+    )
+    network = network.to("cpu").eval()
+    attempt = functools.partial(
+        _attempt,
+        network,
+        out,
+        takes_frames=include_preprocessing,
+        int8=int8,
+        videos=videos,
+        num_calibration_clips=num_calibration_clips,
+        tolerance=tolerance,
+    )
+    # A transformer's graph for any length takes ONNX's optimiser more than ten times as long, and holds for one.
+    why_one = "" if network.backbone.stage_specs else "a transformer's windows or positions are made for it"
+    if not why_one:
+        try:
+            return attempt(any_length=True)
+        except _HoldsForOneLength as reason:
+            why_one = str(reason)
+    report = attempt(any_length=False)
+    report.notes.insert(0, f"only clips of {network.clip.num_frames} frames: {why_one}.")
+    return report
+
+
+def check_options(out: Path, *, int8: bool, any_clips: bool, num_calibration_clips: int, tolerance: float) -> None:
+    """Refuses what makes no sense, before anything is read or computed. The arguments are those of `export_model`.
+
+    Raises:
+        FarfieldError: for a file that exists, a suffix without a format, or options that do not go together.
+    """
     if out.suffix not in LOADERS:
         raise FarfieldError(
             f"{out} has no suffix of a format: {', '.join(LOADERS)}. For a folder to publish: --to_folder."
         )
     if int8 and out.suffix != ".xml":
         raise FarfieldError(f"8 bits are OpenVINO's here, whose files end in .xml; out is {out}.")
-    if int8 and not videos:
+    if int8 and not any_clips:
         raise FarfieldError("8 bits need clips to choose their ranges by, and to be measured on. Give --clips.")
     if num_calibration_clips < 1:
         raise FarfieldError(f"num_calibration_clips is {num_calibration_clips}; it must be at least 1.")
     if not tolerance >= 0:
         raise FarfieldError(f"tolerance is {tolerance}; it must be at least 0.")
     must_not_exist(out, *([out.with_suffix(".bin")] if out.suffix == ".xml" else []))
-    network = network.to("cpu").eval()
-
-    def attempt(any_length: bool) -> ExportReport:
-        return _attempt(network, out, include_preprocessing, any_length, int8, videos, num_calibration_clips, tolerance)
-
-    try:
-        if not network.backbone.stage_specs:
-            # Their graphs for any length take ONNX's optimiser more than ten times as long, and hold for one.
-            raise _HoldsForOneLength("a transformer's windows or positions are made for it")
-        return attempt(any_length=True)
-    except _HoldsForOneLength as reason:
-        report = attempt(any_length=False)
-        report.notes.insert(0, f"only clips of {network.clip.num_frames} frames: {reason}.")
-        return report
 
 
 class _HoldsForOneLength(Exception):
@@ -120,6 +140,7 @@ class _HoldsForOneLength(Exception):
 def _attempt(
     network: ActionNet,
     out: Path,
+    *,
     takes_frames: bool,
     any_length: bool,
     int8: bool,
@@ -136,9 +157,7 @@ def _attempt(
         written = Path(elsewhere, out.name) if int8 else partial
         description = _write(network, traced, written)
         exported = load_exported(written)
-        differences = list(_compare(network, exported, lengths, tolerance))
-        if traced.any_length and not any(each.frames != network.clip.num_frames for each in differences):
-            raise _HoldsForOneLength("the network itself takes no other")
+        differences = _compare(network, exported, lengths, tolerance)
         differences += on_videos(network, exported, videos)
         _must_agree(differences, tolerance, out)
         accuracy = None
@@ -155,27 +174,26 @@ def _compare(network: ActionNet, exported: Any, lengths: Sequence[int], toleranc
     """The differences on random clips.
 
     Raises:
-        _HoldsForOneLength: where they are small at the network's own length only.
+        _HoldsForOneLength: where the graph is for clips of any length and fails, or is right at the network's own only.
     """
-    found: list[Difference] = []
+    compared = on_random_clips(network, exported, lengths)
     try:
-        found.extend(on_random_clips(network, exported, lengths))
+        own = list(islice(compared, len(BATCHES)))
     except FarfieldError as error:
-        if not lengths or (len(found) == 0 and not _own_length_holds(network, exported)):
+        if not lengths:
             raise
-        raise _HoldsForOneLength("its graph fails at others") from error
-    own = [each for each in found if each.frames == network.clip.num_frames]
-    others = [each for each in found if each.frames != network.clip.num_frames]
-    if all(each.within(tolerance) for each in own) and not all(each.within(tolerance) for each in others):
-        raise _HoldsForOneLength("its graph is wrong at others")
-    return found
-
-
-def _own_length_holds(network: ActionNet, exported: Any) -> bool:
+        raise _HoldsForOneLength("its graph for any length fails") from error
+    if not lengths or not all(each.within(tolerance) for each in own):
+        return own
     try:
-        return bool(list(on_random_clips(network, exported, [])))
-    except FarfieldError:
-        return False
+        others = list(compared)
+    except FarfieldError as error:
+        raise _HoldsForOneLength("its graph fails at others") from error
+    if not others:
+        raise _HoldsForOneLength("the network itself takes no other")
+    if not all(each.within(tolerance) for each in others):
+        raise _HoldsForOneLength("its graph is wrong at others")
+    return own + others
 
 
 def _write(network: ActionNet, traced: Traced, path: Path) -> Description:
