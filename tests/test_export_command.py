@@ -180,6 +180,24 @@ def test_nothing_is_invented(checkpoint: Path, tmp_path: Path, run_farfield: Run
     assert (tmp_path / "b" / "model.safetensors").read_bytes() == (tmp_path / "a" / "model.safetensors").read_bytes()
 
 
+def test_a_report_that_nobody_asked_for_stops_nothing(
+    checkpoint: Path, tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "run/checkpoints/best.ckpt"
+    own.parent.mkdir(parents=True)
+    shutil.copy(checkpoint, own)
+    (tmp_path / "run/test").mkdir()
+    report = tmp_path / "run/test/report.json"
+    for i, damaged in enumerate(("{", '{"top1": 0.5, "videos": 7}', "\xff")):
+        report.write_text(damaged, encoding="latin-1")
+        out = tmp_path / f"out{i}"
+        assert run_farfield("export", own, out, "--to_folder") == 0
+        assert f"farfield export: left out: {report} is no report of farfield test" in capsys.readouterr().err
+        card = (out / "README.md").read_text()
+        assert "Not measured: no test report came with the checkpoint." in card
+        assert "pip install farfield" not in card  # whoever registers that name would have it run
+
+
 def test_labels_and_names_are_shown_and_do_nothing() -> None:
     network = awake(labels=[HOSTILE, "- b", "1. c"])
     sure = {"value": 1, "low": 0, "high": 1}
@@ -204,6 +222,26 @@ def test_labels_and_names_are_shown_and_do_nothing() -> None:
     assert plain("stand_up, 2.5 x-ray") == "stand_up, 2.5 x-ray"
 
 
+def test_options_are_looked_at_before_clips_are(
+    checkpoint: Path, tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    (clips / "bad.mp4").write_text("no video")
+    (tmp_path / "kept.onnx").write_text("somebody's")
+    for words, message in (
+        (("a.onxx",), "has no suffix of a format"),
+        (("kept.onnx",), "kept.onnx exists already"),
+        (("a.onnx", "--int8"), "8 bits are OpenVINO's here"),
+        (("a.onnx", "--tolerance", -1), "tolerance is -1.0; it must be at least 0"),
+        (("a.xml", "--int8", "--num_calibration_clips", 0), "num_calibration_clips is 0; it must be at least 1"),
+    ):
+        assert run_farfield("export", checkpoint, tmp_path / words[0], *words[1:], "--clips", clips) == 2, words
+        said = capsys.readouterr().err
+        assert message in said
+        assert "bad.mp4" not in said
+
+
 def test_what_goes_wrong_is_said_and_leaves_nothing(
     checkpoint: Path, run_folder: Path, tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -214,6 +252,7 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(
     (kept / "fewer.json").write_text(json.dumps({**report, "classes": report["classes"][:3]}))
     (kept / "earlier.json").write_text(json.dumps({**report, "weights": "0123"}))
     (kept / "none.json").write_text("[]")
+    (kept / "null.json").write_text(json.dumps({**report, "classes": None}))
     out = tmp_path / "a"
     folder = (checkpoint, out, "--to_folder")
     for words, message in (
@@ -228,6 +267,7 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(
         ((*folder, "--report", kept / "fewer.json"), "is of another network: its classes ['lie_down'"),
         ((*folder, "--report", kept / "earlier.json"), "is of another network: its weights 0123, the checkpoint's "),
         ((*folder, "--report", kept / "none.json"), "is no report of farfield test"),
+        ((*folder, "--report", kept / "null.json"), "is no report of farfield test"),
         ((*folder, "--report", kept / "no.json"), "there is no test report at"),
         (
             (checkpoint, kept / "none.json" / "a", "--to_folder"),
@@ -242,4 +282,10 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(
         assert message in captured.err
         assert "Traceback" not in captured.err
     assert [each.name for each in tmp_path.iterdir()] == ["kept"]
-    assert {each.name for each in kept.iterdir()} == {"other.json", "earlier.json", "fewer.json", "none.json"}
+    assert {each.name for each in kept.iterdir()} == {
+        "other.json",
+        "earlier.json",
+        "fewer.json",
+        "none.json",
+        "null.json",
+    }

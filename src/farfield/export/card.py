@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,20 @@ METRICS = {"top1": "top-1", "top5": "top-5", "mean_class_accuracy": "mean class 
 
 
 def find_report(checkpoint: str | Path, weights: str) -> Path | None:
-    """The test report beside a run's checkpoint, <run>/test/report.json; None where there is none of these weights."""
+    """The test report beside a run's checkpoint, <run>/test/report.json; None where there is none of these weights.
+
+    One that cannot be read counts as none, and is named on standard error: nobody asked for it.
+    """
     folder = Path(checkpoint).absolute().parent
     run = folder.parent if folder.name == "checkpoints" else folder
     path = run / "test" / "report.json"
     if not path.is_file():
         return None
-    return path if read_report(path).get("weights") == weights else None
+    try:
+        return path if read_report(path).get("weights") == weights else None
+    except FarfieldError as error:
+        print(f"farfield export: left out: {error}", file=sys.stderr)
+        return None
 
 
 def read_report(path: str | Path) -> dict[str, Any]:
@@ -45,7 +53,8 @@ def read_report(path: str | Path) -> dict[str, Any]:
             for value in ("value", "low", "high"):
                 float(content[name][value])
         int(content["videos"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        [each["label"] for each in content.get("classes", [])]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise FarfieldError(f"{path} is no report of farfield test: {error!r}.") from error
     return content
 
@@ -130,8 +139,9 @@ def model_card(
         "",
         "## Use",
         "",
+        "With farfield installed from its repository:",
+        "",
         "```sh",
-        "pip install farfield",
         f"farfield predict clip.mp4 --checkpoint {shlex.quote(_word(name))}",
         "```",
         "",
