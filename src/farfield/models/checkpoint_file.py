@@ -86,6 +86,16 @@ def _refuse_nested(file: IO[bytes], path: Path) -> bool:
 
 
 def _follow(code: pickletools.OpcodeInfo, argument: Any, depths: list[int | None], memo: dict[Any, int]) -> None:
+    """Does to `depths` what an instruction does to a pickle's stack: each object is there as how deep it is.
+
+    [[7]], without what is for the memo, is
+
+        EMPTY_LIST    depths 0          the outer list
+        EMPTY_LIST           0 0        the inner one
+        BININT1 7            0 0 0
+        APPEND               0 1        a list is one deeper than what it gets
+        APPEND               2
+    """
     name = code.name
     if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
         memo[len(memo) if name == "MEMOIZE" else argument] = depths[-1] or 0
