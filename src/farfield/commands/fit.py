@@ -23,7 +23,7 @@ from farfield.models import describe, read_checkpoint, resolve_clip
 from farfield.training.allocator import keep_freed_memory
 from farfield.training.averaging import AveragedWeights
 from farfield.training.callbacks import SkippedVideos, StopEarly, Throughput
-from farfield.training.checkpoints import RandomState, WholeCheckpoints, checkpoints
+from farfield.training.checkpoints import BEST_CHECKPOINT, RandomState, WholeCheckpoints, checkpoints
 from farfield.training.divergence import StopAtDivergence
 from farfield.training.execution import check_precision
 from farfield.training.gradients import GradientNorms
@@ -249,7 +249,7 @@ def _tell_checkpoints(last: Path) -> None:
     best = last.with_name("best.ckpt")
     if best.exists():
         content = read_checkpoint(best)
-        state = next(each for each in content["callbacks"].values() if each.get("monitor") == "val/top1")
+        state = next(each for name, each in content["callbacks"].items() if name.startswith(BEST_CHECKPOINT))
         top1 = 100 * float(state["best_model_score"])
         log.info("%s is of epoch %d, with the highest val/top1: %.1f%%", best, content["epoch"] + 1, top1)
     elif last.exists():

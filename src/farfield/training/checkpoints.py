@@ -58,6 +58,10 @@ class _BestCheckpoint(ModelCheckpoint):
         )
 
 
+BEST_CHECKPOINT = _BestCheckpoint.__qualname__
+"""What the name of its state in a checkpoint begins with."""
+
+
 class WholeCheckpoints(TorchCheckpointIO):
     """Writes a checkpoint beside its place and then moves it there, whole or not at all.
 
