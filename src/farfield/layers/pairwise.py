@@ -136,13 +136,14 @@ class Above:
     def __init__(self, a: Float[Tensor, "*b n"], b: Float[Tensor, "*b m"]) -> None:
         self.batch = a.shape[:-1]
         a, b = (row.detach().unsqueeze(0) if row.ndim == 1 else row.detach().flatten(0, -2) for row in (a, b))
+        a, b = a.contiguous(), b.contiguous()  # searchsorted copies, and warns, where they are not
         (a_down, a_order), (b_down, b_order) = a.sort(descending=True), b.sort(descending=True)
         # -b_down ascends; those below a_i are the keys with b_j > -a_i. The same, seen from the keys, for the gradient.
         self.plan = (
             _in_one_table(b_order),
-            torch.searchsorted(-b_down, a.contiguous()),
+            torch.searchsorted(-b_down, a),
             _in_one_table(a_order),
-            torch.searchsorted(-a_down, b.contiguous()),
+            torch.searchsorted(-a_down, b),
         )
 
     def sum(self, rows: Float[Tensor, "*b m e"]) -> Float[Tensor, "*b n e"]:
