@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -132,12 +133,13 @@ def run_here(checkpoint: Path, limits: Limits, names: frozenset[str] = frozenset
     from farfield.serve.app import build_app, own_names, server_of
     from farfield.serve.limits import Setting
 
-    with socket.socket() as listening:
+    with socket.socket() as listening, tempfile.TemporaryDirectory() as parent:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
-        app = build_app(
-            Setting(str(checkpoint), limits), page=False, hosts=own_names("127.0.0.1", "127.0.0.1"), names=names
-        )
+        hosts = own_names("127.0.0.1", "127.0.0.1")
+        with pytest.MonkeyPatch.context() as patch:  # a folder of its own: other programs write to the system's
+            patch.setattr("tempfile.tempdir", parent)
+            app = build_app(Setting(str(checkpoint), limits), page=False, hosts=hosts, names=names)
         server = server_of(app)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
