@@ -34,6 +34,7 @@ import torch
 from benchmark_training import add_network_arguments, our_network, their_network
 from torch import Tensor
 
+from farfield.allocator import keep_freed_memory
 from farfield.data.parallel import usable_cores
 from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError
@@ -74,7 +75,7 @@ def variants(options: argparse.Namespace) -> Iterator[tuple[str, Score]]:
         compiled = torch.compile(for_inference(ours))
         yield COMPILED, lambda: compiled(clips)
     if options.bf16:
-        half, rounded = for_inference(ours).to(torch.bfloat16), clips.to(torch.bfloat16)
+        half, rounded = for_inference(ours, torch.bfloat16), clips.to(torch.bfloat16)
         yield BF16, lambda: half(rounded).float()
     if any(wanted(name, options) for name in (ONNX, OPENVINO, INT8)):
         yield from exported(ours, contiguous, options)
@@ -113,6 +114,7 @@ def wanted(name: str, options: argparse.Namespace) -> bool:
 @torch.inference_mode()
 def run(options: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as `farfield predict` does; PyTorchVideo's network gains by it, too
     with torch.inference_mode(False), torch.no_grad():
         scores = dict(variants(options))
     expected = scores[BASE]()

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
+from farfield.allocator import keep_freed_memory
 from farfield.layers import (
     BatchNorm3d,
     CoordinateAttention,
@@ -46,7 +47,6 @@ from farfield.layers import (
     SelfAttention,
     UnfoldConv3d,
 )
-from farfield.training.allocator import keep_freed_memory
 
 Make = Callable[[int], nn.Module]
 

@@ -42,12 +42,12 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from farfield import build_model
+from farfield.allocator import keep_freed_memory
 from farfield.data.dataset import Batch
 from farfield.errors import FarfieldError
 from farfield.layers import NonLocalBlock3d
 from farfield.models import ActionNet
 from farfield.models.insertion import resolve_placement
-from farfield.training.allocator import keep_freed_memory
 from farfield.training.module import ActionRecognizer
 from farfield.training.optimisation import Optimisation
 

@@ -14,13 +14,13 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from farfield.allocator import keep_freed_memory
 from farfield.clip_spec import ClipOptions
 from farfield.commands.console import as_mistakes, quiet_libraries
 from farfield.commands.parser import CommandParser
 from farfield.data.datamodule import VideoDataModule
 from farfield.errors import FarfieldError
 from farfield.models import describe, read_checkpoint, resolve_clip
-from farfield.training.allocator import keep_freed_memory
 from farfield.training.averaging import AveragedWeights
 from farfield.training.callbacks import SkippedVideos, StopEarly, Throughput
 from farfield.training.checkpoints import BEST_CHECKPOINT, RandomState, WholeCheckpoints, checkpoints

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
+from farfield.allocator import keep_freed_memory
 from farfield.commands.console import as_mistakes, quiet_libraries
 from farfield.data.datamodule import TestDataModule
 from farfield.data.manifest import Manifest, read_manifest
@@ -123,8 +124,9 @@ def test(
             enable_model_summary=False,
             callbacks=[failures, RichProgressBar(console_kwargs={"stderr": True})],  # standard output is for results
         )
-
     check_precision(trainer)
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
 
     def score(which: Manifest, name: str) -> Scores:
         trainer.test(module, datamodule=videos_of(which), verbose=False)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from farfield.allocator import keep_freed_memory
 from farfield.data.parallel import Engine, for_each
 from farfield.errors import FarfieldError, VideoError
 from farfield.inference.answers import Answer
@@ -92,7 +93,15 @@ def ask_elsewhere(job: Job) -> Answer:
 @lru_cache(maxsize=1)
 def _model(checkpoint: str, device: str, precision: Precision) -> Recogniser:
     torch.set_num_threads(1)  # as many processes as cores: threads of theirs would get in each other's way
-    return load_recogniser(checkpoint, device=device, precision=precision)
+    return _load(checkpoint, device, precision)
+
+
+def _load(checkpoint: str, device: str, precision: Precision) -> Recogniser:
+    """For a process that has this to do and ends."""
+    model = load_recogniser(checkpoint, device=device, precision=precision)
+    if model.device.type == "cpu":
+        keep_freed_memory()
+    return model
 
 
 def ask_all(
@@ -126,7 +135,7 @@ def ask_all(
     """
     if num_workers < 0:
         raise FarfieldError(f"num_workers is {num_workers}; it must be at least 0, which is for this process.")
-    model = load_recogniser(checkpoint, device=device, precision=precision)  # a mistake shows here, once
+    model = _load(checkpoint, device, precision)  # a mistake shows here, once
     if question.features and not hasattr(model, "embed"):
         raise FarfieldError(f"{checkpoint} is exported, and gives scores only. Give its checkpoint to get features.")
     if engine == "local" and num_workers == 0:
