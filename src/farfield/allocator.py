@@ -1,8 +1,9 @@
 """Memory that is freed on the CPU stays with the process, instead of going back to the system after every layer.
 
 By default glibc asks the system for each large array and gives it back when it is freed; each time, the system hands it
-out anew, page by page, filled with zeros. A training step allocates and frees the same arrays over and over, and so does
-a network that scores one batch of views after the other. PyTorch's tuning guide recommends other allocators for the same reason; this needs none.
+out anew, page by page, filled with zeros. A training step allocates and frees the same arrays over and over; so does a
+network that scores one batch of views after the other. PyTorch's tuning guide recommends other allocators for the same
+reason; this needs none.
 """
 
 from __future__ import annotations
