@@ -54,6 +54,10 @@ def test_every_command_explains_itself(name: str, run_farfield: Run, capsys: pyt
         (["predict", "a.mp4", "--checkpoint", "nowhere.ckpt"], "there is no checkpoint at nowhere.ckpt"),
         (["predict", "a.mp4", "--checkpoint", "x", "--top_k", "many"], "top_k"),
         (["predict", "a.mp4", "--k", "3"], r"no option k\. Known: videos, .*, engine\. Did you mean 'top_k'"),
+        (
+            ["export", "--checkpoint", "a.ckpt", "a.onnx"],
+            r"export: checkpoint is given by its place, not as an option\.",
+        ),
         (["fit", "--lr", "0.1"], r"fit: there is no option lr\. Did you mean 'model\.optimisation\.lr'\?$"),
         (["fit", "--model.lr", "0.1"], r"no option model\.lr\. Did you mean 'model\.optimisation\.lr'\?$"),
         (["fit", "--epochs", "3"], r"no option epochs\. Did you mean 'trainer\.max_epochs'\?$"),

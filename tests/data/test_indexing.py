@@ -80,6 +80,12 @@ def test_mistakes_are_named(tree: Path, tmp_path: Path) -> None:
         index_videos("/nowhere", out)
     with pytest.raises(FarfieldError, match="format='kinetics' needs annotations"):
         index_videos(str(tree), out, format="kinetics")
+    (tmp_path / "splits/train/jump").mkdir(parents=True)
+    (tmp_path / "splits/Val/jump").mkdir(parents=True)
+    with pytest.raises(
+        FarfieldError, match=r"splits are splits, and would be taken for classes: Val, train\. Index each"
+    ):
+        index_videos(str(tmp_path / "splits"), out)
     (tmp_path / "list.txt").write_text("a.mp4 jump\n")
     with pytest.raises(FarfieldError, match=r"list\.txt, line 1: 'a\.mp4 jump' is not `path label` with a number"):
         index_videos(str(tree), out, format="pyslowfast", annotations=str(tmp_path / "list.txt"))

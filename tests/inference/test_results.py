@@ -102,6 +102,12 @@ def test_a_folder_of_other_answers_is_refused(
     before = (tmp_path / "out/predictions.jsonl").read_bytes()
     assert run_farfield(*command, tmp_path / "out", "--top_k", 1) == 2
     assert "holds answers to other settings: top_k was 5, now 1. Give the same" in capsys.readouterr().err
+    assert run_farfield(*command, tmp_path / "out", "--timeline", "--threshold", 0.5) == 2
+    assert (
+        "settings: min_seconds was None, now 0.0; smooth_seconds was None, now 0.0; threshold was None, now 0.5; "
+        in (error := capsys.readouterr().err)
+    )
+    assert "timeline was False, now True" in error
     assert (tmp_path / "out/predictions.jsonl").read_bytes() == before
     assert run_farfield(*command, folder) == 2
     assert "holds other things. Give a new one" in capsys.readouterr().err

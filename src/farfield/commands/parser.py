@@ -68,6 +68,8 @@ def explain(message: str, options: Sequence[str], required: Sequence[str] = ()) 
     )
     if unknown:
         name = ".".join(part for part in unknown.groups() if part)
+        if name in options:  # then it is one of those that stand first
+            return f"{name} is given by its place, not as an option. See --help."
         return f"there is no option {name}. {nearest_option(name, options)}"
     missing = re.search(r'[Pp]arser key "([\w.]+)": Expected a .* Got value: None$', text)
     if missing and missing[1] in required:

@@ -200,7 +200,9 @@ class _WithFallback:
         self._reasons[self._name] = reason_of(error)
 
     def _failure(self) -> DecodeError:
-        return DecodeError(self._path, "; ".join(f"{why} ({name})" for name, why in self._reasons.items()))
+        reasons = dict.fromkeys(self._reasons.values())
+        names = {why: " and ".join(name for name, of in self._reasons.items() if of == why) for why in reasons}
+        return DecodeError(self._path, "; ".join(f"{why} ({names[why]})" for why in reasons))
 
 
 class _Inexact(Exception):

@@ -19,6 +19,8 @@ from farfield.data.parallel import for_each
 from farfield.errors import FarfieldError
 
 Format = Literal["folders", "kinetics", "pyslowfast", "mmaction2"]
+SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
+"""What collections call the folders above those of their classes."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,13 @@ def index_videos(
 
 
 def _folders(root: Path, _annotations: Path, _names: list[str] | None) -> Iterator[VideoRecord]:
-    for label_folder in sorted(entry for entry in root.iterdir() if entry.is_dir()):
+    folders = sorted(entry for entry in root.iterdir() if entry.is_dir())
+    if folders and all(folder.name.casefold() in SPLITS for folder in folders):
+        raise FarfieldError(
+            f"the folders in {root} are splits, and would be taken for classes: "
+            f"{', '.join(folder.name for folder in folders)}. Index each of them by itself."
+        )
+    for label_folder in folders:
         for file in sorted(label_folder.rglob("*")):
             if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file() and not file.name.startswith("."):
                 yield VideoRecord(file.relative_to(root).as_posix(), label_folder.name)

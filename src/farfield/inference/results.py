@@ -189,8 +189,11 @@ class Results:
             known = dict(json.loads((self.folder / SETTINGS).read_text()))
         except (ValueError, TypeError):
             known = {}
+        before, now = _flat(known), _flat(settings)
         changed = [
-            f"{name} was {known.get(name)}, now {value}" for name, value in settings.items() if known.get(name) != value
+            f"{name} was {before.get(name)}, now {now.get(name)}"
+            for name in sorted({*before, *now})
+            if before.get(name) != now.get(name)
         ]
         if changed:
             raise FarfieldError(
@@ -220,6 +223,14 @@ class Results:
             partial.replace(self.folder / name)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings by the names of their options, whatever group they are in."""
+    flat = {name: value for name, value in settings.items() if not isinstance(value, dict) and name != "windows"}
+    for group in settings.values():
+        flat |= group if isinstance(group, dict) else {}
+    return flat | {"timeline": settings.get("windows") is not None}
 
 
 _OURS = ("name", "file")

@@ -256,7 +256,10 @@ def _url(zoo: str, backbone: str) -> str:
         if backbone in PYTORCHVIDEO:
             return _pytorchvideo_url(backbone)
         known = PYTORCHVIDEO
-    raise FarfieldError(f"weights={zoo!r} has none for {backbone}; it has them for {', '.join(known)}.")
+    raise FarfieldError(
+        f"weights={zoo!r} has none for {backbone}; it has them for {', '.join(known)}. "
+        "Give weights=None (null in a config) to begin from nothing, or a checkpoint."
+    )
 
 
 def _pytorchvideo_url(backbone: str) -> str:
