@@ -46,6 +46,7 @@ from farfield.models import ActionNet, for_inference
 
 BASE, PLAIN, FOLDED = "PyTorchVideo, eager", "farfield, as trained", "farfield, for inference"
 COMPILED, BF16 = "farfield, for inference, compiled", "farfield, for inference, bfloat16"
+BF16_PLAIN = "the same, the first convolution as it is"
 ONNX, OPENVINO, OPENVINO_BF16 = "ONNX, onnxruntime", "OpenVINO", "OpenVINO, bfloat16"
 INT8 = "OpenVINO, 8 bits"
 EXACT = (PLAIN, FOLDED, COMPILED, ONNX, OPENVINO)
@@ -77,6 +78,8 @@ def variants(options: argparse.Namespace) -> Iterator[tuple[str, Score]]:
     if options.bf16:
         half, rounded = for_inference(ours, torch.bfloat16), clips.to(torch.bfloat16)
         yield BF16, lambda: half(rounded).float()
+        plain = for_inference(ours).to(torch.bfloat16)
+        yield BF16_PLAIN, lambda: plain(rounded).float()
     if any(wanted(name, options) for name in (ONNX, OPENVINO, INT8)):
         yield from exported(ours, contiguous, options)
 

@@ -39,6 +39,7 @@ from farfield.layers import (
     CoordinateAttention,
     CrissCrossAttention,
     DualAttention,
+    FrameConv3d,
     FrozenBatchNorm3d,
     GlobalAvgPool3d,
     NonLocalBlock3d,
@@ -81,6 +82,10 @@ class MaterialisedSelfAttention(SelfAttention):
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         return super().forward(x, return_attention=True)[0]
+
+
+def frame_convolution(channels: int) -> nn.Conv3d:
+    return nn.Conv3d(channels, channels, (1, 3, 3), padding=(0, 1, 1))
 
 
 def pytorchvideo(pairwise: str, pool: tuple[int, int, int] = (1, 1, 1)) -> Make:
@@ -171,6 +176,14 @@ COMPARISONS = [
         "nn.Conv3d, 1x1x1",
         lambda c: nn.Conv3d(c, c // 2, 1),
         theirs_quadratic=False,
+    ),
+    Comparison(
+        "FrameConv3d, 1x3x3, 1/4 of the channels",
+        lambda c: FrameConv3d(frame_convolution(c)),
+        "nn.Conv3d",
+        frame_convolution,
+        theirs_quadratic=False,
+        channels=1 / 4,
     ),
     Comparison(
         "UnfoldConv3d, 3x3x3, 1/8 of the channels",

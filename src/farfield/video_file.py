@@ -10,6 +10,8 @@ import av
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from farfield.whole_file import written_whole
+
 CLOCK = Fraction(1, 90_000)
 """Seconds to which moments are rounded: those of MPEG's own clock."""
 
@@ -36,12 +38,8 @@ def write_video(
         ValueError: for no frames.
     """
     path = Path(path).absolute()  # FFmpeg takes what stands before a colon for a protocol
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with written_whole(path) as partial:
         _encode(partial, frames, fps=fps, seconds=seconds, crf=crf)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _encode(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,10 +10,10 @@ import torch
 from conftest import number_of
 from data.encoding import encode
 from farfield.clip_spec import ClipSpec
-from farfield.data import windows as module
 from farfield.data.packets import PacketVideo
 from farfield.data.windows import assemble_windows, frame_rate, sliding_windows, window_places
 from farfield.errors import FarfieldError, VideoError
+from held import Held
 
 SPEC = ClipSpec(num_frames=4, crop_px=48, frame_stride=3, short_side_px=48)  # spans 10 frames
 
@@ -108,23 +107,11 @@ def test_no_more_frames_are_held_than_windows_need(
     make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Windows of 10 frames, 5 apart: of 300 frames never more than 10 are alive."""
-    alive: weakref.WeakSet = weakref.WeakSet()
-    most = 0
-    cut = module._cut
-
-    def watched(*args: object) -> Iterator:
-        nonlocal most
-        for place, crops in cut(*args):  # type: ignore[arg-type]
-            alive.add(crops)
-            most = max(most, len(alive))
-            yield place, crops
-            del crops
-
-    monkeypatch.setattr(module, "_cut", watched)
+    held = Held(monkeypatch)
     spec = SPEC.replace(num_frames=10, frame_stride=1)
     with sliding_windows(make_video(300), spec, hop_seconds=5 / 25) as windows:
         assert sum(1 for _ in windows) == 59
-    assert 10 <= most <= 11
+    assert 10 <= held.most <= 11
 
 
 def test_windows_need_no_end(make_video: Callable[..., Path]) -> None:

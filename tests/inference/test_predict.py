@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import io
 import json
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from farfield.inference.scores import score_views
 from farfield.models import ActionNet, save_model
 from farfield.models.insertion import BLOCKS, WithBlock
 from farfield.precision import Precision
+from held import Held
 
 
 @pytest.fixture(scope="module")
@@ -202,19 +202,7 @@ def test_dense_clips_cover_the_whole_video(
     model: ActionNet, make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many they are, few are held: of 60 frames those of a clip and the one that comes."""
-    alive: weakref.WeakSet = weakref.WeakSet()
-    most = 0
-    cut = windows._cut
-
-    def watched(*args: object) -> Iterator:
-        nonlocal most
-        for place, crops in cut(*args):  # type: ignore[arg-type]
-            alive.add(crops)
-            most = max(most, len(alive))
-            yield place, crops
-            del crops
-
-    monkeypatch.setattr(windows, "_cut", watched)
+    held = Held(monkeypatch)
     result = predict(make_video(60), model, hop=5, top_k=7, features=True)
     with windows.sliding_windows(make_video(60), model.clip, hop_seconds=5 / 25, num_crops=2) as expected:
         scored = [score_views(model, window.frames, batch_size=2, features=True) for window in expected]
@@ -226,7 +214,7 @@ def test_dense_clips_cover_the_whole_video(
     vectors = torch.cat([each.features for each in scored if each.features is not None])
     assert result.features == pytest.approx(vectors.mean(0).numpy(), abs=1e-5)
     assert (result.start_seconds, result.end_seconds) == pytest.approx((0, 60 / 25), abs=1e-3)
-    assert most <= 20
+    assert held.most <= 20
     with pytest.raises(FarfieldError, match="hop is 0; it must be at least 1"):
         predict(make_video(60), model, hop=0)
 

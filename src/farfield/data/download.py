@@ -21,6 +21,7 @@ from farfield.data.indexing import kinetics_annotations
 from farfield.data.parallel import for_each
 from farfield.data.transcode import Encoding, transcode
 from farfield.errors import FarfieldError, VideoError
+from farfield.whole_file import written_whole
 
 YOUTUBE = "https://www.youtube.com/watch?v={id}"
 
@@ -236,9 +237,7 @@ def _known_failures(path: Path) -> dict[str, str]:
 
 
 def _write_failures(path: Path, failures: dict[str, str]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with written_whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["clip", "reason"])
         writer.writerows(sorted(failures.items()))
-    partial.replace(path)

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from farfield.errors import FarfieldError, nearest
+from farfield.whole_file import written_whole
 
 
 @dataclass(frozen=True)
@@ -220,14 +221,15 @@ def write_manifest(path: str | Path, records: Sequence[VideoRecord]) -> None:
     """Writes a manifest, whole or not at all; columns that no row fills are left out."""
     path = Path(path)
     used = [name for i, name in enumerate(COLUMNS) if i < 2 or any(getattr(r, name) is not None for r in records)]
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with (
+        written_whole(path) as partial,
+        partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(used)
         for record in records:
             values = [getattr(record, name) for name in used]
             writer.writerow(["" if v is None else f"{v:.10g}" if isinstance(v, float) else v for v in values])
-    partial.replace(path)
 
 
 def _sorted(labels: set[str]) -> list[str]:

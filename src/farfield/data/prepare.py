@@ -25,6 +25,7 @@ from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
 from farfield.data.parallel import Engine, for_each
 from farfield.data.transcode import Encoding, Transcoded, probe, transcode
 from farfield.errors import FarfieldError
+from farfield.whole_file import written_whole
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
@@ -158,9 +159,8 @@ def _note_results(out: Path, results: dict[Path, tuple[Job, Transcoded]], prepar
     if prepared.records:
         write_manifest(out / "manifest.csv", prepared.records)
     failures = json.dumps([{"video": name, "reason": reason} for name, reason in prepared.failures], indent=2)
-    partial = out / "failures.json.partial"
-    partial.write_text(failures + "\n", errors="backslashreplace")
-    partial.replace(out / "failures.json")
+    with written_whole(out / "failures.json") as partial:
+        partial.write_text(failures + "\n", errors="backslashreplace")
 
 
 def _work(job: Job) -> tuple[Transcoded, bool]:
@@ -220,9 +220,8 @@ def _open_store(out: Path, encoding: Encoding, source: Path) -> FileLock:
         other = [name for name in settings if known.get(name) != settings[name]]
         changed = [f"{name} was {known.get(name)}, now {settings[name]}" for name in other]
         raise FarfieldError(f"{out} holds other videos: {'; '.join(changed)}. Give the same, or another folder.")
-    partial = record.with_name("store.json.partial")
-    partial.write_text(json.dumps(settings, indent=2) + "\n")
-    partial.replace(record)
+    with written_whole(record) as partial:
+        partial.write_text(json.dumps(settings, indent=2) + "\n")
     _sweep(out)
     return lock
 

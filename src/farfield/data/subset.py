@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from farfield.data.indexing import READERS, make_room, path_from
 from farfield.data.manifest import Manifest, VideoRecord, read_manifest, record_file, write_manifest
 from farfield.errors import FarfieldError, nearest
+from farfield.whole_file import written_whole
 
 KINETICS = ("label", "youtube_id", "time_start")
 """Columns that tell Kinetics' CSV from a manifest."""
@@ -93,12 +94,10 @@ def write_subset(
     header, rows = _kinetics_rows(source)
     if rows and root is None:
         chosen_rows = choose(rows, selection, label=lambda row: row["label"], name=_kinetics_name)
-        partial = out.with_name(out.name + ".partial")
-        with partial.open("w", newline="", encoding="utf-8") as file:
+        with written_whole(out) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, header, lineterminator="\n")
             writer.writeheader()
             writer.writerows(chosen_rows)
-        partial.replace(out)
         return Subset(out, sorted({row["label"] for row in chosen_rows}), len(chosen_rows), [], None)
     if rows:
         assert root is not None
@@ -125,9 +124,8 @@ def write_subset(
     labels = sorted({record.label for record in there})
     about: dict[str, Any] = {"hash": digest, "source": str(source), "selection": asdict(selection)}
     about |= {"videos": len(there), "classes": len(labels), "missing": len(missing), "missing_videos": missing}
-    partial = record_file(out).with_name(record_file(out).name + ".partial")
-    partial.write_text(json.dumps(about, indent=2) + "\n")
-    partial.replace(record_file(out))
+    with written_whole(record_file(out)) as partial:
+        partial.write_text(json.dumps(about, indent=2) + "\n")
     return Subset(out, labels, len(there), missing, digest)
 
 

@@ -19,6 +19,7 @@ from farfield.evaluation.metrics import Metrics, measure
 from farfield.evaluation.plots import plot_confusion, plot_reliability, plot_views
 from farfield.evaluation.scores import FILE, Scores, write_scores
 from farfield.evaluation.views import accuracy_by_views
+from farfield.whole_file import written_whole
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,8 @@ def write_report(result: EvaluationResult, folder: str | Path, about: dict[str, 
 
 def _write_whole(path: Path, text: str) -> None:
     """Whole or not at all; names of files in it need not be UTF-8."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
-    partial.replace(path)
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
 
 
 def _predictions(result: EvaluationResult) -> str:

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from farfield.errors import FarfieldError
+from farfield.whole_file import written_whole
 
 FILE = "scores.npz"
 
@@ -52,20 +53,15 @@ class Scores:
 def write_scores(scores: Scores, path: Path) -> None:
     """Writes the file whole or not at all."""
     segments: dict[str, Any] = {} if scores.segments is None else {"segments": scores.segments.numpy()}
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez_compressed(
-                file,
-                labels=np.array(scores.labels),
-                paths=np.array([each.encode("utf-8", "surrogateescape") for each in scores.paths]),
-                targets=scores.targets.numpy(),
-                views=scores.views.float().numpy(),  # half precision would make the least likely classes equal
-                **segments,
-            )
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(
+            file,
+            labels=np.array(scores.labels),
+            paths=np.array([each.encode("utf-8", "surrogateescape") for each in scores.paths]),
+            targets=scores.targets.numpy(),
+            views=scores.views.float().numpy(),  # half precision would make the least likely classes equal
+            **segments,
+        )
 
 
 def read_scores(path: Path) -> Scores:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from farfield.layers.dense_conv import axis_padding, dense_weight
+from farfield.layers.dense_conv import axis_padding, dense_weight, pays_off
 
 
 def make_stem_dense(model: Any) -> None:
@@ -28,11 +28,11 @@ def make_stem_dense(model: Any) -> None:
 def _is_stem(node: Any) -> bool:
     clips, weight = (node.input_value(i) for i in range(2))
     about = node.get_attributes()
-    if weight.get_node().get_type_name() != "Constant" or len(weight.shape) != 5 or weight.shape[1] > 4:
+    if weight.get_node().get_type_name() != "Constant" or len(weight.shape) != 5:
         return False
     known = all(size.is_static for size in list(clips.get_partial_shape())[3:])
     plain = set(about["dilations"]) == {1} and list(about["pads_begin"]) == list(about["pads_end"])
-    return known and plain and about["auto_pad"] == "explicit" and np.prod(about["strides"][1:]) > 1
+    return known and plain and about["auto_pad"] == "explicit" and pays_off(weight.shape[1], about["strides"])
 
 
 def _dense(node: Any) -> Any:

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from safetensors.numpy import load_file, save_file
 
 from farfield.errors import FarfieldError
+from farfield.whole_file import written_whole
 
 
 def check_parquet() -> None:
@@ -35,12 +36,8 @@ def write_features(path: Path, features: Float[np.ndarray, "rows c"], seconds: F
         "features": np.ascontiguousarray(features, np.float32),
         "seconds": np.ascontiguousarray(seconds, np.float64),
     }
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with written_whole(path) as partial:
         save_file(content, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def join_features(parts: Mapping[str, Path], path: Path) -> None:
@@ -57,16 +54,12 @@ def join_features(parts: Mapping[str, Path], path: Path) -> None:
     features = np.concatenate([rows["features"] for rows in loaded])
     seconds = np.concatenate([rows["seconds"] for rows in loaded])
     video = np.repeat(np.arange(len(parts)), counts)
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with written_whole(path) as partial:
         if path.suffix == ".parquet":
             _write_parquet(partial, np.array(list(parts))[video], features, seconds)
         else:
             content = {"features": features, "seconds": seconds, "video": video.astype(np.int64)}
             save_file(content, partial, metadata={"paths": json.dumps(list(parts))})
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _write_parquet(path: Path, videos: np.ndarray, features: np.ndarray, seconds: np.ndarray) -> None:

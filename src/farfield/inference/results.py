@@ -22,6 +22,7 @@ from farfield.errors import FarfieldError, VideoError, nearest
 from farfield.inference.annotate import write_labelled_video
 from farfield.inference.answers import SUBTITLES, Answer, as_csv, as_srt, as_vtt
 from farfield.inference.features import join_features, write_features
+from farfield.whole_file import written_whole
 
 Extra = Literal["csv", "srt", "vtt", "mp4", "safetensors", "parquet"]
 FEATURE_FILES = ("safetensors", "parquet")
@@ -216,13 +217,9 @@ class Results:
         return entries
 
     def _write_whole(self, name: str, text: str) -> None:
-        partial = self.folder / f"{name}.partial"
-        try:
+        with written_whole(self.folder / name) as partial:
             # Paths that are no UTF-8 become the bytes again that they are.
             partial.write_text(text, encoding="utf-8", errors="surrogateescape")
-            partial.replace(self.folder / name)
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:

@@ -135,19 +135,19 @@ def check_options(
     *,
     hop_seconds: float | None = None,
     window_seconds: float | None = None,
-    smooth_seconds: float = 0.0,
-    min_seconds: float = 0.0,
-    threshold: float = 0.0,
-    num_crops: int = 1,
+    smooth_seconds: float | None = None,
+    min_seconds: float | None = None,
+    threshold: float | None = None,
+    num_crops: int | None = None,
 ) -> None:
-    """Refuses what makes no sense, before a video is opened."""
+    """Refuses what makes no sense, of the options of `timeline` that are given, before a video is opened."""
     check_lengths(hop_seconds, window_seconds)
     for name, given in (("smooth_seconds", smooth_seconds), ("min_seconds", min_seconds)):
-        if not given >= 0:
+        if given is not None and not given >= 0:
             raise FarfieldError(f"{name} is {given}; it must be 0 or more.")
-    if not 0 <= threshold < 1:
+    if threshold is not None and not 0 <= threshold < 1:
         raise FarfieldError(f"threshold is {threshold}; it is a probability, at least 0 and below 1.")
-    if num_crops < 1:
+    if num_crops is not None and num_crops < 1:
         raise FarfieldError(f"num_crops is {num_crops}; it must be at least 1.")
 
 

@@ -90,8 +90,13 @@ def can_be_dense(conv: nn.Module) -> TypeGuard[nn.Conv3d]:
 
 
 def is_stem(conv: nn.Module) -> TypeGuard[nn.Conv3d]:
-    """Whether it is what the docstring speaks of: of few channels, strided in space, and `can_be_dense`."""
-    return can_be_dense(conv) and conv.in_channels <= 4 and conv.stride[1] * conv.stride[2] > 1
+    """Whether it is what the docstring speaks of, and `can_be_dense`."""
+    return can_be_dense(conv) and pays_off(conv.in_channels, conv.stride)
+
+
+def pays_off(in_channels: int, stride: Sequence[int]) -> bool:
+    """Whether channels are few, and some are to be gained from a stride in space; for `has_matrix_units`."""
+    return in_channels <= 4 and stride[1] * stride[2] > 1
 
 
 def has_matrix_units() -> bool:

@@ -10,7 +10,6 @@ import hashlib
 import pickletools
 import tarfile
 import zipfile
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +17,7 @@ import torch
 
 from farfield.errors import FarfieldError
 from farfield.models.folder import CONFIG, WEIGHTS
+from farfield.whole_file import written_whole
 
 MOST_NESTED = 500
 """Levels of tuples, lists and dicts inside each other; real checkpoints have about ten."""
@@ -146,20 +146,15 @@ def write_whole(content: dict[str, Any], path: str | Path) -> None:
         FarfieldError: where the place cannot be written.
     """
     path = Path(path)
-    partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with written_whole(path) as partial, partial.open("wb") as file:
             torch.save(content, file)
-        partial.replace(path)
     except (OSError, RuntimeError) as error:
         reason = error if isinstance(error, OSError) else error.__context__  # of a full disk, torch says only "pos"
         if not isinstance(reason, OSError):
             raise
         raise FarfieldError(f"{path} cannot be written: {reason.strerror or reason}. Choose another place.") from error
-    finally:
-        with suppress(OSError):  # where its folder is a file, there is nothing to remove
-            partial.unlink(missing_ok=True)
 
 
 def fingerprint(checkpoint: str | Path) -> str:

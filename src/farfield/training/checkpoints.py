@@ -10,6 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from farfield.whole_file import written_whole
+
 
 def checkpoints(folder: Path, *, every_n_steps: int | None, has_validation: bool) -> list[Callback]:
     """Keeps last.ckpt, after each epoch and every so many steps, and best.ckpt, by validation top-1.
@@ -72,9 +74,8 @@ class WholeCheckpoints(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        torch.save(checkpoint, partial)
-        partial.replace(path)
+        with written_whole(path) as partial:
+            torch.save(checkpoint, partial)
 
 
 class RandomState(Callback):

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from farfield.training.findings import Findings, ShownClip, Table
 from farfield.training.run_files import plot_curves, plot_gradient_norms
 from farfield.video_file import write_video
+from farfield.whole_file import written_whole
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222 }
@@ -87,9 +88,8 @@ def write_page(path: Path, title: str, found: Findings, run_dir: Path, about: di
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{_STYLE}</style><body>{''.join(parts)}</body></html>\n"
     )
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(page, encoding="utf-8", errors="replace")
-    partial.replace(path)
+    with written_whole(path) as partial:
+        partial.write_text(page, encoding="utf-8", errors="replace")
 
 
 def _table(table: Table) -> str:

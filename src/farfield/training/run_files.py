@@ -16,6 +16,7 @@ from torch import Tensor
 
 from farfield.evaluation import plot_confusion
 from farfield.training.module import ActionRecognizer
+from farfield.whole_file import written_whole
 
 log = logging.getLogger("farfield")
 
@@ -181,7 +182,5 @@ def keep_rows(path: Path, columns: Sequence[str], last_step: int) -> None:
             ]  # a killed run may cut one off
     place = list(columns).index("step")
     kept = [row for row in rows if int(row[place]) <= last_step]
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="") as file:
+    with written_whole(path) as partial, partial.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([list(columns), *kept])
-    partial.replace(path)

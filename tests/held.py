@@ -1,0 +1,28 @@
+"""How many frames are held at once by whoever walks through a video's windows."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from farfield.data import windows
+
+
+class Held:
+    """Attributes: most: so many cut frames were alive at once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.most = 0
+        alive: weakref.WeakSet = weakref.WeakSet()
+        cut = windows._cut
+
+        def watched(*args: object) -> Iterator:
+            for place, crops in cut(*args):  # type: ignore[arg-type]
+                alive.add(crops)
+                self.most = max(self.most, len(alive))
+                yield place, crops
+                del crops
+
+        monkeypatch.setattr(windows, "_cut", watched)
