@@ -178,9 +178,9 @@ COMPARISONS = [
         theirs_quadratic=False,
     ),
     Comparison(
-        "FrameConv3d, 1x3x3, 1/4 of the channels",
+        "FrameConv3d",
         lambda c: FrameConv3d(frame_convolution(c)),
-        "nn.Conv3d",
+        "nn.Conv3d, 1x3x3, 1/4 of the channels",
         frame_convolution,
         theirs_quadratic=False,
         channels=1 / 4,

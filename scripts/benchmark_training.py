@@ -48,6 +48,7 @@ from farfield.errors import FarfieldError
 from farfield.layers import NonLocalBlock3d
 from farfield.models import ActionNet
 from farfield.models.insertion import resolve_placement
+from farfield.training.divergence import StopAtDivergence
 from farfield.training.module import ActionRecognizer
 from farfield.training.optimisation import Optimisation
 
@@ -201,7 +202,7 @@ def fit(recognizer: ActionRecognizer, batch: Batch, options: argparse.Namespace,
         precision="bf16-mixed" if options.precision == "bf16" else "32-true",
         max_epochs=1,
         limit_val_batches=0,
-        callbacks=list(callbacks),
+        callbacks=[StopAtDivergence(), *callbacks],  # as `farfield fit` has it, in every step
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

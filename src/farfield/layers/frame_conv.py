@@ -3,7 +3,8 @@
 Of the factorised kernels t x 1 x 1 and 1 x d x d, the second mixes no frames: it is one 2D convolution of the b t
 frames of a batch. In channels_last_3d memory the frames lie one after the other, each in channels_last, so that nothing
 is copied. PyTorch has better kernels for the 2D form: small 3D convolutions (kernels of at most 3, few clips, small
-maps) it computes on CPUs by unfolding, at less than half the speed.
+maps) it computes on CPUs by unfolding, more slowly and in more memory (`scripts/benchmark_layers.py --only FrameConv3d
+--channels_last`).
 """
 
 from __future__ import annotations
