@@ -131,10 +131,8 @@ def read(path: Path, places: np.ndarray, decoder: Decoder = "PyAV") -> np.ndarra
 def limit(path: Path, places: np.ndarray) -> None:
     """Opens the file and decodes what the clip needs, without converting anything."""
     video = PacketVideo(path)
-    wanted = video._listing.stamps[places].tolist()
-    for keyframe, of_keyframe in video._runs(wanted):
-        for _ in video._decode(video._needed(keyframe, of_keyframe)):
-            pass
+    for _ in video._chosen(np.unique(places), jump=True):
+        pass
     video.close()
 
 

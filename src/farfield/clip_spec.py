@@ -32,6 +32,8 @@ class ClipSpec:
         std: per-channel (RGB) standard deviation that they are then divided by.
         num_clips: clips per video in a test, spread evenly over it. The paper's is 10.
         num_crops: square crops per clip in a test, spread evenly along the longer side. The paper's is 3.
+        deinterlace: "auto" deinterlaces frames that say that they are interlaced, "off" leaves their combs.
+        tone_map: "auto" converts HDR pictures (HLG and PQ) to BT.709, "off" leaves them as they are stored.
 
     Raises:
         FarfieldError: for a value that no clip can have.
@@ -49,6 +51,8 @@ class ClipSpec:
     std: tuple[float, float, float] = (0.225, 0.225, 0.225)
     num_clips: int = 10
     num_crops: int = 3
+    deinterlace: Literal["auto", "off"] = "auto"
+    tone_map: Literal["auto", "off"] = "auto"
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "crop_px", "frame_stride", "num_clips", "num_crops"):
@@ -64,7 +68,7 @@ class ClipSpec:
                 f"clip.short_side_px is {self.short_side_px} and clip.{name} {self.test_side_px}: a crop must fit into "
                 f"the resized frame. Raise short_side_px to {name} or more, or leave it out."
             )
-        for name in ("sampling", "short_clip"):
+        for name in ("sampling", "short_clip", "deinterlace", "tone_map"):
             choices = typing.get_args(typing.get_type_hints(ClipSpec)[name])
             if getattr(self, name) not in choices:
                 raise FarfieldError(f"clip.{name} is {getattr(self, name)!r}. {nearest(getattr(self, name), choices)}")
@@ -129,3 +133,5 @@ class ClipOptions(TypedDict, total=False):
     std: tuple[float, float, float]
     num_clips: int
     num_crops: int
+    deinterlace: Literal["auto", "off"]
+    tone_map: Literal["auto", "off"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +18,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that a memory opens, as it opens them."""
     paths: list[Path] = []
 
-    def watched(path: Path, decoder: str = "PyAV") -> object:
+    def watched(path: Path, **options: Any) -> object:
         paths.append(path)
-        return open_video(path, decoder)  # type: ignore[arg-type]
+        return open_video(path, **options)
 
     monkeypatch.setattr(memory_module, "open_video", watched)
     return paths

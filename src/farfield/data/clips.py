@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from farfield.clip_spec import ClipSpec
 from farfield.data.augmentation import Augmentation
 from farfield.data.crops import crop_and_resize, random_resized_box, random_square, resize_short_side, spread_crops
-from farfield.data.decode import Decoder, open_video
+from farfield.data.decode import Decoder, Video, open_video
 from farfield.data.manifest import VideoRecord
 from farfield.data.memory import FrameMemory
 from farfield.data.sampling import ClipTooShort, random_clip, stream_frames, uniform_views
@@ -62,7 +63,11 @@ def training_clips(
         VideoError: where the file cannot be decoded, or is shorter than a clip and may not be looped.
     """
     try:
-        with open_video(path, decoder) if memory is None else memory.open(path) as video:
+        with (
+            open_video(path, decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map)
+            if memory is None
+            else memory.open(path) as video
+        ):
             stream = _stream(video.times, record, spec)
             places = np.stack([stream[random_clip(len(stream), spec, rng)] for rng in generators])
             needed, position = np.unique(places, return_inverse=True)
@@ -110,7 +115,7 @@ def video_views(
         VideoError: as `training_clips`.
     """
     try:
-        with open_video(path, decoder) as video:
+        with _open(path, spec, decoder) as video:
             stream = _stream(video.times, record, spec)
             places = stream[uniform_views(len(stream), spec, num_clips)]
             needed, position = np.unique(places, return_inverse=True)
@@ -122,6 +127,10 @@ def video_views(
     crops = torch.stack(spread_crops(resized, spec.test_side_px, num_crops))
     views = crops[:, torch.from_numpy(position.reshape(places.shape))]  # crops clips t h w c
     return Clip(views.transpose(0, 1).flatten(0, 1), times, record)
+
+
+def _open(path: Path, spec: ClipSpec, decoder: Decoder) -> AbstractContextManager[Video]:
+    return open_video(path, decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map)
 
 
 def _stream(times: np.ndarray, record: VideoRecord, spec: ClipSpec) -> np.ndarray:

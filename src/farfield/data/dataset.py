@@ -84,7 +84,11 @@ class TrainingClips(Dataset[Batch]):
         self.seed = seed
         self.clips_per_video = clips_per_video
         self.decoder = decoder
-        self._memory = FrameMemory(memory_bytes, decoder) if memory_bytes else None
+        self._memory = (
+            FrameMemory(memory_bytes, decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map)
+            if memory_bytes
+            else None
+        )
         self._keeps_direction = np.isin(np.array(labels, dtype=object), augmentation.keep_direction)
         # Saves opening a bad file again; never changes a result. No exceptions: they hold the frames that raised them.
         self._known_failures: dict[int, Failure] = {}

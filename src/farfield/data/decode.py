@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -20,8 +21,14 @@ import av
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from farfield.data.listing import ascending
-from farfield.data.packets import NoVideo, PacketVideo, open_container, reason_of
+from farfield.data.container import NoVideo, open_container, video_stream
+from farfield.data.deinterlace import Deinterlace
+from farfield.data.frame_reader import open_reader
+from farfield.data.listing import Listing, from_packets
+from farfield.data.orientation import orientation_of
+from farfield.data.packet_state import has_parameter_sets
+from farfield.data.packets import reason_of
+from farfield.data.tone_mapping import ToneMap, is_hdr
 from farfield.errors import VideoError
 
 
@@ -117,13 +124,11 @@ _CHUNK = 64  # frames that decord decodes at a time on a walk
 
 class _DecordVideo:
     def __init__(self, path: Path) -> None:
-        _refuse_where_inexact(path)
+        listing = _refuse_where_inexact(path)
         self._reader = decord.VideoReader(str(path.absolute()), ctx=decord.cpu(0), num_threads=1)
-        count = len(self._reader)
-        if count == 0:
-            raise ValueError("no frames")
-        starts = np.asarray(self._reader.get_frame_timestamp(range(count)), dtype=np.float64)[:, 0]
-        self.times = ascending(starts, float(self._reader.get_avg_fps()))
+        if len(self._reader) != len(listing.stamps):  # it counts what an edit list leaves out
+            raise _Inexact
+        self.times = listing.seconds
 
     def frames(self, indices: Int[np.ndarray, " t"], short_side_px: int | None = None) -> UInt8[np.ndarray, "t h w c"]:
         wanted, place = np.unique(indices, return_inverse=True)  # in order and once: one walk through the file
@@ -143,8 +148,12 @@ class _DecordVideo:
 class _WithFallback:
     """One decoder as long as it can, then the other."""
 
-    def __init__(self, path: Path, decoder: Decoder) -> None:
+    def __init__(self, path: Path, decoder: Decoder, deinterlace: Deinterlace, tone_map: ToneMap) -> None:
         self._path = path
+        self._openers: dict[Decoder, Callable[[Path], Video]] = {
+            "PyAV": partial(open_reader, deinterlace=deinterlace, tone_map=tone_map),
+            "decord": _DecordVideo,
+        }
         self._reasons: dict[str, str] = {}
         self._left = [decoder, *(name for name in DECODERS if name != decoder)]
         self._video = self._next()
@@ -187,7 +196,7 @@ class _WithFallback:
         while self._left:
             self._name = self._left.pop(0)
             try:
-                return DECODERS[self._name](self._path)
+                return self._openers[self._name](self._path)
             except NoVideo as error:
                 raise DecodeError(self._path, str(error)) from error
             except _Inexact:
@@ -209,30 +218,63 @@ class _Inexact(Exception):
     """decord reads such files, and gives wrong frames."""
 
 
-def _refuse_where_inexact(path: Path) -> None:
-    """decord seeks to other frames than those that were asked for, and says nothing, in some containers and codecs.
-
-    AVI, MPEG program and transport streams, WMV; HEVC, MPEG-4 part 2 and MPEG-2 anywhere.
-    """
-    with open_container(path) as container:
-        formats = set(container.format.name.split(","))
-        if not formats & _INDEXED or container.streams.video[0].codec_context.name not in _EXACT:
-            raise _Inexact
-
-
 _INDEXED = {"mov", "mp4", "matroska", "webm", "flv", "gif"}
 _EXACT = {"h264", "av1", "libdav1d", "libaom-av1", "vp8", "vp9", "libvpx", "libvpx-vp9", "mjpeg", "gif"}
 
-DECODERS: dict[Decoder, Callable[[Path], Video]] = {"PyAV": PacketVideo, "decord": _DecordVideo}
+
+def _refuse_where_inexact(path: Path) -> Listing:
+    """Raise `_Inexact` for what decord reads without an error, but not as it was asked; return the packet index.
+
+    It seeks to other frames in AVI, MPEG program and transport streams and WMV, with HEVC, MPEG-4 part 2 and MPEG-2, in
+    open groups of pictures and where timestamps are missing or wrong; it counts frames that an edit list leaves out,
+    and pictures that are never shown; it stretches what changes size; it neither mirrors, nor deinterlaces, nor maps
+    tones, nor makes pixels square.
+    """
+    with open_container(path) as container:
+        stream = video_stream(container)
+        assert stream is not None  # else `open_container` raises
+        codec = stream.codec_context
+        formats = set(container.format.name.split(","))
+        if not formats & _INDEXED or codec.name not in _EXACT or (stream.sample_aspect_ratio or 1) != 1:
+            raise _Inexact
+        listing = from_packets(container, stream)
+        is_in_doubt = listing.by_number or (codec.has_b_frames and not listing.is_reordered)
+        if is_in_doubt or listing.packets is None or len(listing.packets) != len(listing.stamps):
+            raise _Inexact
+        may_change_size = any(has_parameter_sets(packet, codec) for packet in listing.packets[1:] if packet.is_keyframe)
+        if may_change_size or listing.carries_state or _has_open_groups(listing.packets):
+            raise _Inexact
+        frame = next(iter([*codec.decode(listing.packets[0]), *codec.decode(None)]), None)
+        if frame is None or frame.interlaced_frame or is_hdr(frame.color_trc) or orientation_of(frame).mirror:
+            raise _Inexact
+        return listing
+
+
+def _has_open_groups(packets: list[av.Packet]) -> bool:
+    """Whether a frame that is decoded after a keyframe is shown before it."""
+    latest = -(2**63)
+    for packet in packets:
+        if packet.pts is None or packet.pts < latest:
+            return True
+        if packet.is_keyframe:
+            latest = packet.pts
+    return False
+
+
+DECODERS: dict[Decoder, Callable[[Path], Video]] = {"PyAV": open_reader, "decord": _DecordVideo}
 
 
 @contextmanager
-def open_video(path: str | Path, decoder: Decoder = "PyAV") -> Iterator[Video]:
+def open_video(
+    path: str | Path, decoder: Decoder = "PyAV", *, deinterlace: Deinterlace = "auto", tone_map: ToneMap = "auto"
+) -> Iterator[Video]:
     """Opens a video file for the length of a `with` block.
 
     Args:
         path: the file.
         decoder: what is tried first.
+        deinterlace: "auto" deinterlaces frames that say that they are interlaced, "off" none.
+        tone_map: "auto" converts HDR pictures (HLG and PQ) to BT.709, "off" none.
 
     Raises:
         DecodeError: for a file that is missing, empty, or that no decoder can open, and inside the block from
@@ -247,7 +289,7 @@ def open_video(path: str | Path, decoder: Decoder = "PyAV") -> Iterator[Video]:
         raise DecodeError(path, "it is no file" if path.exists() else "there is no such file")
     if size == 0:
         raise DecodeError(path, "the file is empty")
-    video = _WithFallback(path, decoder)
+    video = _WithFallback(path, decoder, deinterlace, tone_map)
     try:
         yield video
     finally:

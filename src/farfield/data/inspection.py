@@ -11,13 +11,15 @@ from typing import Literal
 
 import av
 import numpy as np
-from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
+from PIL import Image
 
+from farfield.data.container import NoVideo
 from farfield.data.decode import DECODERS, DecodeError
+from farfield.data.frame_reader import FrameReader, open_reader
 from farfield.data.manifest import VideoRecord
-from farfield.data.packets import NoVideo, PacketVideo, reason_of
+from farfield.data.packets import reason_of
+from farfield.data.pictures import ToRgb
 from farfield.data.sampling import ClipTooShort, stream_frames
 from farfield.data.transcode import frame_rate
 
@@ -92,7 +94,7 @@ def inspect(job: InspectionJob) -> Inspected:
 def _inspect(job: InspectionJob) -> Inspected:
     with job.path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    video = PacketVideo(job.path)
+    video = open_reader(job.path)
     try:
         stream_frames(video.times, start_seconds=job.record.start_seconds, end_seconds=job.record.end_seconds)
         with _errors_of_the_decoder() as errors:
@@ -123,28 +125,28 @@ def _errors_of_the_decoder() -> Iterator[list[str]]:
         found += [f"[{name}] {message.strip()}" for _, name, message in captured]
 
 
-def _walk(video: PacketVideo) -> tuple[tuple[int, int], np.ndarray]:
+def _walk(video: FrameReader) -> tuple[tuple[int, int], np.ndarray]:
     """Decodes all frames; returns width and height of the upright picture, and thumbnails."""
     count = len(video.times)
     wanted = ((np.arange(THUMBNAILS) + 0.5) * count / THUMBNAILS).astype(int)
-    to_grey = VideoReformatter()
+    to_rgb: ToRgb | None = None
     thumbnails = np.zeros((THUMBNAILS, THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)
     size = (0, 0)
     for place, frame in video.walk(0, count):
+        if frame.is_corrupt:
+            raise ValueError("a frame is damaged")
+        to_rgb = to_rgb or video.to_rgb()
         if place == 0:
-            turned = bool(frame.rotation // 90 % 2)
-            size = (frame.height, frame.width) if turned else (frame.width, frame.height)
+            height, width = to_rgb(frame).shape[:2]
+            size = (width, height)
         for i in np.flatnonzero(wanted == place):
-            thumbnails[i] = _thumbnail(frame, to_grey)
+            thumbnails[i] = _thumbnail(to_rgb(frame))
     return size, thumbnails
 
 
-def _thumbnail(frame: VideoFrame, to_grey: VideoReformatter) -> np.ndarray:
-    side = THUMBNAIL_PX
-    grey = to_grey.reformat(frame, side, side, "gray", interpolation="AREA", threads=1)
-    plane = grey.planes[0]
-    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[:side, :side]
-    return np.rot90(rows, frame.rotation // 90)
+def _thumbnail(picture: np.ndarray) -> np.ndarray:
+    grey = Image.fromarray(picture).convert("L")
+    return np.asarray(grey.resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX))
 
 
 def compare_decoders(path: Path) -> DecordSays:

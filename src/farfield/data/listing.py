@@ -11,8 +11,16 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from jaxtyping import Float, Int
 
+from farfield.data import packet_state
+
 HELD_BYTES = 64 * 2**20
 """Packets up to so many bytes stay in memory while a file is open. Of larger files they are read again, by seeking."""
+
+SHORTEST_STEP = 1 / 90_000
+"""Seconds between a frame and the next where a container gives both the same time."""
+
+_TOO_SHORT_SECONDS, _USUAL_DELAY_SECONDS = 0.015, 0.1
+"""Browsers show a frame of an animated picture for 100 ms where the file says 10 ms or nothing."""
 
 
 class Keyframe(NamedTuple):
@@ -23,12 +31,25 @@ class Keyframe(NamedTuple):
 
 
 class _Seen(NamedTuple):
-    """A packet's timestamps and flags."""
+    """What is kept of a packet."""
 
     pts: int | None
     dts: int | None
+    duration: int
     is_keyframe: bool
-    is_discard: bool
+    is_shown: bool
+
+
+class _Packets(NamedTuple):
+    """All packets of a stream, as they were read."""
+
+    seen: list[_Seen]
+    held: list[av.Packet] | None
+    """The packets themselves, where they fit into memory."""
+    is_entry: list[bool]
+    """Where decoding can begin."""
+    carries_state: bool
+    """See `Listing`."""
 
 
 class Listing(NamedTuple):
@@ -40,18 +61,24 @@ class Listing(NamedTuple):
         seconds: the same from the first, in seconds.
         keyframes: where decoding can begin, in the order of `stamps`.
         by_number: timestamps cannot be relied on: the n-th frame that the decoder shows is the n-th.
+        is_reordered: the timestamps tell that frames are decoded in another order than they are shown.
         packets: all of them, in the order of decoding; None where they are to be read again.
         num_held: so many frames are in the file. One that was cut off announces more.
         is_whole: every packet was seen; else only the index was.
+        carries_state: packets change what later ones are decoded with (see `packet_state`): none may be skipped.
+        is_counted: packets and frames may differ in number, so that only decoding tells how many frames there are.
     """
 
     stamps: Int[np.ndarray, " frames"]
     seconds: Float[np.ndarray, " frames"]
     keyframes: list[Keyframe]
     by_number: bool
+    is_reordered: bool
     packets: list[av.Packet] | None
     num_held: int
     is_whole: bool
+    carries_state: bool = False
+    is_counted: bool = False
 
 
 def from_index(container: InputContainer, stream: VideoStream) -> Listing | None:
@@ -74,55 +101,106 @@ def from_index(container: InputContainer, stream: VideoStream) -> Listing | None
     keyframes = [Keyframe(entry.timestamp + delay, entry.timestamp) for entry in listed if entry.is_keyframe]
     stamps = stamps + delay
     seconds = (stamps - stamps[0]) * float(stream.time_base or 1)
-    return Listing(stamps, seconds, keyframes, False, None, len(stamps), is_whole=False)
+    return Listing(stamps, seconds, keyframes, False, False, None, len(stamps), is_whole=False)
 
 
 def from_packets(container: InputContainer, stream: VideoStream) -> Listing:
     """From a walk through all packets, without decoding."""
-    packets: list[_Seen] = []
-    held: list[av.Packet] | None = []
-    size = 0
-    try:
-        for packet in container.demux(stream):
-            if packet.size:
-                packets.append(_Seen(packet.pts, packet.dts, packet.is_keyframe, packet.is_discard))
-                size += packet.size
-                if size > HELD_BYTES:
-                    held = None
-                if held is not None:
-                    held.append(packet)
-    except av.FFmpegError:
-        if not packets:
-            raise  # else the file is cut off, and what lies before can be read
-    if not packets:
-        raise ValueError("no frames")
-    shown = [packet for packet in packets if not packet.is_discard]
+    packets, held, is_entry, carries_state = _read_all(container, stream)
+    shown = [packet for packet in packets if packet.is_shown]
     known = [packet.pts for packet in shown if packet.pts is not None]
     decoded = [packet.dts for packet in packets if packet.dts is not None]
+    is_reordered = any(later < earlier for earlier, later in pairwise(known))
     # AVI stores no timestamps. FFmpeg makes them up, and is right only where frames are stored in their order.
-    in_order = "avi" not in container.format.name.split(",") or known == sorted(known)
+    is_invented = "avi" in container.format.name.split(",") and is_reordered
     is_joined = any(later < earlier for earlier, later in pairwise(decoded))  # streams one after the other
-    by_number = len(set(known)) < len(packets) or not in_order or is_joined
+    by_number = len(set(known)) < len(shown) or is_invented or is_joined
+    fps = _frame_rate(stream, has_times=bool(known))
     if by_number:
         keyframes = [Keyframe(0, packets[0].dts or 0)]
         stamps = np.arange(len(shown))
         times = np.sort(known) if len(known) == len(shown) and not is_joined else stamps * 0
     else:
-        begin = [packet for packet in packets if packet.is_keyframe] or packets[:1]
+        begin = [packet for packet, may_begin in zip(packets, is_entry, strict=True) if may_begin] or packets[:1]
         stamped = [(p.pts or 0, p.dts if p.dts is not None else p.pts or 0) for p in begin]
         keyframes = sorted(Keyframe(stamp, min(stamp, decoded)) for stamp, decoded in stamped)
         # What is shown before the first keyframe cannot be decoded: the file begins in the middle of something.
         stamps = times = np.array(sorted(stamp for stamp in known if stamp >= keyframes[0].stamp))
+    if container.format.name in ("gif", "apng"):
+        times = _as_browsers_play(shown, float(stream.time_base or 1))
     num_held = len(stamps)
-    if _is_mp4(container) and stream.frames > len(packets) > 1 and not by_number:
+    num_listed = len(stream.index_entries)
+    if (
+        _is_mp4(container) and num_listed > len(packets) > 1 and not by_number
+    ):  # cut off: the index tells what is missing
         spacing = max(int(np.median(np.diff(stamps))), 1)
-        missing = spacing * np.arange(
-            1, stream.frames - len(packets) + 1
-        )  # cut off: the index still means what it says
+        missing = spacing * np.arange(1, num_listed - len(packets) + 1)
         stamps = times = np.concatenate([stamps, stamps[-1] + missing])
-    fps = float(stream.average_rate or 25)
     seconds = ascending(times * float(stream.time_base or 1 / fps), fps)
-    return Listing(stamps, seconds, keyframes, by_number, held, num_held, is_whole=True)
+    is_counted = is_joined or 0 < len(known) < len(shown)
+    return Listing(
+        stamps,
+        seconds,
+        keyframes,
+        by_number,
+        is_reordered,
+        held,
+        num_held,
+        is_whole=True,
+        carries_state=carries_state,
+        is_counted=is_counted,
+    )
+
+
+def _read_all(container: InputContainer, stream: VideoStream) -> _Packets:
+    codec = stream.codec_context
+    has_sets = codec.name in ("h264", "hevc")
+    packets: list[_Seen] = []
+    held: list[av.Packet] | None = []
+    own_sets: list[bool] = []
+    has_state = False
+    size = 0
+    try:
+        for packet in container.demux(stream):
+            if not packet.size:
+                continue
+            is_shown = not packet.is_discard and not packet_state.is_hidden(packet, codec.name)
+            packets.append(_Seen(packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe, is_shown))
+            has_state = has_state or packet_state.carries_state(packet, codec)
+            own_sets.append(packet.is_keyframe and has_sets and packet_state.has_parameter_sets(packet, codec))
+            size += packet.size
+            if size > HELD_BYTES:
+                held = None
+            if held is not None:
+                held.append(packet)
+    except av.FFmpegError:
+        if not packets:
+            raise  # else the file is cut off, and what lies before can be read
+    if not any(packet.is_shown for packet in packets):
+        raise ValueError("no frames")
+    if has_state:
+        is_entry = [place == 0 for place in range(len(packets))]
+    elif sum(own_sets) > 1:  # where keyframes bring their parameter sets along, one without needs an earlier one's
+        is_entry = own_sets
+    else:
+        is_entry = [packet.is_keyframe for packet in packets]
+    return _Packets(packets, held, is_entry, has_state)
+
+
+def _as_browsers_play(shown: list[_Seen], time_base: float) -> Int[np.ndarray, " frames"]:
+    """When each frame of an animated picture is shown, in units of the time base."""
+    delays = browser_delays(np.array([packet.duration for packet in shown]) * time_base)
+    return np.round(np.concatenate([[0.0], np.cumsum(delays[:-1])]) / time_base).astype(np.int64)
+
+
+def browser_delays(seconds: Float[np.ndarray, " frames"]) -> Float[np.ndarray, " frames"]:
+    """How long browsers show each frame of an animated picture, given what the file says, in seconds."""
+    return np.where(seconds < _TOO_SHORT_SECONDS, _USUAL_DELAY_SECONDS, seconds)
+
+
+def _frame_rate(stream: VideoStream, *, has_times: bool) -> float:
+    """Frames per second. FFmpeg takes 25 for the average rate of streams without times, whatever they say."""
+    return float((stream.average_rate if has_times else stream.guessed_rate) or stream.guessed_rate or 25)
 
 
 def _is_mp4(container: InputContainer) -> bool:
@@ -130,7 +208,15 @@ def _is_mp4(container: InputContainer) -> bool:
 
 
 def ascending(times: Float[np.ndarray, " frames"], fps: float) -> Float[np.ndarray, " frames"]:
-    """Times from 0, or, where the container's make no sense, frames at a constant rate."""
-    if not np.all(np.isfinite(times)) or np.any(np.diff(times) <= 0):
+    """Times from 0, each later than the one before; frames at a constant rate where the container's make no sense.
+
+    Where frames share a time, each comes `SHORTEST_STEP` after the one before.
+    """
+    makes_sense = np.all(np.isfinite(times)) and np.all(np.diff(times) >= 0)
+    if not makes_sense or (len(times) > 1 and times[-1] == times[0]):
         return np.arange(len(times)) / (fps if fps > 0 else 25.0)
-    return times - times[0]
+    times = times - times[0]
+    if np.all(np.diff(times) > 0):
+        return times
+    steps = np.arange(len(times)) * SHORTEST_STEP
+    return np.maximum.accumulate(times - steps) + steps

@@ -9,16 +9,21 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
+from itertools import chain
 from typing import Any
 
 import av
 import torch
+from av.video.frame import VideoFrame
 from jaxtyping import UInt8
 from torch import Tensor
 
 from farfield.clip_spec import ClipSpec
+from farfield.data.container import video_stream
 from farfield.data.crops import resize_short_side, spread_crops
-from farfield.data.packets import reason_of, video_stream
+from farfield.data.deinterlace import deinterlaced
+from farfield.data.packets import reason_of
 from farfield.data.pictures import ToRgb
 from farfield.data.windows import Window, check_lengths, window_places
 from farfield.errors import FarfieldError, VideoError
@@ -107,23 +112,50 @@ class _Camera:
                 self.ended = True
                 self.news.notify()
 
+    def _decoded(self) -> Iterator[tuple[float, VideoFrame]]:
+        """Yields (time in seconds, frame), deinterlaced where the first frame says that it is interlaced."""
+        frames = self._container.decode(self._stream)
+        first = next(frames, None)
+        if first is None:
+            return
+        times: dict[int, float] = {}
+
+        def numbered() -> Iterator[tuple[int, VideoFrame]]:
+            for number, frame in enumerate(chain([first], frames)):
+                times[number] = float(frame.time or 0.0)
+                yield number, frame
+
+        interlaced = self._spec.deinterlace == "auto" and first.interlaced_frame
+        for number, frame in deinterlaced(numbered()) if interlaced else numbered():
+            yield times.pop(number), frame
+
+    def _to_rgb(self, frame: VideoFrame) -> ToRgb:
+        aspect = self._stream.sample_aspect_ratio or Fraction(1)
+        return ToRgb(
+            (frame.width, frame.height),
+            aspect,
+            self._spec.test_short_side_px,
+            tone_map=self._spec.tone_map,
+            name=self.source,
+        )
+
     def _at_constant_rate(self) -> Iterator[tuple[float, UInt8[Tensor, "h w c"]]]:
         """At each moment the frame that is then shown, as `stream_frames` takes it; else all frames as they come.
 
         Where the source's clock goes back, as after a restart, time goes on from the frame before.
         """
-        convert = ToRgb(self._spec.test_short_side_px)
+        convert: ToRgb | None = None
         first: float | None = None
         seconds = 0.0
         moment = 0
         before: Tensor | None = None
-        for frame in self._container.decode(self._stream):
+        for time, frame in self._decoded():
             if self.ended:
                 return
-            time = float(frame.time or 0.0)
             if first is None or time - first < seconds:
                 first = time - seconds - (0 if first is None else 1 / self.fps)
             seconds = time - first
+            convert = convert or self._to_rgb(frame)
             resized = resize_short_side(torch.from_numpy(convert(frame).copy())[None], self._spec.test_short_side_px)
             crop = spread_crops(resized, self._spec.test_side_px, 1)[0][0]
             if self._spec.target_fps is None:

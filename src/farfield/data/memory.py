@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from farfield.data.decode import Decoder, Video, open_video
+from farfield.data.deinterlace import Deinterlace
+from farfield.data.tone_mapping import ToneMap
 from farfield.errors import VideoError
 
 
@@ -34,12 +37,21 @@ class FrameMemory:
 
     Args:
         num_bytes: room for pictures.
-        decoder: of `open_video`.
+        decoder: of `open_video`, as the next two.
+        deinterlace: see there.
+        tone_map: see there.
     """
 
-    def __init__(self, num_bytes: int, decoder: Decoder = "PyAV") -> None:
+    def __init__(
+        self,
+        num_bytes: int,
+        decoder: Decoder = "PyAV",
+        *,
+        deinterlace: Deinterlace = "auto",
+        tone_map: ToneMap = "auto",
+    ) -> None:
         self.bytes_left = num_bytes
-        self._decoder: Decoder = decoder
+        self._open = partial(open_video, decoder=decoder, deinterlace=deinterlace, tone_map=tone_map)
         self._videos: dict[Path, _Kept] = {}
         self._picture_bytes = 0  # of the last that was kept
 
@@ -51,7 +63,7 @@ class FrameMemory:
             DecodeError: as `open_video`.
         """
         if path not in self._videos:
-            with open_video(path, self._decoder) as video:
+            with self._open(path) as video:
                 self._videos[path] = _Kept(video.times)
         yield _RememberedVideo(self, path, self._videos[path])
 
@@ -60,7 +72,7 @@ class FrameMemory:
         wanted = [(short_side_px, index) for index in indices.tolist()]
         missing = sorted({index for side, index in wanted if (side, index) not in kept.pictures})
         if missing and not self._fetch(path, kept, missing, short_side_px):
-            with open_video(path, self._decoder) as video:
+            with self._open(path) as video:
                 return video.frames(indices, short_side_px)
         return np.stack([kept.pictures[key] for key in wanted])
 
@@ -74,7 +86,7 @@ class FrameMemory:
         all_fit = len(between) * each_bytes <= self.bytes_left and len(between) <= SPREAD * len(missing)
         chosen = between if known is not None and all_fit else missing
         try:
-            with open_video(path, self._decoder) as video:
+            with self._open(path) as video:
                 pictures = video.frames(np.array(chosen), short_side_px)
         except VideoError:  # perhaps of a frame that nobody asked for
             return False

@@ -3,77 +3,41 @@
 The container says when each frame is shown and where decoding can begin. To read a frame, packets go to the decoder
 from the last keyframe that is shown before it; frames in between that no other refers to (most B-frames) are dropped
 before they are decoded. A frame is known by its timestamp, so that a wrong one cannot pass for another, whatever the
-container's seeking does; only where timestamps cannot be relied on are frames counted, from the first.
+container's seeking does.
+
+Some timestamps are not the container's, but made up by a demuxer: AVI and raw streams hold none. They ascend in the
+order of decoding, which is not that of showing where there are B-frames. So where timestamps are in the order of
+decoding and the decoder may show frames in another one, nothing is dropped, and the decoder's order is compared with
+theirs. As soon as they differ, frames are counted, from the first.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import chain
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import av
 import numpy as np
 from av.container import InputContainer
-from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from jaxtyping import Float, Int, UInt8
 
-from farfield.data.listing import from_index, from_packets
-from farfield.data.pictures import Pictures, ToRgb
+from farfield.data.container import Source, afresh, open_container, video_stream
+from farfield.data.deinterlace import Deinterlace, deinterlaced
+from farfield.data.listing import Keyframe, ascending, from_index, from_packets
+from farfield.data.pictures import ToRgb
+from farfield.data.tone_mapping import ToneMap
 
 DROP_ON_REQUEST = frozenset(["h264", "mpeg4", "mpeg1video", "mpeg2video"])
 """Decoders that look at `skip_frame` packet by packet. Others ignore it, or hold on to what it was in the beginning."""
 
-NOT_VIDEOS = frozenset(
-    ["tty", "image2", "ansi", "bin", "xbin", "idf", "adf", "hls", "applehttp", "dash", "concat", "sdp", "imf"]
-)
-"""Formats that FFmpeg plays as videos: texts, pictures, and lists that name other files."""
-
-
-class NoVideo(ValueError):
-    """There is nothing in the file that could be decoded."""
-
-
-def open_container(source: Path | BinaryIO) -> InputContainer:
-    """Opens a file, or its content, to be decoded with one thread.
-
-    Raises:
-        NoVideo: where there is no video stream in it.
-        av.FFmpegError, ValueError: where it cannot be opened, or its codec is unknown.
-    """
-    # An absolute path: FFmpeg takes a relative one with a colon in it for a protocol.
-    file: Any = str(source.absolute()) if isinstance(source, Path) else source
-    container = av.open(file, metadata_errors="replace")
-    formats = set(container.format.name.split(","))
-    stream = video_stream(container)
-    if stream is None or formats & NOT_VIDEOS or any(name.endswith("_pipe") for name in formats):
-        container.close()
-        raise NoVideo("it has no video stream")
-    codec: Any = stream.codec_context
-    if codec is None:
-        container.close()
-        raise ValueError("there is no decoder for its codec")
-    codec.thread_count = 1
-    return container
-
-
-def video_stream(container: InputContainer) -> VideoStream | None:
-    """The stream that a player would show: no cover of an album, and no still where there is a video beside it."""
-    streams = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
-    moving = [each for each in streams if not (each.codec_context and each.codec_context.name in _STILL_CODECS)]
-    best = container.streams.best("video")
-    candidates = moving or streams
-    return next((each for each in candidates if each is best), candidates[0] if candidates else None)
-
-
-_STILL_CODECS = {"mjpeg", "png", "bmp", "webp", "jpegls"}
+FURTHEST_REORDERING = 16
+"""Frames by which a frame may be shown later than it is decoded: the most that H.264 and HEVC allow."""
 
 
 class PacketVideo:
@@ -81,26 +45,54 @@ class PacketVideo:
 
     Args:
         source: the file, or its content.
+        deinterlace: see `farfield.data.deinterlace`.
+        tone_map: see `farfield.data.pictures`.
 
     Raises:
         av.FFmpegError, ValueError, MemoryError: where it cannot be opened, or holds no frame.
     """
 
-    def __init__(self, source: Path | BinaryIO) -> None:
-        self._container = open_container(source)
+    def __init__(self, source: Source, *, deinterlace: Deinterlace = "auto", tone_map: ToneMap = "auto") -> None:
+        self._source = source
+        self._tone_map: ToneMap = tone_map
+        self._may_deinterlace = deinterlace == "auto"
+        self._is_interlaced = False
+        self._size_is_certain = False
+        self._open(source)
         try:
-            stream: Any = video_stream(self._container)
-            self._stream: VideoStream = stream
-            self._codec = self._stream.codec_context
+            self._size = self._codec.width, self._codec.height
             self._listing = from_index(self._container, self._stream) or from_packets(self._container, self._stream)
+            if self._listing.is_counted:
+                self._count()
             self.times: Float[np.ndarray, " frames"] = self._listing.seconds
-            self._has_decoded = False
         except BaseException:
             self.close()
             raise
 
+    def _open(self, source: Source) -> None:
+        self._container: InputContainer = open_container(source)
+        stream: Any = video_stream(self._container)
+        self._stream: VideoStream = stream
+        self._codec = self._stream.codec_context
+        self._has_decoded = False
+
     def close(self) -> None:
         self._container.close()
+
+    @property
+    def comment(self) -> str:
+        """What the file's metadata say of it."""
+        return self._container.metadata.get("comment", "")
+
+    @property
+    def pixel_aspect_ratio(self) -> Fraction:
+        """Width of a stored pixel over its height."""
+        return self._stream.sample_aspect_ratio or Fraction(1)
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """Width and height in pixels of the first frame, as it is stored: before it is turned upright."""
+        return self._size
 
     def frames(self, indices: Int[np.ndarray, " t"], short_side_px: int | None = None) -> UInt8[np.ndarray, "t h w c"]:
         """Decodes the frames at `indices`, in that order; an index may come more than once. RGB, upright.
@@ -108,22 +100,20 @@ class PacketVideo:
         Args:
             indices: places in `times`.
             short_side_px: frames at least twice as large come reduced, with their aspect ratio, to a short side of so
-                many pixels: less to hold and to resize. None for frames as they are stored.
+                many pixels: less to hold and to resize. None for their full size.
 
         Raises:
             av.FFmpegError, ValueError, MemoryError: where a frame is damaged or missing.
         """
         if indices.max() >= self._listing.num_held:
             raise ValueError(f"it ends before frame {indices.max()}")
-        wanted, places = np.unique(self._listing.stamps[indices], return_inverse=True)
-        pictures = Pictures(wanted, short_side_px)
-        self._decode_needed(pictures)
-        if pictures.missing and not self._listing.is_whole:
-            self._list_anew()
-            self._decode_needed(pictures)
-        if pictures.missing:
-            self._decode_from_start(pictures)
-        return pictures.array if np.array_equal(places, np.arange(len(wanted))) else pictures.array[places]
+        wanted, places = np.unique(indices, return_inverse=True)
+        array = np.empty(0, np.uint8)
+        for number, picture in enumerate(self._converted(self._chosen(wanted, jump=True), short_side_px)):
+            if number == 0:
+                array = np.empty((len(wanted), *picture[1].shape), np.uint8)
+            array[number] = picture[1]
+        return array if np.array_equal(places, np.arange(len(wanted))) else array[places]
 
     def pictures(
         self, places: Int[np.ndarray, " t"], short_side_px: int | None = None
@@ -136,82 +126,181 @@ class PacketVideo:
         Raises:
             av.FFmpegError, ValueError, MemoryError: where a frame is damaged or missing.
         """
-        convert = ToRgb(short_side_px)
-        left = deque(places.tolist())
-        for place, frame in chain(self._walk_needed(left), self._walk_exactly(left)):
-            yield place, convert(frame)
+        return self._converted(self._chosen(places, jump=False), short_side_px)
 
-    def _walk_needed(self, left: deque[int]) -> Iterator[tuple[int, VideoFrame]]:
-        """Takes from `left` what can be had without decoding frames that nobody needs, up to the first that cannot."""
-        listing = self._listing
-        if listing.by_number or not left:
-            return
-        stamps = {int(listing.stamps[place]) for place in left if place < listing.num_held}
-        shown = -math.inf
-        for frame in self._decode(self._needed(int(self._latest_keyframes(listing.stamps[[left[0]]])[0]), stamps)):
-            if frame.pts is None or frame.pts <= shown:  # timestamps are not in the order in which frames are shown
-                self._listing = listing._replace(by_number=True)
-                return
-            shown = frame.pts
-            wanted = int(listing.stamps[left[0]])
-            if shown > wanted:
-                return
-            if shown == wanted:
-                yield left.popleft(), frame
-                if not left:
-                    return
-
-    def _walk_exactly(self, left: deque[int]) -> Iterator[tuple[int, VideoFrame]]:
-        if not left:
-            return
-        if not self._listing.is_whole:
-            self._list_anew()
-        if left[-1] >= self._listing.num_held:
-            reached = [place for place in left if place < self._listing.num_held]
-            for place, frame in self.walk(reached[0], reached[-1] + 1) if reached else ():
-                if place == left[0]:
-                    yield left.popleft(), frame
-            raise ValueError(f"it ends before frame {left[0]}")
-        for place, frame in self.walk(left[0], left[-1] + 1):
-            if place == left[0]:
-                yield left.popleft(), frame
-                if not left:
-                    return
-
-    @property
-    def comment(self) -> str:
-        """What the file's metadata say of it."""
-        return self._container.metadata.get("comment", "")
-
-    @property
-    def pixel_aspect_ratio(self) -> Fraction:
-        """Width of a pixel over its height, before the picture is turned upright."""
-        return self._stream.sample_aspect_ratio or Fraction(1)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height in pixels, before the picture is turned upright."""
-        return self._codec.width, self._codec.height
-
-    def walk(self, start: int, stop: int) -> Iterator[tuple[int, VideoFrame]]:
+    def walk(self, start: int, stop: int, *, both_fields: bool = False) -> Iterator[tuple[int, VideoFrame]]:
         """Decodes the frames [start, stop) one after the other, each once; yields (place in `times`, frame).
 
         For a frame without a picture of its own, the one before comes again.
 
+        Args:
+            start: the first place.
+            stop: the place after the last one.
+            both_fields: of an interlaced frame, give a picture of each field, both with the frame's place.
+
         Raises:
             av.FFmpegError, ValueError, MemoryError: where a frame is damaged or missing.
         """
+        return self._chosen(np.arange(start, stop), jump=False, both_fields=both_fields)
+
+    def to_rgb(self, short_side_px: int | None = None) -> ToRgb:
+        """Returns what converts this video's frames, as `walk` gives them, to RGB."""
+        name = str(self._source) if not hasattr(self._source, "read") else "a video"
+        return ToRgb(self._size, self.pixel_aspect_ratio, short_side_px, tone_map=self._tone_map, name=name)
+
+    def _converted(
+        self, frames: Iterable[tuple[int, VideoFrame]], short_side_px: int | None
+    ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w c"]]]:
+        convert: ToRgb | None = None
+        for place, frame in frames:
+            convert = convert or self.to_rgb(short_side_px)  # the size is certain when the first frame is there
+            yield place, convert(frame)
+
+    def _chosen(
+        self, places: Int[np.ndarray, " t"], *, jump: bool, both_fields: bool = False
+    ) -> Iterator[tuple[int, VideoFrame]]:
+        """Decodes the frames at `places`, ascending, and deinterlaces those that are interlaced.
+
+        Args:
+            places: of the frames.
+            jump: begin anew at each keyframe behind which frames are wanted, in place of going on to there.
+            both_fields: see `walk`.
+        """
+        left = deque(places.tolist())
+        if not self._is_interlaced:
+            for place, frame in self._exact(left, jump):
+                if self._may_deinterlace and frame.interlaced_frame:
+                    self._is_interlaced = True
+                    left.appendleft(place)
+                    break
+                self._make_size_certain(frame)
+                yield place, frame
+        if not left:
+            return
+        wanted = set(left)
+        around = sorted({near for place in left for near in (place - 1, place, place + 1)})
+        around = [place for place in around if place >= 0 and (place < self._listing.num_held or place in wanted)]
+        for place, frame in deinterlaced(self._exact(deque(around), jump), both_fields=both_fields):
+            if place in wanted:
+                self._make_size_certain(frame)
+                yield place, frame
+
+    def _make_size_certain(self, frame: VideoFrame) -> None:
+        """Where a container announces another size than its frames have, that of the first frame counts."""
+        if self._size_is_certain or (frame.width, frame.height) == self._size:
+            return
+        self._size_is_certain = True
+        with open_container(afresh(self._source)) as container:
+            first: Any = next(container.decode(video_stream(container)))
+            self._size = first.width, first.height
+
+    def _exact(self, left: deque[int], jump: bool) -> Iterator[tuple[int, VideoFrame]]:
+        """Takes places from `left` and yields them with their frames, as little as possible being decoded."""
+        yield from self._needed_only(left, jump)
+        if not left:
+            return
+        if not self._listing.is_whole:
+            self._list_anew()
+        held = [place for place in left if place < self._listing.num_held]
+        for place, frame in self._one_by_one(held[0], held[-1] + 1) if held else ():
+            if place == left[0]:
+                yield left.popleft(), frame
+        if left:
+            raise ValueError(f"it ends before frame {left[0]}")
+
+    # --- no other frames than must be -----------------------------------------------------------------------------
+
+    def _needed_only(self, left: deque[int], jump: bool) -> Iterator[tuple[int, VideoFrame]]:
+        """Yields what can be had without decoding frames that nobody needs, up to the first that is in doubt."""
         listing = self._listing
+        while left and left[0] < listing.num_held and not self._listing.by_number:
+            keyframe = self._latest_keyframe(left[0])
+            reached = list(left)
+            if jump and keyframe + 1 < len(listing.keyframes):
+                following = listing.keyframes[keyframe + 1].stamp
+                reached = [place for place in left if listing.stamps[min(place, len(listing.stamps) - 1)] < following]
+            before = len(left)
+            yield from self._run(keyframe, reached, left)
+            if len(left) != before - len(reached):
+                return
+
+    def _run(self, keyframe: int, places: list[int], left: deque[int]) -> Iterator[tuple[int, VideoFrame]]:
+        """Decodes from one keyframe on; takes what it has found from `left`."""
+        listing = self._listing
+        stamps = [int(stamp) for stamp in listing.stamps[[place for place in places if place < listing.num_held]]]
+        waiting = deque(stamps)
+        begin = int(np.searchsorted(listing.stamps, listing.keyframes[keyframe].stamp))
+        following = begin
+        first: VideoFrame | None = None  # held back until the next frame shows that none comes before it
+        for frame in self._decode(self._packets_for(keyframe, set(stamps))):
+            if frame.pts is None:
+                return
+            if keyframe > 0 and frame.pts == listing.keyframes[keyframe].stamp and not frame.key_frame:
+                self._listing = listing._replace(keyframes=listing.keyframes[:1])  # the container is wrong on them
+                return
+            if not self._order_is_known():
+                if following >= len(listing.stamps) or frame.pts != listing.stamps[following]:
+                    return
+                following += 1
+                if following == begin + 1 and begin > 0:
+                    first = frame
+                    continue
+            for each in (first, frame) if first is not None else (frame,):
+                if each.pts > waiting[0]:  # type: ignore[operator]
+                    return
+                if each.pts == waiting[0]:
+                    waiting.popleft()
+                    yield left.popleft(), each
+                    if not waiting:
+                        return
+            first = None
+
+    def _order_is_known(self) -> bool:
+        """Whether timestamps tell the order of showing: frames are reordered, or the decoder cannot do it."""
+        return self._listing.is_reordered or not self._codec.has_b_frames
+
+    def _packets_for(self, keyframe: int, wanted: set[int]) -> Iterator[av.Packet]:
+        """Packets up to the last of the frames at `wanted`. The decoder is told to drop those that no other needs."""
+        left: set[int | None] = set(wanted)
+        drops = self._codec.name in DROP_ON_REQUEST
+        latest = -(2**63)
+        for packet in self._packets_from(keyframe):
+            if packet.pts is not None:
+                if packet.pts < latest and not self._listing.is_reordered:
+                    self._listing = self._listing._replace(is_reordered=True)
+                latest = max(latest, packet.pts)
+            may_drop = drops and self._order_is_known() and packet.pts not in left
+            self._codec.skip_frame = "NONREF" if may_drop else "DEFAULT"
+            yield packet
+            left.discard(packet.pts)
+            if not left and self._order_is_known():
+                return
+
+    # --- every frame, one after the other -------------------------------------------------------------------------
+
+    def _one_by_one(self, start: int, stop: int) -> Iterator[tuple[int, VideoFrame]]:
+        """Decodes every frame of [start, stop), and counts them from the first where timestamps cannot be relied on."""
+        following = start
+        if not self._listing.by_number:
+            try:
+                for place, frame in self._without_gaps(self._placed(start), start, stop):
+                    yield place, frame
+                    following = place + 1
+                return
+            except _OutOfOrder:
+                numbers = np.arange(len(self._listing.stamps))
+                self._listing = self._listing._replace(by_number=True, stamps=numbers)
         self._codec.skip_frame = "DEFAULT"
-        if listing.by_number:
-            packets = self._all_packets()
-        else:
-            packets = self._packets_from(int(self._latest_keyframes(listing.stamps[start : start + 1])[0]))
+        yield from self._without_gaps(enumerate(self._decode(self._all_packets())), following, stop)
+
+    def _without_gaps(
+        self, frames: Iterable[tuple[int, VideoFrame]], start: int, stop: int
+    ) -> Iterator[tuple[int, VideoFrame]]:
+        """Yields a frame for each place of [start, stop): where there is none, the one before comes again."""
         following, before = start, None
-        for number, frame in enumerate(self._decode(packets)):
-            if frame.is_corrupt or frame.pts is None:
+        for place, frame in frames:
+            if frame.is_corrupt:
                 raise ValueError("a frame is damaged")
-            place = number if listing.by_number else int(np.searchsorted(listing.stamps, frame.pts))
             while following < min(place, stop):
                 if before is None:
                     raise ValueError("it cannot be decoded from its first frame on")
@@ -225,6 +314,85 @@ class PacketVideo:
             before = frame
         raise ValueError(f"it ends before frame {following}")
 
+    def _placed(self, start: int) -> Iterator[tuple[int, VideoFrame]]:
+        """Decodes from the last keyframe before `start`; yields frames with their places, ascending.
+
+        Raises:
+            _OutOfOrder: before the first frame whose place is in doubt.
+        """
+        listing = self._listing
+        # Where packets are read again, from the first, since seeking may be what failed.
+        keyframe = 0 if listing.packets is None else self._latest_keyframe(start)
+        begin = int(np.searchsorted(listing.stamps, listing.keyframes[keyframe].stamp))
+        packets = self._all_packets() if keyframe == 0 else self._packets_from(keyframe)
+        self._codec.skip_frame = "DEFAULT"
+        held: deque[tuple[int, VideoFrame]] = deque()
+        last, released = begin - 1, begin - 1
+        for frame in self._decode(packets):
+            if frame.pts is None:
+                raise ValueError("a frame is damaged")
+            place = int(np.searchsorted(listing.stamps, frame.pts))
+            if place < begin:  # shown before the keyframe, decoded after it
+                continue
+            if place <= last:
+                raise _OutOfOrder
+            last = place
+            held.append((place, frame))
+            while held and (len(held) > FURTHEST_REORDERING or self._is_certain(held, begin, released)):
+                released = held[0][0]
+                yield held.popleft()
+        yield from held
+
+    def _is_certain(self, held: deque[tuple[int, VideoFrame]], begin: int, released: int) -> bool:
+        """Whether no frame can come any more that is shown before the first of those that are held."""
+        if self._order_is_known():
+            return True
+        place = held[0][0]
+        if place == begin and begin > 0:  # frames of an open group of pictures would come before the keyframe
+            return len(held) > 1 and held[1][0] == begin + 1
+        return place == released + 1
+
+    def _latest_keyframe(self, place: int) -> int:
+        """The keyframe from which on a frame can be decoded, by its own place among the keyframes."""
+        listing = self._listing
+        shown = [keyframe.stamp for keyframe in listing.keyframes]
+        return max(int(np.searchsorted(shown, listing.stamps[place], side="right")) - 1, 0)
+
+    # --- packets --------------------------------------------------------------------------------------------------
+
+    def _packets_from(self, keyframe: int) -> Iterator[av.Packet]:
+        first = self._listing.keyframes[keyframe]
+        begun = False
+        for packets in self._ways_to(first):
+            for packet in packets:
+                begun = begun or packet.pts == first.stamp
+                if begun:
+                    yield packet
+            if begun:
+                return
+
+    def _ways_to(self, first: Keyframe) -> Iterator[Iterator[av.Packet]]:
+        """Packets that may hold a keyframe: from where seeking lands, and, should it land behind it, from the first."""
+        if self._listing.packets is None and not self._listing.carries_state:
+            self._container.seek(first.seek_stamp, stream=self._stream)
+            yield (packet for packet in self._container.demux(self._stream) if packet.size)
+        yield self._all_packets()
+
+    def _all_packets(self) -> Iterator[av.Packet]:
+        if self._listing.packets is not None:
+            yield from self._listing.packets
+            return
+        self._container.close()
+        self._open(afresh(self._source))  # a raw stream cannot be sought in, nor does a palette come twice
+        yield from (packet for packet in self._container.demux(self._stream) if packet.size)
+
+    def _decode(self, packets: Iterable[av.Packet]) -> Iterator[VideoFrame]:
+        if self._has_decoded:
+            self._codec.flush_buffers()
+        for packet in chain(packets, [None]):  # None: frames that the decoder still holds
+            self._has_decoded = True
+            yield from self._codec.decode(packet)
+
     def _list_anew(self) -> None:
         """After the index has turned out not to tell where each frame is."""
         self._container.seek(self._listing.keyframes[0].seek_stamp, stream=self._stream)
@@ -235,91 +403,40 @@ class PacketVideo:
             raise ValueError("its index is of other frames than those in the file")
         self._listing = listing
 
-    def _decode_needed(self, pictures: Pictures) -> None:
-        """Finds what can be found when no other frames are decoded than must be."""
-        if self._listing.by_number:
-            return
-        for keyframe, wanted in self._runs(sorted(pictures.missing)):
-            shown = -math.inf
-            for frame in self._decode(self._needed(keyframe, wanted)):
-                if frame.pts is None or frame.pts <= shown:
-                    # Timestamps are not in the order in which frames are shown.
-                    self._listing = self._listing._replace(by_number=True)
-                    pictures.forget()
-                    return
-                shown = frame.pts
-                if shown in pictures.missing:
-                    pictures.put(shown, frame)
+    def _count(self) -> None:
+        """Decodes everything, where packets do not tell how many frames there are, and when each is shown."""
+        shown = [frame.pts for frame in self._decode(self._all_packets())]
+        if not shown:
+            raise ValueError("no frames")
+        listing = self._listing
+        fps = float(self._stream.average_rate or 25)
+        seconds = ascending(continuous(shown) * float(self._stream.time_base or 1 / fps), fps)
+        self._listing = listing._replace(
+            stamps=np.arange(len(shown)), seconds=seconds, by_number=True, num_held=len(shown)
+        )
 
-    def _runs(self, wanted: list[int]) -> Iterator[tuple[int, set[int]]]:
-        """The keyframes where decoding is to begin, by their places, and what is wanted from each on."""
-        latest = self._latest_keyframes(wanted)
-        for place in np.unique(latest).tolist():
-            yield place, {stamp for stamp, of in zip(wanted, latest, strict=True) if of == place}
 
-    def _latest_keyframes(self, stamps: Sequence[int] | np.ndarray) -> Int[np.ndarray, " stamps"]:
-        """The keyframe from which on each frame can be decoded, by its place."""
-        shown = [keyframe.stamp for keyframe in self._listing.keyframes]
-        return np.maximum(np.searchsorted(shown, stamps, side="right") - 1, 0)
+class _OutOfOrder(Exception):
+    """The decoder shows frames in another order than that of their timestamps."""
 
-    def _needed(self, keyframe: int, wanted: set[int]) -> Iterator[av.Packet]:
-        """Packets up to the last of the frames at `wanted`. The decoder is told to drop those that no other needs."""
-        left: set[int | None] = set(wanted)
-        drops = self._codec.name in DROP_ON_REQUEST
-        for packet in self._packets_from(keyframe):
-            self._codec.skip_frame = "NONREF" if drops and packet.pts not in left else "DEFAULT"
-            yield packet
-            left.discard(packet.pts)
-            if not left:
-                return
 
-    def _packets_from(self, keyframe: int) -> Iterator[av.Packet]:
-        first = self._listing.keyframes[keyframe]
-        if self._listing.packets is not None:
-            packets: Iterable[av.Packet] = self._listing.packets
-        else:
-            self._container.seek(first.seek_stamp, stream=self._stream)
-            packets = (packet for packet in self._container.demux(self._stream) if packet.size)
-        begun = False
-        for packet in packets:
-            begun = begun or packet.pts == first.stamp
-            if begun:
-                yield packet
+def continuous(stamps: list[int | None]) -> Float[np.ndarray, " frames"]:
+    """Times of frames in the order of showing, without gaps where none is known, and without jumps back to a new start.
 
-    def _decode_from_start(self, pictures: Pictures) -> None:
-        """Decodes everything up to the last frame that is missing.
-
-        A timestamp that no frame has is that of a frame without a picture of its own: what is then shown is the one
-        before.
-        """
-        stamps, by_number = self._listing.stamps, self._listing.by_number
-        waiting = sorted(pictures.missing, reverse=True)
-        self._codec.skip_frame = "DEFAULT"
-        before: VideoFrame | None = None
-        for number, frame in enumerate(self._decode(self._all_packets())):
-            stamp = int(stamps[min(number, len(stamps) - 1)]) if by_number else frame.pts
-            while waiting and stamp is not None and waiting[-1] <= stamp:
-                if waiting[-1] < stamp and before is None:
-                    raise ValueError("it cannot be decoded from its first frame on")
-                shown = frame if before is None or waiting[-1] == stamp else before
-                pictures.put(waiting.pop(), shown)
-            if not waiting:
-                return
-            before = frame
-        raise ValueError(f"it ends before frame {int(np.searchsorted(stamps, waiting[-1]))}")
-
-    def _all_packets(self) -> Iterator[av.Packet]:
-        if self._listing.packets is not None:
-            return iter(self._listing.packets)
-        self._container.seek(self._listing.keyframes[0].seek_stamp, stream=self._stream)
-        return (packet for packet in self._container.demux(self._stream) if packet.size)
-
-    def _decode(self, packets: Iterable[av.Packet]) -> Iterator[VideoFrame]:
-        if self._has_decoded:
-            self._codec.flush_buffers()
-        self._has_decoded = True
-        for packet in chain(packets, [None]):  # None: frames that the decoder still holds
-            yield from self._codec.decode(packet)
+    What is not known lies evenly between what is. After a jump back, time goes on from the frame before.
+    """
+    places = np.array([place for place, stamp in enumerate(stamps) if stamp is not None])
+    known = np.array([stamp for stamp in stamps if stamp is not None], np.float64)
+    if len(known) < 2:
+        return np.zeros(len(stamps))
+    steps, distances = np.diff(known), np.diff(places)
+    usual = float(np.median((steps / distances)[steps > 0])) if np.any(steps > 0) else 0.0
+    steps = np.where(steps < 0, usual * distances, steps)
+    times = known[0] + np.concatenate([[0.0], np.cumsum(steps)])
+    every = np.arange(len(stamps))
+    found = np.interp(every, places, times)
+    outside = np.minimum(every - places[0], 0) + np.maximum(every - places[-1], 0)
+    return found + outside * usual
 
 
 def reason_of(error: BaseException) -> str:

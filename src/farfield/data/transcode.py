@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import av
 import numpy as np
@@ -22,8 +22,14 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from farfield.data.decode import DecodeError
-from farfield.data.packets import PacketVideo, reason_of
+from farfield.data.deinterlace import Deinterlace
+from farfield.data.frame_reader import FrameReader, open_reader
+from farfield.data.listing import SHORTEST_STEP
+from farfield.data.orientation import UPRIGHT, orientation_of
+from farfield.data.packets import reason_of
+from farfield.data.pictures import ToRgb, sane_aspect
 from farfield.data.sampling import ClipTooShort, stream_frames
+from farfield.data.tone_mapping import ToneMap, is_hdr
 from farfield.errors import FarfieldError, nearest
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")
@@ -40,6 +46,9 @@ class Encoding:
         b_frames: frames between two others that no frame refers to.
         crf: x264's constant rate factor: 0 is lossless, 23 x264's default, 51 worst.
         preset: x264's: slower ones take fewer bytes for the same picture, and more time here.
+        deinterlace: "frames" makes one picture of each interlaced frame, "fields" one of each field, so that a video at
+            25 frames per second is stored at 50; "off" keeps the combs.
+        tone_map: "auto" converts HDR pictures (HLG and PQ) to BT.709, "off" none.
     """
 
     short_side_px: int = 256
@@ -47,6 +56,8 @@ class Encoding:
     b_frames: int = 15
     crf: int = 23
     preset: str = "medium"
+    deinterlace: Literal["frames", "fields", "off"] = "frames"
+    tone_map: ToneMap = "auto"
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
@@ -54,6 +65,11 @@ class Encoding:
         for name, least in (("short_side_px", 16), ("keyframe_interval", 1), ("b_frames", 0), ("crf", 0)):
             if getattr(self, name) < least:
                 raise FarfieldError(f"encoding.{name} is {getattr(self, name)}; it must be at least {least}.")
+        for name, choices in (("deinterlace", ("frames", "fields", "off")), ("tone_map", ("auto", "off"))):
+            if getattr(self, name) not in choices:
+                raise FarfieldError(
+                    f"encoding.{name} is {getattr(self, name)!r}. {nearest(getattr(self, name), choices)}"
+                )
         if self.b_frames > 16 or self.crf > 51:
             raise FarfieldError("encoding.b_frames is at most 16 and encoding.crf at most 51.")
 
@@ -114,8 +130,9 @@ def transcode(
 ) -> Transcoded:
     """Writes a video, or the segment [start_seconds, end_seconds) of it, as H.264 in MP4: whole or not at all.
 
-    Pictures come upright and with square pixels, 8 bit, 4:2:0. A constant rate stays constant; at a variable rate each
-    frame keeps its time. There is no sound, and the index stands before the pictures.
+    Pictures come upright, deinterlaced, with square pixels and in BT.709 where they were HDR, 8 bit, 4:2:0. A constant
+    rate stays constant; at a variable rate each frame keeps its time. There is no sound, and the index comes before
+    the pictures.
 
     Args:
         source: a file, or its content.
@@ -135,19 +152,20 @@ def transcode(
     digest = hashlib.sha256(target.name.encode(errors="surrogateescape")).hexdigest()[:12]
     partial = target.with_name(f"{digest}.{os.getpid()}.partial")
     try:
-        video = PacketVideo(source)
+        deinterlace: Deinterlace = "off" if encoding.deinterlace == "off" else "auto"
+        video = open_reader(source, deinterlace=deinterlace, tone_map=encoding.tone_map)
     except Exception as error:
         raise DecodeError(name, reason_of(error)) from error
     try:
         chosen = stream_frames(video.times, start_seconds=start_seconds, end_seconds=end_seconds)
-        rate, constant = frame_rate(video.times[chosen])
+        frames = _read(video, chosen, name, both_fields=encoding.deinterlace == "fields")
         try:
             with av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as container:
                 container.metadata["comment"] = comment
-                _encode(container, _read(video, chosen, name), video, chosen, rate, constant, encoding)
+                written = _encode(container, frames, video, video.times[chosen], encoding)
             made, _ = probe(partial)
-            if made.num_frames != len(chosen):
-                raise DecodeError(name, f"{made.num_frames} of {len(chosen)} frames were written")
+            if made.num_frames != written:
+                raise DecodeError(name, f"{made.num_frames} of {written} frames were written")
             partial.replace(target)
         except OSError as error:  # what reading raises has become a DecodeError
             raise FarfieldError(f"{target} cannot be written: {error.strerror or error}.") from error
@@ -176,10 +194,10 @@ def probe(path: Path) -> tuple[Transcoded, str]:
         DecodeError: where the file cannot be opened.
     """
     try:
-        video = PacketVideo(path)
+        video = open_reader(path)
     except Exception as error:
         raise DecodeError(path, reason_of(error)) from error
-    times, size, comment = video.times, video.size, video.comment
+    times, size, comment = video.times, video.stored_size, video.comment
     video.close()
     duration = float(times[-1]) + 1 / float(frame_rate(times)[0])
     made = Transcoded(len(times), round(len(times) / duration, 3), *size, round(duration, 3), 0, path.stat().st_size)
@@ -200,9 +218,12 @@ def frame_rate(times: np.ndarray) -> tuple[Fraction, bool]:
     return fraction, bool(np.all(np.abs(shown - np.arange(len(times)) / float(fraction)) < 1.1e-3))
 
 
-def _read(video: PacketVideo, chosen: np.ndarray, name: str) -> Iterator[tuple[int, VideoFrame]]:
+def _read(video: FrameReader, chosen: np.ndarray, name: str, *, both_fields: bool) -> Iterator[tuple[int, VideoFrame]]:
+    """Yields frames with their places in `chosen`."""
     try:
-        yield from video.walk(int(chosen[0]), int(chosen[-1]) + 1)
+        first = int(chosen[0])
+        for place, frame in video.walk(first, int(chosen[-1]) + 1, both_fields=both_fields):
+            yield place - first, frame
     except (av.FFmpegError, ValueError, MemoryError) as error:
         raise DecodeError(name, reason_of(error)) from error
 
@@ -210,48 +231,65 @@ def _read(video: PacketVideo, chosen: np.ndarray, name: str) -> Iterator[tuple[i
 def _encode(
     container: Any,
     frames: Iterator[tuple[int, VideoFrame]],
-    video: PacketVideo,
-    chosen: np.ndarray,
-    rate: Fraction,
-    constant: bool,
+    video: FrameReader,
+    times: np.ndarray,
     encoding: Encoding,
-) -> None:
+) -> int:
+    """Encodes frames that are shown at `times`; returns how many."""
+    rate, constant = frame_rate(times)
+    fields = 2 if encoding.deinterlace == "fields" else 1
+    seconds = times - times[0]
+    shown_for = np.append(np.diff(seconds), 1 / float(rate))
+    time_base = 1 / (rate * fields) if constant else TICK
+    to_size = VideoReformatter()
+    to_rgb: ToRgb | None = None
     stream: Any = None
-    to_size, to_rgb = VideoReformatter(), VideoReformatter()
-    time_base = 1 / rate if constant else Fraction(1, 90_000)
-    for index, frame in frames:
-        quarter_turns = frame.rotation // 90
-        if quarter_turns:
-            rgb: Any = to_rgb.reformat(frame, format="rgb24", threads=1).to_ndarray()
-            frame = VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(rgb, quarter_turns)), format="rgb24")
+    count, before, last = 0, -1, -1
+    for place, frame in frames:
+        to_rgb = to_rgb or video.to_rgb()  # the size is certain when the first frame is there
+        picture = _upright(frame, video, to_rgb, encoding)
         if stream is None:
-            width, height = _size(frame, video.pixel_aspect_ratio, quarter_turns, encoding.short_side_px)
-            stream = container.add_stream("libx264", rate=rate, options=encoding.x264())
+            aspect = sane_aspect(video.pixel_aspect_ratio) if picture is frame else 1.0
+            width, height = _size(picture.width * aspect, picture.height, encoding.short_side_px)
+            stream = container.add_stream("libx264", rate=rate * fields, options=encoding.x264())
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.codec_context.time_base = time_base
         picture = to_size.reformat(
-            frame, width, height, "yuv420p", interpolation="BICUBIC", dst_color_range="MPEG", threads=1
+            picture, width, height, "yuv420p", interpolation="BICUBIC", dst_color_range="MPEG", threads=1
         )
-        if index == chosen[0]:  # how YUV is to be understood stays as it was, but for the range
+        if not count:  # how YUV is to be understood stays as it was, but for the range
             for name in ("colorspace", "color_primaries", "color_trc", "color_range"):
                 setattr(stream.codec_context, name, getattr(picture, name))
-        place = index - int(chosen[0])
-        seconds = float(video.times[index] - video.times[chosen[0]])
-        picture.pts = place if constant else round(seconds * 90_000)
+        field = int(place == before)
+        if constant:
+            picture.pts = place * fields + field
+        else:
+            picture.pts = max(round((seconds[place] + shown_for[place] / 2 * field) / float(TICK)), last + 1)
+        last, before = picture.pts, place
         picture.time_base = time_base
         picture.pict_type = 0  # the encoder's choice, not the source's
         container.mux(stream.encode(picture))
+        count += 1
     if stream is None:
         raise ValueError("no frames")
     container.mux(stream.encode(None))
+    return count
 
 
-def _size(frame: VideoFrame, pixel_aspect_ratio: Fraction, quarter_turns: int, short_side_px: int) -> tuple[int, int]:
-    """Width and height of square pixels: even, as 4:2:0 asks for, and no larger than the source's."""
-    width, height = float(frame.width), float(frame.height)
-    if quarter_turns % 2:
-        height *= float(pixel_aspect_ratio)
-    else:
-        width *= float(pixel_aspect_ratio)
+TICK = Fraction(SHORTEST_STEP).limit_denominator(1_000_000)
+"""Seconds to which times are rounded at a variable rate."""
+
+
+def _upright(frame: VideoFrame, video: FrameReader, to_rgb: ToRgb, encoding: Encoding) -> VideoFrame:
+    """A frame as it is shown; the same one where nothing has to be done but to make its pixels square."""
+    maps_tones = encoding.tone_map == "auto" and is_hdr(frame.color_trc)
+    is_plain = (frame.width, frame.height) == video.stored_size and orientation_of(frame) == UPRIGHT
+    if is_plain and not maps_tones and not frame.is_corrupt:
+        return frame
+    return VideoFrame.from_ndarray(np.ascontiguousarray(to_rgb(frame)), format="rgb24")
+
+
+def _size(width: float, height: float, short_side_px: int) -> tuple[int, int]:
+    """Width and height of the stored picture: even, as 4:2:0 asks for, and no larger than the source's."""
     factor = min(1.0, short_side_px / min(width, height))
     return max(2 * round(width * factor / 2), 2), max(2 * round(height * factor / 2), 2)

@@ -98,7 +98,7 @@ def sliding_windows(
             "Give window_seconds: how long an action takes."
         )
     try:
-        with open_video(path, decoder) as video:
+        with open_video(path, decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map) as video:
             stream = stream_frames(video.times, target_fps=spec.target_fps)
             fps = spec.target_fps or frame_rate(video.times)
             if hop_frames is not None:

@@ -19,9 +19,10 @@ import torch
 
 from farfield.clip_spec import ClipSpec
 from farfield.data.clips import video_views
+from farfield.data.container import open_container, video_stream
 from farfield.data.decode import open_video
 from farfield.data.manifest import VideoRecord
-from farfield.data.packets import open_container, reason_of, video_stream
+from farfield.data.packets import reason_of
 from farfield.data.parallel import usable_cores
 from farfield.data.transforms import network_input
 from farfield.data.windows import frame_rate

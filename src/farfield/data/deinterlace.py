@@ -1,0 +1,75 @@
+"""Interlaced frames to whole pictures, by FFmpeg's bwdif.
+
+A frame of two fields shows two moments, in every other line. What moves has combs, which no network was trained on.
+bwdif makes a whole picture of a field out of the lines around it, in the frames before and after, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from typing import Literal
+
+import av
+from av.filter import Graph
+from av.video.frame import VideoFrame
+
+Deinterlace = Literal["auto", "off"]
+
+
+def deinterlaced(
+    frames: Iterable[tuple[int, VideoFrame]], *, both_fields: bool = False
+) -> Iterator[tuple[int, VideoFrame]]:
+    """Deinterlace those frames that say that they are interlaced; the others stay as they are.
+
+    Args:
+        frames: (place, frame), ascending. Where places follow each other without a gap, a frame's neighbours are used;
+            for the same picture whatever else is asked for, both have to be there.
+        both_fields: make a picture of each field, two a frame, in place of one a frame.
+
+    Yields:
+        The place and its picture; with `both_fields`, a place comes twice.
+    """
+    graph: Graph | None = None
+    kind: tuple[object, ...] = ()
+    last = -2
+    for place, frame in frames:
+        its_kind = (frame.width, frame.height, frame.format.name)
+        if graph is None or place != last + 1 or its_kind != kind:
+            if graph is not None:
+                yield from _drain(graph)
+            graph, kind = _graph(frame, both_fields), its_kind
+        frame.pts, frame.time_base = place, _TIME_BASE
+        graph.vpush(frame)
+        last = place
+        yield from _pull(graph)
+    if graph is not None:
+        yield from _drain(graph)
+
+
+_TIME_BASE = Fraction(1, 1000)
+"""Of no meaning: the filter gives back the place that a frame was given as its timestamp, doubled."""
+
+
+def _graph(frame: VideoFrame, both_fields: bool) -> Graph:
+    graph = Graph()
+    graph.threads = 1
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=_TIME_BASE)
+    mode = "send_field" if both_fields else "send_frame"
+    graph.link_nodes(source, graph.add("bwdif", f"mode={mode}:parity=auto:deint=interlaced"), graph.add("buffersink"))
+    graph.configure()
+    return graph
+
+
+def _pull(graph: Graph) -> Iterator[tuple[int, VideoFrame]]:
+    while True:
+        try:
+            frame = graph.vpull()
+        except (av.BlockingIOError, av.EOFError):
+            return
+        yield (frame.pts or 0) // 2, frame
+
+
+def _drain(graph: Graph) -> Iterator[tuple[int, VideoFrame]]:
+    graph.vpush(None)
+    yield from _pull(graph)

@@ -1,0 +1,64 @@
+"""What packets say of themselves in their first bytes: whether they show a picture, and what decoding them needs.
+
+FFmpeg's demuxers do not pass these facts on. Sources: RFC 6386, section 9.1 (VP8); the VP9 bitstream specification,
+section 6.2 and annex B; ITU-T H.264, table 7-1; ITU-T H.265, table 7-1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import av
+
+_START_CODE = re.compile(rb"\x00\x00\x01(.)", re.DOTALL)
+
+
+def is_hidden(packet: av.Packet, codec: str) -> bool:
+    """Tell whether a packet holds only a reference picture that is never shown (VP8 and VP9).
+
+    Encoders that look ahead write such "alternate reference" pictures as packets of their own, with times of their own.
+    """
+    if codec not in ("vp8", "libvpx", "vp9", "libvpx-vp9"):
+        return False
+    data = memoryview(packet)
+    if "vp8" in codec or codec == "libvpx":
+        return not data[0] >> 4 & 1
+    if data[-1] >> 5 == 0b110:  # a superframe: hidden pictures together with the one that is shown
+        return False
+    bits = int.from_bytes(data[:2].tobytes().ljust(2, b"\0"), "big")
+    place = 10 if bits >> 12 & 0b11 == 0b11 else 11  # behind frame_marker and profile; profile 3 has a reserved bit
+    shows_existing, shown = bits >> place & 1, bits >> place - 2 & 1
+    return not (shows_existing or shown)
+
+
+def carries_state(packet: av.Packet, codec: av.VideoCodecContext) -> bool:
+    """Tell whether a packet changes what later packets are decoded with: a palette, or other extradata."""
+    if packet.has_sidedata("palette"):
+        return True
+    return packet.has_sidedata("new_extradata") and bytes(packet.get_sidedata("new_extradata")) != codec.extradata
+
+
+def has_parameter_sets(packet: av.Packet, codec: av.VideoCodecContext) -> bool:
+    """Tell whether an H.264 or HEVC packet brings its own parameter sets, before its first slice."""
+    is_hevc = codec.name == "hevc"
+    for header in _unit_headers(memoryview(packet), codec.extradata, is_hevc):
+        kind = header >> 1 & 0x3F if is_hevc else header & 0x1F
+        if kind in ((32, 33, 34) if is_hevc else (7, 8)):
+            return True
+        if kind < 32 if is_hevc else 1 <= kind <= 5:
+            return False
+    return False
+
+
+def _unit_headers(data: memoryview, extradata: bytes | None, is_hevc: bool) -> Iterator[int]:
+    """Yield the first byte of each NAL unit, in either of their two packings."""
+    if not extradata or extradata[0] != 1:  # Annex B: start codes
+        for found in _START_CODE.finditer(data):
+            yield found[1][0]
+        return
+    length_bytes = (extradata[21 if is_hevc else 4] & 3) + 1  # lengthSizeMinusOne
+    place = 0
+    while place + length_bytes < len(data):
+        yield data[place + length_bytes]
+        place += length_bytes + int.from_bytes(data[place : place + length_bytes], "big")
