@@ -115,7 +115,7 @@ def from_packets(container: InputContainer, stream: VideoStream) -> Listing:
     is_invented = "avi" in container.format.name.split(",") and is_reordered
     is_joined = any(later < earlier for earlier, later in pairwise(decoded))  # streams one after the other
     by_number = len(set(known)) < len(shown) or is_invented or is_joined
-    fps = _frame_rate(stream, has_times=bool(known))
+    fps = _frame_rate(stream, shown, has_times=bool(known))
     if by_number:
         keyframes = [Keyframe(0, packets[0].dts or 0)]
         stamps = np.arange(len(shown))
@@ -198,9 +198,16 @@ def browser_delays(seconds: Float[np.ndarray, " frames"]) -> Float[np.ndarray, "
     return np.where(seconds < _TOO_SHORT_SECONDS, _USUAL_DELAY_SECONDS, seconds)
 
 
-def _frame_rate(stream: VideoStream, *, has_times: bool) -> float:
-    """Frames per second. FFmpeg takes 25 for the average rate of streams without times, whatever they say."""
-    return float((stream.average_rate if has_times else stream.guessed_rate) or stream.guessed_rate or 25)
+def _frame_rate(stream: VideoStream, shown: list[_Seen], *, has_times: bool) -> float:
+    """Frames per second.
+
+    Of a stream without times, FFmpeg says 25 on average whatever the stream says, and guesses twice the rate of slow
+    H.264. What it says of the length of each packet is right.
+    """
+    duration = float(np.median([packet.duration for packet in shown])) * float(stream.time_base or 0)
+    if not has_times and duration > 0:
+        return 1 / duration
+    return float(stream.average_rate or stream.guessed_rate or 25)
 
 
 def _is_mp4(container: InputContainer) -> bool:
