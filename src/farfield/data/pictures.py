@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 _WIDEST_PIXEL = 8
 """Pixels this many times as wide as high, or as high as wide, are a broken header, not a format."""
 
+_ROUNDING = 0.01
+"""FFmpeg's scale filter sets an aspect ratio of nearly 1 where it rounds a size to even numbers."""
+
 
 class ToRgb:
     """Converts frames of one video, all to one size.
@@ -89,9 +92,11 @@ class ToRgb:
 
 
 def sane_aspect(pixel_aspect_ratio: Fraction) -> float:
-    """The aspect ratio of pixels as a number; 1 for one that no format has."""
+    """The aspect ratio of pixels as a number; 1 for one that no format has, and for one that is 1 but for rounding."""
     aspect = float(pixel_aspect_ratio)
-    return aspect if 1 / _WIDEST_PIXEL <= aspect <= _WIDEST_PIXEL else 1.0
+    if not 1 / _WIDEST_PIXEL <= aspect <= _WIDEST_PIXEL or abs(aspect - 1) < _ROUNDING:
+        return 1.0
+    return aspect
 
 
 @lru_cache(maxsize=10_000)  # once a video and process

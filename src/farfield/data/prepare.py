@@ -215,6 +215,8 @@ def _open_store(out: Path, encoding: Encoding, source: Path) -> FileLock:
         raise FarfieldError(f"another run is preparing {out}. Wait for it, or give another folder.") from error
     except (OSError, ValueError) as error:
         raise FarfieldError(f"{out} cannot be used as a store: {error}.") from error
+    if isinstance(known, dict):
+        known = asdict(Encoding()) | known  # options that came after the store was made
     if isinstance(known, dict) and known != settings:
         lock.release()
         other = [name for name in settings if known.get(name) != settings[name]]
