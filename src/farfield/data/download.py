@@ -16,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from farfield.data.decode import VIDEO_SUFFIXES
+from farfield.data.folder_scan import has_video_suffix
 from farfield.data.indexing import kinetics_annotations
 from farfield.data.parallel import for_each
 from farfield.data.transcode import Encoding, transcode
@@ -196,7 +196,7 @@ def fetch(job: Fetch) -> None:
                     "workers and a longer pause_seconds help."
                 ) from error
             raise VideoError(job.url, reason_for(text)) from error
-        files = [path for path in Path(folder).iterdir() if path.suffix in VIDEO_SUFFIXES]
+        files = [path for path in Path(folder).iterdir() if has_video_suffix(path)]
         if not files:
             raise VideoError(job.url, "nothing was fetched")
         start, end = job.start_seconds, job.end_seconds
