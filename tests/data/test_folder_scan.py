@@ -35,7 +35,7 @@ def scanned(root: Path, **options: Path) -> tuple[list[str], dict[str, str]]:
 
 
 def test_all_is_found_or_accounted_for(tmp_path: Path) -> None:
-    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    root, elsewhere = tmp_path / "project/root", tmp_path / "elsewhere"
     touch(root, "run/a.MP4", "run/deep/b.mxf", "run/notes.txt", "run/README", "run/.a.mp4", ".Trash-1000/files/old.mp4")
     touch(root, "$RECYCLE.BIN/S-1-5/$R1.mp4", "jump/@eaDir/preview.mp4")
     touch(elsewhere, "dive/c.mkv", "0af3", "dive/more/d.mov")
@@ -46,7 +46,8 @@ def test_all_is_found_or_accounted_for(tmp_path: Path) -> None:
     (root / "dive").symlink_to(elsewhere / "dive")
     (root / "again").symlink_to("run")
     (root / "run/deep/up").symlink_to("..")
-    (elsewhere / "dive/back").symlink_to(tmp_path)
+    (elsewhere / "dive/back").symlink_to(root.parent)
+    touch(root.parent, "other/beside.mp4")
     videos, names = scanned(root)
     assert videos == ["dive/c.mkv", "dive/more/d.mov", "run/a.MP4", "run/deep/b.mxf", "run/named.mp4"]
     assert names == {

@@ -225,13 +225,25 @@ READERS: dict[str, Callable[[Path, Path, list[str] | None, LeftOut], Iterator[Vi
 
 
 def class_names(path: Path) -> list[str]:
-    """The class names of a file, one a line.
+    """Read the class names of a file, one a line.
 
     Raises:
-        FarfieldError: for a file that is not there, or is no text.
+        FarfieldError: for a file that is not there, is no text, or has a name twice: two classes would become one.
     """
     content = _text(path, "Give one with one class name a line.", kind="file of class names at ")
-    return [line.strip() for line in content.splitlines() if line.strip()]
+    lines: dict[str, list[int]] = {}
+    for number, line in enumerate(content.split("\n"), start=1):
+        if name := line.strip():
+            lines.setdefault(name, []).append(number)
+    twice = {name: numbers for name, numbers in lines.items() if len(numbers) > 1}
+    if twice:
+        where = "; ".join(f"{name!r} on lines {', '.join(map(str, twice[name]))}" for name in list(twice)[:5])
+        more = f"; and {len(twice) - 5} more" if len(twice) > 5 else ""
+        raise FarfieldError(
+            f"{path} has a class name more than once: {where}{more}. Classes of one name would become one: give each "
+            "its own name, or leave out what is there by mistake."
+        )
+    return list(lines)
 
 
 def _text(path: Path, needed: str, *, kind: str = "file ") -> str:
