@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from farfield.commands.console import say_left_out
+from farfield.commands.console import quiet_libraries, say_left_out
 from farfield.data.download import YOUTUBE
 from farfield.data.download import download as fetch_clips
 from farfield.data.indexing import Format, class_names, index_videos
+from farfield.data.javascript_runtime import DEFAULT
 from farfield.data.parallel import Engine
 from farfield.data.prepare import prepare as prepare_store
 from farfield.data.prepare import summarise
@@ -140,6 +141,7 @@ def download(
     retry: bool = False,
     seconds_per_video: float = 600,
     url: str = YOUTUBE,
+    js_runtime: str = DEFAULT,
     json: bool = False,
 ) -> int:
     """Fetches the clips of Kinetics' CSV with yt-dlp, as out/label/<id>_<start>_<end>.mp4.
@@ -158,8 +160,11 @@ def download(
         retry: ask again for what earlier calls found gone.
         seconds_per_video: a video that takes longer is given up, until the next call.
         url: where a video is; {id} stands for its name.
+        js_runtime: what runs YouTube's scripts: deno, which the extra brings; or node (22 or newer), bun, quickjs; or
+            name:path.
         json: print JSON.
     """
+    quiet_libraries()
     made = fetch_clips(
         annotations,
         out,
@@ -171,10 +176,13 @@ def download(
         retry=retry,
         seconds_per_video=seconds_per_video,
         url=url,
+        js_runtime=js_runtime,
     )
+    for text, count in made.warnings.most_common():
+        print(f"warned: {count} x {text}", file=sys.stderr)
     if json:
         about = {"fetched": made.fetched, "already_there": made.already_there, "failed": len(made.failures)}
-        print(json_format.dumps(about | {"failures_by_reason": made.reasons()}, indent=2))
+        print(json_format.dumps(about | {"failures_by_reason": made.reasons(), "warnings": made.warnings}, indent=2))
     else:
         print(f"{out}: {made.fetched} clips fetched, {made.already_there} there already, {len(made.failures)} failed")
         if made.known_to_be_gone:
