@@ -53,11 +53,31 @@ def test_every_command_explains_itself(name: str, run_farfield: Run, capsys: pyt
         (["predict", "a.mp4", "--chekpoint", "b"], "no option chekpoint.*Did you mean 'checkpoint'"),
         (["predict", "a.mp4", "--checkpoint", "nowhere.ckpt"], "there is no checkpoint at nowhere.ckpt"),
         (["predict", "a.mp4", "--checkpoint", "x", "--top_k", "many"], "top_k"),
-        (["predict", "a.mp4", "--k", "3"], r"no option k\. Known: videos, .*, engine\. Did you mean 'top_k'"),
+        (["predict", "a.mp4", "--k", "3"], r"no option k\. Known: videos, .*, list_left_out\. Did you mean 'top_k'"),
         (
             ["export", "--checkpoint", "a.ckpt", "a.onnx"],
             r"export: checkpoint is given by its place, not as an option\.",
         ),
+        (
+            ["predict", "-a.mp4", "--checkpoint", "x"],
+            r"^farfield predict: -a\.mp4 is no option\. If it is a file, write \./-a",
+        ),
+        (
+            ["predict", "b.mp4", "--a.mp4", "--checkpoint", "x"],
+            r"write \./--a\.mp4, or put -- before it, after all options",
+        ),
+        (
+            ["predict", "b.mp4", "--checkpoint", "-x.ckpt"],
+            r"-x\.ckpt is no option\. If it is a file, write \./-x\.ckpt\. See",
+        ),
+        (
+            ["predict", "--", "-a.mp4", "--checkpoint", "x"],
+            r"--checkpoint stands after --, .*Put -- and the files after all",
+        ),
+        (["predict", "a.mp4", "--checkpoint", "x", "b.mp4"], r"b\.mp4 is left over\. Files stand together"),
+        (["data", "index", "--", "-videos", "m.csv"], r"root is \./-videos, which is no folder"),
+        (["data", "index", "videos", "-m.csv"], r"-m\.csv is no option\. If it is a file, write \./-m\.csv, or put --"),
+        (["explain", "-a.mp4", "--checkpoint", "x"], r"-a\.mp4 is no option"),
         (["fit", "--lr", "0.1"], r"fit: there is no option lr\. Did you mean 'model\.optimisation\.lr'\?$"),
         (["fit", "--model.lr", "0.1"], r"no option model\.lr\. Did you mean 'model\.optimisation\.lr'\?$"),
         (["fit", "--epochs", "3"], r"no option epochs\. Did you mean 'trainer\.max_epochs'\?$"),
@@ -159,6 +179,31 @@ def test_names_that_are_no_utf_8(checkpoint: Path, make_video: Callable[..., Pat
     assert done.stdout.startswith(name)
     assert name in (tmp_path / "out/predictions.csv").read_bytes()
     assert (tmp_path / "out/caf.srt").is_file()
+
+
+def test_files_whose_names_begin_with_a_dash(
+    checkpoint: Path,
+    make_video: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run_farfield: Run,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As YouTube's names do, and HMDB51's."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("-clip.mp4", "--json", "-class/--a.mp4"):
+        Path(name).parent.mkdir(exist_ok=True)
+        shutil.copy(make_video(60), name)
+    words = ["predict", "--checkpoint", checkpoint, "--json"]
+    for files in (["--", "-clip.mp4", "--json", "-class"], ["./-clip.mp4", "./--json", "./-class"]):
+        assert run_farfield(*words, *files) == 0
+        answered = [os.path.normpath(answer["path"]) for answer in json.loads(capsys.readouterr().out)]
+        assert answered == ["-clip.mp4", "--json", "-class/--a.mp4"]
+    assert run_farfield("data", "index", "--", ".", "-m.csv") == 0
+    assert Path("-m.csv").read_text().splitlines()[1].startswith("-class/--a.mp4,-class,60,")
+    assert run_farfield("explain", "--checkpoint", checkpoint, "--out", "seen", "--", "-clip.mp4") == 0
+    assert run_farfield("data", "verify", "--sample", 1, "--", "-m.csv") == 0
+    assert run_farfield("data", "prepare", "--", "-m.csv", "-store") == 0
 
 
 def test_none_is_null(run_farfield: Run, capsys: pytest.CaptureFixture[str]) -> None:
