@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from farfield import build_model
@@ -112,7 +113,8 @@ def test_test_writes_a_report_beside_the_checkpoint(
     assert "10 videos, 3 clips x 2 crops each" in out
     report = json.loads((checkpoint.parent.parent / "test/report.json").read_text())
     assert report["videos"] == 10
-    assert sum(map(sum, report["confusion_matrix"])) == 10
+    with np.load(checkpoint.parents[1] / "test/scores.npz") as arrays:
+        assert arrays[report["arrays"]["confusion_matrix"]].sum() == 10
     assert run_farfield("validate", *options, "--json") == 0
     printed = json.loads(capsys.readouterr().out)
     assert (printed["num_clips"], printed["num_crops"]) == (1, 1)
@@ -139,6 +141,20 @@ def test_test_counts_and_names_what_it_cannot_decode(
     options[3] = tmp_path / "bad.csv"
     assert run_farfield("test", *options, "--data.root", figures) == 2
     assert "none of the 6 videos" in capsys.readouterr().err
+
+
+def test_scores_name_a_video_as_the_manifest_does(
+    checkpoint: Path, figures: Path, tmp_path: Path, run_farfield: Run
+) -> None:
+    """And not by the target of a link, which in some stores is a hash."""
+    path, label, *_ = (figures / "test.csv").read_text().splitlines()[1].split(",")
+    shutil.copy(figures / path, tmp_path / "0af3")
+    (tmp_path / "named.mp4").symlink_to("0af3")
+    (tmp_path / "m.csv").write_text(f"path,label\nnamed.mp4,{label}\n")
+    options = ["--checkpoint", checkpoint, "--data.manifest", tmp_path / "m.csv", "--data.num_workers", 0]
+    assert run_farfield("test", *options, "--out", tmp_path / "out") == 0
+    row = (tmp_path / "out/predictions.csv").read_text().splitlines()[1]
+    assert row.startswith(f"{tmp_path.resolve() / 'named.mp4'},{label},")
 
 
 def test_data_commands(tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -302,7 +302,7 @@ def test_some_classes_are_scored_among_themselves(
     words = ["test", "--checkpoint", best, "--data.manifest", tmp_path / "some.csv", "--data.root", figures]
     assert run_farfield(*words, "--data.num_workers", 0, "--out", tmp_path / "out", "--restrict_labels", "--json") == 0
     report = json.loads(capsys.readouterr().out)
-    assert len(report["confusion_matrix"]) == len(labels) == 3
+    assert len(report["classes"]) == len(labels) == 3
     assert report["scored_among"] == "3 of the network's 10 classes"
 
 
