@@ -155,6 +155,7 @@ def test_endings_that_ffmpeg_writes_videos_to_are_videos() -> None:
 def test_classes_are_neither_hidden_nor_empty(tmp_path: Path) -> None:
     touch(tmp_path, "run/a.mp4", "walk/notes.txt", ".Trash-1000/files/b.mp4", "c.mp4")
     (tmp_path / "jump").mkdir()
+    (tmp_path / "running").symlink_to("run")
     left_out = LeftOut(keep_names=True)
     assert [(each.path, each.label) for each in classes_of_folder(tmp_path, left_out)] == [("run/a.mp4", "run")]
     assert {(Path(path).name, reason.name) for path, reason in left_out.names} == {
@@ -163,6 +164,7 @@ def test_classes_are_neither_hidden_nor_empty(tmp_path: Path) -> None:
         ("c.mp4", "OUTSIDE_CLASSES"),
         ("walk", "EMPTY_CLASS"),
         ("jump", "EMPTY_CLASS"),
+        ("running", "SCANNED_ALREADY"),
     }
 
 

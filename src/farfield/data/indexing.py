@@ -141,9 +141,11 @@ def classes_of_folder(root: Path, left_out: LeftOut, *, exclude: Path | None = N
             records.append(replace(record, label=label))
         else:
             left_out.add(Reason.OUTSIDE_CLASSES, root / record.path)
-    found = {record.label for record in records}
+    found, own = {record.label for record in records}, root.resolve()
     for folder in folders:
-        if folder.name not in found:
+        target = folder.resolve()
+        elsewhere = not folder.is_symlink() or not (target.is_relative_to(own) or own.is_relative_to(target))
+        if folder.name not in found and elsewhere:  # another link is accounted for already
             left_out.add(Reason.EMPTY_CLASS, folder)
     return records
 
