@@ -104,7 +104,7 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monke
             os.seteuid(0)
         (tmp_path / "shut").chmod(0o755)
     assert videos == [Path("run/a.mp4")]
-    assert left_out.names == [("./shut", Reason.UNREADABLE)]
+    assert left_out.names == [("shut", Reason.UNREADABLE)]
 
 
 def test_the_account_in_one_line(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ class LeftOut:
         if reason is Reason.OTHER_ENDING:
             self.endings[PurePath(path).suffix.lower()] += 1
         if self.keep_names:
-            self.names.append((str(path), reason))
+            self.names.append((str(PurePath(path)), reason))
 
     def update(self, other: LeftOut) -> None:
         """Adds another account to this one."""
