@@ -14,7 +14,7 @@ import pytest
 
 from conftest import number_of
 from farfield.data.decode import open_video
-from farfield.data.download import download, reason_for
+from farfield.data.download import Messages, download, reason_for
 from farfield.data.javascript_runtime import runtime_options, why_unavailable
 from farfield.errors import FarfieldError
 
@@ -134,6 +134,17 @@ def test_warnings_are_passed_on_once_and_counted(
         assert count == 2
         assert captured.err.count(f"farfield: yt-dlp: {text}\n") == 1
         assert captured.err.count(f"warned: 2 x {text}\n") == 1
+
+
+def test_the_same_warning_of_several_videos_is_the_same() -> None:
+    said = "[youtube] {}: Some formats may be missing. \x1b[33mSee\x1b[0m\n  https://youtu.be/{} for more"
+    found = []
+    for video in ("dQw4w9WgXcQ", "-a_b-c_d-e0"):
+        messages = Messages(video)
+        messages.warning(said.format(video, video))
+        messages.warning(said.format(video, video))
+        found.append(list(messages.warnings))
+    assert found[0] == found[1] == ["[youtube] Some formats may be missing. See https://youtu.be/ID for more"]
 
 
 def test_a_runtime_that_is_missing_or_old_is_said_before_the_first_clip(

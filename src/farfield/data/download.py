@@ -209,7 +209,7 @@ def fetch(job: Fetch) -> Fetched:
     Raises:
         FarfieldError: where the site refuses everything.
     """
-    messages = _Messages(job.id)
+    messages = Messages(job.id)
     try:
         _fetch(job, messages)
     except VideoError as error:
@@ -217,7 +217,7 @@ def fetch(job: Fetch) -> Fetched:
     return Fetched(None, tuple(messages.warnings))
 
 
-def _fetch(job: Fetch, messages: _Messages) -> None:
+def _fetch(job: Fetch, messages: Messages) -> None:
     import yt_dlp
 
     try:
@@ -253,7 +253,7 @@ def reason_for(text: str) -> str:
     return _plain(text)
 
 
-class _Messages:
+class Messages:
     """yt-dlp's log: warnings are kept, errors are raised as well, and the rest goes nowhere."""
 
     def __init__(self, video: str) -> None:
