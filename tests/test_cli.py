@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from farfield import build_model
@@ -53,11 +54,31 @@ def test_every_command_explains_itself(name: str, run_farfield: Run, capsys: pyt
         (["predict", "a.mp4", "--chekpoint", "b"], "no option chekpoint.*Did you mean 'checkpoint'"),
         (["predict", "a.mp4", "--checkpoint", "nowhere.ckpt"], "there is no checkpoint at nowhere.ckpt"),
         (["predict", "a.mp4", "--checkpoint", "x", "--top_k", "many"], "top_k"),
-        (["predict", "a.mp4", "--k", "3"], r"no option k\. Known: videos, .*, engine\. Did you mean 'top_k'"),
+        (["predict", "a.mp4", "--k", "3"], r"no option k\. Known: videos, .*, list_left_out\. Did you mean 'top_k'"),
         (
             ["export", "--checkpoint", "a.ckpt", "a.onnx"],
             r"export: checkpoint is given by its place, not as an option\.",
         ),
+        (
+            ["predict", "-a.mp4", "--checkpoint", "x"],
+            r"^farfield predict: -a\.mp4 is no option\. If it is a file, write \./-a",
+        ),
+        (
+            ["predict", "b.mp4", "--a.mp4", "--checkpoint", "x"],
+            r"write \./--a\.mp4, or put -- before it, after all options",
+        ),
+        (
+            ["predict", "b.mp4", "--checkpoint", "-x.ckpt"],
+            r"-x\.ckpt is no option\. If it is a file, write \./-x\.ckpt\. See",
+        ),
+        (
+            ["predict", "--", "-a.mp4", "--checkpoint", "x"],
+            r"--checkpoint stands after --, .*Put -- and the files after all",
+        ),
+        (["predict", "a.mp4", "--checkpoint", "x", "b.mp4"], r"b\.mp4 is left over\. Files stand together"),
+        (["data", "index", "--", "-videos", "m.csv"], r"root is \./-videos, which is no folder"),
+        (["data", "index", "videos", "-m.csv"], r"-m\.csv is no option\. If it is a file, write \./-m\.csv, or put --"),
+        (["explain", "-a.mp4", "--checkpoint", "x"], r"-a\.mp4 is no option"),
         (["fit", "--lr", "0.1"], r"fit: there is no option lr\. Did you mean 'model\.optimisation\.lr'\?$"),
         (["fit", "--model.lr", "0.1"], r"no option model\.lr\. Did you mean 'model\.optimisation\.lr'\?$"),
         (["fit", "--epochs", "3"], r"no option epochs\. Did you mean 'trainer\.max_epochs'\?$"),
@@ -92,7 +113,8 @@ def test_test_writes_a_report_beside_the_checkpoint(
     assert "10 videos, 3 clips x 2 crops each" in out
     report = json.loads((checkpoint.parent.parent / "test/report.json").read_text())
     assert report["videos"] == 10
-    assert sum(map(sum, report["confusion_matrix"])) == 10
+    with np.load(checkpoint.parents[1] / "test/scores.npz") as arrays:
+        assert arrays[report["arrays"]["confusion_matrix"]].sum() == 10
     assert run_farfield("validate", *options, "--json") == 0
     printed = json.loads(capsys.readouterr().out)
     assert (printed["num_clips"], printed["num_crops"]) == (1, 1)
@@ -119,6 +141,20 @@ def test_test_counts_and_names_what_it_cannot_decode(
     options[3] = tmp_path / "bad.csv"
     assert run_farfield("test", *options, "--data.root", figures) == 2
     assert "none of the 6 videos" in capsys.readouterr().err
+
+
+def test_scores_name_a_video_as_the_manifest_does(
+    checkpoint: Path, figures: Path, tmp_path: Path, run_farfield: Run
+) -> None:
+    """And not by the target of a link, which in some stores is a hash."""
+    path, label, *_ = (figures / "test.csv").read_text().splitlines()[1].split(",")
+    shutil.copy(figures / path, tmp_path / "0af3")
+    (tmp_path / "named.mp4").symlink_to("0af3")
+    (tmp_path / "m.csv").write_text(f"path,label\nnamed.mp4,{label}\n")
+    options = ["--checkpoint", checkpoint, "--data.manifest", tmp_path / "m.csv", "--data.num_workers", 0]
+    assert run_farfield("test", *options, "--out", tmp_path / "out") == 0
+    row = (tmp_path / "out/predictions.csv").read_text().splitlines()[1]
+    assert row.startswith(f"{tmp_path.resolve() / 'named.mp4'},{label},")
 
 
 def test_data_commands(tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,6 +195,31 @@ def test_names_that_are_no_utf_8(checkpoint: Path, make_video: Callable[..., Pat
     assert done.stdout.startswith(name)
     assert name in (tmp_path / "out/predictions.csv").read_bytes()
     assert (tmp_path / "out/caf.srt").is_file()
+
+
+def test_files_whose_names_begin_with_a_dash(
+    checkpoint: Path,
+    make_video: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run_farfield: Run,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As YouTube's names do, and HMDB51's."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("-clip.mp4", "--json", "-class/--a.mp4"):
+        Path(name).parent.mkdir(exist_ok=True)
+        shutil.copy(make_video(60), name)
+    words = ["predict", "--checkpoint", checkpoint, "--json"]
+    for files in (["--", "-clip.mp4", "--json", "-class"], ["./-clip.mp4", "./--json", "./-class"]):
+        assert run_farfield(*words, *files) == 0
+        answered = [os.path.normpath(answer["path"]) for answer in json.loads(capsys.readouterr().out)]
+        assert answered == ["-clip.mp4", "--json", "-class/--a.mp4"]
+    assert run_farfield("data", "index", "--", ".", "-m.csv") == 0
+    assert Path("-m.csv").read_text().splitlines()[1].startswith("-class/--a.mp4,-class,60,")
+    assert run_farfield("explain", "--checkpoint", checkpoint, "--out", "seen", "--", "-clip.mp4") == 0
+    assert run_farfield("data", "verify", "--sample", 1, "--", "-m.csv") == 0
+    assert run_farfield("data", "prepare", "--", "-m.csv", "-store") == 0
 
 
 def test_none_is_null(run_farfield: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -188,3 +188,19 @@ def test_segments_of_one_video_are_compared_each_with_itself(
     assert content["right_in_a_only"] == content["right_in_b_only"] == 0
     assert run_farfield("compare", tmp_path / "one.npz", tmp_path / "twice.npz") == 2
     assert "twice.npz holds a video twice" in capsys.readouterr().err
+
+
+def test_a_link_pairs_with_what_an_earlier_version_called_it(
+    runs: tuple[Scores, Scores, Path, Path], tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, *_ = runs
+    for number in range(47):
+        (tmp_path / f"{number:x}a").write_bytes(b"")
+        (tmp_path / f"{number}.mp4").symlink_to(tmp_path / f"{number:x}a")
+    now = replace(a, paths=[str(tmp_path.resolve() / f"{number}.mp4") for number in range(47)])
+    earlier = replace(a, paths=[str(tmp_path.resolve() / f"{number:x}a") for number in range(47)])
+    for name, scores in {"now": now, "earlier": earlier}.items():
+        write_scores(scores, tmp_path / f"{name}.npz")
+    assert run_farfield("compare", tmp_path / "now.npz", tmp_path / "earlier.npz", "--draws", 211, "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["videos"], content["left_out"], content["top1"]["value"]) == (47, 0, 0)

@@ -94,6 +94,34 @@ def test_an_exported_file_predicts_by_itself(
 
 
 @pytest.mark.slow
+def test_a_stated_number_of_clips_is_compared_on(
+    checkpoint: Path,
+    tmp_path: Path,
+    make_video: Callable[..., Path],
+    run_farfield: Run,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("none")
+    for number in range(70):
+        shutil.copy(make_video(30), folder / f"{number:02}.mp4")
+    (folder / "34.mp4").write_text("no video")  # the middle one of three
+    words = ("export", checkpoint, "--clips", folder)
+    assert run_farfield(*words, tmp_path / "a.onnx", "--num_compare_clips", 3, "--json") == 0
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert (report["compared_clips"], report["given_clips"]) == (2, 70)
+    compared = [Path(each["clips"]).name for each in report["compared"]]
+    assert [name for name in compared if name.endswith(".mp4")] == ["00.mp4", "69.mp4"]
+    assert f"left out: {folder / '34.mp4'}: " in captured.err
+    assert "left out: 1 with another ending (.txt 1)\n" in captured.err
+    assert run_farfield(*words, tmp_path / "b.onnx") == 0
+    number = int(re.search(r"\n +(\d+) of the 70 clips given are among them\n", capsys.readouterr().out)[1])
+    assert number in (63, 64)  # 64 are chosen; the unreadable one may be among them
+
+
+@pytest.mark.slow
 def test_eight_bits_with_a_manifest(
     checkpoint: Path, figures: Path, tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -235,6 +263,7 @@ def test_options_are_looked_at_before_clips_are(
         (("a.onnx", "--int8"), "8 bits are OpenVINO's here"),
         (("a.onnx", "--tolerance", -1), "tolerance is -1.0; it must be at least 0"),
         (("a.xml", "--int8", "--num_calibration_clips", 0), "num_calibration_clips is 0; it must be at least 1"),
+        (("a.xml", "--num_compare_clips", 0), "num_compare_clips is 0; it must be at least 1"),
     ):
         assert run_farfield("export", checkpoint, tmp_path / words[0], *words[1:], "--clips", clips) == 2, words
         said = capsys.readouterr().err

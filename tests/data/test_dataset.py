@@ -111,6 +111,18 @@ def test_a_video_that_cannot_be_read_is_replaced_by_another_of_its_class(
     assert named == {str(path) for path in bad_files.values()}
 
 
+def test_a_class_of_which_nothing_can_be_read_is_named(mixed: Manifest, bad_files: dict[str, Path]) -> None:
+    dataset = TrainingClips(mixed, mixed.labels, SPEC, AUGMENTATION, seed=0)
+    last, bad = len(mixed) - 1, 2
+    for _ in range(2):  # also of a video that is known to be bad
+        batch = dataset[[SampleKey(0, 0), SampleKey(0, bad), SampleKey(0, last)]]
+        assert mixed.labels[int(batch.labels[2])] != "c"
+        empty = {failure.path: failure.empty_class for failure in batch.failures if failure.empty_class is not None}
+        assert empty == {str(bad_files["empty"]): "c"}
+        # A class that has a good one is not empty. (The same file is a row of class "a".)
+        assert all(failure.empty_class is None for failure in dataset[[SampleKey(0, bad)]].failures)
+
+
 def test_what_stands_in_does_not_depend_on_what_a_worker_knows(mixed: Manifest) -> None:
     fresh = TrainingClips(mixed, mixed.labels, SPEC, AUGMENTATION, seed=0)
     used = TrainingClips(mixed, mixed.labels, SPEC, AUGMENTATION, seed=0)

@@ -14,7 +14,8 @@ import pytest
 
 from conftest import number_of
 from farfield.data.decode import open_video
-from farfield.data.download import download, reason_for
+from farfield.data.download import Messages, download, reason_for
+from farfield.data.javascript_runtime import runtime_options, why_unavailable
 from farfield.errors import FarfieldError
 
 pytest.importorskip("yt_dlp")
@@ -34,7 +35,8 @@ class Site:
                 status = {"gone0000000": 404, "blocked0000": 429, "broken00000": 500}.get(name, 200)
                 self.send_response(status)
                 body = content if status == 200 else b""
-                self.send_header("Content-Type", "video/mp4" if body else "text/plain")
+                kind = "application/x-unknown" if name.startswith("odd") else "video/mp4" if body else "text/plain"
+                self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 if self.command == "GET":
@@ -115,6 +117,70 @@ def test_a_site_that_refuses_everything_stops_the_run(site: Site, tmp_path: Path
         progress=False,
     )
     assert made.fetched + made.already_there == 3
+
+
+def test_warnings_are_passed_on_once_and_counted(
+    site: Site, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """yt-dlp warns of a type that it does not know."""
+    rows = annotations(tmp_path, ("a", "odd00000000", 0), ("a", "odd00000001", 0), ("a", "video000000", 0))
+    command = ["data", "download", rows, tmp_path / "out", f"--url={site.url}", "--pause_seconds=0", "--json"]
+    assert run_farfield(*command) == 0
+    captured = capsys.readouterr()
+    warnings = json.loads(captured.out)["warnings"]
+    assert any("could be a direct video link" in text for text in warnings)
+    for text, count in warnings.items():
+        assert "odd0" not in text
+        assert count == 2
+        assert captured.err.count(f"farfield: yt-dlp: {text}\n") == 1
+        assert captured.err.count(f"warned: 2 x {text}\n") == 1
+
+
+def test_the_same_warning_of_several_videos_is_the_same() -> None:
+    said = "[youtube] {}: Some formats may be missing. \x1b[33mSee\x1b[0m\n  https://youtu.be/{} for more"
+    found = []
+    for video in ("dQw4w9WgXcQ", "-a_b-c_d-e0"):
+        messages = Messages(video)
+        messages.warning(said.format(video, video))
+        messages.warning(said.format(video, video))
+        found.append(list(messages.warnings))
+    assert found[0] == found[1] == ["[youtube] Some formats may be missing. See https://youtu.be/ID for more"]
+
+
+def test_a_runtime_that_is_missing_or_old_is_said_before_the_first_clip(
+    site: Site, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = tmp_path / "deno"
+    old.write_text("#!/bin/sh\necho deno 1.40.2\n")
+    old.chmod(0o755)
+    rows = annotations(tmp_path, ("a", "blocked0000", 0))
+    of_youtube = site.url.replace("127.0.0.1", "youtube.localhost")
+    command = ["data", "download", rows, tmp_path / "out", "--pause_seconds=0"]
+    for runtime, lack in (
+        (tmp_path / "nowhere", f"there is no deno:{tmp_path / 'nowhere'}. Without it, many"),
+        (old, f"{old} is deno 1.40.2, and 2.3.0 is the oldest that serves. Without it"),
+    ):
+        run_farfield(*command, f"--url={of_youtube}", f"--js_runtime=deno:{runtime}")
+        first = capsys.readouterr().err.splitlines()[0]
+        assert first.startswith("farfield: yt-dlp has no JavaScript runtime: ")
+        assert lack in first
+        assert "pip install 'farfield[download]'" in first
+        run_farfield(*command, f"--url={site.url}", f"--js_runtime=deno:{runtime}")
+        assert "JavaScript" not in capsys.readouterr().err  # other sites need none
+    assert run_farfield(*command, f"--url={site.url}", "--js_runtime=nodejs") == 2
+    assert "js_runtime is 'nodejs'. Known: " in capsys.readouterr().err
+
+
+def test_a_runtime_that_serves_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    new = tmp_path / "deno"
+    new.write_text("#!/bin/sh\necho 'deno 2.9.8 (stable, release, x86_64-unknown-linux-gnu)'\n")
+    new.chmod(0o755)
+    (tmp_path / "yt_dlp_ejs").mkdir()
+    (tmp_path / "yt_dlp_ejs/__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert why_unavailable(f"deno:{new}") is None
+    assert runtime_options("node") == {"node": {}}
+    assert runtime_options(f"deno:{new}") == {"deno": {"path": str(new)}}
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,7 @@ def test_kinetics_archives_are_read_without_unpacking(suffix: str, tmp_path: Pat
     names = ["abcdefghijk_000010_000020.mp4", "-bcdefghij0_000007_000017.mp4", "unknown0000_000001_000011.mp4"]
     (tmp_path / "archives").mkdir()
     with tarfile.open(tmp_path / f"archives/part_0{suffix}", "w:gz" if suffix.endswith("gz") else "w") as tar:
-        for name in [*names, "../../../outside.mp4", "/absolute.mp4", "readme.txt"]:
+        for name in [*names, "../../../outside.mp4", "/absolute.mp4", "readme.txt", ".Trash-1000/old.mp4"]:
             info = tarfile.TarInfo(name)
             info.size = clip.stat().st_size
             with clip.open("rb") as content:
@@ -207,6 +207,8 @@ def test_kinetics_archives_are_read_without_unpacking(suffix: str, tmp_path: Pat
         link = tarfile.TarInfo("link.mp4")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
+    (tmp_path / "archives/._part_0.tar").write_bytes(b"what macOS puts beside a file")
+    (tmp_path / "archives/beside.mp4").write_bytes(clip.read_bytes())
     rows = (
         "label,youtube_id,time_start,time_end,split\nbowling,abcdefghijk,10,20,train\narchery,-bcdefghij0,7,17,train\n"
     )
@@ -224,6 +226,8 @@ def test_kinetics_archives_are_read_without_unpacking(suffix: str, tmp_path: Pat
         ("bowling", names[0]),
     ]
     assert (made.unlabelled, made.failures) == (3, [])
+    expected = {"hidden": 1, "other_ending": 1, "no_regular_file": 1, "beside_archives": 1}
+    assert made.left_out.as_dict() == expected
     new = set(tmp_path.rglob("*")) - before
     assert all(path.is_relative_to(tmp_path / "out") for path in new)
     assert sum(path.suffix == ".mp4" for path in new) == 5

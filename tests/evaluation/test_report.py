@@ -4,10 +4,11 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
-from farfield.evaluation import EvaluationResult, Scores, write_report
+from farfield.evaluation import EvaluationResult, Scores, read_scores, write_report
 
 
 def test_report_says_what_was_scored_and_what_could_not_be(tmp_path: Path) -> None:
@@ -21,7 +22,11 @@ def test_report_says_what_was_scored_and_what_could_not_be(tmp_path: Path) -> No
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert report["top1"]["value"] == 0.75
     assert report["videos"] == 4
-    assert report["confusion_matrix"] == [[1, 1, 0], [0, 2, 0], [0, 0, 0]]
+    with np.load(tmp_path / "out" / report["arrays"]["file"], allow_pickle=False) as arrays:
+        assert arrays[report["arrays"]["confusion_matrix"]].tolist() == [[1, 1, 0], [0, 2, 0], [0, 0, 0]]
+        assert np.array_equal(arrays[report["arrays"]["scores_of_videos"]], probabilities[:, None].numpy())
+    read = read_scores(tmp_path / "out" / "scores.npz")
+    assert (read.labels, read.paths) == (labels, scores.paths)
     assert report["undecodable_videos"] == [{"path": "broken.mp4", "reason": "the file is empty"}]
     assert report["classes"][0] == {"label": "bow", "videos": 2, "accuracy": 0.5, "most_often_taken_for": "jump"}
     text = (tmp_path / "out/report.md").read_text()
@@ -43,6 +48,7 @@ def test_many_classes_are_drawn_too(tmp_path: Path) -> None:
     result = EvaluationResult(Scores(labels, [str(i) for i in range(n)], torch.arange(n), torch.eye(n)[:, None]), [])
     report = write_report(result, tmp_path, {})
     assert report["mean_class_accuracy"]["value"] == 1.0
+    assert (tmp_path / "report.json").stat().st_size < 300 * n  # some text for a class, nothing for a pair of them
 
 
 def test_a_temperature_changes_no_top5(tmp_path: Path) -> None:

@@ -18,9 +18,8 @@ from farfield.data.manifest import VideoRecord
 from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError
 from farfield.export import export as export_file
-from farfield.export.compare import Difference, Video, other_lengths
+from farfield.export.compare import Difference, Video, other_lengths, spread
 from farfield.export.export import ExportReport, export_model
-from farfield.export.quantise import spread
 from farfield.export.runtime import ExportedNet, load_exported
 from farfield.models import ActionNet
 
@@ -105,6 +104,13 @@ def test_the_report_says_what_was_compared(suffix: str, exports: Exports, video:
     files = [path, path.with_suffix(".bin")] if suffix == ".xml" else [path]
     assert report.bytes == sum(each.stat().st_size for each in files)
     assert report.description.input == ("uint8 b t 32 32 3" if suffix == ".xml" else "float32 b 3 t 32 32")
+
+
+@pytest.mark.slow
+def test_at_most_a_stated_number_of_videos_is_compared_on(network: ActionNet, video: Video, tmp_path: Path) -> None:
+    report = export_model(network, tmp_path / "a.onnx", videos=[video] * 5, num_compare_clips=2)
+    assert sum(each.clips == str(video.path) for each in report.differences) == 2
+    assert (report.compared_videos, report.given_videos) == (2, 5)
 
 
 @pytest.mark.slow

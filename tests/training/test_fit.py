@@ -145,19 +145,23 @@ def test_bad_videos_are_skipped_counted_and_named(
     for split in ("train", "val"):
         rows = (figures / f"{split}.csv").read_text().splitlines()
         bad = [f"{path},bow" + "," * (rows[0].count(",") - 1) for path in bad_files.values()]
-        (tmp_path / f"{split}.csv").write_text("\n".join([*rows, *bad]) + "\n")
+        lonely = [f"{tmp_path / 'gone.mp4'},vanish" + "," * (rows[0].count(",") - 1)] if split == "train" else []
+        (tmp_path / f"{split}.csv").write_text("\n".join([*rows, *bad, *lonely]) + "\n")
     run_dir = tmp_path / "run"
     more = [f"--data.train={tmp_path / 'train.csv'}", f"--data.val={tmp_path / 'val.csv'}", f"--data.root={figures}"]
     assert run_farfield(*arguments(figures, run_dir, *more, "--data.num_workers=2", "--data.batch_size=4")) == 0
     with (run_dir / "skipped_videos.csv").open(newline="") as file:
         skipped = {row["path"]: row["reason"] for row in csv.DictReader(file)}
-    assert set(skipped) == {str(path) for path in bad_files.values()}
+    assert set(skipped) == {str(path) for path in [*bad_files.values(), tmp_path / "gone.mp4"]}
     assert skipped[str(bad_files["empty"])] == "the file is empty"
     log = capfd.readouterr().err
-    assert "6 videos could not be read" in log
+    assert "7 videos could not be read" in log
+    assert log.count("the class 'vanish' is empty: none of its videos can be read") == 1
+    assert "gone.mp4: there is no such file; no other of its class can be read." in log
+    assert log.count("is empty: none of its videos") == 1
     assert log.count("empty.mp4: the file is empty") == 1
     with (run_dir / "metrics.csv").open(newline="") as file:
-        assert float(next(csv.DictReader(file))["skipped_videos"]) == 6
+        assert float(next(csv.DictReader(file))["skipped_videos"]) == 7
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(
@@ -298,7 +302,7 @@ def test_some_classes_are_scored_among_themselves(
     words = ["test", "--checkpoint", best, "--data.manifest", tmp_path / "some.csv", "--data.root", figures]
     assert run_farfield(*words, "--data.num_workers", 0, "--out", tmp_path / "out", "--restrict_labels", "--json") == 0
     report = json.loads(capsys.readouterr().out)
-    assert len(report["confusion_matrix"]) == len(labels) == 3
+    assert len(report["classes"]) == len(labels) == 3
     assert report["scored_among"] == "3 of the network's 10 classes"
 
 

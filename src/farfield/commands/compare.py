@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json as json_format
-from dataclasses import asdict
+import os
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -88,8 +89,12 @@ def _paired(a: Scores, b: Scores, name_a: str, name_b: str) -> tuple[Scores, Sco
             f"the runs know other classes: {', '.join(differing[:5])} {'is' if len(differing) == 1 else 'are'} in one "
             "of them only. Test both with --restrict_labels true on the same manifest."
         )
-    names, rows_b = a.names, {name: row for row, name in enumerate(b.names)}
-    shared = [(row, rows_b[name]) for row, name in enumerate(names) if name in rows_b]
+    names = a.names
+    shared = _shared_rows(names, b.names)
+    if len(shared) < min(len(a.paths), len(b.paths)):  # earlier versions put a link's target for its name
+        real_a, real_b = (replace(each, paths=[os.path.realpath(path) for path in each.paths]).names for each in (a, b))
+        if len(set(real_a)) == len(real_a) and len(set(real_b)) == len(real_b):
+            shared = _shared_rows(real_a, real_b)
     if not shared:
         raise FarfieldError(
             f"{name_a} and {name_b} scored no video in common: one has {names[0]}, the other {b.names[0]}. Test both "
@@ -108,6 +113,11 @@ def _paired(a: Scores, b: Scores, name_a: str, name_b: str) -> tuple[Scores, Sco
     first = Scores(a.labels, paths, targets, a.views[in_a])
     second = Scores(a.labels, paths, targets, b.views[in_b][:, :, classes])
     return first, second, len(a.paths) + len(b.paths) - 2 * len(shared)
+
+
+def _shared_rows(a: list[str], b: list[str]) -> list[tuple[int, int]]:
+    rows = {name: row for row, name in enumerate(b)}
+    return [(row, rows[name]) for row, name in enumerate(a) if name in rows]
 
 
 def _hits(scores: Scores, k: int) -> np.ndarray:

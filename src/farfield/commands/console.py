@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from farfield.data.folder_scan import LeftOut
 from farfield.errors import FarfieldError
 
 
@@ -25,6 +26,20 @@ def as_mistakes(*more: type[Exception]) -> Iterator[None]:
         yield
     except mistakes as error:
         raise FarfieldError(" ".join(str(error).split())) from error
+
+
+def say_left_out(left_out: LeftOut, *, can_list: bool = True) -> None:
+    """Says in one line on standard error what scans of folders passed over, and names it where names were kept.
+
+    Args:
+        left_out: the account.
+        can_list: the command has an option to keep names.
+    """
+    for path, reason in left_out.names:
+        print(f"left out: {path}: {reason.value[0]}", file=sys.stderr)
+    if left_out.counts:
+        hint = "" if left_out.keep_names or not can_list else "; --list_left_out names them"
+        print(f"left out: {left_out.summary()}{hint}", file=sys.stderr)
 
 
 def quiet_libraries() -> None:

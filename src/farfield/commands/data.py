@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json as json_format
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
+from farfield.commands.console import quiet_libraries, say_left_out
 from farfield.data.download import YOUTUBE
 from farfield.data.download import download as fetch_clips
 from farfield.data.indexing import Format, class_names, index_videos
+from farfield.data.javascript_runtime import DEFAULT
 from farfield.data.parallel import Engine
 from farfield.data.prepare import prepare as prepare_store
 from farfield.data.prepare import summarise
@@ -30,10 +31,12 @@ def index(
     annotations: str | None = None,
     labels: str | None = None,
     num_workers: int | None = None,
+    list_left_out: bool = False,
 ) -> int:
     """Makes a manifest of a collection of videos, opening each once to note its length, rate and size.
 
-    Videos that cannot be read are named and left out.
+    Videos that cannot be read are named and left out. Links are followed, to files and folders; hidden files and
+    folders, files with other endings and whatever else is passed over are counted by reason.
 
     Args:
         root: folder of the videos.
@@ -42,11 +45,21 @@ def index(
         annotations: Kinetics' CSV, or the list file of the other formats; none for folders.
         labels: for lists, a file with one class name a line, in the order of the numbers; null keeps the numbers.
         num_workers: processes; null for the number of cores.
+        list_left_out: name all that is passed over in the folder, with the reason.
     """
     _refuse_to_replace(Path(out))
-    made = index_videos(root, out, format=format, annotations=annotations, labels=labels, num_workers=num_workers)
+    made = index_videos(
+        root,
+        out,
+        format=format,
+        annotations=annotations,
+        labels=labels,
+        num_workers=num_workers,
+        list_left_out=list_left_out,
+    )
     classes = len({record.label for record in made.records})
     print(f"{out}: {len(made.records)} videos of {classes} classes")
+    say_left_out(made.left_out)
     for path, reason in made.failures:
         print(f"left out: {path}: {reason}", file=sys.stderr)
     if made.failures:
@@ -128,6 +141,7 @@ def download(
     retry: bool = False,
     seconds_per_video: float = 600,
     url: str = YOUTUBE,
+    js_runtime: str = DEFAULT,
     json: bool = False,
 ) -> int:
     """Fetches the clips of Kinetics' CSV with yt-dlp, as out/label/<id>_<start>_<end>.mp4.
@@ -146,8 +160,11 @@ def download(
         retry: ask again for what earlier calls found gone.
         seconds_per_video: a video that takes longer is given up, until the next call.
         url: where a video is; {id} stands for its name.
+        js_runtime: what runs YouTube's scripts: deno, which the extra brings; or node (22 or newer), bun, quickjs; or
+            name:path.
         json: print JSON.
     """
+    quiet_libraries()
     made = fetch_clips(
         annotations,
         out,
@@ -159,10 +176,13 @@ def download(
         retry=retry,
         seconds_per_video=seconds_per_video,
         url=url,
+        js_runtime=js_runtime,
     )
+    for text, count in made.warnings.most_common():
+        print(f"warned: {count} x {text}", file=sys.stderr)
     if json:
         about = {"fetched": made.fetched, "already_there": made.already_there, "failed": len(made.failures)}
-        print(json_format.dumps(about | {"failures_by_reason": made.reasons()}, indent=2))
+        print(json_format.dumps(about | {"failures_by_reason": made.reasons(), "warnings": made.warnings}, indent=2))
     else:
         print(f"{out}: {made.fetched} clips fetched, {made.already_there} there already, {len(made.failures)} failed")
         if made.known_to_be_gone:
@@ -182,6 +202,7 @@ def prepare(
     num_workers: int | None = None,
     seconds_per_video: float = 600,
     engine: Engine = "local",
+    list_left_out: bool = False,
     json: bool = False,
 ) -> int:
     """Transcodes a collection into a store that random clips are read from several times faster.
@@ -200,6 +221,7 @@ def prepare(
         num_workers: processes; null for the number of cores, or of the Ray cluster's.
         seconds_per_video: a video that takes longer is given up.
         engine: local, or ray: the workers of the cluster that RAY_ADDRESS names, which must see the same files.
+        list_left_out: name all that is passed over in folders and archives, with the reason.
         json: print JSON.
     """
     made = prepare_store(
@@ -211,7 +233,9 @@ def prepare(
         num_workers=num_workers,
         seconds_per_video=seconds_per_video,
         engine=engine,
+        list_left_out=list_left_out,
     )
+    say_left_out(made.left_out)
     about = summarise(made)
     if json:
         print(json_format.dumps({"out": out} | about, indent=2))
@@ -242,6 +266,7 @@ def verify(
     seconds_per_video: float = 120,
     sample: int = 50,
     engine: Engine = "local",
+    list_left_out: bool = False,
     json: bool = False,
 ) -> int:
     """Decodes every video of a collection whole, and finds copies, leaks between splits and empty classes.
@@ -259,6 +284,7 @@ def verify(
         seconds_per_video: a video that takes longer counts as one that cannot be decoded.
         sample: so many videos are read with decord and PyAV, and the frames compared.
         engine: local, or ray: the workers of the cluster that RAY_ADDRESS names, which must see the same files.
+        list_left_out: name all that is passed over in folders and archives, with the reason.
         json: print the report as JSON.
     """
     if sample < 0:
@@ -272,9 +298,11 @@ def verify(
         seconds_per_video=seconds_per_video,
         sample=sample,
         engine=engine,
+        list_left_out=list_left_out,
     )
+    say_left_out(found.left_out)
     if json:
-        print(json_format.dumps(asdict(found), indent=2))
+        print(json_format.dumps(found.as_dict(), indent=2))
         return 0 if found.is_healthy() else 1
     print(f"{found.videos} videos, {found.hours:.2f} hours; {len(found.undecodable)} cannot be decoded")
     for reason, count in found.reasons().items():

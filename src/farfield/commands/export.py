@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json as json_format
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from farfield.clip_spec import ClipSpec
-from farfield.commands.console import quiet_libraries
+from farfield.commands.console import quiet_libraries, say_left_out
+from farfield.data.folder_scan import LeftOut
 from farfield.data.manifest import VideoRecord, read_manifest
 from farfield.errors import FarfieldError, VideoError
 from farfield.export.card import check_report, find_report, model_card, read_report
-from farfield.export.compare import Video, central_clip
-from farfield.export.export import TOLERANCE, ExportReport, check_options, export_model
+from farfield.export.compare import Video, central_clip, spread
+from farfield.export.export import COMPARE_CLIPS, TOLERANCE, ExportReport, check_options, export_model
 from farfield.export.staging import staged
 from farfield.inference import find_videos
 from farfield.models import ActionNet, load_model, read_checkpoint
@@ -33,6 +34,7 @@ def export(
     include_preprocessing: bool = False,
     int8: bool = False,
     num_calibration_clips: int = 128,
+    num_compare_clips: int = COMPARE_CLIPS,
     tolerance: float = TOLERANCE,
     report: str | None = None,
     json: bool = False,
@@ -48,13 +50,14 @@ def export(
         out: the file to write, its suffix the format: .onnx, .xml (OpenVINO, with a .bin beside it) or .pt2
             (torch.export); with --to_folder, the folder. It must not exist.
         to_folder: write model.safetensors, config.json, labels.txt and a model card, README.md.
-        clips: a video, a folder, a pattern or a manifest (.csv), or a list of them, as [a.mp4,b.mp4]: their central
-            clips are compared on, too. With a manifest's labels, the accuracy in 8 bits is measured.
+        clips: a video, a folder, a pattern or a manifest (.csv), or a list of them, as [a.mp4,b.mp4]: central clips
+            of some of the videos are compared on, too. With a manifest's labels, the accuracy in 8 bits is measured.
         include_preprocessing: the graph takes uint8 RGB frames (b t h w c) and normalises them itself, for programs
             without farfield. Else it takes what the network takes: normalised clips (b 3 t h w).
-        int8: 8-bit weights and activations, for .xml. Their ranges are chosen on the clips, and what it costs is
-            measured on them; the tolerance does not apply to it.
+        int8: 8-bit weights and activations, for .xml. Their ranges are chosen on clips, and what it costs is
+            measured on clips; the tolerance does not apply to it.
         num_calibration_clips: at most so many clips, spread evenly, choose those ranges.
+        num_compare_clips: at most so many clips, spread evenly, are compared on, and tell what 8 bits cost.
         tolerance: the largest difference of a probability, and of a logit relative to the largest one.
         report: report.json of `farfield test`, for the model card; null for <run>/test/report.json, where it is of this
             checkpoint.
@@ -77,18 +80,23 @@ def export(
         int8=int8,
         any_clips=bool(clips),
         num_calibration_clips=num_calibration_clips,
+        num_compare_clips=num_compare_clips,
         tolerance=tolerance,
     )
     network = load_model(checkpoint)
+    given = _videos([clips] if isinstance(clips, str) else clips or [], network.labels)
+    used = set(spread(len(given), num_compare_clips)) | set(spread(len(given), num_calibration_clips) if int8 else ())
     written = export_model(
         network,
         out,
         include_preprocessing=include_preprocessing,
         int8=int8,
-        videos=_readable(_videos([clips] if isinstance(clips, str) else clips or [], network.labels), network.clip),
+        videos=_readable([given[i] for i in sorted(used)], network.clip),
         num_calibration_clips=num_calibration_clips,
+        num_compare_clips=num_compare_clips,
         tolerance=tolerance,
     )
+    written = replace(written, given_videos=len(given))
     print(json_format.dumps(_as_dict(written), indent=2) if json else _as_text(written))
     return 0
 
@@ -113,13 +121,16 @@ def _readable(videos: list[Video], spec: ClipSpec) -> list[Video]:
         except VideoError as error:
             print(f"farfield export: left out: {error}", file=sys.stderr)
     if videos and not good:
-        raise FarfieldError(f"none of the {len(videos)} clips can be read.")
+        raise FarfieldError(f"none of the {len(videos)} clips that were to be compared on can be read.")
     return good
 
 
 def _others(clips: list[str], manifests: list[str]) -> list[str]:
     rest = [given for given in clips if given not in manifests]
-    return find_videos(rest) if rest else []
+    left_out = LeftOut()
+    found = find_videos(rest, left_out=left_out) if rest else []
+    say_left_out(left_out, can_list=False)
+    return found
 
 
 def _publish(checkpoint: str, out: Path, report: str | None) -> dict[str, Any]:
@@ -163,6 +174,8 @@ def _as_dict(report: ExportReport) -> dict[str, Any]:
         "opset": report.description.opset,
         "largest_difference": {"probabilities": worst.probabilities, "logits": worst.logits},
         "tolerance": report.tolerance,
+        "compared_clips": report.compared_videos,
+        "given_clips": report.given_videos,
         "compared": [asdict(each) for each in report.differences],
         "int8": None if report.accuracy is None else asdict(report.accuracy),
         "notes": report.notes,
@@ -183,6 +196,8 @@ def _as_text(report: ExportReport) -> str:
         f"  compared    on {len(report.differences)} batches{float_net}: probabilities within "
         f"{worst.probabilities:.1e}, logits within {worst.logits:.1e} of the largest; tolerance {report.tolerance:g}",
     ]
+    if report.given_videos:
+        lines.append(f"              {report.compared_videos} of the {report.given_videos} clips given are among them")
     shown = sorted(report.differences, key=lambda each: -each.logits)[:_SHOWN]
     lines += [f"              {each.clips}: {each.probabilities:.1e}, {each.logits:.1e}" for each in shown]
     if len(report.differences) > len(shown):

@@ -6,12 +6,14 @@ import difflib
 import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import docstring_parser
 import jsonargparse
 
 from farfield.clip_spec import ClipOptions
+from farfield.data.folder_scan import has_video_suffix
 from farfield.errors import FarfieldError, nearest
 
 
@@ -21,12 +23,15 @@ class CommandParser(jsonargparse.ArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Without abbreviations: a mistyped option must not pass for the one that it happens to begin.
         super().__init__(*args, allow_abbrev=False, **kwargs)
+        self.words: Sequence[str] = ()
+        """What is parsed, for messages."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         names = [action.dest for action in self._actions]
         options = [name for name in names if not re.search(r"(^|\.)(help|config|print_\w+)$", name)]
         required = [action.dest for action in self._actions if action.required]
-        raise FarfieldError(explain(message, options, required)) from ex
+        explained = file_hint(message, self.words) or explain(message, options, required)
+        raise FarfieldError(explained) from ex
 
 
 def parse(
@@ -51,12 +56,41 @@ def parse(
         extra: dict[str, Any] = {} if nargs is None else {"nargs": nargs}
         parser.add_argument(name, type=str if nargs else types[name], help=described[name], **extra)
     parser.add_function_arguments(function, as_group=False, skip=set(positionals))
+    parser.words = arguments
+    arguments = files_after_dashes(arguments)
     flags = {f"--{name}" for name, kind in types.items() if kind is bool}
     words = [
         f"{word}=true" if word in flags and following not in ("true", "false") else word
         for word, following in zip(arguments, [*arguments[1:], None], strict=False)
     ]
     return vars(parser.instantiate_classes(parser.parse_args(words)))
+
+
+def files_after_dashes(words: Sequence[str]) -> Sequence[str]:
+    """Rewrite what follows `--`, which no option may follow, so that names beginning with `-` are plain: `./-a.mp4`."""
+    if "--" not in words:
+        return words
+    end = words.index("--")
+    return [*words[:end], *(f"./{word}" if re.match("-.", word) else word for word in words[end + 1 :])]
+
+
+def file_hint(message: str, words: Sequence[str]) -> str | None:
+    """What to write for a file whose name begins with `-` and was taken for an option; None where there is none."""
+    if not re.search(r"[Uu]nrecognized arguments|expected (one|at least one) argument|arguments are required", message):
+        return None
+    if "--" in words:
+        surplus = [word for word in words[words.index("--") :] if re.match("--.", word)]
+        if surplus:
+            return (
+                f"{surplus[0]} stands after --, where all is taken for files. Put -- and the files after all options."
+            )
+        return None
+    for word in words:
+        short = re.match(r"-[^-]", word) and not re.fullmatch(r"-[\d.e+-]+", word)
+        if short or (word.startswith("--") and (has_video_suffix(word) or Path(word).exists())):
+            apart = "" if "expected" in message else ", or put -- before it, after all options"
+            return f"{word} is no option. If it is a file, write ./{word}{apart}. See --help."
+    return None
 
 
 def explain(message: str, options: Sequence[str], required: Sequence[str] = ()) -> str:
@@ -71,6 +105,9 @@ def explain(message: str, options: Sequence[str], required: Sequence[str] = ()) 
         if name in options:  # then it is one of those that stand first
             return f"{name} is given by its place, not as an option. See --help."
         return f"there is no option {name}. {nearest_option(name, options)}"
+    surplus = re.search(r"[Uu]nrecognized arguments: ([^-\s]\S*)", text)
+    if surplus:
+        return f"{surplus[1]} is left over. Files stand together, before or after all options. See --help."
     missing = re.search(r'[Pp]arser key "([\w.]+)": Expected a .* Got value: None$', text)
     if missing and missing[1] in required:
         *others, last = (f"--{name}" for name in required)

@@ -11,7 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from farfield.commands.console import quiet_libraries
+from farfield.commands.console import quiet_libraries, say_left_out
+from farfield.data.folder_scan import LeftOut
 from farfield.data.live import live_windows
 from farfield.data.parallel import Engine
 from farfield.errors import FarfieldError, VideoError
@@ -54,6 +55,7 @@ def predict(
     num_workers: int = 0,
     seconds_per_video: float = 3600,
     engine: Engine = "local",
+    list_left_out: bool = False,
 ) -> int:
     """Recognises actions in video files: the most probable classes of each, or with --timeline what happens when.
 
@@ -87,6 +89,7 @@ def predict(
         num_workers: processes with one thread each; 0 for this process.
         seconds_per_video: with workers, a video that takes longer is given up.
         engine: "local", or "ray" for a cluster that sees the same files.
+        list_left_out: name all that is passed over in folders, with the reason.
     """
     quiet_libraries()
     chosen: Format = "json" if json else format
@@ -130,7 +133,9 @@ def predict(
         any(extra in FEATURE_FILES for extra in extras),
         view_batch_size,
     )
-    paths = find_videos(videos, out=out)
+    left_out = LeftOut(list_left_out)
+    paths = find_videos(videos, out=out, left_out=left_out)
+    say_left_out(left_out)
     if chosen in SUBTITLES and len(paths) > 1:
         raise FarfieldError(f"{len(paths)} videos make as many subtitle files: give --out FOLDER --write {chosen}.")
     folder = nullcontext() if out is None else open_results(out, _settings(question, checkpoint, precision), extras)

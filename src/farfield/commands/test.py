@@ -78,8 +78,8 @@ def test(
         data: the videos to score.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
         num_crops: crops of each clip; null for the checkpoint's own setting.
-        out: folder for report.json, report.md, predictions.csv, the scores of all views (scores.npz, for
-            `farfield compare`) and pictures; null for `test` in the run's.
+        out: folder for report.json, report.md, predictions.csv, the scores of all views and the confusion matrix
+            (scores.npz, also for `farfield compare`) and pictures; null for `test` in the run's.
         accelerator: where to run, as Lightning's Trainer takes it: auto, cpu, gpu.
         devices: how many of them, each with a process of its own and a share of the videos.
         precision: of the network, as Lightning's Trainer takes it: 32-true, bf16-mixed, 16-mixed.
@@ -136,7 +136,7 @@ def test(
         scored = [part for part in module.test_scores if len(part[0])]
         indices, targets, probabilities = (torch.cat(parts) for parts in zip(*scored, strict=True))
         rows = indices.tolist()
-        paths = [str(which.path(row).resolve()) for row in rows]  # the same from wherever the manifest is named
+        paths = [_canonical(which.path(row)) for row in rows]
         times = [(which[row].start_seconds, which[row].end_seconds) for row in rows]
         segments = torch.tensor([[math.nan if time is None else time for time in each] for each in times]).double()
         return Scores(list(network.labels), paths, targets, probabilities, None if segments.isnan().all() else segments)
@@ -182,6 +182,11 @@ def validate(checkpoint: str, data: TestData, *, accelerator: str = "auto", json
     """
     out = str(_run_folder(checkpoint) / "validate")
     return test(checkpoint, data, num_clips=1, num_crops=1, out=out, accelerator=accelerator, json=json)
+
+
+def _canonical(video: Path) -> str:
+    """The same from wherever the manifest is named; a link keeps its own name, as its target may be a hash."""
+    return str(video.parent.resolve() / video.name)
 
 
 def _run_folder(checkpoint: str) -> Path:

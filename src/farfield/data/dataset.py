@@ -33,6 +33,8 @@ class Failure(NamedTuple):
 
     path: str
     reason: str
+    empty_class: str | None = None
+    """The video's class, where none of its videos can be read, so that one of another class took its place."""
 
 
 class Batch(NamedTuple):
@@ -50,6 +52,8 @@ class Batch(NamedTuple):
 
 class TrainingClips(Dataset[Batch]):
     """Random clips of each video asked for; a video that cannot serve is replaced by another of its class.
+
+    Where none of its class can be read, one of another class takes its place, and the failures say so.
 
     Args:
         manifest: the videos.
@@ -79,6 +83,7 @@ class TrainingClips(Dataset[Batch]):
     ) -> None:
         self.manifest = manifest
         self.targets = manifest.targets(labels)
+        self.labels = labels
         self.spec = spec
         self.augmentation = augmentation
         self.seed = seed
@@ -127,6 +132,7 @@ class TrainingClips(Dataset[Batch]):
         return [generator(purpose, self.seed, key.epoch, key.row, *([turn] if turn else [])) for turn in turns]
 
     def _load(self, key: SampleKey, failures: list[Failure]) -> tuple[list[Clip], int]:
+        known_before = len(failures)
         for index in chain([key.row], self._replacements(key)):  # drawn only where they are needed
             if index not in self._known_failures:
                 record, path = self.manifest[index], self.manifest.path(index)
@@ -136,6 +142,7 @@ class TrainingClips(Dataset[Batch]):
                     clips = training_clips(
                         path, record, spec, augmentation, generators, decoder=self.decoder, memory=self._memory
                     )
+                    self._name_empty_class(failures, known_before, key.row, index)
                     return clips, index
                 except VideoError as error:
                     self._known_failures[index] = Failure(error.path, error.reason)
@@ -144,6 +151,14 @@ class TrainingClips(Dataset[Batch]):
             f"none of the {len(self.manifest)} videos of {self.manifest.source} can be read. "
             f"The last: {failures[-1].path}: {failures[-1].reason}. Are the paths right, from {self.manifest.root}?"
         )
+
+    def _name_empty_class(self, failures: list[Failure], begin: int, wanted: int, taken: int) -> None:
+        """Names the class in the failures from `begin` on, where a video of another class had to be taken."""
+        target = self.targets[wanted]
+        if self.targets[taken] != target:
+            of_class = np.count_nonzero(self.targets == target)  # they are tried before all others
+            for place in range(begin, begin + of_class):
+                failures[place] = failures[place]._replace(empty_class=self.labels[target])
 
     def _replacements(self, key: SampleKey) -> Iterator[int]:
         """Other videos in the order in which they are tried: those of the same class, then all others."""

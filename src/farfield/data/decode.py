@@ -51,28 +51,6 @@ decord = _import_decord()
 
 Decoder = Literal["PyAV", "decord"]
 
-VIDEO_SUFFIXES = frozenset(
-    [
-        ".3gp",
-        ".avi",
-        ".flv",
-        ".gif",
-        ".m2ts",
-        ".m4v",
-        ".mkv",
-        ".mov",
-        ".mp4",
-        ".mpeg",
-        ".mpg",
-        ".mts",
-        ".ogv",
-        ".ts",
-        ".webm",
-        ".wmv",
-    ]
-)
-"""What counts as a video when a folder is searched. A file that is named itself is always opened."""
-
 
 class DecodeError(VideoError):
     """Neither decoder can read what was asked of a file."""

@@ -6,7 +6,9 @@ Many videos are gone. What has been fetched is not fetched again, and what is go
 from __future__ import annotations
 
 import csv
+import logging
 import re
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -16,12 +18,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from farfield.data.decode import VIDEO_SUFFIXES
+from farfield.data.folder_scan import has_video_suffix
 from farfield.data.indexing import kinetics_annotations
+from farfield.data.javascript_runtime import DEFAULT, runtime_options, why_unavailable
 from farfield.data.parallel import for_each
 from farfield.data.transcode import Encoding, transcode
 from farfield.errors import FarfieldError, VideoError
 from farfield.whole_file import written_whole
+
+log = logging.getLogger("farfield")
 
 YOUTUBE = "https://www.youtube.com/watch?v={id}"
 
@@ -66,6 +71,19 @@ class Fetch:
     pause_seconds: float
 
 
+@dataclass(frozen=True)
+class Fetched:
+    """What came of a clip.
+
+    Attributes:
+        reason: why it cannot be had; None where it is there.
+        warnings: yt-dlp's, each once.
+    """
+
+    reason: str | None
+    warnings: tuple[str, ...]
+
+
 @dataclass
 class Downloaded:
     """What came of a list.
@@ -75,12 +93,14 @@ class Downloaded:
         already_there: clips fetched before.
         known_to_be_gone: clips not asked for, since an earlier call found their videos gone.
         failures: clip to reason, those of earlier calls included.
+        warnings: what yt-dlp warned of, to how many clips it warned of it for.
     """
 
     fetched: int = 0
     already_there: int = 0
     known_to_be_gone: int = 0
     failures: dict[str, str] = field(default_factory=dict)
+    warnings: Counter[str] = field(default_factory=Counter)
 
     def reasons(self) -> dict[str, int]:
         """How often clips failed for each reason, the most frequent first."""
@@ -99,9 +119,12 @@ def download(
     retry: bool = False,
     seconds_per_video: float = 600,
     url: str = YOUTUBE,
+    js_runtime: str = DEFAULT,
     progress: bool = True,
 ) -> Downloaded:
     """Fetches the clips of Kinetics' CSV as out/label/<id>_<start>_<end>.mp4.
+
+    What yt-dlp warns of goes to the log, each warning once; what it lacks for YouTube, before the first clip.
 
     Args:
         annotations: Kinetics' CSV.
@@ -114,10 +137,12 @@ def download(
         retry: ask again for what earlier calls found gone.
         seconds_per_video: a video that takes longer is given up, until the next call.
         url: where a video is; {id} stands for its name.
+        js_runtime: what runs YouTube's scripts: deno, node, bun or quickjs, or name:path.
         progress: show a bar on standard error.
 
     Raises:
-        FarfieldError: where yt-dlp is not installed, the list is none, or the site refuses everything.
+        FarfieldError: where yt-dlp is not installed, the list is none, the runtime is unknown, or the site refuses
+            everything.
     """
     try:
         import yt_dlp  # noqa: F401
@@ -136,9 +161,9 @@ def download(
         "sleep_interval_requests": pause_seconds,
         "retries": 3,
         "quiet": True,
-        "no_warnings": True,
         "noprogress": True,
         "noplaylist": True,
+        "js_runtimes": runtime_options(js_runtime),
     }
     made = Downloaded(failures=_known_failures(folder / "failures.csv"))
     jobs = []
@@ -153,12 +178,21 @@ def download(
             made.known_to_be_gone += 1
         else:
             jobs.append(Fetch(video, url.format(id=video), target, start, end, options, encoding, pause_seconds))
+    if jobs and re.search(r"//[^/]*youtu", url) and (lack := why_unavailable(js_runtime)):
+        log.warning("%s", lack)
     try:
         running = for_each(fetch, jobs, num_workers=num_workers, seconds_per_job=seconds_per_video)
         with tqdm(running, "download", len(jobs), unit="clip", disable=not progress) as bar:
             for job, result in bar:
-                if isinstance(result, str):
-                    made.failures[job.target.stem] = result
+                if isinstance(result, str):  # it took too long, or crashed
+                    result = Fetched(result, ())
+                for warning in result.warnings:
+                    if warning not in made.warnings:
+                        with tqdm.external_write_mode(sys.stderr):
+                            log.warning("yt-dlp: %s", warning)
+                    made.warnings[warning] += 1
+                if result.reason is not None:
+                    made.failures[job.target.stem] = result.reason
                     _write_failures(folder / "failures.csv", made.failures)  # now: a run may be killed
                     bar.set_postfix(failed=len(made.failures))
                 else:
@@ -169,13 +203,21 @@ def download(
     return made
 
 
-def fetch(job: Fetch) -> None:
+def fetch(job: Fetch) -> Fetched:
     """In a worker: fetches a video and cuts the clip out of it.
 
     Raises:
-        VideoError: where the video cannot be had, with the reason.
         FarfieldError: where the site refuses everything.
     """
+    messages = Messages(job.id)
+    try:
+        _fetch(job, messages)
+    except VideoError as error:
+        return Fetched(error.reason, tuple(messages.warnings))
+    return Fetched(None, tuple(messages.warnings))
+
+
+def _fetch(job: Fetch, messages: Messages) -> None:
     import yt_dlp
 
     try:
@@ -184,7 +226,7 @@ def fetch(job: Fetch) -> None:
         raise VideoError(job.url, f"{job.target.parent.name} cannot be made: {error.strerror}") from error
     time.sleep(job.pause_seconds)
     with tempfile.TemporaryDirectory() as folder:
-        options = job.options | {"outtmpl": str(Path(folder, "video.%(ext)s")), "logger": _Silent()}
+        options = job.options | {"outtmpl": str(Path(folder, "video.%(ext)s")), "logger": messages}
         try:
             with yt_dlp.YoutubeDL(options) as downloader:
                 downloader.download([job.url])
@@ -196,7 +238,7 @@ def fetch(job: Fetch) -> None:
                     "workers and a longer pause_seconds help."
                 ) from error
             raise VideoError(job.url, reason_for(text)) from error
-        files = [path for path in Path(folder).iterdir() if path.suffix in VIDEO_SUFFIXES]
+        files = [path for path in Path(folder).iterdir() if has_video_suffix(path)]
         if not files:
             raise VideoError(job.url, "nothing was fetched")
         start, end = job.start_seconds, job.end_seconds
@@ -211,12 +253,21 @@ def reason_for(text: str) -> str:
     return _plain(text)
 
 
-class _Silent:
-    """yt-dlp's messages go nowhere: they are in its errors, too."""
+class Messages:
+    """yt-dlp's log: warnings are kept, errors are raised as well, and the rest goes nowhere."""
+
+    def __init__(self, video: str) -> None:
+        self.warnings: dict[str, None] = {}
+        self._video = video
 
     def debug(self, message: str) -> None: ...
 
-    info = warning = error = debug
+    info = error = debug
+
+    def warning(self, message: str) -> None:
+        # Without the video's name, so that the same warning of others counts as the same.
+        text = re.sub(r"\s+", " ", re.sub(r"\x1b\[[0-9;]*m", "", message)).strip().replace(f"{self._video}: ", "")
+        self.warnings[text.replace(self._video, "ID")] = None
 
 
 def _plain(text: str) -> str:

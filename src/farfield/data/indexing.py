@@ -6,14 +6,15 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
 
-from farfield.data.decode import VIDEO_SUFFIXES, open_video
+from farfield.data.decode import open_video
+from farfield.data.folder_scan import LeftOut, Reason, hidden_reason, scan_folder
 from farfield.data.manifest import VideoRecord, write_manifest
 from farfield.data.parallel import for_each
 from farfield.errors import FarfieldError
@@ -25,10 +26,17 @@ SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 @dataclass(frozen=True)
 class Index:
-    """What indexing brought out: rows of readable videos, and (path, reason) of the others."""
+    """What indexing brought out.
+
+    Attributes:
+        records: rows of readable videos.
+        failures: (path, reason) of videos that cannot be read, or are not there.
+        left_out: account of what the scan of the folder passed over; of nothing for lists, which name their videos.
+    """
 
     records: list[VideoRecord]
     failures: list[tuple[str, str]]
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 def index_videos(
@@ -39,6 +47,7 @@ def index_videos(
     annotations: str | None = None,
     labels: str | None = None,
     num_workers: int | None = None,
+    list_left_out: bool = False,
 ) -> Index:
     """Builds a manifest. Every video is opened once, here, to note its length, rate and size; training never probes.
 
@@ -54,6 +63,7 @@ def index_videos(
         annotations: Kinetics' CSV or the list file; not needed for folders.
         labels: for lists, a file with one class name a line, in the order of the numbers; None keeps the numbers.
         num_workers: processes that open videos; None for the number of cores.
+        list_left_out: keep the names of what is passed over, not only the counts.
 
     Raises:
         FarfieldError: for a missing folder or file, a format without its annotations, a malformed line, or no video.
@@ -71,9 +81,10 @@ def index_videos(
     make_room(Path(out))
     lines = Path(annotations) if annotations else folder
     names = None if labels is None else class_names(Path(labels))
-    listed = list(READERS[format](folder, lines, names))
+    left_out = LeftOut(list_left_out)
+    listed = list(READERS[format](folder, lines, names, left_out))
     if not listed:
-        raise FarfieldError(f"no videos found under {root} in the format {format!r}.")
+        raise FarfieldError(f"no videos found under {root} in the format {format!r}. {left_out.sentence()}".strip())
     missing = [
         (str(folder / record.path), "there is no such file")
         for record in listed
@@ -92,34 +103,76 @@ def index_videos(
             f"none of the {len(listed)} videos can be read. The first: {failures[0][0]}: {failures[0][1]}."
         )
     target = Path(out)
-    write_manifest(target, [replace(r, path=path_from(target.parent, folder / r.path)) for r in records])
-    return Index(records, failures)
+    write_manifest(target, [replace(r, path=path_from(target.parent, folder, r.path)) for r in records])
+    return Index(records, failures, left_out)
 
 
-def _folders(root: Path, _annotations: Path, _names: list[str] | None) -> Iterator[VideoRecord]:
-    folders = sorted(entry for entry in root.iterdir() if entry.is_dir())
+def videos_of_folder(root: Path, left_out: LeftOut, *, exclude: Path | None = None) -> list[VideoRecord]:
+    """All videos under a folder, without labels, their paths relative to it."""
+    return [VideoRecord(file.relative_to(root).as_posix(), "") for file in scan_folder(root, left_out, exclude=exclude)]
+
+
+def classes_of_folder(root: Path, left_out: LeftOut, *, exclude: Path | None = None) -> list[VideoRecord]:
+    """The videos of root/label/.../video.
+
+    Args:
+        root: the folder whose folders are the classes.
+        left_out: account of what is passed over, videos beside the class folders and empty classes among it.
+        exclude: a folder that is no part of the collection.
+
+    Raises:
+        FarfieldError: where the folders are splits, or the folder cannot be read.
+    """
+    shut = None if exclude is None else exclude.resolve()
+    try:
+        entries = sorted(entry for entry in root.iterdir() if entry.is_dir() and not hidden_reason(entry.name))
+    except OSError as error:
+        raise FarfieldError(f"the folder {root} cannot be read: {error.strerror}.") from error
+    folders = [entry for entry in entries if entry.resolve() != shut]
     if folders and all(folder.name.casefold() in SPLITS for folder in folders):
         raise FarfieldError(
             f"the folders in {root} are splits, and would be taken for classes: "
             f"{', '.join(folder.name for folder in folders)}. Index each of them by itself."
         )
-    for label_folder in folders:
-        for file in sorted(label_folder.rglob("*")):
-            if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file() and not file.name.startswith("."):
-                yield VideoRecord(file.relative_to(root).as_posix(), label_folder.name)
+    records = []
+    for record in videos_of_folder(root, left_out, exclude=exclude):
+        label, *rest = PurePosixPath(record.path).parts
+        if rest:
+            records.append(replace(record, label=label))
+        else:
+            left_out.add(Reason.OUTSIDE_CLASSES, root / record.path)
+    found, own = {record.label for record in records}, root.resolve()
+    for folder in folders:
+        target = folder.resolve()
+        elsewhere = not folder.is_symlink() or not (target.is_relative_to(own) or own.is_relative_to(target))
+        if folder.name not in found and elsewhere:  # another link is accounted for already
+            left_out.add(Reason.EMPTY_CLASS, folder)
+    return records
 
 
-def _kinetics(root: Path, annotations: Path, _names: list[str] | None) -> Iterator[VideoRecord]:
+def _folders(root: Path, _annotations: Path, _names: list[str] | None, left_out: LeftOut) -> Iterator[VideoRecord]:
+    yield from classes_of_folder(root, left_out)
+
+
+def _kinetics(root: Path, annotations: Path, _names: list[str] | None, left_out: LeftOut) -> Iterator[VideoRecord]:
     """`<id>_<start>_<end>`: the video is the segment already, so the manifest gives none."""
-    by_clip = {}
-    for file in sorted(root.rglob("*")):
+    by_clip: dict[tuple[str, int], str] = {}
+    for file in scan_folder(root, left_out):
         clip = kinetics_clip(file.stem)
-        if clip and file.suffix.lower() in VIDEO_SUFFIXES and file.is_file():
-            by_clip[clip] = file.relative_to(root).as_posix()
+        if clip is None:
+            left_out.add(Reason.OTHER_NAME, file)
+            continue
+        if clip in by_clip:  # the later one counts: Kinetics' replacement_for_corrupted_k400 comes after the parts
+            left_out.add(Reason.SAME_CLIP, root / by_clip[clip])
+        by_clip[clip] = file.relative_to(root).as_posix()
+    annotated = set()
     for (youtube_id, start), label in kinetics_annotations(annotations):
+        annotated.add((youtube_id, start))
         # A clip that was never downloaded keeps its row's name, and is reported as missing.
         name = by_clip.get((youtube_id, start), f"{youtube_id}_{start:06d}_{start + 10:06d}.mp4")
         yield VideoRecord(name, label)
+    for clip in by_clip.keys() - annotated:
+        left_out.add(Reason.NOT_ANNOTATED, root / by_clip[clip])
 
 
 def kinetics_clip(stem: str) -> tuple[str, int] | None:
@@ -148,7 +201,7 @@ def kinetics_annotations(path: Path) -> Iterator[tuple[tuple[str, int], str]]:
         yield (row["youtube_id"], start), row["label"]
 
 
-def _list(root: Path, annotations: Path, names: list[str] | None) -> Iterator[VideoRecord]:
+def _list(root: Path, annotations: Path, names: list[str] | None, _left_out: LeftOut) -> Iterator[VideoRecord]:
     content = _text(annotations, "Give a list with a line `path label` for each video.")
     for number, text in enumerate(content.splitlines(), start=1):
         if not text.strip():
@@ -165,7 +218,7 @@ def _list(root: Path, annotations: Path, names: list[str] | None) -> Iterator[Vi
 
 _WITH_NUMBERS = ["pyslowfast", "mmaction2"]
 
-READERS: dict[str, Callable[[Path, Path, list[str] | None], Iterator[VideoRecord]]] = {
+READERS: dict[str, Callable[[Path, Path, list[str] | None, LeftOut], Iterator[VideoRecord]]] = {
     "folders": _folders,
     "kinetics": _kinetics,
     "pyslowfast": _list,
@@ -174,13 +227,25 @@ READERS: dict[str, Callable[[Path, Path, list[str] | None], Iterator[VideoRecord
 
 
 def class_names(path: Path) -> list[str]:
-    """The class names of a file, one a line.
+    """Read the class names of a file, one a line.
 
     Raises:
-        FarfieldError: for a file that is not there, or is no text.
+        FarfieldError: for a file that is not there, is no text, or has a name twice: two classes would become one.
     """
     content = _text(path, "Give one with one class name a line.", kind="file of class names at ")
-    return [line.strip() for line in content.splitlines() if line.strip()]
+    lines: dict[str, list[int]] = {}
+    for number, line in enumerate(content.split("\n"), start=1):
+        if name := line.strip():
+            lines.setdefault(name, []).append(number)
+    twice = {name: numbers for name, numbers in lines.items() if len(numbers) > 1}
+    if twice:
+        where = "; ".join(f"{name!r} on lines {', '.join(map(str, twice[name]))}" for name in list(twice)[:5])
+        more = f"; and {len(twice) - 5} more" if len(twice) > 5 else ""
+        raise FarfieldError(
+            f"{path} has a class name more than once: {where}{more}. Classes of one name would become one: give each "
+            "its own name, or leave out what is there by mistake."
+        )
+    return list(lines)
 
 
 def _text(path: Path, needed: str, *, kind: str = "file ") -> str:
@@ -223,10 +288,25 @@ def _probe(job: tuple[Path, VideoRecord]) -> VideoRecord:
     )
 
 
-def path_from(folder: Path, video: Path) -> str:
-    """A video's path in a manifest: relative where it lies under the manifest's folder, so that both can be moved."""
-    video, folder = video.resolve(), folder.resolve()
-    if not video.is_relative_to(folder):
-        return str(video)
-    inside = video.relative_to(folder).as_posix()
-    return inside if inside == inside.strip() else f"./{inside}"  # a manifest's reader leaves blanks around a value out
+def path_from(folder: Path, root: Path, inside: str) -> str:
+    """A video's path in a manifest: relative where it lies under the manifest's folder, so that both can be moved.
+
+    Links keep their own names: a store that names files by their content links to them.
+
+    Args:
+        folder: the manifest's.
+        root: of the videos.
+        inside: the video's path under `root`, or an absolute one.
+    """
+    video = root / inside
+    places = [(folder.resolve(), (root.resolve() / inside))]
+    if ".." in PurePosixPath(inside).parts:  # only what the link leads to tells where that is
+        places = [(folder.resolve(), video.parent.resolve() / video.name)]
+    elif ".." not in {*folder.parts, *video.parts}:
+        places = [(folder.absolute(), video.absolute()), *places]
+    for base, file in places:
+        if file.is_relative_to(base):
+            relative = file.relative_to(base).as_posix()
+            # A manifest's reader leaves blanks around a value out.
+            return relative if relative == relative.strip() else f"./{relative}"
+    return str(places[0][1])

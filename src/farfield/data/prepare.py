@@ -19,8 +19,14 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from farfield.data.decode import VIDEO_SUFFIXES, DecodeError
-from farfield.data.indexing import READERS, kinetics_annotations, kinetics_clip
+from farfield.data.decode import DecodeError
+from farfield.data.folder_scan import LeftOut, Reason, has_video_suffix, hidden_reason, scan_folder
+from farfield.data.indexing import (
+    classes_of_folder,
+    kinetics_annotations,
+    kinetics_clip,
+    videos_of_folder,
+)
 from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
 from farfield.data.parallel import Engine, for_each
 from farfield.data.transcode import Encoding, Transcoded, probe, transcode
@@ -72,6 +78,7 @@ class Prepared:
         seconds: how long the videos of the store are.
         source_bytes: what they took before.
         bytes: what they take now.
+        left_out: account of what the scan of a folder or of archives passed over.
     """
 
     records: list[VideoRecord] = field(default_factory=list)
@@ -81,6 +88,7 @@ class Prepared:
     seconds: float = 0.0
     source_bytes: int = 0
     bytes: int = 0
+    left_out: LeftOut = field(default_factory=LeftOut)
 
     def reasons(self) -> dict[str, int]:
         """How often videos failed for each reason, the most frequent first."""
@@ -97,6 +105,7 @@ def prepare(
     num_workers: int | None = None,
     seconds_per_video: float = 600,
     engine: Engine = "local",
+    list_left_out: bool = False,
     progress: bool = True,
 ) -> Prepared:
     """Transcodes a collection into the folder `out`, with a manifest.csv of what is there.
@@ -111,6 +120,7 @@ def prepare(
         num_workers: processes; None for the number of cores.
         seconds_per_video: a video that takes longer is given up.
         engine: "local" or "ray".
+        list_left_out: keep the names of what is passed over, not only the counts.
         progress: show a bar on standard error.
 
     Raises:
@@ -119,10 +129,10 @@ def prepare(
     source, out = Path(source), Path(out)
     labels = None if annotations is None else dict(kinetics_annotations(Path(annotations)))
     _refuse_to_overwrite(source, out)
-    jobs, total = _jobs(source, out, encoding, labels, root)
+    prepared = Prepared(left_out=LeftOut(list_left_out))
+    jobs, total = _jobs(source, out, encoding, labels, root, prepared.left_out)
     lock = _open_store(out, encoding, source)
     results: dict[Path, tuple[Job, Transcoded]] = {}
-    prepared = Prepared()
     try:
         with tqdm(desc="prepare", unit="video", total=total, disable=not progress, smoothing=0.05) as bar:
             running = for_each(_work, jobs, num_workers=num_workers, seconds_per_job=seconds_per_video, engine=engine)
@@ -235,22 +245,22 @@ def _sweep(out: Path) -> None:
 
 
 def _jobs(
-    source: Path, out: Path, encoding: Encoding, labels: Labels | None, root: str | Path | None
+    source: Path, out: Path, encoding: Encoding, labels: Labels | None, root: str | Path | None, left_out: LeftOut
 ) -> tuple[Iterator[Job], int | None]:
     """The videos to transcode, and how many they are; None where only reading an archive would tell."""
     if source.is_dir():
-        archives = [path for path in sorted(source.iterdir()) if path.name.lower().endswith(TAR_SUFFIXES)]
+        archives = [path for path in sorted(source.iterdir()) if _is_archive(path)]
         if archives:
-            return _from_archives(archives, out, encoding, labels), None
-        records = _records_of_folder(source, labels)
-        folder, own = source, out.resolve()
-        if own.is_relative_to(source.resolve()):  # the store's own videos are no part of the collection
-            records = [record for record in records if not (source / record.path).resolve().is_relative_to(own)]
+            for video in scan_folder(source, LeftOut(), exclude=out):
+                left_out.add(Reason.BESIDE_ARCHIVES, video)
+            return _from_archives(archives, out, encoding, labels, left_out), None
+        # The store's own videos are no part of the collection.
+        records, folder = _records_of_folder(source, labels, left_out, exclude=out), source
     elif not source.is_file():
         raise FarfieldError(f"there is no {source}. Give a manifest, a folder of videos, or a tar archive.")
     elif source.name.lower().endswith(TAR_SUFFIXES):
-        return _from_archives([source], out, encoding, labels), None
-    elif source.suffix.lower() in VIDEO_SUFFIXES:
+        return _from_archives([source], out, encoding, labels, left_out), None
+    elif has_video_suffix(source):
         raise FarfieldError(f"{source} is a video. Give the folder that holds it, a manifest, or a tar archive.")
     else:
         if labels is not None:
@@ -260,18 +270,21 @@ def _jobs(
     return _from_records(records, folder, out, encoding), len(records)
 
 
-def _records_of_folder(folder: Path, labels: Labels | None) -> list[VideoRecord]:
+def _is_archive(path: Path) -> bool:
+    return path.name.lower().endswith(TAR_SUFFIXES) and hidden_reason(path.name) is None
+
+
+def _records_of_folder(folder: Path, labels: Labels | None, left_out: LeftOut, *, exclude: Path) -> list[VideoRecord]:
     if labels is None:
-        records = list(READERS["folders"](folder, folder, None))
+        records = classes_of_folder(folder, left_out, exclude=exclude)
         hint = "Its subfolders are to be the classes; or give annotations, Kinetics' CSV."
     else:
-        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
-        records = [
-            VideoRecord(path.relative_to(folder).as_posix(), _label_of(path.stem, labels) or "") for path in files
-        ]
+        found = videos_of_folder(folder, left_out, exclude=exclude)
+        records = [replace(each, label=_label_of(PurePosixPath(each.path).stem, labels) or "") for each in found]
         hint = ""
     if not records:
-        raise FarfieldError(f"the folder {folder} holds no videos. {hint}".strip())
+        words = ["the folder", f"{folder} holds no videos.", hint, left_out.sentence()]
+        raise FarfieldError(" ".join(word for word in words if word))
     return records
 
 
@@ -285,7 +298,9 @@ def _from_records(records: list[VideoRecord], folder: Path, out: Path, encoding:
         yield Job(str(path), target, record.label or None, path, *segment, encoding, identity)
 
 
-def _from_archives(archives: list[Path], out: Path, encoding: Encoding, labels: Labels | None) -> Iterator[Job]:
+def _from_archives(
+    archives: list[Path], out: Path, encoding: Encoding, labels: Labels | None, left_out: LeftOut
+) -> Iterator[Job]:
     names = _Names(out)
     for archive in archives:
         try:
@@ -293,7 +308,9 @@ def _from_archives(archives: list[Path], out: Path, encoding: Encoding, labels: 
             with tarfile.open(archive, "r|*", tarinfo=_WholeMember) as tar:
                 for member in tar:
                     path = PurePosixPath(member.name)
-                    if not member.isfile() or path.suffix.lower() not in VIDEO_SUFFIXES or path.name.startswith("."):
+                    if reason := _reason_to_skip(member, path):
+                        left_out.add(reason, f"{archive}:{member.name}")
+                    if reason or member.isdir():
                         continue
                     label = path.parent.name or None
                     if labels is not None:
@@ -308,6 +325,18 @@ def _from_archives(archives: list[Path], out: Path, encoding: Encoding, labels: 
                 f"{archive} cannot be read to its end: {error}. What was read is in the store; with a whole archive, "
                 "the same command goes on."
             ) from error
+
+
+def _reason_to_skip(member: tarfile.TarInfo, path: PurePosixPath) -> Reason | None:
+    """As a scan of the unpacked archive would; a hidden folder's files count each, as an archive need not list it."""
+    if member.isdir():
+        return None
+    hidden = [reason for part in path.parts if part not in (".", "..") and (reason := hidden_reason(part))]
+    if hidden:
+        return hidden[0]
+    if not member.isfile():
+        return Reason.NO_REGULAR_FILE
+    return None if has_video_suffix(path) else Reason.OTHER_ENDING
 
 
 class _WholeMember(tarfile.TarInfo):
@@ -368,4 +397,5 @@ def summarise(prepared: Prepared) -> dict[str, Any]:
         "bytes_after": prepared.bytes,
         "failed": len(prepared.failures),
         "failures_by_reason": prepared.reasons(),
+        "left_out": prepared.left_out.as_dict(),
     }

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from farfield.data.folder_scan import LeftOut
 from farfield.data.indexing import READERS, make_room, path_from
 from farfield.data.manifest import Manifest, VideoRecord, read_manifest, record_file, write_manifest
 from farfield.errors import FarfieldError, nearest
@@ -105,7 +106,7 @@ def write_subset(
         if not folder.is_dir():
             raise FarfieldError(f"root is {root}, which is no folder.")
         # Chosen as without root, so that what was downloaded after the first choice is what the second one takes.
-        pairs = list(zip(rows, READERS["kinetics"](folder, source, None), strict=True))
+        pairs = list(zip(rows, READERS["kinetics"](folder, source, None, LeftOut()), strict=True))
         kept = choose(pairs, selection, label=lambda pair: pair[0]["label"], name=lambda pair: _kinetics_name(pair[0]))
         chosen = [record for _, record in kept]
     else:
@@ -118,7 +119,7 @@ def write_subset(
         raise FarfieldError(
             f"none of the {len(chosen)} chosen videos is there; the first: {missing[0]}. Is root right?"
         )
-    placed = [replace(record, path=path_from(out.parent, folder / record.path)) for record in there]
+    placed = [replace(record, path=path_from(out.parent, folder, record.path)) for record in there]
     write_manifest(out, placed)
     digest = Manifest(placed, root=out.parent).content_hash()
     labels = sorted({record.label for record in there})

@@ -6,16 +6,17 @@ import csv
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from farfield.data.decode import VIDEO_SUFFIXES
-from farfield.data.indexing import READERS, kinetics_clip, path_from
+from farfield.data.folder_scan import LeftOut
+from farfield.data.indexing import classes_of_folder, kinetics_clip, path_from, videos_of_folder
 from farfield.data.inspection import Inspected, InspectionJob, inspect
 from farfield.data.lookalikes import find_lookalikes
 from farfield.data.manifest import Manifest, VideoRecord, read_manifest, write_manifest
@@ -30,16 +31,22 @@ class Split:
     Attributes:
         name: for the report.
         records: its rows.
-        paths: their files.
+        root: folder that the rows' paths are relative to.
+        left_out: account of what the scan of a folder passed over.
         inspected: what each video is; None for one that cannot be decoded.
         reasons: why each cannot; None for one that can.
     """
 
     name: str
     records: list[VideoRecord]
-    paths: list[Path]
+    root: Path
+    left_out: LeftOut = field(default_factory=LeftOut)
     inspected: list[Inspected | None] = field(default_factory=list)
     reasons: list[str | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.paths = [self.root / record.path for record in self.records]
+        """The rows' files."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,7 @@ class Diagnosis:
         durations: seconds at which 0, 5, 25, 50, 75, 95 and 100% of the videos are shorter.
         resolutions: "width x height" to how many.
         hours: of video in all.
+        left_out: account of what scans of folders passed over; it makes a collection no less healthy.
     """
 
     videos: int
@@ -75,6 +83,12 @@ class Diagnosis:
     durations: dict[str, float]
     resolutions: dict[str, int]
     hours: float
+    left_out: LeftOut = field(default_factory=LeftOut)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain types, for JSON."""
+        plain = {each.name: getattr(self, each.name) for each in fields(self)}
+        return plain | {"left_out": self.left_out.as_dict()}
 
     def is_healthy(self) -> bool:
         """Whether nothing was found."""
@@ -104,6 +118,7 @@ def verify(
     seconds_per_video: float = 120,
     sample: int = 50,
     engine: Engine = "local",
+    list_left_out: bool = False,
     progress: bool = True,
 ) -> Diagnosis:
     """Decodes every video of a collection whole, each in a child process, and compares its splits.
@@ -117,12 +132,14 @@ def verify(
         seconds_per_video: a video that takes longer is given up, and counted as undecodable.
         sample: so many videos are read with both decoders, and compared.
         engine: "local" or "ray".
+        list_left_out: keep the names of what scans of folders pass over, not only the counts.
         progress: show a bar on standard error.
 
     Raises:
         FarfieldError: for a source that is none, or a folder that cannot be written.
     """
-    splits = [_split(Path(source), root) for source in sources]
+    left_out = LeftOut(list_left_out)
+    splits = [_split(Path(source), root, left_out) for source in sources]
     if len({split.name for split in splits}) < len(splits):
         raise FarfieldError(f"two of {', '.join(split.name for split in splits)} have the same name. Rename one.")
     folder = Path(out)
@@ -134,7 +151,7 @@ def verify(
     except OSError as error:
         raise FarfieldError(f"{folder} cannot be made: {error.strerror}.") from error
     _inspect_all(splits, sample, num_workers, seconds_per_video, engine, progress)
-    diagnosis = _diagnose(splits, labels)
+    diagnosis = replace(_diagnose(splits, labels), left_out=left_out)
     try:
         _write(splits, diagnosis, folder)
     except OSError as error:
@@ -142,21 +159,22 @@ def verify(
     return diagnosis
 
 
-def _split(source: Path, root: str | Path | None) -> Split:
+def _split(source: Path, root: str | Path | None, left_out: LeftOut) -> Split:
     if (source / "manifest.csv").is_file():  # a store
         store = read_manifest(source / "manifest.csv")
-        return Split(source.resolve().name, list(store), [store.path(i) for i in range(len(store))])
+        return Split(source.resolve().name, list(store), store.root)
     if source.is_dir():
-        records = list(READERS["folders"](source, source, None))
+        passed_over = LeftOut(left_out.keep_names)
+        records = classes_of_folder(source, passed_over)
         if not records:  # no classes: the videos themselves
-            found = [path for path in sorted(source.rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES]
-            found = [path for path in found if path.is_file() and not path.name.startswith(".")]
-            records = [VideoRecord(path.relative_to(source).as_posix(), "") for path in found]
+            passed_over = LeftOut(left_out.keep_names)
+            records = videos_of_folder(source, passed_over)
         if not records:
-            raise FarfieldError(f"the folder {source} holds no videos.")
-        return Split(source.resolve().name, records, [source / record.path for record in records])
+            raise FarfieldError(f"the folder {source} holds no videos. {passed_over.sentence()}".strip())
+        left_out.update(passed_over)
+        return Split(source.resolve().name, records, source)
     manifest: Manifest = read_manifest(source, root=root)
-    return Split(source.stem, list(manifest), [manifest.path(i) for i in range(len(manifest))])
+    return Split(source.stem, list(manifest), manifest.root)
 
 
 def _inspect_all(
@@ -262,7 +280,7 @@ def _leaks(group: Sequence[tuple[Split, int]], why: str) -> list[tuple[str, str,
 
 
 def _write(splits: list[Split], diagnosis: Diagnosis, folder: Path) -> None:
-    (folder / "report.json").write_text(json.dumps(asdict(diagnosis), indent=2) + "\n")
+    (folder / "report.json").write_text(json.dumps(diagnosis.as_dict(), indent=2) + "\n")
     (folder / "report.md").write_text(as_markdown(diagnosis), encoding="utf-8", errors="surrogateescape")
     with (folder / "quarantine.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -270,11 +288,11 @@ def _write(splits: list[Split], diagnosis: Diagnosis, folder: Path) -> None:
         writer.writerows(diagnosis.undecodable)
     for split in splits:
         kept = []
-        for record, path, seen in zip(split.records, split.paths, split.inspected, strict=True):
+        for record, seen in zip(split.records, split.inspected, strict=True):
             if seen is not None and record.label:
                 names = ("num_frames", "fps", "width", "height", "duration_seconds")
                 numbers = {name: getattr(seen, name) for name in names}
-                kept.append(replace(record, path=path_from(folder, path), **numbers))
+                kept.append(replace(record, path=path_from(folder, split.root, record.path), **numbers))
         if kept:
             write_manifest(folder / f"{split.name}.csv", kept)
     with matplotlib.rc_context({"savefig.dpi": 120}):
@@ -285,6 +303,7 @@ def as_markdown(diagnosis: Diagnosis) -> str:
     """The report for people."""
     d = diagnosis
     lines = ["# Collection", "", f"{d.videos} videos, {d.hours:.2f} hours", ""]
+    lines += [f"Left out of the folders: {d.left_out.summary()}.", ""] if d.left_out.counts else []
     lines += ["![durations, sizes, rates, classes](collection.png)", ""]
     sections: list[tuple[str, list[str]]] = [
         ("Cannot be decoded", [f"{count} x {reason}" for reason, count in d.reasons().items()]),

@@ -50,9 +50,17 @@ class Scores:
         return self.views.float().mean(1)
 
 
-def write_scores(scores: Scores, path: Path) -> None:
-    """Writes the file whole or not at all."""
-    segments: dict[str, Any] = {} if scores.segments is None else {"segments": scores.segments.numpy()}
+def write_scores(scores: Scores, path: Path, *, confusion: Int[Tensor, "classes classes"] | None = None) -> None:
+    """Writes the file whole or not at all.
+
+    Args:
+        scores: what to write.
+        path: the file.
+        confusion: the confusion matrix, for programs that read the file: as "confusion_matrix", a row a true class.
+    """
+    more: dict[str, Any] = {} if scores.segments is None else {"segments": scores.segments.numpy()}
+    if confusion is not None:
+        more["confusion_matrix"] = confusion.to(torch.int32).numpy()
     with written_whole(path) as partial, partial.open("wb") as file:
         np.savez_compressed(
             file,
@@ -60,7 +68,7 @@ def write_scores(scores: Scores, path: Path) -> None:
             paths=np.array([each.encode("utf-8", "surrogateescape") for each in scores.paths]),
             targets=scores.targets.numpy(),
             views=scores.views.float().numpy(),  # half precision would make the least likely classes equal
-            **segments,
+            **more,
         )
 
 

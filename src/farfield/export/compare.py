@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from tqdm import tqdm
 
 from farfield.clip_spec import ClipSpec
 from farfield.data.clips import video_views
@@ -85,14 +87,19 @@ def on_random_clips(network: ActionNet, exported: ExportedNet, lengths: Sequence
 
 
 def on_videos(network: ActionNet, exported: ExportedNet, videos: Sequence[Video]) -> Iterator[Difference]:
-    """Compares on the central clip of each video.
+    """Compares on the central clip of each video, with a progress bar on standard error where that takes long.
 
     Raises:
         VideoError: for one that cannot be read.
     """
-    for video in videos:
+    for video in tqdm(videos, "compare", unit="clip", delay=1, leave=False):
         clips = normalised(central_clip(video, network.clip), network.clip)
         yield difference(str(video.path), clips.shape[2], reference(network, clips), exported(clips))
+
+
+def spread(count: int, at_most: int) -> list[int]:
+    """Up to so many of the numbers below count, evenly."""
+    return sorted({int(i) for i in np.linspace(0, count - 1, min(count, at_most))})
 
 
 def central_clip(video: Video, spec: ClipSpec) -> UInt8[Tensor, "1 t h w c"]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from farfield.errors import FarfieldError
-from farfield.export.compare import BATCHES, Difference, Video, on_random_clips, on_videos, other_lengths
+from farfield.export.compare import BATCHES, Difference, Video, on_random_clips, on_videos, other_lengths, spread
 from farfield.export.description import Description, describe_export
 from farfield.export.formats import OPSET, described, onnx_model, openvino_model, write_onnx, write_openvino, write_pt2
 from farfield.export.quantise import Accuracy, measure_accuracy, quantised
@@ -21,6 +21,9 @@ from farfield.export.trace import Traced, trace
 from farfield.models import ActionNet
 
 TOLERANCE = 1e-4
+
+COMPARE_CLIPS = 64
+"""Clips of a collection to compare on, unless told otherwise: a wrong graph shows on the first, a rare input on few."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,9 @@ class ExportReport:
         description: what the file says of itself.
         differences: of the float graph, on every batch that was compared.
         tolerance: that they are within.
-        accuracy: of the 8-bit network, on the videos given; None for a float one.
+        accuracy: of the 8-bit network, on the videos that were compared on; None for a float one.
+        compared_videos: how many of the videos given were compared on.
+        given_videos: how many were given.
         notes: what a user should know.
     """
 
@@ -43,6 +48,8 @@ class ExportReport:
     differences: list[Difference]
     tolerance: float
     accuracy: Accuracy | None = None
+    compared_videos: int = 0
+    given_videos: int = 0
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -64,6 +71,7 @@ def export_model(
     int8: bool = False,
     videos: Sequence[Video] = (),
     num_calibration_clips: int = 128,
+    num_compare_clips: int = COMPARE_CLIPS,
     tolerance: float = TOLERANCE,
 ) -> ExportReport:
     """Writes a network for another runtime: ONNX (.onnx), OpenVINO (.xml) or PyTorch's torch.export (.pt2).
@@ -76,8 +84,10 @@ def export_model(
         out: the file, which must not exist.
         include_preprocessing: the graph takes uint8 RGB frames (b t h w c) and normalises them itself.
         int8: weights and activations of 8 bits, calibrated on the videos. OpenVINO's only.
-        videos: whose central clips are compared on, too.
+        videos: of which some central clips are compared on, too.
         num_calibration_clips: at most so many of the videos, spread evenly over them, choose the 8 bits' ranges.
+        num_compare_clips: at most so many of the videos, spread evenly over them, are compared on, and tell what 8 bits
+            cost.
         tolerance: the largest difference of a probability, and of a logit relative to the largest, that is accepted.
             An 8-bit network is measured instead; its float graph is held to the tolerance.
 
@@ -87,7 +97,12 @@ def export_model(
     """
     out = Path(out)
     check_options(
-        out, int8=int8, any_clips=bool(videos), num_calibration_clips=num_calibration_clips, tolerance=tolerance
+        out,
+        int8=int8,
+        any_clips=bool(videos),
+        num_calibration_clips=num_calibration_clips,
+        num_compare_clips=num_compare_clips,
+        tolerance=tolerance,
     )
     network = network.to("cpu").eval()
     attempt = functools.partial(
@@ -98,6 +113,7 @@ def export_model(
         int8=int8,
         videos=videos,
         num_calibration_clips=num_calibration_clips,
+        num_compare_clips=num_compare_clips,
         tolerance=tolerance,
     )
     # A transformer's graph for any length takes ONNX's optimiser more than ten times as long, and holds for one.
@@ -112,7 +128,9 @@ def export_model(
     return report
 
 
-def check_options(out: Path, *, int8: bool, any_clips: bool, num_calibration_clips: int, tolerance: float) -> None:
+def check_options(
+    out: Path, *, int8: bool, any_clips: bool, num_calibration_clips: int, num_compare_clips: int, tolerance: float
+) -> None:
     """Refuses what makes no sense, before anything is read or computed. The arguments are those of `export_model`.
 
     Raises:
@@ -126,8 +144,9 @@ def check_options(out: Path, *, int8: bool, any_clips: bool, num_calibration_cli
         raise FarfieldError(f"8 bits are OpenVINO's here, whose files end in .xml; out is {out}.")
     if int8 and not any_clips:
         raise FarfieldError("8 bits need clips to choose their ranges by, and to be measured on. Give --clips.")
-    if num_calibration_clips < 1:
-        raise FarfieldError(f"num_calibration_clips is {num_calibration_clips}; it must be at least 1.")
+    for name, count in (("num_calibration_clips", num_calibration_clips), ("num_compare_clips", num_compare_clips)):
+        if count < 1:
+            raise FarfieldError(f"{name} is {count}; it must be at least 1.")
     if not tolerance >= 0:
         raise FarfieldError(f"tolerance is {tolerance}; it must be at least 0.")
     must_not_exist(out, *([out.with_suffix(".bin")] if out.suffix == ".xml" else []))
@@ -146,8 +165,10 @@ def _attempt(
     int8: bool,
     videos: Sequence[Video],
     num_calibration_clips: int,
+    num_compare_clips: int,
     tolerance: float,
 ) -> ExportReport:
+    compared = [videos[i] for i in spread(len(videos), num_compare_clips)]
     traced = trace(network, takes_frames=takes_frames, any_length=any_length)
     if any_length and not traced.any_length:
         raise _HoldsForOneLength("something in the network has a size that the frames decide")
@@ -158,16 +179,16 @@ def _attempt(
         description = _write(network, traced, written)
         exported = load_exported(written)
         differences = _compare(network, exported, lengths, tolerance)
-        differences += on_videos(network, exported, videos)
+        differences += on_videos(network, exported, compared)
         _must_agree(differences, tolerance, out)
         accuracy = None
         if int8:
             description = describe_export(network, traced, opset=OPSET, int8=True)
             model = quantised(written, network.clip, takes_frames, videos, num_calibration_clips)
             write_openvino(described(model, description.to_json()), partial)
-            accuracy = measure_accuracy(network, load_exported(partial), videos)
+            accuracy = measure_accuracy(network, load_exported(partial), compared)
         size = sum(each.stat().st_size for each in partial.parent.iterdir())
-    return ExportReport(out, size, description, differences, tolerance, accuracy)
+    return ExportReport(out, size, description, differences, tolerance, accuracy, len(compared), len(videos))
 
 
 def _compare(network: ActionNet, exported: Any, lengths: Sequence[int], tolerance: float) -> list[Difference]:

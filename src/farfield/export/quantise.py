@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from tqdm import tqdm
 
 from farfield.clip_spec import ClipSpec
-from farfield.export.compare import Video, central_clip, normalised, reference
+from farfield.export.compare import Video, central_clip, normalised, reference, spread
 from farfield.export.formats import needs
 from farfield.export.runtime import ExportedNet
 from farfield.models import ActionNet
@@ -79,11 +80,6 @@ def quantised(path: Path, spec: ClipSpec, takes_frames: bool, videos: Sequence[V
         return nncf.quantize(model, nncf.Dataset(ready), subset_size=len(ready), preset=nncf.QuantizationPreset.MIXED)
 
 
-def spread(count: int, at_most: int) -> list[int]:
-    """Up to so many of the numbers below count, evenly."""
-    return sorted({int(i) for i in np.linspace(0, count - 1, min(count, at_most))})
-
-
 def measure_accuracy(network: ActionNet, int8: ExportedNet, videos: Sequence[Video]) -> Accuracy:
     """Scores the central clip of each video with both.
 
@@ -91,7 +87,7 @@ def measure_accuracy(network: ActionNet, int8: ExportedNet, videos: Sequence[Vid
         VideoError: for a video that cannot be read.
     """
     scores: list[tuple[Float[Tensor, " classes"], Float[Tensor, " classes"]]] = []
-    for video in videos:
+    for video in tqdm(videos, "measure 8 bits", unit="clip", delay=1, leave=False):
         clips = normalised(central_clip(video, network.clip), network.clip)
         scores.append((reference(network, clips)[0].softmax(-1), int8(clips)[0].softmax(-1)))
     ours, theirs = (torch.stack(parts) for parts in zip(*scores, strict=True))

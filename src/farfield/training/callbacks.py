@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class SkippedVideos(Callback):
     def __init__(self, run_dir: Path) -> None:
         self.path = run_dir / self.FILE
         self.seen: dict[str, str] = {}
+        self._empty_classes: set[str] = set()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_rank:
@@ -39,6 +41,13 @@ class SkippedVideos(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._note(batch.failures, "another of the same class takes its place")
+        for label in {each.empty_class for each in batch.failures} - {None} - self._empty_classes:
+            self._empty_classes.add(label)
+            log.warning(
+                "the class %r is empty: none of its videos can be read, and videos of other classes take their place. "
+                "Mend the manifest, or leave the class out.",
+                label,
+            )
 
     def on_validation_batch_end(
         self,
@@ -59,8 +68,8 @@ class SkippedVideos(Callback):
         if self.seen:
             log.warning("%d videos could not be read; %s names them.", len(self.seen), self.path)
 
-    def _note(self, failures: list[tuple[str, str]], consequence: str) -> None:
-        new = {path: reason for path, reason in failures if path not in self.seen}
+    def _note(self, failures: Sequence[Any], consequence: str) -> None:
+        new = {each.path: each for each in failures if each.path not in self.seen}
         if not new:
             return
         begin = not self.path.is_file()
@@ -68,10 +77,11 @@ class SkippedVideos(Callback):
             writer = csv.writer(file, lineterminator="\n")
             if begin:
                 writer.writerow(["path", "reason"])
-            for path, reason in new.items():
-                writer.writerow([path, reason])
-                log.warning("skipped %s: %s; %s.", path, reason, consequence)
-        self.seen |= new
+            for path, failure in new.items():
+                writer.writerow([path, failure.reason])
+                then = consequence if failure.empty_class is None else "no other of its class can be read"
+                log.warning("skipped %s: %s; %s.", path, failure.reason, then)
+        self.seen |= {path: failure.reason for path, failure in new.items()}
 
 
 class StopEarly(EarlyStopping):
@@ -116,7 +126,7 @@ class Failures(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self.found += [(path, reason) for path, reason in batch.failures]
+        self.found += [(each.path, each.reason) for each in batch.failures]
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.world_size > 1:
