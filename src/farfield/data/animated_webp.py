@@ -23,9 +23,8 @@ def is_webp(source: Source) -> bool:
         with source.open("rb") as file:
             head = file.read(12)
     else:
-        place = source.tell()
+        source.seek(0)
         head = source.read(12)
-        source.seek(place)
     return head[:4] == b"RIFF" and head[8:] == b"WEBP"
 
 

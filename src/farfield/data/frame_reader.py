@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from farfield.data.animated_webp import AnimatedWebP, is_webp
-from farfield.data.container import Source
+from farfield.data.container import NoVideo, Source
 from farfield.data.deinterlace import Deinterlace
 from farfield.data.packets import PacketVideo
 from farfield.data.tone_mapping import ToneMap
@@ -22,6 +22,9 @@ def open_reader(source: Source, *, deinterlace: Deinterlace = "auto", tone_map: 
     Raises:
         av.FFmpegError, OSError, ValueError, MemoryError: where it cannot be opened, or holds no video.
     """
-    if is_webp(source):
-        return AnimatedWebP(source)
-    return PacketVideo(source, deinterlace=deinterlace, tone_map=tone_map)
+    try:
+        return PacketVideo(source, deinterlace=deinterlace, tone_map=tone_map)
+    except NoVideo:
+        if is_webp(source):
+            return AnimatedWebP(source)
+        raise

@@ -213,26 +213,26 @@ class PacketVideo:
     def _needed_only(self, left: deque[int], jump: bool) -> Iterator[tuple[int, VideoFrame]]:
         """Yields what can be had without decoding frames that nobody needs, up to the first that is in doubt."""
         listing = self._listing
-        while left and left[0] < listing.num_held and not self._listing.by_number:
-            keyframe = self._latest_keyframe(left[0])
-            reached = list(left)
-            if jump and keyframe + 1 < len(listing.keyframes):
-                following = listing.keyframes[keyframe + 1].stamp
-                reached = [place for place in left if listing.stamps[min(place, len(listing.stamps) - 1)] < following]
-            before = len(left)
-            yield from self._run(keyframe, reached, left)
-            if len(left) != before - len(reached):
+        if listing.by_number:
+            return
+        places = [place for place in left if place < listing.num_held]
+        keyframes = self._latest_keyframes(places)
+        begin = 0
+        while begin < len(places):
+            end = int(np.searchsorted(keyframes, keyframes[begin], side="right")) if jump else len(places)
+            yield from self._run(int(keyframes[begin]), places[begin:end], left)
+            if left and left[0] <= places[end - 1]:
                 return
+            begin = end
 
     def _run(self, keyframe: int, places: list[int], left: deque[int]) -> Iterator[tuple[int, VideoFrame]]:
         """Decodes from one keyframe on; takes what it has found from `left`."""
         listing = self._listing
-        stamps = [int(stamp) for stamp in listing.stamps[[place for place in places if place < listing.num_held]]]
-        waiting = deque(stamps)
+        waiting = deque(listing.stamps[places].tolist())
         begin = int(np.searchsorted(listing.stamps, listing.keyframes[keyframe].stamp))
         following = begin
         first: VideoFrame | None = None  # held back until the next frame shows that none comes before it
-        for frame in self._decode(self._packets_for(keyframe, set(stamps))):
+        for frame in self._decode(self._packets_for(keyframe, set(waiting))):
             if frame.pts is None:
                 return
             if keyframe > 0 and frame.pts == listing.keyframes[keyframe].stamp and not frame.key_frame:
@@ -245,15 +245,19 @@ class PacketVideo:
                 if following == begin + 1 and begin > 0:
                     first = frame
                     continue
-            for each in (first, frame) if first is not None else (frame,):
-                if each.pts > waiting[0]:  # type: ignore[operator]
+            if first is not None and first.pts == waiting[0]:
+                waiting.popleft()
+                yield left.popleft(), first
+                if not waiting:
                     return
-                if each.pts == waiting[0]:
-                    waiting.popleft()
-                    yield left.popleft(), each
-                    if not waiting:
-                        return
             first = None
+            if frame.pts > waiting[0]:
+                return
+            if frame.pts == waiting[0]:
+                waiting.popleft()
+                yield left.popleft(), frame
+                if not waiting:
+                    return
 
     def _order_is_known(self) -> bool:
         """Whether timestamps tell the order of showing: frames are reordered, or the decoder cannot do it."""
@@ -263,17 +267,19 @@ class PacketVideo:
         """Packets up to the last of the frames at `wanted`. The decoder is told to drop those that no other needs."""
         left: set[int | None] = set(wanted)
         drops = self._codec.name in DROP_ON_REQUEST
+        is_known = self._order_is_known()
         latest = -(2**63)
         for packet in self._packets_from(keyframe):
-            if packet.pts is not None:
-                if packet.pts < latest and not self._listing.is_reordered:
+            stamp = packet.pts
+            if not is_known and stamp is not None:
+                if stamp < latest:
                     self._listing = self._listing._replace(is_reordered=True)
-                latest = max(latest, packet.pts)
-            may_drop = drops and self._order_is_known() and packet.pts not in left
-            self._codec.skip_frame = "NONREF" if may_drop else "DEFAULT"
+                    is_known = True
+                latest = max(latest, stamp)
+            self._codec.skip_frame = "NONREF" if drops and is_known and stamp not in left else "DEFAULT"
             yield packet
-            left.discard(packet.pts)
-            if not left and self._order_is_known():
+            left.discard(stamp)
+            if not left and is_known:
                 return
 
     # --- every frame, one after the other -------------------------------------------------------------------------
@@ -322,7 +328,7 @@ class PacketVideo:
         """
         listing = self._listing
         # Where packets are read again, from the first, since seeking may be what failed.
-        keyframe = 0 if listing.packets is None else self._latest_keyframe(start)
+        keyframe = 0 if listing.packets is None else int(self._latest_keyframes([start])[0])
         begin = int(np.searchsorted(listing.stamps, listing.keyframes[keyframe].stamp))
         packets = self._all_packets() if keyframe == 0 else self._packets_from(keyframe)
         self._codec.skip_frame = "DEFAULT"
@@ -352,11 +358,10 @@ class PacketVideo:
             return len(held) > 1 and held[1][0] == begin + 1
         return place == released + 1
 
-    def _latest_keyframe(self, place: int) -> int:
-        """The keyframe from which on a frame can be decoded, by its own place among the keyframes."""
-        listing = self._listing
-        shown = [keyframe.stamp for keyframe in listing.keyframes]
-        return max(int(np.searchsorted(shown, listing.stamps[place], side="right")) - 1, 0)
+    def _latest_keyframes(self, places: list[int]) -> Int[np.ndarray, " places"]:
+        """The keyframe from which on each frame can be decoded, by its own place among the keyframes."""
+        shown = [keyframe.stamp for keyframe in self._listing.keyframes]
+        return np.maximum(np.searchsorted(shown, self._listing.stamps[places], side="right") - 1, 0)
 
     # --- packets --------------------------------------------------------------------------------------------------
 

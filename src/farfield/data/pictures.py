@@ -11,7 +11,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
-from farfield.data.orientation import orientation_of
+from farfield.data.orientation import Orientation, orientation_of
 from farfield.data.tone_mapping import ToneMap, is_hdr, to_bt709
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,8 @@ class ToRgb:
         self._size = max(round(width * factor), 1), max(round(height * factor), 1)
         self._tone_map = tone_map
         self._name = name
+        self._rotation = 0
+        self._orientation: Orientation | None = None
         self._reformatter = VideoReformatter()  # one for all: making it takes longer than converting a small frame
 
     def __call__(self, frame: VideoFrame) -> UInt8[np.ndarray, "h w c"]:
@@ -71,7 +73,9 @@ class ToRgb:
             picture = self._fitted(frame)
         if self._tone_map == "auto" and is_hdr(frame.color_trc):
             picture = to_bt709(picture, frame.color_trc)
-        return orientation_of(frame).apply(picture)
+        if self._orientation is None or frame.rotation != self._rotation:  # reading the matrix takes longer than asking
+            self._rotation, self._orientation = frame.rotation, orientation_of(frame)
+        return self._orientation.apply(picture)
 
     def _rgb(self, frame: VideoFrame, width: int, height: int) -> UInt8[np.ndarray, "h w c"]:
         rgb = self._reformatter.reformat(frame, width, height, "rgb24", interpolation="BILINEAR", threads=1)
