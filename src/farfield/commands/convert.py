@@ -53,7 +53,7 @@ def convert(
         clip: sampling, crops, normalisation and test views that differ from the file's or its origin's.
         take: which network, where the file holds several, or one beside other weights: the name of its state dict, as
             ema_state_dict, or what stands in front of its weights' names, as model_ema. null for the one that was
-            trained. MMAction2 and Lightning, where they average weights, save the average as state_dict, as meant for use.
+            trained. MMAction2 and Lightning, where they average weights, save the average as state_dict.
         all_keys: print every weight with its new name and shape.
         json: print the whole account as JSON.
     """
