@@ -37,7 +37,7 @@ def schedule_before(content: Mapping[str, Any]) -> ScheduleBefore:
     """Reads a checkpoint's schedule; from the learning rate at its step, where it is an older one."""
     step = int(content["global_step"])
     saved = content["farfield"].get("schedule")
-    if saved is not None:
+    if saved:
         return ScheduleBefore(step, saved["total_steps"], saved["steps_per_epoch"])
     return ScheduleBefore(step, _total_by_rate(content, step), None)
 
