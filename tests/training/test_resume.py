@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import shutil
 import signal
 import subprocess
@@ -274,3 +275,54 @@ def test_a_run_that_was_moved_keeps_its_best_checkpoint(
     best.unlink()  # without it, there is nothing to beat
     assert run_farfield("fit", *options(figures, run_dir), *STEADY, "--trainer.max_epochs=4", "--resume=true") == 0
     assert torch.load(best, weights_only=True)["epoch"] == 3
+
+
+def test_more_epochs_of_a_run_that_has_ended_are_asked_about(
+    figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = [*options(figures, tmp_path / "run"), "--trainer.max_epochs=1"]
+    assert run_farfield("fit", *first) == 0
+    config = (tmp_path / "run/config.yaml").read_text()
+    more = ["--trainer.max_epochs=2", "--resume=true"]
+    assert run_farfield("fit", *first, *more) == 2
+    error = capfd.readouterr().err
+    assert "the run was to end after epoch 1, and now ends after epoch 2; its schedule has ended at a learning" in error
+    assert "schedule_length extend to stretch it over the whole run, which raises the rate at step 4 from 0 to" in error
+    assert (tmp_path / "run/config.yaml").read_text() == config
+    kept, extended = (shutil.copytree(tmp_path / "run", tmp_path / name) for name in ("kept", "extended"))
+    how = "--model.optimisation.schedule_length"
+    assert run_farfield("fit", *options(figures, kept), *more, f"{how}=keep") == 0
+    assert "After step 4 it stays at 0, and nothing more is learned." in capfd.readouterr().err
+    assert losses(kept, column="lr")[4:] == [0.0] * 4
+    before, after = (
+        torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in (tmp_path / "run", kept)
+    )
+    assert torch.equal(before["network.head.fc.weight"], after["network.head.fc.weight"])
+    assert run_farfield("fit", *options(figures, extended), *more, f"{how}=extend") == 0
+    assert "at step 4, where it goes on, the learning rate changes from 0 to 0.01." in capfd.readouterr().err
+    half = [0.01 * (1 + math.cos(math.pi * step / 8)) for step in range(4, 8)]  # the second half of a cosine of 8 steps
+    assert losses(extended, column="lr")[4:] == pytest.approx(half)
+    assert run_farfield("fit", *options(figures, extended), *more, f"{how}=extend") == 0  # now it is its own schedule
+    assert "the run was to end" not in capfd.readouterr().err
+
+
+def test_more_epochs_of_a_run_that_was_stopped_change_nothing_of_its_curve(
+    figures: Path,
+    tmp_path: Path,
+    run_farfield: Callable[..., int],
+    uninterrupted: tuple[list[float], dict[str, list[float]]],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    arguments = options(figures, tmp_path)
+    stop = "--trainer.callbacks=[{class_path: training.test_resume.StopAt, "
+    stop += "init_args: {hook: on_train_batch_start, step: 6}}]"
+    with pytest.raises(Stopped):
+        run_farfield("fit", *arguments, stop)
+    capfd.readouterr()
+    assert run_farfield("fit", *arguments, "--resume=true", "--trainer.max_epochs=4") == 0
+    now, longer = (0.01 * (1 + math.cos(math.pi * 6 / steps)) for steps in (12, 16))
+    error = capfd.readouterr().err
+    assert "the run was to end after epoch 3, and now ends after epoch 4; its schedule is kept" in error
+    assert f"the learning rate is {now:.4g}; under extend it would be {longer:.4g}." in error
+    assert losses(tmp_path)[:12] == pytest.approx(uninterrupted[0], rel=1e-4)
+    assert losses(tmp_path, column="lr")[12:] == [0.0] * 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
-from farfield.training.tracking import has_wandb_account
+from farfield.training.tracking import WandbSettings, has_wandb_account, make_wandb_logger
 from training.test_fit import arguments
 
 
@@ -102,6 +103,29 @@ def test_a_run_is_tracked_offline_without_an_account(
     assert found[f"model-{run_id}", "best"] == ["best.ckpt"]
     assert found[f"model-{run_id}", "last"] == ["last.ckpt"]
     assert found[("manifest-train",)] == ["train.csv"]
+
+
+def test_the_hint_names_every_folder_of_a_resumed_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("WANDB_MODE")
+    run_dir = tmp_path / "my run"
+    run_dir.mkdir()
+    for number in range(3):
+        caplog.clear()
+        with caplog.at_level("INFO", "farfield"):
+            logger = make_wandb_logger(WandbSettings(mode="offline"), run_dir, {})
+        assert logger is not None
+        logger.experiment.finish()
+        folders = sorted(map(str, (run_dir / "wandb").glob("offline-run-*")))
+        assert len(folders) == number + 1
+        [hint] = [each for each in caplog.messages if "To upload the run later: " in each]
+        named = shlex.split(hint.split("To upload the run later: ")[1])
+        assert named == ["wandb", "sync", *(folders if number < 2 else folders[1:])]
+        if number == 1:  # as wandb marks what it has uploaded
+            (record,) = Path(folders[0]).glob("*.wandb")
+            record.with_name(f"{record.name}.synced").touch()
+        time.sleep(1.1)  # folders are named by the second
 
 
 def test_an_account_is_a_key_in_the_environment_or_in_netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

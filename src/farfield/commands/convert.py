@@ -29,6 +29,7 @@ def convert(
     block_options: dict[str, Any] | None = None,
     head: HeadKind | None = None,
     clip: ClipOptions | None = None,
+    take: str | None = None,
     all_keys: bool = False,
     json: bool = False,
 ) -> int:
@@ -36,7 +37,8 @@ def convert(
 
     The origin shows in the names of the weights; what they do not tell is read from the file's own config, or has to
     be given. Every weight is accounted for: where one is missing, unexpected or of another shape, nothing is written.
-    Reading runs no code from the file.
+    What a network was wrapped in (torch.compile, DDP, a LightningModule) is taken off the weights' names. Reading runs
+    no code from the file.
 
     Args:
         input: the checkpoint.
@@ -49,6 +51,9 @@ def convert(
         block_options: what the file does not tell of its non-local blocks, as {pairwise: dot_product}.
         head: how it is tested on larger clips, in place of the origin's way: gap_fc, window_mean, window_softmax_mean.
         clip: sampling, crops, normalisation and test views that differ from the file's or its origin's.
+        take: which network, where the file holds several, or one beside other weights: the name of its state dict, as
+            ema_state_dict, or what stands in front of its weights' names, as model_ema. null for the one that was
+            trained. MMAction2 and Lightning, where they average weights, save the average as state_dict.
         all_keys: print every weight with its new name and shape.
         json: print the whole account as JSON.
     """
@@ -63,7 +68,7 @@ def convert(
     if Path(input).is_file() and is_ours(input):
         raise FarfieldError(f"{input} is a checkpoint of farfield's already. Use it as it is.")
     names = None if labels is None else class_names(Path(labels))
-    answers = Answers(backbone, backbone_options or {}, block_options or {}, head, dict(clip or {}))
+    answers = Answers(backbone, backbone_options or {}, block_options or {}, head, dict(clip or {}), take)
     network, report = convert_file(input, labels=names, answers=answers)
     save_model(network, out)
     shapes = {key: list(value.shape) for key, value in network.state_dict().items()}

@@ -32,6 +32,7 @@ from farfield.training.module import ActionRecognizer, build_recognizer
 from farfield.training.optimisation import Optimisation
 from farfield.training.precise_bn import PreciseBatchNorm
 from farfield.training.reporting import ReportSettings, RunReport
+from farfield.training.resumed_schedule import schedule_before
 from farfield.training.run_files import RunFiles
 from farfield.training.sharding import FullySharded
 from farfield.training.tracking import WandbArtifacts, WandbSettings, make_wandb_logger, sweep_folder
@@ -241,6 +242,8 @@ def fit(arguments: Sequence[str]) -> int:
             cli.trainer.logger.experiment.finish(exit_code=exit_code)  # writes what it still holds
     if cli.trainer.global_step == done:
         log.info("nothing was left to train: the run is at its end. Raise trainer.max_epochs or max_steps to go on")
+        if cli.model.optimisation.schedule == "cosine":
+            log.info("its cosine has ended, too: see model.optimisation.schedule_length in farfield fit --help")
     _tell_checkpoints(cli.last_checkpoint)
     return 0
 
@@ -257,7 +260,7 @@ def _tell_checkpoints(last: Path) -> None:
 
 
 def _must_match(checkpoint: Path, model: ActionRecognizer) -> int:
-    """Raises where a run cannot go on from a checkpoint; the steps that it has behind it."""
+    """Raises where a run cannot go on from a checkpoint; tells the model of its schedule, and returns its steps."""
     content = read_checkpoint(checkpoint)
     found, wanted = content["farfield"]["model"], describe(model.network)["model"]
     if "current_model_state" in content and model.optimisation.ema_decay is None:
@@ -282,7 +285,8 @@ def _must_match(checkpoint: Path, model: ActionRecognizer) -> int:
         )
     if changed:
         log.info("resuming with other settings: %s", shown)
-    return int(content["global_step"])
+    model.schedule_before = schedule_before(content)
+    return model.schedule_before.step
 
 
 _OF_THE_OPTIMISER = ("optimizer", "freeze_through", "freeze_batch_norm", "layer_decay")

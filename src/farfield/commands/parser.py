@@ -13,6 +13,7 @@ import docstring_parser
 import jsonargparse
 
 from farfield.clip_spec import ClipOptions
+from farfield.commands.whole_numbers import whole_floats
 from farfield.data.folder_scan import has_video_suffix
 from farfield.errors import FarfieldError, nearest
 
@@ -25,6 +26,14 @@ class CommandParser(jsonargparse.ArgumentParser):
         super().__init__(*args, allow_abbrev=False, **kwargs)
         self.words: Sequence[str] = ()
         """What is parsed, for messages."""
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        with whole_floats():
+            return super().parse_args(*args, **kwargs)
+
+    def parse_object(self, *args: Any, **kwargs: Any) -> Any:
+        with whole_floats():
+            return super().parse_object(*args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         names = [action.dest for action in self._actions]
@@ -143,6 +152,8 @@ def _explain_value(text: str) -> str | None:
     key = re.search(r'[Pp]arser key "([\w.]+)"', text)
     if key is None:
         return None
+    if whole := _explain_whole(text, key[1]):
+        return whole
     surplus = re.search(r"Unexpected keys: \{([^}]*)\}", text)
     if surplus and key[1].rpartition(".")[2] == "clip":
         name = surplus[1].split(",")[0].strip().strip("'")
@@ -153,3 +164,15 @@ def _explain_value(text: str) -> str | None:
         known = re.findall(r"'([^']*)'", choices[1])
         return f"{key[1]} is {given[1]!r}. {nearest(given[1], known)}"
     return None
+
+
+def _explain_whole(text: str, key: str) -> str | None:
+    """For an option that is a whole number, in a group or by itself."""
+    inner = re.search(r"Expected a <class 'int'>\. Got value: (\S+) .*NestedArg\(key='([\w.]+)'", text)
+    if inner:
+        return f"{key}.{inner[2]} is {inner[1]}; it must be a whole number."
+    single = re.search(r"[Pp]arser key \"[\w.]+\": Expected a <class 'int'>\. Got value: (.*?)\.?$", text)
+    if single:
+        return f"{key} is {single[1]}; it must be a whole number."
+    or_null = re.search(r"Subtypes: \[<class 'int'>, <class 'NoneType'>\] .*Given value: (.*?)\.?$", text)
+    return None if or_null is None else f"{key} is {or_null[1]}; it must be a whole number or null."

@@ -2,13 +2,21 @@
 
 from farfield.evaluation.calibration import Calibration, calibration, fit_temperature, scale_temperature
 from farfield.evaluation.metrics import Estimate, Metrics, average_views, measure, split_views
-from farfield.evaluation.plots import plot_confusion, plot_reliability, plot_views
+from farfield.evaluation.plots import (
+    NAMED_CLASSES,
+    confused_pairs,
+    names_with_numbers,
+    plot_confusion,
+    plot_reliability,
+    plot_views,
+)
 from farfield.evaluation.report import EvaluationResult, write_report
 from farfield.evaluation.scores import Scores, read_scores, write_scores
 from farfield.evaluation.significance import Difference, paired_bootstrap
 from farfield.evaluation.views import AtViews, accuracy_by_views
 
 __all__ = [
+    "NAMED_CLASSES",
     "AtViews",
     "Calibration",
     "Difference",
@@ -19,8 +27,10 @@ __all__ = [
     "accuracy_by_views",
     "average_views",
     "calibration",
+    "confused_pairs",
     "fit_temperature",
     "measure",
+    "names_with_numbers",
     "paired_bootstrap",
     "plot_confusion",
     "plot_reliability",

@@ -2,49 +2,123 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 from jaxtyping import Int
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from farfield.evaluation.calibration import Calibration
 from farfield.evaluation.views import AtViews
+from farfield.fonts import draw_text, shown_names
 
-NAMED_CLASSES = 60
-"""More classes than this are drawn without their names, which could not be read."""
+NAMED_CLASSES = 40
+"""More classes than this are drawn without their names; `confused_pairs` names what matters of them."""
+_CELL_INCHES = 0.34
+_LINE = 44
+"""Letters in a line of a class's name; two lines fit beside a cell."""
 
 
 def plot_confusion(
     confusion: Int[Tensor, "classes classes"], labels: Sequence[str], path: str | Path | None = None
 ) -> Figure:
-    """Draws a confusion matrix, each row as fractions of its class; saves it as PNG where a path is given."""
+    """Draws a confusion matrix, each row as fractions of its class; saves it as PNG where a path is given.
+
+    The figure is as large as the classes and their names need. Where no font has a name's letters, its number stands
+    for it; above `NAMED_CLASSES`, no names are written.
+    """
     counts = confusion.numpy()
     fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     classes = len(labels)
     named = classes <= NAMED_CLASSES
-    side = 2.5 + (0.32 * classes if named else 6)
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
-    axes = figure.add_subplot()
-    image = axes.imshow(fractions, vmin=0, vmax=1, cmap="Blues")
-    figure.colorbar(image, ax=axes, shrink=0.8, label="fraction of the class")
+    side = max(_CELL_INCHES * classes, 1.6) if named else 6.5
+    figure = Figure(figsize=(side, side))
+    axes, bar = figure.add_axes((0, 0, 1, 1)), figure.add_axes((0, 0, 1, 1))
+    image = axes.imshow(fractions, vmin=0, vmax=1, cmap="Blues", aspect="auto")
+    figure.colorbar(image, cax=bar, label="fraction of the class")
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if named:
-        axes.set_xticks(range(classes), labels, rotation=90, parse_math=False)  # a label may hold dollars
-        axes.set_yticks(range(classes), labels, parse_math=False)
+        names = [_in_lines(name) for name in shown_names(labels)]
+        text = {"fontsize": 8.5, **draw_text("".join(names))}
+        axes.set_xticks(range(classes), names, rotation=90, **text)
+        axes.set_yticks(range(classes), names, **text)
     if classes <= 25:
         for i, j in zip(*np.nonzero(counts), strict=True):
             shade = "white" if fractions[i, j] > 0.5 else "black"
             axes.text(j, i, str(counts[i, j]), ha="center", va="center", color=shade, fontsize=8)
+    _fit_figure(figure, {axes: (0, 0, side, side), bar: (side + 0.25, 0, 0.18, side)})
     if path is not None:
         with matplotlib.rc_context({"savefig.dpi": 120}):
             figure.savefig(path)
     return figure
+
+
+def _in_lines(name: str) -> str:
+    """A name in at most two lines."""
+    lines = textwrap.wrap(" ".join(name.split()), _LINE, max_lines=2, placeholder="…")
+    return "\n".join(lines)
+
+
+def _fit_figure(figure: Figure, places: Mapping[Axes, tuple[float, float, float, float]], margin: float = 0.1) -> None:
+    """Makes a figure as large as everything on it: constrained layout would take the room from the axes.
+
+    Args:
+        figure: whose size and axes are changed.
+        places: axes to (left, bottom, width, height) in inches, from any origin.
+        margin: around everything, in inches.
+    """
+    size = figure.get_size_inches()
+    for axes, (left, bottom, width, height) in places.items():
+        axes.set_position((left / size[0], bottom / size[1], width / size[0], height / size[1]))
+    box = figure.get_tightbbox(FigureCanvasAgg(figure).get_renderer())  # in inches
+    across, up = box.width + 2 * margin, box.height + 2 * margin
+    figure.set_size_inches(across, up)
+    for axes, (left, bottom, width, height) in places.items():
+        left, bottom = left - box.x0 + margin, bottom - box.y0 + margin
+        axes.set_position((left / across, bottom / up, width / across, height / up))
+
+
+def names_with_numbers(labels: Sequence[str]) -> dict[str, str]:
+    """Returns each label as a table has it: with what stands for it in pictures, where that is another."""
+    if len(labels) > NAMED_CLASSES:
+        return {label: label for label in labels}
+    return {
+        label: label if shown == label else f"{label} ({shown})"
+        for label, shown in zip(labels, shown_names(labels), strict=True)
+    }
+
+
+def confused_pairs(
+    confusion: Int[Tensor, "classes classes"], labels: Sequence[str], most: int = 30
+) -> list[dict[str, Any]]:
+    """Returns the pairs of classes that are most often confused, in videos, the most frequent first.
+
+    Returns:
+        For each pair: label, predicted, videos (taken so) and share (of the label's videos).
+    """
+    wrong = confusion.clone()
+    wrong.fill_diagonal_(0)
+    totals = confusion.sum(1)
+    places = wrong.flatten().argsort(descending=True, stable=True)[:most].tolist()
+    pairs = [divmod(place, len(labels)) for place in places]
+    return [
+        {
+            "label": labels[i],
+            "predicted": labels[j],
+            "videos": int(wrong[i, j]),
+            "share": float(wrong[i, j] / totals[i]),
+        }
+        for i, j in pairs
+        if wrong[i, j]
+    ]
 
 
 def plot_reliability(before: Calibration, after: Calibration | None = None) -> Figure:

@@ -16,7 +16,14 @@ from torch import Tensor
 
 from farfield.evaluation.calibration import calibration, scale_temperature
 from farfield.evaluation.metrics import Metrics, measure
-from farfield.evaluation.plots import plot_confusion, plot_reliability, plot_views
+from farfield.evaluation.plots import (
+    NAMED_CLASSES,
+    confused_pairs,
+    names_with_numbers,
+    plot_confusion,
+    plot_reliability,
+    plot_views,
+)
 from farfield.evaluation.scores import FILE, Scores, write_scores
 from farfield.evaluation.views import accuracy_by_views
 from farfield.whole_file import written_whole
@@ -121,6 +128,7 @@ def _as_dict(result: EvaluationResult, metrics: Metrics, about: dict[str, Any]) 
         "mean_class_accuracy": asdict(metrics.mean_class_accuracy),
         "confidence": 0.95,
         "classes": classes,
+        "most_confused": confused_pairs(confusion, result.scores.labels),
         "arrays": {"file": FILE, "scores_of_videos": "views", "confusion_matrix": "confusion_matrix"},
         "undecodable_videos": [{"path": path, "reason": reason} for path, reason in result.failures],
     }
@@ -142,12 +150,23 @@ def _as_markdown(content: dict[str, Any]) -> str:
     if "top1_by_views" in content:
         lines += ["", "## Views", "", "![accuracy over views](views.png)"]
     lines += ["", "![confusion matrix](confusion_matrix.png)", "", "## Classes, hardest first", ""]
+    labels = [c["label"] for c in content["classes"]]
+    names = names_with_numbers(labels)
     lines += ["| class | videos | accuracy | most often taken for |", "|---|---|---|---|"]
     with_videos = [c for c in content["classes"] if c["videos"]]
     for c in sorted(with_videos, key=lambda c: c["accuracy"]):
-        lines.append(
-            f"| {c['label']} | {c['videos']} | {100 * c['accuracy']:.1f}% | {c['most_often_taken_for'] or ''} |"
-        )
+        taken_for = names.get(c["most_often_taken_for"], "")
+        lines.append(f"| {names[c['label']]} | {c['videos']} | {100 * c['accuracy']:.1f}% | {taken_for} |")
+    if len(labels) > NAMED_CLASSES and content["most_confused"]:
+        lines += [
+            "",
+            "## Most confused",
+            "",
+            "| class | taken for | videos | share of the class |",
+            "|---|---|---|---|",
+        ]
+        for c in content["most_confused"]:
+            lines.append(f"| {c['label']} | {c['predicted']} | {c['videos']} | {100 * c['share']:.1f}% |")
     missing = [c["label"] for c in content["classes"] if not c["videos"]]
     if missing:
         lines += ["", f"Classes without a video: {', '.join(missing)}."]

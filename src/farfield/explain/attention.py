@@ -25,6 +25,7 @@ from torch import Tensor
 from farfield.errors import FarfieldError
 from farfield.explain.inserted import Middles, Passed, even_middles, nearest_index, pass_through
 from farfield.explain.overlay import draw_box, heated, resample
+from farfield.fonts import draw_text, drawable
 from farfield.layers import CrissCrossAttention
 from farfield.models.network import ActionNet
 
@@ -239,5 +240,5 @@ def draw_attention(
     for spine in axes.spines.values():
         spine.set_visible(False)
     if title:
-        axes.set_title(title, fontsize=9, parse_math=False)  # a label may hold dollars
+        axes.set_title(drawable(title), fontsize=9, **draw_text(title))
     return figure

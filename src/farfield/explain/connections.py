@@ -20,6 +20,7 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from farfield.errors import FarfieldError
 from farfield.explain.attention import AttentionMap
+from farfield.fonts import draw_text, drawable
 
 FRAME_INCHES = 1.55
 LABEL_INCHES = 1.25
@@ -118,8 +119,9 @@ def draw_connections(
         if connections:
             label += f"\nstrongest {100 * abs(connections[0].weight):.1f}%"
         axes.text(-0.03, 0.5 * height / width, label, ha="right", va="center", fontsize=9, parse_math=False)
-    if title:  # a label may hold dollars
-        figure.text(0.5, 1 - 0.06 / size[1], title, ha="center", va="top", fontsize=11, parse_math=False)
+    if title:
+        place = (0.5, 1 - 0.06 / size[1])
+        figure.text(*place, drawable(title), ha="center", va="top", fontsize=11, **draw_text(title))
     return figure
 
 

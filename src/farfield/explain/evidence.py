@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from farfield.explain.inserted import grid_middles
 from farfield.explain.legend import draw_legend, short_label
+from farfield.fonts import shown_name
 from farfield.models.network import ActionNet
 
 
@@ -88,7 +89,7 @@ def draw_evidence(
         axes.plot(seconds, curve, ".-", color=f"C{place}", lw=2.2 if not place else 1.2)
         axes.axhline(float(means[index]), color=f"C{place}", lw=0.9, ls=":")
     handles = axes.get_lines()[::2]
-    names = [f"{short_label(labels[index])}  {float(means[index]):+.2f}" for index in best]
+    names = [f"{short_label(shown_name(labels[index], index))}  {float(means[index]):+.2f}" for index in best]
     draw_legend(axes, handles, names, title="class, and its mean (dotted)")
     axes.set_xlabel("seconds")
     axes.set_ylabel("evidence (logit of the moment)")

@@ -8,13 +8,17 @@ from typing import Any
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
+from farfield.fonts import drawable, font_families
+
 
 def draw_legend(axes: Axes, handles: Sequence[Artist], names: Sequence[str], *, title: str) -> None:
     """Puts a legend to the right of the axes. A dollar sign in a label stays one, and begins no formula."""
     place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "frameon": False}
-    legend = axes.legend(list(handles), list(names), title=title, fontsize=9, title_fontsize=9, **place)
+    shown = [drawable(name) for name in names]
+    legend = axes.legend(list(handles), shown, title=title, fontsize=9, title_fontsize=9, **place)
     for text in legend.get_texts():
         text.set_parse_math(False)
+        text.set_fontfamily(font_families(text.get_text()))
 
 
 def short_label(label: str, most: int = 36) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from farfield.explain.inserted import Middles, even_middles
+from farfield.fonts import pillow_font
 
 GLOW = (255, 120, 0)
 CYAN, GREY = (0, 255, 255), (150, 150, 150)
@@ -90,6 +91,6 @@ def _strip(width: int, of_frame: np.ndarray, number: int, own: int, seconds: flo
         colour = GLOW if i == number else CYAN if i == own else (90, 90, 90)
         x = left + i * step
         draw.rectangle((x, height - 5 - share * (height - 10), x + max(step - 2, 1), height - 3), fill=colour)
-    text = f"{seconds:.2f} s"
-    draw.text((size // 2, height // 2), text, fill="white", font=ImageFont.load_default(size), anchor="lm")
+    font, text = pillow_font(f"{seconds:.2f} s", size)
+    draw.text((size // 2, height // 2), text, fill="white", font=font, anchor="lm")
     return np.asarray(image)

@@ -25,6 +25,7 @@ from torch import Tensor
 from farfield.explain.attention import AttentionMap, entropy_bits
 from farfield.explain.inserted import Passed, nearest_index
 from farfield.explain.overlay import heated, resample
+from farfield.fonts import draw_text, drawable
 from farfield.layers import CoordinateAttention, CrissCrossAttention, DualAttention, ObjectContext
 from farfield.layers.criss_cross import line_affinities
 from farfield.layers.dual_attention import channel_attention
@@ -191,11 +192,11 @@ def _draw_regions(found: Sequence[Region], passed: Passed, frames: np.ndarray) -
         axes.text(
             -0.01,
             0.5,
-            f"{name}\n{100 * each.share:.0f}%",
+            f"{drawable(name)}\n{100 * each.share:.0f}%",
             transform=axes.transAxes,
             ha="right",
             va="center",
             fontsize=9,
-            parse_math=False,
+            **draw_text(name),
         )
     return figure

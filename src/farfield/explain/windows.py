@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from farfield.errors import FarfieldError
 from farfield.explain.legend import draw_legend, short_label
+from farfield.fonts import draw_text, drawable, shown_name
 
 
 def contributions(
@@ -90,7 +91,7 @@ def draw_windows(
         colour, thick = f"C{place}", 3.0 if not place else 1.6
         axes.hlines(probabilities[:, index], starts, ends, color=colour, lw=thick)
         handles += axes.plot(middles, probabilities[:, index], ".-", color=colour, lw=0.8, alpha=0.8, zorder=3)
-    names = [f"{short_label(labels[index])}  {100 * mean[index]:.1f}%" for index in best]
+    names = [f"{short_label(shown_name(labels[index], index))}  {100 * mean[index]:.1f}%" for index in best]
     draw_legend(axes, handles[::-1], names, title="class, and its mean")
     axes.set_ylim(-0.03, 1.03)
     axes.set_ylabel("probability")
@@ -107,7 +108,7 @@ def draw_windows(
     if same:
         rows[-1].set_xticks(range(1, windows + 1))
     if title:
-        axes.set_title(title, fontsize=10, parse_math=False)
+        axes.set_title(drawable(title), fontsize=10, **draw_text(title))
     return figure
 
 

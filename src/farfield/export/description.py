@@ -85,7 +85,7 @@ def read_description(text: str | None, path: Path) -> Description:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise FarfieldError(f"{damaged}: {error}") from error
+        raise FarfieldError(f"{damaged}: it is no JSON.") from error
     if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
         raise FarfieldError(f"{damaged}: this version reads format {FORMAT}.")
     for name in ("takes_frames", "any_batch", "any_length", "int8"):
@@ -96,5 +96,7 @@ def read_description(text: str | None, path: Path) -> Description:
         raise FarfieldError(f"{damaged}: labels are no list of names.")
     try:
         return Description(**{**values, "clip": ClipSpec.from_dict(values["clip"])})
-    except (TypeError, KeyError, ValueError) as error:
+    except FarfieldError as error:
         raise FarfieldError(f"{damaged}: {error}") from error
+    except (TypeError, KeyError, ValueError) as error:
+        raise FarfieldError(f"{damaged}: settings are missing, surplus, or of other types.") from error

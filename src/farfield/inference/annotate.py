@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from farfield.data.decode import open_video
 from farfield.data.windows import frame_rate
+from farfield.fonts import pillow_font
 from farfield.inference.answers import Answer
 from farfield.inference.predict import RankedLabel
 from farfield.inference.timeline import Segment
@@ -154,24 +154,16 @@ def _timeline_panel(
 def _write(draw: ImageDraw.ImageDraw, left: int, middle: int, width: int, label: str, probability: float) -> None:
     """A label from the left, on one line and cut off where it is too long, and its probability at the right."""
     size = _text_size(width)
-    font = _font(size)
-    percent = f"{100 * probability:.1f}%"
-    space = width - left - size - font.getlength(percent)
-    text = whole = " ".join(label.split())
+    font, whole = pillow_font(" ".join(label.split()), size)
+    own, percent = pillow_font(f"{100 * probability:.1f}%", size)
+    space = width - left - size - own.getlength(percent)
+    text = whole
     while text and font.getlength(text) > space:
         whole = whole[:-1]
         text = whole and f"{whole.rstrip()}\N{HORIZONTAL ELLIPSIS}"
     draw.text((left, middle), text, fill="white", font=font, anchor="lm")
-    draw.text((width - size // 2, middle), percent, fill="white", font=font, anchor="rm")
+    draw.text((width - size // 2, middle), percent, fill="white", font=own, anchor="rm")
 
 
 def _text_size(width: int) -> int:
     return max(width // 22, 12)
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which has the letters of most alphabets; Pillow's own font has ASCII's."""
-    from matplotlib import get_data_path  # late: it takes a while
-
-    return ImageFont.truetype(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)

@@ -19,6 +19,7 @@ from farfield.models.checkpoint_file import refuse_hostile, why_unreadable, writ
 from farfield.models.folder import load_folder
 from farfield.models.network import ActionNet
 from farfield.models.rebuild import rebuild
+from farfield.models.state_dicts import without_wrappers
 
 FORMAT = 1
 NETWORK_PREFIX = "network."
@@ -80,6 +81,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def network_state(content: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
+    """Returns the network's weights in a checkpoint of ours, also where it was saved compiled or wrapped.
+
+    Raises:
+        FarfieldError: where two weights have one name.
+    """
+    theirs = [name for name in content["state_dict"] if str(name).startswith(NETWORK_PREFIX)]
+    plain = without_wrappers(theirs, path)
+    return {short.removeprefix(NETWORK_PREFIX): content["state_dict"][name] for short, name in plain.items()}
+
+
 def load_model(path: str | Path) -> ActionNet:
     """Builds the network that a checkpoint describes and fills in its weights. In evaluation mode, on the CPU.
 
@@ -92,9 +104,5 @@ def load_model(path: str | Path) -> ActionNet:
     if Path(path).is_dir():
         return load_folder(path)
     content = read_checkpoint(path)
-    state: dict[str, Tensor] = {
-        name.removeprefix(NETWORK_PREFIX): value
-        for name, value in content["state_dict"].items()
-        if str(name).startswith(NETWORK_PREFIX)
-    }
+    state = network_state(content, path)
     return rebuild(content["farfield"].get("model"), state, described=Path(path), weights=Path(path))

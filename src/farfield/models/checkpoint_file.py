@@ -7,6 +7,7 @@ more than the file is, run as a program (TorchScript archives bring their own co
 from __future__ import annotations
 
 import hashlib
+import pickle
 import pickletools
 import tarfile
 import zipfile
@@ -122,6 +123,24 @@ def _follow(code: pickletools.OpcodeInfo, argument: Any, depths: list[int | None
         depths.append(max(holder, max(inside, default=-1) + 1))
 
 
+class UnsafePickle(pickle.UnpicklingError):
+    """A pickle that was refused; the message says why, for people."""
+
+
+_KINDS = {
+    b"\x89HDF": "an HDF5 file, as Keras writes them",
+    b"\x1f\x8b": "compressed with gzip. Unpack it",
+    b"BZh": "compressed with bzip2. Unpack it",
+    b"\xfd7zXZ": "compressed with xz. Unpack it",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd. Unpack it",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"RIFF": "a video, sound or picture",
+    b"\x1aE\xdf\xa3": "a video",
+}
+"""Beginnings of other files that are taken for checkpoints."""
+
+
 def why_unreadable(path: Path, error: Exception) -> str:
     """What is wrong with a file that no checkpoint could be read from, for people."""
     with path.open("rb") as file:
@@ -130,13 +149,23 @@ def why_unreadable(path: Path, error: Exception) -> str:
         return "it is empty."
     if head.startswith(b"PK") and not zipfile.is_zipfile(path):
         return "it is cut off, or damaged at its end."
+    for start, kind in _KINDS.items():
+        if head.startswith(start):
+            return f"it is {kind}."
+    if head[4:8] == b"ftyp":
+        return "it is a video."
+    if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < path.stat().st_size:
+        return "it is a safetensors file. Write its weights with torch.save(safetensors.torch.load_file(...), ...)."
     try:
         if all(character.isprintable() or character in "\r\n\t" for character in head.decode("utf-8")):
             return "it is a text file."
     except UnicodeDecodeError:
         pass
-    reason = str(error).splitlines()[0].rstrip(",") if str(error) else type(error).__name__
-    return f"it is damaged, or of another kind ({reason[:200]})."
+    if isinstance(error, UnsafePickle):
+        return f"{error}."
+    if isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error):
+        return "it holds objects of other code than farfield's. If another project wrote it: farfield convert."
+    return "it is damaged, cut off, or no checkpoint."
 
 
 def write_whole(content: dict[str, Any], path: str | Path) -> None:

@@ -67,7 +67,7 @@ def load_folder(folder: str | Path) -> ActionNet:
         state = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError, ValueError, struct.error) as error:
         raise FarfieldError(
-            f"{folder / WEIGHTS} cannot be read: it is damaged, or of another kind ({error})."
+            f"{folder / WEIGHTS} cannot be read: it is damaged, cut off, or no safetensors file."
         ) from error
     return rebuild(config, state, described=folder / CONFIG, weights=folder / WEIGHTS)
 
@@ -76,7 +76,8 @@ def _config(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError, OSError) as error:
-        raise FarfieldError(f"{path} cannot be read: it is no JSON ({error}).") from error
+        where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
+        raise FarfieldError(f"{path} cannot be read: it is no JSON{where}.") from error
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise FarfieldError(
             f"{path} does not name the network of the weights beside it: farfield export did not write it."

@@ -105,7 +105,9 @@ def build_backbone(name: str, options: Mapping[str, Any] | None = None) -> Backb
     except FarfieldError:
         raise
     except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise FarfieldError(f"backbone {name!r} does not take the options {dict(options or {})}: {error}") from error
+        raise FarfieldError(
+            f"backbone {name!r} does not take the options {dict(options or {})}{_as_reason(error)}"
+        ) from error
 
 
 def assemble(
@@ -186,7 +188,12 @@ def _make_block(block: str, channels: int, options: Mapping[str, Any]) -> nn.Mod
     try:
         return BLOCKS[block](channels, **options)
     except (TypeError, ValueError) as error:
-        raise FarfieldError(f"block {block!r} does not take the options {dict(options)}: {error}") from error
+        raise FarfieldError(f"block {block!r} does not take the options {dict(options)}{_as_reason(error)}") from error
+
+
+def _as_reason(error: Exception) -> str:
+    """The message of a layer, which is made for people; Python's own are not."""
+    return f": {error}" if isinstance(error, ValueError) else ". One has a value of another type or size than it needs."
 
 
 def _feature_maps(trunk: Backbone, spec: ClipSpec, given: str) -> list[list[torch.Size]]:

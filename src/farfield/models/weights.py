@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 
 from farfield.errors import FarfieldError, nearest
-from farfield.models.checkpoint import NETWORK_PREFIX, is_ours, read_checkpoint
+from farfield.models.checkpoint import is_ours, network_state, read_checkpoint
 from farfield.models.inflation import INFLATABLE, inflate, is_image_resnet
 from farfield.models.network import ActionNet, assemble
 from farfield.models.peers import Answers, convert_file
 from farfield.models.peers.reading import as_tensors, read_file
 from farfield.models.peers.zoos import PYTORCHVIDEO, TORCHVISION, pytorchvideo_clip
+from farfield.models.state_dicts import find_network
 
 log = logging.getLogger("farfield")
 
@@ -80,22 +81,24 @@ def _read(name: str, _modified: int, answers: str) -> Source:
     path = Path(name)
     if is_ours(path):
         content = read_checkpoint(path)
-        state = {
-            key.removeprefix(NETWORK_PREFIX): value
-            for key, value in content["state_dict"].items()
-            if key.startswith(NETWORK_PREFIX)
-        }
-        return Source(str(path), state, content["farfield"]["model"])
+        return Source(str(path), network_state(content, path), content["farfield"]["model"])
     content = read_file(path)
-    if isinstance(content, Mapping):
-        inner = next(
-            (content[key] for key in ("state_dict", "model") if isinstance(content.get(key), Mapping)), content
-        )
-        image = {str(key).removeprefix("module."): value for key, value in inner.items()}
-        if is_image_resnet(image):
-            return Source(str(path), as_tensors(image, path), None)
-    network, _ = convert_file(path, answers=Answers(**json.loads(answers)))
+    if isinstance(content, Mapping) and "blobs" not in content:
+        image = find_network(content, path)
+        if is_image_resnet(image.values):
+            _log_found(path, image.notes, [*image.ignored, *((name, "not of the network") for name in image.beside)])
+            return Source(str(path), as_tensors(image.values, path), None)
+    network, report = convert_file(path, answers=Answers(**json.loads(answers)))
+    _log_found(path, report.notes, report.ignored)
     return Source(str(path), dict(network.state_dict()), network.config)
+
+
+def _log_found(path: Path, notes: Iterable[str], ignored: Sequence[tuple[str, str]]) -> None:
+    for note in notes:
+        log.info("%s: %s", path, note)
+    if ignored:
+        some = ", ".join(name for name, _ in ignored[:5])
+        log.info("%s: %d weights are left out: %s%s", path, len(ignored), some, ", ..." if len(ignored) > 5 else "")
 
 
 def weights_clip(

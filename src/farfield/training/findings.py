@@ -18,7 +18,17 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from farfield.clip_spec import ClipSpec
-from farfield.evaluation import Calibration, Metrics, calibration, measure, plot_confusion, plot_reliability
+from farfield.evaluation import (
+    NAMED_CLASSES,
+    Calibration,
+    Metrics,
+    calibration,
+    confused_pairs,
+    measure,
+    names_with_numbers,
+    plot_confusion,
+    plot_reliability,
+)
 from farfield.explain import attention_maps, draw_attention
 from farfield.layers import diagnose
 from farfield.training.module import ActionRecognizer
@@ -82,6 +92,8 @@ def gather_findings(
     metrics, calibrated = measure(probabilities, targets), calibration(probabilities, targets)
     found = Findings(trainer.current_epoch, trainer.global_step, metrics, calibrated)
     found.tables["classes"] = class_table(metrics, labels)
+    if len(labels) > NAMED_CLASSES:
+        found.tables["most_confused"] = confusion_table(metrics, labels)
     found.pictures["confusion_matrix"] = plot_confusion(metrics.confusion, labels)
     found.pictures["reliability"] = plot_reliability(calibrated)
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
@@ -117,14 +129,22 @@ def gather_findings(
 def class_table(metrics: Metrics, labels: Sequence[str]) -> Table:
     """Accuracy of each class, the hardest first, with what it is most often taken for."""
     rows: list[list[Any]] = []
+    name = names_with_numbers(labels)
     for index, label in enumerate(labels):
         others = metrics.confusion[index].clone()
         videos, right = int(others.sum()), int(others[index])
         others[index] = 0
         if videos:
-            taken_for = labels[int(others.argmax())] if int(others.sum()) else ""
-            rows.append([label, videos, round(right / videos, 4), taken_for])
+            taken_for = name[labels[int(others.argmax())]] if int(others.sum()) else ""
+            rows.append([name[label], videos, round(right / videos, 4), taken_for])
     return Table(["class", "videos", "accuracy", "most often taken for"], sorted(rows, key=lambda row: row[2]))
+
+
+def confusion_table(metrics: Metrics, labels: Sequence[str]) -> Table:
+    """The pairs of classes that are most often confused."""
+    pairs = confused_pairs(metrics.confusion, labels)
+    rows = [[pair["label"], pair["predicted"], pair["videos"], round(pair["share"], 4)] for pair in pairs]
+    return Table(["class", "taken for", "videos", "share of the class"], rows)
 
 
 def norm_table(module: ActionRecognizer, clips: Float[Tensor, "b 3 t h w"]) -> Table:

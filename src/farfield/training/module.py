@@ -28,6 +28,7 @@ from farfield.training.execution import Execution, make_ready
 from farfield.training.freezing import learning_rate_scales, prepare
 from farfield.training.optimisation import Optimisation, lr_factor, make_optimizer, scaled
 from farfield.training.regions import region_logits, region_loss, supervises_regions
+from farfield.training.resumed_schedule import ScheduleBefore, resumed_total_steps
 from farfield.training.sharding import shard
 
 log = logging.getLogger("farfield")
@@ -68,6 +69,9 @@ class ActionRecognizer(LightningModule):
         has_region_loss = self.optimisation.region_loss_weight > 0 and supervises_regions(network)
         make_ready(network, execution or Execution(), has_region_loss=has_region_loss)
         self.view_batch_size = view_batch_size
+        self.schedule_before: ScheduleBefore | None = None
+        """Of the run that is resumed."""
+        self._schedule: dict[str, Any] = {}
         classes = len(network.labels)
         # In checkpoints, so that an epoch's figures are of all its batches when it was entered again in the middle.
         self.train_loss, self.train_top1 = MeanMetric(), MulticlassAccuracy(classes, average="micro")
@@ -201,6 +205,11 @@ class ActionRecognizer(LightningModule):
                 "trainer.max_epochs or trainer.max_steps, or take schedule: steps."
             )
         settings = scaled(self.optimisation, clips_per_step(self.trainer))
+        if self.schedule_before is not None and total_steps is not None:
+            total_steps = resumed_total_steps(
+                self.schedule_before, settings, steps_per_epoch=steps_per_epoch, total_steps=total_steps
+            )
+        self._schedule = {"steps_per_epoch": steps_per_epoch, "total_steps": total_steps}
         factor = partial(lr_factor, settings=settings, steps_per_epoch=steps_per_epoch, total_steps=total_steps or 0)
         scales = None if settings.layer_decay == 1 else learning_rate_scales(self.network, settings.layer_decay)
         optimizer = make_optimizer(self.network, settings, scales)
@@ -211,7 +220,8 @@ class ActionRecognizer(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["farfield"] = {**describe(self.network), "optimisation": asdict(self.optimisation)}
+        settings = {"optimisation": asdict(self.optimisation), "schedule": self._schedule}
+        checkpoint["farfield"] = {**describe(self.network), **settings}
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
             checkpoint["farfield"]["data"] = data.provenance()

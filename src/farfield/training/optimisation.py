@@ -33,6 +33,10 @@ class Optimisation:
         label_smoothing: share of the target that is spread over all classes (Szegedy et al., CVPR 2016).
         schedule: "cosine" falls to 0 along half a cosine (Loshchilov and Hutter, ICLR 2017); "steps" multiplies by
             `step_factor` at each of `step_epochs`.
+        schedule_length: for a cosine of a run that is resumed with another end, as with more epochs. "keep" lets it
+            end where it was to end, and the rate stays at 0 after; "extend" stretches it over the new length, which
+            changes the rate at once: more epochs raise it, and what was learned at the lower one is lost at first.
+            None keeps it, since that cannot spoil what was learned, and refuses a run whose schedule has ended.
         warmup_epochs: epochs, or a fraction of one, in which the rate rises linearly from `warmup_factor` times `lr`.
         warmup_factor: where the warm-up begins, relative to `lr`.
         step_epochs: for "steps".
@@ -62,6 +66,7 @@ class Optimisation:
     weight_decay: float = 1e-4
     label_smoothing: float = 0.0
     schedule: Literal["cosine", "steps"] = "cosine"
+    schedule_length: Literal["keep", "extend"] | None = None
     warmup_epochs: float = 0.0
     warmup_factor: float = 0.1
     step_epochs: tuple[float, ...] = ()

@@ -63,6 +63,8 @@ def write_page(path: Path, title: str, found: Findings, run_dir: Path, about: di
     if (run_dir / "gradient_norms.csv").is_file():
         parts.append(_picture(plot_gradient_norms(run_dir / "gradient_norms.csv"), "gradient norms by stage"))
     parts += ["<h2>Classes, hardest first</h2>", _table(found.tables["classes"])]
+    if "most_confused" in found.tables:
+        parts += ["<h2>Most confused</h2>", _table(found.tables["most_confused"])]
     for name, heading in (("confusion_matrix", "Confusion matrix"), ("reliability", "Reliability")):
         parts += [f"<h2>{heading}</h2>", _picture(found.pictures[name], heading)]
     for name, heading in (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,6 +48,7 @@ class WandbSettings:
 def make_wandb_logger(settings: WandbSettings, run_dir: Path, config: dict[str, Any]) -> WandbLogger | None:
     """Starts tracking; a run that is resumed goes on under the same id. None where tracking is disabled."""
     mode: str = os.environ.get("WANDB_MODE", settings.mode)
+    mode = {"dryrun": "offline", "run": "online"}.get(mode, mode)  # older names; Lightning sets the first
     if mode == "disabled":
         return None
     reason = "as asked"
@@ -64,7 +66,7 @@ def make_wandb_logger(settings: WandbSettings, run_dir: Path, config: dict[str, 
         name=settings.name or run_dir.name,
         save_dir=run_dir,
         id=id_file.read_text().strip(),
-        offline=mode in ("offline", "dryrun"),
+        offline=mode == "offline",
         resume="allow" if mode == "online" else None,
         config=config,
     )
@@ -76,9 +78,15 @@ def make_wandb_logger(settings: WandbSettings, run_dir: Path, config: dict[str, 
             f"Weights & Biases cannot be reached: {reason}. Keep the run here with --wandb.mode offline."
         ) from error
     if mode == "offline":
-        folder = Path(logger.experiment.dir).parent
-        log.info("Weights & Biases is offline: %s. To upload the run later: wandb sync %s", reason, folder)
+        parts = shlex.join(map(str, _to_upload(Path(logger.experiment.dir).parent, logger.experiment.id)))
+        log.info("Weights & Biases is offline: %s. To upload the run later: wandb sync %s", reason, parts)
     return logger
+
+
+def _to_upload(folder: Path, run_id: str) -> list[Path]:
+    """The folders of a run in order: one more each time it was resumed; without those that are uploaded."""
+    parts = {*folder.parent.glob(f"offline-run-*-{run_id}"), folder}
+    return sorted(part for part in parts if part == folder or not any(part.glob("*.wandb.synced")))
 
 
 def sweep_folder(run_dir: Path) -> Path:

@@ -14,13 +14,14 @@ from farfield.errors import FarfieldError
 from farfield.kinetics import kinetics400_labels
 from farfield.models.network import ActionNet, assemble
 from farfield.models.peers.caffe2 import describe_caffe2
-from farfield.models.peers.description import Answers, Description, shapes_of, without_prefix
+from farfield.models.peers.description import Answers, Description, shapes_of
 from farfield.models.peers.mmaction2 import describe_mmaction2
 from farfield.models.peers.names import to_network
 from farfield.models.peers.pyslowfast import describe_pyslowfast
 from farfield.models.peers.pyslowfast_config import pyslowfast_clip, read_cfg, slowfast_alpha
-from farfield.models.peers.reading import as_tensors, read_file
+from farfield.models.peers.reading import Placeholder, as_tensors, read_file
 from farfield.models.peers.zoos import describe_pytorchvideo, describe_torchvision
+from farfield.models.state_dicts import NetworkState, find_network, origin_of
 
 
 @dataclass
@@ -63,8 +64,8 @@ def convert_file(
         if isinstance(error, FarfieldError):
             raise
         raise FarfieldError(
-            f"{path} cannot be converted: something in it is not as its project writes it ({type(error).__name__}: "
-            f"{str(error).splitlines()[0][:200] if str(error) else ''})."
+            f"{path} cannot be converted: its config, or the axes of its weights, are not as the project writes them "
+            "whose names its weights have. Nothing was converted."
         ) from error
 
 
@@ -103,39 +104,71 @@ def describe_file(path: str | Path, answers: Answers) -> Description:
     """
     content = read_file(path)
     if not isinstance(content, Mapping):
-        raise FarfieldError(f"{path} holds a {type(content).__name__}; a checkpoint is a dict.")
+        whole = " A whole network that was pickled needs the code that made it: there, save network.state_dict()."
+        raise FarfieldError(
+            f"{path} holds a {type(content).__name__}; a checkpoint is a dict of weights by name."
+            f"{whole if isinstance(content, Placeholder) else ''}"
+        )
     blobs = content.get("blobs", content)
     if isinstance(blobs, Mapping) and "conv1_w" in blobs:
         return describe_caffe2(blobs, answers, path)
-    weights = next((content[key] for key in ("model_state", "state_dict", "model") if key in content), content)
-    state = without_prefix(as_tensors(weights, path), "module.")
-    if any(name.startswith("s1.pathway0_stem.") for name in state):
+    found = find_network(content, path, answers.take)
+    if found.beside and origin_of(found.values) != "image ResNet":
+        some = ", ".join(found.beside[:3]) + (f" and {len(found.beside) - 3} more" if len(found.beside) > 3 else "")
+        raise FarfieldError(
+            f"{path} holds a network, {found.prefix!r} in front of its weights' names, and beside it {some}. What they "
+            f"do to its scores is not known. Where the network is whole without them: farfield convert {path} OUT "
+            f"--take {found.prefix.rstrip('.')}."
+        )
+    described = _describe_network(found, content, answers, path)
+    described.own_names = {plain: found.names.get(own, own) for plain, own in described.own_names.items()}
+    described.unknown = [found.names.get(name, name) for name in described.unknown]
+    described.ignored = [(found.names.get(name, name), reason) for name, reason in described.ignored] + found.ignored
+    described.notes = found.notes + described.notes
+    return described
+
+
+def _describe_network(found: NetworkState, content: Mapping[Any, Any], answers: Answers, path: Any) -> Description:
+    state, origin = as_tensors(found.values, path), origin_of(found.values)
+    if origin == "PySlowFast":
         return describe_pyslowfast(state, read_cfg(content.get("cfg"), path), answers, path)
-    if any(name.startswith("backbone.conv1.conv.") for name in state):
+    if origin == "MMAction2":
         return describe_mmaction2(state, content.get("meta"), answers, path)
-    if any(name.startswith("model.blocks.0.") for name in state):  # PySlowFast's wrappers of PyTorchVideo's networks
-        cfg = read_cfg(content.get("cfg"), path)
-        if cfg is None:
-            return describe_pytorchvideo(without_prefix(state, "model."), answers, path, softmax_inside=True)
-        answers = replace(answers, backbone_options={**slowfast_alpha(cfg), **answers.backbone_options})
-        found = describe_pytorchvideo(without_prefix(state, "model."), answers, path, softmax_inside=True)
-        found.arguments["clip"] = pyslowfast_clip(cfg)
-        found.notes.clear()
-        return found
-    if any(name.startswith(("blocks.0.conv.", "blocks.0.multipathway_blocks.")) for name in state):
+    of_pyslowfast = found.container == "model_state" or isinstance(content.get("cfg"), str)
+    if origin == "PyTorchVideo" and found.prefix == "model." and of_pyslowfast:
+        return _describe_wrapped_pytorchvideo(state, read_cfg(content.get("cfg"), path), answers, path)
+    if origin == "PyTorchVideo":
         return describe_pytorchvideo(state, answers, path)
-    if {"conv1.weight", "layer1.0.conv1.weight"} <= state.keys() and state["conv1.weight"].ndim == 4:
+    if origin == "image ResNet":
         raise FarfieldError(
             f"{path} is an image network (ResNet). Begin a video network from it: build_model('i3d_r50', ..., "
             f"weights={str(path)!r}), or --model.weights in farfield fit."
         )
-    if any(name.startswith(("stem.0.", "features.0.0.", "conv_proj.", "patch_embed.")) for name in state):
+    if origin == "torchvision":
         return describe_torchvision(state, answers, path)
+    if origin == "farfield":
+        raise FarfieldError(
+            f"{path} holds weights of a farfield network without its description. Build it with build_model, as it "
+            "was, call load_state_dict with them, and write it with farfield.models.save_model."
+        )
     some = ", ".join(list(state)[:3])
     raise FarfieldError(
         f"{path} is of no known origin: its weights are named {some}, ... Convertible are checkpoints of PySlowFast, "
         "PyTorchVideo, MMAction2 (recognizer3d I3D and SlowOnly), torchvision, and Caffe2's video-nonlocal-net."
     )
+
+
+def _describe_wrapped_pytorchvideo(
+    state: dict[str, Tensor], cfg: dict[str, Any] | None, answers: Answers, path: Any
+) -> Description:
+    """PySlowFast's wrappers of PyTorchVideo's networks, which average probabilities."""
+    if cfg is None:
+        return describe_pytorchvideo(state, answers, path, softmax_inside=True)
+    answers = replace(answers, backbone_options={**slowfast_alpha(cfg), **answers.backbone_options})
+    described = describe_pytorchvideo(state, answers, path, softmax_inside=True)
+    described.arguments["clip"] = pyslowfast_clip(cfg)
+    described.notes.clear()
+    return described
 
 
 def _must_not_contradict(found: Description, answers: Answers, path: Any) -> None:

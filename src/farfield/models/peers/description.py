@@ -20,13 +20,17 @@ ASK_ALPHA = (
 
 @dataclass
 class Answers:
-    """What the user says of a file that does not say it itself; the names are those of `build_model`."""
+    """What the user says of a file that does not say it itself; the names are those of `build_model`.
+
+    `take` says which network, where the file holds several (see `find_network`).
+    """
 
     backbone: str | None = None
     backbone_options: dict[str, Any] = field(default_factory=dict)
     block_options: dict[str, Any] = field(default_factory=dict)
     head: str | None = None
     clip: dict[str, Any] = field(default_factory=dict)
+    take: str | None = None
 
 
 @dataclass
@@ -78,13 +82,6 @@ def renamed(
         else:
             plain_state[plain], own[plain] = value, name
     return plain_state, own, unknown
-
-
-def without_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Takes a wrapper's prefix off, as DataParallel's "module.", where every key has it."""
-    if state and all(key.startswith(prefix) for key in state):
-        return {key.removeprefix(prefix): value for key, value in state.items()}
-    return state
 
 
 def resnet_arguments(shapes: Shapes, *, family: str | None, path: Any) -> dict[str, Any]:

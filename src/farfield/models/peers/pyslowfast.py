@@ -89,7 +89,7 @@ def _architecture(cfg: dict[str, Any] | None, path: Any) -> tuple[str | None, di
     if cfg is None:
         return None, {}
     name = setting(cfg, "MODEL.ARCH", None)
-    if name not in ARCHITECTURES:
+    if not isinstance(name, str) or name not in ARCHITECTURES:
         raise FarfieldError(f"{path} is of MODEL.ARCH {name!r}; convertible are {', '.join(ARCHITECTURES)}.")
     family, extra = ARCHITECTURES[name]
     return family, dict(extra)

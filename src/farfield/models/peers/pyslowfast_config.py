@@ -32,8 +32,9 @@ def read_cfg(text: Any, path: Any) -> dict[str, Any] | None:
     try:
         cfg = yaml.load(text, Loader=_Loader)  # a SafeLoader
     except (yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise FarfieldError(f"the config inside {path} cannot be read as YAML: {reason}") from error
+        mark = getattr(error, "problem_mark", None)
+        where = "" if mark is None else f": line {mark.line + 1}, column {mark.column + 1}"
+        raise FarfieldError(f"the config inside {path} cannot be read as YAML{where}.") from error
     _refuse_large(cfg, path)
     return cfg if isinstance(cfg, dict) else None
 
@@ -116,7 +117,9 @@ def refuse_other_networks(cfg: dict[str, Any], path: Any) -> None:
             )
     strides = setting(cfg, "RESNET.SPATIAL_STRIDES", [[1], [2], [2], [2]])
     dilations = setting(cfg, "RESNET.SPATIAL_DILATIONS", [[1], [1], [1], [1]])
-    if [sorted(set(_flat(s))) for s in strides] != [[1], [2], [2], [2]] or set(_flat(dilations)) != {1}:
+    flat = [_flat(stage) for stage in strides] if isinstance(strides, list) else []
+    known = [all(value == stride for value in stage) for stage, stride in zip(flat, (1, 2, 2, 2), strict=False)]
+    if known != [True] * 4 or any(value != 1 for value in _flat(dilations)):
         raise FarfieldError(
             f"{path} cannot be converted exactly: its config has spatial strides {strides} and dilations {dilations}; "
             "only strides 1, 2, 2, 2 without dilation are supported."

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from farfield.errors import FarfieldError
-from farfield.models.checkpoint_file import refuse_hostile, why_unreadable
+from farfield.models.checkpoint_file import UnsafePickle, refuse_hostile, why_unreadable
 
 _DAMAGED = (
     pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError,
@@ -106,27 +106,27 @@ def _is_old_torch(path: Path) -> bool:
 def _reconstruct(array_type: Any, shape: Any, kind: Any) -> np.ndarray:
     """numpy's beginning of an array, which a pickle then fills; of arrays alone."""
     if array_type is not np.ndarray:
-        raise pickle.UnpicklingError("an array of a class that is not numpy's own")
+        raise UnsafePickle("it has an array of a class that is not numpy's own")
     return np.ndarray.__new__(np.ndarray, (0,), "b")
 
 
 def _encode(text: str, encoding: str) -> bytes:
     """How Python 2's bytes come back; no other codec."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"text encoded as {encoding!r}")
+        raise UnsafePickle(f"it has text encoded as {encoding!r}")
     return text.encode("latin1")
 
 
 def _scalar(dtype: np.dtype, data: Any = None) -> Any:
     if not isinstance(dtype, np.dtype) or dtype.kind not in "fiub" or not isinstance(data, bytes):
-        raise pickle.UnpicklingError("a numpy number that is none")
+        raise UnsafePickle("it has a numpy number that is none")
     return np.frombuffer(data, dtype)[0]
 
 
 def _dtype(kind: Any, *args: Any) -> np.dtype:
     dtype = np.dtype(kind, False, True)  # a copy, on which the byte order is then set
     if dtype.kind not in "fiubOSUV":
-        raise pickle.UnpicklingError(f"a numpy type {dtype}")
+        raise UnsafePickle(f"it has values of numpy's type {dtype}")
     return dtype
 
 
@@ -166,7 +166,7 @@ class _Unpickler(_InPython):
     def load_build(self) -> None:
         """Fills an object; a class or a function is none, and would stay changed after the file is gone."""
         if isinstance(self.stack[-2], type | types.FunctionType | types.BuiltinFunctionType):
-            raise pickle.UnpicklingError("it changes a class or a function")
+            raise UnsafePickle("it changes a class or a function")
         super().load_build()
 
     dispatch[pickle.BUILD[0]] = load_build

@@ -1,0 +1,126 @@
+"""Pictures of an evaluation hold all of their text, for any names and any number of classes."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+from PIL import Image
+
+from farfield.evaluation import EvaluationResult, Scores, confused_pairs, plot_confusion, write_report
+from test_fonts import RUN, WALK, machine, write_font  # noqa: F401  # a fixture
+
+SOMETHING = [
+    "Pretending to put something next to something",
+    "Putting something similar to other things that are already on the table",
+    "Moving something and something so they collide with each other, and neither of them is moved a second time by it",
+    "Tearing something just a little bit",
+    "Spilling something $\\foo$ behind something",
+    "W" * 130,
+]
+
+
+def texts_of(axes: Axes) -> list[Text]:
+    """Titles of the axes, numbers in the cells, and the names of ticks that are in view."""
+    found = [axes.xaxis.label, axes.yaxis.label, *axes.texts]
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = sorted(axis.get_view_interval())
+        places = zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True)
+        found += [label for at, label in places if low <= at <= high and label.get_visible()]
+    return found
+
+
+@pytest.mark.parametrize("classes", [2, 6, 25, 40, 41, 174])
+def test_every_name_and_title_is_inside_the_picture_and_none_lies_on_another(classes: int) -> None:
+    labels = [f"{name} {i}" for i, name in zip(range(classes), itertools.cycle(SOMETHING), strict=False)]
+    figure = plot_confusion(torch.randint(1, 9, (classes, classes)), labels)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    texts = [text for axes in figure.axes for text in texts_of(axes) if text.get_text()]
+    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
+    shown = {text for text, _ in boxes}
+    assert {"true", "predicted", "fraction of the class"} < shown
+    for text, box in boxes:
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1, text
+        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1, text
+    axes = figure.axes[0]
+    if classes <= 40:
+        assert " ".join(axes.get_yticklabels()[0].get_text().split()) == f"{SOMETHING[0]} 0"
+        for ticks in (axes.get_xticklabels(), axes.get_yticklabels()):
+            extents = [tick.get_window_extent(renderer) for tick in ticks]
+            assert not any(a.overlaps(b) for a, b in itertools.pairwise(extents))
+    else:
+        assert not any("something" in text for text in shown)
+    box = axes.get_window_extent()
+    assert box.width == pytest.approx(box.height, abs=1)
+    assert max(figure.get_size_inches()) < 24
+
+
+def test_the_most_confused_pairs_by_hand() -> None:
+    confusion = torch.tensor([[5, 3, 0], [1, 0, 7], [0, 0, 0]])
+    assert confused_pairs(confusion, ["a", "b", "c"]) == [
+        {"label": "b", "predicted": "c", "videos": 7, "share": 0.875},
+        {"label": "a", "predicted": "b", "videos": 3, "share": 0.375},
+        {"label": "b", "predicted": "a", "videos": 1, "share": 0.125},
+    ]
+    assert [pair["videos"] for pair in confused_pairs(confusion, ["a", "b", "c"], most=2)] == [7, 3]
+
+
+def _scores(labels: list[str], targets: list[int], guesses: list[int]) -> Scores:
+    views = torch.full((len(targets), 1, len(labels)), 0.1 / len(labels))
+    views[range(len(targets)), 0, guesses] = 0.9
+    return Scores(labels, [f"{i}.mp4" for i in range(len(targets))], torch.tensor(targets), views)
+
+
+def test_above_forty_classes_the_report_has_a_table_of_pairs(tmp_path: Path) -> None:
+    labels = [f"class of {WALK} {i}" for i in range(41)]
+    scores = _scores(labels, [*range(41), 3, 3, 3], [*range(41), 5, 5, 7])
+    content = write_report(EvaluationResult(scores, []), tmp_path / "many", {})
+    assert content["most_confused"][0] == {"label": labels[3], "predicted": labels[5], "videos": 2, "share": 0.5}
+    text = (tmp_path / "many/report.md").read_text()
+    assert f"| {labels[3]} | {labels[5]} | 2 | 50.0% |\n| {labels[3]} | {labels[7]} | 1 | 25.0% |" in text
+    few = _scores(labels[:40], [0, 0], [0, 1])
+    write_report(EvaluationResult(few, []), tmp_path / "few", {})
+    assert "Most confused" not in (tmp_path / "few/report.md").read_text()
+
+
+def test_without_a_font_numbers_stand_for_names_and_the_table_says_which(tmp_path: Path, machine) -> None:  # noqa: F811
+    machine()
+    write_report(EvaluationResult(_scores(["bow", WALK, RUN], [1, 0], [2, 0]), []), tmp_path / "without", {})
+    text = (tmp_path / "without/report.md").read_text()
+    assert f"| {WALK} (class 1) | 1 | 0.0% | {RUN} (class 2) |" in text
+    assert "| bow | 1 | 100.0% |  |" in text
+    machine(write_font(tmp_path / "Square.ttf", WALK + RUN, advance=1000))
+    write_report(EvaluationResult(_scores(["bow", WALK, RUN], [1, 0], [2, 0]), []), tmp_path / "with", {})
+    assert f"| {WALK} | 1 | 0.0% | {RUN} |" in (tmp_path / "with/report.md").read_text()
+    pictures = [Image.open(tmp_path / name / "confusion_matrix.png") for name in ("without", "with")]
+    assert pictures[0].width > pictures[1].width  # "class 1" is wider than a square
+
+
+def test_a_runs_page_shows_the_pairs(figures: Path, tmp_path: Path) -> None:
+    from farfield.evaluation import calibration, measure
+    from farfield.training.findings import Findings, class_table, confusion_table
+    from farfield.training.report_page import write_page
+    from farfield.training.run_files import RunFiles
+
+    labels = [f"<{WALK}> {i}" for i in range(41)]
+    scores = _scores(labels, [0, 0, 1], [1, 1, 1])
+    metrics = measure(scores.probabilities, scores.targets)
+    found = Findings(0, 1, metrics, calibration(scores.probabilities, scores.targets))
+    found.tables = {"classes": class_table(metrics, labels), "most_confused": confusion_table(metrics, labels)}
+    found.pictures = dict.fromkeys(("confusion_matrix", "reliability"), plot_confusion(metrics.confusion, labels))
+    (tmp_path / "metrics.csv").write_text(",".join(RunFiles.EPOCH_COLUMNS) + "\n")
+    write_page(tmp_path / "report.html", "run", found, tmp_path, {}, "")
+    page = (tmp_path / "report.html").read_text()
+    row = f"<td>&lt;{WALK}&gt; 0</td><td>&lt;{WALK}&gt; 1</td><td>2</td><td>1.0</td>"
+    assert re.search(f"Most confused</h2><table>.*{row}", page)
+    assert len(re.findall(r"base64,(\S+?)\"", page)) == 3
+    assert base64.b64decode(re.findall(r"base64,(\S+?)\"", page)[1])[:4] == b"\x89PNG"

@@ -1,0 +1,104 @@
+"""Options that are whole numbers take 16.0, as sweeps write it, and refuse 16.5."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonargparse
+import pytest
+import yaml
+from jsonargparse import _typehints
+
+from farfield.cli import main
+from farfield.commands.parser import CommandParser
+from farfield.errors import FarfieldError
+
+FIT = ["fit", "--print_config", "--run_dir=x", "--model.backbone=tiny"]
+
+
+def resolved(figures: Path, capsys: pytest.CaptureFixture[str], *words: str) -> dict:
+    data = [f"--data.train={figures / 'train.csv'}", f"--data.val={figures / 'val.csv'}"]
+    with pytest.raises(SystemExit) as stop:
+        main([*FIT, *data, *words])
+    assert stop.value.code == 0
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+def test_whole_floats_are_taken_at_any_depth(figures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "sweep.yaml").write_text("data: {num_workers: 2.0}\nmodel: {insert: {res3: [1.0]}}\n")
+    config = resolved(
+        figures,
+        capsys,
+        f"--config={tmp_path / 'sweep.yaml'}",
+        "--data.batch_size=16.0",
+        "--checkpoint_every_n_steps=4.0",  # int or null
+        "--seed_everything=3.0",  # bool or int
+        "--model.optimisation.precise_bn_batches=2.0",  # in a dataclass
+        "--model.clip.num_frames=8.0",  # in a typed dict
+        "--trainer.limit_val_batches=1.0",  # int or float: all
+        "--trainer.limit_train_batches=1",  # one
+        "--wandb.name=16.0",
+        "--model.optimisation.lr=1.0",
+    )
+    found = {
+        "batch_size": config["data"]["batch_size"],
+        "num_workers": config["data"]["num_workers"],
+        "every": config["checkpoint_every_n_steps"],
+        "seed": config["seed_everything"],
+        "bn": config["model"]["optimisation"]["precise_bn_batches"],
+        "frames": config["model"]["clip"]["num_frames"],
+        "insert": config["model"]["insert"],
+        "all": config["trainer"]["limit_val_batches"],
+        "one": config["trainer"]["limit_train_batches"],
+        "name": config["wandb"]["name"],
+        "lr": config["model"]["optimisation"]["lr"],
+    }
+    expected = {
+        "batch_size": 16, "num_workers": 2, "every": 4, "seed": 3, "bn": 2, "frames": 8, "insert": {"res3": [1]},
+        "all": 1.0, "one": 1, "name": "16.0", "lr": 1.0,
+    }  # fmt: skip
+    assert found == expected
+    assert {key: type(value) for key, value in found.items()} == {key: type(value) for key, value in expected.items()}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data.batch_size=16.5"], "data.batch_size is 16.5; it must be a whole number."),
+        (["--data.batch_size", "many"], "data.batch_size is many; it must be a whole number."),
+        (["--data.batch_size=nan"], "data.batch_size is nan; it must be a whole number."),
+        (["--data.batch_size=inf"], "data.batch_size is inf; it must be a whole number."),
+        (["--checkpoint_every_n_steps=4.5"], "checkpoint_every_n_steps is 4.5; it must be a whole number or null."),
+        (["--model.clip.num_frames=8.5"], "model.clip.num_frames is 8.5; it must be a whole number."),
+    ],
+)
+def test_others_are_refused_in_a_sentence(
+    words: list[str], message: str, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_farfield(*FIT, "--data.train=a.csv", *words) == 2
+    assert capsys.readouterr().err.strip() == f"farfield fit: {message}"
+
+
+def test_the_other_commands_take_them_too(run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_farfield("summary", "tiny", "--num_classes=3.0") == 0
+    whole = capsys.readouterr().out
+    assert run_farfield("summary", "tiny", "--num_classes=3") == 0
+    assert capsys.readouterr().out == whole
+    assert run_farfield("summary", "tiny", "--num_classes=3.5") == 2
+    assert "num_classes is 3.5; it must be a whole number" in capsys.readouterr().err
+
+
+def test_jsonargparse_is_as_it_was_afterwards() -> None:
+    """And its private function is where it was: if not, whole_numbers.py has to follow."""
+    original = _typehints.adapt_typehints
+    ours, theirs = CommandParser(), jsonargparse.ArgumentParser(exit_on_error=False)
+    for parser in (ours, theirs):
+        parser.add_argument("--count", type=int)
+    assert ours.parse_args(["--count=2.0"]).count == 2
+    assert ours.parse_object({"count": 2.0}).count == 2
+    with pytest.raises(FarfieldError, match="it must be a whole number"):
+        ours.parse_args(["--count=1e300"])
+    assert _typehints.adapt_typehints is original
+    with pytest.raises(jsonargparse.ArgumentError):
+        theirs.parse_args(["--count=2.0"])

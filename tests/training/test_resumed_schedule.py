@@ -1,0 +1,76 @@
+"""Where the schedule of a run ends that is resumed with another end. The rates are by hand."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import pytest
+
+from farfield.errors import FarfieldError
+from farfield.training.optimisation import Optimisation
+from farfield.training.resumed_schedule import ScheduleBefore, resumed_total_steps, schedule_before
+
+
+def total(before: ScheduleBefore, settings: Optimisation, *, per_epoch: float = 10, now: int = 200) -> int:
+    return resumed_total_steps(before, settings, steps_per_epoch=per_epoch, total_steps=now)
+
+
+LR = Optimisation(lr=0.4)
+EXTEND = Optimisation(lr=0.4, schedule_length="extend")
+KEEP = Optimisation(lr=0.4, schedule_length="keep")
+
+
+def test_the_end_is_kept_or_extended_and_the_rates_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    half = ScheduleBefore(50, 100, 10)  # 5 of 10 epochs: half of the peak
+    with caplog.at_level(logging.WARNING, "farfield"):
+        assert total(half, LR) == total(half, KEEP) == 100
+        assert total(half, EXTEND) == 200
+    kept, _, extended = (record.getMessage() for record in caplog.records)
+    longer = 0.4 * (1 + math.cos(math.pi / 4)) / 2
+    assert f"at step 50, where it goes on, the learning rate is 0.2; under extend it would be {longer:.4g}." in kept
+    assert "was to end after epoch 10, and now ends after epoch 20" in kept
+    assert f"the learning rate changes from 0.2 to {longer:.4g}." in extended
+
+
+def test_a_schedule_that_has_ended_is_not_gone_on_with_unasked() -> None:
+    ended = ScheduleBefore(100, 100, 10)
+    with pytest.raises(FarfieldError, match=r"raises the rate at step 100 from 0 to 0\.2: what the last epochs gained"):
+        total(ended, LR)
+    assert total(ended, KEEP) == 100
+    assert total(ended, EXTEND) == 200
+
+
+@pytest.mark.parametrize(
+    ("before", "per_epoch", "now", "expected"),
+    [
+        (ScheduleBefore(50, 100, 10), 10, 100, 100),  # the same end
+        (ScheduleBefore(50, 100, 10), 10, 60, 100),  # an earlier end: the rate does not fall faster
+        (ScheduleBefore(50, 100, 10), 20, 200, 200),  # as many epochs, of smaller batches
+        (ScheduleBefore(50, 100, 10), 20, 400, 200),  # and twice as many
+        (ScheduleBefore(50, None, None), 10, 200, 200),  # not known
+    ],
+)
+def test_epochs_count_where_batches_change(before: ScheduleBefore, per_epoch: float, now: int, expected: int) -> None:
+    assert total(before, LR, per_epoch=per_epoch, now=now) == expected
+
+
+def test_steps_do_not_depend_on_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    steps = Optimisation(schedule="steps", step_epochs=(5,))
+    assert total(ScheduleBefore(100, 100, 10), steps) == 200
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("step", [1, 30, 99, 100])
+def test_of_an_older_checkpoint_the_end_follows_from_its_rate(step: int) -> None:
+    rate = 0.4 * (1 + math.cos(math.pi * step / 100)) / 2
+    content = {
+        "global_step": step,
+        "farfield": {"optimisation": {"schedule": "cosine", "warmup_epochs": 0.0}},
+        "lr_schedulers": [{"_last_lr": [rate, rate / 2], "base_lrs": [0.4, 0.2]}],
+    }
+    assert schedule_before(content) == ScheduleBefore(step, 100, None)
+    content["farfield"]["optimisation"]["warmup_epochs"] = 1.0
+    assert schedule_before(content).total_steps is None
+    content["farfield"]["schedule"] = {"total_steps": 70, "steps_per_epoch": 7}
+    assert schedule_before(content) == ScheduleBefore(step, 70, 7)
