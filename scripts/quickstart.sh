@@ -12,7 +12,7 @@ step "1/4 synthesize: 900 videos of a person doing everyday actions, in time-mir
 farfield data synthesize figures data/figures
 
 step "2/4 train: a small 3D network with two non-local blocks"
-farfield fit --config configs/figures_tiny_nl2.yaml --resume true
+farfield fit --config figures_tiny_nl2 --resume true
 
 step "3/4 test: all views of the held-out videos"
 farfield test --checkpoint "$run/checkpoints/best.ckpt" --data.manifest data/figures/test.csv

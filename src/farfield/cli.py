@@ -62,6 +62,9 @@ COMMANDS: dict[str, Command] = {
     "compare": Command(
         "farfield.commands.compare:compare", "two tested runs, video by video", {"run_a": None, "run_b": None}
     ),
+    "configs": Command(
+        "farfield.commands.configs:configs", "list the recipes for --config; print or copy one", {"name": "?"}
+    ),
     "summary": Command(
         "farfield.commands.summary:summary", "a network's parameters, FLOPs and memory by stage", {"network": None}
     ),

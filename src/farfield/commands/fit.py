@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from farfield.allocator import keep_freed_memory
 from farfield.clip_spec import ClipOptions
 from farfield.commands.console import as_mistakes, quiet_libraries
-from farfield.commands.parser import CommandParser
+from farfield.commands.parser import CommandParser, ConfigAction
 from farfield.data.datamodule import VideoDataModule
 from farfield.errors import FarfieldError
 from farfield.models import describe, read_checkpoint, resolve_clip
@@ -49,7 +49,12 @@ class FitCLI(LightningCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         parser = _FitParser(**kwargs)
-        parser.add_argument("-c", "--config", action="config", help="a YAML file; later options override it")
+        parser.add_argument(
+            "-c",
+            "--config",
+            action=ConfigAction,
+            help="a YAML file, or the name of a recipe that `farfield configs` lists; later options override it",
+        )
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

@@ -16,6 +16,7 @@ from farfield.clip_spec import ClipOptions
 from farfield.commands.whole_numbers import whole_floats
 from farfield.data.folder_scan import has_video_suffix
 from farfield.errors import FarfieldError, nearest
+from farfield.recipes import find_config
 
 
 class CommandParser(jsonargparse.ArgumentParser):
@@ -41,6 +42,13 @@ class CommandParser(jsonargparse.ArgumentParser):
         required = [action.dest for action in self._actions if action.required]
         explained = file_hint(message, self.words) or explain(message, options, required)
         raise FarfieldError(explained) from ex
+
+
+class ConfigAction(jsonargparse.ActionConfigFile):
+    """`--config` with a file, or with the name of a recipe that ships with farfield."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        super().__call__(parser, cfg, find_config(values), option_string)
 
 
 def parse(

@@ -1,0 +1,76 @@
+"""`farfield configs`: list the recipes that ship with farfield, print one, copy one."""
+
+from __future__ import annotations
+
+import json as json_format
+import os
+from pathlib import Path
+
+from farfield.errors import FarfieldError
+from farfield.recipes import Recipe, find_recipe, list_recipes
+from farfield.whole_file import written_whole
+
+
+def configs(name: str | None = None, *, copy: str | None = None, json: bool = False) -> int:
+    """Lists the recipes that ship with farfield, prints one, or copies one to be edited.
+
+    A recipe's name is what `farfield fit --config NAME` takes. Those below sweeps/ are for `wandb sweep`, which takes a
+    file: copy them first.
+
+    Args:
+        name: of a recipe; all are listed if not given.
+        copy: a folder, or a new file, to copy the recipe to.
+        json: print JSON: name, summary and path of each, or of the one named, and its text.
+    """
+    if name is None:
+        if copy is not None:
+            raise FarfieldError(f"copy is {copy}, and no recipe is named. Give its name: farfield configs NAME --copy.")
+        return _show_all(list_recipes(), json=json)
+    recipe = find_recipe(name)
+    if copy is not None:
+        copied = copy_recipe(recipe, copy)
+        print(json_format.dumps(_about(recipe) | {"copy": str(copied)}, indent=2) if json else copied)
+    elif json:
+        print(json_format.dumps(_about(recipe) | {"text": recipe.text}, indent=2))
+    else:
+        print(recipe.text, end="")
+    return 0
+
+
+def copy_recipe(recipe: Recipe, to: str) -> Path:
+    """Copy a recipe to a new file, or into a folder under its own name. Return where it is.
+
+    Args:
+        recipe: what to copy.
+        to: an existing folder, a new one if it ends in a slash, or else the file.
+
+    Raises:
+        FarfieldError: if the file exists already, or cannot be written.
+    """
+    target = Path(to)
+    if target.is_dir() or to.endswith(("/", os.sep)):
+        target = target / recipe.path.name
+    if target.exists():
+        raise FarfieldError(f"{target} exists already. Give --copy another file or folder.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(target) as partial:
+            partial.write_text(recipe.text, encoding="utf-8")
+    except OSError as error:
+        raise FarfieldError(f"{target} cannot be written: {error.strerror}.") from error
+    return target
+
+
+def _show_all(recipes: list[Recipe], *, json: bool) -> int:
+    if json:
+        print(json_format.dumps([_about(recipe) for recipe in recipes], indent=2))
+        return 0
+    width = max(len(recipe.name) for recipe in recipes)
+    for recipe in recipes:
+        print(f"{recipe.name:<{width}}  {recipe.summary}")
+    print("\nfarfield configs NAME prints one; farfield fit --config NAME trains with it.")
+    return 0
+
+
+def _about(recipe: Recipe) -> dict[str, str]:
+    return {"name": recipe.name, "summary": recipe.summary, "path": str(recipe.path)}

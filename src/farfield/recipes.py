@@ -1,0 +1,120 @@
+"""The recipes that ship with farfield: YAML files for `--config`, and sweeps for `wandb sweep`, found by name.
+
+They are the files of the repository's configs/. A wheel holds copies of them in farfield/configs (see setup.py); in a
+checkout, and in an editable install of one, they are read from where they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+
+from farfield.errors import FarfieldError, nearest
+
+SUFFIX = ".yaml"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A YAML file that ships with farfield.
+
+    Attributes:
+        name: its path below configs/ without the suffix, as `figures_tiny_nl2` or `sweeps/figures_lr`.
+        path: where the file is on this machine.
+    """
+
+    name: str
+    path: Path
+
+    @property
+    def is_sweep(self) -> bool:
+        """Whether it is for `wandb sweep` rather than for `--config`."""
+        return self.name.startswith("sweeps/")
+
+    @property
+    def text(self) -> str:
+        return self.path.read_text(encoding="utf-8")
+
+    @property
+    def summary(self) -> str:
+        """The first line of the header."""
+        return self.text.partition("\n")[0].removeprefix("#").strip()
+
+
+def list_recipes() -> list[Recipe]:
+    """List the shipped recipes by name, sweeps last.
+
+    Raises:
+        FarfieldError: if this installation holds none.
+    """
+    folder = _folder()
+    found = [
+        Recipe(path.relative_to(folder).with_suffix("").as_posix(), path) for path in folder.rglob(f"*{SUFFIX}")
+    ]  # fmt: skip
+    return sorted(found, key=lambda recipe: (recipe.is_sweep, recipe.name))
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return the recipe of that name.
+
+    Raises:
+        FarfieldError: if there is none; the message names the nearest.
+    """
+    recipes = {recipe.name: recipe for recipe in list_recipes()}
+    if name not in recipes:
+        raise FarfieldError(f"there is no recipe {name!r}. {nearest(_stem(name), recipes)}")
+    return recipes[name]
+
+
+def find_config(given: str) -> str:
+    """Resolve the value of `--config`: a file that exists, else the name of a recipe. YAML text passes as it is.
+
+    Raises:
+        FarfieldError: if it is none of these; the message names the nearest recipe.
+    """
+    if _is_yaml_mapping(given) or _is_file(given):
+        return given
+    recipes = {recipe.name: recipe for recipe in list_recipes() if not recipe.is_sweep}
+    if given in recipes:
+        return str(recipes[given].path)
+    raise FarfieldError(
+        f"config is {given!r}, which is neither a file nor a recipe. {nearest(_stem(given), recipes)} "
+        "`farfield configs` says what each is."
+    )
+
+
+def _folder() -> Path:
+    """The folder of the recipes, in a package or in a checkout of the repository."""
+    package = Path(str(files("farfield")))
+    checkout = package.parents[1]
+    if (package / "configs").is_dir():
+        return package / "configs"
+    if (checkout / "pyproject.toml").is_file() and (checkout / "configs").is_dir():
+        return checkout / "configs"
+    raise FarfieldError(
+        f"this installation of farfield holds no recipes: {package / 'configs'} does not exist. Install it again, or "
+        "give --config a file."
+    )
+
+
+def _is_yaml_mapping(given: str) -> bool:
+    try:
+        return isinstance(yaml.safe_load(given), dict)
+    except yaml.YAMLError:
+        return False
+
+
+def _is_file(given: str) -> bool:
+    """Whether it can be read as a file: a regular one, a link to one, or a pipe as of `<(...)`."""
+    try:
+        return Path(given).exists() and not Path(given).is_dir()
+    except (OSError, ValueError):  # too long for a name, or with a null character
+        return False
+
+
+def _stem(given: str) -> str:
+    """A path without the parts that a recipe's name does not have, to find the nearest name."""
+    return given.removesuffix(SUFFIX).removeprefix("configs/")

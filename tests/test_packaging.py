@@ -1,0 +1,95 @@
+"""The recipes from a wheel, from an sdist and from an editable install, each in an environment of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from farfield.recipes import list_recipes
+
+pytestmark = pytest.mark.slow
+REPOSITORY = Path(__file__).parents[1]
+HOOK = "import sys, json, setuptools.build_meta as b; getattr(b, sys.argv[1])(sys.argv[2], json.loads(sys.argv[3]))"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the repository's build reads, without what earlier builds left there."""
+    folder = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, folder)
+    for name in ("src", "configs"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    return folder
+
+
+@pytest.fixture(params=["wheel", "sdist", "editable", "strict editable"])
+def installed(request: pytest.FixtureRequest, source: Path, tmp_path: Path) -> tuple[str, Path]:
+    """How farfield is installed, and the environment in which it is."""
+    out = tmp_path / "built"
+    out.mkdir()
+    if request.param == "sdist":
+        _build("build_sdist", out, source)
+        with tarfile.open(next(out.glob("*.tar.gz"))) as archive:
+            archive.extractall(tmp_path / "unpacked", filter="data")
+        _build("build_wheel", out, next((tmp_path / "unpacked").iterdir()))
+    elif request.param == "wheel":
+        _build("build_wheel", out, source)
+    else:
+        mode = {"editable_mode": "strict"} if request.param.startswith("strict") else {}
+        _build("build_editable", out, source, mode)
+    return request.param, _install(next(out.glob("*.whl")), tmp_path / "environment")
+
+
+def _build(hook: str, out: Path, source: Path, settings: dict[str, str] | None = None) -> None:
+    """Calls the build backend as pip does, but with the setuptools that is here: no network is needed."""
+    words = [hook, out, json.dumps(settings or {})]
+    subprocess.run([sys.executable, "-c", HOOK, *words], cwd=source, env=_clean(), check=True)
+
+
+def _install(wheel: Path, environment: Path) -> Path:
+    """Installs into a new environment, which afterwards sees the dependencies of the one that runs the tests."""
+    venv.create(environment, with_pip=False, symlinks=True)
+    python = environment / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "install", "--quiet"]
+    subprocess.run([*pip, "--no-deps", "--no-index", wheel], env=_clean(), check=True)
+    (packages,) = environment.glob("lib/python*/site-packages")
+    here = sysconfig.get_paths()  # its own .pth files, as of an editable farfield, are not read from there
+    (packages / "dependencies.pth").write_text(f"{here['purelib']}\n{here['platlib']}\n")
+    return environment
+
+
+def _clean() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
+def test_recipes_are_found_by_name(installed: tuple[str, Path], source: Path, tmp_path: Path) -> None:
+    how, environment = installed
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    def run(*words: str) -> str:
+        command = [environment / "bin" / words[0], *words[1:]]
+        return subprocess.run(command, cwd=elsewhere, env=_clean(), check=True, capture_output=True, text=True).stdout
+
+    package = Path(run("python", "-c", "import farfield; print(farfield.__file__)").strip())
+    assert package.is_relative_to(source if "editable" in how else environment)
+    listed: list[dict[str, Any]] = json.loads(run("farfield", "configs", "--json"))
+    assert [each["name"] for each in listed] == [recipe.name for recipe in list_recipes()]
+    for each in listed:
+        if "editable" not in how:
+            assert Path(each["path"]).is_relative_to(environment)
+        assert Path(each["path"]).read_text() == (REPOSITORY / "configs" / f"{each['name']}.yaml").read_text()
+    values = yaml.safe_load(run("farfield", "fit", "--config", "figures_tiny_nl2", "--print_config"))
+    assert values["model"]["insert"] == {"res3": [1], "res4": [1]}
