@@ -154,7 +154,6 @@ def from_packets(container: InputContainer, stream: VideoStream) -> Listing:
 
 def _read_all(container: InputContainer, stream: VideoStream) -> _Packets:
     codec = stream.codec_context
-    has_sets = codec.name in ("h264", "hevc")
     packets: list[_Seen] = []
     held: list[av.Packet] | None = []
     own_sets: list[bool] = []
@@ -167,7 +166,7 @@ def _read_all(container: InputContainer, stream: VideoStream) -> _Packets:
             is_shown = not packet.is_discard and not packet_state.is_hidden(packet, codec.name)
             packets.append(_Seen(packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe, is_shown))
             has_state = has_state or packet_state.carries_state(packet, codec)
-            own_sets.append(packet.is_keyframe and has_sets and packet_state.has_parameter_sets(packet, codec))
+            own_sets.append(packet.is_keyframe and packet_state.has_parameter_sets(packet, codec))
             size += packet.size
             if size > HELD_BYTES:
                 held = None
@@ -180,8 +179,9 @@ def _read_all(container: InputContainer, stream: VideoStream) -> _Packets:
         raise ValueError("no frames")
     if has_state:
         is_entry = [place == 0 for place in range(len(packets))]
-    elif sum(own_sets) > 1:  # where keyframes bring their parameter sets along, one without needs an earlier one's
-        is_entry = own_sets
+    elif any(own_sets[1:]):  # where keyframes bring their parameter sets along, one without needs an earlier one's
+        first = next((place for place, packet in enumerate(packets) if packet.is_keyframe), 0)
+        is_entry = [place == first or own for place, own in enumerate(own_sets)]
     else:
         is_entry = [packet.is_keyframe for packet in packets]
     return _Packets(packets, held, is_entry, has_state)

@@ -1,7 +1,7 @@
-"""What packets say of themselves in their first bytes: whether they show a picture, and what decoding them needs.
+"""Read from a packet's first bytes whether it shows a picture, how large, and what decoding it needs.
 
 FFmpeg's demuxers do not pass these facts on. Sources: RFC 6386, section 9.1 (VP8); the VP9 bitstream specification,
-section 6.2 and annex B; ITU-T H.264, table 7-1; ITU-T H.265, table 7-1.
+section 6.2 and annex B; ITU-T H.264, table 7-1; ITU-T H.265, table 7-1; ITU-T T.81, annex B.
 """
 
 from __future__ import annotations
@@ -32,6 +32,25 @@ def is_hidden(packet: av.Packet, codec: str) -> bool:
     return not (shows_existing or shown)
 
 
+def size_header(packet: av.Packet, codec: str) -> bytes:
+    """Return the bytes of a keyframe that hold its width and height, for comparison; b"" for codecs without."""
+    data = bytes(packet)
+    if codec in ("vp8", "libvpx"):
+        return data[6:10]
+    if codec in ("vp9", "libvpx-vp9"):
+        return data[4:9]
+    if "av1" in codec or codec == "libdav1d":
+        return data[:20]  # the sequence header comes first
+    if codec == "mjpeg":
+        found = _FRAME_HEADER.search(data)
+        return found[1] if found else b""
+    return b""
+
+
+_FRAME_HEADER = re.compile(rb"\xff[\xc0-\xc2]..\x08(....)", re.DOTALL)
+"""JPEG's start of frame: precision, height, width (ITU-T T.81, annex B.2.2)."""
+
+
 def carries_state(packet: av.Packet, codec: av.VideoCodecContext) -> bool:
     """Tell whether a packet changes what later packets are decoded with: a palette, or other extradata."""
     if packet.has_sidedata("palette"):
@@ -41,6 +60,8 @@ def carries_state(packet: av.Packet, codec: av.VideoCodecContext) -> bool:
 
 def has_parameter_sets(packet: av.Packet, codec: av.VideoCodecContext) -> bool:
     """Tell whether an H.264 or HEVC packet brings its own parameter sets, before its first slice."""
+    if codec.name not in ("h264", "hevc"):
+        return False
     is_hevc = codec.name == "hevc"
     for header in _unit_headers(memoryview(packet), codec.extradata, is_hevc):
         kind = header >> 1 & 0x3F if is_hevc else header & 0x1F

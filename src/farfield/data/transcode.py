@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, get_args, get_type_hints
 
 import av
 import numpy as np
@@ -65,7 +65,8 @@ class Encoding:
         for name, least in (("short_side_px", 16), ("keyframe_interval", 1), ("b_frames", 0), ("crf", 0)):
             if getattr(self, name) < least:
                 raise FarfieldError(f"encoding.{name} is {getattr(self, name)}; it must be at least {least}.")
-        for name, choices in (("deinterlace", ("frames", "fields", "off")), ("tone_map", ("auto", "off"))):
+        for name in ("deinterlace", "tone_map"):
+            choices = get_args(get_type_hints(Encoding)[name])
             if getattr(self, name) not in choices:
                 raise FarfieldError(
                     f"encoding.{name} is {getattr(self, name)!r}. {nearest(getattr(self, name), choices)}"
@@ -153,7 +154,7 @@ def transcode(
     partial = target.with_name(f"{digest}.{os.getpid()}.partial")
     try:
         deinterlace: Deinterlace = "off" if encoding.deinterlace == "off" else "auto"
-        video = open_reader(source, deinterlace=deinterlace, tone_map=encoding.tone_map)
+        video = open_reader(source, name=name, deinterlace=deinterlace, tone_map=encoding.tone_map)
     except Exception as error:
         raise DecodeError(name, reason_of(error)) from error
     try:
