@@ -122,7 +122,7 @@ def make(case: Case, folder: Path) -> Path:
 
 
 def _joined(parts: list[Path]) -> tuple[str, ...]:
-    """FFmpeg's options to read files one after the other: their bytes, or, where a container has an index, their packets."""
+    """FFmpeg's options to read files one after the other: their bytes, or packets where a container has an index."""
     if len(parts) == 1:
         return ("-i", str(parts[0]))
     if parts[0].suffix == ".ts":
@@ -184,6 +184,7 @@ def _structures() -> Iterator[Case]:
     for (name, options), suffix in product(HEVC_STRUCTURES.items(), (".mp4", ".mkv", ".ts", ".hevc")):
         tag = X265 if suffix in (".mp4", ".mkv") else X265[:-2]
         yield _case(f"hevc_{name}", suffix, *tag, *GOP, "-pix_fmt", "yuv420p", *options)
+    yield _case("mpeg1video_b2", ".m1v", "-c:v", "mpeg1video", "-q:v", "2", *NATIVE_GOP, "-bf", "2", "-f", "mpeg1video")
     for codec, suffixes in {
         "mpeg2video": (".mpg", ".vob", ".ts", ".m2ts", ".mkv", ".mp4", ".avi", ".mxf", ".m2v"),
         "mpeg4": (".avi", ".mp4", ".mkv", ".mov", ".3gp", ".ts", ".m4v"),
@@ -316,6 +317,15 @@ def _times() -> Iterator[Case]:
         yield _case("copy_of_h264", suffix, *H264, rewrite=invented, first_suffix=".h264")
     yield _case("copy_of_avi_mpeg4", ".mp4", "-c:v", "mpeg4", "-q:v", "2", *GOP, "-bf", "2", rewrite=((), ()),
                 first_suffix=".avi")  # fmt: skip
+    late = tuple(n / FPS + (0.12 if n == NUM_FRAMES - 1 else 0) for n in range(NUM_FRAMES))
+    for suffix in (".mp4", ".mov", ".mkv"):
+        yield _case(
+            "late_end", suffix, "-vf", f"setpts=(N+0.1+3*eq(N\\,{NUM_FRAMES - 1}))/{FPS}/TB", *H264, seconds=late
+        )
+        yield _case("cut_both_ends", suffix, *H264, rewrite=(("-ss", "0.3"), ("-t", "0.6")))
+    radl = (*X265[:-2], "-g", "16", "-x265-params", "log-level=none:scenecut=0:open-gop=0:radl=2:bframes=4:b-adapt=0")
+    for suffix in (".ts", ".mkv"):
+        yield _case("cut_hevc_radl", suffix, *radl, rewrite=(("-ss", "0.7"), ()), first_suffix=".mp4")
     yield _case("fragmented", ".mp4", *H264, "-movflags", "frag_keyframe+empty_moov")
 
 

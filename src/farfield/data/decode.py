@@ -26,7 +26,7 @@ from farfield.data.deinterlace import Deinterlace
 from farfield.data.frame_reader import open_reader
 from farfield.data.listing import Listing, from_packets
 from farfield.data.orientation import orientation_of
-from farfield.data.packet_state import has_parameter_sets, size_header
+from farfield.data.packet_state import has_parameter_sets, is_recovery_point, size_header
 from farfield.data.packets import reason_of
 from farfield.data.pictures import sane_aspect
 from farfield.data.tone_mapping import ToneMap, is_hdr
@@ -223,6 +223,8 @@ def _refuse_where_inexact(path: Path) -> Listing:
             raise _Inexact
         keyframes = [packet for packet in listing.packets if packet.is_keyframe]
         may_change_size = any(has_parameter_sets(packet, codec) for packet in keyframes[1:])
+        if any(is_recovery_point(packet, codec) for packet in keyframes):
+            raise _Inexact
         may_change_size = may_change_size or len({size_header(packet, codec.name) for packet in keyframes}) > 1
         if may_change_size or listing.carries_state or _has_open_groups(listing.packets):
             raise _Inexact

@@ -11,18 +11,25 @@ from collections.abc import Iterator
 
 import av
 
+HIDING = frozenset(["vp8", "libvpx", "vp9", "libvpx-vp9"])
+"""Codecs with packets that show nothing."""
+SETS = frozenset(["h264", "hevc"])
+"""Codecs with parameter sets."""
+PALETTES = frozenset(
+    ("rawvideo", "qtrle", "msrle", "msvideo1", "smc", "8bps", "cinepak", "png", "tscc", "tscc2", "zmbv", "idcinvideo")
+)
+"""Codecs whose pictures may have a palette that comes beside the packets."""
+
 _START_CODE = re.compile(rb"\x00\x00\x01(.)", re.DOTALL)
 
 
 def is_hidden(packet: av.Packet, codec: str) -> bool:
-    """Tell whether a packet holds only a reference picture that is never shown (VP8 and VP9).
+    """Tell whether a packet of a codec of `HIDING` holds only a reference picture that is never shown.
 
     Encoders that look ahead write such "alternate reference" pictures as packets of their own, with times of their own.
     """
-    if codec not in ("vp8", "libvpx", "vp9", "libvpx-vp9"):
-        return False
     data = memoryview(packet)
-    if "vp8" in codec or codec == "libvpx":
+    if codec in ("vp8", "libvpx"):
         return not data[0] >> 4 & 1
     if data[-1] >> 5 == 0b110:  # a superframe: hidden pictures together with the one that is shown
         return False
@@ -60,7 +67,7 @@ def carries_state(packet: av.Packet, codec: av.VideoCodecContext) -> bool:
 
 def has_parameter_sets(packet: av.Packet, codec: av.VideoCodecContext) -> bool:
     """Tell whether an H.264 or HEVC packet brings its own parameter sets, before its first slice."""
-    if codec.name not in ("h264", "hevc"):
+    if codec.name not in SETS:
         return False
     is_hevc = codec.name == "hevc"
     for header in _unit_headers(memoryview(packet), codec.extradata, is_hevc):
@@ -70,6 +77,13 @@ def has_parameter_sets(packet: av.Packet, codec: av.VideoCodecContext) -> bool:
         if kind < 32 if is_hevc else 1 <= kind <= 5:
             return False
     return False
+
+
+def is_recovery_point(packet: av.Packet, codec: av.VideoCodecContext) -> bool:
+    """Tell whether an H.264 keyframe is one where decoding can recover, but not begin: no IDR picture."""
+    if codec.name != "h264":
+        return False
+    return all(header & 0x1F != 5 for header in _unit_headers(memoryview(packet), codec.extradata, False))
 
 
 def _unit_headers(data: memoryview, extradata: bytes | None, is_hevc: bool) -> Iterator[int]:

@@ -71,9 +71,13 @@ class PacketVideo:
         self._open(source)
         try:
             self._size = self._codec.width, self._codec.height
-            self._listing = from_index(self._container, self._stream) or from_packets(self._container, self._stream)
+            self._listing = from_index(self._container, self._stream, source) or from_packets(
+                self._container, self._stream
+            )
             if self._listing.is_counted:
                 self._count()
+            elif self._listing.leading:
+                self._add_leading()
             self.times: Float[np.ndarray, " frames"] = self._listing.seconds
         except BaseException:
             self.close()
@@ -242,7 +246,7 @@ class PacketVideo:
         """Decodes from one keyframe on; takes what it has found from `left`."""
         listing = self._listing
         waiting = deque(listing.stamps[places].tolist())
-        begin = int(np.searchsorted(listing.stamps, listing.keyframes[keyframe].stamp))
+        begin = self._place_of(keyframe)
         following = begin
         has_begun = False
         first: VideoFrame | None = None  # held back until the next frame shows that none comes before it
@@ -349,7 +353,7 @@ class PacketVideo:
         listing = self._listing
         # Where packets are read again, from the first, since seeking may be what failed.
         keyframe = 0 if listing.packets is None else int(self._latest_keyframes([start])[0])
-        begin = int(np.searchsorted(listing.stamps, listing.keyframes[keyframe].stamp))
+        begin = self._place_of(keyframe)
         packets = self._all_packets() if keyframe == 0 else self._packets_from(keyframe)
         self._codec.skip_frame = "DEFAULT"
         held: deque[tuple[int, VideoFrame]] = deque()
@@ -375,12 +379,14 @@ class PacketVideo:
 
     def _is_certain(self, held: deque[tuple[int, VideoFrame]], begin: int, released: int) -> bool:
         """Whether no frame can come any more that is shown before the first of those that are held."""
-        if self._order_is_known():
-            return True
         place = held[0][0]
-        if place == begin and begin > 0:  # frames of an open group of pictures would come before the keyframe
-            return len(held) > 1 and held[1][0] == begin + 1
+        if place == begin and begin > 0 and not self._order_is_known():
+            return len(held) > 1 and held[1][0] == begin + 1  # an open group's frames would come before the keyframe
         return place == released + 1
+
+    def _place_of(self, keyframe: int) -> int:
+        """The place of the first frame that can be decoded from a keyframe on."""
+        return int(np.searchsorted(self._listing.stamps, self._listing.keyframes[keyframe].stamp)) if keyframe else 0
 
     def _latest_keyframes(self, places: list[int]) -> Int[np.ndarray, " places"]:
         """The keyframe from which on each frame can be decoded, by its own place among the keyframes."""
@@ -403,8 +409,12 @@ class PacketVideo:
     def _ways_to(self, first: Keyframe) -> Iterator[Iterator[av.Packet]]:
         """Packets that may hold a keyframe: from where seeking lands, and, should it land behind it, from the first."""
         if self._listing.packets is None and not self._listing.carries_state:
-            self._container.seek(first.seek_stamp, stream=self._stream)
-            yield (packet for packet in self._container.demux(self._stream) if packet.size)
+            try:
+                self._container.seek(first.seek_stamp, stream=self._stream)
+            except av.FFmpegError:  # this format cannot
+                pass
+            else:
+                yield (packet for packet in self._container.demux(self._stream) if packet.size)
         yield self._all_packets()
 
     def _all_packets(self) -> Iterator[av.Packet]:
@@ -431,6 +441,22 @@ class PacketVideo:
                 raise ValueError(f"it is cut off after {listing.num_held} of {len(listing.stamps)} frames")
             raise ValueError("its index is of other frames than those in the file")
         self._listing = listing
+
+    def _add_leading(self) -> None:
+        """Finds which frames the decoder shows before the first keyframe."""
+        listing = self._listing
+        shown: list[int] = []
+        for frame in self._decode(self._all_packets()):
+            if frame.pts is None or frame.pts >= listing.keyframes[0].stamp:
+                break
+            shown.append(frame.pts)
+        if not shown:
+            return
+        time_base = float(self._stream.time_base or 1)
+        stamps = np.concatenate([sorted(shown), listing.stamps])
+        before = (listing.keyframes[0].stamp - np.array(sorted(shown))) * time_base
+        seconds = np.concatenate([before[0] - before, listing.seconds + before[0]])
+        self._listing = listing._replace(stamps=stamps, seconds=seconds, num_held=listing.num_held + len(shown))
 
     def _count(self) -> None:
         """Decodes everything, where packets do not tell how many frames there are, and when each is shown."""

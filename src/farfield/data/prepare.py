@@ -232,8 +232,8 @@ def _open_store(out: Path, encoding: Encoding, source: Path) -> FileLock:
     if isinstance(known, dict) and not settings.keys() <= known.keys():
         is_earlier = True
         log.warning(
-            "%s was begun by an earlier version. Its videos stay as they were stored: interlaced, HDR and mirrored ones, "
-            "and H.264 in AVI or ASF, differ from those that are added now. Remove the store to make it anew.",
+            "%s was begun by an earlier version. Its videos stay as they were stored: interlaced, HDR and mirrored "
+            "ones, and H.264 in AVI or ASF, differ from those that are added now. Remove the store to make it anew.",
             out,
         )
         known = {name: value for name, value in settings.items() if name not in known} | known
