@@ -26,6 +26,9 @@ LONGEST_GAP_SECONDS = 10.0
 HELD_BYTES = 64 * 2**20
 """Packets up to so many bytes stay in memory while a file is open. Of larger files they are read again, by seeking."""
 
+FURTHEST_REORDERING = 16
+"""Frames by which a frame may be shown later than it is decoded: the most that H.264 and HEVC allow."""
+
 SHORTEST_STEP = 1 / 90_000
 """Seconds between a frame and the next where a container gives both the same time."""
 
@@ -130,9 +133,7 @@ def from_packets(container: InputContainer, stream: VideoStream) -> Listing:
     # AVI and raw streams store no timestamps. FFmpeg makes them up, and is right only where nothing is reordered.
     is_raw = container.format.name in _RAW
     is_invented = is_reordered and (is_raw or container.format.name == "avi")
-    a_second = 1 / float(stream.time_base or 1)
-    # Streams one after the other; smaller steps back are what a muxer got wrong.
-    is_joined = any(later < earlier - a_second for earlier, later in pairwise(decoded))
+    is_joined = _begins_anew(decoded)
     leading: list[int] = []
     by_number = len(set(known)) < len(shown) or is_invented or is_joined
     fps = _frame_rate(stream, shown, has_times=bool(known))
@@ -216,6 +217,15 @@ def _read_all(container: InputContainer, stream: VideoStream) -> _Packets:
     else:
         is_entry = [packet.is_keyframe for packet in packets]
     return _Packets(packets, held, is_entry, has_state)
+
+
+def _begins_anew(decoded: list[int]) -> bool:
+    """Tell streams one after the other by times that begin anew; smaller steps back are what a muxer got wrong."""
+    steps = np.diff(decoded)
+    if not np.any(steps < 0):
+        return False
+    ahead = steps[steps > 0]
+    return bool(np.any(steps < -FURTHEST_REORDERING * (np.median(ahead) if len(ahead) else 0)))
 
 
 def without_jumps(times: Float[np.ndarray, " frames"], time_base: float) -> Float[np.ndarray, " frames"]:

@@ -30,15 +30,12 @@ from jaxtyping import Float, Int, UInt8
 
 from farfield.data.container import Source, afresh, open_container, video_stream
 from farfield.data.deinterlace import Deinterlace, deinterlaced
-from farfield.data.listing import Keyframe, ascending, from_index, from_packets
+from farfield.data.listing import FURTHEST_REORDERING, Keyframe, ascending, from_index, from_packets
 from farfield.data.pictures import ToRgb
 from farfield.data.tone_mapping import ToneMap
 
 DROP_ON_REQUEST = frozenset(["h264", "mpeg4", "mpeg1video", "mpeg2video"])
 """Decoders that look at `skip_frame` packet by packet. Others ignore it, or hold on to what it was in the beginning."""
-
-FURTHEST_REORDERING = 16
-"""Frames by which a frame may be shown later than it is decoded: the most that H.264 and HEVC allow."""
 
 
 class PacketVideo:
