@@ -161,6 +161,11 @@ class _WithFallback:
     def close(self) -> None:
         self._video.close()
 
+    @property
+    def decoder(self) -> Decoder:
+        """Which decoder reads the file now."""
+        return self._name
+
     def _change(self, error: Exception) -> None:
         """Goes on with the other decoder after an error: decord raises its own, IndexError, OSError, ..."""
         self._note(error)
