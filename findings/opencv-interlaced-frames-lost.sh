@@ -46,7 +46,7 @@ for name, options in kinds.items():
     done = subprocess.run([sys.executable, "read.py", name], check=True, capture_output=True, text=True)
     ok, *opencv = [float(word) for word in done.stdout.split()]
     right[name] = bool(ok) and max(abs(a - b) for a, b in zip(opencv, colour)) < 5
-    print(f"{name}: drawn {colour}, PyAV {pyav}, OpenCV ok={bool(ok)} right={right[name]}")
+    print(f"{name}: drawn {colour}, PyAV {pyav}, OpenCV ok={bool(ok)} {opencv} right={right[name]}", done.stderr[:200])
     if max(abs(pyav - colour)) > 5:
         sys.exit("the file is not as meant: PyAV does not see the colour")
 if not right.pop("progressive.mp4"):
