@@ -17,6 +17,7 @@ import json
 import tempfile
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -45,12 +46,14 @@ class Outcome:
         name: of the file.
         num_frames: in FFmpeg's own decoding.
         wrong: frames and times that were wrong and not refused, in words.
+        by_decord: whether decord itself read it; else PyAV did in its place.
         refused: "decoder, way in: reason" of what was refused.
         not_made: why FFmpeg could not write or read the file; None where it could.
     """
 
     name: str
     num_frames: int = 0
+    by_decord: bool = False
     wrong: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     not_made: str | None = None
@@ -76,6 +79,8 @@ def check(case: Case, folder: Path, fresh: int = 8) -> Outcome:
     if not numbers or None in numbers:
         outcome.not_made = f"FFmpeg itself reads {numbers}"
         return outcome
+    with suppress(FarfieldError), open_video(path, "decord") as video:
+        outcome.by_decord = getattr(video, "decoder", None) == "decord"
     for decoder in get_args(Decoder):
         for name, way in WAYS.items():
             try:
@@ -252,7 +257,8 @@ def report(outcomes: list[Outcome]) -> int:
     whole = len(outcomes) - len({each.name for each in wrong + not_made} | refused_names)
     print(
         f"\n{len(outcomes)} files: {whole} read whole in every way, {len(refused_names)} refused in some way, "
-        f"{len(wrong)} wrong, {len(not_made)} not made by FFmpeg"
+        f"{len(wrong)} wrong, {len(not_made)} not made by FFmpeg. decord itself read "
+        f"{sum(outcome.by_decord for outcome in outcomes)}, PyAV the others in its place."
     )
     return 1 if wrong or not_made else 0
 

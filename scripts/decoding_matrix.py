@@ -38,7 +38,8 @@ class Case:
         two_passes: whether the encoder sees the frames twice.
         pixel_aspect: width of a pixel over its height.
         shown_as: how a player turns (quarter turns counter-clockwise) and then mirrors the stored picture.
-        join: files of these sizes, encoded alike, one after the other, in place of one of `size`.
+        join: files of these sizes, one after the other, in place of one of `size`.
+        encode_next: further options for the second of them.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Case:
     pixel_aspect: float = 1.0
     shown_as: tuple[int, bool] = (0, False)
     join: tuple[tuple[int, int], ...] = ()
+    encode_next: tuple[str, ...] = ()
 
 
 def barcode(number: int, width: int, height: int) -> np.ndarray:
@@ -102,7 +104,7 @@ def make(case: Case, folder: Path) -> Path:
         frames = b"".join(_stored(number, width, height, case).tobytes() for number in numbers)
         part = folder / f"{case.name}.{place}{suffix}"
         source = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(FPS), "-i", "-")
-        encode = (*source, "-fps_mode", "passthrough", *case.encode)
+        encode = (*source, "-fps_mode", "passthrough", *case.encode, *(case.encode_next if place else ()))
         if case.two_passes:
             log = ("-passlogfile", str(part))
             run_ffmpeg(*encode, "-pass", "1", *log, "-f", "null", "-", content=frames)
@@ -111,13 +113,23 @@ def make(case: Case, folder: Path) -> Path:
         parts.append(part)
     if case.rewrite is not None:
         before, after = case.rewrite
-        names = ["concat:" + "|".join(map(str, parts))] if len(parts) > 1 else [str(parts[0])]
-        run_ffmpeg(*before, "-i", names[0], "-c", "copy", *after, str(target))
+        run_ffmpeg(*before, *_joined(parts), "-c", "copy", *after, str(target))
     else:
         target.write_bytes(b"".join(part.read_bytes() for part in parts))
-    for part in parts:
+    for part in folder.glob(f"{case.name}.*"):
         part.unlink()
     return target
+
+
+def _joined(parts: list[Path]) -> tuple[str, ...]:
+    """FFmpeg's options to read files one after the other: their bytes, or packets where a container has an index."""
+    if len(parts) == 1:
+        return ("-i", str(parts[0]))
+    if parts[0].suffix == ".ts":
+        return ("-i", "concat:" + "|".join(map(str, parts)))
+    names = parts[0].with_suffix(".txt")
+    names.write_text("".join(f"file '{part.name}'\n" for part in parts))
+    return ("-f", "concat", "-safe", "0", "-i", str(names))
 
 
 def _stored(number: int, width: int, height: int, case: Case) -> np.ndarray:
@@ -172,6 +184,7 @@ def _structures() -> Iterator[Case]:
     for (name, options), suffix in product(HEVC_STRUCTURES.items(), (".mp4", ".mkv", ".ts", ".hevc")):
         tag = X265 if suffix in (".mp4", ".mkv") else X265[:-2]
         yield _case(f"hevc_{name}", suffix, *tag, *GOP, "-pix_fmt", "yuv420p", *options)
+    yield _case("mpeg1video_b2", ".m1v", "-c:v", "mpeg1video", "-q:v", "2", *NATIVE_GOP, "-bf", "2", "-f", "mpeg1video")
     for codec, suffixes in {
         "mpeg2video": (".mpg", ".vob", ".ts", ".m2ts", ".mkv", ".mp4", ".avi", ".mxf", ".m2v"),
         "mpeg4": (".avi", ".mp4", ".mkv", ".mov", ".3gp", ".ts", ".m4v"),
@@ -188,6 +201,12 @@ VP8 = ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-b:v", "1M"
 VP9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-b:v", "1M")
 PALETTE = "split[a][b];[a]palettegen[p];[b][p]paletteuse"
 HIDDEN = ("-auto-alt-ref", "1", "-lag-in-frames", "25", "-deadline", "good", "-cpu-used", "1")
+
+
+def _recovery_points() -> Iterator[Case]:
+    """H.264 without a keyframe but the first: a column of intra blocks wanders through the picture."""
+    for suffix in (".mp4", ".mkv", ".ts", ".flv", ".h264"):
+        yield _case("intra_refresh", suffix, *X264, *GOP, "-pix_fmt", "yuv420p", "-x264-params", "intra-refresh=1")
 
 
 def _other_codecs() -> Iterator[Case]:
@@ -298,6 +317,15 @@ def _times() -> Iterator[Case]:
         yield _case("copy_of_h264", suffix, *H264, rewrite=invented, first_suffix=".h264")
     yield _case("copy_of_avi_mpeg4", ".mp4", "-c:v", "mpeg4", "-q:v", "2", *GOP, "-bf", "2", rewrite=((), ()),
                 first_suffix=".avi")  # fmt: skip
+    late = tuple(n / FPS + (0.12 if n == NUM_FRAMES - 1 else 0) for n in range(NUM_FRAMES))
+    for suffix in (".mp4", ".mov", ".mkv"):
+        yield _case(
+            "late_end", suffix, "-vf", f"setpts=(N+0.1+3*eq(N\\,{NUM_FRAMES - 1}))/{FPS}/TB", *H264, seconds=late
+        )
+        yield _case("cut_both_ends", suffix, *H264, rewrite=(("-ss", "0.3"), ("-t", "0.6")))
+    radl = (*X265[:-2], "-g", "16", "-x265-params", "log-level=none:scenecut=0:open-gop=0:radl=2:bframes=4:b-adapt=0")
+    for suffix in (".ts", ".mkv"):
+        yield _case("cut_hevc_radl", suffix, *radl, rewrite=(("-ss", "0.7"), ()), first_suffix=".mp4")
     yield _case("fragmented", ".mp4", *H264, "-movflags", "frag_keyframe+empty_moov")
 
 
@@ -345,10 +373,26 @@ def _size_changes() -> Iterator[Case]:
         first = ".ts" if suffix != ".h264" else ".h264"
         rewrite = None if suffix in (".ts", ".h264") else ((), ())
         yield _case("resized_h264", suffix, *H264, join=sizes, first_suffix=first, rewrite=rewrite)
+    for suffix in (".webm", ".mkv"):
+        yield _case("resized_vp8", suffix, *VP8, *GOP, join=sizes, rewrite=((), ()))
+        yield _case("resized_vp9", suffix, *VP9, *GOP, join=sizes, rewrite=((), ()))
+    for suffix in (".ts", ".mkv"):
+        hevc = (*X265[:-2], *GOP, *HEVC_STRUCTURES["b4"])
+        yield _case("resized_hevc", suffix, *hevc, join=sizes, first_suffix=".ts", rewrite=((), ()))
+    # Parameter sets that change: in-band in one part only, and differing between two parts.
+    same = ((160, 96), (160, 96))
+    for suffix in (".mkv", ".flv", ".mp4"):
+        yield _case("sets_begin", suffix, *H264, "-flags", "+global_header", join=same, rewrite=((), ()),
+                    first_suffix=".mkv", encode_next=("-x264-params", "repeat-headers=1"))  # fmt: skip
+    open_groups = (*X264, *GOP, "-pix_fmt", "yuv420p", "-bf", "3", "-b_strategy", "0")
+    for suffix in (".mp4", ".mov", ".mkv", ".ts"):
+        yield _case("sets_change", suffix, *open_groups, "-x264-params", "open-gop=1:cabac=1", join=same,
+                    rewrite=((), ()), first_suffix=".mp4",
+                    encode_next=("-x264-params", "open-gop=1:cabac=0"))  # fmt: skip
     # The decoder loses the last frame before the change, FFmpeg's own, too.
     yield _case("resized_mpeg2", ".mpg", "-c:v", "mpeg2video", "-q:v", "2", *GOP, join=sizes, tolerance_seconds=0.041)
 
 
 def cases() -> list[Case]:
     """Return every case of the matrix, in a fixed order."""
-    return list(chain(_structures(), _other_codecs(), _times(), _pictures(), _size_changes()))
+    return list(chain(_structures(), _recovery_points(), _other_codecs(), _times(), _pictures(), _size_changes()))

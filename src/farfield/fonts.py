@@ -109,7 +109,8 @@ def _fallbacks(letters: frozenset[str]) -> tuple[str, ...]:
     lacking = {letter for letter in letters if _needs_glyph(letter)} - _letters(_own_font())
     chosen: list[str] = []
     while lacking:
-        best = max(_system_fonts(), key=lambda path: len(lacking & _letters(path)), default=None)
+        whole = (path for path in _system_fonts() if lacking <= _letters(path))  # the first that has all is enough
+        best = next(whole, None) or max(_system_fonts(), key=lambda path: len(lacking & _letters(path)), default=None)
         if best is None or not lacking & _letters(best):
             break
         chosen.append(best)

@@ -42,9 +42,9 @@ def test_a_video_is_opened_and_each_frame_decoded_once(
     original = clips.open_video
 
     class Watched:
-        def __init__(self, path: Path, decoder: str) -> None:
+        def __init__(self, path: Path, *more: object, **options: object) -> None:
             opened.append(path)
-            self._context = original(path, decoder)
+            self._context = original(path, *more, **options)
 
         def __enter__(self):
             video = self._context.__enter__()

@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 from decoding_matrix import run_ffmpeg
 
+from farfield.clip_spec import ClipSpec
+from farfield.data.augmentation import Augmentation
+from farfield.data.clips import training_clips, video_views
 from farfield.data.decode import open_video
+from farfield.data.live import live_windows
+from farfield.data.manifest import VideoRecord
+from farfield.data.memory import FrameMemory
 from farfield.data.transcode import Encoding, transcode
+from farfield.data.windows import sliding_windows
 
 WIDTH, HEIGHT, FRAMES = 176, 144, 20
 MOVING = ("-f", "lavfi", "-i", f"testsrc2=s={WIDTH}x{HEIGHT}:r=50:d=0.8")
@@ -63,6 +70,36 @@ def test_a_store_holds_whole_pictures(interlaced: Path, deinterlace: str, rate: 
         np.testing.assert_allclose(np.diff(video.times), 1 / rate, atol=1e-3)
         stored = video.frames(np.arange(len(oracle)))
     assert np.abs(stored - oracle).mean((1, 2, 3)).max() < 3.5  # lossy
+
+
+def test_a_clips_setting_is_followed_everywhere(interlaced: Path) -> None:
+    record = VideoRecord(interlaced.name, "x")
+    auto = ClipSpec(num_frames=4, crop_px=96, short_side_px=HEIGHT, num_crops=1)
+    off = auto.replace(deinterlace="off")
+
+    def of_views(spec: ClipSpec) -> np.ndarray:
+        return video_views(interlaced, record, spec, num_clips=1, num_crops=1).frames.numpy()
+
+    def of_training(spec: ClipSpec) -> np.ndarray:
+        clips = training_clips(interlaced, record, spec, Augmentation(), [np.random.default_rng(0)])
+        return clips[0].frames.numpy()
+
+    def of_windows(spec: ClipSpec) -> np.ndarray:
+        with sliding_windows(interlaced, spec) as windows:
+            return np.stack([window.frames.numpy() for window in windows])
+
+    def of_memory(spec: ClipSpec) -> np.ndarray:
+        memory = FrameMemory(10**8, deinterlace=spec.deinterlace, tone_map=spec.tone_map)
+        with memory.open(interlaced) as video:
+            return video.frames(np.arange(4))
+
+    def of_live(spec: ClipSpec) -> np.ndarray:
+        with live_windows(str(interlaced), spec) as windows:
+            return next(windows).frames.numpy()
+
+    for way in (of_views, of_training, of_windows, of_memory):
+        assert np.abs(way(auto).astype(int) - way(off)).mean() > 2, way.__name__
+    assert of_live(auto).shape == of_live(off).shape == (1, 4, 96, 96, 3)
 
 
 def test_progressive_frames_stay_as_they_are(tmp_path: Path) -> None:

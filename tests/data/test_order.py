@@ -110,7 +110,9 @@ def test_several_clips_of_a_video_differ_and_come_from_one_opening(
 
     opened = []
     original = clips.open_video
-    monkeypatch.setattr(clips, "open_video", lambda path, *more: opened.append(path) or original(path, *more))
+    monkeypatch.setattr(
+        clips, "open_video", lambda path, *more, **options: opened.append(path) or original(path, *more, **options)
+    )
     made = batches(numbered)
     assert len(opened) == 12
     for batch in made:

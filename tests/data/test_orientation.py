@@ -46,7 +46,9 @@ def test_a_vertical_flip(tmp_path: Path) -> None:
         np.testing.assert_array_equal(video.frames(np.array([0]))[0], expected)
 
 
-def test_an_angle_between_quarter_turns_is_left_alone(tmp_path: Path) -> None:
-    path, _ = turned(tmp_path, "-display_rotation", "30")
+@pytest.mark.parametrize(("degrees", "quarter_turns"), [("30", 0), ("88", 1), ("268", 3)])
+def test_an_angle_between_quarter_turns_is_the_nearest(degrees: str, quarter_turns: int, tmp_path: Path) -> None:
+    path, _ = turned(tmp_path, "-display_rotation", degrees)
     with open_video(path) as video, open_video(tmp_path / "plain.mov") as plain:
-        np.testing.assert_array_equal(video.frames(np.array([0])), plain.frames(np.array([0])))
+        expected = np.rot90(plain.frames(np.array([0]))[0], quarter_turns)
+        np.testing.assert_array_equal(video.frames(np.array([0]))[0], expected)

@@ -17,6 +17,7 @@ from farfield.layers.dense_conv import DenseConv3d
 from farfield.models import ActionNet, for_inference, inference_form
 from farfield.models.checkpoint_file import fingerprint
 from farfield.models.folder import write_folder
+from farfield.untrusted_json import MAX_LEVELS
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,10 @@ def _cut_off(folder: Path) -> None:
         (lambda f: (f / "config.json").unlink(), r"has no config\.json: it is not whole"),
         (lambda f: [(f / n).unlink() for n in ("config.json", "model.safetensors")], "is a folder. Give the path of"),
         (lambda f: (f / "config.json").write_text("{"), r"config\.json cannot be read: it is no JSON"),
-        (lambda f: (f / "config.json").write_text("[" * 100_000), r"config\.json cannot be read"),
+        (
+            lambda f: (f / "config.json").write_text("[" * (MAX_LEVELS + 1) + "]" * (MAX_LEVELS + 1)),
+            r"config\.json cannot be read: it is nested more than 100 levels deep\.",
+        ),
         (lambda f: (f / "config.json").write_bytes(b"\xff\xfe"), r"config\.json cannot be read"),
         (lambda f: (f / "config.json").write_text("[]"), "does not name the network of the weights"),
         (_config(lambda c: c.update(format=2)), "has format 2; this version reads 1"),

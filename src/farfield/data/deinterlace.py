@@ -23,8 +23,8 @@ def deinterlaced(
     """Deinterlace those frames that say that they are interlaced; the others stay as they are.
 
     Args:
-        frames: (place, frame), ascending. Where places follow each other without a gap, a frame's neighbours are used;
-            for the same picture whatever else is asked for, both have to be there.
+        frames: (place, frame), ascending. Include both neighbours of a frame; otherwise its picture depends on what
+            else is requested.
         both_fields: make a picture of each field, two a frame, in place of one a frame.
 
     Yields:
@@ -48,7 +48,7 @@ def deinterlaced(
 
 
 _TIME_BASE = Fraction(1, 1000)
-"""Of no meaning: the filter gives back the place that a frame was given as its timestamp, doubled."""
+"""Arbitrary. A frame's place is its timestamp; bwdif returns it doubled."""
 
 
 def _graph(frame: VideoFrame, both_fields: bool) -> Graph:

@@ -54,6 +54,10 @@ def why_unavailable(runtime: str) -> str | None:
 
 def _known() -> dict[str, Any]:
     """yt-dlp's classes of runtimes by name. Its module `globals` is not documented: this is the one place."""
-    from yt_dlp.globals import supported_js_runtimes
-
+    try:
+        from yt_dlp.globals import supported_js_runtimes
+    except ImportError as error:
+        raise FarfieldError(
+            "the installed yt-dlp runs no scripts, which YouTube needs. Update it: pip install -U 'farfield[download]'"
+        ) from error
     return supported_js_runtimes.value

@@ -12,9 +12,22 @@ from av.video.stream import VideoStream
 from jaxtyping import Float, Int
 
 from farfield.data import packet_state
+from farfield.data.container import Source
+from farfield.data.mp4_index import composition_offsets
+
+_RAW = frozenset(
+    ("h264", "hevc", "vvc", "evc", "mpegvideo", "m4v", "h263", "h261", "mjpeg", "dirac", "cavsvideo", "vc1", "obu")
+)
+"""FFmpeg's formats that are a codec's stream and nothing else."""
+
+LONGEST_GAP_SECONDS = 10.0
+"""A longer one in a transport or program stream is a clock that was set anew, as for FFmpeg's command line."""
 
 HELD_BYTES = 64 * 2**20
 """Packets up to so many bytes stay in memory while a file is open. Of larger files they are read again, by seeking."""
+
+FURTHEST_REORDERING = 16
+"""Frames by which a frame may be shown later than it is decoded: the most that H.264 and HEVC allow."""
 
 SHORTEST_STEP = 1 / 90_000
 """Seconds between a frame and the next where a container gives both the same time."""
@@ -66,6 +79,8 @@ class Listing(NamedTuple):
         num_held: so many frames are in the file. One that was cut off announces more.
         is_whole: every packet was seen; else only the index was.
         carries_state: packets change what later ones are decoded with (see `packet_state`): none may be skipped.
+        leading: stamps of frames that are decoded after the first keyframe and shown before it. They are not among
+            `stamps`: only decoding tells whether they need what is not in the file.
         is_counted: packets and frames may differ in number, so that only decoding tells how many frames there are.
     """
 
@@ -79,29 +94,33 @@ class Listing(NamedTuple):
     is_whole: bool
     carries_state: bool = False
     is_counted: bool = False
+    leading: list[int] | tuple[()] = ()
 
 
-def from_index(container: InputContainer, stream: VideoStream) -> Listing | None:
-    """From an MP4's index alone, without reading its packets; None where that does not tell enough.
-
-    The index keeps when frames are decoded. At a constant rate they are shown at the same intervals, and a keyframe as
-    long after it is decoded as the first one.
-    """
+def from_index(container: InputContainer, stream: VideoStream, source: Source) -> Listing | None:
+    """From an MP4's index alone, without reading its packets; None where that does not tell enough."""
     entries = stream.index_entries
     if not _is_mp4(container) or stream.name != "h264" or stream.start_time is None:
         return None
     if not 1 < len(entries) == stream.frames:
         return None
     listed = list(entries)
-    stamps = np.array([entry.timestamp for entry in listed])
-    steps = np.diff(stamps)
-    if steps[0] <= 0 or np.any(steps != steps[0]) or not listed[0].is_keyframe or any(e.is_discard for e in listed):
+    if not listed[0].is_keyframe or any(entry.is_discard for entry in listed):
         return None
-    delay = stream.start_time - listed[0].timestamp
-    keyframes = [Keyframe(entry.timestamp + delay, entry.timestamp) for entry in listed if entry.is_keyframe]
-    stamps = stamps + delay
-    seconds = (stamps - stamps[0]) * float(stream.time_base or 1)
-    return Listing(stamps, seconds, keyframes, False, False, None, len(stamps), is_whole=False)
+    offsets = composition_offsets(source, stream.id, len(listed))
+    if offsets is None:
+        return None
+    shown = np.array([entry.timestamp for entry in listed]) + offsets
+    shown += stream.start_time - shown.min()  # an edit list moves all of them
+    stamps = np.sort(shown)
+    if np.any(np.diff(stamps) <= 0) or shown[0] != stamps[0]:
+        return None
+    keyframes = [
+        Keyframe(int(stamp), entry.timestamp) for stamp, entry in zip(shown, listed, strict=True) if entry.is_keyframe
+    ]
+    seconds = ascending(stamps * float(stream.time_base or 1), float(stream.average_rate or 25))
+    is_reordered = bool(np.any(np.diff(shown) < 0))
+    return Listing(stamps, seconds, sorted(keyframes), False, is_reordered, None, len(stamps), is_whole=False)
 
 
 def from_packets(container: InputContainer, stream: VideoStream) -> Listing:
@@ -111,21 +130,29 @@ def from_packets(container: InputContainer, stream: VideoStream) -> Listing:
     known = [packet.pts for packet in shown if packet.pts is not None]
     decoded = [packet.dts for packet in packets if packet.dts is not None]
     is_reordered = any(later < earlier for earlier, later in pairwise(known))
-    # AVI stores no timestamps. FFmpeg makes them up, and is right only where frames are stored in their order.
-    is_invented = "avi" in container.format.name.split(",") and is_reordered
-    is_joined = any(later < earlier for earlier, later in pairwise(decoded))  # streams one after the other
+    # AVI and raw streams store no timestamps. FFmpeg makes them up, and is right only where nothing is reordered.
+    is_raw = container.format.name in _RAW
+    is_invented = is_reordered and (is_raw or container.format.name == "avi")
+    is_joined = _begins_anew(decoded)
+    leading: list[int] = []
     by_number = len(set(known)) < len(shown) or is_invented or is_joined
     fps = _frame_rate(stream, shown, has_times=bool(known))
     if by_number:
         keyframes = [Keyframe(0, packets[0].dts or 0)]
         stamps = np.arange(len(shown))
-        times = np.sort(known) if len(known) == len(shown) and not is_joined else stamps * 0
+        times = np.sort(known) if len(known) == len(shown) and not is_joined and not is_raw else stamps * 0
     else:
         begin = [packet for packet, may_begin in zip(packets, is_entry, strict=True) if may_begin] or packets[:1]
+        following = packets[packets.index(begin[0]) :]
         stamped = [(p.pts or 0, p.dts if p.dts is not None else p.pts or 0) for p in begin]
         keyframes = sorted(Keyframe(stamp, min(stamp, decoded)) for stamp, decoded in stamped)
         # What is shown before the first keyframe cannot be decoded: the file begins in the middle of something.
         stamps = times = np.array(sorted(stamp for stamp in known if stamp >= keyframes[0].stamp))
+        leading = sorted(p.pts for p in following if p.is_shown and p.pts is not None and p.pts < keyframes[0].stamp)
+    if is_raw:
+        times = np.zeros(len(stamps))
+    if container.format.name in ("mpegts", "mpeg"):
+        times = without_jumps(times, float(stream.time_base or 1))
     if container.format.name in ("gif", "apng"):
         times = _as_browsers_play(shown, float(stream.time_base or 1))
     num_held = len(stamps)
@@ -149,12 +176,14 @@ def from_packets(container: InputContainer, stream: VideoStream) -> Listing:
         is_whole=True,
         carries_state=carries_state,
         is_counted=is_counted,
+        leading=leading,
     )
 
 
 def _read_all(container: InputContainer, stream: VideoStream) -> _Packets:
     codec = stream.codec_context
-    has_sets = codec.name in ("h264", "hevc")
+    may_hide, has_palette = codec.name in packet_state.HIDING, codec.name in packet_state.PALETTES
+    has_sets = codec.name in packet_state.SETS
     packets: list[_Seen] = []
     held: list[av.Packet] | None = []
     own_sets: list[bool] = []
@@ -164,10 +193,12 @@ def _read_all(container: InputContainer, stream: VideoStream) -> _Packets:
         for packet in container.demux(stream):
             if not packet.size:
                 continue
-            is_shown = not packet.is_discard and not packet_state.is_hidden(packet, codec.name)
-            packets.append(_Seen(packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe, is_shown))
-            has_state = has_state or packet_state.carries_state(packet, codec)
-            own_sets.append(packet.is_keyframe and has_sets and packet_state.has_parameter_sets(packet, codec))
+            is_keyframe = packet.is_keyframe
+            is_shown = not packet.is_discard and not (may_hide and packet_state.is_hidden(packet, codec.name))
+            packets.append(_Seen(packet.pts, packet.dts, packet.duration or 0, is_keyframe, is_shown))
+            if has_palette or is_keyframe:
+                has_state = has_state or packet_state.carries_state(packet, codec)
+            own_sets.append(has_sets and is_keyframe and packet_state.has_parameter_sets(packet, codec))
             size += packet.size
             if size > HELD_BYTES:
                 held = None
@@ -180,11 +211,30 @@ def _read_all(container: InputContainer, stream: VideoStream) -> _Packets:
         raise ValueError("no frames")
     if has_state:
         is_entry = [place == 0 for place in range(len(packets))]
-    elif sum(own_sets) > 1:  # where keyframes bring their parameter sets along, one without needs an earlier one's
-        is_entry = own_sets
+    elif any(own_sets[1:]):  # where keyframes bring their parameter sets along, one without needs an earlier one's
+        first = next((place for place, packet in enumerate(packets) if packet.is_keyframe), 0)
+        is_entry = [place == first or own for place, own in enumerate(own_sets)]
     else:
         is_entry = [packet.is_keyframe for packet in packets]
     return _Packets(packets, held, is_entry, has_state)
+
+
+def _begins_anew(decoded: list[int]) -> bool:
+    """Tell streams one after the other by times that begin anew; smaller steps back are what a muxer got wrong."""
+    steps = np.diff(decoded)
+    if not np.any(steps < 0):
+        return False
+    ahead = steps[steps > 0]
+    return bool(np.any(steps < -FURTHEST_REORDERING * (np.median(ahead) if len(ahead) else 0)))
+
+
+def without_jumps(times: Float[np.ndarray, " frames"], time_base: float) -> Float[np.ndarray, " frames"]:
+    """Times in units of the time base, with the usual distance between frames where the clock jumps ahead."""
+    steps = np.diff(times)
+    jumps = steps * time_base > LONGEST_GAP_SECONDS
+    if not np.any(jumps) or np.all(jumps):
+        return times
+    return times[0] + np.concatenate([[0], np.cumsum(np.where(jumps, np.median(steps), steps))])
 
 
 def _as_browsers_play(shown: list[_Seen], time_base: float) -> Int[np.ndarray, " frames"]:

@@ -1,7 +1,8 @@
 """Turns and mirrors pictures as a container's display matrix says.
 
-Phones store what the sensor saw, and a matrix that tells players how to show it. The rules are those of FFmpeg's
-command line (`-autorotate`): what rounds to a quarter turn is one, mirrored or not; other angles are left as they are.
+Phones store what the sensor saw, and a matrix that tells players how to show it. Quarter turns, mirrored or not, are
+what FFmpeg's command line makes of them. Any other angle is rounded to the nearest quarter turn, as browsers show no
+others.
 """
 
 from __future__ import annotations
@@ -32,10 +33,6 @@ class Orientation(NamedTuple):
             picture = np.rot90(picture, self.quarter_turns)
         return picture[:, ::-1] if self.mirror else picture
 
-    def size(self, width: int, height: int) -> tuple[int, int]:
-        """Returns width and height of the upright picture."""
-        return (height, width) if self.quarter_turns % 2 else (width, height)
-
 
 UPRIGHT = Orientation()
 
@@ -56,7 +53,4 @@ def orientation_of(frame: VideoFrame) -> Orientation:
     is_mirrored = a * d - b * c < 0
     x_axis = (-a if is_mirrored else a, b)  # before it was mirrored
     degrees = math.degrees(math.atan2(-x_axis[1], x_axis[0]))
-    turns = round(degrees / 90)
-    if abs(degrees - 90 * turns) >= 0.5:
-        return Orientation(0, is_mirrored)
-    return Orientation(turns % 4, is_mirrored)
+    return Orientation(round(degrees / 90) % 4, is_mirrored)

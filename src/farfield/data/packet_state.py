@@ -1,7 +1,7 @@
-"""What packets say of themselves in their first bytes: whether they show a picture, and what decoding them needs.
+"""Read from a packet's first bytes whether it shows a picture, how large, and what decoding it needs.
 
 FFmpeg's demuxers do not pass these facts on. Sources: RFC 6386, section 9.1 (VP8); the VP9 bitstream specification,
-section 6.2 and annex B; ITU-T H.264, table 7-1; ITU-T H.265, table 7-1.
+section 6.2 and annex B; ITU-T H.264, table 7-1; ITU-T H.265, table 7-1; ITU-T T.81, annex B.
 """
 
 from __future__ import annotations
@@ -11,18 +11,25 @@ from collections.abc import Iterator
 
 import av
 
+HIDING = frozenset(["vp8", "libvpx", "vp9", "libvpx-vp9"])
+"""Codecs with packets that show nothing."""
+SETS = frozenset(["h264", "hevc"])
+"""Codecs with parameter sets."""
+PALETTES = frozenset(
+    ("rawvideo", "qtrle", "msrle", "msvideo1", "smc", "8bps", "cinepak", "png", "tscc", "tscc2", "zmbv", "idcinvideo")
+)
+"""Codecs whose pictures may have a palette that comes beside the packets."""
+
 _START_CODE = re.compile(rb"\x00\x00\x01(.)", re.DOTALL)
 
 
 def is_hidden(packet: av.Packet, codec: str) -> bool:
-    """Tell whether a packet holds only a reference picture that is never shown (VP8 and VP9).
+    """Tell whether a packet of a codec of `HIDING` holds only a reference picture that is never shown.
 
     Encoders that look ahead write such "alternate reference" pictures as packets of their own, with times of their own.
     """
-    if codec not in ("vp8", "libvpx", "vp9", "libvpx-vp9"):
-        return False
     data = memoryview(packet)
-    if "vp8" in codec or codec == "libvpx":
+    if codec in ("vp8", "libvpx"):
         return not data[0] >> 4 & 1
     if data[-1] >> 5 == 0b110:  # a superframe: hidden pictures together with the one that is shown
         return False
@@ -30,6 +37,25 @@ def is_hidden(packet: av.Packet, codec: str) -> bool:
     place = 10 if bits >> 12 & 0b11 == 0b11 else 11  # behind frame_marker and profile; profile 3 has a reserved bit
     shows_existing, shown = bits >> place & 1, bits >> place - 2 & 1
     return not (shows_existing or shown)
+
+
+def size_header(packet: av.Packet, codec: str) -> bytes:
+    """Return the bytes of a keyframe that hold its width and height, for comparison; b"" for codecs without."""
+    data = bytes(packet)
+    if codec in ("vp8", "libvpx"):
+        return data[6:10]
+    if codec in ("vp9", "libvpx-vp9"):
+        return data[4:9]
+    if "av1" in codec or codec == "libdav1d":
+        return data[:20]  # the sequence header comes first
+    if codec == "mjpeg":
+        found = _FRAME_HEADER.search(data)
+        return found[1] if found else b""
+    return b""
+
+
+_FRAME_HEADER = re.compile(rb"\xff[\xc0-\xc2]..\x08(....)", re.DOTALL)
+"""JPEG's start of frame: precision, height, width (ITU-T T.81, annex B.2.2)."""
 
 
 def carries_state(packet: av.Packet, codec: av.VideoCodecContext) -> bool:
@@ -41,6 +67,8 @@ def carries_state(packet: av.Packet, codec: av.VideoCodecContext) -> bool:
 
 def has_parameter_sets(packet: av.Packet, codec: av.VideoCodecContext) -> bool:
     """Tell whether an H.264 or HEVC packet brings its own parameter sets, before its first slice."""
+    if codec.name not in SETS:
+        return False
     is_hevc = codec.name == "hevc"
     for header in _unit_headers(memoryview(packet), codec.extradata, is_hevc):
         kind = header >> 1 & 0x3F if is_hevc else header & 0x1F
@@ -49,6 +77,13 @@ def has_parameter_sets(packet: av.Packet, codec: av.VideoCodecContext) -> bool:
         if kind < 32 if is_hevc else 1 <= kind <= 5:
             return False
     return False
+
+
+def is_recovery_point(packet: av.Packet, codec: av.VideoCodecContext) -> bool:
+    """Tell whether an H.264 keyframe is one where decoding can recover, but not begin: no IDR picture."""
+    if codec.name != "h264":
+        return False
+    return all(header & 0x1F != 5 for header in _unit_headers(memoryview(packet), codec.extradata, False))
 
 
 def _unit_headers(data: memoryview, extradata: bytes | None, is_hevc: bool) -> Iterator[int]:

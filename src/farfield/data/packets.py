@@ -1,4 +1,4 @@
-"""Reads frames by their timestamps, and decodes no others than those that they need.
+"""Read frames by timestamp, decoding only what they need.
 
 The container says when each frame is shown and where decoding can begin. To read a frame, packets go to the decoder
 from the last keyframe that is shown before it; frames in between that no other refers to (most B-frames) are dropped
@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import av
@@ -29,15 +30,12 @@ from jaxtyping import Float, Int, UInt8
 
 from farfield.data.container import Source, afresh, open_container, video_stream
 from farfield.data.deinterlace import Deinterlace, deinterlaced
-from farfield.data.listing import Keyframe, ascending, from_index, from_packets
+from farfield.data.listing import FURTHEST_REORDERING, Keyframe, ascending, from_index, from_packets
 from farfield.data.pictures import ToRgb
 from farfield.data.tone_mapping import ToneMap
 
 DROP_ON_REQUEST = frozenset(["h264", "mpeg4", "mpeg1video", "mpeg2video"])
 """Decoders that look at `skip_frame` packet by packet. Others ignore it, or hold on to what it was in the beginning."""
-
-FURTHEST_REORDERING = 16
-"""Frames by which a frame may be shown later than it is decoded: the most that H.264 and HEVC allow."""
 
 
 class PacketVideo:
@@ -45,6 +43,7 @@ class PacketVideo:
 
     Args:
         source: the file, or its content.
+        name: what to call it in the log; None for the file's path.
         deinterlace: see `farfield.data.deinterlace`.
         tone_map: see `farfield.data.pictures`.
 
@@ -52,8 +51,16 @@ class PacketVideo:
         av.FFmpegError, ValueError, MemoryError: where it cannot be opened, or holds no frame.
     """
 
-    def __init__(self, source: Source, *, deinterlace: Deinterlace = "auto", tone_map: ToneMap = "auto") -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        name: str | None = None,
+        deinterlace: Deinterlace = "auto",
+        tone_map: ToneMap = "auto",
+    ) -> None:
         self._source = source
+        self._name = name or (str(source) if isinstance(source, Path) else "a video")
         self._tone_map: ToneMap = tone_map
         self._may_deinterlace = deinterlace == "auto"
         self._is_interlaced = False
@@ -61,9 +68,13 @@ class PacketVideo:
         self._open(source)
         try:
             self._size = self._codec.width, self._codec.height
-            self._listing = from_index(self._container, self._stream) or from_packets(self._container, self._stream)
+            self._listing = from_index(self._container, self._stream, source) or from_packets(
+                self._container, self._stream
+            )
             if self._listing.is_counted:
                 self._count()
+            elif self._listing.leading:
+                self._add_leading()
             self.times: Float[np.ndarray, " frames"] = self._listing.seconds
         except BaseException:
             self.close()
@@ -145,8 +156,7 @@ class PacketVideo:
 
     def to_rgb(self, short_side_px: int | None = None) -> ToRgb:
         """Returns what converts this video's frames, as `walk` gives them, to RGB."""
-        name = str(self._source) if not hasattr(self._source, "read") else "a video"
-        return ToRgb(self._size, self.pixel_aspect_ratio, short_side_px, tone_map=self._tone_map, name=name)
+        return ToRgb(self._size, self.pixel_aspect_ratio, short_side_px, tone_map=self._tone_map, name=self._name)
 
     def _converted(
         self, frames: Iterable[tuple[int, VideoFrame]], short_side_px: int | None
@@ -186,17 +196,21 @@ class PacketVideo:
                 yield place, frame
 
     def _make_size_certain(self, frame: VideoFrame) -> None:
-        """Where a container announces another size than its frames have, that of the first frame counts."""
+        """Take the first frame's size where the container announces another."""
         if self._size_is_certain or (frame.width, frame.height) == self._size:
             return
         self._size_is_certain = True
         with open_container(afresh(self._source)) as container:
-            first: Any = next(container.decode(video_stream(container)))
+            first: Any = next(container.decode(video_stream(container)), frame)
             self._size = first.width, first.height
 
     def _exact(self, left: deque[int], jump: bool) -> Iterator[tuple[int, VideoFrame]]:
         """Takes places from `left` and yields them with their frames, as little as possible being decoded."""
-        yield from self._needed_only(left, jump)
+        try:
+            yield from self._needed_only(left, jump)
+        except av.FFmpegError:
+            if self._listing.is_whole:
+                raise  # else the index may not tell of changes in what packets are decoded with
         if not left:
             return
         if not self._listing.is_whole:
@@ -229,15 +243,19 @@ class PacketVideo:
         """Decodes from one keyframe on; takes what it has found from `left`."""
         listing = self._listing
         waiting = deque(listing.stamps[places].tolist())
-        begin = int(np.searchsorted(listing.stamps, listing.keyframes[keyframe].stamp))
+        begin = self._place_of(keyframe)
         following = begin
+        has_begun = False
         first: VideoFrame | None = None  # held back until the next frame shows that none comes before it
         for frame in self._decode(self._packets_for(keyframe, set(waiting))):
             if frame.pts is None:
                 return
-            if keyframe > 0 and frame.pts == listing.keyframes[keyframe].stamp and not frame.key_frame:
-                self._listing = listing._replace(keyframes=listing.keyframes[:1])  # the container is wrong on them
-                return
+            if keyframe > 0 and not has_begun and frame.pts >= listing.keyframes[keyframe].stamp:
+                has_begun = True
+                # Where the keyframe is not shown, or is none, the container is wrong on where decoding can begin.
+                if frame.pts > listing.keyframes[keyframe].stamp or not frame.key_frame:
+                    self._listing = self._listing._replace(keyframes=listing.keyframes[:1])
+                    return
             if not self._order_is_known():
                 if following >= len(listing.stamps) or frame.pts != listing.stamps[following]:
                     return
@@ -287,12 +305,14 @@ class PacketVideo:
     def _one_by_one(self, start: int, stop: int) -> Iterator[tuple[int, VideoFrame]]:
         """Decodes every frame of [start, stop), and counts them from the first where timestamps cannot be relied on."""
         following = start
-        if not self._listing.by_number:
+        while not self._listing.by_number:
             try:
-                for place, frame in self._without_gaps(self._placed(start), start, stop):
+                for place, frame in self._without_gaps(self._placed(following), following, stop):
                     yield place, frame
                     following = place + 1
                 return
+            except _NoEntry:
+                self._listing = self._listing._replace(keyframes=self._listing.keyframes[:1])
             except _OutOfOrder:
                 numbers = np.arange(len(self._listing.stamps))
                 self._listing = self._listing._replace(by_number=True, stamps=numbers)
@@ -324,12 +344,13 @@ class PacketVideo:
         """Decodes from the last keyframe before `start`; yields frames with their places, ascending.
 
         Raises:
+            _NoEntry: where the keyframe itself is not shown: decoding can recover there, but not begin.
             _OutOfOrder: before the first frame whose place is in doubt.
         """
         listing = self._listing
         # Where packets are read again, from the first, since seeking may be what failed.
         keyframe = 0 if listing.packets is None else int(self._latest_keyframes([start])[0])
-        begin = int(np.searchsorted(listing.stamps, listing.keyframes[keyframe].stamp))
+        begin = self._place_of(keyframe)
         packets = self._all_packets() if keyframe == 0 else self._packets_from(keyframe)
         self._codec.skip_frame = "DEFAULT"
         held: deque[tuple[int, VideoFrame]] = deque()
@@ -342,21 +363,27 @@ class PacketVideo:
                 continue
             if place <= last:
                 raise _OutOfOrder
+            if last < begin < place and begin > 0:
+                raise _NoEntry
             last = place
             held.append((place, frame))
             while held and (len(held) > FURTHEST_REORDERING or self._is_certain(held, begin, released)):
                 released = held[0][0]
                 yield held.popleft()
+        if last < begin and begin > 0:
+            raise _NoEntry
         yield from held
 
     def _is_certain(self, held: deque[tuple[int, VideoFrame]], begin: int, released: int) -> bool:
         """Whether no frame can come any more that is shown before the first of those that are held."""
-        if self._order_is_known():
-            return True
         place = held[0][0]
-        if place == begin and begin > 0:  # frames of an open group of pictures would come before the keyframe
-            return len(held) > 1 and held[1][0] == begin + 1
+        if place == begin and begin > 0 and not self._order_is_known():
+            return len(held) > 1 and held[1][0] == begin + 1  # an open group's frames would come before the keyframe
         return place == released + 1
+
+    def _place_of(self, keyframe: int) -> int:
+        """The place of the first frame that can be decoded from a keyframe on."""
+        return int(np.searchsorted(self._listing.stamps, self._listing.keyframes[keyframe].stamp)) if keyframe else 0
 
     def _latest_keyframes(self, places: list[int]) -> Int[np.ndarray, " places"]:
         """The keyframe from which on each frame can be decoded, by its own place among the keyframes."""
@@ -379,8 +406,12 @@ class PacketVideo:
     def _ways_to(self, first: Keyframe) -> Iterator[Iterator[av.Packet]]:
         """Packets that may hold a keyframe: from where seeking lands, and, should it land behind it, from the first."""
         if self._listing.packets is None and not self._listing.carries_state:
-            self._container.seek(first.seek_stamp, stream=self._stream)
-            yield (packet for packet in self._container.demux(self._stream) if packet.size)
+            try:
+                self._container.seek(first.seek_stamp, stream=self._stream)
+            except av.FFmpegError:  # this format cannot
+                pass
+            else:
+                yield (packet for packet in self._container.demux(self._stream) if packet.size)
         yield self._all_packets()
 
     def _all_packets(self) -> Iterator[av.Packet]:
@@ -408,6 +439,22 @@ class PacketVideo:
             raise ValueError("its index is of other frames than those in the file")
         self._listing = listing
 
+    def _add_leading(self) -> None:
+        """Finds which frames the decoder shows before the first keyframe."""
+        listing = self._listing
+        shown: list[int] = []
+        for frame in self._decode(self._all_packets()):
+            if frame.pts is None or frame.pts >= listing.keyframes[0].stamp:
+                break
+            shown.append(frame.pts)
+        if not shown:
+            return
+        time_base = float(self._stream.time_base or 1)
+        stamps = np.concatenate([sorted(shown), listing.stamps])
+        before = (listing.keyframes[0].stamp - np.array(sorted(shown))) * time_base
+        seconds = np.concatenate([before[0] - before, listing.seconds + before[0]])
+        self._listing = listing._replace(stamps=stamps, seconds=seconds, num_held=listing.num_held + len(shown))
+
     def _count(self) -> None:
         """Decodes everything, where packets do not tell how many frames there are, and when each is shown."""
         shown = [frame.pts for frame in self._decode(self._all_packets())]
@@ -419,6 +466,10 @@ class PacketVideo:
         self._listing = listing._replace(
             stamps=np.arange(len(shown)), seconds=seconds, by_number=True, num_held=len(shown)
         )
+
+
+class _NoEntry(Exception):
+    """Decoding cannot begin at a keyframe of the index."""
 
 
 class _OutOfOrder(Exception):

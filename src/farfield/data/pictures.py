@@ -72,7 +72,7 @@ class ToRgb:
         else:
             picture = self._fitted(frame)
         if self._tone_map == "auto" and is_hdr(frame.color_trc):
-            picture = to_bt709(picture, frame.color_trc)
+            picture = to_bt709(picture, frame.color_trc, frame.color_primaries)
         if self._orientation is None or frame.rotation != self._rotation:  # reading the matrix takes longer than asking
             self._rotation, self._orientation = frame.rotation, orientation_of(frame)
         return self._orientation.apply(picture)
@@ -95,7 +95,7 @@ class ToRgb:
         return picture
 
 
-def sane_aspect(pixel_aspect_ratio: Fraction) -> float:
+def sane_aspect(pixel_aspect_ratio: Fraction | float) -> float:
     """The aspect ratio of pixels as a number; 1 for one that no format has, and for one that is 1 but for rounding."""
     aspect = float(pixel_aspect_ratio)
     if not 1 / _WIDEST_PIXEL <= aspect <= _WIDEST_PIXEL or abs(aspect - 1) < _ROUNDING:

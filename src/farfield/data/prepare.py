@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ from farfield.data.parallel import Engine, for_each
 from farfield.data.transcode import Encoding, Transcoded, probe, transcode
 from farfield.errors import FarfieldError
 from farfield.whole_file import written_whole
+
+log = logging.getLogger("farfield")
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
@@ -225,15 +228,23 @@ def _open_store(out: Path, encoding: Encoding, source: Path) -> FileLock:
         raise FarfieldError(f"another run is preparing {out}. Wait for it, or give another folder.") from error
     except (OSError, ValueError) as error:
         raise FarfieldError(f"{out} cannot be used as a store: {error}.") from error
-    if isinstance(known, dict):
-        known = asdict(Encoding()) | known  # options that came after the store was made
+    is_earlier = False
+    if isinstance(known, dict) and not settings.keys() <= known.keys():
+        is_earlier = True
+        log.warning(
+            "%s was begun by an earlier version. Its videos stay as they were stored: interlaced, HDR and mirrored "
+            "ones, and H.264 in AVI or ASF, differ from those that are added now. Remove the store to make it anew.",
+            out,
+        )
+        known = {name: value for name, value in settings.items() if name not in known} | known
     if isinstance(known, dict) and known != settings:
         lock.release()
         other = [name for name in settings if known.get(name) != settings[name]]
         changed = [f"{name} was {known.get(name)}, now {settings[name]}" for name in other]
         raise FarfieldError(f"{out} holds other videos: {'; '.join(changed)}. Give the same, or another folder.")
-    with written_whole(record) as partial:
-        partial.write_text(json.dumps(settings, indent=2) + "\n")
+    if not is_earlier:
+        with written_whole(record) as partial:
+            partial.write_text(json.dumps(settings, indent=2) + "\n")
     _sweep(out)
     return lock
 

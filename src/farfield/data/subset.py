@@ -11,7 +11,7 @@ import fnmatch
 import hashlib
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,6 +64,7 @@ class Subset:
         videos: rows in it.
         missing: files that were chosen and are not there.
         hash: of the manifest's content; None for a CSV.
+        left_out: account of what the scan of `root` passed over.
     """
 
     path: Path
@@ -71,6 +72,7 @@ class Subset:
     videos: int
     missing: list[str]
     hash: str | None
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 def write_subset(
@@ -100,13 +102,14 @@ def write_subset(
             writer.writeheader()
             writer.writerows(chosen_rows)
         return Subset(out, sorted({row["label"] for row in chosen_rows}), len(chosen_rows), [], None)
+    left_out = LeftOut()
     if rows:
         assert root is not None
         folder = Path(root)
         if not folder.is_dir():
             raise FarfieldError(f"root is {root}, which is no folder.")
         # Chosen as without root, so that what was downloaded after the first choice is what the second one takes.
-        pairs = list(zip(rows, READERS["kinetics"](folder, source, None, LeftOut()), strict=True))
+        pairs = list(zip(rows, READERS["kinetics"](folder, source, None, left_out), strict=True))
         kept = choose(pairs, selection, label=lambda pair: pair[0]["label"], name=lambda pair: _kinetics_name(pair[0]))
         chosen = [record for _, record in kept]
     else:
@@ -127,7 +130,7 @@ def write_subset(
     about |= {"videos": len(there), "classes": len(labels), "missing": len(missing), "missing_videos": missing}
     with written_whole(record_file(out)) as partial:
         partial.write_text(json.dumps(about, indent=2) + "\n")
-    return Subset(out, labels, len(there), missing, digest)
+    return Subset(out, labels, len(there), missing, digest, left_out)
 
 
 def choose(

@@ -16,7 +16,10 @@ from PIL import Image, ImageFilter
 
 ToneMap = Literal["auto", "off"]
 
-PQ, HLG = 16, 18  # ITU-T H.273: transfer characteristics
+PQ, HLG = 16, 18
+"""Transfer characteristics of ITU-T H.273."""
+BT709 = 1
+"""Primaries of ITU-T H.273."""
 WHITE_NITS = 203.0
 HLG_PEAK_NITS, HLG_SYSTEM_GAMMA = 1000.0, 1.2
 LUMINANCE_2020 = np.array([0.2627, 0.6780, 0.0593])
@@ -31,23 +34,25 @@ def is_hdr(transfer: int) -> bool:
     return transfer in (PQ, HLG)
 
 
-def to_bt709(picture: UInt8[np.ndarray, "h w c"], transfer: int) -> UInt8[np.ndarray, "h w c"]:
-    """Convert an RGB picture in BT.2020 and PQ or HLG to BT.709.
+def to_bt709(picture: UInt8[np.ndarray, "h w c"], transfer: int, primaries: int) -> UInt8[np.ndarray, "h w c"]:
+    """Convert an RGB picture in PQ or HLG to BT.709.
 
     Args:
         picture: RGB, full range.
         transfer: `PQ` or `HLG`.
+        primaries: a frame's `color_primaries`: `BT709`, or else BT.2020's, which HDR has where it does not say.
     """
     image = Image.fromarray(np.ascontiguousarray(picture))
-    return np.asarray(image.filter(_lut(transfer)))
+    return np.asarray(image.filter(_lut(transfer, primaries == BT709)))
 
 
 @cache
-def _lut(transfer: int) -> ImageFilter.Color3DLUT:
+def _lut(transfer: int, is_bt709: bool) -> ImageFilter.Color3DLUT:
     steps = np.linspace(0, 1, _LUT_SIDE)
     blue, green, red = np.meshgrid(steps, steps, steps, indexing="ij")  # red varies fastest
     signal = np.stack([red, green, blue], -1)
-    return ImageFilter.Color3DLUT(_LUT_SIDE, _signal_709(_nits(signal, transfer)).ravel().tolist())
+    nits = _nits(signal, transfer) @ (np.eye(3) if is_bt709 else BT709_OF_BT2020.T)
+    return ImageFilter.Color3DLUT(_LUT_SIDE, _signal_709(nits).ravel().tolist())
 
 
 def _nits(signal: Float[np.ndarray, "*places 3"], transfer: int) -> Float[np.ndarray, "*places 3"]:
@@ -64,4 +69,4 @@ def _nits(signal: Float[np.ndarray, "*places 3"], transfer: int) -> Float[np.nda
 
 def _signal_709(nits: Float[np.ndarray, "*places 3"]) -> Float[np.ndarray, "*places 3"]:
     """BT.709's signal in [0, 1] that a display of BT.1886 shows with this light, as far as it can."""
-    return np.clip(nits @ BT709_OF_BT2020.T / WHITE_NITS, 0, 1) ** (1 / 2.4)
+    return np.clip(nits / WHITE_NITS, 0, 1) ** (1 / 2.4)

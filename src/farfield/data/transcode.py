@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, get_args, get_type_hints
 
 import av
 import numpy as np
@@ -65,7 +65,8 @@ class Encoding:
         for name, least in (("short_side_px", 16), ("keyframe_interval", 1), ("b_frames", 0), ("crf", 0)):
             if getattr(self, name) < least:
                 raise FarfieldError(f"encoding.{name} is {getattr(self, name)}; it must be at least {least}.")
-        for name, choices in (("deinterlace", ("frames", "fields", "off")), ("tone_map", ("auto", "off"))):
+        for name in ("deinterlace", "tone_map"):
+            choices = get_args(get_type_hints(Encoding)[name])
             if getattr(self, name) not in choices:
                 raise FarfieldError(
                     f"encoding.{name} is {getattr(self, name)!r}. {nearest(getattr(self, name), choices)}"
@@ -153,7 +154,7 @@ def transcode(
     partial = target.with_name(f"{digest}.{os.getpid()}.partial")
     try:
         deinterlace: Deinterlace = "off" if encoding.deinterlace == "off" else "auto"
-        video = open_reader(source, deinterlace=deinterlace, tone_map=encoding.tone_map)
+        video = open_reader(source, name=name, deinterlace=deinterlace, tone_map=encoding.tone_map)
     except Exception as error:
         raise DecodeError(name, reason_of(error)) from error
     try:
@@ -163,9 +164,11 @@ def transcode(
             with av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as container:
                 container.metadata["comment"] = comment
                 written = _encode(container, frames, video, video.times[chosen], encoding)
-            made, _ = probe(partial)
-            if made.num_frames != written:
-                raise DecodeError(name, f"{made.num_frames} of {written} frames were written")
+            made, _, times = _probe(partial)
+            if made.num_frames != len(written):
+                raise DecodeError(name, f"{made.num_frames} of {len(written)} frames were written")
+            if np.abs(times - written).max() > 2e-3:
+                raise DecodeError(name, "its times could not be kept")
             partial.replace(target)
         except OSError as error:  # what reading raises has become a DecodeError
             raise FarfieldError(f"{target} cannot be written: {error.strerror or error}.") from error
@@ -193,6 +196,11 @@ def probe(path: Path) -> tuple[Transcoded, str]:
     Raises:
         DecodeError: where the file cannot be opened.
     """
+    made, comment, _ = _probe(path)
+    return made, comment
+
+
+def _probe(path: Path) -> tuple[Transcoded, str, np.ndarray]:
     try:
         video = open_reader(path)
     except Exception as error:
@@ -201,7 +209,7 @@ def probe(path: Path) -> tuple[Transcoded, str]:
     video.close()
     duration = float(times[-1]) + 1 / float(frame_rate(times)[0])
     made = Transcoded(len(times), round(len(times) / duration, 3), *size, round(duration, 3), 0, path.stat().st_size)
-    return made, comment
+    return made, comment, times
 
 
 def frame_rate(times: np.ndarray) -> tuple[Fraction, bool]:
@@ -234,8 +242,8 @@ def _encode(
     video: FrameReader,
     times: np.ndarray,
     encoding: Encoding,
-) -> int:
-    """Encodes frames that are shown at `times`; returns how many."""
+) -> list[float]:
+    """Encodes frames that are shown at `times`; returns the seconds at which what was written is shown."""
     rate, constant = frame_rate(times)
     fields = 2 if encoding.deinterlace == "fields" else 1
     seconds = times - times[0]
@@ -244,7 +252,8 @@ def _encode(
     to_size = VideoReformatter()
     to_rgb: ToRgb | None = None
     stream: Any = None
-    count, before, last = 0, -1, -1
+    written: list[float] = []
+    before, last = -1, -1
     for place, frame in frames:
         to_rgb = to_rgb or video.to_rgb()  # the size is certain when the first frame is there
         picture = _upright(frame, video, to_rgb, encoding)
@@ -257,7 +266,7 @@ def _encode(
         picture = to_size.reformat(
             picture, width, height, "yuv420p", interpolation="BICUBIC", dst_color_range="MPEG", threads=1
         )
-        if not count:  # how YUV is to be understood stays as it was, but for the range
+        if not written:  # how YUV is to be understood stays as it was, but for the range
             for name in ("colorspace", "color_primaries", "color_trc", "color_range"):
                 setattr(stream.codec_context, name, getattr(picture, name))
         field = int(place == before)
@@ -269,11 +278,11 @@ def _encode(
         picture.time_base = time_base
         picture.pict_type = 0  # the encoder's choice, not the source's
         container.mux(stream.encode(picture))
-        count += 1
+        written.append(picture.pts * float(time_base))
     if stream is None:
         raise ValueError("no frames")
     container.mux(stream.encode(None))
-    return count
+    return written
 
 
 TICK = Fraction(SHORTEST_STEP).limit_denominator(1_000_000)

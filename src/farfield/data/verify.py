@@ -32,7 +32,6 @@ class Split:
         name: for the report.
         records: its rows.
         root: folder that the rows' paths are relative to.
-        left_out: account of what the scan of a folder passed over.
         inspected: what each video is; None for one that cannot be decoded.
         reasons: why each cannot; None for one that can.
     """
@@ -40,7 +39,6 @@ class Split:
     name: str
     records: list[VideoRecord]
     root: Path
-    left_out: LeftOut = field(default_factory=LeftOut)
     inspected: list[Inspected | None] = field(default_factory=list)
     reasons: list[str | None] = field(default_factory=list)
 

@@ -17,6 +17,7 @@ from farfield.errors import FarfieldError
 from farfield.models import ActionNet
 from farfield.models.folder import CONFIG, LABELS, WEIGHTS
 from farfield.models.summary import summarise
+from farfield.untrusted_json import parse_json
 
 METRICS = {"top1": "top-1", "top5": "top-5", "mean_class_accuracy": "mean class accuracy"}
 
@@ -48,13 +49,13 @@ def read_report(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise FarfieldError(f"there is no test report at {path}. `farfield test` writes one, <run>/test/report.json.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes())
         for name in METRICS:
             for value in ("value", "low", "high"):
                 float(content[name][value])
         int(content["videos"])
         [each["label"] for each in content.get("classes", [])]
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
         raise FarfieldError(f"{path} is no report of farfield test: {error!r}.") from error
     return content
 

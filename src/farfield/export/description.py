@@ -12,6 +12,7 @@ from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError
 from farfield.export.trace import Traced
 from farfield.models import ActionNet
+from farfield.untrusted_json import JsonError, parse_json
 
 FORMAT = 1
 KEY = "farfield"
@@ -83,9 +84,9 @@ def read_description(text: str | None, path: Path) -> Description:
         )
     damaged = f"{path} describes its network in a way that this version cannot read"
     try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise FarfieldError(f"{damaged}: it is no JSON.") from error
+        values = parse_json(text)
+    except JsonError as error:
+        raise FarfieldError(f"{damaged}: {error}.") from error
     if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
         raise FarfieldError(f"{damaged}: this version reads format {FORMAT}.")
     for name in ("takes_frames", "any_batch", "any_length", "int8"):

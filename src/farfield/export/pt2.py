@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import io
-import json
 import re
 import zipfile
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from torch.export import ExportedProgram
 from farfield.errors import FarfieldError
 from farfield.export.description import KEY
 from farfield.models.checkpoint_file import refuse_hostile
+from farfield.untrusted_json import parse_json
 
 DESCRIPTION = f"{KEY}.json"
 MEMBERS = re.compile(
@@ -122,7 +122,7 @@ def _checked(path: Path) -> dict[str, bytes]:
                 raise _refusal(path, f"it holds {name!r}")
         for name in ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json"):
             if name in names:
-                for place, about in json.loads(archive.read(names[name]))["config"].items():
+                for place, about in parse_json(archive.read(names[name]))["config"].items():
                     if about.get("use_pickle") is not False or not re.fullmatch(
                         r"(weight|tensor)_\d+", str(about["path_name"])
                     ):
@@ -130,7 +130,7 @@ def _checked(path: Path) -> dict[str, bytes]:
         example = names.get("data/sample_inputs/model.pt")
         if example and archive.getinfo(example).file_size:  # PyTorch would unpickle it
             raise _refusal(path, "it holds an example")
-        graph = json.loads(archive.read(names["models/model.json"]))
+        graph = parse_json(archive.read(names["models/model.json"]))
         if graph.get("guards_code"):
             raise _refusal(path, "its graph has guards")
         for key, value in _strings(graph):
@@ -161,7 +161,7 @@ def _check_string(key: str, value: str, path: Path) -> None:
         if not all(word in WORDS or SYMBOL.fullmatch(word) for word in words):
             raise _refusal(path, f"its graph has the formula {value[:80]!r}")
     if key in ("in_spec", "out_spec", "treespec"):
-        for name, kind in _strings(json.loads(value)):
+        for name, kind in _strings(parse_json(value)):
             if (name == "type" and kind not in CONTAINERS) or (name == "context" and kind not in ("null", "[]")):
                 raise _refusal(path, f"its graph has a container {kind[:80]!r}")
 

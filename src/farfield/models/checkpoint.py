@@ -87,9 +87,12 @@ def network_state(content: dict[str, Any], path: str | Path) -> dict[str, Tensor
     Raises:
         FarfieldError: where two weights have one name.
     """
-    theirs = [name for name in content["state_dict"] if str(name).startswith(NETWORK_PREFIX)]
-    plain = without_wrappers(theirs, path)
-    return {short.removeprefix(NETWORK_PREFIX): content["state_dict"][name] for short, name in plain.items()}
+    plain = without_wrappers(map(str, content["state_dict"]), path)
+    return {
+        short.removeprefix(NETWORK_PREFIX): content["state_dict"][name]
+        for short, name in plain.items()
+        if short.startswith(NETWORK_PREFIX)
+    }
 
 
 def load_model(path: str | Path) -> ActionNet:

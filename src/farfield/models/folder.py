@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save
 from farfield.errors import FarfieldError
 from farfield.models.network import ActionNet
 from farfield.models.rebuild import rebuild
+from farfield.untrusted_json import JsonError, parse_json
 
 FORMAT = 1
 WEIGHTS, CONFIG, LABELS, CARD = "model.safetensors", "config.json", "labels.txt", "README.md"
@@ -74,10 +75,11 @@ def load_folder(folder: str | Path) -> ActionNet:
 
 def _config(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, OSError) as error:
-        where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
-        raise FarfieldError(f"{path} cannot be read: it is no JSON{where}.") from error
+        content = parse_json(path.read_bytes())
+    except JsonError as error:
+        raise FarfieldError(f"{path} cannot be read: {error}.") from error
+    except OSError as error:
+        raise FarfieldError(f"{path} cannot be read: {error.strerror}.") from error
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise FarfieldError(
             f"{path} does not name the network of the weights beside it: farfield export did not write it."

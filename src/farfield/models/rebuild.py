@@ -72,7 +72,8 @@ def differences(given: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> str |
     """Returns how weights differ from those that a network has, in numbers and one example; None where they fit."""
     no_weight = [name for name, value in given.items() if not isinstance(value, Tensor)]
     surplus = [name for name in given if name not in wanted and name not in no_weight]
-    missing = [name for name in wanted if name not in given]
+    # PyTorch fills in the counters of batch norms, which frozen ones do not have.
+    missing = [name for name in wanted if name not in given and not name.endswith("num_batches_tracked")]
     both = [name for name in given if name in wanted and name not in no_weight]
     other = [name for name in both if given[name].shape != wanted[name].shape]
     shown = {

@@ -35,7 +35,7 @@ NETWORKS: dict[str, tuple[tuple[str, ...], ...]] = {
     "image ResNet": (("conv1.weight", "layer1.0.conv1.weight"),),
     "torchvision": (("stem.0.",), ("features.0.0.",), ("conv_proj.",), ("patch_embed.",)),
 }
-"""Whose networks there are, to beginnings of names: a network has all of one of the tuples."""
+"""Origins and their name prefixes. A state dict is of an origin if it has every prefix of one tuple."""
 
 _CONTAINERS = ("", "model_state", "state_dict", "model", "model_state_dict", "network", "net", "module")
 """Where projects keep a network; of several in one file, the first that is here is taken."""
@@ -107,11 +107,15 @@ def without_wrappers(names: Iterable[str], path: Any) -> dict[str, str]:
     """
     plain: dict[str, str] = {}
     for name in names:
-        short = ".".join(part for part in name.split(".") if part not in WRAPPERS)
+        short = _plain(name)
         if short in plain:
             raise FarfieldError(f"{path} has two weights for one place: {plain[short]} and {name}.")
         plain[short] = name
     return plain
+
+
+def _plain(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def find_network(content: Mapping[Any, Any], path: Any, take: str | None = None) -> NetworkState:
@@ -169,11 +173,13 @@ def _state_dicts(content: Mapping[Any, Any], name: str = "", depth: int = 0) -> 
 def _candidates(container: str, state: Mapping[str, Any], path: Any) -> list[_Candidate]:
     """The known networks in a state dict, by what stands in front of their names."""
     weights = [name for name, value in state.items() if not isinstance(value, Mapping)]
-    names = without_wrappers(weights, path)
+    names = {_plain(name): name for name in weights}
     starts = [start for ways in NETWORKS.values() for way in ways for start in way]
     somewhere = re.compile(r"(?:^|\.)(?=(" + "|".join(map(re.escape, starts)) + "))")
     prefixes = {name[: match.start(1)] for name in names for match in somewhere.finditer(name)}
     prefixes = {p for p in prefixes if origin_of(n.removeprefix(p) for n in names if n.startswith(p)) is not None}
+    if prefixes:
+        without_wrappers(weights, path)  # raises where two weights have one name
     outermost = [p for p in sorted(prefixes) if not any(p != other and p.startswith(other) for other in prefixes)]
     return [_Candidate(container, prefix, names) for prefix in outermost]
 

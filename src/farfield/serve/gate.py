@@ -8,7 +8,6 @@ through, and a path has to lie in the server's own folder.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -21,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from farfield.serve.folder import PrivateFolder
 from farfield.serve.limits import Limits, Refused, as_size
+from farfield.untrusted_json import JsonError, parse_json
 
 UPLOADS = ("/predict", "/gradio_api/upload")
 EVENT = "/gradio_api/queue/join"
@@ -158,9 +158,9 @@ class Gate:
 
     def _checked_event(self, body: bytes) -> bytes:
         try:
-            paths = list(_paths(json.loads(body)))
-        except (ValueError, RecursionError) as error:
-            raise Refused("The event is malformed: it is no JSON.", "malformed") from error
+            paths = list(_paths(parse_json(body)))
+        except JsonError as error:
+            raise Refused(f"The event is malformed: {error}.", "malformed") from error
         if not all(isinstance(path, str) and self._folder.holds(path) for path in paths):
             raise Refused("Only a file that was sent to this server may be looked at.", "forbidden")
         return body

@@ -205,11 +205,12 @@ class ActionRecognizer(LightningModule):
                 "trainer.max_epochs or trainer.max_steps, or take schedule: steps."
             )
         settings = scaled(self.optimisation, clips_per_step(self.trainer))
+        run_steps = total_steps
         if self.schedule_before is not None and total_steps is not None:
             total_steps = resumed_total_steps(
                 self.schedule_before, settings, steps_per_epoch=steps_per_epoch, total_steps=total_steps
             )
-        self._schedule = {"steps_per_epoch": steps_per_epoch, "total_steps": total_steps}
+        self._schedule = {"steps_per_epoch": steps_per_epoch, "total_steps": total_steps, "run_steps": run_steps}
         factor = partial(lr_factor, settings=settings, steps_per_epoch=steps_per_epoch, total_steps=total_steps or 0)
         scales = None if settings.layer_decay == 1 else learning_rate_scales(self.network, settings.layer_decay)
         optimizer = make_optimizer(self.network, settings, scales)

@@ -26,11 +26,13 @@ class ScheduleBefore:
         step: optimiser steps done.
         total_steps: at which it ends; None where that is not known.
         steps_per_epoch: of the run; None for as many as now.
+        run_steps: at which the run was to end, which a kept schedule does before it; None for `total_steps`.
     """
 
     step: int
     total_steps: int | None
     steps_per_epoch: float | None
+    run_steps: int | None = None
 
 
 def schedule_before(content: Mapping[str, Any]) -> ScheduleBefore:
@@ -38,7 +40,7 @@ def schedule_before(content: Mapping[str, Any]) -> ScheduleBefore:
     step = int(content["global_step"])
     saved = content["farfield"].get("schedule")
     if saved:
-        return ScheduleBefore(step, saved["total_steps"], saved["steps_per_epoch"])
+        return ScheduleBefore(step, saved["total_steps"], saved["steps_per_epoch"], saved.get("run_steps"))
     return ScheduleBefore(step, _total_by_rate(content, step), None)
 
 
@@ -70,6 +72,8 @@ def resumed_total_steps(
     if settings.schedule != "cosine" or before.total_steps in (None, total_steps):
         return total_steps
     assert before.total_steps is not None
+    if before.run_steps == total_steps and settings.schedule_length != "extend":
+        return before.total_steps  # the run's end is the same as before it stopped: its schedule was kept then
     own = before.steps_per_epoch or steps_per_epoch
     kept = before.total_steps if own == steps_per_epoch else round(before.total_steps / own * steps_per_epoch)
     if kept == total_steps:  # as many epochs of other batches

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import io
+import tokenize
 from typing import Any
+
+from farfield.untrusted_json import MAX_LEVELS
 
 
 class Unreadable:
@@ -13,8 +17,11 @@ class Unreadable:
 def parse_python_config(text: str) -> dict[str, Any]:
     """The values that a config assigns: literals, dict(...), and names assigned before.
 
-    What is anything else becomes an `Unreadable`; text that is no Python gives an empty dict.
+    What is anything else becomes an `Unreadable`; text that is no Python, or has more than `MAX_LEVELS` brackets inside
+    each other, gives an empty dict.
     """
+    if _is_deep(text):
+        return {}
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
@@ -26,6 +33,20 @@ def parse_python_config(text: str) -> dict[str, Any]:
             if isinstance(target, ast.Name):
                 values[target.id] = _value(statement.value, values)
     return values
+
+
+def _is_deep(text: str) -> bool:
+    """Counts brackets before `ast.parse`, whose own limits differ from one Python to the other, sees them."""
+    level = 0
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            if token.type == tokenize.OP:
+                level += (token.string in "([{") - (token.string in ")]}")
+            if level > MAX_LEVELS:
+                return True
+    except (tokenize.TokenError, SyntaxError):
+        pass  # `ast.parse` will refuse it
+    return False
 
 
 def _value(node: ast.expr, known: dict[str, Any]) -> Any:

@@ -8,10 +8,32 @@ from typing import Any
 import yaml
 
 from farfield.errors import FarfieldError
+from farfield.untrusted_json import MAX_LEVELS
+
+
+class _RefusedYaml(ValueError):
+    """YAML that could take far more to read than it takes on the disk; the message says why."""
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with the tuples that yacs writes."""
+    """YAML with the tuples that yacs writes. It bounds the nesting, and takes no merge keys: yacs writes none."""
+
+    _level = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Composes a node and, by calling itself, those inside it."""
+        if self._level > MAX_LEVELS:
+            raise _RefusedYaml(f"is nested more than {MAX_LEVELS} levels deep")
+        self._level += 1
+        node = super().compose_node(parent, index)
+        self._level -= 1
+        return node
+
+    def flatten_mapping(self, node: Any) -> None:
+        """Would copy what merge keys refer to: with merges of merges, each one doubles it."""
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise _RefusedYaml("has merge keys, which PySlowFast's have not")
+        super().flatten_mapping(node)
 
 
 def _sequence(loader: Any, node: Any) -> list[Any]:
@@ -31,7 +53,9 @@ def read_cfg(text: Any, path: Any) -> dict[str, Any] | None:
         return None
     try:
         cfg = yaml.load(text, Loader=_Loader)  # a SafeLoader
-    except (yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except _RefusedYaml as error:
+        raise FarfieldError(f"the config inside {path} {error}.") from error
+    except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f": line {mark.line + 1}, column {mark.column + 1}"
         raise FarfieldError(f"the config inside {path} cannot be read as YAML{where}.") from error
