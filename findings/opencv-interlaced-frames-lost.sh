@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # opencv-python-headless 5.0.0.93: VideoCapture.read() answers True for interlaced video, but the array is not the picture.
 #
-# Expected: cv2.VideoCapture reads interlaced H.264 as it reads progressive H.264 (fields woven together), as 4.12 does, or
-#   read() answers False.
+# Expected: cv2.VideoCapture reads interlaced H.264 as it reads progressive H.264 (fields woven together), or read()
+#   answers False.
 # Seen: libswscale refuses the conversion ("Cannot convert interlaced to progressive frames or vice versa"); read() answers
-#   True all the same, and what comes back has nothing to do with the frame (black, or a stale buffer).
+#   True all the same, and what comes back is far from the frame that PyAV decodes.
 # Why it matters: broadcast, DVD and camcorder recordings (MPEG-2, DV, interlaced H.264 or ProRes) turn into noise without an
 #   exception; a training run goes on.
 set -euo pipefail
