@@ -28,11 +28,19 @@ arrays = {
 }
 save_file(arrays, "w.safetensors")
 back = load_file("w.safetensors")
-equal = {name: bool(np.array_equal(back[name], array)) for name, array in arrays.items()}
+# what comes back: (same shape and type, same values, the bytes of the memory read in C order)
+expected = {
+    "C order": (True, True, True),
+    "transposed to (out, in, t, h, w)": (True, False, True),
+    "Fortran order": (True, False, True),
+    "every second channel": (True, False, True),
+}
+seen = {}
 for name, array in arrays.items():
-    print(f"{name}: shape kept {back[name].shape == array.shape}, values kept {equal[name]}")
-if not equal.pop("C order"):
-    sys.exit("the control failed, too")
-if all(equal.values()):
-    sys.exit("changed: the values are kept")
+    kept = back[name].shape == array.shape and back[name].dtype == array.dtype
+    memory = np.lib.stride_tricks.as_strided(array, (array.size,), (array.itemsize,)).reshape(array.shape)
+    seen[name] = (kept, np.array_equal(back[name], array), np.array_equal(back[name], memory))
+    print(f"{name}: shape and type kept {kept}, values kept {seen[name][1]}, memory in C order instead {seen[name][2]}")
+if seen != expected:
+    sys.exit(f"changed: {seen}")
 PY
