@@ -32,8 +32,8 @@ from runs import estimate, fit_and_test, read_report
 from tqdm import tqdm
 
 from farfield import build_model
-from farfield.data.synthesis.write import synthesize
 from farfield.models.summary import summarise
+from farfield.synthetic.synthesize import synthesize
 
 BOTH = {"res3": [1], "res4": [1]}
 

@@ -34,16 +34,16 @@ from tqdm import tqdm
 
 from farfield import build_model
 from farfield.clip_spec import ClipSpec
+from farfield.curation.transcode import Encoding, transcode
 from farfield.data.augmentation import Augmentation
 from farfield.data.clips import training_clips
 from farfield.data.datamodule import batch_loader
-from farfield.data.dataset import TrainingClips
-from farfield.data.decode import DECODERS, Decoder, open_video
+from farfield.data.datasets import TrainingClips
 from farfield.data.manifest import Manifest, VideoRecord
-from farfield.data.order import EpochBatches
-from farfield.data.packets import PacketVideo
-from farfield.data.synthesis.write import synthesize
-from farfield.data.transcode import Encoding, transcode
+from farfield.data.samplers import EpochBatchSampler
+from farfield.synthetic.synthesize import synthesize
+from farfield.video.decoders import DECODERS, Decoder, open_video
+from farfield.video.pyav_decoder import PyAVVideo
 
 NUM_FRAMES, STRIDE, LENGTH = 8, 8, 300
 SPEC = ClipSpec(num_frames=NUM_FRAMES, frame_stride=STRIDE, crop_px=224, num_clips=10, num_crops=3)
@@ -130,7 +130,7 @@ def read(path: Path, places: np.ndarray, decoder: Decoder = "PyAV") -> np.ndarra
 
 def limit(path: Path, places: np.ndarray) -> None:
     """Opens the file and decodes what the clip needs, without converting anything."""
-    video = PacketVideo(path)
+    video = PyAVVideo(path)
     for _ in video._chosen(np.unique(places), jump=True):
         pass
     video.close()
@@ -252,7 +252,7 @@ def loader_overhead(files: dict[str, Path], batches: int, rounds: int) -> dict[s
     records = [VideoRecord(str(path), "x") for path in files.values()] * 4
     manifest = Manifest(records * math.ceil(8 * batches / len(records)), root="/")
     dataset = TrainingClips(manifest, ["x"], SPEC, Augmentation(), seed=0)
-    order = EpochBatches(len(manifest), 8, seed=0, position=lambda: (0, 0))
+    order = EpochBatchSampler(len(manifest), 8, seed=0, position=lambda: (0, 0))
     loader = batch_loader(dataset, order, 1)
 
     def plain() -> None:

@@ -35,14 +35,17 @@ from benchmark_training import add_network_arguments, our_network, their_network
 from torch import Tensor
 
 from farfield.allocator import keep_freed_memory
-from farfield.data.parallel import usable_cores
 from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError
-from farfield.export.description import describe_export
-from farfield.export.formats import OPSET, needs, onnx_model, openvino_model, write_onnx
-from farfield.export.runtime import compile_openvino, load_exported, run_openvino
-from farfield.export.trace import trace
-from farfield.models import ActionNet, for_inference
+from farfield.exporters.describe_export import describe_export
+from farfield.exporters.onnx import OPSET, onnx_model, write_onnx
+from farfield.exporters.openvino import openvino_model
+from farfield.exporters.trace import trace
+from farfield.models.inference_optimization import optimize_for_inference
+from farfield.models.network import ActionNet
+from farfield.optional_dependencies import needs
+from farfield.parallel import usable_cores
+from farfield.runtimes.exported_network import compile_openvino, load_exported, run_openvino
 
 BASE, PLAIN, FOLDED = "PyTorchVideo, eager", "farfield, as trained", "farfield, for inference"
 COMPILED, BF16 = "farfield, for inference, compiled", "farfield, for inference, bfloat16"
@@ -69,16 +72,16 @@ def variants(options: argparse.Namespace) -> Iterator[tuple[str, Score]]:
     yield BASE, lambda: theirs(contiguous)
     if wanted(PLAIN, options):
         yield PLAIN, lambda: ours(clips)
-    fast = for_inference(ours)
+    fast = optimize_for_inference(ours)
     if wanted(FOLDED, options):
         yield FOLDED, lambda: fast(clips)
     if options.compile:
-        compiled = torch.compile(for_inference(ours))
+        compiled = torch.compile(optimize_for_inference(ours))
         yield COMPILED, lambda: compiled(clips)
     if options.bf16:
-        half, rounded = for_inference(ours, torch.bfloat16), clips.to(torch.bfloat16)
+        half, rounded = optimize_for_inference(ours, torch.bfloat16), clips.to(torch.bfloat16)
         yield BF16, lambda: half(rounded).float()
-        plain = for_inference(ours).to(torch.bfloat16)
+        plain = optimize_for_inference(ours).to(torch.bfloat16)
         yield BF16_PLAIN, lambda: plain(rounded).float()
     if any(wanted(name, options) for name in (ONNX, OPENVINO, INT8)):
         yield from exported(ours, contiguous, options)

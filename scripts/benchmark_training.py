@@ -43,13 +43,13 @@ from torch.utils.data import DataLoader
 
 from farfield import build_model
 from farfield.allocator import keep_freed_memory
-from farfield.data.dataset import Batch
+from farfield.data.datasets import Batch
 from farfield.errors import FarfieldError
 from farfield.layers import NonLocalBlock3d
-from farfield.models import ActionNet
 from farfield.models.insertion import resolve_placement
-from farfield.training.divergence import StopAtDivergence
-from farfield.training.module import ActionRecognizer
+from farfield.models.network import ActionNet
+from farfield.training.lightning_module import TrainingModule
+from farfield.training.nan_guard import NaNGuard
 from farfield.training.optimisation import Optimisation
 
 NUM_CLASSES = 400
@@ -194,7 +194,7 @@ class Turns(pl.Callback):
         return time.perf_counter()
 
 
-def fit(recognizer: ActionRecognizer, batch: Batch, options: argparse.Namespace, steps: int, *callbacks: Any) -> None:
+def fit(recognizer: TrainingModule, batch: Batch, options: argparse.Namespace, steps: int, *callbacks: Any) -> None:
     """Trains in a real trainer, of which nothing is kept or shown."""
     trainer = pl.Trainer(
         accelerator=options.device,
@@ -202,7 +202,7 @@ def fit(recognizer: ActionRecognizer, batch: Batch, options: argparse.Namespace,
         precision="bf16-mixed" if options.precision == "bf16" else "32-true",
         max_epochs=1,
         limit_val_batches=0,
-        callbacks=[StopAtDivergence(), *callbacks],  # as `farfield fit` has it, in every step
+        callbacks=[NaNGuard(), *callbacks],  # as `farfield fit` has it, in every step
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -230,7 +230,7 @@ class ElsewhereBase:
 
 
 def serve_base(options: argparse.Namespace, pipe: Any) -> None:
-    """Answers "step" by its seconds, and "memory" by its bytes, until it is told to stop."""
+    """ConversionOptions "step" by its seconds, and "memory" by its bytes, until it is told to stop."""
     ours, clips, labels = prepared(options)
     network = their_network(ours).to(options.device)
     del ours
@@ -276,7 +276,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     labels = labels.to(options.device)
     our_clips = clips.to(options.device).contiguous(memory_format=torch.channels_last_3d)
     batch = Batch(our_clips, labels, torch.arange(options.batch_size), None, [])
-    recognizer = ActionRecognizer(copy.deepcopy(ours), SETTINGS).to(options.device)
+    recognizer = TrainingModule(copy.deepcopy(ours), SETTINGS).to(options.device)
     networks: dict[str, nn.Module] = {PLAIN: copy.deepcopy(ours).to(options.device)}
     if options.compile:
         networks[COMPILED] = copy.deepcopy(ours).to(options.device)

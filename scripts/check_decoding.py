@@ -26,9 +26,9 @@ import av
 import numpy as np
 from tqdm import tqdm
 
-from farfield.data.decode import open_video
-from farfield.data.parallel import CRASHED, for_each
 from farfield.errors import VideoError
+from farfield.parallel import CRASHED, for_each
+from farfield.video.decoders import open_video
 
 NUM_FRAMES = 48
 CELL = 16

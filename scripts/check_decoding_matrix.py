@@ -29,11 +29,11 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from farfield.clip_spec import ClipSpec
-from farfield.data import listing
-from farfield.data.decode import Decoder, open_video
-from farfield.data.transcode import Encoding, transcode
-from farfield.data.windows import sliding_windows
+from farfield.curation.transcode import Encoding, transcode
 from farfield.errors import FarfieldError
+from farfield.inference.sliding_windows import sliding_windows
+from farfield.video import packet_index
+from farfield.video.decoders import Decoder, open_video
 
 WINDOW = ClipSpec(num_frames=3, crop_px=24, frame_stride=2, short_side_px=24)
 
@@ -201,11 +201,11 @@ def _transcoded(path: Path, numbers: list, case: Case, decoder: Decoder, fresh: 
 
 def _by_seeking(path: Path, numbers: list, case: Case, decoder: Decoder, fresh: int) -> str:
     """As a file is read that is too large to hold in memory."""
-    held, listing.HELD_BYTES = listing.HELD_BYTES, 1000
+    held, packet_index.HELD_BYTES = packet_index.HELD_BYTES, 1000
     try:
         return _random_order(path, numbers, case, decoder, fresh) or _one_walk(path, numbers, case, decoder, fresh)
     finally:
-        listing.HELD_BYTES = held
+        packet_index.HELD_BYTES = held
 
 
 WAYS = {

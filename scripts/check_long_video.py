@@ -24,9 +24,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from farfield.data.synthesis import figures
-from farfield.inference import Segment, load_recogniser, timeline
-from farfield.video_file import write_video
+from farfield.inference.segments import Segment
+from farfield.inference.timeline import timeline
+from farfield.scoring.load import load_model
+from farfield.synthetic import figures
+from farfield.video.writer import write_video
 
 
 def course(hours: float, clips_each: int, seed: int) -> list[str]:
@@ -54,7 +56,7 @@ def resident_mb() -> float:
 
 def find(video: str, checkpoint: str, options: dict[str, Any]) -> dict[str, Any]:
     """Runs the timeline; returns its segments, its speed and the memory that it took."""
-    model = load_recogniser(checkpoint, device="cpu")
+    model = load_model(checkpoint, device="cpu")
     memory: list[float] = []
     bar = tqdm(desc="timeline", unit="window")
 

@@ -22,9 +22,9 @@ from tqdm import tqdm
 from farfield.clip_spec import ClipSpec
 from farfield.data.augmentation import Augmentation
 from farfield.data.clips import training_clips, video_views
-from farfield.data.decode import open_video
 from farfield.data.manifest import VideoRecord
 from farfield.errors import VideoError
+from farfield.video.decoders import open_video
 
 SPEC = ClipSpec(num_frames=8, frame_stride=4, crop_px=56)
 FORMATS = [("mp4", "libx264"), ("mkv", "libx265"), ("webm", "libvpx-vp9"), ("avi", "mpeg4"), ("ts", "libx264")]

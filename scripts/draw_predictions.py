@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from farfield import load_model, predict
-from farfield.data.decode import open_video
+from farfield import predict
+from farfield.checkpoints.checkpoint import load_network
+from farfield.video.decoders import open_video
 
 
 def main() -> None:
@@ -22,7 +23,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--num_frames", type=int, default=8)
     arguments = parser.parse_args()
-    model = load_model(arguments.checkpoint)
+    model = load_network(arguments.checkpoint)
     figure = Figure(figsize=(10, 0.95 * len(arguments.clips)), layout="constrained")
     rows = figure.subplots(len(arguments.clips), 2, width_ratios=[7.4, 2], squeeze=False)
     for (pictures, bars), path in zip(rows, arguments.clips, strict=True):

@@ -25,21 +25,22 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from farfield import build_model, load_model
+from farfield import build_model
+from farfield.checkpoints.checkpoint import load_network
 from farfield.clip_spec import ClipSpec
 from farfield.data.crops import resize_short_side, spread_crops
+from farfield.data.frame_sampling import uniform_views
 from farfield.data.randomness import Purpose, generator
-from farfield.data.sampling import uniform_views
-from farfield.data.synthesis import recall
-from farfield.data.synthesis.canvas import Point
 from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError
 from farfield.evaluation.metrics import Estimate, wilson
-from farfield.explain import AttentionMap, attention_maps
-from farfield.models import ActionNet
+from farfield.interpretability.attention_maps import AttentionMap, attention_maps
+from farfield.models.network import ActionNet
+from farfield.synthetic import recall
+from farfield.synthetic.canvas import Point
 
 TASK, TEST = 1, 2
-"""Recall's place among the tasks and the test split's among the splits, as data/synthesis/write.py draws by."""
+"""Recall's place among the tasks and the test split's among the splits, as synthetic/synthesize.py draws by."""
 
 
 COUNTED = ("strongest", "most")
@@ -146,7 +147,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     try:
-        network = load_model(given.checkpoint)
+        network = load_network(given.checkpoint)
         if sorted(network.labels) != sorted(recall.LABELS):
             raise FarfieldError(f"{given.checkpoint} knows {network.labels[:5]}, not recall's {recall.LABELS}.")
         if given.clips < 1:

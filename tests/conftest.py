@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from farfield.data.synthesis.write import synthesize
-from farfield.video_file import write_video
+from farfield.synthetic.synthesize import synthesize
+from farfield.video.writer import write_video
 
 BITS = 10
 CELL = 8

@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from farfield import fonts
-from farfield.inference.annotate import labelled
+from farfield.inference.labelled_video import labelled
 from farfield.inference.predict import RankedLabel
 
 WALK, RUN = "\u8d70", "\u8dd1"  # Chinese: walk, run

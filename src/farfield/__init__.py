@@ -8,10 +8,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from farfield.build import build_model
+    from farfield.checkpoints.checkpoint import save_model
     from farfield.clip_spec import ClipSpec
     from farfield.errors import FarfieldError
-    from farfield.inference import predict
-    from farfield.models import build_model, load_model, save_model
+    from farfield.inference.predict import predict
+    from farfield.scoring.load import load_model
 
 __version__ = version("farfield")
 __all__ = ["ClipSpec", "FarfieldError", "build_model", "load_model", "predict", "save_model"]
@@ -19,10 +21,10 @@ __all__ = ["ClipSpec", "FarfieldError", "build_model", "load_model", "predict", 
 _HOME = {
     "ClipSpec": "farfield.clip_spec",
     "FarfieldError": "farfield.errors",
-    "build_model": "farfield.models",
-    "load_model": "farfield.models",
-    "predict": "farfield.inference",
-    "save_model": "farfield.models",
+    "build_model": "farfield.build",
+    "load_model": "farfield.scoring.load",
+    "predict": "farfield.inference.predict",
+    "save_model": "farfield.checkpoints.checkpoint",
 }
 
 

@@ -7,7 +7,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from farfield.evaluation import calibration, fit_temperature, scale_temperature
+from farfield.evaluation.calibration import calibration, fit_temperature, scale_temperature
 
 
 def ece_as_loops(probabilities: Tensor, labels: Tensor, num_bins: int) -> float:

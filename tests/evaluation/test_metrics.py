@@ -5,7 +5,8 @@ import torch
 from scipy.stats import binomtest
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from farfield.evaluation.metrics import average_views, measure, wilson
+from farfield.evaluation.metrics import measure, wilson
+from farfield.scoring.aggregation import average_views
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 7), (1, 7), (83, 90), (90, 90), (500, 1001)])

@@ -14,7 +14,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from PIL import Image
 
-from farfield.evaluation import EvaluationResult, Scores, confused_pairs, plot_confusion, write_report
+from farfield.evaluation.plots import confused_pairs, plot_confusion
+from farfield.evaluation.scores_file import Scores
+from farfield.evaluation.test_report import EvaluationResult, write_report
 from test_fonts import RUN, WALK, machine, write_font  # noqa: F401  # a fixture
 
 SOMETHING = [
@@ -106,15 +108,16 @@ def test_without_a_font_numbers_stand_for_names_and_the_table_says_which(tmp_pat
 
 
 def test_a_runs_page_shows_the_pairs(figures: Path, tmp_path: Path) -> None:
-    from farfield.evaluation import calibration, measure
-    from farfield.training.findings import Findings, class_table, confusion_table
-    from farfield.training.report_page import write_page
-    from farfield.training.run_files import RunFiles
+    from farfield.evaluation.calibration import calibration
+    from farfield.evaluation.metrics import measure
+    from farfield.reports.training_report import write_page
+    from farfield.training.diagnostics import Diagnostics, class_table, confusion_table
+    from farfield.training.run_folder import RunFiles
 
     labels = [f"<{WALK}> {i}" for i in range(41)]
     scores = _scores(labels, [0, 0, 1], [1, 1, 1])
     metrics = measure(scores.probabilities, scores.targets)
-    found = Findings(0, 1, metrics, calibration(scores.probabilities, scores.targets))
+    found = Diagnostics(0, 1, metrics, calibration(scores.probabilities, scores.targets))
     found.tables = {"classes": class_table(metrics, labels), "most_confused": confusion_table(metrics, labels)}
     found.pictures = dict.fromkeys(("confusion_matrix", "reliability"), plot_confusion(metrics.confusion, labels))
     (tmp_path / "metrics.csv").write_text(",".join(RunFiles.EPOCH_COLUMNS) + "\n")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, ttest_rel
 
-from farfield.evaluation import Difference, paired_bootstrap
+from farfield.evaluation.significance import Difference, paired_bootstrap
 
 
 def rng() -> np.random.Generator:

@@ -9,15 +9,17 @@ import pytest
 import torch
 
 from farfield import build_model, predict
+from farfield.checkpoints.checkpoint import save_model
 from farfield.clip_spec import ClipOptions
-from farfield.data import windows
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
-from farfield.inference import find_videos, load_recogniser
-from farfield.inference.scores import score_views
-from farfield.models import ActionNet, save_model
+from farfield.inference import sliding_windows
+from farfield.inference.video_inputs import find_videos
 from farfield.models.insertion import BLOCKS, WithBlock
+from farfield.models.network import ActionNet
 from farfield.precision import Precision
+from farfield.scoring.load import load_model
+from farfield.scoring.score_views import score_views
 from held import Held
 
 
@@ -144,8 +146,8 @@ def test_half_precision_scores_nearly_the_same(block: str, precision: Precision,
                 torch.nn.init.normal_(parameter, std=0.1)
     save_model(network, tmp_path / "a.ckpt")
     views = torch.randint(256, (3, 4, 32, 32, 3), dtype=torch.uint8)
-    exact = score_views(load_recogniser(tmp_path / "a.ckpt"), views, batch_size=2, features=True)
-    model = load_recogniser(tmp_path / "a.ckpt", precision=precision)
+    exact = score_views(load_model(tmp_path / "a.ckpt"), views, batch_size=2, features=True)
+    model = load_model(tmp_path / "a.ckpt", precision=precision)
     assert model.dtype == getattr(torch, precision)
     scored = score_views(model, views, batch_size=2, features=True)
     for found, expected in zip(scored, exact, strict=True):
@@ -156,7 +158,7 @@ def test_half_precision_scores_nearly_the_same(block: str, precision: Precision,
 
 def test_a_precision_that_does_not_exist_is_refused(checkpoint: Path) -> None:
     with pytest.raises(FarfieldError, match=r"precision is 'bf16'.*bfloat16"):
-        load_recogniser(checkpoint, precision="bf16")  # type: ignore[arg-type]
+        load_model(checkpoint, precision="bf16")  # type: ignore[arg-type]
 
 
 def test_the_command_predicts_in_bfloat16(
@@ -204,7 +206,7 @@ def test_dense_clips_cover_the_whole_video(
     """However many they are, few are held: of 60 frames those of a clip and the one that comes."""
     held = Held(monkeypatch)
     result = predict(make_video(60), model, hop=5, top_k=7, features=True)
-    with windows.sliding_windows(make_video(60), model.clip, hop_seconds=5 / 25, num_crops=2) as expected:
+    with sliding_windows.sliding_windows(make_video(60), model.clip, hop_seconds=5 / 25, num_crops=2) as expected:
         scored = [score_views(model, window.frames, batch_size=2, features=True) for window in expected]
     assert len(scored) == 10  # starts 0, 5, ..., 40 and 41: a clip spans 19 of 60 frames
     mean = torch.cat([each.logits for each in scored]).softmax(-1).mean(0).tolist()

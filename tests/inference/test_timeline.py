@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from data.encoding import encode
 from farfield import build_model
 from farfield.clip_spec import ClipSpec
-from farfield.data.windows import sliding_windows
 from farfield.errors import FarfieldError, VideoError
-from farfield.inference.timeline import find_segments, smooth, timeline, to_cells
-from farfield.models import ActionNet
-from farfield.video_file import write_video
+from farfield.inference.segments import find_segments
+from farfield.inference.sliding_windows import sliding_windows
+from farfield.inference.timeline import smooth, timeline, to_cells
+from farfield.models.network import ActionNet
+from farfield.video.writer import write_video
+from video.encoding import encode
 
 LABELS = ["dark", "grey", "bright"]
 

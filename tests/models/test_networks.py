@@ -13,8 +13,10 @@ from torchvision.models.video import r3d_18
 from farfield import build_model
 from farfield.errors import FarfieldError
 from farfield.layers import BatchNorm3d, GlobalAvgPool3d, NonLocalBlock3d
-from farfield.models import BACKBONES, BLOCKS, default_clip, insert_blocks
+from farfield.models.backbones import BACKBONES
 from farfield.models.backbones.backbone import slow_frames
+from farfield.models.insertion import BLOCKS, insert_blocks
+from farfield.models.network import default_clip
 
 CONVOLUTIONAL = [name for name in BACKBONES if name not in ("mvit_v2_s", "swin3d_t")]
 """Those with stages to insert into."""
@@ -59,7 +61,7 @@ def test_every_backbone_has_our_layers_and_answers_its_stages(name: str) -> None
 
 
 def test_swapping_norms_keeps_their_state() -> None:
-    from farfield.models.backbones.from_torchvision import replace_batch_norm
+    from farfield.models.backbones.torchvision_networks import replace_batch_norm
 
     network = r3d_18()
     randomise(network)

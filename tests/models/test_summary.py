@@ -7,9 +7,9 @@ import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
 
+from checkpoints.peer_rule import read_record
 from farfield import build_model
 from farfield.models.summary import summarise
-from models.peer_rule import read_record
 
 RECORDED = {
     "pyslowfast_C2D_8x8_R50": ("c2d_r50", None, {}),

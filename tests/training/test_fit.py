@@ -17,10 +17,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib.figure import Figure
 from PIL import Image
 
-from farfield import load_model
+from farfield.checkpoints.checkpoint import load_network
 from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
-from farfield.training import run_files
-from farfield.training.run_files import RunFiles
+from farfield.training import run_folder
+from farfield.training.run_folder import RunFiles
 
 FAST = (
     "--trainer.enable_progress_bar=false",
@@ -73,13 +73,13 @@ def test_pictures_are_drawn_at_first_at_last_and_seldom_between(
         drawn.append(len(path.read_text().splitlines()) - 1)
         return right(path)
 
-    right = run_files.plot_curves
-    monkeypatch.setattr(run_files, "plot_curves", plot_curves)
-    monkeypatch.setattr(run_files, "REDRAW_SECONDS", 1e9)
+    right = run_folder.plot_curves
+    monkeypatch.setattr(run_folder, "plot_curves", plot_curves)
+    monkeypatch.setattr(run_folder, "REDRAW_SECONDS", 1e9)
     options = ("--trainer.max_epochs=3", "--report.every_n_epochs=0")
     assert run_farfield(*arguments(figures, tmp_path, *options)) == 0
     assert drawn == [1, 3]
-    monkeypatch.setattr(run_files, "REDRAW_SECONDS", 0.0)
+    monkeypatch.setattr(run_folder, "REDRAW_SECONDS", 0.0)
     options += ("--trainer.max_epochs=5", "--resume=true", "--model.optimisation.schedule_length=extend")
     assert run_farfield(*arguments(figures, tmp_path, *options)) == 0
     assert drawn == [1, 3, 4, 5]
@@ -127,7 +127,7 @@ def test_an_epoch_without_a_validation_has_no_figures_of_another(
 
 
 def test_the_checkpoint_is_a_network(trained: Path, figures: Path) -> None:
-    model = load_model(trained / "checkpoints/best.ckpt")
+    model = load_network(trained / "checkpoints/best.ckpt")
     assert len(model.labels) == 10
     assert model.clip.num_frames == 4
     assert model.config["insert"] == {"res3": [1]}
@@ -281,7 +281,7 @@ def test_a_run_begins_from_weights(
     more = ("--model.insert={res3: [1]}", f"--model.weights={best}", "--model.optimisation.freeze_through=res4")
     assert run_farfield(*words, *more, "--model.optimisation.layer_decay=0.5") == 0
     assert "of the classifier all classes are kept" in capsys.readouterr().err
-    before, after = load_model(best), load_model(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    before, after = load_network(best), load_network(tmp_path / "run" / "checkpoints" / "last.ckpt")
     assert after.clip == before.clip
     old, new = before.state_dict(), after.state_dict()
     frozen = [key for key in old if ".blocks.3." in key and ".inserted." not in key and "num_batches" not in key]

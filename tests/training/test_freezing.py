@@ -8,7 +8,7 @@ from farfield import build_model
 from farfield.errors import FarfieldError
 from farfield.layers import FrozenBatchNorm3d
 from farfield.training.freezing import learning_rate_scales
-from farfield.training.module import ActionRecognizer
+from farfield.training.lightning_module import TrainingModule
 from farfield.training.optimisation import Optimisation, make_optimizer
 
 
@@ -19,7 +19,7 @@ def wake(network: nn.Module) -> None:
         parameter.data.add_(0.1 * torch.randn_like(parameter))
 
 
-def step(module: ActionRecognizer) -> dict[str, torch.Tensor]:
+def step(module: TrainingModule) -> dict[str, torch.Tensor]:
     """One optimiser step; returns the network's state before it."""
     module.train()
     before = {key: value.clone() for key, value in module.network.state_dict().items()}
@@ -32,7 +32,7 @@ def step(module: ActionRecognizer) -> dict[str, torch.Tensor]:
 def test_a_frozen_stage_keeps_weights_and_statistics() -> None:
     network = build_model("tiny", num_classes=3, insert={"res2": [1]}, block_options={"norm": False}, dropout=0.0)
     wake(network)
-    module = ActionRecognizer(network, Optimisation(freeze_through="res3", weight_decay=0.1))
+    module = TrainingModule(network, Optimisation(freeze_through="res3", weight_decay=0.1))
     before = step(module)
     after = network.state_dict()
     for key, value in before.items():
@@ -46,7 +46,7 @@ def test_a_frozen_stage_keeps_weights_and_statistics() -> None:
 def test_frozen_norms_leave_the_rest_to_learn() -> None:
     network = build_model("tiny", num_classes=3, dropout=0.0)
     wake(network)
-    module = ActionRecognizer(network, Optimisation(freeze_batch_norm=True))
+    module = TrainingModule(network, Optimisation(freeze_batch_norm=True))
     before = step(module)
     norms = [name for name, m in network.named_modules() if isinstance(m, FrozenBatchNorm3d)]
     assert len(norms) == sum(isinstance(m, nn.BatchNorm3d) for m in build_model("tiny", num_classes=3).modules())
@@ -57,7 +57,7 @@ def test_frozen_norms_leave_the_rest_to_learn() -> None:
 def test_norms_of_inserted_blocks_learn_though_all_others_are_frozen() -> None:
     """They begin at zero: frozen, the block would stay the identity for ever."""
     network = build_model("tiny", num_classes=3, insert={"res3": [1]}, dropout=0.0)
-    module = ActionRecognizer(network, Optimisation(freeze_batch_norm=True))
+    module = TrainingModule(network, Optimisation(freeze_batch_norm=True))
     norm = network.backbone.blocks("res3")[1].inserted.norm
     assert isinstance(norm, nn.BatchNorm3d)
     nn.init.normal_(network.head.fc.weight)
@@ -66,15 +66,14 @@ def test_norms_of_inserted_blocks_learn_though_all_others_are_frozen() -> None:
 
 
 def test_a_checkpoint_of_frozen_norms_loads_into_live_ones(tmp_path) -> None:
-    from farfield import load_model
-    from farfield.models import save_model
+    from farfield.checkpoints.checkpoint import load_network, save_model
 
     network = build_model("tiny", num_classes=3)
     x = torch.randn(2, 3, 4, 40, 40)
     expected = network.eval()(x)
-    ActionRecognizer(network, Optimisation(freeze_batch_norm=True))
+    TrainingModule(network, Optimisation(freeze_batch_norm=True))
     save_model(network, tmp_path / "a.ckpt")
-    torch.testing.assert_close(load_model(tmp_path / "a.ckpt")(x), expected)
+    torch.testing.assert_close(load_network(tmp_path / "a.ckpt")(x), expected)
 
 
 def test_layers_learn_the_slower_the_deeper_they_are() -> None:
@@ -87,7 +86,7 @@ def test_layers_learn_the_slower_the_deeper_they_are() -> None:
     assert scales[f"{trunk}.2.res_blocks.1.inserted.theta.weight"] == 0.5**5
     assert scales[f"{trunk}.2.res_blocks.1.residual.branch2.conv_a.weight"] == 0.5**5
     assert scales[f"{trunk}.0.conv.weight"] == 0.5**9
-    module = ActionRecognizer(network, Optimisation(lr=0.2, layer_decay=0.5))
+    module = TrainingModule(network, Optimisation(lr=0.2, layer_decay=0.5))
     groups = make_optimizer(module.network, module.optimisation, scales).param_groups
     assert groups[0]["lr"] == 0.2
     assert min(group["lr"] for group in groups) == pytest.approx(0.2 * 0.5**9)
@@ -115,13 +114,13 @@ def test_both_pathways_of_slowfast_count_alike() -> None:
 )
 def test_mistakes_are_named(arguments: dict, message: str) -> None:
     with pytest.raises(FarfieldError, match=message):
-        ActionRecognizer(build_model("tiny", num_classes=3), Optimisation(**arguments))
+        TrainingModule(build_model("tiny", num_classes=3), Optimisation(**arguments))
 
 
 def test_a_network_without_stages_cannot_be_frozen_by_stage() -> None:
     with torch.device("meta"):
         network = build_model("mvit_v2_s", num_classes=3)
     with pytest.raises(FarfieldError, match="this network has no stages"):
-        ActionRecognizer(network, Optimisation(freeze_through="res2"))
+        TrainingModule(network, Optimisation(freeze_through="res2"))
     with pytest.raises(FarfieldError, match="layer_decay goes by stages, and this network has none"):
         learning_rate_scales(network, 0.5)

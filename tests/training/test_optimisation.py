@@ -6,7 +6,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, MultiStepLR, S
 
 from farfield import build_model
 from farfield.errors import FarfieldError
-from farfield.training.optimisation import Optimisation, lr_factor, make_optimizer
+from farfield.training.optimisation import Optimisation, make_optimizer
+from farfield.training.schedule import lr_factor
 
 
 def rates(settings: Optimisation, *, steps_per_epoch: int, total: int) -> list[float]:

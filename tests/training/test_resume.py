@@ -16,7 +16,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from farfield.training.checkpoints import WholeCheckpoints
+from farfield.training.checkpointing import AtomicCheckpointIO
 
 EPOCHS = 3
 BATCHES = 4  # 18 videos kept of 20, in batches of 5
@@ -191,7 +191,7 @@ def test_everything_that_the_loader_draws_goes_on(
 def test_a_checkpoint_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted while it writes, it leaves the old file as it was."""
     target = tmp_path / "last.ckpt"
-    WholeCheckpoints().save_checkpoint({"epoch": 1}, target)
+    AtomicCheckpointIO().save_checkpoint({"epoch": 1}, target)
     original = torch.save
 
     def interrupted(content: object, path: Path) -> None:
@@ -201,7 +201,7 @@ def test_a_checkpoint_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(torch, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        WholeCheckpoints().save_checkpoint({"epoch": 2}, target)
+        AtomicCheckpointIO().save_checkpoint({"epoch": 2}, target)
     assert torch.load(target, weights_only=True) == {"epoch": 1}
 
 

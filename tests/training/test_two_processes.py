@@ -14,7 +14,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.plugins import MixedPrecision
 
 from farfield.errors import FarfieldError
-from farfield.training.sharding import FullySharded
+from farfield.training.fsdp import FullySharded
 
 
 def run(*arguments: object, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:

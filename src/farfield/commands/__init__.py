@@ -1,1 +1,1 @@
-"""The commands of the command line, one file each. Like cli.py, they may import every room."""
+"""The command line's commands, one file each: parse, call, print."""

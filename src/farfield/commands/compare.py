@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from farfield.errors import FarfieldError
-from farfield.evaluation import Difference, Scores, paired_bootstrap, read_scores
-from farfield.evaluation.scores import FILE
+from farfield.evaluation.scores_file import FILE, Scores, read_scores
+from farfield.evaluation.significance import Difference, paired_bootstrap
 
 
 def compare(run_a: str, run_b: str, *, draws: int = 10_000, seed: int = 0, json: bool = False) -> int:

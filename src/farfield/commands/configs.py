@@ -6,9 +6,9 @@ import json as json_format
 import os
 from pathlib import Path
 
+from farfield.atomic_write import atomic_write
 from farfield.errors import FarfieldError
 from farfield.recipes import Recipe, find_recipe, list_recipes
-from farfield.whole_file import written_whole
 
 
 def configs(name: str | None = None, *, copy: str | None = None, json: bool = False) -> int:
@@ -54,7 +54,7 @@ def copy_recipe(recipe: Recipe, to: str) -> Path:
         raise FarfieldError(f"{target} exists already. Give --copy another file or folder.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(target) as partial:
+        with atomic_write(target) as partial:
             partial.write_text(recipe.text, encoding="utf-8")
     except OSError as error:
         raise FarfieldError(f"{target} cannot be written: {error.strerror}.") from error

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from farfield.data.folder_scan import LeftOut
+from farfield.curation.folder_scan import LeftOut
 from farfield.errors import FarfieldError
 
 
@@ -54,7 +54,7 @@ def quiet_libraries() -> None:
     for message in (
         ".*torch.jit.script.*",  # torchvision and fvcore
         ".*does not have many workers.*",  # small data needs few
-        ".*dataloader is not resumable.*",  # its order resumes by itself, see data/order.py
+        ".*dataloader is not resumable.*",  # its order resumes by itself, see data/samplers.py
         ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run's
         ".*The dirpath has changed.*",  # of a run's folder; the best checkpoint sees to it by itself
         ".*lr_scheduler.step.*before.*optimizer.step.*",

@@ -6,16 +6,16 @@ import json as json_format
 from pathlib import Path
 from typing import Any, Literal
 
+from farfield.checkpoints.checkpoint import is_ours, load_network, save_model, write_checkpoint
+from farfield.checkpoints.converters.convert_file import ConversionReport, convert_file
+from farfield.checkpoints.converters.reverse_conversion import to_pyslowfast, to_pytorchvideo
+from farfield.checkpoints.converters.source_checkpoint import ConversionOptions
 from farfield.clip_spec import ClipOptions
 from farfield.commands.console import quiet_libraries
-from farfield.data.indexing import class_names
+from farfield.curation.index import class_names
 from farfield.errors import FarfieldError
-from farfield.models import ActionNet, load_model, save_model
-from farfield.models.checkpoint import is_ours
-from farfield.models.checkpoint_file import write_whole
 from farfield.models.head import HeadKind
-from farfield.models.peers import Answers, ConversionReport, convert_file
-from farfield.models.peers.export import to_pyslowfast, to_pytorchvideo
+from farfield.models.network import ActionNet
 
 
 def convert(
@@ -61,14 +61,14 @@ def convert(
     if Path(out).exists():
         raise FarfieldError(f"{out} exists already. Choose another name, or remove it first.")
     if to != "farfield":
-        network = load_model(input)
-        write_whole({"pytorchvideo": to_pytorchvideo, "slowfast": to_pyslowfast}[to](network), out)
+        network = load_network(input)
+        write_checkpoint({"pytorchvideo": to_pytorchvideo, "slowfast": to_pyslowfast}[to](network), out)
         print(json_format.dumps({"out": out, "to": to}) if json else f"{out}: {to}, {_shown(network)}")
         return 0
     if Path(input).is_file() and is_ours(input):
         raise FarfieldError(f"{input} is a checkpoint of farfield's already. Use it as it is.")
     names = None if labels is None else class_names(Path(labels))
-    answers = Answers(backbone, backbone_options or {}, block_options or {}, head, dict(clip or {}), take)
+    answers = ConversionOptions(backbone, backbone_options or {}, block_options or {}, head, dict(clip or {}), take)
     network, report = convert_file(input, labels=names, answers=answers)
     save_model(network, out)
     shapes = {key: list(value.shape) for key, value in network.state_dict().items()}

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Literal
 
 from farfield.commands.console import quiet_libraries, say_left_out
-from farfield.data.download import YOUTUBE
-from farfield.data.download import download as fetch_clips
-from farfield.data.indexing import Format, class_names, index_videos
-from farfield.data.javascript_runtime import DEFAULT
-from farfield.data.parallel import Engine
-from farfield.data.prepare import prepare as prepare_store
-from farfield.data.prepare import summarise
-from farfield.data.subset import Selection, write_subset
-from farfield.data.synthesis.write import synthesize as write_task
-from farfield.data.transcode import Encoding
-from farfield.data.verify import verify as verify_collection
+from farfield.curation.download import YOUTUBE
+from farfield.curation.download import download as fetch_clips
+from farfield.curation.index import Format, class_names, index_videos
+from farfield.curation.javascript_runtime import DEFAULT
+from farfield.curation.prepare import prepare as prepare_store
+from farfield.curation.prepare import summarise
+from farfield.curation.subset import Selection, write_subset
+from farfield.curation.transcode import Encoding
+from farfield.curation.verify import verify as verify_collection
 from farfield.errors import FarfieldError
 from farfield.kinetics import kinetics400_labels
+from farfield.parallel import Engine
+from farfield.synthetic.synthesize import synthesize as write_task
 
 
 def index(

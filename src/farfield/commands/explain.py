@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from farfield.checkpoints.checkpoint import load_network
 from farfield.commands.console import quiet_libraries
+from farfield.device import find_device
 from farfield.errors import FarfieldError, VideoError
-from farfield.explain.explanation import explain_video
-from farfield.explain.files import check_folder, write_explanation
-from farfield.explain.page import SPREAD_COLUMNS, spread_rows
-from farfield.inference.loading import EXPORTED_SUFFIXES, find_device
-from farfield.models import load_model
+from farfield.interpretability.explanation import explain_video
+from farfield.interpretability.explanation_files import check_folder, write_explanation
+from farfield.reports.explanation_page import SPREAD_COLUMNS, spread_rows
+from farfield.scoring.load import EXPORTED_SUFFIXES
 
 
 def explain(
@@ -64,7 +65,7 @@ def explain(
     at = None if point is None else _parse_point(point)
     folder = check_folder(out)
     _refuse_exported(Path(checkpoint))
-    network = load_model(checkpoint).to(find_device(device))
+    network = load_network(checkpoint).to(find_device(device))
     try:
         found = explain_video(
             clip,

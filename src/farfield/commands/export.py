@@ -10,19 +10,20 @@ from typing import Any
 
 from tqdm import tqdm
 
+from farfield.atomic_output import atomic_output
+from farfield.checkpoints.checkpoint import load_network, read_checkpoint
+from farfield.checkpoints.content_hash import network_hash
+from farfield.checkpoints.hub_folder import write_folder
 from farfield.clip_spec import ClipSpec
 from farfield.commands.console import quiet_libraries, say_left_out
-from farfield.data.folder_scan import LeftOut
+from farfield.curation.folder_scan import LeftOut
 from farfield.data.manifest import VideoRecord, read_manifest
 from farfield.errors import FarfieldError, VideoError
-from farfield.export.card import check_report, find_report, model_card, read_report
-from farfield.export.compare import Video, central_clip, spread
-from farfield.export.export import COMPARE_CLIPS, TOLERANCE, ExportReport, check_options, export_model
-from farfield.export.staging import staged
-from farfield.inference import find_videos
-from farfield.models import ActionNet, load_model, read_checkpoint
-from farfield.models.checkpoint_file import fingerprint
-from farfield.models.folder import write_folder
+from farfield.exporters.export import COMPARE_CLIPS, TOLERANCE, ExportReport, check_options, export_model
+from farfield.exporters.parity import ParityVideo, central_clip, spread
+from farfield.inference.video_inputs import find_videos
+from farfield.models.network import ActionNet
+from farfield.reports.model_card import check_report, find_report, model_card, read_report
 
 
 def export(
@@ -83,7 +84,7 @@ def export(
         num_compare_clips=num_compare_clips,
         tolerance=tolerance,
     )
-    network = load_model(checkpoint)
+    network = load_network(checkpoint)
     given = _videos([clips] if isinstance(clips, str) else clips or [], network.labels)
     used = set(spread(len(given), num_compare_clips)) | set(spread(len(given), num_calibration_clips) if int8 else ())
     written = export_model(
@@ -101,17 +102,17 @@ def export(
     return 0
 
 
-def _videos(clips: list[str], labels: list[str]) -> list[Video]:
+def _videos(clips: list[str], labels: list[str]) -> list[ParityVideo]:
     manifests = [given for given in clips if given.lower().endswith(".csv")]
-    found = [Video(Path(path), VideoRecord(path, "")) for path in _others(clips, manifests)]
+    found = [ParityVideo(Path(path), VideoRecord(path, "")) for path in _others(clips, manifests)]
     for given in manifests:
         manifest = read_manifest(given)
         targets = manifest.targets(labels)
-        found += [Video(manifest.path(i), manifest[i], int(targets[i])) for i in range(len(manifest))]
+        found += [ParityVideo(manifest.path(i), manifest[i], int(targets[i])) for i in range(len(manifest))]
     return found
 
 
-def _readable(videos: list[Video], spec: ClipSpec) -> list[Video]:
+def _readable(videos: list[ParityVideo], spec: ClipSpec) -> list[ParityVideo]:
     """Those that can be decoded; the others are named, before anything is exported."""
     good = []
     for video in tqdm(videos, "clips", unit="video", delay=1, leave=False):
@@ -134,17 +135,17 @@ def _others(clips: list[str], manifests: list[str]) -> list[str]:
 
 
 def _publish(checkpoint: str, out: Path, report: str | None) -> dict[str, Any]:
-    network = load_model(checkpoint)
-    weights = fingerprint(checkpoint)
+    network = load_network(checkpoint)
+    weights = network_hash(checkpoint)
     path = Path(report) if report is not None else find_report(checkpoint, weights)
     measured = None if path is None else read_report(path)
     if measured is not None:
         check_report(measured, network, str(path), weights)
     data = None if Path(checkpoint).is_dir() else read_checkpoint(checkpoint)["farfield"].get("data")
     card = model_card(network, out.name, data=data, report=measured)
-    with staged(out) as partial:
+    with atomic_output(out) as partial:
         write_folder(network, partial, card)
-        _must_be_the_same(network, load_model(partial), out)
+        _must_be_the_same(network, load_network(partial), out)
         sizes = {each.name: each.stat().st_size for each in sorted(partial.iterdir())}
     return {"out": str(out), "files": sizes, "report": None if path is None else str(path)}
 

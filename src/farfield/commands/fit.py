@@ -15,27 +15,28 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from farfield.allocator import keep_freed_memory
+from farfield.build import resolve_clip
+from farfield.checkpoints.checkpoint import describe, read_checkpoint
 from farfield.clip_spec import ClipOptions
 from farfield.commands.console import as_mistakes, quiet_libraries
 from farfield.commands.parser import CommandParser, ConfigAction
 from farfield.data.datamodule import VideoDataModule
 from farfield.errors import FarfieldError
-from farfield.models import describe, read_checkpoint, resolve_clip
-from farfield.training.averaging import AveragedWeights
 from farfield.training.callbacks import SkippedVideos, StopEarly, Throughput
-from farfield.training.checkpoints import BEST_CHECKPOINT, RandomState, WholeCheckpoints, checkpoints
-from farfield.training.divergence import StopAtDivergence
-from farfield.training.execution import check_precision
-from farfield.training.gradients import GradientNorms
-from farfield.training.lineage import code_version, weights_lineage
-from farfield.training.module import ActionRecognizer, build_recognizer
+from farfield.training.checkpointing import BEST_CHECKPOINT, AtomicCheckpointIO, RandomState, checkpoints
+from farfield.training.exponential_moving_average import ExponentialMovingAverage
+from farfield.training.fsdp import FullySharded
+from farfield.training.gradient_norms import GradientNorms
+from farfield.training.lightning_module import TrainingModule, build_training_module
+from farfield.training.mixed_precision import check_precision
+from farfield.training.nan_guard import NaNGuard
 from farfield.training.optimisation import Optimisation
-from farfield.training.precise_bn import PreciseBatchNorm
-from farfield.training.reporting import ReportSettings, RunReport
+from farfield.training.precise_batch_norm import PreciseBatchNorm
+from farfield.training.provenance import code_version, weights_provenance
 from farfield.training.resumed_schedule import schedule_before
-from farfield.training.run_files import RunFiles
-from farfield.training.sharding import FullySharded
-from farfield.training.tracking import WandbArtifacts, WandbSettings, make_wandb_logger, sweep_folder
+from farfield.training.run_folder import RunFiles
+from farfield.training.run_report import ReportSettings, RunReport
+from farfield.training.wandb_logging import WandbArtifacts, WandbSettings, make_wandb_logger, sweep_folder
 
 log = logging.getLogger("farfield")
 
@@ -111,13 +112,13 @@ class FitCLI(LightningCLI):
         except OSError as error:
             raise FarfieldError(f"run_dir {self.run_dir} cannot be made: {error.strerror}.") from error
         manifests = self.config_init.data.provenance()
-        about: dict[str, Any] = {"code": code_version(), "weights": weights_lineage(self.config.model.weights)}
+        about: dict[str, Any] = {"code": code_version(), "weights": weights_provenance(self.config.model.weights)}
         tracked = self.config.as_dict() | {"manifests": manifests, "lineage": dict(about)}
         logger = make_wandb_logger(WandbSettings(**vars(self.config.wandb)), self.run_dir, tracked)
         more: dict[str, Any] = {
             "logger": logger or False,
             "callbacks": [*_several(self.config_init.trainer.callbacks), *self._callbacks(about | manifests, logger)],
-            "plugins": [*_several(self.config_init.trainer.plugins), WholeCheckpoints()],
+            "plugins": [*_several(self.config_init.trainer.plugins), AtomicCheckpointIO()],
         }
         if self.config.data.val is None:
             more["limit_val_batches"] = 0
@@ -137,7 +138,7 @@ class FitCLI(LightningCLI):
             SkippedVideos(self.run_dir),
             RunFiles(self.run_dir, config),
             RandomState(),
-            StopAtDivergence(),
+            NaNGuard(),
             GradientNorms(self.run_dir),
         ]
         if optimisation.early_stopping_epochs:
@@ -145,7 +146,7 @@ class FitCLI(LightningCLI):
         # After what may stop the run, since it reports on the last epoch; before the averages leave the network again.
         callbacks.append(RunReport(self.run_dir, ReportSettings(**vars(self.config.report)), about, config))
         if optimisation.ema_decay is not None:
-            callbacks.append(AveragedWeights(optimisation.ema_decay))
+            callbacks.append(ExponentialMovingAverage(optimisation.ema_decay))
         if optimisation.precise_bn_batches:
             callbacks.append(PreciseBatchNorm(optimisation.precise_bn_batches))
         folder, has_validation = self.run_dir / "checkpoints", self.config.data.val is not None
@@ -213,7 +214,7 @@ def fit(arguments: Sequence[str]) -> int:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="LightningCLI's args parameter")  # it is meant for a library's caller
         cli = FitCLI(
-            build_recognizer,
+            build_training_module,
             VideoDataModule,
             run=False,
             seed_everything_default=0,
@@ -264,7 +265,7 @@ def _tell_checkpoints(last: Path) -> None:
         log.info("checkpoints: %s", last)
 
 
-def _must_match(checkpoint: Path, model: ActionRecognizer) -> int:
+def _must_match(checkpoint: Path, model: TrainingModule) -> int:
     """Raises where a run cannot go on from a checkpoint; tells the model of its schedule, and returns its steps."""
     content = read_checkpoint(checkpoint)
     found, wanted = content["farfield"]["model"], describe(model.network)["model"]

@@ -13,8 +13,8 @@ import docstring_parser
 import jsonargparse
 
 from farfield.clip_spec import ClipOptions
-from farfield.commands.whole_numbers import whole_floats
-from farfield.data.folder_scan import has_video_suffix
+from farfield.commands.integer_options import accept_whole_floats
+from farfield.curation.folder_scan import has_video_suffix
 from farfield.errors import FarfieldError, nearest
 from farfield.recipes import find_config
 
@@ -29,11 +29,11 @@ class CommandParser(jsonargparse.ArgumentParser):
         """What is parsed, for messages."""
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
-        with whole_floats():
+        with accept_whole_floats():
             return super().parse_args(*args, **kwargs)
 
     def parse_object(self, *args: Any, **kwargs: Any) -> Any:
-        with whole_floats():
+        with accept_whole_floats():
             return super().parse_object(*args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:

@@ -11,23 +11,32 @@ from typing import Any
 
 from tqdm import tqdm
 
+from farfield.checkpoints.content_hash import network_hash
 from farfield.commands.console import quiet_libraries, say_left_out
-from farfield.data.folder_scan import LeftOut
-from farfield.data.live import live_windows
-from farfield.data.parallel import Engine
+from farfield.curation.folder_scan import LeftOut
 from farfield.errors import FarfieldError, VideoError
-from farfield.evaluation import average_views
-from farfield.inference import find_videos, load_recogniser
-from farfield.inference.answers import SUBTITLES, Answer, Format, as_csv, as_srt, as_table, as_vtt, check_format
-from farfield.inference.collection import Question, ask_all
-from farfield.inference.features import check_parquet
-from farfield.inference.loading import Recogniser
+from farfield.inference.embeddings import check_parquet
+from farfield.inference.live_stream import live_windows
 from farfield.inference.predict import rank
-from farfield.inference.results import FEATURE_FILES, check_extras, open_results
-from farfield.inference.scores import score_views
+from farfield.inference.predict_videos import Question, ask_all
+from farfield.inference.prediction_formats import (
+    SUBTITLES,
+    Answer,
+    Format,
+    as_csv,
+    as_srt,
+    as_table,
+    as_vtt,
+    check_format,
+)
+from farfield.inference.results_folder import FEATURE_FILES, check_extras, open_results
 from farfield.inference.timeline import check_options
-from farfield.models.checkpoint_file import fingerprint
+from farfield.inference.video_inputs import find_videos
+from farfield.parallel import Engine
 from farfield.precision import Precision
+from farfield.scoring.aggregation import average_views
+from farfield.scoring.load import InferenceModel, load_model
+from farfield.scoring.score_views import score_views
 
 
 def predict(
@@ -111,7 +120,7 @@ def predict(
             engine=engine != "local",
         )
         question = Question(top_k, windows={"hop_seconds": hop_seconds, "window_seconds": window_seconds})
-        return _watch(videos[0], load_recogniser(checkpoint, device=device, precision=precision), question, chosen)
+        return _watch(videos[0], load_model(checkpoint, device=device, precision=precision), question, chosen)
     check_format(chosen, timeline=timeline)
     check_extras(extras, timeline=timeline)
     if extras and out is None:
@@ -169,7 +178,7 @@ def predict(
 
 def _settings(question: Question, checkpoint: str, precision: Precision) -> dict[str, Any]:
     """All that answers depend on: of the checkpoint what is in it, wherever it lies."""
-    settings = asdict(question) | {"precision": precision, "weights": fingerprint(checkpoint)}
+    settings = asdict(question) | {"precision": precision, "weights": network_hash(checkpoint)}
     del settings["view_batch_size"]
     return settings
 
@@ -205,7 +214,7 @@ def _check_live(videos: list[str], format: Format, **others: object) -> None:
         raise FarfieldError(f"--live prints a table or jsonl, a line at a time; format is {format!r}.")
 
 
-def _watch(source: str, model: Recogniser, question: Question, format: Format) -> int:
+def _watch(source: str, model: InferenceModel, question: Question, format: Format) -> int:
     try:
         with live_windows(source, model.clip, **question.windows or {}) as windows:
             for window in windows:

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from farfield.commands.console import quiet_libraries
 from farfield.errors import FarfieldError
 from farfield.precision import Precision
-from farfield.serve.limits import Limits, Setting
+from farfield.server.limits import Limits, Setting
 
 
 def serve(
@@ -59,7 +59,7 @@ def serve(
             raise FarfieldError(f"{name} is {count}; it must be at least 1.")
     if window_seconds is not None and not window_seconds > 0:
         raise FarfieldError(f"window_seconds is {window_seconds}; it must be positive.")
-    from farfield.serve.app import serve as run
+    from farfield.server.app import serve as run
 
     setting = Setting(
         checkpoint,

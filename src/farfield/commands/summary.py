@@ -9,11 +9,14 @@ from typing import Any
 
 import torch
 
+from farfield.build import build_model
+from farfield.checkpoints.checkpoint import load_network
 from farfield.clip_spec import ClipOptions
 from farfield.commands.console import quiet_libraries
 from farfield.errors import FarfieldError, nearest
-from farfield.models import BACKBONES, build_model, default_clip, load_model
-from farfield.models.published import PUBLISHED, published_figures
+from farfield.models.backbones import BACKBONES
+from farfield.models.network import default_clip
+from farfield.models.published_results import PUBLISHED, published_figures
 from farfield.models.summary import Summary, summarise
 
 
@@ -63,7 +66,7 @@ def summary(
                 clip=clip,
             )
     elif Path(network).is_file():
-        model = load_model(network)
+        model = load_network(network)
     else:
         raise FarfieldError(
             f"{network} is neither a checkpoint nor a backbone. {nearest(network, [*BACKBONES, 'all'])}"

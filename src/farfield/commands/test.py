@@ -14,18 +14,20 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
 from farfield.allocator import keep_freed_memory
+from farfield.checkpoints.checkpoint import load_network
+from farfield.checkpoints.content_hash import network_hash
+from farfield.checkpoints.pretrained import restrict_labels as restrict
 from farfield.commands.console import as_mistakes, quiet_libraries
 from farfield.data.datamodule import TestDataModule
 from farfield.data.manifest import Manifest, read_manifest
 from farfield.errors import FarfieldError
-from farfield.evaluation import EvaluationResult, Scores, fit_temperature, write_report
-from farfield.models import load_model
-from farfield.models import restrict_labels as restrict
-from farfield.models.checkpoint_file import fingerprint
+from farfield.evaluation.calibration import fit_temperature
+from farfield.evaluation.scores_file import Scores
+from farfield.evaluation.test_report import EvaluationResult, write_report
 from farfield.models.summary import summarise
 from farfield.training.callbacks import Failures
-from farfield.training.execution import check_precision
-from farfield.training.module import ActionRecognizer
+from farfield.training.lightning_module import TrainingModule
+from farfield.training.mixed_precision import check_precision
 
 log = logging.getLogger("farfield")
 
@@ -93,7 +95,7 @@ def test(
     quiet_libraries()
     if view_batch_size is not None and view_batch_size < 1:
         raise FarfieldError(f"view_batch_size is {view_batch_size}; it must be at least 1, or null.")
-    network = load_model(checkpoint)
+    network = load_network(checkpoint)
     manifest = read_manifest(data.manifest, root=data.root)
     held_out = None if calibrate_on is None else read_manifest(calibrate_on, root=data.root)
     restricted: dict[str, Any] = {}
@@ -110,7 +112,7 @@ def test(
             which, network.labels, clip, **views, batch_size=data.batch_size, num_workers=data.num_workers
         )
 
-    module = ActionRecognizer(network, view_batch_size=view_batch_size)
+    module = TrainingModule(network, view_batch_size=view_batch_size)
     failures = Failures()
     with as_mistakes(ValueError):
         trainer = Trainer(
@@ -153,7 +155,7 @@ def test(
     result = EvaluationResult(scores, failures.found, temperature, cost)
     about = {
         "checkpoint": checkpoint,
-        "weights": fingerprint(checkpoint),
+        "weights": network_hash(checkpoint),
         "manifest": data.manifest,
         **({} if data.root is None else {"root": data.root}),
         "manifest_hash": manifest.content_hash(),

@@ -1,1 +1,1 @@
-"""Video data: manifests, frame sampling, decoding, datasets, loaders, and generated videos."""
+"""A manifest to batches: frame sampling, datasets, samplers, crops, augmentation, LightningDataModule."""

@@ -16,11 +16,11 @@ from torch import Tensor
 from farfield.clip_spec import ClipSpec
 from farfield.data.augmentation import Augmentation
 from farfield.data.crops import crop_and_resize, random_resized_box, random_square, resize_short_side, spread_crops
-from farfield.data.decode import Decoder, Video, open_video
+from farfield.data.frame_cache import FrameCache
+from farfield.data.frame_sampling import ClipTooShort, random_clip, stream_frames, uniform_views
 from farfield.data.manifest import VideoRecord
-from farfield.data.memory import FrameMemory
-from farfield.data.sampling import ClipTooShort, random_clip, stream_frames, uniform_views
 from farfield.errors import VideoError
+from farfield.video.decoders import Decoder, Video, open_video
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def training_clips(
     generators: Sequence[np.random.Generator],
     *,
     decoder: Decoder = "PyAV",
-    memory: FrameMemory | None = None,
+    memory: FrameCache | None = None,
 ) -> list[Clip]:
     """Clips at random times, each from a random part of the frame. The file is opened once.
 

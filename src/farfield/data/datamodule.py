@@ -11,14 +11,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_convert
 
 from farfield.clip_spec import ClipSpec
 from farfield.data.augmentation import Augmentation
-from farfield.data.dataset import Batch, EvaluationViews, TrainingClips
-from farfield.data.decode import Decoder
+from farfield.data.datasets import Batch, EvaluationViews, TrainingClips
 from farfield.data.manifest import Manifest, read_manifest
-from farfield.data.order import EpochBatches
-from farfield.data.parallel import usable_cores
-from farfield.data.slots import Slots, handed_over
+from farfield.data.samplers import EpochBatchSampler
+from farfield.data.shared_memory import SharedBatches, handed_over
 from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError, nearest
+from farfield.parallel import usable_cores
+from farfield.video.decoders import Decoder
 
 
 class VideoDataModule(LightningDataModule):
@@ -183,9 +183,9 @@ class VideoDataModule(LightningDataModule):
                 "batch_size, seed and number of processes, or begin a run in another --run_dir."
             )
 
-    def _order(self) -> EpochBatches:
+    def _order(self) -> EpochBatchSampler:
         trainer = self.trainer
-        return EpochBatches(
+        return EpochBatchSampler(
             len(self.train_manifest),
             self.batch_size // self.clips_per_video,
             seed=self.seed,
@@ -305,7 +305,7 @@ def batch_loader(dataset: Dataset[Batch], batches: Sampler, num_workers: int) ->
         batch_size=None,
         num_workers=num_workers,
         collate_fn=_as_message,
-        worker_init_fn=Slots(num_workers).in_worker,  # the loader keeps the slots as long as it is there
+        worker_init_fn=SharedBatches(num_workers).in_worker,  # the loader keeps the slots as long as it is there
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # its own: the loader must not draw from the state that dropout draws from

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from farfield.atomic_write import atomic_write
 from farfield.errors import FarfieldError, nearest
-from farfield.whole_file import written_whole
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ def write_manifest(path: str | Path, records: Sequence[VideoRecord]) -> None:
     path = Path(path)
     used = [name for i, name in enumerate(COLUMNS) if i < 2 or any(getattr(r, name) is not None for r in records)]
     with (
-        written_whole(path) as partial,
+        atomic_write(path) as partial,
         partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")

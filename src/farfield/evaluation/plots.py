@@ -15,8 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from farfield.evaluation.accuracy_by_views import AtViews
 from farfield.evaluation.calibration import Calibration
-from farfield.evaluation.views import AtViews
 from farfield.fonts import draw_text, shown_names
 
 NAMED_CLASSES = 40

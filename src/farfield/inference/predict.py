@@ -11,12 +11,12 @@ from jaxtyping import Float
 from farfield.clip_spec import ClipSpec
 from farfield.data.clips import video_views
 from farfield.data.manifest import VideoRecord
-from farfield.data.windows import sliding_windows
 from farfield.errors import FarfieldError
-from farfield.evaluation import average_views
-from farfield.inference.loading import Recogniser
-from farfield.inference.scores import score_views
+from farfield.inference.sliding_windows import sliding_windows
 from farfield.inference.timeline import recognise
+from farfield.scoring.aggregation import average_views
+from farfield.scoring.load import InferenceModel
+from farfield.scoring.score_views import score_views
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Prediction:
 
 def predict(
     path: str | Path,
-    model: Recogniser,
+    model: InferenceModel,
     *,
     top_k: int = 5,
     num_clips: int | None = None,
@@ -61,7 +61,7 @@ def predict(
 
     Args:
         path: a video file.
-        model: from `load_recogniser`, `load_model` or `build_model`, on the device that it is to run on. It is put in
+        model: from `load_model`, `load_network` or `build_model`, on the device that it is to run on. It is put in
             evaluation mode.
         top_k: how many classes to return.
         num_clips: clips spread over the video; None for the model's own test setting.
@@ -91,7 +91,14 @@ def predict(
 
 
 def _predict_densely(
-    path: str | Path, model: Recogniser, spec: ClipSpec, hop: int, *, top_k: int, view_batch_size: int, features: bool
+    path: str | Path,
+    model: InferenceModel,
+    spec: ClipSpec,
+    hop: int,
+    *,
+    top_k: int,
+    view_batch_size: int,
+    features: bool,
 ) -> Prediction:
     """Of clips that follow each other by `hop` frames, however many they are; few are held at a time."""
     if hop < 1 or spec.sampling == "segments":

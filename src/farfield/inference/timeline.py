@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,28 +12,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from farfield.data.windows import Window, check_lengths, sliding_windows
 from farfield.errors import FarfieldError, VideoError
-from farfield.evaluation import average_views
-from farfield.inference.loading import Recogniser
-from farfield.inference.scores import score_views
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One action from one moment to another, [start, end).
-
-    Attributes:
-        start_seconds: its start.
-        end_seconds: its end.
-        label: the class.
-        probability: of the class, on average over the segment.
-    """
-
-    start_seconds: float
-    end_seconds: float
-    label: str
-    probability: float
+from farfield.inference.segments import Segment, find_segments
+from farfield.inference.sliding_windows import Window, check_lengths, sliding_windows
+from farfield.scoring.aggregation import average_views
+from farfield.scoring.load import InferenceModel
+from farfield.scoring.score_views import score_views
 
 
 @dataclass(frozen=True)
@@ -69,7 +52,7 @@ class Timeline:
 
 def timeline(
     path: str | Path,
-    model: Recogniser,
+    model: InferenceModel,
     *,
     hop_seconds: float | None = None,
     window_seconds: float | None = None,
@@ -85,7 +68,7 @@ def timeline(
 
     Args:
         path: the file.
-        model: from `load_recogniser` or `load_model`.
+        model: from `load_model` or `load_network`.
         hop_seconds: from one window to the next; None for half a window.
         window_seconds: length of a window; None for the network's own.
         smooth_seconds: probabilities are averaged over so much time around each moment.
@@ -159,7 +142,7 @@ class Recognised(NamedTuple):
 
 
 def recognise(
-    windows: Iterable[Window], model: Recogniser, *, view_batch_size: int = 8, features: bool = False
+    windows: Iterable[Window], model: InferenceModel, *, view_batch_size: int = 8, features: bool = False
 ) -> Iterator[Recognised]:
     """Yields what each window shows; windows go through the network in batches.
 
@@ -236,44 +219,3 @@ def _at(moments: np.ndarray, times: np.ndarray, integral: np.ndarray) -> np.ndar
     place = np.clip(np.searchsorted(times, moments, side="right") - 1, 0, len(times) - 2)
     part = ((moments - times[place]) / (times[place + 1] - times[place]))[:, None]
     return integral[place] * (1 - part) + integral[place + 1] * part
-
-
-def find_segments(
-    times: Float[np.ndarray, " cells+1"],
-    cells: Float[np.ndarray, "cells k"],
-    labels: list[str],
-    *,
-    min_seconds: float = 0.0,
-    threshold: float = 0.0,
-) -> list[Segment]:
-    """Merges neighbouring cells of one class.
-
-    Args:
-        times: bounds of the cells.
-        cells: probabilities.
-        labels: class names.
-        min_seconds: a segment that is shorter takes the class of one of its neighbours, the shortest first: of the one
-            that is more probable in it. One without neighbours, or between two gaps, is left out.
-        threshold: cells whose best class is less probable belong to no segment.
-    """
-    min_seconds -= 1e-6  # times are sums of parts, which are rounded
-    chosen = np.where(cells.max(1) >= threshold, cells.argmax(1), -1)
-    edges = np.array([0, *(np.flatnonzero(np.diff(chosen)) + 1), len(chosen)])
-    chosen = chosen[edges[:-1]]  # of each run of cells from one edge to the next
-    while len(chosen) > 1:
-        spans = np.where(chosen >= 0, np.diff(times[edges]), np.inf)
-        shortest = int(spans.argmin())
-        if spans[shortest] >= min_seconds:
-            break
-        here = cells[edges[shortest] : edges[shortest + 1]].mean(0)
-        beside = [int(chosen[at]) for at in (shortest - 1, shortest + 1) if 0 <= at < len(chosen)]
-        known = [label for label in beside if label >= 0]
-        chosen[shortest] = max(known, key=lambda label: here[label]) if known else -1
-        joined = np.flatnonzero(np.diff(chosen) == 0) + 1
-        edges, chosen = np.delete(edges, joined), np.delete(chosen, joined)
-    found = []
-    for label, (start, stop) in zip(chosen.tolist(), pairwise(edges.tolist()), strict=True):
-        if label >= 0 and times[stop] - times[start] >= min_seconds:
-            probability = np.average(cells[start:stop, label], weights=np.diff(times[start : stop + 1]))
-            found.append(Segment(float(times[start]), float(times[stop]), labels[label], float(probability)))
-    return found

@@ -1,7 +1,7 @@
 """The layers package: drop-in `nn.Module`s that stand alone, over b c t h w."""
 
 from farfield.layers.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, batch_norm, momentum_from_decay
-from farfield.layers.batch_norm_doctor import NormReport, diagnose, format_reports, not_zero_at_birth
+from farfield.layers.batch_norm_diagnostics import NormReport, diagnose, format_reports, not_zero_at_birth
 from farfield.layers.coordinate_attention import CoordinateAttention
 from farfield.layers.criss_cross import CrissCrossAttention
 from farfield.layers.dual_attention import DualAttention, channel_attention
@@ -13,8 +13,8 @@ from farfield.layers.object_context import ObjectContext
 from farfield.layers.pairwise import concatenation, dot_product, embedded_gaussian
 from farfield.layers.pointwise import PointwiseConv1d, PointwiseConv2d, PointwiseConv3d
 from farfield.layers.pooling import GlobalAvgPool3d, frame_mask
-from farfield.layers.recalibrate import recalibrate
-from farfield.layers.replace import replace_modules
+from farfield.layers.recalibration import recalibrate
+from farfield.layers.replace_modules import replace_modules
 from farfield.layers.self_attention import SelfAttention
 from farfield.layers.sub_batch_norm import SubBatchNorm3d, join_batch_norm, split_batch_norm
 from farfield.layers.unfold_conv import UnfoldConv2d, UnfoldConv3d, fold, unfold, unfold_conv

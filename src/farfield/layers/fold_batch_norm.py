@@ -24,7 +24,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from farfield.layers.frozen_batch_norm import FrozenBatchNorm3d
-from farfield.layers.replace import replace_modules
+from farfield.layers.replace_modules import replace_modules
 from farfield.layers.sub_batch_norm import join_batch_norm
 
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm, FrozenBatchNorm3d)

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from farfield.layers.replace import replace_modules
+from farfield.layers.replace_modules import replace_modules
 
 
 class FrameConv3d(nn.Conv3d):

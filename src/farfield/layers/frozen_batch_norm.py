@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from farfield.layers.replace import replace_modules
+from farfield.layers.replace_modules import replace_modules
 from farfield.layers.sub_batch_norm import SubBatchNorm3d, join_batch_norm
 
 

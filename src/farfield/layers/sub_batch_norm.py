@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from farfield.layers.batch_norm import BatchNorm3d
 from farfield.layers.positions import check_input, like_memory
-from farfield.layers.replace import replace_modules
+from farfield.layers.replace_modules import replace_modules
 
 
 class SubBatchNorm3d(nn.Module):

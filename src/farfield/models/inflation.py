@@ -15,7 +15,7 @@ from torch import Tensor
 
 from farfield.errors import FarfieldError
 from farfield.models.backbones import Backbone
-from farfield.models.peers.names import to_network
+from farfield.models.weight_names import to_network
 
 INFLATABLE = ("c2d_r50", "c2d_r101", "i3d_r50", "i3d_r101", "slow_r50", "slow_r101")
 

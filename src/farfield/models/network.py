@@ -20,7 +20,7 @@ from farfield.models.insertion import BLOCKS, insert_blocks
 
 
 class ActionNet(nn.Module):
-    """Recognises actions in clips. Made by `build_model` or `load_model`.
+    """Recognises actions in clips. Made by `build_model` or `load_network`.
 
     Attributes:
         labels: class names, in the order of the scores.

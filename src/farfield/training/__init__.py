@@ -1,0 +1,1 @@
+"""Training: the LightningModule, optimisation, and one file for each technique."""

@@ -12,7 +12,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
-from farfield.training.module import gather
+from farfield.training.lightning_module import gather
 
 log = logging.getLogger("farfield")
 
@@ -87,7 +87,7 @@ class SkippedVideos(Callback):
 class StopEarly(EarlyStopping):
     """Stops after so many validations in which val/loss did not fall, and says so.
 
-    A loss that is no number is for StopAtDivergence, and no reason to end well.
+    A loss that is no number is for NaNGuard, and no reason to end well.
     """
 
     def __init__(self, validations: int) -> None:

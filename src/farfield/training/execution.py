@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lightning.pytorch import Trainer
-
 from farfield.errors import FarfieldError
-from farfield.models import ActionNet
-from farfield.training.recompute import recompute_stages
+from farfield.models.network import ActionNet
+from farfield.training.activation_checkpointing import recompute_stages
 
 
 @dataclass(frozen=True)
@@ -45,13 +43,6 @@ def make_ready(network: ActionNet, execution: Execution, *, has_region_loss: boo
                 "optimisation.region_loss_weight: 0, or compile: false."
             )
         network.compile()
-
-
-def check_precision(trainer: Trainer) -> None:
-    """Raises where weights would not be in single precision, in which clips, norms and probabilities are."""
-    known = ("32-true", "bf16-mixed", "16-mixed")
-    if trainer.precision not in known:
-        raise FarfieldError(f"precision is {trainer.precision}; it must be one of {', '.join(known)}.")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from torch import nn
 
 from farfield.errors import FarfieldError, nearest
 from farfield.layers import freeze_batch_norm, split_batch_norm
-from farfield.models import ActionNet
+from farfield.models.network import ActionNet
 from farfield.training.optimisation import Optimisation
 
 log = logging.getLogger("farfield")

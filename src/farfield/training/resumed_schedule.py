@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from farfield.errors import FarfieldError
-from farfield.training.optimisation import Optimisation, lr_factor
+from farfield.training.optimisation import Optimisation
+from farfield.training.schedule import lr_factor
 
 log = logging.getLogger("farfield")
 

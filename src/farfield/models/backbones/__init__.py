@@ -7,7 +7,6 @@ from typing import Any
 
 from farfield.models.backbones.backbone import STAGES, Backbone, Stage, TwoPathwayBackbone
 from farfield.models.backbones.factorised import csn_r101, r2plus1d_r50, x3d_l, x3d_m, x3d_s, x3d_xs
-from farfield.models.backbones.from_torchvision import mc3_18, mvit_v2_s, r2plus1d_18, r3d_18, s3d, swin3d_t
 from farfield.models.backbones.resnets import (
     SLOWFAST_DEFAULTS,
     ResNetOptions,
@@ -23,6 +22,7 @@ from farfield.models.backbones.resnets import (
     slowfast_r101,
 )
 from farfield.models.backbones.tiny import tiny, tiny_c2d
+from farfield.models.backbones.torchvision_networks import mc3_18, mvit_v2_s, r2plus1d_18, r3d_18, s3d, swin3d_t
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
     "c2d_r50": c2d_r50,

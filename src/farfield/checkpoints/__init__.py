@@ -1,0 +1,1 @@
+"""Checkpoints: save and load, file safety, hub folders, pretrained weights, converters."""

@@ -1,0 +1,29 @@
+"""Content hash of a network."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from farfield.checkpoints.hub_folder import CONFIG, WEIGHTS
+from farfield.errors import FarfieldError
+
+
+def network_hash(checkpoint: str | Path) -> str:
+    """By which a network is known to be the same: a hash of its file, or of its folder's weights and configuration.
+
+    Raises:
+        FarfieldError: where there is none.
+    """
+    path = Path(checkpoint)
+    files = [path / CONFIG, path / WEIGHTS] if path.is_dir() else [path]
+    if path.suffix.lower() == ".xml" and path.with_suffix(".bin").is_file():
+        files.append(path.with_suffix(".bin"))
+    digest = hashlib.sha256()
+    try:
+        for each in files:
+            with each.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    except OSError as error:
+        raise FarfieldError(f"the checkpoint {checkpoint} cannot be read: {error.strerror}.") from error
+    return digest.hexdigest()[:16]

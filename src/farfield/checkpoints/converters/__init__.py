@@ -1,0 +1,1 @@
+"""Converters: read other projects' checkpoints, and write checkpoints for them."""

@@ -1,0 +1,81 @@
+"""Caffe2's pickles: of the paper's own code (video-nonlocal-net), and of PySlowFast's model zoo.
+
+They hold blobs by name and no config, so that some things have to be asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from farfield.checkpoints.converters.pyslowfast import pyslowfast_block_options, pyslowfast_clip_and_head
+from farfield.checkpoints.converters.restricted_unpickler import as_tensors
+from farfield.checkpoints.converters.source_checkpoint import (
+    ASK_ALPHA,
+    ConversionOptions,
+    SourceCheckpoint,
+    given_family,
+    inserted_places,
+    renamed,
+    resnet_arguments,
+    shapes_of,
+)
+from farfield.checkpoints.converters.weight_names import from_caffe2
+
+ASK_PADDING = (
+    "whether the stem's pooling is padded: --backbone_options '{stem_pool_padding: true}' (PySlowFast's models) or "
+    "false (video-nonlocal-net's own)"
+)
+
+
+def describe_caffe2(blobs: Mapping[str, Any], answers: ConversionOptions, path: Any) -> SourceCheckpoint:
+    """C2D, I3D, Slow and SlowFast, with and without non-local blocks."""
+    ignored = {
+        str(name): "of the optimiser"
+        for name in blobs
+        if str(name).endswith("_momentum") or name in ("lr", "model_iter")
+    }
+    kept = as_tensors({name: value for name, value in blobs.items() if name not in ignored}, path)
+    plain, own, unknown = renamed(kept, from_caffe2, path)
+    found = SourceCheckpoint("Caffe2 (video-nonlocal-net, PySlowFast's model zoo)", {}, plain, own, unknown=unknown)
+    found.ignored = list(ignored.items())
+    _affine_norms(found)
+    shapes = shapes_of(plain)
+    found.arguments = resnet_arguments(shapes, family=given_family(answers), path=path)
+    two = "fast_stem.conv.weight" in shapes
+    if two and "alpha" not in answers.backbone_options:
+        found.questions.append(ASK_ALPHA)
+    if found.arguments["backbone"].startswith("c2d") and "temporal_pool" not in answers.backbone_options:
+        found.questions.append(
+            "whether time is halved after res2: --backbone_options '{temporal_pool: true}' (the paper's C2D) or "
+            "false (PySlowFast's C2D_NOPOOL)"
+        )
+    places = inserted_places(shapes)
+    if places:
+        found.arguments |= {
+            "insert": places,
+            "block_options": pyslowfast_block_options(shapes, None, answers, found, path),
+        }
+        found.notes.append(
+            "non-local keys are pooled by (1, 2, 2) before they are projected, as both projects do by default"
+        )
+    found.arguments |= pyslowfast_clip_and_head(None, found)
+    if not two and "stem_pool_padding" not in answers.backbone_options:
+        found.questions.append(ASK_PADDING)
+    return found
+
+
+def _affine_norms(found: SourceCheckpoint) -> None:
+    """Norms that were frozen into a scale and a shift have no statistics: those of a norm that does the same."""
+    frozen = [n for n in list(found.state) if n.endswith("norm.weight") or ".norm_" in n or "_norm.weight" in n]
+    frozen = [n for n in frozen if n.endswith(".weight") and n.replace(".weight", ".running_var") not in found.state]
+    for name in frozen:
+        weight = found.state[name]
+        found.state[name.replace(".weight", ".running_mean")] = torch.zeros_like(weight)
+        found.state[name.replace(".weight", ".running_var")] = torch.full_like(weight, 1 - 1e-5)  # + eps gives 1
+    if frozen:
+        found.notes.append(
+            f"{len(frozen)} norms were frozen to a scale and a shift; their statistics are mean 0, variance 1"
+        )

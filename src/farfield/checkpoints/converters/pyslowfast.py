@@ -1,0 +1,180 @@
+"""PySlowFast's checkpoints (.pyth).
+
+Facts that no weight tells (facebookresearch/SlowFast, slowfast/models/nonlocal_helper.py and head_helper.py): keys are
+pooled before they are projected; softmax affinities are divided by the square root of the inner channels, dot products
+by the number of keys; the classifier sees windows of the training feature map's size, softmax at each, then the mean.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from farfield.checkpoints.converters.pyslowfast_config import number, pyslowfast_clip, refuse_other_networks, setting
+from farfield.checkpoints.converters.source_checkpoint import (
+    ASK_ALPHA,
+    ConversionOptions,
+    SourceCheckpoint,
+    block_options_by_shape,
+    given_family,
+    inserted_places,
+    renamed,
+    resnet_arguments,
+    shapes_of,
+    zoo_crop,
+)
+from farfield.checkpoints.converters.weight_names import from_pyslowfast, x3d_from_pyslowfast
+from farfield.errors import FarfieldError
+
+PAIRWISE = {"softmax": "embedded_gaussian", "dot_product": "dot_product"}
+ARCHITECTURES = {
+    "c2d": ("c2d", {}),
+    "i3d": ("i3d", {}),
+    "slow": ("slow", {}),
+    "c2d_nopool": ("c2d", {"temporal_pool": False}),
+    "i3d_nopool": ("i3d", {"temporal_pool": False}),
+    "slow_c2d": ("c2d", {"temporal_pool": False}),
+    "slow_i3d": ("i3d", {"temporal_pool": False}),
+    "slowfast": ("slowfast", {}),
+    "x3d": ("x3d", {}),
+}
+ASK_PAIRWISE = (
+    "the pairwise function of its non-local blocks: --block_options '{pairwise: embedded_gaussian}' (PySlowFast's "
+    "softmax: the C2D and I3D models) or '{pairwise: dot_product}' (the Slow and SlowFast models)"
+)
+ASK_X3D = "which X3D it is: --backbone x3d_xs, x3d_s or x3d_m, which differ in their clips alone"
+
+
+def describe_pyslowfast(
+    state: dict[str, Tensor], cfg: dict[str, Any] | None, answers: ConversionOptions, path: Any
+) -> SourceCheckpoint:
+    """PySlowFast's own networks: C2D, I3D, Slow, SlowFast, X3D, with and without non-local blocks."""
+    x3d = any(".branch2.se." in name or name == "head.conv_5.weight" for name in state)
+    plain, own, unknown = renamed(state, x3d_from_pyslowfast if x3d else from_pyslowfast, path)
+    found = SourceCheckpoint("PySlowFast", {}, plain, own, unknown=unknown)
+    if cfg is not None:
+        refuse_other_networks(cfg, path)
+    shapes = shapes_of(plain)
+    if x3d:
+        found.arguments = _x3d(shapes, cfg, answers, found)
+    else:
+        name, extra = _architecture(cfg, path)
+        family = given_family(answers) if name is None else None if name == "slowfast" else name
+        arguments = resnet_arguments(shapes, family=family, path=path)
+        arguments["backbone_options"] |= extra
+        if "fast_stem.conv.weight" in shapes and cfg is not None:
+            arguments["backbone_options"]["alpha"] = number(cfg, "SLOWFAST.ALPHA", 4)
+        elif "fast_stem.conv.weight" in shapes and "alpha" not in answers.backbone_options:
+            found.questions.append(ASK_ALPHA)
+        found.arguments = arguments
+    places = inserted_places(shapes)
+    if places:
+        found.arguments |= {
+            "insert": places,
+            "block_options": pyslowfast_block_options(shapes, cfg, answers, found, path),
+        }
+    found.arguments |= pyslowfast_clip_and_head(cfg, found)
+    if cfg is not None and setting(cfg, "DATA.REVERSE_INPUT_CHANNEL", False):
+        stems = [
+            name for name in plain if name in ("stem.conv.weight", "fast_stem.conv.weight", "stem.conv.conv_t.weight")
+        ]
+        for stem in stems:
+            plain[stem] = plain[stem].flip(1)
+        found.notes.append("the network took BGR frames (REVERSE_INPUT_CHANNEL): its first kernels are turned to RGB")
+    return found
+
+
+def _architecture(cfg: dict[str, Any] | None, path: Any) -> tuple[str | None, dict[str, Any]]:
+    if cfg is None:
+        return None, {}
+    name = setting(cfg, "MODEL.ARCH", None)
+    if not isinstance(name, str) or name not in ARCHITECTURES:
+        raise FarfieldError(f"{path} is of MODEL.ARCH {name!r}; convertible are {', '.join(ARCHITECTURES)}.")
+    family, extra = ARCHITECTURES[name]
+    return family, dict(extra)
+
+
+def _x3d(
+    shapes: dict, cfg: dict[str, Any] | None, answers: ConversionOptions, found: SourceCheckpoint
+) -> dict[str, Any]:
+    by_clip = {4: "x3d_xs", 13: "x3d_s", 16: "x3d_m"}
+    deep = any(name.startswith("res4.11.") for name in shapes)
+    if answers.backbone:
+        name = answers.backbone
+    elif deep:
+        name = "x3d_l"
+    elif cfg is not None:
+        name = by_clip.get(number(cfg, "DATA.NUM_FRAMES", 16), "x3d_m")
+    else:
+        name = "x3d_s"
+        found.questions.append(ASK_X3D)
+    extra_norm = "res2.0.branch1_norm.weight" in shapes
+    return {"backbone": name, "backbone_options": {"norm_on_first_shortcut": True} if extra_norm else {}}
+
+
+def pyslowfast_block_options(
+    shapes: dict, cfg: dict[str, Any] | None, answers: ConversionOptions, found: SourceCheckpoint, path: Any
+) -> dict[str, Any]:
+    """The options of its non-local blocks; asks for the pairwise function where there is no config.
+
+    Raises:
+        FarfieldError: for blocks that ours cannot be.
+    """
+    options = block_options_by_shape(shapes, path)
+    if cfg is None:
+        if "pairwise" not in answers.block_options:
+            found.questions.append(ASK_PAIRWISE)
+        return options
+    instantiation = setting(cfg, "NONLOCAL.INSTANTIATION", "dot_product")
+    if instantiation not in PAIRWISE:
+        raise FarfieldError(
+            f"{path} has NONLOCAL.INSTANTIATION {instantiation!r}; convertible are {', '.join(PAIRWISE)}."
+        )
+    options["pairwise"] = PAIRWISE[instantiation]
+    pools, groups = setting(cfg, "NONLOCAL.POOL", None), setting(cfg, "NONLOCAL.GROUP", None)
+    seen_pools, seen_groups = set(), set()
+    for stage in inserted_places(shapes):
+        k, pathway = int(stage[-1]) - 2, int(stage.startswith("fast_"))
+        if pools is not None:
+            pool = pools[k][min(pathway, len(pools[k]) - 1)]
+            seen_pools.add(tuple(pool))
+        if groups is not None:
+            seen_groups.add(groups[k][min(pathway, len(groups[k]) - 1)])
+    if seen_groups - {1}:
+        raise FarfieldError(
+            f"{path} cannot be converted exactly: its non-local blocks work on groups of frames (NONLOCAL.GROUP "
+            f"{sorted(seen_groups)}); only 1 is supported."
+        )
+    if len(seen_pools) > 1:
+        raise FarfieldError(
+            f"{path} cannot be converted exactly: its stages pool keys by different {sorted(seen_pools)}."
+        )
+    if seen_pools and seen_pools != {(1, 2, 2)}:
+        pool = seen_pools.pop()
+        options["key_pool"] = None if max(pool) == 1 else list(pool)
+    return options
+
+
+def pyslowfast_clip_and_head(cfg: dict[str, Any] | None, found: SourceCheckpoint) -> dict[str, Any]:
+    """The clips of a config, and the head with its windows, whose size is computed as PySlowFast does."""
+    head: dict[str, Any] = {"head": "window_softmax_mean"}
+    x3d = found.arguments["backbone"].startswith("x3d")
+    if cfg is None:
+        found.notes.append(
+            "the file does not tell the clips that it was trained on: those of the backbone; --clip changes them"
+        )
+        crop = zoo_crop(found.arguments["backbone"])
+        return head | {"clip": {"test_crop_px": crop, "short_side_px": crop}}
+    clip = pyslowfast_clip(cfg)
+    frames, crop = clip["num_frames"], clip["crop_px"]
+    if setting(cfg, "MULTIGRID.SHORT_CYCLE", False):
+        head = {"head": "gap_fc"}
+    elif not x3d:
+        options = found.arguments["backbone_options"]
+        family = found.arguments["backbone"].rsplit("_r", 1)[0]
+        halved = options.get("temporal_pool", family in ("c2d", "i3d"))
+        side = crop // 32
+        lengths = [frames // options["alpha"], frames] if "alpha" in options else [frames // 2 if halved else frames]
+        head["head_windows"] = [[length, side, side] for length in lengths]
+    return head | {"clip": clip}

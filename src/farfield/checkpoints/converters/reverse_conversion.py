@@ -1,0 +1,216 @@
+"""Our networks under other projects' names: state dicts that PyTorchVideo's hub builders and PySlowFast load."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+from torch import Tensor
+
+from farfield.checkpoints.converters.pytorchvideo_and_torchvision import PYTORCHVIDEO, SOFTMAX_INSIDE
+from farfield.errors import FarfieldError
+from farfield.models.backbones import STAGES, option_defaults
+from farfield.models.insertion import WithBlock, resolve_placement
+from farfield.models.network import ActionNet
+from farfield.models.weight_names import PATHWAYS
+
+EXPRESSIBLE = ("c2d", "i3d", "slow", "slowfast", "x3d")
+"""The architectures that PySlowFast has."""
+SAYABLE = {
+    "width", "alpha", "beta_inv", "fusion_ratio", "fusion_kernel", "temporal_pool", "norm_on_first_shortcut",
+}  # fmt: skip
+"""The backbones' options that its config can say."""
+
+
+def to_pytorchvideo(network: ActionNet) -> dict[str, Any]:
+    """A checkpoint as PyTorchVideo's hub has them: `{"model_state": ...}`.
+
+    Raises:
+        FarfieldError: for a network that none of its hub builders makes.
+    """
+    config = network.config
+    options = _changed(config)
+    if config["backbone"] not in PYTORCHVIDEO or config["insert"] or options:
+        raise FarfieldError(
+            f"PyTorchVideo cannot express {config['backbone']} with options {options} and insert={config['insert']}; "
+            f"it has {', '.join(PYTORCHVIDEO)}, without non-local blocks."
+        )
+    _refuse_head(network, "window_softmax_mean" if config["backbone"] in SOFTMAX_INSIDE else "window_mean")
+    blocks = network.backbone.trunk.get_submodule("blocks")
+    x3d = config["backbone"].startswith("x3d")
+    pool = 1 if network.backbone.num_pathways == 2 else 0  # SlowFast pools in a block of its own
+    last = len(list(blocks.children())) - (1 if x3d else 0) + pool
+    state = {}
+    for key, value in network.state_dict().items():
+        name = key.removeprefix("backbone.trunk.").replace("head.fc.", f"blocks.{last}.proj.")
+        name = name.replace("head.embedding.", f"blocks.{last}.pool.")
+        state[re.sub(rf"^blocks\.{last}\.pre_", f"blocks.{last}.pool.pre_", name)] = value
+    return {"model_state": state}
+
+
+def to_pyslowfast(network: ActionNet) -> dict[str, Any]:
+    """A checkpoint as PySlowFast writes them, with the part of its config that says what the network is.
+
+    Raises:
+        FarfieldError: for a network that PySlowFast cannot express.
+    """
+    config = network.config
+    family = config["backbone"].split("_")[0]
+    options = _changed(config)
+    if family not in EXPRESSIBLE or options.keys() - SAYABLE or options.get("temporal_pool") is True:
+        raise FarfieldError(
+            f"PySlowFast cannot express {config['backbone']} with options {options}; it has {', '.join(EXPRESSIBLE)}."
+        )
+    if family == "x3d" and not options.get("norm_on_first_shortcut"):
+        raise FarfieldError(
+            "PySlowFast's X3D has a batch norm more than PyTorchVideo's, after the shortcut of res2's first block; "
+            "this network has been built without it."
+        )
+    if config["insert"]:
+        _refuse_block(config)
+    _refuse_head(network, "window_softmax_mean")
+    state: dict[str, Tensor] = {}
+    for key, value in network.state_dict().items():
+        state[_pyslowfast_name(_plain_name(key, network), x3d=family == "x3d")] = value
+    return {"epoch": 0, "model_state": state, "cfg": yaml.safe_dump(_cfg(network, family))}
+
+
+def _changed(config: dict[str, Any]) -> dict[str, Any]:
+    """The backbone's options that are not the published network's."""
+    defaults = option_defaults(config["backbone"])
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
+    return {name: value for name, value in config["backbone_options"].items() if value != plain[name]}
+
+
+def _refuse_head(network: ActionNet, kind: str) -> None:
+    """On clips of the training size all heads are one; on larger ones they are not."""
+    if network.config["head"] != kind and network.clip.test_side_px != network.clip.crop_px:
+        raise FarfieldError(
+            f"the network is tested with the head {network.config['head']} on crops of {network.clip.test_side_px} px, "
+            f"theirs with {kind}: scores would differ. Convert it with head {kind}, or a test_crop_px of "
+            f"{network.clip.crop_px}."
+        )
+
+
+def _refuse_block(config: dict[str, Any]) -> None:
+    options = {key: value for key, value in config["block_options"].items() if value is not None or key == "key_pool"}
+    pairwise = options.pop("pairwise", "embedded_gaussian")
+    reason = None
+    if config["block"] != "non_local":
+        reason = f"it has no {config['block']}"
+    elif pairwise not in ("embedded_gaussian", "dot_product"):
+        reason = f"it has no pairwise function {pairwise}"
+    elif options.get("pool_after_projection"):
+        reason = "it pools the keys before projecting them, and pooling and projecting do not commute"
+    elif options.get("scale") not in (None, pairwise == "embedded_gaussian"):
+        reason = f"it has no {pairwise} with scale {options['scale']}"
+    elif more := [key for key in options if key not in ("key_pool", "pool_after_projection", "scale", "out_bias")]:
+        reason = f"it has no {', '.join(more)}"
+    elif options.get("out_bias") is False:
+        reason = "its blocks have a bias before the norm"
+    if reason:
+        raise FarfieldError(f"PySlowFast cannot express these blocks: {reason}.")
+
+
+def _plain_name(key: str, network: ActionNet) -> str:
+    """The key of an `ActionNet`'s state dict as a plain name, the inverse of `names.to_network`."""
+    if key.startswith("head."):
+        return key.replace("head.embedding.", "head.")
+    name = key.removeprefix("backbone.trunk.")
+    for stage, spec in network.backbone.stage_specs.items():
+        for i, path in enumerate(spec.paths):
+            if name.startswith(path + "."):
+                rest = name.removeprefix(path + ".")
+                if isinstance(network.backbone.blocks(stage)[i], WithBlock):
+                    rest = rest.removeprefix("residual.")
+                return f"{stage}.{i}.{rest}"
+    if match := re.fullmatch(r"blocks\.(\d)\.multipathway_fusion\.(.+)", name):
+        return f"fuse{int(match[1]) + 1}.{match[2]}"
+    if match := re.fullmatch(r"blocks\.0\.(?:multipathway_blocks\.([01])\.)?(.+)", name):
+        return f"{PATHWAYS[int(match[1] or 0)]}stem.{match[2]}"
+    return f"head.{name.split('.', 2)[2]}"  # X3D's convolution before the pooling
+
+
+def _pyslowfast_name(plain: str, *, x3d: bool) -> str:
+    place, _, rest = plain.partition(".")
+    pathway = int(place.startswith("fast_"))
+    place = place.removeprefix("fast_")
+    if place == "stem":
+        if x3d:
+            rest = rest.replace("conv.conv_t", "CONV_XY").replace("conv.conv_xy", "conv").replace("CONV_XY", "conv_xy")
+        return f"s1.pathway{pathway}_stem.{rest.replace('norm.', 'bn.')}"
+    if place.startswith("fuse"):
+        return f"s{place[4:]}_fuse.{rest.replace('conv_fast_to_slow', 'conv_f2s').replace('norm.', 'bn.')}"
+    if place == "head":
+        names = {"fc": "projection", "pre_conv": "conv_5", "pre_norm": "conv_5_bn", "post_conv": "lin_5"}
+        part, _, leaf = rest.partition(".")
+        return f"head.{names[part]}.{leaf}"
+    index, _, rest = rest.partition(".")
+    if rest.startswith("inserted."):
+        part, leaf = rest.split(".")[1:]
+        part = {"w_z": "conv_out", "norm": "bn"}.get(part, f"conv_{part}")
+        return f"s{place[3:]}.pathway{pathway}_nonlocal{index}.{part}.{leaf}"
+    rest = rest.replace("branch1_conv", "branch1").replace("branch1_norm", "branch1_bn")
+    rest = re.sub(r"norm_b\.1\.block\.([02])", lambda m: f"se.fc{1 if m[1] == '0' else 2}", rest)
+    rest = rest.replace("norm_b.0.", "norm_b.")
+    rest = re.sub(r"branch2\.conv_([abc])", r"branch2.\1", re.sub(r"branch2\.norm_([abc])", r"branch2.\1_bn", rest))
+    return f"s{place[3:]}.pathway{pathway}_res{index}.{rest}"
+
+
+def _cfg(network: ActionNet, family: str) -> dict[str, Any]:
+    config, clip = network.config, network.clip
+    pathways = network.backbone.num_pathways
+    location: list[Any] = [[[] for _ in range(pathways)] for _ in range(4)]
+    if config["insert"]:
+        for stage, indices in resolve_placement(network.backbone, config["insert"]).items():
+            location[int(stage[-1]) - 2][int(stage.startswith("fast_"))] = list(indices)
+    block = config["block_options"]
+    pairwise = block.get("pairwise", "embedded_gaussian")
+    pool = block.get("key_pool", "paper")
+    pool = [1, 2, 2] if pool == "paper" else [1, 1, 1] if pool is None else list(pool)
+    arch = f"slow_{family}" if config["backbone_options"].get("temporal_pool") is False else family
+    cfg: dict[str, Any] = {
+        "MODEL": {"ARCH": arch, "NUM_CLASSES": len(network.labels), "HEAD_ACT": "softmax"},
+        "NONLOCAL": {
+            "LOCATION": location,
+            "GROUP": [[1] * pathways for _ in range(4)],
+            "INSTANTIATION": "softmax" if pairwise == "embedded_gaussian" else "dot_product",
+            "POOL": [[list(pool) for _ in range(pathways)] for _ in range(4)],
+        },
+        "DATA": {
+            "INPUT_CHANNEL_NUM": [3] * pathways,
+            "NUM_FRAMES": clip.num_frames,
+            "SAMPLING_RATE": clip.frame_stride,
+            "TRAIN_CROP_SIZE": clip.crop_px,
+            "TEST_CROP_SIZE": clip.test_side_px,
+            "MEAN": list(clip.mean),
+            "STD": list(clip.std),
+        },
+        "TEST": {"NUM_ENSEMBLE_VIEWS": clip.num_clips, "NUM_SPATIAL_CROPS": clip.num_crops},
+    }
+    if family != "x3d":
+        depth = 50 if config["backbone"].endswith("r50") else 101
+        # In how many blocks of a stage the family's temporal kernels stand: all, but for SlowFast 16x8.
+        counts = [len(network.backbone.stage(stage).paths) for stage in STAGES]
+        if config["backbone"] == "slowfast_16x8_r101":
+            counts[2] = 6
+        cfg["RESNET"] = {
+            "DEPTH": depth,
+            "WIDTH_PER_GROUP": config["backbone_options"].get("width", 64),
+            "NUM_BLOCK_TEMP_KERNEL": [[count] * pathways for count in counts],
+            "SPATIAL_STRIDES": [[stride] * pathways for stride in (1, 2, 2, 2)],
+            "SPATIAL_DILATIONS": [[1] * pathways for _ in range(4)],
+        }
+    if clip.target_fps is not None:
+        cfg["DATA"]["TARGET_FPS"] = clip.target_fps
+    if family == "slowfast":
+        options = config["backbone_options"]
+        fusion = option_defaults(config["backbone"])["fusion_kernel"]
+        cfg["SLOWFAST"] = {
+            "ALPHA": options.get("alpha", 4),
+            "BETA_INV": options.get("beta_inv", 8),
+            "FUSION_CONV_CHANNEL_RATIO": options.get("fusion_ratio", 2),
+            "FUSION_KERNEL_SZ": options.get("fusion_kernel", fusion),
+        }
+    return cfg

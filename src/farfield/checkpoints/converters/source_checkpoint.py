@@ -1,0 +1,216 @@
+"""What is known of a peer's checkpoint before it is converted, and how it is read off the shapes of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from farfield.errors import FarfieldError
+from farfield.models.backbones.resnets import DEPTHS, FAMILIES, FAST_KERNELS, SLOW, spelled_out
+from farfield.models.network import default_clip
+
+ASK_ALPHA = (
+    "how many fast frames there are to a slow one: --backbone_options '{alpha: 4}' (SlowFast 8x8 and 16x8) or "
+    "'{alpha: 8}' (4x16)"
+)
+
+
+@dataclass
+class ConversionOptions:
+    """What the user says of a file that does not say it itself; the names are those of `build_model`.
+
+    `take` says which network, where the file holds several (see `find_network`).
+    """
+
+    backbone: str | None = None
+    backbone_options: dict[str, Any] = field(default_factory=dict)
+    block_options: dict[str, Any] = field(default_factory=dict)
+    head: str | None = None
+    clip: dict[str, Any] = field(default_factory=dict)
+    take: str | None = None
+
+
+@dataclass
+class SourceCheckpoint:
+    """A peer's checkpoint in our terms.
+
+    Attributes:
+        origin: whose it is, for people.
+        arguments: of `build_model`, but for the labels.
+        state: weights by plain name (see names.py), or by the network's own keys where `own_keys` says so.
+        own_names: each of these to what the file calls it.
+        ignored: what is in the file and not in the network, on purpose: name and reason.
+        unknown: names that no network of this origin has.
+        notes: what the user should know, as where a value came from that the file does not hold.
+        questions: what neither the file nor the user told.
+    """
+
+    origin: str
+    arguments: dict[str, Any]
+    state: dict[str, Tensor]
+    own_names: dict[str, str]
+    own_keys: bool = False
+    ignored: list[tuple[str, str]] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    questions: list[str] = field(default_factory=list)
+
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def renamed(
+    state: Mapping[str, Tensor], rename: Callable[[str], str | None], path: Any
+) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
+    """Returns weights by plain name, plain name to own name, and own names that have no plain one.
+
+    Raises:
+        FarfieldError: where two weights get one name.
+    """
+    plain_state: dict[str, Tensor] = {}
+    own: dict[str, str] = {}
+    unknown = []
+    for name, value in state.items():
+        plain = rename(name)
+        if plain is None:
+            unknown.append(name)
+        elif plain in own:
+            raise FarfieldError(f"{path} has two weights for one place: {own[plain]} and {name}.")
+        else:
+            plain_state[plain], own[plain] = value, name
+    return plain_state, own, unknown
+
+
+def resnet_arguments(shapes: Shapes, *, family: str | None, path: Any) -> dict[str, Any]:
+    """The backbone, with its options, of a ResNet of one or two pathways.
+
+    Args:
+        shapes: by plain name.
+        family: c2d, i3d, slow or slowfast where the file's config says it; None to tell it by the kernels.
+        path: for messages.
+
+    Raises:
+        FarfieldError: for a network that none of ours can be.
+    """
+    if not any(name.startswith("res2.") for name in shapes) or "stem.conv.weight" not in shapes:
+        raise FarfieldError(f"{path} holds no ResNet: weights of its stem or stages are missing.")
+    two = "fast_stem.conv.weight" in shapes
+    counts = tuple(_count(shapes, f"res{k}") for k in (2, 3, 4, 5))
+    depth = next((layers for layers, blocks in DEPTHS.items() if blocks == counts), None)
+    if depth is None:
+        raise FarfieldError(f"{path} has {counts} residual blocks in res2 .. res5; known are {list(DEPTHS.values())}.")
+    kernels = _kernels(shapes, "", counts)
+    width, stem_kernel = shapes["stem.conv.weight"][0], shapes["stem.conv.weight"][2]
+    options: dict[str, Any] = {} if width == 64 else {"width": width}
+    if two:
+        fast_width = shapes["fast_stem.conv.weight"][0]
+        fuse = shapes["fuse1.conv_fast_to_slow.weight"]
+        options |= {"beta_inv": width // fast_width, "fusion_ratio": fuse[0] // fast_width, "fusion_kernel": fuse[2]}
+        name = f"slowfast_r{depth}"
+        options |= _slowfast_kernels(kernels, _kernels(shapes, "fast_", counts), counts)
+        return {"backbone": name, "backbone_options": options}
+    fitting = [
+        name
+        for name, each in FAMILIES.items()
+        if each.stem_kernel == stem_kernel and spelled_out(each.kernels, counts) == kernels
+    ]
+    if family is None:
+        if not fitting:
+            raise FarfieldError(
+                f"{path} has temporal kernels {kernels} and {stem_kernel} in the stem, which is neither C2D, I3D nor "
+                "Slow. Say which network it is with --backbone."
+            )
+        family = fitting[0]
+    elif FAMILIES[family].stem_kernel != stem_kernel:
+        raise FarfieldError(
+            f"{path} has a temporal kernel of {stem_kernel} in its stem; {family} has {FAMILIES[family].stem_kernel}."
+        )
+    if family not in fitting:
+        options["temporal_kernels"] = kernels
+    return {"backbone": f"{family}_r{depth}", "backbone_options": options}
+
+
+def given_family(answers: ConversionOptions) -> str | None:
+    """c2d, i3d or slow, where the user says so."""
+    family = answers.backbone.rsplit("_r", 1)[0] if answers.backbone else None
+    return family if family in FAMILIES else None
+
+
+def _slowfast_kernels(slow: list[list[int]], fast: list[list[int]], counts: tuple[int, ...]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if slow != spelled_out(SLOW.kernels, counts):
+        options["temporal_kernels"] = slow
+    if fast != spelled_out(FAST_KERNELS, counts):
+        options["fast_temporal_kernels"] = fast
+    return options
+
+
+def _count(shapes: Shapes, stage: str) -> int:
+    return len({name.split(".")[1] for name in shapes if name.startswith(f"{stage}.") and ".inserted." not in name})
+
+
+def _kernels(shapes: Shapes, pathway: str, counts: tuple[int, ...]) -> list[list[int]]:
+    return [
+        [shapes.get(f"{pathway}res{k}.{i}.branch2.conv_a.weight", (0, 0, 1))[2] for i in range(count)]
+        for k, count in zip((2, 3, 4, 5), counts, strict=True)
+    ]
+
+
+def inserted_places(shapes: Shapes) -> dict[str, list[int]]:
+    """Stage to the residual blocks that a non-local block follows."""
+    places: dict[str, set[int]] = {}
+    for name in shapes:
+        stage, *rest = name.split(".")
+        if "inserted" in rest:
+            places.setdefault(stage, set()).add(int(rest[0]))
+    return {stage: sorted(indices) for stage, indices in sorted(places.items())}
+
+
+def block_options_by_shape(shapes: Shapes, path: Any) -> dict[str, Any]:
+    """What the weights of non-local blocks tell of their form.
+
+    Raises:
+        FarfieldError: where blocks differ from each other in a way that one set of options cannot say.
+    """
+    places = [(stage, i) for stage, indices in inserted_places(shapes).items() for i in indices]
+    inner = {}
+    for stage, i in places:
+        channels, width = shapes.get(f"{stage}.{i}.inserted.w_z.weight", (0, 0))[:2]
+        inner[f"{stage}.{i}"] = (channels, width)
+    options: dict[str, Any] = {}
+    if any(width * 2 != channels for channels, width in inner.values()):
+        if len(set(inner.values())) > 1:
+            raise FarfieldError(
+                f"the non-local blocks of {path} have (channels, inner channels) {inner}; blocks of "
+                "several widths need half as many channels inside."
+            )
+        options["inner_channels"] = next(iter(inner.values()))[1]
+
+    def all_have(suffix: str) -> bool:
+        found = {f"{stage}.{i}.inserted.{suffix}" in shapes for stage, i in places}
+        if len(found) > 1:
+            raise FarfieldError(f"some of the non-local blocks of {path} have {suffix} and others have not.")
+        return found.pop()
+
+    if not all_have("w_z.bias"):
+        options["out_bias"] = False
+    if not all_have("norm.weight"):
+        options["norm"] = False
+    if all_have("w_f"):
+        options["pairwise"] = "concatenation"
+    elif not all_have("theta.weight"):
+        options["pairwise"] = "gaussian"
+    return options
+
+
+def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shape of every weight."""
+    return {name: tuple(value.shape) for name, value in state.items()}
+
+
+def zoo_crop(backbone: str) -> int:
+    """The side of the crops that PySlowFast's and PyTorchVideo's model zoos test on: a frame's whole short side."""
+    return default_clip(backbone).test_short_side_px

@@ -1,0 +1,163 @@
+"""Files that hold checkpoints: refused where they are made to do harm, explained where unreadable, written whole.
+
+Reading a pickle safely begins before it is read. `check_file_safety` turns away what `torch.load` would unpack into far
+more than the file is, run as a program (TorchScript archives bring their own code), or recurse into without end.
+"""
+
+from __future__ import annotations
+
+import pickle
+import pickletools
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+from farfield.errors import FarfieldError
+
+MAX_NESTING = 500
+"""Levels of tuples, lists and dicts inside each other; real checkpoints have about ten."""
+
+
+def check_file_safety(path: Path) -> None:
+    """Checks a file without unpacking or unpickling any of it.
+
+    Raises:
+        FarfieldError: for a folder, a file that is not there, an archive that is no checkpoint, a pickle that is nested
+            to break its reader.
+    """
+    if path.is_dir():
+        raise FarfieldError(f"{path} is a folder. Give the path of a checkpoint, as runs/NAME/checkpoints/best.ckpt.")
+    if not path.is_file():
+        raise FarfieldError(
+            f"there is no checkpoint at {path}. Give the path of a file, as runs/NAME/checkpoints/best.ckpt."
+        )
+    if zipfile.is_zipfile(path):
+        _check_archive(path)
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.namelist():
+                if member.endswith("data.pkl"):
+                    with archive.open(member) as file:
+                        _check_nesting(file, path)
+        return
+    if path.stat().st_size and tarfile.is_tarfile(path):  # torch would unpack it to disk
+        raise FarfieldError(f"{path} is a tar archive, which no checkpoint of the last years is. It was not unpacked.")
+    with path.open("rb") as file:
+        for _ in range(8):  # older torch wrote several pickles one after the other, and raw numbers after them
+            if not _check_nesting(file, path):
+                return
+
+
+def _check_archive(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    size = path.stat().st_size
+    packed = [m.filename for m in members if m.compress_type != zipfile.ZIP_STORED]
+    code = [m.filename for m in members if m.filename.endswith("constants.pkl") or "/code/" in f"/{m.filename}"]
+    if code:
+        what = f"it is a TorchScript program ({code[0]}), whose code would run. Give a state dict"
+    elif packed:
+        what = f"{packed[0]} is compressed. It was not unpacked"
+    elif sum(m.file_size for m in members) > size:
+        what = f"it says to hold more than its {size} bytes. It was not unpacked"
+    else:
+        return
+    raise FarfieldError(f"{path} is no checkpoint that can be read: {what}.")
+
+
+def _check_nesting(file: IO[bytes], path: Path) -> bool:
+    """Follows a pickle's instructions for how deep its objects are; whether there was one."""
+    depths: list[int | None] = []  # None is a mark
+    memo: dict[Any, int] = {}
+    try:
+        for code, argument, _ in pickletools.genops(file):
+            _follow(code, argument, depths, memo)
+            if depths and (depths[-1] or 0) > MAX_NESTING:
+                break
+        else:
+            return True
+    except (ValueError, IndexError, KeyError, UnicodeError, OverflowError, MemoryError):
+        return False  # what reads it will say what is wrong
+    raise FarfieldError(f"{path} cannot be read as a checkpoint: it is nested more than {MAX_NESTING} levels deep.")
+
+
+def _follow(code: pickletools.OpcodeInfo, argument: Any, depths: list[int | None], memo: dict[Any, int]) -> None:
+    """Does to `depths` what an instruction does to a pickle's stack: each object is there as how deep it is.
+
+    [[7]], without what is for the memo, is
+
+        EMPTY_LIST    depths 0          the outer list
+        EMPTY_LIST           0 0        the inner one
+        BININT1 7            0 0 0
+        APPEND               0 1        a list is one deeper than what it gets
+        APPEND               2
+    """
+    name = code.name
+    if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+        memo[len(memo) if name == "MEMOIZE" else argument] = depths[-1] or 0
+    elif name in ("GET", "BINGET", "LONG_BINGET"):
+        depths.append(memo.get(argument, 0))
+    elif name == "MARK":
+        depths.append(None)
+    elif name == "DUP":
+        depths.append(depths[-1])
+    elif name == "STOP":
+        depths.clear()
+    else:
+        inside: list[int] = []
+        for needed in reversed(code.stack_before):
+            if needed is pickletools.stackslice:
+                while depths[-1] is not None:
+                    inside.append(depths.pop() or 0)
+            else:
+                inside.append(depths.pop() or 0)
+        if not code.stack_after:
+            return
+        grows = name in ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD")
+        holder = inside.pop() if grows and inside else 0
+        depths.append(max(holder, max(inside, default=-1) + 1))
+
+
+class UnsafePickle(pickle.UnpicklingError):
+    """A pickle that was refused; the message says why, for people."""
+
+
+_KINDS = {
+    b"\x89HDF": "an HDF5 file, as Keras writes them",
+    b"\x1f\x8b": "compressed with gzip. Unpack it",
+    b"BZh": "compressed with bzip2. Unpack it",
+    b"\xfd7zXZ": "compressed with xz. Unpack it",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd. Unpack it",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"RIFF": "a video, sound or picture",
+    b"\x1aE\xdf\xa3": "a video",
+}
+"""Beginnings of other files that are taken for checkpoints."""
+
+
+def why_unreadable(path: Path, error: Exception) -> str:
+    """What is wrong with a file that no checkpoint could be read from, for people."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    if not head:
+        return "it is empty."
+    if head.startswith(b"PK") and not zipfile.is_zipfile(path):
+        return "it is cut off, or damaged at its end."
+    for start, kind in _KINDS.items():
+        if head.startswith(start):
+            return f"it is {kind}."
+    if head[4:8] == b"ftyp":
+        return "it is a video."
+    if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < path.stat().st_size:
+        return "it is a safetensors file. Write its weights with torch.save(safetensors.torch.load_file(...), ...)."
+    try:
+        if all(character.isprintable() or character in "\r\n\t" for character in head.decode("utf-8")):
+            return "it is a text file."
+    except UnicodeDecodeError:
+        pass
+    if isinstance(error, UnsafePickle):
+        return f"{error}."
+    if isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error):
+        return "it holds objects of other code than farfield's. If another project wrote it: farfield convert."
+    return "it is damaged, cut off, or no checkpoint."

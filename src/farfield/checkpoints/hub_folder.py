@@ -1,0 +1,89 @@
+"""A folder that holds a network for others: what model hubs take, and what people can read.
+
+model.safetensors   the weights, which no reader has to unpickle
+config.json         {"format": 1, "model": {...arguments of build_model...}}
+labels.txt          the labels, one a line, for people
+README.md           the model card
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from farfield.checkpoints.rebuild import rebuild
+from farfield.errors import FarfieldError
+from farfield.models.network import ActionNet
+from farfield.untrusted_json import JsonError, parse_json
+
+FORMAT = 1
+WEIGHTS, CONFIG, LABELS, CARD = "model.safetensors", "config.json", "labels.txt", "README.md"
+
+
+def write_folder(network: ActionNet, folder: Path, card: str) -> None:
+    """Writes the four files into a folder, which is made; `atomic_output` makes that whole or not at all.
+
+    Args:
+        network: with plain batch norms, as `load_network` gives it.
+        folder: must not exist.
+        card: the content of README.md.
+
+    Raises:
+        FarfieldError: for a label of several lines.
+    """
+    for label in network.labels:
+        if len(label.splitlines()) != 1:
+            raise FarfieldError(f"the label {label!r} is not one line of text, as labels.txt has them. Rename it.")
+    folder.mkdir()
+    state = {name: value.contiguous() for name, value in network.state_dict().items()}
+    (folder / WEIGHTS).write_bytes(save(state, metadata={"format": "pt"}))  # save_file would let nobody else read it
+    content = {"format": FORMAT, "model": network.config}
+    (folder / CONFIG).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / LABELS).write_text("".join(f"{label}\n" for label in network.labels), encoding="utf-8")
+    (folder / CARD).write_text(card, encoding="utf-8")
+
+
+def load_folder(folder: str | Path) -> ActionNet:
+    """Builds the network that a folder describes and fills in its weights. In evaluation mode, on the CPU.
+
+    Raises:
+        FarfieldError: for a folder without the files, files that are damaged, or weights that do not fit.
+    """
+    folder = Path(folder)
+    missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
+    if len(missing) == 2:
+        raise FarfieldError(
+            f"{folder} is a folder. Give the path of a checkpoint, as runs/NAME/checkpoints/best.ckpt, or a folder "
+            "that farfield export wrote."
+        )
+    if missing:
+        raise FarfieldError(f"{folder} has no {missing[0]}: it is not whole. Copy or export it again.")
+    config = _config(folder / CONFIG)
+    try:
+        state = load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError, ValueError, struct.error) as error:
+        raise FarfieldError(
+            f"{folder / WEIGHTS} cannot be read: it is damaged, cut off, or no safetensors file."
+        ) from error
+    return rebuild(config, state, described=folder / CONFIG, weights=folder / WEIGHTS)
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        content = parse_json(path.read_bytes())
+    except JsonError as error:
+        raise FarfieldError(f"{path} cannot be read: {error}.") from error
+    except OSError as error:
+        raise FarfieldError(f"{path} cannot be read: {error.strerror}.") from error
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+        raise FarfieldError(
+            f"{path} does not name the network of the weights beside it: farfield export did not write it."
+        )
+    if content.get("format") != FORMAT:
+        raise FarfieldError(f"{path} has format {content.get('format')}; this version reads {FORMAT}.")
+    return content["model"]

@@ -1,0 +1,239 @@
+"""Find a network's weights in a training checkpoint.
+
+Training code keeps more than a network: containers (`state_dict`, `model_state_dict`), an average of the weights beside
+the trained ones, the optimiser, a loss with weights of its own, and names with what the network was wrapped in
+(`model._orig_mod.module.stem.0.weight`). A network is known by how the names of its first weights begin.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from farfield.errors import FarfieldError, nearest
+
+WRAPPERS = {
+    "_orig_mod": "torch.compile",
+    "module": "DataParallel, DDP or an average of the weights",
+    "_module": "Opacus",
+    "_fsdp_wrapped_module": "FSDP",
+    "_checkpoint_wrapped_module": "activation checkpointing",
+    "_forward_module": "Lightning Fabric",
+}
+"""Parts of names that a wrapper puts in, anywhere, to what it is of. No known network has them."""
+
+NETWORKS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "PySlowFast": (("s1.pathway0_stem.",),),
+    "MMAction2": (("backbone.conv1.conv.",),),
+    "farfield": (("backbone.trunk.",),),
+    "PyTorchVideo": (("blocks.0.conv.",), ("blocks.0.multipathway_blocks.",)),
+    "image ResNet": (("conv1.weight", "layer1.0.conv1.weight"),),
+    "torchvision": (("stem.0.",), ("features.0.0.",), ("conv_proj.",), ("patch_embed.",)),
+}
+"""Origins and their name prefixes. A state dict is of an origin if it has every prefix of one tuple."""
+
+_CONTAINERS = ("", "model_state", "state_dict", "model", "model_state_dict", "network", "net", "module")
+"""Where projects keep a network; of several in one file, the first that is here is taken."""
+_AVERAGED = {"ema", "swa", "avg", "average", "averaged", "teacher", "momentum", "shadow"}
+_OF_TRAINING = {"criterion", "criteria", "loss", "losses", "metric", "metrics", "acc", "accuracy", "auroc", "confmat"}
+_COUNTERS = {"n_averaged", "steps", "total_ops", "total_params", "_extra_state"}
+_MAX_NESTING = 3
+
+
+@dataclass
+class NetworkState:
+    """A network's weights, as a checkpoint holds them.
+
+    Attributes:
+        values: by the network's own names; whatever the file has there.
+        names: each of these to its whole name in the file's state dict.
+        container: where the state dict is in the file, as "state_dict"; empty for the file itself.
+        prefix: what stands in front of the network's own names, as "model."; wrappers are left out.
+        beside: weights in the same state dict that are not of the network, and may be part of a larger one.
+        ignored: what is not of the network: name and reason.
+        notes: what was taken off, and which network was taken of several.
+    """
+
+    values: dict[str, Any]
+    names: dict[str, str]
+    container: str = ""
+    prefix: str = ""
+    beside: list[str] = field(default_factory=list)
+    ignored: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    container: str
+    prefix: str
+    names: dict[str, str]
+    """Of the whole state dict: without wrappers, to the file's own."""
+
+    @property
+    def shown(self) -> str:
+        return ".".join(part for part in (self.container, self.prefix.rstrip(".")) if part) or "(top level)"
+
+    @property
+    def averaged(self) -> bool:
+        return bool(_AVERAGED & set(re.split(r"[._]", self.shown)))
+
+    @property
+    def rank(self) -> int:
+        first = self.container.split(".")[0]
+        return _CONTAINERS.index(first) if first in _CONTAINERS else len(_CONTAINERS)
+
+
+def origin_of(names: Iterable[str]) -> str | None:
+    """Returns whose network has weights of these names; None for none that is known."""
+    known = list(names)
+
+    def has(start: str) -> bool:
+        return any(name.startswith(start) for name in known)
+
+    return next((origin for origin, ways in NETWORKS.items() if any(all(map(has, way)) for way in ways)), None)
+
+
+def without_wrappers(names: Iterable[str], path: Any) -> dict[str, str]:
+    """Returns names without what wrappers put in, each to the name as given.
+
+    Raises:
+        FarfieldError: where two names become one.
+    """
+    plain: dict[str, str] = {}
+    for name in names:
+        short = _plain(name)
+        if short in plain:
+            raise FarfieldError(f"{path} has two weights for one place: {plain[short]} and {name}.")
+        plain[short] = name
+    return plain
+
+
+def _plain(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
+def find_network(content: Mapping[Any, Any], path: Any, take: str | None = None) -> NetworkState:
+    """Finds the one network in a checkpoint, and what is beside it.
+
+    Args:
+        content: the checkpoint.
+        path: for messages.
+        take: which network, where there are several: a container ("ema_state_dict"), what stands in front of the
+            names ("model_ema"), or both ("state_dict.model_ema"). None for the trained one where the others are
+            averages of it. With it, other weights in the same state dict are left out.
+
+    Returns:
+        The network's weights; where none is known, those of the largest state dict, as they are.
+
+    Raises:
+        FarfieldError: for several networks, none of that name, or a file without weights.
+    """
+    dicts = dict(_state_dicts(content))
+    candidates = [candidate for name, state in dicts.items() for candidate in _candidates(name, state, path)]
+    if not candidates:
+        return _unknown(content, dicts, path)
+    chosen = _choose(candidates, path, take)
+    values = dicts[chosen.container]
+    found = NetworkState({}, {}, chosen.container, chosen.prefix)
+    others = [c for c in candidates if c is not chosen and c.container == chosen.container]
+    for short, name in chosen.names.items():
+        copy = next((other for other in others if short.startswith(other.prefix)), None)
+        own = short.removeprefix(chosen.prefix)
+        if _is_of_training(own):
+            found.ignored.append((name, "of training, not of the network"))
+        elif short.startswith(chosen.prefix):
+            found.values[own], found.names[own] = values[name], name
+        elif copy is None and not isinstance(values[name], Tensor | np.ndarray):
+            found.ignored.append((name, "no weight"))
+        elif copy is None and take is None:
+            found.beside.append(name)
+        elif copy is None:
+            found.ignored.append((name, f"beside the network that was asked for ({take})"))
+    found.ignored += [(f"{o.prefix}*", f"another network; --take {o.prefix.rstrip('.')} converts it") for o in others]
+    found.notes = [*_taken(chosen, candidates), *_taken_off(found)]
+    return found
+
+
+def _state_dicts(content: Mapping[Any, Any], name: str = "", depth: int = 0) -> Iterable[tuple[str, dict[str, Any]]]:
+    """Every dict with text for keys, by where it is; the file itself first."""
+    texts = {key: value for key, value in content.items() if isinstance(key, str)}
+    if texts:
+        yield name, texts
+    for key, value in texts.items():
+        if isinstance(value, Mapping) and depth < _MAX_NESTING:
+            yield from _state_dicts(value, f"{name}.{key}" if name else key, depth + 1)
+
+
+def _candidates(container: str, state: Mapping[str, Any], path: Any) -> list[_Candidate]:
+    """The known networks in a state dict, by what stands in front of their names."""
+    weights = [name for name, value in state.items() if not isinstance(value, Mapping)]
+    names = {_plain(name): name for name in weights}
+    starts = [start for ways in NETWORKS.values() for way in ways for start in way]
+    somewhere = re.compile(r"(?:^|\.)(?=(" + "|".join(map(re.escape, starts)) + "))")
+    prefixes = {name[: match.start(1)] for name in names for match in somewhere.finditer(name)}
+    prefixes = {p for p in prefixes if origin_of(n.removeprefix(p) for n in names if n.startswith(p)) is not None}
+    if prefixes:
+        without_wrappers(weights, path)  # raises where two weights have one name
+    outermost = [p for p in sorted(prefixes) if not any(p != other and p.startswith(other) for other in prefixes)]
+    return [_Candidate(container, prefix, names) for prefix in outermost]
+
+
+def _choose(candidates: list[_Candidate], path: Any, take: str | None) -> _Candidate:
+    if take is not None:
+        named = [c for c in candidates if take.rstrip(".") in (c.shown, c.container, c.prefix.rstrip("."))]
+        if not named:
+            raise FarfieldError(f"{path} has no network {take!r}. {nearest(take, [c.shown for c in candidates])}")
+        candidates = named
+    trained = [c for c in candidates if not c.averaged] or candidates
+    first = [c for c in trained if c.rank == min(c.rank for c in trained)]
+    if len(first) > 1:
+        raise FarfieldError(
+            f"{path} holds several networks: {', '.join(c.shown for c in first)}. Say which: farfield convert ... "
+            f"--take {first[0].shown}."
+        )
+    return first[0]
+
+
+def _taken(chosen: _Candidate, candidates: list[_Candidate]) -> list[str]:
+    others = [c.shown for c in candidates if c is not chosen]
+    if not others:
+        return []
+    return [f"the weights are those of {chosen.shown}; the file has others, too: --take {' or '.join(others)}"]
+
+
+def _taken_off(found: NetworkState) -> list[str]:
+    parts = {part for name in found.names.values() for part in name.split(".") if part in WRAPPERS}
+    off = [f'"{found.prefix}"'] if found.prefix else []
+    off += [f'"{part}." ({of})' for part, of in WRAPPERS.items() if part in parts]
+    return [f"taken off the names of the weights: {', '.join(off)}"] if off else []
+
+
+def _is_of_training(name: str) -> bool:
+    parts = name.split(".")
+    return parts[-1] in _COUNTERS or any(_OF_TRAINING & set(part.split("_")) for part in parts)
+
+
+def _unknown(content: Mapping[Any, Any], dicts: Mapping[str, dict[str, Any]], path: Any) -> NetworkState:
+    """The largest state dict, whosever it is.
+
+    Raises:
+        FarfieldError: where there are no weights.
+    """
+    weights = {
+        name: {key: value for key, value in state.items() if isinstance(value, Tensor | np.ndarray)}
+        for name, state in dicts.items()
+    }
+    largest = max(weights, key=lambda name: len(weights[name]), default=None)
+    if largest is None or not weights[largest]:
+        keys = ", ".join(str(key)[:40] for key in list(content)[:8])
+        raise FarfieldError(
+            f"{path} holds no weights by name; it has {keys or 'nothing'}. A whole network that was pickled needs the "
+            "code that made it: there, save network.state_dict()."
+        )
+    return NetworkState(weights[largest], {name: name for name in weights[largest]}, largest)

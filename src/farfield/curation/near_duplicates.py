@@ -1,0 +1,78 @@
+"""Videos that look the same though their files differ: copies in another size, codec or quality.
+
+Two videos look alike when they are equally long, and in their thumbnails what stands still agrees, and what moves, too:
+many videos of one place share the first only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+STILL, MOVING = 0.985, 0.9
+"""Correlations from which on the standing and the moving part count as the same."""
+
+NOISE = 0.5
+"""Grey levels, root mean square, up to which nothing is said to move."""
+
+_TABLES, _BITS = 12, 16
+
+
+def find_near_duplicates(
+    thumbnails: UInt8[np.ndarray, "n t h w"], durations_seconds: Float[np.ndarray, " n"]
+) -> list[tuple[int, int]]:
+    """Pairs of places of videos that look alike, the smaller first.
+
+    Candidates share a hash of the standing part (signs of random projections, in 12 tables of 16 bits), so that not
+    all pairs need be compared; two copies that correlate to 0.99 are missed once in 2000 times.
+    """
+    if len(thumbnails) < 2:
+        return []
+    still = thumbnails.mean(1, dtype=np.float32).reshape(len(thumbnails), -1)
+    still = _unit(still - still.mean(1, keepdims=True))
+    found: set[tuple[int, int]] = set()
+    compared: set[int] = set()
+    for first, second in _candidates(still, durations_seconds):
+        codes = first.astype(np.int64) * len(thumbnails) + second
+        new = np.array([code not in compared for code in codes.tolist()])  # another table had it before
+        compared.update(codes.tolist())
+        first, second = first[new], second[new]
+        if not len(first):
+            continue
+        moving, other = _moving(thumbnails[first]), _moving(thumbnails[second])
+        energy, other_energy = (np.sqrt(np.mean(each**2, axis=1)) for each in (moving, other))
+        alike = np.einsum("nd,nd->n", _unit(moving), _unit(other)) > MOVING
+        alike |= (energy < NOISE) & (other_energy < NOISE)
+        found |= set(zip(first[alike].tolist(), second[alike].tolist(), strict=True))
+    return sorted(found)
+
+
+def _candidates(
+    still: Float[np.ndarray, "n d"], durations: Float[np.ndarray, " n"]
+) -> Iterator[tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]]:
+    """Pairs of equally long videos whose standing parts agree."""
+    rng = np.random.default_rng(0)
+    for _ in range(_TABLES):
+        bits = still @ rng.standard_normal((still.shape[1], _BITS), dtype=np.float32) > 0
+        keys = bits @ (1 << np.arange(_BITS))
+        order = np.argsort(keys, kind="stable")
+        for group in np.split(order, np.flatnonzero(np.diff(keys[order])) + 1):
+            for begin in range(0, len(group), 1000):
+                part = group[begin : begin + 1000]
+                agree = still[part] @ still[group].T > STILL
+                agree &= np.abs(durations[part][:, None] - durations[group]) < 0.1 + 0.01 * durations[group]
+                agree &= part[:, None] < group
+                rows, columns = np.nonzero(agree)
+                for start in range(0, len(rows), 10_000):
+                    yield part[rows[start : start + 10_000]], group[columns[start : start + 10_000]]
+
+
+def _moving(thumbnails: UInt8[np.ndarray, "n t h w"]) -> Float[np.ndarray, "n d"]:
+    pictures = thumbnails.astype(np.float32)
+    return (pictures - pictures.mean(1, keepdims=True)).reshape(len(pictures), -1)
+
+
+def _unit(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)

@@ -1,0 +1,355 @@
+"""A doctor for collections: what cannot be decoded, comes twice, leaks from one split to another, or is missing."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from farfield.curation.folder_scan import LeftOut
+from farfield.curation.index import classes_of_folder, kinetics_clip, path_from, videos_of_folder
+from farfield.curation.inspection import Inspected, InspectionJob, inspect
+from farfield.curation.near_duplicates import find_near_duplicates
+from farfield.data.manifest import Manifest, VideoRecord, read_manifest, write_manifest
+from farfield.errors import FarfieldError
+from farfield.parallel import Engine, for_each
+
+
+@dataclass
+class Split:
+    """One manifest, or folder, and what was found in it.
+
+    Attributes:
+        name: for the report.
+        records: its rows.
+        root: folder that the rows' paths are relative to.
+        inspected: what each video is; None for one that cannot be decoded.
+        reasons: why each cannot; None for one that can.
+    """
+
+    name: str
+    records: list[VideoRecord]
+    root: Path
+    inspected: list[Inspected | None] = field(default_factory=list)
+    reasons: list[str | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.paths = [self.root / record.path for record in self.records]
+        """The rows' files."""
+
+
+@dataclass(frozen=True)
+class VerificationReport:
+    """What the doctor found.
+
+    Attributes:
+        videos: rows that were looked at.
+        undecodable: (path, reason).
+        same_file: groups of paths whose files are the same to the last byte.
+        look_alike: pairs of paths that look the same, and are not the same file.
+        leaks: (path, split, path, split, why) of videos that two splits share.
+        other_labels: (path, label, path, label) of the same file, or the same segment of it, under two classes.
+        repeated_rows: (split, path, how often) of rows that a manifest has more than once.
+        classes_without_videos: (split, label).
+        decord: of a sample, how many videos it "agrees" on with PyAV, "differs" on, and "cannot read".
+        decord_differs_on: the paths.
+        durations: seconds at which 0, 5, 25, 50, 75, 95 and 100% of the videos are shorter.
+        resolutions: "width x height" to how many.
+        hours: of video in all.
+        left_out: account of what scans of folders passed over; it makes a collection no less healthy.
+    """
+
+    videos: int
+    undecodable: list[tuple[str, str]]
+    same_file: list[list[str]]
+    look_alike: list[tuple[str, str]]
+    leaks: list[tuple[str, str, str, str, str]]
+    other_labels: list[tuple[str, str, str, str]]
+    repeated_rows: list[tuple[str, str, int]]
+    classes_without_videos: list[tuple[str, str]]
+    decord: dict[str, int]
+    decord_differs_on: list[str]
+    durations: dict[str, float]
+    resolutions: dict[str, int]
+    hours: float
+    left_out: LeftOut = field(default_factory=LeftOut)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain types, for JSON."""
+        plain = {each.name: getattr(self, each.name) for each in fields(self)}
+        return plain | {"left_out": self.left_out.as_dict()}
+
+    def is_healthy(self) -> bool:
+        """Whether nothing was found."""
+        return not (
+            self.undecodable
+            or self.same_file
+            or self.look_alike
+            or self.leaks
+            or self.other_labels
+            or self.repeated_rows
+            or self.classes_without_videos
+            or self.decord_differs_on
+        )
+
+    def reasons(self) -> dict[str, int]:
+        """How often videos cannot be decoded for each reason, the most frequent first."""
+        return dict(Counter(reason for _, reason in self.undecodable).most_common())
+
+
+def verify(
+    sources: Sequence[str | Path],
+    out: str | Path,
+    *,
+    root: str | Path | None = None,
+    labels: Sequence[str] | None = None,
+    num_workers: int | None = None,
+    seconds_per_video: float = 120,
+    sample: int = 50,
+    engine: Engine = "local",
+    list_left_out: bool = False,
+    progress: bool = True,
+) -> VerificationReport:
+    """Decodes every video of a collection whole, each in a child process, and compares its splits.
+
+    Args:
+        sources: manifests, one for each split, or folders of videos.
+        out: folder to write report.md, report.json, collection.png, quarantine.csv and a clean copy of each manifest.
+        root: folder that the manifests' paths are relative to; None for their own.
+        labels: classes that each split should have; None for those of any split.
+        num_workers: processes; None for the number of cores.
+        seconds_per_video: a video that takes longer is given up, and counted as undecodable.
+        sample: so many videos are read with both decoders, and compared.
+        engine: "local" or "ray".
+        list_left_out: keep the names of what scans of folders pass over, not only the counts.
+        progress: show a bar on standard error.
+
+    Raises:
+        FarfieldError: for a source that is none, or a folder that cannot be written.
+    """
+    left_out = LeftOut(list_left_out)
+    splits = [_split(Path(source), root, left_out) for source in sources]
+    if len({split.name for split in splits}) < len(splits):
+        raise FarfieldError(f"two of {', '.join(split.name for split in splits)} have the same name. Rename one.")
+    folder = Path(out)
+    for source, split in zip(sources, splits, strict=True):
+        if Path(source).resolve() == (folder / f"{split.name}.csv").resolve() or split.name == "quarantine":
+            raise FarfieldError(f"the report's {split.name}.csv would overwrite {source}. Give another --out.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FarfieldError(f"{folder} cannot be made: {error.strerror}.") from error
+    _inspect_all(splits, sample, num_workers, seconds_per_video, engine, progress)
+    diagnosis = replace(_diagnose(splits, labels), left_out=left_out)
+    try:
+        _write(splits, diagnosis, folder)
+    except OSError as error:
+        raise FarfieldError(f"{folder} cannot be written: {error.strerror or error}.") from error
+    return diagnosis
+
+
+def _split(source: Path, root: str | Path | None, left_out: LeftOut) -> Split:
+    if (source / "manifest.csv").is_file():  # a store
+        store = read_manifest(source / "manifest.csv")
+        return Split(source.resolve().name, list(store), store.root)
+    if source.is_dir():
+        passed_over = LeftOut(left_out.keep_names)
+        records = classes_of_folder(source, passed_over)
+        if not records:  # no classes: the videos themselves
+            passed_over = LeftOut(left_out.keep_names)
+            records = videos_of_folder(source, passed_over)
+        if not records:
+            raise FarfieldError(f"the folder {source} holds no videos. {passed_over.sentence()}".strip())
+        left_out.update(passed_over)
+        return Split(source.resolve().name, records, source)
+    manifest: Manifest = read_manifest(source, root=root)
+    return Split(source.stem, list(manifest), manifest.root)
+
+
+def _inspect_all(
+    splits: list[Split], sample: int, num_workers: int | None, seconds: float, engine: Engine, progress: bool
+) -> None:
+    places = [(split, i) for split in splits for i in range(len(split.records))]
+    sampled = set(np.linspace(0, len(places) - 1, min(sample, len(places))).astype(int).tolist())
+    jobs = [
+        InspectionJob(split.paths[i].absolute(), split.records[i], number in sampled)
+        for number, (split, i) in enumerate(places)
+    ]
+    found: dict[InspectionJob, Inspected | str] = {}
+    running = for_each(inspect, jobs, num_workers=num_workers, seconds_per_job=seconds, engine=engine)
+    for job, result in tqdm(running, "verify", len(jobs), unit="video", disable=not progress):
+        found[job] = result
+    results = iter(found[job] for job in jobs)
+    for split in splits:
+        for _ in split.records:
+            result = next(results)
+            split.inspected.append(None if isinstance(result, str) else result)
+            split.reasons.append(result if isinstance(result, str) else None)
+
+
+def _diagnose(splits: list[Split], labels: Sequence[str] | None) -> VerificationReport:
+    whole = [(split, i, seen) for split in splits for i, seen in enumerate(split.inspected) if seen is not None]
+    by_file: dict[str, list[tuple[Split, int]]] = defaultdict(list)
+    by_source: dict[str, list[tuple[Split, int]]] = defaultdict(list)
+    for split, i, seen in whole:
+        by_file[seen.sha256].append((split, i))
+        if clip := kinetics_clip(split.paths[i].stem):
+            by_source[clip[0]].append((split, i))
+    same_file, leaks, other_labels = [], [], []
+    for group in by_file.values():
+        paths = list(dict.fromkeys(str(split.paths[i]) for split, i in group))
+        if len(paths) > 1:
+            same_file.append(paths)
+        leaks += _leaks(group, "the same file")
+        first_of: dict[tuple[float | None, float | None], tuple[Split, int]] = {}
+        for split, i in group:
+            record = split.records[i]
+            first, row = first_of.setdefault((record.start_seconds, record.end_seconds), (split, i))
+            if record.label != first.records[row].label:
+                pair = (first.paths[row], first.records[row].label, split.paths[i], record.label)
+                other_labels.append(tuple(map(str, pair)))
+    known = {leak[:4] for leak in leaks}
+    for source, group in by_source.items():
+        leaks += [leak for leak in _leaks(group, f"both from video {source}") if leak[:4] not in known]
+    look_alike = []
+    durations = np.array([seen.duration_seconds for _, _, seen in whole])
+    # One of each file: copies to the last byte are known already, and many of them would be compared with each other.
+    single = list({seen.sha256: place for place, (_, _, seen) in enumerate(whole)}.values())
+    if whole:
+        pairs = find_near_duplicates(np.stack([whole[place][2].thumbnails for place in single]), durations[single])
+        for a, b in pairs:
+            group = [whole[single[place]][:2] for place in (a, b)]
+            look_alike.append(tuple(str(split.paths[i]) for split, i in group))
+            leaks += _leaks(group, "they look alike")
+    with_videos = [
+        {row.label for row, seen in zip(split.records, split.inspected, strict=True) if seen} for split in splits
+    ]
+    wanted = sorted(set(labels) if labels else {row.label for split in splits for row in split.records} - {""})
+    durations = durations if len(durations) else np.zeros(1)
+    return VerificationReport(
+        videos=sum(len(split.records) for split in splits),
+        undecodable=[
+            (str(path), reason)
+            for split in splits
+            for path, reason in zip(split.paths, split.reasons, strict=True)
+            if reason is not None
+        ],
+        same_file=same_file,
+        look_alike=look_alike,  # type: ignore[arg-type]
+        leaks=leaks,
+        other_labels=other_labels,  # type: ignore[arg-type]
+        repeated_rows=[
+            (split.name, record.path, count)
+            for split in splits
+            for record, count in Counter(split.records).items()
+            if count > 1
+        ],
+        classes_without_videos=[
+            (split.name, label)
+            for split, there in zip(splits, with_videos, strict=True)
+            for label in wanted
+            if label not in there
+        ],
+        decord=dict(Counter(seen.decord for _, _, seen in whole if seen.decord is not None)),
+        decord_differs_on=[str(split.paths[i]) for split, i, seen in whole if seen.decord == "differs"],
+        durations={f"{q}%": round(float(np.percentile(durations, q)), 2) for q in (0, 5, 25, 50, 75, 95, 100)},
+        resolutions=dict(Counter(f"{seen.width} x {seen.height}" for _, _, seen in whole).most_common()),
+        hours=round(float(durations.sum()) / 3600, 3),
+    )
+
+
+def _leaks(group: Sequence[tuple[Split, int]], why: str) -> list[tuple[str, str, str, str, str]]:
+    """The first video of a group with each that lies in another split."""
+    first, row = group[0]
+    return [
+        (str(first.paths[row]), first.name, str(split.paths[i]), split.name, why)
+        for split, i in group[1:]
+        if split is not first
+    ]
+
+
+def _write(splits: list[Split], diagnosis: VerificationReport, folder: Path) -> None:
+    (folder / "report.json").write_text(json.dumps(diagnosis.as_dict(), indent=2) + "\n")
+    (folder / "report.md").write_text(as_markdown(diagnosis), encoding="utf-8", errors="surrogateescape")
+    with (folder / "quarantine.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["path", "reason"])
+        writer.writerows(diagnosis.undecodable)
+    for split in splits:
+        kept = []
+        for record, seen in zip(split.records, split.inspected, strict=True):
+            if seen is not None and record.label:
+                names = ("num_frames", "fps", "width", "height", "duration_seconds")
+                numbers = {name: getattr(seen, name) for name in names}
+                kept.append(replace(record, path=path_from(folder, split.root, record.path), **numbers))
+        if kept:
+            write_manifest(folder / f"{split.name}.csv", kept)
+    with matplotlib.rc_context({"savefig.dpi": 120}):
+        plot_collection(splits).savefig(folder / "collection.png")
+
+
+def as_markdown(diagnosis: VerificationReport) -> str:
+    """The report for people."""
+    d = diagnosis
+    lines = ["# Collection", "", f"{d.videos} videos, {d.hours:.2f} hours", ""]
+    lines += [f"Left out of the folders: {d.left_out.summary()}.", ""] if d.left_out.counts else []
+    lines += ["![durations, sizes, rates, classes](collection.png)", ""]
+    sections: list[tuple[str, list[str]]] = [
+        ("Cannot be decoded", [f"{count} x {reason}" for reason, count in d.reasons().items()]),
+        ("Shared by two splits", [f"{a} ({x}), {b} ({y}): {why}" for a, x, b, y, why in d.leaks]),
+        ("The same file", [", ".join(group) for group in d.same_file]),
+        ("The same file in two classes", [f"{a} ({x}), {b} ({y})" for a, x, b, y in d.other_labels]),
+        ("Rows that come again", [f"{split}: {path}, {count} times" for split, path, count in d.repeated_rows]),
+        ("Look alike", [", ".join(pair) for pair in d.look_alike]),
+        ("Classes without videos", [f"{split}: {label}" for split, label in d.classes_without_videos]),
+        ("decord gives other frames", d.decord_differs_on),
+    ]
+    for title, found in sections:
+        lines += [f"## {title}: {len(found) if title != 'Cannot be decoded' else len(d.undecodable)}", ""]
+        lines += [f"- {each}" for each in found[:100]]
+        lines += [f"- ... and {len(found) - 100} more, in report.json"] if len(found) > 100 else []
+        lines += [""] if found else []
+    lines += ["## Durations in seconds", "", "| " + " | ".join(d.durations) + " |", "|---" * len(d.durations) + "|"]
+    lines += ["| " + " | ".join(f"{value:g}" for value in d.durations.values()) + " |", ""]
+    lines += ["## Sizes", "", *(f"- {size}: {count}" for size, count in list(d.resolutions.items())[:30]), ""]
+    return "\n".join(lines)
+
+
+_MEASURES: tuple[Callable[[Inspected], float], ...] = (
+    lambda seen: seen.duration_seconds,
+    lambda seen: min(seen.width, seen.height),
+    lambda seen: seen.fps,
+)
+
+
+def plot_collection(splits: Sequence[Split]) -> Figure:
+    """Draws durations, short sides, rates and videos per class, one colour a split."""
+    figure = Figure(figsize=(10, 6.4), layout="constrained")
+    axes = figure.subplots(2, 2)
+    whole = [each for split in splits for each in split.inspected if each is not None]
+    bins = [np.histogram_bin_edges([measure(each) for each in whole], bins=40) for measure in _MEASURES]
+    for split in splits:
+        seen = [each for each in split.inspected if each is not None]
+        labels = Counter(row.label for row, each in zip(split.records, split.inspected, strict=True) if each)
+        values = [[measure(each) for each in seen] for measure in _MEASURES]
+        for axis, numbers, edges in zip(axes.flat[:3], values, bins, strict=True):
+            axis.hist(numbers, bins=edges, histtype="stepfilled", alpha=0.5, label=split.name)
+        counts = sorted(labels.values(), reverse=True)
+        axes[1, 1].step(range(1, len(counts) + 1), counts, where="mid", label=split.name)
+    names = ("duration in seconds", "short side in pixels", "frames per second", "classes, largest first")
+    for axis, name in zip(axes.flat, names, strict=True):
+        axis.set_xlabel(name)
+        axis.set_ylabel("videos")
+        axis.grid(alpha=0.3)
+    axes[1, 1].set_ylim(bottom=0)
+    axes[0, 0].legend()
+    return figure

@@ -1,0 +1,229 @@
+"""Datasets: batches of uint8 clips, and what could not be decoded, by name.
+
+One item is one batch: the sampler hands whole lists of keys to `__getitem__`, and the loader does no collation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from farfield.clip_spec import ClipSpec
+from farfield.data.augmentation import Augmentation, Draw
+from farfield.data.clips import Clip, training_clips, video_views
+from farfield.data.frame_cache import FrameCache
+from farfield.data.manifest import Manifest
+from farfield.data.randomness import Purpose, generator
+from farfield.data.samplers import SampleKey
+from farfield.data.shared_memory import stacked
+from farfield.errors import FarfieldError, VideoError
+from farfield.video.decoders import Decoder
+
+
+class Failure(NamedTuple):
+    """A video that could not serve, and why."""
+
+    path: str
+    reason: str
+    empty_class: str | None = None
+    """The video's class, where none of its videos can be read, so that one of another class took its place."""
+
+
+class Batch(NamedTuple):
+    """Clips as they leave a worker; on the device `clips` becomes (b*v 3 t h w) float, normalised."""
+
+    clips: UInt8[Tensor, "b v t h w c"] | Float[Tensor, "bv c t h w"]
+    labels: Int[Tensor, " b"]
+    indices: Int[Tensor, " b"]
+    """Rows of the manifest."""
+    draw: Draw | None
+    """What is varied on the device; None for nothing."""
+    failures: list[Failure]
+    """Videos that were to be in this batch and could not be read."""
+
+
+class TrainingClips(Dataset[Batch]):
+    """Random clips of each video asked for; a video that cannot serve is replaced by another of its class.
+
+    Where none of its class can be read, one of another class takes its place, and the failures say so.
+
+    Args:
+        manifest: the videos.
+        labels: the classes, in the network's order.
+        spec: what the network wants of a clip.
+        augmentation: what is varied at random.
+        seed: of the run.
+        clips_per_video: clips of each video, which is opened once for all of them (Hoffer et al., CVPR 2020).
+        decoder: what is tried first.
+        memory_bytes: for decoded frames, in the process that loads.
+
+    Raises:
+        FarfieldError: for a label that is not among `labels`; while loading, when no video at all can be read.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        labels: Sequence[str],
+        spec: ClipSpec,
+        augmentation: Augmentation,
+        *,
+        seed: int,
+        clips_per_video: int = 1,
+        decoder: Decoder = "PyAV",
+        memory_bytes: int = 0,
+    ) -> None:
+        self.manifest = manifest
+        self.targets = manifest.targets(labels)
+        self.labels = labels
+        self.spec = spec
+        self.augmentation = augmentation
+        self.seed = seed
+        self.clips_per_video = clips_per_video
+        self.decoder = decoder
+        self._memory = (
+            FrameCache(memory_bytes, decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map)
+            if memory_bytes
+            else None
+        )
+        self._keeps_direction = np.isin(np.array(labels, dtype=object), augmentation.keep_direction)
+        # Saves opening a bad file again; never changes a result. No exceptions: they hold the frames that raised them.
+        self._known_failures: dict[int, Failure] = {}
+
+    def __getitem__(self, keys: Sequence[SampleKey]) -> Batch:
+        clips: list[Tensor] = []
+        indices: list[int] = []
+        generators: list[np.random.Generator] = []
+        failures: list[Failure] = []
+        for key in keys:
+            loaded, index = self._load(key, failures)
+            clips += [clip.frames for clip in loaded]
+            indices += [index] * len(loaded)
+            generators += self._generators(Purpose.AUGMENTATION, key)
+        labels = self.targets[indices]
+        spec, _ = self._at_scale(keys[0].scale)
+        draw = self.augmentation.draw(
+            generators,
+            self._generators(Purpose.MIX, keys[0])[0],
+            self._keeps_direction[labels].tolist(),
+            spec.crop_px,
+        )
+        return Batch(stacked(clips), torch.from_numpy(labels), torch.tensor(indices), draw, failures)
+
+    def _at_scale(self, scale: float) -> tuple[ClipSpec, Augmentation]:
+        """What smaller clips are: the same part of the frame in fewer pixels."""
+        if scale == 1:
+            return self.spec, self.augmentation
+        side, jitter = round(self.spec.crop_px * scale), self.augmentation.short_side_px
+        scaled = None if jitter is None else (max(round(jitter[0] * scale), side), max(round(jitter[1] * scale), side))
+        return self.spec.replace(crop_px=side), replace(self.augmentation, short_side_px=scaled)
+
+    def _generators(self, purpose: Purpose, key: SampleKey) -> list[np.random.Generator]:
+        """One for each clip of a video: a function of what is loaded, not of who loads it."""
+        turns = range(key.turn * self.clips_per_video, (key.turn + 1) * self.clips_per_video)
+        return [generator(purpose, self.seed, key.epoch, key.row, *([turn] if turn else [])) for turn in turns]
+
+    def _load(self, key: SampleKey, failures: list[Failure]) -> tuple[list[Clip], int]:
+        known_before = len(failures)
+        for index in chain([key.row], self._replacements(key)):  # drawn only where they are needed
+            if index not in self._known_failures:
+                record, path = self.manifest[index], self.manifest.path(index)
+                generators = self._generators(Purpose.CLIP, key)
+                spec, augmentation = self._at_scale(key.scale)
+                try:
+                    clips = training_clips(
+                        path, record, spec, augmentation, generators, decoder=self.decoder, memory=self._memory
+                    )
+                    self._name_empty_class(failures, known_before, key.row, index)
+                    return clips, index
+                except VideoError as error:
+                    self._known_failures[index] = Failure(error.path, error.reason)
+            failures.append(self._known_failures[index])
+        raise FarfieldError(
+            f"none of the {len(self.manifest)} videos of {self.manifest.source} can be read. "
+            f"The last: {failures[-1].path}: {failures[-1].reason}. Are the paths right, from {self.manifest.root}?"
+        )
+
+    def _name_empty_class(self, failures: list[Failure], begin: int, wanted: int, taken: int) -> None:
+        """Names the class in the failures from `begin` on, where a video of another class had to be taken."""
+        target = self.targets[wanted]
+        if self.targets[taken] != target:
+            of_class = np.count_nonzero(self.targets == target)  # they are tried before all others
+            for place in range(begin, begin + of_class):
+                failures[place] = failures[place]._replace(empty_class=self.labels[target])
+
+    def _replacements(self, key: SampleKey) -> Iterator[int]:
+        """Other videos in the order in which they are tried: those of the same class, then all others."""
+        rng = self._generators(Purpose.REPLACEMENT, key)[0]
+        same = self.targets == self.targets[key.row]
+        for candidates in (np.flatnonzero(same), np.flatnonzero(~same)):
+            yield from (int(index) for index in rng.permutation(candidates) if index != key.row)
+
+
+class EvaluationViews(Dataset[Batch]):
+    """All views of each video asked for, in one decoding; a video that cannot be read is left out and named.
+
+    Args:
+        manifest: the videos.
+        labels: the classes, in the network's order.
+        spec: what the network wants of a clip.
+        num_clips: clips spread over the time of a video.
+        num_crops: crops of each clip.
+        decoder: what is tried first.
+
+    Raises:
+        FarfieldError: for a label that is not among `labels`.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        labels: Sequence[str],
+        spec: ClipSpec,
+        *,
+        num_clips: int,
+        num_crops: int,
+        decoder: Decoder = "PyAV",
+    ) -> None:
+        self.manifest = manifest
+        self.targets = manifest.targets(labels)
+        self.spec = spec
+        self.num_clips = num_clips
+        self.num_crops = num_crops
+        self.decoder = decoder
+
+    def __getitem__(self, chosen: Sequence[int]) -> Batch:
+        clips, indices, failures = [], [], []
+        for index in chosen:
+            record, path = self.manifest[index], self.manifest.path(index)
+            try:
+                clip = video_views(
+                    path,
+                    record,
+                    self.spec,
+                    num_clips=self.num_clips,
+                    num_crops=self.num_crops,
+                    decoder=self.decoder,
+                )
+            except VideoError as error:
+                failures.append(Failure(error.path, error.reason))
+                continue
+            clips.append(clip.frames)
+            indices.append(index)
+        side, views = self.spec.test_side_px, self.num_clips * self.num_crops
+        nothing = torch.empty((0, views, self.spec.num_frames, side, side, 3), dtype=torch.uint8)
+        return Batch(
+            stacked(clips) if clips else nothing,
+            torch.from_numpy(self.targets[indices]) if clips else torch.empty(0, dtype=torch.int64),
+            torch.tensor(indices, dtype=torch.int64),
+            None,
+            failures,
+        )

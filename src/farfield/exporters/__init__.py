@@ -1,0 +1,1 @@
+"""Export networks to ONNX, OpenVINO, torch.export and hub folders, checked for parity."""

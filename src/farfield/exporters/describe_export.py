@@ -1,0 +1,23 @@
+"""Describe an exported network."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from farfield.exporters.trace import Traced
+from farfield.models.network import ActionNet
+
+
+def describe_export(network: ActionNet, traced: Traced, *, opset: int | None, int8: bool = False) -> ExportMetadata:
+    """Describes a network's graph."""
+    return ExportMetadata(
+        labels=list(network.labels),
+        clip=network.clip,
+        model=network.config,
+        takes_frames=traced.takes_frames,
+        any_batch=traced.any_batch,
+        any_length=traced.any_length,
+        int8=int8,
+        opset=opset,
+        farfield=version("farfield"),
+    )

@@ -1,0 +1,61 @@
+"""Convert a graph to ONNX."""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from farfield.errors import FarfieldError
+from farfield.exporters.trace import quiet
+from farfield.optional_dependencies import require_packages
+from farfield.runtimes.metadata import KEY
+
+OPSET = 18
+"""Of ONNX: the one that PyTorch's exporter writes by itself."""
+
+
+def onnx_model(program: ExportedProgram, description: str) -> Any:
+    """A graph as ONNX, in memory, checked by ONNX's own rules.
+
+    Raises:
+        FarfieldError: where a package is missing, or an operator has no counterpart in ONNX.
+    """
+    with require_packages("onnxscript", "onnx"):
+        import onnx
+        import onnxscript  # noqa: F401  # PyTorch's exporter is written in it
+    try:
+        with quiet(), redirect_stdout(io.StringIO()):
+            made = torch.onnx.export(
+                program,
+                (),
+                dynamo=True,
+                input_names=["clips"],
+                output_names=["logits"],
+                opset_version=OPSET,
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as error:  # whatever the exporter met in the graph
+        reason = " ".join(str(error).strip().split("\n\n")[0].split())[:300]
+        raise FarfieldError(
+            f"the network cannot be written as ONNX: {reason} Try .pt2, PyTorch's own format."
+        ) from error
+    assert made is not None
+    model = made.model_proto
+    for holder in (model.graph, *model.functions):
+        for node in holder.node:  # without the places of our source in them
+            del node.metadata_props[:]
+            node.doc_string = ""
+    onnx.helper.set_model_props(model, {KEY: description})
+    onnx.checker.check_model(model)
+    return model
+
+
+def write_onnx(model: Any, path: Path) -> None:
+    """Writes one file with its weights inside."""
+    path.write_bytes(model.SerializeToString())

@@ -1,0 +1,133 @@
+"""From a network to its graph: one for all batch sizes, and for all lengths where the network has no say in it."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import jaxtyping
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from farfield.clip_spec import ClipSpec
+from farfield.errors import FarfieldError
+from farfield.exporters.operator_forms import graph_forms
+from farfield.layers import fold_batch_norm
+from farfield.models.network import ActionNet
+
+TIME_AXIS = {False: 2, True: 1}
+"""Of the graph's input, by whether it takes frames (b t h w c)."""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A network as a graph.
+
+    Attributes:
+        program: clips to logits.
+        takes_frames: its input are uint8 frames (b t h w c) in place of normalised clips (b 3 t h w).
+        any_batch: it takes any number of clips, not only one.
+        any_length: it takes clips of any number of frames that the network takes.
+    """
+
+    program: ExportedProgram
+    takes_frames: bool
+    any_batch: bool
+    any_length: bool
+
+
+class OnFrames(nn.Module):
+    """A network with its normalisation in front: uint8 RGB frames (b t h w c) to logits."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, spec: ClipSpec) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(spec.mean), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std), persistent=False)
+
+    def forward(self, frames: UInt8[Tensor, "b t h w c"]) -> Float[Tensor, "b classes"]:
+        return self.network(((frames.float() / 255 - self.mean) / self.std).permute(0, 4, 1, 2, 3))
+
+
+def trace(network: ActionNet, *, takes_frames: bool = False, any_length: bool = True) -> Traced:
+    """A network's graph for clips of its test size, batch norms folded.
+
+    Args:
+        network: which stays as it is.
+        takes_frames: put the normalisation into the graph.
+        any_length: try for a graph that takes clips of any length; False fixes the length to the network's own.
+
+    Raises:
+        FarfieldError: where PyTorch finds no graph.
+    """
+    spec = network.clip
+    t, side = spec.num_frames, spec.test_side_px
+    clips = torch.randn(2, 3, t, side, side)
+    with torch.no_grad():
+        module: nn.Module = fold_batch_norm(network.to("cpu"), clips[:1])
+    module = OnFrames(module, spec) if takes_frames else module
+    example = torch.zeros(2, t, side, side, 3, dtype=torch.uint8) if takes_frames else clips
+    time = TIME_AXIS[takes_frames]
+    attempts = [{0, time}, {0}] if any_length else [{0}]
+    reason = ""
+    for axes in [*attempts, set[int]()]:
+        given = example if 0 in axes else example[:1]
+        try:
+            program = _export(module, given, axes)
+        except Exception as error:  # whatever PyTorch met in the network
+            reason = " ".join((str(error).strip() or type(error).__name__).split("\n\n")[0].split())
+            continue
+        free = _free_axes(program)
+        if axes and 0 not in free:  # it holds for the two clips of the example only
+            continue
+        return Traced(program, takes_frames, 0 in free, time in free)
+    raise FarfieldError(f"{network.config['backbone']} cannot be exported: PyTorch finds no graph for it. {reason}")
+
+
+def _export(module: nn.Module, example: Tensor, axes: set[int]) -> ExportedProgram:
+    shapes = {axis: Dim.DYNAMIC if axis in axes else Dim.STATIC for axis in range(example.ndim)}
+    with torch.no_grad(), graph_forms(), unchecked_shapes(), quiet():
+        return torch.export.export(module, (example,), dynamic_shapes=(shapes,), strict=False)
+
+
+def _free_axes(program: ExportedProgram) -> set[int]:
+    [name] = program.graph_signature.user_inputs
+    [node] = [node for node in program.graph.nodes if node.name == name]
+    return {axis for axis, size in enumerate(node.meta["val"].shape) if not isinstance(size, int)}
+
+
+@contextmanager
+def unchecked_shapes() -> Iterator[None]:
+    """Without the checks of shapes that jaxtyping's import hook adds: each would fix the sizes that it compares."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", before)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without PyTorch's advice for those who write networks."""
+    loggers = [
+        logging.getLogger(name) for name in ("torch.export", "torch._export", "torch.onnx", "torch.fx", "onnxscript")
+    ]
+    levels = [each.level for each in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            for each in loggers:
+                each.setLevel(logging.ERROR)
+            yield
+        finally:
+            for each, level in zip(loggers, levels, strict=True):
+                each.setLevel(level)

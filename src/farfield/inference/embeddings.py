@@ -1,0 +1,76 @@
+"""What the classifier sees, kept for retrieval: a row for each video, or for each window of a timeline.
+
+safetensors: `features` (float32, rows x c), `seconds` (float64, rows x 2) and `video` (int64, rows), a place in the
+JSON list `paths` of the file's metadata. Parquet: columns path, start_seconds, end_seconds and features.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from safetensors.numpy import load_file, save_file
+
+from farfield.atomic_write import atomic_write
+from farfield.errors import FarfieldError
+
+
+def check_parquet() -> None:
+    """
+    Raises:
+        FarfieldError: where what writes Parquet is not installed.
+    """
+    if find_spec("pyarrow") is None:
+        raise FarfieldError("Parquet needs pyarrow: pip install 'farfield[parquet]', or write safetensors.")
+
+
+def write_features(path: Path, features: Float[np.ndarray, "rows c"], seconds: Float[np.ndarray, "rows 2"]) -> None:
+    """Writes the rows of one video, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content: dict[str, np.ndarray] = {
+        "features": np.ascontiguousarray(features, np.float32),
+        "seconds": np.ascontiguousarray(seconds, np.float64),
+    }
+    with atomic_write(path) as partial:
+        save_file(content, partial)
+
+
+def join_features(parts: Mapping[str, Path], path: Path) -> None:
+    """Puts the rows of all videos into one file, .safetensors or .parquet, whole or not at all.
+
+    Args:
+        parts: the file of each video's rows, by the video's path.
+        path: the file to write.
+    """
+    if not parts:
+        return
+    loaded = [load_file(part) for part in parts.values()]
+    counts = [len(rows["features"]) for rows in loaded]
+    features = np.concatenate([rows["features"] for rows in loaded])
+    seconds = np.concatenate([rows["seconds"] for rows in loaded])
+    video = np.repeat(np.arange(len(parts)), counts)
+    with atomic_write(path) as partial:
+        if path.suffix == ".parquet":
+            _write_parquet(partial, np.array(list(parts))[video], features, seconds)
+        else:
+            content = {"features": features, "seconds": seconds, "video": video.astype(np.int64)}
+            save_file(content, partial, metadata={"paths": json.dumps(list(parts))})
+
+
+def _write_parquet(path: Path, videos: np.ndarray, features: np.ndarray, seconds: np.ndarray) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1])
+    columns = {
+        "path": pa.array([os.fsencode(path).decode(errors="replace") for path in videos]),  # file names may be no UTF-8
+        "start_seconds": pa.array(seconds[:, 0]),
+        "end_seconds": pa.array(seconds[:, 1]),
+        "features": rows,
+    }
+    parquet.write_table(pa.table(columns), path)

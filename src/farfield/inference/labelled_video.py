@@ -1,0 +1,169 @@
+"""A copy of a video with its labels written under the picture: of the whole, or as they change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw
+
+from farfield.fonts import pillow_font
+from farfield.inference.predict import RankedLabel
+from farfield.inference.prediction_formats import Answer
+from farfield.inference.segments import Segment
+from farfield.video.decoders import open_video
+from farfield.video.frame_rate import frame_rate
+from farfield.video.writer import write_video
+
+MIN_WIDTH = 320
+"""Smaller videos are enlarged by a whole factor to at least this many pixels, so that text can be read."""
+
+BACKGROUND, BEST, OTHERS, CURSOR = (16, 18, 24), (24, 128, 92), (38, 84, 124), (255, 255, 255)
+
+
+def write_labelled_video(answer: Answer, path: str | Path, *, num_labels: int = 3) -> None:
+    """Writes the video as an H.264 MP4 with its labels below, without sound.
+
+    Without a timeline these are the best labels of the whole and their probabilities. With one, it is the segment that
+    is under way, and a strip of all segments with a cursor.
+
+    Raises:
+        VideoError: where the video cannot be decoded.
+    """
+    with open_video(answer.path) as video:
+        times = video.times
+        count = len(times) if answer.error is None else int(np.searchsorted(times, answer.end_seconds - 1e-6))
+        shown = np.arange(max(count, 1))
+        frames = ((times[place], frame) for place, frame in video.pictures(shown))
+        if answer.segments is None:
+            pictures = labelled((frame for _, frame in frames), answer.ranking[:num_labels])
+        else:
+            pictures = with_timeline(frames, answer.segments, max(answer.end_seconds, 1e-6))
+        write_video(path, pictures, fps=frame_rate(times), seconds=times)
+
+
+def labelled(
+    frames: Iterable[UInt8[np.ndarray, "h w c"]], ranking: list[RankedLabel]
+) -> Iterator[UInt8[np.ndarray, "h2 w2 c"]]:
+    """Enlarges frames if need be and puts a panel under them: a bar and a line of text for each label."""
+    return _above((((), frame) for frame in frames), lambda width, _: _ranking_panel(width, ranking))
+
+
+def with_timeline(
+    frames: Iterable[tuple[float, UInt8[np.ndarray, "h w c"]]], segments: list[Segment], duration_seconds: float
+) -> Iterator[UInt8[np.ndarray, "h2 w2 c"]]:
+    """Puts the segment of each moment under its frame, and a strip of all segments with a cursor at that moment.
+
+    Args:
+        frames: (seconds, frame).
+        segments: in order.
+        duration_seconds: what the strip's width stands for.
+    """
+    colours = segment_colours(segments)
+
+    def panel(width: int, key: tuple[int, ...]) -> UInt8[np.ndarray, "h w c"]:
+        number, cursor = key
+        return _timeline_panel(width, segments, colours, number, cursor, duration_seconds)
+
+    def keyed() -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+        for seconds, frame in frames:
+            at = (i for i, each in enumerate(segments) if each.start_seconds <= seconds < each.end_seconds)
+            width = frame.shape[1] * _factor(frame.shape[1])
+            yield (next(at, -1), round(seconds / duration_seconds * (width - 1))), frame
+
+    return _above(keyed(), panel)
+
+
+def segment_colours(segments: list[Segment]) -> dict[str, tuple[int, int, int]]:
+    """A colour for each label, in the order in which they come first; neighbours of matplotlib's tab10."""
+    labels = list(dict.fromkeys(each.label for each in segments))
+    return {label: _PALETTE[i % len(_PALETTE)] for i, label in enumerate(labels)}
+
+
+_PALETTE = [
+    (31, 119, 180),
+    (214, 110, 14),
+    (44, 140, 44),
+    (200, 60, 60),
+    (130, 95, 170),
+    (130, 80, 70),
+    (200, 100, 170),
+    (110, 110, 110),
+    (140, 140, 30),
+    (20, 150, 165),
+]
+
+
+def _above(
+    frames: Iterable[tuple[tuple[int, ...], np.ndarray]], draw: Callable[[int, tuple[int, ...]], np.ndarray]
+) -> Iterator[UInt8[np.ndarray, "h w c"]]:
+    """Enlarges frames and puts panels under them; a panel is drawn anew where its key changes."""
+    last: tuple[int, ...] | None = None
+    panel = np.empty(0)
+    for key, frame in frames:
+        factor = _factor(frame.shape[1])
+        picture = frame.repeat(factor, axis=0).repeat(factor, axis=1)
+        if key != last:
+            panel, last = draw(picture.shape[1], key), key
+        yield np.concatenate([picture, panel])
+
+
+def _factor(width: int) -> int:
+    return -(-MIN_WIDTH // width)
+
+
+def _ranking_panel(width: int, ranking: list[RankedLabel]) -> UInt8[np.ndarray, "h w c"]:
+    size = _text_size(width)
+    line = round(size * 1.5)
+    image = Image.new("RGB", (width, line * len(ranking) + size // 2), BACKGROUND)
+    draw = ImageDraw.Draw(image)
+    for i, ranked in enumerate(ranking):
+        top = size // 4 + i * line
+        right = round(width * ranked.probability)
+        draw.rectangle((0, top, right, top + line - 4), fill=OTHERS if i else BEST)
+        _write(draw, size // 2, top + line // 2 - 2, width, ranked.label, ranked.probability)
+    return np.asarray(image)
+
+
+def _timeline_panel(
+    width: int,
+    segments: list[Segment],
+    colours: dict[str, tuple[int, int, int]],
+    number: int,
+    cursor: int,
+    duration_seconds: float,
+) -> UInt8[np.ndarray, "h w c"]:
+    size = _text_size(width)
+    line = round(size * 1.5)
+    image = Image.new("RGB", (width, 2 * line + size // 2), BACKGROUND)
+    draw = ImageDraw.Draw(image)
+    if number >= 0:
+        current = segments[number]
+        draw.rectangle((0, size // 4, size // 3, size // 4 + line - 4), fill=colours[current.label])
+        _write(draw, size, size // 4 + line // 2 - 2, width, current.label, current.probability)
+    top = size // 4 + line
+    for each in segments:
+        left, right = (round(at / duration_seconds * width) for at in (each.start_seconds, each.end_seconds))
+        draw.rectangle((left, top, max(right - 1, left), top + line - 4), fill=colours[each.label])
+    draw.rectangle((cursor - 1, top - 2, cursor + 1, top + line - 2), fill=CURSOR)
+    return np.asarray(image)
+
+
+def _write(draw: ImageDraw.ImageDraw, left: int, middle: int, width: int, label: str, probability: float) -> None:
+    """A label from the left, on one line and cut off where it is too long, and its probability at the right."""
+    size = _text_size(width)
+    font, whole = pillow_font(" ".join(label.split()), size)
+    own, percent = pillow_font(f"{100 * probability:.1f}%", size)
+    space = width - left - size - own.getlength(percent)
+    text = whole
+    while text and font.getlength(text) > space:
+        whole = whole[:-1]
+        text = whole and f"{whole.rstrip()}\N{HORIZONTAL ELLIPSIS}"
+    draw.text((left, middle), text, fill="white", font=font, anchor="lm")
+    draw.text((width - size // 2, middle), percent, fill="white", font=own, anchor="rm")
+
+
+def _text_size(width: int) -> int:
+    return max(width // 22, 12)

@@ -1,0 +1,67 @@
+"""Merge the classes of neighbouring cells of time into segments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Float
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One action from one moment to another, [start, end).
+
+    Attributes:
+        start_seconds: its start.
+        end_seconds: its end.
+        label: the class.
+        probability: of the class, on average over the segment.
+    """
+
+    start_seconds: float
+    end_seconds: float
+    label: str
+    probability: float
+
+
+def find_segments(
+    times: Float[np.ndarray, " cells+1"],
+    cells: Float[np.ndarray, "cells k"],
+    labels: list[str],
+    *,
+    min_seconds: float = 0.0,
+    threshold: float = 0.0,
+) -> list[Segment]:
+    """Merges neighbouring cells of one class.
+
+    Args:
+        times: bounds of the cells.
+        cells: probabilities.
+        labels: class names.
+        min_seconds: a segment that is shorter takes the class of one of its neighbours, the shortest first: of the one
+            that is more probable in it. One without neighbours, or between two gaps, is left out.
+        threshold: cells whose best class is less probable belong to no segment.
+    """
+    min_seconds -= 1e-6  # times are sums of parts, which are rounded
+    chosen = np.where(cells.max(1) >= threshold, cells.argmax(1), -1)
+    edges = np.array([0, *(np.flatnonzero(np.diff(chosen)) + 1), len(chosen)])
+    chosen = chosen[edges[:-1]]  # of each run of cells from one edge to the next
+    while len(chosen) > 1:
+        spans = np.where(chosen >= 0, np.diff(times[edges]), np.inf)
+        shortest = int(spans.argmin())
+        if spans[shortest] >= min_seconds:
+            break
+        here = cells[edges[shortest] : edges[shortest + 1]].mean(0)
+        beside = [int(chosen[at]) for at in (shortest - 1, shortest + 1) if 0 <= at < len(chosen)]
+        known = [label for label in beside if label >= 0]
+        chosen[shortest] = max(known, key=lambda label: here[label]) if known else -1
+        joined = np.flatnonzero(np.diff(chosen) == 0) + 1
+        edges, chosen = np.delete(edges, joined), np.delete(chosen, joined)
+    found = []
+    for label, (start, stop) in zip(chosen.tolist(), pairwise(edges.tolist()), strict=True):
+        if label >= 0 and times[stop] - times[start] >= min_seconds:
+            probability = np.average(cells[start:stop, label], weights=np.diff(times[start : stop + 1]))
+            found.append(Segment(float(times[start]), float(times[stop]), labels[label], float(probability)))
+    return found

@@ -1,0 +1,69 @@
+"""Resolve predict's inputs to video paths."""
+
+from __future__ import annotations
+
+import glob
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from farfield.curation.folder_scan import LeftOut, scan_folder
+from farfield.data.manifest import read_manifest
+from farfield.errors import FarfieldError
+
+
+def find_videos(
+    inputs: Sequence[str],
+    *,
+    listed: Iterable[str] | None = None,
+    out: str | Path | None = None,
+    left_out: LeftOut | None = None,
+) -> list[str]:
+    """Turns files, folders, glob patterns, manifests and "-" into a list of files, in order and each once.
+
+    Folders are searched to their depths for files with a video's suffix, links followed, as `farfield data index` does.
+    A file that does not exist, or a pattern that
+    matches nothing, stays in the list: it fails by name when it is opened, and costs the others nothing.
+
+    Args:
+        inputs: what was given. A .csv is a manifest, whose videos are taken whole; "-" stands for standard input, with
+            a file, folder, pattern or manifest in each line.
+        listed: the lines that "-" stands for; None for standard input.
+        out: folder whose files are nobody's input: no search of folders and no pattern finds them.
+        left_out: account of what searches of folders pass over, to be added to.
+
+    Raises:
+        FarfieldError: for a folder without videos, or a manifest that cannot be read.
+    """
+    found: dict[str, None] = {}
+    left_out = LeftOut() if left_out is None else left_out
+    for given in inputs:
+        if given == "-":
+            lines = (line.strip() for line in (sys.stdin if listed is None else listed))
+            found |= dict.fromkeys(
+                find_videos([line for line in lines if line and line != "-"], out=out, left_out=left_out)
+            )
+        else:
+            found |= dict.fromkeys(_files(given, None if out is None else Path(out).resolve(), left_out))
+    return list(found)
+
+
+def _files(given: str, out: Path | None, left_out: LeftOut) -> Iterable[str]:
+    path = Path(given)
+
+    def is_input(file: Path) -> bool:
+        return file.is_file() and out not in file.resolve().parents
+
+    if path.is_dir():
+        passed_over = LeftOut(left_out.keep_names)
+        files = [str(file) for file in scan_folder(path, passed_over, exclude=out)]
+        if not files:
+            raise FarfieldError(f"the folder {given} holds no videos. {passed_over.sentence()}".strip())
+        left_out.update(passed_over)
+        return files
+    if path.suffix.lower() == ".csv":
+        manifest = read_manifest(given)
+        return [str(manifest.path(i)) for i in range(len(manifest))]
+    if not path.exists() and glob.has_magic(given):
+        return sorted(f for f in glob.glob(given, recursive=True) if is_input(Path(f))) or [given]
+    return [given]

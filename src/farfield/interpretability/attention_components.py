@@ -1,0 +1,202 @@
+"""What the blocks of the attention family have beside, or in place of, maps over positions.
+
+    coordinate attention   gates along t, h and w: no position looks at another, so there are curves and no map
+    dual attention         besides the positions' map, channel attention: how much of channel d channel c takes
+    object context         the soft regions that positions are gathered in, and how much a position takes of each
+    criss-cross            besides the last pass, which sees its own lines alone, where all passes together reach
+
+Criss-cross attention of R passes with attention matrices A_1 .. A_R (each n x n, none of them built): a walk of R
+steps from position i ends at j with probability (A_R ... A_1)_ij. The residual beside each pass, through which less
+than R steps are taken, is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from farfield.fonts import draw_text, drawable
+from farfield.interpretability.attention_maps import AttentionMap, entropy_bits
+from farfield.interpretability.block_activations import BlockActivation, nearest_index
+from farfield.interpretability.heatmap import heated, resample
+from farfield.layers import CoordinateAttention, CrissCrossAttention, DualAttention, ObjectContext
+from farfield.layers.criss_cross import line_affinities
+from farfield.layers.dual_attention import channel_attention
+from farfield.layers.positions import to_rows
+
+REGIONS = 4
+"""Object regions drawn for a block: those that the position takes the most of."""
+
+
+def why_no_map(passed: BlockActivation) -> str | None:
+    """In one line why a block has no attention over positions; None for one that has."""
+    if hasattr(passed.block, "attention"):
+        return None
+    if isinstance(passed.block, CoordinateAttention):
+        return f"{passed.name}: coordinate attention has gates along t, h and w and no map: no position sees another."
+    return f"{passed.name}: {type(passed.block).__name__} does not say what its positions attend to."
+
+
+@torch.no_grad()
+def walk(passed: BlockActivation, attention: AttentionMap) -> AttentionMap | None:
+    """Where all passes of criss-cross attention together lead from a position; None for other blocks, or one pass.
+
+    Args:
+        passed: the block.
+        attention: of the position, in the last pass.
+    """
+    block: Any = passed.block
+    if not isinstance(block, CrissCrossAttention) or block.passes < 2:
+        return None
+    inputs: list[Tensor] = []
+    hook = block.query.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    try:
+        block(passed.x)
+    finally:
+        hook.remove()
+    sizes = passed.x.shape[2:]
+    at = tuple(nearest_index(q, middles) for q, middles in zip(attention.query, passed.middles, strict=True))
+    here = passed.x.new_zeros(tuple(sizes))
+    here[at] = 1
+    for x in reversed(inputs):  # the last pass is the first step
+        lines = line_affinities(block.query(x).movedim(1, -1), block.key(x).movedim(1, -1))[0].softmax(-1)
+        ahead = torch.zeros_like(here)
+        for axis, along in enumerate(lines.split(list(sizes), dim=-1)):
+            # along[..., j] is the share of the position on this line whose coordinate on the axis is j.
+            ahead += (here.unsqueeze(-1) * along).sum(axis).movedim(-1, axis)
+        here = ahead
+    weights = (here / here.sum()).float().cpu()
+    return replace(
+        attention,
+        block=f"{attention.block}, {block.passes} passes",
+        weights=weights,
+        entropy=float(entropy_bits(weights[None])[0]),
+        places=passed.middles,
+        reach=None,
+    )
+
+
+@dataclass(frozen=True)
+class Region:
+    """A soft object region: how much of it each position is, which sums to 1, and what share a query takes of it."""
+
+    name: str
+    weights: Float[Tensor, "t h w"]
+    share: float
+
+
+@torch.no_grad()
+def regions(passed: BlockActivation, query: tuple[float, float, float], labels: Sequence[str]) -> list[Region]:
+    """The object regions of a block that a position takes the most of; none for other blocks.
+
+    Args:
+        passed: the block.
+        query: the position.
+        labels: of the classes, which name the regions where there is one a class.
+    """
+    block: Any = passed.block
+    if not isinstance(block, ObjectContext):
+        return []
+    masks = block.regions(passed.x)[0].flatten(1).softmax(-1)
+    found = (masks @ to_rows(passed.x)[0]).T[None]  # 1 c k
+    place = tuple(nearest_index(at, middles) for at, middles in zip(query, passed.middles, strict=True))
+    phi = block.phi(passed.x)[(0, slice(None), *place)]
+    shares = (block.scale * (phi @ block.psi(found)[0])).softmax(-1)
+    named = len(labels) == len(masks)
+    return [
+        Region(
+            labels[i] if named else f"region {i}",
+            masks[i].unflatten(0, passed.x.shape[2:]).float().cpu(),
+            float(shares[i]),
+        )
+        for i in shares.topk(min(REGIONS, len(shares))).indices.tolist()
+    ]
+
+
+@torch.no_grad()
+def draw_part(
+    passed: BlockActivation,
+    frames: UInt8[np.ndarray, "t h w c"],
+    query: tuple[float, float, float],
+    labels: Sequence[str],
+) -> tuple[str, Figure] | None:
+    """A picture of what a block has besides a map over positions, with a caption; None where there is nothing.
+
+    Args:
+        passed: the block.
+        frames: the clip.
+        query: the position whose share of the regions is told.
+        labels: of the classes.
+    """
+    block: Any = passed.block
+    if isinstance(block, CoordinateAttention):
+        caption = "gates of coordinate attention: the mean over channels, and the middle half of them"
+        return f"{passed.name}: {caption}", _draw_gates([g[0].float().cpu().numpy() for g in block.gates(passed.x)])
+    if isinstance(block, DualAttention):
+        weights = channel_attention(to_rows(passed.x))[0].float().cpu().numpy()
+        caption = "channel attention: how much each channel (row) takes of each other (column)"
+        return f"{passed.name}: {caption}", _draw_channels(weights)
+    found = regions(passed, query, labels)
+    if found:
+        caption = "soft object regions, and the share that the position in the box takes of each"
+        return f"{passed.name}: {caption}", _draw_regions(found, passed, frames)
+    return None
+
+
+def _draw_gates(gates: Sequence[np.ndarray]) -> Figure:
+    figure = Figure(figsize=(9, 2.4), layout="constrained")
+    for axes, axis, gate in zip(figure.subplots(1, len(gates), sharey=True), "thw", gates, strict=True):
+        at = np.arange(gate.shape[1])
+        low, high = np.quantile(gate, (0.25, 0.75), axis=0)
+        axes.fill_between(at, low, high, alpha=0.25, lw=0)
+        axes.plot(at, gate.mean(0), ".-")
+        axes.set_xlabel({"t": "t, steps of the block", "h": "h, from the top", "w": "w, from the left"}[axis])
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("gate")
+    figure.axes[0].set_ylim(0, 1)
+    return figure
+
+
+def _draw_channels(weights: np.ndarray) -> Figure:
+    figure = Figure(figsize=(4.6, 3.8), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(weights, cmap="Blues", vmin=0, interpolation="nearest")
+    axes.set_xlabel("channel that is taken")
+    axes.set_ylabel("channel that takes")
+    figure.colorbar(image, ax=axes, shrink=0.85, label="share")
+    return figure
+
+
+def _draw_regions(found: Sequence[Region], passed: BlockActivation, frames: np.ndarray) -> Figure:
+    count, height, width = frames.shape[:3]
+    shown = np.unique(np.linspace(0, count - 1, min(8, count)).round().astype(int))
+    inches = 1.3 * height / width
+    figure = Figure(figsize=(1.9 + 1.33 * len(shown), 0.1 + len(found) * (inches + 0.06)))
+    for row, each in enumerate(found):
+        heat = resample(each.weights.numpy(), passed.middles, (count, height, width))[shown]
+        pictures = heated(frames[shown], heat / max(float(heat.max()), 1e-12)).astype(np.uint8)
+        strip = np.pad(pictures, ((0, 0), (0, 0), (1, 1), (0, 0)), constant_values=255).swapaxes(0, 1)
+        total = figure.get_figwidth(), figure.get_figheight()
+        bottom = 1 - (0.05 + (row + 1) * (inches + 0.06)) / total[1]
+        axes = figure.add_axes((1.85 / total[0], bottom, 1 - 1.9 / total[0], inches / total[1]))
+        axes.imshow(strip.reshape(strip.shape[0], -1, 3), aspect="auto", interpolation="nearest")
+        axes.axis("off")
+        name = each.name if len(each.name) <= 20 else each.name[:19] + "…"
+        axes.text(
+            -0.01,
+            0.5,
+            f"{drawable(name)}\n{100 * each.share:.0f}%",
+            transform=axes.transAxes,
+            ha="right",
+            va="center",
+            fontsize=9,
+            **draw_text(name),
+        )
+    return figure

@@ -1,0 +1,250 @@
+"""What a position of a clip attends to, in each inserted block: the paper's figure 3, by weights.
+
+Only the asked rows of a block's attention are computed, never the n x n matrix. Where no position is given, the one is
+shown whose attention is the least spread out, of a grid over the clip: a position that attends to everything alike
+explains nothing. `most_effective` chooses otherwise, by what the block does for a class's score.
+
+Softmax forms (embedded Gaussian, Gaussian) have weights that are not negative and sum to 1. The dot product's are
+affinities with a sign, and the concatenation's sum to no fixed value: both are shown as shares of the sum of their
+absolute values, and what the signs are is kept beside. Heads are averaged.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from farfield.errors import FarfieldError
+from farfield.fonts import draw_text, drawable
+from farfield.interpretability.block_activations import (
+    BlockActivation,
+    Middles,
+    even_middles,
+    nearest_index,
+    record_activations,
+)
+from farfield.interpretability.heatmap import draw_box, heated, resample
+from farfield.layers import CrissCrossAttention
+from farfield.models.network import ActionNet
+
+Position = tuple[float | None, float | None, float | None]
+"""(t, h, w) of the clip in [0, 1); None along an axis where it is to be chosen."""
+
+GRID = 4
+"""Positions along each axis from which one is chosen, and over which figures are averaged."""
+
+
+@dataclass(frozen=True)
+class AttentionMap:
+    """What one position attends to in one block.
+
+    Attributes:
+        block: where the block is inserted, as "res4[1]".
+        query: the position: where its middle lies in the clip, (t, h, w) in [0, 1).
+        weights: over the positions of the keys; not negative, they sum to 1, averaged over heads. Forms that are no
+            softmax have signs, which are left out.
+        entropy: of the weights, in bits; uniform attention has log2 of their number.
+        places: where the middles of the keys lie in the clip along t, h and w; None for even parts of it. Pooled keys
+            leave out a border that fills no window, and a slow pathway's frames are not spread evenly.
+        signs: -1, 0 or 1 for each weight, of the average over heads; None where all are positive.
+        reach: which keys the position sees at all, those in the block's scope; None for all.
+    """
+
+    block: str
+    query: tuple[float, float, float]
+    weights: Float[Tensor, "t h w"]
+    entropy: float
+    places: Middles | None = None
+    signs: Float[Tensor, "t h w"] | None = None
+    reach: Bool[Tensor, "t h w"] | None = None
+
+    @property
+    def middles(self) -> Middles:
+        """`places`, or the middles of even parts."""
+        t, h, w = self.weights.shape
+        return self.places or (even_middles(t), even_middles(h), even_middles(w))
+
+    @property
+    def keys(self) -> int:
+        """How many keys the position sees."""
+        return self.weights.numel() if self.reach is None else int(self.reach.sum())
+
+    @property
+    def negative_share(self) -> float:
+        """The share of the weights whose sign is negative."""
+        return 0.0 if self.signs is None else float(self.weights[self.signs < 0].sum())
+
+
+@torch.no_grad()
+def attention_maps(
+    network: ActionNet, clip: Float[Tensor, "1 3 t h w"], *, position: Position | None = None
+) -> list[AttentionMap]:
+    """The attention of one position in each inserted block that has such maps, in the network's order.
+
+    Args:
+        network: in evaluation mode, on the device of the clip.
+        clip: normalised as `network.clip` says.
+        position: (t, h, w) in [0, 1); None for the one of a grid of 4 x 4 x 4 whose attention has the least entropy,
+            for each block, or None for one of the three for choosing only that.
+
+    Raises:
+        FarfieldError: for a position outside of the clip.
+    """
+    check_position(position)
+    return [
+        min(attention_rows(passed, position), key=lambda each: each.entropy)
+        for passed in record_activations(network, clip)
+        if hasattr(passed.block, "attention")
+    ]
+
+
+def check_position(position: Position | None) -> None:
+    """Refuses a position outside of the clip.
+
+    Raises:
+        FarfieldError: with what was given and what is needed.
+    """
+    if position is not None and not all(at is None or 0 <= at < 1 for at in position):
+        raise FarfieldError(f"position is {position}; t, h and w are fractions of the clip, at least 0 and below 1.")
+
+
+@torch.no_grad()
+def attention_rows(passed: BlockActivation, position: Position | None = None) -> list[AttentionMap]:
+    """The attention of each position of the grid, or of those of the grid that `position` leaves open.
+
+    Args:
+        passed: a block that has attention over positions.
+        position: as in `attention_maps`.
+    """
+    block, x = passed.block, passed.x
+    wanted = itertools.product(*(even_middles(GRID) if at is None else [at] for at in position or (None,) * 3))
+    places = torch.tensor([[nearest_index(at, m) for at, m in zip(w, passed.middles, strict=True)] for w in wanted])
+    places = places.unique(dim=0)
+    by_head = block.attention(x, places.to(x.device))[0].float()  # heads q t h w
+    weights = by_head.abs().mean(0)
+    weights = (weights / weights.sum((1, 2, 3), keepdim=True).clamp_min(1e-12)).cpu()
+    signs = by_head.mean(0).sign().cpu() if bool((by_head < 0).any()) else None
+    entropies = entropy_bits(weights)
+    keys = _key_middles(block, passed.middles)
+    maps = []
+    for i, place in enumerate(places.tolist()):
+        t, h, w = (float(middles[at]) for at, middles in zip(place, passed.middles, strict=True))
+        maps.append(
+            AttentionMap(
+                passed.name,
+                (t, h, w),
+                weights[i],
+                float(entropies[i]),
+                keys,
+                None if signs is None else signs[i],
+                _reach(block, place, weights.shape[1:]),
+            )
+        )
+    return maps
+
+
+def most_effective(passed: BlockActivation, position: Position = (None, None, None)) -> AttentionMap:
+    """The position through which the block moves the score the most, of those that `position` leaves open.
+
+    That is the largest |gradient of the score at z_i times (z_i - x_i)|, to first order what the score would lose
+    without what the block adds there: narrow attention of which the block makes nothing explains nothing. Where the
+    block changes nothing at all, as at birth, the position is chosen by entropy.
+
+    Args:
+        passed: a block with its `effect`, as `record_activations` gives it for a class.
+        position: as in `attention_maps`.
+    """
+    assert passed.effect is not None
+    open_to_choice = [
+        slice(None) if at is None else slice(i := nearest_index(at, middles), i + 1)
+        for at, middles in zip(position, passed.middles, strict=True)
+    ]
+    effect = torch.full_like(passed.effect, -1.0)
+    effect[tuple(open_to_choice)] = passed.effect[tuple(open_to_choice)]
+    if float(effect.max()) <= 0:
+        return min(attention_rows(passed, position), key=lambda each: each.entropy)
+    best = np.unravel_index(int(effect.argmax()), tuple(effect.shape))
+    t, h, w = (float(middles[at]) for at, middles in zip(best, passed.middles, strict=True))
+    return attention_rows(passed, (t, h, w))[0]
+
+
+def entropy_bits(weights: Float[Tensor, "q t h w"]) -> Float[Tensor, " q"]:
+    """The entropy of each map of weights that sum to 1, in bits."""
+    return torch.special.entr(weights).sum((1, 2, 3)) / np.log(2)
+
+
+def _key_middles(block: Any, middles: Middles) -> Middles:
+    """Of pooled keys: each stands for the positions of its window."""
+    windows = getattr(block, "key_pool", None) or (1, 1, 1)
+    t, h, w = (
+        each[: len(each) // window * window].reshape(-1, window).mean(1)
+        for each, window in zip(middles, windows, strict=True)
+    )
+    return t, h, w
+
+
+def _reach(block: Any, place: Sequence[int], size: Sequence[int]) -> Bool[Tensor, "t h w"] | None:
+    """The keys that a position sees: those of its frame, of its place in all frames, or on its lines; None for all."""
+    scope = getattr(block, "scope", "spacetime")
+    lines = isinstance(block, CrissCrossAttention)
+    if scope == "spacetime" and not lines:
+        return None
+    reach = torch.zeros(tuple(size), dtype=torch.bool)
+    t, h, w = place
+    if scope == "space":
+        reach[t] = True
+    if scope == "time" or lines:
+        reach[:, h, w] = True
+    if lines:
+        reach[t, :, w] = reach[t, h] = True
+    return reach
+
+
+def draw_attention(
+    frames: UInt8[np.ndarray, "t h w c"], maps: Sequence[AttentionMap], *, columns: int = 8, title: str = ""
+) -> Figure:
+    """Draws a row of frames for each map: the darker a place, the less of the attention it gets.
+
+    The position itself has a box, in the frame that it is nearest to.
+
+    Args:
+        frames: the clip.
+        maps: what to draw, at least one.
+        columns: frames to show, evenly from all.
+        title: above the rows.
+    """
+    t, height, width = frames.shape[:3]
+    shown = np.unique(np.linspace(0, t - 1, min(columns, t)).round().astype(int))
+    times = max(round(112 / height), 1)  # small frames are enlarged
+    rows = []
+    for each in maps:
+        over = resample(each.weights.numpy(), each.middles, (t, height, width))[shown]
+        pictures = heated(frames[shown], over / max(float(over.max()), 1e-12))
+        pictures = pictures.repeat(times, 1).repeat(times, 2)
+        draw_box(pictures[int(np.argmin(np.abs(shown + 0.5 - each.query[0] * t)))], each.query[1:])
+        rows.append(np.pad(pictures, ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=255).swapaxes(0, 1))
+    mosaic = np.concatenate([row.reshape(row.shape[0], -1, 3) for row in rows]).astype(np.uint8)
+    figure = Figure(figsize=(mosaic.shape[1] / 90 + 0.9, mosaic.shape[0] / 90 + (0.4 if title else 0.1)))
+    left, top = 0.9 / figure.get_figwidth(), 0.3 * bool(title) / figure.get_figheight()
+    axes = figure.add_axes((left, 0, 1 - left, 1 - top))
+    axes.imshow(mosaic, aspect="auto", interpolation="nearest")
+    of_row = mosaic.shape[0] / len(maps)
+    axes.set_yticks(
+        [(i + 0.5) * of_row for i in range(len(maps))],
+        [f"{each.block}\n{each.entropy:.1f} bits" for each in maps],
+        fontsize=8,
+    )
+    axes.set_xticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    if title:
+        axes.set_title(drawable(title), fontsize=9, **draw_text(title))
+    return figure

@@ -1,0 +1,115 @@
+"""What went through the inserted blocks of a network, and where in the clip their positions lie.
+
+A block's positions are a grid (t h w) that is coarser than the clip. In space a position stands for an even part of the
+picture. In time it stands for an even part of the frames that its pathway got, and the slow pathway of two gets frames
+that are not spread as an even part's middles are: 0, 4, 8, 13, ... 31 of 32, the first and the last among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from farfield.models.backbones import Backbone, TwoPathwayBackbone
+from farfield.models.backbones.backbone import slow_frames
+from farfield.models.insertion import WithBlock
+from farfield.models.network import ActionNet
+
+Middles = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Along t, h and w: where the middle of each position lies in the clip, in [0, 1), ascending."""
+
+
+@dataclass(frozen=True)
+class BlockActivation:
+    """What went through one block.
+
+    Attributes:
+        name: where the block is inserted, as "res4[1]".
+        block: the module.
+        x: its input.
+        middles: of the positions of x.
+        idle: whether z = x, as at birth.
+        effect: of each position on a class's score, |dy/dz_i . (z_i - x_i)|; None where no class was asked for.
+    """
+
+    name: str
+    block: Any
+    x: Float[Tensor, "1 c t h w"]
+    middles: Middles
+    idle: bool
+    effect: Float[Tensor, "t h w"] | None = None
+
+
+def record_activations(
+    network: ActionNet, clip: Float[Tensor, "1 3 t h w"], *, class_index: int | None = None
+) -> list[BlockActivation]:
+    """Runs a clip and keeps what each inserted block got, in the network's order.
+
+    Args:
+        network: in evaluation mode, on the device of the clip. Its weights get no gradient.
+        clip: normalised as `network.clip` says.
+        class_index: the class on whose score each position's effect is wanted, at the cost of a backward pass down to
+            the first block. The score and not its softmax, whose gradient vanishes where the network is sure.
+    """
+    backbone, num_frames = network.backbone, clip.shape[2]
+    names = {
+        residual.inserted: (f"{stage}[{index}]", stage)
+        for stage in backbone.stage_specs
+        for index, residual in enumerate(backbone.blocks(stage))
+        if isinstance(residual, WithBlock)
+    }
+    kept: dict[str, tuple[Any, Tensor, Tensor, Middles]] = {}
+
+    def look(block: Any, given: tuple[Tensor, ...], z: Tensor) -> Tensor | None:
+        name, stage = names[block]
+        leaf = z if z.requires_grad and kept else z.detach().requires_grad_(class_index is not None)
+        kept[name] = block, given[0].detach(), leaf, grid_middles(backbone, stage, num_frames, z.shape[2:])
+        return leaf.clone()  # what follows may work in place
+
+    hooks = [block.register_forward_hook(look) for block in names]
+    try:
+        with torch.inference_mode(False), torch.set_grad_enabled(class_index is not None):
+            scores = network(clip.clone())
+            slopes: Sequence[Tensor | None] = [None] * len(kept)
+            if kept and class_index is not None:
+                slopes = torch.autograd.grad(scores[0, class_index], [z for _, _, z, _ in kept.values()])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    found = []
+    for slope, (name, (block, x, z, middles)) in zip(slopes, kept.items(), strict=True):
+        effect = None if slope is None else (slope * (z - x)).detach()[0].sum(0).abs().float().cpu()
+        found.append(BlockActivation(name, block, x, middles, torch.equal(z, x), effect))
+    return found
+
+
+def grid_middles(backbone: Backbone, stage: str, num_frames: int, size: tuple[int, ...]) -> Middles:
+    """Where the positions of a stage's features lie in a clip of so many frames.
+
+    Args:
+        backbone: whose features.
+        stage: as "res4", or "fast_res4" in a network of two pathways.
+        num_frames: of the clip, as the network gets it.
+        size: t, h and w of the features.
+    """
+    frames: Any = np.arange(num_frames)
+    if isinstance(backbone, TwoPathwayBackbone) and not stage.startswith("fast_"):
+        frames = np.array(slow_frames(num_frames, num_frames // backbone.alpha))
+    steps = np.interp(even_middles(size[0]) * len(frames) - 0.5, np.arange(len(frames)), (frames + 0.5) / num_frames)
+    return steps, even_middles(size[1]), even_middles(size[2])
+
+
+def even_middles(size: int) -> Float[np.ndarray, " size"]:
+    """The middles of so many even parts of [0, 1)."""
+    return (np.arange(size) + 0.5) / size
+
+
+def nearest_index(at: float, middles: Float[np.ndarray, " size"]) -> int:
+    """The position along an axis whose middle is nearest to a place in [0, 1)."""
+    return int(np.searchsorted((middles[1:] + middles[:-1]) / 2, at, side="right"))

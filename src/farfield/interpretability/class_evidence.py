@@ -1,0 +1,97 @@
+"""The evidence for each class over time, before it is averaged away.
+
+Where the head is global average pooling and one linear layer, pooling over time commutes with the layer:
+
+    y = W mean_thw(A) + b = mean_t (W mean_hw(A_t) + b) = mean_t y(t)
+
+y(t) is a score for each moment, and the network's own score is their mean, exactly. Features of two pathways add, each
+step of the slow one standing for the alpha steps of the fast one that it is as long as. An embedding between pooling
+and the layer, or windows that count some moments more than others, break this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from farfield.fonts import shown_name
+from farfield.interpretability.block_activations import grid_middles
+from farfield.interpretability.legend import draw_legend, short_label
+from farfield.models.network import ActionNet
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A score for each class and moment; their mean over time is the network's.
+
+    Attributes:
+        scores: y(t).
+        middles: where each moment lies in the clip, in [0, 1).
+    """
+
+    scores: Float[Tensor, "t classes"]
+    middles: Float[np.ndarray, " t"]
+
+
+@torch.no_grad()
+def evidence(network: ActionNet, clip: Float[Tensor, "1 3 t h w"]) -> Evidence | str:
+    """The evidence over time, or in one line why this network has none.
+
+    Args:
+        network: in evaluation mode, on the device of the clip.
+        clip: normalised as `network.clip` says.
+    """
+    head, backbone = network.head, network.backbone
+    if not backbone.stage_specs:
+        return "no evidence over time: the network gives one vector for the whole clip, not features over time."
+    if not isinstance(head.embedding, nn.Identity):
+        return "no evidence over time: a nonlinear layer stands between pooling and classifier, and the mean is inside."
+    features = backbone(clip)
+    maps = features if isinstance(features, list) else [features]
+    if head.windows is not None and any(
+        tuple(each.shape[2:]) != tuple(window.kernel_size)  # type: ignore[arg-type]
+        for each, window in zip(maps, head.windows, strict=True)
+    ):
+        return f"no evidence over time: the {head.kind} head averages windows, and moments count differently in them."
+    steps = max(each.shape[2] for each in maps)
+    if any(steps % each.shape[2] for each in maps):
+        return "no evidence over time: the pathways' moments do not fall together."
+    pooled = [each[0].float().mean((2, 3)).repeat_interleave(steps // each.shape[2], dim=1) for each in maps]
+    scores = head.fc(torch.cat(pooled).T).cpu()
+    stages = list(backbone.stage_specs)
+    finest = stages[-1]  # of the fast pathway, where there are two
+    return Evidence(scores, grid_middles(backbone, finest, clip.shape[2], (steps, 1, 1))[0])
+
+
+def draw_evidence(
+    found: Evidence, seconds: Sequence[float] | Float[np.ndarray, " t"], labels: Sequence[str], *, top_k: int = 5
+) -> Figure:
+    """Draws the classes of the largest mean as curves, with their means, which are the network's scores.
+
+    Args:
+        found: the evidence.
+        seconds: when each of its moments is shown.
+        labels: of the classes.
+        top_k: how many curves.
+    """
+    means = found.scores.mean(0)
+    best = means.topk(min(top_k, len(labels))).indices.tolist()
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    for place, index in enumerate(best):
+        curve = found.scores[:, index].tolist()
+        axes.plot(seconds, curve, ".-", color=f"C{place}", lw=2.2 if not place else 1.2)
+        axes.axhline(float(means[index]), color=f"C{place}", lw=0.9, ls=":")
+    handles = axes.get_lines()[::2]
+    names = [f"{short_label(shown_name(labels[index], index))}  {float(means[index]):+.2f}" for index in best]
+    draw_legend(axes, handles, names, title="class, and its mean (dotted)")
+    axes.set_xlabel("seconds")
+    axes.set_ylabel("evidence (logit of the moment)")
+    axes.grid(alpha=0.3)
+    return figure

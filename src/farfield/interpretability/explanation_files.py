@@ -1,0 +1,179 @@
+"""An explanation as files: pictures, videos, a page and numbers, all of them or none."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from farfield.errors import FarfieldError
+from farfield.interpretability.attention_components import draw_part
+from farfield.interpretability.attention_spread import seconds_at
+from farfield.interpretability.block_activations import Middles
+from farfield.interpretability.class_evidence import Evidence, draw_evidence
+from farfield.interpretability.explanation import Explanation, as_json
+from farfield.interpretability.grad_cam import GradCam
+from farfield.interpretability.heatmap import heat_video, heated, resample
+from farfield.interpretability.strongest_connections import draw_connections
+from farfield.interpretability.window_contributions import draw_windows
+from farfield.reports.explanation_page import make_page
+from farfield.video.writer import write_video
+
+NUMBERS = "explanation.json"
+OURS = re.compile(r"(attention|part|grad_cam|evidence|windows|explanation)[\w.-]*\.(png|mp4|html|json)")
+"""Names that an explanation writes, and that the next one in the same folder may remove."""
+
+
+def check_folder(out: str | Path) -> Path:
+    """Refuses a place that cannot become a folder, before anything is computed.
+
+    Raises:
+        FarfieldError: where it, or what it should lie in, is a file.
+    """
+    folder = Path(out)
+    for part in (folder, *folder.parents):
+        if part.exists() and not part.is_dir():
+            raise FarfieldError(f"out is {out}, and {part} is a file. Give a folder.")
+    return folder
+
+
+def write_explanation(found: Explanation, out: str | Path, *, connections: int = 20, top_k: int = 5) -> dict[str, Any]:
+    """Writes every picture, video, the page and the numbers into a folder, whole or not at all.
+
+    What an earlier explanation left in the folder is replaced; other files stay.
+
+    Args:
+        found: what to write.
+        out: the folder, made where it is not there.
+        connections: arrows for each block.
+        top_k: classes in curves and tables.
+
+    Returns:
+        The numbers, as they are in explanation.json.
+
+    Raises:
+        FarfieldError: for a place that is a file, or cannot be written.
+    """
+    folder = check_folder(out)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as made:
+            content = _write_all(found, Path(made), connections, top_k)
+            folder.mkdir(exist_ok=True)
+            for left in _left_behind(folder):
+                left.unlink(missing_ok=True)
+            for name in content["files"]:  # the numbers last, whose presence says that all is there
+                shutil.move(Path(made, name), folder / name)
+    except OSError as error:
+        raise FarfieldError(f"out is {out}, which cannot be written: {error.strerror or error}.") from error
+    return content
+
+
+def _left_behind(folder: Path) -> list[Path]:
+    """What an earlier explanation wrote, by its own list."""
+    try:
+        names = json.loads((folder / NUMBERS).read_text())["files"]
+        return [folder / name for name in names if OURS.fullmatch(name)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _write_all(found: Explanation, folder: Path, connections: int, top_k: int) -> dict[str, Any]:
+    frames, seconds = found.frames, found.seconds
+    pictures, captions = {}, {}
+    if found.maps:
+        pictures["attention.png"] = _png(
+            draw_connections(frames, found.maps, count=connections, seconds=seconds.tolist())
+        )
+    for passed in found.passed:
+        part = draw_part(passed, frames, found.query, found.labels)
+        if part is not None:
+            name = f"part_{_file_name(passed.name)}.png"
+            captions[name], pictures[name] = part[0], _png(part[1])
+    if found.cams:
+        pictures["grad_cam.png"] = _png(draw_cams(found.cams, frames, seconds))
+    if isinstance(found.evidence, Evidence):
+        moments = seconds_at(found.evidence.middles, seconds)
+        pictures["evidence.png"] = _png(draw_evidence(found.evidence, moments, found.labels, top_k=top_k))
+    starts, ends = found.views.window_seconds
+    explained = found.explained // found.views.num_crops
+    windows = found.views.windows
+    pictures["windows.png"] = _png(
+        draw_windows(
+            starts, ends, windows, found.labels, top_k=top_k, explained=explained if len(windows) > 1 else None
+        )
+    )
+    heats: dict[str, tuple[np.ndarray, Middles, Any]] = {
+        f"attention_{_file_name(each.block)}.mp4": (each.weights.numpy(), each.middles, each.query)
+        for each in found.maps
+    }
+    for number, cam in enumerate(found.cams):
+        name = f"grad_cam{f'_{cam.stage}' if number else ''}.mp4"
+        heats[name] = (cam.values.numpy(), cam.middles, None)
+    videos = {}
+    fps = _fps(seconds)
+    for name, (values, middles, query) in tqdm(heats.items(), desc="videos", disable=None, leave=False):
+        heat = resample(values, middles, frames.shape[:3])
+        heat = heat / max(float(heat.max()), 1e-12)
+        write_video(folder / name, heat_video(frames, heat, seconds.tolist(), query=query), fps=fps)
+        videos[name] = (folder / name).read_bytes()
+    for name, png in pictures.items():
+        (folder / name).write_bytes(png)
+    content = as_json(found, top_k=top_k, files=[*pictures, *videos, "explanation.html", NUMBERS])
+    page = make_page(found, content, pictures, videos, captions)
+    (folder / "explanation.html").write_text(page, encoding="utf-8", errors="replace")
+    (folder / NUMBERS).write_text(json.dumps(content, indent=1) + "\n")
+    return content
+
+
+def draw_cams(
+    cams: list[GradCam], frames: UInt8[np.ndarray, "t h w c"], seconds: Float[np.ndarray, " t"], *, columns: int = 8
+) -> Figure:
+    """Draws a row of frames for each map of Grad-CAM, over a row of the frames as they are."""
+    count, height, width = frames.shape[:3]
+    shown = np.unique(np.linspace(0, count - 1, min(columns, count)).round().astype(int))
+    rows: list[tuple[str, np.ndarray]] = [("the clip", frames[shown])]
+    for cam in cams:
+        heat = resample(cam.values.numpy(), cam.middles, (count, height, width))[shown]
+        heat = heat / max(float(cam.values.max()), 1e-12)
+        rows.append((f"Grad-CAM\n{cam.stage}", heated(frames[shown], heat).clip(0, 255).astype(np.uint8)))
+    inches = 1.45 * height / width
+    size = (1.0 + 1.48 * len(shown), 0.3 + len(rows) * (inches + 0.05))
+    figure = Figure(figsize=size)
+    for row, (name, pictures) in enumerate(rows):
+        for column, picture in enumerate(pictures):
+            left, bottom = 0.97 + 1.48 * column, size[1] - 0.27 - (row + 1) * (inches + 0.05)
+            axes = figure.add_axes((left / size[0], bottom / size[1], 1.45 / size[0], inches / size[1]))
+            axes.imshow(picture, interpolation="nearest", aspect="auto")
+            axes.axis("off")
+            if not row:
+                axes.set_title(f"{seconds[shown[column]]:.2f} s", fontsize=9, pad=3)
+            if not column:
+                axes.text(-0.06, 0.5, name, transform=axes.transAxes, ha="right", va="center", fontsize=9)
+    return figure
+
+
+def _fps(seconds: np.ndarray) -> float:
+    """Of a video that takes as long as its clip, within what players show well."""
+    duration = float(seconds[-1] - seconds[0])
+    return float(np.clip((len(seconds) - 1) / duration, 1, 30)) if duration > 0 else 1.0
+
+
+def _file_name(block: str) -> str:
+    """res4[1], 3 passes -> res4-1-3-passes."""
+    return re.sub(r"[^\w]+", "-", block).strip("-")
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()

@@ -1,0 +1,99 @@
+"""Grad-CAM over space and time: which places of a clip speak for a class.
+
+Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017, with
+a map over t h w in place of h w. With features A_k of a stage, n = t*h*w positions, and the score y of a class:
+
+    alpha_k = 1/n sum_thw dy / dA_k,thw          eq. 1
+    L_thw   = ReLU(sum_k alpha_k A_k,thw)        eq. 2
+
+At the last stage, before global pooling and one linear layer with weights w, alpha_k = w_k / n, so that L is the CAM
+of Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, up to ReLU and the factor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from farfield.errors import FarfieldError, nearest
+from farfield.interpretability.block_activations import Middles, grid_middles
+from farfield.models.backbones import TwoPathwayBackbone
+from farfield.models.network import ActionNet
+
+
+@dataclass(frozen=True)
+class GradCam:
+    """The places of a clip that speak for a class.
+
+    Attributes:
+        stage: whose features, as "res5".
+        label: the class.
+        values: L, not negative; in the units of the score times the features' scale, so that only ratios speak.
+        middles: where its positions lie in the clip.
+    """
+
+    stage: str
+    label: str
+    values: Float[Tensor, "t h w"]
+    middles: Middles
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing at this stage speaks for the class."""
+        return not bool(self.values.max() > 0)
+
+
+def default_stages(network: ActionNet) -> list[str]:
+    """The last stage, of each pathway; none for a network without stages."""
+    stages = list(network.backbone.stage_specs)
+    if isinstance(network.backbone, TwoPathwayBackbone):
+        return [next(s for s in reversed(stages) if s.startswith("fast_") is fast) for fast in (False, True)]
+    return stages[-1:]
+
+
+def label_index(network: ActionNet, label: str) -> int:
+    """A class's place among the scores.
+
+    Raises:
+        FarfieldError: for a class that the network does not know.
+    """
+    if label not in network.labels:
+        raise FarfieldError(f"label is {label!r}, which the network does not know. {nearest(label, network.labels)}")
+    return network.labels.index(label)
+
+
+def grad_cam(network: ActionNet, clip: Float[Tensor, "1 3 t h w"], *, label: str, stage: str) -> GradCam:
+    """Computes one map; the network's weights get no gradient and may be frozen.
+
+    Args:
+        network: in evaluation mode, on the device of the clip.
+        clip: normalised as `network.clip` says.
+        label: the class that is to be explained.
+        stage: whose features; what was inserted after the last residual block counts to it.
+
+    Raises:
+        FarfieldError: for a class or a stage that the network does not have.
+    """
+    index = label_index(network, label)
+    last = network.backbone.blocks(stage)[-1]
+    kept: list[Tensor] = []
+
+    def cut(_: Any, __: Any, features: Tensor) -> Tensor:
+        kept.append(features.detach().requires_grad_())  # the gradient goes no deeper, which saves most of its cost
+        return kept[0].clone()  # what follows may work in place
+
+    hook = last.register_forward_hook(cut)
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            score = network(clip.clone())[0, index]
+            (gradient,) = torch.autograd.grad(score, kept[0])
+    finally:
+        hook.remove()
+    features = kept[0].detach()[0]
+    alpha = gradient[0].mean((1, 2, 3))
+    values = torch.einsum("k,kthw->thw", alpha, features).relu().float().cpu()
+    return GradCam(stage, label, values, grid_middles(network.backbone, stage, clip.shape[2], values.shape))

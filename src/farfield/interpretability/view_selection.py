@@ -1,0 +1,111 @@
+"""A video as the checkpoint's test sees it: every view scored, and the one chosen that is to be explained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from tqdm import tqdm
+
+from farfield.data.clips import video_views
+from farfield.data.manifest import VideoRecord
+from farfield.data.transforms import network_input
+from farfield.errors import FarfieldError
+from farfield.models.network import ActionNet
+from farfield.scoring.aggregation import split_views
+
+VIEW_BATCH = 4
+"""Views that go through the network at once; bounds memory."""
+
+
+@dataclass(frozen=True)
+class ScoredViews:
+    """The views of one video and what the network makes of each.
+
+    Attributes:
+        frames: uint8, RGB; v is clips x crops, and crops vary fastest.
+        seconds: when each frame of each view is shown.
+        probabilities: of each view.
+        num_crops: of each clip.
+    """
+
+    frames: UInt8[Tensor, "v t h w c"]
+    seconds: Float[np.ndarray, "v t"]
+    probabilities: Float[Tensor, "v classes"]
+    num_crops: int
+
+    @property
+    def windows(self) -> Float[np.ndarray, "clips classes"]:
+        """The probabilities of each clip, its crops averaged."""
+        return self.probabilities.unflatten(0, (-1, self.num_crops)).mean(1).double().numpy()
+
+    @property
+    def window_seconds(self) -> tuple[Float[np.ndarray, " clips"], Float[np.ndarray, " clips"]]:
+        """Where each clip starts, and where its last frame ends: half a frame's distance after it is shown."""
+        of_clips = self.seconds[:: self.num_crops]
+        starts, ends = of_clips.min(1), of_clips.max(1)
+        count = of_clips.shape[1]
+        return starts, ends + (ends - starts) / (2 * max(count - 1, 1))
+
+
+@torch.inference_mode()
+def score_video_views(
+    path: str | Path, network: ActionNet, *, num_clips: int | None = None, num_crops: int | None = None
+) -> ScoredViews:
+    """Samples and scores a video as a test does.
+
+    Args:
+        path: a video file.
+        network: in evaluation mode, on the device that it is to run on.
+        num_clips: clips spread over the video; None for the network's own test setting.
+        num_crops: crops of each clip; None for the network's own test setting.
+
+    Raises:
+        VideoError: where the file cannot be decoded, or is too short and may not be looped.
+        FarfieldError: for a number of clips or crops below 1.
+    """
+    changes = {"num_clips": num_clips, "num_crops": num_crops}
+    spec = network.clip.replace(**{name: count for name, count in changes.items() if count is not None})  # checks them
+    record = VideoRecord(path=str(path), label="")
+    views = video_views(Path(path), record, spec, num_clips=spec.num_clips, num_crops=spec.num_crops)
+    device = next(network.parameters()).device
+    batches = tqdm(views.frames.split(VIEW_BATCH), desc="views", unit="batch", disable=None, leave=False)
+    logits = torch.cat([network(network_input(batch[None].to(device), spec)) for batch in batches])
+    return ScoredViews(views.frames, views.times_seconds, split_views(logits, 1)[0].cpu(), spec.num_crops)
+
+
+def choose_view(views: ScoredViews, index: int, seconds: float | None = None) -> int:
+    """The view that is surest of a class, of all, or of those that show a moment best.
+
+    Args:
+        views: of the video.
+        index: of the class.
+        seconds: the moment; it must lie in one of the video's views, and those in which it does are compared by how
+            near to it they have a frame.
+
+    Raises:
+        FarfieldError: for a moment that no view shows.
+    """
+    sure = views.probabilities[:, index].numpy()
+    if seconds is None:
+        return int(sure.argmax())
+    starts, ends = (np.repeat(each, views.num_crops) for each in views.window_seconds)
+    away = np.maximum(starts - seconds, seconds - ends)
+    if not away.min() <= 0:
+        nearest = int(away.argmin())
+        raise FarfieldError(
+            f"time is {seconds:g} s, which no view of this video shows; the nearest spans {starts[nearest]:.2f} s to "
+            f"{ends[nearest]:.2f} s. Choose a time in a view, or raise num_clips (now {len(sure) // views.num_crops})."
+        )
+    distances = np.where(away <= 0, np.abs(views.seconds - seconds).min(1), np.inf)
+    best = np.flatnonzero(distances <= distances.min() + 1e-6)
+    return int(best[sure[best].argmax()])
+
+
+def nearest_frame(seconds: Float[np.ndarray, " t"], moment: float) -> int:
+    """The frame of a clip that is shown nearest to a moment."""
+    return int(np.abs(seconds - moment).argmin())

@@ -1,0 +1,26 @@
+"""Names of weights that do not depend on a network's implementation."""
+
+from __future__ import annotations
+
+from farfield.models.backbones import Backbone, TwoPathwayBackbone
+
+PATHWAYS = ("", "fast_")
+
+
+def to_network(plain: str, backbone: Backbone) -> str:
+    """A plain name as the key of an `ActionNet`'s state dict, without `residual.` where something is inserted."""
+    head, _, rest = plain.partition(".")
+    fast = head.startswith("fast_")
+    if head == "head":
+        if rest.startswith("pre_"):
+            return f"backbone.trunk.blocks.5.{rest}"
+        return f"head.embedding.{rest}" if rest.startswith("post_") else plain
+    if head.startswith("fuse"):
+        return f"backbone.trunk.blocks.{int(head[4:]) - 1}.multipathway_fusion.{rest}"
+    if head.removeprefix("fast_") == "stem":
+        two = f"multipathway_blocks.{int(fast)}." if isinstance(backbone, TwoPathwayBackbone) else ""
+        return f"backbone.trunk.blocks.0.{two}{rest}"
+    index, _, rest = rest.partition(".")
+    paths = backbone.stage_specs[head].paths if head in backbone.stage_specs else ()
+    place = paths[int(index)] if int(index) < len(paths) else f"{head}.{index}"
+    return f"backbone.trunk.{place}.{rest}"

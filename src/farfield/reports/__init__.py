@@ -1,0 +1,1 @@
+"""HTML and Markdown reports, and the Jinja2 templates behind them."""

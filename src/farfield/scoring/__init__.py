@@ -1,0 +1,1 @@
+"""Load a network for inference, score views, aggregate them."""

@@ -1,0 +1,1 @@
+"""Generated data sets: *figures* needs the order of frames, *recall* long-range memory."""

@@ -1,0 +1,182 @@
+"""*figures*: a person does everyday actions that come in time-mirrored pairs.
+
+Sitting down played backwards is standing up, so that no single frame, nor any set of frames without their order, tells
+a pair apart. Body, clothes, background, camera and speed are random; every draw is symmetric in time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import numpy as np
+from jaxtyping import UInt8
+
+from farfield.synthetic.canvas import Canvas, Colour, Point, textured_background
+
+WIDTH, HEIGHT = 112, 84  # decord returns garbage for a width of 96
+NUM_FRAMES = 48
+FPS = 25
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Angles in degrees of a figure seen from its side, facing right; 0 hangs down, positive turns forward.
+
+    `torso` leans forward from upright; `turn` tips the whole body forward. The knees bend the shins backward, the
+    elbows bend the forearms forward.
+    """
+
+    torso: float = 0
+    shoulder: float = 8
+    elbow: float = 10
+    hip: float = 2
+    knee: float = 4
+    turn: float = 0
+
+    def towards(self, other: Pose, fraction: float) -> Pose:
+        return Pose(*((1 - fraction) * getattr(self, f.name) + fraction * getattr(other, f.name) for f in fields(self)))
+
+
+STANDING = Pose()
+SEATED = Pose(torso=6, shoulder=35, elbow=30, hip=88, knee=88)
+ARMS_UP = Pose(shoulder=172, elbow=4)
+BOWED = Pose(torso=80, shoulder=20, elbow=8)
+REACHING = Pose(torso=72, shoulder=70, elbow=0, hip=62, knee=78)
+HOLDING = Pose(shoulder=78, elbow=12)
+LYING = Pose(shoulder=14, elbow=6, turn=-88)
+
+
+@dataclass(frozen=True)
+class Action:
+    """Poses that a figure goes through, and from which on (as a fraction of the way) it holds the box; None: no box."""
+
+    poses: tuple[Pose, ...]
+    box_in_hand_from: float | None = None
+
+
+FORWARD_ACTIONS: dict[str, Action] = {
+    "sit_down": Action((STANDING, SEATED)),
+    "raise_arms": Action((STANDING, ARMS_UP)),
+    "bow": Action((STANDING, BOWED)),
+    "pick_up": Action((STANDING, REACHING, HOLDING), box_in_hand_from=0.5),
+    "lie_down": Action((STANDING, LYING)),
+}
+MIRRORED_NAMES = {
+    "sit_down": "stand_up",
+    "raise_arms": "lower_arms",
+    "bow": "straighten_up",
+    "pick_up": "put_down",
+    "lie_down": "get_up",
+}
+MIRROR = MIRRORED_NAMES | {after: before for before, after in MIRRORED_NAMES.items()}
+"""Each action to the one that it is when played backwards."""
+LABELS = sorted(MIRROR)
+
+
+def render(label: str, rng: np.random.Generator) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """Yields the frames of one video of an action."""
+    backwards = label not in FORWARD_ACTIONS
+    action = FORWARD_ACTIONS[MIRROR[label] if backwards else label]
+    scene = _Scene(rng)
+    share = rng.uniform(0.55, 0.85)  # of the video that the action takes: its speed
+    onset = rng.uniform(0, 1 - share)
+    for number in range(NUM_FRAMES):
+        time = number / (NUM_FRAMES - 1)
+        progress = min(max((time - onset) / share, 0), 1)
+        yield scene.draw(action, 1 - progress if backwards else progress, time)
+
+
+class _Scene:
+    """What stays the same through one video: body, clothes, place and camera."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        wall = _colour(rng, 0.62, 0.95)
+        self.margin = 14  # pixels of background beyond the frame, for the camera to pan over
+        self.background = textured_background(HEIGHT + 2 * self.margin, WIDTH + 2 * self.margin, wall, 0.07, rng)
+        floor = tuple(np.clip(np.array(wall) * rng.uniform(0.75, 0.9), 0, 1))
+        self.ground = HEIGHT * rng.uniform(0.86, 0.92)
+        self.background[int(self.ground) + self.margin :] = floor
+        self.shirt, self.trousers, self.box = (_colour(rng, 0.0, 0.4) for _ in range(3))  # in contrast to the wall
+        red, green, blue = np.array((0.55, 0.38, 0.28)) * rng.uniform(0.4, 0.9)
+        self.skin: Colour = (float(red), float(green), float(blue))
+        self.size = HEIGHT * rng.uniform(0.66, 0.76)
+        self.thickness = self.size * rng.uniform(0.048, 0.062)
+        self.proportions = rng.uniform(0.93, 1.07, 4)  # torso, arms, thighs, shins
+        self.facing = 1 if rng.random() < 0.5 else -1
+        self.place = WIDTH * rng.uniform(0.44, 0.56)
+        self.pan = rng.uniform(-6, 6, 2) * (1, 0.4)
+        self.sway = rng.uniform(0, 2.5)
+        self.sway_phase = rng.uniform(0, 2 * math.pi)
+
+    def draw(self, action: Action, progress: float, time: float) -> UInt8[np.ndarray, "h w 3"]:
+        shift_x, shift_y = self.pan * (time - 0.5) * 2
+        top, left = self.margin + round(float(shift_y)), self.margin + round(float(shift_x))
+        canvas = Canvas(self.background[top : top + HEIGHT, left : left + WIDTH])
+        pose = _between(action.poses, progress)
+        joints = self._joints(pose, math.sin(2 * math.pi * time + self.sway_phase) * self.sway)
+
+        def on_screen(point: Point) -> Point:
+            x = self.place + self.facing * point[0] - shift_x
+            return round(x * 16) / 16, round((self.ground + point[1] - shift_y) * 16) / 16
+
+        p = {name: on_screen(point) for name, point in joints.items()}
+        r = self.thickness
+        if action.box_in_hand_from is not None:
+            at_rest = self._joints(action.poses[1], 0)["hand"]
+            x, y = p["hand"] if progress >= action.box_in_hand_from else on_screen(at_rest)
+            canvas.polygon([(x - 7, y - 6), (x + 7, y - 6), (x + 7, y + 6), (x - 7, y + 6)], self.box)
+        canvas.capsule(p["hip"], p["knee"], r * 1.25, self.trousers)
+        canvas.capsule(p["knee"], p["foot"], r * 1.1, self.trousers)
+        canvas.capsule(p["foot"], p["toe"], r * 0.9, self.skin)
+        canvas.capsule(p["hip"], p["neck"], r * 1.7, self.shirt)
+        canvas.capsule(p["head"], p["head"], r * 2.2, self.skin)
+        canvas.capsule(p["neck"], p["elbow"], r, self.skin)
+        canvas.capsule(p["elbow"], p["hand"], r, self.skin)
+        return canvas.frame()
+
+    def _joints(self, pose: Pose, sway: float) -> dict[str, Point]:
+        """Joints in pixels from where the lowest of them touches the ground, y down, facing right."""
+        torso, arms, thighs, shins = self.proportions * self.size
+        up = 180 - pose.torso - pose.turn - sway
+        hip: Point = (0.0, 0.0)
+        neck = _reach(hip, up, 0.30 * torso)
+        head = _reach(neck, up, 0.12 * self.size)
+        lean = -pose.torso - pose.turn  # limbs turn with what they hang on
+        elbow = _reach(neck, pose.shoulder + lean, 0.19 * arms)
+        hand = _reach(elbow, pose.shoulder + pose.elbow + lean, 0.18 * arms)
+        knee = _reach(hip, pose.hip - pose.turn, 0.25 * thighs)
+        foot = _reach(knee, pose.hip - pose.knee - pose.turn, 0.25 * shins)
+        toe = _reach(foot, pose.hip - pose.knee - pose.turn + 90, 0.07 * self.size)
+        joints = {
+            "hip": hip,
+            "neck": neck,
+            "head": head,
+            "elbow": elbow,
+            "hand": hand,
+            "knee": knee,
+            "foot": foot,
+            "toe": toe,
+        }
+        lowest = max(y for _, y in joints.values()) + self.thickness
+        middle = sum(joints[name][0] for name in ("head", "hip", "foot")) / 3
+        return {name: (x - middle, y - lowest) for name, (x, y) in joints.items()}
+
+
+def _reach(start: Point, degrees: float, length: float) -> Point:
+    """The point at a distance in a direction: 0 is down, 90 forward (right), 180 up."""
+    angle = math.radians(degrees)
+    return start[0] + math.sin(angle) * length, start[1] + math.cos(angle) * length
+
+
+def _between(poses: tuple[Pose, ...], progress: float) -> Pose:
+    place = progress * (len(poses) - 1)
+    leg = min(int(place), len(poses) - 2)
+    fraction = place - leg
+    return poses[leg].towards(poses[leg + 1], fraction * fraction * (3 - 2 * fraction))  # starts and ends gently
+
+
+def _colour(rng: np.random.Generator, low: float, high: float) -> Colour:
+    red, green, blue = rng.uniform(low, high, 3)
+    return float(red), float(green), float(blue)

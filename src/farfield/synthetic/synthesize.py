@@ -1,0 +1,140 @@
+"""Writes a synthetic task as H.264 files with manifests for training, validation and test."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+from tqdm import tqdm
+
+from farfield.data.manifest import VideoRecord, write_manifest
+from farfield.data.randomness import Purpose, generator
+from farfield.errors import FarfieldError
+from farfield.synthetic import figures, recall
+from farfield.video.writer import write_video
+
+RECORD = "synthesis.json"
+"""Written last, so that its presence says that everything else is there."""
+SPLITS = ("train", "val", "test")
+VERSION = 1
+"""Counted up when a task's frames change, so that an older data set is not taken for the new."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a synthetic task is made of."""
+
+    labels: list[str]
+    render: Callable[[str, np.random.Generator], Iterator[UInt8[np.ndarray, "h w 3"]]]
+    fps: int
+
+
+TASKS: dict[str, Task] = {
+    "figures": Task(figures.LABELS, figures.render, figures.FPS),
+    "recall": Task(recall.LABELS, recall.render, recall.FPS),
+    "recall_shape": Task(recall.LABELS, partial(recall.render, attribute="shape"), recall.FPS),
+}
+
+
+def synthesize(
+    task: Literal["figures", "recall", "recall_shape"],
+    out: str,
+    *,
+    num_train: int = 600,
+    num_val: int = 100,
+    num_test: int = 200,
+    seed: int = 0,
+    num_workers: int | None = None,
+) -> Path:
+    """Writes a synthetic task: videos, one manifest per split, and a record with a hash of the frames.
+
+    Args:
+        task: "figures", actions of a person in time-mirrored pairs, or "recall", whether an early and a late cue have
+            the same colour ("recall_shape": the same shape).
+        out: folder to write; what is already there from the same call is kept.
+        num_train: training videos; classes take turns, so that each split is balanced.
+        num_val: validation videos.
+        num_test: test videos.
+        seed: one seed gives the same frames on every machine.
+        num_workers: processes; None for the number of cores.
+
+    Raises:
+        FarfieldError: for a folder that holds something else, or counts that give a class no video.
+    """
+    if task not in TASKS:
+        raise FarfieldError(f"task is {task!r}. Known: {', '.join(TASKS)}.")
+    if seed < 0:
+        raise FarfieldError(f"seed is {seed}; it must be at least 0.")
+    counts = dict(zip(SPLITS, (num_train, num_val, num_test), strict=True))
+    labels = TASKS[task].labels
+    if min(counts.values()) < len(labels):
+        raise FarfieldError(
+            f"{counts} gives some of the {len(labels)} classes no video; each split needs at least {len(labels)}."
+        )
+    folder = Path(out)
+    wanted = {
+        "task": task,
+        "version": VERSION,
+        "seed": seed,
+        **{f"num_{split}": count for split, count in counts.items()},
+    }
+    if _already_there(folder, wanted):
+        return folder
+    (folder / "videos").mkdir(parents=True, exist_ok=True)
+    partial_file = folder / (RECORD + ".partial")  # says that what lies here is ours, should this be interrupted
+    partial_file.write_text(json.dumps(wanted) + "\n")
+    jobs = [(task, seed, split, index, folder) for split in SPLITS for index in range(counts[split])]
+    with ProcessPoolExecutor(num_workers or os.cpu_count()) as pool:
+        done = pool.map(_write_one, jobs, chunksize=8)
+        results = list(tqdm(done, total=len(jobs), desc=f"synthesize {task}", unit="video"))
+    hashes = {}
+    for split in SPLITS:
+        of_split = [
+            (record, digest) for (_, _, s, _, _), (record, digest) in zip(jobs, results, strict=True) if s == split
+        ]
+        write_manifest(folder / f"{split}.csv", [record for record, _ in of_split])
+        hashes[split] = hashlib.sha256("".join(digest for _, digest in of_split).encode()).hexdigest()
+    partial_file.write_text(json.dumps(wanted | {"sha256_of_frames": hashes}, indent=2) + "\n")
+    partial_file.replace(folder / RECORD)
+    return folder
+
+
+def _write_one(job: tuple[str, int, str, int, Path]) -> tuple[VideoRecord, str]:
+    name, seed, split, index, folder = job
+    task = TASKS[name]
+    label = task.labels[index % len(task.labels)]
+    rng = generator(Purpose.SYNTHESIS, seed, list(TASKS).index(name), SPLITS.index(split), index)
+    frames = list(task.render(label, rng))
+    path = Path("videos", f"{split}_{index:05d}_{label}.mp4")
+    write_video(folder / path, frames, fps=task.fps)
+    height, width = frames[0].shape[:2]
+    record = VideoRecord(
+        path.as_posix(),
+        label,
+        num_frames=len(frames),
+        fps=task.fps,
+        width=width,
+        height=height,
+        duration_seconds=len(frames) / task.fps,
+    )
+    return record, hashlib.sha256(np.stack(frames).tobytes()).hexdigest()
+
+
+def _already_there(folder: Path, wanted: Mapping[str, object]) -> bool:
+    if (folder / RECORD).is_file():
+        found = json.loads((folder / RECORD).read_text())
+        if {key: found.get(key) for key in wanted} == wanted:
+            return True
+        raise FarfieldError(f"{folder} holds {found}, not {dict(wanted)}. Choose another folder, or delete this one.")
+    if folder.exists() and any(folder.iterdir()) and not (folder / (RECORD + ".partial")).is_file():
+        raise FarfieldError(f"{folder} holds other files. Choose a folder that is empty or does not exist.")
+    return False

@@ -1,0 +1,170 @@
+"""What a validation has shown, beside its figures: tables, pictures, and clips to play.
+
+Gathered once, and handed to whoever shows it: the run's report page and Weights & Biases.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from lightning.pytorch import Trainer
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from farfield.clip_spec import ClipSpec
+from farfield.evaluation.calibration import Calibration, calibration
+from farfield.evaluation.metrics import Metrics, measure
+from farfield.evaluation.plots import (
+    NAMED_CLASSES,
+    confused_pairs,
+    names_with_numbers,
+    plot_confusion,
+    plot_reliability,
+)
+from farfield.interpretability.attention_maps import attention_maps, draw_attention
+from farfield.layers import diagnose
+from farfield.training.lightning_module import TrainingModule
+
+log = logging.getLogger("farfield")
+
+
+@dataclass(frozen=True)
+class Table:
+    columns: list[str]
+    rows: list[list[Any]]
+
+
+@dataclass(frozen=True)
+class ShownClip:
+    """Frames (t h w c), and what is to be said of them."""
+
+    frames: UInt8[np.ndarray, "t h w c"]
+    caption: str
+
+
+@dataclass
+class Diagnostics:
+    """What is shown of a validation.
+
+    Attributes:
+        epoch: it came after, counted from 0.
+        step: optimiser steps until then.
+        metrics: with their intervals.
+        calibration: of the probabilities.
+        tables: by name.
+        pictures: by name.
+        clips: by name.
+    """
+
+    epoch: int
+    step: int
+    metrics: Metrics
+    calibration: Calibration
+    tables: dict[str, Table] = field(default_factory=dict)
+    pictures: dict[str, Figure] = field(default_factory=dict)
+    clips: dict[str, list[ShownClip]] = field(default_factory=dict)
+
+
+def gather_diagnostics(
+    trainer: Trainer, module: TrainingModule, training_clips: Tensor | None, *, num_clips: int
+) -> Diagnostics | None:
+    """Everything to show of the validation that has just ended; None where no video could be read.
+
+    Args:
+        trainer: whose data module re-reads the few videos that are shown.
+        module: with the weights that were validated.
+        training_clips: the last training batch, on the network's device, for the batch norm doctor.
+        num_clips: clips of each kind.
+    """
+    scored = [part for part in module.val_scores if len(part[0])]
+    if not scored:
+        return None
+    rows, targets, probabilities = (torch.cat(parts) for parts in zip(*scored, strict=True))
+    labels, network = module.network.labels, module.network
+    metrics, calibrated = measure(probabilities, targets), calibration(probabilities, targets)
+    found = Diagnostics(trainer.current_epoch, trainer.global_step, metrics, calibrated)
+    found.tables["classes"] = class_table(metrics, labels)
+    if len(labels) > NAMED_CLASSES:
+        found.tables["most_confused"] = confusion_table(metrics, labels)
+    found.pictures["confusion_matrix"] = plot_confusion(metrics.confusion, labels)
+    found.pictures["reliability"] = plot_reliability(calibrated)
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+
+    chances, guesses = probabilities.max(1)
+    is_wrong = guesses != targets
+    worst = chances.masked_fill(~is_wrong, -1).topk(min(num_clips, int(is_wrong.sum()))).indices
+    fixed = torch.unique(torch.linspace(0, len(rows) - 1, min(num_clips, len(rows))).long())
+    order = rows.argsort()  # the same videos each time, in whatever order the processes had them
+    for name, places in (("most_confidently_wrong", worst), ("predicted_clips", order[fixed])):
+        found.clips[name] = []
+        for place in places.tolist():
+            batch = data.validation_batch([int(rows[place])])
+            if not len(batch.labels):
+                continue
+            frames = shown_frames(batch.clips, network.clip)[0]
+            truth, guess = labels[int(targets[place])], labels[int(guesses[place])]
+            caption = f"{truth}, taken for {guess} ({float(chances[place]):.0%})"
+            found.clips[name].append(ShownClip(frames, caption))
+            if name == "predicted_clips":
+                clip = batch.clips.to(module.device)
+                with torch.no_grad(), trainer.precision_plugin.forward_context():
+                    maps = attention_maps(network, clip)
+                if maps:
+                    number = len(found.clips[name]) - 1
+                    found.pictures[f"attention_{number}"] = draw_attention(frames, maps[-3:], title=caption)
+    if training_clips is not None:
+        with trainer.precision_plugin.forward_context():
+            found.tables["batch_norms"] = norm_table(module, training_clips)
+    return found
+
+
+def class_table(metrics: Metrics, labels: Sequence[str]) -> Table:
+    """Accuracy of each class, the hardest first, with what it is most often taken for."""
+    rows: list[list[Any]] = []
+    name = names_with_numbers(labels)
+    for index, label in enumerate(labels):
+        others = metrics.confusion[index].clone()
+        videos, right = int(others.sum()), int(others[index])
+        others[index] = 0
+        if videos:
+            taken_for = name[labels[int(others.argmax())]] if int(others.sum()) else ""
+            rows.append([name[label], videos, round(right / videos, 4), taken_for])
+    return Table(["class", "videos", "accuracy", "most often taken for"], sorted(rows, key=lambda row: row[2]))
+
+
+def confusion_table(metrics: Metrics, labels: Sequence[str]) -> Table:
+    """The pairs of classes that are most often confused."""
+    pairs = confused_pairs(metrics.confusion, labels)
+    rows = [[pair["label"], pair["predicted"], pair["videos"], round(pair["share"], 4)] for pair in pairs]
+    return Table(["class", "taken for", "videos", "share of the class"], rows)
+
+
+def norm_table(module: TrainingModule, clips: Float[Tensor, "b 3 t h w"]) -> Table:
+    """The batch norm doctor's findings on a training batch."""
+    columns = ["norm", "channels", "mean drift", "variance ratio", "dead", "exploding", "problems"]
+    reports = diagnose(module.network, [clips])
+    rows: list[list[Any]] = [
+        [
+            each.name,
+            each.num_features,
+            round(each.mean_drift, 4),
+            round(each.var_ratio, 4),
+            each.dead,
+            each.exploding,
+            "; ".join(each.problems),
+        ]
+        for each in reports
+    ]
+    return Table(columns, rows)
+
+
+def shown_frames(clips: Float[Tensor, "b c t h w"], spec: ClipSpec) -> UInt8[np.ndarray, "b t h w c"]:
+    """A network's input as pictures again."""
+    pixels = clips.float().cpu().permute(0, 2, 3, 4, 1) * torch.tensor(spec.std) + torch.tensor(spec.mean)
+    return (pixels * 255).round().clamp(0, 255).to(torch.uint8).numpy()

@@ -1,0 +1,35 @@
+"""Where a run came from: the code's version and the hash of the weights that it began from."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+
+def code_version() -> str:
+    """The package's version, and the commit where it runs from a checkout: "0.1.0 (1a2b3c4d, changed)"."""
+    folder, number = Path(__file__).parents[1], version("farfield")
+    try:
+        root = Path(_git(folder, "rev-parse", "--show-toplevel"))
+        if not folder.is_relative_to(root / "src"):  # installed inside somebody else's repository
+            return number
+        commit = _git(folder, "rev-parse", "--short=8", "HEAD")
+        changed = ", changed" if _git(folder, "status", "--porcelain", "--", str(folder)) else ""
+    except (OSError, subprocess.SubprocessError):
+        return number
+    return f"{number} ({commit}{changed})"
+
+
+def _git(folder: Path, *words: str) -> str:
+    command = ["git", "-C", str(folder), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+
+def weights_provenance(weights: str | None) -> str | None:
+    """What a network began from: a name, or a file with the first 16 digits of its SHA-256."""
+    if weights is None or not Path(weights).is_file():
+        return weights
+    with Path(weights).open("rb") as file:
+        return f"{weights} (sha256 {hashlib.file_digest(file, 'sha256').hexdigest()[:16]})"

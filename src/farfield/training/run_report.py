@@ -1,0 +1,98 @@
+"""Shows what validations have found: report.html in the run's folder, and Weights & Biases."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
+from torch import Tensor
+
+from farfield.errors import FarfieldError
+from farfield.reports.training_report import write_page
+from farfield.training.diagnostics import Diagnostics, gather_diagnostics
+from farfield.training.execution import uncompiled
+from farfield.training.lightning_module import TrainingModule
+from farfield.training.wandb_logging import log_diagnostics
+
+log = logging.getLogger("farfield")
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """What is shown of a run beside its curves, in report.html and in Weights & Biases.
+
+    Args:
+        every_n_epochs: after how many epochs, of those with a validation; the last one always. 0 for never.
+        num_clips: clips of each kind: the most confidently wrong, and fixed ones with what they attend to.
+    """
+
+    every_n_epochs: int = 1
+    num_clips: int = 4
+
+    def __post_init__(self) -> None:
+        if self.every_n_epochs < 0 or self.num_clips < 0:
+            raise FarfieldError(
+                f"report has every_n_epochs {self.every_n_epochs} and num_clips {self.num_clips}; both must be at "
+                "least 0."
+            )
+
+
+class RunReport(Callback):
+    """Gathers after a validation, with the weights that were validated, and shows at the epoch's end.
+
+    Args:
+        run_dir: the run's folder.
+        settings: what, and how often.
+        about: what the run is, in words.
+        config: every value, as YAML.
+    """
+
+    FILE = "report.html"
+
+    def __init__(self, run_dir: Path, settings: ReportSettings, about: dict[str, Any], config: str) -> None:
+        self.run_dir = run_dir
+        self.settings = settings
+        self.about = about
+        self.config = config
+        self._training_clips: Tensor | None = None
+        self._found: Diagnostics | None = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.is_global_zero and self._is_due(trainer):
+            self._training_clips = batch.clips
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        clips, self._training_clips = self._training_clips, None
+        if trainer.sanity_checking or not trainer.is_global_zero or not self._is_due(trainer):
+            return
+        assert isinstance(pl_module, TrainingModule)
+        training = pl_module.training
+        pl_module.eval()
+        try:
+            with uncompiled(pl_module.network):
+                self._found = gather_diagnostics(trainer, pl_module, clips, num_clips=self.settings.num_clips)
+        except Exception:  # whatever it is, no run is to end for a picture
+            log.warning("the report of epoch %d could not be made", trainer.current_epoch + 1, exc_info=True)
+        pl_module.train(training)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        found, self._found = self._found, None
+        if found is None:
+            return
+        try:
+            write_page(self.run_dir / self.FILE, self.run_dir.name, found, self.run_dir, self.about, self.config)
+            if isinstance(trainer.logger, WandbLogger):
+                log_diagnostics(trainer.logger, found)
+        except Exception:  # likewise
+            log.warning("the report of epoch %d could not be written", found.epoch + 1, exc_info=True)
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        every, epoch = self.settings.every_n_epochs, trainer.current_epoch + 1
+        is_last = epoch == trainer.max_epochs or trainer.should_stop or trainer.global_step == trainer.max_steps
+        return bool(every) and (epoch % every == 0 or is_last)

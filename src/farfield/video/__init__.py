@@ -1,0 +1,1 @@
+"""Video files to frames: decoders, packet index, frame conversion, writer."""

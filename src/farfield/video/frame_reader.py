@@ -1,0 +1,37 @@
+"""Opens a file with the reader for what is in it."""
+
+from __future__ import annotations
+
+from farfield.video.animated_webp import AnimatedWebP, is_webp
+from farfield.video.container import NoVideo, Source
+from farfield.video.deinterlacing import Deinterlace
+from farfield.video.pyav_decoder import PyAVVideo
+from farfield.video.tone_mapping import ToneMap
+
+FrameReader = PyAVVideo | AnimatedWebP
+
+
+def open_reader(
+    source: Source,
+    *,
+    name: str | None = None,
+    deinterlace: Deinterlace = "auto",
+    tone_map: ToneMap = "auto",
+) -> FrameReader:
+    """Open a file, or its content; `close` the reader after use.
+
+    Args:
+        source: the file, or its content.
+        name: what to call it in the log; None for the file's path.
+        deinterlace: "auto" deinterlaces frames that say that they are interlaced, "off" none.
+        tone_map: "auto" converts HDR pictures to BT.709, "off" none.
+
+    Raises:
+        av.FFmpegError, OSError, ValueError, MemoryError: where it cannot be opened, or holds no video.
+    """
+    try:
+        return PyAVVideo(source, name=name, deinterlace=deinterlace, tone_map=tone_map)
+    except NoVideo:
+        if is_webp(source):
+            return AnimatedWebP(source)
+        raise

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from checkpoints.peer_rule import pyslowfast_cfg, read_record
+from checkpoints.test_converters import ALPHA, SOFTMAX, narrow
+from farfield import build_model
+from farfield.checkpoints.converters.convert_file import convert_file
+from farfield.checkpoints.converters.reverse_conversion import to_pyslowfast, to_pytorchvideo
+from farfield.checkpoints.converters.source_checkpoint import ConversionOptions
+from farfield.errors import FarfieldError
+
+CFGS = {
+    "pyslowfast_C2D_8x8_R50": pyslowfast_cfg("c2d", frames=8),
+    "pyslowfast_I3D_NLN_8x8_R50": pyslowfast_cfg("i3d", frames=8, **SOFTMAX),
+    "pyslowfast_SLOW_8x8_R50": pyslowfast_cfg("slow", frames=8),
+    "pyslowfast_SLOWFAST_8x8_R50": pyslowfast_cfg("slowfast", frames=32, **ALPHA),
+}
+
+
+@pytest.mark.parametrize("name", CFGS)
+def test_what_came_from_pyslowfast_goes_back_as_it_came(name: str, tmp_path: Path) -> None:
+    state = narrow(name)
+    torch.save({"model_state": state, "cfg": CFGS[name]}, tmp_path / "theirs.pyth")
+    network, _ = convert_file(tmp_path / "theirs.pyth")
+    back = to_pyslowfast(network)
+    assert back["model_state"].keys() == state.keys()
+    assert all(torch.equal(back["model_state"][key], value) for key, value in state.items())
+    torch.save(back, tmp_path / "back.pyth")
+    again, _ = convert_file(tmp_path / "back.pyth")
+    assert {**again.config, "clip": None} == {**network.config, "clip": None}
+    assert again.clip == network.clip
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        (
+            "i3d_r101",
+            {},
+            {"MODEL.ARCH": "i3d", "RESNET.DEPTH": 101, "RESNET.NUM_BLOCK_TEMP_KERNEL": [[3], [4], [23], [3]]},
+        ),
+        ("i3d_r50", {"temporal_pool": False}, {"MODEL.ARCH": "slow_i3d"}),
+        (
+            "slowfast_16x8_r101",
+            {},
+            {
+                "RESNET.NUM_BLOCK_TEMP_KERNEL": [[3, 3], [4, 4], [6, 6], [3, 3]],
+                "RESNET.SPATIAL_STRIDES": [[1, 1], [2, 2], [2, 2], [2, 2]],
+                "SLOWFAST.FUSION_KERNEL_SZ": 5,
+            },
+        ),
+    ],
+)
+def test_the_config_says_what_the_network_is(name: str, options: dict, expected: dict) -> None:
+    with torch.device("meta"):
+        cfg = yaml.safe_load(to_pyslowfast(build_model(name, num_classes=4, backbone_options=options))["cfg"])
+    for key, value in expected.items():
+        section, setting = key.split(".")
+        assert cfg[section][setting] == value
+
+
+def test_x3d_goes_back_to_pyslowfast(tmp_path: Path) -> None:
+    record = read_record("pytorchvideo_x3d_s")
+    network = build_model("x3d_s", num_classes=400, backbone_options={"norm_on_first_shortcut": True})
+    names = set(to_pyslowfast(network)["model_state"])
+    assert set(record.second_names.values()) < names
+    assert {name.rpartition(".")[0] for name in names - set(record.second_names.values())} == {
+        "s2.pathway0_res0.branch1_bn"
+    }
+    with pytest.raises(FarfieldError, match="this network has been built without it"):
+        to_pyslowfast(build_model("x3d_s", num_classes=4))
+
+
+@pytest.mark.parametrize("name", ["c2d_r50", "slowfast_r50", "x3d_xs", "csn_r101"])
+def test_pytorchvideos_builders_load_ours(name: str) -> None:
+    import pytorchvideo.models.hub as hub
+
+    network = build_model(name, num_classes=6)
+    theirs = getattr(hub, name)(model_num_class=6)
+    state = to_pytorchvideo(network)["model_state"]
+    theirs.load_state_dict(state)  # strict
+    assert torch.equal(theirs.blocks[-1].proj.weight, network.head.fc.weight)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "to", "message"),
+    [
+        (
+            {"backbone": "i3d_r50", "insert": "nl5"},
+            to_pytorchvideo,
+            "cannot express i3d_r50 .* without non-local blocks",
+        ),
+        ({"backbone_options": {"stem_pool_padding": False}}, to_pytorchvideo, "cannot express c2d_r50 with options"),
+        ({"backbone_options": {"stem_pool_padding": False}}, to_pyslowfast, "cannot express c2d_r50 with options"),
+        ({"clip": {"test_crop_px": 256}}, to_pytorchvideo, "theirs with window_mean: scores would differ"),
+        ({"clip": {"test_crop_px": 256}}, to_pyslowfast, "theirs with window_softmax_mean: scores would differ"),
+        ({"backbone": "tiny"}, to_pytorchvideo, "cannot express tiny"),
+        ({"backbone": "r3d_18"}, to_pyslowfast, "cannot express r3d_18"),
+        ({"backbone": "c2d_r50", "backbone_options": {"dilated": True}}, to_pyslowfast, "cannot express c2d_r50"),
+        ({"insert": "nl1", "block": "criss_cross"}, to_pyslowfast, "it has no criss_cross"),
+        ({"insert": "nl1", "block_options": {"pairwise": "gaussian"}}, to_pyslowfast, "no pairwise function gaussian"),
+        ({"insert": "nl1", "block_options": {"pool_after_projection": True}}, to_pyslowfast, "do not commute"),
+        ({"insert": "nl1", "block_options": {"scale": False}}, to_pyslowfast, "embedded_gaussian with scale False"),
+        ({"insert": "nl1", "block_options": {"out_bias": False}}, to_pyslowfast, "have a bias before the norm"),
+        ({"insert": "nl1", "block_options": {"num_heads": 2}}, to_pyslowfast, "it has no num_heads"),
+    ],
+)
+def test_what_they_cannot_express_is_refused(arguments: dict, to, message: str) -> None:
+    with torch.device("meta"):
+        network = build_model(**{"backbone": "c2d_r50", "num_classes": 4} | arguments)
+    with pytest.raises(FarfieldError, match=message):
+        to(network)
+
+
+def test_a_converted_network_of_other_blocks_is_refused(tmp_path: Path) -> None:
+    meta = {
+        "cfg": "model = dict(backbone=dict(conv1_stride_t=1, pool1_stride_t=1, non_local_cfg=dict(mode='dot_product')))"
+    }
+    torch.save({"state_dict": narrow("mmaction2_I3D_R50_embedded_gaussian"), "meta": meta}, tmp_path / "a.pth")
+    network, _ = convert_file(tmp_path / "a.pth", answers=ConversionOptions())
+    with pytest.raises(FarfieldError, match="pools the keys before projecting"):
+        to_pyslowfast(network)

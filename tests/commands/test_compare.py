@@ -1,0 +1,206 @@
+"""`farfield compare` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_accuracy
+
+from farfield.evaluation.scores_file import Scores, write_scores
+
+Run = Callable[..., int]
+LABELS = ["bow", "climb", "dive", "jump", "run", "swim", "wave"]
+ORDER = [3, 0, 6, 2, 5, 1, 4]  # in which run B knows the classes
+
+
+def leaning(targets: Tensor, views: int, lean: float, seed: int) -> Tensor:
+    """Views that lean to the true class."""
+    noise = torch.randn(len(targets), views, 7, generator=torch.Generator().manual_seed(seed))
+    return (noise * 2 + lean * torch.eye(7)[targets][:, None]).softmax(2)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> tuple[Scores, Scores, Path, Path]:
+    """A scored videos 0 to 46, B 6 to 52 backwards with its classes in another order; in `targets` as A counts."""
+    targets = torch.arange(53) % 7
+    paths = [f"videos/{i} é.mp4" for i in range(53)]
+    a = Scores(LABELS, paths[:47], targets[:47], leaning(targets[:47], 3, 2.0, 1))
+    back = torch.arange(52, 5, -1)
+    views = leaning(targets, 5, 3.0, 2)[back][:, :, ORDER]
+    b = Scores(
+        [LABELS[c] for c in ORDER], [paths[i] for i in back], torch.tensor(ORDER).argsort()[targets[back]], views
+    )
+    folders = tmp_path / "a", tmp_path / "b"
+    for folder, scores in zip(folders, (a, b), strict=True):
+        (folder / "test").mkdir(parents=True)
+        write_scores(scores, folder / "test" / "scores.npz")
+    return a, b, *folders
+
+
+def test_figures_are_those_of_the_videos_that_both_scored(
+    runs: tuple[Scores, Scores, Path, Path], run_farfield: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b, folder_a, folder_b = runs
+    assert run_farfield("compare", folder_a, folder_b, "--draws", 503, "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["a"], content["b"], content["draws"]) == (str(folder_a), str(folder_b), 503)
+    assert (content["videos"], content["left_out"]) == (41, 12)
+    rows = {path: row for row, path in enumerate(b.paths)}
+    shared = [rows[path] for path in a.paths[6:]]
+    ours, targets = a.views[6:].mean(1), a.targets[6:]
+    theirs = torch.stack([b.views[shared].mean(1)[:, b.labels.index(label)] for label in LABELS], 1)
+    for name, options in (
+        ("top1", {"average": "micro"}),
+        ("top5", {"average": "micro", "top_k": 5}),
+        ("mean_class_accuracy", {"average": "macro"}),
+    ):
+        of_a, of_b = (multiclass_accuracy(each, targets, 7, **options).item() for each in (ours, theirs))
+        figure = content[name]
+        assert (figure["a"], figure["b"], figure["value"]) == pytest.approx((of_a, of_b, of_b - of_a), abs=1e-6)
+        assert figure["low"] < figure["value"] < figure["high"]
+        assert 0 < figure["p_value"] < 1
+    pairs = [
+        (int(x.argmax()) == t, int(y.argmax()) == t) for x, y, t in zip(ours, theirs, targets.tolist(), strict=True)
+    ]
+    assert content["right_in_a_only"] == pairs.count((True, False)) > 0
+    assert content["right_in_b_only"] == pairs.count((False, True)) > 0
+
+
+def test_the_table_says_the_same(
+    runs: tuple[Scores, Scores, Path, Path], run_farfield: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    *_, a, b = runs
+    assert run_farfield("compare", a, b, "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert run_farfield("compare", a, b) == 0
+    lines = capsys.readouterr().out.splitlines()
+    only = f"right in A only: {content['right_in_a_only']}, in B only: {content['right_in_b_only']}"
+    assert lines[:3] == [f"A {a}", f"B {b}", f"41 videos; {only}; 12 that only one of them scored are left out"]
+    for line, name in zip(lines[-3:], ("top1", "top5", "mean_class_accuracy"), strict=True):
+        figure = content[name]
+        shown = f"{100 * figure['low']:+.1f} to {100 * figure['high']:+.1f}"
+        words = [f"{100 * figure['a']:.2f}%", f"{100 * figure['b']:.2f}%", f"{100 * figure['value']:+.2f}"]
+        assert line.split()[-7:] == [*words, *shown.split(), f"{figure['p_value']:.4f}"]
+
+
+def test_a_run_against_itself_and_the_ways_to_name_it(
+    runs: tuple[Scores, Scores, Path, Path], run_farfield: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = runs[2]
+    for other in (run, run / "test", run / "test" / "scores.npz"):
+        assert run_farfield("compare", run, other, "--draws", 211, "--json") == 0
+        content = json.loads(capsys.readouterr().out)
+        assert (content["videos"], content["left_out"]) == (47, 0)
+        assert (content["right_in_a_only"], content["right_in_b_only"]) == (0, 0)
+        assert [content["top1"][key] for key in ("value", "low", "high", "p_value")] == [0, 0, 0, 1]
+    assert run_farfield("compare", run, run, "--draws", 211) == 0
+    assert "left out" not in capsys.readouterr().out
+
+
+def test_the_seed_decides(
+    runs: tuple[Scores, Scores, Path, Path], run_farfield: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = []
+    for seed in (3, 3, 5):
+        assert run_farfield("compare", *runs[2:], "--draws", 307, "--seed", seed, "--json") == 0
+        told.append(json.loads(capsys.readouterr().out))
+    assert told[0] == told[1]
+    assert told[0]["mean_class_accuracy"] != told[2]["mean_class_accuracy"]
+
+
+def test_mistakes_are_one_line(
+    runs: tuple[Scores, Scores, Path, Path], tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, _, run, run_b = runs
+    wrong = a.targets.clone()
+    wrong[9] = 3  # of video 9, which is class 2, dive
+    others = {
+        "renamed": replace(a, labels=[*LABELS[:6], "salute"]),
+        "more": replace(a, labels=[*LABELS, "yawn"], views=torch.rand(47, 2, 8)),
+        "elsewhere": replace(a, paths=[f"elsewhere/{path}" for path in a.paths]),
+        "relabelled": replace(a, targets=wrong),
+    }
+    for name, scores in others.items():
+        write_scores(scores, tmp_path / f"{name}.npz")
+    (tmp_path / "text.npz").write_text("these are no scores\n")
+    (tmp_path / "untested").mkdir()
+    for words, *messages in (
+        (
+            [run, tmp_path / "untested"],
+            f"{tmp_path / 'untested'} holds no scores (scores.npz). Give a run",
+        ),
+        ([tmp_path / "nowhere", run], f"{tmp_path / 'nowhere'} holds no scores (scores.npz)"),
+        ([run, tmp_path / "text.npz"], f"{tmp_path / 'text.npz'} is no file of scores that `farfield test` wrote"),
+        ([run, tmp_path / "renamed.npz"], "other classes: salute, wave are in one of them only. ", "--restrict_labels"),
+        ([run, tmp_path / "more.npz"], "the runs know other classes: yawn is in one of them only. Test both with"),
+        (
+            [run, tmp_path / "elsewhere.npz"],
+            "no video in common: one has videos/0 é.mp4, the other elsewhere/videos/0 é.mp4. Test both on the same",
+        ),
+        (
+            [run_b, tmp_path / "relabelled.npz"],
+            "videos/9 é.mp4 is 'dive' for one run and 'jump' for the other. Test both",
+        ),
+        ([run, run, "--draws", 99], "draws is 99; it must be at least 100"),
+        ([run, run, "--draw", 503], "there is no option draw. ", "Did you mean 'draws'"),
+        ([run], "the following arguments are required: run_b"),
+    ):
+        assert run_farfield("compare", *words) == 2, words
+        captured = capsys.readouterr()
+        assert captured.err.startswith("farfield compare: ")
+        assert all(message in captured.err for message in messages), captured.err
+        assert len(captured.err.splitlines()) == 1
+        assert captured.out == ""
+
+
+def test_a_seed_below_zero_is_refused(runs: tuple[Scores, Scores, Path, Path], run_farfield: Run) -> None:
+    assert run_farfield("compare", *runs[2:], "--seed", -1) == 2
+
+
+def test_a_run_without_a_video_is_refused(
+    runs: tuple[Scores, Scores, Path, Path], tmp_path: Path, run_farfield: Run
+) -> None:
+    a, _, run, _ = runs
+    write_scores(Scores(LABELS, [], a.targets[:0], a.views[:0]), tmp_path / "none.npz")
+    assert run_farfield("compare", run, tmp_path / "none.npz") == 2
+
+
+def test_segments_of_one_video_are_compared_each_with_itself(
+    runs: tuple[Scores, Scores, Path, Path], tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, *_ = runs
+    begin = torch.arange(47, dtype=torch.float64) * 2.5
+    one = replace(a, paths=["long.mp4"] * 47, segments=torch.stack([begin, begin + 2.5], 1))
+    assert one.segments is not None
+    back = torch.arange(46, 4, -1)
+    other = replace(one, paths=one.paths[5:], targets=a.targets[back], views=a.views[back], segments=one.segments[back])
+    for name, scores in {"one": one, "other": other, "twice": replace(one, segments=None)}.items():
+        write_scores(scores, tmp_path / f"{name}.npz")
+    assert run_farfield("compare", tmp_path / "one.npz", tmp_path / "other.npz", "--draws", 307, "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["videos"], content["left_out"]) == (42, 5)
+    assert content["right_in_a_only"] == content["right_in_b_only"] == 0
+    assert run_farfield("compare", tmp_path / "one.npz", tmp_path / "twice.npz") == 2
+    assert "twice.npz holds a video twice" in capsys.readouterr().err
+
+
+def test_a_link_pairs_with_what_an_earlier_version_called_it(
+    runs: tuple[Scores, Scores, Path, Path], tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, *_ = runs
+    for number in range(47):
+        (tmp_path / f"{number:x}a").write_bytes(b"")
+        (tmp_path / f"{number}.mp4").symlink_to(tmp_path / f"{number:x}a")
+    now = replace(a, paths=[str(tmp_path.resolve() / f"{number}.mp4") for number in range(47)])
+    earlier = replace(a, paths=[str(tmp_path.resolve() / f"{number:x}a") for number in range(47)])
+    for name, scores in {"now": now, "earlier": earlier}.items():
+        write_scores(scores, tmp_path / f"{name}.npz")
+    assert run_farfield("compare", tmp_path / "now.npz", tmp_path / "earlier.npz", "--draws", 211, "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["videos"], content["left_out"], content["top1"]["value"]) == (47, 0, 0)

@@ -1,0 +1,222 @@
+"""The doctor finds what was put into a collection, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from farfield.curation import inspection
+from farfield.curation.inspection import InspectionJob, compare_decoders, inspect
+from farfield.curation.near_duplicates import find_near_duplicates
+from farfield.curation.transcode import Encoding, transcode
+from farfield.curation.verify import verify
+from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
+from farfield.errors import FarfieldError
+from farfield.synthetic.synthesize import synthesize
+from farfield.video.writer import write_video
+from video.encoding import encode
+
+
+def write_split(folder: Path, name: str, rows: list[tuple[Path, str]]) -> Path:
+    write_manifest(folder / f"{name}.csv", [VideoRecord(str(path), label) for path, label in rows])
+    return folder / f"{name}.csv"
+
+
+def test_a_healthy_collection(figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys) -> None:
+    manifests = [figures / f"{name}.csv" for name in ("train", "val", "test")]
+    assert run_farfield("data", "verify", *manifests, f"--out={tmp_path}", "--sample=5", "--num_workers=2") == 0
+    assert "40 videos" in capsys.readouterr().out
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["undecodable"] == report["leaks"] == report["same_file"] == report["look_alike"] == []
+    assert sum(report["resolutions"].values()) == 40
+    assert sum(report["decord"].values()) == 5
+    with Image.open(tmp_path / "collection.png") as picture:
+        assert picture.size[0] > 500
+    clean = read_manifest(tmp_path / "train.csv")
+    assert [clean.path(i).resolve() for i in range(20)] == [
+        read_manifest(manifests[0]).path(i).resolve() for i in range(20)
+    ]
+
+
+def test_everything_that_is_wrong_is_found(
+    figures: Path, bad_files: dict[str, Path], tmp_path: Path, run_farfield: Callable[..., int], capsys
+) -> None:
+    train = read_manifest(figures / "train.csv")
+    good = [(train.path(i), train[i].label) for i in range(4)]
+    copy, smaller = tmp_path / "copy.mp4", tmp_path / "smaller.mp4"
+    copy.write_bytes(good[0][0].read_bytes())
+    transcode(good[1][0], smaller, Encoding(short_side_px=48, crf=30))
+    kinetics = [tmp_path / "abcdefghijk_000010_000020.mp4", tmp_path / "abcdefghijk_000050_000060.mp4"]
+    for i, path in enumerate(kinetics):
+        path.write_bytes(train.path(10 + i).read_bytes())
+    bad = [(path, good[3][1]) for name, path in sorted(bad_files.items())]
+    first = write_split(tmp_path, "train", [*good, *bad, (copy, "another class"), (kinetics[0], good[0][1])])
+    second = write_split(tmp_path, "val", [(smaller, good[1][1]), good[2], (kinetics[1], good[0][1])])
+    out = tmp_path / "out"
+    assert run_farfield("data", "verify", first, second, f"--out={out}", "--json") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report == json.loads((out / "report.json").read_text())
+    reasons = {Path(path).stem: reason for path, reason in report["undecodable"]}
+    assert reasons.keys() == bad_files.keys()
+    assert reasons["missing"] == "there is no such file"
+    assert reasons["empty"] == "the file is empty"
+    assert reasons["audio_only"] == "it has no video stream"
+    assert report["same_file"] == [[str(good[0][0]), str(copy)]]
+    assert [row[1:] for row in report["other_labels"]] == [[good[0][1], str(copy), "another class"]]
+    assert [str(good[1][0]), str(smaller)] in report["look_alike"]
+    leaks = {(Path(a).name, Path(b).name): why for a, _, b, _, why in report["leaks"]}
+    assert leaks == {
+        (good[1][0].name, "smaller.mp4"): "they look alike",
+        (good[2][0].name, good[2][0].name): "the same file",
+        (kinetics[0].name, kinetics[1].name): "both from video abcdefghijk",
+    }
+    assert ["val", "another class"] in report["classes_without_videos"]
+    quarantine = (out / "quarantine.csv").read_text().splitlines()
+    assert len(quarantine) == 1 + len(bad_files)
+    assert len(read_manifest(out / "train.csv")) == 6
+    text = (out / "report.md").read_text()
+    assert f"Cannot be decoded: {len(bad_files)}" in text
+
+
+def test_a_frame_that_is_damaged_late_is_found_and_a_segment_outside(tmp_path: Path) -> None:
+    whole = encode(tmp_path / "a.mp4", num_frames=60)
+    damaged = bytearray(whole.read_bytes())
+    damaged[-1500:-1200] = bytes(300)
+    (tmp_path / "b.mp4").write_bytes(damaged)
+    made = inspect(InspectionJob(whole, VideoRecord("a", "x"), True))
+    assert (made.num_frames, made.fps, made.width, made.height, made.duration_seconds) == (60, 25, 192, 96, 2.4)
+    with pytest.raises(FarfieldError, match=r"damaged|Invalid data"):
+        inspect(InspectionJob(tmp_path / "b.mp4", VideoRecord("b", "x"), False))
+    with pytest.raises(FarfieldError, match=r"no frame lies in the segment \[7, 9\) s"):
+        inspect(InspectionJob(whole, VideoRecord("a", "x", 7, 9), False))
+
+
+def test_a_file_that_is_cut_off_is_found(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (30, 48, 96, 3), np.uint8)
+    write_video(tmp_path / "noise.mp4", noise, fps=25)  # the index comes first
+    whole = (tmp_path / "noise.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(FarfieldError, match=r"ends|Invalid data|damaged"):
+        inspect(InspectionJob(tmp_path / "cut.mp4", VideoRecord("a", "x"), False))
+
+
+def test_decoders_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = encode(tmp_path / "a.mp4", size=(288, 96))
+    assert compare_decoders(path) == "agrees"
+    assert compare_decoders(encode(tmp_path / "a.ts")) == "cannot read it"
+    original = inspection.DECODERS["decord"]
+
+    class Shifted:
+        def __init__(self, path: Path) -> None:
+            self._video = original(path)
+            self.times = self._video.times
+
+        def frames(self, indices: np.ndarray) -> np.ndarray:
+            return self._video.frames(np.minimum(indices + 1, len(self.times) - 1))
+
+        def close(self) -> None:
+            self._video.close()
+
+    monkeypatch.setitem(inspection.DECODERS, "decord", Shifted)
+    assert compare_decoders(path) == "differs"
+
+
+def hangs_or_crashes(job: InspectionJob):
+    if job.path.name == "hang.mp4":
+        time.sleep(60)
+    if job.path.name == "crash.mp4":
+        os.abort()
+    return inspect(job)
+
+
+def test_a_hang_or_a_crash_of_the_decoder_costs_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from farfield.curation import verify as module
+
+    rows = []
+    for name in ("a", "hang", "crash", "b"):
+        rows.append((encode(tmp_path / f"{name}.mp4", num_frames=len(name) + 2), "x"))
+    monkeypatch.setattr(module, "inspect", hangs_or_crashes)
+    found = verify([write_split(tmp_path, "all", rows)], tmp_path / "out", seconds_per_video=3, progress=False)
+    assert {Path(path).stem: reason for path, reason in found.undecodable} == {
+        "hang": "it took longer than 3 s",
+        "crash": "the decoder crashed (exit code -6)",
+    }
+
+
+def test_mistakes_are_clear(tmp_path: Path, figures: Path) -> None:
+    with pytest.raises(FarfieldError, match="have the same name"):
+        verify([figures / "val.csv", figures / "val.csv"], tmp_path)
+    with pytest.raises(FarfieldError, match="holds no videos"):
+        verify([tmp_path], tmp_path / "out")
+    with pytest.raises(FarfieldError, match=r"val.csv would overwrite"):
+        verify([figures / "val.csv"], figures)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FarfieldError, match="cannot be made: Not a directory"):
+        verify([figures / "val.csv"], tmp_path / "file/out")
+
+
+@pytest.mark.slow
+def test_copies_are_told_from_other_videos_of_the_same_place(tmp_path: Path) -> None:
+    """Figures: of 60 videos and their copies in half the size and low quality, all are found, and no other pair."""
+    folder = synthesize("figures", str(tmp_path / "figures"), num_train=60, num_val=10, num_test=10, seed=3)
+    manifest = read_manifest(Path(folder) / "train.csv")
+    rows = [(manifest.path(i), manifest[i].label) for i in range(60)]
+    for path, label in list(rows):
+        copy = tmp_path / f"copy_of_{path.name}"
+        transcode(path, copy, Encoding(short_side_px=56, crf=33))
+        rows.append((copy, label))
+    found = verify([write_split(tmp_path, "all", rows)], tmp_path / "out", sample=0, progress=False)
+    pairs = {tuple(sorted(Path(path).name.removeprefix("copy_of_") for path in pair)) for pair in found.look_alike}
+    assert len(found.look_alike) == 60
+    assert all(a == b for a, b in pairs)
+
+
+def test_odd_names_and_rows_cost_themselves_only(tmp_path: Path) -> None:
+    clip = encode(tmp_path / "clip.mp4", num_frames=5)
+    (tmp_path / "caf\udce9.mp4").write_text("Latin-1, and no video")
+    rows = [VideoRecord("clip.mp4", "x", num_frames=5), VideoRecord("n" * 300 + ".mp4", "x")]
+    rows += [VideoRecord("caf\udce9.mp4", "x"), VideoRecord(str(clip), "x", num_frames=9)]
+    write_manifest(tmp_path / "all.csv", rows)
+    found = verify([tmp_path / "all.csv"], tmp_path / "out", sample=3, progress=False)
+    reasons = [reason for _, reason in found.undecodable]
+    assert reasons[0] == "File name too long"
+    assert reasons[2] == "it has 5 frames, and the manifest says 9"
+    assert len(reasons) == 3
+    assert len((tmp_path / "out/quarantine.csv").read_bytes().splitlines()) == 4
+    assert len(read_manifest(tmp_path / "out/all.csv")) == 1
+
+
+def test_what_stands_still_is_not_enough_to_look_alike() -> None:
+    rng = np.random.default_rng(0)
+    place = rng.integers(40, 215, (16, 16))
+    videos = np.repeat(place[None, None], 3, 0).repeat(8, 1)
+    for video, column in zip(videos, (2, 8, 2), strict=True):
+        for t in range(8):
+            video[t, t : t + 4, column : column + 3] = 255
+    videos = (videos + rng.normal(0, 1.5, videos.shape)).clip(0, 255).astype(np.uint8)
+    assert find_near_duplicates(videos, np.array([3.0, 3.0, 3.0])) == [(0, 2)]
+    assert find_near_duplicates(videos, np.array([3.0, 3.0, 4.0])) == []
+
+
+def test_segments_of_one_video_are_no_copies_and_equal_rows_are_told(
+    tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    encode(tmp_path / "a.mp4", num_frames=50)  # 2 s
+    parts = [VideoRecord("a.mp4", "jump", 0.0, 1.0), VideoRecord("a.mp4", "run", 1.0, 2.0)]
+    write_manifest(tmp_path / "parts.csv", parts)
+    words = ["data", "verify", tmp_path / "parts.csv", "--num_workers", 1, "--sample"]
+    assert run_farfield(*words, 0, "--out", tmp_path / "parts") == 0
+    assert "the same in two classes: 0; rows that come again: 0" in capsys.readouterr().out
+    write_manifest(tmp_path / "parts.csv", [*parts, parts[0], VideoRecord("a.mp4", "run", 0.0, 1.0)])
+    assert run_farfield(*words, 0, "--out", tmp_path / "again") == 1
+    assert "the same in two classes: 1; rows that come again: 1" in capsys.readouterr().out
+    assert "## Rows that come again: 1\n\n- parts: a.mp4, 2 times\n" in (tmp_path / "again" / "report.md").read_text()
+    assert run_farfield(*words, -1) == 2
+    assert "sample is -1; it must be at least 0" in capsys.readouterr().err

@@ -1,0 +1,95 @@
+"""The memory that workers put batches into: nothing is overwritten that somebody still looks at."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from farfield.data.datamodule import batch_loader
+from farfield.data.shared_memory import SLOTS, stacked
+
+COUNT = 30
+
+
+class Parts(NamedTuple):
+    batch: Tensor
+
+
+class Numbered(Dataset[Any]):
+    """Batch n is full of n; from `larger_from` on it is four times as large."""
+
+    def __init__(self, larger_from: int = COUNT, side: int = 32) -> None:
+        self.larger_from, self.side = larger_from, side
+
+    def __getitem__(self, number: int) -> Any:
+        side = self.side * (2 if number >= self.larger_from else 1)
+        return Parts(stacked([torch.full((side, side), number, dtype=torch.uint8)] * 4))
+
+
+def loader(dataset: Dataset[Any], workers: int = 2) -> DataLoader[Any]:
+    return batch_loader(dataset, range(COUNT), workers)  # type: ignore[arg-type]
+
+
+def number_in(batch: Tensor) -> int:
+    (number,) = batch.unique().tolist()
+    return int(number)
+
+
+def test_batches_take_the_same_memory_again() -> None:
+    batches = loader(Numbered(), workers=1)
+    for _ in range(2):
+        seen = [(batch.data_ptr(), batch.is_shared()) for (batch,) in batches]
+        assert len({place for place, _ in seen}) <= 4  # two wait, one is made, one is here
+        assert not any(new for _, new in seen)  # PyTorch's own, made for one batch, says that it is shared
+
+
+def test_the_smallest_batches_are_not_overwritten_on_their_way() -> None:
+    for _ in range(10):
+        assert [number_in(batch) for (batch,) in loader(Numbered(side=2), workers=1)] == list(range(COUNT))
+
+
+@pytest.mark.parametrize(
+    "keep", [lambda batch: batch, lambda batch: batch[1:, :3].transpose(0, 1)], ids=["all", "view"]
+)
+def test_a_batch_stays_as_it_is_while_it_or_a_view_is_held(keep: Any) -> None:
+    held = [keep(batch) for (batch,) in loader(Numbered())]  # more than there are slots
+    assert len(held) > 2 * SLOTS
+    assert [number_in(each) for each in held] == list(range(COUNT))
+
+
+def test_slots_grow_with_the_batches() -> None:
+    for epoch in range(2):
+        for number, (batch,) in enumerate(loader(Numbered(larger_from=7))):
+            assert batch.shape[-1] == (64 if number >= 7 else 32), epoch
+            assert number_in(batch) == number
+
+
+def test_an_epoch_that_is_broken_off_gives_its_slots_back() -> None:
+    batches = loader(Numbered(), workers=1)
+    for _ in range(2 * SLOTS):
+        for number, (batch,) in enumerate(batches):
+            assert number_in(batch) == number
+            if number == 1:
+                break
+    del batch
+    gc.collect()
+    assert not any(batch.is_shared() for (batch,) in batches)  # else there was no slot left
+
+
+def test_batches_outlive_the_loader() -> None:
+    batches = loader(Numbered())
+    held = [batch for (batch,) in batches]
+    del batches
+    gc.collect()
+    assert [number_in(each) for each in held] == list(range(COUNT))
+
+
+def test_workers_may_be_spawned() -> None:
+    batches = loader(Numbered(), workers=1)
+    batches.multiprocessing_context = "spawn"
+    assert [number_in(batch) for (batch,) in batches] == list(range(COUNT))

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from farfield.evaluation.scores_file import Scores, read_scores
+from farfield.evaluation.test_report import EvaluationResult, write_report
+
+
+def test_report_says_what_was_scored_and_what_could_not_be(tmp_path: Path) -> None:
+    labels = ["bow", "jump", r"run $\foo$"]  # no mathematics
+    targets = torch.tensor([0, 0, 1, 1])
+    probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.3, 0.6, 0.1], [0.1, 0.8, 0.1], [0.2, 0.7, 0.1]])
+    failures = [("broken.mp4", "the file is empty")]
+    scores = Scores(labels, ["a.mp4", "b.mp4", "c.mp4", "d.mp4"], targets, probabilities[:, None])
+    result = EvaluationResult(scores, failures)
+    write_report(result, tmp_path / "out", {"checkpoint": "best.ckpt", "num_clips": 10})
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert report["top1"]["value"] == 0.75
+    assert report["videos"] == 4
+    with np.load(tmp_path / "out" / report["arrays"]["file"], allow_pickle=False) as arrays:
+        assert arrays[report["arrays"]["confusion_matrix"]].tolist() == [[1, 1, 0], [0, 2, 0], [0, 0, 0]]
+        assert np.array_equal(arrays[report["arrays"]["scores_of_videos"]], probabilities[:, None].numpy())
+    read = read_scores(tmp_path / "out" / "scores.npz")
+    assert (read.labels, read.paths) == (labels, scores.paths)
+    assert report["undecodable_videos"] == [{"path": "broken.mp4", "reason": "the file is empty"}]
+    assert report["classes"][0] == {"label": "bow", "videos": 2, "accuracy": 0.5, "most_often_taken_for": "jump"}
+    text = (tmp_path / "out/report.md").read_text()
+    for part in (
+        "| top-1 | 75.00% |",
+        "| bow | 2 | 50.0% | jump |",
+        "`broken.mp4`: the file is empty",
+        "Classes without a video: run $",
+    ):
+        assert part in text
+    with Image.open(tmp_path / "out/confusion_matrix.png") as picture:
+        assert picture.size[0] > 200
+    assert (tmp_path / "out/predictions.csv").read_text().splitlines()[2] == "b.mp4,bow,jump,0.600000,0.300000"
+
+
+def test_many_classes_are_drawn_too(tmp_path: Path) -> None:
+    n = 400
+    labels = [f"class {i}" for i in range(n)]
+    result = EvaluationResult(Scores(labels, [str(i) for i in range(n)], torch.arange(n), torch.eye(n)[:, None]), [])
+    report = write_report(result, tmp_path, {})
+    assert report["mean_class_accuracy"]["value"] == 1.0
+    assert (tmp_path / "report.json").stat().st_size < 300 * n  # some text for a class, nothing for a pair of them
+
+
+def test_a_temperature_changes_no_top5(tmp_path: Path) -> None:
+    """The label is second of 200, and so unlikely that scaling makes it equal to all others."""
+    probabilities = torch.full((1, 200), 1e-14)
+    probabilities[0, 0], probabilities[0, 199] = 1.0, 1e-13
+    scores = Scores([str(c) for c in range(200)], ["a.mp4"], torch.tensor([199]), probabilities[:, None])
+    assert write_report(EvaluationResult(scores, [], temperature=1.5), tmp_path, {})["top5"]["value"] == 1.0
+
+
+def test_names_that_are_no_utf8_and_segments_are_in_the_predictions(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"caf\xe9.mp4")
+    segments = torch.tensor([[torch.nan, 2.5], [2.5, 4.0]]).double()
+    views = torch.tensor([[[0.75, 0.25]], [[0.5, 0.5]]])
+    scores = Scores(["bow", "run"], [odd, odd], torch.tensor([0, 1]), views, segments)
+    write_report(EvaluationResult(scores, [(odd, "the file is empty")]), tmp_path, {"manifest": odd})
+    assert (tmp_path / "predictions.csv").read_bytes() == (
+        b"path,label,predicted,probability,probability_of_label,start_seconds,end_seconds\n"
+        b"caf\xe9.mp4,bow,bow,0.750000,0.750000,,2.5\n"
+        b"caf\xe9.mp4,run,bow,0.500000,0.500000,2.5,4\n"
+    )
+    assert b"- `caf\xe9.mp4`: the file is empty" in (tmp_path / "report.md").read_bytes()
+    assert json.loads((tmp_path / "report.json").read_text())["undecodable_videos"][0]["path"] == odd
+    assert not list(tmp_path.glob("*.partial"))

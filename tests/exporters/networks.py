@@ -1,0 +1,40 @@
+"""Small networks whose every part shows in the scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from farfield import build_model
+from farfield.models.network import ActionNet
+
+TINY: dict[str, Any] = {
+    "backbone": "tiny",
+    "labels": ["bow", "get_up", "lie_down", "sit_down", "wave"],
+    "insert": {"res3": [1]},
+    "clip": {"num_frames": 4, "crop_px": 32, "num_clips": 2},
+}
+
+
+def awake(seed: int = 0, **arguments: Any) -> ActionNet:
+    """A network with norms that scale and shift, attention that is not flat, and blocks that are no identity."""
+    torch.manual_seed(seed)
+    network = build_model(**{**TINY, **arguments})
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.weight is not None:
+            nn.init.uniform_(module.weight, 0.5, 1)
+            nn.init.normal_(module.bias, std=0.1)
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+        for name, parameter in module.named_parameters(recurse=False):
+            if name.startswith("gamma"):
+                nn.init.constant_(parameter, 0.7)
+    for name, parameter in network.named_parameters():
+        if "inserted" in name and parameter.ndim == 5:
+            nn.init.normal_(parameter, std=2 * parameter.shape[1] ** -0.5)
+    nn.init.normal_(network.head.fc.weight, std=0.2)
+    return network.eval()

@@ -1,0 +1,65 @@
+"""The benchmark as a user runs it, on small layers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from benchmark_layers import COMPARISONS, Measured, carry_on, exponent
+from PIL import Image
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark_layers.py"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_measures_every_layer_and_draws(tmp_path: Path) -> None:
+    small = ["--channels", "16", "--repeats", "1", "--positions", "784", "1568", "2352", "3136"]
+    files = ["--json", str(tmp_path / "rows.json"), "--plot", str(tmp_path / "plot.png")]
+    done = run(*small, "--quadratic_positions", "2352", *files)
+    assert done.returncode == 0, done.stderr
+    rows = [Measured(**row) for row in json.loads((tmp_path / "rows.json").read_text())]
+    for comparison in COMPARISONS:
+        assert comparison.name in done.stdout
+        mine = [row for row in rows if row.layer == comparison.name]
+        assert {row.whose for row in mine} == {"ours", "theirs"}
+        assert all(row.seconds > row.forward_seconds > 0 and row.bytes > 0 for row in mine)
+    dot = {(row.whose, row.positions): row for row in rows if row.layer == "dot product"}
+    assert dot["theirs", 3136].carried_on
+    assert not dot["ours", 3136].carried_on
+    assert dot["theirs", 2352].bytes > dot["ours", 2352].bytes + 2352**2 * 4  # an n x n matrix more
+    with Image.open(tmp_path / "plot.png") as picture:
+        assert picture.size[0] > 800
+
+
+def test_growth_is_fitted_and_carried_on() -> None:
+    comparison = next(c for c in COMPARISONS if c.name == "dot product")
+    measured = [
+        Measured("dot product", whose, n, 3e-6 * n, 2e-6 * n + (5e-9 * n * n if whose == "theirs" else 0), 100 * n)
+        for whose, sizes in (("ours", (1568, 3136, 6272, 12544)), ("theirs", (1568, 3136, 6272)))
+        for n in sizes
+    ]
+    (grown,) = carry_on(measured, comparison, [1568, 3136, 6272, 12544, 25088])
+    assert grown.positions == 12544
+    assert grown.seconds == pytest.approx(2e-6 * 12544 + 5e-9 * 12544**2)
+    assert grown.bytes == pytest.approx(100 * 12544, rel=1e-6)
+    assert exponent(measured[:4], "seconds") == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only", "dot produkt"], "there is no layer 'dot produkt'; choose among embedded Gaussian"),
+        (["--positions", "1000"], "positions are whole frames of 784; given [1000]"),
+    ],
+)
+def test_what_it_does_not_know_is_refused(arguments: list[str], message: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr

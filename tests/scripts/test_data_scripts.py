@@ -1,0 +1,50 @@
+"""The long checks and the benchmark of the data, scaled down, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+def run(script: str, *arguments: str) -> dict:
+    command = [sys.executable, str(SCRIPTS / script), *arguments, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+def test_damaged_files_crash_nothing_and_are_named() -> None:
+    about = run("check_decoding.py", "--variants=100", "--seed=7")
+    assert about["files"] == 110
+    assert about["crashed"] == about["hung"] == 0
+    assert about["read"] + about["named"] == 110
+    assert about["named"] > 30
+    assert all(reason and "\n" not in reason for reason in about["reasons"])
+
+
+@pytest.mark.slow
+def test_memory_stays_flat() -> None:
+    about = run("check_memory.py", "--clips=2500", "--settled=700")
+    assert about["growth"] <= 0.03
+    assert about["videos_that_could_not_be_read"] > 0
+
+
+@pytest.mark.slow
+def test_the_benchmark_measures_and_draws(tmp_path: Path) -> None:
+    about = run("benchmark_data.py", "--clips=2", "--backbone=tiny", f"--plot={tmp_path / 'data.png'}")
+    encodings = {row["encoding"]: row for row in about["encodings"]}
+    assert encodings["x264's defaults"]["speed"] == encodings["x264's defaults"]["bytes"] == 1
+    assert encodings["prepared (default)"]["speed"] > 1
+    assert encodings["keyframe interval 1"]["bytes"] > encodings["prepared (default)"]["bytes"]
+    assert all(ratio > 2 for ratio in about["views_one_by_one_over_together"].values())
+    assert {"PyAV", "decord"} <= about["clips_per_second_per_core"]["prepared (default)"].keys()
+    with Image.open(tmp_path / "data.png") as picture:
+        assert picture.size[0] > 500

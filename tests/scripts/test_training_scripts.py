@@ -1,0 +1,107 @@
+"""The scripts that train many networks, and the benchmark of training, scaled down."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import ablate
+import pytest
+import runs
+from PIL import Image
+from scipy import stats
+
+from farfield.evaluation.metrics import wilson
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+def test_an_interval_is_students_or_wilsons_whichever_is_wider() -> None:
+    values = [0.61, 0.83, 0.72]
+    found = runs.estimate(values, 200)
+    low, high = stats.t.interval(0.95, 2, statistics.fmean(values), stats.sem(values))
+    assert (found.value, found.low, found.high) == pytest.approx((0.72, low, high))
+    same = runs.estimate([0.5, 0.5, 0.5], 40)
+    assert (same.low, same.high) == pytest.approx((wilson(60, 120).low, wilson(60, 120).high))
+    assert runs.estimate([0.5], 40) == wilson(20, 40)
+    assert runs.estimate([1.0, 0.9, 1.0], 40).high == 1.0
+
+
+def test_the_networks_of_the_tables_are_what_they_are_called() -> None:
+    keys = [network.key for network in ablate.unique(list(ablate.TABLES))]
+    assert len(keys) == len(set(keys)) == 18
+    costs = ablate.measure_costs([ablate.DEEPER, ablate.DEFAULT], ablate.TASKS["recall"], rounds=1)
+    local, deeper, non_local = (costs[network.key] for network in (ablate.LOCAL, ablate.DEEPER, ablate.DEFAULT))
+    assert local["time"] == local["memory"] == 1
+    # The deeper network has as many multiply-adds as the one with blocks, and more.
+    assert local["multiply_adds"] < non_local["multiply_adds"] <= deeper["multiply_adds"]
+    assert local["parameters"] < non_local["parameters"] < deeper["parameters"]
+
+
+@pytest.mark.slow
+def test_an_ablation_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    videos = {"num_train": 8, "num_val": 2, "num_test": 6}
+    clip = {"num_frames": 4, "crop_px": 24, "sampling": "segments", "num_clips": 1, "num_crops": 1}
+    small = {"trainer.max_epochs": 1, "data.batch_size": 4, "model.optimisation.lr": 0.001}
+    monkeypatch.setattr(ablate, "TASKS", {"recall": ablate.Task(videos, clip, small)})
+    monkeypatch.setattr(ablate, "TABLES", {"axes": ablate.TABLES["axes"][:2]})
+    words = ["ablate.py", "--out", str(tmp_path), "--tasks", "recall", "--tables", "axes", "--seeds", "0", "--json"]
+    monkeypatch.setattr(sys, "argv", words)
+    assert ablate.main() == 0
+    rows = json.loads(capsys.readouterr().out)["recall"]["axes"]
+    assert [row["network"] for row in rows] == ["no blocks", "space only"]
+    reports = sorted(tmp_path.glob("recall/*/seed0/test/report.json"))
+    assert len(reports) == 2
+    assert {row["top1"]["value"] for row in rows} == {json.loads(r.read_text())["top1"]["value"] for r in reports}
+    assert "| space only |" in (tmp_path / "ablation.md").read_text()
+    with Image.open(tmp_path / "ablation.png") as picture:
+        assert picture.size[0] > 500
+    before = [report.stat().st_mtime_ns for report in reports]
+    reports[1].unlink()
+    assert ablate.main() == 0
+    assert reports[0].stat().st_mtime_ns == before[0], "a finished run was done again"
+    assert reports[1].stat().st_mtime_ns > before[1]
+
+
+@pytest.mark.slow
+def test_each_group_is_left_out_once(figures: Path, tmp_path: Path) -> None:
+    rows = (figures / "train.csv").read_text().splitlines()[:13] + (figures / "val.csv").read_text().splitlines()[1:8]
+    (tmp_path / "all.csv").write_text("\n".join(rows) + "\n")
+    options = ["--model.backbone=tiny", "--model.clip={num_frames: 4, crop_px: 24}", "--trainer.max_epochs=1"]
+    options += ["--data.num_workers=0", "--trainer.accelerator=cpu", "--report.every_n_epochs=0"]
+    command = [sys.executable, SCRIPTS / "cross_validate.py", tmp_path / "all.csv", "--root", figures]
+    command += ["--group", "^(train|val)_", "--out", tmp_path / "folds", "--json", "--", *options]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    about = json.loads(done.stdout)
+    assert set(about["folds"]) == {"train", "val"}
+    assert about["videos"] == 19
+    for group, others in (("train", "val"), ("val", "train")):
+        trained = (tmp_path / "folds" / group / "train.csv").read_text().splitlines()[1:]
+        tested = (tmp_path / "folds" / group / "test.csv").read_text().splitlines()[1:]
+        assert all(f"/{others}_" in row for row in trained)
+        assert all(f"/{group}_" in row for row in tested)
+    right = sum(about["folds"][group] * count for group, count in (("train", 12), ("val", 7)))
+    assert about["right"] == round(right)
+    command[command.index("^(train|val)_")] = "^(nobody)_"
+    refused = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "finds no group in train_" in refused.stderr
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_training_runs_networks_that_compute_the_same() -> None:
+    """That they do, the script itself makes sure of before it times anything."""
+    words = ["--num_frames=4", "--side_px=32", "--batch_size=1", "--steps=1", "--json"]
+    command = [sys.executable, str(SCRIPTS / "benchmark_training.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    about = json.loads(done.stdout)
+    assert {"PyTorchVideo, plain loop", "farfield network, plain loop", "farfield, Lightning"} <= {
+        row["variant"] for row in about["variants"]
+    }

@@ -1,0 +1,107 @@
+"""The command: what it refuses before it serves."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import requests
+
+from farfield.commands import serve as command
+from farfield.server.app import own_names
+from server.conftest import run_command
+
+
+def test_a_missing_extra_is_named(
+    run_farfield: Callable[..., int],
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(command, "find_spec", lambda name: None if name == "gradio" else find(name))
+    assert run_farfield("serve", "--checkpoint", checkpoint) == 2
+    said = capsys.readouterr().err
+    assert said == ('farfield serve: the page needs gradio, which is not installed: pip install "farfield[demo]"\n')
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--limits.upload_byte", "1"], "there is no option limits.upload_byte. "),
+        (["--limits.upload_bytes", "0"], "upload_bytes is 0; it must be positive"),
+        (["--top_k", "0"], "top_k is 0; it must be at least 1."),
+        (["--window_seconds", "-1"], "window_seconds is -1.0; it must be positive."),
+        (["--names", "[https://video.example.org]"], "'https://video.example.org' is no name of a server. Give it alo"),
+        (["--host", "no.such.host.invalid"], "no.such.host.invalid:7860 cannot be listened on: "),
+    ],
+)
+def test_a_mistake_is_told_before_anything_runs(
+    run_farfield: Callable[..., int],
+    checkpoint: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+) -> None:
+    assert run_farfield("serve", "--checkpoint", checkpoint, *words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_named(
+    run_farfield: Callable[..., int], checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert run_farfield("serve", "--checkpoint", checkpoint, "--port", port) == 2
+    assert f"127.0.0.1:{port} cannot be listened on: " in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_cannot_be_read_is_named(
+    run_farfield: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    path = tmp_path / "a.ckpt"
+    path.write_text("no checkpoint")
+    assert run_farfield("serve", "--checkpoint", path, "--port", "0", "--limits.num_workers", "1") == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"farfield serve: {path} cannot be read as a checkpoint")
+    assert "Traceback" not in said
+    assert list(tmp_path.glob("farfield-serve-*")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, reason="nohup runs the tests")
+def test_nothing_is_left_when_its_terminal_goes(checkpoint: Path, tmp_path: Path) -> None:
+    words = ["--checkpoint", str(checkpoint), "--port", "0", "--limits.num_workers", "1"]
+    with run_command(words, tmp_path, ended_by=signal.SIGHUP) as served:
+        sent = requests.post(f"{served.url}/gradio_api/upload", files={"files": ("a.mp4", b"12345")}, timeout=10)
+        assert Path(sent.json()[0]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "others"),
+    [
+        ("127.0.0.1", "127.0.0.1", set()),
+        ("127.0.0.2", "127.0.0.2", {"127.0.0.2"}),
+        ("127.1", "127.0.0.1", {"127.1"}),
+        ("LocalHost", "127.0.0.1", set()),
+        ("ip6-localhost", "::1", {"ip6-localhost"}),
+    ],
+)
+def test_a_server_for_this_machine_alone_knows_its_names(host: str, address: str, others: set[str]) -> None:
+    assert own_names(host, address) == {"localhost", "127.0.0.1", "::1"} | others
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "192.168.1.5", "::"])
+def test_a_server_for_others_answers_to_any_name(address: str) -> None:
+    assert own_names("video.example", address) is None

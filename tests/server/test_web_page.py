@@ -1,0 +1,194 @@
+"""The page in a real browser: headless Chromium, driven by Playwright."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from server.conftest import LABELS, Served
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    "--host-resolver-rules=MAP video.example.org 127.0.0.1",
+]
+SOON = 60_000
+"""Milliseconds that a page may take on a machine that does other things, too."""
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install farfield[dev]"
+    )
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Any, server: Served) -> Iterator[Callable[..., Any]]:
+    """Opens the page; at the end, it must have asked nobody else and complained of nothing."""
+    asked: list[str] = []
+    complaints: list[str] = []
+    contexts = []
+
+    urls = [server.url]
+
+    def open_it(url: str = server.url, **options: Any) -> Any:
+        urls.append(url)
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(SOON)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(url)
+        page.wait_for_selector("#clip input[type=file]", state="attached")
+        return page
+
+    yield open_it
+    for context in contexts:
+        context.close()
+    assert len(asked) > 10
+    assert [url for url in asked if not url.removeprefix("blob:").startswith((*urls, "data:"))] == []
+    assert complaints == []
+
+
+def drop(page: Any, name: str, content: bytes) -> None:
+    page.set_input_files("#clip input[type=file]", {"name": name, "mimeType": "video/mp4", "buffer": content})
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)], ids=["desktop", "phone"])
+def test_a_clip_is_recognised_and_a_point_answers(
+    open_page: Callable[..., Any],
+    make_video: Callable[..., Path],
+    server: Served,
+    tmp_path: Path,
+    width: int,
+    height: int,
+) -> None:
+    page = open_page(viewport={"width": width, "height": height})
+    drop(page, "my <b>clip.mp4", make_video(60).read_bytes())
+    page.wait_for_selector(".ff-ranking")
+    ranking = page.locator(".ff-ranking th").all_inner_texts()
+    assert len(ranking) == 5
+    assert set(ranking) <= set(LABELS)  # as text: what looks like HTML in a label is shown
+    assert page.locator(".ff-ranking b, .ff-ranking script").count() == 0
+    assert re.search(r"my .*clip.*mp4, 2\.4 s\.", page.inner_text("#status"))
+    segments = page.locator(".ff-bar button")
+    assert segments.count() >= 1
+    assert segments.first.get_attribute("aria-label").startswith(segments.first.inner_text())
+
+    with page.expect_download() as download:
+        page.click("#download")
+    found = json.loads(Path(download.value.path()).read_text())
+    assert download.value.suggested_filename.endswith(".json")
+    assert [each["label"] for each in found["ranking"]] == ranking
+    assert [each["label"] for each in found["timeline"]] == [
+        segments.nth(i).inner_text() for i in range(segments.count())
+    ]
+    assert str(tmp_path.parent.parent) not in json.dumps(found)
+
+    page.locator("#frame input[type=number]").fill("3")
+    page.locator("#frame input[type=number]").press("Enter")
+    page.wait_for_selector("#picture label:has-text('Frame 3 of 8')")
+    page.wait_for_function("() => { const i = document.querySelector('#picture img'); return i && i.complete }")
+    box = page.locator("#picture img").bounding_box()
+    page.locator("#picture img").click(position={"x": 0.7 * box["width"], "y": 0.2 * box["height"]})
+    page.wait_for_selector("#attention img")
+    said = page.inner_text("#answer")
+    across, down = map(int, re.findall(r"(\d+)%", said))
+    assert said.startswith("Frame 3, ")
+    assert across == pytest.approx(70, abs=2)
+    assert down == pytest.approx(20, abs=2)
+    assert page.locator("#attention img").evaluate("image => image.naturalWidth") > 500
+    page.wait_for_timeout(500)
+    page.screenshot(path=tmp_path / "attention.png", full_page=True)
+    overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert overflow <= 0, "the page is wider than its window"
+    first = page.get_attribute("#attention img", "src")
+    page.click("#choose")
+    page.wait_for_selector("#answer :text('a point chosen')")
+    page.wait_for_function("before => document.querySelector('#attention img')?.src !== before", arg=first)
+
+    for kept in (server.folder / "kept").iterdir():  # as happens after keep_seconds
+        shutil.rmtree(kept)
+    if width > height:
+        page.locator("#frame input[type=number]").fill("5")
+        page.locator("#frame input[type=number]").press("Enter")
+    else:
+        page.click("#picture img")
+    page.wait_for_selector("#answer :text('The clip is no longer kept. Drop it again.')")
+
+
+def test_the_page_works_under_the_name_of_a_proxy(
+    open_page: Callable[..., Any], make_video: Callable[..., Path], server: Served
+) -> None:
+    page = open_page(server.url.replace("127.0.0.1", "video.example.org"))
+    drop(page, "a.mp4", make_video(60).read_bytes())
+    page.wait_for_selector(".ff-ranking")
+
+
+def test_a_segment_moves_the_player(open_page: Callable[..., Any], make_video: Callable[..., Path]) -> None:
+    page = open_page()
+    drop(page, "a.mp4", make_video(60).read_bytes())
+    page.wait_for_selector(".ff-bar button")
+    page.wait_for_function("document.querySelector('#clip video')?.readyState >= 1")
+    page.evaluate("document.querySelector('#clip video').currentTime = 1")
+    page.wait_for_function("parseFloat(document.querySelector('.ff-playhead').style.left) > 30")
+    page.locator(".ff-bar button").first.click(position={"x": 5, "y": 5})
+    page.wait_for_function("parseFloat(document.querySelector('.ff-playhead').style.left) < 1")
+
+
+def test_what_is_no_video_is_told_so_and_the_page_goes_on(
+    open_page: Callable[..., Any], make_video: Callable[..., Path], server: Served
+) -> None:
+    page = open_page()
+    drop(page, "<img src=x onerror=alert(1)>.mp4", b"this is no video\n" * 9)
+    page.wait_for_selector(".ff-failed")
+    said = page.inner_text("#status")
+    assert said.startswith("That did not work. ")
+    assert said.endswith("it is text, not a video")
+    assert str(server.folder) not in said
+    assert page.locator("#status img").count() == 0
+    page.click("#clip button[aria-label=Clear]")
+    page.wait_for_selector("#status:has-text('Drop a clip')")
+    drop(page, "good.mp4", make_video(60).read_bytes())
+    page.wait_for_selector(".ff-ranking")
+
+
+def test_a_clip_can_be_recorded(open_page: Callable[..., Any]) -> None:
+    page = open_page(color_scheme="dark")
+    page.click("#clip button[aria-label='Capture from camera']")
+    page.locator("#clip button").first.click()  # asks for the camera
+    page.click("#clip button[aria-label='start recording']")
+    page.wait_for_selector("#clip .capture-button:has-text('Stop')")
+    page.wait_for_timeout(4000)  # on a busy machine, the first picture comes late
+    page.click("#clip .capture-button")
+    page.wait_for_selector(".ff-ranking, .ff-failed")
+    assert re.fullmatch(r"\S+\.webm, \d\.\d s\.", page.inner_text("#status"))
+    colours = page.evaluate(
+        "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('.ff-note')).color]"
+    )
+    background, text = (np.mean([int(part) for part in re.findall(r"\d+", each)[:3]]) for each in colours)
+    assert text - background > 120, "dark mode cannot be read"

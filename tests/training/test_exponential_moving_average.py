@@ -1,0 +1,140 @@
+"""An average of the weights is what is validated and saved, and what learns does not notice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from farfield.checkpoints.checkpoint import load_network
+from training.test_fit import arguments
+from training.test_resume import Stopped, losses
+
+DECAY = 0.7
+BATCHES, EPOCHS = 4, 2
+
+
+class Recorder(Callback):
+    """Keeps the network after each step, and as each validation sees it from its first hook to its last."""
+
+    steps: list[dict[str, Tensor]]
+    validated: list[list[dict[str, Tensor]]]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        Recorder.steps, Recorder.validated = [], []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_args: Any) -> None:
+        Recorder.steps.append(state_of(pl_module))
+
+    def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_args: Any) -> None:
+        Recorder.validated.append([state_of(pl_module)])
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        Recorder.validated[-1].append(state_of(pl_module))
+
+
+def state_of(module: LightningModule) -> dict[str, Tensor]:
+    network: Any = module.network
+    return {key: value.clone() for key, value in network.state_dict().items()}
+
+
+def run(figures: Path, run_dir: Path, run_farfield: Callable[..., int], *more: str) -> int:
+    options = ["--data.batch_size=5", f"--trainer.max_epochs={EPOCHS}", "--model.optimisation.lr=0.05"]
+    options += ["--checkpoint_every_n_steps=1", "--report.every_n_epochs=0", "--trainer.limit_val_batches=1", *more]
+    return run_farfield(*arguments(figures, run_dir, *options))
+
+
+AVERAGED = f"--model.optimisation.ema_decay={DECAY}"
+
+
+@pytest.fixture(scope="module")
+def averaged(figures: Path, tmp_path_factory: pytest.TempPathFactory, run_farfield: Callable[..., int]) -> Path:
+    run_dir = tmp_path_factory.mktemp("averaged")
+    record = "--trainer.callbacks=[{class_path: training.test_averaging.Recorder}]"
+    assert run(figures, run_dir, run_farfield, AVERAGED, record) == 0
+    return run_dir
+
+
+def average(steps: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """By a loop in float64: the first weights, then DECAY of the average and the rest of the new ones."""
+    kept = {key: value.double() for key, value in steps[0].items() if value.is_floating_point()}
+    for step in steps[1:]:
+        for key in kept:
+            kept[key] = DECAY * kept[key] + (1 - DECAY) * step[key].double()
+    return kept
+
+
+def assert_is(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key].double(), value, rtol=1e-5, atol=1e-6, msg=key)
+
+
+def saved(run_dir: Path, name: str = "last") -> dict[str, Any]:
+    return torch.load(run_dir / f"checkpoints/{name}.ckpt", weights_only=True)
+
+
+def test_a_checkpoint_is_the_average_of_each_steps_weights(averaged: Path) -> None:
+    assert len(Recorder.steps) == EPOCHS * BATCHES
+    expected = average(Recorder.steps)
+    content = saved(averaged)["state_dict"]
+    assert_is({key: content[f"network.{key}"] for key in expected}, expected)
+    last = Recorder.steps[-1]["head.fc.weight"].double()
+    assert (last - expected["head.fc.weight"]).abs().max() > 1e-3  # which the last weights are not
+    assert_is(load_network(averaged / "checkpoints/last.ckpt").state_dict(), expected)
+
+
+def test_the_weights_that_learn_are_beside_it(averaged: Path) -> None:
+    current = saved(averaged)["current_model_state"]
+    assert all(torch.equal(current[f"network.{key}"], value) for key, value in Recorder.steps[-1].items())
+
+
+def test_a_validation_is_the_averages_from_its_first_batch_to_its_end(averaged: Path) -> None:
+    assert len(Recorder.validated) == EPOCHS
+    for epoch, seen in enumerate(Recorder.validated):
+        expected = average(Recorder.steps[: (epoch + 1) * BATCHES])
+        for each in seen:
+            assert_is(each, expected)
+
+
+def test_training_does_not_notice(
+    averaged: Path, figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
+) -> None:
+    assert run(figures, tmp_path, run_farfield) == 0
+    assert (tmp_path / "steps.csv").read_text() == (averaged / "steps.csv").read_text()
+    assert len(losses(tmp_path)) == EPOCHS * BATCHES
+    for column in ("train/loss", "train/top1"):
+        assert losses(tmp_path, "metrics.csv", column) == losses(averaged, "metrics.csv", column)
+    assert losses(tmp_path, "metrics.csv", "val/loss") != losses(averaged, "metrics.csv", "val/loss")
+
+
+@pytest.mark.parametrize("where", ["{hook: on_train_batch_start, step: 6}", "{hook: on_validation_end, step: 4}"])
+def test_a_resumed_run_ends_in_the_same_checkpoint(
+    where: str, averaged: Path, figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
+) -> None:
+    stop = f"--trainer.callbacks=[{{class_path: training.test_resume.StopAt, init_args: {where}}}]"
+    with pytest.raises(Stopped):
+        run(figures, tmp_path, run_farfield, AVERAGED, stop)
+    assert run(figures, tmp_path, run_farfield, AVERAGED, "--resume=true") == 0
+    assert (tmp_path / "steps.csv").read_text() == (averaged / "steps.csv").read_text()
+    for column in ("train/loss", "train/top1", "val/loss", "val/top1"):
+        expected = losses(averaged, "metrics.csv", column)
+        assert losses(tmp_path, "metrics.csv", column) == pytest.approx(expected, rel=1e-5), column
+    resumed, whole = saved(tmp_path), saved(averaged)
+    for part in ("state_dict", "current_model_state", "averaging_state"):
+        assert list(resumed[part]) == list(whole[part])
+        differing = [key for key, value in whole[part].items() if not torch.equal(resumed[part][key], value)]
+        assert differing == [], part
+
+
+@pytest.mark.parametrize("decay", [0, 1, 1.5])
+def test_a_decay_that_is_none_is_refused(
+    decay: float, figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_farfield(*arguments(figures, tmp_path, f"--model.optimisation.ema_decay={decay}")) == 2
+    expected = f"ema_decay is {float(decay)}; it must lie between 0 and 1, as 0.999."
+    assert expected in capsys.readouterr().err

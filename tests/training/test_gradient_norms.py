@@ -1,0 +1,127 @@
+"""Gradient norms by stage, against a loop over the parameters."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
+
+from farfield import build_model
+from farfield.training.gradient_norms import gradient_norms, stages_of
+from training.test_fit import arguments
+from training.test_resume import Stopped
+
+STAGE_OF = {  # written by hand from tiny's names
+    "backbone.trunk.blocks.0.": "stem",
+    "backbone.trunk.blocks.1.": "res2",
+    "backbone.trunk.blocks.2.": "res3",
+    "backbone.trunk.blocks.3.": "res4",
+    "backbone.trunk.blocks.4.": "res5",
+    "head.": "head",
+}
+
+
+def literal_norms(network: nn.Module) -> dict[str, float]:
+    squares = dict.fromkeys(STAGE_OF.values(), 0.0)
+    for name, parameter in network.named_parameters():
+        (stage,) = [stage for start, stage in STAGE_OF.items() if name.startswith(start)]
+        if parameter.grad is not None:
+            squares[stage] += float(parameter.grad.double().square().sum())
+    return {stage: math.sqrt(square) for stage, square in squares.items()}
+
+
+def after_a_way_back() -> nn.Module:
+    clip = {"num_frames": 4, "crop_px": 24}
+    network = build_model("tiny", num_classes=3, insert={"res3": [1], "res4": [0]}, clip=clip).train()
+    for parameter in network.parameters():
+        parameter.data.add_(0.03 * torch.randn_like(parameter))
+    network(torch.randn(3, 3, 4, 24, 24)).square().sum().backward()
+    return network
+
+
+def test_norms_are_those_of_a_loop() -> None:
+    network = after_a_way_back()
+    found, expected = gradient_norms(network), literal_norms(network)
+    assert list(found) == stages_of(network) == list(STAGE_OF.values())
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert len({round(norm, 4) for norm in found.values()}) == 6
+
+
+def test_inserted_blocks_count_to_their_stage() -> None:
+    network = after_a_way_back()
+    before = gradient_norms(network)
+    (theta,) = [p for name, p in network.named_parameters() if name.endswith("blocks.3.res_blocks.0.inserted.g.weight")]
+    theta.grad = torch.full_like(theta, 100.0)
+    after = gradient_norms(network)
+    assert {stage for stage in after if after[stage] != before[stage]} == {"res4"}
+
+
+def test_together_they_are_the_norm_of_all() -> None:
+    network = after_a_way_back()
+    found = gradient_norms(network)
+    total = nn.utils.clip_grad_norm_(network.parameters(), 1e9)
+    assert math.sqrt(sum(norm**2 for norm in found.values())) == pytest.approx(float(total), rel=1e-5)
+
+
+def test_what_is_frozen_has_no_norm() -> None:
+    network = after_a_way_back()
+    for name, parameter in network.named_parameters():
+        if name.startswith("backbone.trunk.blocks.1."):
+            parameter.grad = None
+    assert "res2" not in gradient_norms(network)
+    assert "res2" in stages_of(network)
+
+
+class Recorder(Callback):
+    """The norms by a loop, before gradients are clipped."""
+
+    norms: list[dict[str, float]]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        Recorder.norms = []
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        network: Any = pl_module.network
+        Recorder.norms.append(literal_norms(network))
+
+
+def run(figures: Path, run_dir: Path, run_farfield: Callable[..., int], *more: str) -> str:
+    options = ["--data.batch_size=3", "--trainer.accumulate_grad_batches=2", "--trainer.gradient_clip_val=0.01"]
+    options += ["--trainer.log_every_n_steps=2", "--trainer.max_epochs=2", "--checkpoint_every_n_steps=2"]
+    options += ["--report.every_n_epochs=0", "--trainer.limit_val_batches=1", "--model.insert={res3: [1]}", *more]
+    assert run_farfield(*arguments(figures, run_dir, *options)) == 0
+    return (run_dir / "gradient_norms.csv").read_text()
+
+
+@pytest.mark.slow
+def test_a_run_writes_them_every_so_many_steps_and_a_resumed_one_the_same(
+    figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
+) -> None:
+    """6 batches are 3 steps an epoch; stopped in step 6, after its row, the run goes on from step 5's checkpoint."""
+    record = "--trainer.callbacks=[{class_path: training.test_gradients.Recorder}]"
+    whole = run(figures, tmp_path / "whole", run_farfield, record)
+    assert len(Recorder.norms) == 6
+    with (tmp_path / "whole/gradient_norms.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["step", "stem", "res2", "res3", "res4", "res5", "head"]
+    assert [row["step"] for row in rows] == ["2", "4", "6"]
+    for row in rows:
+        expected = Recorder.norms[int(row["step"]) - 1]
+        assert {stage: float(row[stage]) for stage in expected} == pytest.approx(expected, rel=1e-4)
+        assert max(expected.values()) > 0.01  # not yet clipped
+
+    where = "{hook: on_validation_start, step: 6}"
+    stop = f"--trainer.callbacks=[{{class_path: training.test_resume.StopAt, init_args: {where}}}]"
+    stopped = tmp_path / "stopped"
+    with pytest.raises(Stopped):
+        run(figures, stopped, run_farfield, stop)
+    assert (stopped / "gradient_norms.csv").read_text() == whole
+    assert torch.load(stopped / "checkpoints/last.ckpt", weights_only=True)["global_step"] < 6
+    assert run(figures, stopped, run_farfield, "--resume=true") == whole

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from farfield import build_model
+from farfield.checkpoints.checkpoint import load_network
+from farfield.training.region_loss import region_logits, region_loss
+from training.test_fit import arguments
+
+
+def network(**options: int) -> torch.nn.Module:
+    clip = {"num_frames": 4, "crop_px": 32}
+    insert = {"res3": [0], "res4": [1]}
+    return build_model("tiny", num_classes=3, insert=insert, block="object_context", block_options=options, clip=clip)
+
+
+def test_collects_the_logits_of_every_block_only_while_asked() -> None:
+    model = network()
+    with region_logits(model) as logits:
+        model(torch.randn(2, 3, 4, 32, 32))
+    assert [tuple(each.shape[:2]) for each in logits] == [(2, 3), (2, 3)]
+    model(torch.randn(2, 3, 4, 32, 32))
+    assert len(logits) == 2
+    labels = torch.tensor([2, 0])
+    expected = sum(F.cross_entropy(each.flatten(2).mean(2), labels) for each in logits) / 2
+    torch.testing.assert_close(region_loss(logits, labels), expected)
+
+
+def test_regions_that_are_no_classes_are_left_alone() -> None:
+    model = network(num_regions=5)
+    with region_logits(model) as logits:
+        model(torch.randn(2, 3, 4, 32, 32))
+    assert logits == []
+
+
+@pytest.mark.parametrize("weight", [0.4, 0.0])
+def test_a_run_supervises_the_regions(
+    weight: float, figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
+) -> None:
+    """Only the auxiliary loss moves the regions' bias: the softmax over positions does not see it."""
+    options = ["--model.insert={res3: [1]}", "--model.block=object_context"]
+    options += [f"--model.optimisation.region_loss_weight={weight}"]
+    assert run_farfield(*arguments(figures, tmp_path, *options)) == 0
+    trained = load_network(tmp_path / "checkpoints" / "last.ckpt")
+    block = trained.backbone.stages["res3"][1].inserted
+    assert block.regions.out_channels == len(trained.labels)
+    assert bool(block.regions.bias.abs().max() > 1e-6) == bool(weight)

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import number_of, numbered_frame
+from farfield.curation.transcode import Encoding, transcode
+from farfield.video import decoders
+from farfield.video.decoders import DECODERS, DecodeError, open_video
+from farfield.video.writer import write_video
+from video.encoding import encode
+
+
+def test_gives_the_frames_that_were_asked_for_in_their_order(make_video: Callable[..., Path]) -> None:
+    with open_video(make_video(300)) as video:
+        wanted = np.array([299, 0, 17, 17, 128, 250])
+        frames = video.frames(wanted)
+        assert frames.dtype == np.uint8
+        assert frames.shape == (6, 48, 96, 3)
+        assert [number_of(frame) for frame in frames] == wanted.tolist()
+
+
+def test_tells_when_each_frame_is_shown(make_video: Callable[..., Path]) -> None:
+    with open_video(make_video(40, fps=20)) as video:
+        np.testing.assert_allclose(video.times, np.arange(40) / 20, atol=1e-4)
+
+
+@pytest.mark.parametrize("width", [112, 130])
+def test_both_decoders_give_the_same_pixels(width: int, tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", (numbered_frame(i, width=width) for i in range(30)), fps=25)
+    wanted = np.array([0, 13, 29])
+    with open_video(tmp_path / "a.mp4") as video:
+        frames = video.frames(wanted)
+    np.testing.assert_array_equal(frames, DECODERS["decord"](tmp_path / "a.mp4").frames(wanted))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("a.mp4", "libx264"),
+        ("a.mov", "libx265"),
+        ("a.mkv", "libx264"),
+        ("a.webm", "libvpx-vp9"),
+        ("a.flv", "libx264"),
+        ("a.mp4", "mpeg4"),  # from here on decord gives other frames than asked for, and PyAV takes over
+        ("a.mkv", "mpeg4"),
+        ("a.avi", "mpeg4"),
+        ("a.avi", "libx264"),
+        ("a.mpg", "mpeg2video"),
+        ("a.mpg", "mpeg1video"),
+        ("a.wmv", "wmv2"),
+        ("a.ts", "libx264"),
+        ("a.ts", "mpeg2video"),
+    ],
+)
+def test_frames_are_exact_in_every_container(name: str, codec: str, tmp_path: Path) -> None:
+    with av.open(str(tmp_path / name), "w") as container:
+        options = {"g": "30", "crf": "20"} if codec.startswith("lib") else {"g": "30", "qmin": "1", "qmax": "3"}
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 192, 96, "yuv420p"
+        if not codec.startswith(("wmv", "libvpx")):
+            stream.codec_context.max_b_frames = 2
+        for i in range(120):
+            picture = numbered_frame(i).repeat(2, axis=0).repeat(2, axis=1)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    wanted = [57, 3, 90, 118]
+    with open_video(tmp_path / name) as video:
+        assert len(video.times) == 120
+        assert [number_of(frame) for frame in video.frames(np.array(wanted))] == wanted
+        np.testing.assert_allclose(np.diff(video.times), 0.04, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "picture.png", "picture.jpg"])
+def test_texts_and_pictures_are_no_videos(name: str, tmp_path: Path) -> None:
+    """FFmpeg would play them."""
+    if name.endswith("txt"):
+        (tmp_path / name).write_text("some lines\n" * 200)
+    else:
+        Image.fromarray(numbered_frame(5)).save(tmp_path / name)
+    with pytest.raises(DecodeError, match="it has no video stream"), open_video(tmp_path / name):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("missing", "there is no such file"),
+        ("empty", "the file is empty"),
+        ("text", "Invalid data found"),
+        ("truncated", "it has no video stream"),
+        ("audio_only", "it has no video stream"),
+    ],
+)
+def test_what_no_decoder_opens_is_named_with_its_reason(name: str, reason: str, bad_files: dict[str, Path]) -> None:
+    with pytest.raises(DecodeError, match=reason) as caught, open_video(bad_files[name]):
+        pass
+    assert caught.value.path == str(bad_files[name])
+    assert "\n" not in caught.value.reason
+
+
+def test_damage_in_the_middle_is_an_error_and_not_a_wrong_frame(bad_files: dict[str, Path]) -> None:
+    with pytest.raises(DecodeError), open_video(bad_files["corrupt"]) as video:  # either may notice
+        video.frames(np.arange(0, 40, 3))
+
+
+def test_of_a_file_that_was_cut_off_the_beginning_can_be_read(make_video: Callable[..., Path], tmp_path: Path) -> None:
+    whole = make_video(200).read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) * 2 // 3])
+    with open_video(tmp_path / "cut.mp4") as video:
+        assert [number_of(frame) for frame in video.frames(np.array([0, 40]))] == [0, 40]
+        with pytest.raises(DecodeError):
+            video.frames(np.array([0, 199]))
+    encode(tmp_path / "b_frames.mp4", num_frames=60, b_frames=5)
+    transcode(
+        tmp_path / "b_frames.mp4", tmp_path / "stored.mp4", Encoding(keyframe_interval=16)
+    )  # its index comes first
+    whole = (tmp_path / "stored.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: int(len(whole) * 0.9)])
+    with open_video(tmp_path / "cut.mp4") as video, pytest.raises(DecodeError, match=r"cut off after \d+ of 60 frames"):
+        video.frames(np.array([59]))
+
+
+def test_two_decords_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders, "version", lambda name: "9.9")
+    with pytest.warns(RuntimeWarning, match=r"decord 9\.9 and decord2 9\.9 are both installed.*pip uninstall"):
+        decoders._warn_of_two_decords()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc to see what is loaded")
+def test_decord_loads_no_cuda_libraries() -> None:
+    """decord2 would load all that pip installed; with NVBLAS among them, a PyTorch that is imported later crashes."""
+    code = (
+        "import farfield.video.decoders\n"
+        "print('nvblas' in open('/proc/self/maps').read(), farfield.video.decoders.decord.__name__)\n"
+        "import torch\n"
+        "print(*torch.nn.Conv3d(3, 2, 3)(torch.zeros(1, 3, 4, 9, 9)).shape)\n"
+    )
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert made.stdout == "False decord\n1 2 2 7 7\n"
