@@ -43,7 +43,7 @@ from farfield.exporters.openvino import openvino_model
 from farfield.exporters.trace import trace
 from farfield.models.inference_optimization import optimize_for_inference
 from farfield.models.network import ActionNet
-from farfield.optional_dependencies import needs
+from farfield.optional_dependencies import require_packages
 from farfield.parallel import usable_cores
 from farfield.runtimes.exported_network import compile_openvino, load_exported, run_openvino
 
@@ -104,7 +104,7 @@ def exported(ours: ActionNet, clips: Tensor, options: argparse.Namespace) -> Ite
         yield OPENVINO_BF16, lambda: half(clips)
     if wanted(INT8, options):
         noise = [torch.randn_like(clips).numpy() for _ in range(options.calibration_clips)]
-        with redirect_stdout(sys.stderr), needs("nncf"):  # it shows its progress there
+        with redirect_stdout(sys.stderr), require_packages("nncf"):  # it shows its progress there
             import nncf
 
             nncf.set_log_level(logging.ERROR)

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from explain.test_attention import CLIP, network
 
 from farfield.interpretability.attention_components import draw_part, regions, walk, why_no_map
 from farfield.interpretability.attention_maps import attention_rows
 from farfield.interpretability.block_activations import record_activations
+from interpretability.test_attention_maps import CLIP, network
 
 
 @torch.no_grad()

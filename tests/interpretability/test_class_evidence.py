@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from explain.test_attention import network, two_pathways
 
 from farfield import build_model
 from farfield.interpretability.class_evidence import Evidence, draw_evidence, evidence
+from interpretability.test_attention_maps import network, two_pathways
 
 CLIP = (1, 3, 5, 40, 56)
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from explain.test_attention import two_pathways
 
 from farfield import build_model
 from farfield.interpretability.explanation import as_json, explain_video
 from farfield.interpretability.explanation_files import write_explanation
+from interpretability.test_attention_maps import two_pathways
 
 
 def test_two_pathways_are_explained_each(make_video: Callable[..., Path], tmp_path: Path) -> None:

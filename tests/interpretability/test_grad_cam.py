@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from explain.test_attention import network, two_pathways
 from torch import Tensor
 
 from farfield import build_model
 from farfield.errors import FarfieldError
 from farfield.interpretability.grad_cam import default_stages, grad_cam
 from farfield.models.network import ActionNet
+from interpretability.test_attention_maps import network, two_pathways
 
 CLIP = (1, 3, 5, 40, 56)
 

@@ -13,7 +13,6 @@ from farfield.layers import (
     diagnose,
     format_reports,
     not_zero_at_birth,
-    recalibration,
 )
 
 
@@ -41,7 +40,7 @@ def test_recalibration_heals() -> None:
     network = nn.Sequential(nn.Conv3d(4, 4, 1), BatchNorm3d(4), nn.ReLU(), nn.Conv3d(4, 5, 1), BatchNorm3d(5))
     batches = data()
     assert all(report.problems for report in diagnose(network, batches)[:1])
-    recalibration(network, batches)
+    recalibrate(network, batches)
     assert [report.problems for report in diagnose(network, batches)] == [(), ()]
 
 
@@ -65,13 +64,13 @@ def test_finds_dead_and_exploding_channels() -> None:
 
 def test_a_zero_gamma_is_not_dead() -> None:
     norm = BatchNorm3d(4, zero_init=True)
-    recalibration(norm, data())
+    recalibrate(norm, data())
     assert diagnose(norm, data())[0].problems == ()
 
 
 def test_counts_the_clips_whose_statistics_are_taken_together() -> None:
     network = nn.Sequential(SubBatchNorm3d(4, 4))
-    recalibration(network, data())
+    recalibrate(network, data())
     (report,) = diagnose(network, data())
     assert (report.name, report.clips_per_batch, report.values_per_channel) == ("0", 8, 8 * 18)
     assert report.problems == ("statistics over 8 clips are noisy in training: freeze or synchronise",)

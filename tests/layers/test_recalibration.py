@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from farfield.layers import BatchNorm3d, FrozenBatchNorm3d, SubBatchNorm3d, recalibration
+from farfield.layers import BatchNorm3d, FrozenBatchNorm3d, SubBatchNorm3d, recalibrate
 
 
 def network() -> nn.Sequential:
@@ -29,7 +29,7 @@ def batches() -> list[torch.Tensor]:
 def test_are_the_mean_and_unbiased_variance_of_all_values() -> None:
     model = network().eval()
     data = batches()
-    assert recalibration(model, data) == 3
+    assert recalibrate(model, data) == 3
     values = torch.cat([model[0](x).transpose(0, 1).flatten(1) for x in data], 1).double()
     torch.testing.assert_close(model[1].running_mean.double(), values.mean(1), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(model[1].running_var.double(), values.var(1), rtol=1e-6, atol=1e-6)
@@ -47,7 +47,7 @@ def test_are_the_mean_and_unbiased_variance_of_all_values() -> None:
 
 def test_in_float64_too_where_nothing_is_converted() -> None:
     model, data = nn.Sequential(BatchNorm3d(2)).double(), [x.double() for x in batches()]
-    recalibration(model, data)
+    recalibrate(model, data)
     values = torch.cat([x.transpose(0, 1).flatten(1) for x in data], 1)
     torch.testing.assert_close(model[0].running_mean, values.mean(1), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(model[0].running_var, values.var(1), rtol=1e-12, atol=1e-12)
@@ -58,7 +58,7 @@ def test_leaves_all_else_as_it_was() -> None:
     model[5].eval()
     frozen = nn.Sequential(model, FrozenBatchNorm3d(4))
     before = {k: v.clone() for k, v in frozen.state_dict().items()}
-    recalibration(frozen, batches())
+    recalibrate(frozen, batches())
     changed = {k for k, v in frozen.state_dict().items() if not torch.equal(v, before[k])}
     assert changed == {f"0.{n}.running_{s}" for n in (1, 5) for s in ("mean", "var")}
     assert model[1].momentum == 0.37
@@ -75,7 +75,7 @@ def test_a_failure_on_the_way_changes_nothing() -> None:
     before = {k: v.clone() for k, v in model.state_dict().items()}
     for data, message in ((failing(), "the disk is gone"), ([], "no batches to measure statistics on")):
         with pytest.raises((RuntimeError, ValueError), match=message):
-            recalibration(model, data)
+            recalibrate(model, data)
         assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
         assert model[1].momentum == 0.37
         assert model.training
@@ -85,7 +85,7 @@ def test_a_norm_used_twice_is_measured_over_both() -> None:
     norm = BatchNorm3d(2)
     twice = nn.Sequential(norm, nn.Conv3d(2, 2, 1), norm)
     x = torch.randn(3, 2, 2, 2, 2)
-    recalibration(twice, [x])
+    recalibrate(twice, [x])
     again = twice[1](torch.nn.functional.batch_norm(x, None, None, training=True))
     values = torch.cat([x, again]).transpose(0, 1).flatten(1)
     torch.testing.assert_close(norm.running_mean, values.mean(1), rtol=1e-4, atol=1e-5)
@@ -95,7 +95,7 @@ def test_a_norm_used_twice_is_measured_over_both() -> None:
 def test_a_norm_in_parts_gets_those_of_its_parts() -> None:
     norm = SubBatchNorm3d(2, 2).eval()
     data = [torch.randn(4, 2, 2, 3, 3), torch.randn(6, 2, 2, 3, 3) + 1]
-    recalibration(norm, data)
+    recalibrate(norm, data)
     for part in range(2):
         values = torch.cat([x[part::2] for x in data]).transpose(0, 1).flatten(1)
         torch.testing.assert_close(norm.split_bn.running_mean.view(2, 2)[part], values.mean(1))
@@ -109,21 +109,21 @@ def test_a_norm_in_parts_gets_those_of_its_parts() -> None:
 def test_runs_batches_as_it_is_told() -> None:
     model, data = network(), batches()
     other = copy.deepcopy(model)
-    recalibration(model, [{"clips": x} for x in data], forward=lambda m, batch: m(batch["clips"]))
-    recalibration(other, data)
+    recalibrate(model, [{"clips": x} for x in data], forward=lambda m, batch: m(batch["clips"]))
+    recalibrate(other, data)
     assert all(torch.equal(v, other.state_dict()[k]) for k, v in model.state_dict().items())
 
 
 def test_what_measures_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="batches is a tensor, and would be taken apart"):
-        recalibration(network(), batches()[0])
+        recalibrate(network(), batches()[0])
     with pytest.raises(ValueError, match="no batch norm that keeps running statistics"):
-        recalibration(nn.Conv3d(2, 2, 1), batches())
+        recalibrate(nn.Conv3d(2, 2, 1), batches())
 
 
 def test_statistics_that_are_not_finite_heal() -> None:
     model = network()
     model[1].running_mean.fill_(torch.nan)
     model[1].running_var.fill_(torch.inf)
-    recalibration(model, batches())
+    recalibrate(model, batches())
     assert all(v.isfinite().all() for v in model.state_dict().values())

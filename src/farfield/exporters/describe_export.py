@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from farfield.exporters.trace import Traced
 from farfield.models.network import ActionNet
+from farfield.runtimes.metadata import ExportMetadata
 
 
 def describe_export(network: ActionNet, traced: Traced, *, opset: int | None, int8: bool = False) -> ExportMetadata:

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
 from farfield.errors import FarfieldError
-from farfield.layers import recalibration
+from farfield.layers import recalibrate
 from farfield.training.execution import uncompiled
 
 log = logging.getLogger("farfield")
@@ -41,7 +41,7 @@ class PreciseBatchNorm(Callback):
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         with uncompiled(pl_module.network):  # type: ignore[arg-type]
-            recalibration(pl_module, self._batches(trainer, pl_module))
+            recalibrate(pl_module, self._batches(trainer, pl_module))
         if trainer.world_size > 1:
             for norm in _norms(pl_module):
                 average_over_processes(norm)

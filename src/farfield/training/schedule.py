@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import replace
+
+from farfield.training.optimisation import Optimisation
+
+log = logging.getLogger("farfield")
 
 
 def lr_factor(step: int, settings: Optimisation, *, steps_per_epoch: float, total_steps: int) -> float:
