@@ -16,7 +16,7 @@ class Held:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.most = 0
         alive: weakref.WeakSet = weakref.WeakSet()
-        cut = sliding_windows._cut
+        cut = sliding_windows._crop
 
         def watched(*args: object) -> Iterator:
             for place, crops in cut(*args):  # type: ignore[arg-type]
@@ -25,4 +25,4 @@ class Held:
                 yield place, crops
                 del crops
 
-        monkeypatch.setattr(sliding_windows, "_cut", watched)
+        monkeypatch.setattr(sliding_windows, "_crop", watched)

@@ -16,7 +16,7 @@ from farfield.curation.index import classes_of_folder, index_videos, path_from
 from farfield.curation.verify import verify
 from farfield.data.manifest import read_manifest
 from farfield.errors import FarfieldError
-from farfield.inference.video_inputs import find_videos
+from farfield.curation.video_inputs import find_videos
 
 
 def touch(root: Path, *names: str) -> None:

@@ -14,7 +14,7 @@ from farfield.clip_spec import ClipOptions
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.inference import sliding_windows
-from farfield.inference.video_inputs import find_videos
+from farfield.curation.video_inputs import find_videos
 from farfield.models.insertion import BLOCKS, WithBlock
 from farfield.models.network import ActionNet
 from farfield.precision import Precision

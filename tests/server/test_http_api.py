@@ -44,15 +44,15 @@ def test_a_program_gets_what_predict_gives(
     assert [each["probability"] for each in found["ranking"]] == pytest.approx(
         [each.probability for each in expected.ranking], abs=1e-5
     )
-    assert found["file"] == "my clip.mp4"
-    assert found["network"] == "tiny"
+    assert found["path"] == "my clip.mp4"
+    assert found["model"] == "tiny"
     assert found["duration_seconds"] == pytest.approx(1.2, abs=0.02)
-    assert {each["label"] for each in found["timeline"]} <= set(LABELS)
-    assert found["timeline"][0]["start_seconds"] == 0
-    assert found["timeline_note"] is None
+    assert {each["label"] for each in found["segments"]} <= set(LABELS)
+    assert found["segments"][0]["start_seconds"] == 0
+    assert found["note"] is None and found["error"] is None
     raw = requests.post(f"{narrow.url}/predict", data=path.read_bytes(), timeout=30).json()
-    assert {**raw, "file": ""} == {**found, "file": ""}
-    assert raw["file"] == "the clip"
+    assert {**raw, "path": ""} == {**found, "path": ""}
+    assert raw["path"] == "the clip"
 
 
 def test_health_says_what_serves(narrow: Served) -> None:
@@ -120,7 +120,7 @@ def test_of_a_form_the_first_file_counts(narrow: Served, make_video: Callable[..
     files = [("a", ("first.mp4", make_video(30).read_bytes())), ("b", ("second.mp4", b"text"))]
     answer = requests.post(f"{narrow.url}/predict", data={"x": "1"}, files=files, timeout=30)
     assert answer.status_code == 200, answer.text
-    assert answer.json()["file"] == "first.mp4"
+    assert answer.json()["path"] == "first.mp4"
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_a_clip_is_recognised_and_a_point_answers(
     found = json.loads(Path(download.value.path()).read_text())
     assert download.value.suggested_filename.endswith(".json")
     assert [each["label"] for each in found["ranking"]] == ranking
-    assert [each["label"] for each in found["timeline"]] == [
+    assert [each["label"] for each in found["segments"]] == [
         segments.nth(i).inner_text() for i in range(segments.count())
     ]
     assert str(tmp_path.parent.parent) not in json.dumps(found)

@@ -31,8 +31,9 @@ def describe(network: ActionNet) -> dict[str, Any]:
     """Returns what a checkpoint needs, besides the weights, to build the network again.
 
     Raises:
-        FarfieldError: for labels that were changed to another number than the network has scores.
+        FarfieldError: for labels that were changed to another number than the network has scores, or a folded network.
     """
+    network.refuse_folded("saved")
     scores = network.head.fc.out_features
     if len(network.labels) != scores:
         raise FarfieldError(f"the network has {len(network.labels)} labels and {scores} scores; give as many labels.")

@@ -5,27 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from farfield.curation.folder_scan import LeftOut
-from farfield.errors import FarfieldError
-
-
-@contextmanager
-def as_mistakes(*more: type[Exception]) -> Iterator[None]:
-    """Turns Lightning's complaints about devices, precision and the like into errors without a traceback.
-
-    Args:
-        more: what else counts as one: some options it complains of with a ValueError.
-    """
-    from lightning.fabric.utilities.exceptions import MisconfigurationException  # late: predict needs no Lightning
-
-    mistakes: tuple[type[Exception], ...] = (MisconfigurationException, *more)
-    try:
-        yield
-    except mistakes as error:
-        raise FarfieldError(" ".join(str(error).split())) from error
 
 
 def say_left_out(left_out: LeftOut, *, can_list: bool = True) -> None:

@@ -8,14 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from farfield.checkpoints.checkpoint import load_network
 from farfield.commands.console import quiet_libraries
-from farfield.device import find_device
 from farfield.errors import FarfieldError, VideoError
-from farfield.interpretability.explanation import explain_video
-from farfield.interpretability.explanation_files import check_folder, write_explanation
+from farfield.interpretability.explain import explain as run
+from farfield.interpretability.explanation_files import read_numbers
 from farfield.reports.explanation_page import SPREAD_COLUMNS, spread_rows
-from farfield.scoring.load import EXPORTED_SUFFIXES
+from farfield.video.decoders import Decoder
 
 
 def explain(
@@ -32,6 +30,7 @@ def explain(
     num_crops: int | None = None,
     top_k: int = 5,
     device: str = "auto",
+    decoder: Decoder = "PyAV",
     json: bool = False,
 ) -> int:
     """Shows what a network looked at in one video.
@@ -57,19 +56,16 @@ def explain(
         num_crops: crops of each clip; null for the checkpoint's own setting.
         top_k: how many classes to print and draw.
         device: where to run: auto, cpu, cuda, cuda:1.
+        decoder: pyav or decord.
         json: print the numbers as JSON instead.
     """
     quiet_libraries()
-    if top_k < 1:
-        raise FarfieldError(f"top_k is {top_k}; it must be at least 1.")
     at = None if point is None else _parse_point(point)
-    folder = check_folder(out)
-    _refuse_exported(Path(checkpoint))
-    network = load_network(checkpoint).to(find_device(device))
     try:
-        found = explain_video(
+        run(
             clip,
-            network,
+            checkpoint,
+            out=out,
             time=time,
             point=at,
             label=label,
@@ -77,12 +73,15 @@ def explain(
             connections=connections,
             num_clips=num_clips,
             num_crops=num_crops,
+            top_k=top_k,
+            device=device,
+            decoder=decoder,
         )
     except VideoError as error:
         print(f"farfield explain: {error}", file=sys.stderr)
         return 1
-    content = write_explanation(found, folder, connections=connections, top_k=top_k)
-    print(json_format.dumps(content, indent=1) if json else _table(content, folder))
+    content = read_numbers(out)
+    print(json_format.dumps(content, indent=1) if json else _table(content, Path(out)))
     return 0
 
 
@@ -94,14 +93,6 @@ def _parse_point(given: str) -> tuple[float, float]:
     if not (math.isfinite(y) and math.isfinite(x)):
         raise FarfieldError(f"point is {given!r}; give Y,X in pixels of the crop that the network sees, as 40,112.")
     return y, x
-
-
-def _refuse_exported(path: Path) -> None:
-    if path.suffix.lower() in EXPORTED_SUFFIXES or (path.is_dir() and any(path.glob("*.onnx"))):
-        raise FarfieldError(
-            f"{path} is an exported network, which gives scores and nothing from inside. explain needs the network "
-            "itself: give the .ckpt that it was exported from."
-        )
 
 
 def _table(content: dict[str, Any], folder: Path) -> str:

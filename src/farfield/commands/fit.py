@@ -18,17 +18,18 @@ from farfield.allocator import keep_freed_memory
 from farfield.build import resolve_clip
 from farfield.checkpoints.checkpoint import describe, read_checkpoint
 from farfield.clip_spec import ClipOptions
-from farfield.commands.console import as_mistakes, quiet_libraries
+from farfield.commands.console import quiet_libraries
 from farfield.commands.parser import CommandParser, ConfigAction
 from farfield.data.datamodule import VideoDataModule
 from farfield.errors import FarfieldError
+from farfield.lightning_errors import lightning_errors_as_ours
+from farfield.precision import check_mixed_precision
 from farfield.training.callbacks import SkippedVideos, StopEarly, Throughput
 from farfield.training.checkpointing import BEST_CHECKPOINT, AtomicCheckpointIO, RandomState, checkpoints
 from farfield.training.exponential_moving_average import ExponentialMovingAverage
 from farfield.training.fsdp import FullySharded
 from farfield.training.gradient_norms import GradientNorms
 from farfield.training.lightning_module import TrainingModule, build_training_module
-from farfield.training.mixed_precision import check_precision
 from farfield.training.nan_guard import NaNGuard
 from farfield.training.optimisation import Optimisation
 from farfield.training.precise_batch_norm import PreciseBatchNorm
@@ -122,9 +123,9 @@ class FitCLI(LightningCLI):
         }
         if self.config.data.val is None:
             more["limit_val_batches"] = 0
-        with as_mistakes(ValueError):
+        with lightning_errors_as_ours(ValueError):
             trainer = super().instantiate_trainer(**more, **kwargs)
-        check_precision(trainer)
+        check_mixed_precision(trainer.precision)
         if trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
         return trainer
@@ -233,7 +234,7 @@ def fit(arguments: Sequence[str]) -> int:
         log.info("%s holds no checkpoint to resume from: a new run begins", cli.run_dir)
     exit_code = 1
     try:
-        with as_mistakes():
+        with lightning_errors_as_ours():
             cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resumed, weights_only=True)
         exit_code = 0
     except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other

@@ -1,4 +1,4 @@
-"""`farfield predict`: recognise actions in video files."""
+"""`farfield predict`: predict the actions in videos."""
 
 from __future__ import annotations
 
@@ -7,36 +7,25 @@ import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import asdict
-from typing import Any
-
-from tqdm import tqdm
 
 from farfield.checkpoints.content_hash import network_hash
 from farfield.commands.console import quiet_libraries, say_left_out
 from farfield.curation.folder_scan import LeftOut
+from farfield.curation.video_inputs import find_videos
 from farfield.errors import FarfieldError, VideoError
 from farfield.inference.embeddings import check_parquet
-from farfield.inference.live_stream import live_windows
-from farfield.inference.predict import rank
-from farfield.inference.predict_videos import Question, ask_all
-from farfield.inference.prediction_formats import (
-    SUBTITLES,
-    Answer,
-    Format,
-    as_csv,
-    as_srt,
-    as_table,
-    as_vtt,
-    check_format,
-)
+from farfield.inference.predict import PredictOptions, bar_to
+from farfield.inference.predict_live import LivePrediction, predict_live
+from farfield.inference.predict_videos import predict_videos
+from farfield.inference.prediction import Prediction
+from farfield.inference.prediction_formats import SUBTITLES, Format, as_csv, as_srt, as_table, as_vtt, check_format
 from farfield.inference.results_folder import FEATURE_FILES, check_extras, open_results
-from farfield.inference.timeline import check_options
-from farfield.inference.video_inputs import find_videos
+from farfield.inference.timeline import TimelineOptions
 from farfield.parallel import Engine
 from farfield.precision import Precision
-from farfield.scoring.aggregation import average_views
-from farfield.scoring.load import InferenceModel, load_model
-from farfield.scoring.score_views import score_views
+from farfield.progress import ProgressBar
+from farfield.scoring.load import load_model
+from farfield.video.decoders import Decoder
 
 
 def predict(
@@ -60,45 +49,47 @@ def predict(
     write: str | None = None,
     device: str = "auto",
     precision: Precision = "float32",
+    decoder: Decoder = "PyAV",
     view_batch_size: int = 8,
     num_workers: int = 0,
     seconds_per_video: float = 3600,
     engine: Engine = "local",
     list_left_out: bool = False,
 ) -> int:
-    """Recognises actions in video files: the most probable classes of each, or with --timeline what happens when.
+    """Predict the actions in videos: the most probable classes of each, or with --timeline what happens when.
 
     A video that cannot be decoded is named with its reason, and the others are still predicted; the exit status is
-    then 1. With --out, the same command goes on where it was stopped.
+    then 1. With --out, the same command resumes where it was stopped.
 
     Args:
         videos: files, folders, patterns, manifests (.csv), or - for a list of them on standard input.
-        checkpoint: a .ckpt file, a folder or a file that `farfield export` wrote; network, labels, sampling and
+        checkpoint: a .ckpt file, or a folder or file written by `farfield export`; network, labels, sampling and
             normalisation come from it.
-        top_k: how many classes to print.
+        top_k: number of classes to print.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
         num_crops: crops of each clip; null for the checkpoint's own setting, with a timeline for 1.
-        hop: in place of num_clips, clips that start every so many frames and together cover the whole video.
+        hop: instead of num_clips, clips that start every `hop` frames and together cover the whole video.
         timeline: slide windows over each video, however long, and print segments in time.
-        live: watch one camera (/dev/video0) or stream (a URL), and print what is seen until it ends or Ctrl-C.
+        live: watch one camera (/dev/video0) or stream (a URL), and print predictions until it ends or Ctrl-C.
         window_seconds: length of a window; null for the network's own.
-        hop_seconds: from one window to the next; null for half a window.
-        smooth_seconds: average probabilities over so much time around each moment.
-        min_seconds: shorter segments join a neighbour.
+        hop_seconds: time from one window to the next; null for half a window.
+        smooth_seconds: average probabilities over this duration around each moment.
+        min_seconds: segments shorter than this join a neighbour.
         threshold: moments whose best class is less probable belong to no segment.
-        format: what is printed: table, json (one list), jsonl (an object a line, as they are done), csv, srt or vtt.
+        format: output format: table, json (one list), jsonl (an object a line, as they finish), csv, srt or vtt.
         json: the same as --format json.
-        out: folder to keep the answers in: predictions.jsonl, and what `write` names.
-        write: what else to write into `out`, as "csv,mp4": csv, srt and vtt (subtitles), mp4 (copies of the videos with
-            their labels, without sound), safetensors and parquet (what the classifier sees, for retrieval).
+        out: folder to keep the predictions in: predictions.jsonl, and the files that `write` names.
+        write: other files to write into `out`, as "csv,mp4": csv, srt and vtt (subtitles), mp4 (copies of the videos
+            with their labels, without sound), safetensors and parquet (features before the classifier, for retrieval).
         device: where to run: auto, cpu, cuda, cuda:1.
-        precision: what to compute in: float32, bfloat16 (about twice as fast where the processor has it; scores change
-            in the third digit), float16 (GPUs).
-        view_batch_size: views that go through the network at once; bounds memory.
+        precision: number format: float32, bfloat16 (about twice as fast where the processor supports it; scores
+            change in the third digit), float16 (GPUs).
+        decoder: pyav or decord.
+        view_batch_size: views per forward pass; bounds memory.
         num_workers: processes with one thread each; 0 for this process.
-        seconds_per_video: with workers, a video that takes longer is given up.
+        seconds_per_video: timeout of a video in a worker.
         engine: "local", or "ray" for a cluster that sees the same files.
-        list_left_out: name all that is passed over in folders, with the reason.
+        list_left_out: name all files that are skipped in folders, with the reason.
     """
     quiet_libraries()
     chosen: Format = "json" if json else format
@@ -118,116 +109,95 @@ def predict(
             write=write,
             num_workers=num_workers,
             engine=engine != "local",
+            decoder=decoder != "PyAV",
         )
-        question = Question(top_k, windows={"hop_seconds": hop_seconds, "window_seconds": window_seconds})
-        return _watch(videos[0], load_model(checkpoint, device=device, precision=precision), question, chosen)
+        model = load_model(checkpoint, device=device, precision=precision)
+        windows = {"hop_seconds": hop_seconds, "window_seconds": window_seconds}
+        return _print_live(predict_live(videos[0], model, top_k=top_k, **windows), chosen)
     check_format(chosen, timeline=timeline)
     check_extras(extras, timeline=timeline)
     if extras and out is None:
-        raise FarfieldError(f"write is {extras}, but out says nowhere. Give --out FOLDER.")
+        raise FarfieldError(f"write is {extras}, but out is missing. Give --out FOLDER.")
     if "parquet" in extras:
         check_parquet()
-    question = Question(
+    options = PredictOptions(
         top_k,
-        _views(timeline, num_clips=num_clips, num_crops=num_crops, hop=hop),
-        _windows(
+        num_clips,
+        num_crops,
+        hop,
+        _timeline_options(
             timeline,
-            num_crops=num_crops,
-            window_seconds=window_seconds,
             hop_seconds=hop_seconds,
+            window_seconds=window_seconds,
             smooth_seconds=smooth_seconds,
             min_seconds=min_seconds,
             threshold=threshold,
         ),
         any(extra in FEATURE_FILES for extra in extras),
         view_batch_size,
+        decoder,
     )
     left_out = LeftOut(list_left_out)
     paths = find_videos(videos, out=out, left_out=left_out)
     say_left_out(left_out)
     if chosen in SUBTITLES and len(paths) > 1:
-        raise FarfieldError(f"{len(paths)} videos make as many subtitle files: give --out FOLDER --write {chosen}.")
-    folder = nullcontext() if out is None else open_results(out, _settings(question, checkpoint, precision), extras)
-    with folder as results:
-        answers = {path: results.answer(path) for path in paths if results is not None and results.answered(path)}
-        _show(answers.values(), chosen)
-        waiting = [path for path in paths if path not in answers]
-        with _Bars(len(paths), len(answers)) as bars:
-            for answer in ask_all(
+        raise FarfieldError(f"{len(paths)} videos need as many subtitle files: give --out FOLDER --write {chosen}.")
+    settings = options.settings() | {"precision": precision, "weights": network_hash(checkpoint)}
+    with nullcontext() if out is None else open_results(out, settings, extras) as results:
+        done = {path: results.prediction(path) for path in paths if results is not None and results.is_done(path)}
+        _print_each(done.values(), chosen)
+        waiting = [path for path in paths if path not in done]
+        with _Bars(len(paths), len(done)) as bars:
+            for prediction in predict_videos(
                 waiting,
-                question,
+                options,
                 checkpoint=checkpoint,
                 device=device,
                 precision=precision,
                 num_workers=num_workers,
                 engine=engine,
                 seconds_per_video=seconds_per_video,
-                progress=bars.windows,
+                on_progress=bars.windows,
             ):
-                answers[answer.path] = answer if results is None else results.add(answer)
+                done[prediction.path] = prediction if results is None else results.add(prediction)
                 bars.video()
-                _show([answers[answer.path]], chosen)
+                _print_each([done[prediction.path]], chosen)
         if results is not None:
             results.finish(paths)
-    _show_all([answers[path] for path in paths], chosen, timeline=timeline)
-    failures = [answer for answer in answers.values() if answer.error is not None]
+    _print_all([done[path] for path in paths], chosen, timeline=timeline)
+    failures = [prediction for prediction in done.values() if prediction.error is not None]
     for failure in failures:
         print(f"farfield predict: {failure.path}: {failure.error}", file=sys.stderr)
     return 1 if failures else 0
 
 
-def _settings(question: Question, checkpoint: str, precision: Precision) -> dict[str, Any]:
-    """All that answers depend on: of the checkpoint what is in it, wherever it lies."""
-    settings = asdict(question) | {"precision": precision, "weights": network_hash(checkpoint)}
-    del settings["view_batch_size"]
-    return settings
-
-
-def _views(timeline: bool, **given: int | None) -> dict[str, int]:
-    views = {name: value for name, value in given.items() if value is not None}
-    if not timeline:
-        return views
-    refused = sorted(views.keys() & {"num_clips", "hop"})
-    if refused:
-        raise FarfieldError(f"{refused[0]} is for rankings; a timeline has windows. Give --hop_seconds.")
-    return {}
-
-
-def _windows(timeline: bool, **given: float | None) -> dict[str, Any] | None:
-    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+def _timeline_options(timeline: bool, **given: float | None) -> TimelineOptions | None:
     if timeline:
-        check_options(**options)
-        return options
-    surplus = [name for name, value in options.items() if name != "num_crops" and value]
+        return TimelineOptions(**given)  # type: ignore[arg-type]  # lengths may be None, the others are numbers
+    surplus = [name for name, value in given.items() if value]
     if surplus:
-        raise FarfieldError(f"{surplus[0]} is for timelines: give --timeline, too.")
+        raise FarfieldError(f"{surplus[0]} is for timelines. Add --timeline, or leave it out.")
     return None
 
 
 def _check_live(videos: list[str], format: Format, **others: object) -> None:
     surplus = [name for name, given in others.items() if given]
     if surplus:
-        raise FarfieldError(f"--live shows what is seen as it is seen, and takes no {surplus[0]}. Leave it out.")
+        raise FarfieldError(f"--live predicts each window as it arrives, and takes no {surplus[0]}. Leave it out.")
     if len(videos) != 1:
         raise FarfieldError(f"--live watches one camera or stream; given are {len(videos)}.")
     if format not in ("table", "jsonl"):
-        raise FarfieldError(f"--live prints a table or jsonl, a line at a time; format is {format!r}.")
+        raise FarfieldError(f"--live prints a table or jsonl, line by line; format is {format!r}.")
 
 
-def _watch(source: str, model: InferenceModel, question: Question, format: Format) -> int:
+def _print_live(predictions: Iterable[LivePrediction], format: Format) -> int:
     try:
-        with live_windows(source, model.clip, **question.windows or {}) as windows:
-            for window in windows:
-                scored = score_views(model, window.frames, batch_size=1)
-                probabilities = average_views(scored.logits, 1)[0].cpu().numpy()
-                ranking = rank(probabilities, model.labels, question.top_k)
-                seen = {"start_seconds": window.start_seconds, "end_seconds": window.end_seconds}
-                if format == "jsonl":
-                    line = json_format.dumps(seen | {"ranking": [asdict(each) for each in ranking]})
-                else:
-                    best = "  ".join(f"{each.label} {100 * each.probability:.0f}%" for each in ranking)
-                    line = f"{window.end_seconds:9.2f} s  {best}"
-                print(line, flush=True)
+        for each in predictions:
+            if format == "jsonl":
+                print(json_format.dumps(asdict(each)), flush=True)
+            else:
+                best = "  ".join(f"{ranked.label} {100 * ranked.probability:.0f}%" for ranked in each.ranking)
+                print(f"{each.end_seconds:9.2f} s  {best}", flush=True)
     except VideoError as error:
         print(f"farfield predict: {error}", file=sys.stderr)
         return 1
@@ -236,31 +206,31 @@ def _watch(source: str, model: InferenceModel, question: Question, format: Forma
     return 0
 
 
-def _show(answers: Iterable[Answer], format: Format) -> None:
-    """Prints what does not have to wait for the other answers."""
-    for answer in answers:
+def _print_each(predictions: Iterable[Prediction], format: Format) -> None:
+    """Print predictions in the formats that do not need all of them."""
+    for prediction in predictions:
         if format == "jsonl":
-            tqdm.write(json_format.dumps(answer.as_dict()))
-        elif format == "table" and answer.ranking:
-            tqdm.write(as_table(answer))
+            ProgressBar.write(json_format.dumps(prediction.to_dict()))
+        elif format == "table" and prediction.ranking:
+            ProgressBar.write(as_table(prediction))
 
 
-def _show_all(answers: list[Answer], format: Format, *, timeline: bool) -> None:
-    """Prints what is made of all answers."""
+def _print_all(predictions: list[Prediction], format: Format, *, timeline: bool) -> None:
+    """Print predictions in the formats that need all of them."""
     if format == "json":
-        print(json_format.dumps([answer.as_dict() for answer in answers], indent=2))
+        print(json_format.dumps([prediction.to_dict() for prediction in predictions], indent=2))
     elif format == "csv":
-        print(as_csv(answers, timeline=timeline), end="")
-    elif format in SUBTITLES and answers and answers[0].ranking:
-        print({"srt": as_srt, "vtt": as_vtt}[format](answers[0]), end="")
+        print(as_csv(predictions, timeline=timeline), end="")
+    elif format in SUBTITLES and predictions and predictions[0].ranking:
+        print({"srt": as_srt, "vtt": as_vtt}[format](predictions[0]), end="")
 
 
 class _Bars:
     """Progress on standard error: of the videos, and of the windows of a long one."""
 
     def __init__(self, total: int, done: int) -> None:
-        self._videos = tqdm(desc="predict", total=total, initial=done, unit="video", disable=total == 1)
-        self._windows: tqdm | None = None
+        self._videos = ProgressBar(desc="predict", total=total, initial=done, unit="video", disable=total == 1)
+        self._windows: ProgressBar | None = None
 
     def __enter__(self) -> _Bars:
         return self
@@ -276,8 +246,8 @@ class _Bars:
     def windows(self, done: int, total: int) -> None:
         if self._windows is None:
             row = 0 if self._videos.disable else 1
-            self._windows = tqdm(desc="windows", total=total, unit="window", leave=False, position=row, delay=1)
-        self._windows.update(done - self._windows.n)
+            self._windows = ProgressBar(desc="windows", unit="window", leave=False, position=row, delay=1)
+        bar_to(self._windows, done, total)
 
     def _close_windows(self) -> None:
         if self._windows is not None:

@@ -107,22 +107,31 @@ def video_views(
     num_crops: int,
     decoder: Decoder = "PyAV",
 ) -> Clip:
-    """`num_clips` clips spread evenly in time, each as `num_crops` crops; v = clips * crops, and crops vary fastest.
+    """Open a video once and sample its views for a test, see `views_of`.
 
-    The file is opened once, and a frame that several clips share is decoded and resized once.
+    Raises:
+        VideoError: as `training_clips`.
+    """
+    with _open(path, spec, decoder) as video:
+        return views_of(video, path, record, spec, num_clips=num_clips, num_crops=num_crops)
+
+
+def views_of(video: Video, path: Path, record: VideoRecord, spec: ClipSpec, *, num_clips: int, num_crops: int) -> Clip:
+    """Sample views from an open video: `num_clips` clips spread evenly in time, each as `num_crops` crops.
+
+    v = clips * crops, and crops vary fastest. A frame that several clips share is decoded and resized once.
 
     Raises:
         VideoError: as `training_clips`.
     """
     try:
-        with _open(path, spec, decoder) as video:
-            stream = _stream(video.times, record, spec)
-            places = stream[uniform_views(len(stream), spec, num_clips)]
-            needed, position = np.unique(places, return_inverse=True)
-            frames = torch.from_numpy(video.frames(needed, spec.test_short_side_px))
-            times = np.repeat(video.times[places], num_crops, axis=0)
+        stream = _stream(video.times, record, spec)
+        places = stream[uniform_views(len(stream), spec, num_clips)]
     except ClipTooShort as error:
         raise VideoError(path, str(error)) from error
+    needed, position = np.unique(places, return_inverse=True)
+    frames = torch.from_numpy(video.frames(needed, spec.test_short_side_px))
+    times = np.repeat(video.times[places], num_crops, axis=0)
     resized = resize_short_side(frames, spec.test_short_side_px)
     crops = torch.stack(spread_crops(resized, spec.test_side_px, num_crops))
     views = crops[:, torch.from_numpy(position.reshape(places.shape))]  # crops clips t h w c

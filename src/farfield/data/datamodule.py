@@ -214,7 +214,8 @@ class TestDataModule(LightningDataModule):
         num_clips: clips spread over the time of a video.
         num_crops: crops of each clip.
         batch_size: videos in a batch of one process.
-        num_workers: processes that decode; None for the number of cores, but at most 8.
+        num_workers: decoding processes; None for the number of cores, at most 8.
+        decoder: see `open_video`.
     """
 
     __test__ = False  # no test of pytest's
@@ -229,6 +230,7 @@ class TestDataModule(LightningDataModule):
         num_crops: int,
         batch_size: int = 1,
         num_workers: int | None = None,
+        decoder: Decoder = "PyAV",
     ) -> None:
         super().__init__()
         self.manifest = manifest
@@ -238,6 +240,7 @@ class TestDataModule(LightningDataModule):
         self.num_crops = num_crops
         self.batch_size = batch_size
         self.num_workers = _usable_workers() if num_workers is None else num_workers
+        self.decoder: Decoder = decoder
         manifest.targets(labels)  # an unknown label shows now
 
     def test_dataloader(self) -> DataLoader[Batch]:
@@ -250,6 +253,7 @@ class TestDataModule(LightningDataModule):
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             trainer=self.trainer,
+            decoder=self.decoder,
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

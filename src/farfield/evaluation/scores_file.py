@@ -13,6 +13,7 @@ from torch import Tensor
 
 from farfield.atomic_write import atomic_write
 from farfield.errors import FarfieldError
+from farfield.scoring.aggregation import aggregate_views
 
 FILE = "scores.npz"
 
@@ -47,7 +48,7 @@ class Scores:
 
     @property
     def probabilities(self) -> Float[Tensor, "n classes"]:
-        return self.views.float().mean(1)
+        return aggregate_views(self.views.float())
 
 
 def write_scores(scores: Scores, path: Path, *, confusion: Int[Tensor, "classes classes"] | None = None) -> None:

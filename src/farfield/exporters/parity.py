@@ -1,22 +1,19 @@
-"""How far an exported network is from the network: on random clips, and on clips of real videos."""
+"""Parity of an exported network with the original: on random clips, and on clips of real videos."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from tqdm import tqdm
 
 from farfield.clip_spec import ClipSpec
-from farfield.data.clips import video_views
-from farfield.data.manifest import VideoRecord
 from farfield.data.transforms import network_input
+from farfield.exporters.reference_clips import ReferenceClip
 from farfield.models.network import ActionNet
+from farfield.progress import ProgressBar
 from farfield.runtimes.exported_network import ExportedNet
 
 BATCHES = (1, 3)
@@ -25,11 +22,11 @@ BATCHES = (1, 3)
 
 @dataclass(frozen=True)
 class ParityDifference:
-    """How far two networks are apart on one batch of clips.
+    """Difference between two networks on one batch of clips.
 
     Attributes:
-        clips: what they were: "3 random clips of 8 frames", or a video's path.
-        frames: of each.
+        clips: the batch, as "3 random clips of 8 frames", or a video's path.
+        frames: frames of each clip.
         probabilities: the largest difference of a class probability.
         logits: the largest difference of a logit, relative to the largest logit.
     """
@@ -40,35 +37,27 @@ class ParityDifference:
     logits: float
 
     def within(self, tolerance: float) -> bool:
-        return self.probabilities <= tolerance and self.logits <= tolerance  # False for NaN
-
-
-@dataclass(frozen=True)
-class ParityVideo:
-    """A video to compare on: its file, its row, and its class where that is known."""
-
-    path: Path
-    record: VideoRecord
-    target: int | None = None
+        """Return whether both differences are within a tolerance; False for NaN."""
+        return self.probabilities <= tolerance and self.logits <= tolerance
 
 
 def difference(
     clips: str, frames: int, ours: Float[Tensor, "b classes"], theirs: Float[Tensor, "b classes"]
 ) -> ParityDifference:
-    """How far two batches of logits are apart."""
+    """Compare two batches of logits."""
     probabilities = (ours.softmax(-1) - theirs.softmax(-1)).abs().max()
     return ParityDifference(clips, frames, float(probabilities), float((ours - theirs).abs().max() / ours.abs().max()))
 
 
 def other_lengths(num_frames: int) -> list[int]:
-    """Lengths, besides the network's own, at which a graph for all lengths must be right: odd ones among them."""
+    """Return lengths, besides the network's own, at which a graph for any length must be right; some are odd."""
     return sorted({max(1, num_frames // 2), num_frames + 1, 2 * num_frames} - {num_frames})
 
 
 def on_random_clips(network: ActionNet, exported: ExportedNet, lengths: Sequence[int]) -> Iterator[ParityDifference]:
-    """Compares on noise, at the network's own length with several batch sizes, and at other lengths with two clips.
+    """Compare on noise: batches of several sizes at the network's own length, and two clips at other lengths.
 
-    Lengths that the network itself refuses are left out.
+    Lengths that the network itself rejects are left out.
     """
     spec = network.clip
     generator = torch.Generator().manual_seed(0)
@@ -86,32 +75,21 @@ def on_random_clips(network: ActionNet, exported: ExportedNet, lengths: Sequence
         yield difference(name, t, expected, exported(clips))
 
 
-def on_videos(network: ActionNet, exported: ExportedNet, videos: Sequence[ParityVideo]) -> Iterator[ParityDifference]:
-    """Compares on the central clip of each video, with a progress bar on standard error where that takes long.
-
-    Raises:
-        VideoError: for one that cannot be read.
-    """
-    for video in tqdm(videos, "compare", unit="clip", delay=1, leave=False):
-        clips = normalised(central_clip(video, network.clip), network.clip)
-        yield difference(str(video.path), clips.shape[2], reference(network, clips), exported(clips))
-
-
-def spread(count: int, at_most: int) -> list[int]:
-    """Up to so many of the numbers below count, evenly."""
-    return sorted({int(i) for i in np.linspace(0, count - 1, min(count, at_most))})
-
-
-def central_clip(video: ParityVideo, spec: ClipSpec) -> UInt8[Tensor, "1 t h w c"]:
-    """The clip in the middle of a video, its central square."""
-    return video_views(video.path, video.record, spec, num_clips=1, num_crops=1).frames
+def on_reference_clips(
+    network: ActionNet, exported: ExportedNet, clips: Sequence[ReferenceClip]
+) -> Iterator[ParityDifference]:
+    """Compare on clips of real videos."""
+    for clip in ProgressBar(clips, "compare", unit="clip", delay=1, leave=False):
+        x = normalised(clip.frames, network.clip)
+        yield difference(clip.name, x.shape[2], reference(network, x), exported(x))
 
 
 def normalised(frames: UInt8[Tensor, "b t h w c"], spec: ClipSpec) -> Float[Tensor, "b 3 t h w"]:
+    """Normalise frames to the network's input."""
     return network_input(frames[:, None], spec)
 
 
 @torch.inference_mode()
 def reference(network: ActionNet, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b classes"]:
-    """The logits of the network itself, as it was trained."""
+    """Return the logits of the network itself, unfolded."""
     return network.eval()(clips)

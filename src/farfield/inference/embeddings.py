@@ -1,7 +1,7 @@
-"""What the classifier sees, kept for retrieval: a row for each video, or for each window of a timeline.
+"""Embeddings for retrieval: the features before the classifier, a row per video or per window of a timeline.
 
-safetensors: `features` (float32, rows x c), `seconds` (float64, rows x 2) and `video` (int64, rows), a place in the
-JSON list `paths` of the file's metadata. Parquet: columns path, start_seconds, end_seconds and features.
+safetensors: `features` (float32, rows x c), `seconds` (float64, rows x 2) and `video` (int64, rows), an index into
+the JSON list `paths` of the file's metadata. Parquet: columns path, start_seconds, end_seconds and features.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from farfield.errors import FarfieldError
 
 
 def check_parquet() -> None:
-    """
+    """Check that pyarrow is installed.
+
     Raises:
-        FarfieldError: where what writes Parquet is not installed.
+        FarfieldError: if it is not.
     """
     if find_spec("pyarrow") is None:
         raise FarfieldError("Parquet needs pyarrow: pip install 'farfield[parquet]', or write safetensors.")
 
 
 def write_features(path: Path, features: Float[np.ndarray, "rows c"], seconds: Float[np.ndarray, "rows 2"]) -> None:
-    """Writes the rows of one video, whole or not at all."""
+    """Write the rows of one video atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content: dict[str, np.ndarray] = {
         "features": np.ascontiguousarray(features, np.float32),
@@ -41,10 +42,10 @@ def write_features(path: Path, features: Float[np.ndarray, "rows c"], seconds: F
 
 
 def join_features(parts: Mapping[str, Path], path: Path) -> None:
-    """Puts the rows of all videos into one file, .safetensors or .parquet, whole or not at all.
+    """Join the rows of all videos in one .safetensors or .parquet file, written atomically.
 
     Args:
-        parts: the file of each video's rows, by the video's path.
+        parts: the video's path to the file of its rows.
         path: the file to write.
     """
     if not parts:
@@ -68,7 +69,9 @@ def _write_parquet(path: Path, videos: np.ndarray, features: np.ndarray, seconds
 
     rows = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1])
     columns = {
-        "path": pa.array([os.fsencode(path).decode(errors="replace") for path in videos]),  # file names may be no UTF-8
+        "path": pa.array(
+            [os.fsencode(path).decode(errors="replace") for path in videos]
+        ),  # file names need not be UTF-8
         "start_seconds": pa.array(seconds[:, 0]),
         "end_seconds": pa.array(seconds[:, 1]),
         "features": rows,

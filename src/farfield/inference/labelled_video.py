@@ -1,4 +1,4 @@
-"""A copy of a video with its labels written under the picture: of the whole, or as they change."""
+"""Copies of videos with their predicted labels drawn below the frames."""
 
 from __future__ import annotations
 
@@ -10,56 +10,59 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
 from farfield.fonts import pillow_font
-from farfield.inference.predict import RankedLabel
-from farfield.inference.prediction_formats import Answer
+from farfield.inference.prediction import Prediction, RankedLabel
 from farfield.inference.segments import Segment
 from farfield.video.decoders import open_video
 from farfield.video.frame_rate import frame_rate
 from farfield.video.writer import write_video
 
 MIN_WIDTH = 320
-"""Smaller videos are enlarged by a whole factor to at least this many pixels, so that text can be read."""
+"""Smaller videos are enlarged by an integer factor to at least this width in pixels, so that text is readable."""
 
 BACKGROUND, BEST, OTHERS, CURSOR = (16, 18, 24), (24, 128, 92), (38, 84, 124), (255, 255, 255)
 
 
-def write_labelled_video(answer: Answer, path: str | Path, *, num_labels: int = 3) -> None:
-    """Writes the video as an H.264 MP4 with its labels below, without sound.
+def write_labelled_video(prediction: Prediction, path: str | Path, *, num_labels: int = 3) -> None:
+    """Write a copy of the video as H.264 MP4 without sound, with its labels below the frames.
 
-    Without a timeline these are the best labels of the whole and their probabilities. With one, it is the segment that
-    is under way, and a strip of all segments with a cursor.
+    Without a timeline, the labels are the best of the whole video. With one, they are the current segment and a strip
+    of all segments with a cursor.
 
     Raises:
-        VideoError: where the video cannot be decoded.
+        VideoError: if the video cannot be decoded.
     """
-    with open_video(answer.path) as video:
+    with open_video(prediction.path) as video:
         times = video.times
-        count = len(times) if answer.error is None else int(np.searchsorted(times, answer.end_seconds - 1e-6))
+        count = (
+            len(times)
+            if prediction.error is None
+            else int(np.searchsorted(times, (prediction.end_seconds or 0.0) - 1e-6))
+        )
         shown = np.arange(max(count, 1))
         frames = ((times[place], frame) for place, frame in video.pictures(shown))
-        if answer.segments is None:
-            pictures = labelled((frame for _, frame in frames), answer.ranking[:num_labels])
+        if prediction.segments is None:
+            pictures = labelled((frame for _, frame in frames), prediction.ranking[:num_labels])
         else:
-            pictures = with_timeline(frames, answer.segments, max(answer.end_seconds, 1e-6))
+            pictures = with_timeline(frames, prediction.segments, max(prediction.end_seconds or 0.0, 1e-6))
         write_video(path, pictures, fps=frame_rate(times), seconds=times)
 
 
 def labelled(
     frames: Iterable[UInt8[np.ndarray, "h w c"]], ranking: list[RankedLabel]
 ) -> Iterator[UInt8[np.ndarray, "h2 w2 c"]]:
-    """Enlarges frames if need be and puts a panel under them: a bar and a line of text for each label."""
+    """Enlarge small frames, and add a panel below: a bar and a line of text for each label."""
     return _above((((), frame) for frame in frames), lambda width, _: _ranking_panel(width, ranking))
 
 
 def with_timeline(
     frames: Iterable[tuple[float, UInt8[np.ndarray, "h w c"]]], segments: list[Segment], duration_seconds: float
 ) -> Iterator[UInt8[np.ndarray, "h2 w2 c"]]:
-    """Puts the segment of each moment under its frame, and a strip of all segments with a cursor at that moment.
+    """Add a panel below each frame: the current segment, and a strip of all segments with a cursor.
 
     Args:
         frames: (seconds, frame).
         segments: in order.
-        duration_seconds: what the strip's width stands for.
+        duration_seconds: duration that the strip's width represents.
     """
     colours = segment_colours(segments)
 
@@ -77,7 +80,7 @@ def with_timeline(
 
 
 def segment_colours(segments: list[Segment]) -> dict[str, tuple[int, int, int]]:
-    """A colour for each label, in the order in which they come first; neighbours of matplotlib's tab10."""
+    """Assign a colour to each label, in order of first appearance; close to matplotlib's tab10."""
     labels = list(dict.fromkeys(each.label for each in segments))
     return {label: _PALETTE[i % len(_PALETTE)] for i, label in enumerate(labels)}
 
@@ -99,7 +102,7 @@ _PALETTE = [
 def _above(
     frames: Iterable[tuple[tuple[int, ...], np.ndarray]], draw: Callable[[int, tuple[int, ...]], np.ndarray]
 ) -> Iterator[UInt8[np.ndarray, "h w c"]]:
-    """Enlarges frames and puts panels under them; a panel is drawn anew where its key changes."""
+    """Enlarge frames and add panels below; a panel is redrawn when its key changes."""
     last: tuple[int, ...] | None = None
     panel = np.empty(0)
     for key, frame in frames:
@@ -152,7 +155,7 @@ def _timeline_panel(
 
 
 def _write(draw: ImageDraw.ImageDraw, left: int, middle: int, width: int, label: str, probability: float) -> None:
-    """A label from the left, on one line and cut off where it is too long, and its probability at the right."""
+    """Draw a label on one line, truncated if too long, and its probability at the right."""
     size = _text_size(width)
     font, whole = pillow_font(" ".join(label.split()), size)
     own, percent = pillow_font(f"{100 * probability:.1f}%", size)

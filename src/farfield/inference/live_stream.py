@@ -1,6 +1,6 @@
-"""The newest window of a camera or a stream: what comes faster than it is looked at is left out, and no delay grows.
+"""The newest window of a camera or stream. Excess frames are dropped, so latency stays bounded.
 
-A thread decodes; it holds as many frames as one window needs.
+A thread decodes and holds the frames of one window.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from torch import Tensor
 
 from farfield.clip_spec import ClipSpec
 from farfield.data.crops import resize_short_side, spread_crops
-from farfield.errors import FarfieldError, VideoError
-from farfield.inference.sliding_windows import Window, check_lengths, window_places
+from farfield.errors import VideoError
+from farfield.inference.sliding_windows import Window, check_window_lengths, span_and_hop, window_indices
 from farfield.video.container import video_stream
 from farfield.video.deinterlacing import deinterlaced
 from farfield.video.frame_conversion import RgbConverter
 from farfield.video.pyav_decoder import reason_of
 
-USUAL_FPS = 25.0
-"""Where a stream does not say its rate."""
+DEFAULT_FPS = 25.0
+"""Assumed rate of a stream that does not state one."""
 
 
 @contextmanager
@@ -41,22 +41,20 @@ def live_windows(
     window_seconds: float | None = None,
     timeout_seconds: float = 10.0,
 ) -> Iterator[Iterator[Window]]:
-    """Opens a camera or a stream for the length of a `with` block; gives its windows, each the newest there is.
+    """Open a camera or stream for the `with` block, and yield its newest windows.
 
     Args:
-        source: a URL that FFmpeg knows (rtsp, http, udp, tcp, ...) or a camera's device, as /dev/video0.
-        spec: what the network wants of a clip.
-        hop_seconds: at least so much time lies between windows; None for half a window.
-        window_seconds: length of a window; None for the network's own, see `sliding_windows`.
-        timeout_seconds: to open, and to wait for what comes next.
+        source: a URL that FFmpeg opens (rtsp, http, udp, tcp, ...), or a camera's device such as /dev/video0.
+        spec: clips of the network.
+        hop_seconds: minimum time between windows; None for half a window.
+        window_seconds: length of a window; None for the network's own, see `windows_of`.
+        timeout_seconds: timeout for opening the source and for each read.
 
     Raises:
-        FarfieldError: for lengths that are not positive, or missing.
-        VideoError: where the source cannot be opened; from the windows, where it breaks off with an error.
+        FarfieldError: if a length is not positive or missing.
+        VideoError: if the source cannot be opened; while iterating, if it ends with an error.
     """
-    check_lengths(hop_seconds, window_seconds)
-    if window_seconds is None and spec.sampling == "segments":
-        raise FarfieldError("this network samples frames from the whole of a video. Give window_seconds.")
+    check_window_lengths(spec, hop_seconds, window_seconds)
     camera = _Camera(source, spec, timeout_seconds)
     try:
         yield _newest(camera, spec, hop_seconds, window_seconds)
@@ -65,7 +63,7 @@ def live_windows(
 
 
 class _Camera:
-    """Frames of a source as they come, at a constant rate, cut to the network's size."""
+    """Frames of a live source, cropped to the network's size; a thread decodes them."""
 
     def __init__(self, source: str, spec: ClipSpec, timeout_seconds: float) -> None:
         self.source = source
@@ -80,12 +78,12 @@ class _Camera:
             self._container.close()
             raise VideoError(source, "it has no video stream")
         self._stream = stream
-        self.fps = spec.target_fps or float(stream.average_rate or USUAL_FPS)
+        self.fps = spec.target_fps or float(stream.average_rate or DEFAULT_FPS)
         self.held: deque[tuple[float, Tensor]] = deque()
         self.count = 0
         self.error: str | None = None
         self.ended = False
-        self.news = threading.Condition()
+        self.arrived = threading.Condition()
         self._thread = threading.Thread(target=self._decode, daemon=True)
 
     def start(self, span: int) -> None:
@@ -101,19 +99,19 @@ class _Camera:
     def _decode(self) -> None:
         try:
             for seconds, frame in self._at_constant_rate():
-                with self.news:
+                with self.arrived:
                     self.held.append((seconds, frame))
                     self.count += 1
-                    self.news.notify()
+                    self.arrived.notify()
         except (av.FFmpegError, ValueError, OSError) as error:
             self.error = reason_of(error)
         finally:
-            with self.news:
+            with self.arrived:
                 self.ended = True
-                self.news.notify()
+                self.arrived.notify()
 
     def _decoded(self) -> Iterator[tuple[float, VideoFrame]]:
-        """Yields (time in seconds, frame), deinterlaced where the first frame says that it is interlaced."""
+        """Yield (time in seconds, frame), deinterlaced if the first frame is marked as interlaced."""
         frames = self._container.decode(self._stream)
         first = next(frames, None)
         if first is None:
@@ -140,9 +138,9 @@ class _Camera:
         )
 
     def _at_constant_rate(self) -> Iterator[tuple[float, UInt8[Tensor, "h w c"]]]:
-        """At each moment the frame that is then shown, as `stream_frames` takes it; else all frames as they come.
+        """Yield (time in seconds, frame) at the network's frame rate as `stream_frames` does, or else every frame.
 
-        Where the source's clock goes back, as after a restart, time goes on from the frame before.
+        If the source's clock jumps back, as after a restart, time continues from the previous frame.
         """
         convert: RgbConverter | None = None
         first: float | None = None
@@ -170,20 +168,20 @@ class _Camera:
 def _newest(
     camera: _Camera, spec: ClipSpec, hop_seconds: float | None, window_seconds: float | None
 ) -> Iterator[Window]:
-    span = spec.span if window_seconds is None else max(round(window_seconds * camera.fps), 1)
-    hop = max(span // 2, 1) if hop_seconds is None else max(round(hop_seconds * camera.fps), 1)
-    within = window_places(span, camera.fps, spec, hop_seconds=None, window_seconds=window_seconds)[0][0]
+    """Yield the newest window each time `hop` more frames have arrived."""
+    span, hop = span_and_hop(camera.fps, spec, hop_seconds=hop_seconds, window_seconds=window_seconds)
+    indices = window_indices(span, spec, span, hop, spread=window_seconds is not None)[0][0]
     camera.start(span)
     due = span
     while True:
-        with camera.news:
+        with camera.arrived:
             while camera.count < due and not camera.ended:
-                camera.news.wait()
+                camera.arrived.wait()
             if camera.count < due:
                 break
             due = camera.count + hop
             frames = list(camera.held)
-        clip = torch.stack([frames[place][1] for place in within.tolist()])
+        clip = torch.stack([frames[index][1] for index in indices.tolist()])
         yield Window(clip[None], frames[0][0], frames[-1][0] + 1 / camera.fps)
     if camera.error is not None:
         raise VideoError(camera.source, camera.error)

@@ -1,117 +1,240 @@
-"""Ranked labels for video files."""
+"""Predict the actions in one video."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+import torch
 
-from farfield.clip_spec import ClipSpec
-from farfield.data.clips import video_views
+from farfield.data.clips import views_of
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
-from farfield.inference.sliding_windows import sliding_windows
-from farfield.inference.timeline import recognise
-from farfield.scoring.aggregation import average_views
-from farfield.scoring.load import InferenceModel
+from farfield.inference.prediction import Prediction, rank
+from farfield.inference.sliding_windows import windows_of
+from farfield.inference.timeline import TimelineOptions, make_timeline, score_windows
+from farfield.progress import ProgressBar, progress_bars
+from farfield.scoring.aggregation import aggregate_views, view_probabilities
+from farfield.scoring.load import InferenceModel, load_model
 from farfield.scoring.score_views import score_views
+from farfield.video.decoders import Decoder, Video, open_video
+from farfield.video.frame_rate import duration_seconds
+
+OnProgress = Callable[[int, int], object]
+"""Called with (windows done, windows in all)."""
 
 
 @dataclass(frozen=True)
-class RankedLabel:
-    """A class and its probability."""
+class PredictOptions:
+    """Options of a prediction.
 
-    label: str
-    probability: float
+    Args:
+        top_k: classes in the ranking.
+        num_clips: clips spread over the video; None for the network's test setting.
+        num_crops: crops of each clip; None for the network's test setting, with a timeline for 1.
+        hop: instead of num_clips, clips that start every `hop` frames and together cover the whole video.
+        timeline: options of the timeline; None for none.
+        features: return the features before the classifier too.
+        view_batch_size: views per forward pass; bounds memory. Predictions do not depend on it, except for rounding.
+        decoder: "pyav" or "decord".
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a network makes of one video.
-
-    Attributes:
-        path: the file.
-        ranking: the most probable classes, best first.
-        start_seconds: the first frame that was looked at.
-        end_seconds: the last one; of clips that cover the whole video, when it is no longer shown.
-        features: what the classifier sees, averaged over the views; None where not asked for.
+    Raises:
+        FarfieldError: for counts below 1, or options that do not go together.
     """
 
-    path: str
-    ranking: list[RankedLabel]
-    start_seconds: float
-    end_seconds: float
-    features: Float[np.ndarray, " c"] | None = None
+    top_k: int = 5
+    num_clips: int | None = None
+    num_crops: int | None = None
+    hop: int | None = None
+    timeline: TimelineOptions | None = None
+    features: bool = False
+    view_batch_size: int = 8
+    decoder: Decoder = "PyAV"
+
+    def __post_init__(self) -> None:
+        for name in ("top_k", "num_clips", "num_crops", "hop", "view_batch_size"):
+            given = getattr(self, name)
+            if given is not None and given < 1:
+                raise FarfieldError(f"{name} is {given}; it must be at least 1.")
+        if self.timeline is not None:
+            for name in ("num_clips", "hop"):
+                if getattr(self, name) is not None:
+                    raise FarfieldError(f"{name} is for rankings; a timeline has windows. Give hop_seconds instead.")
+
+    def settings(self) -> dict[str, Any]:
+        """Return what predictions depend on, in plain types, for the settings file of a results folder."""
+        views = {name: getattr(self, name) for name in ("num_clips", "num_crops", "hop")}
+        given = {name: value for name, value in views.items() if value is not None}
+        content: dict[str, Any] = {
+            "top_k": self.top_k,
+            "views": given if self.timeline is None else {},
+            "windows": None,
+            "features": self.features,
+        }
+        if self.timeline is not None:
+            options = {name: value for name, value in asdict(self.timeline).items() if value is not None}
+            content["windows"] = given | options
+        if self.decoder != "PyAV":
+            content["decoder"] = self.decoder
+        return content
 
 
 def predict(
-    path: str | Path,
-    model: InferenceModel,
+    video: str | Path,
+    model: InferenceModel | str | Path,
     *,
     top_k: int = 5,
     num_clips: int | None = None,
     num_crops: int | None = None,
     hop: int | None = None,
-    view_batch_size: int = 8,
+    timeline: bool | TimelineOptions = False,
     features: bool = False,
+    view_batch_size: int = 8,
+    decoder: Decoder = "PyAV",
+    progress: bool = True,
 ) -> Prediction:
-    """Recognises the action in one video: views spread over it, their probabilities averaged.
+    """Predict the actions in a video: its most probable classes and, on request, what happens when.
+
+    The ranking averages the probabilities of views spread over the video, as in a test, or with a timeline those of
+    sliding windows.
 
     Args:
-        path: a video file.
-        model: from `load_model`, `load_network` or `build_model`, on the device that it is to run on. It is put in
+        video: a video file.
+        model: from `load_model` or `build_model`, on the device to run on, or a path for `load_model`. It is put in
             evaluation mode.
-        top_k: how many classes to return.
-        num_clips: clips spread over the video; None for the model's own test setting.
-        num_crops: crops of each clip; None for the model's own test setting.
-        hop: in place of num_clips, clips that start every `hop` frames and together cover the whole video.
-        view_batch_size: views that go through the network at once; bounds memory.
-        features: keep what the classifier sees, averaged over the views, too.
+        top_k: classes in the ranking.
+        num_clips: clips spread over the video; None for the network's test setting.
+        num_crops: crops of each clip; None for the network's test setting, with a timeline for 1.
+        hop: instead of num_clips, clips that start every `hop` frames and together cover the whole video.
+        timeline: slide windows over the video and return segments; True, or `TimelineOptions`.
+        features: return the features before the classifier too.
+        view_batch_size: views per forward pass; bounds memory.
+        decoder: "pyav" or "decord".
+        progress: show a progress bar while windows are scored.
 
     Raises:
-        VideoError: where the file cannot be decoded, or is too short and may not be looped.
-        FarfieldError: for a `top_k` below 1.
+        VideoError: if the file cannot be decoded, or is too short and must not be looped.
+        FarfieldError: for options out of range, or a model that cannot be loaded.
     """
-    if top_k < 1:
-        raise FarfieldError(f"top_k is {top_k}; it must be at least 1.")
+    wanted = {True: TimelineOptions(), False: None}[timeline] if isinstance(timeline, bool) else timeline
+    options = PredictOptions(top_k, num_clips, num_crops, hop, wanted, features, view_batch_size, decoder)
+    loaded = load_model(model) if isinstance(model, str | Path) else model
+    with progress_bars(progress), ProgressBar(desc="windows", unit="window", leave=False, delay=1) as bar:
+        return predict_file(video, loaded, options, on_progress=lambda done, total: bar_to(bar, done, total))
+
+
+def bar_to(bar: ProgressBar, done: int, total: int) -> None:
+    """Move a progress bar to `done` of `total`."""
+    bar.total = total
+    bar.update(done - bar.n)
+
+
+def predict_file(
+    path: str | Path, model: InferenceModel, options: PredictOptions, *, on_progress: OnProgress | None = None
+) -> Prediction:
+    """Predict the actions in a video file, which is opened once.
+
+    Raises:
+        FarfieldError, VideoError: as `predict`.
+    """
     spec = model.clip
-    record = VideoRecord(path=str(path), label="")
-    changes = {"num_clips": num_clips, "num_crops": num_crops}
-    spec = spec.replace(**{name: count for name, count in changes.items() if count is not None})  # checks them
-    if hop is not None:
-        return _predict_densely(path, model, spec, hop, top_k=top_k, view_batch_size=view_batch_size, features=features)
-    clip = video_views(Path(path), record, spec, num_clips=spec.num_clips, num_crops=spec.num_crops)
-    scored = score_views(model, clip.frames, batch_size=view_batch_size, features=features)
-    vector = None if scored.features is None else scored.features.mean(0).cpu().numpy()
-    probabilities = average_views(scored.logits, 1)[0].cpu().numpy()
-    ranking, times = rank(probabilities, model.labels, top_k), clip.times_seconds
-    return Prediction(str(path), ranking, float(times.min()), float(times.max()), vector)
+    with open_video(path, options.decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map) as video:
+        return predict_video(video, path, model, options, on_progress=on_progress)
 
 
-def _predict_densely(
+def predict_video(
+    video: Video,
     path: str | Path,
     model: InferenceModel,
-    spec: ClipSpec,
-    hop: int,
+    options: PredictOptions,
     *,
-    top_k: int,
-    view_batch_size: int,
-    features: bool,
+    on_progress: OnProgress | None = None,
 ) -> Prediction:
-    """Of clips that follow each other by `hop` frames, however many they are; few are held at a time."""
-    if hop < 1 or spec.sampling == "segments":
-        raise FarfieldError(f"hop is {hop}; it must be at least 1, and the network's sampling 'clip', not 'segments'.")
-    with sliding_windows(path, spec, hop_frames=hop, num_crops=spec.num_crops) as windows:
-        found = list(recognise(windows, model, view_batch_size=view_batch_size, features=features))
-        start, end = float(windows.starts[0]), float(windows.ends[-1])
-    ranking = rank(np.mean([each.probabilities for each in found], axis=0), model.labels, top_k)
-    vector = np.mean([each.features for each in found if each.features is not None], axis=0) if features else None
-    return Prediction(str(path), ranking, start, end, vector)
+    """Predict the actions in an open video.
+
+    Args:
+        video: from `open_video`.
+        path: its file, for messages and the result.
+        model: as in `predict`.
+        options: what to predict, and how.
+        on_progress: called as windows are scored.
+
+    Raises:
+        FarfieldError, VideoError: as `predict`.
+    """
+    if options.timeline is not None:
+        return _with_timeline(video, path, model, options, on_progress)
+    if options.hop is not None:
+        return _densely(video, path, model, options, options.hop)
+    changes = {"num_clips": options.num_clips, "num_crops": options.num_crops}
+    spec = model.clip.replace(**{name: count for name, count in changes.items() if count is not None})
+    record = VideoRecord(path=str(path), label="")
+    clip = views_of(video, Path(path), record, spec, num_clips=spec.num_clips, num_crops=spec.num_crops)
+    scores = score_views(model, clip.frames, batch_size=options.view_batch_size, features=options.features)
+    probabilities = aggregate_views(view_probabilities(scores.logits, 1))[0].cpu().numpy()
+    start, end = float(clip.times_seconds.min()), float(clip.times_seconds.max())
+    return Prediction(
+        str(path),
+        rank(probabilities, model.labels, options.top_k),
+        model=model.config.get("backbone"),
+        duration_seconds=duration_seconds(video.times),
+        start_seconds=start,
+        end_seconds=end,
+        features=None if scores.features is None else scores.features.mean(0, keepdim=True).cpu().numpy(),
+        feature_seconds=np.array([[start, end]]),
+    )
 
 
-def rank(probabilities: Float[np.ndarray, " classes"], labels: list[str], top_k: int) -> list[RankedLabel]:
-    """The most probable classes, best first."""
-    best = np.argsort(-probabilities, kind="stable")[:top_k]
-    return [RankedLabel(labels[i], float(probabilities[i])) for i in best]
+def _densely(video: Video, path: str | Path, model: InferenceModel, options: PredictOptions, hop: int) -> Prediction:
+    """Average over clips that follow each other by `hop` frames; few are held at a time."""
+    spec = model.clip
+    if spec.sampling == "segments":
+        raise FarfieldError(f"hop is {hop}; it needs a network whose sampling is 'clip', not 'segments'.")
+    num_crops = spec.num_crops if options.num_crops is None else options.num_crops
+    windows = windows_of(video, path, spec, hop_frames=hop, num_crops=num_crops)
+    scores = list(score_windows(windows, model, options.view_batch_size, options.features))
+    start, end = float(windows.starts[0]), float(windows.ends[-1])
+    probabilities = aggregate_views(torch.from_numpy(np.stack([each.probabilities for each in scores]))).numpy()
+    vectors = [each.features for each in scores if each.features is not None]
+    return Prediction(
+        str(path),
+        rank(probabilities, model.labels, options.top_k),
+        model=model.config.get("backbone"),
+        duration_seconds=duration_seconds(video.times),
+        start_seconds=start,
+        end_seconds=end,
+        features=np.mean(vectors, axis=0)[None] if vectors else None,
+        feature_seconds=np.array([[start, end]]),
+    )
+
+
+def _with_timeline(
+    video: Video, path: str | Path, model: InferenceModel, options: PredictOptions, on_progress: OnProgress | None
+) -> Prediction:
+    assert options.timeline is not None
+    line = make_timeline(
+        video,
+        path,
+        model,
+        options.timeline,
+        num_crops=options.num_crops or 1,
+        view_batch_size=options.view_batch_size,
+        features=options.features,
+        on_progress=on_progress,
+    )
+    return Prediction(
+        str(path),
+        rank(line.mean, line.labels, options.top_k),
+        model=model.config.get("backbone"),
+        duration_seconds=duration_seconds(video.times),
+        start_seconds=float(line.times[0]),
+        end_seconds=float(line.times[-1]),
+        segments=line.segments,
+        error=line.error,
+        timeline=line,
+        features=line.features,
+        feature_seconds=line.windows,
+    )

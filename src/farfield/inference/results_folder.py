@@ -1,8 +1,8 @@
-"""A folder of answers that a second run goes on with.
+"""A folder of predictions that a later run resumes.
 
-predictions.jsonl has a line for each video, added as soon as it is answered; settings.json says what was asked; what is
-written for each video lies beside it under the video's name. Asked again are: a video whose file has changed, one that
-failed, and one whose line a crash has cut off. One run at a time writes to a folder.
+predictions.jsonl gets a line for each video as soon as it is predicted; settings.json holds the options; the files of
+each video lie beside it under the video's name. A resumed run repeats videos whose file has changed, that failed, or
+whose line was cut off by a crash. One run at a time writes to a folder.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from farfield.atomic_write import atomic_write
 from farfield.errors import FarfieldError, VideoError, nearest
 from farfield.inference.embeddings import join_features, write_features
 from farfield.inference.labelled_video import write_labelled_video
-from farfield.inference.prediction_formats import SUBTITLES, Answer, as_csv, as_srt, as_vtt
+from farfield.inference.prediction import Prediction
+from farfield.inference.prediction_formats import SUBTITLES, as_csv, as_srt, as_vtt
 
 Extra = Literal["csv", "srt", "vtt", "mp4", "safetensors", "parquet"]
 FEATURE_FILES = ("safetensors", "parquet")
@@ -30,31 +31,31 @@ SETTINGS, JOURNAL, LOCK = "settings.json", "predictions.jsonl", ".lock"
 
 
 def check_extras(extras: Sequence[str], *, timeline: bool) -> None:
-    """Refuses files that do not exist, and subtitles where there is no timeline.
+    """Check that extra files are of known kinds, and that subtitles have a timeline.
 
     Raises:
-        FarfieldError: for either.
+        FarfieldError: if not.
     """
     for extra in extras:
         if extra not in get_args(Extra):
             raise FarfieldError(f"write has {extra!r}. {nearest(extra, get_args(Extra))}")
         if extra in SUBTITLES and not timeline:
-            raise FarfieldError(f"subtitles ({extra}) say what happens when: ask for --timeline, too.")
+            raise FarfieldError(f"write has {extra}, and subtitles need a timeline. Add --timeline.")
 
 
 @contextmanager
 def open_results(folder: str | Path, settings: dict[str, Any], extras: Sequence[str]) -> Iterator[Results]:
-    """Opens a folder of answers for the length of a `with` block, in which no other run can.
+    """Open a results folder for the `with` block, and lock it against other runs.
 
     Args:
-        folder: made where it is not there.
-        settings: what is asked, in plain types.
-        extras: what else to write: csv (one for all), srt, vtt and mp4 (one for each video), safetensors or parquet
-            (features, one for all).
+        folder: created if missing.
+        settings: what predictions depend on, in plain types.
+        extras: what else to write: csv (one file), srt, vtt and mp4 (one for each video), safetensors or parquet
+            (features, one file).
 
     Raises:
-        FarfieldError: where the folder is a file or cannot be written, holds other things or answers to something else,
-            or another run is at it.
+        FarfieldError: if the folder is a file, cannot be written, holds other files or predictions with other settings,
+            or is locked by another run.
     """
     path = Path(folder)
     with _writing(path):
@@ -62,12 +63,12 @@ def open_results(folder: str | Path, settings: dict[str, Any], extras: Sequence[
             raise FarfieldError(f"out is {folder}, which is a file. Give a folder.")
         path.mkdir(parents=True, exist_ok=True)
         if not (path / SETTINGS).is_file() and any(each.name != LOCK for each in path.iterdir()):
-            # A video of that name might lie there, and would be overwritten.
-            raise FarfieldError(f"the folder {folder} holds other things. Give a new one, or an empty one.")
+            # Writing could overwrite a video of the same name.
+            raise FarfieldError(f"the folder {folder} holds other files. Give a new or an empty one.")
         try:
             lock = FileLock(path / LOCK).acquire(timeout=0)
         except Timeout as error:
-            raise FarfieldError(f"another run writes to {folder}. Wait for it, or give another folder.") from error
+            raise FarfieldError(f"another run is writing to {folder}. Wait for it, or give another folder.") from error
     with lock:
         yield Results(path, settings, extras)
 
@@ -81,7 +82,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 class Results:
-    """A folder of answers that `open_results` has opened; its arguments are explained there."""
+    """An open results folder; see `open_results` for the arguments."""
 
     def __init__(self, folder: Path, settings: dict[str, Any], extras: Sequence[str]) -> None:
         self.folder = folder
@@ -95,83 +96,83 @@ class Results:
         self._names = {str(entry["name"]) for entry in self._entries.values()}
         self._numbers: dict[str, int] = {}
 
-    def answered(self, path: str) -> bool:
-        """Whether a video's answer is there, made of the file as it is now, with all that is to be written of it."""
+    def is_done(self, path: str) -> bool:
+        """Return whether a video's prediction and its files are there, and the video has not changed since."""
         entry = self._entries.get(path)
-        if entry is None or entry["file"] != _state_of(path):
+        if entry is None or entry["file"] != _file_state(path):
             return False
         return all((self.folder / name).is_file() for name in self._files_of(entry["name"]).values())
 
-    def answer(self, path: str) -> Answer:
-        """The answer that is there."""
-        return Answer.from_dict({name: value for name, value in self._entries[path].items() if name not in _OURS})
+    def prediction(self, path: str) -> Prediction:
+        """Return the stored prediction of a video."""
+        return Prediction.from_dict({name: value for name, value in self._entries[path].items() if name not in _RECORD})
 
-    def add(self, answer: Answer) -> Answer:
-        """Writes an answer and what belongs to it; the line in predictions.jsonl comes last, when all of it is there.
+    def add(self, prediction: Prediction) -> Prediction:
+        """Write a prediction's files, then its line in predictions.jsonl.
 
-        Where there is no answer, nothing stays of an earlier one.
+        If the video could not be read, files of an earlier prediction are removed.
 
         Returns:
-            The answer, with an error where what belongs to it could not be written.
+            The prediction, with an error if its files could not be written.
         """
-        name = self._name(answer.path)
+        name = self._name(prediction.path)
         failed: str | None = None
         try:
-            self._write_extras(name, answer)
+            self._write_extras(name, prediction)
         except VideoError as error:
-            failed = f"its labelled copy could not be made: {error.reason}"
+            failed = f"its labelled copy could not be written: {error.reason}"
         except OSError as error:
-            failed = f"not all of it could be written: {error.strerror or error}"
+            failed = f"not all of its files could be written: {error.strerror or error}"
         if failed is not None:
-            answer = replace(answer, error="; ".join(filter(None, [answer.error, failed])))
-        entry = answer.as_dict() | {"name": name, "file": _state_of(answer.path)}
+            prediction = replace(prediction, error="; ".join(filter(None, [prediction.error, failed])))
+        entry = prediction.to_dict() | {"name": name, "file": _file_state(prediction.path)}
         with _writing(self.folder), (self.folder / JOURNAL).open("a") as journal:
             journal.write(_line(entry))
             journal.flush()
             os.fsync(journal.fileno())
-        self._entries[answer.path] = entry
-        return answer
+        self._entries[prediction.path] = entry
+        return prediction
 
     def finish(self, paths: Sequence[str]) -> None:
-        """Writes what is made of all answers: the CSV, and features in one file; and each answer's last line only."""
+        """Write the files of all predictions (CSV, features), and keep one line per video in predictions.jsonl."""
         entries = [self._entries[path] for path in paths if path in self._entries]
         with _writing(self.folder):
             self._write_whole(JOURNAL, "".join(map(_line, self._entries.values())))
             if "csv" in self._extras:
-                answers = [self.answer(entry["path"]) for entry in entries]
-                self._write_whole("predictions.csv", as_csv(answers, timeline=self._timeline))
+                predictions = [self.prediction(entry["path"]) for entry in entries]
+                self._write_whole("predictions.csv", as_csv(predictions, timeline=self._timeline))
             for kind in FEATURE_FILES:
                 if kind in self._extras:
                     parts = {e["path"]: self._part(e["name"]) for e in entries if self._part(e["name"]).is_file()}
                     join_features(parts, self.folder / f"features.{kind}")
 
-    def _write_extras(self, name: str, answer: Answer) -> None:
-        if not answer.ranking:
-            for left in (*(self.folder / f"{name}{end}" for end in _OWN.values()), self._part(name)):
+    def _write_extras(self, name: str, prediction: Prediction) -> None:
+        if not prediction.ranking:
+            for left in (*(self.folder / f"{name}{end}" for end in _SUFFIXES.values()), self._part(name)):
                 left.unlink(missing_ok=True)
             return
         files = self._files_of(name)
         for kind, write in (("srt", as_srt), ("vtt", as_vtt)):
             if kind in files:
-                self._write_whole(files[kind], write(answer))
-        if answer.features is not None and answer.feature_seconds is not None:
-            write_features(self._part(name), answer.features, answer.feature_seconds)
+                self._write_whole(files[kind], write(prediction))
+        if prediction.features is not None and prediction.feature_seconds is not None:
+            write_features(self._part(name), prediction.features, prediction.feature_seconds)
         if "mp4" in files:
             copy = self.folder / files["mp4"]
-            copy.unlink(missing_ok=True)  # an earlier one, since this may fail
-            write_labelled_video(answer, copy)
+            copy.unlink(missing_ok=True)  # so that no old copy stays if this fails
+            write_labelled_video(prediction, copy)
 
     def _files_of(self, name: str) -> dict[str, str]:
-        """The extra files that each video has of its own, by kind."""
-        return {kind: f"{name}{end}" for kind, end in _OWN.items() if kind in self._extras}
+        """Return the extra files of one video, by kind."""
+        return {kind: f"{name}{end}" for kind, end in _SUFFIXES.items() if kind in self._extras}
 
     def _part(self, name: str) -> Path:
         return self.folder / "features" / f"{name}.safetensors"
 
     def _name(self, path: str) -> str:
-        """The file's own name without its suffix, with a number where another video has it already.
+        """Return the file's name without its suffix, numbered if another video has the same.
 
-        It is UTF-8, and short enough for what is put after it: file systems allow 255 bytes.
+        It is UTF-8, and short enough for the suffixes added to it: file systems allow 255 bytes.
         """
         if path in self._entries:
             return str(self._entries[path]["name"])
@@ -183,7 +184,7 @@ class Results:
         return name
 
     def _check_settings(self, settings: dict[str, Any]) -> None:
-        """Refuses other settings than those of the answers that are there; without answers, any will do."""
+        """Check that the settings are those of the stored predictions, if there are any."""
         if not self._entries:
             return
         try:
@@ -198,8 +199,8 @@ class Results:
         ]
         if changed:
             raise FarfieldError(
-                f"{self.folder} holds answers to other settings: {'; '.join(changed)}. Give the same, or another "
-                "folder."
+                f"{self.folder} holds predictions with other settings: {'; '.join(changed)}. Give the same settings, "
+                "or another folder."
             )
 
     def _read(self) -> dict[str, dict[str, Any]]:
@@ -208,39 +209,40 @@ class Results:
         for line in journal.read_text().splitlines() if journal.is_file() else ():
             try:
                 entry = json.loads(line)
-                entries.pop(entry["path"], None)  # the last line of a video counts
-                whole = bool(entry["ranking"]) and "error" not in entry and entry["name"] and entry["file"]
+                entries.pop(entry["path"], None)  # the last line of a video is valid
+                complete = entry["ranking"] and entry.get("error") is None and entry["name"] and entry["file"]
             except (ValueError, KeyError, TypeError):  # cut off, or a failure
                 continue
-            if whole:
+            if complete:
                 entries[entry["path"]] = entry
         return entries
 
     def _write_whole(self, name: str, text: str) -> None:
         with atomic_write(self.folder / name) as partial:
-            # Paths that are no UTF-8 become the bytes again that they are.
+            # Paths that are not UTF-8 are written as their original bytes.
             partial.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings by the names of their options, whatever group they are in."""
+    """Flatten groups of settings to one level."""
     flat = {name: value for name, value in settings.items() if not isinstance(value, dict) and name != "windows"}
     for group in settings.values():
         flat |= group if isinstance(group, dict) else {}
     return flat | {"timeline": settings.get("windows") is not None}
 
 
-_OURS = ("name", "file")
-_OWN = {"srt": ".srt", "vtt": ".vtt", "mp4": "_labelled.mp4"}
-"""How the files end that each video has of its own, by kind."""
+_RECORD = ("name", "file")
+"""Keys of a line that are not of the prediction."""
+_SUFFIXES = {"srt": ".srt", "vtt": ".vtt", "mp4": "_labelled.mp4"}
+"""Suffixes of the extra files of one video, by kind."""
 
 
 def _line(entry: dict[str, Any]) -> str:
     return json.dumps(entry) + "\n"
 
 
-def _state_of(path: str) -> list[int] | None:
-    """Size and time of change, by which a file is known to be the same."""
+def _file_state(path: str) -> list[int] | None:
+    """Return a file's size and modification time, which change with its content."""
     try:
         about = Path(path).stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""Merge the classes of neighbouring cells of time into segments."""
+"""Segments of a timeline: merge neighbouring cells of one class."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from jaxtyping import Float
 
 @dataclass(frozen=True)
 class Segment:
-    """One action from one moment to another, [start, end).
+    """One action, in the half-open interval [start, end).
 
     Attributes:
-        start_seconds: its start.
-        end_seconds: its end.
-        label: the class.
-        probability: of the class, on average over the segment.
+        start_seconds: start of the action.
+        end_seconds: end of the action.
+        label: its class.
+        probability: average probability of the class over the segment.
     """
 
     start_seconds: float
@@ -34,7 +34,7 @@ def find_segments(
     min_seconds: float = 0.0,
     threshold: float = 0.0,
 ) -> list[Segment]:
-    """Merges neighbouring cells of one class.
+    """Merge neighbouring cells of one class into segments.
 
     Args:
         times: bounds of the cells.

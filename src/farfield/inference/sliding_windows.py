@@ -1,6 +1,7 @@
-"""A long video as windows that slide over it: every frame decoded once, and no more held than the windows need.
+"""Sliding windows over a long video: each frame is decoded once, and only the frames in use are held.
 
-A window is a clip as the network was trained on, cut out of the stream of frames (see `sampling.py`) at equal hops.
+A window is a clip as the network was trained on, taken from the stream of frames (see `frame_sampling.py`) at equal
+hops.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from farfield.clip_spec import ClipSpec
 from farfield.data.crops import resize_short_side, spread_crops
 from farfield.data.frame_sampling import ClipTooShort, dense_views, segments, stream_frames
 from farfield.errors import FarfieldError, VideoError
-from farfield.video.decoders import Decoder, open_video
+from farfield.video.decoders import Decoder, Video, open_video
 from farfield.video.frame_rate import frame_rate
 
 
@@ -28,12 +29,11 @@ class Window:
     """A clip at one place of a long video.
 
     Attributes:
-        frames: uint8, RGB, cut to the network's size; v crops.
-        start_seconds: when its first frame is shown.
-        end_seconds: when its last frame is no longer shown.
+        frames: uint8, RGB, cropped to the network's size; v crops.
+        start_seconds: when the first frame is shown.
+        end_seconds: when the last frame is no longer shown.
 
-    At a rate of the network's own, these are the moments between which the stream's frames are taken, however long the
-    video shows one of them.
+    If the network has a frame rate of its own, both are times on that grid, not the times of the frames shown there.
     """
 
     frames: UInt8[Tensor, "v t h w c"]
@@ -43,22 +43,22 @@ class Window:
 
 @dataclass(frozen=True)
 class Windows:
-    """The windows of an open video; can be walked through once.
+    """The windows of an open video, for one iteration.
 
     Attributes:
-        starts: in seconds, each later than the one before.
+        starts: in seconds, ascending.
         ends: in seconds, each later than its start.
     """
 
     starts: Float[np.ndarray, " windows"]
     ends: Float[np.ndarray, " windows"]
-    _walk: Iterator[UInt8[Tensor, "v t h w c"]]
+    _clips: Iterator[UInt8[Tensor, "v t h w c"]]
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def __iter__(self) -> Iterator[Window]:
-        for frames, start, end in zip(self._walk, self.starts.tolist(), self.ends.tolist(), strict=True):
+        for frames, start, end in zip(self._clips, self.starts.tolist(), self.ends.tolist(), strict=True):
             yield Window(frames, start, end)
 
 
@@ -73,105 +73,156 @@ def sliding_windows(
     num_crops: int = 1,
     decoder: Decoder = "PyAV",
 ) -> Iterator[Windows]:
-    """Opens a video to be walked through window by window, for the length of a `with` block.
-
-    The first window begins with the video, the last one ends with it; a video shorter than a window has one.
+    """Open a video and yield its windows. The video stays open for the `with` block.
 
     Args:
-        path: the file.
-        spec: what the network wants of a clip.
-        hop_seconds: from the start of one window to that of the next, to the nearest frame; None for half a window.
-        hop_frames: the same in frames of the stream, in place of hop_seconds.
-        window_seconds: length of a window. None for `num_frames` frames at `frame_stride`, which a network that samples
-            segments does not have: its clips span whole videos, and half a minute's gestures are not its actions.
-        num_crops: square crops of each window, spread along the longer side.
-        decoder: what is tried first.
+        path: video file.
+        spec: clips of the network.
+        hop_seconds: as in `windows_of`.
+        hop_frames: as in `windows_of`.
+        window_seconds: as in `windows_of`.
+        num_crops: as in `windows_of`.
+        decoder: see `open_video`.
 
     Raises:
-        FarfieldError: for lengths that are not positive, or missing.
-        VideoError: where the file cannot be opened, or is shorter than a window and may not be looped; from the walk,
-            where a frame cannot be decoded.
+        FarfieldError: if a length is not positive or missing.
+        VideoError: if the file cannot be opened, or is shorter than a window and must not be looped; while iterating,
+            if a frame cannot be decoded.
     """
-    check_lengths(hop_seconds, window_seconds)
-    if window_seconds is None and spec.sampling == "segments":
-        raise FarfieldError(
-            "this network samples frames from the whole of a video, so that its windows have no length of their own. "
-            "Give window_seconds: how long an action takes."
+    check_window_lengths(spec, hop_seconds, window_seconds)
+    with open_video(path, decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map) as video:
+        yield windows_of(
+            video,
+            path,
+            spec,
+            hop_seconds=hop_seconds,
+            hop_frames=hop_frames,
+            window_seconds=window_seconds,
+            num_crops=num_crops,
         )
+
+
+def windows_of(
+    video: Video,
+    path: str | Path,
+    spec: ClipSpec,
+    *,
+    hop_seconds: float | None = None,
+    hop_frames: int | None = None,
+    window_seconds: float | None = None,
+    num_crops: int = 1,
+) -> Windows:
+    """Slide windows over an open video. The first starts with the video, the last ends with it.
+
+    A video shorter than a window has one window.
+
+    Args:
+        video: from `open_video`.
+        path: its file, for messages.
+        spec: clips of the network.
+        hop_seconds: from the start of one window to the next, rounded to frames; None for half a window.
+        hop_frames: the same in frames of the stream, instead of hop_seconds.
+        window_seconds: length of a window. None for `num_frames` frames at `frame_stride`; a network that samples
+            segments has no such length, and needs window_seconds.
+        num_crops: square crops of each window, spread along the longer side.
+
+    Raises:
+        FarfieldError: if a length is not positive or missing.
+        VideoError: if the video is shorter than a window and must not be looped.
+    """
+    check_window_lengths(spec, hop_seconds, window_seconds)
+    stream = stream_frames(video.times, target_fps=spec.target_fps)
+    fps = spec.target_fps or frame_rate(video.times)
+    span, hop = span_and_hop(fps, spec, hop_seconds=hop_seconds, window_seconds=window_seconds)
     try:
-        with open_video(path, decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map) as video:
-            stream = stream_frames(video.times, target_fps=spec.target_fps)
-            fps = spec.target_fps or frame_rate(video.times)
-            if hop_frames is not None:
-                hop_seconds = hop_frames / fps
-            views, bounds = window_places(
-                len(stream), fps, spec, hop_seconds=hop_seconds, window_seconds=window_seconds
-            )
-            places = stream[views]
-            shown = np.append(video.times, video.times[-1] + 1 / fps)
-            seconds = shown[bounds] if spec.target_fps is None else bounds / fps
-            pictures = video.pictures(np.unique(places), spec.test_short_side_px)
-            yield Windows(seconds[:, 0], seconds[:, 1], assemble_windows(_cut(pictures, spec, num_crops), iter(places)))
+        views, bounds = window_indices(
+            len(stream), spec, span, hop if hop_frames is None else hop_frames, spread=window_seconds is not None
+        )
     except ClipTooShort as error:
         raise VideoError(path, str(error)) from error
+    indices = stream[views]
+    shown = np.append(video.times, video.times[-1] + 1 / fps)
+    seconds = shown[bounds] if spec.target_fps is None else bounds / fps
+    pictures = video.pictures(np.unique(indices), spec.test_short_side_px)
+    clips = assemble_windows(_crop(pictures, spec, num_crops), iter(indices))
+    return Windows(seconds[:, 0], seconds[:, 1], clips)
 
 
-def check_lengths(hop_seconds: float | None, window_seconds: float | None) -> None:
-    """
+def check_window_lengths(spec: ClipSpec | None, hop_seconds: float | None, window_seconds: float | None) -> None:
+    """Check the lengths of windows before a video is opened.
+
     Raises:
-        FarfieldError: for lengths that are not positive.
+        FarfieldError: if a length is not positive, or the network has no window length of its own.
     """
     for name, given in (("hop", hop_seconds), ("window", window_seconds)):
         if given is not None and not given > 0:
             raise FarfieldError(f"{name}_seconds is {given}; it must be positive.")
+    if spec is not None and spec.sampling == "segments" and window_seconds is None:
+        raise FarfieldError(
+            "this network samples frames from the whole video, so its windows have no length of their own. Give "
+            "window_seconds: how long an action takes."
+        )
 
 
-def window_places(
-    length: int, fps: float, spec: ClipSpec, *, hop_seconds: float | None, window_seconds: float | None
+def span_and_hop(
+    fps: float, spec: ClipSpec, *, hop_seconds: float | None, window_seconds: float | None
+) -> tuple[int, int]:
+    """Convert a window's length and hop to frames at `fps`; each is at least one frame."""
+    span = spec.span if window_seconds is None else max(round(window_seconds * fps), 1)
+    hop = max(span // 2, 1) if hop_seconds is None else max(round(hop_seconds * fps), 1)
+    return span, hop
+
+
+def window_indices(
+    length: int, spec: ClipSpec, span: int, hop: int, *, spread: bool
 ) -> tuple[Int[np.ndarray, "windows num_frames"], Int[np.ndarray, "windows 2"]]:
-    """Where the frames of each window lie in a stream of `length` frames at `fps`, and the part that it spans, [ , ).
+    """Choose each window's frames in a stream of `length` frames, and its bounds [start, end).
+
+    Args:
+        length: frames in the stream.
+        spec: clips of the network.
+        span: frames that a window covers.
+        hop: frames from one window to the next.
+        spread: spread `num_frames` frames over the span, instead of taking them at the network's stride.
 
     Raises:
         ClipTooShort: as `dense_views`.
     """
-    span = spec.span if window_seconds is None else max(round(window_seconds * fps), 1)
-    hop = max(span // 2, 1) if hop_seconds is None else max(round(hop_seconds * fps), 1)
-    slack = max(length - span, 0)
-    starts = np.array([*range(0, slack, hop), slack])
-    if window_seconds is None:
+    last = max(length - span, 0)
+    starts = np.array([*range(0, last, hop), last])
+    views = starts[:, None] + segments(min(span, length), spec.num_frames, 0.5) if spread else None
+    if views is None:
         views = dense_views(length, spec, hop)
-    else:
-        views = starts[:, None] + segments(min(span, length), spec.num_frames, 0.5)
     return views, np.stack([starts, np.minimum(starts + span, length)], 1)
 
 
-def _cut(
+def _crop(
     pictures: Iterable[tuple[int, np.ndarray]], spec: ClipSpec, num_crops: int
 ) -> Iterator[tuple[int, UInt8[Tensor, "v h w c"]]]:
-    """Resizes each frame and cuts out its crops, one frame at a time: what is held is of the network's size."""
-    for place, picture in pictures:
+    """Resize and crop one frame at a time, so that only frames of the network's size are held."""
+    for index, picture in pictures:
         resized = resize_short_side(torch.from_numpy(picture.copy())[None], spec.test_short_side_px)
-        yield place, torch.stack([crop[0] for crop in spread_crops(resized, spec.test_side_px, num_crops)])
+        yield index, torch.stack([crop[0] for crop in spread_crops(resized, spec.test_side_px, num_crops)])
 
 
 def assemble_windows(
     frames: Iterable[tuple[int, UInt8[Tensor, "v h w c"]]], windows: Iterable[Int[np.ndarray, " t"]]
 ) -> Iterator[UInt8[Tensor, "v t h w c"]]:
-    """Puts windows together as their frames come.
+    """Assemble windows from a stream of frames, and drop frames that no later window needs.
 
     Args:
-        frames: (place, crops), ascending.
-        windows: the places of each window, whose starts ascend; made as they are needed, so that there may be no end.
+        frames: (index, crops), ascending.
+        windows: the frame indices of each window, with ascending starts; consumed lazily, so it may be endless.
     """
     held: dict[int, Tensor] = {}
     waiting = iter(windows)
     window = next(waiting, None)
-    for place, crops in frames:
-        held[place] = crops
-        while window is not None and window.max() <= place:
+    for index, crops in frames:
+        held[index] = crops
+        while window is not None and window.max() <= index:
             yield torch.stack([held[each] for each in window.tolist()], dim=1)
             window = next(waiting, None)
-            first = place + 1 if window is None else int(window.min())
+            first = index + 1 if window is None else int(window.min())
             held = {each: crops for each, crops in held.items() if each >= first}
         if window is None:
             return

@@ -1,4 +1,4 @@
-"""What happens when in a long video: probabilities over time, and the segments that they make."""
+"""Class probabilities over time in a long video, and the segments that follow from them."""
 
 from __future__ import annotations
 
@@ -14,28 +14,57 @@ from jaxtyping import Float
 
 from farfield.errors import FarfieldError, VideoError
 from farfield.inference.segments import Segment, find_segments
-from farfield.inference.sliding_windows import Window, check_lengths, sliding_windows
-from farfield.scoring.aggregation import average_views
+from farfield.inference.sliding_windows import Window, check_window_lengths, windows_of
+from farfield.scoring.aggregation import aggregate_views, view_probabilities
 from farfield.scoring.load import InferenceModel
 from farfield.scoring.score_views import score_views
+from farfield.video.decoders import Video
+
+
+@dataclass(frozen=True)
+class TimelineOptions:
+    """Options of a timeline.
+
+    Args:
+        hop_seconds: from one window to the next; None for half a window.
+        window_seconds: length of a window; None for the network's own.
+        smooth_seconds: average probabilities over this duration around each moment.
+        min_seconds: segments shorter than this join a neighbour.
+        threshold: moments whose best class is less probable belong to no segment.
+
+    Raises:
+        FarfieldError: for values out of range.
+    """
+
+    hop_seconds: float | None = None
+    window_seconds: float | None = None
+    smooth_seconds: float = 0.0
+    min_seconds: float = 0.0
+    threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_window_lengths(None, self.hop_seconds, self.window_seconds)
+        for name, given in (("smooth_seconds", self.smooth_seconds), ("min_seconds", self.min_seconds)):
+            if not given >= 0:
+                raise FarfieldError(f"{name} is {given}; it must be 0 or more.")
+        if not 0 <= self.threshold < 1:
+            raise FarfieldError(f"threshold is {self.threshold}; it is a probability, at least 0 and below 1.")
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """A video's classes over time.
+    """A video's class probabilities over time.
 
     Attributes:
-        path: the file.
         labels: class names, in the order of `probabilities`.
         times: bounds of cells in seconds, see `to_cells`.
         probabilities: of each class in each cell.
-        segments: neighbouring cells of one class, in order. Where none is probable enough, there is a gap.
-        error: why the video could not be read to its end; None where it could.
+        segments: neighbouring cells of one class, in order; there is a gap where no class is probable enough.
         windows: start and end of each window, in seconds.
-        features: what the classifier sees of each window; None where not asked for.
+        error: why the video could not be read to its end; None if it could.
+        features: the features before the classifier of each window; None if not requested.
     """
 
-    path: str
     labels: list[str]
     times: Float[np.ndarray, " cells+1"]
     probabilities: Float[np.ndarray, "cells classes"]
@@ -46,119 +75,99 @@ class Timeline:
 
     @property
     def mean(self) -> Float[np.ndarray, " classes"]:
-        """Probabilities of the whole video: the average over time."""
-        return np.average(self.probabilities, axis=0, weights=np.diff(self.times))
+        """Class probabilities of the whole video: the average over time."""
+        seconds = torch.from_numpy(np.diff(self.times))
+        return aggregate_views(torch.from_numpy(self.probabilities), seconds).numpy()
 
 
-def timeline(
+def make_timeline(
+    video: Video,
     path: str | Path,
     model: InferenceModel,
+    options: TimelineOptions,
     *,
-    hop_seconds: float | None = None,
-    window_seconds: float | None = None,
-    smooth_seconds: float = 0.0,
-    min_seconds: float = 0.0,
-    threshold: float = 0.0,
     num_crops: int = 1,
     view_batch_size: int = 8,
     features: bool = False,
-    progress: Callable[[int, int], object] | None = None,
+    on_progress: Callable[[int, int], object] | None = None,
 ) -> Timeline:
-    """Recognises what happens when in a video of any length, in memory that does not grow with its frames.
+    """Score sliding windows over an open video of any length, in memory that does not grow with its frames.
 
     Args:
-        path: the file.
-        model: from `load_model` or `load_network`.
-        hop_seconds: from one window to the next; None for half a window.
-        window_seconds: length of a window; None for the network's own.
-        smooth_seconds: probabilities are averaged over so much time around each moment.
-        min_seconds: shorter segments join the neighbour that they are more like.
-        threshold: cells whose best class is less probable belong to no segment.
+        video: from `open_video`.
+        path: its file, for messages.
+        model: from `load_model` or `build_model`.
+        options: windows and segments.
         num_crops: square crops of each window.
-        view_batch_size: windows x crops that go through the network at once; bounds memory.
-        features: keep what the classifier sees of each window, too.
-        progress: is told (windows done, windows in all).
+        view_batch_size: windows x crops per forward pass; bounds memory.
+        features: return the features of each window too.
+        on_progress: called with (windows done, windows in all).
 
     Raises:
-        FarfieldError: for options that make no sense.
-        VideoError: where the file cannot be opened, or breaks off in the first window.
+        FarfieldError: if the network has no window length of its own and none is given.
+        VideoError: if no window can be decoded.
     """
-    check_options(
-        hop_seconds=hop_seconds,
-        window_seconds=window_seconds,
-        smooth_seconds=smooth_seconds,
-        min_seconds=min_seconds,
-        threshold=threshold,
+    windows = windows_of(
+        video,
+        path,
+        model.clip,
+        hop_seconds=options.hop_seconds,
+        window_seconds=options.window_seconds,
         num_crops=num_crops,
     )
+    scores: list[WindowScore] = []
     error: str | None = None
-    found: list[Recognised] = []
-    with sliding_windows(
-        path, model.clip, hop_seconds=hop_seconds, window_seconds=window_seconds, num_crops=num_crops
-    ) as windows:
-        try:
-            for window in recognise(windows, model, view_batch_size=view_batch_size, features=features):
-                found.append(window)
-                if progress is not None:
-                    progress(len(found), len(windows))
-        except VideoError as failed:
-            if not found:
-                raise
-            error = failed.reason
-        starts, ends = windows.starts[: len(found)], windows.ends[: len(found)]
-    times, cells = to_cells(starts, ends, np.stack([window.probabilities for window in found]))
-    cells = smooth(times, cells, smooth_seconds)
-    segments = find_segments(times, cells, model.labels, min_seconds=min_seconds, threshold=threshold)
-    vectors = np.stack([window.features for window in found if window.features is not None]) if features else None
-    spans = np.stack([starts, ends], 1)
-    return Timeline(str(path), list(model.labels), times, cells, segments, spans, error, vectors)
+    try:
+        for score in score_windows(windows, model, view_batch_size, features):
+            scores.append(score)
+            if on_progress is not None:
+                on_progress(len(scores), len(windows))
+    except VideoError as failed:
+        if not scores:
+            raise
+        error = failed.reason
+    starts, ends = windows.starts[: len(scores)], windows.ends[: len(scores)]
+    times, cells = to_cells(starts, ends, np.stack([each.probabilities for each in scores]))
+    cells = smooth(times, cells, options.smooth_seconds)
+    segments = find_segments(times, cells, model.labels, min_seconds=options.min_seconds, threshold=options.threshold)
+    vectors = [each.features for each in scores if each.features is not None]
+    return Timeline(
+        list(model.labels),
+        times,
+        cells,
+        segments,
+        np.stack([starts, ends], 1),
+        error,
+        np.stack(vectors) if vectors else None,
+    )
 
 
-def check_options(
-    *,
-    hop_seconds: float | None = None,
-    window_seconds: float | None = None,
-    smooth_seconds: float | None = None,
-    min_seconds: float | None = None,
-    threshold: float | None = None,
-    num_crops: int | None = None,
-) -> None:
-    """Refuses what makes no sense, of the options of `timeline` that are given, before a video is opened."""
-    check_lengths(hop_seconds, window_seconds)
-    for name, given in (("smooth_seconds", smooth_seconds), ("min_seconds", min_seconds)):
-        if given is not None and not given >= 0:
-            raise FarfieldError(f"{name} is {given}; it must be 0 or more.")
-    if threshold is not None and not 0 <= threshold < 1:
-        raise FarfieldError(f"threshold is {threshold}; it is a probability, at least 0 and below 1.")
-    if num_crops is not None and num_crops < 1:
-        raise FarfieldError(f"num_crops is {num_crops}; it must be at least 1.")
-
-
-class Recognised(NamedTuple):
-    """One window's probabilities and, where asked for, its features; crops averaged."""
+class WindowScore(NamedTuple):
+    """One window's class probabilities and, if requested, its features; averaged over crops."""
 
     probabilities: Float[np.ndarray, " classes"]
     features: Float[np.ndarray, " c"] | None
 
 
-def recognise(
-    windows: Iterable[Window], model: InferenceModel, *, view_batch_size: int = 8, features: bool = False
-) -> Iterator[Recognised]:
-    """Yields what each window shows; windows go through the network in batches.
+def score_windows(
+    windows: Iterable[Window], model: InferenceModel, view_batch_size: int = 8, features: bool = False
+) -> Iterator[WindowScore]:
+    """Yield the scores of each window; windows go through the network in batches.
 
-    What was read before a frame that cannot be decoded is still recognised, before the error is raised.
+    If a frame cannot be decoded, the windows before it are yielded before the error is raised.
     """
     for batch in _batches(windows, view_batch_size):
-        crops = len(batch[0].frames)
         views = torch.cat([window.frames for window in batch])
-        scored = score_views(model, views, batch_size=view_batch_size, features=features)
-        probabilities = average_views(scored.logits, len(batch)).cpu().numpy()
-        vectors = None if scored.features is None else scored.features.unflatten(0, (-1, crops)).mean(1).cpu().numpy()
+        scores = score_views(model, views, batch_size=view_batch_size, features=features)
+        probabilities = aggregate_views(view_probabilities(scores.logits, len(batch))).cpu().numpy()
+        crops = (len(batch), len(batch[0].frames))
+        vectors = None if scores.features is None else scores.features.unflatten(0, crops).mean(1).cpu().numpy()
         for i, each in enumerate(probabilities):
-            yield Recognised(each, None if vectors is None else vectors[i])
+            yield WindowScore(each, None if vectors is None else vectors[i])
 
 
 def _batches(windows: Iterable[Window], view_batch_size: int) -> Iterator[list[Window]]:
+    """Group windows to at least `view_batch_size` views; an error comes after the last complete window."""
     batch: list[Window] = []
     try:
         for window in windows:
@@ -177,12 +186,13 @@ def _batches(windows: Iterable[Window], view_batch_size: int) -> Iterator[list[W
 def to_cells(
     starts: Float[np.ndarray, " windows"], ends: Float[np.ndarray, " windows"], found: Float[np.ndarray, "windows k"]
 ) -> tuple[Float[np.ndarray, " cells+1"], Float[np.ndarray, "cells k"]]:
-    """Cuts time where windows begin, and averages in each cell over the windows that reach into it, by how far.
+    """Cut time into cells at the starts of windows, and average the windows that overlap each cell.
 
-    After the start of the last window, cells go on at the same hop to its end.
+    A window's weight in a cell is the length of their overlap. After the start of the last window, cells continue at
+    the same hop to its end.
 
     Raises:
-        ValueError: where a window does not start later than the one before, or does not end later than it starts.
+        ValueError: if a window does not start later than the previous one, or does not end after its start.
     """
     if np.any(np.diff(starts) <= 0) or np.any(ends <= starts):
         raise ValueError("windows must start one after the other, and have a length.")
@@ -204,7 +214,7 @@ def to_cells(
 def smooth(
     times: Float[np.ndarray, " cells+1"], cells: Float[np.ndarray, "cells k"], seconds: float
 ) -> Float[np.ndarray, "cells k"]:
-    """The average over `seconds` around the middle of each cell, parts of cells counted as parts."""
+    """Average over `seconds` around the middle of each cell; partly covered cells count in proportion."""
     if seconds == 0:
         return cells
     integral = np.concatenate([np.zeros((1, cells.shape[1])), np.cumsum(cells * np.diff(times)[:, None], axis=0)])
@@ -215,7 +225,7 @@ def smooth(
 
 
 def _at(moments: np.ndarray, times: np.ndarray, integral: np.ndarray) -> np.ndarray:
-    """A piecewise linear function of time, for all classes at once."""
+    """Interpolate the integral linearly at `moments`, for all classes at once."""
     place = np.clip(np.searchsorted(times, moments, side="right") - 1, 0, len(times) - 2)
     part = ((moments - times[place]) / (times[place + 1] - times[place]))[:, None]
     return integral[place] * (1 - part) + integral[place + 1] * part

@@ -22,6 +22,7 @@ from farfield.interpretability.strongest_connections import Connection, stronges
 from farfield.interpretability.view_selection import ScoredViews, choose_view, nearest_frame, score_video_views
 from farfield.interpretability.window_contributions import contributions
 from farfield.models.network import ActionNet
+from farfield.video.decoders import Decoder
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def explain_video(
     connections: int = 20,
     num_clips: int | None = None,
     num_crops: int | None = None,
+    decoder: Decoder = "PyAV",
 ) -> Explanation:
     """Explains what a network makes of a video, in the view that is surest of the class or shows the time asked for.
 
@@ -122,6 +124,7 @@ def explain_video(
         connections: the strongest to keep of each block.
         num_clips: clips spread over the video; None for the network's own test setting.
         num_crops: crops of each clip; None for the network's own test setting.
+        decoder: see `open_video`.
 
     Raises:
         VideoError: where the file cannot be decoded, or is too short and may not be looped.
@@ -140,7 +143,7 @@ def explain_video(
         label_index(network, label)
     if stage is not None:
         network.backbone.stage(stage)
-    views = score_video_views(path, network, num_clips=num_clips, num_crops=num_crops)
+    views = score_video_views(path, network, num_clips=num_clips, num_crops=num_crops, decoder=decoder)
     predicted = network.labels[int(views.windows.mean(0).argmax())]
     label = predicted if label is None else label
     explained = choose_view(views, network.labels.index(label), time)

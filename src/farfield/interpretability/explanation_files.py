@@ -78,6 +78,11 @@ def write_explanation(found: Explanation, out: str | Path, *, connections: int =
     return content
 
 
+def read_numbers(out: str | Path) -> dict[str, Any]:
+    """Read the numbers of an explanation that `write_explanation` wrote."""
+    return json.loads((Path(out) / NUMBERS).read_text())
+
+
 def _left_behind(folder: Path) -> list[Path]:
     """What an earlier explanation wrote, by its own list."""
     try:

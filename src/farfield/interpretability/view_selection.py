@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from tqdm import tqdm
 
 from farfield.data.clips import video_views
 from farfield.data.manifest import VideoRecord
-from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError
 from farfield.models.network import ActionNet
-from farfield.scoring.aggregation import split_views
+from farfield.scoring.aggregation import aggregate_views, view_probabilities
+from farfield.scoring.score_views import score_views
+from farfield.video.decoders import Decoder
 
 VIEW_BATCH = 4
 """Views that go through the network at once; bounds memory."""
@@ -41,7 +40,7 @@ class ScoredViews:
     @property
     def windows(self) -> Float[np.ndarray, "clips classes"]:
         """The probabilities of each clip, its crops averaged."""
-        return self.probabilities.unflatten(0, (-1, self.num_crops)).mean(1).double().numpy()
+        return aggregate_views(self.probabilities.unflatten(0, (-1, self.num_crops))).double().numpy()
 
     @property
     def window_seconds(self) -> tuple[Float[np.ndarray, " clips"], Float[np.ndarray, " clips"]]:
@@ -52,30 +51,40 @@ class ScoredViews:
         return starts, ends + (ends - starts) / (2 * max(count - 1, 1))
 
 
-@torch.inference_mode()
 def score_video_views(
-    path: str | Path, network: ActionNet, *, num_clips: int | None = None, num_crops: int | None = None
+    path: str | Path,
+    network: ActionNet,
+    *,
+    num_clips: int | None = None,
+    num_crops: int | None = None,
+    decoder: Decoder = "PyAV",
 ) -> ScoredViews:
-    """Samples and scores a video as a test does.
+    """Sample and score the views of a video, as a test does.
 
     Args:
         path: a video file.
-        network: in evaluation mode, on the device that it is to run on.
-        num_clips: clips spread over the video; None for the network's own test setting.
-        num_crops: crops of each clip; None for the network's own test setting.
+        network: on the device to run on.
+        num_clips: clips spread over the video; None for the network's test setting.
+        num_crops: crops of each clip; None for the network's test setting.
+        decoder: see `open_video`.
 
     Raises:
-        VideoError: where the file cannot be decoded, or is too short and may not be looped.
+        VideoError: if the file cannot be decoded, or is too short and must not be looped.
         FarfieldError: for a number of clips or crops below 1.
     """
     changes = {"num_clips": num_clips, "num_crops": num_crops}
-    spec = network.clip.replace(**{name: count for name, count in changes.items() if count is not None})  # checks them
-    record = VideoRecord(path=str(path), label="")
-    views = video_views(Path(path), record, spec, num_clips=spec.num_clips, num_crops=spec.num_crops)
-    device = next(network.parameters()).device
-    batches = tqdm(views.frames.split(VIEW_BATCH), desc="views", unit="batch", disable=None, leave=False)
-    logits = torch.cat([network(network_input(batch[None].to(device), spec)) for batch in batches])
-    return ScoredViews(views.frames, views.times_seconds, split_views(logits, 1)[0].cpu(), spec.num_crops)
+    spec = network.clip.replace(**{name: count for name, count in changes.items() if count is not None})
+    views = video_views(
+        Path(path),
+        VideoRecord(path=str(path), label=""),
+        spec,
+        num_clips=spec.num_clips,
+        num_crops=spec.num_crops,
+        decoder=decoder,
+    )
+    scores = score_views(network, views.frames, batch_size=VIEW_BATCH, progress=True)
+    probabilities = view_probabilities(scores.logits, 1)[0].cpu()
+    return ScoredViews(views.frames, views.times_seconds, probabilities, spec.num_crops)
 
 
 def choose_view(views: ScoredViews, index: int, seconds: float | None = None) -> int:

@@ -24,6 +24,8 @@ def optimize_for_inference(network: ActionNet, dtype: torch.dtype = torch.float3
         network: in any mode.
         dtype: of the copy's weights and of the clips that it takes.
     """
+    if network.is_folded:
+        return network
     like = next(network.parameters())
     spec = network.clip
     example = torch.zeros(1, 3, spec.num_frames, spec.crop_px, spec.crop_px, dtype=like.dtype, device=like.device)
@@ -32,6 +34,7 @@ def optimize_for_inference(network: ActionNet, dtype: torch.dtype = torch.float3
         if like.device.type == "cpu" and dtype == torch.bfloat16 and has_matrix_units():
             replace_modules(folded, _dense)
         fast = cast(ActionNet, convolve_frames(folded)).requires_grad_(False)
+    fast.is_folded = True
     return fast.to(dtype).to(memory_format=torch.channels_last_3d)
 
 

@@ -26,7 +26,11 @@ class ActionNet(nn.Module):
         labels: class names, in the order of the scores.
         clip: what the network wants of a clip.
         config: the arguments of `build_model` that make this network, in plain types.
+        is_folded: batch norms are folded into convolutions for inference, so the network can be neither trained nor
+            saved.
     """
+
+    is_folded = False
 
     def __init__(
         self, backbone: Backbone, head: Head, *, labels: list[str], clip: ClipSpec, config: dict[str, Any]
@@ -65,6 +69,31 @@ class ActionNet(nn.Module):
             ValueError: as `forward`.
         """
         return self.head.embed(self._features(clips))
+
+    def train(self, mode: bool = True) -> ActionNet:
+        """Set training mode (True) or evaluation mode.
+
+        Raises:
+            FarfieldError: for training mode of a folded network.
+        """
+        if mode:
+            self.refuse_folded("trained")
+        return super().train(mode)
+
+    def refuse_folded(self, purpose: str) -> None:
+        """Check that the network is not folded.
+
+        Args:
+            purpose: what it cannot be, as "trained".
+
+        Raises:
+            FarfieldError: if it is folded, with the option that loads the plain network.
+        """
+        if self.is_folded:
+            raise FarfieldError(
+                f"this network is folded for inference and cannot be {purpose}. Load the plain one: "
+                "load_model(path, for_training=True)."
+            )
 
     def _features(self, clips: Tensor) -> Tensor | list[Tensor]:
         if clips.ndim != 5 or clips.shape[1] != 3 or not clips.is_floating_point():

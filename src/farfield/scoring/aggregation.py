@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 
-def split_views(logits: Float[Tensor, "bv classes"], videos: int) -> Float[Tensor, "b views classes"]:
-    """Class probabilities of each view: softmax(logits). A video's are the mean over its views.
+def view_probabilities(logits: Float[Tensor, "bv classes"], num_videos: int) -> Float[Tensor, "b views classes"]:
+    """Turn the logits of views into class probabilities, grouped by video.
 
     Args:
         logits: one row per view, the views of a video next to each other.
-        videos: b.
+        num_videos: b.
     """
-    return logits.float().softmax(-1).unflatten(0, (videos, -1))
+    return logits.float().softmax(-1).unflatten(0, (num_videos, -1))
 
 
-def average_views(logits: Float[Tensor, "bv classes"], videos: int) -> Float[Tensor, "b classes"]:
-    """Class probabilities of videos: the mean over each video's views of softmax(logits)."""
-    return split_views(logits, videos).mean(1)
+def aggregate_views(
+    probabilities: Float[Tensor, "*b views classes"], weights: Float[Tensor, " views"] | None = None
+) -> Float[Tensor, "*b classes"]:
+    """Average class probabilities over views: the scores of a video are the mean over its clips and crops.
+
+    Args:
+        probabilities: of each view; leading axes are kept.
+        weights: of each view, as the seconds that it covers; None for equal weights.
+    """
+    if weights is None:
+        return probabilities.mean(-2)
+    return torch.einsum("...vc,v->...c", probabilities, (weights / weights.sum()).to(probabilities))

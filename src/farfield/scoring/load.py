@@ -1,9 +1,9 @@
-"""Networks to run, from whatever file holds them."""
+"""Load a network from a checkpoint, a hub folder or an exported file."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args, overload
 
 import torch
 from jaxtyping import Float
@@ -13,14 +13,19 @@ from farfield.checkpoints.checkpoint import load_network
 from farfield.clip_spec import ClipSpec
 from farfield.device import find_device
 from farfield.errors import FarfieldError, nearest
+from farfield.models.inference_optimization import optimize_for_inference
+from farfield.models.network import ActionNet
 from farfield.precision import Precision
+
+EXPORTED_SUFFIXES = (".onnx", ".xml", ".pt2")
 
 
 class InferenceModel(Protocol):
-    """What inference needs of a network: a checkpoint's and an exported one alike."""
+    """What inference needs of a network, whether it comes from a checkpoint or an exported file."""
 
     labels: list[str]
     clip: ClipSpec
+    config: dict[str, Any]
 
     @property
     def device(self) -> torch.device: ...
@@ -33,34 +38,58 @@ class InferenceModel(Protocol):
     def __call__(self, clips: Float[Tensor, "b 3 t h w"], /) -> Float[Tensor, "b classes"]: ...
 
 
-EXPORTED_SUFFIXES = (".onnx", ".xml", ".pt2")
+@overload
+def load_model(path: str | Path, *, for_training: Literal[True], device: str = "auto") -> ActionNet: ...
+@overload
+def load_model(
+    path: str | Path, *, device: str = "auto", precision: Precision = "float32", for_training: bool = False
+) -> InferenceModel: ...
+def load_model(
+    path: str | Path, *, device: str = "auto", precision: Precision = "float32", for_training: bool = False
+) -> InferenceModel:
+    """Load a network, by default ready to infer at full speed.
 
-
-def load_model(path: str | Path, *, device: str = "auto", precision: Precision = "float32") -> InferenceModel:
-    """Loads a network to run it: a checkpoint, a published folder, or an exported file.
-
-    A checkpoint's batch norms are folded into its convolutions: the same scores, to rounding, in less time.
+    Batch norms of a checkpoint are folded into its convolutions: the same scores, to rounding, in less time. A folded
+    network can be neither trained nor saved.
 
     Args:
-        path: .ckpt, a folder that `farfield export` wrote, .onnx, .xml (OpenVINO) or .pt2 (torch.export).
-        device: auto, cpu, cuda, cuda:1, ...
-        precision: of weights and features. "bfloat16" keeps 3 digits of each number and is about twice as fast on
-            processors that have it (GPUs since Ampere, AVX512-BF16, AMX); "float16" is for GPUs. An exported file
-            computes in float32, but for OpenVINO's, which can do "bfloat16".
+        path: a .ckpt file, a folder written by `farfield export --to_folder`, or an exported .onnx, .xml (OpenVINO) or
+            .pt2 (torch.export) file.
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
+        precision: of weights and features. "bfloat16" keeps 3 digits and is about twice as fast on processors that
+            support it (GPUs since Ampere, AVX512-BF16, AMX); "float16" is for GPUs. Exported files run in float32, or
+            with OpenVINO in bfloat16.
+        for_training: return the plain `ActionNet`, which can be trained, saved, converted and exported.
 
     Raises:
-        FarfieldError: for a file that cannot be read, a device that is not there, an exported network elsewhere than
-            on the CPU, or a precision that it cannot have.
+        FarfieldError: if the file cannot be read, the device does not exist, or the file does not support the device,
+            the precision or training.
+
+    Example:
+        >>> from farfield import build_model, load_model, save_model
+        >>> save_model(build_model("tiny", num_classes=4), "tiny.ckpt")
+        >>> load_model("tiny.ckpt").labels
+        ['0', '1', '2', '3']
     """
     if precision not in get_args(Precision):
         raise FarfieldError(f"precision is {precision!r}. {nearest(precision, get_args(Precision))}")
     chosen = find_device(device)
-    if Path(path).suffix.lower() in EXPORTED_SUFFIXES and not Path(path).is_dir():
-        from farfield.runtimes.exported_network import load_exported  # late: an extra
+    if is_exported(path):
+        from farfield.runtimes.exported_network import load_exported  # late: needs an extra
 
+        if for_training:
+            raise FarfieldError(f"{path} is an exported network, which cannot be trained. Give its checkpoint.")
         if device not in ("auto", "cpu"):
             raise FarfieldError(f"{path} runs on the CPU; device is {device!r}. Give its checkpoint to run it there.")
         return load_exported(Path(path), precision=precision)
-    from farfield.models.inference_optimization import optimize_for_inference
+    network = load_network(path).to(chosen)
+    if not for_training:
+        return optimize_for_inference(network, getattr(torch, precision))
+    if precision != "float32":
+        raise FarfieldError(f"precision is {precision!r}; with for_training it must be 'float32'.")
+    return network
 
-    return optimize_for_inference(load_network(path).to(chosen), getattr(torch, precision))
+
+def is_exported(path: str | Path) -> bool:
+    """Return whether a path names an exported file."""
+    return Path(path).suffix.lower() in EXPORTED_SUFFIXES and not Path(path).is_dir()

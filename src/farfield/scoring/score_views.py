@@ -1,7 +1,8 @@
-"""Views through a network: uint8 frames in, scores out, and, where asked for, what the classifier sees."""
+"""Score views: clips in, logits out and, on request, the features before the classifier."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -11,41 +12,55 @@ from torch import Tensor
 from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError
 from farfield.models.network import ActionNet
+from farfield.progress import ProgressBar
 from farfield.scoring.load import InferenceModel
 
 
-class Scored(NamedTuple):
-    """What a network makes of some views.
+class ViewScores(NamedTuple):
+    """Scores of views.
 
     Attributes:
-        logits: on the network's device, float32 whatever the network computes in.
-        features: one vector a view, averaged over the head's windows; None where not asked for.
+        logits: on the network's device, float32 whatever the network's precision.
+        features: one vector per view, averaged over the head's windows; None if not requested.
     """
 
     logits: Float[Tensor, "views classes"]
     features: Float[Tensor, "views c"] | None
 
 
+def score_clips(model: Callable[[Tensor], Tensor], batches: Iterable[Float[Tensor, "b 3 t h w"]]) -> ViewScores:
+    """Score batches of normalised clips, one batch at a time. The caller sets the mode and the gradient context."""
+    return ViewScores(torch.cat([model(clips).float() for clips in batches]), None)
+
+
 @torch.inference_mode()
 def score_views(
-    model: InferenceModel, views: UInt8[Tensor, "views t h w c"], *, batch_size: int, features: bool = False
-) -> Scored:
-    """Runs views through a network, `batch_size` at once, which bounds memory.
+    model: InferenceModel,
+    views: UInt8[Tensor, "views t h w c"],
+    *,
+    batch_size: int,
+    features: bool = False,
+    progress: bool = False,
+) -> ViewScores:
+    """Score uint8 views, `batch_size` at a time, which bounds memory.
+
+    Args:
+        model: from `load_model` or `build_model`; it is put in evaluation mode.
+        views: RGB frames of the network's size.
+        batch_size: views per forward pass.
+        features: return the features before the classifier too.
+        progress: show a progress bar.
 
     Raises:
-        FarfieldError: where features are asked of an exported network.
+        FarfieldError: if features are requested from an exported network.
     """
     model.eval()
-    if features and not isinstance(model, ActionNet):
-        raise FarfieldError("an exported network gives scores only. Give its checkpoint to get features.")
-    logits: list[Tensor] = []
-    vectors: list[Tensor] = []
-    for some in views.split(batch_size):
-        x = network_input(some[None].to(model.device), model.clip).to(model.dtype)
-        if features and isinstance(model, ActionNet):
-            embedded = model.embed(x)
-            vectors.append(embedded.mean(1).float())
-            logits.append(model.head.classify(embedded).float())
-        else:
-            logits.append(model(x).float())
-    return Scored(torch.cat(logits), torch.cat(vectors) if features else None)
+    parts = ProgressBar(views.split(batch_size), "views", unit="batch", leave=False, disable=None if progress else True)
+    batches = (network_input(part[None].to(model.device), model.clip).to(model.dtype) for part in parts)
+    if not features:
+        return score_clips(model, batches)
+    if not isinstance(model, ActionNet):
+        raise FarfieldError("an exported network returns scores only. Use its checkpoint to get features.")
+    embedded = [model.embed(clips) for clips in batches]
+    logits = torch.cat([model.head.classify(each).float() for each in embedded])
+    return ViewScores(logits, torch.cat([each.mean(1).float() for each in embedded]))

@@ -144,9 +144,9 @@ class _Handlers:
         file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         best = found["ranking"][0]
         state = {"folder": str(kept), "times": times, "label": best["label"]}
-        segments = found["timeline"]
+        segments = found["segments"]
         bar = "" if segments is None else timeline_html(segments, found["duration_seconds"])
-        note = found["timeline_note"]
+        note = found["note"] or found["error"]
         if segments is not None and note is not None:
             note = f"The clip could not be read to its end: {note}"
         return [

@@ -10,20 +10,20 @@ import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from farfield.clip_spec import ClipSpec
-from farfield.data.clips import video_views
+from farfield.data.clips import views_of
 from farfield.data.manifest import VideoRecord
 from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError, VideoError
-from farfield.inference.predict import predict
-from farfield.inference.timeline import timeline
+from farfield.inference.predict import PredictOptions, predict_video
+from farfield.inference.prediction import Prediction
+from farfield.inference.timeline import TimelineOptions, make_timeline
 from farfield.interpretability.attention_maps import Position, attention_maps, draw_attention
 from farfield.models.insertion import WithBlock
 from farfield.models.network import ActionNet
@@ -31,8 +31,8 @@ from farfield.parallel import usable_cores
 from farfield.scoring.load import InferenceModel, load_model
 from farfield.server.limits import NO_LONGER_KEPT, Limits, Refused, Setting
 from farfield.video.container import open_container, video_stream
-from farfield.video.decoders import open_video
-from farfield.video.frame_rate import frame_rate
+from farfield.video.decoders import Video, open_video
+from farfield.video.frame_rate import duration_seconds, frame_rate
 from farfield.video.pyav_decoder import reason_of
 
 _started: tuple[Setting, InferenceModel] | None = None  # of this process
@@ -87,45 +87,38 @@ def describe() -> dict[str, Any]:
 
 
 def recognise(path: str, name: str, kept: str | None = None) -> dict[str, Any]:
-    """The ranking and the timeline of a file.
+    """Predict the ranking and the timeline of an uploaded file, which is opened once.
 
     Args:
         path: the file.
-        name: what its sender calls it.
-        kept: where to leave the frames that `attend` shows, an .npy file of uint8 (t h w c); None for nowhere.
+        name: its name as the sender gave it.
+        kept: .npy file to write the frames to that `attend` shows, uint8 (t h w c); None writes none.
 
     Returns:
-        For JSON: file, network, duration_seconds, ranking, start_seconds, end_seconds; timeline, a list of segments or
-        None for a network that has none, and timeline_note, why it has none or ends early, or None. With `kept`,
-        frame_seconds, too: when each frame is shown.
+        `Prediction.to_dict()`, with `name` as path. With `kept`, also frame_seconds: when each frame is shown.
 
     Raises:
-        Refused: for a file that cannot be decoded, or is beyond a limit.
+        Refused: if the file cannot be decoded, or exceeds a limit.
     """
     setting, model = _model()
+    spec = model.clip
     with _named(path, name):
-        duration = _measure(Path(path), name, setting.limits)
-        prediction = predict(path, model, top_k=setting.top_k, num_clips=setting.num_clips, num_crops=setting.num_crops)
-        segments, note = _timeline(path, model, setting, duration)
-        found = {
-            "file": name,
-            "network": describe()["network"],
-            "duration_seconds": round(duration, 3),
-            "ranking": [asdict(ranked) for ranked in prediction.ranking],
-            "start_seconds": prediction.start_seconds,
-            "end_seconds": prediction.end_seconds,
-            "timeline": segments,
-            "timeline_note": note,
-        }
-        if kept is not None:
-            clip = video_views(Path(path), VideoRecord(path, ""), model.clip, num_clips=1, num_crops=1)
-            np.save(kept, clip.frames[0].numpy())
-            found["frame_seconds"] = clip.times_seconds[0].tolist()
+        _check_frame_size(Path(path), name, setting.limits)
+        with open_video(path, deinterlace=spec.deinterlace, tone_map=spec.tone_map) as video:
+            _check_length(video.times, name, setting.limits)
+            options = PredictOptions(setting.top_k, setting.num_clips, setting.num_crops)
+            ranking = predict_video(video, path, model, options)
+            prediction = replace(_with_timeline(ranking, video, model, setting), path=name)
+            found = prediction.to_dict()
+            if kept is not None:
+                clip = views_of(video, Path(path), VideoRecord(path, ""), spec, num_clips=1, num_crops=1)
+                np.save(kept, clip.frames[0].numpy())
+                found["frame_seconds"] = clip.times_seconds[0].tolist()
     return found
 
 
-def _measure(path: Path, name: str, limits: Limits) -> float:
-    """The video's length in seconds, once it is known to be within limits. No frame is decoded for it."""
+def _check_frame_size(path: Path, name: str, limits: Limits) -> None:
+    """Check the size of a video's frames before any is decoded."""
     _refuse_text(path)
     try:
         with open_container(path) as container:
@@ -139,16 +132,17 @@ def _measure(path: Path, name: str, limits: Limits) -> float:
             "taken. Send it smaller.",
             "too_large",
         )
-    with open_video(path) as video:
-        times = video.times
+
+
+def _check_length(times: np.ndarray, name: str, limits: Limits) -> None:
+    """Check a video's number of frames and its duration."""
     if len(times) > limits.frame_count:
         raise Refused(f"{name}: it has {len(times)} frames; at most {limits.frame_count} are taken.", "too_long")
-    seconds = float(times[-1] - times[0]) * (len(times) / max(len(times) - 1, 1))  # the last is shown as long as others
+    seconds = duration_seconds(times)
     if seconds > limits.clip_seconds:
         raise Refused(
             f"{name}: it is {seconds:.0f} s long; at most {limits.clip_seconds:g} s are taken. Cut it.", "too_long"
         )
-    return seconds
 
 
 def _refuse_text(path: Path) -> None:
@@ -166,23 +160,15 @@ def _refuse_text(path: Path) -> None:
 _LISTS = (b"#EXTM3U", b"ffconcat")
 
 
-def _timeline(
-    path: str, model: InferenceModel, setting: Setting, duration: float
-) -> tuple[list[dict[str, Any]] | None, str | None]:
-    spec: ClipSpec = model.clip
-    window = setting.window_seconds
+def _with_timeline(prediction: Prediction, video: Video, model: InferenceModel, setting: Setting) -> Prediction:
+    """Add a timeline to a prediction, or a note why there is none."""
+    spec, window = model.clip, setting.window_seconds
     if window is None and spec.sampling == "segments":
-        return None, "This network looks at a video as a whole: it has no timeline."
-    hop = max((window or _own_window(path, spec)) / 2, duration / setting.limits.timeline_windows)
-    found = timeline(path, model, hop_seconds=hop, window_seconds=window)
-    return [asdict(segment) for segment in found.segments], found.error
-
-
-def _own_window(path: str, spec: ClipSpec) -> float:
-    if spec.target_fps is not None:
-        return spec.span / spec.target_fps
-    with open_video(path) as video:
-        return spec.span / frame_rate(video.times)
+        return replace(prediction, note="This network looks at a video as a whole: it has no timeline.")
+    own = spec.span / (spec.target_fps or frame_rate(video.times))
+    hop = max((window or own) / 2, duration_seconds(video.times) / setting.limits.timeline_windows)
+    line = make_timeline(video, prediction.path, model, TimelineOptions(hop_seconds=hop, window_seconds=window))
+    return replace(prediction, segments=line.segments, error=line.error)
 
 
 def attend(kept: str, position: Position, title: str = "") -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
-from farfield.training.lightning_module import gather
+from farfield.distributed import gather
 
 log = logging.getLogger("farfield")
 
@@ -106,31 +106,6 @@ class StopEarly(EarlyStopping):
                 float(self.best_score),
                 self.wait_count,
             )
-
-
-class Failures(Callback):
-    """Gathers (path, reason) of every test video that could not be read."""
-
-    def __init__(self) -> None:
-        self.found: list[tuple[str, str]] = []
-
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.found = []
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self.found += [(each.path, each.reason) for each in batch.failures]
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.world_size > 1:
-            self.found = gather(self.found)
 
 
 class Throughput(Callback):

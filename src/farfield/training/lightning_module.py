@@ -22,10 +22,12 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from farfield.build import build_model
 from farfield.checkpoints.checkpoint import describe
 from farfield.clip_spec import ClipOptions
+from farfield.distributed import gather
 from farfield.errors import FarfieldError
 from farfield.models.head import HeadKind
 from farfield.models.network import ActionNet
-from farfield.scoring.aggregation import split_views
+from farfield.scoring.aggregation import aggregate_views, view_probabilities
+from farfield.scoring.score_views import score_clips
 from farfield.training.execution import Execution, make_ready
 from farfield.training.freezing import learning_rate_scales, prepare
 from farfield.training.fsdp import shard
@@ -47,7 +49,7 @@ class ClipBatch(Protocol):
 
 
 class TrainingModule(LightningModule):
-    """Trains, validates and tests a network.
+    """Trains and validates a network.
 
     Args:
         network: what is trained; its keys in a checkpoint begin with "network.".
@@ -65,6 +67,7 @@ class TrainingModule(LightningModule):
         view_batch_size: int | None = None,
     ) -> None:
         super().__init__()
+        network.refuse_folded("trained")
         self.optimisation = optimisation or Optimisation()
         prepare(network, self.optimisation)
         # 3D convolutions and norms are faster so, and what the data gives is in this memory format already.
@@ -92,8 +95,6 @@ class TrainingModule(LightningModule):
         self.val_confusion = MulticlassConfusionMatrix(classes)
         self.val_scores: list[tuple[Tensor, Tensor, Tensor]] = []
         """(indices, labels, probabilities) of each batch of the last validation, of all processes."""
-        self.test_scores: list[tuple[Tensor, Tensor, Tensor]] = []
-        """(indices, labels, probabilities of each view) of each test batch."""
 
     def configure_model(self) -> None:
         mesh = self.device_mesh  # of strategies that shard
@@ -148,7 +149,7 @@ class TrainingModule(LightningModule):
         self.val_scores = []
 
     def validation_step(self, batch: Any, batch_idx: int) -> Tensor:
-        probabilities = self.score(batch).mean(1)
+        probabilities = aggregate_views(self.score(batch))
         if len(batch.labels) == 0:  # none of the batch's videos could be read
             return probabilities
         self.val_scores.append((batch.indices.cpu(), batch.labels.cpu(), probabilities.cpu()))
@@ -181,24 +182,13 @@ class TrainingModule(LightningModule):
         if self.trainer.world_size > 1:
             self.val_scores = gather(self.val_scores)
 
-    def on_test_epoch_start(self) -> None:
-        self.test_scores = []
-
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        scored = (batch.indices, batch.labels, self.score(batch))
-        self.test_scores.append(tuple(part.cpu() for part in scored))  # type: ignore[arg-type]
-
-    def on_test_epoch_end(self) -> None:
-        if self.trainer.world_size > 1:  # each process has scored its share of the videos
-            self.test_scores = gather(self.test_scores)
-
     def score(self, batch: ClipBatch) -> Float[Tensor, "b views classes"]:
         """Class probabilities of each view of the videos in a batch; their mean is the video's."""
         videos = len(batch.labels)
         if videos == 0:
             return torch.empty(0, 1, len(self.network.labels), device=self.device)
         pieces = batch.clips.split(self.view_batch_size or len(batch.clips))
-        return split_views(torch.cat([self(piece) for piece in pieces]), videos)
+        return view_probabilities(score_clips(self, pieces).logits, videos)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         steps_per_epoch, total_steps = optimizer_steps(self.trainer)
@@ -229,13 +219,6 @@ class TrainingModule(LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
             checkpoint["farfield"]["data"] = data.provenance()
-
-
-def gather(mine: list[Any]) -> list[Any]:
-    """What all processes have, in the order of their ranks."""
-    theirs: list[list[Any]] = [[] for _ in range(torch.distributed.get_world_size())]
-    torch.distributed.all_gather_object(theirs, mine)
-    return [each for of_rank in theirs for each in of_rank]
 
 
 def mixed_cross_entropy(logits: Float[Tensor, "b classes"], batch: ClipBatch, label_smoothing: float) -> Tensor:

@@ -19,18 +19,18 @@ def find_videos(
     out: str | Path | None = None,
     left_out: LeftOut | None = None,
 ) -> list[str]:
-    """Turns files, folders, glob patterns, manifests and "-" into a list of files, in order and each once.
+    """Resolve files, folders, glob patterns, manifests and "-" to a list of files, in order and without duplicates.
 
-    Folders are searched to their depths for files with a video's suffix, links followed, as `farfield data index` does.
-    A file that does not exist, or a pattern that
-    matches nothing, stays in the list: it fails by name when it is opened, and costs the others nothing.
+    Folders are searched recursively for files with a video's suffix, links followed, as `farfield data index` does. A
+    file that does not exist, or a pattern without a match, stays in the list: it fails by name when it is opened, and
+    the others are still predicted.
 
     Args:
-        inputs: what was given. A .csv is a manifest, whose videos are taken whole; "-" stands for standard input, with
-            a file, folder, pattern or manifest in each line.
-        listed: the lines that "-" stands for; None for standard input.
-        out: folder whose files are nobody's input: no search of folders and no pattern finds them.
-        left_out: account of what searches of folders pass over, to be added to.
+        inputs: files, folders, patterns, manifests (.csv, whose videos are taken whole), or "-" for standard input,
+            with one of them in each line.
+        listed: the lines for "-"; None for standard input.
+        out: output folder, whose files are never inputs.
+        left_out: record of skipped files, which is added to.
 
     Raises:
         FarfieldError: for a folder without videos, or a manifest that cannot be read.

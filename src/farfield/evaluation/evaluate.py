@@ -1,0 +1,177 @@
+"""Evaluate a network on the videos of a manifest."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+
+from farfield.allocator import keep_freed_memory
+from farfield.checkpoints.checkpoint import load_network
+from farfield.checkpoints.content_hash import network_hash
+from farfield.checkpoints.pretrained import restrict_labels as restrict_network
+from farfield.data.datamodule import TestDataModule
+from farfield.data.manifest import Manifest, read_manifest
+from farfield.errors import FarfieldError
+from farfield.evaluation.calibration import fit_temperature
+from farfield.evaluation.result import EvaluationResult
+from farfield.evaluation.scores_file import Scores
+from farfield.evaluation.scoring_module import ScoringModule
+from farfield.evaluation.test_report import write_report
+from farfield.lightning_errors import lightning_errors_as_ours
+from farfield.models.network import ActionNet
+from farfield.models.summary import summarise
+from farfield.precision import check_mixed_precision
+from farfield.progress import progress_bars_shown
+from farfield.video.decoders import Decoder
+
+log = logging.getLogger("farfield")
+
+
+def evaluate(
+    model: str | Path | ActionNet,
+    manifest: str | Path,
+    *,
+    root: str | Path | None = None,
+    num_clips: int | None = None,
+    num_crops: int | None = None,
+    out: str | Path | None = None,
+    accelerator: str = "auto",
+    devices: int = 1,
+    precision: str = "32-true",
+    batch_size: int = 1,
+    num_workers: int | None = None,
+    view_batch_size: int | None = 16,
+    restrict_labels: bool = False,
+    calibrate_on: str | Path | None = None,
+    decoder: Decoder = "PyAV",
+    progress: bool = True,
+) -> EvaluationResult:
+    """Score a network on the videos of a manifest, averaged over views.
+
+    Each video is opened and decoded once for all of its views. Videos that cannot be read are named in the result.
+
+    Args:
+        model: a checkpoint, or a network from `build_model` or `load_model`.
+        manifest: CSV of the videos.
+        root: folder that its paths are relative to; None for the manifest's own.
+        num_clips: clips spread over each video; None for the network's test setting.
+        num_crops: crops of each clip; None for the network's test setting.
+        out: folder to write the report to, see `write_report`; None writes nothing.
+        accelerator: as Lightning's Trainer takes it: auto, cpu, gpu.
+        devices: number of devices, each with a process of its own and a share of the videos.
+        precision: as Lightning's Trainer takes it: 32-true, bf16-mixed, 16-mixed.
+        batch_size: videos per batch.
+        num_workers: decoding processes; None for the number of cores, at most 8.
+        view_batch_size: views per forward pass, which bounds memory; None for all views of a batch.
+        restrict_labels: score among the manifest's classes only, which are some of the network's.
+        calibrate_on: manifest of the validation videos: their scores choose a temperature for the probabilities
+            (Guo et al., ICML 2017). It changes no ranking.
+        decoder: "pyav" or "decord".
+        progress: show a progress bar.
+
+    Raises:
+        FarfieldError: if the checkpoint or a manifest cannot be read, options are out of range, or no video can be
+            read.
+
+    Example:
+        result = farfield.evaluate("best.ckpt", "test.csv", num_clips=10, num_crops=3)
+        print(result.metrics().top1)  # 74.0% [72.1, 75.8]
+    """
+    if view_batch_size is not None and view_batch_size < 1:
+        raise FarfieldError(f"view_batch_size is {view_batch_size}; it must be at least 1, or null.")
+    check_mixed_precision(precision)
+    network = model if isinstance(model, ActionNet) else load_network(model)
+    videos = read_manifest(manifest, root=root)
+    held_out = None if calibrate_on is None else read_manifest(calibrate_on, root=root)
+    restricted: dict[str, Any] = {}
+    if restrict_labels:
+        restricted = {"scored_among": f"{len(videos.labels)} of the network's {len(network.labels)} classes"}
+        network = restrict_network(network, videos.labels)
+    changes = {"num_clips": num_clips, "num_crops": num_crops}
+    clip = network.clip.replace(**{name: count for name, count in changes.items() if count is not None})
+    cost = summarise(network, side_px=clip.test_side_px).multiply_adds / 1e9
+    module = ScoringModule(network, view_batch_size=view_batch_size)
+    trainer = _trainer(accelerator, devices, precision, progress=progress and progress_bars_shown())
+
+    def data_of(part: Manifest) -> TestDataModule:
+        return TestDataModule(
+            part,
+            network.labels,
+            clip,
+            num_clips=clip.num_clips,
+            num_crops=clip.num_crops,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            decoder=decoder,
+        )
+
+    temperature = None
+    if held_out is not None:
+        calibration_scores = _score(trainer, module, data_of(held_out), str(calibrate_on))
+        for path, reason in module.failures if trainer.is_global_zero else []:
+            log.warning("left out of the calibration: %s: %s", path, reason)
+        temperature = fit_temperature(calibration_scores.probabilities, calibration_scores.targets)
+    scores = _score(trainer, module, data_of(videos), str(manifest))
+    about = {
+        **({} if isinstance(model, ActionNet) else {"checkpoint": str(model), "weights": network_hash(model)}),
+        "manifest": str(manifest),
+        **({} if root is None else {"root": str(root)}),
+        "manifest_hash": videos.content_hash(),
+        "missing_videos": videos.provenance()["missing"],
+        "backbone": network.config["backbone"],
+        "inserted": network.config["insert"],
+        **restricted,
+        **({} if temperature is None else {"calibrated_on": str(calibrate_on), "temperature": round(temperature, 4)}),
+        "num_clips": clip.num_clips,
+        "num_crops": clip.num_crops,
+        "precision": precision,
+    }
+    result = EvaluationResult(scores, list(module.failures), temperature, cost, about)
+    if out is not None and trainer.is_global_zero:
+        write_report(result, out)
+    return result
+
+
+def _trainer(accelerator: str, devices: int, precision: str, *, progress: bool) -> Trainer:
+    bars: list[Callback] = [RichProgressBar(console_kwargs={"stderr": True})] if progress else []
+    with lightning_errors_as_ours(ValueError):
+        trainer = Trainer(
+            accelerator=accelerator,
+            devices=devices,
+            strategy="ddp" if devices > 1 else "auto",
+            use_distributed_sampler=False,  # the data module's loader gives each process its share
+            precision=precision,  # type: ignore[arg-type]  # checked before
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=progress,
+            callbacks=bars,
+        )
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
+    return trainer
+
+
+def _score(trainer: Trainer, module: ScoringModule, data: TestDataModule, name: str) -> Scores:
+    trainer.test(module, datamodule=data, verbose=False)
+    if not module.scores:
+        path, reason = module.failures[0]
+        raise FarfieldError(f"none of the {len(data.manifest)} videos of {name} can be read. First: {path}: {reason}.")
+    indices, targets, probabilities = (torch.cat(parts) for parts in zip(*module.scores, strict=True))
+    rows = indices.tolist()
+    paths = [_canonical(data.manifest.path(row)) for row in rows]
+    times = [(data.manifest[row].start_seconds, data.manifest[row].end_seconds) for row in rows]
+    segments = torch.tensor([[math.nan if time is None else time for time in each] for each in times]).double()
+    labels = list(data.labels)
+    return Scores(labels, paths, targets, probabilities, None if segments.isnan().all() else segments)
+
+
+def _canonical(video: Path) -> str:
+    """Return a path that does not depend on the working folder. A link keeps its own name: its target may be a hash."""
+    return str(video.parent.resolve() / video.name)

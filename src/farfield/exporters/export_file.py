@@ -1,0 +1,227 @@
+"""Export a network to a file, and check its parity with the network before the file is written."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from farfield.atomic_output import atomic_output, refuse_existing
+from farfield.errors import FarfieldError
+from farfield.exporters.describe_export import describe_export
+from farfield.exporters.onnx import OPSET, onnx_model, write_onnx
+from farfield.exporters.openvino import described, openvino_model, write_openvino
+from farfield.exporters.parity import BATCHES, ParityDifference, on_random_clips, on_reference_clips, other_lengths
+from farfield.exporters.quantization import Accuracy, measure_accuracy, quantize
+from farfield.exporters.reference_clips import ReferenceClip, spread
+from farfield.exporters.trace import Traced, trace
+from farfield.models.network import ActionNet
+from farfield.runtimes.exported_network import LOADERS, load_exported
+from farfield.runtimes.metadata import ExportMetadata
+from farfield.runtimes.torch_export_archive import write_pt2
+
+TOLERANCE = 1e-4
+
+COMPARE_CLIPS = 64
+"""Default number of clips to compare on: a wrong graph shows on the first, a rare input on few."""
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """An exported file, and its parity with the network.
+
+    Attributes:
+        out: the file.
+        bytes: its size, including a separate file of weights.
+        description: the metadata in the file.
+        differences: of the float graph, on every batch that was compared.
+        tolerance: tolerance that they are within.
+        accuracy: of the 8-bit network, on the videos that were compared on; None for a float one.
+        compared_videos: number of given videos that were compared on.
+        given_videos: number of given videos.
+        notes: limits of the file that a user should know.
+    """
+
+    out: Path
+    bytes: int
+    description: ExportMetadata
+    differences: list[ParityDifference]
+    tolerance: float
+    accuracy: Accuracy | None = None
+    compared_videos: int = 0
+    given_videos: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def worst(self) -> ParityDifference:
+        """Return the largest differences over all batches."""
+        return ParityDifference(
+            "all",
+            0,
+            max(each.probabilities for each in self.differences),
+            max(each.logits for each in self.differences),
+        )
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of an export to a file.
+
+    Args:
+        include_preprocessing: the graph takes uint8 RGB frames (b t h w c) and normalises them itself, for programs
+            without farfield. Otherwise it takes normalised clips (b 3 t h w), as the network does.
+        int8: 8-bit weights and activations, for .xml. Their ranges are chosen on clips and the cost is measured on
+            clips; the tolerance applies to the float graph.
+        num_calibration_clips: maximum number of clips, evenly spread, that choose the 8-bit ranges.
+        num_compare_clips: maximum number of clips, evenly spread, to compare on and to measure 8 bits on.
+        tolerance: the largest accepted difference of a probability, and of a logit relative to the largest one.
+
+    Raises:
+        FarfieldError: for values out of range.
+    """
+
+    include_preprocessing: bool = False
+    int8: bool = False
+    num_calibration_clips: int = 128
+    num_compare_clips: int = COMPARE_CLIPS
+    tolerance: float = TOLERANCE
+
+    def __post_init__(self) -> None:
+        for name in ("num_calibration_clips", "num_compare_clips"):
+            if getattr(self, name) < 1:
+                raise FarfieldError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if not self.tolerance >= 0:
+            raise FarfieldError(f"tolerance is {self.tolerance}; it must be at least 0.")
+
+
+def export_model(
+    network: ActionNet, out: str | Path, options: ExportOptions | None = None, *, clips: Sequence[ReferenceClip] = ()
+) -> ExportReport:
+    """Export a network to a file, see `export`.
+
+    The graph takes any number of clips, and clips of any length if the network allows it.
+
+    Args:
+        network: moved to the CPU, and put in evaluation mode.
+        out: the file.
+        options: of the graph and the comparison.
+        clips: to compare on, and to choose 8-bit ranges by.
+
+    Raises:
+        FarfieldError: as `export`.
+    """
+    out, options = Path(out), options or ExportOptions()
+    check_output(out, options, any_clips=bool(clips))
+    network.refuse_folded("exported")
+    network = network.to("cpu").eval()
+    # A transformer's graph for any length takes ONNX's optimiser more than ten times as long, and holds for one.
+    why_one = "" if network.backbone.stage_specs else "a transformer's windows or positions are made for it"
+    if not why_one:
+        try:
+            return _attempt(network, out, options, clips, any_length=True)
+        except _HoldsForOneLength as reason:
+            why_one = str(reason)
+    report = _attempt(network, out, options, clips, any_length=False)
+    report.notes.insert(0, f"only clips of {network.clip.num_frames} frames: {why_one}.")
+    return report
+
+
+def check_output(out: Path, options: ExportOptions, *, any_clips: bool) -> None:
+    """Check the output file before anything is read or computed.
+
+    Raises:
+        FarfieldError: if the file exists, its suffix is unknown, or the options do not fit it.
+    """
+    if out.suffix not in LOADERS:
+        raise FarfieldError(
+            f"{out} has no suffix of a format: {', '.join(LOADERS)}. For a folder to publish: --to_folder."
+        )
+    if options.int8 and out.suffix != ".xml":
+        raise FarfieldError(f"8 bits are for OpenVINO, whose files end in .xml; out is {out}.")
+    if options.int8 and not any_clips:
+        raise FarfieldError("8 bits need clips to choose their ranges by, and to be measured on. Give --clips.")
+    refuse_existing(out, *([out.with_suffix(".bin")] if out.suffix == ".xml" else []))
+
+
+class _HoldsForOneLength(Exception):
+    """A graph for clips of any length is right at one length only."""
+
+
+def _attempt(
+    network: ActionNet, out: Path, options: ExportOptions, clips: Sequence[ReferenceClip], *, any_length: bool
+) -> ExportReport:
+    compared = [clips[i] for i in spread(len(clips), options.num_compare_clips)]
+    traced = trace(network, takes_frames=options.include_preprocessing, any_length=any_length)
+    if any_length and not traced.any_length:
+        raise _HoldsForOneLength("something in the network has a size that the frames decide")
+    lengths = other_lengths(network.clip.num_frames) if traced.any_length else []
+    with atomic_output(out) as partial, tempfile.TemporaryDirectory() as elsewhere:
+        # OpenVINO keeps reading the float graph's weights from its file while the 8-bit ones are written.
+        written = Path(elsewhere, out.name) if options.int8 else partial
+        description = _write(network, traced, written)
+        exported = load_exported(written)
+        differences = _compare(network, exported, lengths, options.tolerance)
+        differences += on_reference_clips(network, exported, compared)
+        _must_agree(differences, options.tolerance, out)
+        accuracy = None
+        if options.int8:
+            description = describe_export(network, traced, opset=OPSET, int8=True)
+            calibration = [clips[i] for i in spread(len(clips), options.num_calibration_clips)]
+            model = quantize(written, network.clip, options.include_preprocessing, calibration)
+            write_openvino(described(model, description.to_json()), partial)
+            accuracy = measure_accuracy(network, load_exported(partial), compared)
+        size = sum(each.stat().st_size for each in partial.parent.iterdir())
+    return ExportReport(out, size, description, differences, options.tolerance, accuracy, len(compared), len(clips))
+
+
+def _compare(network: ActionNet, exported: Any, lengths: Sequence[int], tolerance: float) -> list[ParityDifference]:
+    """Compare on random clips.
+
+    Raises:
+        _HoldsForOneLength: if the graph is for clips of any length, and fails or differs at other lengths.
+    """
+    compared = on_random_clips(network, exported, lengths)
+    try:
+        own = list(islice(compared, len(BATCHES)))
+    except FarfieldError as error:
+        if not lengths:
+            raise
+        raise _HoldsForOneLength("its graph for any length fails") from error
+    if not lengths or not all(each.within(tolerance) for each in own):
+        return own
+    try:
+        others = list(compared)
+    except FarfieldError as error:
+        raise _HoldsForOneLength("its graph fails at others") from error
+    if not others:
+        raise _HoldsForOneLength("the network itself takes no other")
+    if not all(each.within(tolerance) for each in others):
+        raise _HoldsForOneLength("its graph is wrong at others")
+    return own + others
+
+
+def _write(network: ActionNet, traced: Traced, path: Path) -> ExportMetadata:
+    if path.suffix == ".pt2":
+        description = describe_export(network, traced, opset=None)
+        write_pt2(traced.program, description.to_json(), path)
+        return description
+    description = describe_export(network, traced, opset=OPSET)
+    model = onnx_model(traced.program, description.to_json())
+    if path.suffix == ".onnx":
+        write_onnx(model, path)
+    else:
+        write_openvino(openvino_model(model, description.to_json()), path)
+    return description
+
+
+def _must_agree(differences: Sequence[ParityDifference], tolerance: float, out: Path) -> None:
+    for each in differences:
+        if not each.within(tolerance):
+            raise FarfieldError(
+                f"{out} was not written: on {each.clips} its probabilities are up to {each.probabilities:.1e} from the "
+                f"network's, its logits {each.logits:.1e} of the largest; the tolerance is {tolerance:g}. "
+                "Raise --tolerance if that is good enough."
+            )

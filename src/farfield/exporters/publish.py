@@ -1,0 +1,66 @@
+"""Write a network as a folder to publish: weights, configuration, labels and a model card."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from farfield.atomic_output import atomic_output
+from farfield.checkpoints.checkpoint import load_network, read_checkpoint
+from farfield.checkpoints.content_hash import network_hash
+from farfield.checkpoints.hub_folder import write_folder
+from farfield.errors import FarfieldError
+from farfield.models.network import ActionNet
+from farfield.reports.model_card import check_report, find_report, model_card, read_report
+
+
+@dataclass(frozen=True)
+class FolderReport:
+    """A published folder.
+
+    Attributes:
+        out: the folder.
+        files: file name to size in bytes.
+        report: the test report whose figures are on the model card; None if there is none.
+    """
+
+    out: Path
+    files: dict[str, int]
+    report: Path | None
+
+
+def publish_folder(model: str | Path | ActionNet, out: Path, report: str | Path | None = None) -> FolderReport:
+    """Write a network as a folder to publish, and check that it reads back bit for bit.
+
+    Args:
+        model: a checkpoint, a published folder, or a network, which comes without training data and test report.
+        out: the folder; it must not exist.
+        report: report.json of a test; None for <run>/test/report.json, if it is of this checkpoint.
+
+    Raises:
+        FarfieldError: if the folder exists or cannot be written, or the report is of another network.
+    """
+    if isinstance(model, ActionNet):
+        if report is not None:
+            raise FarfieldError("report belongs to a checkpoint. Give the checkpoint's path instead of the network.")
+        network, path, measured, data = model, None, None, None
+    else:
+        network, weights = load_network(model), network_hash(model)
+        path = Path(report) if report is not None else find_report(model, weights)
+        measured = None if path is None else read_report(path)
+        if measured is not None:
+            check_report(measured, network, str(path), weights)
+        data = None if Path(model).is_dir() else read_checkpoint(model)["farfield"].get("data")
+    network.refuse_folded("published")
+    card = model_card(network, out.name, data=data, report=measured)
+    with atomic_output(out) as partial:
+        write_folder(network, partial, card)
+        _check_same(network, load_network(partial), out)
+        sizes = {each.name: each.stat().st_size for each in sorted(partial.iterdir())}
+    return FolderReport(out, sizes, path)
+
+
+def _check_same(network: ActionNet, again: ActionNet, out: Path) -> None:
+    ours, theirs = network.state_dict(), again.state_dict()
+    if network.config != again.config or any(not value.equal(theirs[name]) for name, value in ours.items()):
+        raise FarfieldError(f"{out} was not written: read back, it differs from the network.")

@@ -1,0 +1,102 @@
+"""Clips of real videos that exported networks are compared, calibrated and measured on. Each is decoded once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from torch import Tensor
+
+from farfield.clip_spec import ClipSpec
+from farfield.curation.folder_scan import LeftOut
+from farfield.curation.video_inputs import find_videos
+from farfield.data.clips import video_views
+from farfield.data.manifest import VideoRecord, read_manifest
+from farfield.errors import FarfieldError, VideoError
+from farfield.progress import ProgressBar
+from farfield.video.decoders import Decoder
+
+log = logging.getLogger("farfield")
+
+
+@dataclass(frozen=True)
+class ReferenceVideo:
+    """A video to take a clip from.
+
+    Attributes:
+        path: the file.
+        record: its row of a manifest.
+        target: its class; None if unknown.
+    """
+
+    path: Path
+    record: VideoRecord
+    target: int | None = None
+
+
+@dataclass(frozen=True)
+class ReferenceClip:
+    """The central clip of a video.
+
+    Attributes:
+        name: the video's path.
+        frames: uint8, RGB, of the network's test size.
+        target: the video's class; None if unknown.
+    """
+
+    name: str
+    frames: UInt8[Tensor, "1 t h w c"]
+    target: int | None = None
+
+
+def find_reference_videos(
+    clips: Sequence[str], labels: Sequence[str], *, left_out: LeftOut | None = None
+) -> list[ReferenceVideo]:
+    """Resolve videos, folders, patterns and manifests to videos, those of manifests with their classes.
+
+    Args:
+        clips: what to resolve; a .csv is a manifest.
+        labels: class names of the network.
+        left_out: record of skipped files, which is added to.
+
+    Raises:
+        FarfieldError: for a folder without videos, or a manifest that cannot be read or has other classes.
+    """
+    manifests = [given for given in clips if given.lower().endswith(".csv")]
+    rest = [given for given in clips if given not in manifests]
+    paths = find_videos(rest, left_out=left_out) if rest else []
+    found = [ReferenceVideo(Path(path), VideoRecord(path, "")) for path in paths]
+    for given in manifests:
+        manifest = read_manifest(given)
+        targets = manifest.targets(labels)
+        found += [ReferenceVideo(manifest.path(i), manifest[i], int(targets[i])) for i in range(len(manifest))]
+    return found
+
+
+def spread(count: int, at_most: int) -> list[int]:
+    """Return up to `at_most` of the indices below `count`, evenly spread."""
+    return sorted({int(i) for i in np.linspace(0, count - 1, min(count, at_most))})
+
+
+def decode_reference_clips(
+    videos: Sequence[ReferenceVideo], spec: ClipSpec, *, decoder: Decoder = "PyAV"
+) -> list[ReferenceClip]:
+    """Decode the central clip of each video. Videos that cannot be read are named in the log and left out.
+
+    Raises:
+        FarfieldError: if none can be read.
+    """
+    clips = []
+    for video in ProgressBar(videos, "clips", unit="video", delay=1, leave=False):
+        try:
+            frames = video_views(video.path, video.record, spec, num_clips=1, num_crops=1, decoder=decoder).frames
+            clips.append(ReferenceClip(str(video.path), frames, video.target))
+        except VideoError as error:
+            log.warning("left out: %s", error)
+    if videos and not clips:
+        raise FarfieldError(f"none of the {len(videos)} clips to compare on can be read.")
+    return clips

@@ -1,0 +1,55 @@
+"""Predict the actions in a camera or stream, window by window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from farfield.inference.live_stream import live_windows
+from farfield.inference.prediction import RankedLabel, rank
+from farfield.inference.timeline import score_windows
+from farfield.scoring.load import InferenceModel
+
+
+@dataclass(frozen=True)
+class LivePrediction:
+    """The prediction for one window of a stream.
+
+    Attributes:
+        start_seconds: time of the window's first frame since the stream was opened.
+        end_seconds: time when its last frame is no longer shown.
+        ranking: the most probable classes, best first.
+    """
+
+    start_seconds: float
+    end_seconds: float
+    ranking: list[RankedLabel]
+
+
+def predict_live(
+    source: str,
+    model: InferenceModel,
+    *,
+    top_k: int = 5,
+    hop_seconds: float | None = None,
+    window_seconds: float | None = None,
+) -> Iterator[LivePrediction]:
+    """Yield a prediction for the newest window of a camera or stream, until it ends.
+
+    Args:
+        source: as in `live_windows`.
+        model: from `load_model`.
+        top_k: classes in each ranking.
+        hop_seconds: minimum time between windows; None for half a window.
+        window_seconds: length of a window; None for the network's own.
+
+    Raises:
+        FarfieldError: if a length is not positive or missing.
+        VideoError: if the source cannot be opened, or ends with an error.
+    """
+    with live_windows(source, model.clip, hop_seconds=hop_seconds, window_seconds=window_seconds) as windows:
+        for window in windows:
+            [score] = score_windows([window], model, view_batch_size=1)
+            yield LivePrediction(
+                window.start_seconds, window.end_seconds, rank(score.probabilities, model.labels, top_k)
+            )

@@ -1,0 +1,95 @@
+"""The answer for one video, and its JSON schema.
+
+`Prediction.to_dict` is what `farfield predict --json`, the server's POST /predict and `predictions.jsonl` write:
+docs/predictions.md documents the fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from farfield.inference.segments import Segment
+from farfield.inference.timeline import Timeline
+
+SCHEMA_VERSION = 1
+"""Version of the JSON schema. It changes when a field is renamed, removed, or changes its meaning."""
+
+
+@dataclass(frozen=True)
+class RankedLabel:
+    """A class and its probability."""
+
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network predicts for one video.
+
+    Attributes:
+        path: the video file, or the name of an uploaded one.
+        ranking: the most probable classes of the whole video, best first; empty if it could not be read.
+        model: the network's backbone.
+        duration_seconds: length of the video; None if unknown.
+        start_seconds: time of the first frame that was scored.
+        end_seconds: time of the last one; with windows, the end of the last window.
+        segments: the actions over time; None without a timeline.
+        error: why the video could not be read, or not to its end; None if it could.
+        note: why there is no timeline although one was requested; None otherwise.
+        timeline: class probabilities over time; None without a timeline. Not in the JSON.
+        features: (rows c), a row for the video or for each window; None if not requested. Not in the JSON.
+        feature_seconds: (rows 2), start and end of each row. Not in the JSON.
+    """
+
+    path: str
+    ranking: list[RankedLabel]
+    model: str | None = None
+    duration_seconds: float | None = None
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    segments: list[Segment] | None = None
+    error: str | None = None
+    note: str | None = None
+    timeline: Timeline | None = None
+    features: Float[np.ndarray, "rows c"] | None = None
+    feature_seconds: Float[np.ndarray, "rows 2"] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to plain types for JSON. Every field of the schema is there; unknown ones are None."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "path": self.path,
+            "model": self.model,
+            "duration_seconds": self.duration_seconds,
+            "start_seconds": self.start_seconds,
+            "end_seconds": self.end_seconds,
+            "ranking": [asdict(each) for each in self.ranking],
+            "segments": None if self.segments is None else [asdict(each) for each in self.segments],
+            "error": self.error,
+            "note": self.note,
+        }
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Prediction:
+        """Convert back from `to_dict`, or from what versions before the schema wrote.
+
+        Raises:
+            KeyError, TypeError: for anything else.
+        """
+        known = {field.name for field in fields(cls)}
+        given = {name: value for name, value in content.items() if name in known}
+        given["ranking"] = [RankedLabel(**each) for each in given.get("ranking", [])]
+        if given.get("segments") is not None:
+            given["segments"] = [Segment(**each) for each in given["segments"]]
+        return cls(**given)
+
+
+def rank(probabilities: Float[np.ndarray, " classes"], labels: list[str], top_k: int) -> list[RankedLabel]:
+    """Return the `top_k` most probable classes, best first."""
+    best = np.argsort(-probabilities, kind="stable")[:top_k]
+    return [RankedLabel(labels[i], float(probabilities[i])) for i in best]

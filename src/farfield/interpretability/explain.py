@@ -1,0 +1,98 @@
+"""Explain what a network looked at in a video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from farfield.checkpoints.checkpoint import load_network
+from farfield.device import find_device
+from farfield.errors import FarfieldError
+from farfield.interpretability.explanation import Explanation, explain_video
+from farfield.interpretability.explanation_files import check_folder, write_explanation
+from farfield.models.network import ActionNet
+from farfield.progress import progress_bars
+from farfield.scoring.load import InferenceModel, is_exported
+from farfield.video.decoders import Decoder
+
+
+def explain(
+    video: str | Path,
+    model: str | Path | InferenceModel,
+    *,
+    out: str | Path | None = None,
+    time: float | None = None,
+    point: tuple[float, float] | None = None,
+    label: str | None = None,
+    stage: str | None = None,
+    connections: int = 20,
+    num_clips: int | None = None,
+    num_crops: int | None = None,
+    top_k: int = 5,
+    device: str = "auto",
+    decoder: Decoder = "PyAV",
+    progress: bool = True,
+) -> Explanation:
+    """Explain what a network looked at in a video: attention maps, Grad-CAM, evidence over time.
+
+    Args:
+        video: a video file.
+        model: a checkpoint, or a network from `build_model` or `load_model(for_training=True)`, on its device.
+        out: folder to write pictures, videos, a page and numbers to, see `write_explanation`; None writes nothing.
+        time: of the position whose attention is shown, in seconds from the start of the video; the view that shows
+            this moment is explained. None chooses it, in the view with the highest probability of the class.
+        point: y and x of the position, in pixels of the crop that the network sees; None chooses the position through
+            which a block changes the class's score the most.
+        label: the class to explain; None for the predicted one.
+        stage: stage whose features Grad-CAM weighs, as res4; None for the last.
+        connections: arrows for each block.
+        num_clips: clips spread over the video; None for the network's test setting.
+        num_crops: crops of each clip; None for the network's test setting.
+        top_k: classes in written curves and tables.
+        device: where to run a checkpoint: auto, cpu, cuda, cuda:1.
+        decoder: "pyav" or "decord".
+        progress: show progress bars.
+
+    Raises:
+        VideoError: if the file cannot be decoded, or is too short and must not be looped.
+        FarfieldError: if the model cannot be loaded or is exported or folded, for a class, stage, time or point that
+            does not exist, or if `out` cannot be written.
+
+    Example:
+        found = farfield.explain("clip.mp4", "best.ckpt", out="explained")
+        found.ranking(5), found.maps
+    """
+    if top_k < 1:
+        raise FarfieldError(f"top_k is {top_k}; it must be at least 1.")
+    if out is not None:
+        check_folder(out)
+    network = _plain_network(model, device)
+    with progress_bars(progress):
+        explanation = explain_video(
+            video,
+            network,
+            time=time,
+            point=point,
+            label=label,
+            stage=stage,
+            connections=connections,
+            num_clips=num_clips,
+            num_crops=num_crops,
+            decoder=decoder,
+        )
+        if out is not None:
+            write_explanation(explanation, out, connections=connections, top_k=top_k)
+    return explanation
+
+
+def _plain_network(model: str | Path | InferenceModel, device: str) -> ActionNet:
+    """Return a network whose layers can be looked into."""
+    if isinstance(model, ActionNet):
+        model.refuse_folded("explained")
+        return model
+    if not isinstance(model, str | Path):
+        raise FarfieldError("an exported network returns scores only. Give the checkpoint that it was exported from.")
+    if is_exported(model) or (Path(model).is_dir() and any(Path(model).glob("*.onnx"))):
+        raise FarfieldError(
+            f"{model} is an exported network, which returns scores only. Give the .ckpt that it was exported from."
+        )
+    return load_network(model).to(find_device(device))

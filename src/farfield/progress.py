@@ -1,0 +1,34 @@
+"""Progress bars on standard error, and the switch that turns them off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from tqdm import tqdm
+
+_SHOWN = ContextVar("progress_bars_shown", default=True)
+
+
+@contextmanager
+def progress_bars(shown: bool) -> Iterator[None]:
+    """Show progress bars in this block, or none."""
+    token = _SHOWN.set(shown and _SHOWN.get())
+    try:
+        yield
+    finally:
+        _SHOWN.reset(token)
+
+
+def progress_bars_shown() -> bool:
+    """Return whether progress bars are shown here."""
+    return _SHOWN.get()
+
+
+class ProgressBar(tqdm):
+    """tqdm's bar, hidden where `progress_bars(False)` is in effect. The arguments are tqdm's."""
+
+    def __init__(self, *args: Any, disable: bool | None = False, **kwargs: Any) -> None:
+        super().__init__(*args, disable=disable if _SHOWN.get() else True, **kwargs)
