@@ -14,9 +14,9 @@ import pytest
 from farfield.curation.folder_scan import VIDEO_SUFFIXES, LeftOut, Reason, scan_folder
 from farfield.curation.index import classes_of_folder, index_videos, path_from
 from farfield.curation.verify import verify
+from farfield.curation.video_inputs import find_videos
 from farfield.data.manifest import read_manifest
 from farfield.errors import FarfieldError
-from farfield.curation.video_inputs import find_videos
 
 
 def touch(root: Path, *names: str) -> None:

@@ -6,7 +6,7 @@ from scipy.stats import binomtest
 from torchmetrics.functional.classification import multiclass_accuracy
 
 from farfield.evaluation.metrics import measure, wilson
-from farfield.scoring.aggregation import average_views
+from farfield.scoring.aggregation import aggregate_views, view_probabilities
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 7), (1, 7), (83, 90), (90, 90), (500, 1001)])
@@ -28,7 +28,7 @@ def test_views_are_averaged_as_probabilities() -> None:
             for i in range(3)
         ]
     )
-    torch.testing.assert_close(average_views(logits, 3), expected)
+    torch.testing.assert_close(aggregate_views(view_probabilities(logits, 3)), expected)
 
 
 def test_accuracies_are_torchmetrics() -> None:

@@ -15,8 +15,9 @@ from matplotlib.text import Text
 from PIL import Image
 
 from farfield.evaluation.plots import confused_pairs, plot_confusion
+from farfield.evaluation.result import EvaluationResult
 from farfield.evaluation.scores_file import Scores
-from farfield.evaluation.test_report import EvaluationResult, write_report
+from farfield.evaluation.test_report import write_report
 from test_fonts import RUN, WALK, machine, write_font  # noqa: F401  # a fixture
 
 SOMETHING = [
@@ -85,23 +86,23 @@ def _scores(labels: list[str], targets: list[int], guesses: list[int]) -> Scores
 def test_above_forty_classes_the_report_has_a_table_of_pairs(tmp_path: Path) -> None:
     labels = [f"class of {WALK} {i}" for i in range(41)]
     scores = _scores(labels, [*range(41), 3, 3, 3], [*range(41), 5, 5, 7])
-    content = write_report(EvaluationResult(scores, []), tmp_path / "many", {})
+    content = write_report(EvaluationResult(scores, []), tmp_path / "many")
     assert content["most_confused"][0] == {"label": labels[3], "predicted": labels[5], "videos": 2, "share": 0.5}
     text = (tmp_path / "many/report.md").read_text()
     assert f"| {labels[3]} | {labels[5]} | 2 | 50.0% |\n| {labels[3]} | {labels[7]} | 1 | 25.0% |" in text
     few = _scores(labels[:40], [0, 0], [0, 1])
-    write_report(EvaluationResult(few, []), tmp_path / "few", {})
+    write_report(EvaluationResult(few, []), tmp_path / "few")
     assert "Most confused" not in (tmp_path / "few/report.md").read_text()
 
 
 def test_without_a_font_numbers_stand_for_names_and_the_table_says_which(tmp_path: Path, machine) -> None:  # noqa: F811
     machine()
-    write_report(EvaluationResult(_scores(["bow", WALK, RUN], [1, 0], [2, 0]), []), tmp_path / "without", {})
+    write_report(EvaluationResult(_scores(["bow", WALK, RUN], [1, 0], [2, 0]), []), tmp_path / "without")
     text = (tmp_path / "without/report.md").read_text()
     assert f"| {WALK} (class 1) | 1 | 0.0% | {RUN} (class 2) |" in text
     assert "| bow | 1 | 100.0% |  |" in text
     machine(write_font(tmp_path / "Square.ttf", WALK + RUN, advance=1000))
-    write_report(EvaluationResult(_scores(["bow", WALK, RUN], [1, 0], [2, 0]), []), tmp_path / "with", {})
+    write_report(EvaluationResult(_scores(["bow", WALK, RUN], [1, 0], [2, 0]), []), tmp_path / "with")
     assert f"| {WALK} | 1 | 0.0% | {RUN} |" in (tmp_path / "with/report.md").read_text()
     pictures = [Image.open(tmp_path / name / "confusion_matrix.png") for name in ("without", "with")]
     assert pictures[0].width > pictures[1].width  # "class 1" is wider than a square

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from farfield.evaluation.result import EvaluationResult
 from farfield.evaluation.scores_file import Scores, read_scores
-from farfield.evaluation.test_report import EvaluationResult, write_report
+from farfield.evaluation.test_report import write_report
 
 
 def test_report_says_what_was_scored_and_what_could_not_be(tmp_path: Path) -> None:
@@ -18,8 +19,8 @@ def test_report_says_what_was_scored_and_what_could_not_be(tmp_path: Path) -> No
     probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.3, 0.6, 0.1], [0.1, 0.8, 0.1], [0.2, 0.7, 0.1]])
     failures = [("broken.mp4", "the file is empty")]
     scores = Scores(labels, ["a.mp4", "b.mp4", "c.mp4", "d.mp4"], targets, probabilities[:, None])
-    result = EvaluationResult(scores, failures)
-    write_report(result, tmp_path / "out", {"checkpoint": "best.ckpt", "num_clips": 10})
+    result = EvaluationResult(scores, failures, about={"checkpoint": "best.ckpt", "num_clips": 10})
+    write_report(result, tmp_path / "out")
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert report["top1"]["value"] == 0.75
     assert report["videos"] == 4
@@ -47,7 +48,7 @@ def test_many_classes_are_drawn_too(tmp_path: Path) -> None:
     n = 400
     labels = [f"class {i}" for i in range(n)]
     result = EvaluationResult(Scores(labels, [str(i) for i in range(n)], torch.arange(n), torch.eye(n)[:, None]), [])
-    report = write_report(result, tmp_path, {})
+    report = write_report(result, tmp_path)
     assert report["mean_class_accuracy"]["value"] == 1.0
     assert (tmp_path / "report.json").stat().st_size < 300 * n  # some text for a class, nothing for a pair of them
 
@@ -57,7 +58,7 @@ def test_a_temperature_changes_no_top5(tmp_path: Path) -> None:
     probabilities = torch.full((1, 200), 1e-14)
     probabilities[0, 0], probabilities[0, 199] = 1.0, 1e-13
     scores = Scores([str(c) for c in range(200)], ["a.mp4"], torch.tensor([199]), probabilities[:, None])
-    assert write_report(EvaluationResult(scores, [], temperature=1.5), tmp_path, {})["top5"]["value"] == 1.0
+    assert write_report(EvaluationResult(scores, [], temperature=1.5), tmp_path)["top5"]["value"] == 1.0
 
 
 def test_names_that_are_no_utf8_and_segments_are_in_the_predictions(tmp_path: Path) -> None:
@@ -65,7 +66,7 @@ def test_names_that_are_no_utf8_and_segments_are_in_the_predictions(tmp_path: Pa
     segments = torch.tensor([[torch.nan, 2.5], [2.5, 4.0]]).double()
     views = torch.tensor([[[0.75, 0.25]], [[0.5, 0.5]]])
     scores = Scores(["bow", "run"], [odd, odd], torch.tensor([0, 1]), views, segments)
-    write_report(EvaluationResult(scores, [(odd, "the file is empty")]), tmp_path, {"manifest": odd})
+    write_report(EvaluationResult(scores, [(odd, "the file is empty")], about={"manifest": odd}), tmp_path)
     assert (tmp_path / "predictions.csv").read_bytes() == (
         b"path,label,predicted,probability,probability_of_label,start_seconds,end_seconds\n"
         b"caf\xe9.mp4,bow,bow,0.750000,0.750000,,2.5\n"

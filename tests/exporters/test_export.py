@@ -17,9 +17,10 @@ from exporters.networks import awake
 from farfield.data.manifest import VideoRecord
 from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError
-from farfield.exporters import export as export_file
-from farfield.exporters.export import ExportReport, export_model
-from farfield.exporters.parity import ParityDifference, ParityVideo, other_lengths, spread
+from farfield.exporters import export_file
+from farfield.exporters.export_file import ExportOptions, ExportReport, export_model
+from farfield.exporters.parity import ParityDifference, normalised, other_lengths
+from farfield.exporters.reference_clips import ReferenceClip, ReferenceVideo, decode_reference_clips, spread
 from farfield.models.network import ActionNet
 from farfield.runtimes.exported_network import ExportedNet, load_exported
 
@@ -33,19 +34,22 @@ def network() -> ActionNet:
 
 
 @pytest.fixture(scope="module")
-def video(make_video: Callable[..., Path]) -> ParityVideo:
+def clip(network: ActionNet, make_video: Callable[..., Path]) -> ReferenceClip:
     path = make_video(30)
-    return ParityVideo(path, VideoRecord(str(path), ""))
+    return decode_reference_clips([ReferenceVideo(path, VideoRecord(str(path), ""))], network.clip)[0]
 
 
 @pytest.fixture(scope="module")
-def exports(network: ActionNet, video: ParityVideo, tmp_path_factory: pytest.TempPathFactory) -> Exports:
+def exports(network: ActionNet, clip: ReferenceClip, tmp_path_factory: pytest.TempPathFactory) -> Exports:
     """One file of each format; the ONNX file takes normalised clips, the others frames and clips."""
     folder = tmp_path_factory.mktemp("exports")
     made = {}
     for suffix, takes_frames in ((".onnx", False), (".xml", True), (".pt2", False)):
         path = folder / f"network{suffix}"
-        made[suffix] = path, export_model(network, path, include_preprocessing=takes_frames, videos=[video])
+        made[suffix] = (
+            path,
+            export_model(network, path, ExportOptions(include_preprocessing=takes_frames), clips=[clip]),
+        )
     return made
 
 
@@ -88,7 +92,7 @@ def test_a_file_scores_as_the_network_at_every_size(suffix: str, exports: Export
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_the_report_says_what_was_compared(suffix: str, exports: Exports, video: ParityVideo) -> None:
+def test_the_report_says_what_was_compared(suffix: str, exports: Exports, clip: ReferenceClip) -> None:
     path, report = exports[suffix]
     compared = [(each.clips, each.frames) for each in report.differences]
     assert compared == [
@@ -97,7 +101,7 @@ def test_the_report_says_what_was_compared(suffix: str, exports: Exports, video:
         ("2 random clips of 2 frames", 2),
         ("2 random clips of 5 frames", 5),
         ("2 random clips of 8 frames", 8),
-        (str(video.path), 4),
+        (clip.name, 4),
     ]
     assert 0 < report.worst.logits < 1e-4
     assert report.worst.probabilities < 1e-4
@@ -108,10 +112,10 @@ def test_the_report_says_what_was_compared(suffix: str, exports: Exports, video:
 
 @pytest.mark.slow
 def test_at_most_a_stated_number_of_videos_is_compared_on(
-    network: ActionNet, video: ParityVideo, tmp_path: Path
+    network: ActionNet, clip: ReferenceClip, tmp_path: Path
 ) -> None:
-    report = export_model(network, tmp_path / "a.onnx", videos=[video] * 5, num_compare_clips=2)
-    assert sum(each.clips == str(video.path) for each in report.differences) == 2
+    report = export_model(network, tmp_path / "a.onnx", ExportOptions(num_compare_clips=2), clips=[clip] * 5)
+    assert sum(each.clips == clip.name for each in report.differences) == 2
     assert (report.compared_videos, report.given_videos) == (2, 5)
 
 
@@ -235,7 +239,7 @@ def test_a_graph_for_any_length_that_fails_at_the_own_one_is_not_said_to_fail_at
 def test_above_the_tolerance_nothing_is_written(suffix: str, network: ActionNet, tmp_path: Path) -> None:
     out = tmp_path / "new" / f"a{suffix}"
     with pytest.raises(FarfieldError, match=r"was not written: on .* random clip.* the tolerance is 1e-12"):
-        export_model(network, out, tolerance=1e-12)
+        export_model(network, out, ExportOptions(tolerance=1e-12))
     assert not list(tmp_path.iterdir())
 
 
@@ -271,7 +275,7 @@ def test_an_interrupted_export_leaves_nothing(
         ("a", {}, "has no suffix of a format"),
         ("kept.onnx", {}, "kept.onnx exists already. Choose another name"),
         ("kept.xml", {}, "kept.bin exists already"),
-        ("a.onnx", {"int8": True}, "8 bits are OpenVINO's here"),
+        ("a.onnx", {"int8": True}, "8 bits are for OpenVINO"),
         ("a.xml", {"int8": True}, "Give --clips"),
         ("a.xml", {"num_calibration_clips": 0}, "num_calibration_clips is 0; it must be at least 1"),
         ("a.pt2", {"tolerance": -1.0}, "tolerance is -1.0; it must be at least 0"),
@@ -284,7 +288,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(
     for kept in ("kept.onnx", "kept.bin"):
         (tmp_path / kept).write_text("somebody's")
     with pytest.raises(FarfieldError, match=message):
-        export_model(network, tmp_path / name, **options)
+        export_model(network, tmp_path / name, ExportOptions(**options))
     assert {each.read_text() for each in tmp_path.iterdir()} == {"somebody's"}
 
 
@@ -293,25 +297,25 @@ def test_eight_bits_are_measured(network: ActionNet, make_video: Callable[..., P
     pytest.importorskip("nncf")
     paths = [make_video(30), make_video(60), make_video(40)]
     videos = [
-        ParityVideo(path, VideoRecord(str(path), ""), target) for path, target in zip(paths, (0, 1, None), strict=True)
+        ReferenceVideo(path, VideoRecord(str(path), ""), target)
+        for path, target in zip(paths, (0, 1, None), strict=True)
     ]
-    report = export_model(network, tmp_path / "a.xml", int8=True, videos=videos)
+    clips = decode_reference_clips(videos, network.clip)
+    report = export_model(network, tmp_path / "a.xml", ExportOptions(int8=True), clips=clips)
     accuracy = report.accuracy
     assert accuracy is not None
     assert report.description.int8
     assert report.worst.logits < 1e-4  # of the float graph
     int8 = load_exported(tmp_path / "a.xml")
     assert int8.description.int8
-    from farfield.exporters.parity import central_clip, normalised
-
     apart, same, right = [], [], []
-    for video in videos:
-        clips = normalised(central_clip(video, network.clip), network.clip)
+    for clip in clips:
+        x = normalised(clip.frames, network.clip)
         with torch.no_grad():
-            ours, theirs = network(clips)[0].softmax(-1), int8(clips)[0].softmax(-1)
+            ours, theirs = network(x)[0].softmax(-1), int8(x)[0].softmax(-1)
         apart.append(float((ours - theirs).abs().max()))
         same.append(bool(ours.argmax() == theirs.argmax()))
-        right.append((int(ours.argmax()) == video.target, int(theirs.argmax()) == video.target))
+        right.append((int(ours.argmax()) == clip.target, int(theirs.argmax()) == clip.target))
     assert max(apart) > 1e-4  # 8 bits are no float
     assert accuracy.videos == 3
     assert accuracy.largest == pytest.approx(max(apart), rel=1e-3)

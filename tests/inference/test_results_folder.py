@@ -22,8 +22,8 @@ from farfield.data.manifest import read_manifest
 from farfield.errors import VideoError
 from farfield.inference import predict_videos, results_folder
 from farfield.inference.labelled_video import labelled, with_timeline, write_labelled_video
-from farfield.inference.predict import RankedLabel
-from farfield.inference.prediction_formats import Answer, as_csv, as_srt, as_vtt
+from farfield.inference.prediction import Prediction, RankedLabel
+from farfield.inference.prediction_formats import as_csv, as_srt, as_vtt
 from farfield.inference.results_folder import open_results
 from farfield.inference.segments import Segment
 from farfield.video.decoders import open_video
@@ -60,15 +60,15 @@ def test_a_second_run_goes_on(
 ) -> None:
     command = ["predict", folder, "--checkpoint", checkpoint, "--out", tmp_path / "out", "--num_clips", 2]
     asked: list[str] = []
-    ask = predict_videos.ask
+    predict_file = predict_videos.predict_file
 
-    def watched(path: str, *rest: object, **more: object) -> Answer:
+    def watched(path: str, *rest: object, **more: object) -> Prediction:
         if len(asked) == 3:
             raise KeyboardInterrupt
         asked.append(Path(path).name)
-        return ask(path, *rest, **more)  # type: ignore[arg-type]
+        return predict_file(path, *rest, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(predict_videos, "ask", watched)
+    monkeypatch.setattr(predict_videos, "predict_file", watched)
     assert run_farfield(*command) == 130
     assert asked == ["a.mp4", "b.mp4", "bad.mp4"]
     with (tmp_path / "out/predictions.jsonl").open("a") as journal:
@@ -76,12 +76,14 @@ def test_a_second_run_goes_on(
 
     asked.clear()
     monkeypatch.setattr(
-        predict_videos, "ask", lambda path, *r, **m: asked.append(Path(path).name) or ask(path, *r, **m)
+        predict_videos,
+        "predict_file",
+        lambda path, *r, **m: asked.append(Path(path).name) or predict_file(path, *r, **m),
     )
     assert run_farfield(*command) == 1
     assert asked == ["bad.mp4", "a.mp4", "c.mp4"]  # the failure is tried again
     entries = lines_of(tmp_path / "out")
-    assert {Path(path).name: "error" in entry for path, entry in entries.items()} == {
+    assert {Path(path).name: entry["error"] is not None for path, entry in entries.items()} == {
         "a.mp4": False,
         "b.mp4": False,
         "bad.mp4": True,
@@ -103,7 +105,7 @@ def test_a_folder_of_other_answers_is_refused(
     assert run_farfield(*command, tmp_path / "out") == 0
     before = (tmp_path / "out/predictions.jsonl").read_bytes()
     assert run_farfield(*command, tmp_path / "out", "--top_k", 1) == 2
-    assert "holds answers to other settings: top_k was 5, now 1. Give the same" in capsys.readouterr().err
+    assert "holds predictions with other settings: top_k was 5, now 1. Give the same" in capsys.readouterr().err
     assert run_farfield(*command, tmp_path / "out", "--timeline", "--threshold", 0.5) == 2
     assert (
         "settings: min_seconds was None, now 0.0; smooth_seconds was None, now 0.0; threshold was None, now 0.5; "
@@ -112,7 +114,7 @@ def test_a_folder_of_other_answers_is_refused(
     assert "timeline was False, now True" in error
     assert (tmp_path / "out/predictions.jsonl").read_bytes() == before
     assert run_farfield(*command, folder) == 2
-    assert "holds other things. Give a new one" in capsys.readouterr().err
+    assert "holds other files. Give a new or an empty one" in capsys.readouterr().err
     assert run_farfield(*command, folder / "a.mp4") == 2
     assert "which is a file. Give a folder" in capsys.readouterr().err
     assert run_farfield(*command, folder / "a.mp4/x") == 2
@@ -129,7 +131,7 @@ def test_what_changes_no_answer_may_change(
     command = ["predict", folder / "a.mp4", "--out", tmp_path / "out", "--checkpoint"]
     assert run_farfield(*command, checkpoint, "--top_k", 2, "--timeline", "--device", "tpu9") == 2
     assert run_farfield(*command, checkpoint) == 0  # nothing was answered yet
-    monkeypatch.setattr(predict_videos, "ask", None)
+    monkeypatch.setattr(predict_videos, "predict_file", None)
     monkeypatch.chdir(checkpoint.parent)
     assert run_farfield(*command, checkpoint.name, "--view_batch_size", 3) == 0
 
@@ -139,7 +141,7 @@ def test_one_run_at_a_time(
 ) -> None:
     with open_results(tmp_path / "out", {"windows": None}, []):
         assert run_farfield("predict", folder / "a.mp4", "--checkpoint", checkpoint, "--out", tmp_path / "out") == 2
-    assert f"another run writes to {tmp_path / 'out'}. Wait for it" in capsys.readouterr().err
+    assert f"another run is writing to {tmp_path / 'out'}. Wait for it" in capsys.readouterr().err
 
 
 RANKING = [RankedLabel("run", 0.75), RankedLabel("jump", 0.25)]
@@ -150,10 +152,10 @@ def test_nothing_stays_of_an_answer_that_is_no_more(tmp_path: Path) -> None:
     segments = [Segment(0.0, 2.0, "run", 0.75)]
     with open_results(tmp_path, {"windows": {}}, ["srt", "safetensors"]) as results_folder:
         for path in ("a.mp4", "b.mp4"):
-            results_folder.add(Answer(path, RANKING, segments=segments, **features))
+            results_folder.add(Prediction(path, RANKING, segments=segments, **features))
         results_folder.finish(["a.mp4", "b.mp4"])
         assert (tmp_path / "a.srt").is_file()
-        results_folder.add(Answer("a.mp4", [], error="it is cut off"))
+        results_folder.add(Prediction("a.mp4", [], error="it is cut off"))
         assert {path.name for path in tmp_path.rglob("[ab].*")} == {"b.srt", "b.safetensors"}
         assert len((tmp_path / "predictions.jsonl").read_text().splitlines()) == 3
         results_folder.finish(["a.mp4", "b.mp4"])
@@ -179,8 +181,12 @@ def test_what_cannot_be_written_is_told_beside_the_answer(
     command = ["predict", long, folder / "b.mp4", "--checkpoint", checkpoint, "--out", tmp_path / "out", "--timeline"]
     command += ["--write", "srt,mp4", "--format", "jsonl"]
 
-    def fail(answer: Answer, path: Path) -> None:
-        raise VideoError(path, "frame 3 is damaged") if "b" in Path(answer.path).stem else PermissionError(13, "denied")
+    def fail(prediction: Prediction, path: Path) -> None:
+        raise (
+            VideoError(path, "frame 3 is damaged")
+            if "b" in Path(prediction.path).stem
+            else PermissionError(13, "denied")
+        )
 
     with monkeypatch.context() as patch:
         patch.setattr(results_folder, "write_labelled_video", fail)
@@ -189,12 +195,12 @@ def test_what_cannot_be_written_is_told_beside_the_answer(
         assert answer["ranking"]
         assert answer["segments"]
         assert answer["error"] in (
-            "its labelled copy could not be made: frame 3 is damaged",
-            "not all of it could be written: denied",
+            "its labelled copy could not be written: frame 3 is damaged",
+            "not all of its files could be written: denied",
         )
     assert (tmp_path / "out/b.srt").is_file()
     assert run_farfield(*command) == 0
-    assert all("error" not in entry for entry in lines_of(tmp_path / "out").values())
+    assert all(entry["error"] is None for entry in lines_of(tmp_path / "out").values())
     assert (tmp_path / "out" / f"{'é' * 100}_labelled.mp4").is_file()
 
 
@@ -215,7 +221,7 @@ def test_files_asked_for_later_are_made_and_other_weights_are_refused(
     other.head.fc.bias.data += 1  # trained on
     save_model(other, network)
     assert run_farfield(*command) == 2
-    assert "holds answers to other settings" in capsys.readouterr().err
+    assert "holds predictions with other settings" in capsys.readouterr().err
 
 
 def test_two_spellings_of_one_path_have_answers_of_their_own(
@@ -282,10 +288,10 @@ def test_labelled_videos_show_every_frame_above_the_labels(
 def test_a_labelled_copy_shows_frames_when_the_video_does(tmp_path: Path) -> None:
     times = [0, 0.04, 0.08, 2.12, 2.13, 3.0]
     path = encode(tmp_path / "paused.mp4", num_frames=6, times=times, b_frames=None)
-    write_labelled_video(Answer(str(path), RANKING), tmp_path / "copy.mp4")
+    write_labelled_video(Prediction(str(path), RANKING), tmp_path / "copy.mp4")
     with open_video(tmp_path / "copy.mp4") as copy:
         np.testing.assert_allclose(copy.times, times, atol=1e-3)
-    cut = Answer(str(path), RANKING, end_seconds=2.12, segments=[Segment(0.0, 2.12, "run", 0.75)], error="cut off")
+    cut = Prediction(str(path), RANKING, end_seconds=2.12, segments=[Segment(0.0, 2.12, "run", 0.75)], error="cut off")
     write_labelled_video(cut, tmp_path / "copy.mp4")  # to the frame before the one that could not be read
     with open_video(tmp_path / "copy.mp4") as copy:
         assert len(copy.times) == 3
@@ -347,12 +353,12 @@ def test_lines_come_as_they_are_done(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--format", "srt"], "subtitles (srt) say what happens when: ask for --timeline, too"),
+        (["--format", "srt"], "format is srt, and subtitles need a timeline. Add --timeline"),
         (["--format", "xml"], "format is 'xml'. Known: table, json"),
-        (["--write", "csv"], "but out says nowhere. Give --out FOLDER"),
+        (["--write", "csv"], "but out is missing. Give --out FOLDER"),
         (["--write", "cvs", "--out", "x"], "write has 'cvs'. Known: csv, srt, vtt, mp4, safetensors, parquet."),
-        (["--timeline", "--hop", "3"], "hop is for rankings; a timeline has windows. Give --hop_seconds"),
-        (["--min_seconds", "2"], "min_seconds is for timelines: give --timeline, too"),
+        (["--timeline", "--hop", "3"], "hop is for rankings; a timeline has windows. Give hop_seconds instead"),
+        (["--min_seconds", "2"], "min_seconds is for timelines. Add --timeline"),
         (["--timeline", "--threshold", "2"], "threshold is 2.0; it is a probability"),
         (["--device", "tpu9"], "Choose auto, cpu or cuda"),
         (["--num_workers", "-1"], "num_workers is -1; it must be at least 0, which is for this process"),
@@ -381,7 +387,7 @@ SEGMENTS = [Segment(0.0, 3599.9996, "a <b> & c", 0.5), Segment(3600.0, 7261.5, "
 
 
 def test_subtitles() -> None:
-    answer = Answer("x.mp4", [RankedLabel("a", 1.0)], segments=SEGMENTS)
+    answer = Prediction("x.mp4", [RankedLabel("a", 1.0)], segments=SEGMENTS)
     assert as_srt(answer) == (
         "1\n00:00:00,000 --> 01:00:00,000\na <b> & c (50%)\n\n"
         "2\n01:00:00,000 --> 02:01:01,500\ntwo lines -> here (99%)\n"
@@ -393,8 +399,10 @@ def test_subtitles() -> None:
 
 
 def test_csv_is_one_table() -> None:
-    good = Answer("x,1.mp4", [RankedLabel('say "a"', 0.75), RankedLabel("b", 0.25)], 0.0, 2.5)
-    rows = list(csv.reader(io.StringIO(as_csv([good, Answer("y.mp4", [], error="empty")], timeline=False))))
+    good = Prediction(
+        "x,1.mp4", [RankedLabel('say "a"', 0.75), RankedLabel("b", 0.25)], start_seconds=0.0, end_seconds=2.5
+    )
+    rows = list(csv.reader(io.StringIO(as_csv([good, Prediction("y.mp4", [], error="empty")], timeline=False))))
     assert rows == [
         ["path", "rank", "label", "probability", "start_seconds", "end_seconds", "error"],
         ["x,1.mp4", "1", 'say "a"', "0.75", "0.0", "2.5", ""],
@@ -420,8 +428,8 @@ def test_live_prints_what_is_seen_as_it_is_seen(
     assert "tcp://127.0.0.1:9: Connection refused" in capsys.readouterr().err
     for words, message in (
         (["a.mp4", "b.mp4"], "--live watches one camera or stream; given are 2."),
-        (["a.mp4", "--json"], "--live prints a table or jsonl, a line at a time; format is 'json'."),
-        (["a.mp4", "--threshold", 0.5], "--live shows what is seen as it is seen, and takes no threshold."),
+        (["a.mp4", "--json"], "--live prints a table or jsonl, line by line; format is 'json'."),
+        (["a.mp4", "--threshold", 0.5], "--live predicts each window as it arrives, and takes no threshold."),
         (["a.mp4", "--num_clips", 3], "takes no num_clips."),
         (["a.mp4", "--engine", "ray"], "takes no engine."),
         (["a.mp4", "--top_k", 0], "top_k is 0; it must be at least 1."),

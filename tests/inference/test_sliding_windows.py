@@ -10,7 +10,7 @@ import torch
 from conftest import number_of
 from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError, VideoError
-from farfield.inference.sliding_windows import assemble_windows, sliding_windows, window_places
+from farfield.inference.sliding_windows import assemble_windows, sliding_windows, span_and_hop, window_indices
 from farfield.video.frame_rate import frame_rate
 from farfield.video.pyav_decoder import PyAVVideo
 from held import Held
@@ -136,7 +136,8 @@ def test_windows_need_no_end(make_video: Callable[..., Path]) -> None:
 
 
 def test_places_span_what_they_say() -> None:
-    views, bounds = window_places(100, 10.0, SPEC, hop_seconds=2.0, window_seconds=None)
+    span, hop = span_and_hop(10.0, SPEC, hop_seconds=2.0, window_seconds=None)
+    views, bounds = window_indices(100, SPEC, span, hop, spread=False)
     assert bounds.tolist()[:2] == [[0, 10], [20, 30]]
     assert bounds.tolist()[-1] == [90, 100]
     assert (views[:, 0] == bounds[:, 0]).all()

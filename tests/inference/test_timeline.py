@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ import torch
 from farfield import build_model
 from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError, VideoError
+from farfield.inference.predict import PredictOptions, predict_file
 from farfield.inference.segments import find_segments
 from farfield.inference.sliding_windows import sliding_windows
-from farfield.inference.timeline import smooth, timeline, to_cells
+from farfield.inference.timeline import Timeline, TimelineOptions, smooth, to_cells
 from farfield.models.network import ActionNet
+from farfield.scoring.load import InferenceModel
 from farfield.video.writer import write_video
 from video.encoding import encode
 
@@ -27,6 +30,7 @@ class Brightness:
 
     labels = LABELS
     clip = ClipSpec(num_frames=4, crop_px=16, frame_stride=2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    config: ClassVar[dict[str, Any]] = {}
     device = torch.device("cpu")
     dtype = torch.float32
 
@@ -42,6 +46,16 @@ class Brightness:
         return -30 * (clips.mean((1, 2, 3, 4))[:, None] - levels).abs()
 
 
+def timeline(path: Path, model: InferenceModel, *, on_progress: Any = None, **options: Any) -> Timeline:
+    """Return the timeline of a video file; options are those of `PredictOptions` and `TimelineOptions`."""
+    names = ("num_crops", "view_batch_size", "features")
+    of_predict = {name: options.pop(name) for name in names if name in options}
+    chosen = PredictOptions(timeline=TimelineOptions(**options), **of_predict)
+    found = predict_file(path, model, chosen, on_progress=on_progress).timeline
+    assert found is not None
+    return found
+
+
 @pytest.fixture(scope="module")
 def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seconds dark, three bright, one grey, two dark; 20 frames a second."""
@@ -55,7 +69,7 @@ def test_finds_what_happens_when(stripes: Path) -> None:
     model = Brightness()
     told: list[tuple[int, int]] = []
     found = timeline(  # a window that is half dark and half bright is grey, for a moment
-        stripes, model, hop_seconds=0.1, min_seconds=0.5, view_batch_size=4, progress=lambda *at: told.append(at)
+        stripes, model, hop_seconds=0.1, min_seconds=0.5, view_batch_size=4, on_progress=lambda *at: told.append(at)
     )
     assert [segment.label for segment in found.segments] == ["dark", "bright", "grey", "dark"]
     bounds = [segment.start_seconds for segment in found.segments] + [found.segments[-1].end_seconds]
@@ -218,7 +232,7 @@ def test_segments_of_an_hour_of_noise_are_found_soon() -> None:
 
 
 def test_features_come_of_networks_only(stripes: Path) -> None:
-    with pytest.raises(FarfieldError, match="an exported network gives scores only"):
+    with pytest.raises(FarfieldError, match="an exported network returns scores only"):
         timeline(stripes, Brightness(), features=True)
     assert not hasattr(Brightness(), "embed")
     assert hasattr(ActionNet, "embed")

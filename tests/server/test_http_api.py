@@ -49,7 +49,8 @@ def test_a_program_gets_what_predict_gives(
     assert found["duration_seconds"] == pytest.approx(1.2, abs=0.02)
     assert {each["label"] for each in found["segments"]} <= set(LABELS)
     assert found["segments"][0]["start_seconds"] == 0
-    assert found["note"] is None and found["error"] is None
+    assert found["note"] is None
+    assert found["error"] is None
     raw = requests.post(f"{narrow.url}/predict", data=path.read_bytes(), timeout=30).json()
     assert {**raw, "path": ""} == {**found, "path": ""}
     assert raw["path"] == "the clip"
