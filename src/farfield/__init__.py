@@ -1,6 +1,7 @@
 """farfield: video action recognition that sees the whole clip at once.
 
-The public names load on first use, so that `from farfield.layers import ...` brings in torch alone.
+The public names load on first use, so that `import farfield` is fast and `from farfield.layers import ...` brings in
+torch alone.
 """
 
 from importlib import import_module
@@ -12,25 +13,61 @@ if TYPE_CHECKING:
     from farfield.checkpoints.checkpoint import save_model
     from farfield.clip_spec import ClipSpec
     from farfield.errors import FarfieldError
+    from farfield.evaluation.evaluate import evaluate
+    from farfield.evaluation.result import EvaluationResult
+    from farfield.exporters.export import export
+    from farfield.exporters.export_file import ExportReport
     from farfield.inference.predict import predict
+    from farfield.inference.prediction import Prediction
+    from farfield.inference.timeline import TimelineOptions
+    from farfield.interpretability.explain import explain
+    from farfield.interpretability.explanation import Explanation
     from farfield.scoring.load import load_model
+    from farfield.training.train import TrainResult, train
 
 __version__ = version("farfield")
-__all__ = ["ClipSpec", "FarfieldError", "build_model", "load_model", "predict", "save_model"]
+__all__ = [
+    "ClipSpec",
+    "EvaluationResult",
+    "Explanation",
+    "ExportReport",
+    "FarfieldError",
+    "Prediction",
+    "TimelineOptions",
+    "TrainResult",
+    "build_model",
+    "evaluate",
+    "explain",
+    "export",
+    "load_model",
+    "predict",
+    "save_model",
+    "train",
+]
 
-_HOME = {
+_MODULES = {
     "ClipSpec": "farfield.clip_spec",
+    "EvaluationResult": "farfield.evaluation.result",
+    "Explanation": "farfield.interpretability.explanation",
+    "ExportReport": "farfield.exporters.export_file",
     "FarfieldError": "farfield.errors",
+    "Prediction": "farfield.inference.prediction",
+    "TimelineOptions": "farfield.inference.timeline",
+    "TrainResult": "farfield.training.train",
     "build_model": "farfield.build",
+    "evaluate": "farfield.evaluation.evaluate",
+    "explain": "farfield.interpretability.explain",
+    "export": "farfield.exporters.export",
     "load_model": "farfield.scoring.load",
     "predict": "farfield.inference.predict",
     "save_model": "farfield.checkpoints.checkpoint",
+    "train": "farfield.training.train",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'farfield' has no attribute {name!r}")
 
 

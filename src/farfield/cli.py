@@ -132,7 +132,7 @@ def _run(name: str, arguments: list[str]) -> int:
     target: Callable[..., int] = getattr(import_module(module), function)
     if name == "fit":
         return target(arguments)
-    from farfield.commands.parser import parse
+    from farfield.options.parser import parse
 
     return target(**parse(target, arguments, prog=f"farfield {name}", positionals=command.positionals))
 

@@ -239,7 +239,7 @@ def test_files_that_cannot_serve_are_named(
     exported = tmp_path / "a.onnx"
     exported.write_bytes(b"onnx")
     assert run_farfield("explain", make_video(60), "--checkpoint", exported, "--out", out) == 2
-    assert f"{exported} is an exported network, which gives scores and nothing from inside." in capsys.readouterr().err
+    assert f"{exported} is an exported network, which returns scores only." in capsys.readouterr().err
 
 
 def test_nothing_is_left_where_writing_fails(

@@ -259,7 +259,7 @@ def test_options_are_looked_at_before_clips_are(
     for words, message in (
         (("a.onxx",), "has no suffix of a format"),
         (("kept.onnx",), "kept.onnx exists already"),
-        (("a.onnx", "--int8"), "8 bits are OpenVINO's here"),
+        (("a.onnx", "--int8"), "8 bits are for OpenVINO"),
         (("a.onnx", "--tolerance", -1), "tolerance is -1.0; it must be at least 0"),
         (("a.xml", "--int8", "--num_calibration_clips", 0), "num_calibration_clips is 0; it must be at least 1"),
         (("a.xml", "--num_compare_clips", 0), "num_compare_clips is 0; it must be at least 1"),

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import asdict
+from typing import Any
 
 from farfield.checkpoints.content_hash import network_hash
 from farfield.commands.console import quiet_libraries, say_left_out
@@ -137,13 +138,16 @@ def predict(
         view_batch_size,
         decoder,
     )
+
+    def settings() -> dict[str, Any]:
+        return options.settings() | {"precision": precision, "weights": network_hash(checkpoint)}
+
     left_out = LeftOut(list_left_out)
     paths = find_videos(videos, out=out, left_out=left_out)
     say_left_out(left_out)
     if chosen in SUBTITLES and len(paths) > 1:
         raise FarfieldError(f"{len(paths)} videos need as many subtitle files: give --out FOLDER --write {chosen}.")
-    settings = options.settings() | {"precision": precision, "weights": network_hash(checkpoint)}
-    with nullcontext() if out is None else open_results(out, settings, extras) as results:
+    with nullcontext() if out is None else open_results(out, settings(), extras) as results:
         done = {path: results.prediction(path) for path in paths if results is not None and results.is_done(path)}
         _print_each(done.values(), chosen)
         waiting = [path for path in paths if path not in done]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from farfield.errors import FarfieldError
 from farfield.inference.live_stream import live_windows
 from farfield.inference.prediction import RankedLabel, rank
 from farfield.inference.timeline import score_windows
@@ -44,9 +45,11 @@ def predict_live(
         window_seconds: length of a window; None for the network's own.
 
     Raises:
-        FarfieldError: if a length is not positive or missing.
+        FarfieldError: if a length is not positive or missing, or top_k is below 1.
         VideoError: if the source cannot be opened, or ends with an error.
     """
+    if top_k < 1:
+        raise FarfieldError(f"top_k is {top_k}; it must be at least 1.")
     with live_windows(source, model.clip, hop_seconds=hop_seconds, window_seconds=window_seconds) as windows:
         for window in windows:
             [score] = score_windows([window], model, view_batch_size=1)

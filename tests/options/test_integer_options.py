@@ -11,8 +11,8 @@ import yaml
 from jsonargparse import _typehints
 
 from farfield.cli import main
-from farfield.commands.parser import CommandParser
 from farfield.errors import FarfieldError
+from farfield.options.parser import CommandParser
 
 FIT = ["fit", "--print_config", "--run_dir=x", "--model.backbone=tiny"]
 

@@ -13,9 +13,9 @@ import docstring_parser
 import jsonargparse
 
 from farfield.clip_spec import ClipOptions
-from farfield.commands.integer_options import accept_whole_floats
 from farfield.curation.folder_scan import has_video_suffix
 from farfield.errors import FarfieldError, nearest
+from farfield.options.integer_options import accept_whole_floats
 from farfield.recipes import find_config
 
 

@@ -1,0 +1,1 @@
+"""Parse options and configs, and explain mistakes in them."""

@@ -1,0 +1,227 @@
+"""Turn a training config into a run: parser, run folder, callbacks, trainer, module and data."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
+
+from farfield.allocator import keep_freed_memory
+from farfield.build import resolve_clip
+from farfield.clip_spec import ClipOptions
+from farfield.data.datamodule import VideoDataModule
+from farfield.errors import FarfieldError
+from farfield.lightning_errors import lightning_errors_as_ours
+from farfield.options.parser import CommandParser, ConfigAction
+from farfield.precision import check_mixed_precision
+from farfield.training.callbacks import SkippedVideos, StopEarly, Throughput
+from farfield.training.checkpointing import AtomicCheckpointIO, RandomState, checkpoints
+from farfield.training.exponential_moving_average import ExponentialMovingAverage
+from farfield.training.fsdp import FullySharded
+from farfield.training.gradient_norms import GradientNorms
+from farfield.training.lightning_module import build_training_module
+from farfield.training.nan_guard import NaNGuard
+from farfield.training.optimisation import Optimisation
+from farfield.training.precise_batch_norm import PreciseBatchNorm
+from farfield.training.provenance import code_version, weights_provenance
+from farfield.training.run_folder import RunFiles
+from farfield.training.run_report import ReportSettings, RunReport
+from farfield.training.wandb_logging import WandbArtifacts, WandbSettings, make_wandb_logger, sweep_folder
+
+
+class _FitParser(CommandParser, LightningArgumentParser):
+    pass
+
+
+class FitCLI(LightningCLI):
+    """LightningCLI with a run folder, our callbacks, and a link from the network's clips to the data."""
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        parser = _FitParser(**kwargs)
+        parser.add_argument(
+            "-c",
+            "--config",
+            action=ConfigAction,
+            help="a YAML file, or the name of a recipe that `farfield configs` lists; later options override it",
+        )
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--run_dir",
+            type=str,
+            required=True,
+            help="folder for everything that the run writes. Its checkpoints/last.ckpt is of the last epoch, best.ckpt "
+            "of the one with the highest val/top1, measured on one central view per video, with the averaged weights if "
+            "there are any; ties go to the later epoch",
+        )
+        parser.add_argument(
+            "--resume", type=bool, default=False, help="resume from the run folder's last checkpoint, if there is one"
+        )
+        parser.add_argument(
+            "--checkpoint_every_n_steps",
+            type=int | None,
+            default=None,
+            help="also write last.ckpt every so many steps, for long epochs; null for after each epoch only",
+        )
+        parser.add_class_arguments(WandbSettings, "wandb")
+        parser.add_class_arguments(ReportSettings, "report")
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        of_clip = (
+            "model.backbone", "model.clip", "model.weights", "model.backbone_options", "model.block_options",
+        )  # fmt: skip
+        parser.link_arguments(of_clip, "data.clip", compute_fn=clip_values)
+        parser.link_arguments("data.labels", "model.labels", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        shown = "--print_config" in args
+        super().parse_arguments(parser, [word for word in args if word != "--print_config"])
+        # Every value, for the run's record.
+        model = self.config.model
+        model.clip = clip_values(model.backbone, model.clip, model.weights, model.backbone_options, model.block_options)
+        if shown:
+            print(parser.dump(self.config, skip_none=False), end="")
+            raise SystemExit(0)
+
+    def before_instantiate_classes(self) -> None:
+        self.run_dir = sweep_folder(Path(self.config.run_dir))
+        self.last_checkpoint = self.run_dir / "checkpoints" / "last.ckpt"
+        if self.run_dir.exists() and not self.run_dir.is_dir():
+            raise FarfieldError(f"run_dir is {self.run_dir}, which is a file. Give a folder.")
+        if self.last_checkpoint.exists() and not self.config.resume:
+            raise FarfieldError(
+                f"{self.run_dir} holds a run already. Give --resume true to go on with it, or another --run_dir."
+            )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        check_compatible(self.config, self.config_init.model.optimisation)
+        try:
+            self.run_dir.mkdir(parents=True, exist_ok=True)  # only now, so that rejected options leave no folder
+        except OSError as error:
+            raise FarfieldError(f"run_dir {self.run_dir} cannot be made: {error.strerror}.") from error
+        manifests = self.config_init.data.provenance()
+        about: dict[str, Any] = {"code": code_version(), "weights": weights_provenance(self.config.model.weights)}
+        tracked = self.config.as_dict() | {"manifests": manifests, "lineage": dict(about)}
+        logger = make_wandb_logger(WandbSettings(**vars(self.config.wandb)), self.run_dir, tracked)
+        more: dict[str, Any] = {
+            "logger": logger or False,
+            "callbacks": [*_several(self.config_init.trainer.callbacks), *self._callbacks(about | manifests, logger)],
+            "plugins": [*_several(self.config_init.trainer.plugins), AtomicCheckpointIO()],
+        }
+        if self.config.data.val is None:
+            more["limit_val_batches"] = 0
+        with lightning_errors_as_ours(ValueError):
+            trainer = super().instantiate_trainer(**more, **kwargs)
+        check_mixed_precision(trainer.precision)
+        if trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
+        return trainer
+
+    def _callbacks(self, about: dict[str, Any], logger: Logger | None) -> list[Callback]:
+        """Return our callbacks, in the order in which they must run."""
+        optimisation: Optimisation = self.config_init.model.optimisation
+        config = self.parser.dump(self.config, skip_none=False)
+        callbacks: list[Callback] = [
+            Throughput(),
+            SkippedVideos(self.run_dir),
+            RunFiles(self.run_dir, config),
+            RandomState(),
+            NaNGuard(),
+            GradientNorms(self.run_dir),
+        ]
+        if optimisation.early_stopping_epochs:
+            callbacks.append(StopEarly(optimisation.early_stopping_epochs))
+        # After the callbacks that may stop the run, to report on the last epoch; before the average is swapped out again.
+        callbacks.append(RunReport(self.run_dir, ReportSettings(**vars(self.config.report)), about, config))
+        if optimisation.ema_decay is not None:
+            callbacks.append(ExponentialMovingAverage(optimisation.ema_decay))
+        if optimisation.precise_bn_batches:
+            callbacks.append(PreciseBatchNorm(optimisation.precise_bn_batches))
+        folder, has_validation = self.run_dir / "checkpoints", self.config.data.val is not None
+        every = self.config.checkpoint_every_n_steps
+        callbacks += checkpoints(folder, every_n_steps=every, has_validation=has_validation)
+        if self.config.wandb.artifacts and logger is not None:
+            files = {name: Path(self.config.data[name]) for name in ("train", "val") if self.config.data[name]}
+            callbacks.append(WandbArtifacts(files, folder))
+        return callbacks
+
+
+def _several(given: Any) -> list[Any]:
+    """Return a list from a list, a single value or None."""
+    return given if isinstance(given, list) else [] if given is None else [given]
+
+
+def check_compatible(config: Any, optimisation: Optimisation) -> None:
+    """Check that settings go together, before anything is written.
+
+    Raises:
+        FarfieldError: if they do not.
+    """
+    every = config.checkpoint_every_n_steps
+    if every is not None and every < 1:
+        raise FarfieldError(f"checkpoint_every_n_steps is {every}; it must be at least 1, or null.")
+    if str(config.trainer.strategy).startswith("fsdp") and config.trainer.strategy != FullySharded.NAME:
+        raise FarfieldError(
+            f"trainer.strategy is {config.trainer.strategy}, PyTorch's first form of sharding, with "
+            f"which reports and uneven validations hang. Take {FullySharded.NAME}."
+        )
+    if config.trainer.logger is not None:
+        raise FarfieldError(
+            "trainer.logger has no effect: figures go to metrics.csv and to Weights & Biases. Leave it out; "
+            "--wandb.mode says whether they go there."
+        )
+    if config.trainer.overfit_batches:
+        raise FarfieldError(
+            "trainer.overfit_batches is not supported: farfield has its own samplers. Give a manifest of a few videos as "
+            "data.train; `farfield data subset` makes one."
+        )
+    if config.data.batch_size % optimisation.sub_batch_norm_splits:
+        raise FarfieldError(
+            f"optimisation.sub_batch_norm_splits is {optimisation.sub_batch_norm_splits} and data.batch_size "
+            f"{config.data.batch_size}; the first must divide the second."
+        )
+    if config.data.val is None and (optimisation.precise_bn_batches or optimisation.early_stopping_epochs):
+        raise FarfieldError(
+            "optimisation has precise_bn_batches or early_stopping_epochs, which belong to validations, and there are "
+            "none. Give data.val, or leave them out."
+        )
+
+
+def clip_values(
+    backbone: str,
+    clip: ClipOptions | None,
+    weights: str | None,
+    backbone_options: dict[str, Any] | None,
+    block_options: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Resolve the clips of the network: those of the weights or the backbone, with the config's changes."""
+    return resolve_clip(backbone, clip, weights, backbone_options, block_options).to_dict()
+
+
+def make_run(arguments: Sequence[str]) -> FitCLI:
+    """Parse options, and build the trainer, the module and the data of a run.
+
+    Args:
+        arguments: as after `farfield fit` on a command line.
+
+    Raises:
+        FarfieldError: for options that are unknown, out of range or incompatible, or files that cannot be read.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="LightningCLI's args parameter")  # it is meant for callers like this
+        return FitCLI(
+            build_training_module,
+            VideoDataModule,
+            run=False,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            save_config_callback=None,  # the run folder's config.yaml holds resolved values
+            trainer_defaults={"use_distributed_sampler": False, "log_every_n_steps": 10, "num_sanity_val_steps": 0},
+            parser_kwargs={"prog": "farfield fit", "description": "Train a network as a config says."},
+            args=list(arguments),
+        )

@@ -1,0 +1,54 @@
+"""Resume a run from its last checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+
+from farfield.checkpoints.checkpoint import describe, read_checkpoint
+from farfield.errors import FarfieldError
+from farfield.training.lightning_module import TrainingModule
+from farfield.training.resumed_schedule import schedule_before
+
+log = logging.getLogger("farfield")
+
+FIXED_SETTINGS = ("optimizer", "freeze_through", "freeze_batch_norm", "layer_decay")
+"""Settings that the optimiser's state depends on, which a resumed run cannot change."""
+
+
+def prepare_resume(checkpoint: Path, model: TrainingModule) -> int:
+    """Check that a run can resume from a checkpoint, and hand the module the schedule so far.
+
+    Returns:
+        The optimiser steps that are done.
+
+    Raises:
+        FarfieldError: if the checkpoint is of another network, or of settings that the optimiser's state depends on.
+    """
+    content = read_checkpoint(checkpoint)
+    found, wanted = content["farfield"]["model"], describe(model.network)["model"]
+    if "current_model_state" in content and model.optimisation.ema_decay is None:
+        raise FarfieldError(
+            f"{checkpoint} holds averaged weights beside the trained ones; without optimisation.ema_decay, training "
+            "would resume from the average. Give it as before."
+        )
+    differing = [name for name in wanted if found.get(name) != wanted[name]]
+    if differing:
+        shown = "; ".join(f"{name} was {found.get(name)}, now {wanted[name]}" for name in differing)
+        raise FarfieldError(
+            f"{checkpoint} is of another network: {shown}. Resume with the same, or choose another --run_dir."
+        )
+    now = asdict(model.optimisation)
+    before = content["farfield"].get("optimisation", {})  # older checkpoints do not say
+    changed = [name for name in before if name in now and before[name] != now[name]]
+    shown = "; ".join(f"{name} was {before[name]}, now {now[name]}" for name in changed)
+    if fixed := [name for name in changed if name in FIXED_SETTINGS]:
+        raise FarfieldError(
+            f"{checkpoint} was trained with other settings: {shown}. Resume with the same {', '.join(fixed)}, which the "
+            "optimiser's state depends on, or choose another --run_dir."
+        )
+    if changed:
+        log.info("resuming with other settings: %s", shown)
+    model.schedule_before = schedule_before(content)
+    return model.schedule_before.step

@@ -1,0 +1,143 @@
+"""Train a network as a config says."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import WandbLogger
+
+from farfield.checkpoints.checkpoint import read_checkpoint
+from farfield.errors import FarfieldError
+from farfield.lightning_errors import lightning_errors_as_ours
+from farfield.training.checkpointing import BEST_CHECKPOINT
+from farfield.training.config import FitCLI, make_run
+from farfield.training.resume import prepare_resume
+
+log = logging.getLogger("farfield")
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run.
+
+    Attributes:
+        run_dir: folder with everything that the run wrote.
+        last_checkpoint: checkpoint of the last epoch; None if none was written.
+        best_checkpoint: checkpoint of the epoch with the highest val/top1; None without validation.
+        best_epoch: that epoch, counted from 1; None without validation.
+        best_top1: its val/top1 in [0, 1]; None without validation.
+        metrics: the last values of all logged metrics, as "train/loss" and "val/top1".
+        epochs: epochs trained, earlier runs of a resumed one included.
+        steps: optimiser steps, likewise.
+        was_complete: nothing was left to train when the run was resumed.
+    """
+
+    run_dir: Path
+    last_checkpoint: Path | None
+    best_checkpoint: Path | None
+    best_epoch: int | None
+    best_top1: float | None
+    metrics: dict[str, float]
+    epochs: int
+    steps: int
+    was_complete: bool = False
+
+
+def train(
+    config: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+) -> TrainResult:
+    """Train a network as a config says.
+
+    Args:
+        config: a YAML file, or the name of a recipe that ships with farfield (`farfield configs` lists them). None if
+            `overrides` say everything.
+        overrides: options by name, which take precedence, as {"trainer.max_epochs": 5, "run_dir": "runs/mine"};
+            `farfield fit --help` lists them.
+        resume: resume from the run folder's last checkpoint, if there is one.
+        progress: show Lightning's progress bar.
+
+    Raises:
+        FarfieldError: for options that are unknown, out of range or incompatible, files that cannot be read, or a run
+            folder that holds a run already and is not resumed.
+        KeyboardInterrupt: if interrupted; `resume=True` continues from the last checkpoint.
+
+    Example:
+        result = farfield.train("figures_tiny_nl2", {"trainer.max_epochs": 1, "run_dir": "runs/first"})
+        result.metrics["val/top1"], result.best_checkpoint
+    """
+    arguments = [] if config is None else ["--config", str(config)]
+    arguments += [f"--{name}={_as_word(value)}" for name, value in (overrides or {}).items()]
+    if resume:
+        arguments.append("--resume=true")
+    if not progress:
+        arguments.append("--trainer.enable_progress_bar=false")
+    run = make_run(arguments)
+    try:
+        return train_run(run)
+    except SystemExit as error:  # Lightning's, of an interrupt
+        raise KeyboardInterrupt from error
+
+
+def _as_word(value: Any) -> str:
+    """Format a value as a command line's word."""
+    if isinstance(value, str | Path):
+        return str(value)
+    try:
+        return json.dumps(value)
+    except TypeError as error:
+        raise FarfieldError(f"an override is {value!r}; give text, numbers, lists or dicts.") from error
+
+
+def train_run(run: FitCLI) -> TrainResult:
+    """Train a run from `make_run` to its end.
+
+    Raises:
+        FarfieldError: if it cannot be resumed from its last checkpoint, or an option is not supported.
+        KeyboardInterrupt, SystemExit: if interrupted.
+    """
+    resumed = run.last_checkpoint if run.last_checkpoint.exists() else None
+    done = -1
+    if resumed is not None:
+        done = prepare_resume(resumed, run.model)
+        log.info("resuming from %s", resumed)
+    elif run.config.resume:
+        log.info("%s holds no checkpoint to resume from: a new run begins", run.run_dir)
+    exit_code = 1
+    try:
+        with lightning_errors_as_ours():
+            run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=resumed, weights_only=True)
+        exit_code = 0
+    finally:
+        if isinstance(run.trainer.logger, WandbLogger):
+            run.trainer.logger.experiment.finish(exit_code=exit_code)  # writes what is still buffered
+    return _result(run, was_complete=run.trainer.global_step == done)
+
+
+def _result(run: FitCLI, *, was_complete: bool) -> TrainResult:
+    last, best = run.last_checkpoint, run.last_checkpoint.with_name("best.ckpt")
+    best_epoch: int | None = None
+    best_top1: float | None = None
+    if best.exists():
+        content = read_checkpoint(best)
+        state = next(each for name, each in content["callbacks"].items() if name.startswith(BEST_CHECKPOINT))
+        best_epoch, best_top1 = content["epoch"] + 1, float(state["best_model_score"])
+    return TrainResult(
+        run.run_dir,
+        last if last.exists() else None,
+        best if best.exists() else None,
+        best_epoch,
+        best_top1,
+        {name: float(value) for name, value in run.trainer.callback_metrics.items()},
+        run.trainer.current_epoch,
+        run.trainer.global_step,
+        was_complete,
+    )
