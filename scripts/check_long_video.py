@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from farfield.inference.predict import PredictOptions, predict_file
 from farfield.inference.segments import Segment
-from farfield.inference.timeline import timeline
+from farfield.inference.timeline import TimelineOptions
 from farfield.scoring.load import load_model
 from farfield.synthetic import figures
 from farfield.video.writer import write_video
@@ -66,7 +67,9 @@ def find(video: str, checkpoint: str, options: dict[str, Any]) -> dict[str, Any]
         memory.append(resident_mb())
 
     begin = time.perf_counter()
-    found = timeline(video, model, progress=progress, **options)
+    chosen = PredictOptions(timeline=TimelineOptions(**options))
+    found = predict_file(video, model, chosen, on_progress=progress).timeline
+    assert found is not None
     seconds = time.perf_counter() - begin
     bar.close()
     return {

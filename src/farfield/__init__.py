@@ -5,7 +5,6 @@ torch alone.
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,7 +24,8 @@ if TYPE_CHECKING:
     from farfield.scoring.load import load_model
     from farfield.training.train import TrainResult, train
 
-__version__ = version("farfield")
+    __version__: str
+
 __all__ = [
     "ClipSpec",
     "EvaluationResult",
@@ -66,6 +66,10 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version  # late: takes longer to import than all of this
+
+        return version("farfield")
     if name in _MODULES:
         return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'farfield' has no attribute {name!r}")

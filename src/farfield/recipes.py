@@ -6,12 +6,14 @@ checkout, and in an editable install of one, they are read from where they are.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 import yaml
 
+from farfield.atomic_write import atomic_write
 from farfield.errors import FarfieldError, nearest
 
 SUFFIX = ".yaml"
@@ -67,6 +69,30 @@ def find_recipe(name: str) -> Recipe:
     if name not in recipes:
         raise FarfieldError(f"there is no recipe {name!r}. {nearest(_stem(name), recipes)}")
     return recipes[name]
+
+
+def copy_recipe(recipe: Recipe, to: str) -> Path:
+    """Copy a recipe to a new file, or into a folder under its own name. Return where it is.
+
+    Args:
+        recipe: what to copy.
+        to: an existing folder, a new one if it ends in a slash, or else the file.
+
+    Raises:
+        FarfieldError: if the file exists already, or cannot be written.
+    """
+    target = Path(to)
+    if target.is_dir() or to.endswith(("/", os.sep)):
+        target = target / recipe.path.name
+    if target.exists():
+        raise FarfieldError(f"{target} exists already. Give --copy another file or folder.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(target) as partial:
+            partial.write_text(recipe.text, encoding="utf-8")
+    except OSError as error:
+        raise FarfieldError(f"{target} cannot be written: {error.strerror}.") from error
+    return target
 
 
 def find_config(given: str) -> str:

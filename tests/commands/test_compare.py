@@ -138,7 +138,7 @@ def test_mistakes_are_one_line(
         ([tmp_path / "nowhere", run], f"{tmp_path / 'nowhere'} holds no scores (scores.npz)"),
         ([run, tmp_path / "text.npz"], f"{tmp_path / 'text.npz'} is no file of scores that `farfield test` wrote"),
         ([run, tmp_path / "renamed.npz"], "other classes: salute, wave are in one of them only. ", "--restrict_labels"),
-        ([run, tmp_path / "more.npz"], "the runs know other classes: yawn is in one of them only. Test both with"),
+        ([run, tmp_path / "more.npz"], "the runs have different classes: yawn is in one of them only. Test both with"),
         (
             [run, tmp_path / "elsewhere.npz"],
             "no video in common: one has videos/0 é.mp4, the other elsewhere/videos/0 é.mp4. Test both on the same",

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json as json_format
-import os
-from pathlib import Path
 
-from farfield.atomic_write import atomic_write
 from farfield.errors import FarfieldError
-from farfield.recipes import Recipe, find_recipe, list_recipes
+from farfield.recipes import Recipe, copy_recipe, find_recipe, list_recipes
 
 
 def configs(name: str | None = None, *, copy: str | None = None, json: bool = False) -> int:
@@ -35,30 +32,6 @@ def configs(name: str | None = None, *, copy: str | None = None, json: bool = Fa
     else:
         print(recipe.text, end="")
     return 0
-
-
-def copy_recipe(recipe: Recipe, to: str) -> Path:
-    """Copy a recipe to a new file, or into a folder under its own name. Return where it is.
-
-    Args:
-        recipe: what to copy.
-        to: an existing folder, a new one if it ends in a slash, or else the file.
-
-    Raises:
-        FarfieldError: if the file exists already, or cannot be written.
-    """
-    target = Path(to)
-    if target.is_dir() or to.endswith(("/", os.sep)):
-        target = target / recipe.path.name
-    if target.exists():
-        raise FarfieldError(f"{target} exists already. Give --copy another file or folder.")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(target) as partial:
-            partial.write_text(recipe.text, encoding="utf-8")
-    except OSError as error:
-        raise FarfieldError(f"{target} cannot be written: {error.strerror}.") from error
-    return target
 
 
 def _show_all(recipes: list[Recipe], *, json: bool) -> int:

@@ -34,15 +34,15 @@ from farfield.training.run_report import ReportSettings, RunReport
 from farfield.training.wandb_logging import WandbArtifacts, WandbSettings, make_wandb_logger, sweep_folder
 
 
-class _FitParser(CommandParser, LightningArgumentParser):
+class _TrainingParser(CommandParser, LightningArgumentParser):
     pass
 
 
-class FitCLI(LightningCLI):
+class TrainingRun(LightningCLI):
     """LightningCLI with a run folder, our callbacks, and a link from the network's clips to the data."""
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        parser = _FitParser(**kwargs)
+        parser = _TrainingParser(**kwargs)
         parser.add_argument(
             "-c",
             "--config",
@@ -57,8 +57,8 @@ class FitCLI(LightningCLI):
             type=str,
             required=True,
             help="folder for everything that the run writes. Its checkpoints/last.ckpt is of the last epoch, best.ckpt "
-            "of the one with the highest val/top1, measured on one central view per video, with the averaged weights if "
-            "there are any; ties go to the later epoch",
+            "of the one with the highest val/top1, measured on one central view per video, with the averaged weights "
+            "if there are any; ties go to the later epoch",
         )
         parser.add_argument(
             "--resume", type=bool, default=False, help="resume from the run folder's last checkpoint, if there is one"
@@ -136,7 +136,7 @@ class FitCLI(LightningCLI):
         ]
         if optimisation.early_stopping_epochs:
             callbacks.append(StopEarly(optimisation.early_stopping_epochs))
-        # After the callbacks that may stop the run, to report on the last epoch; before the average is swapped out again.
+        # After callbacks that may stop the run, to report on the last epoch; before the average is swapped out.
         callbacks.append(RunReport(self.run_dir, ReportSettings(**vars(self.config.report)), about, config))
         if optimisation.ema_decay is not None:
             callbacks.append(ExponentialMovingAverage(optimisation.ema_decay))
@@ -177,8 +177,8 @@ def check_compatible(config: Any, optimisation: Optimisation) -> None:
         )
     if config.trainer.overfit_batches:
         raise FarfieldError(
-            "trainer.overfit_batches is not supported: farfield has its own samplers. Give a manifest of a few videos as "
-            "data.train; `farfield data subset` makes one."
+            "trainer.overfit_batches is not supported: farfield has its own samplers. Give a manifest of a few videos "
+            "as data.train; `farfield data subset` makes one."
         )
     if config.data.batch_size % optimisation.sub_batch_norm_splits:
         raise FarfieldError(
@@ -203,7 +203,7 @@ def clip_values(
     return resolve_clip(backbone, clip, weights, backbone_options, block_options).to_dict()
 
 
-def make_run(arguments: Sequence[str]) -> FitCLI:
+def make_run(arguments: Sequence[str]) -> TrainingRun:
     """Parse options, and build the trainer, the module and the data of a run.
 
     Args:
@@ -214,7 +214,7 @@ def make_run(arguments: Sequence[str]) -> FitCLI:
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="LightningCLI's args parameter")  # it is meant for callers like this
-        return FitCLI(
+        return TrainingRun(
             build_training_module,
             VideoDataModule,
             run=False,

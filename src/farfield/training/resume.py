@@ -45,8 +45,8 @@ def prepare_resume(checkpoint: Path, model: TrainingModule) -> int:
     shown = "; ".join(f"{name} was {before[name]}, now {now[name]}" for name in changed)
     if fixed := [name for name in changed if name in FIXED_SETTINGS]:
         raise FarfieldError(
-            f"{checkpoint} was trained with other settings: {shown}. Resume with the same {', '.join(fixed)}, which the "
-            "optimiser's state depends on, or choose another --run_dir."
+            f"{checkpoint} was trained with other settings: {shown}. Resume with the same {', '.join(fixed)}, which "
+            "the optimiser's state depends on, or choose another --run_dir."
         )
     if changed:
         log.info("resuming with other settings: %s", shown)

@@ -15,7 +15,7 @@ from farfield.checkpoints.checkpoint import read_checkpoint
 from farfield.errors import FarfieldError
 from farfield.lightning_errors import lightning_errors_as_ours
 from farfield.training.checkpointing import BEST_CHECKPOINT
-from farfield.training.config import FitCLI, make_run
+from farfield.training.config import TrainingRun, make_run
 from farfield.training.resume import prepare_resume
 
 log = logging.getLogger("farfield")
@@ -97,7 +97,7 @@ def _as_word(value: Any) -> str:
         raise FarfieldError(f"an override is {value!r}; give text, numbers, lists or dicts.") from error
 
 
-def train_run(run: FitCLI) -> TrainResult:
+def train_run(run: TrainingRun) -> TrainResult:
     """Train a run from `make_run` to its end.
 
     Raises:
@@ -122,7 +122,7 @@ def train_run(run: FitCLI) -> TrainResult:
     return _result(run, was_complete=run.trainer.global_step == done)
 
 
-def _result(run: FitCLI, *, was_complete: bool) -> TrainResult:
+def _result(run: TrainingRun, *, was_complete: bool) -> TrainResult:
     last, best = run.last_checkpoint, run.last_checkpoint.with_name("best.ckpt")
     best_epoch: int | None = None
     best_top1: float | None = None
