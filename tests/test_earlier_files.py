@@ -125,6 +125,16 @@ def test_a_resumed_run_keeps_a_better_epoch(earlier: Path, tmp_path: Path) -> No
     assert (folder / "checkpoints/best.ckpt").read_bytes() == (earlier / "run/checkpoints/best.ckpt").read_bytes()
 
 
+def test_a_run_is_not_resumed_on_other_data(earlier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = shutil.copytree("run", tmp_path / "run")
+    other = ["--resume", "true", "--trainer.max_epochs", "3", "--data.batch_size", "6"]
+    assert main(["fit", "--config", f"{folder}/config.yaml", "--run_dir", str(folder), *other]) == 2
+    assert (
+        "the run to resume had other data: batches_per_epoch was 3, now 2; batch_size was 4, now 6"
+        in capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize("config", ["fit.yaml", "run/config.yaml"])
 def test_configs_give_the_same_run(config: str, earlier: Path, tmp_path: Path) -> None:
     assert main(["fit", "--config", config, "--run_dir", str(tmp_path / "new")]) == 0
