@@ -40,8 +40,8 @@ TRIM_BUTTON = 'button[aria-label="Trim video to selection"]'
 def file_paths(event: Any) -> Iterator[Any]:
     """Yield each value in an event's JSON that Gradio may read as the path of a file.
 
-    Gradio turns an object with a "path" and its own "meta" into a file at any depth (`gradio.FileData`). Here "path" alone
-    counts, whatever is beside it.
+    Gradio turns an object with a "path" and its own "meta" into a file at any depth (`gradio.FileData`). Here "path"
+    alone counts, whatever is beside it.
     """
     if isinstance(event, dict):
         if "path" in event:

@@ -193,7 +193,7 @@ def _refusals(path: str, name: str) -> Iterator[None]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return whether an error is a failed allocation. PyTorch's on the CPU is a RuntimeError, known by its text only."""
+    """Return whether an error is a failed allocation; PyTorch's on the CPU is known by its text only."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
 
 
