@@ -71,12 +71,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """`farfield serve` with its page, limited to videos of 20 s, 100,000 pixels and 3 MiB."""
+    """`farfield serve` with its page, limited to videos of 20 s, 400,000 pixels and 3 MiB."""
     folder = tmp_path_factory.mktemp("server")
     words = ["--checkpoint", str(checkpoint), "--port", "0", "--threads", "1", "--names", "[video.example.org]"]
     limits = {
         "clip_seconds": 20,
-        "frame_pixels": 100_000,
+        "frame_pixels": 400_000,  # a recording of the camera has 307,200
         "upload_bytes": 3 * 2**20,
         "job_seconds": 30,
         "max_waiting": 20,

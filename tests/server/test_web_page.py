@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from farfield.server.gradio_compat import TRIM_BUTTON
 from server.conftest import LABELS, Served
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -154,6 +155,9 @@ def test_a_segment_moves_the_player(open_page: Callable[..., Any], make_video: C
     drop(page, "a.mp4", make_video(60).read_bytes())
     page.wait_for_selector(".ff-bar button")
     page.wait_for_function("document.querySelector('#video video')?.readyState >= 1")
+    trim = page.locator(f"#video {TRIM_BUTTON}")
+    assert trim.count() == 1, "Gradio's trim button is gone; adapt server/gradio_compat.py"
+    assert not trim.is_visible()
     page.evaluate("document.querySelector('#video video').currentTime = 1")
     page.wait_for_function("parseFloat(document.querySelector('.ff-playhead').style.left) > 30")
     page.locator(".ff-bar button").first.click(position={"x": 5, "y": 5})
