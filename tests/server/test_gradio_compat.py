@@ -77,7 +77,7 @@ def test_has_launched_turns_the_upload_check_on(mounted: Any, tmp_path: Path) ->
 
     page = mounted.get_blocks()
     assert vars(gradio.Blocks()).get("has_launched") is False, f"Blocks has no has_launched {ADAPT}"
-    assert page.has_launched is True
+    assert page.has_launched is True, "_mount_page does not turn the upload check on"
     assert page.max_file_size == Limits().upload_bytes
     marker = tmp_path / "marker.mp4"
     marker.write_text("not uploaded")

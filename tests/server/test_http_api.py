@@ -253,10 +253,12 @@ def test_the_oldest_idle_connections_are_closed_when_there_are_too_many(
 ) -> None:
     """The limit is for clients that open many connections without a request, until the server accepts no others."""
     monkeypatch.setattr(idle_connections, "MAX_IDLE", 4)
+    monkeypatch.setattr(idle_connections, "HEAD_SECONDS", 600)  # the timeout would close them, too
     idle: list[socket.socket] = []
     try:
         for _ in range(6):
             idle.append(connect(narrow))
+            idle[-1].settimeout(5)
             time.sleep(0.05)  # so that the server accepts them in this order
         assert [connection.recv(1) for connection in idle[:2]] == [b"", b""]
         for connection in idle[2:]:
