@@ -150,13 +150,13 @@ def test_a_table_is_printed_and_what_was_there_before_is_replaced(
     assert run_farfield("explain", video, "--checkpoint", dual, "--out", out) == 0
     assert {path.name for path in out.iterdir()} >= {"mine.txt", "attention_res3-1.mp4", "part_res3-1.png"}
     shown = capsys.readouterr().out
-    assert "res3[1] is the identity, as at birth: what it attends to changes nothing." in shown
+    assert "res3[1] is the identity, as at initialisation: its attention has no effect." in shown
     rows = [line.split() for line in shown.splitlines() if line.startswith("res3[1]  ")]
     assert [row[1:3] for row in rows] == [["the", "position"], ["mean", rows[1][2]], ["if", "uniform"]]
     assert "channel attention" in (out / "explanation.html").read_text()
     assert run_farfield("explain", video, "--checkpoint", plain, "--out", out) == 0
     shown = capsys.readouterr().out
-    assert "no blocks are inserted into this network, so that there is no attention to show." in shown
+    assert "this network has no inserted blocks, so that there is no attention to show." in shown
     names = {path.name for path in out.iterdir()}
     assert names == {
         *("mine.txt", "grad_cam.png", "grad_cam.mp4", "evidence.png", "windows.png"),
@@ -174,7 +174,10 @@ def test_a_short_video_is_repeated(
 ) -> None:
     out = tmp_path / "out"
     assert run_farfield("explain", make_video(7), "--checkpoint", checkpoint, "--out", out, "--num_clips", 1) == 0
-    assert "the video is shorter than a clip and was repeated to fill it; times count on" in capsys.readouterr().out
+    assert (
+        "the video is shorter than a clip and was looped to fill it; times beyond its end continue"
+        in capsys.readouterr().out
+    )
     seconds = json.loads((out / "explanation.json").read_text())["view"]["frame_seconds"]
     assert seconds == pytest.approx([0, 0.12, 0.24, 0.36], abs=0.01)
     assert run_farfield("explain", make_video(1), "--checkpoint", checkpoint, "--out", out, "--time", 0) == 0
@@ -189,10 +192,10 @@ def test_a_short_video_is_repeated(
         (("--label=None", "--top_k=3"), "label is 'None', which the network does not know. Known: <b>bow</b>,"),
         (("--point", "5"), "point is '5'; give Y,X in pixels of the crop that the network sees, as 40,112."),
         (("--point", "nan,3"), "point is 'nan,3'; give Y,X in pixels"),
-        (("--point", "3,32"), "point is 3,32; the network sees 32 x 32 px. Give y,x in pixels of that crop"),
-        (("--time", "9"), "time is 9 s, which no view of this video shows; the nearest spans 2.00 s to 2.4"),
-        (("--time", "-1"), "time is -1 s, which no view of this video shows; the nearest spans 0.00 s"),
-        (("--time", "0.8"), "time is 0.8 s, which no view of this video shows; the nearest spans 1.00 s to 1.42 s."),
+        (("--point", "3,32"), "point is 3,32; the network's input is 32 x 32 px. Give y,x in pixels of it"),
+        (("--time", "9"), "time is 9 s, which is in no view of this video; the nearest spans 2.00 s to 2.4"),
+        (("--time", "-1"), "time is -1 s, which is in no view of this video; the nearest spans 0.00 s"),
+        (("--time", "0.8"), "time is 0.8 s, which is in no view of this video; the nearest spans 1.00 s to 1.42 s."),
         (("--connections", "0"), "connections is 0; it must be at least 1. The paper shows 20."),
         (("--top_k", "0"), "top_k is 0; it must be at least 1."),
         (("--num_clips", "0"), "clip.num_clips is 0; it must be at least 1."),

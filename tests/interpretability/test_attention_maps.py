@@ -1,4 +1,4 @@
-"""Attention pictures against the equations as loops, and against the pixels that they must show."""
+"""Attention maps against the equations written as loops, and their drawings against the expected pixels."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def network(block: str = "non_local", **options: Any) -> ActionNet:
 
 @torch.no_grad()
 def _spread(block: Any, inputs: tuple[Tensor, ...]) -> None:
-    """Scales theta and phi to affinities around 2, with which attention is neither uniform nor at one place."""
+    """Scale theta and phi to affinities around 2, so that attention is neither uniform nor at one place."""
     theta, phi = (conv(inputs[0]).flatten(2)[0] for conv in (block.theta, block.phi))
     factor = (2 / float((block.scale * theta.mT @ phi).std())) ** 0.5
     for conv in (block.theta, block.phi):
@@ -54,7 +54,7 @@ def inserted_blocks(made: ActionNet) -> dict[str, nn.Module]:
 
 
 def expected_weights(made: ActionNet, clip: Tensor, *, absolute: bool = False) -> dict[str, Tensor]:
-    """softmax(theta^T phi) of every position as loops in float64: (t, h, w, keys t, h, w), averaged over heads."""
+    """Compute softmax(theta^T phi) of every position by loops in float64, averaged over heads: t h w, keys t h w."""
     given: dict[str, Tensor] = {}
     hooks = [
         block.register_forward_pre_hook(lambda m, inputs, name=name: given.update({name: inputs[0]}))
@@ -77,7 +77,7 @@ def expected_weights(made: ActionNet, clip: Tensor, *, absolute: bool = False) -
 
 
 @pytest.mark.parametrize("options", [{}, {"num_heads": 4}, {"scope": "space"}])
-def test_a_map_is_the_softmax_of_the_loops(options: dict[str, Any]) -> None:
+def test_a_map_agrees_with_the_softmax_written_as_loops(options: dict[str, Any]) -> None:
     made, clip = network(**options), torch.randn(CLIP)
     position = (0.55, 0.33, 0.77)  # (2, 1, 5) of 5 x 5 x 7, (2, 0, 3) of 5 x 3 x 4
     maps = attention_maps(made, clip, position=position)
@@ -96,7 +96,7 @@ def test_a_map_is_the_softmax_of_the_loops(options: dict[str, Any]) -> None:
         assert found.query == pytest.approx(middle)
 
 
-def test_the_position_that_is_chosen_has_the_least_entropy_of_the_grid() -> None:
+def test_the_chosen_position_has_the_least_entropy_of_the_grid() -> None:
     made, clip = network(), torch.randn(CLIP)
     maps = attention_maps(made, clip)
     expected = expected_weights(made, clip)
@@ -115,7 +115,7 @@ def test_the_position_that_is_chosen_has_the_least_entropy_of_the_grid() -> None
         torch.testing.assert_close(found.weights.double(), weights[best], rtol=1e-4, atol=1e-6)
 
 
-def test_a_form_that_is_no_softmax_is_shown_without_its_signs() -> None:
+def test_weights_of_other_forms_than_softmax_are_absolute() -> None:
     made, clip = network(pairwise="dot_product"), torch.randn(CLIP)
     maps = attention_maps(made, clip, position=(0.1, 0.5, 0.9))
     expected = expected_weights(made, clip)
@@ -134,13 +134,13 @@ def test_every_block_that_attends_to_positions_has_maps(block: str) -> None:
         assert each.entropy == pytest.approx(scipy.stats.entropy(each.weights.flatten().numpy(), base=2), abs=1e-3)
 
 
-def test_a_block_or_a_network_without_positions_has_none() -> None:
+def test_a_block_without_attention_over_positions_has_no_map() -> None:
     assert attention_maps(network("coordinate_attention"), torch.randn(CLIP)) == []
     plain = build_model("tiny", num_classes=3, clip={"num_frames": 5, "crop_px": 40}).eval()
     assert attention_maps(plain, torch.randn(CLIP)) == []
 
 
-def test_the_network_is_as_it_was_also_after_an_error() -> None:
+def test_hooks_are_removed_after_an_error_too() -> None:
     made = network()
     before = {key: value.clone() for key, value in made.state_dict().items()}
     attention_maps(made, torch.randn(CLIP))
@@ -156,8 +156,8 @@ def mosaic(figure: Any) -> np.ndarray:
     return np.asarray(figure.axes[0].images[0].get_array()).astype(int)
 
 
-def test_the_box_is_at_the_position_in_its_frame() -> None:
-    """Black frames of 60 x 91, drawn twice as large; the only cyan is the box."""
+def test_the_box_is_drawn_at_the_position_in_its_frame() -> None:
+    """The frames are black, 60 x 91, drawn at twice their size; only the box is cyan."""
     weights = torch.full((3, 2, 5), 1 / 30)
     query = (0.5, 0.3, 0.7)  # frame 3 of 7
     picture = mosaic(draw_attention(np.zeros((7, 60, 91, 3), np.uint8), [AttentionMap("res3[1]", query, weights, 4.9)]))
@@ -168,7 +168,7 @@ def test_the_box_is_at_the_position_in_its_frame() -> None:
     assert 6 <= rows.max() - rows.min() == columns.max() - columns.min() <= 20
 
 
-def test_the_lighter_a_place_the_more_of_the_attention_it_gets() -> None:
+def test_places_with_more_attention_are_brighter() -> None:
     weights = torch.zeros(7, 4, 6)
     weights[5, 3, 0], weights[1, 0, 5] = 0.75, 0.25
     frames = np.full((7, 60, 90, 3), 200, np.uint8)
@@ -193,7 +193,7 @@ def test_the_lighter_a_place_the_more_of_the_attention_it_gets() -> None:
 
 
 def two_pathways(**insert: list[int]) -> ActionNet:
-    """A thin SlowFast with awake blocks, for clips of 16 frames: the slow pathway gets 0, 5, 10 and 15."""
+    """Build a thin SlowFast with non-identity blocks for 16 frames: the slow pathway gets 0, 5, 10 and 15."""
     made = build_model(
         "slowfast_r50",
         num_classes=3,
@@ -207,7 +207,7 @@ def two_pathways(**insert: list[int]) -> ActionNet:
     return made
 
 
-def test_a_slow_pathways_steps_lie_at_the_frames_that_it_gets() -> None:
+def test_a_slow_pathways_steps_lie_at_its_frames() -> None:
     made, clip = two_pathways(res4=[0], fast_res4=[0]), torch.randn(1, 3, 16, 48, 48)
     slow, fast = attention_maps(made, clip, position=(10.4 / 16, 0.5, 0.5))
     assert (slow.block, fast.block) == ("res4[0]", "fast_res4[0]")
@@ -220,7 +220,7 @@ def test_a_slow_pathways_steps_lie_at_the_frames_that_it_gets() -> None:
 
 
 def test_pooled_keys_lie_in_the_middle_of_their_window() -> None:
-    """5 x 5 x 7 positions in res3 pooled by 2 x 2 over space: 5 x 2 x 3 keys, the last row and column left out."""
+    """5 x 5 x 7 positions in res3 pooled by 2 x 2 over space: 5 x 2 x 3 keys, without the last row and column."""
     found = attention_maps(network(), torch.randn(CLIP), position=(0, 0, 0))[0]
     assert found.weights.shape == (5, 2, 3)
     assert found.middles[0] == pytest.approx([0.1, 0.3, 0.5, 0.7, 0.9])
@@ -241,19 +241,19 @@ def test_a_position_may_leave_axes_open() -> None:
 
 
 @pytest.mark.parametrize("position", [(1.0, 0.5, 0.5), (0.5, -0.01, 0.5), (0.5, 0.5, float("nan"))])
-def test_a_position_outside_is_refused(position: tuple[float, float, float]) -> None:
+def test_a_position_outside_of_the_clip_is_refused(position: tuple[float, float, float]) -> None:
     with pytest.raises(FarfieldError, match="fractions of the clip, at least 0 and below 1"):
         attention_maps(network(), torch.randn(CLIP), position=position)
 
 
-def test_signs_are_kept_beside_their_absolute_values() -> None:
+def test_signs_are_kept_separately() -> None:
     made, clip = network(pairwise="dot_product", key_pool=None), torch.randn(CLIP)
-    passed = record_activations(made, clip)[0]
-    block: Any = passed.block
+    activation = record_activations(made, clip)[0]
+    block: Any = activation.block
     with torch.no_grad():
-        block.phi.bias -= block.phi(passed.x).mean((0, 2, 3, 4))  # affinities around 0
+        block.phi.bias -= block.phi(activation.x).mean((0, 2, 3, 4))  # affinities around 0
     found = attention_maps(made, clip, position=(0.1, 0.5, 0.9))[0]
-    theta, phi = (conv(passed.x)[0].detach() for conv in (block.theta, block.phi))
+    theta, phi = (conv(activation.x)[0].detach() for conv in (block.theta, block.phi))
     affinity = torch.einsum("c,cthw->thw", theta[:, 0, 2, 6], phi)
     assert found.signs is not None
     assert torch.equal(found.signs, affinity.sign())
@@ -282,33 +282,33 @@ def test_a_position_reaches_the_keys_that_have_weight(block: str, options: dict[
 
 
 def test_the_most_effective_position_moves_the_score_the_most() -> None:
-    """Against the score without a millionth of what the block adds at each position, in float64."""
+    """The oracle is the change of the score without a millionth of the block's contribution there, in float64."""
     made, clip = network().double(), torch.randn(CLIP, dtype=torch.float64)
     with torch.no_grad():
-        for passed in record_activations(made, clip, class_index=1):
+        for activation in record_activations(made, clip, class_index=1):
             whole = made(clip)[0, 1]
-            lost = torch.zeros(passed.x.shape[2:], dtype=torch.float64)
+            lost = torch.zeros(activation.x.shape[2:], dtype=torch.float64)
             for place in np.ndindex(*lost.shape):
                 mask = torch.ones_like(lost)
                 mask[place] = 1 - 1e-6
-                hook = passed.block.register_forward_hook(lambda _, x, z, mask=mask: x[0] + mask * (z - x[0]))
+                hook = activation.block.register_forward_hook(lambda _, x, z, mask=mask: x[0] + mask * (z - x[0]))
                 lost[place] = (whole - made(clip)[0, 1]).abs() * 1e6
                 hook.remove()
-            assert passed.effect is not None
-            torch.testing.assert_close(passed.effect.double(), lost, rtol=2e-2, atol=float(lost.max()) * 1e-3)
+            assert activation.effect is not None
+            torch.testing.assert_close(activation.effect.double(), lost, rtol=2e-2, atol=float(lost.max()) * 1e-3)
             best = np.unravel_index(int(lost.argmax()), tuple(lost.shape))
-            found = most_effective(passed)
+            found = most_effective(activation)
             assert found.query == pytest.approx([(at + 0.5) / n for at, n in zip(best, lost.shape, strict=True)])
             lost[:, 1:] = -1
             best = np.unravel_index(int(lost.argmax()), tuple(lost.shape))
-            found = most_effective(passed, (None, 0.01, None))
+            found = most_effective(activation, (None, 0.01, None))
             assert found.query == pytest.approx([(at + 0.5) / n for at, n in zip(best, lost.shape, strict=True)])
 
 
-def test_a_block_that_is_the_identity_is_told_and_shown_by_entropy() -> None:
+def test_the_position_in_an_identity_block_is_chosen_by_entropy() -> None:
     made = build_model("tiny", num_classes=3, insert={"res3": [1]}, clip={"num_frames": 5, "crop_px": 40}).eval()
     clip = torch.randn(CLIP)
-    (passed,) = record_activations(made, clip, class_index=0)
-    assert passed.idle
-    assert most_effective(passed).query == attention_maps(made, clip)[0].query
-    assert not record_activations(network(), clip)[0].idle
+    (activation,) = record_activations(made, clip, class_index=0)
+    assert activation.is_identity
+    assert most_effective(activation).query == attention_maps(made, clip)[0].query
+    assert not record_activations(network(), clip)[0].is_identity

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from farfield import build_model
-from farfield.interpretability.class_evidence import Evidence, draw_evidence, evidence
+from farfield.interpretability.class_evidence import Evidence, class_evidence, draw_evidence
 from interpretability.test_attention_maps import network, two_pathways
 
 CLIP = (1, 3, 5, 40, 56)
@@ -17,7 +17,7 @@ def test_the_mean_over_time_is_the_networks_score() -> None:
     made, clip = network(), torch.randn(CLIP)
     torch.nn.init.normal_(made.head.fc.weight)
     torch.nn.init.normal_(made.head.fc.bias)
-    found = evidence(made, clip)
+    found = class_evidence(made, clip)
     assert isinstance(found, Evidence)
     assert found.scores.shape == (5, 3)
     torch.testing.assert_close(found.scores.mean(0), made(clip)[0].detach())
@@ -29,10 +29,10 @@ def test_the_mean_over_time_is_the_networks_score() -> None:
     assert float(found.scores.std(0).min()) > 1e-3
 
 
-def test_two_pathways_add_up_each_slow_step_as_long_as_alpha_fast_ones() -> None:
+def test_a_slow_step_is_repeated_for_alpha_fast_steps() -> None:
     made, clip = two_pathways(), torch.randn(1, 3, 16, 48, 48)
     torch.nn.init.normal_(made.head.fc.weight)
-    found = evidence(made, clip)
+    found = class_evidence(made, clip)
     assert isinstance(found, Evidence)
     assert found.scores.shape == (16, 3)
     torch.testing.assert_close(found.scores.mean(0), made(clip)[0].detach(), rtol=1e-4, atol=1e-4)
@@ -44,24 +44,28 @@ def test_two_pathways_add_up_each_slow_step_as_long_as_alpha_fast_ones() -> None
 
 
 @pytest.mark.parametrize("head", ["window_mean", "window_softmax_mean"])
-def test_windows_that_count_moments_differently_have_none(head: Any) -> None:
+def test_windows_that_weight_steps_unequally_have_no_evidence(head: Any) -> None:
     made = build_model("tiny", num_classes=3, head=head, clip={"num_frames": 5, "crop_px": 40}).eval()
     torch.nn.init.normal_(made.head.fc.weight)
     same = torch.randn(1, 3, 5, 40, 40)  # one window, which is all there is
-    found = evidence(made, same)
+    found = class_evidence(made, same)
     assert isinstance(found, Evidence)
     torch.testing.assert_close(found.scores.mean(0), made(same)[0].detach())
-    larger = evidence(made, torch.randn(1, 3, 7, 56, 56))
+    larger = class_evidence(made, torch.randn(1, 3, 7, 56, 56))
     assert larger == (
-        f"no evidence over time: the {head} head averages windows, and moments count differently in them."
+        f"no evidence over time: the {head} head averages over windows, which weight time steps unequally."
     )
 
 
-def test_networks_that_do_not_pool_over_time_last_have_none() -> None:
+def test_networks_that_do_not_pool_over_time_last_have_no_evidence() -> None:
     x3d = build_model("x3d_xs", num_classes=3).eval()
-    assert str(evidence(x3d, torch.randn(1, 3, 4, 64, 64))).startswith("no evidence over time: a nonlinear layer")
+    assert str(class_evidence(x3d, torch.randn(1, 3, 4, 64, 64))).startswith(
+        "no evidence over time: there is a nonlinear"
+    )
     swin = build_model("swin3d_t", num_classes=3)
-    assert str(evidence(swin, torch.randn(1, 3, 4, 64, 64))).startswith("no evidence over time: the network gives one")
+    assert str(class_evidence(swin, torch.randn(1, 3, 4, 64, 64))).startswith(
+        "no evidence over time: the network outputs one"
+    )
 
 
 def test_the_best_classes_are_drawn_over_seconds() -> None:

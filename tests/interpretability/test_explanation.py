@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 
 from farfield import build_model
-from farfield.interpretability.explanation import as_json, explain_video
+from farfield.interpretability.explanation import explain_video, to_json
 from farfield.interpretability.explanation_files import write_explanation
 from interpretability.test_attention_maps import two_pathways
 
 
-def test_two_pathways_are_explained_each(make_video: Callable[..., Path], tmp_path: Path) -> None:
+def test_each_of_two_pathways_is_explained(make_video: Callable[..., Path], tmp_path: Path) -> None:
     made = two_pathways(res4=[0])
     found = explain_video(make_video(60), made, num_clips=1, num_crops=1)
     assert [cam.stage for cam in found.cams] == ["res5", "fast_res5"]
-    assert "Grad-CAM is shown for the slow pathway and for the fast one; each explains its own features." in found.notes
+    assert "Grad-CAM is computed for each of the two pathways, from its own features." in found.notes
     assert [block.shown.block for block in found.blocks] == ["res4[0]"]
     content = write_explanation(found, tmp_path)
     assert {"grad_cam.mp4", "grad_cam_fast_res5.mp4", "attention_res4-0.mp4", "evidence.png"} <= set(content["files"])
@@ -24,21 +24,21 @@ def test_two_pathways_are_explained_each(make_video: Callable[..., Path], tmp_pa
         assert min(abs(place["t_seconds"] - at) for at in slow_seconds) < 1e-3
 
 
-def test_a_network_without_maps_says_so(make_video: Callable[..., Path]) -> None:
+def test_a_network_without_maps_has_notes(make_video: Callable[..., Path]) -> None:
     made = build_model("swin3d_t", num_classes=3, clip={"num_frames": 4, "crop_px": 32})
     found = explain_video(make_video(60), made, num_clips=2, num_crops=1)
     assert (found.blocks, found.cams) == ([], [])
     assert found.notes == [
-        "no blocks are inserted into this network, so that there is no attention to show.",
-        "no Grad-CAM: the network has no map over time and space before its classifier.",
-        "no evidence over time: the network gives one vector for the whole clip, not features over time.",
+        "this network has no inserted blocks, so that there is no attention to show.",
+        "no Grad-CAM: the network has no features over time and space before its classifier.",
+        "no evidence over time: the network outputs one vector for the whole clip, not features over time.",
     ]
-    content = as_json(found)
+    content = to_json(found)
     assert (content["evidence"], content["grad_cam"]) == (None, [])
     assert [w["contribution"] for w in content["windows"]] != [None, None]
 
 
-def test_the_view_is_the_one_surest_of_the_class(make_video: Callable[..., Path]) -> None:
+def test_the_view_with_the_highest_probability_is_chosen(make_video: Callable[..., Path]) -> None:
     made = build_model("tiny", num_classes=3, clip={"num_frames": 4, "crop_px": 32})
     for index, label in enumerate(made.labels):
         found = explain_video(make_video(60), made, label=label, num_clips=5, num_crops=3)

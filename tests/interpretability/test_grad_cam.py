@@ -1,4 +1,4 @@
-"""Grad-CAM against CAM, and against a gradient written out by hand."""
+"""Grad-CAM against CAM, and against a gradient computed by hand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLIP = (1, 3, 5, 40, 56)
 
 
 def class_activation_map(made: ActionNet, clip: Tensor, index: int, pathway: int = 0) -> Tensor:
-    """Zhou et al. 2016: relu(sum_c w_c A_c) / n, from the features and the classifier's row alone."""
+    """Compute CAM (Zhou et al. 2016), relu(sum_c w_c A_c) / n, from the features and the classifier's row."""
     with torch.no_grad():
         features: Any = made.backbone(clip)
     maps = features if isinstance(features, list) else [features]
@@ -58,8 +58,8 @@ def test_both_pathways_have_their_own_cam_at_their_own_times() -> None:
     assert slow.middles[0] * 16 == pytest.approx([0.5, 5.5, 10.5, 15.5])
 
 
-def test_in_the_middle_the_gradient_is_that_of_the_stages_after_it() -> None:
-    """res4's and res5's blocks run one after another by hand, each position's gradient averaged by loops."""
+def test_at_an_earlier_stage_the_gradient_passes_the_later_ones() -> None:
+    """The oracle runs the blocks of res4 and res5 by hand and averages the gradient by loops."""
     made, clip = network(), torch.randn(CLIP)
     torch.nn.init.normal_(made.head.fc.weight)
     with torch.no_grad():
@@ -83,7 +83,7 @@ def test_in_the_middle_the_gradient_is_that_of_the_stages_after_it() -> None:
     assert expected.max() > 0
 
 
-def test_the_network_stays_as_it_was_also_frozen_and_without_gradients() -> None:
+def test_the_network_is_unchanged_also_if_frozen_or_without_gradients() -> None:
     made, clip = network(), torch.randn(CLIP)
     expected = grad_cam(made, clip, label="1", stage="res4").values
     assert all(parameter.grad is None for parameter in made.parameters())
@@ -94,7 +94,7 @@ def test_the_network_stays_as_it_was_also_frozen_and_without_gradients() -> None
     assert not any(module._forward_hooks for module in made.modules())
 
 
-def test_what_speaks_for_nothing_is_empty() -> None:
+def test_a_map_without_support_is_empty() -> None:
     made = network()
     torch.nn.init.constant_(made.head.fc.weight, -1.0)  # features are not negative
     assert grad_cam(made, torch.randn(CLIP), label="0", stage="res5").empty

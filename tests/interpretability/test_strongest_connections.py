@@ -9,32 +9,32 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from farfield.errors import FarfieldError
 from farfield.interpretability.attention_maps import AttentionMap
-from farfield.interpretability.strongest_connections import GAP, draw_connections, shown_frames, strongest
+from farfield.interpretability.strongest_connections import GAP, draw_connections, shown_frames, strongest_connections
 
 
 def one_map(**changes: Any) -> AttentionMap:
-    """Keys 3 x 2 x 5; from the middle of the first frame's left."""
+    """Build a map over 3 x 2 x 5 keys, for a position at the left of the first frame."""
     weights = torch.zeros(3, 2, 5)
     weights[2, 1, 4], weights[0, 0, 1], weights[1, 1, 0] = 0.6, 0.3, 0.1
     return AttentionMap("res3[1]", (1 / 6, 0.5, 0.1), weights, 1.3, **changes)
 
 
 def test_the_strongest_come_first_with_their_middles() -> None:
-    found = strongest(one_map(), 20)
+    found = strongest_connections(one_map(), 20)
     assert [c.weight for c in found] == pytest.approx([0.6, 0.3, 0.1])
     assert [(c.t, c.h, c.w) for c in found] == [
         pytest.approx((5 / 6, 3 / 4, 0.9)),
         pytest.approx((1 / 6, 1 / 4, 0.3)),
         pytest.approx((1 / 2, 3 / 4, 0.1)),
     ]
-    assert [c.weight for c in strongest(one_map(), 2)] == pytest.approx([0.6, 0.3])
+    assert [c.weight for c in strongest_connections(one_map(), 2)] == pytest.approx([0.6, 0.3])
 
 
 def test_places_and_signs_of_the_map_are_used() -> None:
     places = (np.array([0.05, 0.4, 0.95]), np.array([0.2, 0.6]), np.array([0.1, 0.3, 0.5, 0.7, 0.8]))
     signs = torch.ones(3, 2, 5)
     signs[0, 0, 1] = -1
-    found = strongest(one_map(places=places, signs=signs), 3)
+    found = strongest_connections(one_map(places=places, signs=signs), 3)
     assert (found[0].t, found[0].h, found[0].w) == (0.95, 0.6, 0.8)
     assert [c.weight for c in found] == pytest.approx([0.6, -0.3, 0.1])
 
@@ -42,7 +42,7 @@ def test_places_and_signs_of_the_map_are_used() -> None:
 @pytest.mark.parametrize("count", [0, -3])
 def test_less_than_one_connection_is_refused(count: int) -> None:
     with pytest.raises(FarfieldError, match=f"connections is {count}; it must be at least 1. The paper shows 20."):
-        strongest(one_map(), count)
+        strongest_connections(one_map(), count)
 
 
 def arrows(axes: Any) -> list[tuple[tuple[float, float], tuple[float, float], Any]]:
@@ -70,7 +70,7 @@ def test_arrows_lead_from_the_box_to_the_places_in_their_frames() -> None:
     assert widths[2] > 2 * widths[0]
 
 
-def test_negative_affinities_are_dashed_and_what_gets_nothing_is_left_out() -> None:
+def test_negative_affinities_are_dashed_and_zero_weights_are_not_drawn() -> None:
     attention = one_map()
     attention.weights[0, 1, 1] = 0.6 * 0.009
     signs = torch.ones(3, 2, 5)
@@ -80,7 +80,7 @@ def test_negative_affinities_are_dashed_and_what_gets_nothing_is_left_out() -> N
     assert [patch.get_linestyle() for _, _, patch in found] == ["-", "-", "--"]
 
 
-def test_attention_that_is_hardly_more_than_uniform_is_drawn_thin() -> None:
+def test_nearly_uniform_attention_is_drawn_thin() -> None:
     even = torch.full((3, 2, 5), 1 / 30)
     flat = AttentionMap("a", (0.2, 0.5, 0.1), even, np.log2(30))
     frames = np.zeros((6, 30, 60, 3), np.uint8)
@@ -91,13 +91,13 @@ def test_attention_that_is_hardly_more_than_uniform_is_drawn_thin() -> None:
     assert widest[0] < 1.1 < 2.5 < widest[1]
 
 
-def test_the_frames_that_matter_are_shown() -> None:
+def test_the_most_important_frames_are_shown() -> None:
     assert shown_frames(5, [3], 8) == [0, 1, 2, 3, 4]
     assert shown_frames(100, [50, 7, 93, 51, 52, 53, 54], 4) == [7, 28, 50, 93]  # three wanted, one far from all
     assert shown_frames(9, [4, 4, 4], 3) == [0, 4, 8]
 
 
-def test_rows_are_named_and_labels_are_no_formulas() -> None:
+def test_rows_are_named_and_labels_are_not_parsed_as_formulas() -> None:
     figure = draw_connections(
         np.zeros((6, 30, 60, 3), np.uint8), [one_map(), one_map()], seconds=[0.1 * i for i in range(6)], title="a $ b $"
     )

@@ -4,21 +4,21 @@ import numpy as np
 import pytest
 
 from farfield.errors import FarfieldError
-from farfield.interpretability.window_contributions import contributions, draw_windows
+from farfield.interpretability.window_contributions import draw_windows, window_contributions
 
 PROBABILITIES = np.array([[0.9, 0.1, 0], [0.2, 0.5, 0.3], [0.7, 0.2, 0.1], [0.6, 0, 0.4]])
 
 
-def test_a_contribution_is_what_the_mean_loses_without_the_window() -> None:
-    found = contributions(PROBABILITIES, 1)
+def test_a_contribution_is_the_change_of_the_mean_without_the_window() -> None:
+    found = window_contributions(PROBABILITIES, 1)
     assert found is not None
     for window in range(4):
         without = np.delete(PROBABILITIES, window, axis=0).mean(0)[1]
         assert found[window] == pytest.approx(PROBABILITIES.mean(0)[1] - without)
-    assert contributions(PROBABILITIES[:1], 0) is None
+    assert window_contributions(PROBABILITIES[:1], 0) is None
 
 
-def test_windows_lie_at_their_seconds_and_the_best_classes_come_first() -> None:
+def test_windows_are_drawn_at_their_seconds_and_the_best_classes_come_first() -> None:
     labels = ["walk", "$x$", "sit"]
     figure = draw_windows([0, 2, 4, 6], [3, 5, 7, 9], PROBABILITIES, labels, top_k=2, explained=2, title="$")
     figure.canvas.draw()
@@ -35,13 +35,13 @@ def test_windows_lie_at_their_seconds_and_the_best_classes_come_first() -> None:
     assert gains.get_xlabel() == "seconds"
 
 
-def test_windows_of_the_same_time_stand_side_by_side() -> None:
+def test_windows_of_the_same_time_are_drawn_side_by_side() -> None:
     figure = draw_windows([0, 0.1, 0.2, 0.3], [9.7, 9.8, 9.9, 10], PROBABILITIES, ["a", "b", "c"])
     assert figure.axes[-1].get_xlabel() == "window"
     assert figure.axes[-1].get_xticks().tolist() == [1, 2, 3, 4]  # type: ignore[union-attr]
 
 
-def test_one_window_has_no_contributions_and_none_is_refused() -> None:
+def test_one_window_has_no_contributions_and_zero_windows_are_refused() -> None:
     assert len(draw_windows([0], [3], PROBABILITIES[:1], ["a", "b", "c"], explained=0).axes) == 1
-    with pytest.raises(FarfieldError, match="given 1 starts, 2 ends and 4 rows of probabilities; as many of each"):
+    with pytest.raises(FarfieldError, match="given 1 starts, 2 ends and 4 rows of probabilities; the same number"):
         draw_windows([0], [3, 4], PROBABILITIES, ["a", "b", "c"])

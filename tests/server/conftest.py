@@ -1,4 +1,4 @@
-"""Servers to ask: one of the whole command in a process of its own, others of plain HTTP in a thread of this one."""
+"""Servers to test: the whole command in its own process, and the HTTP API in a thread of this one."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from farfield.server.limits import Limits
 
 collect_ignore_glob = [] if find_spec("gradio") else ["test_*.py"]  # the demo extra
 
-LABELS = ["bow", "<b>get up</b>", "lie_down", "sit & rest", "stand_up", "<script>alert(1)</script>", "walk"]
-STARTS_IN = 120
-"""Seconds for a server to answer: two processes import PyTorch."""
+LABELS = ["bow", "<b>get up</b>", "lie_down", "sit & rest", "stand_up", "<script>marker()</script>", "walk"]
+START_SECONDS = 120
+"""Time for a server to start: two processes import PyTorch."""
 
 
 @dataclass(frozen=True)
 class Served:
-    """A server that runs.
+    """A running server.
 
     Attributes:
-        url: without a slash at its end.
-        folder: its private one.
-        pid: of its process.
-        log: what it wrote to standard error; None in this process.
+        url: address, without a slash at its end.
+        folder: private folder.
+        pid: process id.
+        log: file with its standard error; None for a server in this process.
     """
 
     url: str
@@ -60,7 +60,7 @@ class Served:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network of 7 labels with a non-local block that takes 8 frames of 40 pixels."""
+    """A network with 7 labels and a non-local block, for 8 frames of 40 pixels."""
     torch.manual_seed(5)
     clip = {"num_frames": 8, "crop_px": 40, "num_clips": 3, "num_crops": 2}
     model = build_model("tiny", labels=LABELS, insert={"res3": [1]}, clip=clip)
@@ -71,12 +71,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """`farfield serve` with its page: clips of at most 20 s, two megapixels and 3 MiB."""
+    """`farfield serve` with its page, limited to videos of 20 s, 400,000 pixels and 3 MiB."""
     folder = tmp_path_factory.mktemp("server")
     words = ["--checkpoint", str(checkpoint), "--port", "0", "--threads", "1", "--names", "[video.example.org]"]
     limits = {
         "clip_seconds": 20,
-        "frame_pixels": 2**21,
+        "frame_pixels": 400_000,  # a recording of the camera has 307,200
         "upload_bytes": 3 * 2**20,
         "job_seconds": 30,
         "max_waiting": 20,
@@ -88,7 +88,7 @@ def server(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @contextmanager
 def run_command(words: list[str], folder: Path, ended_by: signal.Signals = signal.SIGTERM) -> Iterator[Served]:
-    """Runs `farfield serve` until the block ends, with `folder` for its temporary files."""
+    """Run `farfield serve` until the block ends, with `folder` for its temporary files."""
     log = folder / "log"
     environment = {**os.environ, "TMPDIR": str(folder)}
     with log.open("w") as errors:
@@ -101,9 +101,9 @@ def run_command(words: list[str], folder: Path, ended_by: signal.Signals = signa
         )
     try:
         assert process.stdout is not None
-        said = process.stdout.readline()  # the server says where it is once it listens
-        found = re.search(r"http://127\.0\.0\.1:\d+", said)
-        assert found, f"{said!r}\n{log.read_text()}"
+        printed = process.stdout.readline()  # the server prints its address once it listens
+        found = re.search(r"http://127\.0\.0\.1:\d+", printed)
+        assert found, f"{printed!r}\n{log.read_text()}"
         wait_for(found[0])
         (private,) = folder.glob("farfield-serve-*")
         yield Served(found[0], private, process.pid, log)
@@ -117,7 +117,7 @@ def run_command(words: list[str], folder: Path, ended_by: signal.Signals = signa
 
 
 def wait_for(url: str) -> None:
-    end = time.monotonic() + STARTS_IN
+    end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
         try:
             if requests.get(f"{url}/health", timeout=5).ok:
@@ -129,37 +129,37 @@ def wait_for(url: str) -> None:
 
 @contextmanager
 def run_here(checkpoint: Path, limits: Limits, names: frozenset[str] = frozenset()) -> Iterator[Served]:
-    """Serves plain HTTP from a thread of this process."""
-    from farfield.server.app import build_app, own_names, server_of
-    from farfield.server.limits import Setting
+    """Serve the HTTP API from a thread of this process."""
+    from farfield.server.app import build_app, build_server, own_host_names
+    from farfield.server.limits import ServerSettings
 
     with socket.socket() as listening, tempfile.TemporaryDirectory() as parent:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
-        hosts = own_names("127.0.0.1", "127.0.0.1")
-        with pytest.MonkeyPatch.context() as patch:  # a folder of its own: other programs write to the system's
+        hosts = own_host_names("127.0.0.1", "127.0.0.1")
+        with pytest.MonkeyPatch.context() as patch:  # other programs write to the system's folder
             patch.setattr("tempfile.tempdir", parent)
-            app = build_app(Setting(str(checkpoint), limits), page=False, hosts=hosts, names=names)
-        server = server_of(app)
+            app = build_app(ServerSettings(str(checkpoint), limits), page=False, hosts=hosts, names=names)
+        server = build_server(app)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
             url = f"http://127.0.0.1:{listening.getsockname()[1]}"
             wait_for(url)
-            yield Served(url, app._folder.path, os.getpid())
+            yield Served(url, app.folder.path, os.getpid())
         finally:
             server.should_exit = True
             thread.join(30)
-    assert not app._folder.path.exists(), "the server's folder outlived it"
+    assert not app.folder.path.exists(), "the server's folder outlived it"
 
 
 @pytest.fixture(scope="session")
 def narrow(checkpoint: Path) -> Iterator[Served]:
-    """One request at once, nobody waits, two seconds each; bodies of at most 1 MiB, in two seconds."""
+    """One worker, no queue, five seconds for a request and two for its body of at most 1 MiB."""
     limits = Limits(
         num_workers=1,
         max_waiting=0,
-        job_seconds=2,
+        job_seconds=5,
         upload_bytes=2**20,
         kept_bytes=2 * 2**20 + 2**18,
         upload_seconds=2,
@@ -171,7 +171,7 @@ def narrow(checkpoint: Path) -> Iterator[Served]:
 
 @pytest.fixture(scope="session")
 def long_video(make_video: Callable[..., Path]) -> Path:
-    """Real, small, valid, and far more than two seconds of work where each of its windows is looked at."""
+    """An ordinary small video of so many windows that its timeline takes far more than two seconds."""
     from conftest import numbered_frame
     from farfield.video.writer import write_video
 

@@ -1,4 +1,4 @@
-"""The command: what it refuses before it serves."""
+"""The serve command: its error messages and its end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from farfield.commands import serve as command
-from farfield.server.app import own_names
+from farfield.server.app import own_host_names
 from server.conftest import run_command
 
 
@@ -36,11 +36,14 @@ def test_a_missing_extra_is_named(
         (["--limits.upload_bytes", "0"], "upload_bytes is 0; it must be positive"),
         (["--top_k", "0"], "top_k is 0; it must be at least 1."),
         (["--window_seconds", "-1"], "window_seconds is -1.0; it must be positive."),
-        (["--names", "[https://video.example.org]"], "'https://video.example.org' is no name of a server. Give it alo"),
-        (["--host", "no.such.host.invalid"], "no.such.host.invalid:7860 cannot be listened on: "),
+        (
+            ["--names", "[https://video.example.org]"],
+            "'https://video.example.org' is not a host name. Give the bare nam",
+        ),
+        (["--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid:7860: "),
     ],
 )
-def test_a_mistake_is_told_before_anything_runs(
+def test_invalid_options_are_reported_before_the_server_starts(
     run_farfield: Callable[..., int],
     checkpoint: Path,
     capsys: pytest.CaptureFixture[str],
@@ -51,7 +54,7 @@ def test_a_mistake_is_told_before_anything_runs(
     assert message in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken_is_named(
+def test_a_port_in_use_is_named(
     run_farfield: Callable[..., int], checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with socket.socket() as other:
@@ -59,7 +62,7 @@ def test_a_port_that_is_taken_is_named(
         other.listen()
         port = other.getsockname()[1]
         assert run_farfield("serve", "--checkpoint", checkpoint, "--port", port) == 2
-    assert f"127.0.0.1:{port} cannot be listened on: " in capsys.readouterr().err
+    assert f"cannot listen on 127.0.0.1:{port}: " in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -81,7 +84,7 @@ def test_a_checkpoint_that_cannot_be_read_is_named(
 
 @pytest.mark.slow
 @pytest.mark.skipif(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, reason="nohup runs the tests")
-def test_nothing_is_left_when_its_terminal_goes(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_folder_is_removed_on_sighup(checkpoint: Path, tmp_path: Path) -> None:
     words = ["--checkpoint", str(checkpoint), "--port", "0", "--limits.num_workers", "1"]
     with run_command(words, tmp_path, ended_by=signal.SIGHUP) as served:
         sent = requests.post(f"{served.url}/gradio_api/upload", files={"files": ("a.mp4", b"12345")}, timeout=10)
@@ -98,10 +101,10 @@ def test_nothing_is_left_when_its_terminal_goes(checkpoint: Path, tmp_path: Path
         ("ip6-localhost", "::1", {"ip6-localhost"}),
     ],
 )
-def test_a_server_for_this_machine_alone_knows_its_names(host: str, address: str, others: set[str]) -> None:
-    assert own_names(host, address) == {"localhost", "127.0.0.1", "::1"} | others
+def test_a_server_on_the_loopback_interface_knows_its_names(host: str, address: str, others: set[str]) -> None:
+    assert own_host_names(host, address) == {"localhost", "127.0.0.1", "::1"} | others
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "192.168.1.5", "::"])
-def test_a_server_for_others_answers_to_any_name(address: str) -> None:
-    assert own_names("video.example", address) is None
+def test_a_server_on_another_interface_answers_to_any_name(address: str) -> None:
+    assert own_host_names("video.example", address) is None

@@ -1,4 +1,4 @@
-"""Processes that end while they start. The processes here load no network, and note their starts in a folder."""
+"""Worker processes that end while they start. Here they load no network, and count their starts in a folder."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ import pytest
 
 from farfield.errors import FarfieldError
 from farfield.server import worker_process
-from farfield.server.limits import Limits, Refused, Setting
-from farfield.server.worker_pool import Workers
+from farfield.server.limits import Limits, ServerSettings
+from farfield.server.refusals import Refused
+from farfield.server.worker_pool import WorkerPool
 
 
-def start(setting: Setting) -> None:
-    """Ends the process, as often as the limit `timeline_windows` says."""
-    starts = Path(setting.checkpoint)
+def start(settings: ServerSettings) -> None:
+    """End the process at its first starts, whose number is passed as `timeline_windows`."""
+    starts = Path(settings.checkpoint)
     before = len(list(starts.iterdir()))
     Path(tempfile.mkstemp(dir=starts)[1])
-    if before < setting.limits.timeline_windows:
+    if before < settings.limits.timeline_windows:
         os._exit(9)
 
 
@@ -31,35 +32,37 @@ def call(function: str, arguments: tuple) -> str:
 
 
 @contextmanager
-def ending(times: int, starts: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
+def ending(times: int, starts: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerPool]:
     monkeypatch.setattr(worker_process, "start", start)
     monkeypatch.setattr(worker_process, "call", call)
-    workers = Workers(Setting(str(starts), Limits(num_workers=1, timeline_windows=times)))
+    workers = WorkerPool(ServerSettings(str(starts), Limits(num_workers=1, timeline_windows=times)))
     try:
         yield workers
     finally:
         workers.stop()
 
 
-def test_a_process_that_ends_as_it_starts_is_told_before_anything_is_served(
+def test_a_process_that_ends_at_its_start_is_reported_before_the_server_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with (
         ending(1, tmp_path, monkeypatch) as workers,
         pytest.raises(
-            FarfieldError, match=r"one of 1 processes ended while it loaded the network, probably for memory"
+            FarfieldError, match=r"one of 1 worker processes ended while it loaded the network, probably for lack"
         ),
     ):
         workers.describe()
 
 
-def test_a_process_that_ends_as_it_starts_costs_no_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_is_retried_after_a_process_ends_at_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with ending(1, tmp_path, monkeypatch) as workers:
         assert asyncio.run(workers.run("a.mp4", "recognise")) == "recognise"
 
 
-def test_processes_that_always_end_are_no_defect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_always_end_are_reported_as_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with ending(99, tmp_path, monkeypatch) as workers:
-        with pytest.raises(Refused, match="The server's processes end as they start") as refused:
+        with pytest.raises(Refused, match="The server's worker processes fail to start") as refused:
             asyncio.run(workers.run("a.mp4", "recognise"))
         assert refused.value.status == 503

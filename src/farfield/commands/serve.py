@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from farfield.commands.console import quiet_libraries
 from farfield.errors import FarfieldError
 from farfield.precision import Precision
-from farfield.server.limits import Limits, Setting
+from farfield.server.limits import Limits, ServerSettings
 
 
 def serve(
@@ -61,7 +61,7 @@ def serve(
         raise FarfieldError(f"window_seconds is {window_seconds}; it must be positive.")
     from farfield.server.app import serve as run
 
-    setting = Setting(
+    settings = ServerSettings(
         checkpoint,
         limits,
         device=device,
@@ -72,5 +72,5 @@ def serve(
         num_crops=num_crops,
         window_seconds=window_seconds,
     )
-    run(setting, host=host, port=port, names=names or [])
+    run(settings, host=host, port=port, names=names or [])
     return 0

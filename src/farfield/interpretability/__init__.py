@@ -1,1 +1,1 @@
-"""What a network looked at: attention maps, Grad-CAM, class evidence over time."""
+"""Explanations of a network's predictions: attention maps, Grad-CAM, class evidence over time."""

@@ -1,13 +1,13 @@
-"""What the blocks of the attention family have beside, or in place of, maps over positions.
+"""Parts of attention blocks besides maps over positions: gates, channel attention, object regions, several passes.
 
-    coordinate attention   gates along t, h and w: no position looks at another, so there are curves and no map
-    dual attention         besides the positions' map, channel attention: how much of channel d channel c takes
-    object context         the soft regions that positions are gathered in, and how much a position takes of each
-    criss-cross            besides the last pass, which sees its own lines alone, where all passes together reach
+    coordinate attention   gates along t, h and w, drawn as curves; no position attends to another, so there is no map
+    dual attention         channel attention in addition to the map: how much channel c takes of channel d
+    object context         soft object regions, and how much a position takes of each
+    criss-cross            attention after all passes; a single pass reaches only the position's own lines
 
-Criss-cross attention of R passes with attention matrices A_1 .. A_R (each n x n, none of them built): a walk of R
-steps from position i ends at j with probability (A_R ... A_1)_ij. The residual beside each pass, through which less
-than R steps are taken, is left out.
+Criss-cross attention of R passes with attention matrices A_1 .. A_R (each n x n, never built): a random walk of R
+steps from position i ends at j with probability (A_R ... A_1)_ij. The residual connection of each pass, which allows
+fewer than R steps, is ignored.
 """
 
 from __future__ import annotations
@@ -25,45 +25,45 @@ from torch import Tensor
 from farfield.fonts import draw_text, drawable
 from farfield.interpretability.attention_maps import AttentionMap, entropy_bits
 from farfield.interpretability.block_activations import BlockActivation, nearest_index
-from farfield.interpretability.heatmap import heated, resample
+from farfield.interpretability.heatmap import overlay_heat, resample
 from farfield.layers import CoordinateAttention, CrissCrossAttention, DualAttention, ObjectContext
 from farfield.layers.criss_cross import line_affinities
 from farfield.layers.dual_attention import channel_attention
 from farfield.layers.positions import to_rows
 
 REGIONS = 4
-"""Object regions drawn for a block: those that the position takes the most of."""
+"""Number of object regions drawn for a block, those with the largest shares."""
 
 
-def why_no_map(passed: BlockActivation) -> str | None:
-    """In one line why a block has no attention over positions; None for one that has."""
-    if hasattr(passed.block, "attention"):
+def missing_map_reason(activation: BlockActivation) -> str | None:
+    """Return in one line why a block has no attention over positions; None if it has."""
+    if hasattr(activation.block, "attention"):
         return None
-    if isinstance(passed.block, CoordinateAttention):
-        return f"{passed.name}: coordinate attention has gates along t, h and w and no map: no position sees another."
-    return f"{passed.name}: {type(passed.block).__name__} does not say what its positions attend to."
+    if isinstance(activation.block, CoordinateAttention):
+        return f"{activation.name}: coordinate attention has gates along t, h and w, and no attention map."
+    return f"{activation.name}: {type(activation.block).__name__} does not give attention maps."
 
 
 @torch.no_grad()
-def walk(passed: BlockActivation, attention: AttentionMap) -> AttentionMap | None:
-    """Where all passes of criss-cross attention together lead from a position; None for other blocks, or one pass.
+def attention_after_all_passes(activation: BlockActivation, attention: AttentionMap) -> AttentionMap | None:
+    """Compute a position's attention after all passes of criss-cross attention; None for other blocks, or one pass.
 
     Args:
-        passed: the block.
-        attention: of the position, in the last pass.
+        activation: activation of the block.
+        attention: attention of the position in the last pass.
     """
-    block: Any = passed.block
+    block: Any = activation.block
     if not isinstance(block, CrissCrossAttention) or block.passes < 2:
         return None
     inputs: list[Tensor] = []
     hook = block.query.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
     try:
-        block(passed.x)
+        block(activation.x)
     finally:
         hook.remove()
-    sizes = passed.x.shape[2:]
-    at = tuple(nearest_index(q, middles) for q, middles in zip(attention.query, passed.middles, strict=True))
-    here = passed.x.new_zeros(tuple(sizes))
+    sizes = activation.x.shape[2:]
+    at = tuple(nearest_index(q, middles) for q, middles in zip(attention.query, activation.middles, strict=True))
+    here = activation.x.new_zeros(tuple(sizes))
     here[at] = 1
     for x in reversed(inputs):  # the last pass is the first step
         lines = line_affinities(block.query(x).movedim(1, -1), block.key(x).movedim(1, -1))[0].softmax(-1)
@@ -78,14 +78,20 @@ def walk(passed: BlockActivation, attention: AttentionMap) -> AttentionMap | Non
         block=f"{attention.block}, {block.passes} passes",
         weights=weights,
         entropy=float(entropy_bits(weights[None])[0]),
-        places=passed.middles,
+        places=activation.middles,
         reach=None,
     )
 
 
 @dataclass(frozen=True)
 class Region:
-    """A soft object region: how much of it each position is, which sums to 1, and what share a query takes of it."""
+    """A soft object region.
+
+    Attributes:
+        name: class or number of the region.
+        weights: weight of each position in the region; they sum to 1.
+        share: share of the region in what a query position takes.
+    """
 
     name: str
     weights: Float[Tensor, "t h w"]
@@ -93,27 +99,29 @@ class Region:
 
 
 @torch.no_grad()
-def regions(passed: BlockActivation, query: tuple[float, float, float], labels: Sequence[str]) -> list[Region]:
-    """The object regions of a block that a position takes the most of; none for other blocks.
+def object_regions(
+    activation: BlockActivation, query: tuple[float, float, float], labels: Sequence[str]
+) -> list[Region]:
+    """Compute the object regions of which a position takes the largest shares; an empty list for other blocks.
 
     Args:
-        passed: the block.
+        activation: activation of the block.
         query: the position.
-        labels: of the classes, which name the regions where there is one a class.
+        labels: class names; they name the regions if there is one for each class.
     """
-    block: Any = passed.block
+    block: Any = activation.block
     if not isinstance(block, ObjectContext):
         return []
-    masks = block.regions(passed.x)[0].flatten(1).softmax(-1)
-    found = (masks @ to_rows(passed.x)[0]).T[None]  # 1 c k
-    place = tuple(nearest_index(at, middles) for at, middles in zip(query, passed.middles, strict=True))
-    phi = block.phi(passed.x)[(0, slice(None), *place)]
+    masks = block.regions(activation.x)[0].flatten(1).softmax(-1)
+    found = (masks @ to_rows(activation.x)[0]).T[None]  # 1 c k
+    place = tuple(nearest_index(at, middles) for at, middles in zip(query, activation.middles, strict=True))
+    phi = block.phi(activation.x)[(0, slice(None), *place)]
     shares = (block.scale * (phi @ block.psi(found)[0])).softmax(-1)
     named = len(labels) == len(masks)
     return [
         Region(
             labels[i] if named else f"region {i}",
-            masks[i].unflatten(0, passed.x.shape[2:]).float().cpu(),
+            masks[i].unflatten(0, activation.x.shape[2:]).float().cpu(),
             float(shares[i]),
         )
         for i in shares.topk(min(REGIONS, len(shares))).indices.tolist()
@@ -121,32 +129,34 @@ def regions(passed: BlockActivation, query: tuple[float, float, float], labels: 
 
 
 @torch.no_grad()
-def draw_part(
-    passed: BlockActivation,
+def draw_component(
+    activation: BlockActivation,
     frames: UInt8[np.ndarray, "t h w c"],
     query: tuple[float, float, float],
     labels: Sequence[str],
 ) -> tuple[str, Figure] | None:
-    """A picture of what a block has besides a map over positions, with a caption; None where there is nothing.
+    """Draw what a block has besides a map over positions, and return a caption and the figure; None if it has nothing.
 
     Args:
-        passed: the block.
+        activation: activation of the block.
         frames: the clip.
-        query: the position whose share of the regions is told.
-        labels: of the classes.
+        query: the position whose shares of the regions are shown.
+        labels: class names.
     """
-    block: Any = passed.block
+    block: Any = activation.block
     if isinstance(block, CoordinateAttention):
-        caption = "gates of coordinate attention: the mean over channels, and the middle half of them"
-        return f"{passed.name}: {caption}", _draw_gates([g[0].float().cpu().numpy() for g in block.gates(passed.x)])
+        caption = "gates of coordinate attention: mean and interquartile range over channels"
+        return f"{activation.name}: {caption}", _draw_gates(
+            [g[0].float().cpu().numpy() for g in block.gates(activation.x)]
+        )
     if isinstance(block, DualAttention):
-        weights = channel_attention(to_rows(passed.x))[0].float().cpu().numpy()
-        caption = "channel attention: how much each channel (row) takes of each other (column)"
-        return f"{passed.name}: {caption}", _draw_channels(weights)
-    found = regions(passed, query, labels)
+        weights = channel_attention(to_rows(activation.x))[0].float().cpu().numpy()
+        caption = "channel attention: how much each channel (row) takes of each other channel (column)"
+        return f"{activation.name}: {caption}", _draw_channels(weights)
+    found = object_regions(activation, query, labels)
     if found:
-        caption = "soft object regions, and the share that the position in the box takes of each"
-        return f"{passed.name}: {caption}", _draw_regions(found, passed, frames)
+        caption = "soft object regions, and the share of each in what the position in the box takes"
+        return f"{activation.name}: {caption}", _draw_regions(found, activation, frames)
     return None
 
 
@@ -168,20 +178,20 @@ def _draw_channels(weights: np.ndarray) -> Figure:
     figure = Figure(figsize=(4.6, 3.8), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(weights, cmap="Blues", vmin=0, interpolation="nearest")
-    axes.set_xlabel("channel that is taken")
-    axes.set_ylabel("channel that takes")
+    axes.set_xlabel("source channel")
+    axes.set_ylabel("target channel")
     figure.colorbar(image, ax=axes, shrink=0.85, label="share")
     return figure
 
 
-def _draw_regions(found: Sequence[Region], passed: BlockActivation, frames: np.ndarray) -> Figure:
+def _draw_regions(found: Sequence[Region], activation: BlockActivation, frames: np.ndarray) -> Figure:
     count, height, width = frames.shape[:3]
     shown = np.unique(np.linspace(0, count - 1, min(8, count)).round().astype(int))
     inches = 1.3 * height / width
     figure = Figure(figsize=(1.9 + 1.33 * len(shown), 0.1 + len(found) * (inches + 0.06)))
     for row, each in enumerate(found):
-        heat = resample(each.weights.numpy(), passed.middles, (count, height, width))[shown]
-        pictures = heated(frames[shown], heat / max(float(heat.max()), 1e-12)).astype(np.uint8)
+        heat = resample(each.weights.numpy(), activation.middles, (count, height, width))[shown]
+        pictures = overlay_heat(frames[shown], heat / max(float(heat.max()), 1e-12)).astype(np.uint8)
         strip = np.pad(pictures, ((0, 0), (0, 0), (1, 1), (0, 0)), constant_values=255).swapaxes(0, 1)
         total = figure.get_figwidth(), figure.get_figheight()
         bottom = 1 - (0.05 + (row + 1) * (inches + 0.06)) / total[1]

@@ -1,12 +1,12 @@
-"""What a position of a clip attends to, in each inserted block: the paper's figure 3, by weights.
+"""Attention maps: what one position of a clip attends to in each inserted block (figure 3 of the paper, as weights).
 
-Only the asked rows of a block's attention are computed, never the n x n matrix. Where no position is given, the one is
-shown whose attention is the least spread out, of a grid over the clip: a position that attends to everything alike
-explains nothing. `most_effective` chooses otherwise, by what the block does for a class's score.
+Only the requested rows of a block's attention are computed, never the n x n matrix. If no position is given, the one
+with the least entropy is chosen from a grid over the clip: a position that attends to everything equally explains
+nothing. `most_effective` chooses by the block's effect on a class's score instead.
 
-Softmax forms (embedded Gaussian, Gaussian) have weights that are not negative and sum to 1. The dot product's are
-affinities with a sign, and the concatenation's sum to no fixed value: both are shown as shares of the sum of their
-absolute values, and what the signs are is kept beside. Heads are averaged.
+Softmax forms (embedded Gaussian, Gaussian) have weights that are not negative and sum to 1. The weights of the dot
+product have signs, and those of the concatenation have no fixed sum: both are divided by the sum of their absolute
+values, and the signs are kept separately. Heads are averaged.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from farfield.interpretability.block_activations import (
     nearest_index,
     record_activations,
 )
-from farfield.interpretability.heatmap import draw_box, heated, resample
+from farfield.interpretability.heatmap import draw_box, overlay_heat, resample
 from farfield.layers import CrissCrossAttention
 from farfield.models.network import ActionNet
 
 Position = tuple[float | None, float | None, float | None]
-"""(t, h, w) of the clip in [0, 1); None along an axis where it is to be chosen."""
+"""(t, h, w) in the clip, each in [0, 1); None along an axis on which the position is to be chosen."""
 
 GRID = 4
-"""Positions along each axis from which one is chosen, and over which figures are averaged."""
+"""Positions along each axis of the grid from which one is chosen, and over which figures are averaged."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class AttentionMap:
 
     Attributes:
         block: where the block is inserted, as "res4[1]".
-        query: the position: where its middle lies in the clip, (t, h, w) in [0, 1).
-        weights: over the positions of the keys; not negative, they sum to 1, averaged over heads. Forms that are no
-            softmax have signs, which are left out.
-        entropy: of the weights, in bits; uniform attention has log2 of their number.
-        places: where the middles of the keys lie in the clip along t, h and w; None for even parts of it. Pooled keys
-            leave out a border that fills no window, and a slow pathway's frames are not spread evenly.
-        signs: -1, 0 or 1 for each weight, of the average over heads; None where all are positive.
-        reach: which keys the position sees at all, those in the block's scope; None for all.
+        query: the position's middle in the clip, (t, h, w) in [0, 1).
+        weights: weights of the keys, averaged over heads; not negative, with sum 1. Forms other than softmax have
+            signs, which are kept in `signs`.
+        entropy: entropy of the weights in bits; uniform attention has log2 of their number.
+        places: middles of the keys in the clip along t, h and w; None for evenly spaced keys. Pooled keys omit a
+            border that does not fill a window, and a slow pathway's frames are not evenly spaced.
+        signs: sign of each weight's average over heads, -1, 0 or 1; None if all are positive.
+        reach: mask of the keys in the block's scope, which the position can attend to; None for all.
     """
 
     block: str
@@ -68,18 +68,18 @@ class AttentionMap:
 
     @property
     def middles(self) -> Middles:
-        """`places`, or the middles of even parts."""
+        """Middles of the keys: `places`, or those of evenly spaced keys."""
         t, h, w = self.weights.shape
         return self.places or (even_middles(t), even_middles(h), even_middles(w))
 
     @property
     def keys(self) -> int:
-        """How many keys the position sees."""
+        """Number of keys that the position can attend to."""
         return self.weights.numel() if self.reach is None else int(self.reach.sum())
 
     @property
     def negative_share(self) -> float:
-        """The share of the weights whose sign is negative."""
+        """Sum of the weights whose sign is negative."""
         return 0.0 if self.signs is None else float(self.weights[self.signs < 0].sum())
 
 
@@ -87,59 +87,59 @@ class AttentionMap:
 def attention_maps(
     network: ActionNet, clip: Float[Tensor, "1 3 t h w"], *, position: Position | None = None
 ) -> list[AttentionMap]:
-    """The attention of one position in each inserted block that has such maps, in the network's order.
+    """Compute the attention of one position in each inserted block that has such maps, in the network's order.
 
     Args:
-        network: in evaluation mode, on the device of the clip.
-        clip: normalised as `network.clip` says.
-        position: (t, h, w) in [0, 1); None for the one of a grid of 4 x 4 x 4 whose attention has the least entropy,
-            for each block, or None for one of the three for choosing only that.
+        network: network in evaluation mode, on the device of the clip.
+        clip: clip, normalised by `network.clip`.
+        position: (t, h, w) in [0, 1). None for the position of a 4 x 4 x 4 grid with the least entropy, chosen for
+            each block; None for one of the three to choose only that coordinate.
 
     Raises:
         FarfieldError: for a position outside of the clip.
     """
     check_position(position)
     return [
-        min(attention_rows(passed, position), key=lambda each: each.entropy)
-        for passed in record_activations(network, clip)
-        if hasattr(passed.block, "attention")
+        min(attention_rows(activation, position), key=lambda each: each.entropy)
+        for activation in record_activations(network, clip)
+        if hasattr(activation.block, "attention")
     ]
 
 
 def check_position(position: Position | None) -> None:
-    """Refuses a position outside of the clip.
+    """Check that a position lies in the clip.
 
     Raises:
-        FarfieldError: with what was given and what is needed.
+        FarfieldError: for a position outside of the clip.
     """
     if position is not None and not all(at is None or 0 <= at < 1 for at in position):
         raise FarfieldError(f"position is {position}; t, h and w are fractions of the clip, at least 0 and below 1.")
 
 
 @torch.no_grad()
-def attention_rows(passed: BlockActivation, position: Position | None = None) -> list[AttentionMap]:
-    """The attention of each position of the grid, or of those of the grid that `position` leaves open.
+def attention_rows(activation: BlockActivation, position: Position | None = None) -> list[AttentionMap]:
+    """Compute the attention of all grid positions, or of those with the coordinates that `position` gives.
 
     Args:
-        passed: a block that has attention over positions.
-        position: as in `attention_maps`.
+        activation: activation of a block with attention over positions.
+        position: fixed coordinates, as in `attention_maps`.
     """
-    block, x = passed.block, passed.x
+    block, x = activation.block, activation.x
     wanted = itertools.product(*(even_middles(GRID) if at is None else [at] for at in position or (None,) * 3))
-    places = torch.tensor([[nearest_index(at, m) for at, m in zip(w, passed.middles, strict=True)] for w in wanted])
+    places = torch.tensor([[nearest_index(at, m) for at, m in zip(w, activation.middles, strict=True)] for w in wanted])
     places = places.unique(dim=0)
     by_head = block.attention(x, places.to(x.device))[0].float()  # heads q t h w
     weights = by_head.abs().mean(0)
     weights = (weights / weights.sum((1, 2, 3), keepdim=True).clamp_min(1e-12)).cpu()
     signs = by_head.mean(0).sign().cpu() if bool((by_head < 0).any()) else None
     entropies = entropy_bits(weights)
-    keys = _key_middles(block, passed.middles)
+    keys = _key_middles(block, activation.middles)
     maps = []
     for i, place in enumerate(places.tolist()):
-        t, h, w = (float(middles[at]) for at, middles in zip(place, passed.middles, strict=True))
+        t, h, w = (float(middles[at]) for at, middles in zip(place, activation.middles, strict=True))
         maps.append(
             AttentionMap(
-                passed.name,
+                activation.name,
                 (t, h, w),
                 weights[i],
                 float(entropies[i]),
@@ -151,38 +151,38 @@ def attention_rows(passed: BlockActivation, position: Position | None = None) ->
     return maps
 
 
-def most_effective(passed: BlockActivation, position: Position = (None, None, None)) -> AttentionMap:
-    """The position through which the block moves the score the most, of those that `position` leaves open.
+def most_effective(activation: BlockActivation, position: Position = (None, None, None)) -> AttentionMap:
+    """Compute the attention of the position at which the block affects the score most.
 
-    That is the largest |gradient of the score at z_i times (z_i - x_i)|, to first order what the score would lose
-    without what the block adds there: narrow attention of which the block makes nothing explains nothing. Where the
-    block changes nothing at all, as at birth, the position is chosen by entropy.
+    The effect is |gradient of the score at z_i times (z_i - x_i)|: to first order, the change of the score without the
+    block's contribution there. A low entropy alone would also choose positions whose attention the block does not use.
+    If the block is the identity, as at its initialisation, the position is chosen by entropy.
 
     Args:
-        passed: a block with its `effect`, as `record_activations` gives it for a class.
-        position: as in `attention_maps`.
+        activation: activation of a block with its `effect`, recorded for a class.
+        position: fixed coordinates, as in `attention_maps`.
     """
-    assert passed.effect is not None
+    assert activation.effect is not None
     open_to_choice = [
         slice(None) if at is None else slice(i := nearest_index(at, middles), i + 1)
-        for at, middles in zip(position, passed.middles, strict=True)
+        for at, middles in zip(position, activation.middles, strict=True)
     ]
-    effect = torch.full_like(passed.effect, -1.0)
-    effect[tuple(open_to_choice)] = passed.effect[tuple(open_to_choice)]
+    effect = torch.full_like(activation.effect, -1.0)
+    effect[tuple(open_to_choice)] = activation.effect[tuple(open_to_choice)]
     if float(effect.max()) <= 0:
-        return min(attention_rows(passed, position), key=lambda each: each.entropy)
+        return min(attention_rows(activation, position), key=lambda each: each.entropy)
     best = np.unravel_index(int(effect.argmax()), tuple(effect.shape))
-    t, h, w = (float(middles[at]) for at, middles in zip(best, passed.middles, strict=True))
-    return attention_rows(passed, (t, h, w))[0]
+    t, h, w = (float(middles[at]) for at, middles in zip(best, activation.middles, strict=True))
+    return attention_rows(activation, (t, h, w))[0]
 
 
 def entropy_bits(weights: Float[Tensor, "q t h w"]) -> Float[Tensor, " q"]:
-    """The entropy of each map of weights that sum to 1, in bits."""
+    """Compute the entropy in bits of each map of weights that sum to 1."""
     return torch.special.entr(weights).sum((1, 2, 3)) / np.log(2)
 
 
 def _key_middles(block: Any, middles: Middles) -> Middles:
-    """Of pooled keys: each stands for the positions of its window."""
+    """Return the middles of the keys; a pooled key has the mean of its window's positions."""
     windows = getattr(block, "key_pool", None) or (1, 1, 1)
     t, h, w = (
         each[: len(each) // window * window].reshape(-1, window).mean(1)
@@ -192,7 +192,7 @@ def _key_middles(block: Any, middles: Middles) -> Middles:
 
 
 def _reach(block: Any, place: Sequence[int], size: Sequence[int]) -> Bool[Tensor, "t h w"] | None:
-    """The keys that a position sees: those of its frame, of its place in all frames, or on its lines; None for all."""
+    """Return the mask of keys in a position's scope: its frame, its place in all frames, or its lines; None for all."""
     scope = getattr(block, "scope", "spacetime")
     lines = isinstance(block, CrissCrossAttention)
     if scope == "spacetime" and not lines:
@@ -211,15 +211,15 @@ def _reach(block: Any, place: Sequence[int], size: Sequence[int]) -> Bool[Tensor
 def draw_attention(
     frames: UInt8[np.ndarray, "t h w c"], maps: Sequence[AttentionMap], *, columns: int = 8, title: str = ""
 ) -> Figure:
-    """Draws a row of frames for each map: the darker a place, the less of the attention it gets.
+    """Draw a row of frames for each map: the darker a place, the less of the attention it gets.
 
-    The position itself has a box, in the frame that it is nearest to.
+    A box marks the position itself in the nearest frame.
 
     Args:
         frames: the clip.
-        maps: what to draw, at least one.
-        columns: frames to show, evenly from all.
-        title: above the rows.
+        maps: maps to draw, at least one.
+        columns: number of frames to show, evenly spaced.
+        title: title above the rows.
     """
     t, height, width = frames.shape[:3]
     shown = np.unique(np.linspace(0, t - 1, min(columns, t)).round().astype(int))
@@ -227,7 +227,7 @@ def draw_attention(
     rows = []
     for each in maps:
         over = resample(each.weights.numpy(), each.middles, (t, height, width))[shown]
-        pictures = heated(frames[shown], over / max(float(over.max()), 1e-12))
+        pictures = overlay_heat(frames[shown], over / max(float(over.max()), 1e-12))
         pictures = pictures.repeat(times, 1).repeat(times, 2)
         draw_box(pictures[int(np.argmin(np.abs(shown + 0.5 - each.query[0] * t)))], each.query[1:])
         rows.append(np.pad(pictures, ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=255).swapaxes(0, 1))

@@ -1,14 +1,14 @@
-"""How far and how widely positions attend, in numbers.
+"""Measures of attention: its entropy, and its mean distance in time and space.
 
-The entropy of attention says how many keys it is spread over: 2^bits of them, if they were alike. Its mean distance,
-sum_j a_ij d(i, j), says whether the block looks far: in time |t_j - t_i|, in space the Euclidean distance. Attention
-that is uniform over the keys in reach has both, too, and is what to compare with.
+The entropy tells how many keys the attention is spread over: 2^bits, if their weights were equal. The mean distance,
+sum_j a_ij d(i, j), tells how far the block looks: |t_j - t_i| in time, the Euclidean distance in space. Uniform
+attention over the keys in scope is the baseline of both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -19,14 +19,14 @@ from farfield.interpretability.attention_maps import AttentionMap, entropy_bits
 
 @dataclass(frozen=True)
 class Spread:
-    """How widely one position attends, or several on average.
+    """Spread of the attention of one position, or the mean over several.
 
     Attributes:
-        entropy_bits: of the attention.
-        entropy_share: of the entropy that uniform attention over the keys in reach has.
-        frames: the mean distance in time, in frames of the clip.
-        seconds: the same in seconds of the video.
-        px: the mean distance in space, in pixels of the clip.
+        entropy_bits: entropy.
+        entropy_share: entropy as a share of that of uniform attention over the keys in scope.
+        frames: mean distance in time, in frames of the clip.
+        seconds: mean distance in time, in seconds of the video.
+        px: mean distance in space, in pixels of the clip.
     """
 
     entropy_bits: float
@@ -36,12 +36,12 @@ class Spread:
     px: float
 
 
-def spread(attention: AttentionMap, seconds: Float[np.ndarray, " t"], size_px: tuple[int, int]) -> Spread:
-    """Measures one position's attention.
+def measure_spread(attention: AttentionMap, seconds: Float[np.ndarray, " t"], size_px: tuple[int, int]) -> Spread:
+    """Measure the spread of one position's attention.
 
     Args:
-        attention: of the position.
-        seconds: when each frame of the clip is shown, ascending.
+        attention: attention of the position.
+        seconds: time of each frame of the clip, ascending.
         size_px: height and width of the clip.
     """
     weights = attention.weights.double().numpy()
@@ -62,8 +62,8 @@ def spread(attention: AttentionMap, seconds: Float[np.ndarray, " t"], size_px: t
     )
 
 
-def uniform(attention: AttentionMap) -> AttentionMap:
-    """The same position attending to every key in its reach alike."""
+def uniform_attention(attention: AttentionMap) -> AttentionMap:
+    """Return uniform attention of the same position over the keys in its scope."""
     reach = torch.ones_like(attention.weights) if attention.reach is None else attention.reach.float()
     weights = reach / reach.sum()
     entropy = float(entropy_bits(weights[None])[0])
@@ -71,17 +71,18 @@ def uniform(attention: AttentionMap) -> AttentionMap:
 
 
 def mean_spread(spreads: Sequence[Spread]) -> Spread:
-    """The mean of each figure."""
-    return Spread(*(float(np.mean([getattr(each, name) for each in spreads])) for name in Spread.__dataclass_fields__))
+    """Average each measure."""
+    names = [field.name for field in fields(Spread)]
+    return Spread(*(float(np.mean([getattr(each, name) for each in spreads])) for name in names))
 
 
 def seconds_at(middles: Float[np.ndarray, " n"], seconds: Float[np.ndarray, " t"]) -> Float[np.ndarray, " n"]:
-    """When places along a clip, in [0, 1), are shown; between two frames in proportion."""
+    """Convert positions along a clip, in [0, 1), to seconds, interpolated between frames."""
     return np.interp(middles * len(seconds) - 0.5, np.arange(len(seconds)), seconds)
 
 
-def ascending(seconds: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
-    """The times of a clip as they are, or, where a short video was repeated to fill it, counted on."""
+def ascending_times(seconds: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
+    """Return the times of a clip, made ascending if a short video was looped to fill it."""
     steps = np.diff(seconds)
     if not len(steps) or steps.min() >= 0:
         return seconds

@@ -1,8 +1,8 @@
-"""What went through the inserted blocks of a network, and where in the clip their positions lie.
+"""Inputs of a network's inserted blocks, recorded during a forward pass, and where their positions lie in the clip.
 
-A block's positions are a grid (t h w) that is coarser than the clip. In space a position stands for an even part of the
-picture. In time it stands for an even part of the frames that its pathway got, and the slow pathway of two gets frames
-that are not spread as an even part's middles are: 0, 4, 8, 13, ... 31 of 32, the first and the last among them.
+A block's positions are a grid (t h w) that is coarser than the clip. In space, a position covers an equal part of the
+frame. In time, it covers an equal part of its pathway's frames; those of the slow pathway of two are not the middles of
+equal parts of the clip, but 0, 4, 8, 13, ... 31 of 32, from the first to the last.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ from farfield.models.insertion import WithBlock
 from farfield.models.network import ActionNet
 
 Middles = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Along t, h and w: where the middle of each position lies in the clip, in [0, 1), ascending."""
+"""Middle of each position in the clip along t, h and w, in [0, 1), ascending."""
 
 
 @dataclass(frozen=True)
 class BlockActivation:
-    """What went through one block.
+    """Input and effect of one inserted block.
 
     Attributes:
         name: where the block is inserted, as "res4[1]".
         block: the module.
-        x: its input.
-        middles: of the positions of x.
-        idle: whether z = x, as at birth.
-        effect: of each position on a class's score, |dy/dz_i . (z_i - x_i)|; None where no class was asked for.
+        x: input.
+        middles: middles of the positions of x.
+        is_identity: whether the output z equals x, as at initialisation.
+        effect: effect of each position on a class's score, |dy/dz_i . (z_i - x_i)|; None if no class was given.
     """
 
     name: str
     block: Any
     x: Float[Tensor, "1 c t h w"]
     middles: Middles
-    idle: bool
+    is_identity: bool
     effect: Float[Tensor, "t h w"] | None = None
 
 
 def record_activations(
     network: ActionNet, clip: Float[Tensor, "1 3 t h w"], *, class_index: int | None = None
 ) -> list[BlockActivation]:
-    """Runs a clip and keeps what each inserted block got, in the network's order.
+    """Run a clip through the network and record each inserted block, in the network's order.
 
     Args:
-        network: in evaluation mode, on the device of the clip. Its weights get no gradient.
-        clip: normalised as `network.clip` says.
-        class_index: the class on whose score each position's effect is wanted, at the cost of a backward pass down to
-            the first block. The score and not its softmax, whose gradient vanishes where the network is sure.
+        network: network in evaluation mode, on the device of the clip. Its weights get no gradient.
+        clip: clip, normalised by `network.clip`.
+        class_index: class on whose score each position's effect is computed, at the cost of a backward pass down to
+            the first block. It is the effect on the logit; the softmax's gradient vanishes if the network is certain.
     """
     backbone, num_frames = network.backbone, clip.shape[2]
     names = {
@@ -66,13 +66,13 @@ def record_activations(
     }
     kept: dict[str, tuple[Any, Tensor, Tensor, Middles]] = {}
 
-    def look(block: Any, given: tuple[Tensor, ...], z: Tensor) -> Tensor | None:
+    def record(block: Any, given: tuple[Tensor, ...], z: Tensor) -> Tensor | None:
         name, stage = names[block]
         leaf = z if z.requires_grad and kept else z.detach().requires_grad_(class_index is not None)
         kept[name] = block, given[0].detach(), leaf, grid_middles(backbone, stage, num_frames, z.shape[2:])
-        return leaf.clone()  # what follows may work in place
+        return leaf.clone()  # later layers may modify it in place
 
-    hooks = [block.register_forward_hook(look) for block in names]
+    hooks = [block.register_forward_hook(record) for block in names]
     try:
         with torch.inference_mode(False), torch.set_grad_enabled(class_index is not None):
             scores = network(clip.clone())
@@ -90,12 +90,12 @@ def record_activations(
 
 
 def grid_middles(backbone: Backbone, stage: str, num_frames: int, size: tuple[int, ...]) -> Middles:
-    """Where the positions of a stage's features lie in a clip of so many frames.
+    """Compute where the positions of a stage's features lie in a clip.
 
     Args:
-        backbone: whose features.
-        stage: as "res4", or "fast_res4" in a network of two pathways.
-        num_frames: of the clip, as the network gets it.
+        backbone: backbone of the stage.
+        stage: name of the stage, as "res4", or "fast_res4" in a network of two pathways.
+        num_frames: number of frames of the network's input.
         size: t, h and w of the features.
     """
     frames: Any = np.arange(num_frames)
@@ -106,10 +106,10 @@ def grid_middles(backbone: Backbone, stage: str, num_frames: int, size: tuple[in
 
 
 def even_middles(size: int) -> Float[np.ndarray, " size"]:
-    """The middles of so many even parts of [0, 1)."""
+    """Return the middles of `size` equal parts of [0, 1)."""
     return (np.arange(size) + 0.5) / size
 
 
 def nearest_index(at: float, middles: Float[np.ndarray, " size"]) -> int:
-    """The position along an axis whose middle is nearest to a place in [0, 1)."""
+    """Return the index of the position along an axis whose middle is nearest to `at`, in [0, 1)."""
     return int(np.searchsorted((middles[1:] + middles[:-1]) / 2, at, side="right"))

@@ -1,12 +1,12 @@
-"""The evidence for each class over time, before it is averaged away.
+"""Class evidence over time: the logits of each time step, before they are averaged.
 
-Where the head is global average pooling and one linear layer, pooling over time commutes with the layer:
+If the head is global average pooling and one linear layer, pooling over time commutes with the layer:
 
     y = W mean_thw(A) + b = mean_t (W mean_hw(A_t) + b) = mean_t y(t)
 
-y(t) is a score for each moment, and the network's own score is their mean, exactly. Features of two pathways add, each
-step of the slow one standing for the alpha steps of the fast one that it is as long as. An embedding between pooling
-and the layer, or windows that count some moments more than others, break this.
+y(t) is a logit for each time step, and the network's own logit is exactly their mean. With two pathways, each step of
+the slow one is repeated for the alpha steps of the fast one that it spans. This does not hold with a nonlinear
+embedding between pooling and the linear layer, or with pooling windows that weight time steps unequally.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from farfield.models.network import ActionNet
 
 @dataclass(frozen=True)
 class Evidence:
-    """A score for each class and moment; their mean over time is the network's.
+    """Logits of each time step and class; their mean over time is the network's output.
 
     Attributes:
         scores: y(t).
-        middles: where each moment lies in the clip, in [0, 1).
+        middles: middle of each time step in the clip, in [0, 1).
     """
 
     scores: Float[Tensor, "t classes"]
@@ -40,45 +40,45 @@ class Evidence:
 
 
 @torch.no_grad()
-def evidence(network: ActionNet, clip: Float[Tensor, "1 3 t h w"]) -> Evidence | str:
-    """The evidence over time, or in one line why this network has none.
+def class_evidence(network: ActionNet, clip: Float[Tensor, "1 3 t h w"]) -> Evidence | str:
+    """Compute the evidence over time, or return in one line why this network has none.
 
     Args:
-        network: in evaluation mode, on the device of the clip.
-        clip: normalised as `network.clip` says.
+        network: network in evaluation mode, on the device of the clip.
+        clip: clip, normalised by `network.clip`.
     """
     head, backbone = network.head, network.backbone
     if not backbone.stage_specs:
-        return "no evidence over time: the network gives one vector for the whole clip, not features over time."
+        return "no evidence over time: the network outputs one vector for the whole clip, not features over time."
     if not isinstance(head.embedding, nn.Identity):
-        return "no evidence over time: a nonlinear layer stands between pooling and classifier, and the mean is inside."
+        return "no evidence over time: there is a nonlinear layer between pooling and classifier."
     features = backbone(clip)
     maps = features if isinstance(features, list) else [features]
     if head.windows is not None and any(
         tuple(each.shape[2:]) != tuple(window.kernel_size)  # type: ignore[arg-type]
         for each, window in zip(maps, head.windows, strict=True)
     ):
-        return f"no evidence over time: the {head.kind} head averages windows, and moments count differently in them."
+        return f"no evidence over time: the {head.kind} head averages over windows, which weight time steps unequally."
     steps = max(each.shape[2] for each in maps)
     if any(steps % each.shape[2] for each in maps):
-        return "no evidence over time: the pathways' moments do not fall together."
+        return "no evidence over time: the time steps of the two pathways do not align."
     pooled = [each[0].float().mean((2, 3)).repeat_interleave(steps // each.shape[2], dim=1) for each in maps]
     scores = head.fc(torch.cat(pooled).T).cpu()
     stages = list(backbone.stage_specs)
-    finest = stages[-1]  # of the fast pathway, where there are two
+    finest = stages[-1]  # the fast pathway's, if there are two
     return Evidence(scores, grid_middles(backbone, finest, clip.shape[2], (steps, 1, 1))[0])
 
 
 def draw_evidence(
     found: Evidence, seconds: Sequence[float] | Float[np.ndarray, " t"], labels: Sequence[str], *, top_k: int = 5
 ) -> Figure:
-    """Draws the classes of the largest mean as curves, with their means, which are the network's scores.
+    """Draw the evidence of the classes with the largest means as curves, and the means, which are the network's logits.
 
     Args:
         found: the evidence.
-        seconds: when each of its moments is shown.
-        labels: of the classes.
-        top_k: how many curves.
+        seconds: time of each step.
+        labels: class names.
+        top_k: number of curves.
     """
     means = found.scores.mean(0)
     best = means.topk(min(top_k, len(labels))).indices.tolist()
@@ -90,8 +90,8 @@ def draw_evidence(
         axes.axhline(float(means[index]), color=f"C{place}", lw=0.9, ls=":")
     handles = axes.get_lines()[::2]
     names = [f"{short_label(shown_name(labels[index], index))}  {float(means[index]):+.2f}" for index in best]
-    draw_legend(axes, handles, names, title="class, and its mean (dotted)")
+    draw_legend(axes, handles, names, title="class and its mean (dotted)")
     axes.set_xlabel("seconds")
-    axes.set_ylabel("evidence (logit of the moment)")
+    axes.set_ylabel("evidence (logit of each time step)")
     axes.grid(alpha=0.3)
     return figure

@@ -1,9 +1,9 @@
-"""One video explained: what was predicted, where from, and what the network looked at."""
+"""Explanation of a prediction for one video: attention, Grad-CAM, class evidence and window contributions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +12,37 @@ from jaxtyping import Float, UInt8
 
 from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError
-from farfield.interpretability.attention_components import walk, why_no_map
+from farfield.interpretability.attention_components import attention_after_all_passes, missing_map_reason
 from farfield.interpretability.attention_maps import AttentionMap, Position, attention_rows, most_effective
-from farfield.interpretability.attention_spread import Spread, ascending, mean_spread, seconds_at, spread, uniform
+from farfield.interpretability.attention_spread import (
+    Spread,
+    ascending_times,
+    mean_spread,
+    measure_spread,
+    seconds_at,
+    uniform_attention,
+)
 from farfield.interpretability.block_activations import BlockActivation, record_activations
-from farfield.interpretability.class_evidence import Evidence, evidence
+from farfield.interpretability.class_evidence import Evidence, class_evidence
 from farfield.interpretability.grad_cam import GradCam, default_stages, grad_cam, label_index
-from farfield.interpretability.strongest_connections import Connection, strongest
+from farfield.interpretability.strongest_connections import Connection, strongest_connections
 from farfield.interpretability.view_selection import ScoredViews, choose_view, nearest_frame, score_video_views
-from farfield.interpretability.window_contributions import contributions
+from farfield.interpretability.window_contributions import window_contributions
 from farfield.models.network import ActionNet
 from farfield.video.decoders import Decoder
 
 
 @dataclass(frozen=True)
 class BlockExplanation:
-    """One block's attention: of the chosen position, and what is usual in this clip.
+    """One block's attention: that of the chosen position, and averages over the clip.
 
     Attributes:
-        shown: the chosen position's map.
-        after_passes: of criss-cross attention, where all passes together lead.
-        connections: the strongest.
-        query: how widely the position attends.
-        mean: the same on average over a grid of positions.
-        uniform: on average over the grid, if attention were uniform.
+        shown: map of the chosen position.
+        after_passes: attention after all passes of criss-cross attention; None for other blocks.
+        connections: strongest connections.
+        query: spread of the chosen position's attention.
+        mean: mean spread over a grid of positions.
+        uniform: mean spread of uniform attention over the same grid.
     """
 
     shown: AttentionMap
@@ -48,21 +55,21 @@ class BlockExplanation:
 
 @dataclass(frozen=True)
 class Explanation:
-    """All that is told about one video.
+    """Explanation of one video.
 
     Attributes:
-        path: the video.
-        labels: of the network.
-        views: as the test sees the video, scored.
-        explained: the view that is explained.
-        predicted: the class of the highest averaged probability.
-        label: the class that is explained.
-        seconds: when the frames of the explained view are shown, ascending.
-        passed: what went through the blocks.
-        blocks: of those that have attention over positions.
-        cams: Grad-CAM, one for each stage asked for.
-        evidence: over time, or why there is none.
-        notes: what this network has not, a line each.
+        path: video file.
+        labels: class names.
+        views: the video's views and their scores.
+        explained: index of the explained view.
+        predicted: class with the highest averaged probability.
+        label: explained class.
+        seconds: time of each frame of the explained view, ascending.
+        activations: inputs of the inserted blocks.
+        blocks: attention of the blocks that have maps over positions.
+        cams: Grad-CAM of each requested stage.
+        evidence: class evidence over time, or why there is none.
+        notes: what is missing or unusual, a line each.
     """
 
     path: str
@@ -72,7 +79,7 @@ class Explanation:
     predicted: str
     label: str
     seconds: Float[np.ndarray, " t"]
-    passed: list[BlockActivation]
+    activations: list[BlockActivation]
     blocks: list[BlockExplanation]
     cams: list[GradCam]
     evidence: Evidence | str
@@ -80,21 +87,21 @@ class Explanation:
 
     @property
     def frames(self) -> UInt8[np.ndarray, "t h w c"]:
-        """The frames that the network saw."""
+        """Frames of the explained view."""
         return self.views.frames[self.explained].numpy()
 
     @property
     def maps(self) -> list[AttentionMap]:
-        """What is drawn of the blocks, in the network's order."""
+        """Maps to draw, in the network's order of blocks."""
         return [m for block in self.blocks for m in (block.shown, block.after_passes) if m is not None]
 
     @property
     def query(self) -> tuple[float, float, float]:
-        """The position of the last block, or the clip's middle where there is none."""
+        """Position explained in the last block, or the clip's middle if there is none."""
         return self.blocks[-1].shown.query if self.blocks else (0.5, 0.5, 0.5)
 
     def ranking(self, top_k: int) -> list[tuple[str, float]]:
-        """The most probable classes of the video, best first."""
+        """Return the most probable classes of the video with their probabilities, best first."""
         mean = self.views.windows.mean(0)
         return [(self.labels[i], float(mean[i])) for i in np.argsort(-mean, kind="stable")[:top_k]]
 
@@ -112,30 +119,75 @@ def explain_video(
     num_crops: int | None = None,
     decoder: Decoder = "PyAV",
 ) -> Explanation:
-    """Explains what a network makes of a video, in the view that is surest of the class or shows the time asked for.
+    """Explain a network's prediction for a video, in the view with the highest score or the one at a given time.
 
     Args:
-        path: a video file.
-        network: on the device that it is to run on. It is put in evaluation mode.
-        time: of the position, in seconds from the start of the video; None for choosing it.
-        point: y and x of the position, in pixels of the crop that the network sees; None for choosing it.
-        label: the class to explain; None for the predicted one.
-        stage: whose features Grad-CAM weighs; None for the last, of both pathways where there are two.
-        connections: the strongest to keep of each block.
+        path: video file.
+        network: network on the device to run on. It is set to evaluation mode.
+        time: time of the position in seconds from the start of the video; None to choose it.
+        point: y and x of the position in pixels of the network's input; None to choose it.
+        label: class to explain; None for the predicted one.
+        stage: stage for Grad-CAM; None for the last one, of each pathway if there are two.
+        connections: number of strongest connections to keep for each block.
         num_clips: clips spread over the video; None for the network's own test setting.
         num_crops: crops of each clip; None for the network's own test setting.
         decoder: see `open_video`.
 
     Raises:
-        VideoError: where the file cannot be decoded, or is too short and may not be looped.
-        FarfieldError: for a class, stage, time or point that is not there.
+        VideoError: if the file cannot be decoded, or is too short and may not be looped.
+        FarfieldError: for an unknown class or stage, or a time or point outside of the views.
     """
     network.eval()
     side = network.clip.test_side_px
+    _check_request(network, point=point, label=label, stage=stage, connections=connections)
+    views = score_video_views(path, network, num_clips=num_clips, num_crops=num_crops, decoder=decoder)
+    predicted = network.labels[int(views.windows.mean(0).argmax())]
+    label = predicted if label is None else label
+    explained = choose_view(views, network.labels.index(label), time)
+    raw = views.seconds[explained]
+    seconds = ascending_times(raw)
+    device = next(network.parameters()).device
+    clip = network_input(views.frames[explained][None, None].to(device), network.clip)
+    activations = record_activations(network, clip, class_index=network.labels.index(label))
+    t = None if time is None else (nearest_frame(raw, time) + 0.5) / len(raw)
+    position: Position = (t, *((None, None) if point is None else ((point[0] + 0.5) / side, (point[1] + 0.5) / side)))
+    explanation = Explanation(
+        path=str(path),
+        labels=network.labels,
+        views=views,
+        explained=explained,
+        predicted=predicted,
+        label=label,
+        seconds=seconds,
+        activations=activations,
+        blocks=[
+            _explain_block(each, position, seconds, (side, side), connections)
+            for each in activations
+            if missing_map_reason(each) is None
+        ],
+        cams=[
+            grad_cam(network, clip, label=label, stage=each)
+            for each in (default_stages(network) if stage is None else [stage])
+        ],
+        evidence=class_evidence(network, clip),
+        notes=[],
+    )
+    return replace(explanation, notes=_notes(explanation))
+
+
+def _check_request(
+    network: ActionNet, *, point: tuple[float, float] | None, label: str | None, stage: str | None, connections: int
+) -> None:
+    """Check what can be checked before the video is opened.
+
+    Raises:
+        FarfieldError: for a point outside of the network's input, an unknown class or stage, or no connections.
+    """
+    side = network.clip.test_side_px
     if point is not None and not all(0 <= at < side for at in point):
         raise FarfieldError(
-            f"point is {point[0]:g},{point[1]:g}; the network sees {side} x {side} px. Give y,x in pixels of that "
-            f"crop, each at least 0 and below {side}."
+            f"point is {point[0]:g},{point[1]:g}; the network's input is {side} x {side} px. Give y,x in pixels of it, "
+            f"each at least 0 and below {side}."
         )
     if connections < 1:
         raise FarfieldError(f"connections is {connections}; it must be at least 1. The paper shows 20.")
@@ -143,89 +195,82 @@ def explain_video(
         label_index(network, label)
     if stage is not None:
         network.backbone.stage(stage)
-    views = score_video_views(path, network, num_clips=num_clips, num_crops=num_crops, decoder=decoder)
-    predicted = network.labels[int(views.windows.mean(0).argmax())]
-    label = predicted if label is None else label
-    explained = choose_view(views, network.labels.index(label), time)
-    raw = views.seconds[explained]
+
+
+def _notes(explanation: Explanation) -> list[str]:
+    """List what the explanation lacks, and what its reader must know."""
     notes = []
-    if np.diff(raw).min(initial=0) < 0:
-        notes.append("the video is shorter than a clip and was repeated to fill it; times count on from its end.")
-    device = next(network.parameters()).device
-    clip = network_input(views.frames[explained][None, None].to(device), network.clip)
-    passed = record_activations(network, clip, class_index=network.labels.index(label))
-    if not passed:
-        notes.append("no blocks are inserted into this network, so that there is no attention to show.")
-    notes += [reason for each in passed if (reason := why_no_map(each))]
+    if np.diff(explanation.views.seconds[explanation.explained]).min(initial=0) < 0:
+        notes.append(
+            "the video is shorter than a clip and was looped to fill it; times beyond its end continue from there."
+        )
+    if not explanation.activations:
+        notes.append("this network has no inserted blocks, so that there is no attention to show.")
+    notes += [reason for each in explanation.activations if (reason := missing_map_reason(each))]
     notes += [
-        f"{each.name} is the identity, as at birth: what it attends to changes nothing." for each in passed if each.idle
+        f"{each.name} is the identity, as at initialisation: its attention has no effect."
+        for each in explanation.activations
+        if each.is_identity
     ]
-    t = None if time is None else (nearest_frame(raw, time) + 0.5) / len(raw)
-    position: Position = (t, *((None, None) if point is None else ((point[0] + 0.5) / side, (point[1] + 0.5) / side)))
-    seconds = ascending(raw)
-    blocks = [
-        _explain_block(each, position, seconds, (side, side), connections)
-        for each in passed
-        if why_no_map(each) is None
+    if any(block.shown.signs is not None for block in explanation.blocks):
+        notes.append(
+            "attention weights have signs; maps show their absolute values, and negative connections are dashed."
+        )
+    if not explanation.cams:
+        notes.append("no Grad-CAM: the network has no features over time and space before its classifier.")
+    if len(explanation.cams) == 2:
+        notes.append("Grad-CAM is computed for each of the two pathways, from its own features.")
+    notes += [
+        f"Grad-CAM of {cam.stage} is 0: no features support {cam.label}." for cam in explanation.cams if cam.empty
     ]
-    if any(block.shown.signs is not None for block in blocks):
-        notes.append("these affinities have signs; shown is the share of their absolute values, negative ones dashed.")
-    stages = default_stages(network) if stage is None else [stage]
-    cams = [grad_cam(network, clip, label=label, stage=each) for each in stages]
-    if not stages:
-        notes.append("no Grad-CAM: the network has no map over time and space before its classifier.")
-    if len(stages) == 2:
-        notes.append("Grad-CAM is shown for the slow pathway and for the fast one; each explains its own features.")
-    notes += [f"nothing in {each.stage} speaks for {each.label}: Grad-CAM is 0." for each in cams if each.empty]
-    found = evidence(network, clip)
-    if isinstance(found, str):
-        notes.append(found)
-    return Explanation(
-        str(path), network.labels, views, explained, predicted, label, seconds, passed, blocks, cams, found, notes
-    )
+    if isinstance(explanation.evidence, str):
+        notes.append(explanation.evidence)
+    return notes
 
 
 def _explain_block(
-    passed: BlockActivation, position: Position, seconds: np.ndarray, size_px: tuple[int, int], count: int
+    activation: BlockActivation, position: Position, seconds: np.ndarray, size_px: tuple[int, int], count: int
 ) -> BlockExplanation:
-    grid = attention_rows(passed)
-    shown = most_effective(passed, position)
+    grid = attention_rows(activation)
+    shown = most_effective(activation, position)
     return BlockExplanation(
         shown,
-        walk(passed, shown),
-        strongest(shown, count),
-        spread(shown, seconds, size_px),
-        mean_spread([spread(each, seconds, size_px) for each in grid]),
-        mean_spread([spread(uniform(each), seconds, size_px) for each in grid]),
+        attention_after_all_passes(activation, shown),
+        strongest_connections(shown, count),
+        measure_spread(shown, seconds, size_px),
+        mean_spread([measure_spread(each, seconds, size_px) for each in grid]),
+        mean_spread([measure_spread(uniform_attention(each), seconds, size_px) for each in grid]),
     )
 
 
-def as_json(found: Explanation, *, top_k: int = 5, files: Sequence[str] = ()) -> dict[str, Any]:
-    """An explanation's numbers, in plain types: seconds of the video, pixels of the crop that the network saw."""
-    side_h, side_w = found.frames.shape[1:3]
+def to_json(explanation: Explanation, *, top_k: int = 5, files: Sequence[str] = ()) -> dict[str, Any]:
+    """Convert an explanation to plain types for JSON, in seconds of the video and pixels of the network's input."""
+    side_h, side_w = explanation.frames.shape[1:3]
 
     def place(t: float, h: float, w: float) -> dict[str, float]:
-        seconds = float(seconds_at(np.array([t]), found.seconds)[0])
+        seconds = float(seconds_at(np.array([t]), explanation.seconds)[0])
         return {"t_seconds": round(seconds, 4), "y_px": round(h * side_h, 2), "x_px": round(w * side_w, 2)}
 
-    starts, ends = found.views.window_seconds
-    windows = found.views.windows
-    gains = contributions(windows, found.labels.index(found.predicted))
-    crops = found.views.num_crops
+    starts, ends = explanation.views.window_seconds
+    windows = explanation.views.windows
+    gains = window_contributions(windows, explanation.labels.index(explanation.predicted))
+    crops = explanation.views.num_crops
     return {
-        "path": found.path,
-        "ranking": [{"label": label, "probability": p} for label, p in found.ranking(top_k)],
-        "label": found.label,
+        "path": explanation.path,
+        "ranking": [{"label": label, "probability": p} for label, p in explanation.ranking(top_k)],
+        "label": explanation.label,
         "view": {
-            "clip": found.explained // crops,
-            "crop": found.explained % crops,
+            "clip": explanation.explained // crops,
+            "crop": explanation.explained % crops,
             "num_crops": crops,
-            "start_seconds": float(found.seconds[0]),
-            "end_seconds": float(found.seconds[-1]),
-            "frame_seconds": [round(float(s), 4) for s in found.seconds],
+            "start_seconds": float(explanation.seconds[0]),
+            "end_seconds": float(explanation.seconds[-1]),
+            "frame_seconds": [round(float(s), 4) for s in explanation.seconds],
             "height_px": side_h,
             "width_px": side_w,
-            "probability": float(found.views.probabilities[found.explained, found.labels.index(found.label)]),
+            "probability": float(
+                explanation.views.probabilities[explanation.explained, explanation.labels.index(explanation.label)]
+            ),
         },
         "blocks": [
             {
@@ -237,20 +282,20 @@ def as_json(found: Explanation, *, top_k: int = 5, files: Sequence[str] = ()) ->
                 "uniform": asdict(block.uniform),
                 "connections": [{**place(c.t, c.h, c.w), "weight": c.weight} for c in block.connections],
             }
-            for block in found.blocks
+            for block in explanation.blocks
         ],
-        "grad_cam": [{"stage": cam.stage, "label": cam.label, **_peak(cam, place)} for cam in found.cams],
-        "evidence": _evidence_json(found, top_k),
+        "grad_cam": [{"stage": cam.stage, "label": cam.label, **_peak(cam, place)} for cam in explanation.cams],
+        "evidence": _evidence_json(explanation, top_k),
         "windows": [
             {
                 "start_seconds": float(starts[i]),
                 "end_seconds": float(ends[i]),
-                "probability": float(windows[i, found.labels.index(found.predicted)]),
+                "probability": float(windows[i, explanation.labels.index(explanation.predicted)]),
                 "contribution": None if gains is None else float(gains[i]),
             }
             for i in range(len(windows))
         ],
-        "notes": found.notes,
+        "notes": explanation.notes,
         "files": list(files),
     }
 
@@ -262,11 +307,11 @@ def _peak(cam: GradCam, place: Any) -> dict[str, Any]:
     return {"peak": place(*(float(middles[i]) for i, middles in zip(at, cam.middles, strict=True)))}
 
 
-def _evidence_json(found: Explanation, top_k: int) -> dict[str, Any] | None:
-    if isinstance(found.evidence, str):
+def _evidence_json(explanation: Explanation, top_k: int) -> dict[str, Any] | None:
+    if isinstance(explanation.evidence, str):
         return None
-    best = found.evidence.scores.mean(0).topk(min(top_k, len(found.labels))).indices.tolist()
+    best = explanation.evidence.scores.mean(0).topk(min(top_k, len(explanation.labels))).indices.tolist()
     return {
-        "moments_seconds": [round(float(s), 4) for s in seconds_at(found.evidence.middles, found.seconds)],
-        "logits": {found.labels[i]: found.evidence.scores[:, i].tolist() for i in best},
+        "moments_seconds": [round(float(s), 4) for s in seconds_at(explanation.evidence.middles, explanation.seconds)],
+        "logits": {explanation.labels[i]: explanation.evidence.scores[:, i].tolist() for i in best},
     }

@@ -1,4 +1,4 @@
-"""An explanation as files: pictures, videos, a page and numbers, all of them or none."""
+"""Writing of an explanation to a folder: images, videos, a page, and explanation.json."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from farfield.errors import FarfieldError
-from farfield.interpretability.attention_components import draw_part
+from farfield.interpretability.attention_components import draw_component
 from farfield.interpretability.attention_spread import seconds_at
 from farfield.interpretability.block_activations import Middles
 from farfield.interpretability.class_evidence import Evidence, draw_evidence
-from farfield.interpretability.explanation import Explanation, as_json
+from farfield.interpretability.explanation import Explanation, to_json
 from farfield.interpretability.grad_cam import GradCam
-from farfield.interpretability.heatmap import heat_video, heated, resample
+from farfield.interpretability.heatmap import heat_video, overlay_heat, resample
 from farfield.interpretability.strongest_connections import draw_connections
 from farfield.interpretability.window_contributions import draw_windows
 from farfield.reports.explanation_page import make_page
@@ -30,14 +30,14 @@ from farfield.video.writer import write_video
 
 NUMBERS = "explanation.json"
 OURS = re.compile(r"(attention|part|grad_cam|evidence|windows|explanation)[\w.-]*\.(png|mp4|html|json)")
-"""Names that an explanation writes, and that the next one in the same folder may remove."""
+"""File names that an explanation writes, and that a later one in the same folder may delete."""
 
 
 def check_folder(out: str | Path) -> Path:
-    """Refuses a place that cannot become a folder, before anything is computed.
+    """Check that a path is or can become a folder, before anything is computed.
 
     Raises:
-        FarfieldError: where it, or what it should lie in, is a file.
+        FarfieldError: if the path or one of its parents is a file.
     """
     folder = Path(out)
     for part in (folder, *folder.parents):
@@ -46,32 +46,34 @@ def check_folder(out: str | Path) -> Path:
     return folder
 
 
-def write_explanation(found: Explanation, out: str | Path, *, connections: int = 20, top_k: int = 5) -> dict[str, Any]:
-    """Writes every picture, video, the page and the numbers into a folder, whole or not at all.
+def write_explanation(
+    explanation: Explanation, out: str | Path, *, connections: int = 20, top_k: int = 5
+) -> dict[str, Any]:
+    """Write an explanation's images, videos, page and numbers into a folder. If that fails, nothing is written.
 
-    What an earlier explanation left in the folder is replaced; other files stay.
+    The files of an earlier explanation in the folder are replaced; other files are kept.
 
     Args:
-        found: what to write.
-        out: the folder, made where it is not there.
-        connections: arrows for each block.
-        top_k: classes in curves and tables.
+        explanation: explanation to write.
+        out: output folder; created if it does not exist.
+        connections: number of arrows for each block.
+        top_k: number of classes in plots and tables.
 
     Returns:
-        The numbers, as they are in explanation.json.
+        The content of explanation.json.
 
     Raises:
-        FarfieldError: for a place that is a file, or cannot be written.
+        FarfieldError: for a path that is a file or cannot be written.
     """
     folder = check_folder(out)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as made:
-            content = _write_all(found, Path(made), connections, top_k)
+            content = _write_all(explanation, Path(made), connections, top_k)
             folder.mkdir(exist_ok=True)
             for left in _left_behind(folder):
                 left.unlink(missing_ok=True)
-            for name in content["files"]:  # the numbers last, whose presence says that all is there
+            for name in content["files"]:  # explanation.json last: its presence shows that all files are there
                 shutil.move(Path(made, name), folder / name)
     except OSError as error:
         raise FarfieldError(f"out is {out}, which cannot be written: {error.strerror or error}.") from error
@@ -84,7 +86,7 @@ def read_numbers(out: str | Path) -> dict[str, Any]:
 
 
 def _left_behind(folder: Path) -> list[Path]:
-    """What an earlier explanation wrote, by its own list."""
+    """Return the files of an earlier explanation, as listed in its explanation.json."""
     try:
         names = json.loads((folder / NUMBERS).read_text())["files"]
         return [folder / name for name in names if OURS.fullmatch(name)]
@@ -92,36 +94,36 @@ def _left_behind(folder: Path) -> list[Path]:
         return []
 
 
-def _write_all(found: Explanation, folder: Path, connections: int, top_k: int) -> dict[str, Any]:
-    frames, seconds = found.frames, found.seconds
+def _write_all(explanation: Explanation, folder: Path, connections: int, top_k: int) -> dict[str, Any]:
+    frames, seconds = explanation.frames, explanation.seconds
     pictures, captions = {}, {}
-    if found.maps:
+    if explanation.maps:
         pictures["attention.png"] = _png(
-            draw_connections(frames, found.maps, count=connections, seconds=seconds.tolist())
+            draw_connections(frames, explanation.maps, count=connections, seconds=seconds.tolist())
         )
-    for passed in found.passed:
-        part = draw_part(passed, frames, found.query, found.labels)
+    for activation in explanation.activations:
+        part = draw_component(activation, frames, explanation.query, explanation.labels)
         if part is not None:
-            name = f"part_{_file_name(passed.name)}.png"
+            name = f"part_{_file_name(activation.name)}.png"
             captions[name], pictures[name] = part[0], _png(part[1])
-    if found.cams:
-        pictures["grad_cam.png"] = _png(draw_cams(found.cams, frames, seconds))
-    if isinstance(found.evidence, Evidence):
-        moments = seconds_at(found.evidence.middles, seconds)
-        pictures["evidence.png"] = _png(draw_evidence(found.evidence, moments, found.labels, top_k=top_k))
-    starts, ends = found.views.window_seconds
-    explained = found.explained // found.views.num_crops
-    windows = found.views.windows
+    if explanation.cams:
+        pictures["grad_cam.png"] = _png(draw_cams(explanation.cams, frames, seconds))
+    if isinstance(explanation.evidence, Evidence):
+        moments = seconds_at(explanation.evidence.middles, seconds)
+        pictures["evidence.png"] = _png(draw_evidence(explanation.evidence, moments, explanation.labels, top_k=top_k))
+    starts, ends = explanation.views.window_seconds
+    explained = explanation.explained // explanation.views.num_crops
+    windows = explanation.views.windows
     pictures["windows.png"] = _png(
         draw_windows(
-            starts, ends, windows, found.labels, top_k=top_k, explained=explained if len(windows) > 1 else None
+            starts, ends, windows, explanation.labels, top_k=top_k, explained=explained if len(windows) > 1 else None
         )
     )
     heats: dict[str, tuple[np.ndarray, Middles, Any]] = {
         f"attention_{_file_name(each.block)}.mp4": (each.weights.numpy(), each.middles, each.query)
-        for each in found.maps
+        for each in explanation.maps
     }
-    for number, cam in enumerate(found.cams):
+    for number, cam in enumerate(explanation.cams):
         name = f"grad_cam{f'_{cam.stage}' if number else ''}.mp4"
         heats[name] = (cam.values.numpy(), cam.middles, None)
     videos = {}
@@ -133,8 +135,8 @@ def _write_all(found: Explanation, folder: Path, connections: int, top_k: int) -
         videos[name] = (folder / name).read_bytes()
     for name, png in pictures.items():
         (folder / name).write_bytes(png)
-    content = as_json(found, top_k=top_k, files=[*pictures, *videos, "explanation.html", NUMBERS])
-    page = make_page(found, content, pictures, videos, captions)
+    content = to_json(explanation, top_k=top_k, files=[*pictures, *videos, "explanation.html", NUMBERS])
+    page = make_page(explanation, content, pictures, videos, captions)
     (folder / "explanation.html").write_text(page, encoding="utf-8", errors="replace")
     (folder / NUMBERS).write_text(json.dumps(content, indent=1) + "\n")
     return content
@@ -143,14 +145,14 @@ def _write_all(found: Explanation, folder: Path, connections: int, top_k: int) -
 def draw_cams(
     cams: list[GradCam], frames: UInt8[np.ndarray, "t h w c"], seconds: Float[np.ndarray, " t"], *, columns: int = 8
 ) -> Figure:
-    """Draws a row of frames for each map of Grad-CAM, over a row of the frames as they are."""
+    """Draw a row of plain frames, and below it a row of frames for each Grad-CAM map."""
     count, height, width = frames.shape[:3]
     shown = np.unique(np.linspace(0, count - 1, min(columns, count)).round().astype(int))
     rows: list[tuple[str, np.ndarray]] = [("the clip", frames[shown])]
     for cam in cams:
         heat = resample(cam.values.numpy(), cam.middles, (count, height, width))[shown]
         heat = heat / max(float(cam.values.max()), 1e-12)
-        rows.append((f"Grad-CAM\n{cam.stage}", heated(frames[shown], heat).clip(0, 255).astype(np.uint8)))
+        rows.append((f"Grad-CAM\n{cam.stage}", overlay_heat(frames[shown], heat).clip(0, 255).astype(np.uint8)))
     inches = 1.45 * height / width
     size = (1.0 + 1.48 * len(shown), 0.3 + len(rows) * (inches + 0.05))
     figure = Figure(figsize=size)
@@ -168,13 +170,13 @@ def draw_cams(
 
 
 def _fps(seconds: np.ndarray) -> float:
-    """Of a video that takes as long as its clip, within what players show well."""
+    """Return the frame rate at which a video lasts as long as its clip, between 1 and 30 for players."""
     duration = float(seconds[-1] - seconds[0])
     return float(np.clip((len(seconds) - 1) / duration, 1, 30)) if duration > 0 else 1.0
 
 
 def _file_name(block: str) -> str:
-    """res4[1], 3 passes -> res4-1-3-passes."""
+    """Convert a block's name to a file name: "res4[1], 3 passes" to "res4-1-3-passes"."""
     return re.sub(r"[^\w]+", "-", block).strip("-")
 
 

@@ -1,4 +1,4 @@
-"""Grad-CAM over space and time: which places of a clip speak for a class.
+"""Grad-CAM over space and time: a map of the regions of a clip that support a class.
 
 Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017, with
 a map over t h w in place of h w. With features A_k of a stage, n = t*h*w positions, and the score y of a class:
@@ -27,13 +27,13 @@ from farfield.models.network import ActionNet
 
 @dataclass(frozen=True)
 class GradCam:
-    """The places of a clip that speak for a class.
+    """Map of the regions of a clip that support a class.
 
     Attributes:
-        stage: whose features, as "res5".
-        label: the class.
-        values: L, not negative; in the units of the score times the features' scale, so that only ratios speak.
-        middles: where its positions lie in the clip.
+        stage: stage of the features, as "res5".
+        label: class.
+        values: L, not negative. Its scale depends on that of the features, so that only ratios are meaningful.
+        middles: middles of its positions in the clip.
     """
 
     stage: str
@@ -43,12 +43,12 @@ class GradCam:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing at this stage speaks for the class."""
+        """Whether the map is 0: no features of this stage support the class."""
         return not bool(self.values.max() > 0)
 
 
 def default_stages(network: ActionNet) -> list[str]:
-    """The last stage, of each pathway; none for a network without stages."""
+    """Return the last stage of each pathway; an empty list for a network without stages."""
     stages = list(network.backbone.stage_specs)
     if isinstance(network.backbone, TwoPathwayBackbone):
         return [next(s for s in reversed(stages) if s.startswith("fast_") is fast) for fast in (False, True)]
@@ -56,10 +56,10 @@ def default_stages(network: ActionNet) -> list[str]:
 
 
 def label_index(network: ActionNet, label: str) -> int:
-    """A class's place among the scores.
+    """Return the index of a class in the network's output.
 
     Raises:
-        FarfieldError: for a class that the network does not know.
+        FarfieldError: for an unknown class.
     """
     if label not in network.labels:
         raise FarfieldError(f"label is {label!r}, which the network does not know. {nearest(label, network.labels)}")
@@ -67,24 +67,24 @@ def label_index(network: ActionNet, label: str) -> int:
 
 
 def grad_cam(network: ActionNet, clip: Float[Tensor, "1 3 t h w"], *, label: str, stage: str) -> GradCam:
-    """Computes one map; the network's weights get no gradient and may be frozen.
+    """Compute the map of one stage. The network's weights get no gradient and may be frozen.
 
     Args:
-        network: in evaluation mode, on the device of the clip.
-        clip: normalised as `network.clip` says.
-        label: the class that is to be explained.
-        stage: whose features; what was inserted after the last residual block counts to it.
+        network: network in evaluation mode, on the device of the clip.
+        clip: clip, normalised by `network.clip`.
+        label: class to explain.
+        stage: stage of the features; a block inserted after its last residual block is part of it.
 
     Raises:
-        FarfieldError: for a class or a stage that the network does not have.
+        FarfieldError: for an unknown class or stage.
     """
     index = label_index(network, label)
     last = network.backbone.blocks(stage)[-1]
     kept: list[Tensor] = []
 
     def cut(_: Any, __: Any, features: Tensor) -> Tensor:
-        kept.append(features.detach().requires_grad_())  # the gradient goes no deeper, which saves most of its cost
-        return kept[0].clone()  # what follows may work in place
+        kept.append(features.detach().requires_grad_())  # stops the gradient here, which saves most of its cost
+        return kept[0].clone()  # later layers may modify it in place
 
     hook = last.register_forward_hook(cut)
     try:

@@ -1,4 +1,4 @@
-"""Heat over frames: the more of it a place has, the lighter and the more orange it is."""
+"""Heat maps drawn over frames: bright and orange where the heat is high, dark where it is low."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from farfield.interpretability.block_activations import Middles, even_middles
 GLOW = (255, 120, 0)
 CYAN, GREY = (0, 255, 255), (150, 150, 150)
 VIDEO_WIDTH = 320
-"""Smaller clips are enlarged by a whole factor to at least this many pixels."""
+"""Width in pixels to which smaller clips are enlarged, at least, by a whole factor."""
 
 
 def resample(
     values: Float[np.ndarray, "t h w"], middles: Middles, size: tuple[int, int, int]
 ) -> Float[np.ndarray, "t2 h2 w2"]:
-    """Values at the middles of some positions, between them by lines, at the middles of the pixels of a clip.
+    """Interpolate values from a grid of positions to the pixels of a clip, linearly.
 
     Args:
-        values: a value for each position.
-        middles: where the positions lie; beyond the first and the last the value stays.
+        values: value of each position.
+        middles: middles of the positions; values are constant beyond the first and the last.
         size: frames, height and width of the clip.
     """
     for axis, (given, wanted) in enumerate(zip(middles, size, strict=True)):
@@ -33,12 +33,14 @@ def resample(
     return values
 
 
-def heated(frames: UInt8[np.ndarray, "t h w c"], heat: Float[np.ndarray, "t h w"]) -> Float[np.ndarray, "t h w c"]:
-    """Frames, dark where there is no heat and aglow where there is most, in 0 to 255.
+def overlay_heat(
+    frames: UInt8[np.ndarray, "t h w c"], heat: Float[np.ndarray, "t h w"]
+) -> Float[np.ndarray, "t h w c"]:
+    """Draw heat over frames: dark where it is 0, orange where it is 1. The result is in 0 to 255.
 
     Args:
-        frames: RGB.
-        heat: in [0, 1].
+        frames: RGB frames.
+        heat: heat in [0, 1].
     """
     over = heat[..., None]
     glow = 0.4 * np.clip((over - 0.35) / 0.65, 0, 1)
@@ -46,7 +48,7 @@ def heated(frames: UInt8[np.ndarray, "t h w c"], heat: Float[np.ndarray, "t h w"
 
 
 def draw_box(picture: np.ndarray, place: tuple[float, float], colour: tuple[int, int, int] = CYAN) -> None:
-    """A frame of an eighth of the picture's height around a place (h, w) in [0, 1), in the picture itself."""
+    """Draw a box of an eighth of the picture's height around a place (h, w) in [0, 1), in place."""
     height, width = picture.shape[:2]
     half = max(height // 16, 3)
     y, x = (int(np.clip(at * size, half, size - 1 - half)) for at, size in zip(place, (height, width), strict=True))
@@ -62,16 +64,16 @@ def heat_video(
     *,
     query: tuple[float, float, float] | None = None,
 ) -> Iterator[UInt8[np.ndarray, "h2 w2 c"]]:
-    """The frames of a video of the heat, each above its time and above a curve of how much heat each frame has.
+    """Yield the frames of a heat map video, each above its time and a bar chart of the heat in all frames.
 
     Args:
         frames: the clip.
-        heat: in [0, 1].
-        seconds: when each frame is shown.
-        query: a position (t, h, w) to put a box around: cyan in its frame, grey in the others.
+        heat: heat in [0, 1].
+        seconds: time of each frame.
+        query: position (t, h, w) to mark with a box, cyan in its frame and grey in the others; None for no box.
     """
     factor = -(-VIDEO_WIDTH // frames.shape[2])
-    pictures = heated(frames, heat)
+    pictures = overlay_heat(frames, heat)
     of_frame = heat.mean((1, 2)) / max(float(heat.mean((1, 2)).max()), 1e-12)
     own = -1 if query is None else min(int(query[0] * len(frames)), len(frames) - 1)
     for number, picture in enumerate(pictures.astype(np.uint8)):

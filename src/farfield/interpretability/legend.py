@@ -1,4 +1,4 @@
-"""The legend beside curves of classes: labels as they are, however they are written, and cut where they are long."""
+"""Legends of class names in any script, literal and shortened."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from farfield.fonts import drawable, font_families
 
 
 def draw_legend(axes: Axes, handles: Sequence[Artist], names: Sequence[str], *, title: str) -> None:
-    """Puts a legend to the right of the axes. A dollar sign in a label stays one, and begins no formula."""
+    """Put a legend to the right of the axes. A dollar sign in a label is shown, and does not start a formula."""
     place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "frameon": False}
     shown = [drawable(name) for name in names]
     legend = axes.legend(list(handles), shown, title=title, fontsize=9, title_fontsize=9, **place)
@@ -22,5 +22,5 @@ def draw_legend(axes: Axes, handles: Sequence[Artist], names: Sequence[str], *, 
 
 
 def short_label(label: str, most: int = 36) -> str:
-    """A label of at most so many characters."""
+    """Shorten a label to at most `most` characters."""
     return label if len(label) <= most else label[: most - 1] + "…"

@@ -1,8 +1,7 @@
-"""A position's strongest connections, as arrows over the frames: figure 3 of Wang et al., "Non-local Neural Networks",
-CVPR 2018.
+"""Drawing of a position's strongest connections as arrows over the frames.
 
-An arrow starts at the position that asks and ends at a place that it attends to, here or in another frame; the paper
-shows the 20 of highest weight.
+This is figure 3 of Wang et al., "Non-local Neural Networks", CVPR 2018. An arrow goes from the query position to a
+place that it attends to, in the same or another frame; the paper shows the 20 of highest weight.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ from farfield.interpretability.attention_maps import AttentionMap
 FRAME_INCHES = 1.55
 LABEL_INCHES = 1.25
 GAP = 0.04
-"""Between frames, in widths of a frame."""
+"""Gap between frames, in widths of a frame."""
 FULL = 8
-"""Times what uniform attention gives: a strongest connection of less is drawn thinner, since it is hardly a finding."""
+"""Multiple of the uniform weight at which an arrow is drawn at full width; weaker attention is hardly a finding."""
 FAINTEST = 0.01
-"""Connections of less than this share of the strongest are not drawn: places that get nothing are no findings."""
+"""Share of the strongest connection below which a connection is not drawn."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,8 @@ class Connection:
     """One place that a position attends to.
 
     Attributes:
-        t, h, w: the middle of the place in the clip, in [0, 1).
-        weight: its share of the attention, negative where the affinity is.
+        t, h, w: middle of the place in the clip, in [0, 1).
+        weight: share of the attention; negative for a negative affinity.
     """
 
     t: float
@@ -47,8 +46,8 @@ class Connection:
     weight: float
 
 
-def strongest(attention: AttentionMap, count: int) -> list[Connection]:
-    """The places that get the largest shares of the attention, the largest first; none that gets nothing.
+def strongest_connections(attention: AttentionMap, count: int) -> list[Connection]:
+    """Return the places with the largest positive shares of the attention, largest first.
 
     Raises:
         FarfieldError: for a count below 1.
@@ -76,19 +75,19 @@ def draw_connections(
     seconds: Sequence[float] | None = None,
     title: str = "",
 ) -> Figure:
-    """Draws a row of frames for each map, with arrows from the position's box to its strongest connections.
+    """Draw a row of frames for each map, with arrows from the position's box to its strongest connections.
 
-    The thicker and the redder an arrow, the larger its share; dashed ones have a negative affinity, and a ring without
-    an arrow is the position's own place. Those of less than a hundredth of the strongest are left out. The frame of the
-    position is always shown, then those that get the most; a place whose frame is not shown is drawn in the nearest.
+    A thicker and redder arrow has a larger share; a dashed one has a negative affinity, and a ring without an arrow is
+    the position's own place. Connections of less than a hundredth of the strongest are not drawn. The position's frame
+    is always shown, then those with the largest shares; a place in a hidden frame is drawn in the nearest one.
 
     Args:
         frames: the clip.
-        maps: what to draw, at least one.
-        count: arrows for each map.
-        columns: frames to show.
-        seconds: when each frame is shown; None for numbering them.
-        title: above the rows.
+        maps: maps to draw, at least one.
+        count: number of arrows for each map.
+        columns: number of frames to show.
+        seconds: time of each frame; None to number the frames.
+        title: title above the rows.
 
     Raises:
         FarfieldError: for a count below 1.
@@ -96,7 +95,7 @@ def draw_connections(
     num_frames, height, width = frames.shape[:3]
     found = [
         [c for c in connections if abs(c.weight) >= FAINTEST * abs(connections[0].weight)]
-        for connections in (strongest(each, count) for each in maps)
+        for connections in (strongest_connections(each, count) for each in maps)
     ]
     inches = FRAME_INCHES * height / width
     top = 0.35 if title else 0.05
@@ -126,16 +125,16 @@ def draw_connections(
 
 
 def shown_frames(num_frames: int, wanted: Iterable[int], columns: int) -> list[int]:
-    """The frames to show, ascending: the wanted ones in their order for three quarters of the columns, the rest evenly.
+    """Choose the frames to show, ascending: `wanted` for three quarters of the columns, then those farthest from them.
 
     Args:
-        num_frames: of the clip.
-        wanted: the most important first.
-        columns: how many.
+        num_frames: number of frames of the clip.
+        wanted: frames by importance, the most important first.
+        columns: number of frames to show.
     """
     columns = min(columns, num_frames)
     chosen = list(dict.fromkeys(wanted))[: max(1, round(columns * 0.75))]
-    while len(chosen) < columns:  # the frame that is farthest from all that are chosen
+    while len(chosen) < columns:  # the frame that is farthest from all chosen ones
         distances = [min(abs(number - other) for other in chosen) for number in range(num_frames)]
         chosen.append(int(np.argmax(distances)))
     return sorted(chosen)
@@ -148,7 +147,7 @@ def _frame(t: float, num_frames: int) -> int:
 def _draw_frames(
     axes: Axes, frames: np.ndarray, shown: Sequence[int], own: int, seconds: Sequence[float] | None
 ) -> None:
-    """Frames side by side, each of width 1, (0, 0) at the top left; the position's own has a coloured edge."""
+    """Draw frames side by side, each of width 1, from (0, 0) at the top left; the position's has a coloured title."""
     height = frames.shape[1] / frames.shape[2]
     for column, number in enumerate(shown):
         left = column * (1 + GAP)
@@ -178,7 +177,7 @@ def _draw_arrows(
     largest = max((abs(each.weight) for each in connections), default=1.0)
     largest = max(largest, FULL / attention.keys)
     outline: Any = [patheffects.withStroke(linewidth=2.2, foreground="black", alpha=0.45)]
-    for order, each in enumerate(reversed(connections)):  # the strongest on top
+    for order, each in enumerate(reversed(connections)):  # the strongest is drawn on top
         share = abs(each.weight) / largest
         colour = colormaps["autumn_r"](0.15 + 0.85 * share)
         end = place(each.t, each.h, each.w)
@@ -217,9 +216,9 @@ def _draw_arrows(
 
 
 def _bend(start: tuple[float, float], end: tuple[float, float], height: float) -> float:
-    """How much an arrow is bent, towards where the row has more room, and not out of it."""
+    """Return the curvature of an arrow, bent to the side of the row with more room, within the row."""
     middle = (start[1] + end[1]) / 2
     down = middle < height / 2
     room = (height - middle if down else middle) / max(abs(end[0] - start[0]), 1e-6)
-    size = min(0.12, 1.6 * room)  # an arc's height is half of its bend times its length
+    size = min(0.12, 1.6 * room)  # an arc's height is half of its curvature times its length
     return size if down == (end[0] >= start[0]) else -size

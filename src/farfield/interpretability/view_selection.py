@@ -1,4 +1,4 @@
-"""A video as the checkpoint's test sees it: every view scored, and the one chosen that is to be explained."""
+"""Scoring of a video's test views, and the choice of the view to explain."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from farfield.scoring.score_views import score_views
 from farfield.video.decoders import Decoder
 
 VIEW_BATCH = 4
-"""Views that go through the network at once; bounds memory."""
+"""Views in a batch; limits memory."""
 
 
 @dataclass(frozen=True)
 class ScoredViews:
-    """The views of one video and what the network makes of each.
+    """The views of one video and their scores.
 
     Attributes:
-        frames: uint8, RGB; v is clips x crops, and crops vary fastest.
-        seconds: when each frame of each view is shown.
-        probabilities: of each view.
-        num_crops: of each clip.
+        frames: uint8 RGB frames; v is clips x crops, and crops vary fastest.
+        seconds: time of each frame of each view.
+        probabilities: class probabilities of each view.
+        num_crops: number of crops of each clip.
     """
 
     frames: UInt8[Tensor, "v t h w c"]
@@ -39,12 +39,12 @@ class ScoredViews:
 
     @property
     def windows(self) -> Float[np.ndarray, "clips classes"]:
-        """The probabilities of each clip, its crops averaged."""
+        """Class probabilities of each clip, averaged over its crops."""
         return aggregate_views(self.probabilities.unflatten(0, (-1, self.num_crops))).double().numpy()
 
     @property
     def window_seconds(self) -> tuple[Float[np.ndarray, " clips"], Float[np.ndarray, " clips"]]:
-        """Where each clip starts, and where its last frame ends: half a frame's distance after it is shown."""
+        """Start and end of each clip in seconds; it ends half a frame's distance after its last frame is shown."""
         of_clips = self.seconds[:: self.num_crops]
         starts, ends = of_clips.min(1), of_clips.max(1)
         count = of_clips.shape[1]
@@ -88,33 +88,34 @@ def score_video_views(
 
 
 def choose_view(views: ScoredViews, index: int, seconds: float | None = None) -> int:
-    """The view that is surest of a class, of all, or of those that show a moment best.
+    """Choose the view with the highest probability of a class, among all views or those nearest to a given time.
 
     Args:
-        views: of the video.
-        index: of the class.
-        seconds: the moment; it must lie in one of the video's views, and those in which it does are compared by how
-            near to it they have a frame.
+        views: views of the video.
+        index: index of the class.
+        seconds: time that the view must contain; of the views that do, those with a frame nearest to it are compared.
+            None for all views.
 
     Raises:
-        FarfieldError: for a moment that no view shows.
+        FarfieldError: for a time that no view contains.
     """
-    sure = views.probabilities[:, index].numpy()
+    of_class = views.probabilities[:, index].numpy()
     if seconds is None:
-        return int(sure.argmax())
+        return int(of_class.argmax())
     starts, ends = (np.repeat(each, views.num_crops) for each in views.window_seconds)
     away = np.maximum(starts - seconds, seconds - ends)
     if not away.min() <= 0:
         nearest = int(away.argmin())
         raise FarfieldError(
-            f"time is {seconds:g} s, which no view of this video shows; the nearest spans {starts[nearest]:.2f} s to "
-            f"{ends[nearest]:.2f} s. Choose a time in a view, or raise num_clips (now {len(sure) // views.num_crops})."
+            f"time is {seconds:g} s, which is in no view of this video; the nearest spans {starts[nearest]:.2f} s to "
+            f"{ends[nearest]:.2f} s. Choose a time in a view, or raise num_clips (now "
+            f"{len(of_class) // views.num_crops})."
         )
     distances = np.where(away <= 0, np.abs(views.seconds - seconds).min(1), np.inf)
     best = np.flatnonzero(distances <= distances.min() + 1e-6)
-    return int(best[sure[best].argmax()])
+    return int(best[of_class[best].argmax()])
 
 
 def nearest_frame(seconds: Float[np.ndarray, " t"], moment: float) -> int:
-    """The frame of a clip that is shown nearest to a moment."""
+    """Return the index of the frame that is nearest in time to `moment`."""
     return int(np.abs(seconds - moment).argmin())

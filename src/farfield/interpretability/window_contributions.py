@@ -1,11 +1,10 @@
-"""What each window of a long video contributes to the prediction.
+"""Contribution of each window of a video to the prediction.
 
-A video's probabilities are the mean over its windows. Leave one out, and the mean of the others says what would have
-been predicted without it:
+A video's probabilities are the mean over its windows. The mean without one of them is the prediction without it:
 
     contribution_i = p - p_without_i = (p_i - p) / (windows - 1)
 
-of the predicted class: above 0 where the window speaks for it more than the others do.
+for the predicted class: above 0 if the window supports it more than the others do.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from farfield.fonts import draw_text, drawable, shown_name
 from farfield.interpretability.legend import draw_legend, short_label
 
 
-def contributions(
+def window_contributions(
     probabilities: Float[np.ndarray, "windows classes"], index: int
 ) -> Float[np.ndarray, " windows"] | None:
-    """How much each window raises the averaged probability of a class; None for one window, without which is nothing.
+    """Compute how much each window raises the averaged probability of a class; None if there is only one window.
 
     Args:
-        probabilities: of each window.
-        index: of the class.
+        probabilities: class probabilities of each window.
+        index: index of the class.
     """
     windows = len(probabilities)
     if windows < 2:
@@ -48,28 +47,28 @@ def draw_windows(
     explained: int | None = None,
     title: str = "",
 ) -> Figure:
-    """Draws each window as a bar from its start to its end, at the probability of each of the most probable classes.
+    """Draw the windows as bars from start to end, at the probabilities of the most probable classes.
 
-    Below them is what each window contributes to the most probable class. Windows that all span the same time, as those
-    of a network that sees the whole video at once, stand side by side by number.
+    A second plot shows each window's contribution to the most probable class. Windows that all span the same time, as
+    those of a network that samples from the whole video, are drawn side by side and numbered.
 
     Args:
-        start_seconds: of each window.
-        end_seconds: of each window, not included.
-        probabilities: of each window.
-        labels: of the classes.
-        top_k: how many classes.
-        explained: a window to mark.
-        title: above.
+        start_seconds: start of each window.
+        end_seconds: end of each window, exclusive.
+        probabilities: class probabilities of each window.
+        labels: class names.
+        top_k: number of classes.
+        explained: index of a window to mark; None for no mark.
+        title: title above the plot.
 
     Raises:
-        FarfieldError: for no windows, or lengths that differ.
+        FarfieldError: if there are no windows, or the arguments differ in length.
     """
     windows = len(probabilities)
     if not windows or len(start_seconds) != windows or len(end_seconds) != windows:
         raise FarfieldError(
-            f"given {len(start_seconds)} starts, {len(end_seconds)} ends and {windows} rows of probabilities; as many "
-            "of each are needed, at least one."
+            f"given {len(start_seconds)} starts, {len(end_seconds)} ends and {windows} rows of probabilities; the "
+            "same number of each is needed, at least one."
         )
     starts, ends = np.asarray(start_seconds, dtype=float), np.asarray(end_seconds, dtype=float)
     same = windows > 1 and np.ptp(starts + ends) < 0.5 * float((ends - starts).mean())
@@ -77,7 +76,7 @@ def draw_windows(
         starts, ends = np.arange(windows) + 0.55, np.arange(windows) + 1.45
     mean = probabilities.mean(0)
     best = np.argsort(-mean, kind="stable")[:top_k]
-    gains = contributions(probabilities, int(best[0]))
+    gains = window_contributions(probabilities, int(best[0]))
     heights = [3] if gains is None else [3, 1.4]
     figure = Figure(figsize=(9, 0.2 + sum(heights)), layout="constrained")
     rows = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
@@ -92,7 +91,7 @@ def draw_windows(
         axes.hlines(probabilities[:, index], starts, ends, color=colour, lw=thick)
         handles += axes.plot(middles, probabilities[:, index], ".-", color=colour, lw=0.8, alpha=0.8, zorder=3)
     names = [f"{short_label(shown_name(labels[index], index))}  {100 * mean[index]:.1f}%" for index in best]
-    draw_legend(axes, handles[::-1], names, title="class, and its mean")
+    draw_legend(axes, handles[::-1], names, title="class and its mean")
     axes.set_ylim(-0.03, 1.03)
     axes.set_ylabel("probability")
     axes.grid(alpha=0.3)
@@ -100,7 +99,7 @@ def draw_windows(
         colours = ["C0" if gain >= 0 else "#b04a3a" for gain in gains]
         rows[1].bar(middles, 100 * gains, 0.85 * np.minimum(ends - starts, _spacing(middles)), color=colours)
         rows[1].axhline(0, color="0.4", lw=0.8)
-        rows[1].set_ylabel("contribution,\npercent points", fontsize=9)
+        rows[1].set_ylabel("contribution,\npercentage points", fontsize=9)
         rows[1].grid(alpha=0.3)
         if np.abs(gains).max() < 1e-6:
             rows[1].set_ylim(-1, 1)

@@ -1,1 +1,1 @@
-"""The web page and HTTP API that recognise actions in uploaded videos."""
+"""Web page and HTTP API that recognise actions in uploaded videos."""

@@ -1,4 +1,4 @@
-"""Puts the server together, and runs it."""
+"""Assembly of the server from its parts, and the function that runs it."""
 
 from __future__ import annotations
 
@@ -16,64 +16,66 @@ import uvicorn
 from fastapi import FastAPI
 
 from farfield.errors import FarfieldError
+from farfield.server.gradio_compat import enable_upload_check
 from farfield.server.http_api import add_routes
 from farfield.server.idle_connections import MAX_CONNECTIONS, TimedConnection
-from farfield.server.limits import Setting
-from farfield.server.middleware import Middleware, host_name
+from farfield.server.limits import ServerSettings
+from farfield.server.middleware import RequestFilter, host_name
 from farfield.server.private_folder import PrivateFolder
-from farfield.server.worker_pool import Workers
+from farfield.server.worker_pool import WorkerPool
 
 GRADIO_ENVIRONMENT = {
     "GRADIO_ANALYTICS_ENABLED": "False",
-    "GRADIO_RUN_HISTORY": "False",
+    "GRADIO_RUN_HISTORY": "False",  # the option of mount_gradio_app is newer than the lowest Gradio that we take
     "GRADIO_SSR_MODE": "False",
     "GRADIO_MCP_SERVER": "False",
     "GRADIO_SHARE": "False",
 }
 
 
-def serve(setting: Setting, *, host: str = "127.0.0.1", port: int = 7860, names: Collection[str] = ()) -> None:
-    """Serves the page and plain HTTP until interrupted. Says on standard output where.
+def serve(settings: ServerSettings, *, host: str = "127.0.0.1", port: int = 7860, names: Collection[str] = ()) -> None:
+    """Serve the page and the HTTP API until interrupted. Print the URL to standard output.
 
     Args:
-        setting: network and limits.
-        host: the address to listen on; 0.0.0.0 for all of this machine's.
-        port: 0 for any that is free.
-        names: of a proxy in front of it, by which browsers know the server.
+        settings: network and limits.
+        host: address to listen on; 0.0.0.0 for all interfaces of this machine.
+        port: port to listen on; 0 for any free one.
+        names: host names of a reverse proxy in front of the server.
 
     Raises:
-        FarfieldError: for a name that is none, an address that cannot be listened on, a network that cannot be loaded.
+        FarfieldError: for an invalid host name, an address that is not available, or a network that cannot be loaded.
     """
-    _clean_up_when_told_to_end()
+    _clean_up_on_signals()
     for name in names:
         if not name or host_name(name) != name.lower():
-            raise FarfieldError(f"{name!r} is no name of a server. Give it alone, as video.example.org.")
+            raise FarfieldError(f"{name!r} is not a host name. Give the bare name, for example video.example.org.")
     listening = _listen(host, port)
     address, port = listening.getsockname()[:2]
-    app = build_app(setting, hosts=own_names(host, address), names=frozenset(name.lower() for name in names))
+    app = build_app(settings, hosts=own_host_names(host, address), names=frozenset(name.lower() for name in names))
     print(
-        f"farfield serve: http://{f'[{address}]' if ':' in address else address}:{port}  (Ctrl-C ends it)", flush=True
+        f"farfield serve: http://{f'[{address}]' if ':' in address else address}:{port}  (Ctrl-C stops it)", flush=True
     )
-    server_of(app).run(sockets=[listening])
+    build_server(app).run(sockets=[listening])
 
 
-def server_of(app: Middleware) -> uvicorn.Server:
-    """What speaks HTTP for an application."""
+def build_server(app: RequestFilter) -> uvicorn.Server:
+    """Configure uvicorn for an application."""
     config = uvicorn.Config(
         app,
         http=TimedConnection,
         log_level="warning",
         server_header=False,
         limit_concurrency=MAX_CONNECTIONS,
-        timeout_graceful_shutdown=2,  # a page's stream of news has no end of its own
+        timeout_graceful_shutdown=2,  # the page's event stream would keep the server from ending
     )
     return uvicorn.Server(config)
 
 
-def _clean_up_when_told_to_end() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # by way of what cleans up
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it
-        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))  # uvicorn knows that one
+def _clean_up_on_signals() -> None:
+    """Make SIGTERM and SIGHUP end the process through its cleanup code."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores SIGHUP
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))  # uvicorn handles SIGTERM only
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -84,18 +86,16 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.bind(address)
         listening.listen()
     except (OSError, OverflowError) as error:
-        raise FarfieldError(
-            f"{host}:{port} cannot be listened on: {error}. Choose another --host or --port."
-        ) from error
+        raise FarfieldError(f"cannot listen on {host}:{port}: {error}. Choose another --host or --port.") from error
     return listening
 
 
-def own_names(host: str, address: str) -> frozenset[str] | None:
-    """The names that a server may be called by: None, for any, unless it is this machine alone that hears.
+def own_host_names(host: str, address: str) -> frozenset[str] | None:
+    """Return the host names by which a server on the loopback interface is known; None for one on another interface.
 
     Args:
-        host: as it was given: a name, or an address in any spelling.
-        address: that is listened on.
+        host: name or address that the user gave, in any spelling.
+        address: address that the server listens on.
     """
     if not ipaddress.ip_address(address).is_loopback:
         return None
@@ -103,65 +103,65 @@ def own_names(host: str, address: str) -> frozenset[str] | None:
 
 
 def build_app(
-    setting: Setting,
+    settings: ServerSettings,
     *,
     page: bool = True,
     hosts: frozenset[str] | None = None,
     names: frozenset[str] = frozenset(),
-) -> Middleware:
-    """The server as an ASGI application. Its processes and its folder end with its lifespan.
+) -> RequestFilter:
+    """Build the server as an ASGI application. Its worker processes and its folder end with its lifespan.
 
     Args:
-        setting: network and limits.
-        page: whether there is a page besides plain HTTP.
-        hosts: see `Middleware`.
-        names: see `Middleware`.
+        settings: network and limits.
+        page: whether to serve the web page besides the HTTP API.
+        hosts: host names that the server answers to, see `RequestFilter`.
+        names: host names of a reverse proxy, see `RequestFilter`.
 
     Raises:
         FarfieldError: for a network that cannot be loaded.
     """
     folder = PrivateFolder()
-    workers = Workers(setting)
+    workers = WorkerPool(settings)
     try:
-        about = workers.describe()
+        description = workers.describe()
         app = FastAPI(lifespan=_lifespan(workers, folder), docs_url=None, redoc_url=None, openapi_url=None)
-        add_routes(app, workers, folder, about)
+        add_routes(app, workers, folder, description)
         if page:
-            _mount_page(app, workers, folder, about)
+            _mount_page(app, workers, folder, description)
     except BaseException:
         workers.stop()
         folder.remove()
         raise
-    return Middleware(app, folder, setting.limits, hosts, names)
+    return RequestFilter(app, folder, settings.limits, hosts, names)
 
 
-def _mount_page(app: FastAPI, workers: Workers, folder: PrivateFolder, about: dict[str, Any]) -> None:
+def _mount_page(app: FastAPI, workers: WorkerPool, folder: PrivateFolder, description: dict[str, Any]) -> None:
     places = {"GRADIO_TEMP_DIR": str(folder.path / "page"), "GRADIO_EXAMPLES_CACHE": str(folder.path / "examples")}
-    os.environ.update({**GRADIO_ENVIRONMENT, **places})  # read when Gradio is imported
+    os.environ.update({**GRADIO_ENVIRONMENT, **places})  # Gradio reads them when it is imported
     import gradio as gr
 
     from farfield.server.web_page import PAGE_OPTIONS, build_page
 
-    page = build_page(workers, folder, about)
+    page = build_page(workers, folder, description)
     gr.mount_gradio_app(app, page, path="/", max_file_size=workers.limits.upload_bytes, **PAGE_OPTIONS)
-    page.has_launched = True  # without it, Gradio does not check that files in events are ones that were sent to it
+    enable_upload_check(page)
 
 
-def _lifespan(workers: Workers, folder: PrivateFolder) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(workers: WorkerPool, folder: PrivateFolder) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        sweeping = asyncio.create_task(_sweep(folder, workers.limits.keep_seconds))
+        cleaning = asyncio.create_task(_delete_expired_files(folder, workers.limits.keep_seconds))
         try:
             yield
         finally:
-            sweeping.cancel()
+            cleaning.cancel()
             await asyncio.to_thread(workers.stop)
             folder.remove()
 
     return lifespan
 
 
-async def _sweep(folder: PrivateFolder, keep_seconds: float) -> None:
+async def _delete_expired_files(folder: PrivateFolder, keep_seconds: float) -> None:
     while True:
         await asyncio.sleep(min(keep_seconds / 4, 30))
-        await asyncio.to_thread(folder.sweep, keep_seconds)
+        await asyncio.to_thread(folder.delete_expired, keep_seconds)

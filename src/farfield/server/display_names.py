@@ -1,27 +1,29 @@
-"""Names of files as strangers give them, made fit to be shown. They are never a path on this machine."""
+"""Names of uploaded files, made safe to display. They are never used as a path on this machine."""
 
 from __future__ import annotations
 
 import re
 
 MAX_LENGTH = 80
+UNNAMED = "the video"
 
 
 def display_name(given: str | None) -> str:
-    """The last part of a path in one line of printable characters, shortened in its middle; "the clip" for nothing.
+    """Return the last part of a path as one line of printable characters, shortened in the middle if it is long.
 
-    It may hold what HTML or a shell would read as its own: whoever shows it escapes it.
+    The result may still contain characters that are special in HTML or a shell: escape it when you show it. A name
+    that is missing or has no printable character becomes "the video".
     """
     last = re.split(r"[/\\]", given or "")[-1]
-    # Neither lone surrogates, which cannot be written as UTF-8, nor marks that turn the direction of text.
+    # isprintable excludes lone surrogates, which UTF-8 cannot encode, and marks that change the direction of text.
     printable = "".join(character if character.isprintable() else " " for character in last)
     name = " ".join(printable.split())
     if len(name) > MAX_LENGTH:
         name = f"{name[: MAX_LENGTH - 20]}...{name[-17:]}"
-    return name if name.strip(". ") else "the clip"
+    return name if name.strip(". ") else UNNAMED
 
 
 def file_stem(name: str) -> str:
-    """What a file that belongs to `name` may be called on any system."""
+    """Return a file name without suffix that is valid on every operating system, derived from `name`."""
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", name.rpartition(".")[0] or name).strip("_")
     return stem[:40] or "clip"

@@ -1,9 +1,9 @@
-"""Plain HTTP for programs.
+"""HTTP API for programs.
 
     curl -F file=@clip.mp4 http://127.0.0.1:7860/predict       or  --data-binary @clip.mp4
     curl http://127.0.0.1:7860/health
 
-Errors are JSON, too: {"error": a sentence, "reason": a key of `limits.STATUSES`}.
+Errors are JSON, too: {"error": a message, "reason": a key of `refusals.STATUSES`}.
 """
 
 from __future__ import annotations
@@ -15,55 +15,55 @@ from fastapi import FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
 
 import farfield
-from farfield.server.limits import Refused
-from farfield.server.middleware import refusal
+from farfield.server.middleware import refusal_response
 from farfield.server.private_folder import PrivateFolder
-from farfield.server.uploads import receive
-from farfield.server.worker_pool import Workers
+from farfield.server.refusals import Refused
+from farfield.server.uploads import save_upload
+from farfield.server.worker_pool import WorkerPool
 
 _log = logging.getLogger(__name__)
 
 
-def add_routes(app: FastAPI, workers: Workers, folder: PrivateFolder, about: dict[str, Any]) -> None:
-    """Adds POST /predict and GET /health.
+def add_routes(app: FastAPI, workers: WorkerPool, folder: PrivateFolder, description: dict[str, Any]) -> None:
+    """Add POST /predict, GET /health and JSON errors to an application.
 
     Args:
-        app: to add them to.
-        workers: what recognises.
-        folder: where a file is for as long as a request takes.
-        about: what `Workers.describe` returned.
+        app: application to extend.
+        workers: worker processes that run the network.
+        folder: folder that holds an upload while its request is processed.
+        description: result of `WorkerPool.describe`.
     """
 
     @app.post("/predict")
     async def predict(request: Request) -> Any:
         try:
-            workers.must_have_a_place()  # else the file would be sent for nothing
-            with folder.incoming() as path:
-                name = await receive(request, path)  # takes no place: a slow sender would keep processes idle
-                with workers.admitted():
+            workers.check_capacity()  # before the file is received, which may take long
+            with folder.incoming_file() as path:
+                name = await save_upload(request, path)  # outside of the queue: a slow sender must not block a worker
+                with workers.queued():
                     return await workers.run(name, "recognise", str(path), name)
         except ClientDisconnect:
-            return Response(status_code=400)  # nobody reads it
+            return Response(status_code=400)  # nobody receives it
         except OSError as error:
-            _log.warning("a file cannot be stored: %s", error)
-            raise Refused("The server cannot store the file at present; its log says why.", "busy", 60) from error
+            _log.warning("an upload cannot be stored: %s", error)
+            raise Refused("The server cannot store the file; see its log. Try again later.", "busy", 60) from error
 
     @app.get("/health")
     async def health(response: Response) -> dict[str, Any]:
         response.status_code = 200 if workers.alive else 503
         return {
-            "status": "ok" if workers.alive else "its processes ended; the next request starts them again",
-            "network": about["network"],
-            "labels": len(about["labels"]),
+            "status": "ok" if workers.alive else "the worker processes ended; the next request restarts them",
+            "network": description["network"],
+            "labels": len(description["labels"]),
             "version": farfield.__version__,
-            "device": about["device"],
+            "device": description["device"],
             "busy": workers.busy,
         }
 
     @app.exception_handler(Refused)
     async def refuse(request: Request, refused: Refused) -> Response:
-        return refusal(refused)
+        return refusal_response(refused)
 
     @app.exception_handler(Exception)
-    async def fail(request: Request, error: Exception) -> Response:  # whoever called the application logs it
-        return refusal(Refused("The server failed; its log says why. This is a defect of farfield.", "internal"))
+    async def fail(request: Request, error: Exception) -> Response:  # Starlette re-raises it, and uvicorn logs it
+        return refusal_response(Refused("The server failed; see its log. This is a bug in farfield.", "internal"))

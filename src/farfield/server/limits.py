@@ -1,4 +1,4 @@
-"""What the server runs, what a stranger's file may cost, and what is answered where it would cost more."""
+"""Limits of the server (upload size, video length, memory, time) and its other settings."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from farfield.precision import Precision
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of the server; each is an option of `farfield serve`.
+    """Limits of the server; each is an option of `farfield serve`.
 
     Args:
-        upload_bytes: size of a file.
-        clip_seconds: length of a video.
+        upload_bytes: size of an uploaded file.
+        clip_seconds: duration of a video.
         frame_pixels: width x height of a frame.
-        frame_count: frames of a video: a second may hold thousands.
-        num_workers: requests that are computed at once, each in a process of its own.
-        max_waiting: requests that may wait for a process; one more is told to come back later.
-        job_seconds: computing time of a request; its process is then ended and replaced.
+        frame_count: frames of a video; a high frame rate puts thousands into a second.
+        num_workers: worker processes, each of which computes one request at a time.
+        max_waiting: requests in the queue; further ones are refused as busy.
+        job_seconds: computing time of a request; its worker process is then killed and replaced.
         upload_seconds: time for a request's body to arrive.
-        memory_bytes: what a process may take besides what it starts with; held on Linux only, and not on
-            a GPU, whose driver reserves addresses without end.
-        keep_seconds: how long the page keeps a clip, to play it and to answer clicks on its frames.
-        kept_bytes: what the clips that are kept or arrive may take on the disk, all together.
-        timeline_windows: windows of a timeline; a longer video has them farther apart.
+        memory_bytes: memory that a worker process may allocate after it has loaded the network. Enforced on Linux only,
+            and not on a GPU, whose driver reserves very large address ranges.
+        keep_seconds: how long the page keeps a video, for playback and for clicks on its frames.
+        kept_bytes: disk space of all videos that are kept or being uploaded.
+        timeline_windows: windows of a timeline; in a longer video they are further apart.
 
     Raises:
-        FarfieldError: for a bound that lets nothing through.
+        FarfieldError: for a limit that is not positive, or a `kept_bytes` below `upload_bytes`.
     """
 
     upload_bytes: int = 200 * 2**20
@@ -54,23 +54,23 @@ class Limits:
                 raise FarfieldError(f"{field.name} is {value}; it must be positive.")
         if self.kept_bytes < self.upload_bytes:
             raise FarfieldError(
-                f"kept_bytes is {self.kept_bytes} and upload_bytes {self.upload_bytes}: a file that may be sent "
-                "must fit. Raise kept_bytes to upload_bytes or more."
+                f"kept_bytes is {self.kept_bytes} and upload_bytes {self.upload_bytes}: the largest upload must fit. "
+                "Raise kept_bytes to upload_bytes or more."
             )
 
 
 @dataclass(frozen=True)
-class Setting:
-    """How clips are recognised.
+class ServerSettings:
+    """The network that a server runs, and how it runs it.
 
     Args:
-        checkpoint: whatever `load_model` reads.
-        limits: see there.
-        device: where to run: auto, cpu, cuda, cuda:1.
-        precision: of `load_model`.
-        threads: of PyTorch on the CPU, in each process; None for an equal share of the cores.
-        top_k: classes in a ranking.
-        num_clips: clips spread over a video; None for the network's own setting.
+        checkpoint: a file or folder that `load_model` reads.
+        limits: limits on what a request may cost.
+        device: device to run on: auto, cpu, cuda, cuda:1.
+        precision: precision, as for `load_model`.
+        threads: PyTorch threads of each worker process; None for an equal share of the cores.
+        top_k: number of classes in a ranking.
+        num_clips: clips spread over each video; None for the network's own setting.
         num_crops: crops of each clip; None for the network's own setting.
         window_seconds: length of a timeline's window; None for the network's own.
     """
@@ -86,48 +86,8 @@ class Setting:
     window_seconds: float | None = None
 
 
-class Refused(FarfieldError):
-    """A request that gets no result, through no defect of the server.
-
-    Attributes:
-        reason: why, in one word for programs; a key of `STATUSES`.
-        retry_seconds: when to come back; None where it is of no use.
-    """
-
-    def __init__(self, message: str, reason: str, retry_seconds: int | None = None) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.retry_seconds = retry_seconds
-
-    def __reduce__(self) -> tuple[type[Refused], tuple[str, str, int | None]]:
-        return type(self), (str(self), self.reason, self.retry_seconds)
-
-    @property
-    def status(self) -> int:
-        """The HTTP status that says so."""
-        return STATUSES[self.reason]
-
-
-NO_LONGER_KEPT = "The clip is no longer kept. Drop it again."
-
-STATUSES = {
-    "undecodable": 400,
-    "malformed": 400,
-    "forbidden": 403,
-    "not_found": 404,
-    "slow_upload": 408,
-    "too_large": 413,
-    "too_long": 413,
-    "no_file": 422,
-    "internal": 500,
-    "busy": 503,
-    "time_limit": 504,
-}
-"""Reasons to HTTP statuses."""
-
-
-def as_size(count: float) -> str:
-    """A number of bytes for people, as "200 MiB"."""
+def format_bytes(count: float) -> str:
+    """Format a number of bytes for people, as "200 MiB"."""
     for unit in ("bytes", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.3g} {unit}"

@@ -1,72 +1,48 @@
-"""What stands before the whole server: who may ask, for what, and how much may be sent.
+"""Middleware in front of the whole server: which hosts, origins, routes, files and sizes a request may have.
 
-Gradio has routes that this page does not use (it fetches addresses for whoever asks, and edits recordings), and an
-application that is mounted, as here, does not check the paths that a browser sends. So only what the page needs is let
-through, and a path has to lie in the server's own folder.
+Gradio has routes that this page does not use (they fetch addresses for a client, or edit recordings), and a mounted
+Gradio app does not check the file paths in a client's events. Only the routes that the page needs are open, and a path
+must lie in the server's private folder.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
-from contextlib import suppress
-from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from farfield.server.limits import Limits, Refused, as_size
+from farfield.server import gradio_compat
+from farfield.server.limited_body import HeaderAddingSend, LimitedBody, too_large
+from farfield.server.limits import Limits
 from farfield.server.private_folder import PrivateFolder
+from farfield.server.refusals import Refused
 from farfield.untrusted_json import JsonError, parse_json
 
-UPLOADS = ("/predict", "/gradio_api/upload")
-EVENT = "/gradio_api/queue/join"
-_POSTS = {*UPLOADS, EVENT, "/gradio_api/cancel", "/gradio_api/reset"}
-_GETS = {
-    "/",
-    "/health",
-    "/config",
-    "/favicon.ico",
-    "/manifest.json",
-    "/robots.txt",
-    "/theme.css",
-    "/gradio_api/app_id",
-    "/gradio_api/info",
-    "/gradio_api/queue/data",
-    "/gradio_api/startup-events",
-    "/gradio_api/theme.css",
-    "/gradio_api/upload_progress",
-}
-_GET_FOLDERS = ("/assets/", "/static/", "/svelte/", "/gradio_api/heartbeat/")
-_FILES = "/gradio_api/file="
-_EVENT_BYTES = 256 * 2**10
+UPLOAD_ROUTES = frozenset({"/predict", gradio_compat.UPLOAD_ROUTE})
+POST_ROUTES = UPLOAD_ROUTES | gradio_compat.POST_ROUTES
+GET_ROUTES = gradio_compat.GET_ROUTES | {"/health"}
+EVENT_BYTES = 256 * 2**10
+"""Size limit of the body of every request but an upload."""
 FORM_BYTES = 16 * 2**10
-"""What a form may take around its file."""
-MAX_ARRIVING = 64
-"""Files that may arrive at once."""
-LINGER_SECONDS = 2.0
-"""How long a body that is refused is still read: many clients look for the answer only when they have sent all."""
-_HEADERS = {
-    # Nothing from elsewhere is loaded, and nobody else's page holds this one in a frame.
-    "content-security-policy": "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'self'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-}
+"""Bytes that a form may need besides its file."""
+MAX_UPLOADS = 64
+"""Uploads that may be in progress at once."""
 
 
-class Middleware:
-    """An ASGI application around another.
+class RequestFilter:
+    """ASGI middleware that passes on only allowed requests, limited in size and time.
 
     Args:
-        app: what is let through to.
-        folder: where paths in a browser's events must lie.
-        limits: see there.
-        hosts: names by which the server may be called; None for any. Bound to this machine alone, it knows its names,
-            and another name means that a page from elsewhere has had its own name resolved to this machine.
-        names: by which browsers know a proxy in front of the server: their pages may send, too.
+        app: the application to protect.
+        folder: the private folder in which the paths of a client's events must lie.
+        limits: sizes and times.
+        hosts: host names that the server answers to; None for any. A server that listens on the loopback interface
+            knows its names; another name in the Host header is a sign of DNS rebinding, by which a foreign page reads
+            from a local server.
+        names: host names of a reverse proxy in front of the server; pages of these origins may send requests, too.
     """
 
     def __init__(
@@ -77,205 +53,123 @@ class Middleware:
         hosts: frozenset[str] | None,
         names: frozenset[str] = frozenset(),
     ) -> None:
+        self.folder = folder
         self._app = app
-        self._folder = folder
         self._limits = limits
         self._hosts = None if hosts is None else hosts | names
         self._names = names
-        self._arriving: set[_Body] = set()
+        self._uploads: set[LimitedBody] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
         if scope["type"] != "http":
-            return None  # a web socket, which is refused so
+            return None  # returning without an answer rejects a WebSocket
         headers = Headers(scope=scope)
-        body = _Body(receive, self._bound(scope["path"]), self._limits.upload_seconds)
-        answer = _Answer(send, body)
+        body = LimitedBody(receive, self._max_bytes(scope["path"]), self._limits.upload_seconds)
+        response = HeaderAddingSend(send, body)
         try:
-            self._check(scope, headers)
-            if scope["path"] in UPLOADS:
-                self._make_room(body, headers)
-            if scope["path"] == EVENT:
-                body.replay(self._checked_event(await body.whole()))
-            await self._app(scope, body, answer)
+            self._check_access(scope, headers)
+            if scope["path"] in UPLOAD_ROUTES:
+                self._reserve_space(body, headers)
+            if scope["path"] == gradio_compat.EVENT_ROUTE:
+                body.replay(self._checked_event(await body.read_all()))
+            await self._app(scope, body, response)
         except Refused as refused:
             body.refused = refused
         except ClientDisconnect:
             pass
         except Exception:
-            if body.refused is None:  # else it is the consequence of that
+            if body.refused is None:  # otherwise the app failed because its body was cut off
                 raise
         finally:
-            self._arriving.discard(body)
-        if body.refused is not None and not answer.started:
-            if "expect" not in headers:  # who waits for a go-ahead has sent nothing
-                await body.linger()
-            await refusal(body.refused, plain=scope["path"].startswith("/gradio_api"))(scope, receive, answer.send)
+            self._uploads.discard(body)
+        if body.refused is not None and not response.started:
+            if "expect" not in headers:  # a client that waits for "100 Continue" has not sent its body
+                await body.drain()
+            answer = refusal_response(body.refused, plain=scope["path"].startswith("/gradio_api"))
+            await answer(scope, receive, response.send)
         return None
 
-    def _bound(self, path: str) -> int:
-        return self._limits.upload_bytes + FORM_BYTES if path in UPLOADS else _EVENT_BYTES
+    def _max_bytes(self, path: str) -> int:
+        return self._limits.upload_bytes + FORM_BYTES if path in UPLOAD_ROUTES else EVENT_BYTES
 
-    def _check(self, scope: Scope, headers: Headers) -> None:
+    def _check_access(self, scope: Scope, headers: Headers) -> None:
+        """Refuse a request whose host, origin, route or announced size is not allowed."""
         method, path, host = scope["method"], scope["path"], headers.get("host", "")
         if self._hosts is not None and host_name(host) not in self._hosts:
             names = ", ".join(sorted(self._hosts))
             raise Refused(
-                f"This server answers only to its own names: {names}. A proxy's is given with farfield serve --names.",
+                f"This server answers only to these host names: {names}. Add a proxy's with farfield serve --names.",
                 "forbidden",
             )
         if method in ("GET", "HEAD"):
-            known = path in _GETS or path.startswith(_GET_FOLDERS)
-            known = known or (path.startswith(_FILES) and self._folder.holds(path.removeprefix(_FILES)))
+            known = path in GET_ROUTES or path.startswith(gradio_compat.GET_FOLDERS) or self._is_shown_file(path)
         else:
-            known = method == "POST" and path in _POSTS
+            known = method == "POST" and path in POST_ROUTES
             origin = headers.get("origin")
-            if origin is not None and not self._is_ours(origin.lower(), host.lower()):
-                raise Refused("A page from elsewhere may not send here.", "forbidden")
+            if origin is not None and not self._is_own_origin(origin.lower(), host.lower()):
+                raise Refused(
+                    "Requests from pages of another origin are not accepted. Add a proxy's host name with farfield "
+                    "serve --names.",
+                    "forbidden",
+                )
         if not known:
-            raise Refused("There is nothing here. Known: POST /predict, GET /health, and the page at /.", "not_found")
+            raise Refused("Not found. There are POST /predict, GET /health, and the page at /.", "not_found")
         length = headers.get("content-length", "0")
-        if length.isdecimal() and (len(length) > 15 or int(length) > self._bound(path)):
-            raise _too_large(self._bound(path))
+        if length.isdecimal() and (len(length) > 15 or int(length) > self._max_bytes(path)):
+            raise too_large(self._max_bytes(path))
 
-    def _make_room(self, body: _Body, headers: Headers) -> None:
-        """Counts what has yet to arrive of all files as if it were there: nobody waits for another's to be whole."""
-        arriving = [each for each in self._arriving if not each.ended]
-        if len(arriving) >= MAX_ARRIVING:
-            raise Refused("The server receives too many files at present. Try again in a while.", "busy", 5)
-        length = headers.get("content-length", "")
-        body.promised = min(int(length) if length.isdecimal() else self._limits.upload_bytes, self._limits.upload_bytes)
-        taken = self._folder.size() + sum(max(each.promised - each.count, 0) for each in arriving)
-        if taken + body.promised > self._limits.kept_bytes:
-            seconds = round(self._limits.keep_seconds)
-            raise Refused("The server keeps too many clips at present. Try again later.", "busy", seconds)
-        self._arriving.add(body)
+    def _is_shown_file(self, path: str) -> bool:
+        file = path.removeprefix(gradio_compat.FILE_ROUTE)
+        return path.startswith(gradio_compat.FILE_ROUTE) and self.folder.shows(file)
 
-    def _is_ours(self, origin: str, host: str) -> bool:
+    def _is_own_origin(self, origin: str, host: str) -> bool:
         scheme, _, place = origin.partition("://")
         return scheme in ("http", "https") and (place == host or host_name(place) in self._names)
 
+    def _reserve_space(self, body: LimitedBody, headers: Headers) -> None:
+        """Reserve disk space for an upload's announced size, so that uploads in progress fit in it together."""
+        uploads = [each for each in self._uploads if not each.ended]
+        if len(uploads) >= MAX_UPLOADS:
+            raise Refused("Too many uploads are in progress. Try again in a few seconds.", "busy", 5)
+        length = headers.get("content-length", "")
+        body.promised = min(int(length) if length.isdecimal() else self._limits.upload_bytes, self._limits.upload_bytes)
+        taken = self.folder.size() + sum(each.missing for each in uploads)
+        if taken + body.promised > self._limits.kept_bytes:
+            seconds = round(self._limits.keep_seconds)
+            raise Refused("The server's space for videos is full. Try again later.", "busy", seconds)
+        self._uploads.add(body)
+
     def _checked_event(self, body: bytes) -> bytes:
+        """Return the body of a Gradio event, or refuse it if it names a file outside of the private folder."""
         try:
-            paths = list(_paths(parse_json(body)))
+            paths = list(gradio_compat.file_paths(parse_json(body)))
         except JsonError as error:
             raise Refused(f"The event is malformed: {error}.", "malformed") from error
-        if not all(isinstance(path, str) and self._folder.holds(path) for path in paths):
-            raise Refused("Only a file that was sent to this server may be looked at.", "forbidden")
+        if not all(isinstance(path, str) and self.folder.shows(path) for path in paths):
+            raise Refused("The event names a file that was not uploaded to this server.", "forbidden")
         return body
 
 
-def _paths(value: Any) -> Iterator[Any]:
-    """Whatever Gradio may take for a file in an event: each "path", at any depth."""
-    if isinstance(value, dict):
-        if "path" in value:
-            yield value["path"]
-        value = list(value.values())
-    if isinstance(value, list):
-        for each in value:
-            yield from _paths(each)
-
-
 def host_name(host: str) -> str | None:
-    """The name in a Host header, in lower case and without its port; None where there is none."""
+    """Return the name in a Host header, in lower case and without its port; None if there is none."""
     try:
         return urlsplit(f"//{host}").hostname
     except ValueError:
         return None
 
 
-def _too_large(bound: int) -> Refused:
-    return Refused(f"The request is larger than {as_size(bound - bound % 2**20 or bound)}. Send less.", "too_large")
+def refusal_response(refused: Refused, *, plain: bool = False) -> Response:
+    """Build the response to a refused request.
 
-
-def refusal(refused: Refused, *, plain: bool = False) -> Response:
-    """The answer to a request that is refused: JSON, or plain text where Gradio shows it as it comes."""
+    Args:
+        refused: the refusal.
+        plain: whether to send plain text, which Gradio's page shows unchanged, in place of JSON.
+    """
     headers = {"connection": "close"}
     if refused.retry_seconds is not None:
         headers["retry-after"] = str(refused.retry_seconds)
     if plain:
         return PlainTextResponse(str(refused), refused.status, headers)
     return JSONResponse({"error": str(refused), "reason": refused.reason}, refused.status, headers)
-
-
-class _Body:
-    """A request's body on its way to the application. Beyond a bound, the sender seems to have hung up.
-
-    Attributes:
-        promised: how much is to come of a file.
-        count: how much has come.
-        ended: whether that was all.
-        refused: why no more is passed on.
-    """
-
-    def __init__(self, receive: Receive, bound: int, seconds: float) -> None:
-        self._receive = receive
-        self._bound = bound
-        self._seconds = seconds
-        self._deadline = asyncio.get_running_loop().time() + seconds
-        self.promised = 0
-        self.count = 0
-        self.ended = False
-        self._again: bytes | None = None
-        self.refused: Refused | None = None
-
-    async def __call__(self) -> Message:
-        if self._again is not None:
-            message: Message = {"type": "http.request", "body": self._again, "more_body": False}
-            self._again = None
-            return message
-        if self.refused is not None:
-            return {"type": "http.disconnect"}
-        if self.ended:  # what comes now is the sender's hanging up, whenever that is
-            return await self._receive()
-        try:
-            async with asyncio.timeout_at(self._deadline):
-                message = await self._receive()
-        except TimeoutError:
-            self.refused = Refused(f"The request took longer than {self._seconds:g} s to arrive.", "slow_upload")
-            return {"type": "http.disconnect"}
-        self.count += len(message.get("body", b""))
-        self.ended = not message.get("more_body", False)
-        if self.count > self._bound:
-            self.refused = _too_large(self._bound)
-            return {"type": "http.disconnect"}
-        return message
-
-    async def whole(self) -> bytes:
-        parts = []
-        while not self.ended:
-            message = await self()
-            if message["type"] == "http.disconnect":
-                raise self.refused or ClientDisconnect
-            parts.append(message.get("body", b""))
-        return b"".join(parts)
-
-    def replay(self, body: bytes) -> None:
-        self._again = body
-
-    async def linger(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LINGER_SECONDS):
-                while not self.ended:
-                    message = await self._receive()
-                    self.ended = not message.get("more_body", False)
-
-
-class _Answer:
-    """An application's answer on its way out, with our headers; none where the body was refused."""
-
-    def __init__(self, send: Send, body: _Body) -> None:
-        self._send = send
-        self._body = body
-        self.started = False
-
-    async def __call__(self, message: Message) -> None:
-        if self._body.refused is None or self.started:
-            await self.send(message)
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.started = True
-            MutableHeaders(raw=message.setdefault("headers", [])).update(_HEADERS)
-        await self._send(message)

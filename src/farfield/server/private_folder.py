@@ -1,7 +1,7 @@
-"""The server's own folder: nobody else reads it, and nothing is left of it in the end.
+"""The server's private temporary folder, which is removed when the server ends.
 
-Of a server that was killed, the next one removes what is left. A lock in the folder, which the system takes from who
-ends, tells whose is still in use.
+A folder that a killed server left behind is removed by the next server that starts. A file lock, which the operating
+system releases when its process ends, tells whether a folder is still in use.
 """
 
 from __future__ import annotations
@@ -21,58 +21,58 @@ from filelock import FileLock, Timeout
 
 _PREFIX, _LOCK = "farfield-serve-", "lock"
 _YOUNG_SECONDS = 10.0
-"""A lock that is newer may be about to be taken by who made it."""
+"""A lock file younger than this may belong to a server that is about to acquire it."""
 
 
 class PrivateFolder:
     """A temporary folder of mode 0700.
 
-    `incoming` holds what programs send, for as long as a request takes. `kept` and Gradio's own folders hold what the
-    page shows, until `sweep` finds it too old.
+    `incoming` holds the uploads of the HTTP API while they are processed. `kept` and Gradio's own folders hold the
+    page's files until `delete_expired` removes them.
     """
 
     def __init__(self) -> None:
-        _remove_left_over()
+        _remove_stale_folders()
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
         lock = FileLock(self.path / _LOCK, thread_local=False)
-        self._remove = weakref.finalize(self, _remove, self.path, lock)  # at exit at the latest
+        self._remove = weakref.finalize(self, _remove, self.path, lock)  # runs at interpreter exit at the latest
         lock.acquire()
         self._lock = self.path / _LOCK
-        self._held: list[Path] = []
+        self._in_use: list[Path] = []
         self._incoming = self.path / "incoming"
         self._kept = self.path / "kept"
         for folder in (self._incoming, self._kept):
             folder.mkdir()
 
     @contextmanager
-    def incoming(self) -> Iterator[Path]:
-        """A place for a file that is deleted when the block ends, however it ends."""
+    def incoming_file(self) -> Iterator[Path]:
+        """Yield a path for an upload, and delete the file when the block ends."""
         path = self._incoming / secrets.token_hex(16)
         try:
             yield path
         finally:
             path.unlink(missing_ok=True)
 
-    def keep(self) -> Path:
-        """A new folder for what the page shows of one clip."""
+    def new_kept_folder(self) -> Path:
+        """Create a folder for the files that the page shows of one video."""
         path = self._kept / secrets.token_hex(16)
         path.mkdir()
         return path
 
     @contextmanager
-    def held(self, *paths: Path) -> Iterator[None]:
-        """What a request works on: until the block ends, nothing of it is swept, and then it counts as new."""
-        self._held.extend(paths)
+    def in_use(self, *paths: Path) -> Iterator[None]:
+        """Protect the paths from `delete_expired` until the block ends, and then restart their time."""
+        self._in_use.extend(paths)
         try:
             yield
         finally:
             for path in paths:
-                self._held.remove(path)
+                self._in_use.remove(path)
                 with suppress(OSError):
                     os.utime(path)
 
-    def holds(self, path: str) -> bool:
-        """Whether a path, once links and `..` are followed, lies in what the page shows."""
+    def shows(self, path: str) -> bool:
+        """Return whether a path, with links and `..` resolved, is a file that the page may show."""
         try:
             resolved = Path(path).resolve()
         except (OSError, ValueError):  # a loop of links; a null byte
@@ -81,25 +81,25 @@ class PrivateFolder:
         return resolved.is_relative_to(self.path) and not any(resolved.is_relative_to(each) for each in closed)
 
     def size(self) -> int:
-        """Bytes of all files in it."""
-        walk = os.walk(self.path)  # unlike a glob, it passes over what is deleted meanwhile
+        """Return the bytes of all files in the folder."""
+        walk = os.walk(self.path)  # unlike a glob, it tolerates files that are deleted meanwhile
         return sum(_size(Path(folder, name)) for folder, _, names in walk for name in names)
 
-    def sweep(self, keep_seconds: float) -> None:
-        """Deletes what was written more than so many seconds ago, but for what requests still hold."""
+    def delete_expired(self, keep_seconds: float) -> None:
+        """Delete what was last written more than `keep_seconds` ago, except for paths in use."""
         before = time.time() - keep_seconds
-        held = tuple(self._held)
+        in_use = tuple(self._in_use)
         for path in sorted(self.path.rglob("*"), reverse=True):  # files before their folders
             if path in (self._incoming, self._kept, self._lock) or self._incoming in path.parents:
                 continue
-            if any(path.is_relative_to(each) for each in held):
+            if any(path.is_relative_to(each) for each in in_use):
                 continue
-            with suppress(OSError):  # a folder that is not empty; a file that another has deleted
+            with suppress(OSError):  # a folder that is not empty; a file that has been deleted meanwhile
                 if path.lstat().st_mtime < before:
                     path.rmdir() if path.is_dir() else path.unlink()
 
     def remove(self) -> None:
-        """Deletes all of it; may be called more than once."""
+        """Delete the folder; further calls do nothing."""
         self._remove()
 
 
@@ -108,12 +108,13 @@ def _remove(folder: Path, lock: FileLock) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_left_over() -> None:
-    mine = getattr(os, "getuid", int)()  # Windows has no such numbers, and gives every file 0
+def _remove_stale_folders() -> None:
+    """Delete the folders of servers that were killed."""
+    user = getattr(os, "getuid", int)()  # Windows has no user ids, and reports 0 for every file
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with suppress(OSError, Timeout):
-            about = folder.lstat()
-            if not stat.S_ISDIR(about.st_mode) or about.st_uid != mine:  # in a stranger's, the lock could be anything
+            status = folder.lstat()
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != user:  # another user could plant a link as the lock
                 continue
             if time.time() - (folder / _LOCK).stat().st_mtime > _YOUNG_SECONDS:
                 lock = FileLock(folder / _LOCK, thread_local=False)

@@ -1,4 +1,4 @@
-"""From a request's body to a file, piece by piece as it arrives."""
+"""Streaming of an upload from a request's body to a file."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
 from farfield.server.display_names import display_name
-from farfield.server.limits import Refused
+from farfield.server.refusals import Refused
 
 MAX_PARTS = 100
-"""Of a form: each takes the server's own time, however small it is."""
+"""Parts of a form; the server's own process parses each of them, so that their number must be limited."""
 
 
-async def receive(request: Request, target: Path) -> str:
-    """Writes the file in a request's body to `target`: a form's first file, or all of a body that is no form.
+async def save_upload(request: Request, target: Path) -> str:
+    """Write the file in a request's body to `target`: a form's first file, or the whole body if it is not a form.
 
     Returns:
-        What the sender calls it, fit to be shown. It has no part in where it is written.
+        The client's name of the file, safe to display. It does not affect where the file is written.
 
     Raises:
-        Refused: for a form that is malformed, without a file or of very many parts, or an empty body.
-        ClientDisconnect: where the sender hangs up.
+        Refused: for a malformed form, one without a file or with too many parts, or an empty body.
+        ClientDisconnect: if the client disconnects.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     with target.open("wb") as file:
@@ -37,25 +37,25 @@ async def receive(request: Request, target: Path) -> str:
                 raise _no_file()
             return display_name(None)
         try:
-            name = await _form_file(request.stream(), options.get(b"boundary", b""), file)
+            name = await _save_first_file(request.stream(), options.get(b"boundary", b""), file)
         except Refused:
             raise
-        except (FormParserError, ValueError) as error:  # a boundary that is empty or too long, a header without end
-            raise Refused("The form is malformed: it is no multipart/form-data.", "malformed") from error
+        except (FormParserError, ValueError) as error:  # ValueError: an empty or overlong boundary, an endless header
+            raise Refused("The form is malformed: it is not valid multipart/form-data.", "malformed") from error
     if name is None:
         raise _no_file()
     return name
 
 
 def _no_file() -> Refused:
-    return Refused("There is no file. Send one: curl -F file=@clip.mp4 .../predict", "no_file")
+    return Refused("The request contains no file. Send one: curl -F file=@clip.mp4 .../predict", "no_file")
 
 
-async def _form_file(body: AsyncIterator[bytes], boundary: bytes, file: BinaryIO) -> str | None:
-    """Writes the first part that has a file name; other parts are read past."""
-    parts = _Parts(file)
+async def _save_first_file(body: AsyncIterator[bytes], boundary: bytes, file: BinaryIO) -> str | None:
+    """Write the first part that has a file name and skip the others; return that name, or None if there is none."""
+    parts = _FormParts(file)
     if not boundary:
-        raise FormParserError("no boundary")
+        raise FormParserError("the boundary is missing")
     parser = MultipartParser(
         boundary,
         {
@@ -72,14 +72,21 @@ async def _form_file(body: AsyncIterator[bytes], boundary: bytes, file: BinaryIO
         parser.write(chunk)
     parser.finalize()
     if not parts.ended:
-        raise FormParserError("it breaks off")
+        raise FormParserError("the form is incomplete")
     return parts.name
 
 
-class _Parts:
+class _FormParts:
+    """Callbacks of the form parser.
+
+    Attributes:
+        name: the first file's name, safe to display; None before there is one.
+        ended: whether the form is complete.
+    """
+
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._writes = False
+        self._is_first_file = False
         self._count = 0
         self._field = self._value = b""
         self.name: str | None = None
@@ -88,8 +95,8 @@ class _Parts:
     def begin(self) -> None:
         self._count += 1
         if self._count > MAX_PARTS:
-            raise Refused(f"The form has more than {MAX_PARTS} parts. Send one with the file.", "malformed")
-        self._writes = False
+            raise Refused(f"The form has more than {MAX_PARTS} parts. Send only the file.", "malformed")
+        self._is_first_file = False
         self._disposition = b""
 
     def header_field(self, data: bytes, start: int, end: int) -> None:
@@ -108,10 +115,10 @@ class _Parts:
         given = options.get(b"filename")
         if given is not None and self.name is None:
             self.name = display_name(given.decode("utf-8", "replace"))
-            self._writes = True
+            self._is_first_file = True
 
     def data(self, data: bytes, start: int, end: int) -> None:
-        if self._writes:
+        if self._is_first_file:
             self._file.write(data[start:end])
 
     def end(self) -> None:

@@ -1,4 +1,4 @@
-"""The web page. Whoever imports this has set Gradio's environment first, see `app.py`."""
+"""The web page. Import it after `app.GRADIO_ENVIRONMENT` is set, because Gradio reads the environment on import."""
 
 from __future__ import annotations
 
@@ -11,38 +11,40 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from farfield.reports.timeline_html import note_html, picture_html, ranking_html, timeline_html
-from farfield.server.display_names import display_name, file_stem
-from farfield.server.limits import NO_LONGER_KEPT, Limits, Refused, as_size
+from farfield.server.display_names import UNNAMED, display_name, file_stem
+from farfield.server.limits import Limits, format_bytes
 from farfield.server.private_folder import PrivateFolder
+from farfield.server.refusals import VIDEO_DELETED, Refused
 from farfield.server.web_page_style import CSS, FOLLOW_PLAYER
-from farfield.server.worker_pool import Workers
+from farfield.server.worker_pool import WorkerPool
 
 SHOWN_PX = 360
-"""Smaller frames are enlarged to about this side to be clicked on."""
+"""Height to which smaller frames are enlarged, roughly, so that points in them can be clicked."""
 CAMERA = {"video": {"width": {"ideal": 640}, "height": {"ideal": 480}}}
-"""What a camera is asked for: its own largest would be many times what a network looks at."""
-WAITING = note_html("Drop a clip, or record one, and its labels appear here.")
+"""Resolution requested from a camera; its default may be many times what a network uses."""
+WAITING = note_html("Drop or record a video, and its labels appear here.")
+NO_VIDEO = "Drop a video first."
 
 
-def build_page(workers: Workers, folder: PrivateFolder, about: dict[str, Any]) -> gr.Blocks:
-    """Makes the page, to be mounted.
+def build_page(workers: WorkerPool, folder: PrivateFolder, description: dict[str, Any]) -> gr.Blocks:
+    """Build the page, to be mounted in the application.
 
     Args:
-        workers: what recognises.
-        folder: the server's own; what the page shows of a clip stays there for `keep_seconds`.
-        about: what `Workers.describe` returned.
+        workers: worker processes that run the network.
+        folder: the server's private folder; the files that the page shows stay there for `keep_seconds`.
+        description: result of `WorkerPool.describe`.
     """
-    handlers = _Handlers(workers, folder, about["attends"])
-    with gr.Blocks(title="farfield: what happens in this clip?", analytics_enabled=False) as page:
-        kept = gr.State(None)
-        _html(_heading(about, workers.limits))
+    handlers = _Handlers(workers, folder, description["attends"])
+    with gr.Blocks(title="farfield: what happens in this video?", analytics_enabled=False) as page:
+        state = gr.State(None)
+        _html(_heading(description, workers.limits))
         with gr.Row():
             with gr.Column(scale=3):
-                clip = gr.Video(
-                    label="Clip",
+                video = gr.Video(
+                    label="Video",
                     sources=["upload", "webcam"],
                     webcam_options=gr.WebcamOptions(constraints=CAMERA),
-                    elem_id="clip",
+                    elem_id="video",
                     buttons=[],
                 )
                 timeline = _html("", elem_id="labels", js_on_load=FOLLOW_PLAYER)
@@ -50,8 +52,8 @@ def build_page(workers: Workers, folder: PrivateFolder, about: dict[str, Any]) -
                 status = _html(WAITING, elem_id="status")
                 ranking = _html("", elem_id="ranking")
                 download = gr.DownloadButton("Download as JSON", visible=False, elem_id="download", size="md")
-        _html(f"<h2>What a point attends to</h2>{_about_attention(about['attends'])}")
-        with gr.Column(visible=False) as looking:
+        _html(f"<h2>What a point attends to</h2>{_attention_note(description['attends'])}")
+        with gr.Column(visible=False) as attention_column:
             with gr.Row():
                 with gr.Column():
                     picture = gr.Image(
@@ -63,82 +65,83 @@ def build_page(workers: Workers, folder: PrivateFolder, about: dict[str, Any]) -
                         elem_id="picture",
                     )
                 with gr.Column():
-                    frame = gr.Slider(1, max(about["num_frames"], 2), value=1, step=1, label="Frame", elem_id="frame")
+                    frame = gr.Slider(
+                        1, max(description["num_frames"], 2), value=1, step=1, label="Frame", elem_id="frame"
+                    )
                     choose = gr.Button("Choose a point of this frame for me", size="md", elem_id="choose")
                     answer = _html("", elem_id="answer")
             attention = _html("", elem_id="attention")
-        shown = [kept, status, timeline, ranking, download, looking, frame, picture, answer, attention]
-        # Our own queue says who waits; Gradio's would hide it.
-        open_to_all: dict[str, Any] = {"concurrency_limit": None, "api_visibility": "private"}
-        clip.change(handlers.look, clip, shown, show_progress_on=[ranking], trigger_mode="always_last", **open_to_all)
-        if about["attends"]:
-            frame.change(handlers.show_frame, [kept, frame], [picture, answer], show_progress="hidden", **open_to_all)
+        outputs = [state, status, timeline, ranking, download, attention_column, frame, picture, answer, attention]
+        # The worker pool's queue refuses requests when it is full; Gradio's own would let them wait without a word.
+        options: dict[str, Any] = {"concurrency_limit": None, "api_visibility": "private"}
+        video.change(
+            handlers.recognise, video, outputs, show_progress_on=[ranking], trigger_mode="always_last", **options
+        )
+        if description["attends"]:
+            frame.change(handlers.show_frame, [state, frame], [picture, answer], show_progress="hidden", **options)
             attended = [picture, answer, attention]
-            picture.select(handlers.attend, [kept, frame], attended, show_progress_on=[answer], **open_to_all)
-            choose.click(handlers.attend_anywhere, [kept, frame], attended, show_progress_on=[answer], **open_to_all)
+            picture.select(handlers.attend_to_click, [state, frame], attended, show_progress_on=[answer], **options)
+            choose.click(handlers.attend_to_any, [state, frame], attended, show_progress_on=[answer], **options)
     return page
 
 
 def _html(content: str, **options: Any) -> gr.HTML:
-    return gr.HTML(content, apply_default_css=False, **options)  # its own gives every table a grid
+    return gr.HTML(content, apply_default_css=False, **options)  # the default CSS draws a grid in every table
 
 
 PAGE_OPTIONS: dict[str, Any] = {
     "css": CSS,
-    # Fonts of the system: Gradio's own themes fetch theirs from Google.
+    # System fonts: Gradio's own themes load theirs from a font service.
     "theme": gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
     "footer_links": [],
-    "run_history": False,
     "ssr_mode": False,
     "mcp_server": False,
     "enable_monitoring": False,
     "pwa": False,
     "show_error": False,
 }
-"""For `mount_gradio_app`."""
+"""Options of `mount_gradio_app`."""
 
 
-def _heading(about: dict[str, Any], limits: Limits) -> str:
-    bounds = (
-        f"At most {as_size(limits.upload_bytes)} and {limits.clip_seconds:g} s. The server deletes a clip "
-        f"{max(limits.keep_seconds / 60, 0.1):.2g} minutes after it came."
+def _heading(description: dict[str, Any], limits: Limits) -> str:
+    subtitle = f"Network {description['network']}, {len(description['labels'])} labels."
+    limit_note = (
+        f"At most {format_bytes(limits.upload_bytes)} and {limits.clip_seconds:g} s. The server deletes a video "
+        f"{max(limits.keep_seconds / 60, 0.1):.2g} minutes after its upload."
     )
-    return f"<h1>What happens in this clip?</h1>{note_html(_subtitle(about))}{note_html(bounds)}"
+    title = "<h1>What happens in this video?</h1>"
+    return f"{title}{note_html(f'farfield recognises actions in video. {subtitle}')}{note_html(limit_note)}"
 
 
-def _subtitle(about: dict[str, Any]) -> str:
-    return f"farfield recognises actions in video. Network {about['network']}, {len(about['labels'])} labels."
-
-
-def _about_attention(attends: bool) -> str:
+def _attention_note(attends: bool) -> str:
     if not attends:
-        return note_html("This network has no non-local blocks, so that there is no attention to look at.")
+        return note_html("This network has no non-local blocks, so that there is no attention to show.")
     return note_html(
-        "Choose a frame of the clip as the network saw it, and click a point in it. Each row below is an inserted "
-        "block: the brighter a place in a frame, the more the point attends to it."
+        "Choose one of the frames that the network saw, and click a point in it. Each row below is an inserted block: "
+        "the brighter a place in a frame, the more the point attends to it."
     )
 
 
 class _Handlers:
-    """What the page does when it is used. Its state is where a clip's frames are kept, their times and its label."""
+    """Event handlers of the page. Its state holds the folder of a video's frames, their times and the top label."""
 
-    def __init__(self, workers: Workers, folder: PrivateFolder, attends: bool) -> None:
+    def __init__(self, workers: WorkerPool, folder: PrivateFolder, attends: bool) -> None:
         self._workers = workers
         self._folder = folder
         self._attends = attends
 
-    async def look(self, path: str | None) -> list[Any]:
-        """Recognises a clip that was dropped or recorded; None where it was taken away."""
+    async def recognise(self, path: str | None) -> list[Any]:
+        """Recognise an uploaded or recorded video; clear the page if the video was removed."""
         if path is None:
-            return _nothing(WAITING)
+            return _cleared(WAITING)
         name = display_name(Path(path).name)
         try:
-            with self._workers.admitted():
-                kept = self._folder.keep()
-                with self._folder.held(Path(path), kept):
+            with self._workers.queued():
+                kept = self._folder.new_kept_folder()
+                with self._folder.in_use(Path(path), kept):
                     found = await self._workers.run(name, "recognise", path, name, str(kept / "frames.npy"))
         except Refused as refused:
-            return _nothing(note_html(str(refused), failed=True))
+            return _cleared(note_html(str(refused), failed=True))
         times = found.pop("frame_seconds")
         file = kept / f"{file_stem(name)}.json"
         file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
@@ -148,7 +151,7 @@ class _Handlers:
         bar = "" if segments is None else timeline_html(segments, found["duration_seconds"])
         note = found["note"] or found["error"]
         if segments is not None and note is not None:
-            note = f"The clip could not be read to its end: {note}"
+            note = f"The video could not be read to its end: {note}"
         return [
             state,
             note_html(f"{name}, {found['duration_seconds']:.1f} s."),
@@ -163,16 +166,16 @@ class _Handlers:
         ]
 
     def show_frame(self, state: dict[str, Any] | None, frame: float) -> list[Any]:
-        """The frame that the slider points to."""
+        """Show the frame that the slider points to."""
         try:
-            return [_picture(_dropped(state), _index(state, frame), None), gr.skip()]
+            return [_picture(_require_video(state), _frame_index(state, frame), None), gr.skip()]
         except Refused as refused:
             return [None, note_html(str(refused), failed=True)]
 
-    async def attend(self, state: dict[str, Any] | None, frame: float, event: gr.SelectData) -> list[Any]:
-        """What the point attends to that was clicked on."""
+    async def attend_to_click(self, state: dict[str, Any] | None, frame: float, event: gr.SelectData) -> list[Any]:
+        """Show what the clicked point attends to."""
         try:
-            sides = _size(_dropped(state))
+            sides = _picture_size(_require_video(state))
         except Refused as refused:
             return [gr.skip(), note_html(str(refused), failed=True), ""]
         try:
@@ -181,34 +184,33 @@ class _Handlers:
                 raise ValueError("outside")
             x, y = min(x, 0.9999), min(y, 0.9999)
         except (TypeError, ValueError):
-            return [gr.skip(), note_html("That was no point of the frame. Click in it.", failed=True), gr.skip()]
+            return [gr.skip(), note_html("The click was outside of the frame. Click in it.", failed=True), gr.skip()]
         return await self._attend(state, frame, (y, x))
 
-    async def attend_anywhere(self, state: dict[str, Any] | None, frame: float) -> list[Any]:
-        """What the point of a frame attends to whose attention is the least spread out."""
+    async def attend_to_any(self, state: dict[str, Any] | None, frame: float) -> list[Any]:
+        """Show what the point of a frame with the least spread-out attention attends to."""
         return await self._attend(state, frame, None)
 
     async def _attend(self, state: dict[str, Any] | None, frame: float, point: tuple[float, float] | None) -> list[Any]:
-        index = _index(state, frame)
+        index = _frame_index(state, frame)
         if state is None:
-            return [None, note_html("Drop a clip first.", failed=True), ""]
+            return [None, note_html(NO_VIDEO, failed=True), ""]
         position = ((index + 0.5) / len(state["times"]), *(point or (None, None)))
         title = f"{state['label']}: frame {index + 1} at {state['times'][index]:.2f} s"
+        frames_file = str(Path(state["folder"], "frames.npy"))
         try:
-            with self._workers.admitted():
-                png = await self._workers.run(
-                    "the clip", "attend", str(Path(state["folder"], "frames.npy")), position, title
-                )
+            with self._workers.queued():
+                png = await self._workers.run(UNNAMED, "draw_point_attention", frames_file, position, title)
             shown = _picture(state, index, point)
         except Refused as refused:
             return [gr.skip(), note_html(str(refused), failed=True), ""]
         where = "a point chosen" if point is None else f"{100 * point[1]:.0f}% across, {100 * point[0]:.0f}% down"
-        said = f"Frame {index + 1}, {where}."
-        return [shown, note_html(said), picture_html(png, f"Attention. {said}")]
+        caption = f"Frame {index + 1}, {where}."
+        return [shown, note_html(caption), picture_html(png, f"Attention. {caption}")]
 
 
-def _nothing(status: str) -> list[Any]:
-    """Every output of `look`, emptied."""
+def _cleared(status: str) -> list[Any]:
+    """Return empty values for all outputs of `recognise` but the status."""
     return [
         None,
         status,
@@ -223,34 +225,34 @@ def _nothing(status: str) -> list[Any]:
     ]
 
 
-def _index(state: dict[str, Any] | None, frame: float) -> int:
+def _frame_index(state: dict[str, Any] | None, frame: float) -> int:
     return min(max(int(frame) - 1, 0), len(state["times"]) - 1 if state else 0)
 
 
-def _dropped(state: dict[str, Any] | None) -> dict[str, Any]:
+def _require_video(state: dict[str, Any] | None) -> dict[str, Any]:
     if state is None:
-        raise Refused("Drop a clip first.", "not_found")
+        raise Refused(NO_VIDEO, "not_found")
     return state
 
 
-def _frames(state: dict[str, Any]) -> np.ndarray:
+def _load_frames(state: dict[str, Any]) -> np.ndarray:
     try:
         return np.load(Path(state["folder"], "frames.npy"), mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
-        raise Refused(NO_LONGER_KEPT, "not_found") from error
+        raise Refused(VIDEO_DELETED, "not_found") from error
 
 
-def _size(state: dict[str, Any]) -> tuple[int, int]:
-    """Width and height of the picture that is shown to be clicked on."""
-    height, width = _frames(state).shape[1:3]
+def _picture_size(state: dict[str, Any]) -> tuple[int, int]:
+    """Return width and height of the picture that is shown for clicks."""
+    height, width = _load_frames(state).shape[1:3]
     factor = max(round(SHOWN_PX / height), 1)
     return width * factor, height * factor
 
 
 def _picture(state: dict[str, Any], index: int, point: tuple[float, float] | None) -> Any:
-    """A frame to be clicked on, with a ring around the point (down, across) that was."""
-    frame = Image.fromarray(np.array(_frames(state)[index]))
-    frame = frame.resize(_size(state), Image.Resampling.BICUBIC)
+    """Draw a frame for clicks, with a ring around the point (down, across) that was clicked."""
+    frame = Image.fromarray(np.array(_load_frames(state)[index]))
+    frame = frame.resize(_picture_size(state), Image.Resampling.BICUBIC)
     if point is not None:
         y, x = (at * side for at, side in zip(point, (frame.height, frame.width), strict=True))
         draw = ImageDraw.Draw(frame)

@@ -1,9 +1,8 @@
-"""How the page looks, and the one script of its own.
-
-Gradio's button for trimming is hidden: it fetches a decoder from a public server.
-"""
+"""CSS of the page, and its one script."""
 
 from __future__ import annotations
+
+from farfield.server.gradio_compat import TRIM_BUTTON
 
 CSS = """
 .gradio-container { max-width: 1080px !important; margin: 0 auto !important }
@@ -33,15 +32,15 @@ footer { display: none !important }
 .ff-probability { width: 45% } .ff-probability span { display: block; height: 0.8rem; border-radius: 3px;
   background: #0072b2; min-width: 1px }
 .ff-number { text-align: right; white-space: nowrap; padding-left: 0.6rem; font-variant-numeric: tabular-nums }
-#clip video { max-height: 22rem }
-#clip button[aria-label="Trim video to selection"] { display: none }
+#video video { max-height: 22rem }
 #picture img { cursor: crosshair }
 .ff-scroll { overflow-x: auto; width: 0; min-width: 100% }
 .ff-scroll img { width: 100%; min-width: 40rem; display: block }
 """
+CSS += f"#video {TRIM_BUTTON} {{ display: none }}\n"
 
 FOLLOW_PLAYER = """
-const player = () => document.querySelector("#clip video");
+const player = () => document.querySelector("#video video");
 element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-seconds]");
   const video = player();
@@ -53,4 +52,4 @@ setInterval(() => {
   if (head && video) head.style.left = Math.min(100 * video.currentTime / Number(head.dataset.duration), 100) + "%";
 }, 100);
 """
-"""A segment sends the player to its start, and a line in the bar follows the player."""
+"""Script of the timeline: a click on a segment moves the player to its start, and a line shows the player's time."""

@@ -1,4 +1,4 @@
-"""Processes that compute, fewer than there may be requests, and each for a limited time."""
+"""Pool of worker processes with a bounded queue and a time limit for each request."""
 
 from __future__ import annotations
 
@@ -15,86 +15,81 @@ from pebble import ProcessExpired, ProcessPool
 
 from farfield.errors import FarfieldError
 from farfield.server import worker_process
-from farfield.server.limits import Limits, Refused, Setting
+from farfield.server.limits import Limits, ServerSettings
+from farfield.server.refusals import Refused
 
 _log = logging.getLogger(__name__)
 
 
-class Workers:
-    """The one queue in front of the processes: page and programs stand in it alike.
+class WorkerPool:
+    """The worker processes and the one queue in front of them, shared by the page and the HTTP API.
 
-    It belongs to one event loop, in which all is called.
+    Use it from one event loop only.
 
     Args:
-        setting: what the processes start with.
+        settings: settings that each process starts with.
     """
 
-    def __init__(self, setting: Setting) -> None:
-        self.setting = setting
+    def __init__(self, settings: ServerSettings) -> None:
+        self.settings = settings
         self.busy = 0
-        """Requests that wait or are computed."""
-        self._slots = asyncio.Semaphore(self.limits.num_workers)
-        # Not forked: a process that replaces a crashed one would inherit locks that other threads hold.
+        """Number of requests that are queued or computed."""
+        self._free_workers = asyncio.Semaphore(self.limits.num_workers)
         self._pool = self._start()
 
     def _start(self) -> ProcessPool:
         return ProcessPool(
             max_workers=self.limits.num_workers,
             initializer=worker_process.start,
-            initargs=[self.setting],
-            context=get_context("spawn"),
+            initargs=[self.settings],
+            context=get_context("spawn"),  # a forked process would inherit locks that other threads hold
         )
 
     @property
     def alive(self) -> bool:
-        """Whether processes take jobs. A process that dies while it has none ends its pool, until the next request."""
+        """Whether the pool accepts tasks. An idle process that dies ends the pool until the next request."""
         return bool(self._pool.active)
 
     @property
     def limits(self) -> Limits:
-        return self.setting.limits
+        """The server's limits."""
+        return self.settings.limits
 
     def describe(self) -> dict[str, Any]:
-        """Starts the processes, waits for the first, and returns what `worker.describe` does.
+        """Start the processes, wait for the first one, and return the result of `worker_tasks.describe`.
 
         Raises:
-            FarfieldError: where the network cannot be loaded, or a process ends while it loads.
+            FarfieldError: if the network cannot be loaded, or a process ends while it loads.
         """
         try:
             return self._pool.schedule(worker_process.call, args=["describe", ()]).result()
         except (BrokenProcessPool, ProcessExpired) as error:
             raise FarfieldError(
-                f"one of {self.limits.num_workers} processes ended while it loaded the network, probably for memory. "
-                "Give fewer, as --limits.num_workers 1, or a smaller network."
+                f"one of {self.limits.num_workers} worker processes ended while it loaded the network, probably for "
+                "lack of memory. Use fewer (--limits.num_workers 1) or a smaller network."
             ) from error
 
     def _schedule(self, function: str, arguments: tuple[Any, ...]) -> Future:
         if not self.alive:
-            _log.warning("a process ended that had nothing to do; others are started")
+            _log.warning("an idle worker process ended; restarting the pool")
             self.stop()
             self._pool = self._start()
         return self._pool.schedule(worker_process.call, args=[function, arguments], timeout=self.limits.job_seconds)
 
-    def must_have_a_place(self) -> None:
-        """Tells who would find the queue full.
-
-        Raises:
-            Refused: where there is no place left.
-        """
+    def check_capacity(self) -> None:
+        """Raise `Refused` if the queue is full."""
         limits = self.limits
         if self.busy >= limits.num_workers + limits.max_waiting:
-            raise Refused(
-                f"The server is busy: {self.busy} requests are before this one. Try again in a while.", "busy", 5
-            )
+            raise Refused(f"The server is busy with {self.busy} requests. Try again in a few seconds.", "busy", 5)
 
     @contextmanager
-    def admitted(self) -> Iterator[None]:
-        """A place among the requests that are computed or wait.
+    def queued(self) -> Iterator[None]:
+        """Count a request as queued or computed until the block ends.
 
         Raises:
-            Refused: where there is none left.
+            Refused: if the queue is full.
         """
-        self.must_have_a_place()
+        self.check_capacity()
         self.busy += 1
         try:
             yield
@@ -102,40 +97,40 @@ class Workers:
             self.busy -= 1
 
     async def run(self, name: str, function: str, *arguments: Any) -> Any:
-        """Calls a function of `worker` in a process. A process that hangs or crashes is replaced.
+        """Call a function of `worker_tasks` in a worker process, and replace a process that hangs or crashes.
 
         Args:
-            name: what the sender calls the file, for messages.
-            function: its name.
-            arguments: plain types.
+            name: display name of the file, for messages.
+            function: name of the function.
+            arguments: arguments of plain types.
 
         Raises:
-            Refused: where the function raises it, takes too long, or ends the process, or processes end as they start.
-                Anything else is a defect; it goes to the log, and is refused as that.
+            Refused: if the function raises it, exceeds its time, crashes its process, or no process can be started. Any
+                other exception is a bug: it is logged, and refused as "internal".
         """
-        async with self._slots:
+        async with self._free_workers:
             try:
                 try:
                     return await asyncio.wrap_future(self._schedule(function, arguments))
-                except BrokenProcessPool:  # a process ended that had no job, and took along those that none had begun
+                except BrokenProcessPool:  # an idle process ended, and with it the pool and its scheduled tasks: retry
                     return await asyncio.wrap_future(self._schedule(function, arguments))
             except Refused:
                 raise
             except BrokenProcessPool:
-                _log.warning("processes end while they load the network, probably for memory: --limits.num_workers")
-                raise Refused("The server's processes end as they start. Try again later.", "busy", 60) from None
+                _log.warning("worker processes end while they load the network; try a lower --limits.num_workers")
+                raise Refused("The server's worker processes fail to start. Try again later.", "busy", 60) from None
             except TimeoutError:
-                message = f"{name}: it took longer than {self.limits.job_seconds:g} s. Send a shorter or smaller clip."
+                message = f"{name}: it took longer than {self.limits.job_seconds:g} s. Send a shorter or smaller video."
                 raise Refused(message, "time_limit") from None
             except ProcessExpired as error:
-                _log.warning("a process ended with exit code %s", error.exitcode)
+                _log.warning("a worker process ended with exit code %s", error.exitcode)
                 raise Refused(f"{name}: the decoder crashed.", "undecodable") from None
             except Exception as error:
-                _log.exception("a defect of farfield")
-                message = f"{name}: the server failed; its log says why. This is a defect of farfield."
+                _log.exception("a bug in farfield")
+                message = f"{name}: the server failed; see its log. This is a bug in farfield."
                 raise Refused(message, "internal") from error
 
     def stop(self) -> None:
-        """Ends the processes, whatever they do."""
+        """Kill the processes, even if they are computing."""
         self._pool.stop()
         self._pool.join()

@@ -1,4 +1,7 @@
-"""The way into a process that computes. Light: the server itself never imports PyTorch or a decoder."""
+"""Entry points of a worker process.
+
+The server's own process imports this file, too, so that it must import neither PyTorch nor a decoder.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,28 @@ import warnings
 from importlib import import_module
 from typing import Any
 
-from farfield.server.limits import Setting
+from farfield.server.limits import ServerSettings
 
-_failed: Exception | None = None
+_TASKS = "farfield.server.worker_tasks"
+_start_error: Exception | None = None
 
 
-def start(setting: Setting) -> None:
-    """Gets this process ready. What fails is raised by its jobs: the pool would only end, and say nothing."""
-    global _failed
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server ends its processes itself
-    warnings.filterwarnings("ignore", message=".*torch.jit.script.*")  # torchvision's and fvcore's
+def start(settings: ServerSettings) -> None:
+    """Initialise this worker process: load the network.
+
+    An error is stored and raised by each task: the pool would only report that a process ended.
+    """
+    global _start_error
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the server ends its workers
+    warnings.filterwarnings("ignore", message=".*torch.jit.script.*")  # from torchvision and fvcore
     try:
-        import_module("farfield.server.worker").start(setting)
+        import_module(_TASKS).start(settings)
     except Exception as error:
-        _failed = error
+        _start_error = error
 
 
 def call(function: str, arguments: tuple[Any, ...]) -> Any:
-    """Calls a function of `worker` by its name."""
-    if _failed is not None:
-        raise _failed
-    return getattr(import_module("farfield.server.worker"), function)(*arguments)
+    """Call a function of `worker_tasks` by name."""
+    if _start_error is not None:
+        raise _start_error
+    return getattr(import_module(_TASKS), function)(*arguments)

@@ -1,4 +1,4 @@
-"""A hundred hostile files, eight at once, against the whole server."""
+"""Many bad uploads at once against the whole server."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import requests
 
-from server import hostile
+from server import bad_uploads
 from server.conftest import Served
 
 
 def memory_mib(pid: int) -> float:
-    """Of a process and its descendants, without what they share with others."""
+    """Return the private memory of a process and its descendants."""
     total = 0.0
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith(("Private_Clean", "Private_Dirty")):
@@ -27,16 +27,16 @@ def memory_mib(pid: int) -> float:
 
 
 @pytest.mark.slow
-def test_hostile_files_cost_a_message_each(
+def test_each_bad_upload_gets_a_message_and_leaves_nothing_behind(
     server: Served,
     make_video: Callable[..., Path],
     bad_files: dict[str, Path],
     tmp_path: Path,
 ) -> None:
     video = make_video(40).read_bytes()
-    files = hostile.all_files(video, bad_files)
+    files = 2 * bad_uploads.all_files(video, bad_files)
     assert len(files) >= 100
-    for _ in range(4):  # both processes have worked before memory is looked at
+    for _ in range(4):  # both processes have worked before their memory is measured
         assert server.ask(video).status_code == 200
     before = memory_mib(server.pid)
     assert server.log is not None
@@ -50,8 +50,8 @@ def test_hostile_files_cost_a_message_each(
     after = memory_mib(server.pid)
     statuses = Counter(answer.status_code for _, answer in answers)
     print(f"{len(files)} files, {dict(statuses)}, {before:.0f} MiB before and {after:.0f} MiB after")
-    assert set(statuses) == {200, 400, 413}, statuses
-    assert statuses[200] < 15, [name for name, answer in answers if answer.status_code == 200]
+    assert set(statuses) == {200, 400}, statuses
+    assert statuses[200] < 30, [name for name, answer in answers if answer.status_code == 200]
     for name, answer in answers:
         found = answer.json()
         assert set(found) >= ({"ranking", "segments"} if answer.ok else {"error", "reason"}), name
@@ -59,12 +59,12 @@ def test_hostile_files_cost_a_message_each(
         assert str(tmp_path) not in answer.text, name
         assert "Traceback" not in answer.text, name
         assert "\n" not in found.get("error", ""), name
-    too_large = {name for name, answer in answers if answer.status_code == 413}
-    assert {"large.gif", "bomb.gif"} <= too_large
     by_name = dict(answers)
-    for name in hostile.scripts():
+    for name in bad_uploads.texts():
         assert by_name[f"{name}.mp4"].status_code == 400, name
         assert "it is text, not a video" in by_name[f"{name}.mp4"].json()["error"], name
+    for name in ("picture.png", "picture.mp4", "clips.zip", "clip.mp4.gz"):
+        assert by_name[name].status_code == 400, name
     assert server.health() == {**server.health(), "status": "ok", "busy": 0}
     assert server.ask(video).status_code == 200
     assert server.incoming() == []
@@ -72,16 +72,13 @@ def test_hostile_files_cost_a_message_each(
     assert "Traceback" not in server.log.read_text()[logged:]
 
 
-def test_a_video_beyond_a_limit_is_told_which(server: Served, make_video: Callable[..., Path]) -> None:
+def test_a_video_beyond_a_limit_is_refused_with_the_limit(server: Served, make_video: Callable[..., Path]) -> None:
     answer = server.ask(make_video(60, fps=1).read_bytes(), "slow.mp4")  # a minute in a few kilobytes
     assert answer.status_code == 413, answer.text
-    assert answer.json() == {
-        "error": "slow.mp4: it is 60 s long; at most 20 s are taken. Cut it.",
-        "reason": "too_long",
-    }
-    answer = server.ask(hostile.gif_header(15000), "large.gif")
+    assert answer.json() == {"error": "slow.mp4: it is 60 s long; the limit is 20 s. Cut it.", "reason": "too_long"}
+    answer = server.ask(bad_uploads.gif(2, height=600, width=800), "large.gif")
     assert answer.status_code == 413, answer.text
     assert answer.json() == {
-        "error": "large.gif: its frames are 15000 x 15000; at most 2.1 million pixels are taken. Send it smaller.",
+        "error": "large.gif: its frames are 800 x 600; the limit is 0.4 million pixels. Scale it down.",
         "reason": "too_large",
     }

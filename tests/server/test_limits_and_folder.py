@@ -1,3 +1,5 @@
+"""Display names, limits, refusals, the private folder, and the page's HTML."""
+
 from __future__ import annotations
 
 import os
@@ -11,26 +13,27 @@ import pytest
 from farfield.errors import FarfieldError
 from farfield.reports.timeline_html import note_html, picture_html, ranking_html, timeline_html
 from farfield.server.display_names import display_name, file_stem
-from farfield.server.limits import STATUSES, Limits, Refused, as_size
+from farfield.server.limits import Limits, format_bytes
 from farfield.server.private_folder import PrivateFolder
+from farfield.server.refusals import STATUSES, Refused
 
 
 @pytest.mark.parametrize(
     ("given", "shown"),
     [
         ("clip.mp4", "clip.mp4"),
-        ("../../etc/passwd", "passwd"),
-        ("/etc/passwd", "passwd"),
+        ("../../folder/marker.mp4", "marker.mp4"),
+        ("/folder/marker.mp4", "marker.mp4"),
         (r"C:\videos\..\clip.mp4", "clip.mp4"),
-        ("a\r\nSet-Cookie: b.mp4", "a Set-Cookie: b.mp4"),
+        ("a\r\nX-Marker: b.mp4", "a X-Marker: b.mp4"),
         ("a\x00b\x1b[31m.mp4", "a b [31m.mp4"),
-        ("\u202egpj.mp4", "gpj.mp4"),  # would turn the direction of the text
+        ("\u202egpj.mp4", "gpj.mp4"),  # a mark that reverses the direction of the text
         ("\udcff.mp4", ".mp4"),  # cannot be written as UTF-8
         ("видео 🎬.mp4", "видео 🎬.mp4"),
-        ("", "the clip"),
-        (None, "the clip"),
-        ("..", "the clip"),
-        ("a/", "the clip"),
+        ("", "the video"),
+        (None, "the video"),
+        ("..", "the video"),
+        ("a/", "the video"),
     ],
 )
 def test_a_name_becomes_one_printable_line(given: str | None, shown: str) -> None:
@@ -48,11 +51,11 @@ def test_a_long_name_keeps_both_ends() -> None:
 @pytest.mark.parametrize(
     ("name", "stem"), [("clip.mp4", "clip"), ("a b<c>.webm", "a_b_c"), ("видео.mp4", "clip"), ("x" * 99, "x" * 40)]
 )
-def test_a_file_is_called_what_any_system_takes(name: str, stem: str) -> None:
+def test_a_file_stem_is_valid_on_every_system(name: str, stem: str) -> None:
     assert file_stem(name) == stem
 
 
-def test_a_bound_that_lets_nothing_through_is_refused() -> None:
+def test_limits_that_are_not_positive_are_refused() -> None:
     with pytest.raises(FarfieldError, match="upload_bytes is 0; it must be positive"):
         Limits(upload_bytes=0)
     with pytest.raises(FarfieldError, match="max_waiting is -1; it must be 0 or more"):
@@ -62,7 +65,7 @@ def test_a_bound_that_lets_nothing_through_is_refused() -> None:
     assert Limits(max_waiting=0).max_waiting == 0
 
 
-def test_a_refusal_survives_the_way_between_processes() -> None:
+def test_a_refusal_can_be_pickled() -> None:
     import pickle
 
     again = pickle.loads(pickle.dumps(Refused("no", "busy", 7)))
@@ -73,56 +76,58 @@ def test_a_refusal_survives_the_way_between_processes() -> None:
 @pytest.mark.parametrize(
     ("count", "text"), [(5, "5 bytes"), (2048, "2 KiB"), (200 * 2**20, "200 MiB"), (2**31, "2 GiB")]
 )
-def test_sizes_are_for_people(count: int, text: str) -> None:
-    assert as_size(count) == text
+def test_sizes_are_formatted_with_units(count: int, text: str) -> None:
+    assert format_bytes(count) == text
 
 
-def test_the_folder_is_private_and_ends() -> None:
+def test_the_folder_is_private_and_can_be_removed_twice() -> None:
     folder = PrivateFolder()
     assert folder.path.stat().st_mode & 0o777 == 0o700
-    arrives = folder.incoming()
+    arrives = folder.incoming_file()
     path = arrives.__enter__()
     path.write_bytes(b"12345")
     assert folder.size() == 5
     assert not arrives.__exit__(RuntimeError, RuntimeError("failed"), None)
     assert not path.exists()
-    (folder.keep() / "a").write_bytes(b"1")
+    (folder.new_kept_folder() / "a").write_bytes(b"1")
     folder.remove()
     assert not folder.path.exists()
     folder.remove()
 
 
-def test_the_folder_holds_only_what_the_page_shows(tmp_path: Path) -> None:
+def test_the_folder_shows_only_the_pages_files(tmp_path: Path) -> None:
     folder = PrivateFolder()
     try:
-        kept = folder.keep() / "a.mp4"
+        kept = folder.new_kept_folder() / "a.mp4"
         kept.write_bytes(b"1")
-        (folder.path / "link").symlink_to("/etc")
-        with folder.incoming() as path:
+        marker = tmp_path / "marker.mp4"
+        marker.write_bytes(b"1")
+        (folder.path / "link").symlink_to(tmp_path)
+        with folder.incoming_file() as path:
             path.write_bytes(b"1")
             outside = [
-                "/etc/passwd",
-                f"{folder.path}/../../etc/passwd",
-                f"{folder.path}/link/passwd",
+                str(marker),
+                f"{folder.path}/{os.path.relpath(marker, folder.path)}",
+                f"{folder.path}/link/marker.mp4",
                 "http://127.0.0.1/a.mp4",
                 "a.mp4",
                 "a\x00b",
                 f"{folder.path}2/a.mp4",
                 str(path),
             ]
-            assert folder.holds(str(kept))
-            assert [each for each in outside if folder.holds(each)] == []
+            assert folder.shows(str(kept))
+            assert [each for each in outside if folder.shows(each)] == []
     finally:
         folder.remove()
 
 
-def test_what_a_killed_server_left_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_of_a_killed_server_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     code = (
         "import os, signal\n"
         "from farfield.server.private_folder import PrivateFolder\n"
         "kept, left = PrivateFolder(), PrivateFolder()\n"
-        "(left.keep() / 'a.mp4').write_bytes(b'1')\n"
+        "(left.new_kept_folder() / 'a.mp4').write_bytes(b'1')\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     for _ in range(2):
@@ -135,65 +140,65 @@ def test_what_a_killed_server_left_is_removed_by_the_next(tmp_path: Path, monkey
     past = time.time() - 100
     for path in (*left[:3], running.path, tmp_path):
         os.utime(path / "lock", (past, past))
-    running.sweep(50)
+    running.delete_expired(50)
     try:
         new = PrivateFolder()
         found = {path.name for path in tmp_path.iterdir()}
         assert found == {left[3].name, running.path.name, new.path.name, "farfield-serve-link", "lock"}
-        assert not new.holds(str(new.path / "lock"))
+        assert not new.shows(str(new.path / "lock"))
     finally:
         running.remove()
         new.remove()
     assert not running.path.exists()
 
 
-def test_the_sweep_takes_what_is_old_but_nothing_that_a_request_holds() -> None:
+def test_expired_files_are_deleted_unless_they_are_in_use() -> None:
     folder = PrivateFolder()
     try:
-        old, new = folder.keep(), folder.keep()
+        old, new = folder.new_kept_folder(), folder.new_kept_folder()
         past = time.time() - 100
         for path in (old / "a", new / "a"):
             path.write_bytes(b"1")
-        with folder.incoming() as held:
+        with folder.incoming_file() as held:
             held.write_bytes(b"1")
             for path in (old / "a", old, held):
                 os.utime(path, (past, past))
-            folder.sweep(50)  # the file, whose folder is changed by that
+            folder.delete_expired(50)  # deletes the file, which makes its folder new
             os.utime(old, (past, past))
-            folder.sweep(50)
+            folder.delete_expired(50)
             assert not old.exists()
             assert (new / "a").exists()
             assert held.exists()
-        assert folder.keep().exists()
-        running = folder.keep()
+        assert folder.new_kept_folder().exists()
+        running = folder.new_kept_folder()
         (running / "a").write_bytes(b"1")
-        with folder.held(running), folder.held(running):
+        with folder.in_use(running), folder.in_use(running):
             for path in (running / "a", running):
                 os.utime(path, (past, past))
-            folder.sweep(50)
+            folder.delete_expired(50)
             assert (running / "a").exists()
-        folder.sweep(50)
+        folder.delete_expired(50)
         assert not (running / "a").exists()
-        assert running.exists()  # since its request ended, it is new
+        assert running.exists()  # its time restarted when its request ended
     finally:
         folder.remove()
 
 
-def test_text_in_pictures_is_escaped() -> None:
-    evil = "<img src=x onerror=alert(1)>\"'&"
-    segment = {"start_seconds": 0.0, "end_seconds": 1.0, "label": evil, "probability": 0.5}
+def test_text_is_escaped_in_html() -> None:
+    text = "<img src=x onerror=marker()>\"'&"
+    segment = {"start_seconds": 0.0, "end_seconds": 1.0, "label": text, "probability": 0.5}
     pages = [
         timeline_html([segment], 2.0),
-        ranking_html([{"label": evil, "probability": 0.5}]),
-        note_html(evil, failed=True),
-        picture_html(b"123", evil),
+        ranking_html([{"label": text, "probability": 0.5}]),
+        note_html(text, failed=True),
+        picture_html(b"123", text),
     ]
     for page in pages:
         assert "<img src=x" not in page
-        assert "&lt;img src=x onerror=alert(1)&gt;&quot;&#x27;&amp;" in page
+        assert "&lt;img src=x onerror=marker()&gt;&quot;&#x27;&amp;" in page
 
 
-def test_a_segment_lies_where_its_seconds_are() -> None:
+def test_a_segment_is_drawn_at_its_seconds() -> None:
     def segment(start: float, end: float, label: str) -> dict:
         return {"start_seconds": start, "end_seconds": end, "label": label, "probability": 0.875}
 

@@ -1,0 +1,44 @@
+"""Requests that the server refuses: the exception, its reasons and their HTTP statuses."""
+
+from __future__ import annotations
+
+from farfield.errors import FarfieldError
+
+STATUSES = {
+    "undecodable": 400,
+    "malformed": 400,
+    "forbidden": 403,
+    "not_found": 404,
+    "slow_upload": 408,
+    "too_large": 413,
+    "too_long": 413,
+    "no_file": 422,
+    "internal": 500,
+    "busy": 503,
+    "time_limit": 504,
+}
+"""HTTP status of each reason."""
+
+VIDEO_DELETED = "The video has been deleted. Upload it again."
+
+
+class Refused(FarfieldError):
+    """A request that gets no result.
+
+    Attributes:
+        reason: the cause, in one word for programs; a key of `STATUSES`.
+        retry_seconds: when to try again; None if a retry cannot help.
+    """
+
+    def __init__(self, message: str, reason: str, retry_seconds: int | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retry_seconds = retry_seconds
+
+    def __reduce__(self) -> tuple[type[Refused], tuple[str, str, int | None]]:
+        return type(self), (str(self), self.reason, self.retry_seconds)
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return STATUSES[self.reason]

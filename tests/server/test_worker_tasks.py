@@ -1,0 +1,51 @@
+"""Tasks of a worker process, run in this one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from farfield.precision import Precision
+from farfield.server import worker_tasks
+from farfield.server.limits import Limits, ServerSettings
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_video_is_recognised_and_its_attention_drawn_in_each_precision(
+    precision: Precision,
+    checkpoint: Path,
+    make_video: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker_tasks, "_limit_memory", lambda count: None)  # this process has other tests to run
+    monkeypatch.setattr(worker_tasks, "_started", None)
+    worker_tasks.start(ServerSettings(str(checkpoint), Limits(), precision=precision, threads=1))
+    kept = str(tmp_path / "kept.npy")
+    found = worker_tasks.recognise(str(make_video(30)), "clip.mp4", kept)
+    assert len(found["ranking"]) == 5
+    assert worker_tasks.draw_point_attention(kept, (0.5, None, None)).startswith(b"\x89PNG")
+
+
+def test_the_servers_own_process_imports_neither_pytorch_nor_a_decoder() -> None:
+    code = (
+        "import sys, farfield.server.worker_pool, farfield.server.http_api, farfield.server.middleware\n"
+        "print([name for name in ('torch', 'av', 'decord') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_failed_allocation_is_recognised() -> None:
+    with pytest.raises(RuntimeError) as failed:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert worker_tasks.is_out_of_memory(failed.value), (
+        f"PyTorch {torch.__version__} words it otherwise: {failed.value}; adapt worker_tasks.is_out_of_memory"
+    )
+    assert worker_tasks.is_out_of_memory(MemoryError())
+    assert not worker_tasks.is_out_of_memory(RuntimeError("a size does not fit"))
