@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from farfield.clip_spec import ClipSpec
 from farfield.errors import VideoError
 from farfield.server.limits import Limits
 from farfield.server.refusals import Refused
@@ -17,7 +18,7 @@ from server import bad_uploads
 
 def check_upload(path: Path, name: str, limits: Limits) -> tuple[float, float]:
     """Open an upload and return its duration and frame rate."""
-    with open_upload(path, name, limits) as video:
+    with open_upload(path, name, limits, ClipSpec()) as video:
         return duration_seconds(video.times), frame_rate(video.times)
 
 

@@ -18,7 +18,7 @@ _PLAYLIST_STARTS = (b"#EXTM3U", b"ffconcat")
 
 
 @contextmanager
-def open_upload(path: Path, name: str, limits: Limits, spec: ClipSpec | None = None) -> Iterator[Video]:
+def open_upload(path: Path, name: str, limits: Limits, spec: ClipSpec) -> Iterator[Video]:
     """Open an uploaded video for the `with` block, after checking it against the limits. The checks decode no frame.
 
     Args:
@@ -33,8 +33,7 @@ def open_upload(path: Path, name: str, limits: Limits, spec: ClipSpec | None = N
     """
     refuse_text(path)
     _check_frame_size(path, name, limits)
-    deinterlace, tone_map = ("auto", "auto") if spec is None else (spec.deinterlace, spec.tone_map)
-    with open_video(path, deinterlace=deinterlace, tone_map=tone_map) as video:
+    with open_video(path, deinterlace=spec.deinterlace, tone_map=spec.tone_map) as video:
         if len(video.times) > limits.frame_count:
             raise Refused(
                 f"{name}: it has {len(video.times)} frames; the limit is {limits.frame_count}. Cut it.", "too_long"
