@@ -23,7 +23,8 @@ from farfield.exporters.export import COMPARE_CLIPS, TOLERANCE, ExportReport, ch
 from farfield.exporters.parity import ParityVideo, central_clip, spread
 from farfield.inference.video_inputs import find_videos
 from farfield.models.network import ActionNet
-from farfield.reports.model_card import check_report, find_report, model_card, read_report
+from farfield.reports.model_card import model_card
+from farfield.reports.read_test_report import check_report, find_report, read_report
 
 
 def export(
