@@ -90,7 +90,7 @@ def relabelled(figures: Path, folder: Path) -> list[str]:
 def run_dir(figures: Path, tmp_path_factory: pytest.TempPathFactory, run_farfield: Callable[..., int]) -> Path:
     folder = tmp_path_factory.mktemp("reported")
     options = [*relabelled(figures, folder), "--model.insert={res3: [1]}", f"--report.num_clips={CLIPS}"]
-    options.append("--trainer.callbacks=[{class_path: training.test_report_page.Recorder}]")
+    options.append("--trainer.callbacks=[{class_path: reports.test_training_report.Recorder}]")
     assert run_farfield(*arguments(figures, folder / "<b>run", *options), "--trainer.max_epochs=2") == 0
     return folder / "<b>run"
 
@@ -119,7 +119,7 @@ def test_what_a_user_names_is_text(page: Page, run_dir: Path) -> None:
     text = (run_dir / "report.html").read_text(encoding="utf-8")
     assert "<script" not in text
     assert "<b>" not in text
-    assert "&lt;script&gt;alert(&#x27;1&#x27;)&lt;/script&gt; &amp; co" in text
+    assert "&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt; &amp; co" in text
     assert LABEL in [row[0] for row in page.tables["Classes, hardest first"]]
     assert any(LABEL in caption for captions in page.captions.values() for caption in captions)
 

@@ -76,14 +76,15 @@ def _finalize_markdown(value: object) -> str:
 _LITERAL = re.compile(
     r"""(
         [^\W_]                          # letters and digits
-      | [ ,('"%\ud800-\udfff]           # no syntax; surrogates stand for the bytes of names that are not UTF-8
+      | [ ,('"%\ufffd\ud800-\udfff]     # no syntax; surrogates stand for the bytes of names that are not UTF-8
       | (?<=[^\W_])[_-](?=[^\W_])       # within words
       | (?<=\d)\.(?=\d)                 # the point of a number
-      | (?<=[^\W\d_])[.:;](?=[ ]|$)     # at the end of a word
-      | (?<=[^\W\d_]|['"%])\)           # not after a digit, where it may begin a list
+      | (?<=[^\W_]|[)'"%])[.:;](?=[ ]|$)  # at the end of a word
+      | (?<=[^\W_]|[)'"%])\)
     )|.""",
     re.VERBOSE,
 )
+_LIST_MARKER = re.compile(r"^(\d+)([.)])(?=[ ]|$)")
 
 
 def escape_markdown(text: object) -> Markdown:
@@ -92,15 +93,22 @@ def escape_markdown(text: object) -> Markdown:
     Letters, digits and punctuation that cannot be syntax are kept, so that the source stays readable; everything else
     becomes a character reference. URLs and e-mail addresses do not become links.
     """
-    return Markdown(_LITERAL.sub(lambda found: found[1] or f"&#{ord(found[0])};", _one_line(text)))
+    escaped = _LITERAL.sub(lambda found: found[1] or _reference(found[0]), _one_line(text))
+    return Markdown(_LIST_MARKER.sub(lambda found: found[1] + _reference(found[2]), escaped))
+
+
+def _reference(character: str) -> str:
+    return f"&#{ord(character)};"
 
 
 def code_span(text: object) -> Markdown:
     """Wrap a text in backticks, more than it has in a row, so that it cannot end the code span."""
     one_line = _one_line(text)
+    if not one_line:
+        return Markdown("")
     longest = max((len(run) for run in re.findall("`+", one_line)), default=0)
     fence = "`" * (longest + 1)
-    padding = " " if longest or not one_line else ""  # CommonMark strips a space from both ends
+    padding = " " if longest else ""  # CommonMark strips a space from both ends
     return Markdown(f"{fence}{padding}{one_line}{padding}{fence}")
 
 
