@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from farfield.errors import FarfieldError
-from farfield.reports.timeline_html import note_html, picture_html, ranking_html, timeline_html
 from farfield.server.display_names import display_name, file_stem
 from farfield.server.limits import STATUSES, Limits, Refused, as_size
 from farfield.server.private_folder import PrivateFolder
@@ -177,31 +176,3 @@ def test_the_sweep_takes_what_is_old_but_nothing_that_a_request_holds() -> None:
         assert running.exists()  # since its request ended, it is new
     finally:
         folder.remove()
-
-
-def test_text_in_pictures_is_escaped() -> None:
-    evil = "<img src=x onerror=alert(1)>\"'&"
-    segment = {"start_seconds": 0.0, "end_seconds": 1.0, "label": evil, "probability": 0.5}
-    pages = [
-        timeline_html([segment], 2.0),
-        ranking_html([{"label": evil, "probability": 0.5}]),
-        note_html(evil, failed=True),
-        picture_html(b"123", evil),
-    ]
-    for page in pages:
-        assert "<img src=x" not in page
-        assert "&lt;img src=x onerror=alert(1)&gt;&#34;&#39;&amp;" in page
-
-
-def test_a_segment_lies_where_its_seconds_are() -> None:
-    def segment(start: float, end: float, label: str) -> dict:
-        return {"start_seconds": start, "end_seconds": end, "label": label, "probability": 0.875}
-
-    page = timeline_html([segment(0, 2, "a"), segment(2, 7, "b"), segment(7, 8, "a")], 10.0)
-    assert 'data-seconds="2.000" title="b, 2.0 s to 7.0 s, 88%"' in page
-    assert "left:20.000%;width:50.000%" in page
-    assert page.index("b <span") < page.index("a <span")  # the legend, longest first
-    assert "5.0 s</span>" in page
-    assert "3.0 s</span>" in page
-    assert '<span style="left:20.000%">2</span>' in page  # a tick
-    assert timeline_html([], 0.0).count("<button") == 0

@@ -8,7 +8,7 @@ from typing import Any
 from farfield.reports.page_content import Table, mp4_uri, png_uri
 from farfield.reports.templates import percent, render
 
-SPREAD_COLUMNS = ["block", "of", "entropy, bits", "of the uniform's", "frames away", "seconds away", "px away"]
+SPREAD_COLUMNS = ["block", "attention", "entropy, bits", "% of uniform", "frames away", "seconds away", "px away"]
 
 
 def explanation_html(

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import re
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def render(template: str, **values: Any) -> str:
@@ -42,6 +43,8 @@ def markdown_environment() -> Environment:
 
 
 def _environment(**options: Any) -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # slow, and no command needs it to start
+
     environment = Environment(
         loader=PackageLoader("farfield.reports", "templates"),
         undefined=StrictUndefined,
