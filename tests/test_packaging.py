@@ -91,7 +91,7 @@ def test_recipes_and_templates_are_found(installed: tuple[str, Path], source: Pa
         if "editable" not in how:
             assert Path(each["path"]).is_relative_to(environment)
         assert Path(each["path"]).read_text() == (REPOSITORY / "configs" / f"{each['name']}.yaml").read_text()
-    code = "from farfield.reports.templates import html_environment as e; print(*e().list_templates(), sep='\\n')"
+    code = "from farfield.reports.rendering import html_environment as e; print(*e().list_templates(), sep='\\n')"
     templates = sorted(path.name for path in (REPOSITORY / "src/farfield/reports/templates").iterdir())
     assert run("python", "-c", code).split() == templates
     code = "from farfield.reports.timeline_html import note_html; print(note_html('a < b'))"

@@ -1,4 +1,4 @@
-"""HTML parts of the server's page; that they escape text is tested in test_templates.py."""
+"""HTML parts of the server's page; that they escape text is tested in test_rendering.py."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from farfield.reports.page_content import Table, mp4_uri, png_uri
-from farfield.reports.templates import percent, render
+from farfield.reports.rendering import percent, render
 
 SPREAD_COLUMNS = ["block", "attention", "entropy, bits", "% of uniform", "frames away", "seconds away", "px away"]
 

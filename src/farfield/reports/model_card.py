@@ -1,6 +1,6 @@
 """Model card of a published folder: the network, how to use it, and its measured accuracy with the command.
 
-It holds what the checkpoint and its test report say, and nothing else: no licence, no accuracy that was not measured.
+It states only what the checkpoint and its test report contain: no licence, no accuracy that was not measured.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from farfield.checkpoints.hub_folder import CONFIG, LABELS, WEIGHTS
 from farfield.models.network import ActionNet
 from farfield.models.summary import summarise
 from farfield.reports.read_test_report import METRICS
-from farfield.reports.templates import fenced_line, render
+from farfield.reports.rendering import fenced_line, render
 
 
 def model_card(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from farfield.reports.read_test_report import METRICS
-from farfield.reports.templates import render
+from farfield.reports.rendering import render
 
 
 def render_test_report(report: Mapping[str, Any], shown_names: Mapping[str, str], *, list_confused: bool) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from farfield.reports.page_content import png_uri
-from farfield.reports.templates import render
+from farfield.reports.rendering import render
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a0508c", "#8a6d00", "#3f7fb5", "#7a4a2b", "#5b5ea6")
 """Okabe and Ito's palette, which colour-blind people tell apart; its light colours darkened to carry white text."""

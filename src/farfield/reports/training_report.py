@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from farfield.atomic_write import atomic_write
 from farfield.reports.page_content import ShownClip, Table, clip_uri, figure_uri
-from farfield.reports.templates import render
+from farfield.reports.rendering import render
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from farfield.reports.templates import render
+from farfield.reports.rendering import render
 
 MAX_ITEMS = 100
 """Entries of a section, and MAX_SIZES frame sizes; the rest is in report.json."""

@@ -10,7 +10,7 @@ from jinja2 import UndefinedError
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from farfield.reports.templates import (
+from farfield.reports.rendering import (
     code_span,
     escape_markdown,
     html_environment,
