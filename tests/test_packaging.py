@@ -1,4 +1,4 @@
-"""The recipes from a wheel, from an sdist and from an editable install, each in an environment of its own."""
+"""Recipes and templates from a wheel, an sdist and editable installs, each in an environment of its own."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _clean() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
-def test_recipes_are_found_by_name(installed: tuple[str, Path], source: Path, tmp_path: Path) -> None:
+def test_recipes_and_templates_are_found(installed: tuple[str, Path], source: Path, tmp_path: Path) -> None:
     how, environment = installed
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -91,5 +91,10 @@ def test_recipes_are_found_by_name(installed: tuple[str, Path], source: Path, tm
         if "editable" not in how:
             assert Path(each["path"]).is_relative_to(environment)
         assert Path(each["path"]).read_text() == (REPOSITORY / "configs" / f"{each['name']}.yaml").read_text()
+    code = "from farfield.reports.rendering import html_environment as e; print(*e().list_templates(), sep='\\n')"
+    templates = sorted(path.name for path in (REPOSITORY / "src/farfield/reports/templates").iterdir())
+    assert run("python", "-c", code).split() == templates
+    code = "from farfield.reports.timeline_html import note_html; print(note_html('a < b'))"
+    assert "a &lt; b" in run("python", "-c", code)
     values = yaml.safe_load(run("farfield", "fit", "--config", "figures_tiny_nl2", "--print_config"))
     assert values["model"]["insert"] == {"res3": [1], "res4": [1]}

@@ -217,6 +217,6 @@ def test_segments_of_one_video_are_no_copies_and_equal_rows_are_told(
     write_manifest(tmp_path / "parts.csv", [*parts, parts[0], VideoRecord("a.mp4", "run", 0.0, 1.0)])
     assert run_farfield(*words, 0, "--out", tmp_path / "again") == 1
     assert "the same in two classes: 1; rows that come again: 1" in capsys.readouterr().out
-    assert "## Rows that come again: 1\n\n- parts: a.mp4, 2 times\n" in (tmp_path / "again" / "report.md").read_text()
+    assert "## Repeated rows: 1\n\n- parts: `a.mp4`, 2 times\n" in (tmp_path / "again" / "report.md").read_text()
     assert run_farfield(*words, -1) == 2
     assert "sample is -1; it must be at least 0" in capsys.readouterr().err

@@ -111,8 +111,8 @@ def test_without_a_font_numbers_stand_for_names_and_the_table_says_which(tmp_pat
 def test_a_runs_page_shows_the_pairs(figures: Path, tmp_path: Path) -> None:
     from farfield.evaluation.calibration import calibration
     from farfield.evaluation.metrics import measure
-    from farfield.reports.training_report import write_page
-    from farfield.training.diagnostics import Diagnostics, class_table, confusion_table
+    from farfield.reports.training_report import write_training_report
+    from farfield.training.diagnostics import Diagnostics, class_table, confusion_table, training_report
     from farfield.training.run_folder import RunFiles
 
     labels = [f"<{WALK}> {i}" for i in range(41)]
@@ -122,9 +122,10 @@ def test_a_runs_page_shows_the_pairs(figures: Path, tmp_path: Path) -> None:
     found.tables = {"classes": class_table(metrics, labels), "most_confused": confusion_table(metrics, labels)}
     found.pictures = dict.fromkeys(("confusion_matrix", "reliability"), plot_confusion(metrics.confusion, labels))
     (tmp_path / "metrics.csv").write_text(",".join(RunFiles.EPOCH_COLUMNS) + "\n")
-    write_page(tmp_path / "report.html", "run", found, tmp_path, {}, "")
+    report = training_report(found, run_dir=tmp_path, about={}, config="")
+    write_training_report(tmp_path / "report.html", report)
     page = (tmp_path / "report.html").read_text()
     row = f"<td>&lt;{WALK}&gt; 0</td><td>&lt;{WALK}&gt; 1</td><td>2</td><td>1.0</td>"
-    assert re.search(f"Most confused</h2><table>.*{row}", page)
+    assert re.search(f"Most confused</h2>\\s*<table>.*{row}", page, re.DOTALL)
     assert len(re.findall(r"base64,(\S+?)\"", page)) == 3
     assert base64.b64decode(re.findall(r"base64,(\S+?)\"", page)[1])[:4] == b"\x89PNG"

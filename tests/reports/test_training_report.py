@@ -1,4 +1,4 @@
-"""report.html of a real run: one page that needs nothing else, and says what the validation found."""
+"""report.html of a real run: it needs no other file, and shows the results of the validation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CLIPS = 3
 
 
 class Recorder(Callback):
-    """Keeps what the last validation scored."""
+    """Keep the scores of the last validation."""
 
     scores: tuple[Tensor, ...]
     labels: list[str]
@@ -37,7 +37,7 @@ class Recorder(Callback):
 
 @dataclass
 class Page(HTMLParser):
-    """A page's tables, captions and pictures under the heading that they stand under."""
+    """A page's tables, captions and media, by heading."""
 
     tags: list[str] = field(default_factory=list)
     open: list[str] = field(default_factory=list)
@@ -78,8 +78,8 @@ class Page(HTMLParser):
             self.captions[self.heading][-1] += data
 
 
-def relabelled(figures: Path, folder: Path) -> list[str]:
-    """The data set with a label that would be a program in a page."""
+def hostile_manifests(figures: Path, folder: Path) -> list[str]:
+    """Copy the manifests with a label that would be a script in a page that did not escape it."""
     for split in ("train", "val"):
         text = (figures / f"{split}.csv").read_text()
         (folder / f"{split}.csv").write_text(text.replace(",bow", f",{LABEL}"))
@@ -89,8 +89,12 @@ def relabelled(figures: Path, folder: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def run_dir(figures: Path, tmp_path_factory: pytest.TempPathFactory, run_farfield: Callable[..., int]) -> Path:
     folder = tmp_path_factory.mktemp("reported")
-    options = [*relabelled(figures, folder), "--model.insert={res3: [1]}", f"--report.num_clips={CLIPS}"]
-    options.append("--trainer.callbacks=[{class_path: training.test_report_page.Recorder}]")
+    options = [
+        *hostile_manifests(figures, folder),
+        "--model.insert={res3: [1]}",
+        f"--report.num_clips={CLIPS}",
+    ]
+    options.append("--trainer.callbacks=[{class_path: reports.test_training_report.Recorder}]")
     assert run_farfield(*arguments(figures, folder / "<b>run", *options), "--trainer.max_epochs=2") == 0
     return folder / "<b>run"
 
@@ -104,7 +108,7 @@ def page(run_dir: Path) -> Page:
     return parsed
 
 
-def test_a_page_needs_nothing_else(page: Page, run_dir: Path) -> None:
+def test_a_page_needs_no_other_file(page: Page, run_dir: Path) -> None:
     text = (run_dir / "report.html").read_text(encoding="utf-8")
     for elsewhere in ("http://", "https://", "file:", "url(", "@import", "srcset"):
         assert elsewhere not in text
@@ -115,16 +119,16 @@ def test_a_page_needs_nothing_else(page: Page, run_dir: Path) -> None:
     assert not list(run_dir.glob("*.partial"))
 
 
-def test_what_a_user_names_is_text(page: Page, run_dir: Path) -> None:
+def test_names_and_labels_are_escaped(page: Page, run_dir: Path) -> None:
     text = (run_dir / "report.html").read_text(encoding="utf-8")
     assert "<script" not in text
     assert "<b>" not in text
-    assert "&lt;script&gt;alert(&#x27;1&#x27;)&lt;/script&gt; &amp; co" in text
+    assert "&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt; &amp; co" in text
     assert LABEL in [row[0] for row in page.tables["Classes, hardest first"]]
     assert any(LABEL in caption for captions in page.captions.values() for caption in captions)
 
 
-def test_pictures_and_clips_are_what_they_say(page: Page) -> None:
+def test_pictures_and_clips_can_be_decoded(page: Page) -> None:
     pictures = {"Curves": 2, "Confusion matrix": 1, "Reliability": 1, "What a position attends to": CLIPS}
     for heading, count in pictures.items():
         assert len(page.sources[heading]) == count, heading
@@ -141,7 +145,7 @@ def test_pictures_and_clips_are_what_they_say(page: Page) -> None:
                 assert [frame.width for frame in video.decode(video=0)] == [24] * 4
 
 
-def test_figures_are_those_of_the_validation(page: Page, run_dir: Path) -> None:
+def test_tables_agree_with_the_validation(page: Page, run_dir: Path) -> None:
     _, targets, probabilities = Recorder.scores
     names = Recorder.labels
     expected = []
@@ -162,7 +166,7 @@ def test_figures_are_those_of_the_validation(page: Page, run_dir: Path) -> None:
     assert page.tables["Batch norms, on the last training batch"][1][0].startswith("backbone.")
 
 
-def test_most_confidently_wrong_clips_are_those(page: Page) -> None:
+def test_most_confidently_wrong_clips_agree_with_the_validation(page: Page) -> None:
     _, targets, probabilities = Recorder.scores
     wrong = []
     for target, chances in zip(targets.tolist(), probabilities.tolist(), strict=True):
@@ -174,16 +178,20 @@ def test_most_confidently_wrong_clips_are_those(page: Page) -> None:
     assert page.captions["Most confidently wrong"] == expected
 
 
-def test_training_does_not_notice_and_none_is_written_where_none_is_asked_for(
+def test_a_run_without_a_report_has_the_same_losses(
     run_dir: Path, figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
 ) -> None:
-    options = [*relabelled(figures, tmp_path), "--model.insert={res3: [1]}", "--report.every_n_epochs=0"]
+    options = [
+        *hostile_manifests(figures, tmp_path),
+        "--model.insert={res3: [1]}",
+        "--report.every_n_epochs=0",
+    ]
     assert run_farfield(*arguments(figures, tmp_path / "run", *options), "--trainer.max_epochs=2") == 0
     assert not (tmp_path / "run/report.html").exists()
     assert (tmp_path / "run/steps.csv").read_text() == (run_dir / "steps.csv").read_text()
 
 
-def test_a_run_that_steps_end_has_the_report_of_its_last_epoch(
+def test_a_run_that_ends_at_max_steps_reports_its_last_epoch(
     figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
 ) -> None:
     """`every_n_epochs`: "after how many epochs; the last one always"."""
@@ -192,7 +200,7 @@ def test_a_run_that_steps_end_has_the_report_of_its_last_epoch(
     assert "After epoch 2, step 4." in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_settings_that_are_none_are_refused(
+def test_negative_settings_are_refused(
     figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_farfield(*arguments(figures, tmp_path, "--report.num_clips=-3")) == 2

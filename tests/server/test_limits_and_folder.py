@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from farfield.errors import FarfieldError
-from farfield.reports.timeline_html import note_html, picture_html, ranking_html, timeline_html
 from farfield.server.display_names import display_name, file_stem
 from farfield.server.limits import Limits, format_bytes
 from farfield.server.private_folder import PrivateFolder
@@ -182,31 +181,3 @@ def test_expired_files_are_deleted_unless_they_are_in_use() -> None:
         assert running.exists()  # its time restarted when its request ended
     finally:
         folder.remove()
-
-
-def test_text_is_escaped_in_html() -> None:
-    text = "<img src=x onerror=marker()>\"'&"
-    segment = {"start_seconds": 0.0, "end_seconds": 1.0, "label": text, "probability": 0.5}
-    pages = [
-        timeline_html([segment], 2.0),
-        ranking_html([{"label": text, "probability": 0.5}]),
-        note_html(text, failed=True),
-        picture_html(b"123", text),
-    ]
-    for page in pages:
-        assert "<img src=x" not in page
-        assert "&lt;img src=x onerror=marker()&gt;&quot;&#x27;&amp;" in page
-
-
-def test_a_segment_is_drawn_at_its_seconds() -> None:
-    def segment(start: float, end: float, label: str) -> dict:
-        return {"start_seconds": start, "end_seconds": end, "label": label, "probability": 0.875}
-
-    page = timeline_html([segment(0, 2, "a"), segment(2, 7, "b"), segment(7, 8, "a")], 10.0)
-    assert 'data-seconds="2.000" title="b, 2.0 s to 7.0 s, 88%"' in page
-    assert "left:20.000%;width:50.000%" in page
-    assert page.index("b <span") < page.index("a <span")  # the legend, longest first
-    assert "5.0 s</span>" in page
-    assert "3.0 s</span>" in page
-    assert '<span style="left:20.000%">2</span>' in page  # a tick
-    assert timeline_html([], 0.0).count("<button") == 0

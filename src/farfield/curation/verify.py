@@ -22,6 +22,7 @@ from farfield.curation.near_duplicates import find_near_duplicates
 from farfield.data.manifest import Manifest, VideoRecord, read_manifest, write_manifest
 from farfield.errors import FarfieldError
 from farfield.parallel import Engine, for_each
+from farfield.reports.verify_report_markdown import render_verify_report
 
 
 @dataclass
@@ -278,8 +279,10 @@ def _leaks(group: Sequence[tuple[Split, int]], why: str) -> list[tuple[str, str,
 
 
 def _write(splits: list[Split], diagnosis: VerificationReport, folder: Path) -> None:
-    (folder / "report.json").write_text(json.dumps(diagnosis.as_dict(), indent=2) + "\n")
-    (folder / "report.md").write_text(as_markdown(diagnosis), encoding="utf-8", errors="surrogateescape")
+    content = diagnosis.as_dict()
+    (folder / "report.json").write_text(json.dumps(content, indent=2) + "\n")
+    markdown = render_verify_report(content, reasons=diagnosis.reasons(), left_out=diagnosis.left_out.summary())
+    (folder / "report.md").write_text(markdown, encoding="utf-8", errors="surrogateescape")
     with (folder / "quarantine.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "reason"])
@@ -295,33 +298,6 @@ def _write(splits: list[Split], diagnosis: VerificationReport, folder: Path) -> 
             write_manifest(folder / f"{split.name}.csv", kept)
     with matplotlib.rc_context({"savefig.dpi": 120}):
         plot_collection(splits).savefig(folder / "collection.png")
-
-
-def as_markdown(diagnosis: VerificationReport) -> str:
-    """The report for people."""
-    d = diagnosis
-    lines = ["# Collection", "", f"{d.videos} videos, {d.hours:.2f} hours", ""]
-    lines += [f"Left out of the folders: {d.left_out.summary()}.", ""] if d.left_out.counts else []
-    lines += ["![durations, sizes, rates, classes](collection.png)", ""]
-    sections: list[tuple[str, list[str]]] = [
-        ("Cannot be decoded", [f"{count} x {reason}" for reason, count in d.reasons().items()]),
-        ("Shared by two splits", [f"{a} ({x}), {b} ({y}): {why}" for a, x, b, y, why in d.leaks]),
-        ("The same file", [", ".join(group) for group in d.same_file]),
-        ("The same file in two classes", [f"{a} ({x}), {b} ({y})" for a, x, b, y in d.other_labels]),
-        ("Rows that come again", [f"{split}: {path}, {count} times" for split, path, count in d.repeated_rows]),
-        ("Look alike", [", ".join(pair) for pair in d.look_alike]),
-        ("Classes without videos", [f"{split}: {label}" for split, label in d.classes_without_videos]),
-        ("decord gives other frames", d.decord_differs_on),
-    ]
-    for title, found in sections:
-        lines += [f"## {title}: {len(found) if title != 'Cannot be decoded' else len(d.undecodable)}", ""]
-        lines += [f"- {each}" for each in found[:100]]
-        lines += [f"- ... and {len(found) - 100} more, in report.json"] if len(found) > 100 else []
-        lines += [""] if found else []
-    lines += ["## Durations in seconds", "", "| " + " | ".join(d.durations) + " |", "|---" * len(d.durations) + "|"]
-    lines += ["| " + " | ".join(f"{value:g}" for value in d.durations.values()) + " |", ""]
-    lines += ["## Sizes", "", *(f"- {size}: {count}" for size, count in list(d.resolutions.items())[:30]), ""]
-    return "\n".join(lines)
 
 
 _MEASURES: tuple[Callable[[Inspected], float], ...] = (

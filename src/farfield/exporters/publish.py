@@ -11,7 +11,8 @@ from farfield.checkpoints.content_hash import network_hash
 from farfield.checkpoints.hub_folder import write_folder
 from farfield.errors import FarfieldError
 from farfield.models.network import ActionNet
-from farfield.reports.model_card import check_report, find_report, model_card, read_report
+from farfield.reports.model_card import model_card
+from farfield.reports.read_test_report import check_report, find_report, read_report
 
 
 @dataclass(frozen=True)

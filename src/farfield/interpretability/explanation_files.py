@@ -25,7 +25,7 @@ from farfield.interpretability.grad_cam import GradCam
 from farfield.interpretability.heatmap import heat_video, overlay_heat, resample
 from farfield.interpretability.strongest_connections import draw_connections
 from farfield.interpretability.window_contributions import draw_windows
-from farfield.reports.explanation_page import make_page
+from farfield.reports.explanation_page import explanation_html
 from farfield.video.writer import write_video
 
 NUMBERS = "explanation.json"
@@ -136,7 +136,7 @@ def _write_all(explanation: Explanation, folder: Path, connections: int, top_k: 
     for name, png in pictures.items():
         (folder / name).write_bytes(png)
     content = to_json(explanation, top_k=top_k, files=[*pictures, *videos, "explanation.html", NUMBERS])
-    page = make_page(explanation, content, pictures, videos, captions)
+    page = explanation_html(content, pictures, videos, captions)
     (folder / "explanation.html").write_text(page, encoding="utf-8", errors="replace")
     (folder / NUMBERS).write_text(json.dumps(content, indent=1) + "\n")
     return content

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,23 +30,12 @@ from farfield.evaluation.plots import (
 )
 from farfield.interpretability.attention_maps import attention_maps, draw_attention
 from farfield.layers import diagnose
+from farfield.reports.page_content import ShownClip, Table, read_table
+from farfield.reports.training_report import TrainingReport
 from farfield.training.lightning_module import TrainingModule
+from farfield.training.run_folder import plot_curves, plot_gradient_norms
 
 log = logging.getLogger("farfield")
-
-
-@dataclass(frozen=True)
-class Table:
-    columns: list[str]
-    rows: list[list[Any]]
-
-
-@dataclass(frozen=True)
-class ShownClip:
-    """Frames (t h w c), and what is to be said of them."""
-
-    frames: UInt8[np.ndarray, "t h w c"]
-    caption: str
 
 
 @dataclass
@@ -122,6 +112,53 @@ def gather_diagnostics(
         with trainer.precision_plugin.forward_context():
             found.tables["batch_norms"] = norm_table(module, training_clips)
     return found
+
+
+def training_report(found: Diagnostics, *, run_dir: Path, about: dict[str, Any], config: str) -> TrainingReport:
+    """Build the content of the run's report page.
+
+    Args:
+        found: diagnostics of the last validation.
+        run_dir: folder with the run's metrics.csv and, where they are logged, gradient_norms.csv.
+        about: versions, manifests and provenance of the run, by name.
+        config: every value of the config, as YAML.
+    """
+    curves = {"curves": plot_curves(run_dir / "metrics.csv")}
+    if (run_dir / "gradient_norms.csv").is_file():
+        curves["gradient norms by stage"] = plot_gradient_norms(run_dir / "gradient_norms.csv")
+    return TrainingReport(
+        title=run_dir.name,
+        epoch=found.epoch + 1,
+        step=found.step,
+        validation=validation_table(found),
+        curves=curves,
+        classes=found.tables["classes"],
+        most_confused=found.tables.get("most_confused"),
+        confusion_matrix=found.pictures["confusion_matrix"],
+        reliability=found.pictures["reliability"],
+        most_confidently_wrong=found.clips.get("most_confidently_wrong", []),
+        predicted_clips=found.clips.get("predicted_clips", []),
+        attention=[figure for name, figure in found.pictures.items() if name.startswith("attention")],
+        batch_norms=found.tables.get("batch_norms"),
+        epochs=read_table(run_dir / "metrics.csv"),
+        about=about,
+        config=config,
+    )
+
+
+def validation_table(found: Diagnostics) -> Table:
+    """Tabulate the validation's metrics with their intervals, and its calibration error."""
+    metrics = {
+        "top-1": found.metrics.top1,
+        "top-5": found.metrics.top5,
+        "mean class accuracy": found.metrics.mean_class_accuracy,
+    }
+    rows = [
+        [name, f"{100 * each.value:.2f}%", f"{100 * each.low:.1f} to {100 * each.high:.1f}"]
+        for name, each in metrics.items()
+    ]
+    rows.append(["expected calibration error", f"{100 * found.calibration.expected_error:.2f}%", ""])
+    return Table(["validation", "value", "95% interval"], rows)
 
 
 def class_table(metrics: Metrics, labels: Sequence[str]) -> Table:

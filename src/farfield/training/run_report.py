@@ -12,8 +12,8 @@ from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
 from farfield.errors import FarfieldError
-from farfield.reports.training_report import write_page
-from farfield.training.diagnostics import Diagnostics, gather_diagnostics
+from farfield.reports.training_report import write_training_report
+from farfield.training.diagnostics import Diagnostics, gather_diagnostics, training_report
 from farfield.training.execution import uncompiled
 from farfield.training.lightning_module import TrainingModule
 from farfield.training.wandb_logging import log_diagnostics
@@ -86,7 +86,8 @@ class RunReport(Callback):
         if found is None:
             return
         try:
-            write_page(self.run_dir / self.FILE, self.run_dir.name, found, self.run_dir, self.about, self.config)
+            report = training_report(found, run_dir=self.run_dir, about=self.about, config=self.config)
+            write_training_report(self.run_dir / self.FILE, report)
             if isinstance(trainer.logger, WandbLogger):
                 log_diagnostics(trainer.logger, found)
         except Exception:  # likewise

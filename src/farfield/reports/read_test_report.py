@@ -1,0 +1,98 @@
+"""Find, read and check the test report that a model card quotes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from farfield.errors import FarfieldError
+from farfield.models.network import ActionNet
+from farfield.untrusted_json import parse_json
+
+METRICS = {"top1": "top-1", "top5": "top-5", "mean_class_accuracy": "mean class accuracy"}
+"""Metrics of report.json, and their names for people."""
+
+
+def find_report(checkpoint: str | Path, weights: str) -> Path | None:
+    """Find the test report in a checkpoint's run folder, <run>/test/report.json.
+
+    A report that cannot be read is named on standard error and ignored: the user did not ask for it.
+
+    Args:
+        checkpoint: a checkpoint's path.
+        weights: the checkpoint's `network_hash`.
+
+    Returns:
+        The path; None where there is no report of these weights.
+    """
+    folder = Path(checkpoint).absolute().parent
+    run = folder.parent if folder.name == "checkpoints" else folder
+    path = run / "test" / "report.json"
+    if not path.is_file():
+        return None
+    try:
+        return path if read_report(path).get("weights") == weights else None
+    except FarfieldError as error:
+        print(f"farfield export: left out: {error}", file=sys.stderr)
+        return None
+
+
+def read_report(path: str | Path) -> dict[str, Any]:
+    """Read a report.json that `farfield test` wrote.
+
+    Raises:
+        FarfieldError: for a file that is missing or is not a test report.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FarfieldError(f"there is no test report at {path}. `farfield test` writes one, <run>/test/report.json.")
+    try:
+        content = parse_json(path.read_bytes())
+        for name in METRICS:
+            for value in ("value", "low", "high"):
+                float(content[name][value])
+        int(content["videos"])
+        [each["label"] for each in content.get("classes", [])]
+    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+        raise FarfieldError(f"{path} is not a report of farfield test: {error!r}.") from error
+    return content
+
+
+def check_report(report: dict[str, Any], network: ActionNet, path: str | Path, weights: str) -> None:
+    """Refuse a report of another network, or of other weights.
+
+    Args:
+        report: content of report.json.
+        network: network to publish.
+        path: path of the report, for messages.
+        weights: the checkpoint's `network_hash`.
+
+    Raises:
+        FarfieldError: where backbone, blocks, classes or weights differ.
+    """
+    ours = {
+        "weights": weights,
+        "backbone": network.config["backbone"],
+        "inserted": network.config["insert"],
+        "classes": list(network.labels),
+    }
+    theirs = {
+        "weights": report.get("weights"),
+        "backbone": report.get("backbone"),
+        "inserted": report.get("inserted"),
+        "classes": [each.get("label") for each in report.get("classes", [])],
+    }
+    if "scored_among" in report:  # it lists some of the classes
+        del ours["classes"]
+    for name, value in ours.items():
+        if theirs[name] != value:
+            raise FarfieldError(
+                f"{path} is of another network: its {name} {_shortened(theirs[name])}, the checkpoint's "
+                f"{_shortened(value)}. Test this checkpoint with farfield test, or leave --report out."
+            )
+
+
+def _shortened(value: object) -> str:
+    text = str(value)
+    return text if len(text) < 80 else text[:77] + "..."

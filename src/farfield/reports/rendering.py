@@ -1,0 +1,130 @@
+"""Jinja2 environments for the HTML and Markdown templates; both escape every value.
+
+Labels, file names and error messages come from strangers, so a template cannot forget to escape them: an HTML template
+escapes by Jinja2's autoescaping, a Markdown template by `escape_markdown`, applied to every `{{ value }}`. Only the
+filters below and `|safe` (HTML) mark text as already escaped.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill a template of reports/templates/, by its suffix as HTML or Markdown."""
+    if template.endswith(".html.j2"):
+        return html_environment().get_template(template).render(values)
+    if template.endswith(".md.j2"):
+        return markdown_environment().get_template(template).render(values)
+    raise ValueError(f"{template} ends in neither .html.j2 nor .md.j2, so that its escaping is unknown.")
+
+
+@cache
+def html_environment() -> Environment:
+    """Build the environment of the HTML templates."""
+    return _environment(autoescape=True)
+
+
+@cache
+def markdown_environment() -> Environment:
+    """Build the environment of the Markdown templates.
+
+    Filters: `code` (a code span), `fenced` (a line of a fenced code block), `json` (a value of the YAML front matter).
+    """
+    environment = _environment(autoescape=False, finalize=_finalize_markdown)  # autoescape would escape as HTML
+    environment.filters.update(code=code_span, fenced=fenced_line, json=json_value)
+    return environment
+
+
+def _environment(**options: Any) -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # slow, and no command needs it to start
+
+    environment = Environment(
+        loader=PackageLoader("farfield.reports", "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        **options,
+    )
+    environment.filters["percent"] = percent
+    return environment
+
+
+def percent(share: float, digits: int = 2) -> str:
+    """Format a share as a percentage."""
+    return f"{100 * share:.{digits}f}%"
+
+
+class Markdown(str):
+    """Text that is valid Markdown and is not escaped again.
+
+    Not markupsafe's `Markup`, whose `+`, `%` and `join` escape for HTML only; those of a `str` give a plain string,
+    which is escaped as a whole.
+    """
+
+    __slots__ = ()
+
+
+def _finalize_markdown(value: object) -> str:
+    return value if isinstance(value, Markdown) else escape_markdown(value)
+
+
+_LITERAL = re.compile(
+    r"""(
+        [^\W_]                          # letters and digits
+      | [ ,('"%\ufffd\ud800-\udfff]     # no syntax; surrogates stand for the bytes of names that are not UTF-8
+      | (?<=[^\W_])[_-](?=[^\W_])       # within words
+      | (?<=\d)\.(?=\d)                 # the point of a number
+      | (?<=[^\W_]|[)'"%])[.:;](?=[ ]|$)  # at the end of a word
+      | (?<=[^\W_]|[)'"%])\)
+    )|.""",
+    re.VERBOSE,
+)
+_LIST_MARKER = re.compile(r"^(\d+)([.)])(?=[ ]|$)")
+
+
+def escape_markdown(text: object) -> Markdown:
+    """Escape a text so that Markdown renders it letter by letter, on one line.
+
+    Letters, digits and punctuation that cannot be syntax are kept, so that the source stays readable; everything else
+    becomes a character reference. URLs and e-mail addresses do not become links.
+    """
+    escaped = _LITERAL.sub(lambda found: found[1] or _reference(found[0]), _one_line(text))
+    return Markdown(_LIST_MARKER.sub(lambda found: found[1] + _reference(found[2]), escaped))
+
+
+def _reference(character: str) -> str:
+    return f"&#{ord(character)};"
+
+
+def code_span(text: object) -> Markdown:
+    """Wrap a text in backticks, more than it has in a row, so that it cannot end the code span."""
+    one_line = _one_line(text)
+    if not one_line:
+        return Markdown("")
+    longest = max((len(run) for run in re.findall("`+", one_line)), default=0)
+    fence = "`" * (longest + 1)
+    padding = " " if longest else ""  # CommonMark strips a space from both ends
+    return Markdown(f"{fence}{padding}{one_line}{padding}{fence}")
+
+
+def fenced_line(text: object) -> Markdown:
+    """Put a text on one line that cannot end a fenced code block."""
+    return Markdown(_one_line(text).replace("```", "'''"))
+
+
+def json_value(value: object) -> Markdown:
+    """Encode a value as ASCII JSON on one line, which is valid YAML, too."""
+    return Markdown(json.dumps(value))
+
+
+def _one_line(text: object) -> str:
+    """Replace line breaks with spaces, and control characters, which a terminal would obey, with U+FFFD."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", "\ufffd", " ".join(str(text).split()))

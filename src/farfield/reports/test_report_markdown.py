@@ -1,0 +1,32 @@
+"""Test report as Markdown: report.md, beside report.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from farfield.reports.read_test_report import METRICS
+from farfield.reports.rendering import render
+
+
+def render_test_report(report: Mapping[str, Any], shown_names: Mapping[str, str], *, list_confused: bool) -> str:
+    """Render report.md.
+
+    Args:
+        report: content of report.json.
+        shown_names: each label as tables show it.
+        list_confused: add the table of the most confused classes.
+    """
+    names = list(report)
+    calibration = report["calibration"]
+    titles = {"as_trained": "as trained", "with_temperature": f"temperature {calibration['temperature']}"}
+    return render(
+        "test_report.md.j2",
+        report=report,
+        about={name: report[name] for name in names[: names.index("videos")]},
+        metrics=METRICS,
+        calibrations={title: calibration[key] for key, title in titles.items() if key in calibration},
+        shown_names=shown_names,
+        most_confused=report["most_confused"] if list_confused else [],
+        missing=[each["label"] for each in report["classes"] if not each["videos"]],
+    )
