@@ -123,7 +123,7 @@ def random_places(path: Path, rng: np.random.Generator) -> np.ndarray:
     return int(rng.integers(count - span + 1)) + np.arange(NUM_FRAMES) * STRIDE
 
 
-def read(path: Path, places: np.ndarray, decoder: Decoder = "PyAV") -> np.ndarray:
+def read(path: Path, places: np.ndarray, decoder: Decoder = "pyav") -> np.ndarray:
     with open_video(path, decoder) as video:
         return video.frames(places)
 
@@ -131,7 +131,7 @@ def read(path: Path, places: np.ndarray, decoder: Decoder = "PyAV") -> np.ndarra
 def limit(path: Path, places: np.ndarray) -> None:
     """Opens the file and decodes what the clip needs, without converting anything."""
     video = PyAVVideo(path)
-    for _ in video._chosen(np.unique(places), jump=True):
+    for _ in video._decode(np.unique(places), jump=True):
         pass
     video.close()
 

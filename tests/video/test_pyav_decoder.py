@@ -13,6 +13,7 @@ import pytest
 from conftest import number_of
 from farfield.video import packet_index
 from farfield.video.decoders import DecodeError, open_video
+from farfield.video.packet_reader import PacketReader
 from farfield.video.pyav_decoder import PyAVVideo
 from video.encoding import encode
 
@@ -77,7 +78,7 @@ def test_a_file_too_large_to_hold_is_read_by_seeking(
     path = encode(tmp_path / name, times=None if name != "a.mp4" else [0.04 * i + 0.01 * (i % 2) for i in range(40)])
     monkeypatch.setattr(packet_index, "HELD_BYTES", 100)
     video = PyAVVideo(path)
-    assert video._listing.packets is None
+    assert video._reader.index.packets is None
     for wanted in ([7, 22, 39], [1], [38]):
         assert [number_of(frame) for frame in video.frames(np.array(wanted))] == wanted
     video.close()
@@ -141,14 +142,14 @@ def test_only_what_is_needed_is_decoded(tmp_path: Path, monkeypatch: pytest.Monk
     """Of groups of 12, one frame each: what no other frame refers to is dropped, and so is what comes after."""
     path = encode(tmp_path / "a.mp4", num_frames=48, **{"x264-params": "keyint=12:bframes=3:b-adapt=0:b-pyramid=none"})
     decoded = []
-    put = PyAVVideo._decode
+    put = PacketReader.decode
 
-    def counted(self: PyAVVideo, packets):
+    def counted(self: PacketReader, packets):
         for frame in put(self, packets):
             decoded.append(frame.pts)
             yield frame
 
-    monkeypatch.setattr(PyAVVideo, "_decode", counted)
+    monkeypatch.setattr(PacketReader, "decode", counted)
     wanted = [2, 14, 26, 38]  # a B-frame: it needs the keyframe and the frame four after it
     assert numbers_in(path, wanted) == wanted
     assert len(decoded) == 2 * 4  # the keyframe and it; the frame four after it is decoded, and not waited for
@@ -228,16 +229,6 @@ def test_a_still_is_not_taken_for_the_video(tmp_path: Path) -> None:
                     packet.stream = stream
                     target.mux(packet)
     assert numbers_in(tmp_path / "both.mkv", [19, 3]) == [19, 3]
-
-
-def test_decord_can_be_asked_for_and_pyav_helps_it_out(tmp_path: Path) -> None:
-    plain, transport = encode(tmp_path / "a.mp4", size=(288, 96)), encode(tmp_path / "a.ts")
-    with open_video(plain, "decord") as video:
-        assert type(video._video).__name__ == "_DecordVideo"
-        assert [number_of(frame) for frame in video.frames(np.array([9, 33]))] == [9, 33]
-    with open_video(transport, "decord") as video:
-        assert isinstance(video._video, PyAVVideo)
-        assert [number_of(frame) for frame in video.frames(np.array([9, 33]))] == [9, 33]
 
 
 def test_no_file_stays_open(tmp_path: Path) -> None:

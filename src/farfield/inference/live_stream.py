@@ -25,8 +25,8 @@ from farfield.errors import FarfieldError, VideoError
 from farfield.inference.sliding_windows import Window, check_lengths, window_places
 from farfield.video.container import video_stream
 from farfield.video.deinterlacing import deinterlaced
+from farfield.video.error_reason import reason_of
 from farfield.video.frame_conversion import RgbConverter
-from farfield.video.pyav_decoder import reason_of
 
 USUAL_FPS = 25.0
 """Where a stream does not say its rate."""

@@ -71,7 +71,7 @@ def sliding_windows(
     hop_frames: int | None = None,
     window_seconds: float | None = None,
     num_crops: int = 1,
-    decoder: Decoder = "PyAV",
+    decoder: Decoder = "pyav",
 ) -> Iterator[Windows]:
     """Opens a video to be walked through window by window, for the length of a `with` block.
 

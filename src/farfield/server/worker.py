@@ -32,8 +32,8 @@ from farfield.scoring.load import InferenceModel, load_model
 from farfield.server.limits import NO_LONGER_KEPT, Limits, Refused, Setting
 from farfield.video.container import open_container, video_stream
 from farfield.video.decoders import open_video
+from farfield.video.error_reason import reason_of
 from farfield.video.frame_rate import frame_rate
-from farfield.video.pyav_decoder import reason_of
 
 _started: tuple[Setting, InferenceModel] | None = None  # of this process
 
