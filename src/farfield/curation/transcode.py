@@ -28,8 +28,8 @@ from farfield.video.deinterlacing import Deinterlace
 from farfield.video.error_reason import reason_of
 from farfield.video.frame_conversion import RgbConverter, plausible_pixel_aspect
 from farfield.video.frame_reader import FrameReader, open_reader
+from farfield.video.frame_times import SHORTEST_STEP
 from farfield.video.orientation import UPRIGHT, orientation_of
-from farfield.video.packet_index import SHORTEST_STEP
 from farfield.video.tone_mapping import ToneMap, is_hdr
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from farfield.video.container import NotAVideo, Source, independent_source
 from farfield.video.frame_conversion import RgbConverter
-from farfield.video.packet_index import browser_delays
+from farfield.video.frame_times import browser_delays
 
 
 def is_webp(source: Source) -> bool:

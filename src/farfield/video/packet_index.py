@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from farfield.video import packet_headers
 from farfield.video.container import Source
+from farfield.video.frame_times import ascending, browser_times, without_clock_jumps
 from farfield.video.mp4_index import composition_offsets
 
 _RAW = frozenset(
@@ -20,20 +21,11 @@ _RAW = frozenset(
 )
 """FFmpeg's formats for raw codec streams without a container."""
 
-LONGEST_GAP_SECONDS = 10.0
-"""A longer gap in a transport or program stream is taken for a clock reset, as by FFmpeg's command line."""
-
 HELD_BYTES = 64 * 2**20
 """Largest total of packets that stay in memory while a file is open; packets of larger files are read again."""
 
 FURTHEST_REORDERING = 16
 """Largest reordering delay in frames that H.264 and HEVC allow."""
-
-SHORTEST_STEP = 1 / 90_000
-"""Seconds from a frame to the next if the container gives both the same time."""
-
-_TOO_SHORT_SECONDS, _USUAL_DELAY_SECONDS = 0.015, 0.1
-"""Browsers show a frame of an animated image for 100 ms if its delay is 10 ms or none."""
 
 
 class Keyframe(NamedTuple):
@@ -166,7 +158,7 @@ def from_packets(container: InputContainer, stream: VideoStream) -> PacketIndex:
     if container.format.name in ("mpegts", "mpeg"):
         times = without_clock_jumps(times, float(stream.time_base or 1))
     if container.format.name in ("gif", "apng"):
-        times = _browser_times(shown, float(stream.time_base or 1))
+        times = browser_times(np.array([packet.duration for packet in shown]), float(stream.time_base or 1))
     num_held = len(stamps)
     num_listed = len(stream.index_entries)
     if _is_mp4(container) and num_listed > len(packets) > 1 and not by_number:  # cut off: the index lists more
@@ -240,26 +232,6 @@ def _has_clock_reset(decoded: list[int]) -> bool:
     return bool(np.any(steps < -FURTHEST_REORDERING * (np.median(ahead) if len(ahead) else 0)))
 
 
-def without_clock_jumps(times: Float[np.ndarray, " frames"], time_base: float) -> Float[np.ndarray, " frames"]:
-    """Replace jumps of the clock by the usual distance between frames; in units of the time base."""
-    steps = np.diff(times)
-    jumps = steps * time_base > LONGEST_GAP_SECONDS
-    if not np.any(jumps) or np.all(jumps):
-        return times
-    return times[0] + np.concatenate([[0], np.cumsum(np.where(jumps, np.median(steps), steps))])
-
-
-def _browser_times(shown: list[_PacketInfo], time_base: float) -> Int[np.ndarray, " frames"]:
-    """Return the display times of an animated image as browsers play it, in units of the time base."""
-    delays = browser_delays(np.array([packet.duration for packet in shown]) * time_base)
-    return np.round(np.concatenate([[0.0], np.cumsum(delays[:-1])]) / time_base).astype(np.int64)
-
-
-def browser_delays(seconds: Float[np.ndarray, " frames"]) -> Float[np.ndarray, " frames"]:
-    """Return how long browsers show each frame of an animated image, given the delays in the file; in seconds."""
-    return np.where(seconds < _TOO_SHORT_SECONDS, _USUAL_DELAY_SECONDS, seconds)
-
-
 def _frame_rate(stream: VideoStream, shown: list[_PacketInfo], *, has_times: bool) -> float:
     """Return the frames per second.
 
@@ -274,18 +246,3 @@ def _frame_rate(stream: VideoStream, shown: list[_PacketInfo], *, has_times: boo
 
 def _is_mp4(container: InputContainer) -> bool:
     return "mp4" in container.format.name.split(",")
-
-
-def ascending(times: Float[np.ndarray, " frames"], fps: float) -> Float[np.ndarray, " frames"]:
-    """Return times from 0, strictly ascending; at a constant rate if the container's times are not ascending.
-
-    Frames that share a time are spaced by `SHORTEST_STEP`.
-    """
-    is_valid = np.all(np.isfinite(times)) and np.all(np.diff(times) >= 0)
-    if not is_valid or (len(times) > 1 and times[-1] == times[0]):
-        return np.arange(len(times)) / (fps if fps > 0 else 25.0)
-    times = times - times[0]
-    if np.all(np.diff(times) > 0):
-        return times
-    steps = np.arange(len(times)) * SHORTEST_STEP
-    return np.maximum.accumulate(times - steps) + steps

@@ -11,10 +11,11 @@ import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from farfield.video.container import Source, independent_source, open_container, video_stream
-from farfield.video.packet_index import Keyframe, PacketIndex, ascending, from_index, from_packets
+from farfield.video.frame_times import ascending, continuous
+from farfield.video.packet_index import Keyframe, PacketIndex, from_index, from_packets
 
 
 class PacketReader:
@@ -163,22 +164,3 @@ class PacketReader:
         self.index = self.index._replace(
             stamps=np.arange(len(shown)), seconds=seconds, by_number=True, num_held=len(shown)
         )
-
-
-def continuous(stamps: list[int | None]) -> Float[np.ndarray, " frames"]:
-    """Return times of frames in display order, with unknown times interpolated and without jumps back.
-
-    After a jump back, time continues from the frame before.
-    """
-    places = np.array([place for place, stamp in enumerate(stamps) if stamp is not None])
-    known = np.array([stamp for stamp in stamps if stamp is not None], np.float64)
-    if len(known) < 2:
-        return np.zeros(len(stamps))
-    steps, distances = np.diff(known), np.diff(places)
-    usual = float(np.median((steps / distances)[steps > 0])) if np.any(steps > 0) else 0.0
-    steps = np.where(steps < 0, usual * distances, steps)
-    times = known[0] + np.concatenate([[0.0], np.cumsum(steps)])
-    every = np.arange(len(stamps))
-    found = np.interp(every, places, times)
-    outside = np.minimum(every - places[0], 0) + np.maximum(every - places[-1], 0)
-    return found + outside * usual
