@@ -81,12 +81,14 @@ def test_a_mistyped_name_leads_to_the_nearest(
     monkeypatch.chdir(tmp_path)
     assert run_farfield("fit", "--config", given) == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"farfield fit: config is {given!r}, which is neither a file nor a recipe. Known: figures_")
+    assert said.startswith(
+        f"farfield fit: config is {given!r}, which is neither a file nor a recipe. Known: decord, figures_"
+    )
     assert f"Did you mean '{meant}'?" in said
     assert len(said.splitlines()) == 1
     assert run_farfield("configs", given) == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"farfield configs: there is no recipe {given!r}. Known: figures_")
+    assert said.startswith(f"farfield configs: there is no recipe {given!r}. Known: decord, ")
     assert f"Did you mean '{meant}'?" in said
 
 
