@@ -161,12 +161,12 @@ def test_decord_still_looks_up_the_package_nvidia_on_import() -> None:
     assert "RTLD_GLOBAL" in source
 
 
-def test_decord_is_imported_on_first_use(make_video: Callable[..., Path]) -> None:
+def test_decord_is_imported_on_first_use(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from farfield.video.decoders import open_video\n"
-        f"for decoder in ('pyav', 'decord'):\n"
-        f"    with open_video({str(make_video(40))!r}, decoder) as video:\n"
+        "for decoder in ('pyav', 'decord'):\n"
+        f"    with open_video({str(encode(tmp_path / 'a.mp4'))!r}, decoder) as video:\n"
         "        print(video.decoder, 'decord' in sys.modules)\n"
     )
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -194,10 +194,19 @@ def test_files_that_pyav_reads_instead_of_decord_are_counted_by_reason(
     assert "decord is not exact on 10 files so far, which PyAV reads instead: container mpegts (latest: " in said[1]
 
 
-def test_an_error_of_decord_is_a_decode_error_that_names_the_other_decoder(
-    make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with open_video(make_video(40), "decord") as video:
+@pytest.mark.parametrize("width", [24, 48, 72, 96, 144])
+def test_pyav_reads_widths_that_decord_misreads(width: int, tmp_path: Path) -> None:
+    """decord raises for 24, 48, 96 and 144 where FFmpeg aligns rows to 64 bytes, for 24, 48 and 72 where to 32."""
+    write_video(tmp_path / "a.mp4", (numbered_frame(i, width=192)[:, :width] for i in range(30)), fps=25)
+    with open_video(tmp_path / "a.mp4", "decord") as video, open_video(tmp_path / "a.mp4") as expected:
+        assert video.decoder == "pyav"
+        np.testing.assert_array_equal(video.frames(np.arange(30)), expected.frames(np.arange(30)))
+
+
+def test_an_error_of_decord_is_a_decode_error_that_names_the_other_decoder(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mp4")
+    with open_video(path, "decord") as video:
+        assert video.decoder == "decord"
         with pytest.raises(DecodeError, match=r"\(decord; decoder pyav may read it\)") as caught:
             video.frames(np.array([40]))
         assert "\n" not in caught.value.reason

@@ -40,6 +40,7 @@ ONCE_WRONG = [
     "resized_h264.mp4",
     "resized_mpeg2.mpg",
     "turned_90_mirrored.mp4",
+    "turned_90.mp4",
     "mpeg2video_no_b.mpg",
 ]
 

@@ -3,7 +3,8 @@
 decord opens many more files than it reads correctly. It seeks to other frames in AVI, MPEG program and transport
 streams and WMV, with HEVC, MPEG-4 part 2 and MPEG-2, in open groups of pictures, and where timestamps are missing or
 wrong. It counts frames that an edit list leaves out, and hidden pictures. It stretches frames after a change of size,
-and does not mirror, deinterlace, map HDR to BT.709, or make pixels square. All of these are refused here.
+and does not mirror, deinterlace, map HDR to BT.709, or make pixels square. It fails on a few small widths. All of
+these are refused here.
 """
 
 from __future__ import annotations
@@ -72,9 +73,23 @@ def check_decord_is_exact(path: Path) -> PacketIndex:
             raise DecordInexact("interlaced frames")
         if is_hdr(frame.color_trc):
             raise DecordInexact("HDR")
-        if orientation_of(frame).mirror:
+        orientation = orientation_of(frame)
+        if orientation.mirror:
             raise DecordInexact("mirrored picture")
+        width = frame.height if orientation.quarter_turns % 2 else frame.width
+        if _is_misread_width(width):
+            raise DecordInexact(f"width of {width} pixels")
         return index
+
+
+def _is_misread_width(width: int) -> bool:
+    """Return whether decord fails on pictures of this width, on some processor.
+
+    decord divides the bytes of a row by the width to get the number of channels. FFmpeg pads rows by up to 64 pixels,
+    depending on the processor, so that the result is not 3 for a few small widths, such as 48, 96 and 144.
+    """
+    padded_widths = {-(-width // alignment) * alignment for alignment in (16, 32, 64)}
+    return any(padded != width and 3 * padded % width == 0 for padded in padded_widths)
 
 
 def _has_open_groups(packets: list[av.Packet]) -> bool:
