@@ -21,7 +21,7 @@ from farfield.video.writer import write_video
 from video.encoding import encode
 
 
-def test_gives_the_frames_that_were_asked_for_in_their_order(make_video: Callable[..., Path]) -> None:
+def test_frames_come_in_the_requested_order(make_video: Callable[..., Path]) -> None:
     with open_video(make_video(300)) as video:
         wanted = np.array([299, 0, 17, 17, 128, 250])
         frames = video.frames(wanted)
@@ -30,13 +30,13 @@ def test_gives_the_frames_that_were_asked_for_in_their_order(make_video: Callabl
         assert [number_of(frame) for frame in frames] == wanted.tolist()
 
 
-def test_tells_when_each_frame_is_shown(make_video: Callable[..., Path]) -> None:
+def test_times_are_display_times(make_video: Callable[..., Path]) -> None:
     with open_video(make_video(40, fps=20)) as video:
         np.testing.assert_allclose(video.times, np.arange(40) / 20, atol=1e-4)
 
 
 @pytest.mark.parametrize("width", [112, 130])
-def test_both_decoders_give_the_same_pixels(width: int, tmp_path: Path) -> None:
+def test_both_decoders_return_the_same_pixels(width: int, tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", (numbered_frame(i, width=width) for i in range(30)), fps=25)
     wanted = np.array([0, 13, 29])
     with open_video(tmp_path / "a.mp4") as video:
@@ -83,8 +83,8 @@ def test_frames_are_exact_in_every_container(decoder: Decoder, name: str, codec:
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "picture.png", "picture.jpg"])
-def test_texts_and_pictures_are_no_videos(name: str, tmp_path: Path) -> None:
-    """FFmpeg would play them."""
+def test_texts_and_pictures_are_refused(name: str, tmp_path: Path) -> None:
+    """FFmpeg would decode them."""
     if name.endswith("txt"):
         (tmp_path / name).write_text("some lines\n" * 200)
     else:
@@ -113,12 +113,12 @@ def test_unreadable_file_is_named_with_its_reason(
     assert "\n" not in caught.value.reason
 
 
-def test_damage_in_the_middle_is_an_error_and_not_a_wrong_frame(bad_files: dict[str, Path]) -> None:
+def test_damage_in_the_middle_raises(bad_files: dict[str, Path]) -> None:
     with pytest.raises(DecodeError), open_video(bad_files["corrupt"]) as video:  # either may notice
         video.frames(np.arange(0, 40, 3))
 
 
-def test_of_a_file_that_was_cut_off_the_beginning_can_be_read(make_video: Callable[..., Path], tmp_path: Path) -> None:
+def test_beginning_of_a_truncated_file_can_be_read(make_video: Callable[..., Path], tmp_path: Path) -> None:
     whole = make_video(200).read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) * 2 // 3])
     with open_video(tmp_path / "cut.mp4") as video:
@@ -135,7 +135,7 @@ def test_of_a_file_that_was_cut_off_the_beginning_can_be_read(make_video: Callab
         video.frames(np.array([59]))
 
 
-def test_two_decords_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decord_and_decord2_installed_together_warn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decord_library, "version", lambda name: "9.9")
     with pytest.warns(RuntimeWarning, match=r"decord 9\.9 and decord2 9\.9 are both installed.*pip uninstall"):
         decord_library.warn_of_two_decords()
@@ -143,7 +143,7 @@ def test_two_decords_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc to see what is loaded")
 def test_decord_loads_no_cuda_libraries() -> None:
-    """decord2 would load all that pip installed; with NVBLAS among them, a PyTorch that is imported later crashes."""
+    """decord2 would load all that pip installed; with NVBLAS among them, a later import of PyTorch crashes."""
     code = (
         "from farfield.video.decord_library import decord\n"
         "print('nvblas' in open('/proc/self/maps').read(), decord.__name__)\n"
@@ -203,7 +203,7 @@ def test_pyav_reads_widths_that_decord_misreads(width: int, tmp_path: Path) -> N
         np.testing.assert_array_equal(video.frames(np.arange(30)), expected.frames(np.arange(30)))
 
 
-def test_an_error_of_decord_is_a_decode_error_that_names_the_other_decoder(tmp_path: Path) -> None:
+def test_decord_error_becomes_a_decode_error_that_names_pyav(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4")
     with open_video(path, "decord") as video:
         assert video.decoder == "decord"
@@ -214,7 +214,7 @@ def test_an_error_of_decord_is_a_decode_error_that_names_the_other_decoder(tmp_p
             list(video.pictures(np.array([39, 40])))
 
 
-def test_an_unknown_decoder_is_refused_and_the_former_name_is_known(make_video: Callable[..., Path]) -> None:
+def test_unknown_decoder_is_refused_and_former_name_accepted(make_video: Callable[..., Path]) -> None:
     with (
         pytest.raises(FarfieldError, match=r"decoder is 'PyAV'. Known: pyav, decord. Did you mean 'pyav'\?"),
         open_video(make_video(40), "PyAV"),  # type: ignore[arg-type]
