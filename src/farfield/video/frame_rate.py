@@ -7,6 +7,6 @@ from jaxtyping import Float
 
 
 def frame_rate(times: Float[np.ndarray, " frames"]) -> float:
-    """Return the average frames per second; 1 for a single frame, or if all times are equal."""
+    """Frames per second, on average; 1 for a single frame, or frames of one time."""
     seconds = float(times[-1] - times[0])
     return (len(times) - 1) / seconds if seconds > 0 else 1.0
