@@ -123,7 +123,7 @@ def random_places(path: Path, rng: np.random.Generator) -> np.ndarray:
     return int(rng.integers(count - span + 1)) + np.arange(NUM_FRAMES) * STRIDE
 
 
-def read(path: Path, places: np.ndarray, decoder: Decoder = "PyAV") -> np.ndarray:
+def read(path: Path, places: np.ndarray, decoder: Decoder = "pyav") -> np.ndarray:
     with open_video(path, decoder) as video:
         return video.frames(places)
 
@@ -131,7 +131,7 @@ def read(path: Path, places: np.ndarray, decoder: Decoder = "PyAV") -> np.ndarra
 def limit(path: Path, places: np.ndarray) -> None:
     """Opens the file and decodes what the clip needs, without converting anything."""
     video = PyAVVideo(path)
-    for _ in video._chosen(np.unique(places), jump=True):
+    for _ in video._decode(np.unique(places), jump=True):
         pass
     video.close()
 
@@ -225,6 +225,18 @@ def compare_decoders(files: dict[str, Path], clips: int) -> dict[str, float]:
             for name, reader in readers.items():
                 seconds[name, video].append(timed(reader, path, places))
     return {name: geometric_mean([1 / statistics.median(seconds[name, v]) for v in files]) for name in readers}
+
+
+def decoders_only(masters: list[Path], folder: Path, clips: int) -> dict[str, dict[str, float]]:
+    """Clips per second and core of each decoder, and PyAV's ratio to decord, for two encodings."""
+    about = {}
+    for number, which in enumerate((BASE, "prepared (default)")):
+        files = {master.stem: folder / f"{master.stem}_{number}.mp4" for master in masters}
+        for master in tqdm(masters, f"encode, {which}", unit="video"):
+            transcode(master, files[master.stem], ENCODINGS[which])
+        speeds = compare_decoders(files, clips)
+        about[which] = speeds | {"pyav_over_decord": speeds["pyav"] / speeds["decord"]}
+    return about
 
 
 def compare_views(files: dict[str, Path], rounds: int) -> float:
@@ -327,6 +339,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="a picture of bytes against speed")
     parser.add_argument("--backbone", default="i3d_r50", help="the network that the loader is set against")
     parser.add_argument("--device", default="cpu", help="where that network runs")
+    parser.add_argument("--decoders_only", action="store_true", help="compare the decoders only, and print JSON")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -339,6 +352,9 @@ def main() -> None:
         for number, video in enumerate(tqdm(videos, "masters", unit="video")):
             masters.append(folder / f"master_{number}.mp4")
             make_master(video, masters[-1])
+        if given.decoders_only:
+            print(json.dumps(decoders_only(masters, folder, given.clips), indent=2))
+            return
         rows, files = compare_encodings(masters, folder, given.clips)
         about = {
             "videos": len(videos),

@@ -80,7 +80,7 @@ def check(case: Case, folder: Path, fresh: int = 8) -> Outcome:
         outcome.not_made = f"FFmpeg itself reads {numbers}"
         return outcome
     with suppress(FarfieldError), open_video(path, "decord") as video:
-        outcome.by_decord = getattr(video, "decoder", None) == "decord"
+        outcome.by_decord = video.decoder == "decord"
     for decoder in get_args(Decoder):
         for name, way in WAYS.items():
             try:
@@ -190,7 +190,7 @@ def _central_squares(case: Case) -> np.ndarray:
 
 
 def _transcoded(path: Path, numbers: list, case: Case, decoder: Decoder, fresh: int) -> str:
-    if decoder != "PyAV":  # transcoding has one decoder
+    if decoder != "pyav":  # transcoding has one decoder
         return ""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy.mp4"

@@ -41,7 +41,7 @@ def main() -> int:
     parser.add_argument("--clips", type=int, default=20_000)
     parser.add_argument("--settled", type=int, default=1000, help="clips after which memory is first measured")
     parser.add_argument(
-        "--decoder", choices=["PyAV", "decord"], default="PyAV", help="decord reads the MP4 files alone"
+        "--decoder", choices=["pyav", "decord"], default="pyav", help="with decord, only the MP4 file is read"
     )
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()

@@ -10,6 +10,7 @@ from farfield.curation import index
 from farfield.curation.index import index_videos
 from farfield.data.manifest import read_manifest
 from farfield.errors import FarfieldError
+from video.encoding import encode
 
 
 @pytest.fixture
@@ -171,3 +172,14 @@ def test_mistakes_of_the_command_are_one_line(
     assert error.startswith("farfield data index: ")
     assert message in error
     assert len(error.splitlines()) == 1
+
+
+def test_an_index_is_the_same_with_both_decoders(tmp_path: Path, run_farfield: Callable[..., int]) -> None:
+    for label, name in (("x", "a.mp4"), ("y", "b.ts")):
+        (tmp_path / "videos" / label).mkdir(parents=True)
+        encode(tmp_path / "videos" / label / name, num_frames=30)
+    for decoder in ("pyav", "decord"):
+        out = tmp_path / f"{decoder}.csv"
+        assert run_farfield("data", "index", tmp_path / "videos", out, f"--decoder={decoder}", "--num_workers=1") == 0
+    assert len(read_manifest(tmp_path / "pyav.csv")) == 2
+    assert (tmp_path / "decord.csv").read_text() == (tmp_path / "pyav.csv").read_text()

@@ -6,13 +6,13 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from farfield.curation import inspection
 from farfield.curation.inspection import InspectionJob, compare_decoders, inspect
 from farfield.curation.near_duplicates import find_near_duplicates
 from farfield.curation.transcode import Encoding, transcode
@@ -20,6 +20,7 @@ from farfield.curation.verify import verify
 from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
 from farfield.errors import FarfieldError
 from farfield.synthetic.synthesize import synthesize
+from farfield.video.decord_decoder import DecordVideo
 from farfield.video.writer import write_video
 from video.encoding import encode
 
@@ -111,21 +112,48 @@ def test_decoders_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     path = encode(tmp_path / "a.mp4", size=(288, 96))
     assert compare_decoders(path) == "agrees"
     assert compare_decoders(encode(tmp_path / "a.ts")) == "cannot read it"
-    original = inspection.DECODERS["decord"]
+    frames = DecordVideo.frames
 
-    class Shifted:
-        def __init__(self, path: Path) -> None:
-            self._video = original(path)
-            self.times = self._video.times
+    def shifted(self: DecordVideo, indices: np.ndarray) -> np.ndarray:
+        return frames(self, np.minimum(indices + 1, len(self.times) - 1))
 
-        def frames(self, indices: np.ndarray) -> np.ndarray:
-            return self._video.frames(np.minimum(indices + 1, len(self.times) - 1))
-
-        def close(self) -> None:
-            self._video.close()
-
-    monkeypatch.setitem(inspection.DECODERS, "decord", Shifted)
+    monkeypatch.setattr(DecordVideo, "frames", shifted)
     assert compare_decoders(path) == "differs"
+
+
+def test_videos_are_verified_with_the_chosen_decoder(
+    tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, damaged = encode(tmp_path / "a.mp4", num_frames=60, numbers=range(100, 160)), tmp_path / "b.mp4"
+    data = bytearray(encode(tmp_path / "c.mp4", num_frames=60, gop=60).read_bytes())
+    data[2000:2200] = bytes(200)
+    damaged.write_bytes(data)
+    (tmp_path / "c.mp4").unlink()
+    rows = [(plain, "x"), (encode(tmp_path / "d.ts", num_frames=30, numbers=range(200, 230)), "x"), (damaged, "x")]
+    manifest = write_split(tmp_path, "all", rows)
+    options = (f"--out={tmp_path / 'out'}", "--sample=0", "--num_workers=1", "--seconds_per_video=60")
+    assert run_farfield("data", "verify", manifest, *options, "--decoder=decord") == 1
+    assert "decoded by PyAV instead of decord: 1 x container mpegts" in capsys.readouterr().out
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert (report["decoder"], report["fallbacks"]) == ("decord", {"container mpegts": 1})
+    assert [path for path, _ in report["undecodable"]] == [str(damaged)]
+    with_decord = read_manifest(tmp_path / "out/all.csv")
+    run_farfield("data", "verify", manifest, *options)
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert (report["decoder"], report["fallbacks"]) == ("pyav", {})
+    assert list(read_manifest(tmp_path / "out/all.csv")) == list(with_decord)
+
+
+def test_both_decoders_see_the_same_video(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mp4", num_frames=50, size=(288, 96))
+    by_pyav, by_decord = (
+        inspect(InspectionJob(path, VideoRecord("a", "x"), False, decoder)) for decoder in ("pyav", "decord")
+    )
+    assert by_decord.fallback_reason is None
+    np.testing.assert_allclose(by_decord.thumbnails.astype(int), by_pyav.thumbnails, atol=2)
+    assert replace(by_decord, thumbnails=None) == replace(by_pyav, thumbnails=None)
+    with pytest.raises(FarfieldError, match=r"no frame lies in the segment \[7, 9\) s"):
+        inspect(InspectionJob(path, VideoRecord("a", "x", 7, 9), False, "decord"))
 
 
 def hangs_or_crashes(job: InspectionJob):

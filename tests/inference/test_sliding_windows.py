@@ -12,7 +12,7 @@ from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError, VideoError
 from farfield.inference.sliding_windows import assemble_windows, sliding_windows, span_and_hop, window_indices
 from farfield.video.frame_rate import frame_rate
-from farfield.video.pyav_decoder import PyAVVideo
+from farfield.video.packet_reader import PacketReader
 from held import Held
 from video.encoding import encode
 
@@ -92,14 +92,14 @@ def test_lengths_must_be_positive(given: dict[str, float], make_video: Callable[
 
 def test_each_frame_is_decoded_once(make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = []
-    decode = PyAVVideo._decode
+    decode = PacketReader.decode
 
-    def counted(self: PyAVVideo, packets: object) -> Iterator:
+    def counted(self: PacketReader, packets: object) -> Iterator:
         for frame in decode(self, packets):
             decoded.append(frame.pts)
             yield frame
 
-    monkeypatch.setattr(PyAVVideo, "_decode", counted)
+    monkeypatch.setattr(PacketReader, "decode", counted)
     numbers_of(make_video(90), hop_seconds=1 / 25)
     assert len(decoded) == len(set(decoded)) <= 90
 

@@ -1,4 +1,4 @@
-"""Numbered videos in any codec, container and shape that a collection may hold."""
+"""Encode numbered videos in any codec, container and size."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def encode(
     numbers: Iterable[int] | None = None,
     **options: str,
 ) -> Path:
-    """Writes frames that show their number.
+    """Write frames that show their number.
 
     Args:
-        path: the file; its suffix is the container.
-        codec: FFmpeg's name of an encoder.
-        num_frames: how many.
+        path: file to write; its suffix chooses the container.
+        codec: FFmpeg's name of the encoder.
+        num_frames: number of frames.
         fps: frames per second.
-        times: when each frame is shown, in seconds, for a variable rate.
+        times: display times in seconds, for a variable rate.
         size: width and height in pixels.
         pix_fmt: pixel format.
         gop: keyframe interval.
         b_frames: largest run of B-frames; None for encoders that take no such option.
-        rotation: degrees counter-clockwise that a player is to turn the picture.
-        numbers: what each frame shows; None for 0, 1, 2, ...
-        options: the encoder's.
+        rotation: degrees counter-clockwise by which players rotate the picture.
+        numbers: number that each frame shows; None for 0, 1, 2, ...
+        options: further options of the encoder.
     """
     quality = {"g": str(gop)} | ({"crf": "20"} if codec.startswith("lib") else {"qmin": "1", "qmax": "3"})
     with av.open(str(path), "w") as container:

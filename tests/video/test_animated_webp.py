@@ -1,4 +1,4 @@
-"""GIF and WebP come as browsers play them."""
+"""GIF and WebP are timed as browsers play them."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ def animation(path: Path, durations_ms: list[int]) -> Path:
     ("written_ms", "shown_ms"),
     [(0, 100), (10, 100), (20, 20), (30, 30), (100, 100), (250, 250)],  # as Chromium and Firefox play them
 )
-def test_a_delay_that_browsers_do_not_believe_is_a_tenth_of_a_second(
-    name: str, written_ms: int, shown_ms: int, tmp_path: Path
-) -> None:
+def test_delays_of_up_to_10_ms_become_100_ms(name: str, written_ms: int, shown_ms: int, tmp_path: Path) -> None:
     with open_video(animation(tmp_path / name, [written_ms] * 6)) as video:
         np.testing.assert_allclose(video.times, np.arange(6) * shown_ms / 1000, atol=1e-6)
         assert [number_of(frame) for frame in video.frames(np.array([5, 0, 3]))] == [5, 0, 3]
@@ -43,7 +41,7 @@ def test_each_frame_has_its_own_delay(name: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(video.times, [0, 0.1, 0.3, 0.33, 0.43, 0.93], atol=1e-6)
 
 
-def test_animated_webp_is_read_in_every_way(tmp_path: Path) -> None:
+def test_animated_webp_is_read_by_every_function(tmp_path: Path) -> None:
     path = animation(tmp_path / "a.webp", [40] * 30)
     with open_video(path) as video:
         assert [number_of(frame) for frame in video.frames(np.array([29, 2, 2, 11]), 24)] == [29, 2, 2, 11]
@@ -62,13 +60,13 @@ def test_animated_webp_is_read_in_every_way(tmp_path: Path) -> None:
         np.testing.assert_allclose(video.times, np.arange(30) / 25, atol=1e-3)
 
 
-def test_a_single_picture_is_no_video(tmp_path: Path) -> None:
+def test_a_single_picture_is_refused(tmp_path: Path) -> None:
     Image.fromarray(numbered_frame(3)).save(tmp_path / "a.webp")
     with pytest.raises(DecodeError, match=r"a\.webp: it is a single picture, not a video"):
         open_video(tmp_path / "a.webp").__enter__()
 
 
-def test_a_damaged_animation_is_named(tmp_path: Path) -> None:
+def test_a_damaged_animation_is_refused(tmp_path: Path) -> None:
     whole = animation(tmp_path / "a.webp", [40] * 30).read_bytes()
     (tmp_path / "b.webp").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DecodeError, match=r"b\.webp: "):

@@ -1,4 +1,4 @@
-"""Interlaced frames become the pictures that FFmpeg's command line makes of them, whichever of them are asked for."""
+"""Deinterlaced frames equal those of FFmpeg's command line, whichever frames are requested."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WOVEN = "tinterlace=mode=interleave_top,setfield=tff"
 
 @pytest.fixture(scope="module", params=["mpeg2.ts", "h264.mkv"])
 def interlaced(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """25 frames per second of 50 moments, top field first."""
+    """An interlaced video of 25 frames per second, 50 fields, top field first."""
     path = tmp_path_factory.mktemp("interlaced") / request.param
     codec = ("mpeg2video", "-q:v", "2") if "mpeg2" in request.param else ("libx264", "-crf", "12")
     run_ffmpeg(*MOVING, "-vf", WOVEN, "-c:v", *codec, "-g", "6", "-bf", "2", "-flags", "+ilme+ildct",
@@ -61,7 +61,7 @@ def test_a_frame_is_the_same_alone_and_in_a_clip(interlaced: Path) -> None:
 
 
 @pytest.mark.parametrize(("deinterlace", "rate"), [("frames", 25), ("fields", 50)])
-def test_a_store_holds_whole_pictures(interlaced: Path, deinterlace: str, rate: int, tmp_path: Path) -> None:
+def test_a_store_is_deinterlaced(interlaced: Path, deinterlace: str, rate: int, tmp_path: Path) -> None:
     encoding = Encoding(deinterlace=deinterlace, crf=4)  # type: ignore[arg-type]
     made = transcode(interlaced, tmp_path / "a.mp4", encoding)
     oracle = expected(interlaced, "send_field" if deinterlace == "fields" else "send_frame")
@@ -72,7 +72,7 @@ def test_a_store_holds_whole_pictures(interlaced: Path, deinterlace: str, rate: 
     assert np.abs(stored - oracle).mean((1, 2, 3)).max() < 3.5  # lossy
 
 
-def test_a_clips_setting_is_followed_everywhere(interlaced: Path) -> None:
+def test_every_reader_follows_the_clips_setting(interlaced: Path) -> None:
     record = VideoRecord(interlaced.name, "x")
     auto = ClipSpec(num_frames=4, crop_px=96, short_side_px=HEIGHT, num_crops=1)
     off = auto.replace(deinterlace="off")
@@ -102,7 +102,7 @@ def test_a_clips_setting_is_followed_everywhere(interlaced: Path) -> None:
     assert of_live(auto).shape == of_live(off).shape == (1, 4, 96, 96, 3)
 
 
-def test_progressive_frames_stay_as_they_are(tmp_path: Path) -> None:
+def test_progressive_frames_are_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
     run_ffmpeg(*MOVING, "-c:v", "ffv1", str(path))
     with open_video(path) as video, open_video(path, deinterlace="off") as plain:

@@ -1,4 +1,4 @@
-"""Turned and mirrored videos are shown as FFmpeg's command line shows them."""
+"""Rotated and mirrored videos equal those of FFmpeg's command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WIDTH, HEIGHT = 64, 48
 
 
 def turned(tmp_path: Path, *options: str) -> tuple[Path, np.ndarray]:
-    """A lossless video with a display matrix, and its first picture as FFmpeg shows it."""
+    """Write a lossless video with a display matrix; return it and its first picture from FFmpeg's command line."""
     source, path = tmp_path / "plain.mov", tmp_path / "turned.mov"
     run_ffmpeg("-f", "lavfi", "-i", f"testsrc=s={WIDTH}x{HEIGHT}:r=5:d=0.8", "-c:v", "ffv1", "-pix_fmt", "bgr0",
                str(source))  # fmt: skip
@@ -47,7 +47,7 @@ def test_a_vertical_flip(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("degrees", "quarter_turns"), [("30", 0), ("88", 1), ("268", 3)])
-def test_an_angle_between_quarter_turns_is_the_nearest(degrees: str, quarter_turns: int, tmp_path: Path) -> None:
+def test_other_angles_are_rounded_to_quarter_turns(degrees: str, quarter_turns: int, tmp_path: Path) -> None:
     path, _ = turned(tmp_path, "-display_rotation", degrees)
     with open_video(path) as video, open_video(tmp_path / "plain.mov") as plain:
         expected = np.rot90(plain.frames(np.array([0]))[0], quarter_turns)

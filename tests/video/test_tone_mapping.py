@@ -1,4 +1,4 @@
-"""A scene in HDR looks as it does in SDR, by two oracles: the SDR scene itself, and FFmpeg's own colour conversion."""
+"""Tone-mapped HDR, against two oracles: the SDR scene itself, and FFmpeg's own colour conversion."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LUMA_2020 = np.array([0.2627, 0.6780, 0.0593])
 
 @pytest.fixture(scope="module")
 def scene() -> np.ndarray:
-    """An SDR picture: a grey ramp, and colours that change smoothly."""
+    """An SDR picture with a grey ramp and a smooth colour gradient."""
     x, y = np.meshgrid(np.linspace(0, 1, WIDTH), np.linspace(0, 1, HEIGHT))
     colours = np.stack([0.15 + 0.7 * x, 0.15 + 0.7 * y, 0.85 - 0.35 * x - 0.35 * y], -1)
     colours[:32] = x[:32, :, None]
@@ -28,7 +28,7 @@ def scene() -> np.ndarray:
 
 
 def signal(scene: np.ndarray, transfer: int) -> np.ndarray:
-    """The scene as a camera records it in HDR, its white at 203 cd/m2: the inverse of BT.2100's display."""
+    """Return the HDR signal of a scene whose white is at 203 cd/m2: the inverse of BT.2100's display."""
     nits = 203 * (scene / 255) ** 2.4 @ BT2020_OF_BT709.T
     if transfer == PQ:
         m1, m2, c1, c2, c3 = 0.1593017578125, 78.84375, 0.8359375, 18.8515625, 18.6875
@@ -41,7 +41,7 @@ def signal(scene: np.ndarray, transfer: int) -> np.ndarray:
 
 
 def write_hdr(path: Path, rgb: np.ndarray, transfer: int) -> Path:
-    """Writes a signal in [0, 1] as three frames of 10 bit, 4:4:4, BT.2020, lossless."""
+    """Write a signal in [0, 1] as three frames of 10 bit, 4:4:4, BT.2020, lossless."""
     luma = rgb @ LUMA_2020
     planes = [
         64 + 876 * luma,
@@ -66,7 +66,7 @@ def write_hdr(path: Path, rgb: np.ndarray, transfer: int) -> Path:
 
 
 def of_ffmpeg(path: Path) -> np.ndarray:
-    """FFmpeg's conversion to BT.709, whose white is at 203 cd/m2, too."""
+    """Convert to BT.709 with FFmpeg, whose white is at 203 cd/m2, too."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         graph = av.filter.Graph()
@@ -82,7 +82,7 @@ def of_ffmpeg(path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("transfer", [HLG, PQ])
-def test_the_same_scene_looks_the_same(scene: np.ndarray, transfer: int, tmp_path: Path) -> None:
+def test_hdr_scene_equals_its_sdr_version(scene: np.ndarray, transfer: int, tmp_path: Path) -> None:
     path = write_hdr(tmp_path / "hdr.mkv", signal(scene, transfer), transfer)
     with open_video(path) as video:
         seen = video.frames(np.array([1]))[0].astype(float)
@@ -96,7 +96,7 @@ def test_the_same_scene_looks_the_same(scene: np.ndarray, transfer: int, tmp_pat
 
 
 @pytest.mark.parametrize("transfer", [HLG, PQ])
-def test_what_is_brighter_than_white_is_white(transfer: int, tmp_path: Path) -> None:
+def test_highlights_are_clipped_to_white(transfer: int, tmp_path: Path) -> None:
     path = write_hdr(tmp_path / "hdr.mkv", np.full((HEIGHT, WIDTH, 3), 0.95), transfer)
     with open_video(path) as video:
         assert video.frames(np.array([0])).min() == 255

@@ -4,7 +4,7 @@ import numpy as np
 from farfield.video.writer import write_video
 
 
-def test_the_same_frames_give_the_same_bytes(tmp_path):
+def test_encoding_is_deterministic(tmp_path):
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (24, 8, 11, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)  # 64 x 88: not whole blocks
     written = set()
@@ -16,7 +16,7 @@ def test_the_same_frames_give_the_same_bytes(tmp_path):
     assert len(written) == 1
 
 
-def test_a_colon_in_a_path_is_no_protocol(tmp_path, monkeypatch):
+def test_a_path_with_a_colon_is_not_a_protocol(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run:1").mkdir()
     write_video("run:1/clip.mp4", np.zeros((3, 32, 32, 3), np.uint8), fps=10)

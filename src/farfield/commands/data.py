@@ -21,6 +21,7 @@ from farfield.errors import FarfieldError
 from farfield.kinetics import kinetics400_labels
 from farfield.parallel import Engine
 from farfield.synthetic.synthesize import synthesize as write_task
+from farfield.video.decoders import Decoder
 
 
 def index(
@@ -32,6 +33,7 @@ def index(
     labels: str | None = None,
     num_workers: int | None = None,
     list_left_out: bool = False,
+    decoder: Decoder = "pyav",
 ) -> int:
     """Makes a manifest of a collection of videos, opening each once to note its length, rate and size.
 
@@ -46,6 +48,7 @@ def index(
         labels: for lists, a file with one class name a line, in the order of the numbers; null keeps the numbers.
         num_workers: processes; null for the number of cores.
         list_left_out: name all that is passed over in the folder, with the reason.
+        decoder: pyav, or decord for the files of which it returns the requested frames; PyAV reads the others.
     """
     _refuse_to_replace(Path(out))
     made = index_videos(
@@ -56,6 +59,7 @@ def index(
         labels=labels,
         num_workers=num_workers,
         list_left_out=list_left_out,
+        decoder=decoder,
     )
     classes = len({record.label for record in made.records})
     print(f"{out}: {len(made.records)} videos of {classes} classes")
@@ -268,6 +272,7 @@ def verify(
     sample: int = 50,
     engine: Engine = "local",
     list_left_out: bool = False,
+    decoder: Decoder = "pyav",
     json: bool = False,
 ) -> int:
     """Decodes every video of a collection whole, and finds copies, leaks between splits and empty classes.
@@ -286,6 +291,7 @@ def verify(
         sample: so many videos are read with decord and PyAV, and the frames compared.
         engine: local, or ray: the workers of the cluster that RAY_ADDRESS names, which must see the same files.
         list_left_out: name all that is passed over in folders, with the reason.
+        decoder: pyav; or decord, which reports less damage, for the files of which it returns the requested frames.
         json: print the report as JSON.
     """
     if sample < 0:
@@ -300,6 +306,7 @@ def verify(
         sample=sample,
         engine=engine,
         list_left_out=list_left_out,
+        decoder=decoder,
     )
     say_left_out(found.left_out)
     if json:
@@ -314,6 +321,8 @@ def verify(
     print(f"classes without videos: {len(found.classes_without_videos)}")
     sampled = ", ".join(f"{count} x {says}" for says, count in found.decord.items())
     print(f"decord on a sample of {sum(found.decord.values())}, against PyAV: {sampled}")
+    for reason, count in found.fallbacks.items():
+        print(f"decoded by PyAV instead of decord: {count} x {reason}")
     print(f"report: {Path(out) / 'report.md'}")
     return 0 if found.is_healthy() else 1
 

@@ -30,7 +30,7 @@ def explain(
     num_crops: int | None = None,
     top_k: int = 5,
     device: str = "auto",
-    decoder: Decoder = "PyAV",
+    decoder: Decoder = "pyav",
     json: bool = False,
 ) -> int:
     """Shows what a network looked at in one video.

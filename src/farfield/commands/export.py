@@ -24,7 +24,7 @@ def export(
     num_calibration_clips: int = 128,
     num_compare_clips: int = COMPARE_CLIPS,
     tolerance: float = TOLERANCE,
-    decoder: Decoder = "PyAV",
+    decoder: Decoder = "pyav",
     report: str | None = None,
     json: bool = False,
 ) -> int:

@@ -50,7 +50,7 @@ def predict(
     write: str | None = None,
     device: str = "auto",
     precision: Precision = "float32",
-    decoder: Decoder = "PyAV",
+    decoder: Decoder = "pyav",
     view_batch_size: int = 8,
     num_workers: int = 0,
     seconds_per_video: float = 3600,
@@ -110,7 +110,7 @@ def predict(
             write=write,
             num_workers=num_workers,
             engine=engine != "local",
-            decoder=decoder != "PyAV",
+            decoder=decoder != "pyav",
         )
         model = load_model(checkpoint, device=device, precision=precision)
         windows = {"hop_seconds": hop_seconds, "window_seconds": window_seconds}

@@ -48,7 +48,7 @@ def test(
     accelerator: str = "auto",
     devices: int = 1,
     precision: str = "32-true",
-    decoder: Decoder = "PyAV",
+    decoder: Decoder = "pyav",
     view_batch_size: int | None = 16,
     restrict_labels: bool = False,
     calibrate_on: str | None = None,
@@ -103,7 +103,7 @@ def test(
 
 
 def validate(
-    checkpoint: str, data: TestData, *, accelerator: str = "auto", decoder: Decoder = "PyAV", json: bool = False
+    checkpoint: str, data: TestData, *, accelerator: str = "auto", decoder: Decoder = "pyav", json: bool = False
 ) -> int:
     """Score a checkpoint as after a training epoch: one central view per video. `test` uses all views.
 

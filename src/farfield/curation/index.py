@@ -17,7 +17,7 @@ from farfield.curation.folder_scan import LeftOut, Reason, hidden_reason, scan_f
 from farfield.data.manifest import VideoRecord, write_manifest
 from farfield.errors import FarfieldError
 from farfield.parallel import for_each
-from farfield.video.decoders import open_video
+from farfield.video.decoders import Decoder, open_video
 
 Format = Literal["folders", "kinetics", "pyslowfast", "mmaction2"]
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
@@ -48,6 +48,7 @@ def index_videos(
     labels: str | None = None,
     num_workers: int | None = None,
     list_left_out: bool = False,
+    decoder: Decoder = "pyav",
 ) -> Index:
     """Builds a manifest. Every video is opened once, here, to note its length, rate and size; training never probes.
 
@@ -64,6 +65,7 @@ def index_videos(
         labels: for lists, a file with one class name a line, in the order of the numbers; None keeps the numbers.
         num_workers: processes that open videos; None for the number of cores.
         list_left_out: keep the names of what is passed over, not only the counts.
+        decoder: decoder that opens the videos, see `open_video`.
 
     Raises:
         FarfieldError: for a missing folder or file, a format without its annotations, a malformed line, or no video.
@@ -92,8 +94,10 @@ def index_videos(
     ]
     there = [record for record in listed if (folder / record.path).is_file()]
     probed: dict[VideoRecord, VideoRecord | tuple[str, str]] = {}
-    jobs = [(folder, record) for record in there]
-    for (_, record), result in tqdm(for_each(_probe, jobs, num_workers=num_workers), "index", len(jobs), unit="video"):
+    jobs = [(folder, record, decoder) for record in there]
+    for (_, record, _), result in tqdm(
+        for_each(_probe, jobs, num_workers=num_workers), "index", len(jobs), unit="video"
+    ):
         probed[record] = (str(folder / record.path), result) if isinstance(result, str) else result
     found = [probed[record] for record in there]
     records = [record for record in found if isinstance(record, VideoRecord)]
@@ -271,9 +275,10 @@ def make_room(out: Path) -> None:
         raise FarfieldError(f"{out.parent} cannot be made: {error.strerror}.") from error
 
 
-def _probe(job: tuple[Path, VideoRecord]) -> VideoRecord:
-    root, record = job
-    with open_video(root / record.path) as video:
+def _probe(job: tuple[Path, VideoRecord, Decoder]) -> VideoRecord:
+    """Open a video, and return its row with its length, rate and size."""
+    root, record, decoder = job
+    with open_video(root / record.path, decoder) as video:
         height, width = video.frames(np.array([0])).shape[1:3]
         times = video.times
     spacing = float(np.median(np.diff(times))) if len(times) > 1 else 0.04

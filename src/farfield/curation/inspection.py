@@ -1,11 +1,12 @@
-"""One video, looked at whole: whether every frame can be decoded, what it is, and what it looks like."""
+"""Inspect one video: decode every frame, and note its length, size, content hash and thumbnails."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,11 +18,11 @@ from PIL import Image
 from farfield.curation.transcode import frame_rate
 from farfield.data.frame_sampling import ClipTooShort, stream_frames
 from farfield.data.manifest import VideoRecord
-from farfield.video.container import NoVideo
-from farfield.video.decoders import DECODERS, DecodeError
-from farfield.video.frame_conversion import RgbConverter
+from farfield.video.container import NotAVideo
+from farfield.video.decoders import DecodeError, Decoder, open_video
+from farfield.video.decord_exactness import DecordInexact
+from farfield.video.error_reason import reason_of
 from farfield.video.frame_reader import FrameReader, open_reader
-from farfield.video.pyav_decoder import reason_of
 
 DecordSays = Literal["agrees", "differs", "cannot read it"]
 
@@ -30,32 +31,36 @@ THUMBNAILS, THUMBNAIL_PX = 8, 16
 
 @dataclass(frozen=True)
 class InspectionJob:
-    """A video to look at.
+    """A video to inspect.
 
     Attributes:
-        path: the file.
+        path: video file.
         record: its row of the manifest.
-        compare_decoders: whether to read some frames with decord, too.
+        compare_decoders: whether to compare some frames of decord and PyAV.
+        decoder: decoder of all frames, see `open_video`.
     """
 
     path: Path
     record: VideoRecord
     compare_decoders: bool
+    decoder: Decoder = "pyav"
 
 
 @dataclass(frozen=True)
 class Inspected:
-    """What a video is.
+    """Properties of a video.
 
     Attributes:
-        num_frames: all of which could be decoded.
-        fps: their average rate.
-        width: in pixels.
-        height: in pixels.
-        duration_seconds: from the first frame's showing to the last one's end.
-        sha256: of the file.
-        thumbnails: of frames spread over the video, grey.
-        decord: "agrees", "differs" or "cannot read it"; None where it was not asked.
+        num_frames: number of frames, all of which could be decoded.
+        fps: average frame rate.
+        width: width in pixels.
+        height: height in pixels.
+        duration_seconds: time from the start of the first frame to the end of the last.
+        sha256: content hash of the file.
+        thumbnails: grey thumbnails of frames spread over the video.
+        decord: "agrees" or "differs", compared with PyAV; "cannot read it" where decord is not exact; None if not
+            compared.
+        fallback_reason: why PyAV decoded it although decord was requested; None otherwise.
     """
 
     num_frames: int
@@ -66,14 +71,17 @@ class Inspected:
     sha256: str
     thumbnails: UInt8[np.ndarray, "8 16 16"]
     decord: DecordSays | None
+    fallback_reason: str | None = None
 
 
 def inspect(job: InspectionJob) -> Inspected:
-    """Decodes a video from its first frame to its last.
+    """Decode a video from its first frame to its last.
+
+    With PyAV, errors that FFmpeg logs and conceals count as damage, although training would not notice them. decord
+    does not report those.
 
     Raises:
-        DecodeError: where that cannot be done, where the decoder had to patch up damage, which training would not
-            notice, or where no frame lies in the row's segment.
+        DecodeError: if a frame is missing or damaged, or if no frame lies in the row's segment.
     """
     try:
         if not job.path.is_file():
@@ -83,38 +91,68 @@ def inspect(job: InspectionJob) -> Inspected:
         return _inspect(job)
     except DecodeError:
         raise
-    except (NoVideo, ClipTooShort) as error:
+    except (NotAVideo, ClipTooShort) as error:
         raise DecodeError(job.path, str(error)) from error
     except OSError as error:
         raise DecodeError(job.path, error.strerror or reason_of(error)) from error
-    except Exception as error:  # whatever an odd file brings about: it must not end the run
+    except Exception as error:  # of any type: one odd file must not end the run
         raise DecodeError(job.path, reason_of(error)) from error
 
 
 def _inspect(job: InspectionJob) -> Inspected:
     with job.path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    video = open_reader(job.path)
-    try:
-        stream_frames(video.times, start_seconds=job.record.start_seconds, end_seconds=job.record.end_seconds)
-        with _errors_of_the_decoder() as errors:
-            size, thumbnails = _walk(video)
-        if errors:
-            raise ValueError(f"it is damaged: {errors[0]}")
-        times = video.times
-    finally:
-        video.close()
+    times, size, thumbnails, fallback_reason = _decode_all(job)
     expected = job.record.num_frames
     if expected is not None and expected != len(times):
         raise ValueError(f"it has {len(times)} frames, and the manifest says {expected}")
     duration = float(times[-1]) + 1 / float(frame_rate(times)[0])
+    fps = round(len(times) / duration, 3)
     decord = compare_decoders(job.path) if job.compare_decoders else None
-    return Inspected(len(times), round(len(times) / duration, 3), *size, round(duration, 3), digest, thumbnails, decord)
+    return Inspected(len(times), fps, *size, round(duration, 3), digest, thumbnails, decord, fallback_reason)
+
+
+def _decode_all(job: InspectionJob) -> tuple[np.ndarray, tuple[int, int], np.ndarray, str | None]:
+    """Decode every frame; return times, (width, height), thumbnails, and why PyAV decoded it instead of decord."""
+    fallback_reason = None
+    if job.decoder == "decord":
+        try:
+            return *_decode_all_with_decord(job), None
+        except DecordInexact as error:
+            fallback_reason = str(error)
+    reader = open_reader(job.path)
+    try:
+        _check_segment(job, reader.times)
+        with _logged_errors() as errors:
+            size, thumbnails = _size_and_thumbnails(_walk(reader), len(reader.times))
+        if errors:
+            raise ValueError(f"it is damaged: {errors[0]}")
+        return reader.times, size, thumbnails, fallback_reason
+    finally:
+        reader.close()
+
+
+def _decode_all_with_decord(job: InspectionJob) -> tuple[np.ndarray, tuple[int, int], np.ndarray]:
+    from farfield.video.decord_decoder import DecordVideo  # on first use, see `decoders`
+
+    video = DecordVideo(job.path)
+    try:
+        _check_segment(job, video.times)
+        frames = video.pictures(np.arange(len(video.times)))
+        pictures = ((place, partial(np.asarray, frame)) for place, frame in frames)
+        return video.times, *_size_and_thumbnails(pictures, len(video.times))
+    finally:
+        video.close()
+
+
+def _check_segment(job: InspectionJob, times: np.ndarray) -> None:
+    """Raise `ClipTooShort` if no frame lies in the row's segment."""
+    stream_frames(times, start_seconds=job.record.start_seconds, end_seconds=job.record.end_seconds)
 
 
 @contextmanager
-def _errors_of_the_decoder() -> Iterator[list[str]]:
-    """What the decoder reports and then patches up with pieces of other frames, without raising anything."""
+def _logged_errors() -> Iterator[list[str]]:
+    """Collect the errors that FFmpeg logs and then conceals with parts of other frames, without raising."""
     level, found = av.logging.get_level(), []  # type: ignore[var-annotated]
     av.logging.set_level(av.logging.ERROR)
     try:
@@ -125,22 +163,29 @@ def _errors_of_the_decoder() -> Iterator[list[str]]:
         found += [f"[{name}] {message.strip()}" for _, name, message in captured]
 
 
-def _walk(video: FrameReader) -> tuple[tuple[int, int], np.ndarray]:
-    """Decodes all frames; returns width and height of the upright picture, and thumbnails."""
-    count = len(video.times)
-    wanted = ((np.arange(THUMBNAILS) + 0.5) * count / THUMBNAILS).astype(int)
-    to_rgb: RgbConverter | None = None
-    thumbnails = np.zeros((THUMBNAILS, THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)
-    size = (0, 0)
-    for place, frame in video.walk(0, count):
+def _walk(video: FrameReader) -> Iterator[tuple[int, Callable[[], np.ndarray]]]:
+    """Decode all frames; yield their places, and functions that convert them to RGB."""
+    convert = None
+    for place, frame in video.walk(0, len(video.times)):
         if frame.is_corrupt:
             raise ValueError("a frame is damaged")
-        to_rgb = to_rgb or video.to_rgb()
+        convert = convert or video.to_rgb()
+        yield place, partial(convert, frame)
+
+
+def _size_and_thumbnails(
+    pictures: Iterable[tuple[int, Callable[[], np.ndarray]]], count: int
+) -> tuple[tuple[int, int], np.ndarray]:
+    """Go through all frames; return width and height of the upright picture, and thumbnails."""
+    wanted = ((np.arange(THUMBNAILS) + 0.5) * count / THUMBNAILS).astype(int)
+    thumbnails = np.zeros((THUMBNAILS, THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)
+    size = (0, 0)
+    for place, picture in pictures:
         if place == 0:
-            height, width = to_rgb(frame).shape[:2]
+            height, width = picture().shape[:2]
             size = (width, height)
         for i in np.flatnonzero(wanted == place):
-            thumbnails[i] = _thumbnail(to_rgb(frame))
+            thumbnails[i] = _thumbnail(picture())
     return size, thumbnails
 
 
@@ -150,23 +195,22 @@ def _thumbnail(picture: np.ndarray) -> np.ndarray:
 
 
 def compare_decoders(path: Path) -> DecordSays:
-    """Whether decord and PyAV give the same pictures at five places."""
+    """Compare the frames of decord and PyAV at five places."""
+    from farfield.video.decord_decoder import DecordVideo  # on first use, see `decoders`
+
     try:
-        theirs = DECODERS["decord"](path)
+        theirs = DecordVideo(path)
         try:
             chosen = np.unique(np.linspace(0, len(theirs.times) - 1, 5).astype(int))
             pictures = theirs.frames(chosen).astype(int)
         finally:
             theirs.close()
-    except Exception:  # decord raises its own, IndexError, OSError, ...: all mean that it cannot
+    except Exception:  # DecordInexact, or any of decord's own types
         return "cannot read it"
-    ours = DECODERS["PyAV"](path)
-    try:
+    with open_video(path) as ours:
         if len(ours.times) != len(theirs.times):
             return "differs"
         expected = ours.frames(chosen).astype(int)
-    finally:
-        ours.close()
     # Decoders round differently from 10 bit; a neighbouring frame differs by far more where anything moves.
     same = expected.shape == pictures.shape and np.abs(expected - pictures).mean((1, 2, 3)).max() < 4
     return "agrees" if same else "differs"

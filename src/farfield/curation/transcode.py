@@ -25,11 +25,11 @@ from farfield.data.frame_sampling import ClipTooShort, stream_frames
 from farfield.errors import FarfieldError, nearest
 from farfield.video.decoders import DecodeError
 from farfield.video.deinterlacing import Deinterlace
-from farfield.video.frame_conversion import RgbConverter, sane_aspect
+from farfield.video.error_reason import reason_of
+from farfield.video.frame_conversion import RgbConverter, plausible_pixel_aspect
 from farfield.video.frame_reader import FrameReader, open_reader
+from farfield.video.frame_times import SHORTEST_STEP
 from farfield.video.orientation import UPRIGHT, orientation_of
-from farfield.video.packet_index import SHORTEST_STEP
-from farfield.video.pyav_decoder import reason_of
 from farfield.video.tone_mapping import ToneMap, is_hdr
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")
@@ -258,7 +258,7 @@ def _encode(
         to_rgb = to_rgb or video.to_rgb()  # the size is certain when the first frame is there
         picture = _upright(frame, video, to_rgb, encoding)
         if stream is None:
-            aspect = sane_aspect(video.pixel_aspect_ratio) if picture is frame else 1.0
+            aspect = plausible_pixel_aspect(video.pixel_aspect_ratio) if picture is frame else 1.0
             width, height = _size(picture.width * aspect, picture.height, encoding.short_side_px)
             stream = container.add_stream("libx264", rate=rate * fields, options=encoding.x264())
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"

@@ -23,6 +23,7 @@ from farfield.data.manifest import Manifest, VideoRecord, read_manifest, write_m
 from farfield.errors import FarfieldError
 from farfield.parallel import Engine, for_each
 from farfield.reports.verify_report_markdown import render_verify_report
+from farfield.video.decoders import Decoder
 
 
 @dataclass
@@ -67,6 +68,8 @@ class VerificationReport:
         resolutions: "width x height" to how many.
         hours: of video in all.
         left_out: account of what scans of folders passed over; it makes a collection no less healthy.
+        decoder: decoder of the videos.
+        fallbacks: number of videos that PyAV decoded although decord was requested, by reason; not a problem.
     """
 
     videos: int
@@ -83,6 +86,8 @@ class VerificationReport:
     resolutions: dict[str, int]
     hours: float
     left_out: LeftOut = field(default_factory=LeftOut)
+    decoder: Decoder = "pyav"
+    fallbacks: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
@@ -119,6 +124,7 @@ def verify(
     engine: Engine = "local",
     list_left_out: bool = False,
     progress: bool = True,
+    decoder: Decoder = "pyav",
 ) -> VerificationReport:
     """Decodes every video of a collection whole, each in a child process, and compares its splits.
 
@@ -133,6 +139,8 @@ def verify(
         engine: "local" or "ray".
         list_left_out: keep the names of what scans of folders pass over, not only the counts.
         progress: show a bar on standard error.
+        decoder: decoder of the videos. "decord" decodes the files on which it is exact, but reports less damage than
+            "pyav", which decodes the others.
 
     Raises:
         FarfieldError: for a source that is none, or a folder that cannot be written.
@@ -149,8 +157,8 @@ def verify(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FarfieldError(f"{folder} cannot be made: {error.strerror}.") from error
-    _inspect_all(splits, sample, num_workers, seconds_per_video, engine, progress)
-    diagnosis = replace(_diagnose(splits, labels), left_out=left_out)
+    _inspect_all(splits, sample, num_workers, seconds_per_video, engine, progress, decoder)
+    diagnosis = replace(_diagnose(splits, labels), left_out=left_out, decoder=decoder)
     try:
         _write(splits, diagnosis, folder)
     except OSError as error:
@@ -177,12 +185,18 @@ def _split(source: Path, root: str | Path | None, left_out: LeftOut) -> Split:
 
 
 def _inspect_all(
-    splits: list[Split], sample: int, num_workers: int | None, seconds: float, engine: Engine, progress: bool
+    splits: list[Split],
+    sample: int,
+    num_workers: int | None,
+    seconds: float,
+    engine: Engine,
+    progress: bool,
+    decoder: Decoder,
 ) -> None:
     places = [(split, i) for split in splits for i in range(len(split.records))]
     sampled = set(np.linspace(0, len(places) - 1, min(sample, len(places))).astype(int).tolist())
     jobs = [
-        InspectionJob(split.paths[i].absolute(), split.records[i], number in sampled)
+        InspectionJob(split.paths[i].absolute(), split.records[i], number in sampled, decoder)
         for number, (split, i) in enumerate(places)
     ]
     found: dict[InspectionJob, Inspected | str] = {}
@@ -265,6 +279,7 @@ def _diagnose(splits: list[Split], labels: Sequence[str] | None) -> Verification
         durations={f"{q}%": round(float(np.percentile(durations, q)), 2) for q in (0, 5, 25, 50, 75, 95, 100)},
         resolutions=dict(Counter(f"{seen.width} x {seen.height}" for _, _, seen in whole).most_common()),
         hours=round(float(durations.sum()) / 3600, 3),
+        fallbacks=dict(Counter(seen.fallback_reason for _, _, seen in whole if seen.fallback_reason is not None)),
     )
 
 

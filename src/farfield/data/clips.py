@@ -45,7 +45,7 @@ def training_clips(
     augmentation: Augmentation,
     generators: Sequence[np.random.Generator],
     *,
-    decoder: Decoder = "PyAV",
+    decoder: Decoder = "pyav",
     memory: FrameCache | None = None,
 ) -> list[Clip]:
     """Clips at random times, each from a random part of the frame. The file is opened once.
@@ -56,7 +56,7 @@ def training_clips(
         spec: what the network wants.
         augmentation: how large a part of the frame a crop takes.
         generators: where time and place are drawn from, one for each clip.
-        decoder: what is tried first, see `open_video`.
+        decoder: see `open_video`.
         memory: opens the file instead, where frames are to be kept.
 
     Raises:
@@ -105,7 +105,7 @@ def video_views(
     *,
     num_clips: int,
     num_crops: int,
-    decoder: Decoder = "PyAV",
+    decoder: Decoder = "pyav",
 ) -> Clip:
     """Open a video once and sample its views for a test, see `views_of`.
 

@@ -18,7 +18,7 @@ from farfield.data.shared_memory import SharedBatches, handed_over
 from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError, nearest
 from farfield.parallel import usable_cores
-from farfield.video.decoders import Decoder
+from farfield.video.decoders import Decoder, DecoderOption, current_name
 
 
 class VideoDataModule(LightningDataModule):
@@ -38,7 +38,9 @@ class VideoDataModule(LightningDataModule):
         short_cycle: batches take turns of four times the clips at half the side, twice at 0.71 of it, and batch_size at
             the full side: an epoch of 3/7 of the steps (Wu et al., "A Multigrid Method", CVPR 2020). The learning rate
             goes by batch_size alone.
-        decoder: PyAV, which decodes only the frames that are needed, or decord; what one cannot open goes to the other.
+        decoder: pyav, which decodes only the frames that are needed; or decord, for the files of which it returns the
+            requested frames: PyAV reads the others, and the log says how many. PyAV, as earlier versions wrote it, is
+            pyav.
         memory_gb: decoded training frames to keep, in 10^9 bytes, shared out to the workers: a small set of videos is
             decoded in the first epochs only. Every worker comes by every video in time; num_workers 0 has one copy.
         clip: what the network wants of a clip.
@@ -61,7 +63,7 @@ class VideoDataModule(LightningDataModule):
         clips_per_video: int = 1,
         class_balanced: bool = False,
         short_cycle: bool = False,
-        decoder: Decoder = "PyAV",
+        decoder: DecoderOption = "pyav",
         memory_gb: float = 0.0,
         clip: ClipSpec | None = None,
         seed: int = 0,
@@ -91,7 +93,7 @@ class VideoDataModule(LightningDataModule):
         self.clips_per_video = clips_per_video
         self.class_balanced = class_balanced
         self.short_cycle = short_cycle
-        self.decoder = decoder
+        self.decoder = current_name(decoder)
         self.memory_gb = memory_gb
         self.clip = clip
         self.seed = seed
@@ -230,7 +232,7 @@ class TestDataModule(LightningDataModule):
         num_crops: int,
         batch_size: int = 1,
         num_workers: int | None = None,
-        decoder: Decoder = "PyAV",
+        decoder: Decoder = "pyav",
     ) -> None:
         super().__init__()
         self.manifest = manifest
@@ -293,7 +295,7 @@ def evaluation_loader(
     batch_size: int,
     num_workers: int,
     trainer: Trainer | None,
-    decoder: Decoder = "PyAV",
+    decoder: Decoder = "pyav",
 ) -> DataLoader[Batch]:
     dataset = EvaluationViews(manifest, labels, clip, num_clips=num_clips, num_crops=num_crops, decoder=decoder)
     rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)

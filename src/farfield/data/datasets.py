@@ -62,7 +62,7 @@ class TrainingClips(Dataset[Batch]):
         augmentation: what is varied at random.
         seed: of the run.
         clips_per_video: clips of each video, which is opened once for all of them (Hoffer et al., CVPR 2020).
-        decoder: what is tried first.
+        decoder: "pyav" or "decord", see `open_video`.
         memory_bytes: for decoded frames, in the process that loads.
 
     Raises:
@@ -78,7 +78,7 @@ class TrainingClips(Dataset[Batch]):
         *,
         seed: int,
         clips_per_video: int = 1,
-        decoder: Decoder = "PyAV",
+        decoder: Decoder = "pyav",
         memory_bytes: int = 0,
     ) -> None:
         self.manifest = manifest
@@ -177,7 +177,7 @@ class EvaluationViews(Dataset[Batch]):
         spec: what the network wants of a clip.
         num_clips: clips spread over the time of a video.
         num_crops: crops of each clip.
-        decoder: what is tried first.
+        decoder: "pyav" or "decord", see `open_video`.
 
     Raises:
         FarfieldError: for a label that is not among `labels`.
@@ -191,7 +191,7 @@ class EvaluationViews(Dataset[Batch]):
         *,
         num_clips: int,
         num_crops: int,
-        decoder: Decoder = "PyAV",
+        decoder: Decoder = "pyav",
     ) -> None:
         self.manifest = manifest
         self.targets = manifest.targets(labels)

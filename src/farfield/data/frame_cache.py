@@ -45,7 +45,7 @@ class FrameCache:
     def __init__(
         self,
         num_bytes: int,
-        decoder: Decoder = "PyAV",
+        decoder: Decoder = "pyav",
         *,
         deinterlace: Deinterlace = "auto",
         tone_map: ToneMap = "auto",

@@ -49,7 +49,7 @@ def evaluate(
     view_batch_size: int | None = 16,
     restrict_labels: bool = False,
     calibrate_on: str | Path | None = None,
-    decoder: Decoder = "PyAV",
+    decoder: Decoder = "pyav",
     progress: bool = True,
 ) -> EvaluationResult:
     """Score a network on the videos of a manifest, averaged over views.

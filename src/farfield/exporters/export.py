@@ -38,7 +38,7 @@ def export(
     num_calibration_clips: int = 128,
     num_compare_clips: int = COMPARE_CLIPS,
     tolerance: float = TOLERANCE,
-    decoder: Decoder = "PyAV",
+    decoder: Decoder = "pyav",
     report: str | Path | None = None,
     progress: bool = True,
 ) -> ExportReport | FolderReport:

@@ -83,7 +83,7 @@ def spread(count: int, at_most: int) -> list[int]:
 
 
 def decode_reference_clips(
-    videos: Sequence[ReferenceVideo], spec: ClipSpec, *, decoder: Decoder = "PyAV"
+    videos: Sequence[ReferenceVideo], spec: ClipSpec, *, decoder: Decoder = "pyav"
 ) -> list[ReferenceClip]:
     """Decode the central clip of each video. Videos that cannot be read are named in the log and left out.
 

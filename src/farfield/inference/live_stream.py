@@ -25,8 +25,8 @@ from farfield.errors import VideoError
 from farfield.inference.sliding_windows import Window, check_window_lengths, span_and_hop, window_indices
 from farfield.video.container import video_stream
 from farfield.video.deinterlacing import deinterlaced
+from farfield.video.error_reason import reason_of
 from farfield.video.frame_conversion import RgbConverter
-from farfield.video.pyav_decoder import reason_of
 
 DEFAULT_FPS = 25.0
 """Assumed rate of a stream that does not state one."""

@@ -52,7 +52,7 @@ class PredictOptions:
     timeline: TimelineOptions | None = None
     features: bool = False
     view_batch_size: int = 8
-    decoder: Decoder = "PyAV"
+    decoder: Decoder = "pyav"
 
     def __post_init__(self) -> None:
         for name in ("top_k", "num_clips", "num_crops", "hop", "view_batch_size"):
@@ -77,7 +77,7 @@ class PredictOptions:
         if self.timeline is not None:
             options = {name: value for name, value in asdict(self.timeline).items() if value is not None}
             content["windows"] = given | options
-        if self.decoder != "PyAV":
+        if self.decoder != "pyav":
             content["decoder"] = self.decoder
         return content
 
@@ -93,7 +93,7 @@ def predict(
     timeline: bool | TimelineOptions = False,
     features: bool = False,
     view_batch_size: int = 8,
-    decoder: Decoder = "PyAV",
+    decoder: Decoder = "pyav",
     progress: bool = True,
 ) -> Prediction:
     """Predict the actions in a video: its most probable classes and, on request, what happens when.

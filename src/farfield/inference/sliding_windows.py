@@ -71,7 +71,7 @@ def sliding_windows(
     hop_frames: int | None = None,
     window_seconds: float | None = None,
     num_crops: int = 1,
-    decoder: Decoder = "PyAV",
+    decoder: Decoder = "pyav",
 ) -> Iterator[Windows]:
     """Open a video and yield its windows. The video stays open for the `with` block.
 

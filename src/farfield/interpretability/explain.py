@@ -29,7 +29,7 @@ def explain(
     num_crops: int | None = None,
     top_k: int = 5,
     device: str = "auto",
-    decoder: Decoder = "PyAV",
+    decoder: Decoder = "pyav",
     progress: bool = True,
 ) -> Explanation:
     """Explain what a network looked at in a video: attention maps, Grad-CAM, evidence over time.

@@ -117,7 +117,7 @@ def explain_video(
     connections: int = 20,
     num_clips: int | None = None,
     num_crops: int | None = None,
-    decoder: Decoder = "PyAV",
+    decoder: Decoder = "pyav",
 ) -> Explanation:
     """Explain a network's prediction for a video, in the view with the highest score or the one at a given time.
 

@@ -57,7 +57,7 @@ def score_video_views(
     *,
     num_clips: int | None = None,
     num_crops: int | None = None,
-    decoder: Decoder = "PyAV",
+    decoder: Decoder = "pyav",
 ) -> ScoredViews:
     """Sample and score the views of a video, as a test does.
 

@@ -34,8 +34,8 @@ from farfield.server.limits import ServerSettings
 from farfield.server.refusals import VIDEO_DELETED, Refused
 from farfield.server.upload_check import open_upload
 from farfield.video.decoders import Video
+from farfield.video.error_reason import reason_of
 from farfield.video.frame_rate import duration_seconds, frame_rate
-from farfield.video.pyav_decoder import reason_of
 
 _started: tuple[ServerSettings, InferenceModel] | None = None
 

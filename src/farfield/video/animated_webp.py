@@ -1,4 +1,4 @@
-"""Reads animated WebP, which FFmpeg does not, with Pillow."""
+"""Read animated WebP with Pillow, as FFmpeg does not."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from av.video.frame import VideoFrame
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
-from farfield.video.container import NoVideo, Source, afresh
+from farfield.video.container import NotAVideo, Source, independent_source
 from farfield.video.frame_conversion import RgbConverter
-from farfield.video.packet_index import browser_delays
+from farfield.video.frame_times import browser_delays
 
 
 def is_webp(source: Source) -> bool:
-    """Tell whether a file, or its content, is WebP, by its first bytes."""
+    """Return whether a file, or its content, begins as WebP does."""
     if isinstance(source, Path):
         with source.open("rb") as file:
             head = file.read(12)
@@ -32,7 +32,7 @@ class AnimatedWebP:
     """An open animation, with the interface of `PyAVVideo`; `close` it after use.
 
     Raises:
-        NoVideo: for a single picture.
+        NotAVideo: for a single picture.
         OSError, ValueError: for a damaged file.
     """
 
@@ -40,12 +40,12 @@ class AnimatedWebP:
     pixel_aspect_ratio = Fraction(1)
 
     def __init__(self, source: Source) -> None:
-        self._image: Any = Image.open(afresh(source))
+        self._image: Any = Image.open(independent_source(source))
         try:
             num_frames = getattr(self._image, "n_frames", 1)
             if num_frames < 2:
-                raise NoVideo("it is a single picture, not a video")
-            delays = [self._durations(place) for place in range(num_frames)]
+                raise NotAVideo("it is a single picture, not a video")
+            delays = [self._delay_seconds(place) for place in range(num_frames)]
         except BaseException:
             self.close()
             raise
@@ -53,7 +53,7 @@ class AnimatedWebP:
         shown = browser_delays(np.array(delays))
         self.times: Float[np.ndarray, " frames"] = np.concatenate([[0.0], np.cumsum(shown[:-1])])
 
-    def _durations(self, place: int) -> float:
+    def _delay_seconds(self, place: int) -> float:
         self._image.seek(place)
         self._image.load()
         return float(self._image.info.get("duration", 0)) / 1000
@@ -62,25 +62,25 @@ class AnimatedWebP:
         self._image.close()
 
     def frames(self, indices: Int[np.ndarray, " t"], short_side_px: int | None = None) -> UInt8[np.ndarray, "t h w c"]:
-        """Decodes the frames at `indices`, in that order, as `PyAVVideo.frames` does."""
+        """Decode the frames at `indices`, see `PyAVVideo.frames`."""
         wanted, places = np.unique(indices, return_inverse=True)
         return np.stack([picture for _, picture in self.pictures(wanted, short_side_px)])[places]
 
     def pictures(
         self, places: Int[np.ndarray, " t"], short_side_px: int | None = None
     ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w c"]]]:
-        """Yields the frames at `places`, ascending, as `PyAVVideo.pictures` does."""
+        """Yield the frames at `places`, ascending, see `PyAVVideo.pictures`."""
         convert = self.to_rgb(short_side_px)
         for place in places.tolist():
             yield place, convert(self._frame(place))
 
     def walk(self, start: int, stop: int, *, both_fields: bool = False) -> Iterator[tuple[int, VideoFrame]]:
-        """Yields the frames of [start, stop), as `PyAVVideo.walk` does."""
+        """Yield the frames of [start, stop), see `PyAVVideo.walk`."""
         for place in range(start, stop):
             yield place, self._frame(place)
 
     def to_rgb(self, short_side_px: int | None = None) -> RgbConverter:
-        """Returns what converts this video's frames to RGB."""
+        """Return a converter to RGB for this video's frames."""
         return RgbConverter(self.stored_size, short_side_px=short_side_px)
 
     def _frame(self, place: int) -> VideoFrame:

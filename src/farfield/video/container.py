@@ -1,4 +1,4 @@
-"""Opens video containers with FFmpeg, and chooses the stream that a player would show."""
+"""Open video containers with FFmpeg, and choose the stream that a player would show."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ Source = Path | BinaryIO
 NOT_VIDEOS = frozenset(
     ["tty", "image2", "ansi", "bin", "xbin", "idf", "adf", "hls", "applehttp", "dash", "concat", "sdp", "imf"]
 )
-"""Formats that FFmpeg plays as videos: texts, pictures, and lists that name other files."""
+"""Formats that FFmpeg plays as videos but are not: texts, pictures, and playlists that name other files."""
 
 _STILL_CODECS = {"mjpeg", "png", "bmp", "webp", "jpegls"}
 
 
-class NoVideo(ValueError):
-    """There is nothing in the file that could be decoded."""
+class NotAVideo(ValueError):
+    """The file has no video that could be decoded."""
 
 
 def open_container(source: Source) -> InputContainer:
-    """Opens a file, or its content, to be decoded with one thread.
+    """Open a file, or its content, for decoding with one thread.
 
     Raises:
-        NoVideo: where there is no video stream in it.
-        av.FFmpegError, ValueError: where it cannot be opened, or its codec is unknown.
+        NotAVideo: if it has no video stream.
+        av.FFmpegError, ValueError: if it cannot be opened, or its codec is unknown.
     """
-    # An absolute path: FFmpeg takes a relative one with a colon in it for a protocol.
+    # An absolute path: FFmpeg parses a relative one with a colon as a protocol.
     file: Any = str(source.absolute()) if isinstance(source, Path) else source
     container = av.open(file, metadata_errors="replace")
     formats = set(container.format.name.split(","))
     stream = video_stream(container)
     if stream is None or formats & NOT_VIDEOS or any(name.endswith("_pipe") for name in formats):
         container.close()
-        raise NoVideo("it has no video stream")
+        raise NotAVideo("it has no video stream")
     codec: Any = stream.codec_context
     if codec is None:
         container.close()
@@ -50,7 +50,7 @@ def open_container(source: Source) -> InputContainer:
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
-    """The stream that a player would show: no cover of an album, and no still where there is a video beside it."""
+    """Return the stream that a player would show: not a cover picture, and not a still if there is a moving stream."""
     streams = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
     moving = [each for each in streams if not (each.codec_context and each.codec_context.name in _STILL_CODECS)]
     best = container.streams.best("video")
@@ -58,8 +58,8 @@ def video_stream(container: InputContainer) -> VideoStream | None:
     return next((each for each in candidates if each is best), candidates[0] if candidates else None)
 
 
-def afresh(source: Source) -> Source:
-    """Returns a source that can be opened while `source` is open, from its beginning."""
+def independent_source(source: Source) -> Source:
+    """Return a source that can be opened from its beginning while `source` stays open."""
     if isinstance(source, Path):
         return source
     if isinstance(source, io.BytesIO):

@@ -1,7 +1,7 @@
-"""Interlaced frames to whole pictures, by FFmpeg's bwdif.
+"""Deinterlacing with FFmpeg's bwdif filter.
 
-A frame of two fields shows two moments, in every other line. What moves has combs, which no network was trained on.
-bwdif makes a whole picture of a field out of the lines around it, in the frames before and after, too.
+An interlaced frame holds two fields, the even and the odd lines, taken at two moments: moving objects show combs, which
+networks are not trained on. bwdif interpolates the missing lines of a field from the same and the neighbouring frames.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ Deinterlace = Literal["auto", "off"]
 def deinterlaced(
     frames: Iterable[tuple[int, VideoFrame]], *, both_fields: bool = False
 ) -> Iterator[tuple[int, VideoFrame]]:
-    """Deinterlace those frames that say that they are interlaced; the others stay as they are.
+    """Deinterlace the frames that are marked as interlaced; pass the others through.
 
     Args:
-        frames: (place, frame), ascending. Include both neighbours of a frame; otherwise its picture depends on what
-            else is requested.
-        both_fields: make a picture of each field, two a frame, in place of one a frame.
+        frames: (place, frame), ascending. Include both neighbours of a frame; otherwise its result depends on which
+            other frames are requested.
+        both_fields: yield one picture per field, two per frame, instead of one per frame.
 
     Yields:
-        The place and its picture; with `both_fields`, a place comes twice.
+        The place and its picture; each place twice with `both_fields`.
     """
     graph: Graph | None = None
     kind: tuple[object, ...] = ()
@@ -48,7 +48,7 @@ def deinterlaced(
 
 
 _TIME_BASE = Fraction(1, 1000)
-"""Arbitrary. A frame's place is its timestamp; bwdif returns it doubled."""
+"""Arbitrary. A frame's place serves as its timestamp, which bwdif doubles."""
 
 
 def _graph(frame: VideoFrame, both_fields: bool) -> Graph:

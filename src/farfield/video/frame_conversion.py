@@ -1,4 +1,4 @@
-"""Decoded frames to RGB arrays: upright, with square pixels, of one size, in BT.709."""
+"""Convert decoded frames to RGB arrays: upright, square pixels, one size, BT.709."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from farfield.video.tone_mapping import ToneMap, is_hdr, to_bt709
 log = logging.getLogger(__name__)
 
 _WIDEST_PIXEL = 8
-"""Pixels this many times as wide as high, or as high as wide, are a broken header, not a format."""
+"""Largest credible ratio of a pixel's sides; a larger one comes from a broken header."""
 
 _ROUNDING = 0.01
-"""FFmpeg's scale filter sets an aspect ratio of nearly 1 where it rounds a size to even numbers."""
+"""Largest difference from 1 that counts as 1: FFmpeg's scale filter writes such ratios when it rounds a size."""
 
 
 class RgbConverter:
-    """Converts frames of one video, all to one size.
+    """Converter of one video's frames to RGB arrays of one size.
 
     Args:
-        size: width and height in pixels of the video's first frame, as it is stored.
-        pixel_aspect_ratio: width of a stored pixel over its height; pictures come with square pixels, as players
-            show them: as high as they are stored, and wider or narrower.
-        short_side_px: frames at least twice as large come reduced, with their aspect ratio, to a short side of so many
-            pixels. None for the full size.
-        tone_map: "auto" converts HDR pictures to BT.709; "off" leaves them flat and grey, as they are stored.
-        name: of the video, for the log.
+        size: width and height in pixels of the video's first frame, as stored.
+        pixel_aspect_ratio: width of a stored pixel over its height; the output has square pixels: the stored height,
+            and a wider or narrower width.
+        short_side_px: short side in pixels to which frames at least twice as large are reduced, with their aspect
+            ratio. None for the full size.
+        tone_map: "auto" converts HDR frames to BT.709; "off" keeps the stored signal, which looks flat and grey.
+        name: name of the video for the log.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class RgbConverter:
         name: str = "a video",
     ) -> None:
         self._stored_size = size
-        self._pixel_aspect = sane_aspect(pixel_aspect_ratio)
+        self._pixel_aspect = plausible_pixel_aspect(pixel_aspect_ratio)
         width, height = size[0] * self._pixel_aspect, float(size[1])
         short = min(width, height)
         factor = short_side_px / short if short_side_px and short >= 2 * short_side_px else 1.0
@@ -55,12 +55,12 @@ class RgbConverter:
         self._name = name
         self._rotation = 0
         self._orientation: Orientation | None = None
-        self._reformatter = VideoReformatter()  # one for all: making it takes longer than converting a small frame
+        self._reformatter = VideoReformatter()  # shared: making one takes longer than converting a small frame
 
     def __call__(self, frame: VideoFrame) -> UInt8[np.ndarray, "h w c"]:
-        """Returns one frame, often as a view of the decoder's memory.
+        """Convert one frame; the result is often a view of the decoder's memory.
 
-        A frame of another size than the first is fitted into the first one's with its aspect ratio, between black bars.
+        A frame of another size than the first is letterboxed to the first one's size.
 
         Raises:
             ValueError: for a damaged frame.
@@ -70,10 +70,10 @@ class RgbConverter:
         if (frame.width, frame.height) == self._stored_size:
             picture = self._rgb(frame, *self._size)
         else:
-            picture = self._fitted(frame)
+            picture = self._letterboxed(frame)
         if self._tone_map == "auto" and is_hdr(frame.color_trc):
             picture = to_bt709(picture, frame.color_trc, frame.color_primaries)
-        if self._orientation is None or frame.rotation != self._rotation:  # reading the matrix takes longer than asking
+        if self._orientation is None or frame.rotation != self._rotation:  # the matrix is slower to read
             self._rotation, self._orientation = frame.rotation, orientation_of(frame)
         return self._orientation.apply(picture)
 
@@ -83,8 +83,8 @@ class RgbConverter:
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[:height, : 3 * width]
         return rows.reshape(height, width, 3)
 
-    def _fitted(self, frame: VideoFrame) -> UInt8[np.ndarray, "h w c"]:
-        _say_that_size_changes(self._name, self._stored_size)
+    def _letterboxed(self, frame: VideoFrame) -> UInt8[np.ndarray, "h w c"]:
+        _warn_of_size_change(self._name, self._stored_size)
         width, height = self._size
         factor = min(width / (frame.width * self._pixel_aspect), height / frame.height)
         inner_width = min(max(round(frame.width * self._pixel_aspect * factor), 1), width)
@@ -95,16 +95,14 @@ class RgbConverter:
         return picture
 
 
-def sane_aspect(pixel_aspect_ratio: Fraction | float) -> float:
-    """The aspect ratio of pixels as a number; 1 for one that no format has, and for one that is 1 but for rounding."""
+def plausible_pixel_aspect(pixel_aspect_ratio: Fraction | float) -> float:
+    """Return the pixel aspect ratio as a number; 1 for implausible values and for 1 up to rounding."""
     aspect = float(pixel_aspect_ratio)
     if not 1 / _WIDEST_PIXEL <= aspect <= _WIDEST_PIXEL or abs(aspect - 1) < _ROUNDING:
         return 1.0
     return aspect
 
 
-@lru_cache(maxsize=10_000)  # once a video and process
-def _say_that_size_changes(name: str, size: tuple[int, int]) -> None:
-    log.warning(
-        "%s: its pictures change size; those that are not %d x %d are fitted into it, between black bars.", name, *size
-    )
+@lru_cache(maxsize=10_000)  # once per video and process
+def _warn_of_size_change(name: str, size: tuple[int, int]) -> None:
+    log.warning("%s: the frame size changes; frames that are not %d x %d are letterboxed to that size.", name, *size)

@@ -1,9 +1,9 @@
-"""Opens a file with the reader for what is in it."""
+"""Open a file with the reader for its format: PyAV, or Pillow for animated WebP."""
 
 from __future__ import annotations
 
 from farfield.video.animated_webp import AnimatedWebP, is_webp
-from farfield.video.container import NoVideo, Source
+from farfield.video.container import NotAVideo, Source
 from farfield.video.deinterlacing import Deinterlace
 from farfield.video.pyav_decoder import PyAVVideo
 from farfield.video.tone_mapping import ToneMap
@@ -21,17 +21,17 @@ def open_reader(
     """Open a file, or its content; `close` the reader after use.
 
     Args:
-        source: the file, or its content.
-        name: what to call it in the log; None for the file's path.
-        deinterlace: "auto" deinterlaces frames that say that they are interlaced, "off" none.
-        tone_map: "auto" converts HDR pictures to BT.709, "off" none.
+        source: file, or its content.
+        name: name for the log; None for the file's path.
+        deinterlace: "auto" deinterlaces frames that are marked as interlaced, "off" none.
+        tone_map: "auto" converts HDR frames to BT.709, "off" none.
 
     Raises:
-        av.FFmpegError, OSError, ValueError, MemoryError: where it cannot be opened, or holds no video.
+        av.FFmpegError, OSError, ValueError, MemoryError: if it cannot be opened, or holds no video.
     """
     try:
         return PyAVVideo(source, name=name, deinterlace=deinterlace, tone_map=tone_map)
-    except NoVideo:
+    except NotAVideo:
         if is_webp(source):
             return AnimatedWebP(source)
         raise

@@ -1,6 +1,6 @@
-"""Read from an MP4's index how long after decoding each frame is shown (ISO/IEC 14496-12, box `ctts`).
+"""Composition offsets of an MP4's frames: display time minus decoding time (ISO/IEC 14496-12, box `ctts`).
 
-FFmpeg's index keeps when frames are decoded, and leaves out when they are shown.
+FFmpeg's index holds decoding times only.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import Int
 
-from farfield.video.container import Source, afresh
+from farfield.video.container import Source, independent_source
 
 _LARGEST_INDEX = 2**28
-"""Bytes: an index that is larger is broken, or of a video of weeks."""
+"""Bytes. A larger index is broken, or belongs to a video of weeks."""
 
 
 def composition_offsets(source: Source, track_id: int, num_frames: int) -> Int[np.ndarray, " frames"] | None:
     """Read the composition offsets of a track, in its time scale.
 
     Args:
-        source: the file, or its content.
-        track_id: of the video.
-        num_frames: how many frames the track has.
+        source: file, or its content.
+        track_id: id of the video track.
+        num_frames: number of frames in the track.
 
     Returns:
-        Zeros where the track has none: frames are shown in the order of decoding. None where the index cannot be read,
-        is of another number of frames, or is spread over the file (fragments).
+        Zeros if the track has none: display order is decoding order. None if the index cannot be read, lists another
+        number of frames, or is spread over the file (fragments).
     """
-    opened = afresh(source)
+    opened = independent_source(source)
     file = opened.open("rb") if isinstance(opened, Path) else opened
     try:
         moov = _movie(file)
@@ -49,7 +49,7 @@ def composition_offsets(source: Source, track_id: int, num_frames: int) -> Int[n
 
 
 def _movie(file: BinaryIO) -> memoryview | None:
-    """The content of the box `moov`; None where there is none, or where fragments follow it."""
+    """Return the content of the box `moov`; None if there is none, or if fragments follow it."""
     begin = 0
     while len(head := file.read(16)) >= 8:
         size, kind = struct.unpack(">I4s", head[:8])
@@ -60,7 +60,7 @@ def _movie(file: BinaryIO) -> memoryview | None:
             file.seek(begin + header)
             moov = memoryview(file.read(size - header))
             return None if _find(moov, b"mvex") is not None else moov
-        if size < header:  # 0: to the end of the file
+        if size < header:  # 0 means: to the end of the file
             return None
         begin += size
         file.seek(begin)
@@ -93,7 +93,7 @@ def _find(data: memoryview, *path: bytes) -> memoryview | None:
 def _track(moov: memoryview, track_id: int) -> memoryview | None:
     for kind, content in _boxes(moov):
         if kind == b"trak" and (header := _find(content, b"tkhd")) is not None:
-            place = 20 if header[0] == 1 else 12  # version 1 has 64 bits for times
+            place = 20 if header[0] == 1 else 12  # version 1 has 64-bit times
             if struct.unpack_from(">I", header, place)[0] == track_id:
                 return content
     return None
@@ -105,5 +105,5 @@ def _offsets(ctts: memoryview, num_frames: int) -> Int[np.ndarray, " frames"] | 
     lengths = runs[:, 0].astype(np.int64)
     if lengths.sum() != num_frames:
         return None
-    # Version 0 means unsigned numbers, and some writers put negative ones there: FFmpeg reads both as signed.
+    # Version 0 specifies unsigned numbers, but some writers store negative ones: FFmpeg reads both as signed.
     return np.repeat(runs[:, 1].astype(np.uint32).view(np.int32).astype(np.int64), lengths)

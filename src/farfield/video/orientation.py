@@ -1,8 +1,7 @@
-"""Turns and mirrors pictures as a container's display matrix says.
+"""Rotate and mirror pictures by the container's display matrix.
 
-Phones store what the sensor saw, and a matrix that tells players how to show it. Quarter turns, mirrored or not, are
-what FFmpeg's command line makes of them. Any other angle is rounded to the nearest quarter turn, as browsers show no
-others.
+Phones store the sensor's picture, and a matrix that tells players how to show it. Quarter turns, mirrored or not, are
+applied as by FFmpeg's command line. Any other angle is rounded to the nearest quarter turn, as in browsers.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ from jaxtyping import Shaped
 
 
 class Orientation(NamedTuple):
-    """How a stored picture becomes an upright one: first turned, then mirrored.
+    """Rotation, then mirroring, that makes a stored picture upright.
 
     Attributes:
-        quarter_turns: counter-clockwise.
-        mirror: left and right change places.
+        quarter_turns: quarter turns counter-clockwise.
+        mirror: whether left and right are swapped.
     """
 
     quarter_turns: int = 0
     mirror: bool = False
 
     def apply(self, picture: Shaped[np.ndarray, "h w ..."]) -> Shaped[np.ndarray, "h w ..."]:
-        """Returns the upright picture, as a view."""
+        """Return the upright picture, as a view."""
         if self.quarter_turns:
             picture = np.rot90(picture, self.quarter_turns)
         return picture[:, ::-1] if self.mirror else picture
@@ -38,9 +37,9 @@ UPRIGHT = Orientation()
 
 
 def orientation_of(frame: VideoFrame) -> Orientation:
-    """Reads a frame's display matrix; `UPRIGHT` where it has none.
+    """Read a frame's display matrix; return `UPRIGHT` if it has none.
 
-    `frame.rotation` does not tell: a horizontal flip and half a turn look the same to it.
+    `frame.rotation` is not enough: it is the same for a horizontal flip and half a turn.
     """
     side_data: Any = frame.side_data
     data = side_data.get(Type.DISPLAYMATRIX)
@@ -49,8 +48,8 @@ def orientation_of(frame: VideoFrame) -> Orientation:
     a, b, _, c, d = np.frombuffer(data, np.int32)[:5].astype(float).tolist()
     if not math.hypot(a, c) or not math.hypot(b, d):
         return UPRIGHT
-    # Rows of the matrix say where the picture's x and y axes go; y points down, so that (0, 1, -1, 0) is clockwise.
+    # Rows are the images of the picture's x and y axes; y points down, so that (0, 1, -1, 0) is clockwise.
     is_mirrored = a * d - b * c < 0
-    x_axis = (-a if is_mirrored else a, b)  # before it was mirrored
+    x_axis = (-a if is_mirrored else a, b)  # before mirroring
     degrees = math.degrees(math.atan2(-x_axis[1], x_axis[0]))
     return Orientation(round(degrees / 90) % 4, is_mirrored)

@@ -1,6 +1,6 @@
-"""Read from a packet's first bytes whether it shows a picture, how large, and what decoding it needs.
+"""Facts in a packet's first bytes: whether it is shown, its size, and parameters that it carries.
 
-FFmpeg's demuxers do not pass these facts on. Sources: RFC 6386, section 9.1 (VP8); the VP9 bitstream specification,
+FFmpeg's demuxers do not report them. Sources: RFC 6386, section 9.1 (VP8); the VP9 bitstream specification,
 section 6.2 and annex B; ITU-T H.264, table 7-1; ITU-T H.265, table 7-1; ITU-T T.81, annex B.
 """
 
@@ -11,36 +11,36 @@ from collections.abc import Iterator
 
 import av
 
-HIDING = frozenset(["vp8", "libvpx", "vp9", "libvpx-vp9"])
-"""Codecs with packets that show nothing."""
-SETS = frozenset(["h264", "hevc"])
+CODECS_WITH_HIDDEN_PICTURES = frozenset(["vp8", "libvpx", "vp9", "libvpx-vp9"])
+"""Codecs with packets that are decoded but never shown."""
+CODECS_WITH_PARAMETER_SETS = frozenset(["h264", "hevc"])
 """Codecs with parameter sets."""
-PALETTES = frozenset(
+CODECS_WITH_PALETTES = frozenset(
     ("rawvideo", "qtrle", "msrle", "msvideo1", "smc", "8bps", "cinepak", "png", "tscc", "tscc2", "zmbv", "idcinvideo")
 )
-"""Codecs whose pictures may have a palette that comes beside the packets."""
+"""Codecs whose palette may come as side data of the packets."""
 
 _START_CODE = re.compile(rb"\x00\x00\x01(.)", re.DOTALL)
 
 
 def is_hidden(packet: av.Packet, codec: str) -> bool:
-    """Tell whether a packet of a codec of `HIDING` holds only a reference picture that is never shown.
+    """Return whether a packet of a codec of `CODECS_WITH_HIDDEN_PICTURES` holds only a picture that is never shown.
 
-    Encoders that look ahead write such "alternate reference" pictures as packets of their own, with times of their own.
+    Encoders that look ahead write such "alternate reference" pictures as separate packets with their own timestamps.
     """
     data = memoryview(packet)
     if codec in ("vp8", "libvpx"):
         return not data[0] >> 4 & 1
-    if data[-1] >> 5 == 0b110:  # a superframe: hidden pictures together with the one that is shown
+    if data[-1] >> 5 == 0b110:  # a superframe: hidden pictures together with a shown one
         return False
     bits = int.from_bytes(data[:2].tobytes().ljust(2, b"\0"), "big")
-    place = 10 if bits >> 12 & 0b11 == 0b11 else 11  # behind frame_marker and profile; profile 3 has a reserved bit
+    place = 10 if bits >> 12 & 0b11 == 0b11 else 11  # after frame_marker and profile; profile 3 has a reserved bit
     shows_existing, shown = bits >> place & 1, bits >> place - 2 & 1
     return not (shows_existing or shown)
 
 
 def size_header(packet: av.Packet, codec: str) -> bytes:
-    """Return the bytes of a keyframe that hold its width and height, for comparison; b"" for codecs without."""
+    """Return the bytes of a keyframe that hold its width and height, for comparison; b"" for other codecs."""
     data = bytes(packet)
     if codec in ("vp8", "libvpx"):
         return data[6:10]
@@ -59,15 +59,15 @@ _FRAME_HEADER = re.compile(rb"\xff[\xc0-\xc2]..\x08(....)", re.DOTALL)
 
 
 def carries_state(packet: av.Packet, codec: av.VideoCodecContext) -> bool:
-    """Tell whether a packet changes what later packets are decoded with: a palette, or other extradata."""
+    """Return whether a packet carries a palette or new extradata, which later packets are decoded with."""
     if packet.has_sidedata("palette"):
         return True
     return packet.has_sidedata("new_extradata") and bytes(packet.get_sidedata("new_extradata")) != codec.extradata
 
 
 def has_parameter_sets(packet: av.Packet, codec: av.VideoCodecContext) -> bool:
-    """Tell whether an H.264 or HEVC packet brings its own parameter sets, before its first slice."""
-    if codec.name not in SETS:
+    """Return whether an H.264 or HEVC packet has parameter sets before its first slice."""
+    if codec.name not in CODECS_WITH_PARAMETER_SETS:
         return False
     is_hevc = codec.name == "hevc"
     for header in _unit_headers(memoryview(packet), codec.extradata, is_hevc):
@@ -80,14 +80,14 @@ def has_parameter_sets(packet: av.Packet, codec: av.VideoCodecContext) -> bool:
 
 
 def is_recovery_point(packet: av.Packet, codec: av.VideoCodecContext) -> bool:
-    """Tell whether an H.264 keyframe is one where decoding can recover, but not begin: no IDR picture."""
+    """Return whether an H.264 keyframe is not an IDR picture: decoding can recover there, but not begin."""
     if codec.name != "h264":
         return False
     return all(header & 0x1F != 5 for header in _unit_headers(memoryview(packet), codec.extradata, False))
 
 
 def _unit_headers(data: memoryview, extradata: bytes | None, is_hevc: bool) -> Iterator[int]:
-    """Yield the first byte of each NAL unit, in either of their two packings."""
+    """Yield the first byte of each NAL unit, for start codes (Annex B) and length prefixes (avcC, hvcC)."""
     if not extradata or extradata[0] != 1:  # Annex B: start codes
         for found in _START_CODE.finditer(data):
             yield found[1][0]

@@ -1,8 +1,7 @@
-"""HDR pictures (HLG and PQ in BT.2020) to the BT.709 that networks are trained on.
+"""Tone mapping of HDR (HLG and PQ in BT.2020) to BT.709, which networks are trained on.
 
-ITU-R BT.2100 says how much light a display makes of a signal. BT.2408 puts diffuse white at 203 cd/m2, in HLG at 75% of
-the signal: that becomes the white of BT.709, and what is brighter is cut off. So a scene looks the same whether a phone
-recorded it in HDR or not.
+ITU-R BT.2100 defines the light that a display emits for a signal. BT.2408 puts diffuse white at 203 cd/m2, 75% of the
+HLG signal: it becomes the white of BT.709, and brighter light is clipped. A scene looks the same in HDR and SDR.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ LUMINANCE_2020 = np.array([0.2627, 0.6780, 0.0593])
 BT709_OF_BT2020 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]])
 """ITU-R BT.2087, linear light."""
 
-_LUT_SIDE = 65  # the largest that Pillow takes
+_LUT_SIDE = 65  # the largest that Pillow accepts
 
 
 def is_hdr(transfer: int) -> bool:
-    """Tell whether a frame's transfer characteristic (`color_trc`) is one of HDR's."""
+    """Return whether a frame's transfer characteristic (`color_trc`) is PQ or HLG."""
     return transfer in (PQ, HLG)
 
 
@@ -40,7 +39,7 @@ def to_bt709(picture: UInt8[np.ndarray, "h w c"], transfer: int, primaries: int)
     Args:
         picture: RGB, full range.
         transfer: `PQ` or `HLG`.
-        primaries: a frame's `color_primaries`: `BT709`, or else BT.2020's, which HDR has where it does not say.
+        primaries: a frame's `color_primaries`: `BT709`; any other value means BT.2020, which HDR has by default.
     """
     image = Image.fromarray(np.ascontiguousarray(picture))
     return np.asarray(image.filter(_lut(transfer, primaries == BT709)))
@@ -56,7 +55,7 @@ def _lut(transfer: int, is_bt709: bool) -> ImageFilter.Color3DLUT:
 
 
 def _nits(signal: Float[np.ndarray, "*places 3"], transfer: int) -> Float[np.ndarray, "*places 3"]:
-    """The light of a display, in cd/m2, for a signal in [0, 1] (BT.2100, tables 4 and 5)."""
+    """Return the light of a display, in cd/m2, for a signal in [0, 1] (BT.2100, tables 4 and 5)."""
     if transfer == PQ:
         m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 4096 * 128, 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
         power = signal ** (1 / m2)
@@ -68,5 +67,5 @@ def _nits(signal: Float[np.ndarray, "*places 3"], transfer: int) -> Float[np.nda
 
 
 def _signal_709(nits: Float[np.ndarray, "*places 3"]) -> Float[np.ndarray, "*places 3"]:
-    """BT.709's signal in [0, 1] that a display of BT.1886 shows with this light, as far as it can."""
+    """Return the BT.709 signal in [0, 1] for which a BT.1886 display emits this light, clipped at white."""
     return np.clip(nits / WHITE_NITS, 0, 1) ** (1 / 2.4)

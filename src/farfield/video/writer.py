@@ -1,4 +1,4 @@
-"""Frames to H.264 that players, browsers and Weights & Biases show. A leaf: several rooms write videos."""
+"""Write RGB frames as H.264 in MP4, which players, browsers and Weights & Biases show."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from farfield.atomic_write import atomic_write
 
 CLOCK = Fraction(1, 90_000)
-"""Seconds to which moments are rounded: those of MPEG's own clock."""
+"""Time base of the written timestamps in seconds: MPEG's 90 kHz clock."""
 
 
 def write_video(
@@ -24,20 +24,20 @@ def write_video(
     seconds: Sequence[float] | Float[np.ndarray, " frames"] | None = None,
     crf: int = 18,
 ) -> None:
-    """Writes RGB frames as an MP4, whole or not at all.
+    """Write RGB frames as an MP4, atomically.
 
     Args:
-        path: the file to write.
-        frames: at least one, all of one size. An odd height or width loses its last row or column, as
-            H.264's colour subsampling asks for even sizes.
+        path: file to write.
+        frames: at least one frame, all of one size. An odd height or width loses its last row or column, as
+            H.264's colour subsampling needs even sizes.
         fps: frames per second.
-        seconds: when each frame is shown, ascending; None where they come at a constant rate.
+        seconds: display times of the frames, ascending; None for a constant rate.
         crf: x264's constant rate factor: 0 is lossless, 18 looks like the original, 51 is worst.
 
     Raises:
-        ValueError: for no frames.
+        ValueError: if there are no frames.
     """
-    path = Path(path).absolute()  # FFmpeg takes what stands before a colon for a protocol
+    path = Path(path).absolute()  # FFmpeg parses the part before a colon as a protocol
     with atomic_write(path) as partial:
         _encode(partial, frames, fps=fps, seconds=seconds, crf=crf)
 
@@ -50,8 +50,8 @@ def _encode(
     seconds: Sequence[float] | Float[np.ndarray, " frames"] | None,
     crf: int,
 ) -> None:
-    # The same frames give the same bytes. x264 with several threads gives others on machines with other numbers of
-    # cores, and its macroblock tree gives others from one call to the next where a side is no multiple of 16.
+    # Deterministic output: with several threads, x264 depends on the number of cores, and its macroblock tree differs
+    # between calls if a side is not a multiple of 16.
     options = {"crf": str(crf), "preset": "veryfast", "tune": "fastdecode", "threads": "1", "x264-params": "mbtree=0"}
     stream = None
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:

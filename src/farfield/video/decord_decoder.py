@@ -1,0 +1,50 @@
+"""Decode with decord, only files of which it returns the requested frames (see `decord_exactness.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from farfield.video.decord_exactness import DecordInexact, check_decord_is_exact
+from farfield.video.decord_library import decord
+
+_FRAMES_PER_BATCH = 64
+"""Frames that decord decodes at a time in `pictures`."""
+
+
+class DecordVideo:
+    """A video opened with decord, with the interface of `decoders.Video`; `close` it after use.
+
+    Raises:
+        DecordInexact: if decord cannot open the file, or would return other frames than requested.
+        av.FFmpegError, ValueError: if FFmpeg cannot open the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        index = check_decord_is_exact(path)
+        try:
+            self._reader = decord.VideoReader(str(path.absolute()), ctx=decord.cpu(0), num_threads=1)
+        except Exception as error:  # of several types: DECORDError, RuntimeError, AssertionError
+            raise DecordInexact("decord cannot open the file") from error
+        if len(self._reader) != len(index.stamps):
+            raise DecordInexact("frames that are never shown")
+        self.times: Float[np.ndarray, " frames"] = index.seconds
+
+    def frames(self, indices: Int[np.ndarray, " t"], short_side_px: int | None = None) -> UInt8[np.ndarray, "t h w c"]:
+        """Decode the frames at `indices`, in that order, at their full size."""
+        wanted, place = np.unique(indices, return_inverse=True)  # ascending and once: a single pass through the file
+        return self._reader.get_batch(wanted.tolist()).asnumpy()[place]
+
+    def pictures(
+        self, places: Int[np.ndarray, " t"], short_side_px: int | None = None
+    ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w c"]]]:
+        """Yield the frames at `places`, ascending, in one pass through the file."""
+        for start in range(0, len(places), _FRAMES_PER_BATCH):
+            batch = places[start : start + _FRAMES_PER_BATCH]
+            yield from zip(batch.tolist(), self.frames(batch), strict=True)
+
+    def close(self) -> None:
+        vars(self).pop("_reader", None)

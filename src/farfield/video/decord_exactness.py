@@ -1,0 +1,103 @@
+"""Whether decord returns the requested frames of a file, decided from the packet index and the first frame.
+
+decord opens many more files than it reads correctly. It seeks to other frames in AVI, MPEG program and transport
+streams and WMV, with HEVC, MPEG-4 part 2 and MPEG-2, in open groups of pictures, and where timestamps are missing or
+wrong. It counts frames that an edit list leaves out, and hidden pictures. It stretches frames after a change of size,
+and does not mirror, deinterlace, map HDR to BT.709, or make pixels square. It fails on a few small widths. All of
+these are refused here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+
+from farfield.video.container import NotAVideo, open_container, video_stream
+from farfield.video.frame_conversion import plausible_pixel_aspect
+from farfield.video.orientation import orientation_of
+from farfield.video.packet_headers import has_parameter_sets, is_recovery_point, size_header
+from farfield.video.packet_index import PacketIndex, from_packets
+from farfield.video.tone_mapping import is_hdr
+
+_FORMATS = {"mov", "mp4", "matroska", "webm", "flv", "gif"}
+_CODECS = {"h264", "av1", "libdav1d", "libaom-av1", "vp8", "vp9", "libvpx", "libvpx-vp9", "mjpeg", "gif"}
+
+
+class DecordInexact(Exception):
+    """decord would return other frames than requested, or cannot open the file; the message is the reason."""
+
+
+def check_decord_is_exact(path: Path) -> PacketIndex:
+    """Return the packet index of a file of which decord returns the requested frames.
+
+    Raises:
+        DecordInexact: for any other file, with the reason.
+        av.FFmpegError, ValueError: if FFmpeg cannot open the file.
+    """
+    try:
+        container = open_container(path)
+    except NotAVideo as error:
+        raise DecordInexact("not readable by FFmpeg") from error  # animated WebP, or not a video
+    with container:
+        stream = video_stream(container)
+        assert stream is not None  # `open_container` raises otherwise
+        codec = stream.codec_context
+        if not set(container.format.name.split(",")) & _FORMATS:
+            raise DecordInexact(f"container {container.format.name}")
+        if codec.name not in _CODECS:
+            raise DecordInexact(f"codec {codec.name}")
+        if plausible_pixel_aspect(stream.sample_aspect_ratio or 1) != 1:
+            raise DecordInexact("pixels that are not square")
+        index = from_packets(container, stream)
+        if index.by_number or (codec.has_b_frames and not index.is_reordered):
+            raise DecordInexact("missing, repeated or generated timestamps")
+        if index.packets is None:
+            raise DecordInexact("larger than 64 MiB")
+        if len(index.packets) != len(index.stamps):
+            raise DecordInexact("hidden pictures, or frames left out by an edit list")
+        keyframes = [packet for packet in index.packets if packet.is_keyframe]
+        if any(is_recovery_point(packet, codec) for packet in keyframes):
+            raise DecordInexact("recovery points instead of keyframes")
+        may_change_size = any(has_parameter_sets(packet, codec) for packet in keyframes[1:])
+        if may_change_size or len({size_header(packet, codec.name) for packet in keyframes}) > 1:
+            raise DecordInexact("changing size or parameter sets")
+        if index.carries_state:
+            raise DecordInexact("palettes or changed parameters in packets")
+        if _has_open_groups(index.packets):
+            raise DecordInexact("open groups of pictures")
+        frame = next(iter([*codec.decode(index.packets[0]), *codec.decode(None)]), None)
+        if frame is None:
+            raise DecordInexact("first packet without a frame")
+        if frame.interlaced_frame:
+            raise DecordInexact("interlaced frames")
+        if is_hdr(frame.color_trc):
+            raise DecordInexact("HDR")
+        orientation = orientation_of(frame)
+        if orientation.mirror:
+            raise DecordInexact("mirrored picture")
+        width = frame.height if orientation.quarter_turns % 2 else frame.width
+        if _is_misread_width(width):
+            raise DecordInexact(f"width of {width} pixels")
+        return index
+
+
+def _is_misread_width(width: int) -> bool:
+    """Return whether decord fails on pictures of this width, on some processor.
+
+    decord divides the bytes of a row by the width to get the number of channels. FFmpeg pads rows by up to 64 pixels,
+    depending on the processor, so that the result is not 3 for a few small widths, such as 48, 96 and 144.
+    """
+    padded_widths = {-(-width // alignment) * alignment for alignment in (16, 32, 64)}
+    return any(padded != width and 3 * padded % width == 0 for padded in padded_widths)
+
+
+def _has_open_groups(packets: list[av.Packet]) -> bool:
+    """Return whether a frame that is decoded after a keyframe is shown before it."""
+    latest = -(2**63)
+    for packet in packets:
+        if packet.pts is None or packet.pts < latest:
+            return True
+        if packet.is_keyframe:
+            latest = packet.pts
+    return False

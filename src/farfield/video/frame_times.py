@@ -1,0 +1,69 @@
+"""Corrections of the display times that containers give: gaps, jumps, repeated times, delays of animated images."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+
+LONGEST_GAP_SECONDS = 10.0
+"""A longer gap in a transport or program stream is taken for a clock reset, as by FFmpeg's command line."""
+
+SHORTEST_STEP = 1 / 90_000
+"""Seconds from a frame to the next if the container gives both the same time."""
+
+_TOO_SHORT_SECONDS, _USUAL_DELAY_SECONDS = 0.015, 0.1
+"""Browsers show a frame of an animated image for 100 ms if its delay is 10 ms or none."""
+
+
+def ascending(times: Float[np.ndarray, " frames"], fps: float) -> Float[np.ndarray, " frames"]:
+    """Return times from 0, strictly ascending; at a constant rate if the container's times are not ascending.
+
+    Frames that share a time are spaced by `SHORTEST_STEP`.
+    """
+    is_valid = np.all(np.isfinite(times)) and np.all(np.diff(times) >= 0)
+    if not is_valid or (len(times) > 1 and times[-1] == times[0]):
+        return np.arange(len(times)) / (fps if fps > 0 else 25.0)
+    times = times - times[0]
+    if np.all(np.diff(times) > 0):
+        return times
+    steps = np.arange(len(times)) * SHORTEST_STEP
+    return np.maximum.accumulate(times - steps) + steps
+
+
+def continuous(stamps: list[int | None]) -> Float[np.ndarray, " frames"]:
+    """Return times of frames in display order, with unknown times interpolated and without jumps back.
+
+    After a jump back, time continues from the frame before.
+    """
+    places = np.array([place for place, stamp in enumerate(stamps) if stamp is not None])
+    known = np.array([stamp for stamp in stamps if stamp is not None], np.float64)
+    if len(known) < 2:
+        return np.zeros(len(stamps))
+    steps, distances = np.diff(known), np.diff(places)
+    usual = float(np.median((steps / distances)[steps > 0])) if np.any(steps > 0) else 0.0
+    steps = np.where(steps < 0, usual * distances, steps)
+    times = known[0] + np.concatenate([[0.0], np.cumsum(steps)])
+    every = np.arange(len(stamps))
+    found = np.interp(every, places, times)
+    outside = np.minimum(every - places[0], 0) + np.maximum(every - places[-1], 0)
+    return found + outside * usual
+
+
+def without_clock_jumps(times: Float[np.ndarray, " frames"], time_base: float) -> Float[np.ndarray, " frames"]:
+    """Replace jumps of the clock by the usual distance between frames; in units of the time base."""
+    steps = np.diff(times)
+    jumps = steps * time_base > LONGEST_GAP_SECONDS
+    if not np.any(jumps) or np.all(jumps):
+        return times
+    return times[0] + np.concatenate([[0], np.cumsum(np.where(jumps, np.median(steps), steps))])
+
+
+def browser_times(delays: Int[np.ndarray, " frames"], time_base: float) -> Int[np.ndarray, " frames"]:
+    """Return the display times of an animated image as browsers play it; delays and times in units of the time base."""
+    seconds = browser_delays(delays * time_base)
+    return np.round(np.concatenate([[0.0], np.cumsum(seconds[:-1])]) / time_base).astype(np.int64)
+
+
+def browser_delays(seconds: Float[np.ndarray, " frames"]) -> Float[np.ndarray, " frames"]:
+    """Return how long browsers show each frame of an animated image, given the delays in the file; in seconds."""
+    return np.where(seconds < _TOO_SHORT_SECONDS, _USUAL_DELAY_SECONDS, seconds)
