@@ -15,8 +15,8 @@ from farfield.checkpoints.checkpoint import load_network, read_checkpoint
 from farfield.checkpoints.content_hash import network_hash
 from farfield.checkpoints.hub_folder import write_folder
 from farfield.clip_spec import ClipSpec
-from farfield.commands.console import quiet_libraries, say_left_out
-from farfield.curation.folder_scan import LeftOut
+from farfield.commands.console import quiet_libraries, report_skipped_files
+from farfield.curation.folder_scan import SkippedFiles
 from farfield.data.manifest import VideoRecord, read_manifest
 from farfield.errors import FarfieldError, VideoError
 from farfield.exporters.export import COMPARE_CLIPS, TOLERANCE, ExportReport, check_options, export_model
@@ -128,9 +128,9 @@ def _readable(videos: list[ParityVideo], spec: ClipSpec) -> list[ParityVideo]:
 
 def _others(clips: list[str], manifests: list[str]) -> list[str]:
     rest = [given for given in clips if given not in manifests]
-    left_out = LeftOut()
-    found = find_videos(rest, left_out=left_out) if rest else []
-    say_left_out(left_out, can_list=False)
+    skipped = SkippedFiles()
+    found = find_videos(rest, skipped=skipped) if rest else []
+    report_skipped_files(skipped, can_list=False)
     return found
 
 

@@ -12,8 +12,8 @@ from typing import Any
 from tqdm import tqdm
 
 from farfield.checkpoints.content_hash import network_hash
-from farfield.commands.console import quiet_libraries, say_left_out
-from farfield.curation.folder_scan import LeftOut
+from farfield.commands.console import quiet_libraries, report_skipped_files
+from farfield.curation.folder_scan import SkippedFiles
 from farfield.errors import FarfieldError, VideoError
 from farfield.inference.embeddings import check_parquet
 from farfield.inference.live_stream import live_windows
@@ -142,9 +142,9 @@ def predict(
         any(extra in FEATURE_FILES for extra in extras),
         view_batch_size,
     )
-    left_out = LeftOut(list_left_out)
-    paths = find_videos(videos, out=out, left_out=left_out)
-    say_left_out(left_out)
+    skipped = SkippedFiles(list_left_out)
+    paths = find_videos(videos, out=out, skipped=skipped)
+    report_skipped_files(skipped)
     if chosen in SUBTITLES and len(paths) > 1:
         raise FarfieldError(f"{len(paths)} videos make as many subtitle files: give --out FOLDER --write {chosen}.")
     folder = nullcontext() if out is None else open_results(out, _settings(question, checkpoint, precision), extras)
