@@ -48,7 +48,7 @@ def write_font(path: Path, letters: str, *, advance: int) -> Path:
 def forget() -> None:
     for each in (fonts._fallbacks, fonts._lacking):
         each.cache_clear()
-    fonts._said.clear()
+    fonts._warned.clear()
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_what_no_font_has_is_said_once(machine, caplog: pytest.LogCaptureFixture
         assert fonts.shown_names([WALK, "run", RUN]) == ["class 0", "run", "class 2"]
         fonts.pillow_font(RUN, 12)
     [record] = caplog.records
-    assert f"has all letters of '{WALK}'" in record.getMessage()
+    assert f"has all characters of '{WALK}'" in record.getMessage()
     assert "fonts-noto-cjk" in record.getMessage()
 
 

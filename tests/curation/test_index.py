@@ -43,9 +43,7 @@ def test_mistakes_are_named(tree: Path, tmp_path: Path) -> None:
         index_videos(str(tree), out, format="kinetics")
     (tmp_path / "splits/train/jump").mkdir(parents=True)
     (tmp_path / "splits/Val/jump").mkdir(parents=True)
-    with pytest.raises(
-        FarfieldError, match=r"splits are splits, not classes: Val, train\. Index each"
-    ):
+    with pytest.raises(FarfieldError, match=r"splits are splits, not classes: Val, train\. Index each"):
         index_videos(str(tmp_path / "splits"), out)
     (tmp_path / "list.txt").write_text("a.mp4 jump\n")
     with pytest.raises(FarfieldError, match=r"list\.txt, line 1: 'a\.mp4 jump' is not `path label` with a number"):

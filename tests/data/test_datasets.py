@@ -9,7 +9,8 @@ import torch
 
 from farfield.clip_spec import ClipSpec
 from farfield.data.augmentation import Augmentation
-from farfield.data.datamodule import VideoDataModule, batch_loader
+from farfield.data.batch_loader import batch_loader
+from farfield.data.datamodule import VideoDataModule
 from farfield.data.datasets import Batch, EvaluationViews, TrainingClips
 from farfield.data.manifest import Manifest, VideoRecord, read_manifest
 from farfield.data.samplers import EpochBatchSampler, SampleKey
@@ -48,7 +49,7 @@ def test_clips_are_the_same_with_any_number_of_workers(figures: Path) -> None:
 def test_clips_are_the_same_with_frames_kept_in_memory(figures: Path) -> None:
     manifest = read_manifest(figures / "train.csv")
     plain, kept = (
-        TrainingClips(manifest, manifest.labels, SPEC, AUGMENTATION, seed=0, clips_per_video=2, memory_bytes=room)
+        TrainingClips(manifest, manifest.labels, SPEC, AUGMENTATION, seed=0, clips_per_video=2, cache_bytes=room)
         for room in (0, 10**9)
     )
     for epoch in range(3):

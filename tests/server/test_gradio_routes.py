@@ -91,7 +91,7 @@ def test_an_event_names_no_other_file(server: Served, secret: Path) -> None:
             assert answer.text == "Only a file that was sent to this server may be looked at."
     too_deep = "[" * (MAX_LEVELS + 1) + "]" * (MAX_LEVELS + 1)
     assert event(server, too_deep).status_code == 200  # a text, however odd
-    cases = ((too_deep, "it is nested more than 100 levels deep"), ("{", "it is no JSON (line 1, column 2)"))
+    cases = ((too_deep, "it is nested more than 100 levels deep"), ("{", "it is not JSON (line 1, column 2)"))
     for body, reason in cases:
         answer = requests.post(f"{server.url}/gradio_api/queue/join", data=body, timeout=10)
         assert (answer.status_code, answer.text) == (400, f"The event is malformed: {reason}.")

@@ -1,4 +1,4 @@
-"""Inspect one video: decode every frame, and measure its properties."""
+"""One video, looked at whole: whether every frame can be decoded, what it is, and what it looks like."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ THUMBNAILS, THUMBNAIL_PX = 8, 16
 
 @dataclass(frozen=True)
 class InspectionJob:
-    """A video to inspect.
+    """A video to look at.
 
     Attributes:
-        path: video file.
-        record: row of the manifest.
-        compare_decoders: whether to compare some frames with those of decord.
+        path: the file.
+        record: its row of the manifest.
+        compare_decoders: whether to read some frames with decord, too.
     """
 
     path: Path
@@ -45,17 +45,17 @@ class InspectionJob:
 
 @dataclass(frozen=True)
 class Inspected:
-    """Properties of a video.
+    """What a video is.
 
     Attributes:
-        num_frames: number of frames; all were decoded.
-        fps: average frame rate.
-        width: width in pixels.
-        height: height in pixels.
-        duration_seconds: time from the start of the first frame to the end of the last.
-        sha256: hash of the file.
-        thumbnails: grey thumbnails of frames spread over the video.
-        decord: "agrees", "differs" or "cannot read it"; None if the decoders were not compared.
+        num_frames: all of which could be decoded.
+        fps: their average rate.
+        width: in pixels.
+        height: in pixels.
+        duration_seconds: from the first frame's showing to the last one's end.
+        sha256: of the file.
+        thumbnails: of frames spread over the video, grey.
+        decord: "agrees", "differs" or "cannot read it"; None where it was not asked.
     """
 
     num_frames: int
@@ -69,11 +69,11 @@ class Inspected:
 
 
 def inspect(job: InspectionJob) -> Inspected:
-    """Decode all frames of a video.
+    """Decodes a video from its first frame to its last.
 
     Raises:
-        DecodeError: if a frame cannot be decoded, the decoder concealed damage (which training would not notice), or
-            no frame lies in the row's segment.
+        DecodeError: where that cannot be done, where the decoder had to patch up damage, which training would not
+            notice, or where no frame lies in the row's segment.
     """
     try:
         if not job.path.is_file():
@@ -87,7 +87,7 @@ def inspect(job: InspectionJob) -> Inspected:
         raise DecodeError(job.path, str(error)) from error
     except OSError as error:
         raise DecodeError(job.path, error.strerror or reason_of(error)) from error
-    except Exception as error:  # any error that a malformed file causes: it must not end the run
+    except Exception as error:  # whatever an odd file brings about: it must not end the run
         raise DecodeError(job.path, reason_of(error)) from error
 
 
@@ -97,7 +97,7 @@ def _inspect(job: InspectionJob) -> Inspected:
     video = open_reader(job.path)
     try:
         stream_frames(video.times, start_seconds=job.record.start_seconds, end_seconds=job.record.end_seconds)
-        with _decoder_errors() as errors:
+        with _errors_of_the_decoder() as errors:
             size, thumbnails = _walk(video)
         if errors:
             raise ValueError(f"it is damaged: {errors[0]}")
@@ -113,8 +113,8 @@ def _inspect(job: InspectionJob) -> Inspected:
 
 
 @contextmanager
-def _decoder_errors() -> Iterator[list[str]]:
-    """Capture errors that the decoder logs and conceals with parts of other frames, without raising them."""
+def _errors_of_the_decoder() -> Iterator[list[str]]:
+    """What the decoder reports and then patches up with pieces of other frames, without raising anything."""
     level, found = av.logging.get_level(), []  # type: ignore[var-annotated]
     av.logging.set_level(av.logging.ERROR)
     try:
@@ -126,7 +126,7 @@ def _decoder_errors() -> Iterator[list[str]]:
 
 
 def _walk(video: FrameReader) -> tuple[tuple[int, int], np.ndarray]:
-    """Decode all frames; return width and height of the upright picture, and thumbnails."""
+    """Decodes all frames; returns width and height of the upright picture, and thumbnails."""
     count = len(video.times)
     wanted = ((np.arange(THUMBNAILS) + 0.5) * count / THUMBNAILS).astype(int)
     to_rgb: RgbConverter | None = None

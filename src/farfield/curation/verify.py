@@ -208,10 +208,10 @@ def _inspect_all(
 
 
 def _diagnose(splits: list[Split], labels: Sequence[str] | None) -> VerificationReport:
-    decodable = [(split, i, seen) for split in splits for i, seen in enumerate(split.inspected) if seen is not None]
+    whole = [(split, i, seen) for split in splits for i, seen in enumerate(split.inspected) if seen is not None]
     by_file: dict[str, list[tuple[Split, int]]] = defaultdict(list)
     by_source: dict[str, list[tuple[Split, int]]] = defaultdict(list)
-    for split, i, seen in decodable:
+    for split, i, seen in whole:
         by_file[seen.sha256].append((split, i))
         if clip := parse_clip_name(split.paths[i].stem):
             by_source[clip[0]].append((split, i))
@@ -232,13 +232,13 @@ def _diagnose(splits: list[Split], labels: Sequence[str] | None) -> Verification
     for source, group in by_source.items():
         leaks += [leak for leak in _leaks(group, f"both from video {source}") if leak[:4] not in known]
     look_alike = []
-    durations = np.array([seen.duration_seconds for _, _, seen in decodable])
+    durations = np.array([seen.duration_seconds for _, _, seen in whole])
     # One video of each content: exact copies are known, and comparing them all takes quadratic time.
-    single = list({seen.sha256: place for place, (_, _, seen) in enumerate(decodable)}.values())
-    if decodable:
-        pairs = find_near_duplicates(np.stack([decodable[place][2].thumbnails for place in single]), durations[single])
+    single = list({seen.sha256: place for place, (_, _, seen) in enumerate(whole)}.values())
+    if whole:
+        pairs = find_near_duplicates(np.stack([whole[place][2].thumbnails for place in single]), durations[single])
         for a, b in pairs:
-            group = [decodable[single[place]][:2] for place in (a, b)]
+            group = [whole[single[place]][:2] for place in (a, b)]
             look_alike.append(tuple(str(split.paths[i]) for split, i in group))
             leaks += _leaks(group, "they look alike")
     with_videos = [
@@ -270,10 +270,10 @@ def _diagnose(splits: list[Split], labels: Sequence[str] | None) -> Verification
             for label in wanted
             if label not in there
         ],
-        decord=dict(Counter(seen.decord for _, _, seen in decodable if seen.decord is not None)),
-        decord_differs_on=[str(split.paths[i]) for split, i, seen in decodable if seen.decord == "differs"],
+        decord=dict(Counter(seen.decord for _, _, seen in whole if seen.decord is not None)),
+        decord_differs_on=[str(split.paths[i]) for split, i, seen in whole if seen.decord == "differs"],
         durations={f"{q}%": round(float(np.percentile(durations, q)), 2) for q in (0, 5, 25, 50, 75, 95, 100)},
-        resolutions=dict(Counter(f"{seen.width} x {seen.height}" for _, _, seen in decodable).most_common()),
+        resolutions=dict(Counter(f"{seen.width} x {seen.height}" for _, _, seen in whole).most_common()),
         hours=round(float(durations.sum()) / 3600, 3),
     )
 
@@ -346,8 +346,8 @@ def plot_collection(splits: Sequence[Split]) -> Figure:
     """Plot durations, short sides, rates and videos per class, one colour a split."""
     figure = Figure(figsize=(10, 6.4), layout="constrained")
     axes = figure.subplots(2, 2)
-    decodable = [each for split in splits for each in split.inspected if each is not None]
-    bins = [np.histogram_bin_edges([measure(each) for each in decodable], bins=40) for measure in _MEASURES]
+    whole = [each for split in splits for each in split.inspected if each is not None]
+    bins = [np.histogram_bin_edges([measure(each) for each in whole], bins=40) for measure in _MEASURES]
     for split in splits:
         seen = [each for each in split.inspected if each is not None]
         labels = Counter(row.label for row, each in zip(split.records, split.inspected, strict=True) if each)
