@@ -34,7 +34,8 @@ from tqdm import tqdm
 
 from farfield import build_model
 from farfield.clip_spec import ClipSpec
-from farfield.curation.transcode import Encoding, transcode
+from farfield.curation.encoding import Encoding
+from farfield.curation.transcode import transcode
 from farfield.data.augmentation import Augmentation
 from farfield.data.batch_loader import batch_loader
 from farfield.data.clips import training_clips

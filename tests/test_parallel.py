@@ -35,7 +35,7 @@ def test_a_crash_or_a_hang_costs_one_video() -> None:
         list(for_each(misbehave, ["a", "defect"], num_workers=1))
 
 
-def test_jobs_are_made_as_they_are_needed() -> None:
+def test_jobs_are_generated_lazily() -> None:
     made = []
     jobs = (made.append(i) or str(i) for i in range(100))
     running = for_each(misbehave, jobs, num_workers=1)

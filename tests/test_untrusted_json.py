@@ -39,6 +39,6 @@ def test_nesting_beyond_the_limit_is_refused(before: str) -> None:
         ("", r"^it is not JSON \(line 1, column 1\)$"),
     ],
 )
-def test_what_is_no_json_is_told_with_its_place(text: str | bytes, message: str) -> None:
+def test_invalid_json_is_reported_with_its_position(text: str | bytes, message: str) -> None:
     with pytest.raises(JsonError, match=message):
         parse_json(text)

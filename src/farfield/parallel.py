@@ -148,7 +148,7 @@ def _ray(
                     raise error.cause from error
             except ray.exceptions.WorkerCrashedError:
                 yield job, CRASHED
-        late = [ref for ref, (_, begun) in running.items() if time.monotonic() - begun > seconds]
+        late = [ref for ref, (_, started) in running.items() if time.monotonic() - started > seconds]
         for reference in late:
             ray.cancel(reference, force=True)
             yield running.pop(reference)[0], _timeout_reason(seconds)

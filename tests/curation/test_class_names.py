@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 
-def test_a_class_name_that_is_there_twice_is_refused_by_every_command(
+def test_every_command_refuses_duplicate_class_names(
     tmp_path: Path,
     run_farfield: Callable[..., int],
     monkeypatch: pytest.MonkeyPatch,

@@ -1,4 +1,4 @@
-"""The real yt-dlp, against a server of this machine that behaves as sites do."""
+"""Downloads by the real yt-dlp from a local server."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_clips_are_cut_out_and_failures_kept(
     assert set(site.asked) == {"gone0000000"}
 
 
-def test_a_failure_that_may_pass_is_tried_again(site: Site, tmp_path: Path) -> None:
+def test_temporary_failures_are_retried(site: Site, tmp_path: Path) -> None:
     rows = annotations(tmp_path, ("a", "broken00000", 0))
     for _ in range(2):
         site.asked.clear()
@@ -103,7 +103,7 @@ def test_a_failure_that_may_pass_is_tried_again(site: Site, tmp_path: Path) -> N
         assert site.asked
 
 
-def test_a_site_that_refuses_everything_stops_the_run(site: Site, tmp_path: Path) -> None:
+def test_rate_limiting_stops_the_run(site: Site, tmp_path: Path) -> None:
     rows = annotations(tmp_path, ("a", "blocked0000", 0), *(("a", f"video{i:06d}", 0) for i in range(30)))
     with pytest.raises(FarfieldError, match=r"429.*run the same command later"):
         download(rows, tmp_path / "out", url=site.url, pause_seconds=0, num_workers=1, progress=False)
@@ -118,7 +118,7 @@ def test_a_site_that_refuses_everything_stops_the_run(site: Site, tmp_path: Path
     assert made.fetched + made.already_there == 3
 
 
-def test_warnings_are_passed_on_once_and_counted(
+def test_warnings_are_logged_once_and_counted(
     site: Site, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """yt-dlp warns of a type that it does not know."""
@@ -135,7 +135,7 @@ def test_warnings_are_passed_on_once_and_counted(
         assert captured.err.count(f"warned: 2 x {text}\n") == 1
 
 
-def test_a_runtime_that_is_missing_or_old_is_said_before_the_first_clip(
+def test_a_missing_or_old_runtime_is_reported_before_the_first_clip(
     site: Site, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     old = tmp_path / "deno"

@@ -5,7 +5,7 @@ import pytest
 from farfield.curation.fetch_clip import Messages, reason_for
 
 
-def test_the_same_warning_of_several_videos_is_the_same() -> None:
+def test_equal_warnings_of_several_videos_are_merged() -> None:
     said = "[youtube] {}: Some formats may be missing. \x1b[33mSee\x1b[0m\n  https://youtu.be/{} for more"
     found = []
     for video in ("dQw4w9WgXcQ", "-a_b-c_d-e0"):

@@ -1,4 +1,4 @@
-"""A scan of a folder finds every video once, and says what it passes over."""
+"""A scan of a folder finds every video once, and records skipped files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def scanned(root: Path, **options: Path) -> tuple[list[str], dict[str, str]]:
     return [video.relative_to(root).as_posix() for video in videos], names
 
 
-def test_all_is_found_or_accounted_for(tmp_path: Path) -> None:
+def test_every_file_is_found_or_recorded_as_skipped(tmp_path: Path) -> None:
     root, elsewhere = tmp_path / "project/root", tmp_path / "elsewhere"
     touch(root, "run/a.MP4", "run/deep/b.mxf", "run/notes.txt", "run/README", "run/.a.mp4", ".Trash-1000/files/old.mp4")
     touch(root, "$RECYCLE.BIN/S-1-5/$R1.mp4", "jump/@eaDir/preview.mp4")
@@ -66,7 +66,7 @@ def test_all_is_found_or_accounted_for(tmp_path: Path) -> None:
     }
 
 
-def test_a_folder_keeps_its_own_name_and_not_that_of_a_link_to_it(tmp_path: Path) -> None:
+def test_a_folder_keeps_its_own_name_rather_than_a_links(tmp_path: Path) -> None:
     touch(tmp_path, "z/a.mp4")
     (tmp_path / "a").symlink_to("z")
     assert scanned(tmp_path) == (["z/a.mp4"], {"a": "SCANNED_ALREADY"})
@@ -79,7 +79,7 @@ def test_the_folder_itself_may_be_hidden_or_a_link(tmp_path: Path) -> None:
         assert scanned(root) == (["run/a.mp4"], {})
 
 
-def test_what_is_being_written_is_no_part_of_the_collection(tmp_path: Path) -> None:
+def test_the_output_folder_is_excluded(tmp_path: Path) -> None:
     touch(tmp_path, "a.mp4", "out/a.mp4", "out/deep/a.mp4")
     (tmp_path / "link.mp4").symlink_to("out/a.mp4")
     assert scanned(tmp_path, exclude=tmp_path / "out") == (["a.mp4"], {})
@@ -88,7 +88,7 @@ def test_what_is_being_written_is_no_part_of_the_collection(tmp_path: Path) -> N
         assert scanned(tmp_path, exclude=whole) == (everything, {})
 
 
-def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_read_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "run/a.mp4", "shut/b.mp4")
     monkeypatch.chdir(tmp_path)
     tmp_path.chmod(0o755)
@@ -107,7 +107,7 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monke
     assert skipped.names == [("shut", Reason.UNREADABLE)]
 
 
-def test_the_account_in_one_line(tmp_path: Path) -> None:
+def test_skipped_files_are_summarised_in_one_line(tmp_path: Path) -> None:
     skipped = SkippedFiles()
     for name in [".a", ".b", ".c"]:
         skipped.add(Reason.HIDDEN, name)
@@ -196,7 +196,7 @@ def test_links_keep_their_names_in_manifests_and_predictions(
     }
 
 
-def test_prepare_follows_links_and_says_what_it_leaves_out(
+def test_prepare_follows_links_and_reports_skipped_files(
     linked: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = linked / "prepared"  # among the videos
@@ -209,7 +209,9 @@ def test_prepare_follows_links_and_says_what_it_leaves_out(
     assert [row.label for row in read_manifest(store / "manifest.csv")] == ["dive", "run"]
 
 
-def test_a_folder_without_videos_says_what_it_holds(tmp_path: Path, run_farfield: Callable[..., int]) -> None:
+def test_the_error_for_a_folder_without_videos_counts_skipped_files(
+    tmp_path: Path, run_farfield: Callable[..., int]
+) -> None:
     touch(tmp_path, "run/a.txt")
     for call in (
         lambda: index_videos(str(tmp_path), str(tmp_path / "m.csv")),

@@ -51,7 +51,7 @@ def test_mistakes_are_named(tree: Path, tmp_path: Path) -> None:
     assert not Path(out).exists()
 
 
-def test_a_folder_that_begins_with_a_blank_is_found_again(tree: Path, tmp_path: Path) -> None:
+def test_a_folder_name_may_begin_with_a_blank(tree: Path, tmp_path: Path) -> None:
     (tree / "jump").rename(tree / " jump")
     index_videos(str(tree), str(tree / "m.csv"))
     manifest = read_manifest(tree / "m.csv")

@@ -7,7 +7,7 @@ import pytest
 from farfield.curation.javascript_runtime import runtime_options, why_unavailable
 
 
-def test_a_runtime_that_serves_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_supported_runtime_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     new = tmp_path / "deno"
     new.write_text("#!/bin/sh\necho 'deno 2.9.8 (stable, release, x86_64-unknown-linux-gnu)'\n")
     new.chmod(0o755)

@@ -7,7 +7,7 @@ import pytest
 from farfield.curation.manifest_output import path_in_manifest
 
 
-def test_where_a_manifest_finds_a_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_in_a_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "real/videos/run").mkdir(parents=True)
     (tmp_path / "link").symlink_to("real")
     (tmp_path / "real/linked").symlink_to(tmp_path / "elsewhere")

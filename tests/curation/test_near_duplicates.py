@@ -5,7 +5,7 @@ import numpy as np
 from farfield.curation.near_duplicates import find_near_duplicates
 
 
-def test_what_stands_still_is_not_enough_to_look_alike() -> None:
+def test_an_equal_static_part_alone_is_no_near_duplicate() -> None:
     rng = np.random.default_rng(0)
     place = rng.integers(40, 215, (16, 16))
     videos = np.repeat(place[None, None], 3, 0).repeat(8, 1)

@@ -1,4 +1,4 @@
-"""A store holds the same frames at the same times, whatever it was made from, and whatever happened meanwhile."""
+"""Stores: settings, resumed runs, failures and labels."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_collection_by_folders(figures: Path, tmp_path: Path, run_farfield: Ca
     assert [row.label for row in read_manifest(tmp_path / "out/manifest.csv")] == ["a", "b"]
 
 
-def test_killed_it_goes_on(tmp_path: Path) -> None:
+def test_a_killed_run_can_be_continued(tmp_path: Path) -> None:
     (tmp_path / "in/a").mkdir(parents=True)
     clip = encode(tmp_path / "clip.mp4", num_frames=60, size=(384, 192))
     for i in range(12):
@@ -107,7 +107,7 @@ def test_killed_it_goes_on(tmp_path: Path) -> None:
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
 
 
-def test_a_disk_that_takes_no_more_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_full_disk_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "in/a").mkdir(parents=True)
     noise = np.random.default_rng(0).integers(0, 255, (10, 192, 192, 3), np.uint8)
     write_video(tmp_path / "in/a/clip.mp4", noise, fps=25)
@@ -125,7 +125,7 @@ def test_a_disk_that_takes_no_more_is_a_clear_error(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()} == {"store.json", ".lock"}
 
 
-def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "in/a").mkdir(parents=True)
     encode(tmp_path / "in/a/clip.mp4", num_frames=3)
     (tmp_path / "file").write_text("")
@@ -154,7 +154,7 @@ def test_sources_are_never_overwritten_and_stores_never_mixed(tmp_path: Path) ->
         prepare(tmp_path / "data/videos", inside, encoding=SMALL, progress=False)
 
 
-def test_odd_videos_cost_themselves_only(tmp_path: Path) -> None:
+def test_malformed_videos_do_not_stop_the_run(tmp_path: Path) -> None:
     folder = tmp_path / "in/a"
     folder.mkdir(parents=True)
     encode(folder / "far_apart.mp4", num_frames=2, times=[0, 5000])

@@ -53,7 +53,7 @@ def test_the_store_holds_the_same_frames(name: str, codec: str, options: dict, t
     assert content.index(b"moov") < content.index(b"mdat")  # the index first: read from the start on
 
 
-def test_sound_is_left_out(tmp_path: Path) -> None:
+def test_sound_is_dropped(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "a.mkv"), "w") as container:
         video, sound = container.add_stream("libx264", rate=25), container.add_stream("aac", rate=16000)
         video.width, video.height = 64, 48
@@ -86,7 +86,7 @@ def test_a_variable_rate_keeps_its_times(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fps", "rate"), [(25, 25), (30000 / 1001, Fraction(30000, 1001)), (23.976, Fraction(24000, 1001)), (12.5, 12.5)]
 )
-def test_rates_are_recognised_through_the_rounding_of_containers(fps: float, rate: float) -> None:
+def test_frame_rates_are_recovered_from_rounded_times(fps: float, rate: float) -> None:
     times = np.round(np.arange(200) / fps, 3)  # as Matroska keeps them
     assert frame_rate(times) == (rate, True)
     assert frame_rate(np.cumsum(np.random.default_rng(0).uniform(0.02, 0.06, 50)))[1] is False

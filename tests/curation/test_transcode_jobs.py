@@ -64,7 +64,7 @@ def test_kinetics_archives_are_read_without_unpacking(suffix: str, tmp_path: Pat
     assert sum(path.suffix == ".mp4" for path in new) == 5
 
 
-def test_an_archive_that_is_cut_off_says_so_and_keeps_what_was_read(tmp_path: Path) -> None:
+def test_a_truncated_archive_raises_and_keeps_complete_videos(tmp_path: Path) -> None:
     clip = encode(tmp_path / "clip.mp4", num_frames=10)
     with tarfile.open(tmp_path / "whole.tar", "w") as tar:
         for name in ("a/1.mp4", "a/2.mp4"):
@@ -79,7 +79,7 @@ def test_an_archive_that_is_cut_off_says_so_and_keeps_what_was_read(tmp_path: Pa
     assert made.already_there == 1
 
 
-def test_a_store_holds_what_its_names_say(tmp_path: Path) -> None:
+def test_target_names_are_unique_and_inside_the_store(tmp_path: Path) -> None:
     """Another video of the same name, a damaged file, half-written ones: made anew, and only then."""
     (tmp_path / "in/a").mkdir(parents=True)
     encode(tmp_path / "in/a/x.mp4", num_frames=10)
@@ -107,7 +107,7 @@ def test_a_store_holds_what_its_names_say(tmp_path: Path) -> None:
         ("m.csv", "a manifest has labels"),
     ],
 )
-def test_a_source_that_is_none_says_so(source: str, message: str, tmp_path: Path) -> None:
+def test_an_invalid_source_is_refused(source: str, message: str, tmp_path: Path) -> None:
     encode(tmp_path / "clip.mp4", num_frames=2)
     write_manifest(tmp_path / "m.csv", [VideoRecord("clip.mp4", "a")])
     (tmp_path / "train.csv").write_text("label,youtube_id,time_start\n")

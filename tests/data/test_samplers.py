@@ -37,7 +37,7 @@ def test_every_class_comes_equally_often() -> None:
 
 @pytest.mark.parametrize("balance", [False, True])
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_an_epoch_entered_anywhere_is_its_remainder(balance: bool, world_size: int) -> None:
+def test_a_resumed_epoch_yields_the_remaining_batches(balance: bool, world_size: int) -> None:
     classes = np.arange(101) % 7 % 3
     for rank in range(world_size):
 
@@ -124,13 +124,13 @@ def test_several_clips_of_a_video_differ_and_come_from_one_opening(
     assert sum(len(set(starts[i : i + 3])) > 1 for i in range(0, 36, 3)) >= 10
 
 
-def test_a_video_that_comes_again_in_an_epoch_gives_another_clip(numbered: Manifest) -> None:
+def test_a_repeated_video_gives_another_clip(numbered: Manifest) -> None:
     dataset = TrainingClips(numbered, numbered.labels, SPEC, Augmentation(), seed=0)
     first, again = dataset[[SampleKey(0, 4, 0)]], dataset[[SampleKey(0, 4, 1)]]
     assert not torch.equal(first.clips, again.clips)
 
 
-def test_settings_that_do_not_go_together_are_refused(figures: Path) -> None:
+def test_incompatible_settings_are_refused(figures: Path) -> None:
     train = str(figures / "train.csv")
     with pytest.raises(FarfieldError, match=r"clips_per_video is 3 and data\.batch_size 8"):
         VideoDataModule(train, clip=SPEC, clips_per_video=3)

@@ -46,7 +46,7 @@ class Reason(Enum):
     BROKEN_LINK = ("broken link", "broken links")
     LINK_LOOP = ("link to a folder that contains it", "links to folders that contain them")
     SCANNED_ALREADY = ("folder scanned already under another name", "folders scanned already under other names")
-    NO_REGULAR_FILE = ("that is no regular file", "that are no regular files")
+    NO_REGULAR_FILE = ("that is not a regular file", "that are not regular files")
     UNREADABLE = ("unreadable file or folder", "unreadable files or folders")
     EMPTY_CLASS = ("class folder without videos", "class folders without videos")
     OUTSIDE_CLASSES = ("video outside the class folders", "videos outside the class folders")

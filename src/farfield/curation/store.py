@@ -53,8 +53,8 @@ def open_store(out: Path, encoding: Encoding, source: Path) -> FileLock:
     if isinstance(known, dict) and not settings.keys() <= known.keys():
         is_earlier = True
         log.warning(
-            "%s was begun by an earlier version. Its videos stay as they were stored: interlaced, HDR and mirrored "
-            "ones, and H.264 in AVI or ASF, differ from those that are added now. Remove the store to make it anew.",
+            "%s was started by an earlier version. Its videos stay as they are: interlaced, HDR and mirrored ones, and "
+            "H.264 in AVI or ASF, differ from those that are added now. Remove the store to rebuild it.",
             out,
         )
         known = {name: value for name, value in settings.items() if name not in known} | known
@@ -62,7 +62,9 @@ def open_store(out: Path, encoding: Encoding, source: Path) -> FileLock:
         lock.release()
         other = [name for name in settings if known.get(name) != settings[name]]
         changed = [f"{name} was {known.get(name)}, now {settings[name]}" for name in other]
-        raise FarfieldError(f"{out} holds other videos: {'; '.join(changed)}. Give the same, or another folder.")
+        raise FarfieldError(
+            f"{out} holds other videos: {'; '.join(changed)}. Give the same settings, or another folder."
+        )
     if not is_earlier:
         with atomic_write(record) as partial:
             partial.write_text(json.dumps(settings, indent=2) + "\n")

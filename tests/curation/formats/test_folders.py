@@ -31,7 +31,7 @@ def test_classes_are_neither_hidden_nor_empty(tmp_path: Path) -> None:
     }
 
 
-def test_hidden_folders_do_not_hide_that_the_others_are_splits(tmp_path: Path) -> None:
+def test_splits_are_recognised_beside_hidden_folders(tmp_path: Path) -> None:
     touch(tmp_path, "train/run/a.mp4", "val/run/b.mp4", ".cache/c.mp4")
     with pytest.raises(FarfieldError, match=r"are splits, not classes: train, val\. Index each"):
         classes_of_folder(tmp_path, SkippedFiles())

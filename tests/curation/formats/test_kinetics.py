@@ -8,7 +8,7 @@ from farfield.curation.index import index_videos
 from farfield.data.manifest import read_manifest
 
 
-def test_kinetics_files_that_serve_no_row_are_accounted_for(tmp_path: Path, make_video: Callable[..., Path]) -> None:
+def test_kinetics_files_without_a_row_are_recorded_as_skipped(tmp_path: Path, make_video: Callable[..., Path]) -> None:
     root = tmp_path / "k"
     names = ["part_0/0123456789A_000000_000010.mp4", "replacement/0123456789A_000000_000010.mp4"]
     for name in [*names, "part_0/unlisted_id_000001_000011.mp4", "part_0/trailer.mp4"]:
