@@ -1,7 +1,7 @@
-"""Builds the recipes of configs/ into the package as farfield/configs. Everything else is in pyproject.toml.
+"""Copy the recipes of configs/ into the built package as farfield/configs. Everything else is in pyproject.toml.
 
-Not `package-dir`, which would need every package listed by hand, and would make editable installs use an import hook
-that type checkers and editors cannot follow.
+Not by `package-dir`, which would need a list of all packages, and would make editable installs use an import hook that
+type checkers and editors cannot follow.
 """
 
 import shutil
@@ -12,27 +12,27 @@ from setuptools.command.build_py import build_py
 
 
 class BuildWithRecipes(build_py):
-    """Copies the recipes in a build; an editable install reads them from configs/ itself."""
+    """Build step that also copies the recipes; an editable install reads configs/ itself."""
 
     def run(self) -> None:
         super().run()
         if not self.editable_mode:
-            shutil.rmtree(Path(self.build_lib, "farfield", "configs"), ignore_errors=True)  # an earlier build's
+            shutil.rmtree(Path(self.build_lib, "farfield", "configs"), ignore_errors=True)  # of an earlier build
             for target, source in self._recipes().items():
                 self.mkpath(str(Path(target).parent))
                 self.copy_file(source, target)
 
-    def get_source_files(self) -> list[str]:  # what an sdist holds
+    def get_source_files(self) -> list[str]:  # contents of an sdist
         return [*super().get_source_files(), *self._recipes().values()]
 
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
         return [*super().get_outputs(include_bytecode), *self._recipes()]
 
-    def get_output_mapping(self) -> dict[str, str]:  # what a strict editable install links
+    def get_output_mapping(self) -> dict[str, str]:  # links of a strict editable install
         return {**super().get_output_mapping(), **self._recipes()}
 
     def _recipes(self) -> dict[str, str]:
-        """Where each goes in the build, to where it is."""
+        """Map each recipe's path in the build to its source."""
         sources = sorted(Path("configs").rglob("*.yaml"))
         return {str(Path(self.build_lib, "farfield", source)): str(source) for source in sources}
 

@@ -48,7 +48,7 @@ class Task:
         options: of `farfield fit`.
     """
 
-    videos: dict[str, int]
+    videos: dict[str, Any]
     clip: dict[str, Any]
     options: dict[str, Any]
 

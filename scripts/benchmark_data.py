@@ -34,10 +34,11 @@ from tqdm import tqdm
 
 from farfield import build_model
 from farfield.clip_spec import ClipSpec
-from farfield.curation.transcode import Encoding, transcode
+from farfield.curation.encoding import Encoding
+from farfield.curation.transcode import transcode
 from farfield.data.augmentation import Augmentation
+from farfield.data.batch_loader import batch_loader
 from farfield.data.clips import training_clips
-from farfield.data.datamodule import batch_loader
 from farfield.data.datasets import TrainingClips
 from farfield.data.manifest import Manifest, VideoRecord
 from farfield.data.samplers import EpochBatchSampler

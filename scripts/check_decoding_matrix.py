@@ -29,7 +29,8 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from farfield.clip_spec import ClipSpec
-from farfield.curation.transcode import Encoding, transcode
+from farfield.curation.encoding import Encoding
+from farfield.curation.transcode import transcode
 from farfield.errors import FarfieldError
 from farfield.inference.sliding_windows import sliding_windows
 from farfield.video import packet_index

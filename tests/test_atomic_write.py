@@ -8,7 +8,7 @@ import pytest
 from farfield.atomic_write import atomic_write
 
 
-def test_a_file_appears_when_all_of_it_is_written(tmp_path: Path) -> None:
+def test_a_file_appears_only_when_complete(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("before")
     with atomic_write(path) as partial:
@@ -18,7 +18,7 @@ def test_a_file_appears_when_all_of_it_is_written(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_nothing_is_left_of_a_block_that_fails(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("before")
     with suppress(KeyboardInterrupt), atomic_write(path) as partial:
@@ -28,7 +28,7 @@ def test_nothing_is_left_of_a_block_that_fails(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_a_folder_that_is_a_file_is_what_is_said(tmp_path: Path) -> None:
+def test_a_parent_that_is_a_file_is_named_in_the_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError), atomic_write(tmp_path / "file" / "a.txt") as partial:
         partial.write_text("x")

@@ -48,7 +48,7 @@ def write_font(path: Path, letters: str, *, advance: int) -> Path:
 def forget() -> None:
     for each in (fonts._fallbacks, fonts._lacking):
         each.cache_clear()
-    fonts._said.clear()
+    fonts._warned.clear()
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     forget()
 
 
-def test_a_font_is_taken_for_the_letters_that_the_own_one_lacks(tmp_path: Path, machine) -> None:
+def test_a_fallback_font_is_used_for_missing_characters(tmp_path: Path, machine) -> None:
     few = write_font(tmp_path / "Few.ttf", WALK, advance=1000)
     more = write_font(tmp_path / "More.ttf", WALK + RUN, advance=2000)
     machine(few, more)
@@ -102,17 +102,17 @@ def test_a_labelled_video_shows_the_letters(tmp_path: Path, machine) -> None:
     assert white.sum() == pytest.approx(2 * 12 * 12, rel=0.15)  # two squares of 0.8 of the text's 15 pixels
 
 
-def test_what_no_font_has_is_said_once(machine, caplog: pytest.LogCaptureFixture) -> None:
+def test_characters_without_a_font_are_reported_once(machine, caplog: pytest.LogCaptureFixture) -> None:
     machine()
     with caplog.at_level(logging.WARNING, "farfield"):
         assert fonts.shown_names([WALK, "run", RUN]) == ["class 0", "run", "class 2"]
         fonts.pillow_font(RUN, 12)
     [record] = caplog.records
-    assert f"has all letters of '{WALK}'" in record.getMessage()
+    assert f"has all characters of '{WALK}'" in record.getMessage()
     assert "fonts-noto-cjk" in record.getMessage()
 
 
-def test_fonts_that_only_say_to_have_letters_are_passed_over(tmp_path: Path) -> None:
+def test_placeholder_fonts_are_ignored(tmp_path: Path) -> None:
     """The system's own search, in a fresh process whose user has installed fonts just now."""
     folder = tmp_path / "share" / "fonts"
     folder.mkdir(parents=True)

@@ -70,7 +70,7 @@ def _print_config(run_farfield: Run, *configs: str) -> dict:
         ("configs/kinetics400_c2d_r50_nl10_scratch.yaml", "kinetics400_scratch"),
     ],
 )
-def test_a_mistyped_name_leads_to_the_nearest(
+def test_a_mistyped_name_suggests_the_nearest(
     given: str,
     meant: str,
     tmp_path: Path,
@@ -93,7 +93,7 @@ def test_a_mistyped_name_leads_to_the_nearest(
 
 
 @pytest.mark.parametrize("given", ["sweeps/figures_lr", "nowhere/x.yaml", "", "a\0b", "x" * 5000, "[1, 2"])
-def test_what_is_neither_file_nor_recipe_is_refused(given: str) -> None:
+def test_a_value_that_is_neither_file_nor_recipe_is_refused(given: str) -> None:
     with pytest.raises(FarfieldError, match="neither a file nor a recipe"):
         find_config(given)
 

@@ -32,13 +32,13 @@ def test_nesting_beyond_the_limit_is_refused(before: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"\xff\xfe[\x00]\x00", "^it is no JSON$"),
-        ("{", r"^it is no JSON \(line 1, column 2\)$"),
-        ('[1,\n"a]', r"^it is no JSON \(line 2, column 1\)$"),
-        ('["\\', r"^it is no JSON \(line 1, column 2\)$"),
-        ("", r"^it is no JSON \(line 1, column 1\)$"),
+        (b"\xff\xfe[\x00]\x00", "^it is not JSON$"),
+        ("{", r"^it is not JSON \(line 1, column 2\)$"),
+        ('[1,\n"a]', r"^it is not JSON \(line 2, column 1\)$"),
+        ('["\\', r"^it is not JSON \(line 1, column 2\)$"),
+        ("", r"^it is not JSON \(line 1, column 1\)$"),
     ],
 )
-def test_what_is_no_json_is_told_with_its_place(text: str | bytes, message: str) -> None:
+def test_invalid_json_is_reported_with_its_position(text: str | bytes, message: str) -> None:
     with pytest.raises(JsonError, match=message):
         parse_json(text)

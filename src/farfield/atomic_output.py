@@ -1,7 +1,7 @@
-"""A file or folder that is there whole or not at all.
+"""Atomic writes of a file or folder that must not exist yet, with files beside it.
 
-It is made in a folder beside its place, on the same file system, and moved when all is done. Whatever stops the making,
-an error or Ctrl-C, leaves the destination as it was.
+Output is written to a temporary folder on the same file system, and moved when complete. An error or Ctrl-C leaves the
+destination unchanged.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from farfield.errors import FarfieldError
 
 
 def refuse_existing(*places: Path) -> None:
-    """Refuses to write over what is there.
+    """Refuse to overwrite existing files or folders.
 
     Raises:
-        FarfieldError: for the first place that is taken.
+        FarfieldError: for the first path that exists.
     """
     for place in places:
         if place.exists() or place.is_symlink():
@@ -28,10 +28,10 @@ def refuse_existing(*places: Path) -> None:
 
 @contextmanager
 def atomic_output(out: Path) -> Iterator[Path]:
-    """Gives a path of the same name to write to; what has been written beside it moves along, before it.
+    """Yield a temporary path of the same name; when the block ends, move it and the files beside it to the destination.
 
     Raises:
-        FarfieldError: where the place is taken, or cannot be written.
+        FarfieldError: if the destination exists, or cannot be written.
     """
     refuse_existing(out)
     new_folders = [folder for folder in out.absolute().parents if not folder.exists()]
@@ -52,13 +52,13 @@ def atomic_output(out: Path) -> Iterator[Path]:
         if stage is not None:
             shutil.rmtree(stage, ignore_errors=True)
         if not done:
-            for folder in new_folders:  # the innermost first
+            for folder in new_folders:  # innermost first
                 with suppress(OSError):
                     folder.rmdir()
 
 
 def _move(stage: Path, out: Path) -> None:
-    """The file itself last: it is what counts, and what it needs is there by then."""
+    """Move the files beside the output first, so that the output is complete when it appears."""
     parts = sorted(stage.iterdir(), key=lambda part: part.name == out.name)
     refuse_existing(*(out.with_name(part.name) for part in parts))
     moved: list[Path] = []

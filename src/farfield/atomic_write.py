@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever happens while they are written."""
+"""Atomic writes of single files."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yields where to write; when the block ends, that takes the file's place. Nothing is left of a block that fails.
+    """Write a file atomically: yield a temporary path that replaces `path` when the block ends without an error.
 
     Args:
-        path: of the file, whose folder exists. Writing to the file yielded is the block's own business.
+        path: file to write; its folder must exist. The block writes to the temporary path.
     """
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
@@ -20,5 +20,5 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         yield partial
         partial.replace(path)
     finally:
-        with suppress(OSError):  # where its folder is a file, there is nothing to remove
+        with suppress(OSError):  # if the folder is a file, there is nothing to remove
             partial.unlink(missing_ok=True)

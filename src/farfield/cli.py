@@ -36,22 +36,26 @@ COMMANDS: dict[str, Command] = {
     ),
     "serve": Command("farfield.commands.serve:serve", "a web page: drop a clip, see its labels and timeline"),
     "data index": Command(
-        "farfield.commands.data:index", "make a manifest of a collection of videos", {"root": None, "out": None}
+        "farfield.commands.data_index:index", "make a manifest of a collection of videos", {"root": None, "out": None}
     ),
     "data download": Command(
-        "farfield.commands.data:download", "fetch the clips of Kinetics' CSV", {"annotations": None, "out": None}
+        "farfield.commands.data_download:download",
+        "download the clips of Kinetics' CSV",
+        {"annotations": None, "out": None},
     ),
     "data prepare": Command(
-        "farfield.commands.data:prepare", "transcode a collection for training", {"source": None, "out": None}
+        "farfield.commands.data_prepare:prepare", "transcode a collection for training", {"source": None, "out": None}
     ),
     "data subset": Command(
-        "farfield.commands.data:subset", "choose classes and videos of a collection", {"source": None, "out": None}
+        "farfield.commands.data_subset:subset",
+        "choose classes and videos of a collection",
+        {"source": None, "out": None},
     ),
     "data verify": Command(
-        "farfield.commands.data:verify", "decode every video, and find copies and leaks", {"sources": "+"}
+        "farfield.commands.data_verify:verify", "decode every video, and find duplicates and leaks", {"sources": "+"}
     ),
     "data synthesize": Command(
-        "farfield.commands.data:synthesize", "write a generated data set", {"task": None, "out": None}
+        "farfield.commands.data_synthesize:synthesize", "write a generated data set", {"task": None, "out": None}
     ),
     "convert": Command(
         "farfield.commands.convert:convert", "other projects' checkpoints to ours", {"input": None, "out": None}

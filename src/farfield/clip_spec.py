@@ -1,4 +1,4 @@
-"""What a network wants of a clip. A leaf: written into checkpoints by models/, followed by data/."""
+"""Input of a network: clip length, size, sampling and normalisation. Checkpoints store it, and data/ follows it."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from farfield.errors import FarfieldError, nearest
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """How frames become a network's input, and how a video is seen in a test.
+    """How frames of a video become a network's input, in training and in a test.
 
     Args:
-        num_frames: frames in a clip (the t of b c t h w).
-        crop_px: height and width of the input in pixels. Training crops are cut to it.
-        test_crop_px: height and width of the input in a test, where they differ: PySlowFast's networks train on 224
-            pixels and are tested on 256. None for `crop_px`.
-        frame_stride: distance between neighbouring frames of a clip, in frames of the video, or in frames of
-            the video resampled to `target_fps` where that is given.
-        target_fps: frames per second that `frame_stride` counts in; None for the video's own rate.
-        sampling: "clip" takes frames at a fixed distance, starting somewhere in the video. "segments" divides
-            the video into `num_frames` equal parts and takes one frame of each, so that a clip spans the video
-            (Wang et al., "Temporal Segment Networks", ECCV 2016); `frame_stride` then has no effect.
-        short_clip: what happens to a video shorter than the clip: "loop" repeats it, "refuse" reports it.
-        short_side_px: length in pixels to which a frame's short side is resized in a test, before cropping.
-            None for the size in the proportion 256 / 224 that the paper uses, or `test_crop_px` where that is given.
+        num_frames: number of frames in a clip (t of b c t h w).
+        crop_px: height and width of the input in pixels, in training and, unless `test_crop_px` is given, in a test.
+        test_crop_px: height and width of the input in a test: PySlowFast's networks train on 224 pixels and are tested
+            on 256. None for `crop_px`.
+        frame_stride: distance between consecutive frames of a clip, in frames of the video, or of the video resampled
+            to `target_fps`.
+        target_fps: frame rate to which the video is resampled; None for its own rate.
+        sampling: "clip" takes frames at a fixed distance from a start in the video. "segments" divides the video into
+            `num_frames` equal parts and takes one frame of each, so that a clip spans the video (Wang et al.,
+            "Temporal Segment Networks", ECCV 2016); `frame_stride` then has no effect.
+        short_clip: treatment of a video shorter than the clip: "loop" repeats it, "refuse" raises an error.
+        short_side_px: short side in pixels to which frames are resized in a test, before cropping. None for
+            `test_crop_px` if that is given, else for 256 / 224 of `crop_px`, as in the paper.
         mean: per-channel (RGB) mean that is subtracted from pixels in [0, 1].
         std: per-channel (RGB) standard deviation that they are then divided by.
-        num_clips: clips per video in a test, spread evenly over it. The paper's is 10.
-        num_crops: square crops per clip in a test, spread evenly along the longer side. The paper's is 3.
-        deinterlace: "auto" deinterlaces frames that say that they are interlaced, "off" leaves their combs.
-        tone_map: "auto" converts HDR pictures (HLG and PQ) to BT.709, "off" leaves them as they are stored.
+        num_clips: number of clips per video in a test, spread evenly over it. The paper uses 10.
+        num_crops: number of square crops per clip in a test, spread evenly along the longer side. The paper uses 3.
+        deinterlace: "auto" deinterlaces frames that are flagged as interlaced, "off" none.
+        tone_map: "auto" converts HDR pictures (HLG and PQ) to BT.709, "off" none.
 
     Raises:
-        FarfieldError: for a value that no clip can have.
+        FarfieldError: for an invalid value.
     """
 
     num_frames: int
@@ -72,31 +72,31 @@ class ClipSpec:
             choices = typing.get_args(typing.get_type_hints(ClipSpec)[name])
             if getattr(self, name) not in choices:
                 raise FarfieldError(f"clip.{name} is {getattr(self, name)!r}. {nearest(getattr(self, name), choices)}")
-        if not _three_numbers(self.mean) or not _three_numbers(self.std) or not all(each > 0 for each in self.std):
+        if not _is_rgb(self.mean) or not _is_rgb(self.std) or not all(each > 0 for each in self.std):
             raise FarfieldError("clip.mean and clip.std are three numbers each (R, G, B), std positive.")
         object.__setattr__(self, "mean", tuple(self.mean))  # lists, as YAML and checkpoints give them
         object.__setattr__(self, "std", tuple(self.std))
 
     @property
     def test_side_px(self) -> int:
-        """Height and width of the input in a test, in pixels."""
+        """Return height and width of the input in a test, in pixels."""
         return self.test_crop_px or self.crop_px
 
     @property
     def test_short_side_px(self) -> int:
-        """The short side of a resized frame in a test, in pixels."""
+        """Return the short side of a resized frame in a test, in pixels."""
         return self.short_side_px or self.test_crop_px or round(self.crop_px * 256 / 224)
 
     @property
     def span(self) -> int:
-        """Frames from a clip's first to its last, both included."""
+        """Return the number of frames from a clip's first to its last, both included."""
         return (self.num_frames - 1) * self.frame_stride + 1
 
     def replace(self, **changes: Any) -> ClipSpec:
-        """Returns a copy with some values changed.
+        """Return a copy with some values changed.
 
         Raises:
-            FarfieldError: for a name that is no field, with the nearest that is.
+            FarfieldError: for an unknown name, with the nearest known one.
         """
         names = [field.name for field in dataclasses.fields(self)]
         for name in changes:
@@ -105,21 +105,22 @@ class ClipSpec:
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain types only, for checkpoints and configs."""
+        """Return plain types, for checkpoints and configs."""
         values = dataclasses.asdict(self)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ClipSpec:
+        """Create a spec from `to_dict`'s values."""
         return cls(**values)
 
 
-def _three_numbers(value: object) -> bool:
+def _is_rgb(value: object) -> bool:
     return isinstance(value, list | tuple) and len(value) == 3 and all(isinstance(each, int | float) for each in value)
 
 
 class ClipOptions(TypedDict, total=False):
-    """The values of a `ClipSpec` that a config changes; the rest stay the backbone's own."""
+    """Values of a `ClipSpec` that a config sets; the others are the backbone's."""
 
     num_frames: int
     crop_px: int

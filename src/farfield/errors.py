@@ -1,7 +1,7 @@
-"""Errors that a user can mend. A leaf: every room may import it.
+"""Errors that a user can fix.
 
-The command line prints these as one line, without a traceback. Any other exception is a defect of
-farfield and keeps its traceback.
+The command line prints them in one line, without a traceback. Any other exception is a bug of farfield and keeps its
+traceback.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Iterable
 
 
 class FarfieldError(ValueError):
-    """A mistake in what was given: the message says what was given, what is needed and what to do."""
+    """An error in the user's input; the message says what was given, what is needed and what to do."""
 
 
 class VideoError(FarfieldError):
-    """One video cannot serve: it is damaged, has no video stream, or is too short and must not be looped.
+    """One video cannot be used: it is damaged, has no video stream, or is too short and must not be looped.
 
     Attributes:
-        path: the file.
+        path: path of the video.
         reason: what is wrong with it, in one line.
     """
 
@@ -28,11 +28,11 @@ class VideoError(FarfieldError):
         self.reason = reason
 
     def __reduce__(self) -> tuple[type[VideoError], tuple[str, str]]:
-        return type(self), (self.path, self.reason)  # the default would pass the message as the path
+        return type(self), (self.path, self.reason)  # by default, the message would be passed as the path
 
 
 def nearest(given: str, known: Iterable[str]) -> str:
-    """Returns a hint for a message: the nearest of the known names, and all of them where they are not too many."""
+    """Return a hint for a message: the nearest of the known names, and the list of them (at most 30)."""
     names = [str(name) for name in known]
     plain = {name.casefold(): name for name in reversed(names)}
     close = [plain[found] for found in difflib.get_close_matches(str(given).casefold(), plain, n=1)]

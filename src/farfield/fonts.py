@@ -1,7 +1,7 @@
-"""Find fonts for class names in any script, for matplotlib and for Pillow.
+"""Find fonts for class names in any script, for matplotlib and Pillow.
 
-matplotlib's own font, DejaVu Sans, has the letters of most alphabets and none of Chinese, Japanese or Korean: it draws
-boxes. Where a text needs more, the fonts of the system are searched by the letters that they have. Nothing is fetched.
+matplotlib's default font, DejaVu Sans, has the glyphs of most alphabets but not of Chinese, Japanese and Korean, which
+it draws as boxes. For missing glyphs, the system's fonts are searched. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -18,45 +18,45 @@ from PIL import ImageFont
 
 log = logging.getLogger("farfield")
 
-_NO_LETTERS = ("lastresort", "adobeblank", "adobe-blank", "notdef")
-"""Fonts that say to have every letter and draw a box or nothing for it."""
+_PLACEHOLDER_FONTS = ("lastresort", "adobeblank", "adobe-blank", "notdef")
+"""Placeholder fonts, which claim to have every glyph and draw a box or nothing."""
 
 
 def font_families(texts: str | Iterable[str]) -> list[str]:
-    """Returns what matplotlib takes for `fontfamily`: its own font, and others for the letters which that lacks."""
+    """Return a value for matplotlib's `fontfamily`: its default font, and fallback fonts for missing glyphs."""
     from matplotlib import rcParams
 
     return [*rcParams["font.family"], *(_family(path) for path in _fallbacks(frozenset("".join(texts))))]
 
 
 def draw_text(text: str) -> dict[str, Any]:
-    """Returns arguments of matplotlib's texts for one that people wrote: no formula begins at a dollar sign."""
+    """Return arguments to draw a text with matplotlib: fonts, and no formulas at dollar signs."""
     return {"fontfamily": font_families(text), "parse_math": False}
 
 
 def drawable(text: str) -> str:
-    """Returns a text without what no font has: a question mark for each run of such letters."""
+    """Replace each run of characters that no font has by a question mark."""
     lacking = _lacking(text)
     return re.sub(f"[{re.escape(lacking)}]+", "?", text) if lacking else text
 
 
 def shown_name(label: str, number: int) -> str:
-    """Returns a class as pictures show it: its name, or its number (from 0) where no font has its letters."""
+    """Return the name of a class for pictures: its label, or its number (from 0) if no font has its characters."""
     return f"class {number}" if _lacking(label) else label
 
 
 def shown_names(labels: Sequence[str]) -> list[str]:
-    """Returns `shown_name` of all classes."""
+    """Return `shown_name` of all classes."""
     return [shown_name(label, number) for number, label in enumerate(labels)]
 
 
 def pillow_font(text: str, size: int) -> tuple[ImageFont.FreeTypeFont, str]:
-    """Returns one font for a whole text, and the text as the font can draw it."""
+    """Return the font that has most of a text's characters, and the text with question marks for the others."""
     needed = {letter for letter in text if _needs_glyph(letter)}
-    candidates = [_own_font(), *_fallbacks(frozenset(text))]
-    best = max(candidates, key=lambda path: len(needed & _letters(path)))  # of equal ones the first: our own
+    candidates = [_default_font(), *_fallbacks(frozenset(text))]
+    best = max(candidates, key=lambda path: len(needed & _letters(path)))  # ties go to the first, the default font
     lacking = "".join(needed - _letters(best))
-    drawable(text)  # says so where no font has it
+    drawable(text)  # logs a warning if no font has a character
     return _open(best, size), re.sub(f"[{re.escape(lacking)}]+", "?", text) if lacking else text
 
 
@@ -66,7 +66,7 @@ def _open(path: str, size: int) -> ImageFont.FreeTypeFont:
 
 
 @cache
-def _own_font() -> str:
+def _default_font() -> str:
     from matplotlib import get_data_path  # late: it takes a while
 
     return str(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"))
@@ -78,7 +78,7 @@ def _needs_glyph(letter: str) -> bool:
 
 @cache
 def _letters(path: str) -> frozenset[str]:
-    """The letters of a font; none for one that is damaged, or of bitmaps, which cannot be scaled."""
+    """Return the characters of a font; none for a damaged font, or a bitmap font, which cannot be scaled."""
     from matplotlib.ft2font import FT2Font
 
     try:
@@ -90,14 +90,15 @@ def _letters(path: str) -> frozenset[str]:
 
 @cache
 def _system_fonts() -> tuple[str, ...]:
-    """As they are now: matplotlib's own list is of when it was made, without fonts that were installed since."""
+    """List the installed fonts, regular sans-serif first; matplotlib's cached list lacks recently installed ones."""
     from matplotlib.font_manager import findSystemFonts
 
-    found = sorted({str(path) for path in findSystemFonts()}, key=_unusual)
-    return tuple(path for path in found if not any(name in Path(path).name.casefold() for name in _NO_LETTERS))
+    found = sorted({str(path) for path in findSystemFonts()}, key=_font_order)
+    return tuple(path for path in found if not any(name in Path(path).name.casefold() for name in _PLACEHOLDER_FONTS))
 
 
-def _unusual(path: str) -> tuple[bool, bool, str]:
+def _font_order(path: str) -> tuple[bool, bool, str]:
+    """Return a sort key that puts regular sans-serif fonts first."""
     name = Path(path).stem.casefold()
     styled = re.search(r"bold|italic|oblique|light|thin|black|mono|condensed", name) is not None
     return styled, "sans" not in name, path
@@ -105,11 +106,11 @@ def _unusual(path: str) -> tuple[bool, bool, str]:
 
 @lru_cache(4096)
 def _fallbacks(letters: frozenset[str]) -> tuple[str, ...]:
-    """The fewest fonts of the system, the one with the most letters first, for what our own font lacks."""
-    lacking = {letter for letter in letters if _needs_glyph(letter)} - _letters(_own_font())
+    """Choose a few system fonts for characters that the default font lacks, greedily by number of characters."""
+    lacking = {letter for letter in letters if _needs_glyph(letter)} - _letters(_default_font())
     chosen: list[str] = []
     while lacking:
-        whole = (path for path in _system_fonts() if lacking <= _letters(path))  # the first that has all is enough
+        whole = (path for path in _system_fonts() if lacking <= _letters(path))  # prefer a single font that has all
         best = next(whole, None) or max(_system_fonts(), key=lambda path: len(lacking & _letters(path)), default=None)
         if best is None or not lacking & _letters(best):
             break
@@ -120,7 +121,7 @@ def _fallbacks(letters: frozenset[str]) -> tuple[str, ...]:
 
 @cache
 def _family(path: str) -> str:
-    """Makes a font known to matplotlib and returns its name there."""
+    """Register a font with matplotlib, and return its family name."""
     from matplotlib.font_manager import fontManager
 
     fontManager.addfont(path)
@@ -129,23 +130,23 @@ def _family(path: str) -> str:
 
 @lru_cache(4096)
 def _lacking(text: str) -> str:
-    """The letters of a text that no font here has; says so, once for all texts."""
-    fonts = [_own_font(), *_fallbacks(frozenset(text))]
+    """Return the characters of a text that no installed font has; log a warning once."""
+    fonts = [_default_font(), *_fallbacks(frozenset(text))]
     lacking = {letter for letter in text if _needs_glyph(letter)}.difference(*map(_letters, fonts))
     if lacking:
-        _say_so(text)
+        _warn_once(text)
     return "".join(sorted(lacking))
 
 
-_said: list[str] = []
+_warned: list[str] = []
 
 
-def _say_so(text: str) -> None:
-    if not _said:
+def _warn_once(text: str) -> None:
+    if not _warned:
         log.warning(
-            "no font on this machine has all letters of %r: pictures show class numbers or question marks in their "
-            "place; tables and pages have the names. Install a font that has them, as fonts-noto-cjk (Debian, Ubuntu) "
-            "or google-noto-sans-cjk-fonts (Fedora), and draw again.",
+            "no font on this machine has all characters of %r: pictures show class numbers or question marks instead; "
+            "tables and pages show the names. Install a font that has them, as fonts-noto-cjk (Debian, Ubuntu) or "
+            "google-noto-sans-cjk-fonts (Fedora), and draw again.",
             text,
         )
-        _said.append(text)
+        _warned.append(text)

@@ -1,10 +1,10 @@
-"""Kinetics-400's class names. A leaf: subsets and converted checkpoints name them."""
+"""Class names of Kinetics-400, for subsets and converted checkpoints."""
 
 from __future__ import annotations
 
 
 def kinetics400_labels() -> list[str]:
-    """The 400 class names, sorted, as all projects number them."""
-    from torchvision.models.video import R3D_18_Weights  # late: it takes a second to import
+    """Return the 400 class names, sorted, which is the order in which all projects number them."""
+    from torchvision.models.video import R3D_18_Weights  # imported late: it takes a second
 
     return list(R3D_18_Weights.KINETICS400_V1.meta["categories"])

@@ -1,6 +1,6 @@
-"""A function over many videos, each in a process of its own: one that hangs or crashes costs itself, not the run.
+"""Run a function on many videos in worker processes, with a timeout for each; hangs and crashes do not end the run.
 
-`local` uses processes of this machine, `ray` the workers of a Ray cluster that sees the same files.
+Engine `local` uses processes of this machine, `ray` the workers of a Ray cluster that sees the same files.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CRASHED = "the decoder crashed"
 
 
 def usable_cores() -> int:
-    """Cores that this process may use, which a container or scheduler may have made fewer than there are."""
+    """Return the number of cores that this process may use; containers and schedulers may limit it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -36,17 +36,18 @@ def for_each(
     seconds_per_job: float = 600,
     engine: Engine = "local",
 ) -> Iterator[tuple[Job, Result | str]]:
-    """Yields each job with its result, or with the reason why there is none, in the order in which they end.
+    """Run a function on all jobs; yield each job with its result, or the reason why it failed, as they finish.
 
     Args:
-        function: importable by name; it raises a `VideoError` where one job cannot be done. Any other error ends all.
-        jobs: taken as workers become free, so that they may be made on the way, and large.
-        num_workers: processes; None for the cores of this machine, or of the cluster.
-        seconds_per_job: a job that takes longer is ended.
+        function: function that is importable by name. It raises a `VideoError` if one job fails; any other error ends
+            the run.
+        jobs: jobs, taken from the iterable as workers become free; they may be generated lazily, and large.
+        num_workers: number of processes; None for the number of cores, of this machine or of the cluster.
+        seconds_per_job: timeout of a job.
         engine: "local" or "ray".
 
     Raises:
-        FarfieldError: for an engine that is unknown or not installed, and whatever else `function` raises.
+        FarfieldError: for an unknown or missing engine; also any other error that `function` raises.
     """
     if engine not in ENGINES:
         raise FarfieldError(f"engine is {engine!r}. {nearest(engine, ENGINES)}")
@@ -57,12 +58,12 @@ def for_each(
     yield from ENGINES[engine](function, jobs, num_workers, seconds_per_job)
 
 
-def _too_long(seconds: float) -> str:
+def _timeout_reason(seconds: float) -> str:
     return f"it took longer than {seconds:g} s"
 
 
-class _Source(Generic[Job]):
-    """Jobs, one at a time. Where making them fails, those that run are done before the error is raised."""
+class _JobQueue(Generic[Job]):
+    """Takes jobs from an iterable; if it raises, running jobs are finished before the error is raised again."""
 
     def __init__(self, jobs: Iterable[Job]) -> None:
         self._jobs = iter(jobs)
@@ -70,6 +71,7 @@ class _Source(Generic[Job]):
         self.exhausted = False
 
     def take(self) -> Job | None:
+        """Return the next job; None if there is none."""
         if not self.exhausted:
             try:
                 return next(self._jobs)
@@ -80,6 +82,7 @@ class _Source(Generic[Job]):
         return None
 
     def raise_error(self) -> None:
+        """Raise the error of the iterable, if it raised one."""
         if self._error is not None:
             raise self._error
 
@@ -89,19 +92,19 @@ def _local(
 ) -> Iterator[tuple[Job, Result | str]]:
     workers = num_workers or usable_cores()
     running: dict[Future, Job] = {}
-    # Not forked: a worker that replaces a crashed one would inherit locks that other threads hold.
+    # spawn, not fork: a worker that replaces a crashed one would inherit locks that other threads hold.
     pool = ProcessPool(max_workers=workers, context=get_context("spawn"))
     try:
-        waiting = _Source(jobs)
-        while running or not waiting.exhausted:
-            while len(running) < 2 * workers and (job := waiting.take()) is not None:
+        queue = _JobQueue(jobs)
+        while running or not queue.exhausted:
+            while len(running) < 2 * workers and (job := queue.take()) is not None:
                 running[pool.schedule(function, args=[job], timeout=seconds)] = job
             done, _ = wait(running, return_when=FIRST_COMPLETED) if running else (set(), None)
             for future in done:
                 yield running.pop(future), _outcome(future, seconds)
-        waiting.raise_error()
+        queue.raise_error()
     finally:
-        pool.stop()  # also where whoever asks has stopped asking
+        pool.stop()  # also if the caller stops iterating
         pool.join()
 
 
@@ -111,7 +114,7 @@ def _outcome(future: Future[Result], seconds: float) -> Result | str:
     except VideoError as error:
         return error.reason
     except TimeoutError:
-        return _too_long(seconds)
+        return _timeout_reason(seconds)
     except ProcessExpired as error:
         return f"{CRASHED} (exit code {error.exitcode})"
 
@@ -124,14 +127,14 @@ def _ray(
     except ImportError as error:
         raise FarfieldError("engine is 'ray', which is not installed: pip install 'farfield[ray]'.") from error
     if not ray.is_initialized():
-        # Joins the cluster that RAY_ADDRESS names; without it, one of this machine's cores.
+        # Joins the cluster at RAY_ADDRESS, or else starts one on this machine.
         ray.init(num_cpus=None if os.environ.get("RAY_ADDRESS") else num_workers, log_to_driver=False)
     remote = ray.remote(max_retries=0)(function)
-    at_once = num_workers or max(int(ray.cluster_resources().get("CPU", 1)), 1)
-    waiting = _Source(jobs)
+    num_parallel = num_workers or max(int(ray.cluster_resources().get("CPU", 1)), 1)
+    queue = _JobQueue(jobs)
     running: dict = {}
-    while running or not waiting.exhausted:
-        while len(running) < at_once and (job := waiting.take()) is not None:
+    while running or not queue.exhausted:
+        while len(running) < num_parallel and (job := queue.take()) is not None:
             running[remote.remote(job)] = (job, time.monotonic())
         done, _ = ray.wait(list(running), timeout=1.0) if running else ([], None)
         for reference in done:
@@ -145,11 +148,11 @@ def _ray(
                     raise error.cause from error
             except ray.exceptions.WorkerCrashedError:
                 yield job, CRASHED
-        late = [ref for ref, (_, begun) in running.items() if time.monotonic() - begun > seconds]
+        late = [ref for ref, (_, started) in running.items() if time.monotonic() - started > seconds]
         for reference in late:
             ray.cancel(reference, force=True)
-            yield running.pop(reference)[0], _too_long(seconds)
-    waiting.raise_error()
+            yield running.pop(reference)[0], _timeout_reason(seconds)
+    queue.raise_error()
 
 
 ENGINES: dict[Engine, Callable[..., Iterator]] = {"local": _local, "ray": _ray}

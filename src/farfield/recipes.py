@@ -1,7 +1,7 @@
-"""The recipes that ship with farfield: YAML files for `--config`, and sweeps for `wandb sweep`, found by name.
+"""Find the recipes that ship with farfield: YAML files for `--config`, and sweeps for `wandb sweep`.
 
-They are the files of the repository's configs/. A wheel holds copies of them in farfield/configs (see setup.py); in a
-checkout, and in an editable install of one, they are read from where they are.
+They are the files of the repository's configs/. A wheel has copies in farfield/configs (see setup.py); a checkout, or
+an editable install of one, reads configs/ itself.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Recipe:
     """A YAML file that ships with farfield.
 
     Attributes:
-        name: its path below configs/ without the suffix, as `figures_tiny_nl2` or `sweeps/figures_lr`.
-        path: where the file is on this machine.
+        name: path below configs/ without the suffix, as `figures_tiny_nl2` or `sweeps/figures_lr`.
+        path: path of the file.
     """
 
     name: str
@@ -33,16 +33,17 @@ class Recipe:
 
     @property
     def is_sweep(self) -> bool:
-        """Whether it is for `wandb sweep` rather than for `--config`."""
+        """Return whether the recipe is for `wandb sweep`, not for `--config`."""
         return self.name.startswith("sweeps/")
 
     @property
     def text(self) -> str:
+        """Return the content of the file."""
         return self.path.read_text(encoding="utf-8")
 
     @property
     def summary(self) -> str:
-        """The first line of the header."""
+        """Return the first line of the header."""
         return self.text.partition("\n")[0].removeprefix("#").strip()
 
 
@@ -50,7 +51,7 @@ def list_recipes() -> list[Recipe]:
     """List the shipped recipes by name, sweeps last.
 
     Raises:
-        FarfieldError: if this installation holds none.
+        FarfieldError: if this installation has none.
     """
     folder = _folder()
     found = [
@@ -60,10 +61,10 @@ def list_recipes() -> list[Recipe]:
 
 
 def find_recipe(name: str) -> Recipe:
-    """Return the recipe of that name.
+    """Find a recipe by name.
 
     Raises:
-        FarfieldError: if there is none; the message names the nearest.
+        FarfieldError: for an unknown name; the message suggests the nearest.
     """
     recipes = {recipe.name: recipe for recipe in list_recipes()}
     if name not in recipes:
@@ -96,10 +97,10 @@ def copy_recipe(recipe: Recipe, to: str) -> Path:
 
 
 def find_config(given: str) -> str:
-    """Resolve the value of `--config`: a file that exists, else the name of a recipe. YAML text passes as it is.
+    """Resolve the value of `--config`: an existing file, else the name of a recipe; YAML text is returned unchanged.
 
     Raises:
-        FarfieldError: if it is none of these; the message names the nearest recipe.
+        FarfieldError: for any other value; the message suggests the nearest recipe.
     """
     if _is_yaml_mapping(given) or _is_file(given):
         return given
@@ -108,12 +109,12 @@ def find_config(given: str) -> str:
         return str(recipes[given].path)
     raise FarfieldError(
         f"config is {given!r}, which is neither a file nor a recipe. {nearest(_stem(given), recipes)} "
-        "`farfield configs` says what each is."
+        "`farfield configs` describes them."
     )
 
 
 def _folder() -> Path:
-    """The folder of the recipes, in a package or in a checkout of the repository."""
+    """Return the folder of the recipes, in the package or in a checkout of the repository."""
     package = Path(str(files("farfield")))
     checkout = package.parents[1]
     if (package / "configs").is_dir():
@@ -121,7 +122,7 @@ def _folder() -> Path:
     if (checkout / "pyproject.toml").is_file() and (checkout / "configs").is_dir():
         return checkout / "configs"
     raise FarfieldError(
-        f"this installation of farfield holds no recipes: {package / 'configs'} does not exist. Install it again, or "
+        f"this installation of farfield has no recipes: {package / 'configs'} does not exist. Reinstall farfield, or "
         "give --config a file."
     )
 
@@ -134,7 +135,7 @@ def _is_yaml_mapping(given: str) -> bool:
 
 
 def _is_file(given: str) -> bool:
-    """Whether it can be read as a file: a regular one, a link to one, or a pipe as of `<(...)`."""
+    """Return whether a path can be read as a file: a regular file, a link to one, or a pipe as of `<(...)`."""
     try:
         return Path(given).exists() and not Path(given).is_dir()
     except (OSError, ValueError):  # too long for a name, or with a null character
@@ -142,5 +143,5 @@ def _is_file(given: str) -> bool:
 
 
 def _stem(given: str) -> str:
-    """A path without the parts that a recipe's name does not have, to find the nearest name."""
+    """Strip the folder configs/ and the suffix from a path, to find the nearest recipe name."""
     return given.removesuffix(SUFFIX).removeprefix("configs/")

@@ -1,4 +1,4 @@
-"""Parse JSON that anybody may have written."""
+"""Parse untrusted JSON."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import re
 from typing import Any
 
 MAX_LEVELS = 100
-"""Lists and objects inside each other; configs, descriptions, graphs and events have about twenty."""
+"""Largest depth of nested lists and objects; configs, descriptions, graphs and events have about twenty."""
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
-"""A string, also one without an end, or a bracket."""
+"""A string, possibly unterminated, or a bracket."""
 
 
 class JsonError(ValueError):
-    """Text that is not JSON, or is nested too deeply. The message is a clause: "it is no JSON (line 1, column 3)"."""
+    """Text that is not JSON, or is nested too deeply. The message is a clause: "it is not JSON (line 1, column 3)"."""
 
 
 def parse_json(text: str | bytes) -> Any:
     """Parse UTF-8 JSON of at most `MAX_LEVELS` levels.
 
-    Python's parser calls itself for each level, as does most code that walks the result, so that deep nesting could
-    exhaust the stack. The levels are counted, without recursion, before the text is parsed.
+    Python's parser is recursive, as is most code that walks the result, so that deep nesting could exhaust the stack.
+    Levels are counted without recursion before the text is parsed.
 
     Raises:
-        JsonError: for text that is not JSON, or is nested more deeply.
+        JsonError: for text that is not JSON, or nested more deeply.
     """
     try:
         text = text.decode("utf-8") if isinstance(text, bytes) else text
@@ -32,9 +32,9 @@ def parse_json(text: str | bytes) -> Any:
     except JsonError:
         raise
     except json.JSONDecodeError as error:
-        raise JsonError(f"it is no JSON (line {error.lineno}, column {error.colno})") from error
+        raise JsonError(f"it is not JSON (line {error.lineno}, column {error.colno})") from error
     except ValueError as error:  # not UTF-8, or a number of thousands of digits
-        raise JsonError("it is no JSON") from error
+        raise JsonError("it is not JSON") from error
 
 
 def _check_levels(text: str) -> None:

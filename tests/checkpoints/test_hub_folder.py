@@ -81,7 +81,7 @@ def _cut_off(folder: Path) -> None:
         (lambda f: (f / "model.safetensors").unlink(), r"has no model\.safetensors: it is not whole"),
         (lambda f: (f / "config.json").unlink(), r"has no config\.json: it is not whole"),
         (lambda f: [(f / n).unlink() for n in ("config.json", "model.safetensors")], "is a folder. Give the path of"),
-        (lambda f: (f / "config.json").write_text("{"), r"config\.json cannot be read: it is no JSON"),
+        (lambda f: (f / "config.json").write_text("{"), r"config\.json cannot be read: it is not JSON"),
         (
             lambda f: (f / "config.json").write_text("[" * (MAX_LEVELS + 1) + "]" * (MAX_LEVELS + 1)),
             r"config\.json cannot be read: it is nested more than 100 levels deep\.",

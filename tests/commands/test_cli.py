@@ -76,7 +76,7 @@ def test_every_command_explains_itself(name: str, run_farfield: Run, capsys: pyt
             r"--checkpoint stands after --, .*Put -- and the files after all",
         ),
         (["predict", "a.mp4", "--checkpoint", "x", "b.mp4"], r"b\.mp4 is left over\. Files stand together"),
-        (["data", "index", "--", "-videos", "m.csv"], r"root is \./-videos, which is no folder"),
+        (["data", "index", "--", "-videos", "m.csv"], r"root is \./-videos, which is not a folder"),
         (["data", "index", "videos", "-m.csv"], r"-m\.csv is no option\. If it is a file, write \./-m\.csv, or put --"),
         (["explain", "-a.mp4", "--checkpoint", "x"], r"-a\.mp4 is no option"),
         (["fit", "--lr", "0.1"], r"fit: there is no option lr\. Did you mean 'model\.optimisation\.lr'\?$"),
@@ -89,7 +89,7 @@ def test_every_command_explains_itself(name: str, run_farfield: Run, capsys: pyt
         (["test", "--checkpoint", "nowhere.ckpt", "--data.manifest", "m.csv"], "there is no checkpoint at"),
         (["test", "--checkpoint", "x", "--data.manifests", "m.csv"], "no option data.manifests.*Did you mean"),
         (["data", "synthesize", "figurs", "out"], "figurs"),
-        (["data", "index", "nowhere", "m.csv"], "root is nowhere, which is no folder"),
+        (["data", "index", "nowhere", "m.csv"], "root is nowhere, which is not a folder"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -171,7 +171,7 @@ def test_data_commands(tmp_path: Path, run_farfield: Run, capsys: pytest.Capture
     kinetics = tmp_path / "train.csv"
     kinetics.write_text("label,youtube_id,time_start,time_end,split\n")
     assert run_farfield("data", "index", tmp_path / "tree", kinetics) == 2
-    assert "is there already, and is no manifest: its first line is 'label,youtube_id" in capsys.readouterr().err
+    assert "exists and is not a manifest: its first line is 'label,youtube_id" in capsys.readouterr().err
     assert kinetics.read_text() == "label,youtube_id,time_start,time_end,split\n"
 
 

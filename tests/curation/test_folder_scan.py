@@ -1,4 +1,4 @@
-"""A scan of a folder finds every video once, and says what it passes over."""
+"""A scan of a folder finds every video once, and records skipped files."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import av
 import pytest
 
-from farfield.curation.folder_scan import VIDEO_SUFFIXES, LeftOut, Reason, scan_folder
-from farfield.curation.index import classes_of_folder, index_videos, path_from
+from farfield.curation.folder_scan import VIDEO_SUFFIXES, Reason, SkippedFiles, scan_folder
+from farfield.curation.index import index_videos
 from farfield.curation.verify import verify
 from farfield.curation.video_inputs import find_videos
 from farfield.data.manifest import read_manifest
@@ -27,14 +27,14 @@ def touch(root: Path, *names: str) -> None:
 
 def scanned(root: Path, **options: Path) -> tuple[list[str], dict[str, str]]:
     """Names of the videos, and of what was left out to the reason."""
-    left_out = LeftOut(keep_names=True)
-    videos = scan_folder(root, left_out, **options)
-    assert len(left_out.names) == sum(left_out.counts.values())
-    names = {Path(path).relative_to(root).as_posix(): reason.name for path, reason in left_out.names}
+    skipped = SkippedFiles(keep_names=True)
+    videos = scan_folder(root, skipped, **options)
+    assert len(skipped.names) == sum(skipped.counts.values())
+    names = {Path(path).relative_to(root).as_posix(): reason.name for path, reason in skipped.names}
     return [video.relative_to(root).as_posix() for video in videos], names
 
 
-def test_all_is_found_or_accounted_for(tmp_path: Path) -> None:
+def test_every_file_is_found_or_recorded_as_skipped(tmp_path: Path) -> None:
     root, elsewhere = tmp_path / "project/root", tmp_path / "elsewhere"
     touch(root, "run/a.MP4", "run/deep/b.mxf", "run/notes.txt", "run/README", "run/.a.mp4", ".Trash-1000/files/old.mp4")
     touch(root, "$RECYCLE.BIN/S-1-5/$R1.mp4", "jump/@eaDir/preview.mp4")
@@ -66,7 +66,7 @@ def test_all_is_found_or_accounted_for(tmp_path: Path) -> None:
     }
 
 
-def test_a_folder_keeps_its_own_name_and_not_that_of_a_link_to_it(tmp_path: Path) -> None:
+def test_a_folder_keeps_its_own_name_rather_than_a_links(tmp_path: Path) -> None:
     touch(tmp_path, "z/a.mp4")
     (tmp_path / "a").symlink_to("z")
     assert scanned(tmp_path) == (["z/a.mp4"], {"a": "SCANNED_ALREADY"})
@@ -79,7 +79,7 @@ def test_the_folder_itself_may_be_hidden_or_a_link(tmp_path: Path) -> None:
         assert scanned(root) == (["run/a.mp4"], {})
 
 
-def test_what_is_being_written_is_no_part_of_the_collection(tmp_path: Path) -> None:
+def test_the_output_folder_is_excluded(tmp_path: Path) -> None:
     touch(tmp_path, "a.mp4", "out/a.mp4", "out/deep/a.mp4")
     (tmp_path / "link.mp4").symlink_to("out/a.mp4")
     assert scanned(tmp_path, exclude=tmp_path / "out") == (["a.mp4"], {})
@@ -88,40 +88,40 @@ def test_what_is_being_written_is_no_part_of_the_collection(tmp_path: Path) -> N
         assert scanned(tmp_path, exclude=whole) == (everything, {})
 
 
-def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_read_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "run/a.mp4", "shut/b.mp4")
     monkeypatch.chdir(tmp_path)
     tmp_path.chmod(0o755)
     (tmp_path / "shut").chmod(0o000)
-    left_out = LeftOut(keep_names=True)
+    skipped = SkippedFiles(keep_names=True)
     user = os.geteuid()
     try:
         if user == 0:
             os.seteuid(65534)  # who may read everything is no test
-        videos = scan_folder(".", left_out)
+        videos = scan_folder(".", skipped)
     finally:
         if user == 0:
             os.seteuid(0)
         (tmp_path / "shut").chmod(0o755)
     assert videos == [Path("run/a.mp4")]
-    assert left_out.names == [("shut", Reason.UNREADABLE)]
+    assert skipped.names == [("shut", Reason.UNREADABLE)]
 
 
-def test_the_account_in_one_line(tmp_path: Path) -> None:
-    left_out = LeftOut()
+def test_skipped_files_are_summarised_in_one_line(tmp_path: Path) -> None:
+    skipped = SkippedFiles()
     for name in [".a", ".b", ".c"]:
-        left_out.add(Reason.HIDDEN, name)
+        skipped.add(Reason.HIDDEN, name)
     for number in range(12):
-        left_out.add(Reason.OTHER_ENDING, f"{number}.{'txt' if number < 10 else 'JPG'}")
-    left_out.add(Reason.BROKEN_LINK, "x.mp4")
-    assert left_out.summary() == "3 hidden, 12 with other endings (.txt 10, .jpg 2), 1 broken link"
-    assert left_out.as_dict() == {"hidden": 3, "other_ending": 12, "broken_link": 1}
-    assert left_out.names == []
+        skipped.add(Reason.OTHER_ENDING, f"{number}.{'txt' if number < 10 else 'JPG'}")
+    skipped.add(Reason.BROKEN_LINK, "x.mp4")
+    assert skipped.summary() == "3 hidden, 12 with other endings (.txt 10, .jpg 2), 1 broken link"
+    assert skipped.as_dict() == {"hidden": 3, "other_ending": 12, "broken_link": 1}
+    assert skipped.names == []
     for number in range(9):
-        left_out.add(Reason.OTHER_ENDING, f"a.x{number}")
-    left_out.add(Reason.OTHER_ENDING, "README")
-    assert "22 with other endings (.txt 10, .jpg 2, none 1, .x0 1, .x1 1, .x2 1, 6 others)" in left_out.summary()
-    assert LeftOut().summary() == LeftOut().sentence() == ""
+        skipped.add(Reason.OTHER_ENDING, f"a.x{number}")
+    skipped.add(Reason.OTHER_ENDING, "README")
+    assert "22 with other endings (.txt 10, .jpg 2, none 1, .x0 1, .x1 1, .x2 1, 6 others)" in skipped.summary()
+    assert SkippedFiles().summary() == SkippedFiles().sentence() == ""
 
 
 def test_endings_that_ffmpeg_writes_videos_to_are_videos() -> None:
@@ -150,28 +150,6 @@ def test_endings_that_ffmpeg_writes_videos_to_are_videos() -> None:
         ".csv",
         ".m3u8",
     }
-
-
-def test_classes_are_neither_hidden_nor_empty(tmp_path: Path) -> None:
-    touch(tmp_path, "run/a.mp4", "walk/notes.txt", ".Trash-1000/files/b.mp4", "c.mp4")
-    (tmp_path / "jump").mkdir()
-    (tmp_path / "running").symlink_to("run")
-    left_out = LeftOut(keep_names=True)
-    assert [(each.path, each.label) for each in classes_of_folder(tmp_path, left_out)] == [("run/a.mp4", "run")]
-    assert {(Path(path).name, reason.name) for path, reason in left_out.names} == {
-        (".Trash-1000", "HIDDEN"),
-        ("notes.txt", "OTHER_ENDING"),
-        ("c.mp4", "OUTSIDE_CLASSES"),
-        ("walk", "EMPTY_CLASS"),
-        ("jump", "EMPTY_CLASS"),
-        ("running", "SCANNED_ALREADY"),
-    }
-
-
-def test_hidden_folders_do_not_hide_that_the_others_are_splits(tmp_path: Path) -> None:
-    touch(tmp_path, "train/run/a.mp4", "val/run/b.mp4", ".cache/c.mp4")
-    with pytest.raises(FarfieldError, match=r"are splits, and would be taken for classes: train, val\. Index each"):
-        classes_of_folder(tmp_path, LeftOut())
 
 
 @pytest.fixture
@@ -203,14 +181,14 @@ def test_links_keep_their_names_in_manifests_and_predictions(
     assert all(manifest.path(row).is_file() for row in range(2))
     last = "left out: 1 with another ending (.txt 1); --list_left_out names them"
     assert capsys.readouterr().err.splitlines()[-1] == last
-    left_out = LeftOut()
-    assert find_videos([str(linked)], left_out=left_out) == [str(manifest.path(row)) for row in range(2)]
-    assert left_out.as_dict() == {"other_ending": 1}
+    skipped = SkippedFiles()
+    assert find_videos([str(linked)], skipped=skipped) == [str(manifest.path(row)) for row in range(2)]
+    assert skipped.as_dict() == {"other_ending": 1}
     assert run_farfield("data", "index", linked, out, "--list_left_out") == 0
     assert f"left out: {linked / 'run/notes.txt'}: with another ending\n" in capsys.readouterr().err
     found = verify([linked], linked.parent / "checked", num_workers=1, sample=0)
     assert found.videos == 2
-    assert found.left_out.as_dict() == {"other_ending": 1}
+    assert found.skipped.as_dict() == {"other_ending": 1}
     assert json.loads((linked.parent / "checked/report.json").read_text())["left_out"] == {"other_ending": 1}
     assert {row.path for row in read_manifest(linked.parent / "checked/videos.csv")} == {
         str(linked / "dive/c.mp4"),
@@ -218,7 +196,7 @@ def test_links_keep_their_names_in_manifests_and_predictions(
     }
 
 
-def test_prepare_follows_links_and_says_what_it_leaves_out(
+def test_prepare_follows_links_and_reports_skipped_files(
     linked: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = linked / "prepared"  # among the videos
@@ -231,25 +209,9 @@ def test_prepare_follows_links_and_says_what_it_leaves_out(
     assert [row.label for row in read_manifest(store / "manifest.csv")] == ["dive", "run"]
 
 
-def test_kinetics_files_that_serve_no_row_are_accounted_for(tmp_path: Path, make_video: Callable[..., Path]) -> None:
-    root = tmp_path / "k"
-    names = ["part_0/0123456789A_000000_000010.mp4", "replacement/0123456789A_000000_000010.mp4"]
-    for name in [*names, "part_0/unlisted_id_000001_000011.mp4", "part_0/trailer.mp4"]:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(make_video(40), root / name)
-    csv = tmp_path / "kinetics.csv"
-    csv.write_text("label,youtube_id,time_start,time_end,split\nsneezing,0123456789A,0,10,train\n")
-    out = str(tmp_path / "m.csv")
-    made = index_videos(str(root), out, format="kinetics", annotations=str(csv), num_workers=1, list_left_out=True)
-    assert [row.path for row in read_manifest(out)] == [f"k/{names[1]}"]
-    assert {(Path(path).relative_to(root).as_posix(), reason.name) for path, reason in made.left_out.names} == {
-        (names[0], "SAME_CLIP"),
-        ("part_0/unlisted_id_000001_000011.mp4", "NOT_ANNOTATED"),
-        ("part_0/trailer.mp4", "OTHER_NAME"),
-    }
-
-
-def test_a_folder_without_videos_says_what_it_holds(tmp_path: Path, run_farfield: Callable[..., int]) -> None:
+def test_the_error_for_a_folder_without_videos_counts_skipped_files(
+    tmp_path: Path, run_farfield: Callable[..., int]
+) -> None:
     touch(tmp_path, "run/a.txt")
     for call in (
         lambda: index_videos(str(tmp_path), str(tmp_path / "m.csv")),
@@ -258,24 +220,3 @@ def test_a_folder_without_videos_says_what_it_holds(tmp_path: Path, run_farfield
     ):
         with pytest.raises(FarfieldError, match=r"no videos.*Left out: 1 with another ending \(\.txt 1\)"):
             call()
-
-
-def test_where_a_manifest_finds_a_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "real/videos/run").mkdir(parents=True)
-    (tmp_path / "link").symlink_to("real")
-    (tmp_path / "real/linked").symlink_to(tmp_path / "elsewhere")
-    monkeypatch.chdir(tmp_path)
-    real = tmp_path / "real"
-    for folder, root, inside, expected in (
-        (real, real / "videos", "run/a.mp4", "videos/run/a.mp4"),
-        (Path("real"), Path("real/videos"), "run/a.mp4", "videos/run/a.mp4"),
-        (real, real / "linked", "a.mp4", "linked/a.mp4"),  # a link in the manifest's folder
-        (real, Path("link/videos"), "a.mp4", "videos/a.mp4"),  # the same folder by another name
-        (Path("link"), real / "videos", "a.mp4", "videos/a.mp4"),
-        (real / "videos", Path("link"), "a.mp4", str(tmp_path / "link/a.mp4")),
-        (real, Path("link/videos/run"), "../a.mp4", "videos/a.mp4"),
-        (real, real / "linked", "../a.mp4", str(tmp_path / "a.mp4")),  # as the system reads it
-        (real, real, str(tmp_path / "elsewhere/a.mp4"), str(tmp_path / "elsewhere/a.mp4")),
-        (real, real, " run/a.mp4", "./ run/a.mp4"),
-    ):
-        assert path_from(folder, root, inside) == expected

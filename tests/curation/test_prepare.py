@@ -1,4 +1,4 @@
-"""A store holds the same frames at the same times, whatever it was made from, and whatever happened meanwhile."""
+"""Stores: settings, resumed runs, failures and labels."""
 
 from __future__ import annotations
 
@@ -8,25 +8,22 @@ import resource
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from filelock import FileLock
 
 from conftest import number_of
+from farfield.curation.encoding import Encoding
 from farfield.curation.prepare import prepare
-from farfield.curation.transcode import Encoding, frame_rate, transcode
 from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
 from farfield.errors import FarfieldError, VideoError
 from farfield.parallel import for_each
-from farfield.video.decoders import DecodeError, open_video
+from farfield.video.decoders import open_video
 from farfield.video.writer import write_video
 from video.encoding import encode
 
@@ -41,114 +38,6 @@ def numbers(path: Path) -> list[int]:
 def shape(path: Path) -> tuple[int, int]:
     with open_video(path) as video:
         return video.frames(np.array([0])).shape[1:3]
-
-
-@pytest.mark.parametrize(
-    ("name", "codec", "options"),
-    [
-        ("a.mp4", "libx264", {}),
-        ("a.avi", "mpeg4", {}),
-        ("a.ts", "libx264", {}),
-        ("a.webm", "libvpx-vp9", {"b_frames": None, "cpu-used": "8"}),
-        ("a.mkv", "libx265", {"pix_fmt": "yuv420p10le"}),
-        ("a.mov", "libx264", {"pix_fmt": "yuv444p", "size": (193, 97)}),
-    ],
-)
-def test_the_store_holds_the_same_frames(name: str, codec: str, options: dict, tmp_path: Path) -> None:
-    made = transcode(encode(tmp_path / name, codec, **options), tmp_path / "out.mp4", SMALL)
-    assert numbers(tmp_path / "out.mp4") == list(range(40))
-    assert (made.num_frames, made.fps, made.duration_seconds) == (40, 25, 1.6)
-    assert made.bytes == (tmp_path / "out.mp4").stat().st_size
-    assert made.source_bytes == (tmp_path / name).stat().st_size
-    with av.open(str(tmp_path / "out.mp4")) as container:
-        packets = [packet for packet in container.demux() if packet.size]
-        assert [place for place, packet in enumerate(packets) if packet.is_keyframe] == [0, 12, 24, 36]
-        assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
-    content = (tmp_path / "out.mp4").read_bytes()
-    assert content.index(b"moov") < content.index(b"mdat")  # the index first: read from the start on
-
-
-def test_sound_is_left_out(tmp_path: Path) -> None:
-    with av.open(str(tmp_path / "a.mkv"), "w") as container:
-        video, sound = container.add_stream("libx264", rate=25), container.add_stream("aac", rate=16000)
-        video.width, video.height = 64, 48
-        container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono")
-        frame.sample_rate = 16000
-        container.mux([*sound.encode(frame), *sound.encode(None), *video.encode(None)])
-    transcode(tmp_path / "a.mkv", tmp_path / "out.mp4", SMALL)
-    with av.open(str(tmp_path / "out.mp4")) as container:
-        assert [stream.type for stream in container.streams] == ["video"]
-
-
-def test_a_segment_is_cut_out(tmp_path: Path) -> None:
-    source = encode(tmp_path / "a.mp4")
-    transcode(source, tmp_path / "out.mp4", SMALL, start_seconds=0.4, end_seconds=1.0)
-    assert numbers(tmp_path / "out.mp4") == list(range(10, 25))
-    with pytest.raises(DecodeError, match=r"no frame lies in the segment \[5, end\) s"):
-        transcode(source, tmp_path / "other.mp4", SMALL, start_seconds=5)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "out.mp4"]
-
-
-def test_a_variable_rate_keeps_its_times(tmp_path: Path) -> None:
-    times = [0, 0.04, 0.08, 0.5, 0.54, 1.2, 1.24, 3.0]
-    transcode(encode(tmp_path / "a.mp4", num_frames=8, times=times), tmp_path / "out.mp4", SMALL)
-    with open_video(tmp_path / "out.mp4") as video:
-        np.testing.assert_allclose(video.times, times, atol=1e-3)
-    assert numbers(tmp_path / "out.mp4") == list(range(8))
-
-
-@pytest.mark.parametrize(
-    ("fps", "rate"), [(25, 25), (30000 / 1001, Fraction(30000, 1001)), (23.976, Fraction(24000, 1001)), (12.5, 12.5)]
-)
-def test_rates_are_recognised_through_the_rounding_of_containers(fps: float, rate: float) -> None:
-    times = np.round(np.arange(200) / fps, 3)  # as Matroska keeps them
-    assert frame_rate(times) == (rate, True)
-    assert frame_rate(np.cumsum(np.random.default_rng(0).uniform(0.02, 0.06, 50)))[1] is False
-
-
-def test_large_videos_are_reduced_and_small_ones_are_never_enlarged(tmp_path: Path) -> None:
-    transcode(encode(tmp_path / "a.mp4", size=(384, 192)), tmp_path / "a_out.mp4", SMALL)
-    transcode(encode(tmp_path / "b.mp4", size=(96, 48)), tmp_path / "b_out.mp4", SMALL)
-    assert shape(tmp_path / "a_out.mp4") == (96, 192)
-    assert shape(tmp_path / "b_out.mp4") == (48, 96)
-    assert numbers(tmp_path / "a_out.mp4") == list(range(40))
-
-
-def test_pictures_are_upright_and_pixels_square(tmp_path: Path) -> None:
-    source = encode(tmp_path / "a.mp4", num_frames=3, rotation=90)
-    transcode(source, tmp_path / "out.mp4", SMALL)
-    with open_video(source) as before, open_video(tmp_path / "out.mp4") as after:
-        a, b = before.frames(np.array([1])).astype(int), after.frames(np.array([1])).astype(int)
-    assert a.shape == b.shape == (1, 192, 96, 3)
-    assert np.abs(a - b).mean() < 4
-    with av.open(str(tmp_path / "wide.mp4"), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.codec_context.sample_aspect_ratio = 96, 96, Fraction(2, 1)
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((96, 96, 3), np.uint8), format="rgb24")))
-        container.mux(stream.encode(None))
-    transcode(tmp_path / "wide.mp4", tmp_path / "square.mp4", SMALL)
-    assert shape(tmp_path / "square.mp4") == (96, 192)
-
-
-@pytest.mark.parametrize(("colorspace", "pix_fmt"), [(1, "yuv420p"), (5, "yuv420p"), (1, "yuvj420p"), (5, "yuvj444p")])
-def test_colours_stay(colorspace: int, pix_fmt: str, tmp_path: Path) -> None:
-    """ITU-R BT.709 and BT.601, limited and full range."""
-    picture = np.zeros((96, 96, 3), np.uint8)
-    for place, colour in enumerate([(200, 30, 30), (30, 200, 30), (30, 30, 200), (240, 240, 10)]):
-        picture[:, 24 * place : 24 * (place + 1)] = colour
-    frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pix_fmt, dst_colorspace=colorspace)
-    with av.open(str(tmp_path / "a.mp4"), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": "1"})
-        stream.width, stream.height, stream.pix_fmt = 96, 96, pix_fmt
-        stream.codec_context.colorspace = colorspace
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    transcode(tmp_path / "a.mp4", tmp_path / "out.mp4", Encoding(crf=1))
-    with open_video(tmp_path / "a.mp4") as before, open_video(tmp_path / "out.mp4") as after:
-        a, b = (video.frames(np.array([0]))[0][:, 12::24].astype(int) for video in (before, after))
-    assert np.abs(a - picture[:, 12::24]).max() <= 6, "the reader has the source's colours wrong"
-    assert np.abs(a - b).max() <= 6
 
 
 def test_a_collection_by_manifest(tmp_path: Path, bad_files: dict[str, Path]) -> None:
@@ -193,62 +82,7 @@ def test_a_collection_by_folders(figures: Path, tmp_path: Path, run_farfield: Ca
     assert [row.label for row in read_manifest(tmp_path / "out/manifest.csv")] == ["a", "b"]
 
 
-@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
-def test_kinetics_archives_are_read_without_unpacking(suffix: str, tmp_path: Path) -> None:
-    clip = encode(tmp_path / "clip.mp4", num_frames=10)
-    names = ["abcdefghijk_000010_000020.mp4", "-bcdefghij0_000007_000017.mp4", "unknown0000_000001_000011.mp4"]
-    (tmp_path / "archives").mkdir()
-    with tarfile.open(tmp_path / f"archives/part_0{suffix}", "w:gz" if suffix.endswith("gz") else "w") as tar:
-        for name in [*names, "../../../outside.mp4", "/absolute.mp4", "readme.txt", ".Trash-1000/old.mp4"]:
-            info = tarfile.TarInfo(name)
-            info.size = clip.stat().st_size
-            with clip.open("rb") as content:
-                tar.addfile(info, content)
-        link = tarfile.TarInfo("link.mp4")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        tar.addfile(link)
-    (tmp_path / "archives/._part_0.tar").write_bytes(b"what macOS puts beside a file")
-    (tmp_path / "archives/beside.mp4").write_bytes(clip.read_bytes())
-    rows = (
-        "label,youtube_id,time_start,time_end,split\nbowling,abcdefghijk,10,20,train\narchery,-bcdefghij0,7,17,train\n"
-    )
-    (tmp_path / "train.csv").write_text(rows)
-    before = set(tmp_path.rglob("*"))
-    made = prepare(
-        tmp_path / "archives",
-        tmp_path / "out/store",
-        annotations=tmp_path / "train.csv",
-        encoding=SMALL,
-        progress=False,
-    )
-    assert sorted((row.label, Path(row.path).name) for row in made.records) == [
-        ("archery", names[1]),
-        ("bowling", names[0]),
-    ]
-    assert (made.unlabelled, made.failures) == (3, [])
-    expected = {"hidden": 1, "other_ending": 1, "no_regular_file": 1, "beside_archives": 1}
-    assert made.left_out.as_dict() == expected
-    new = set(tmp_path.rglob("*")) - before
-    assert all(path.is_relative_to(tmp_path / "out") for path in new)
-    assert sum(path.suffix == ".mp4" for path in new) == 5
-
-
-def test_an_archive_that_is_cut_off_says_so_and_keeps_what_was_read(tmp_path: Path) -> None:
-    clip = encode(tmp_path / "clip.mp4", num_frames=10)
-    with tarfile.open(tmp_path / "whole.tar", "w") as tar:
-        for name in ("a/1.mp4", "a/2.mp4"):
-            tar.add(clip, name)
-    whole = (tmp_path / "whole.tar").read_bytes()
-    (tmp_path / "part.tar").write_bytes(whole[: clip.stat().st_size * 3 // 2 + 1024])
-    with pytest.raises(FarfieldError, match=r"part.tar cannot be read to its end"):
-        prepare(tmp_path / "part.tar", tmp_path / "out", encoding=SMALL, progress=False)
-    (tmp_path / "part.tar").write_bytes(whole)
-    made = prepare(tmp_path / "part.tar", tmp_path / "out", encoding=SMALL, progress=False)
-    assert len(made.records) == 2
-    assert made.already_there == 1
-
-
-def test_killed_it_goes_on(tmp_path: Path) -> None:
+def test_a_killed_run_can_be_continued(tmp_path: Path) -> None:
     (tmp_path / "in/a").mkdir(parents=True)
     clip = encode(tmp_path / "clip.mp4", num_frames=60, size=(384, 192))
     for i in range(12):
@@ -273,7 +107,7 @@ def test_killed_it_goes_on(tmp_path: Path) -> None:
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
 
 
-def test_a_disk_that_takes_no_more_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_full_disk_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "in/a").mkdir(parents=True)
     noise = np.random.default_rng(0).integers(0, 255, (10, 192, 192, 3), np.uint8)
     write_video(tmp_path / "in/a/clip.mp4", noise, fps=25)
@@ -291,34 +125,14 @@ def test_a_disk_that_takes_no_more_is_a_clear_error(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()} == {"store.json", ".lock"}
 
 
-def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "in/a").mkdir(parents=True)
     encode(tmp_path / "in/a/clip.mp4", num_frames=3)
     (tmp_path / "file").write_text("")
     with pytest.raises(FarfieldError, match=r"cannot be used as a store: .*Not a directory"):
         prepare(tmp_path / "in", tmp_path / "file/out", encoding=SMALL, progress=False)
-    with pytest.raises(FarfieldError, match=r"holds no videos\. Its subfolders are to be the classes"):
+    with pytest.raises(FarfieldError, match=r"holds no videos\. Its subfolders must be the classes"):
         prepare(tmp_path / "in/a", tmp_path / "out", encoding=SMALL, progress=False)
-
-
-def test_a_store_holds_what_its_names_say(tmp_path: Path) -> None:
-    """Another video of the same name, a damaged file, half-written ones: made anew, and only then."""
-    (tmp_path / "in/a").mkdir(parents=True)
-    encode(tmp_path / "in/a/x.mp4", num_frames=10)
-    encode(tmp_path / "in/a/y.mp4", num_frames=12)
-
-    def lengths() -> dict[str, int | None]:
-        made = prepare(tmp_path / "in", tmp_path / "out", encoding=SMALL, num_workers=1, progress=False)
-        return {Path(row.path).name: row.num_frames for row in made.records} | {"there": made.already_there}
-
-    assert lengths() == {"x.mp4": 10, "y.mp4": 12, "there": 0}
-    encode(tmp_path / "in/a/x.mp4", num_frames=20)
-    encode(tmp_path / "in/a/x.avi", "mpeg4", num_frames=15)
-    (tmp_path / "out/videos/a/y.mp4").write_bytes(bytes(500))
-    (tmp_path / "out/videos/a/0123.99.partial").write_bytes(b"half")
-    assert lengths() == {"x.mp4": 20, "x.avi.mp4": 15, "y.mp4": 12, "there": 0}
-    assert lengths()["there"] == 3
-    assert not list((tmp_path / "out").rglob("*.partial"))
 
 
 def test_sources_are_never_overwritten_and_stores_never_mixed(tmp_path: Path) -> None:
@@ -340,7 +154,7 @@ def test_sources_are_never_overwritten_and_stores_never_mixed(tmp_path: Path) ->
         prepare(tmp_path / "data/videos", inside, encoding=SMALL, progress=False)
 
 
-def test_odd_videos_cost_themselves_only(tmp_path: Path) -> None:
+def test_malformed_videos_do_not_stop_the_run(tmp_path: Path) -> None:
     folder = tmp_path / "in/a"
     folder.mkdir(parents=True)
     encode(folder / "far_apart.mp4", num_frames=2, times=[0, 5000])
@@ -358,22 +172,6 @@ def test_odd_videos_cost_themselves_only(tmp_path: Path) -> None:
         Encoding(preset="foo")
 
 
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        ("nothere", "there is no .*nothere"),
-        ("clip.mp4", "is a video. Give the folder"),
-        ("m.csv", "has its labels already"),
-    ],
-)
-def test_a_source_that_is_none_says_so(source: str, message: str, tmp_path: Path) -> None:
-    encode(tmp_path / "clip.mp4", num_frames=2)
-    write_manifest(tmp_path / "m.csv", [VideoRecord("clip.mp4", "a")])
-    (tmp_path / "train.csv").write_text("label,youtube_id,time_start\n")
-    with pytest.raises(FarfieldError, match=message):
-        prepare(tmp_path / source, tmp_path / "out", annotations=tmp_path / "train.csv", progress=False)
-
-
 def misbehave(job: str) -> str:
     if job == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -384,26 +182,6 @@ def misbehave(job: str) -> str:
     if job == "defect":
         raise KeyError("a defect of ours")
     return job.upper()
-
-
-def test_a_crash_or_a_hang_costs_one_video() -> None:
-    jobs = ["a", "crash", "b", "hang", "bad", *"cdefgh"]
-    results = dict(for_each(misbehave, jobs, num_workers=2, seconds_per_job=2))
-    assert results.pop("crash") == "the decoder crashed (exit code -11)"
-    assert results.pop("hang") == "it took longer than 2 s"
-    assert results.pop("bad") == "it is no good"
-    assert results == {job: job.upper() for job in "abcdefgh"}
-    with pytest.raises(KeyError, match="a defect of ours"):
-        list(for_each(misbehave, ["a", "defect"], num_workers=1))
-
-
-def test_jobs_are_made_as_they_are_needed() -> None:
-    made = []
-    jobs = (made.append(i) or str(i) for i in range(100))
-    running = for_each(misbehave, jobs, num_workers=1)
-    next(running)
-    assert len(made) < 10
-    running.close()
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ def pick(records: list[VideoRecord], **selection) -> list[str]:
     return [record.path for record in chosen]
 
 
-def test_all_is_all_in_its_order() -> None:
+def test_choosing_all_keeps_all_rows_in_order() -> None:
     assert pick(rows()) == [record.path for record in rows()]
 
 
@@ -38,7 +38,7 @@ def test_classes_patterns_and_numbers() -> None:
     assert len(pick(rows(), classes=("yoga",), videos_per_class=99)) == 7
 
 
-def test_a_choice_stays_when_others_are_added() -> None:
+def test_adding_videos_or_classes_keeps_other_choices() -> None:
     fewer = pick(rows(classes=CLASSES[:3]), videos_per_class=3)
     more = pick(rows(), videos_per_class=3)
     assert set(fewer) < set(more)
@@ -51,7 +51,7 @@ def test_a_choice_stays_when_others_are_added() -> None:
     assert set(pick(rows(), videos_per_class=3, seed=1)) != set(more)
 
 
-def test_every_video_is_chosen_about_as_often_as_any_other() -> None:
+def test_videos_are_chosen_uniformly() -> None:
     counts = dict.fromkeys([record.path for record in rows()], 0)
     for seed in range(700):
         for path in pick(rows(), videos_per_class=2, seed=seed):
@@ -72,7 +72,7 @@ def test_every_video_is_chosen_about_as_often_as_any_other() -> None:
         ({"classes": ()}, "classes is empty"),
     ],
 )
-def test_choices_that_leave_nothing(selection: dict, message: str) -> None:
+def test_impossible_selections_are_refused(selection: dict, message: str) -> None:
     with pytest.raises(FarfieldError, match=message):
         pick(rows(), **selection)
 
@@ -92,8 +92,8 @@ def collection(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_manifest_with_what_is_missing(collection: Path) -> None:
-    made = write_subset(collection / "all.csv", collection / "few" / "some.csv", Selection(pattern="swim*"))
+def test_missing_videos_are_left_out_and_recorded(collection: Path) -> None:
+    made = write_subset(collection / "all.csv", collection / "few" / "some.csv", pattern="swim*")
     assert made.labels == ["swimming backstroke", "swimming breast stroke"]
     assert (made.videos, len(made.missing)) == (6, 2)
     assert all(path.endswith("_0.mp4") for path in made.missing)
@@ -111,14 +111,14 @@ def test_a_manifest_with_what_is_missing(collection: Path) -> None:
     assert read_manifest(made.path).provenance()["missing"] is None
 
 
-def test_kinetics_own_csv(collection: Path) -> None:
+def test_a_subset_of_kinetics_csv(collection: Path) -> None:
     source = collection / "train.csv"
     with source.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["label", "youtube_id", "time_start", "time_end", "split"])
         for i in range(6):
             writer.writerow(["yoga" if i % 2 else "archery", f"abcdefghij{i}", 10 * i, 10 * i + 10, "train"])
-    made = write_subset(source, collection / "download.csv", Selection(videos_per_class=2))
+    made = write_subset(source, collection / "download.csv", videos_per_class=2)
     with made.path.open(newline="") as file:
         chosen = list(csv.DictReader(file))
     assert [row["label"] for row in chosen].count("yoga") == 2
@@ -127,24 +127,24 @@ def test_kinetics_own_csv(collection: Path) -> None:
     for row in chosen[1:]:
         start = int(row["time_start"])
         (collection / "videos" / f"{row['youtube_id']}_{start:06d}_{start + 10:06d}.mp4").touch()
-    again = write_subset(source, collection / "k.csv", Selection(videos_per_class=2), root=collection / "videos")
+    again = write_subset(source, collection / "k.csv", videos_per_class=2, root=collection / "videos")
     assert again.videos == 3  # what was downloaded is what is chosen
     assert [Path(path).name[:11] for path in again.missing] == [chosen[0]["youtube_id"]]
 
 
-def test_mistakes_write_nothing(collection: Path) -> None:
+def test_errors_write_nothing(collection: Path) -> None:
     for source, out, arguments, message in (
         ("none.csv", "o.csv", {}, "there is no file"),
         ("all.csv", "all.csv", {}, "is the list to choose from"),
-        ("all.csv", "o.csv", {"root": collection / "elsewhere"}, "none of the 20 chosen videos is there"),
+        ("all.csv", "o.csv", {"root": collection / "elsewhere"}, "none of the 20 chosen videos exists"),
     ):
         with pytest.raises(FarfieldError, match=message):
-            write_subset(collection / source, collection / out, Selection(), **arguments)
+            write_subset(collection / source, collection / out, **arguments)
     assert not (collection / "o.csv").exists()
     assert not list(collection.glob("*.partial"))
 
 
-def test_the_command_and_what_a_run_keeps_of_it(
+def test_the_command_and_its_provenance_in_a_checkpoint(
     figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [
@@ -171,12 +171,12 @@ def test_the_command_and_what_a_run_keeps_of_it(
     assert "there is no class 'abseiling'" in capsys.readouterr().err
 
 
-def test_a_row_with_more_values_than_columns_is_named(collection: Path) -> None:
+def test_a_row_of_wrong_length_is_refused_with_its_line(collection: Path) -> None:
     head = "label,youtube_id,time_start,time_end\nyoga,abcdefghijk,0,10\n"
     for row in ("yoga,abcdefghijl,0,10,train,more", "yoga,abcdefghijl"):
         (collection / "k.csv").write_text(f"{head}{row}\n")
-        with pytest.raises(FarfieldError, match=r"k\.csv, line 3: its values are not as many as the columns"):
-            write_subset(collection / "k.csv", collection / "o.csv", Selection())
+        with pytest.raises(FarfieldError, match=r"k\.csv, line 3: the row has more or fewer values than the header"):
+            write_subset(collection / "k.csv", collection / "o.csv")
     assert not (collection / "o.csv").exists()
     with pytest.raises(FarfieldError, match=r"videos is a folder\. Name a file"):
-        write_subset(collection / "all.csv", collection / "videos", Selection())
+        write_subset(collection / "all.csv", collection / "videos")

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from farfield.curation.encoding import Encoding
 from farfield.curation.inspection import InspectionJob, compare_decoders, inspect
-from farfield.curation.near_duplicates import find_near_duplicates
-from farfield.curation.transcode import Encoding, transcode
+from farfield.curation.transcode import transcode
 from farfield.curation.verify import verify
 from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
 from farfield.errors import FarfieldError
@@ -186,7 +186,7 @@ def test_mistakes_are_clear(tmp_path: Path, figures: Path) -> None:
     with pytest.raises(FarfieldError, match=r"val.csv would overwrite"):
         verify([figures / "val.csv"], figures)
     (tmp_path / "file").write_text("")
-    with pytest.raises(FarfieldError, match="cannot be made: Not a directory"):
+    with pytest.raises(FarfieldError, match="cannot be created: Not a directory"):
         verify([figures / "val.csv"], tmp_path / "file/out")
 
 
@@ -221,18 +221,6 @@ def test_odd_names_and_rows_cost_themselves_only(tmp_path: Path) -> None:
     assert len(read_manifest(tmp_path / "out/all.csv")) == 1
 
 
-def test_what_stands_still_is_not_enough_to_look_alike() -> None:
-    rng = np.random.default_rng(0)
-    place = rng.integers(40, 215, (16, 16))
-    videos = np.repeat(place[None, None], 3, 0).repeat(8, 1)
-    for video, column in zip(videos, (2, 8, 2), strict=True):
-        for t in range(8):
-            video[t, t : t + 4, column : column + 3] = 255
-    videos = (videos + rng.normal(0, 1.5, videos.shape)).clip(0, 255).astype(np.uint8)
-    assert find_near_duplicates(videos, np.array([3.0, 3.0, 3.0])) == [(0, 2)]
-    assert find_near_duplicates(videos, np.array([3.0, 3.0, 4.0])) == []
-
-
 def test_segments_of_one_video_are_no_copies_and_equal_rows_are_told(
     tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -241,10 +229,10 @@ def test_segments_of_one_video_are_no_copies_and_equal_rows_are_told(
     write_manifest(tmp_path / "parts.csv", parts)
     words = ["data", "verify", tmp_path / "parts.csv", "--num_workers", 1, "--sample"]
     assert run_farfield(*words, 0, "--out", tmp_path / "parts") == 0
-    assert "the same in two classes: 0; rows that come again: 0" in capsys.readouterr().out
+    assert "same video with two labels: 0; repeated rows: 0" in capsys.readouterr().out
     write_manifest(tmp_path / "parts.csv", [*parts, parts[0], VideoRecord("a.mp4", "run", 0.0, 1.0)])
     assert run_farfield(*words, 0, "--out", tmp_path / "again") == 1
-    assert "the same in two classes: 1; rows that come again: 1" in capsys.readouterr().out
+    assert "same video with two labels: 1; repeated rows: 1" in capsys.readouterr().out
     assert "## Repeated rows: 1\n\n- parts: `a.mp4`, 2 times\n" in (tmp_path / "again" / "report.md").read_text()
     assert run_farfield(*words, -1) == 2
     assert "sample is -1; it must be at least 0" in capsys.readouterr().err

@@ -23,7 +23,7 @@ def draw(augmentation: Augmentation, count: int = 300, side_px: int = 24, keep: 
     return augmentation.draw(rngs, np.random.default_rng(7), [keep] * count, side_px)
 
 
-def test_nothing_is_drawn_for_what_is_off() -> None:
+def test_nothing_is_drawn_for_augmentations_that_are_off() -> None:
     assert draw(Augmentation(flip=False)) == Draw()
 
 
@@ -57,11 +57,11 @@ def test_classes_that_mirroring_would_change_are_not_mirrored() -> None:
         ({"short_side_px": (320, 256)}, r"short_side_px is \(320, 256\)"),
         ({"colour": 1.0}, "below 1"),
         ({"rand_augment": 2, "rand_augment_magnitude": 31}, "magnitude from 0 to 30"),
-        ({"erase": 2.0}, "it is a probability"),
+        ({"erase": 2.0}, "it must be a probability"),
         ({"mixup": -1.0}, "must be at least 0"),
     ],
 )
-def test_impossible_settings_are_refused(settings: dict, message: str) -> None:
+def test_invalid_settings_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(FarfieldError, match=message):
         Augmentation(**settings)
 
@@ -103,7 +103,7 @@ def test_a_box_is_erased_from_every_frame() -> None:
     torch.testing.assert_close(x[1], plain[1])
 
 
-def test_mixing_against_loops() -> None:
+def test_mixing_equals_slow_loops() -> None:
     x = torch.rand(4, 1, 3, 13, 13, 3)
     mix = Mix(torch.tensor([2, 0, 3, 1]), torch.tensor([0.7, 0.9, 0.6, 1.0]), torch.zeros(4, 4, dtype=torch.int64))
     mix.box[1] = torch.tensor([3, 4, 5, 6])

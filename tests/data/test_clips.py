@@ -79,7 +79,7 @@ def test_target_fps_counts_in_seconds(make_video: Callable[..., Path]) -> None:
         np.testing.assert_allclose(np.diff(clip.times_seconds[0]), 0.1, atol=0.021)
 
 
-def test_too_short_a_video_is_named(make_video: Callable[..., Path]) -> None:
+def test_a_video_that_is_too_short_is_named(make_video: Callable[..., Path]) -> None:
     spec = ClipSpec(num_frames=8, crop_px=24, frame_stride=8, short_clip="refuse")
     with pytest.raises(
         VideoError, match=r"12_at_25\.mp4: it has 12 frames; 8 at stride 8 need 57\. Lower frame_stride"

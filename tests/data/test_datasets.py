@@ -9,7 +9,8 @@ import torch
 
 from farfield.clip_spec import ClipSpec
 from farfield.data.augmentation import Augmentation
-from farfield.data.datamodule import VideoDataModule, batch_loader
+from farfield.data.batch_loader import batch_loader
+from farfield.data.datamodule import VideoDataModule
 from farfield.data.datasets import Batch, EvaluationViews, TrainingClips
 from farfield.data.manifest import Manifest, VideoRecord, read_manifest
 from farfield.data.samplers import EpochBatchSampler, SampleKey
@@ -45,10 +46,10 @@ def test_clips_are_the_same_with_any_number_of_workers(figures: Path) -> None:
         assert all(same(a, b) for a, b in zip(alone, one_epoch(figures, workers=workers), strict=True))
 
 
-def test_clips_are_the_same_with_frames_kept_in_memory(figures: Path) -> None:
+def test_clips_are_the_same_with_a_frame_cache(figures: Path) -> None:
     manifest = read_manifest(figures / "train.csv")
     plain, kept = (
-        TrainingClips(manifest, manifest.labels, SPEC, AUGMENTATION, seed=0, clips_per_video=2, memory_bytes=room)
+        TrainingClips(manifest, manifest.labels, SPEC, AUGMENTATION, seed=0, clips_per_video=2, cache_bytes=room)
         for room in (0, 10**9)
     )
     for epoch in range(3):
@@ -56,7 +57,7 @@ def test_clips_are_the_same_with_frames_kept_in_memory(figures: Path) -> None:
             assert same(plain[keys], kept[keys])
 
 
-def test_an_epoch_entered_in_the_middle_is_its_remainder(figures: Path) -> None:
+def test_a_resumed_epoch_yields_the_remaining_clips(figures: Path) -> None:
     whole = one_epoch(figures, workers=0, epoch=2)
     rest = one_epoch(figures, workers=2, epoch=2, start=1)
     assert len(whole) == 3
@@ -115,7 +116,7 @@ def test_a_video_that_cannot_be_read_is_replaced_by_another_of_its_class(
     assert named == {str(path) for path in bad_files.values()}
 
 
-def test_a_class_of_which_nothing_can_be_read_is_named(mixed: Manifest, bad_files: dict[str, Path]) -> None:
+def test_a_class_without_readable_videos_is_named(mixed: Manifest, bad_files: dict[str, Path]) -> None:
     dataset = TrainingClips(mixed, mixed.labels, SPEC, AUGMENTATION, seed=0)
     last, bad = len(mixed) - 1, 2
     for _ in range(2):  # also of a video that is known to be bad
@@ -127,7 +128,7 @@ def test_a_class_of_which_nothing_can_be_read_is_named(mixed: Manifest, bad_file
         assert all(failure.empty_class is None for failure in dataset[[SampleKey(0, bad)]].failures)
 
 
-def test_what_stands_in_does_not_depend_on_what_a_worker_knows(mixed: Manifest) -> None:
+def test_replacements_do_not_depend_on_known_failures(mixed: Manifest) -> None:
     fresh = TrainingClips(mixed, mixed.labels, SPEC, AUGMENTATION, seed=0)
     used = TrainingClips(mixed, mixed.labels, SPEC, AUGMENTATION, seed=0)
     for row in range(len(mixed)):
@@ -138,14 +139,14 @@ def test_what_stands_in_does_not_depend_on_what_a_worker_knows(mixed: Manifest) 
     assert not fresh._known_failures
 
 
-def test_nothing_readable_at_all_is_an_error_with_advice(bad_files: dict[str, Path]) -> None:
+def test_no_readable_video_is_an_error(bad_files: dict[str, Path]) -> None:
     manifest = Manifest([VideoRecord(str(bad_files["empty"]), "a")], root="/")
     dataset = TrainingClips(manifest, ["a"], SPEC, AUGMENTATION, seed=0)
     with pytest.raises(FarfieldError, match=r"none of the 1 videos.*the file is empty.*Are the paths right"):
         dataset[[SampleKey(0, 0)]]
 
 
-def test_evaluation_leaves_out_and_names_what_it_cannot_read(mixed: Manifest, bad_files: dict[str, Path]) -> None:
+def test_evaluation_leaves_out_and_reports_unreadable_videos(mixed: Manifest, bad_files: dict[str, Path]) -> None:
     dataset = EvaluationViews(mixed, mixed.labels, SPEC, num_clips=2, num_crops=3)
     batch = dataset[list(range(len(mixed)))]
     assert batch.clips.shape == (3, 6, 4, 24, 24, 3)
@@ -162,7 +163,7 @@ def test_a_label_of_the_validation_that_training_lacks_is_refused(figures: Path,
         VideoDataModule(str(figures / "train.csv"), str(tmp_path / "val.csv"), root=str(figures), clip=SPEC)
 
 
-def test_bad_videos_leave_nothing_behind(mixed: Manifest) -> None:
+def test_unreadable_videos_do_not_leak_memory(mixed: Manifest) -> None:
     """What is known of a bad video holds no frames of the batches that met it."""
     dataset = TrainingClips(mixed, mixed.labels, SPEC, AUGMENTATION, seed=0)
     held = []

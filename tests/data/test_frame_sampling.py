@@ -11,7 +11,7 @@ def spec(**changes) -> ClipSpec:
     return ClipSpec(num_frames=5, crop_px=8, frame_stride=3).replace(**changes)
 
 
-def test_random_clips_start_anywhere_that_fits_and_nowhere_else() -> None:
+def test_random_clips_use_every_valid_start() -> None:
     rng = np.random.default_rng(0)
     starts = set()
     for _ in range(400):

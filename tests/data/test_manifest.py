@@ -9,7 +9,7 @@ from farfield.data.manifest import Manifest, VideoRecord, read_manifest, write_m
 from farfield.errors import FarfieldError
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_a_written_manifest_is_read_back(tmp_path: Path) -> None:
     records = [
         VideoRecord("a b.mp4", "jump", 1.25, 3.5, 100, 25.0, 320, 240, 4.0),
         VideoRecord('sub/"c",d.mp4', "läuft", None, None, 7, 29.97, 64, 48, 0.2333),
@@ -21,7 +21,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "m.csv", root="/videos").path(0) == Path("/videos/a b.mp4")
 
 
-def test_columns_that_nothing_fills_are_left_out(tmp_path: Path) -> None:
+def test_empty_columns_are_left_out(tmp_path: Path) -> None:
     write_manifest(tmp_path / "m.csv", [VideoRecord("a.mp4", "x")])
     assert (tmp_path / "m.csv").read_text() == "path,label\na.mp4,x\n"
 
@@ -89,7 +89,7 @@ def test_quotes_line_ends_and_empty_lines_read_as_the_csv_module_reads_them(tmp_
 
 
 @pytest.mark.parametrize("quote", ["", '"'])
-def test_blanks_around_a_value_do_not_count(quote: str, tmp_path: Path) -> None:
+def test_blanks_around_a_value_are_stripped(quote: str, tmp_path: Path) -> None:
     text = f"path, label , num_frames\n{quote}a b.mp4{quote}, jump, 7\n c.mp4,jump ,\n"
     (tmp_path / "m.csv").write_text(text)
     manifest = read_manifest(tmp_path / "m.csv")
@@ -117,7 +117,7 @@ def test_many_rows_are_read_in_blocks_and_named_by_their_lines(tmp_path: Path, m
         read_manifest(tmp_path / "m.csv")
 
 
-def test_a_very_long_path_takes_no_more_than_its_length(tmp_path: Path) -> None:
+def test_a_very_long_path_needs_only_its_own_length(tmp_path: Path) -> None:
     records = [VideoRecord(f"{i}.mp4", "x") for i in range(1000)] + [VideoRecord("y" * 3000, "x")]
     manifest = Manifest(records, root=tmp_path)
     assert manifest._paths.bytes.nbytes < 10_000

@@ -13,10 +13,11 @@ import torch
 from conftest import number_of
 from farfield.clip_spec import ClipSpec
 from farfield.data.augmentation import Augmentation
-from farfield.data.datamodule import EvaluationBatches, VideoDataModule, batch_loader
+from farfield.data.batch_loader import batch_loader
+from farfield.data.datamodule import VideoDataModule
 from farfield.data.datasets import Batch, TrainingClips
 from farfield.data.manifest import Manifest, VideoRecord
-from farfield.data.samplers import EpochBatchSampler, SampleKey, balanced
+from farfield.data.samplers import EpochBatchSampler, EvaluationBatches, SampleKey, class_balanced_order
 from farfield.errors import FarfieldError
 
 SPEC = ClipSpec(num_frames=2, crop_px=48, frame_stride=3)
@@ -25,18 +26,18 @@ SPEC = ClipSpec(num_frames=2, crop_px=48, frame_stride=3)
 def test_every_class_comes_equally_often() -> None:
     classes = np.array([0] * 50 + [1] * 5 + [2] * 2)
     for seed in range(5):
-        rows, turns = balanced(classes, np.random.default_rng(seed))
+        rows, repeats = class_balanced_order(classes, np.random.default_rng(seed))
         assert Counter(classes[rows].tolist()) == {0: 19, 1: 19, 2: 19}
-        assert len(set(zip(rows.tolist(), turns.tolist(), strict=True))) == 57, "the same sample came twice"
+        assert len(set(zip(rows.tolist(), repeats.tolist(), strict=True))) == 57, "the same sample came twice"
         of_small = Counter(rows[classes[rows] == 2].tolist())
         assert max(of_small.values()) - min(of_small.values()) <= 1
-    first, second = (set(balanced(classes, np.random.default_rng(s))[0].tolist()) for s in (0, 1))
+    first, second = (set(class_balanced_order(classes, np.random.default_rng(s))[0].tolist()) for s in (0, 1))
     assert {row for row in first if row < 50} != {row for row in second if row < 50}
 
 
 @pytest.mark.parametrize("balance", [False, True])
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_an_epoch_entered_anywhere_is_its_remainder(balance: bool, world_size: int) -> None:
+def test_a_resumed_epoch_yields_the_remaining_batches(balance: bool, world_size: int) -> None:
     classes = np.arange(101) % 7 % 3
     for rank in range(world_size):
 
@@ -123,19 +124,19 @@ def test_several_clips_of_a_video_differ_and_come_from_one_opening(
     assert sum(len(set(starts[i : i + 3])) > 1 for i in range(0, 36, 3)) >= 10
 
 
-def test_a_video_that_comes_again_in_an_epoch_gives_another_clip(numbered: Manifest) -> None:
+def test_a_repeated_video_gives_another_clip(numbered: Manifest) -> None:
     dataset = TrainingClips(numbered, numbered.labels, SPEC, Augmentation(), seed=0)
     first, again = dataset[[SampleKey(0, 4, 0)]], dataset[[SampleKey(0, 4, 1)]]
     assert not torch.equal(first.clips, again.clips)
 
 
-def test_settings_that_do_not_go_together_are_refused(figures: Path) -> None:
+def test_incompatible_settings_are_refused(figures: Path) -> None:
     train = str(figures / "train.csv")
     with pytest.raises(FarfieldError, match=r"clips_per_video is 3 and data\.batch_size 8"):
         VideoDataModule(train, clip=SPEC, clips_per_video=3)
     with pytest.raises(FarfieldError, match=r"short_side_px is \(32, 40\): a square of 48 pixels"):
         VideoDataModule(train, clip=SPEC, augmentation=Augmentation(short_side_px=(32, 40)))
-    with pytest.raises(FarfieldError, match=r"keep_direction names 'bowl', which is no class.*Did you mean 'bow'"):
+    with pytest.raises(FarfieldError, match=r"keep_direction names 'bowl', which is not a class.*Did you mean 'bow'"):
         VideoDataModule(train, clip=SPEC, augmentation=Augmentation(keep_direction=("bowl",)))
 
 

@@ -1,4 +1,4 @@
-"""The memory that workers put batches into: nothing is overwritten that somebody still looks at."""
+"""Shared buffers of batches: a buffer is not overwritten while a batch in it is in use."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from farfield.data.datamodule import batch_loader
-from farfield.data.shared_memory import SLOTS, stacked
+from farfield.data.batch_loader import batch_loader
+from farfield.data.shared_memory import BUFFERS_PER_WORKER, stack_into_buffer
 
 COUNT = 30
 
@@ -28,7 +28,7 @@ class Numbered(Dataset[Any]):
 
     def __getitem__(self, number: int) -> Any:
         side = self.side * (2 if number >= self.larger_from else 1)
-        return Parts(stacked([torch.full((side, side), number, dtype=torch.uint8)] * 4))
+        return Parts(stack_into_buffer([torch.full((side, side), number, dtype=torch.uint8)] * 4))
 
 
 def loader(dataset: Dataset[Any], workers: int = 2) -> DataLoader[Any]:
@@ -40,15 +40,15 @@ def number_in(batch: Tensor) -> int:
     return int(number)
 
 
-def test_batches_take_the_same_memory_again() -> None:
+def test_buffers_are_reused() -> None:
     batches = loader(Numbered(), workers=1)
     for _ in range(2):
         seen = [(batch.data_ptr(), batch.is_shared()) for (batch,) in batches]
-        assert len({place for place, _ in seen}) <= 4  # two wait, one is made, one is here
-        assert not any(new for _, new in seen)  # PyTorch's own, made for one batch, says that it is shared
+        assert len({place for place, _ in seen}) <= 4  # two wait, one is being made, one is in use
+        assert not any(new for _, new in seen)  # memory that PyTorch allocates for one batch reports that it is shared
 
 
-def test_the_smallest_batches_are_not_overwritten_on_their_way() -> None:
+def test_small_batches_are_not_overwritten_before_they_arrive() -> None:
     for _ in range(10):
         assert [number_in(batch) for (batch,) in loader(Numbered(side=2), workers=1)] == list(range(COUNT))
 
@@ -56,29 +56,29 @@ def test_the_smallest_batches_are_not_overwritten_on_their_way() -> None:
 @pytest.mark.parametrize(
     "keep", [lambda batch: batch, lambda batch: batch[1:, :3].transpose(0, 1)], ids=["all", "view"]
 )
-def test_a_batch_stays_as_it_is_while_it_or_a_view_is_held(keep: Any) -> None:
-    held = [keep(batch) for (batch,) in loader(Numbered())]  # more than there are slots
-    assert len(held) > 2 * SLOTS
+def test_a_batch_is_not_overwritten_while_it_or_a_view_exists(keep: Any) -> None:
+    held = [keep(batch) for (batch,) in loader(Numbered())]  # more than there are buffers
+    assert len(held) > 2 * BUFFERS_PER_WORKER
     assert [number_in(each) for each in held] == list(range(COUNT))
 
 
-def test_slots_grow_with_the_batches() -> None:
+def test_buffers_grow_with_the_batches() -> None:
     for epoch in range(2):
         for number, (batch,) in enumerate(loader(Numbered(larger_from=7))):
             assert batch.shape[-1] == (64 if number >= 7 else 32), epoch
             assert number_in(batch) == number
 
 
-def test_an_epoch_that_is_broken_off_gives_its_slots_back() -> None:
+def test_an_interrupted_epoch_frees_its_buffers() -> None:
     batches = loader(Numbered(), workers=1)
-    for _ in range(2 * SLOTS):
+    for _ in range(2 * BUFFERS_PER_WORKER):
         for number, (batch,) in enumerate(batches):
             assert number_in(batch) == number
             if number == 1:
                 break
     del batch
     gc.collect()
-    assert not any(batch.is_shared() for (batch,) in batches)  # else there was no slot left
+    assert not any(batch.is_shared() for (batch,) in batches)  # else no buffer was free
 
 
 def test_batches_outlive_the_loader() -> None:

@@ -21,7 +21,7 @@ def test_normalises_each_channel_and_joins_views_to_the_batch() -> None:
         torch.testing.assert_close(x[5, channel, 1, 4, 5].item(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_mirrors_only_what_is_to_be_mirrored() -> None:
+def test_only_drawn_clips_are_mirrored() -> None:
     clips = torch.randint(0, 256, (2, 1, 2, 5, 7, 3), dtype=torch.uint8)
     plain = network_input(clips, SPEC)
     mirrored = network_input(clips, SPEC, draw=Draw(flip=torch.tensor([False, True])))

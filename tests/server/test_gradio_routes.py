@@ -98,7 +98,7 @@ def test_an_event_may_name_uploaded_files_only(server: Served, marker: Path) -> 
             assert answer.text == "The event names a file that was not uploaded to this server."
     too_deep = "[" * (MAX_LEVELS + 1) + "]" * (MAX_LEVELS + 1)
     assert event(server, too_deep).status_code == 200  # as a text, it is allowed
-    cases = ((too_deep, "it is nested more than 100 levels deep"), ("{", "it is no JSON (line 1, column 2)"))
+    cases = ((too_deep, "it is nested more than 100 levels deep"), ("{", "it is not JSON (line 1, column 2)"))
     for body, reason in cases:
         answer = requests.post(f"{server.url}/gradio_api/queue/join", data=body, timeout=10)
         assert (answer.status_code, answer.text) == (400, f"The event is malformed: {reason}.")

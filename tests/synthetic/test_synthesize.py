@@ -15,7 +15,7 @@ from farfield.synthetic.synthesize import synthesize
 from farfield.video.decoders import open_video
 
 
-def test_the_frames_are_the_same_on_every_machine(figures: Path) -> None:
+def test_frames_are_reproducible(figures: Path) -> None:
     """The hash was taken where the task was written; a change of it is a change of the data set."""
     kept = json.loads((figures / "synthesis.json").read_text())
     assert kept["sha256_of_frames"]["val"] == "5747752d18d029f8e05b3310ca2d6d1537d2be6f466584d0188c65f3d0d94536"
@@ -42,7 +42,7 @@ def test_files_are_what_the_manifest_says(figures: Path) -> None:
 
 
 @pytest.mark.parametrize("label", sorted(figures_task.MIRRORED_NAMES))
-def test_an_action_backwards_is_its_mirror(label: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reversed_action_is_its_time_reversed_class(label: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the same draws, each frame of one shows the progress that is left to the other, in the same scene."""
     drawn: dict[str, list] = {}
 
@@ -66,7 +66,7 @@ def test_an_action_backwards_is_its_mirror(label: str, monkeypatch: pytest.Monke
     assert not np.array_equal(frames[label][0], frames[figures_task.MIRROR[label]][0])
 
 
-def test_neither_cue_alone_tells_same_from_different() -> None:
+def test_a_single_cue_is_not_informative() -> None:
     """Counted over many videos, each cue's colour is as frequent in both classes; together they tell."""
     counts: dict[tuple[str, int], Counter] = {}
     for label in recall.LABELS:
@@ -96,7 +96,7 @@ def test_cues_are_early_and_late_and_in_opposite_corners() -> None:
     assert (np.abs(centre(frames[0]) - centre(frames[-1])) > 24).all()
 
 
-def test_a_second_call_keeps_what_is_there_and_another_is_refused(tmp_path: Path, figures: Path) -> None:
+def test_the_same_call_keeps_the_data_set_and_another_is_refused(tmp_path: Path, figures: Path) -> None:
     before = (figures / "train.csv").stat().st_mtime_ns
     synthesize("figures", str(figures), num_train=20, num_val=10, num_test=10)
     assert (figures / "train.csv").stat().st_mtime_ns == before

@@ -6,21 +6,21 @@ import logging
 import sys
 import warnings
 
-from farfield.curation.folder_scan import LeftOut
+from farfield.curation.folder_scan import SkippedFiles
 
 
-def say_left_out(left_out: LeftOut, *, can_list: bool = True) -> None:
-    """Says in one line on standard error what scans of folders passed over, and names it where names were kept.
+def report_skipped_files(skipped: SkippedFiles, *, can_list: bool = True) -> None:
+    """Print to standard error how many files the scans of folders skipped, and their names if they were kept.
 
     Args:
-        left_out: the account.
-        can_list: the command has an option to keep names.
+        skipped: record of the scans.
+        can_list: whether the command has the option --list_left_out.
     """
-    for path, reason in left_out.names:
+    for path, reason in skipped.names:
         print(f"left out: {path}: {reason.value[0]}", file=sys.stderr)
-    if left_out.counts:
-        hint = "" if left_out.keep_names or not can_list else "; --list_left_out names them"
-        print(f"left out: {left_out.summary()}{hint}", file=sys.stderr)
+    if skipped.counts:
+        hint = "" if skipped.keep_names or not can_list else "; --list_left_out names them"
+        print(f"left out: {skipped.summary()}{hint}", file=sys.stderr)
 
 
 def quiet_libraries() -> None:

@@ -12,7 +12,7 @@ from farfield.checkpoints.converters.reverse_conversion import to_pyslowfast, to
 from farfield.checkpoints.converters.source_checkpoint import ConversionOptions
 from farfield.clip_spec import ClipOptions
 from farfield.commands.console import quiet_libraries
-from farfield.curation.index import class_names
+from farfield.curation.class_names import read_class_names
 from farfield.errors import FarfieldError
 from farfield.models.head import HeadKind
 from farfield.models.network import ActionNet
@@ -67,7 +67,7 @@ def convert(
         return 0
     if Path(input).is_file() and is_ours(input):
         raise FarfieldError(f"{input} is a checkpoint of farfield's already. Use it as it is.")
-    names = None if labels is None else class_names(Path(labels))
+    names = None if labels is None else read_class_names(Path(labels))
     answers = ConversionOptions(backbone, backbone_options or {}, block_options or {}, head, dict(clip or {}), take)
     network, report = convert_file(input, labels=names, answers=answers)
     save_model(network, out)

@@ -10,8 +10,8 @@ from dataclasses import asdict
 from typing import Any
 
 from farfield.checkpoints.content_hash import network_hash
-from farfield.commands.console import quiet_libraries, say_left_out
-from farfield.curation.folder_scan import LeftOut
+from farfield.commands.console import quiet_libraries, report_skipped_files
+from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.video_inputs import find_videos
 from farfield.errors import FarfieldError, VideoError
 from farfield.inference.embeddings import check_parquet
@@ -142,9 +142,9 @@ def predict(
     def settings() -> dict[str, Any]:
         return options.settings() | {"precision": precision, "weights": network_hash(checkpoint)}
 
-    left_out = LeftOut(list_left_out)
-    paths = find_videos(videos, out=out, left_out=left_out)
-    say_left_out(left_out)
+    skipped = SkippedFiles(list_left_out)
+    paths = find_videos(videos, out=out, skipped=skipped)
+    report_skipped_files(skipped)
     if chosen in SUBTITLES and len(paths) > 1:
         raise FarfieldError(f"{len(paths)} videos need as many subtitle files: give --out FOLDER --write {chosen}.")
     with nullcontext() if out is None else open_results(out, settings(), extras) as results:

@@ -1,1 +1,1 @@
-"""What people have to a manifest: index, subset, download, prepare, verify, near-duplicates."""
+"""Build and check manifests: annotation formats, index, subset, download, prepare, verify, near-duplicates."""

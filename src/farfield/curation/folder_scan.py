@@ -1,8 +1,8 @@
-"""Find the videos of a folder, and account for all that is passed over.
+"""Find the videos of a folder, and count the skipped files by reason.
 
-Links are followed, to files and to folders alike, and a video keeps the name by which it was found: in stores that
-name files by their content (DVC, git-annex, the Hugging Face cache), a link's target tells nothing. Each folder is
-scanned once, under its own name where the folder that is scanned contains it.
+Symbolic links to files and folders are followed, and a video keeps the name of its link: in stores that name files by
+their content (DVC, git-annex, the Hugging Face cache), the target's name says nothing. Each folder is scanned once,
+under its own name if it lies inside the scanned folder.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _SUFFIXES = """
     .gif .apng .webp
 """
 VIDEO_SUFFIXES = frozenset(_SUFFIXES.split())
-"""What counts as a video when a folder is searched. A file that is named itself is always opened."""
+"""Suffixes of videos in a folder search. A file that is given by name is opened whatever its suffix."""
 
 SYSTEM_FOLDERS = frozenset(
     ("$recycle.bin", "system volume information", "#recycle", "@recycle", "@eadir", "__macosx", "lost+found")
 )
-"""Folders that systems make in others' folders: deleted files, previews, what a repair found. In lower case."""
+"""Folders that operating systems create: trash, previews, recovered files. In lower case."""
 
 
 class Reason(Enum):
-    """Why a scan passes something over: as said of one, and of several."""
+    """Why a scan skips a file or folder: the text for one, and for several."""
 
     HIDDEN = ("hidden", "hidden")
     SYSTEM_FOLDER = ("system folder", "system folders")
@@ -46,7 +46,7 @@ class Reason(Enum):
     BROKEN_LINK = ("broken link", "broken links")
     LINK_LOOP = ("link to a folder that contains it", "links to folders that contain them")
     SCANNED_ALREADY = ("folder scanned already under another name", "folders scanned already under other names")
-    NO_REGULAR_FILE = ("that is no regular file", "that are no regular files")
+    NO_REGULAR_FILE = ("that is not a regular file", "that are not regular files")
     UNREADABLE = ("unreadable file or folder", "unreadable files or folders")
     EMPTY_CLASS = ("class folder without videos", "class folders without videos")
     OUTSIDE_CLASSES = ("video outside the class folders", "videos outside the class folders")
@@ -57,14 +57,14 @@ class Reason(Enum):
 
 
 @dataclass
-class LeftOut:
-    """Files and folders that were passed over.
+class SkippedFiles:
+    """Counts, and optionally names, of the files and folders that a scan skipped.
 
     Attributes:
-        keep_names: note names, too; a collection may have millions of pictures among its videos.
-        counts: how many for each reason. A hidden folder counts once, whatever is in it.
-        endings: of the files with other endings, in lower case; "" for none.
-        names: (path, reason) of each, where they are kept.
+        keep_names: keep names as well as counts; off by default, since a collection may hold millions of images.
+        counts: number of files for each reason. A hidden folder counts once, whatever is in it.
+        endings: counts of suffixes, in lower case, of the files with other endings; "" for no suffix.
+        names: (path, reason) of each file, if `keep_names`.
     """
 
     keep_names: bool = False
@@ -73,21 +73,21 @@ class LeftOut:
     names: list[tuple[str, Reason]] = field(default_factory=list)
 
     def add(self, reason: Reason, path: str | PurePath) -> None:
-        """Counts one."""
+        """Record one skipped file or folder."""
         self.counts[reason] += 1
         if reason is Reason.OTHER_ENDING:
             self.endings[PurePath(path).suffix.lower()] += 1
         if self.keep_names:
             self.names.append((str(PurePath(path)), reason))
 
-    def update(self, other: LeftOut) -> None:
-        """Adds another account to this one."""
+    def update(self, other: SkippedFiles) -> None:
+        """Add the files of another scan."""
         self.counts += other.counts
         self.endings += other.endings
         self.names += other.names
 
     def summary(self) -> str:
-        """All counts in one line, as "3 hidden, 12 with other endings (.txt 10, .jpg 2)"; "" for nothing."""
+        """Format all counts in one line, as "3 hidden, 12 with other endings (.txt 10, .jpg 2)"; "" for none."""
         parts = []
         for reason in Reason:
             if count := self.counts[reason]:
@@ -96,7 +96,7 @@ class LeftOut:
         return ", ".join(parts)
 
     def sentence(self) -> str:
-        """What a message that no videos were found adds; "" for nothing."""
+        """Format the counts as a sentence for error messages; "" for none."""
         return f"Left out: {self.summary()}." if self.counts else ""
 
     def _endings(self, shown: int = 6) -> str:
@@ -105,89 +105,92 @@ class LeftOut:
         return ", ".join(parts + ([f"{len(found) - shown} others"] if len(found) > shown else []))
 
     def as_dict(self) -> dict[str, int]:
-        """Counts by reason, for programs; only those that occur."""
+        """Return the counts by reason, as plain types; without zeros."""
         return {reason.name.lower(): self.counts[reason] for reason in Reason if self.counts[reason]}
 
 
 def has_video_suffix(path: str | PurePath) -> bool:
-    """Tell whether a file's name ends as a video's, in upper or lower case."""
+    """Return whether a file has the suffix of a video, in upper or lower case."""
     return PurePath(path).suffix.lower() in VIDEO_SUFFIXES
 
 
 def hidden_reason(name: str) -> Reason | None:
-    """Tell why a file or folder of this name is not looked at; None where it is."""
+    """Return why a file or folder of this name is skipped; None if it is not."""
     if name.startswith("."):
         return Reason.HIDDEN
     return Reason.SYSTEM_FOLDER if name.lower() in SYSTEM_FOLDERS else None
 
 
-def scan_folder(root: str | Path, left_out: LeftOut, *, exclude: str | Path | None = None) -> list[Path]:
+def scan_folder(root: str | Path, skipped: SkippedFiles, *, exclude: str | Path | None = None) -> list[Path]:
     """Find the videos under a folder, to any depth.
 
     Args:
-        root: the folder. It may itself be hidden, or a link.
-        left_out: account of what is passed over; this scan's is added to it.
-        exclude: a folder that is no part of the collection, as one that is being written; it is not accounted for.
-            Nothing is excluded where it is `root` itself or contains it.
+        root: folder to scan. It may itself be hidden, or a link.
+        skipped: record of skipped files, to which this scan adds.
+        exclude: folder that is not part of the collection, as one that is being written; it is not recorded as skipped.
+            Ignored if it is `root` itself or contains it.
 
     Returns:
-        Paths that begin with `root`, sorted. A link keeps its own name.
+        Sorted paths that begin with `root`. A link keeps its own name.
     """
-    own = os.path.realpath(root)
-    shut = None if exclude is None or _is_inside(own, os.path.realpath(exclude)) else os.path.realpath(exclude)
+    real_root = os.path.realpath(root)
+    excluded = None if exclude is None else os.path.realpath(exclude)
+    if excluded is not None and _is_inside(real_root, excluded):
+        excluded = None
     videos: list[Path] = []
     scanned: set[str] = set()
-    folders: deque[tuple[str, str]] = deque([(os.fspath(root), own)])
-    linked: deque[tuple[str, str]] = deque()  # after all that is no link: a folder keeps its own name
+    folders: deque[tuple[str, str]] = deque([(os.fspath(root), real_root)])
+    linked: deque[tuple[str, str]] = deque()  # scanned last, so that a folder keeps its own name
     while folders or linked:
         folder, real = (folders or linked).popleft()
-        if shut is not None and _is_inside(real, shut):
+        if excluded is not None and _is_inside(real, excluded):
             continue
         if real in scanned:
-            left_out.add(Reason.SCANNED_ALREADY, folder)
+            skipped.add(Reason.SCANNED_ALREADY, folder)
             continue
         scanned.add(real)
-        for entry in _entries(folder, left_out):
+        for entry in _entries(folder, skipped):
             if reason := hidden_reason(entry.name):
-                left_out.add(reason, entry.path)
+                skipped.add(reason, entry.path)
                 continue
-            kind = _kind(entry, left_out)
+            kind = _kind(entry, skipped)
             if kind is None:
                 continue
             if stat.S_ISDIR(kind):
                 if not entry.is_symlink():
                     folders.append((entry.path, f"{real.rstrip(os.sep)}{os.sep}{entry.name}"))
-                elif _is_inside(real, target := os.path.realpath(entry.path)) or _is_inside(own, target):
-                    left_out.add(Reason.LINK_LOOP, entry.path)
+                elif _is_inside(real, target := os.path.realpath(entry.path)) or _is_inside(real_root, target):
+                    skipped.add(Reason.LINK_LOOP, entry.path)
                 else:
                     linked.append((entry.path, target))
             elif not stat.S_ISREG(kind):
-                left_out.add(Reason.NO_REGULAR_FILE, entry.path)
+                skipped.add(Reason.NO_REGULAR_FILE, entry.path)
             elif not has_video_suffix(entry.name):
-                left_out.add(Reason.OTHER_ENDING, entry.path)
-            elif shut is None or not entry.is_symlink() or not _is_inside(os.path.realpath(entry.path), shut):
+                skipped.add(Reason.OTHER_ENDING, entry.path)
+            elif excluded is None or not entry.is_symlink() or not _is_inside(os.path.realpath(entry.path), excluded):
                 videos.append(Path(entry.path))
     return sorted(videos)
 
 
-def _entries(folder: str, left_out: LeftOut) -> Iterator[os.DirEntry[str]]:
+def _entries(folder: str, skipped: SkippedFiles) -> Iterator[os.DirEntry[str]]:
+    """List the entries of a folder by name; none for a folder that cannot be read."""
     try:
         with os.scandir(folder) as entries:
             yield from sorted(entries, key=lambda entry: entry.name)
     except OSError:
-        left_out.add(Reason.UNREADABLE, folder)
+        skipped.add(Reason.UNREADABLE, folder)
 
 
-def _kind(entry: os.DirEntry[str], left_out: LeftOut) -> int | None:
-    """The type bits of what an entry is or leads to; None where that cannot be told."""
+def _kind(entry: os.DirEntry[str], skipped: SkippedFiles) -> int | None:
+    """Return the file type bits of an entry, following links; None if they cannot be read."""
     if entry.is_file(follow_symlinks=False):
-        return stat.S_IFREG  # known from the folder: no call for each of a million files
+        return stat.S_IFREG  # known from the directory listing, without a system call for each file
     try:
         return entry.stat().st_mode
     except FileNotFoundError:
-        left_out.add(Reason.BROKEN_LINK, entry.path)
+        skipped.add(Reason.BROKEN_LINK, entry.path)
     except OSError as error:
-        left_out.add(Reason.BROKEN_LINK if error.errno == errno.ELOOP else Reason.UNREADABLE, entry.path)
+        skipped.add(Reason.BROKEN_LINK if error.errno == errno.ELOOP else Reason.UNREADABLE, entry.path)
     return None
 
 

@@ -1,7 +1,7 @@
-"""The JavaScript runtime that yt-dlp needs for YouTube: which is asked for, and whether it is there.
+"""Configure and check the JavaScript runtime that yt-dlp needs for YouTube.
 
-yt-dlp 2025.11 and newer solve YouTube's challenges by scripts (the package yt-dlp-ejs) in a runtime beside Python. By
-default it takes deno only, whose scripts can read no file and reach no network.
+yt-dlp 2025.11 and newer run the scripts of the package yt-dlp-ejs in a JavaScript runtime. By default only deno is
+enabled, which denies scripts access to files and the network.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ def runtime_options(runtime: str) -> dict[str, dict[str, str]]:
     """Return yt-dlp's option js_runtimes.
 
     Args:
-        runtime: a name that yt-dlp knows (deno, node, bun, quickjs), or name:path.
+        runtime: one of yt-dlp's runtimes (deno, node, bun, quickjs), or name:path.
 
     Raises:
-        FarfieldError: for another name.
+        FarfieldError: for an unknown runtime.
     """
     name, _, path = runtime.partition(":")
     if name not in _known():
@@ -30,10 +30,10 @@ def runtime_options(runtime: str) -> dict[str, dict[str, str]]:
 
 
 def why_unavailable(runtime: str) -> str | None:
-    """Say what yt-dlp lacks to run scripts, and what to do; None where it lacks nothing.
+    """Return what yt-dlp lacks to run scripts, and how to install it; None if it lacks nothing.
 
     Args:
-        runtime: as `runtime_options` takes it.
+        runtime: see `runtime_options`.
     """
     [(name, options)] = runtime_options(runtime).items()
     found = _known()[name](path=options.get("path")).info
@@ -41,23 +41,27 @@ def why_unavailable(runtime: str) -> str | None:
         lack = f"no JavaScript runtime: there is no {runtime}"
     elif not found.supported:
         oldest = ".".join(map(str, _known()[name].MIN_SUPPORTED_VERSION))
-        lack = f"no JavaScript runtime: {found.path} is {name} {found.version}, and {oldest} is the oldest that serves"
+        lack = f"no JavaScript runtime: {found.path} is {name} {found.version}, and {oldest} or newer is needed"
     elif find_spec("yt_dlp_ejs") is None:
         lack = "no scripts: the package yt-dlp-ejs is not installed"
     else:
         return None
     return (
         f"yt-dlp has {lack}. Without it, many of YouTube's formats are missing and clips fail. "
-        "pip install 'farfield[download]' brings all of it, deno too; --js_runtime takes another runtime."
+        "pip install 'farfield[download]' installs all of it, with deno; --js_runtime selects another runtime."
     )
 
 
 def _known() -> dict[str, Any]:
-    """yt-dlp's classes of runtimes by name. Its module `globals` is not documented: this is the one place."""
+    """Return yt-dlp's classes of runtimes by name.
+
+    Private: yt-dlp does not document its module `globals`. Only this function uses it.
+    """
     try:
         from yt_dlp.globals import supported_js_runtimes
     except ImportError as error:
         raise FarfieldError(
-            "the installed yt-dlp runs no scripts, which YouTube needs. Update it: pip install -U 'farfield[download]'"
+            "the installed yt-dlp cannot run the scripts that YouTube needs. Update it: "
+            "pip install -U 'farfield[download]'"
         ) from error
     return supported_js_runtimes.value

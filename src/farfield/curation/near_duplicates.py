@@ -1,7 +1,7 @@
-"""Videos that look the same though their files differ: copies in another size, codec or quality.
+"""Find near-duplicates: copies of a video in another size, codec or quality.
 
-Two videos look alike when they are equally long, and in their thumbnails what stands still agrees, and what moves, too:
-many videos of one place share the first only.
+Two videos are near-duplicates if their durations are equal and both parts of their thumbnails correlate: the mean over
+time (static part) and the differences from it (moving part). Different videos of one place share the static part only.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 STILL, MOVING = 0.985, 0.9
-"""Correlations from which on the standing and the moving part count as the same."""
+"""Smallest correlations of the static and the moving part at which videos are near-duplicates."""
 
 NOISE = 0.5
-"""Grey levels, root mean square, up to which nothing is said to move."""
+"""Root mean square, in grey levels, below which the moving part is noise and not compared."""
 
 _TABLES, _BITS = 12, 16
 
@@ -23,10 +23,13 @@ _TABLES, _BITS = 12, 16
 def find_near_duplicates(
     thumbnails: UInt8[np.ndarray, "n t h w"], durations_seconds: Float[np.ndarray, " n"]
 ) -> list[tuple[int, int]]:
-    """Pairs of places of videos that look alike, the smaller first.
+    """Find pairs of near-duplicates.
 
-    Candidates share a hash of the standing part (signs of random projections, in 12 tables of 16 bits), so that not
-    all pairs need be compared; two copies that correlate to 0.99 are missed once in 2000 times.
+    Only pairs that share a hash of the static part are compared (signs of random projections, 12 tables of 16 bits);
+    two copies with a correlation of 0.99 are missed once in 2000 times.
+
+    Returns:
+        Pairs of indices, the smaller first, sorted.
     """
     if len(thumbnails) < 2:
         return []
@@ -36,7 +39,7 @@ def find_near_duplicates(
     compared: set[int] = set()
     for first, second in _candidates(still, durations_seconds):
         codes = first.astype(np.int64) * len(thumbnails) + second
-        new = np.array([code not in compared for code in codes.tolist()])  # another table had it before
+        new = np.array([code not in compared for code in codes.tolist()])  # not compared already for another table
         compared.update(codes.tolist())
         first, second = first[new], second[new]
         if not len(first):
@@ -52,7 +55,7 @@ def find_near_duplicates(
 def _candidates(
     still: Float[np.ndarray, "n d"], durations: Float[np.ndarray, " n"]
 ) -> Iterator[tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]]:
-    """Pairs of equally long videos whose standing parts agree."""
+    """Yield pairs of videos of equal duration whose static parts correlate, in chunks."""
     rng = np.random.default_rng(0)
     for _ in range(_TABLES):
         bits = still @ rng.standard_normal((still.shape[1], _BITS), dtype=np.float32) > 0

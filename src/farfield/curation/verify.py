@@ -1,4 +1,4 @@
-"""A doctor for collections: what cannot be decoded, comes twice, leaks from one split to another, or is missing."""
+"""Verify a collection: undecodable videos, duplicates, leaks between splits, and classes without videos."""
 
 from __future__ import annotations
 
@@ -13,29 +13,32 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
-from farfield.curation.folder_scan import LeftOut
-from farfield.curation.index import classes_of_folder, kinetics_clip, path_from, videos_of_folder
+from farfield.curation.class_names import read_class_names
+from farfield.curation.folder_scan import SkippedFiles
+from farfield.curation.formats.folders import classes_of_folder, videos_of_folder
+from farfield.curation.formats.kinetics import parse_clip_name
 from farfield.curation.inspection import Inspected, InspectionJob, inspect
+from farfield.curation.manifest_output import path_in_manifest
 from farfield.curation.near_duplicates import find_near_duplicates
 from farfield.data.manifest import Manifest, VideoRecord, read_manifest, write_manifest
 from farfield.errors import FarfieldError
 from farfield.parallel import Engine, for_each
+from farfield.progress import ProgressBar
 from farfield.reports.verify_report_markdown import render_verify_report
 from farfield.video.decoders import Decoder
 
 
 @dataclass
 class Split:
-    """One manifest, or folder, and what was found in it.
+    """One manifest or folder, and the results of its videos.
 
     Attributes:
-        name: for the report.
-        records: its rows.
+        name: name in the report.
+        records: rows of the manifest.
         root: folder that the rows' paths are relative to.
-        inspected: what each video is; None for one that cannot be decoded.
-        reasons: why each cannot; None for one that can.
+        inspected: result for each row; None for an undecodable video.
+        reasons: why each video cannot be decoded; None for one that can.
     """
 
     name: str
@@ -46,28 +49,28 @@ class Split:
 
     def __post_init__(self) -> None:
         self.paths = [self.root / record.path for record in self.records]
-        """The rows' files."""
+        """File of each row."""
 
 
 @dataclass(frozen=True)
 class VerificationReport:
-    """What the doctor found.
+    """Result of verifying a collection.
 
     Attributes:
-        videos: rows that were looked at.
-        undecodable: (path, reason).
-        same_file: groups of paths whose files are the same to the last byte.
-        look_alike: pairs of paths that look the same, and are not the same file.
+        videos: number of rows.
+        undecodable: (path, reason) of each undecodable video.
+        same_file: groups of paths whose files have the same content.
+        look_alike: pairs of paths of near-duplicates: other files that look the same.
         leaks: (path, split, path, split, why) of videos that two splits share.
-        other_labels: (path, label, path, label) of the same file, or the same segment of it, under two classes.
-        repeated_rows: (split, path, how often) of rows that a manifest has more than once.
-        classes_without_videos: (split, label).
-        decord: of a sample, how many videos it "agrees" on with PyAV, "differs" on, and "cannot read".
-        decord_differs_on: the paths.
-        durations: seconds at which 0, 5, 25, 50, 75, 95 and 100% of the videos are shorter.
-        resolutions: "width x height" to how many.
-        hours: of video in all.
-        left_out: account of what scans of folders passed over; it makes a collection no less healthy.
+        other_labels: (path, label, path, label) of the same file, or the same segment of it, with two labels.
+        repeated_rows: (split, path, count) of rows that a manifest has more than once.
+        classes_without_videos: (split, label) of each empty class.
+        decord: on a sample, number of videos where decord "agrees" with PyAV, "differs", or "cannot read it".
+        decord_differs_on: paths where decord differs.
+        durations: percentiles (0, 5, 25, 50, 75, 95, 100%) of the durations in seconds.
+        resolutions: number of videos of each "width x height".
+        hours: total duration of the videos.
+        skipped: files that scans of folders skipped; they do not count as problems.
         decoder: decoder of the videos.
         fallbacks: number of videos that PyAV decoded although decord was requested, by reason; not a problem.
     """
@@ -85,17 +88,17 @@ class VerificationReport:
     durations: dict[str, float]
     resolutions: dict[str, int]
     hours: float
-    left_out: LeftOut = field(default_factory=LeftOut)
+    skipped: SkippedFiles = field(default_factory=SkippedFiles)
     decoder: Decoder = "pyav"
     fallbacks: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain types, for JSON."""
-        plain = {each.name: getattr(self, each.name) for each in fields(self)}
-        return plain | {"left_out": self.left_out.as_dict()}
+        """Return plain types, for JSON."""
+        plain = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "skipped"}
+        return plain | {"left_out": self.skipped.as_dict()}
 
     def is_healthy(self) -> bool:
-        """Whether nothing was found."""
+        """Return whether no problem was found."""
         return not (
             self.undecodable
             or self.same_file
@@ -108,16 +111,16 @@ class VerificationReport:
         )
 
     def reasons(self) -> dict[str, int]:
-        """How often videos cannot be decoded for each reason, the most frequent first."""
+        """Count the undecodable videos by reason, most frequent first."""
         return dict(Counter(reason for _, reason in self.undecodable).most_common())
 
 
 def verify(
     sources: Sequence[str | Path],
-    out: str | Path,
+    out: str | Path = "verify",
     *,
     root: str | Path | None = None,
-    labels: Sequence[str] | None = None,
+    class_file: str | Path | None = None,
     num_workers: int | None = None,
     seconds_per_video: float = 120,
     sample: int = 50,
@@ -126,27 +129,35 @@ def verify(
     progress: bool = True,
     decoder: Decoder = "pyav",
 ) -> VerificationReport:
-    """Decodes every video of a collection whole, each in a child process, and compares its splits.
+    """Decode every video of a collection completely, and find duplicates, leaks between splits and empty classes.
+
+    Each video is decoded in a child process with a time limit, so that a hang or a crash of the decoder affects only
+    that video. The folder `out` gets a report, plots, quarantine.csv and a copy of each manifest without the
+    undecodable videos. The exit status of the command is 0 if no problem was found, else 1.
 
     Args:
-        sources: manifests, one for each split, or folders of videos.
-        out: folder to write report.md, report.json, collection.png, quarantine.csv and a clean copy of each manifest.
+        sources: manifest of each split, as train.csv val.csv test.csv; or folders of videos.
+        out: folder for report.md, report.json, collection.png, quarantine.csv and the manifests.
         root: folder that the manifests' paths are relative to; None for their own.
-        labels: classes that each split should have; None for those of any split.
-        num_workers: processes; None for the number of cores.
-        seconds_per_video: a video that takes longer is given up, and counted as undecodable.
-        sample: so many videos are read with both decoders, and compared.
-        engine: "local" or "ray".
-        list_left_out: keep the names of what scans of folders pass over, not only the counts.
-        progress: show a bar on standard error.
+        class_file: file with the class names that every split should have, one a line; None for the classes of all
+            splits together.
+        num_workers: number of processes; None for the number of cores, of this machine or of the Ray cluster.
+        seconds_per_video: time limit for one video; longer ones count as undecodable.
+        sample: number of videos on which the frames of decord and PyAV are compared.
+        engine: local, or ray: the workers of the cluster at RAY_ADDRESS, which must see the same files.
+        list_left_out: name every file in folders that is skipped, with the reason.
+        progress: show a progress bar on standard error.
         decoder: decoder of the videos. "decord" decodes the files on which it is exact, but reports less damage than
             "pyav", which decodes the others.
 
     Raises:
-        FarfieldError: for a source that is none, or a folder that cannot be written.
+        FarfieldError: for a source without videos, or a report that cannot be written.
     """
-    left_out = LeftOut(list_left_out)
-    splits = [_split(Path(source), root, left_out) for source in sources]
+    if sample < 0:
+        raise FarfieldError(f"sample is {sample}; it must be at least 0.")
+    labels = None if class_file is None else read_class_names(class_file)
+    skipped = SkippedFiles(list_left_out)
+    splits = [_read_split(Path(source), root, skipped) for source in sources]
     if len({split.name for split in splits}) < len(splits):
         raise FarfieldError(f"two of {', '.join(split.name for split in splits)} have the same name. Rename one.")
     folder = Path(out)
@@ -156,9 +167,9 @@ def verify(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FarfieldError(f"{folder} cannot be made: {error.strerror}.") from error
+        raise FarfieldError(f"{folder} cannot be created: {error.strerror}.") from error
     _inspect_all(splits, sample, num_workers, seconds_per_video, engine, progress, decoder)
-    diagnosis = replace(_diagnose(splits, labels), left_out=left_out, decoder=decoder)
+    diagnosis = replace(_diagnose(splits, labels), skipped=skipped, decoder=decoder)
     try:
         _write(splits, diagnosis, folder)
     except OSError as error:
@@ -166,19 +177,19 @@ def verify(
     return diagnosis
 
 
-def _split(source: Path, root: str | Path | None, left_out: LeftOut) -> Split:
-    if (source / "manifest.csv").is_file():  # a store
+def _read_split(source: Path, root: str | Path | None, skipped: SkippedFiles) -> Split:
+    if (source / "manifest.csv").is_file():  # a store of `data prepare`
         store = read_manifest(source / "manifest.csv")
         return Split(source.resolve().name, list(store), store.root)
     if source.is_dir():
-        passed_over = LeftOut(left_out.keep_names)
-        records = classes_of_folder(source, passed_over)
-        if not records:  # no classes: the videos themselves
-            passed_over = LeftOut(left_out.keep_names)
-            records = videos_of_folder(source, passed_over)
+        skipped_here = SkippedFiles(skipped.keep_names)
+        records = classes_of_folder(source, skipped_here)
+        if not records:  # a folder without class folders
+            skipped_here = SkippedFiles(skipped.keep_names)
+            records = videos_of_folder(source, skipped_here)
         if not records:
-            raise FarfieldError(f"the folder {source} holds no videos. {passed_over.sentence()}".strip())
-        left_out.update(passed_over)
+            raise FarfieldError(f"the folder {source} holds no videos. {skipped_here.sentence()}".strip())
+        skipped.update(skipped_here)
         return Split(source.resolve().name, records, source)
     manifest: Manifest = read_manifest(source, root=root)
     return Split(source.stem, list(manifest), manifest.root)
@@ -201,7 +212,7 @@ def _inspect_all(
     ]
     found: dict[InspectionJob, Inspected | str] = {}
     running = for_each(inspect, jobs, num_workers=num_workers, seconds_per_job=seconds, engine=engine)
-    for job, result in tqdm(running, "verify", len(jobs), unit="video", disable=not progress):
+    for job, result in ProgressBar(running, "verify", len(jobs), unit="video", disable=not progress):
         found[job] = result
     results = iter(found[job] for job in jobs)
     for split in splits:
@@ -217,7 +228,7 @@ def _diagnose(splits: list[Split], labels: Sequence[str] | None) -> Verification
     by_source: dict[str, list[tuple[Split, int]]] = defaultdict(list)
     for split, i, seen in whole:
         by_file[seen.sha256].append((split, i))
-        if clip := kinetics_clip(split.paths[i].stem):
+        if clip := parse_clip_name(split.paths[i].stem):
             by_source[clip[0]].append((split, i))
     same_file, leaks, other_labels = [], [], []
     for group in by_file.values():
@@ -237,7 +248,7 @@ def _diagnose(splits: list[Split], labels: Sequence[str] | None) -> Verification
         leaks += [leak for leak in _leaks(group, f"both from video {source}") if leak[:4] not in known]
     look_alike = []
     durations = np.array([seen.duration_seconds for _, _, seen in whole])
-    # One of each file: copies to the last byte are known already, and many of them would be compared with each other.
+    # One video of each content: exact copies are known, and comparing them all takes quadratic time.
     single = list({seen.sha256: place for place, (_, _, seen) in enumerate(whole)}.values())
     if whole:
         pairs = find_near_duplicates(np.stack([whole[place][2].thumbnails for place in single]), durations[single])
@@ -284,7 +295,7 @@ def _diagnose(splits: list[Split], labels: Sequence[str] | None) -> Verification
 
 
 def _leaks(group: Sequence[tuple[Split, int]], why: str) -> list[tuple[str, str, str, str, str]]:
-    """The first video of a group with each that lies in another split."""
+    """Pair the first video of a group with each one in another split."""
     first, row = group[0]
     return [
         (str(first.paths[row]), first.name, str(split.paths[i]), split.name, why)
@@ -296,7 +307,7 @@ def _leaks(group: Sequence[tuple[Split, int]], why: str) -> list[tuple[str, str,
 def _write(splits: list[Split], diagnosis: VerificationReport, folder: Path) -> None:
     content = diagnosis.as_dict()
     (folder / "report.json").write_text(json.dumps(content, indent=2) + "\n")
-    markdown = render_verify_report(content, reasons=diagnosis.reasons(), left_out=diagnosis.left_out.summary())
+    markdown = render_verify_report(content, reasons=diagnosis.reasons(), left_out=diagnosis.skipped.summary())
     (folder / "report.md").write_text(markdown, encoding="utf-8", errors="surrogateescape")
     with (folder / "quarantine.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -308,7 +319,7 @@ def _write(splits: list[Split], diagnosis: VerificationReport, folder: Path) -> 
             if seen is not None and record.label:
                 names = ("num_frames", "fps", "width", "height", "duration_seconds")
                 numbers = {name: getattr(seen, name) for name in names}
-                kept.append(replace(record, path=path_from(folder, split.root, record.path), **numbers))
+                kept.append(replace(record, path=path_in_manifest(folder, split.root, record.path), **numbers))
         if kept:
             write_manifest(folder / f"{split.name}.csv", kept)
     with matplotlib.rc_context({"savefig.dpi": 120}):
@@ -323,7 +334,7 @@ _MEASURES: tuple[Callable[[Inspected], float], ...] = (
 
 
 def plot_collection(splits: Sequence[Split]) -> Figure:
-    """Draws durations, short sides, rates and videos per class, one colour a split."""
+    """Plot durations, short sides, rates and videos per class, one colour a split."""
     figure = Figure(figsize=(10, 6.4), layout="constrained")
     axes = figure.subplots(2, 2)
     whole = [each for split in splits for each in split.inspected if each is not None]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from farfield.curation.folder_scan import LeftOut, scan_folder
+from farfield.curation.folder_scan import SkippedFiles, scan_folder
 from farfield.data.manifest import read_manifest
 from farfield.errors import FarfieldError
 
@@ -17,7 +17,7 @@ def find_videos(
     *,
     listed: Iterable[str] | None = None,
     out: str | Path | None = None,
-    left_out: LeftOut | None = None,
+    skipped: SkippedFiles | None = None,
 ) -> list[str]:
     """Resolve files, folders, glob patterns, manifests and "-" to a list of files, in order and without duplicates.
 
@@ -30,36 +30,36 @@ def find_videos(
             with one of them in each line.
         listed: the lines for "-"; None for standard input.
         out: output folder, whose files are never inputs.
-        left_out: record of skipped files, which is added to.
+        skipped: record of skipped files, which is added to.
 
     Raises:
         FarfieldError: for a folder without videos, or a manifest that cannot be read.
     """
     found: dict[str, None] = {}
-    left_out = LeftOut() if left_out is None else left_out
+    skipped = SkippedFiles() if skipped is None else skipped
     for given in inputs:
         if given == "-":
             lines = (line.strip() for line in (sys.stdin if listed is None else listed))
             found |= dict.fromkeys(
-                find_videos([line for line in lines if line and line != "-"], out=out, left_out=left_out)
+                find_videos([line for line in lines if line and line != "-"], out=out, skipped=skipped)
             )
         else:
-            found |= dict.fromkeys(_files(given, None if out is None else Path(out).resolve(), left_out))
+            found |= dict.fromkeys(_files(given, None if out is None else Path(out).resolve(), skipped))
     return list(found)
 
 
-def _files(given: str, out: Path | None, left_out: LeftOut) -> Iterable[str]:
+def _files(given: str, out: Path | None, skipped: SkippedFiles) -> Iterable[str]:
     path = Path(given)
 
     def is_input(file: Path) -> bool:
         return file.is_file() and out not in file.resolve().parents
 
     if path.is_dir():
-        passed_over = LeftOut(left_out.keep_names)
-        files = [str(file) for file in scan_folder(path, passed_over, exclude=out)]
+        skipped_here = SkippedFiles(skipped.keep_names)
+        files = [str(file) for file in scan_folder(path, skipped_here, exclude=out)]
         if not files:
-            raise FarfieldError(f"the folder {given} holds no videos. {passed_over.sentence()}".strip())
-        left_out.update(passed_over)
+            raise FarfieldError(f"the folder {given} holds no videos. {skipped_here.sentence()}".strip())
+        skipped.update(skipped_here)
         return files
     if path.suffix.lower() == ".csv":
         manifest = read_manifest(given)

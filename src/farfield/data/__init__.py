@@ -1,1 +1,1 @@
-"""A manifest to batches: frame sampling, datasets, samplers, crops, augmentation, LightningDataModule."""
+"""From a manifest to batches: frame sampling, datasets, samplers, crops, augmentation, LightningDataModule."""

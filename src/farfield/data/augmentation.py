@@ -1,6 +1,7 @@
-"""What training varies at random: drawn per sample in the worker, applied to the batch on the device.
+"""Augmentation settings (crop, flip, colour jitter, RandAugment, erasing, MixUp, CutMix) and their random draws.
 
-A `Draw` is numbers, a few bytes for each clip, so that workers carry uint8 frames and the device does the arithmetic.
+Workers draw the numbers, and `transforms` applies them to the batch on the device. A `Draw` takes a few bytes for each
+clip, so that workers send uint8 frames only.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from farfield.errors import FarfieldError
 
 
 class Mix(NamedTuple):
-    """Which clips are mixed, and how much: a clip keeps `share` of its label and gives the rest to its partner's."""
+    """Random numbers of MixUp or CutMix: a clip keeps `share` of its label, and its partner's label gets the rest."""
 
     partner: Int[Tensor, " b"]
-    """Place of the other clip in the batch."""
+    """Index of the other clip in the batch."""
     share: Float[Tensor, " b"]
     """At least a half."""
     box: Int[Tensor, "b 4"]
-    """CutMix: top, left, height, width in pixels of what comes from the partner. MixUp, which blends all: zeros."""
+    """Top, left, height, width in pixels of the box that CutMix takes from the partner; zeros for MixUp."""
 
 
 class Draw(NamedTuple):
-    """What was drawn for a batch; None for what is not varied."""
+    """Random numbers for a batch; None for an augmentation that is off."""
 
     flip: Bool[Tensor, " b"] | None = None
     """Which clips to mirror."""
@@ -38,30 +39,31 @@ class Draw(NamedTuple):
     rand_augment: Int[Tensor, " b"] | None = None
     """Seeds for RandAugment's choice of operations."""
     erase: Int[Tensor, "b 4"] | None = None
-    """Top, left, height, width in pixels of what is erased from every frame; 0, 0, 0, 0 for nothing."""
+    """Top, left, height, width in pixels of the box that is erased from every frame; zeros for none."""
     mix: Mix | None = None
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How much training clips are varied.
+    """Settings of the augmentation of training clips.
 
     Args:
-        crop_scale: smallest and largest fraction of a frame's area that a random crop takes. The paper resizes
-            the short side to 256 to 320 pixels and crops 224 of them; random resized crops came later, and vary more.
-        short_side_px: in place of crop_scale, the paper's own: the short side is resized to a random length between
-            these two, and a square of the network's size is cut out. Its values are 256 and 320.
-        flip: mirror half of the clips left to right.
+        crop_scale: smallest and largest fraction of the frame's area for random resized crops. The paper instead
+            resizes the short side to 256 to 320 pixels and crops 224, which varies less; see short_side_px.
+        short_side_px: smallest and largest short side for the paper's crop: the short side is resized to a random
+            length, and a square of the network's size is cut out. The paper uses 256 and 320. Replaces crop_scale.
+        flip: mirror half of the clips horizontally.
         keep_direction: classes that are never mirrored, as "turning left".
-        colour: largest relative change of brightness, contrast and saturation; 0.4 draws each factor from [0.6, 1.4].
-        rand_augment: so many random operations on each clip, the same for all of its frames; 0 for none (Cubuk et al.,
-            NeurIPS 2020; torchvision's).
-        rand_augment_magnitude: their strength, 0 to 30.
+        colour: colour jitter: largest relative change of brightness, contrast and saturation; 0.4 draws each factor
+            from [0.6, 1.4].
+        rand_augment: number of RandAugment operations on each clip, the same for all its frames; 0 for none (Cubuk et
+            al., NeurIPS 2020; torchvision's).
+        rand_augment_magnitude: magnitude of the operations, 0 to 30.
         erase: probability that a random box is erased from every frame of a clip (Zhong et al., AAAI 2020).
-        mixup: parameter of the beta distribution that clips are blended by; 0 for no blending (Zhang et al., ICLR
+        mixup: MixUp: parameter of the beta distribution of the blending weight; 0 for no MixUp (Zhang et al., ICLR
             2018).
-        cutmix: that of the area that is cut out and filled from another clip; 0 for none (Yun et al., ICCV 2019). With
-            both, half of the batches get one, half the other.
+        cutmix: CutMix: parameter of the beta distribution of the area that is replaced from another clip; 0 for no
+            CutMix (Yun et al., ICCV 2019). With both, half of the batches use MixUp and half CutMix.
     """
 
     crop_scale: tuple[float, float] = (0.25, 1.0)
@@ -88,25 +90,25 @@ class Augmentation:
         if self.rand_augment < 0 or not 0 <= self.rand_augment_magnitude <= 30:
             raise FarfieldError(
                 f"augmentation.rand_augment is {self.rand_augment} at magnitude {self.rand_augment_magnitude}; it must "
-                "be at least 0, the magnitude from 0 to 30."
+                "be at least 0, and the magnitude from 0 to 30."
             )
         if not 0 <= self.erase <= 1:
-            raise FarfieldError(f"augmentation.erase is {self.erase}; it is a probability, from 0 to 1.")
+            raise FarfieldError(f"augmentation.erase is {self.erase}; it must be a probability, from 0 to 1.")
         if min(self.mixup, self.cutmix) < 0:
             raise FarfieldError("augmentation.mixup and augmentation.cutmix must be at least 0.")
 
     def draw(
         self,
         generators: Sequence[np.random.Generator],
-        of_batch: np.random.Generator,
+        batch_generator: np.random.Generator,
         keep: Sequence[bool],
         side_px: int,
     ) -> Draw:
-        """Draws for the clips of a batch.
+        """Draw the random numbers for a batch.
 
         Args:
-            generators: one for each clip.
-            of_batch: for what concerns several clips.
+            generators: random generator for each clip.
+            batch_generator: random generator for the mixing of clips.
             keep: which clips must not be mirrored.
             side_px: height and width of the clips in pixels.
         """
@@ -119,26 +121,26 @@ class Augmentation:
             torch.tensor(np.array(colour), dtype=torch.float32) if self.colour else None,
             torch.tensor(seeds) if self.rand_augment else None,
             torch.tensor(erased) if self.erase else None,
-            self._draw_mix(len(generators), side_px, of_batch) if (self.mixup or self.cutmix) else None,
+            self._draw_mix(len(generators), side_px, batch_generator) if (self.mixup or self.cutmix) else None,
         )
 
     def _draw_mix(self, count: int, side_px: int, rng: np.random.Generator) -> Mix:
         cut = bool(self.cutmix) and (not self.mixup or rng.random() < 0.5)
         alpha = self.cutmix if cut else self.mixup
         share = rng.beta(alpha, alpha, size=count)
-        share = np.maximum(share, 1 - share)  # the same mixtures, each named for the larger part
+        share = np.maximum(share, 1 - share)  # at least a half, since mixing a into b equals mixing b into a
         boxes = np.zeros((count, 4), dtype=np.int64)
         if cut:
             sides = np.floor(side_px * np.sqrt(1 - share)).astype(np.int64)
             boxes[:, 0], boxes[:, 1] = rng.integers(side_px - sides + 1), rng.integers(side_px - sides + 1)
             boxes[:, 2] = boxes[:, 3] = sides
-            share = 1 - (sides / side_px) ** 2  # what the pixels say
+            share = 1 - (sides / side_px) ** 2  # from the box after rounding
         partner = torch.from_numpy(rng.permutation(count))
         return Mix(partner, torch.from_numpy(share).float(), torch.from_numpy(boxes))
 
 
 def _box_to_erase(side_px: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """A fiftieth to a third of the area, its aspect ratio 0.3 to 3.3."""
+    """Draw a box of 1/50 to 1/3 of the area, with an aspect ratio of 0.3 to 3.3."""
     area = side_px**2 * rng.uniform(0.02, 1 / 3)
     ratio = float(np.exp(rng.uniform(np.log(0.3), np.log(1 / 0.3))))
     height, width = (min(max(round(float(np.sqrt(v))), 1), side_px) for v in (area * ratio, area / ratio))

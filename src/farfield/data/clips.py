@@ -1,4 +1,4 @@
-"""From a record to clips: open the file once, choose frames, decode them once, cut them to size."""
+"""Read clips of one video: open the file once, choose frames, decode each once, crop and resize."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from farfield.video.decoders import Decoder, Video, open_video
 
 @dataclass(frozen=True)
 class Clip:
-    """Views of one video, cut to the network's size.
+    """Views of one video in the network's input size.
 
     Attributes:
-        frames: uint8, RGB. v is 1 in training and clips x crops in a test.
-        times_seconds: when each frame of each view is shown, from the start of the video.
-        record: the row of the manifest.
+        frames: RGB frames. v is 1 in training and clips x crops in a test.
+        times_seconds: time of each frame of each view, from the start of the video.
+        record: row of the manifest.
     """
 
     frames: UInt8[Tensor, "v t h w c"]
@@ -46,29 +46,29 @@ def training_clips(
     generators: Sequence[np.random.Generator],
     *,
     decoder: Decoder = "pyav",
-    memory: FrameCache | None = None,
+    frame_cache: FrameCache | None = None,
 ) -> list[Clip]:
-    """Clips at random times, each from a random part of the frame. The file is opened once.
+    """Read clips at random times, each a random crop of the frame. The file is opened once.
 
     Args:
-        path: the video file.
-        record: its row, with the annotated segment.
-        spec: what the network wants.
-        augmentation: how large a part of the frame a crop takes.
-        generators: where time and place are drawn from, one for each clip.
+        path: video file.
+        record: row of the manifest, with the annotated segment.
+        spec: input of the network.
+        augmentation: settings of the random crop.
+        generators: random generator for each clip.
         decoder: see `open_video`.
-        memory: opens the file instead, where frames are to be kept.
+        frame_cache: cache that opens the file in place of `open_video`.
 
     Raises:
-        VideoError: where the file cannot be decoded, or is shorter than a clip and may not be looped.
+        VideoError: if the file cannot be decoded, or is shorter than a clip and `spec.short_clip` is "refuse".
     """
     try:
         with (
             open_video(path, decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map)
-            if memory is None
-            else memory.open(path) as video
+            if frame_cache is None
+            else frame_cache.open(path) as video
         ):
-            stream = _stream(video.times, record, spec)
+            stream = _stream_frames(video.times, record, spec)
             places = np.stack([stream[random_clip(len(stream), spec, rng)] for rng in generators])
             needed, position = np.unique(places, return_inverse=True)
             frames = torch.from_numpy(video.frames(needed, _needed_px(spec, augmentation)))
@@ -82,17 +82,17 @@ def training_clips(
             box = random_resized_box(height, width, augmentation.crop_scale, rng)
         else:
             box = random_square(height, width, spec.crop_px, augmentation.short_side_px, rng)
-        chosen = frames if len(own) == len(needed) and len(generators) == 1 and _ascend(own) else frames[own]
+        chosen = frames if len(own) == len(needed) and len(generators) == 1 and _is_ascending(own) else frames[own]
         clips.append(Clip(crop_and_resize(chosen, box, spec.crop_px)[None], shown[None], record))
     return clips
 
 
-def _ascend(places: np.ndarray) -> bool:
+def _is_ascending(places: np.ndarray) -> bool:
     return bool(np.all(np.diff(places) > 0))
 
 
 def _needed_px(spec: ClipSpec, augmentation: Augmentation) -> int:
-    """The short side of a frame whose smallest crop still fills the network's input."""
+    """Return the short side at which the smallest random crop still has the network's input size."""
     if augmentation.short_side_px is not None:
         return augmentation.short_side_px[1]
     return math.ceil(spec.crop_px / math.sqrt(augmentation.crop_scale[0] * 3 / 4))
@@ -122,10 +122,10 @@ def views_of(video: Video, path: Path, record: VideoRecord, spec: ClipSpec, *, n
     v = clips * crops, and crops vary fastest. A frame that several clips share is decoded and resized once.
 
     Raises:
-        VideoError: as `training_clips`.
+        VideoError: see `training_clips`.
     """
     try:
-        stream = _stream(video.times, record, spec)
+        stream = _stream_frames(video.times, record, spec)
         places = stream[uniform_views(len(stream), spec, num_clips)]
     except ClipTooShort as error:
         raise VideoError(path, str(error)) from error
@@ -142,7 +142,7 @@ def _open(path: Path, spec: ClipSpec, decoder: Decoder) -> AbstractContextManage
     return open_video(path, decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map)
 
 
-def _stream(times: np.ndarray, record: VideoRecord, spec: ClipSpec) -> np.ndarray:
+def _stream_frames(times: np.ndarray, record: VideoRecord, spec: ClipSpec) -> np.ndarray:
     return stream_frames(
         times, target_fps=spec.target_fps, start_seconds=record.start_seconds, end_seconds=record.end_seconds
     )

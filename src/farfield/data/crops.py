@@ -1,4 +1,4 @@
-"""Cropping and resizing in the worker, on uint8 frames, so that little leaves it."""
+"""Cropping and resizing of uint8 frames in the worker, so that it sends small batches."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torchvision.transforms.v2 import functional as tv
 
 Frames = UInt8[Tensor, "t h w c"]
 Box = tuple[int, int, int, int]
-"""top, left, height, width in pixels."""
+"""Top, left, height, width in pixels."""
 
 
 def random_resized_box(height: int, width: int, scale: tuple[float, float], rng: np.random.Generator) -> Box:
-    """Draws a crop: its area a fraction of the frame's, its aspect ratio 3/4 to 4/3 (Szegedy et al., CVPR 2015).
+    """Draw a crop with a random area and an aspect ratio from 3/4 to 4/3 (Szegedy et al., CVPR 2015).
 
     Args:
-        height: the frame's, in pixels.
-        width: the frame's, in pixels.
+        height: height of the frame in pixels.
+        width: width of the frame in pixels.
         scale: smallest and largest fraction of the frame's area.
-        rng: where the draw comes from.
+        rng: random generator.
     """
     area = height * width * rng.uniform(*scale)
     ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
@@ -38,17 +38,17 @@ def random_resized_box(height: int, width: int, scale: tuple[float, float], rng:
 def random_square(
     height: int, width: int, size_px: int, short_side_px: tuple[int, int], rng: np.random.Generator
 ) -> Box:
-    """Draws a crop as the paper does: the short side resized to a random length, a square of `size_px` cut out.
+    """Draw a crop as the paper does: resize the short side to a random length, cut out a square of `size_px`.
 
-    Returned in pixels of the frame as it is, so that what is cut off is never resized.
+    The box is in pixels of the frame before resizing, so that only the crop needs to be resized.
 
     Args:
-        height: the frame's, in pixels.
-        width: the frame's, in pixels.
+        height: height of the frame in pixels.
+        width: width of the frame in pixels.
         size_px: height and width of the network's input.
-        short_side_px: smallest and largest length that the short side is resized to. The reciprocal of the length is
-            drawn uniformly, as in the authors' code.
-        rng: where the draw comes from.
+        short_side_px: smallest and largest short side of the resized frame. The reciprocal of the length is drawn
+            uniformly, as in the authors' code.
+        rng: random generator.
     """
     short = min(height, width)
     length = 1 / rng.uniform(1 / short_side_px[1], 1 / short_side_px[0])
@@ -57,20 +57,20 @@ def random_square(
 
 
 def crop_and_resize(frames: Frames, box: Box, size_px: int) -> Frames:
-    """Cuts a box out of every frame and resizes it to a square, with antialiasing."""
+    """Crop a box from every frame and resize it to a square, with antialiasing."""
     top, left, height, width = box
     return _resize(frames[:, top : top + height, left : left + width], size_px, size_px)
 
 
 def resize_short_side(frames: Frames, short_side_px: int) -> Frames:
-    """Resizes so that the short side has a length, keeping the aspect ratio."""
+    """Resize frames to a short side in pixels, keeping the aspect ratio."""
     height, width = frames.shape[1:3]
     factor = short_side_px / min(height, width)
     return _resize(frames, max(round(height * factor), short_side_px), max(round(width * factor), short_side_px))
 
 
 def spread_crops(frames: Frames, size_px: int, num_crops: int) -> list[Frames]:
-    """Square crops spread evenly along the longer side, central along the other; a single one is the centre."""
+    """Cut square crops spread evenly along the longer side, centred along the other; a single crop is the centre."""
     height, width = frames.shape[1:3]
     fractions = np.linspace(0, 1, num_crops) if num_crops > 1 else np.array([0.5])
     crops = []
@@ -84,5 +84,5 @@ def spread_crops(frames: Frames, size_px: int, num_crops: int) -> list[Frames]:
 def _resize(frames: Frames, height: int, width: int) -> Frames:
     if frames.shape[1:3] == (height, width):
         return frames
-    # t h w c seen as t c h w is channels_last memory, which torchvision resizes without leaving uint8.
+    # The permuted tensor has channels_last memory, which torchvision resizes in uint8.
     return tv.resize(frames.permute(0, 3, 1, 2), [height, width], antialias=True).permute(0, 2, 3, 1)

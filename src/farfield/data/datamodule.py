@@ -1,20 +1,19 @@
-"""The LightningDataModule: loaders of uint8 batches, and their way onto the device."""
+"""LightningDataModules for training and testing: loaders of uint8 batches, and their transfer to the device."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningDataModule, Trainer
-from torch.utils.data import DataLoader, Dataset, Sampler, default_convert
+from torch.utils.data import DataLoader
 
 from farfield.clip_spec import ClipSpec
 from farfield.data.augmentation import Augmentation
+from farfield.data.batch_loader import batch_loader
 from farfield.data.datasets import Batch, EvaluationViews, TrainingClips
 from farfield.data.manifest import Manifest, read_manifest
-from farfield.data.samplers import EpochBatchSampler
-from farfield.data.shared_memory import SharedBatches, handed_over
+from farfield.data.samplers import EpochBatchSampler, EvaluationBatches
 from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError, nearest
 from farfield.parallel import usable_cores
@@ -22,32 +21,34 @@ from farfield.video.decoders import Decoder, DecoderOption, current_name
 
 
 class VideoDataModule(LightningDataModule):
-    """Videos of a training and a validation manifest.
+    """Training and validation videos.
 
     Args:
         train: manifest of the training videos.
-        val: manifest of the validation videos; None trains without validation.
+        val: manifest of the validation videos; None for no validation.
         root: folder that the manifests' paths are relative to; None for each manifest's own.
         labels: class names in the network's order; None for those of the training manifest, sorted.
-        batch_size: clips in a training batch of one process; videos in a validation batch.
-        num_workers: processes that decode; None for the number of cores, but at most 8. 0 decodes in the main process.
-        augmentation: what training varies at random.
-        clips_per_video: clips that each opened video gives to a batch, which is then of batch_size / clips_per_video
-            videos. Opening and seeking are paid once, and a clip's gradient is averaged with that of its sister.
+        batch_size: number of clips in a training batch of one process; of videos in a validation batch.
+        num_workers: number of processes that decode; None for the number of cores, at most 8. 0 decodes in the main
+            process.
+        augmentation: random variation of training clips.
+        clips_per_video: number of clips of each video in a batch, which then has batch_size / clips_per_video videos.
+            Opening and seeking are paid once; gradients of the clips are correlated.
         class_balanced: draw all classes equally often, instead of each video once an epoch.
-        short_cycle: batches take turns of four times the clips at half the side, twice at 0.71 of it, and batch_size at
-            the full side: an epoch of 3/7 of the steps (Wu et al., "A Multigrid Method", CVPR 2020). The learning rate
-            goes by batch_size alone.
+        short_cycle: alternate batches of four times the clips at half the side, twice at 0.71 of the side, and
+            batch_size at the full side, which takes 3/7 of the steps (Wu et al., "A Multigrid Method", CVPR 2020). The
+            learning rate depends on batch_size alone.
         decoder: pyav, which decodes only the frames that are needed; or decord, for the files of which it returns the
             requested frames: PyAV reads the others, and the log says how many. PyAV, as earlier versions wrote it, is
             pyav.
-        memory_gb: decoded training frames to keep, in 10^9 bytes, shared out to the workers: a small set of videos is
-            decoded in the first epochs only. Every worker comes by every video in time; num_workers 0 has one copy.
-        clip: what the network wants of a clip.
-        seed: of the run.
+        memory_gb: size of the cache of decoded training frames, in 10^9 bytes, divided among the workers: a small set
+            of videos is decoded in the first epochs only. In time each worker caches every video; with num_workers 0
+            there is one copy.
+        clip: input of the network.
+        seed: seed of the run.
 
     Raises:
-        FarfieldError: for a manifest that is missing or wrong, or a label that is not among the known.
+        FarfieldError: for a missing or malformed manifest, or an unknown label.
     """
 
     def __init__(
@@ -73,8 +74,8 @@ class VideoDataModule(LightningDataModule):
             raise FarfieldError(f"data.batch_size is {batch_size}; it must be at least 1.")
         if clips_per_video < 1 or batch_size % clips_per_video:
             raise FarfieldError(
-                f"data.clips_per_video is {clips_per_video} and data.batch_size {batch_size}; the first must be at "
-                "least 1 and divide the second."
+                f"data.clips_per_video is {clips_per_video} and data.batch_size {batch_size}; clips_per_video must be "
+                "at least 1 and divide batch_size."
             )
         if num_workers is not None and num_workers < 0:
             raise FarfieldError(f"data.num_workers is {num_workers}; it must be at least 0, or null.")
@@ -88,7 +89,7 @@ class VideoDataModule(LightningDataModule):
         self.val_manifest = None if val is None else read_manifest(val, root=root)
         self.labels = labels or self.train_manifest.labels
         self.batch_size = batch_size
-        self.num_workers = _usable_workers() if num_workers is None else num_workers
+        self.num_workers = _default_workers() if num_workers is None else num_workers
         self.augmentation = augmentation
         self.clips_per_video = clips_per_video
         self.class_balanced = class_balanced
@@ -105,10 +106,10 @@ class VideoDataModule(LightningDataModule):
         for label in augmentation.keep_direction:
             if label not in self.labels:
                 hint = nearest(label, self.labels)
-                raise FarfieldError(f"data.augmentation.keep_direction names {label!r}, which is no class. {hint}")
+                raise FarfieldError(f"data.augmentation.keep_direction names {label!r}, which is not a class. {hint}")
         for manifest in (self.train_manifest, self.val_manifest):
             if manifest is not None:
-                manifest.targets(self.labels)  # an unknown label shows now, not after the first epoch
+                manifest.targets(self.labels)  # raises for an unknown label now, not after the first epoch
 
     def train_dataloader(self) -> DataLoader[Batch]:
         dataset = TrainingClips(
@@ -119,9 +120,9 @@ class VideoDataModule(LightningDataModule):
             seed=self.seed,
             clips_per_video=self.clips_per_video,
             decoder=self.decoder,
-            memory_bytes=int(self.memory_gb * 1e9 / max(self.num_workers, 1)),
+            cache_bytes=int(self.memory_gb * 1e9 / max(self.num_workers, 1)),
         )
-        return batch_loader(dataset, self._order(), self.num_workers)
+        return batch_loader(dataset, self._train_sampler(), self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         if self.val_manifest is None:
@@ -142,17 +143,17 @@ class VideoDataModule(LightningDataModule):
         return to_network_input(batch, self.clip, self.augmentation)
 
     def batches_per_epoch(self) -> int:
-        """Training batches of an epoch in one process, as far as the trainer's limit_train_batches lets them."""
-        whole = len(self._order())
+        """Return the number of training batches of an epoch in one process, up to the trainer's limit_train_batches."""
+        whole = len(self._train_sampler())
         limit = self.trainer.limit_train_batches if self.trainer else 1.0
         return max(1, min(whole, limit) if isinstance(limit, int) else int(whole * limit))
 
     def training_paths(self, rows: Sequence[int]) -> list[str]:
-        """Where the training videos of some rows are."""
+        """Return the paths of some training videos."""
         return [str(self.train_manifest.path(row)) for row in rows]
 
     def validation_batch(self, rows: Sequence[int]) -> Batch:
-        """The validation videos of some rows, one central view each, as the network takes them, on the CPU."""
+        """Load some validation videos, one central view each, as network input on the CPU."""
         assert self.val_manifest is not None
         views = EvaluationViews(
             self.val_manifest, self.labels, self.clip, num_clips=1, num_crops=1, decoder=self.decoder
@@ -160,12 +161,12 @@ class VideoDataModule(LightningDataModule):
         return to_network_input(views[rows], self.clip)
 
     def provenance(self) -> dict[str, Any]:
-        """Which videos are trained and validated on, see `Manifest.provenance`."""
+        """Return the provenance of the training and validation videos, see `Manifest.provenance`."""
         splits = {"train": self.train_manifest, "val": self.val_manifest}
         return {name: manifest.provenance() for name, manifest in splits.items() if manifest is not None}
 
     def state_dict(self) -> dict[str, Any]:
-        """What must not change when a run is resumed, since it decides which clip comes when."""
+        """Return the settings that determine the order of clips and must not change when a run is resumed."""
         return {
             "batches_per_epoch": self.batches_per_epoch(),
             "batch_size": self.batch_size,
@@ -177,15 +178,15 @@ class VideoDataModule(LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        now, before = self.state_dict(), {"short_cycle": False} | state_dict  # older checkpoints do not have it
+        now, before = self.state_dict(), {"short_cycle": False} | state_dict  # missing in older checkpoints
         changed = [f"{name} was {before.get(name)}, now {now[name]}" for name in now if before.get(name) != now[name]]
         if changed:
             raise FarfieldError(
                 f"the run to resume had other data: {'; '.join(changed)}. Resume with the same training manifest, "
-                "batch_size, seed and number of processes, or begin a run in another --run_dir."
+                "batch_size, seed and number of processes, or start a new run in another --run_dir."
             )
 
-    def _order(self) -> EpochBatchSampler:
+    def _train_sampler(self) -> EpochBatchSampler:
         trainer = self.trainer
         return EpochBatchSampler(
             len(self.train_manifest),
@@ -199,7 +200,7 @@ class VideoDataModule(LightningDataModule):
         )
 
     def _position(self) -> tuple[int, int]:
-        """Epoch and batches of it that are done, from the trainer's count of batches, which checkpoints keep."""
+        """Return the epoch and the number of its batches that are done, from the count that checkpoints keep."""
         if self.trainer is None:
             return 0, 0
         done: int = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
@@ -207,20 +208,20 @@ class VideoDataModule(LightningDataModule):
 
 
 class TestDataModule(LightningDataModule):
-    """Videos of one manifest, each with all its test views.
+    """Test videos, each with all its views.
 
     Args:
-        manifest: the videos.
+        manifest: videos to test on.
         labels: class names in the network's order.
-        clip: what the network wants of a clip.
-        num_clips: clips spread over the time of a video.
-        num_crops: crops of each clip.
-        batch_size: videos in a batch of one process.
-        num_workers: decoding processes; None for the number of cores, at most 8.
+        clip: input of the network.
+        num_clips: number of clips spread over each video.
+        num_crops: number of crops of each clip.
+        batch_size: number of videos in a batch of one process.
+        num_workers: number of processes that decode; None for the number of cores, at most 8.
         decoder: see `open_video`.
     """
 
-    __test__ = False  # no test of pytest's
+    __test__ = False  # not a test case for pytest
 
     def __init__(
         self,
@@ -241,9 +242,9 @@ class TestDataModule(LightningDataModule):
         self.num_clips = num_clips
         self.num_crops = num_crops
         self.batch_size = batch_size
-        self.num_workers = _usable_workers() if num_workers is None else num_workers
+        self.num_workers = _default_workers() if num_workers is None else num_workers
         self.decoder: Decoder = decoder
-        manifest.targets(labels)  # an unknown label shows now
+        manifest.targets(labels)  # raises for an unknown label now
 
     def test_dataloader(self) -> DataLoader[Batch]:
         return evaluation_loader(
@@ -262,26 +263,8 @@ class TestDataModule(LightningDataModule):
         return to_network_input(batch, self.clip)
 
 
-class EvaluationBatches(Sampler[list[int]]):
-    """Every row once, in lists of `size`, shared by the processes: each has as many lists, the last may be empty.
-
-    As many: networks that are trained in several processes meet at every batch, in evaluation too.
-    """
-
-    def __init__(self, count: int, size: int, *, rank: int = 0, world_size: int = 1) -> None:
-        self.count, self.size = count, size
-        self.rank, self.world_size = rank, world_size
-
-    def __len__(self) -> int:
-        return -(-self.count // (self.size * self.world_size))
-
-    def __iter__(self) -> Iterator[list[int]]:
-        mine = range(self.rank, self.count, self.world_size)
-        for batch in range(len(self)):
-            yield list(mine[batch * self.size : (batch + 1) * self.size])
-
-
 def to_network_input(batch: Batch, clip: ClipSpec, augmentation: Augmentation | None = None) -> Batch:
+    """Augment and normalise a batch on its device, see `network_input`."""
     return batch._replace(clips=network_input(batch.clips, clip, draw=batch.draw, augmentation=augmentation))
 
 
@@ -297,47 +280,12 @@ def evaluation_loader(
     trainer: Trainer | None,
     decoder: Decoder = "pyav",
 ) -> DataLoader[Batch]:
+    """Create a loader of all views of each video, divided among the trainer's processes."""
     dataset = EvaluationViews(manifest, labels, clip, num_clips=num_clips, num_crops=num_crops, decoder=decoder)
     rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-    order = EvaluationBatches(len(manifest), batch_size, rank=rank, world_size=world_size)
-    return batch_loader(dataset, order, num_workers)
+    batches = EvaluationBatches(len(manifest), batch_size, rank=rank, world_size=world_size)
+    return batch_loader(dataset, batches, num_workers)
 
 
-def batch_loader(dataset: Dataset[Batch], batches: Sampler, num_workers: int) -> DataLoader[Batch]:
-    """A loader whose sampler yields whole batches of keys."""
-    return _BatchLoader(
-        dataset,
-        sampler=batches,
-        batch_size=None,
-        num_workers=num_workers,
-        collate_fn=_as_message,
-        worker_init_fn=SharedBatches(num_workers).in_worker,  # the loader keeps the slots as long as it is there
-        persistent_workers=num_workers > 0,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # its own: the loader must not draw from the state that dropout draws from
-    )
-
-
-class _BatchLoader(DataLoader[Batch]):
-    """Hands a batch's few numbers over in the message itself.
-
-    A tensor that leaves a worker gets a file in shared memory, whose opening takes longer than copying a thousand
-    numbers.
-    """
-
-    def __iter__(self) -> Any:
-        return map(default_convert, super().__iter__())
-
-
-def _as_message(part: Any) -> Any:
-    """In nested tuples, clips in a slot as its number, and other tensors of up to a thousand numbers as arrays."""
-    if isinstance(part, torch.Tensor):
-        message = handed_over(part)
-        return part.numpy() if message is part and part.numel() <= 1000 else message
-    if isinstance(part, tuple):
-        return type(part)(*(_as_message(each) for each in part))
-    return part
-
-
-def _usable_workers() -> int:
+def _default_workers() -> int:
     return min(usable_cores(), 8)

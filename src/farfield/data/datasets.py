@@ -1,6 +1,6 @@
-"""Datasets: batches of uint8 clips, and what could not be decoded, by name.
+"""Datasets of uint8 clips for training and evaluation, with the videos that could not be decoded.
 
-One item is one batch: the sampler hands whole lists of keys to `__getitem__`, and the loader does no collation.
+One item is one batch: the sampler passes lists of keys to `__getitem__`, and the loader does not collate.
 """
 
 from __future__ import annotations
@@ -23,50 +23,51 @@ from farfield.data.frame_cache import FrameCache
 from farfield.data.manifest import Manifest
 from farfield.data.randomness import Purpose, generator
 from farfield.data.samplers import SampleKey
-from farfield.data.shared_memory import stacked
+from farfield.data.shared_memory import stack_into_buffer
 from farfield.errors import FarfieldError, VideoError
 from farfield.video.decoders import Decoder
 
 
 class Failure(NamedTuple):
-    """A video that could not serve, and why."""
+    """A video that could not be read, and why."""
 
     path: str
     reason: str
     empty_class: str | None = None
-    """The video's class, where none of its videos can be read, so that one of another class took its place."""
+    """The video's class if none of its videos can be read, so that a video of another class replaced it; else None."""
 
 
 class Batch(NamedTuple):
-    """Clips as they leave a worker; on the device `clips` becomes (b*v 3 t h w) float, normalised."""
+    """A batch of uint8 clips from a worker; on the device, `clips` becomes normalised float (b*v 3 t h w)."""
 
     clips: UInt8[Tensor, "b v t h w c"] | Float[Tensor, "bv c t h w"]
     labels: Int[Tensor, " b"]
     indices: Int[Tensor, " b"]
     """Rows of the manifest."""
     draw: Draw | None
-    """What is varied on the device; None for nothing."""
+    """Augmentations to apply on the device; None for no augmentation."""
     failures: list[Failure]
-    """Videos that were to be in this batch and could not be read."""
+    """Videos of this batch that could not be read."""
 
 
 class TrainingClips(Dataset[Batch]):
-    """Random clips of each video asked for; a video that cannot serve is replaced by another of its class.
+    """Random clips of videos; an unreadable video is replaced by another one of its class.
 
-    Where none of its class can be read, one of another class takes its place, and the failures say so.
+    If no video of the class can be read, a video of another class replaces it, and `Failure.empty_class` names the
+    class.
 
     Args:
-        manifest: the videos.
-        labels: the classes, in the network's order.
-        spec: what the network wants of a clip.
-        augmentation: what is varied at random.
-        seed: of the run.
-        clips_per_video: clips of each video, which is opened once for all of them (Hoffer et al., CVPR 2020).
+        manifest: training videos.
+        labels: class names in the network's order.
+        spec: input of the network.
+        augmentation: random variation of the clips.
+        seed: seed of the run.
+        clips_per_video: number of clips of each video, which is opened once for all of them (Hoffer et al., CVPR 2020).
         decoder: "pyav" or "decord", see `open_video`.
-        memory_bytes: for decoded frames, in the process that loads.
+        cache_bytes: size of the cache of decoded frames in each process that loads.
 
     Raises:
-        FarfieldError: for a label that is not among `labels`; while loading, when no video at all can be read.
+        FarfieldError: for an unknown label; while loading, if no video can be read.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class TrainingClips(Dataset[Batch]):
         seed: int,
         clips_per_video: int = 1,
         decoder: Decoder = "pyav",
-        memory_bytes: int = 0,
+        cache_bytes: int = 0,
     ) -> None:
         self.manifest = manifest
         self.targets = manifest.targets(labels)
@@ -89,13 +90,13 @@ class TrainingClips(Dataset[Batch]):
         self.seed = seed
         self.clips_per_video = clips_per_video
         self.decoder = decoder
-        self._memory = (
-            FrameCache(memory_bytes, decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map)
-            if memory_bytes
+        self._frame_cache = (
+            FrameCache(cache_bytes, decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map)
+            if cache_bytes
             else None
         )
         self._keeps_direction = np.isin(np.array(labels, dtype=object), augmentation.keep_direction)
-        # Saves opening a bad file again; never changes a result. No exceptions: they hold the frames that raised them.
+        # Saves opening an unreadable file again. Not the exceptions, whose tracebacks would keep frames alive.
         self._known_failures: dict[int, Failure] = {}
 
     def __getitem__(self, keys: Sequence[SampleKey]) -> Batch:
@@ -116,10 +117,10 @@ class TrainingClips(Dataset[Batch]):
             self._keeps_direction[labels].tolist(),
             spec.crop_px,
         )
-        return Batch(stacked(clips), torch.from_numpy(labels), torch.tensor(indices), draw, failures)
+        return Batch(stack_into_buffer(clips), torch.from_numpy(labels), torch.tensor(indices), draw, failures)
 
     def _at_scale(self, scale: float) -> tuple[ClipSpec, Augmentation]:
-        """What smaller clips are: the same part of the frame in fewer pixels."""
+        """Scale the input size and the crop, so that smaller clips show the same part of the frame."""
         if scale == 1:
             return self.spec, self.augmentation
         side, jitter = round(self.spec.crop_px * scale), self.augmentation.short_side_px
@@ -127,20 +128,27 @@ class TrainingClips(Dataset[Batch]):
         return self.spec.replace(crop_px=side), replace(self.augmentation, short_side_px=scaled)
 
     def _generators(self, purpose: Purpose, key: SampleKey) -> list[np.random.Generator]:
-        """One for each clip of a video: a function of what is loaded, not of who loads it."""
-        turns = range(key.turn * self.clips_per_video, (key.turn + 1) * self.clips_per_video)
-        return [generator(purpose, self.seed, key.epoch, key.row, *([turn] if turn else [])) for turn in turns]
+        """Create a generator for each clip of a video, independent of the worker that loads it."""
+        clips = range(key.repeat * self.clips_per_video, (key.repeat + 1) * self.clips_per_video)
+        return [generator(purpose, self.seed, key.epoch, key.row, *([clip] if clip else [])) for clip in clips]
 
     def _load(self, key: SampleKey, failures: list[Failure]) -> tuple[list[Clip], int]:
+        """Load a video's clips, or those of a replacement; return them with its row, and append to `failures`."""
         known_before = len(failures)
-        for index in chain([key.row], self._replacements(key)):  # drawn only where they are needed
+        for index in chain([key.row], self._replacements(key)):  # a generator: drawn only if needed
             if index not in self._known_failures:
                 record, path = self.manifest[index], self.manifest.path(index)
                 generators = self._generators(Purpose.CLIP, key)
                 spec, augmentation = self._at_scale(key.scale)
                 try:
                     clips = training_clips(
-                        path, record, spec, augmentation, generators, decoder=self.decoder, memory=self._memory
+                        path,
+                        record,
+                        spec,
+                        augmentation,
+                        generators,
+                        decoder=self.decoder,
+                        frame_cache=self._frame_cache,
                     )
                     self._name_empty_class(failures, known_before, key.row, index)
                     return clips, index
@@ -153,15 +161,15 @@ class TrainingClips(Dataset[Batch]):
         )
 
     def _name_empty_class(self, failures: list[Failure], begin: int, wanted: int, taken: int) -> None:
-        """Names the class in the failures from `begin` on, where a video of another class had to be taken."""
+        """Set `empty_class` in the failures from `begin` on, if a video of another class replaced the wanted one."""
         target = self.targets[wanted]
         if self.targets[taken] != target:
-            of_class = np.count_nonzero(self.targets == target)  # they are tried before all others
+            of_class = np.count_nonzero(self.targets == target)  # these are tried first
             for place in range(begin, begin + of_class):
                 failures[place] = failures[place]._replace(empty_class=self.labels[target])
 
     def _replacements(self, key: SampleKey) -> Iterator[int]:
-        """Other videos in the order in which they are tried: those of the same class, then all others."""
+        """Yield the indices of other videos in random order: first those of the same class, then all others."""
         rng = self._generators(Purpose.REPLACEMENT, key)[0]
         same = self.targets == self.targets[key.row]
         for candidates in (np.flatnonzero(same), np.flatnonzero(~same)):
@@ -169,18 +177,18 @@ class TrainingClips(Dataset[Batch]):
 
 
 class EvaluationViews(Dataset[Batch]):
-    """All views of each video asked for, in one decoding; a video that cannot be read is left out and named.
+    """All views of videos, each decoded once; an unreadable video is left out and reported in the batch.
 
     Args:
-        manifest: the videos.
-        labels: the classes, in the network's order.
-        spec: what the network wants of a clip.
-        num_clips: clips spread over the time of a video.
-        num_crops: crops of each clip.
+        manifest: videos to evaluate.
+        labels: class names in the network's order.
+        spec: input of the network.
+        num_clips: number of clips spread over each video.
+        num_crops: number of crops of each clip.
         decoder: "pyav" or "decord", see `open_video`.
 
     Raises:
-        FarfieldError: for a label that is not among `labels`.
+        FarfieldError: for an unknown label.
     """
 
     def __init__(
@@ -221,7 +229,7 @@ class EvaluationViews(Dataset[Batch]):
         side, views = self.spec.test_side_px, self.num_clips * self.num_crops
         nothing = torch.empty((0, views, self.spec.num_frames, side, side, 3), dtype=torch.uint8)
         return Batch(
-            stacked(clips) if clips else nothing,
+            stack_into_buffer(clips) if clips else nothing,
             torch.from_numpy(self.targets[indices]) if clips else torch.empty(0, dtype=torch.int64),
             torch.tensor(indices, dtype=torch.int64),
             None,

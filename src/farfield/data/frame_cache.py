@@ -1,4 +1,4 @@
-"""Decoded frames, kept: a small set of videos is decoded in the first epochs, and then read from memory."""
+"""Cache of decoded frames, so that a small data set is decoded in the first epochs only."""
 
 from __future__ import annotations
 
@@ -18,28 +18,30 @@ from farfield.video.tone_mapping import ToneMap
 
 
 @dataclass
-class _Kept:
+class _CachedVideo:
+    """Times and cached frames of one video."""
+
     times: Float[np.ndarray, " frames"]
-    pictures: dict[tuple[int | None, int], UInt8[np.ndarray, "h w c"]] = field(default_factory=dict)
-    """By the short side that was asked for, and the place in `times`."""
+    frames: dict[tuple[int | None, int], UInt8[np.ndarray, "h w c"]] = field(default_factory=dict)
+    """Keyed by the requested short side in pixels and the index in `times`."""
 
 
 SPREAD = 8
-"""Frames that are decoded along with one that is asked for, at most, since the next clip may ask for them."""
+"""Largest number of frames to decode per missing frame; the extra ones are cached for later clips."""
 
 
 class FrameCache:
-    """Opens videos as `open_video` does, and keeps what has been decoded, as long as there is room.
+    """Cache of decoded frames with a fixed capacity; opens videos like `open_video`.
 
-    Frames are the same as without it. From the second time on, what lies between the first and the last frame asked for
-    is decoded, too, unless it is much more: the decoder passes through it anyhow, and the next clip begins elsewhere.
-    What does not fit is decoded anew each time; nothing is given up for it, since an epoch asks for every video once.
+    Frames are the same as without a cache. From the second request for a video on, all frames between the first and the
+    last requested one are decoded, unless they are many more: the decoder passes them anyway, and later clips start
+    elsewhere. Frames that do not fit are decoded each time. Nothing is evicted, since an epoch uses each video once.
 
     Args:
-        num_bytes: room for pictures.
-        decoder: of `open_video`, as the next two.
-        deinterlace: see there.
-        tone_map: see there.
+        num_bytes: capacity for frames, in bytes.
+        decoder: see `open_video`, as for the next two.
+        deinterlace: see `open_video`.
+        tone_map: see `open_video`.
     """
 
     def __init__(
@@ -52,59 +54,61 @@ class FrameCache:
     ) -> None:
         self.bytes_left = num_bytes
         self._open = partial(open_video, decoder=decoder, deinterlace=deinterlace, tone_map=tone_map)
-        self._videos: dict[Path, _Kept] = {}
-        self._picture_bytes = 0  # of the last that was kept
+        self._videos: dict[Path, _CachedVideo] = {}
+        self._frame_bytes = 0  # size of the last frame that was cached
 
     @contextmanager
     def open(self, path: Path) -> Iterator[Video]:
-        """Opens a video for the length of a `with` block; its file only where something of it is not here.
+        """Open a video for a `with` block; its file is opened only for frames that are not cached.
 
         Raises:
             DecodeError: as `open_video`.
         """
         if path not in self._videos:
             with self._open(path) as video:
-                self._videos[path] = _Kept(video.times)
-        yield _RememberedVideo(self, path, self._videos[path])
+                self._videos[path] = _CachedVideo(video.times)
+        yield _CacheReader(self, path, self._videos[path])
 
-    def read(self, path: Path, kept: _Kept, indices: np.ndarray, short_side_px: int | None) -> np.ndarray:
-        """The frames of an opened video, as `Video.frames` gives them."""
+    def read(self, path: Path, cached: _CachedVideo, indices: np.ndarray, short_side_px: int | None) -> np.ndarray:
+        """Return frames of a video as `Video.frames` does, from the cache or the decoder."""
         wanted = [(short_side_px, index) for index in indices.tolist()]
-        missing = sorted({index for side, index in wanted if (side, index) not in kept.pictures})
-        if missing and not self._fetch(path, kept, missing, short_side_px):
+        missing = sorted({index for side, index in wanted if (side, index) not in cached.frames})
+        if missing and not self._decode(path, cached, missing, short_side_px):
             with self._open(path) as video:
                 return video.frames(indices, short_side_px)
-        return np.stack([kept.pictures[key] for key in wanted])
+        return np.stack([cached.frames[key] for key in wanted])
 
-    def _fetch(self, path: Path, kept: _Kept, missing: list[int], short_side_px: int | None) -> bool:
-        """Decodes and keeps what is missing, and what lies between; False where that cannot be."""
-        known = next((each for (side, _), each in kept.pictures.items() if side == short_side_px), None)
-        each_bytes = self._picture_bytes if known is None else known.nbytes
+    def _decode(self, path: Path, cached: _CachedVideo, missing: list[int], short_side_px: int | None) -> bool:
+        """Decode and cache the missing frames, and those between if they fit; return whether it succeeded."""
+        known = next((each for (side, _), each in cached.frames.items() if side == short_side_px), None)
+        each_bytes = self._frame_bytes if known is None else known.nbytes
         if len(missing) * each_bytes > self.bytes_left:
             return False
-        between = [i for i in range(missing[0], missing[-1] + 1) if (short_side_px, i) not in kept.pictures]
+        between = [i for i in range(missing[0], missing[-1] + 1) if (short_side_px, i) not in cached.frames]
         all_fit = len(between) * each_bytes <= self.bytes_left and len(between) <= SPREAD * len(missing)
         chosen = between if known is not None and all_fit else missing
         try:
             with self._open(path) as video:
-                pictures = video.frames(np.array(chosen), short_side_px)
-        except VideoError:  # perhaps of a frame that nobody asked for
+                frames = video.frames(np.array(chosen), short_side_px)
+        except VideoError:  # possibly of a frame between the requested ones
             return False
-        if pictures.nbytes > self.bytes_left or (known is not None and pictures[0].shape != known.shape):
+        if frames.nbytes > self.bytes_left or (known is not None and frames[0].shape != known.shape):
             return False
-        self.bytes_left -= pictures.nbytes
-        self._picture_bytes = pictures[0].nbytes
-        kept.pictures |= {(short_side_px, index): picture for index, picture in zip(chosen, pictures, strict=True)}
+        self.bytes_left -= frames.nbytes
+        self._frame_bytes = frames[0].nbytes
+        cached.frames |= {(short_side_px, index): frame for index, frame in zip(chosen, frames, strict=True)}
         return True
 
 
-class _RememberedVideo:
-    def __init__(self, memory: FrameCache, path: Path, kept: _Kept) -> None:
-        self.times = kept.times
-        self._memory, self._path, self._kept = memory, path, kept
+class _CacheReader:
+    """A `Video` that reads frames through the cache."""
+
+    def __init__(self, cache: FrameCache, path: Path, cached: _CachedVideo) -> None:
+        self.times = cached.times
+        self._cache, self._path, self._cached = cache, path, cached
 
     def frames(self, indices: Int[np.ndarray, " t"], short_side_px: int | None = None) -> UInt8[np.ndarray, "t h w c"]:
-        return self._memory.read(self._path, self._kept, indices, short_side_px)
+        return self._cache.read(self._path, self._cached, indices, short_side_px)
 
     def pictures(
         self, places: Int[np.ndarray, " t"], short_side_px: int | None = None
@@ -112,4 +116,4 @@ class _RememberedVideo:
         yield from zip(places.tolist(), self.frames(places, short_side_px), strict=True)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file stays open."""

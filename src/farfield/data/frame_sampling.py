@@ -1,7 +1,7 @@
-"""Which frames of a video make a clip. Pure: counts, rates and a random generator in, indices out; no I/O.
+"""Frame sampling: which frames of a video make a clip. Pure functions of counts, rates and a random generator.
 
-A clip is chosen on a *stream* of frames at a constant rate: the video's own frames, or, with `target_fps`, the video
-resampled to that rate. `stream_frames` says which frame of the video stands at each place of the stream.
+Clips are sampled from a *stream* of frames: the video's own frames, or, with `target_fps`, the video resampled to that
+rate. `stream_frames` maps positions in the stream to frames of the video.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from farfield.errors import FarfieldError
 
 
 class ClipTooShort(FarfieldError):
-    """A video is shorter than a clip, and `short_clip` says that it is not to be looped."""
+    """A video is shorter than a clip, and `short_clip` is "refuse"."""
 
 
 def stream_frames(
@@ -24,17 +24,17 @@ def stream_frames(
     start_seconds: float | None = None,
     end_seconds: float | None = None,
 ) -> Int[np.ndarray, " stream"]:
-    """Returns the frame of the video at each place of the stream.
+    """Return the frame of the video at each position of the stream.
 
     Args:
-        times: when each frame is first shown, in seconds, ascending.
-        target_fps: rate of the stream; None takes the video's frames as they are. At each moment k / target_fps the
-            frame is the one then shown, as a player would.
-        start_seconds: the annotated segment's start, on the clock of `times`.
-        end_seconds: its end, not included.
+        times: start time of each frame in seconds, ascending.
+        target_fps: frame rate of the stream; None for the video's own frames. Position k is the frame that a player
+            shows at time k / target_fps.
+        start_seconds: start of the annotated segment, on the time axis of `times`; None for the start of the video.
+        end_seconds: end of the segment, excluded; None for the end of the video.
 
     Raises:
-        ClipTooShort: where no frame lies in the segment.
+        ClipTooShort: if no frame lies in the segment.
     """
     first = 0 if start_seconds is None else int(np.searchsorted(times, start_seconds - 1e-6))
     last = len(times) if end_seconds is None else int(np.searchsorted(times, end_seconds - 1e-6))
@@ -45,25 +45,25 @@ def stream_frames(
     if target_fps is None:
         return np.arange(first, last)
     spacing = np.median(np.diff(times)) if len(times) > 1 else 1 / target_fps
-    duration = times[last - 1] - times[first] + spacing  # the last frame is shown for a while, too
+    duration = times[last - 1] - times[first] + spacing  # the last frame has a duration, too
     moments = times[first] + np.arange(max(1, round(duration * target_fps))) / target_fps
-    # Half a millisecond of tolerance: containers round times, and a frame must not lose its moment to that.
+    # Half a millisecond of tolerance, since containers round times.
     return np.clip(np.searchsorted(times, moments + 5e-4, side="right") - 1, first, last - 1)
 
 
 def random_clip(length: int, spec: ClipSpec, rng: np.random.Generator) -> Int[np.ndarray, " num_frames"]:
-    """One clip for training: its start drawn uniformly, or one frame drawn from each segment.
+    """Sample a training clip: a uniformly random start, or one random frame from each segment.
 
     Args:
-        length: frames in the stream.
-        spec: number of frames, stride, and what to do with a short video.
-        rng: where the draw comes from.
+        length: number of frames in the stream.
+        spec: number of frames, stride and treatment of short videos.
+        rng: random generator.
 
     Returns:
-        Places in the stream.
+        Positions in the stream.
 
     Raises:
-        ClipTooShort: for a short video where `spec.short_clip` is "refuse".
+        ClipTooShort: for a short video if `spec.short_clip` is "refuse".
     """
     _check_length(length, spec)
     if spec.sampling == "segments":
@@ -73,12 +73,12 @@ def random_clip(length: int, spec: ClipSpec, rng: np.random.Generator) -> Int[np
 
 
 def uniform_views(length: int, spec: ClipSpec, num_clips: int) -> Int[np.ndarray, "num_clips num_frames"]:
-    """Clips for testing, spread evenly: the first starts at the beginning, the last ends at the end; one is central.
+    """Sample test clips spread evenly from the first frame to the last; a single clip is central.
 
     With segments, view v of V takes the frame at (v + 1/2) / V of each segment.
 
     Raises:
-        ClipTooShort: as `random_clip`.
+        ClipTooShort: see `random_clip`.
     """
     _check_length(length, spec)
     if spec.sampling == "segments":
@@ -89,11 +89,11 @@ def uniform_views(length: int, spec: ClipSpec, num_clips: int) -> Int[np.ndarray
 
 
 def dense_views(length: int, spec: ClipSpec, hop: int) -> Int[np.ndarray, "views num_frames"]:
-    """Clips that start every `hop` frames and together cover the whole stream; the last one ends at its end.
+    """Sample clips that start every `hop` frames and together cover the stream; the last clip ends at its end.
 
     Raises:
-        ClipTooShort: as `random_clip`.
-        FarfieldError: for a hop below 1, or for segments, of which one clip covers everything.
+        ClipTooShort: see `random_clip`.
+        FarfieldError: for a hop below 1, or for segments, where one clip covers the stream.
     """
     if hop < 1 or spec.sampling == "segments":
         raise FarfieldError(
@@ -108,13 +108,13 @@ def dense_views(length: int, spec: ClipSpec, hop: int) -> Int[np.ndarray, "views
 def segments(
     length: int, num_segments: int, offset: float | Float[np.ndarray, " num_segments"]
 ) -> Int[np.ndarray, " num_segments"]:
-    """One frame from each of `num_segments` equal parts, at `offset` in [0, 1) of the part (0.5 for its centre)."""
+    """Choose one frame from each of `num_segments` equal parts, at `offset` in [0, 1) of the part (0.5: its centre)."""
     places = (np.arange(num_segments) + offset) * (length / num_segments)
     return np.minimum(places.astype(np.int64), length - 1)
 
 
 def _clip(start: int, length: int, spec: ClipSpec) -> Int[np.ndarray, " num_frames"]:
-    return (start + np.arange(spec.num_frames) * spec.frame_stride) % length  # modulo: a short video is looped
+    return (start + np.arange(spec.num_frames) * spec.frame_stride) % length  # modulo loops a short video
 
 
 def _check_length(length: int, spec: ClipSpec) -> None:

@@ -1,9 +1,9 @@
-"""The manifest: a CSV that lists videos and their labels.
+"""Manifests: CSV files that list videos and their labels.
 
     path,label[,start_seconds,end_seconds][,num_frames,fps,width,height,duration_seconds]
 
-Paths are relative to the manifest's folder, or to a root that is given. [start_seconds, end_seconds) is the annotated
-segment; empty means the whole video. The last columns are filled once by indexing. Blanks around a value do not count.
+Paths are relative to the manifest's folder, or to a given root. [start_seconds, end_seconds) is the annotated segment;
+empty means the whole video. Indexing fills the last columns. Blanks around a value are stripped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from farfield.errors import FarfieldError, nearest
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """One row of a manifest. Times in seconds; None where the manifest does not say."""
+    """One row of a manifest. Times are in seconds; None for an empty value."""
 
     path: str
     label: str
@@ -44,8 +44,11 @@ COLUMNS = tuple(field.name for field in fields(VideoRecord))
 _WHOLE_NUMBERS = ("num_frames", "width", "height")
 
 
-class _Texts:
-    """Strings as one array of bytes and where each begins: no Python object whose count a worker would write to."""
+class _StringArray:
+    """Strings in one array of bytes with offsets.
+
+    Worker processes share its memory: there are no Python objects with reference counts, which they would write to.
+    """
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -68,12 +71,12 @@ class _Texts:
 
 
 class Manifest(Sequence[VideoRecord]):
-    """Rows of a manifest, held as arrays, so that 650,000 take little and worker processes share their memory.
+    """Rows of a manifest in arrays, so that 650,000 rows need little memory, which worker processes share.
 
     Args:
-        records: the rows.
+        records: rows of the manifest.
         root: folder that the paths are relative to.
-        source: where the rows come from, for messages.
+        source: path of the manifest, for messages.
     """
 
     def __init__(self, records: Iterable[VideoRecord], *, root: str | Path, source: str = "manifest") -> None:
@@ -81,19 +84,19 @@ class Manifest(Sequence[VideoRecord]):
         columns: dict[str, Sequence[Any]] = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
         for name in COLUMNS[2:]:
             columns[name] = [math.nan if value is None else value for value in columns[name]]
-        self._hold([columns] if rows else [], Path(root), source)
+        self._set_columns([columns] if rows else [], Path(root), source)
 
     @classmethod
     def of_columns(cls, blocks: Iterable[dict[str, Sequence[Any]]], *, root: Path, source: str) -> Manifest:
-        """From blocks of rows, each as its columns: texts, and numbers that are NaN where nothing is known."""
+        """Create a manifest from blocks of rows, each a dict of columns: strings, and numbers with NaN for empty."""
         made = cls.__new__(cls)
-        made._hold(blocks, root, source)
+        made._set_columns(blocks, root, source)
         return made
 
-    def _hold(self, blocks: Iterable[dict[str, Sequence[Any]]], root: Path, source: str) -> None:
+    def _set_columns(self, blocks: Iterable[dict[str, Sequence[Any]]], root: Path, source: str) -> None:
         self.root = root
         self.source = source
-        self._paths = _Texts()
+        self._paths = _StringArray()
         met: dict[str, int] = {}
         ids: list[np.ndarray] = []
         numbers: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS[2:]}
@@ -106,8 +109,8 @@ class Manifest(Sequence[VideoRecord]):
             for name, parts in numbers.items():
                 parts.append(np.array(block[name], dtype=np.float64) if name in block else np.full(count, np.nan))
         self._paths.close()
-        self.labels: list[str] = _sorted(set(met))
-        """The labels that occur, sorted; numbers as numbers, so that position i is class i of a list's."""
+        self.labels: list[str] = _sort_labels(set(met))
+        """Sorted labels that occur; if all are numbers, sorted as numbers, so that position i is class i."""
         number = {label: i for i, label in enumerate(self.labels)}
         in_order = np.array([number[label] for label in met], dtype=np.int64)
         self.label_ids: np.ndarray = in_order[np.concatenate(ids)] if ids else np.empty(0, dtype=np.int64)
@@ -133,11 +136,11 @@ class Manifest(Sequence[VideoRecord]):
         return int(value) if name in _WHOLE_NUMBERS else value
 
     def path(self, index: int) -> Path:
-        """The file of a row, ready to open."""
+        """Return the path of a row's video file."""
         return self.root / self._paths[index]
 
     def content_hash(self) -> str:
-        """A short hash of paths, labels and segments: two manifests with the same hash list the same videos."""
+        """Hash paths, labels and segments: manifests with the same hash list the same videos."""
         digest = hashlib.sha256(json.dumps(self.labels).encode())
         segments = [self._numbers[name] for name in ("start_seconds", "end_seconds")]
         for column in (self._paths.bytes, self._paths.ends, self.label_ids, *segments):
@@ -145,18 +148,18 @@ class Manifest(Sequence[VideoRecord]):
         return digest.hexdigest()[:16]
 
     def provenance(self) -> dict[str, Any]:
-        """Which videos these are: source, content hash, counts, and what is known to be missing from a subset.
+        """Return source, content hash, counts, and the number of videos missing from a subset.
 
-        For checkpoints, reports and trackers: plain types.
+        Plain types, for checkpoints, reports and trackers.
         """
         about = {"manifest": self.source, "hash": self.content_hash(), "videos": len(self), "classes": len(self.labels)}
-        return about | {"missing": _missing(Path(self.source), about["hash"])}
+        return about | {"missing": _count_missing(Path(self.source), about["hash"])}
 
     def targets(self, labels: Sequence[str]) -> np.ndarray:
-        """Returns each row's class as a position in `labels`, int64.
+        """Return each row's class as an index into `labels`, int64.
 
         Raises:
-            FarfieldError: for a label that is not among `labels`.
+            FarfieldError: for a label that is not in `labels`.
         """
         position = {label: i for i, label in enumerate(labels)}
         for label in self.labels:
@@ -170,20 +173,20 @@ class Manifest(Sequence[VideoRecord]):
 
 
 def read_manifest(path: str | Path, *, root: str | Path | None = None) -> Manifest:
-    """Reads a manifest.
+    """Read a manifest.
 
     Args:
-        path: the CSV file.
+        path: CSV file.
         root: folder that the paths in it are relative to; None for the manifest's own.
 
     Raises:
-        FarfieldError: for a missing or empty file, a missing or unknown column, or a value that is none, with the line.
+        FarfieldError: for a missing or empty file, a missing or unknown column, or an invalid value, with its line.
     """
     path = Path(path)
     if not path.is_file():
         raise FarfieldError(f"there is no manifest at {path}. `farfield data index` makes one from a folder of videos.")
     try:
-        # File names need not be UTF-8; what else is none shows in the header or as an unknown label.
+        # File names need not be UTF-8; other text that is not shows in the header or as an unknown label.
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             folder = path.parent if root is None else Path(root)
             manifest = Manifest.of_columns(_blocks(file, path), root=folder, source=str(path))
@@ -195,30 +198,30 @@ def read_manifest(path: str | Path, *, root: str | Path | None = None) -> Manife
 
 
 def _column(parts: list[np.ndarray]) -> np.ndarray | None:
-    """One array; None for a column in which nothing is known."""
+    """Concatenate the parts of a column; None for a column without values."""
     if all(np.isnan(part).all() for part in parts):
         return None
     return np.concatenate(parts)
 
 
 def record_file(manifest: str | Path) -> Path:
-    """Where the record of how a subset was chosen lies, beside its manifest."""
+    """Return the path of the record of how a subset was chosen, beside its manifest."""
     return Path(manifest).with_suffix(".subset.json")
 
 
-def _missing(manifest: Path, digest: object) -> int | None:
-    """How many chosen videos were not there when the subset was made; None where no record says it."""
+def _count_missing(manifest: Path, digest: object) -> int | None:
+    """Return how many chosen videos were missing when the subset was made; None without a record."""
     try:
         about = json.loads(record_file(manifest).read_text())
     except (OSError, ValueError):
         return None
     if not isinstance(about, dict) or about.get("hash") != digest:
-        return None  # of another content than this manifest has now
+        return None  # the record is of other content
     return about.get("missing")
 
 
 def write_manifest(path: str | Path, records: Sequence[VideoRecord]) -> None:
-    """Writes a manifest, whole or not at all; columns that no row fills are left out."""
+    """Write a manifest atomically; empty columns are left out."""
     path = Path(path)
     used = [name for i, name in enumerate(COLUMNS) if i < 2 or any(getattr(r, name) is not None for r in records)]
     with (
@@ -232,16 +235,16 @@ def write_manifest(path: str | Path, records: Sequence[VideoRecord]) -> None:
             writer.writerow(["" if v is None else f"{v:.10g}" if isinstance(v, float) else v for v in values])
 
 
-def _sorted(labels: set[str]) -> list[str]:
+def _sort_labels(labels: set[str]) -> list[str]:
     numbers = all(label.isdecimal() for label in labels)
     return sorted(labels, key=lambda label: (int(label) if numbers else 0, label))
 
 
 def _blocks(file: Iterator[str], path: Path) -> Iterator[dict[str, Sequence[Any]]]:
-    """The rows, checked, in blocks of a size that takes little memory."""
+    """Read and check the rows in blocks, to limit the memory needed."""
     header = [name.strip() for name in next(csv.reader(file), [])]
     if any(not name.isprintable() for name in header):
-        raise csv.Error("its first line is no text")
+        raise csv.Error("its first line is not text")
     for name in header:
         if name not in COLUMNS:
             raise FarfieldError(f"{path} has a column {name!r}. {nearest(name, COLUMNS)}")
@@ -258,12 +261,12 @@ def _blocks(file: Iterator[str], path: Path) -> Iterator[dict[str, Sequence[Any]
         text = "".join(lines).replace("\r\n", "\n")
         plain = '"' not in text and "\r" not in text
         if plain and {each.count(",") for each in lines} == {len(header) - 1}:
-            # Without quotes, commas and line ends are all that there is: columns are every so many fields.
+            # Fast path without quotes: split at commas and line ends; column i is every len(header)-th field.
             cells = text.removesuffix("\n").replace("\n", ",").split(",")
             columns: list[Sequence[str]] = [cells[i :: len(header)] for i in range(len(header))]
             numbers: Sequence[int] = range(line, line + len(lines))
         else:
-            # A quoted field may go on in the next block.
+            # A quoted field may continue in the next block.
             rows = csv.reader(chain(lines, file) if '"' in text else lines)
             numbered = [(number, row) for number, row in enumerate(rows, start=line) if row]
             for number, row in numbered:
@@ -277,13 +280,19 @@ def _blocks(file: Iterator[str], path: Path) -> Iterator[dict[str, Sequence[Any]
 
 
 _BLOCK = 10_000
+"""Rows in a block."""
 
 
 def _checked(texts: Mapping[str, Sequence[str]], path: Path, lines: Sequence[int]) -> dict[str, Sequence[Any]]:
-    """Columns of numbers for columns of texts, whose rows are on those lines of the file.
+    """Check the columns of a block, and convert numbers.
+
+    Args:
+        texts: columns of strings.
+        path: file, for messages.
+        lines: line of each row in the file.
 
     Raises:
-        FarfieldError: for a value that is not what it must be, with its line.
+        FarfieldError: for an invalid value, with its line.
     """
     columns: dict[str, Any] = {name: texts[name] for name in COLUMNS[:2]}
     for name in COLUMNS[:2]:
@@ -293,10 +302,10 @@ def _checked(texts: Mapping[str, Sequence[str]], path: Path, lines: Sequence[int
         if name not in texts or not any(texts[name]):
             continue
         numbers = np.fromiter(map(_number, texts[name]), np.float64, len(lines))
-        if (numbers == _NO_NUMBER).any():
-            row = int(np.argmax(numbers == _NO_NUMBER))
+        if (numbers == _INVALID).any():
+            row = int(np.argmax(numbers == _INVALID))
             raise FarfieldError(
-                f"{path}, line {lines[row]}: {name} is {texts[name][row]!r}; it must be a number, at least 0, or empty."
+                f"{path}, line {lines[row]}: {name} is {texts[name][row]!r}; it must be a number >= 0, or empty."
             )
         columns[name] = np.floor(numbers) if name in _WHOLE_NUMBERS else numbers
     if "end_seconds" in columns:
@@ -310,15 +319,15 @@ def _checked(texts: Mapping[str, Sequence[str]], path: Path, lines: Sequence[int
     return columns
 
 
-_NO_NUMBER = -1.0
+_INVALID = -1.0
 
 
 def _number(text: str) -> float:
-    """A number from 0 on; NaN for nothing."""
+    """Parse a number of at least 0; NaN for an empty string, `_INVALID` for anything else."""
     if not text:
         return math.nan
     try:
         number = float(text)
     except ValueError:
-        return _NO_NUMBER
-    return number if 0 <= number < math.inf else _NO_NUMBER
+        return _INVALID
+    return number if 0 <= number < math.inf else _INVALID

@@ -1,6 +1,6 @@
-"""All randomness of the data: a function of (seed, epoch, sample index) and of what it is drawn for.
+"""Random generators of the data: a function of (seed, epoch, sample index) and purpose.
 
-Never of global random state, of time, or of which worker draws, so that any number of workers, and a resumed run, see
+They depend neither on global random state nor on time or worker, so that any number of workers, and a resumed run, get
 the same clips.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 
 
 class Purpose(IntEnum):
-    """Draws for different purposes are independent. The numbers are part of the result: never reuse one."""
+    """What is drawn; draws for different purposes are independent. The numbers are seeds: never change one."""
 
     ORDER = 1
     CLIP = 2
@@ -22,6 +22,6 @@ class Purpose(IntEnum):
     MIX = 6
 
 
-def generator(purpose: Purpose, seed: int, *where: int) -> np.random.Generator:
-    """Returns the generator for one purpose and place, as `generator(Purpose.CLIP, seed, epoch, index)`."""
-    return np.random.default_rng([int(purpose), seed, *where])
+def generator(purpose: Purpose, seed: int, *position: int) -> np.random.Generator:
+    """Return the generator for a purpose and position, as `generator(Purpose.CLIP, seed, epoch, index)`."""
+    return np.random.default_rng([int(purpose), seed, *position])

@@ -1,4 +1,4 @@
-"""The order of training samples: a function of (seed, epoch), that can be entered in the middle."""
+"""Samplers: shuffled and class-balanced training batches, which resume in the middle of an epoch; test batches."""
 
 from __future__ import annotations
 
@@ -14,37 +14,38 @@ from farfield.errors import FarfieldError
 
 
 class SampleKey(NamedTuple):
-    """One sample of one epoch. It goes to the worker, which so needs no state of its own."""
+    """One sample of one epoch. It holds all that a worker needs to know, so that workers have no state."""
 
     epoch: int
     row: int
-    turn: int = 0
-    """How often the row has come before in the epoch."""
+    repeat: int = 0
+    """Number of times that the row came before in the epoch."""
     scale: float = 1.0
-    """Height and width of the clip, relative to the network's own; the same for all of a batch."""
+    """Height and width of the clip, relative to the network's input; equal within a batch."""
 
 
 SHORT_CYCLE = ((4, 0.5), (2, 0.5**0.5), (1, 1.0))
-"""Batches take turns: so many times the clips, of so much smaller a side, the same number of pixels (Wu et al., "A
+"""(Factor of the batch size, factor of the side) of consecutive batches, which have equally many pixels (Wu et al., "A
 Multigrid Method for Efficiently Training Video Models", CVPR 2020, section 3.2)."""
 
 
 class EpochBatchSampler(Sampler[list[SampleKey]]):
-    """Batches of keys in a random order; what does not fill a batch waits for another epoch.
+    """Training batches in random order, a function of (seed, epoch); an incomplete last batch is dropped.
 
     Args:
-        num_samples: rows of the manifest.
-        batch_size: videos in a batch of one process.
-        seed: of the run.
-        position: asked when an epoch begins: (epoch, number of its batches already trained on). Asking the trainer,
-            instead of counting what was yielded, keeps batches that workers had prefetched when a run was stopped.
-        rank: this process's number of `world_size`; the processes see disjoint and equal shares.
+        num_samples: number of rows of the manifest.
+        batch_size: number of videos in a batch of one process.
+        seed: seed of the run.
+        position: function that is called at the start of an epoch and returns (epoch, number of its batches already
+            trained on). The trainer's count is used, since batches that workers prefetched before a run was stopped
+            must not be skipped.
+        rank: rank of this process; each process gets a disjoint and equal share.
         world_size: number of processes that train together.
-        classes: each row's class, to draw all classes equally often; None to take each video once an epoch.
-        short_cycle: batches take turns as `SHORT_CYCLE` says, and `batch_size` is that of the largest clips.
+        classes: class of each row, to draw all classes equally often; None draws each video once an epoch.
+        short_cycle: vary batch size and side as `SHORT_CYCLE`; `batch_size` is that of the largest clips.
 
     Raises:
-        FarfieldError: for fewer samples than processes, or than a short cycle takes.
+        FarfieldError: for fewer samples than processes, or than a short cycle needs.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         wanted = batch_size * sum(times for times, _ in SHORT_CYCLE) * world_size
         if short_cycle and num_samples < wanted:
             raise FarfieldError(
-                f"{num_samples} videos are too few for data.short_cycle: a cycle takes {wanted}. Lower data.batch_size."
+                f"{num_samples} videos are too few for data.short_cycle: a cycle needs {wanted}. Lower data.batch_size."
             )
         self.num_samples = num_samples
         self.batch_size = batch_size
@@ -78,56 +79,74 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         self.cycle = SHORT_CYCLE if short_cycle else ((1, 1.0),)
 
     def __len__(self) -> int:
-        """Batches in a whole epoch, of each process; one, if need be a small one, for a very small manifest."""
+        """Return the number of batches of a whole epoch, per process; at least one, which may be incomplete."""
         share = self.num_samples // self.world_size
         rounds, left = divmod(share, self.batch_size * sum(times for times, _ in self.cycle))
         ends = np.cumsum([times * self.batch_size for times, _ in self.cycle])
         return max(1, rounds * len(self.cycle) + int((ends <= left).sum()))
 
-    def _place(self, batch: int) -> tuple[slice, float]:
-        """Which of the process's samples are in a batch, and the scale of its clips."""
-        rounds, turn = divmod(batch, len(self.cycle))
+    def _batch_slice(self, batch: int) -> tuple[slice, float]:
+        """Return the slice of the process's samples that are in a batch, and the scale of its clips."""
+        rounds, phase = divmod(batch, len(self.cycle))
         times = [times for times, _ in self.cycle]
-        start = self.batch_size * (rounds * sum(times) + sum(times[:turn]))
-        return slice(start, start + self.batch_size * times[turn]), self.cycle[turn][1]
+        start = self.batch_size * (rounds * sum(times) + sum(times[:phase]))
+        return slice(start, start + self.batch_size * times[phase]), self.cycle[phase][1]
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         epoch, done = self.position()
         rng = generator(Purpose.ORDER, self.seed, epoch)
         if self.classes is None:
-            order, turns = rng.permutation(self.num_samples), np.zeros(self.num_samples, dtype=np.int64)
+            order, repeats = rng.permutation(self.num_samples), np.zeros(self.num_samples, dtype=np.int64)
         else:
-            order, turns = balanced(self.classes, rng)
+            order, repeats = class_balanced_order(self.classes, rng)
         shared = self.num_samples - self.num_samples % self.world_size
-        mine, my_turns = (each[self.rank : shared : self.world_size] for each in (order, turns))
+        rows, repeats = (each[self.rank : shared : self.world_size] for each in (order, repeats))
         for batch in range(done, len(self)):
-            here, scale = self._place(batch)
+            here, scale = self._batch_slice(batch)
             yield [
-                SampleKey(epoch, row, turn, scale)
-                for row, turn in zip(mine[here].tolist(), my_turns[here].tolist(), strict=True)
+                SampleKey(epoch, row, repeat, scale)
+                for row, repeat in zip(rows[here].tolist(), repeats[here].tolist(), strict=True)
             ]
 
 
-def balanced(
+def class_balanced_order(
     classes: Int[np.ndarray, " samples"], rng: np.random.Generator
 ) -> tuple[Int[np.ndarray, " samples"], Int[np.ndarray, " samples"]]:
-    """As many samples as there are rows, every class equally often to within one.
+    """Draw as many samples as there are rows, with equal numbers of each class, up to one.
 
-    A class with fewer videos than that comes again from its first, in another order; one with more leaves some out,
-    others in each epoch.
+    A class with fewer videos repeats them, in another order; of a class with more, each epoch leaves out other videos.
 
     Returns:
-        Rows in random order, and how often each has come before.
+        Rows in random order, and how often each came before.
     """
-    kinds, counts = np.unique(classes, return_counts=True)
-    share, rest = divmod(len(classes), len(kinds))
-    extra = set(rng.permutation(kinds)[:rest].tolist())
-    rows, turns = [], []
+    present, counts = np.unique(classes, return_counts=True)
+    share, rest = divmod(len(classes), len(present))
+    extra = set(rng.permutation(present)[:rest].tolist())
+    rows, repeats = [], []
     sorted_rows = np.argsort(classes, kind="stable")
-    for kind, of_class in zip(kinds.tolist(), np.split(sorted_rows, np.cumsum(counts)[:-1]), strict=True):
-        wanted = share + (kind in extra)
+    for each, of_class in zip(present.tolist(), np.split(sorted_rows, np.cumsum(counts)[:-1]), strict=True):
+        wanted = share + (each in extra)
         rounds = -(-wanted // len(of_class))
         rows.append(np.concatenate([rng.permutation(of_class) for _ in range(rounds)])[:wanted])
-        turns.append(np.repeat(np.arange(rounds), len(of_class))[:wanted])
+        repeats.append(np.repeat(np.arange(rounds), len(of_class))[:wanted])
     shuffled = rng.permutation(len(classes))
-    return np.concatenate(rows)[shuffled], np.concatenate(turns)[shuffled]
+    return np.concatenate(rows)[shuffled], np.concatenate(repeats)[shuffled]
+
+
+class EvaluationBatches(Sampler[list[int]]):
+    """Batches of evaluation: every row once, divided among the processes; the last batch of a process may be empty.
+
+    Each process has equally many batches, since distributed networks synchronise at every batch.
+    """
+
+    def __init__(self, count: int, size: int, *, rank: int = 0, world_size: int = 1) -> None:
+        self.count, self.size = count, size
+        self.rank, self.world_size = rank, world_size
+
+    def __len__(self) -> int:
+        return -(-self.count // (self.size * self.world_size))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rows = range(self.rank, self.count, self.world_size)
+        for batch in range(len(self)):
+            yield list(rows[batch * self.size : (batch + 1) * self.size])

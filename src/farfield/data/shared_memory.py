@@ -1,9 +1,9 @@
-"""Shared memory that workers put batches into, the same again and again.
+"""Reusable shared-memory buffers for batches.
 
-PyTorch's loader makes new shared memory for every batch, and the system clears it page by page: for 8 clips of
-8 x 224 x 224 that takes twenty times as long as copying them. Here a worker keeps a few slots. The process that trains
-maps each of them once, is told of later batches by the slot's number, and gives a slot back when nothing refers to the
-tensor, or to a view of it, any more.
+PyTorch's loader allocates new shared memory for every batch, which the operating system clears page by page: for 8
+clips of 8 x 224 x 224 that takes twenty times as long as copying them. Here each worker keeps a few buffers. The main
+process maps each of them once and then receives only the buffer's number. A buffer is free again when no tensor or view
+in the main process refers to it.
 """
 
 from __future__ import annotations
@@ -19,94 +19,99 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import default_collate
 
-SLOTS = 6
-"""Of a worker, at most: two batches wait, one is being made, others are in use. Beyond, memory is new every time."""
+BUFFERS_PER_WORKER = 6
+"""At most: two batches wait, one is being made, the others are in use. If none is free, new memory is allocated."""
 
 
 class SharedBatches:
-    """The slots of a loader's workers. `in_worker` is the loader's `worker_init_fn`.
+    """Main process's side of the buffers of a loader's workers; `init_worker` is the loader's `worker_init_fn`.
 
     Args:
-        num_workers: processes that load.
+        num_workers: number of the loader's worker processes.
     """
 
     def __init__(self, num_workers: int) -> None:
         self._name = uuid.uuid4().hex
-        self._lent = torch.zeros(num_workers, SLOTS, dtype=torch.uint8).share_memory_()
+        self._in_use = torch.zeros(num_workers, BUFFERS_PER_WORKER, dtype=torch.uint8).share_memory_()
         self._mapped: dict[tuple[int, int], Tensor] = {}
-        _of_this_process[self._name] = self
+        _loaders[self._name] = self
 
-    def in_worker(self, worker: int) -> None:
-        """Makes `stacked` and `handed_over` use this worker's slots."""
+    def init_worker(self, worker: int) -> None:
+        """In a worker: make `stack_into_buffer` and `as_message` use this worker's buffers."""
         global _writer
-        _writer = _Writer(self._name, worker, self._lent)
+        _writer = _BufferWriter(self._name, worker, self._in_use)
 
-    def received(self, worker: int, slot: int, shape: tuple[int, ...], memory: Tensor | None) -> Tensor:
-        """The batch in a slot; once it and all views of it are gone, the slot is free."""
+    def receive(self, worker: int, buffer: int, shape: tuple[int, ...], memory: Tensor | None) -> Tensor:
+        """Return the batch in a buffer, which is freed when the batch and all its views are deleted."""
         if memory is not None:
-            self._mapped[worker, slot] = memory
-        # An array of its own for every batch: a tensor's memory keeps it, as long as there is a view.
-        array = self._mapped[worker, slot].numpy()[: math.prod(shape)]
-        weakref.finalize(array, self._lent[worker, slot].zero_).atexit = False
+            self._mapped[worker, buffer] = memory
+        # A new array for every batch: a tensor and its views keep it alive, and its finalizer frees the buffer.
+        array = self._mapped[worker, buffer].numpy()[: math.prod(shape)]
+        weakref.finalize(array, self._in_use[worker, buffer].zero_).atexit = False
         return torch.from_numpy(array).view(shape)
 
 
-class _Writer:
-    def __init__(self, name: str, worker: int, lent: UInt8[Tensor, "workers slots"]) -> None:
-        self._name, self._worker, self._lent = name, worker, lent[worker]
-        self._memory: dict[int, Tensor] = {}
-        self._made: tuple[int, _InSlot] | None = None  # where the last batch begins, and what to send of it
+class _BufferWriter:
+    """A worker's side of its buffers."""
 
-    def stacked(self, parts: Sequence[Tensor]) -> Tensor | None:
-        """`torch.stack` in a free slot; None where there is none."""
+    def __init__(self, name: str, worker: int, in_use: UInt8[Tensor, "workers buffers"]) -> None:
+        self._name, self._worker, self._in_use = name, worker, in_use[worker]
+        self._buffers: dict[int, Tensor] = {}
+        self._last: tuple[int, _BufferMessage] | None = None  # address of the last batch, and the message to send
+
+    def stack(self, parts: Sequence[Tensor]) -> Tensor | None:
+        """Stack tensors in a free buffer; None if none is free."""
         shape = (len(parts), *parts[0].shape)
-        slot = next((slot for slot in range(SLOTS) if not self._lent[slot]), None)
-        if slot is None or parts[0].dtype != torch.uint8:
+        number = next((number for number in range(BUFFERS_PER_WORKER) if not self._in_use[number]), None)
+        if number is None or parts[0].dtype != torch.uint8:
             return None
         size = math.prod(shape)
-        is_new = slot not in self._memory or len(self._memory[slot]) < size
+        is_new = number not in self._buffers or len(self._buffers[number]) < size
         if is_new:
-            self._memory[slot] = torch.empty(size, dtype=torch.uint8).share_memory_()
-        memory = self._memory[slot]
-        batch = memory[:size].view(shape)
+            self._buffers[number] = torch.empty(size, dtype=torch.uint8).share_memory_()
+        buffer = self._buffers[number]
+        batch = buffer[:size].view(shape)
         torch.stack(list(parts), out=batch)
-        self._made = batch.data_ptr(), _InSlot(self._name, self._worker, slot, shape, memory if is_new else None)
+        message = _BufferMessage(self._name, self._worker, number, shape, buffer if is_new else None)
+        self._last = batch.data_ptr(), message
         return batch
 
-    def handed_over(self, batch: Tensor) -> Any:
-        if self._made is None or self._made[0] != batch.data_ptr():
+    def as_message(self, batch: Tensor) -> Any:
+        """Return the message to send in place of the last batch, and mark its buffer as in use."""
+        if self._last is None or self._last[0] != batch.data_ptr():
             return batch
-        message, self._made = self._made[1], None
-        self._lent[message.slot] = 1
+        message, self._last = self._last[1], None
+        self._in_use[message.buffer] = 1
         return message
 
 
-class _InSlot:
-    """What is sent instead of a batch. It arrives as a tensor."""
+class _BufferMessage:
+    """Message in place of a batch; unpickling it in the main process returns the batch."""
 
-    def __init__(self, name: str, worker: int, slot: int, shape: tuple[int, ...], memory: Tensor | None) -> None:
-        self._name, self._worker, self.slot, self._shape, self._memory = name, worker, slot, shape, memory
+    def __init__(self, name: str, worker: int, buffer: int, shape: tuple[int, ...], memory: Tensor | None) -> None:
+        self._name, self._worker, self.buffer, self._shape, self._memory = name, worker, buffer, shape, memory
 
     def __reduce__(self) -> tuple[Callable[..., Tensor], tuple[Any, ...]]:
-        return _received, (self._name, self._worker, self.slot, self._shape, self._memory)
+        return _receive, (self._name, self._worker, self.buffer, self._shape, self._memory)
 
 
-_writer: _Writer | None = None
-"""Of this process, where it is a worker."""
+_writer: _BufferWriter | None = None
+"""Set in worker processes only."""
 
-_of_this_process: weakref.WeakValueDictionary[str, SharedBatches] = weakref.WeakValueDictionary()
-
-
-def _received(name: str, *message: Any) -> Tensor:
-    return _of_this_process[name].received(*message)
+_loaders: weakref.WeakValueDictionary[str, SharedBatches] = weakref.WeakValueDictionary()
+"""The main process's `SharedBatches` by name."""
 
 
-def stacked(parts: Sequence[Tensor]) -> Tensor:
-    """`torch.stack`, in a worker in memory that is shared already."""
-    batch = _writer.stacked(parts) if _writer else None
+def _receive(name: str, *message: Any) -> Tensor:
+    return _loaders[name].receive(*message)
+
+
+def stack_into_buffer(parts: Sequence[Tensor]) -> Tensor:
+    """Stack tensors; in a worker, in a shared buffer if one is free."""
+    batch = _writer.stack(parts) if _writer else None
     return default_collate(list(parts)) if batch is None else batch
 
 
-def handed_over(batch: Tensor) -> Any:
-    """What a worker sends of a tensor that `stacked` made; other tensors as they are."""
-    return _writer.handed_over(batch) if _writer else batch
+def as_message(batch: Tensor) -> Any:
+    """In a worker: return the message to send for a tensor from `stack_into_buffer`; other tensors unchanged."""
+    return _writer.as_message(batch) if _writer else batch

@@ -1,4 +1,4 @@
-"""From a uint8 batch to the network's input, on the device that holds it."""
+"""Transforms of a uint8 batch to the network's input on the device: flip, colour, erase, mix, normalise."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def network_input(
     draw: Draw | None = None,
     augmentation: Augmentation | None = None,
 ) -> Float[Tensor, "b*v c t h w"]:
-    """Augments as was drawn, and normalises; views join the batch axis.
+    """Apply the drawn augmentations and normalise; views are merged into the batch axis.
 
     Args:
         clips: RGB frames.
-        spec: mean and standard deviation to normalise with.
-        draw: what to vary; None for nothing.
-        augmentation: what `draw` was drawn by; it holds RandAugment's settings.
+        spec: mean and standard deviation for the normalisation.
+        draw: random numbers of the augmentations; None for no augmentation.
+        augmentation: settings that `draw` was drawn with; used for RandAugment.
 
     Returns:
-        float32 in channels_last_3d memory, which the frames have to begin with and 3D convolutions prefer.
+        float32 in channels_last_3d memory format, which frames have already and 3D convolutions prefer.
     """
     draw = draw or Draw()
     if draw.flip is not None:
-        clips = torch.where(_of_clip(draw.flip), clips.flip(4), clips)
+        clips = torch.where(_per_clip(draw.flip), clips.flip(4), clips)
     if draw.rand_augment is not None:
         clips = rand_augment(clips, draw.rand_augment, augmentation or Augmentation())
     x = clips.float() / 255
@@ -42,7 +42,7 @@ def network_input(
     mean, std = x.new_tensor(spec.mean), x.new_tensor(spec.std)
     x = (x - mean) / std
     if draw.erase is not None:
-        x = x.masked_fill(inside(draw.erase, *x.shape[3:5]), 0.0)  # the mean colour
+        x = x.masked_fill(box_mask(draw.erase, *x.shape[3:5]), 0.0)  # the mean colour
     if draw.mix is not None:
         x = mix_clips(x, draw.mix)
     return x.flatten(0, 1).permute(0, 4, 1, 2, 3)
@@ -51,42 +51,42 @@ def network_input(
 def rand_augment(
     clips: UInt8[Tensor, "b v t h w c"], seeds: Int[Tensor, " b"], augmentation: Augmentation
 ) -> UInt8[Tensor, "b v t h w c"]:
-    """torchvision's RandAugment, its operations the same for all frames of a clip, and chosen by the clip's seed."""
+    """Apply torchvision's RandAugment, with the same operations for all frames of a clip, chosen by the clip's seed."""
     transform = v2.RandAugment(augmentation.rand_augment, augmentation.rand_augment_magnitude, fill=128)
     changed = torch.empty_like(clips)
-    # It chooses by the CPU's generator, which dropout draws from, too; torch.manual_seed would seed the GPU's besides.
-    chooses = torch.default_generator
-    before = chooses.get_state()
+    # It uses the CPU's default generator, as dropout does; torch.manual_seed would also seed the GPU's generator.
+    cpu_generator = torch.default_generator
+    before = cpu_generator.get_state()
     for i, seed in enumerate(seeds.tolist()):
-        chooses.manual_seed(seed)
+        cpu_generator.manual_seed(seed)
         frames = clips[i].flatten(0, 1).permute(0, 3, 1, 2)
         changed[i] = transform(frames).permute(0, 2, 3, 1).unflatten(0, clips.shape[1:3])
-    chooses.set_state(before)
+    cpu_generator.set_state(before)
     return changed
 
 
 def mix_clips(x: Float[Tensor, "b v t h w c"], mix: Mix) -> Float[Tensor, "b v t h w c"]:
-    """Blends each clip with its partner, or, where the mix has a box, takes the box from the partner."""
+    """Apply MixUp, or CutMix to clips whose mix has a box."""
     others = x[mix.partner]
-    is_cut = _of_clip(mix.box[:, 2] > 0)
-    blended = torch.lerp(others, x, _of_clip(mix.share))
-    return torch.where(is_cut, torch.where(inside(mix.box, *x.shape[3:5]), others, x), blended)
+    is_cut = _per_clip(mix.box[:, 2] > 0)
+    blended = torch.lerp(others, x, _per_clip(mix.share))
+    return torch.where(is_cut, torch.where(box_mask(mix.box, *x.shape[3:5]), others, x), blended)
 
 
-def inside(boxes: Int[Tensor, "b 4"], height: int, width: int) -> Tensor:
-    """Which pixels lie in a clip's box: bool, (b 1 1 h w 1)."""
-    top, left, box_height, box_width = (_of_clip(boxes[:, i]) for i in range(4))
+def box_mask(boxes: Int[Tensor, "b 4"], height: int, width: int) -> Tensor:
+    """Return a mask of the pixels in each clip's box: bool, (b 1 1 h w 1)."""
+    top, left, box_height, box_width = (_per_clip(boxes[:, i]) for i in range(4))
     rows = torch.arange(height, device=boxes.device)[:, None, None]
     columns = torch.arange(width, device=boxes.device)[:, None]
     return (rows >= top) & (rows < top + box_height) & (columns >= left) & (columns < left + box_width)
 
 
 def change_colour(x: Float[Tensor, "b v t h w c"], factors: Float[Tensor, "b 3"]) -> Float[Tensor, "b v t h w c"]:
-    """Brightness, then contrast, then saturation, one factor each per clip, as torchvision's `adjust_*`.
+    """Change brightness, contrast and saturation in this order, one factor each per clip, as torchvision's `adjust_*`.
 
-    Contrast blends with the mean grey of the whole clip, so that frames do not flicker against each other.
+    Contrast blends with the mean grey value of the whole clip, so that frames do not flicker.
     """
-    brightness, contrast, saturation = (_of_clip(factors[:, i]) for i in range(3))
+    brightness, contrast, saturation = (_per_clip(factors[:, i]) for i in range(3))
     x = (x * brightness).clamp(0, 1)
     grey = _grey(x).mean((1, 2, 3, 4, 5), keepdim=True)
     x = (grey + (x - grey) * contrast).clamp(0, 1)
@@ -94,8 +94,8 @@ def change_colour(x: Float[Tensor, "b v t h w c"], factors: Float[Tensor, "b 3"]
     return (grey + (x - grey) * saturation).clamp(0, 1)
 
 
-def _of_clip(values: Tensor) -> Tensor:
-    """One value a clip, to be combined with (b v t h w c)."""
+def _per_clip(values: Tensor) -> Tensor:
+    """Reshape one value per clip, to broadcast with (b v t h w c)."""
     return values[:, None, None, None, None, None]
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from farfield.checkpoints.checkpoint import load_network
-from farfield.curation.folder_scan import LeftOut
+from farfield.curation.folder_scan import SkippedFiles
 from farfield.errors import FarfieldError
 from farfield.exporters.export_file import (
     COMPARE_CLIPS,
@@ -85,10 +85,10 @@ def export(
     check_output(Path(out), options, any_clips=bool(given))
     network = model if isinstance(model, ActionNet) else load_network(model)
     network.refuse_folded("exported")
-    left_out = LeftOut()
-    videos = find_reference_videos(given, network.labels, left_out=left_out)
-    if left_out.counts:
-        log.info("left out: %s", left_out.summary())
+    skipped = SkippedFiles()
+    videos = find_reference_videos(given, network.labels, skipped=skipped)
+    if skipped.counts:
+        log.info("left out: %s", skipped.summary())
     used = set(spread(len(videos), num_compare_clips)) | set(spread(len(videos), num_calibration_clips) if int8 else ())
     with progress_bars(progress):
         decoded = decode_reference_clips([videos[i] for i in sorted(used)], network.clip, decoder=decoder)

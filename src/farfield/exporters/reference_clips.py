@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from farfield.clip_spec import ClipSpec
-from farfield.curation.folder_scan import LeftOut
+from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.video_inputs import find_videos
 from farfield.data.clips import video_views
 from farfield.data.manifest import VideoRecord, read_manifest
@@ -54,21 +54,21 @@ class ReferenceClip:
 
 
 def find_reference_videos(
-    clips: Sequence[str], labels: Sequence[str], *, left_out: LeftOut | None = None
+    clips: Sequence[str], labels: Sequence[str], *, skipped: SkippedFiles | None = None
 ) -> list[ReferenceVideo]:
     """Resolve videos, folders, patterns and manifests to videos, those of manifests with their classes.
 
     Args:
         clips: what to resolve; a .csv is a manifest.
         labels: class names of the network.
-        left_out: record of skipped files, which is added to.
+        skipped: record of skipped files, which is added to.
 
     Raises:
         FarfieldError: for a folder without videos, or a manifest that cannot be read or has other classes.
     """
     manifests = [given for given in clips if given.lower().endswith(".csv")]
     rest = [given for given in clips if given not in manifests]
-    paths = find_videos(rest, left_out=left_out) if rest else []
+    paths = find_videos(rest, skipped=skipped) if rest else []
     found = [ReferenceVideo(Path(path), VideoRecord(path, "")) for path in paths]
     for given in manifests:
         manifest = read_manifest(given)

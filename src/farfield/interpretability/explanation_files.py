@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from farfield.errors import FarfieldError
 from farfield.interpretability.attention_components import draw_component
@@ -25,6 +24,7 @@ from farfield.interpretability.grad_cam import GradCam
 from farfield.interpretability.heatmap import heat_video, overlay_heat, resample
 from farfield.interpretability.strongest_connections import draw_connections
 from farfield.interpretability.window_contributions import draw_windows
+from farfield.progress import ProgressBar
 from farfield.reports.explanation_page import explanation_html
 from farfield.video.writer import write_video
 
@@ -128,7 +128,7 @@ def _write_all(explanation: Explanation, folder: Path, connections: int, top_k: 
         heats[name] = (cam.values.numpy(), cam.middles, None)
     videos = {}
     fps = _fps(seconds)
-    for name, (values, middles, query) in tqdm(heats.items(), desc="videos", disable=None, leave=False):
+    for name, (values, middles, query) in ProgressBar(heats.items(), desc="videos", disable=None, leave=False):
         heat = resample(values, middles, frames.shape[:3])
         heat = heat / max(float(heat.max()), 1e-12)
         write_video(folder / name, heat_video(frames, heat, seconds.tolist(), query=query), fps=fps)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import docstring_parser
 import jsonargparse
@@ -17,6 +18,8 @@ from farfield.curation.folder_scan import has_video_suffix
 from farfield.errors import FarfieldError, nearest
 from farfield.options.integer_options import accept_whole_floats
 from farfield.recipes import find_config
+
+Command = TypeVar("Command", bound=Callable[..., int])
 
 
 class CommandParser(jsonargparse.ArgumentParser):
@@ -36,6 +39,11 @@ class CommandParser(jsonargparse.ArgumentParser):
         with accept_whole_floats():
             return super().parse_object(*args, **kwargs)
 
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        """Write Python's `str | Path` and `None`, from signatures and docstrings, as what is typed: str and null."""
+        text = re.sub(r"Union\[str,\s+Path,\s+null\]", "str | null", super().format_help(*args, **kwargs))
+        return re.sub(r"\bNone\b", "null", re.sub(r"str\s+\|\s+Path", "str", text))
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         names = [action.dest for action in self._actions]
         options = [name for name in names if not re.search(r"(^|\.)(help|config|print_\w+)$", name)]
@@ -51,28 +59,60 @@ class ConfigAction(jsonargparse.ActionConfigFile):
         super().__call__(parser, cfg, find_config(values), option_string)
 
 
+NO_OPTIONS = {"progress"}
+"""Parameters of library functions that commands leave at their defaults."""
+
+_LIBRARY_FUNCTIONS: dict[Callable[..., int], Callable[..., Any]] = {}
+
+
+def runs(function: Callable[..., Any]) -> Callable[[Command], Command]:
+    """Declare the library function that a command runs.
+
+    The function's parameters become options of the command, and its docstring the help. The command takes them as
+    `**options`, names those that it needs itself, and adds options of its own:
+
+        @runs(write_subset)
+        def subset(*, json: bool = False, **options: Any) -> int: ...
+    """
+
+    def declare(command: Command) -> Command:
+        _LIBRARY_FUNCTIONS[command] = function
+        return command
+
+    return declare
+
+
 def parse(
-    function: Callable[..., int], arguments: Sequence[str], *, prog: str, positionals: Mapping[str, str | None]
+    command: Callable[..., int], arguments: Sequence[str], *, prog: str, positionals: Mapping[str, str | None]
 ) -> dict[str, Any]:
-    """Returns keyword arguments for a command's function.
+    """Parse a command's arguments into keyword arguments for its function.
 
     Args:
-        function: its parameters become options, its docstring their help.
-        arguments: what was typed after the command's name.
-        prog: the command's name, for its help.
-        positionals: parameters that are given without a name, to argparse's nargs.
+        command: function whose parameters become options, and whose docstring becomes the help; both come from the
+            library function first if the command declares one by `runs`.
+        arguments: words after the command's name.
+        prog: name of the command, for its help.
+        positionals: positional parameters, to argparse's nargs.
 
     Raises:
-        FarfieldError: for an option that is unknown or missing, or a value of another type.
+        FarfieldError: for an unknown or missing option, or a value of the wrong type.
     """
-    summary = (function.__doc__ or "").split("Args:")[0]
-    parser = CommandParser(prog=prog, description=summary)
-    types = typing.get_type_hints(function)
-    described = {param.arg_name: param.description for param in docstring_parser.parse(function.__doc__ or "").params}
+    library = _LIBRARY_FUNCTIONS.get(command)
+    functions = [command] if library is None else [library, command]
+    parser = CommandParser(prog=prog, description=(functions[0].__doc__ or "").split("Args:")[0])
+    types: dict[str, Any] = {}
+    described: dict[str, str | None] = {}
+    for function in reversed(functions):
+        types |= typing.get_type_hints(function)
+        params = docstring_parser.parse(function.__doc__ or "").params
+        described |= {param.arg_name: param.description for param in params}
     for name, nargs in positionals.items():
         extra: dict[str, Any] = {} if nargs is None else {"nargs": nargs}
         parser.add_argument(name, type=str if nargs else types[name], help=described[name], **extra)
-    parser.add_function_arguments(function, as_group=False, skip=set(positionals))
+    skip: set[str | int] = set(positionals) if library is None else {*positionals, *NO_OPTIONS}
+    for function in functions:
+        parser.add_function_arguments(function, as_group=False, skip=skip)
+        skip = skip | set(inspect.signature(function).parameters)
     parser.words = arguments
     arguments = files_after_dashes(arguments)
     flags = {f"--{name}" for name, kind in types.items() if kind is bool}

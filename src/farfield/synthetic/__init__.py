@@ -1,1 +1,1 @@
-"""Generated data sets: *figures* needs the order of frames, *recall* long-range memory."""
+"""Generated data sets: *figures* needs the order of frames, *recall* long-range dependencies."""

@@ -1,4 +1,4 @@
-"""A small antialiased rasteriser: the same pixels on every machine, whatever graphics library it has."""
+"""Small antialiased rasteriser that gives the same pixels on every machine, independent of graphics libraries."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ Colour = tuple[float, float, float]
 
 
 class Canvas:
-    """A picture to draw on.
+    """Image to draw on.
 
     Args:
-        background: height x width x 3 in [0, 1]; it is copied.
+        background: initial pixels in [0, 1]; they are copied.
     """
 
     def __init__(self, background: Float[np.ndarray, "h w 3"]) -> None:
         self.pixels = background.astype(np.float64)
 
     def capsule(self, start: Point, end: Point, radius: float, colour: Colour) -> None:
-        """Draws a line with round ends: every point nearer than `radius` to the segment from `start` to `end`."""
+        """Draw a line with round ends: all points closer than `radius` to the segment from `start` to `end`."""
         (x0, y0), (x1, y1) = start, end
         rows, columns = self._around(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1), radius)
         y, x = np.ogrid[rows, columns]
@@ -33,7 +33,7 @@ class Canvas:
         self._blend(rows, columns, np.clip(radius + 0.5 - distance, 0, 1), colour)
 
     def polygon(self, corners: list[Point], colour: Colour) -> None:
-        """Fills a convex polygon whose corners go clockwise as seen on the screen."""
+        """Fill a convex polygon with corners in clockwise order on the screen."""
         xs, ys = zip(*corners, strict=True)
         rows, columns = self._around(min(xs), min(ys), max(xs), max(ys), 0)
         y, x = np.ogrid[rows, columns]
@@ -44,6 +44,7 @@ class Canvas:
         self._blend(rows, columns, np.clip(inside + 0.5, 0, 1), colour)
 
     def frame(self) -> UInt8[np.ndarray, "h w 3"]:
+        """Return the image as uint8."""
         return np.round(np.clip(self.pixels, 0, 1) * 255).astype(np.uint8)
 
     def _around(self, left: float, top: float, right: float, bottom: float, margin: float) -> tuple[slice, slice]:
@@ -60,7 +61,7 @@ class Canvas:
 def textured_background(
     height: int, width: int, colour: Colour, strength: float, rng: np.random.Generator
 ) -> Float[np.ndarray, "h w 3"]:
-    """A colour with smooth random patches, in [0, 1]."""
+    """Generate a colour with smooth random patches, in [0, 1]."""
     coarse = rng.uniform(-strength, strength, (height // 12 + 2, width // 12 + 2, 3))
     y, x = np.arange(height) / 12, np.arange(width) / 12
     row, column = y.astype(int), x.astype(int)

@@ -1,7 +1,7 @@
-"""*figures*: a person does everyday actions that come in time-mirrored pairs.
+"""Task *figures*: a person performs everyday actions that come in time-reversed pairs.
 
-Sitting down played backwards is standing up, so that no single frame, nor any set of frames without their order, tells
-a pair apart. Body, clothes, background, camera and speed are random; every draw is symmetric in time.
+Sitting down played backwards is standing up, so neither a single frame nor an unordered set of frames distinguishes a
+pair. Body, clothes, background, camera and speed are random; every distribution is symmetric in time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FPS = 25
 
 @dataclass(frozen=True)
 class Pose:
-    """Angles in degrees of a figure seen from its side, facing right; 0 hangs down, positive turns forward.
+    """Joint angles in degrees of a figure seen from the side, facing right; 0 hangs down, positive turns forward.
 
     `torso` leans forward from upright; `turn` tips the whole body forward. The knees bend the shins backward, the
     elbows bend the forearms forward.
@@ -36,6 +36,7 @@ class Pose:
     turn: float = 0
 
     def towards(self, other: Pose, fraction: float) -> Pose:
+        """Interpolate linearly between this pose (0) and another (1)."""
         return Pose(*((1 - fraction) * getattr(self, f.name) + fraction * getattr(other, f.name) for f in fields(self)))
 
 
@@ -50,7 +51,7 @@ LYING = Pose(shoulder=14, elbow=6, turn=-88)
 
 @dataclass(frozen=True)
 class Action:
-    """Poses that a figure goes through, and from which on (as a fraction of the way) it holds the box; None: no box."""
+    """A sequence of poses, and the fraction of it from which the figure holds a box; None for no box."""
 
     poses: tuple[Pose, ...]
     box_in_hand_from: float | None = None
@@ -71,16 +72,16 @@ MIRRORED_NAMES = {
     "lie_down": "get_up",
 }
 MIRROR = MIRRORED_NAMES | {after: before for before, after in MIRRORED_NAMES.items()}
-"""Each action to the one that it is when played backwards."""
+"""Each action to its time-reversed one."""
 LABELS = sorted(MIRROR)
 
 
 def render(label: str, rng: np.random.Generator) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """Yields the frames of one video of an action."""
+    """Render the frames of one video of an action."""
     backwards = label not in FORWARD_ACTIONS
     action = FORWARD_ACTIONS[MIRROR[label] if backwards else label]
     scene = _Scene(rng)
-    share = rng.uniform(0.55, 0.85)  # of the video that the action takes: its speed
+    share = rng.uniform(0.55, 0.85)  # fraction of the video that the action takes: sets its speed
     onset = rng.uniform(0, 1 - share)
     for number in range(NUM_FRAMES):
         time = number / (NUM_FRAMES - 1)
@@ -89,7 +90,7 @@ def render(label: str, rng: np.random.Generator) -> Iterator[UInt8[np.ndarray, "
 
 
 class _Scene:
-    """What stays the same through one video: body, clothes, place and camera."""
+    """Body, clothes, background and camera motion of one video."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         wall = _colour(rng, 0.62, 0.95)
@@ -111,6 +112,13 @@ class _Scene:
         self.sway_phase = rng.uniform(0, 2 * math.pi)
 
     def draw(self, action: Action, progress: float, time: float) -> UInt8[np.ndarray, "h w 3"]:
+        """Draw one frame.
+
+        Args:
+            action: action of the figure.
+            progress: progress of the action in [0, 1].
+            time: time in [0, 1], for the camera motion and the sway.
+        """
         shift_x, shift_y = self.pan * (time - 0.5) * 2
         top, left = self.margin + round(float(shift_y)), self.margin + round(float(shift_x))
         canvas = Canvas(self.background[top : top + HEIGHT, left : left + WIDTH])
@@ -137,13 +145,13 @@ class _Scene:
         return canvas.frame()
 
     def _joints(self, pose: Pose, sway: float) -> dict[str, Point]:
-        """Joints in pixels from where the lowest of them touches the ground, y down, facing right."""
+        """Compute the joints in pixels, relative to the point on the ground below the body; y down, facing right."""
         torso, arms, thighs, shins = self.proportions * self.size
         up = 180 - pose.torso - pose.turn - sway
         hip: Point = (0.0, 0.0)
         neck = _reach(hip, up, 0.30 * torso)
         head = _reach(neck, up, 0.12 * self.size)
-        lean = -pose.torso - pose.turn  # limbs turn with what they hang on
+        lean = -pose.torso - pose.turn  # limbs turn with the torso
         elbow = _reach(neck, pose.shoulder + lean, 0.19 * arms)
         hand = _reach(elbow, pose.shoulder + pose.elbow + lean, 0.18 * arms)
         knee = _reach(hip, pose.hip - pose.turn, 0.25 * thighs)
@@ -165,16 +173,17 @@ class _Scene:
 
 
 def _reach(start: Point, degrees: float, length: float) -> Point:
-    """The point at a distance in a direction: 0 is down, 90 forward (right), 180 up."""
+    """Return the point at a distance in a direction: 0 is down, 90 forward (right), 180 up."""
     angle = math.radians(degrees)
     return start[0] + math.sin(angle) * length, start[1] + math.cos(angle) * length
 
 
 def _between(poses: tuple[Pose, ...], progress: float) -> Pose:
+    """Interpolate smoothly through a sequence of poses."""
     place = progress * (len(poses) - 1)
     leg = min(int(place), len(poses) - 2)
     fraction = place - leg
-    return poses[leg].towards(poses[leg + 1], fraction * fraction * (3 - 2 * fraction))  # starts and ends gently
+    return poses[leg].towards(poses[leg + 1], fraction * fraction * (3 - 2 * fraction))  # smoothstep
 
 
 def _colour(rng: np.random.Generator, low: float, high: float) -> Colour:

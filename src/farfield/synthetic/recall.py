@@ -1,10 +1,10 @@
-"""*recall*: two cues, one early and one late, one far from the other; do they have the same colour, or not?
+"""Task *recall*: decide whether two cues, one early and one late, in opposite corners, have the same colour.
 
-A cue is a coloured shape that is shown for a moment: the first in one corner as the video begins, the second in the
-opposite corner as it ends. Colours are drawn so that neither cue alone tells anything, and no sum over positions does:
-with features f of the cues, "same" gives f(a) + f(a) and "different" f(a) + f(b), whose averages over the classes
-are equal, whatever f is. Only an operation that brings the two together can tell. (Shapes are drawn freely; with
-`attribute="shape"` the roles are exchanged.)
+A cue is a coloured shape that is shown briefly: the first in one corner at the start of the video, the second in the
+opposite corner at the end. Colours are drawn so that neither a single cue nor a sum over positions is informative: with
+features f of the cues, "same" gives f(a) + f(a) and "different" f(a) + f(b), which have equal class means for any f.
+Only an operation that combines both cues can solve the task. (Shapes are drawn independently; `attribute="shape"`
+exchanges the roles.)
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ SHAPES = ("disc", "square", "triangle", "bar")
 
 
 def render(label: str, rng: np.random.Generator, *, attribute: str = "colour") -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """Yields the frames of one video.
+    """Render the frames of one video.
 
     Args:
         label: "same" or "different".
-        rng: where everything else is drawn from.
-        attribute: what the label compares: "colour" or "shape".
+        rng: random generator of all other properties.
+        attribute: attribute that the label compares: "colour" or "shape".
     """
     first, other = rng.permutation(len(COLOURS))[:2]
     compared = (first, first if label == "same" else other)

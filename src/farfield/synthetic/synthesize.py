@@ -1,4 +1,4 @@
-"""Writes a synthetic task as H.264 files with manifests for training, validation and test."""
+"""Write a synthetic task as H.264 files with manifests for training, validation and test."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
-from tqdm import tqdm
 
 from farfield.data.manifest import VideoRecord, write_manifest
 from farfield.data.randomness import Purpose, generator
 from farfield.errors import FarfieldError
+from farfield.progress import ProgressBar
 from farfield.synthetic import figures, recall
 from farfield.video.writer import write_video
 
 RECORD = "synthesis.json"
-"""Written last, so that its presence says that everything else is there."""
+"""Record of a finished data set; written last."""
 SPLITS = ("train", "val", "test")
 VERSION = 1
-"""Counted up when a task's frames change, so that an older data set is not taken for the new."""
+"""Incremented when a task's frames change, so that older data sets are recognised."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a synthetic task is made of."""
+    """Classes, renderer and frame rate of a synthetic task."""
 
     labels: list[str]
     render: Callable[[str, np.random.Generator], Iterator[UInt8[np.ndarray, "h w 3"]]]
@@ -47,28 +47,36 @@ TASKS: dict[str, Task] = {
 
 def synthesize(
     task: Literal["figures", "recall", "recall_shape"],
-    out: str,
+    out: str | Path,
     *,
     num_train: int = 600,
     num_val: int = 100,
     num_test: int = 200,
     seed: int = 0,
     num_workers: int | None = None,
+    progress: bool = True,
 ) -> Path:
-    """Writes a synthetic task: videos, one manifest per split, and a record with a hash of the frames.
+    """Write a generated data set: H.264 videos with manifests train.csv, val.csv and test.csv.
+
+    figures: a person performs everyday actions that come in time-reversed pairs, which only the order of frames
+    distinguishes. recall: whether an early and a late cue have the same colour (recall_shape: shape), which needs
+    long-range dependencies.
 
     Args:
-        task: "figures", actions of a person in time-mirrored pairs, or "recall", whether an early and a late cue have
-            the same colour ("recall_shape": the same shape).
-        out: folder to write; what is already there from the same call is kept.
-        num_train: training videos; classes take turns, so that each split is balanced.
-        num_val: validation videos.
-        num_test: test videos.
-        seed: one seed gives the same frames on every machine.
-        num_workers: processes; None for the number of cores.
+        task: figures, recall or recall_shape.
+        out: folder to write; a finished data set of the same call is kept.
+        num_train: number of training videos; the classes of each split are balanced.
+        num_val: number of validation videos.
+        num_test: number of test videos.
+        seed: seed of all videos; the same frames on every machine.
+        num_workers: number of processes; None for the number of cores.
+        progress: show a progress bar on standard error.
+
+    Returns:
+        The folder, which also holds a record with hashes of the frames.
 
     Raises:
-        FarfieldError: for a folder that holds something else, or counts that give a class no video.
+        FarfieldError: for a folder with other content, or too few videos for the number of classes.
     """
     if task not in TASKS:
         raise FarfieldError(f"task is {task!r}. Known: {', '.join(TASKS)}.")
@@ -78,7 +86,7 @@ def synthesize(
     labels = TASKS[task].labels
     if min(counts.values()) < len(labels):
         raise FarfieldError(
-            f"{counts} gives some of the {len(labels)} classes no video; each split needs at least {len(labels)}."
+            f"{counts} is fewer videos than the {len(labels)} classes; each split needs at least {len(labels)}."
         )
     folder = Path(out)
     wanted = {
@@ -87,15 +95,17 @@ def synthesize(
         "seed": seed,
         **{f"num_{split}": count for split, count in counts.items()},
     }
-    if _already_there(folder, wanted):
+    if _is_finished(folder, wanted):
         return folder
     (folder / "videos").mkdir(parents=True, exist_ok=True)
-    partial_file = folder / (RECORD + ".partial")  # says that what lies here is ours, should this be interrupted
+    partial_file = folder / (RECORD + ".partial")  # marks the folder as ours if the run is interrupted
     partial_file.write_text(json.dumps(wanted) + "\n")
     jobs = [(task, seed, split, index, folder) for split in SPLITS for index in range(counts[split])]
     with ProcessPoolExecutor(num_workers or os.cpu_count()) as pool:
         done = pool.map(_write_one, jobs, chunksize=8)
-        results = list(tqdm(done, total=len(jobs), desc=f"synthesize {task}", unit="video"))
+        results = list(
+            ProgressBar(done, total=len(jobs), desc=f"synthesize {task}", unit="video", disable=not progress)
+        )
     hashes = {}
     for split in SPLITS:
         of_split = [
@@ -109,6 +119,7 @@ def synthesize(
 
 
 def _write_one(job: tuple[str, int, str, int, Path]) -> tuple[VideoRecord, str]:
+    """In a worker: render and encode one video; return its manifest row and a hash of its frames."""
     name, seed, split, index, folder = job
     task = TASKS[name]
     label = task.labels[index % len(task.labels)]
@@ -129,12 +140,13 @@ def _write_one(job: tuple[str, int, str, int, Path]) -> tuple[VideoRecord, str]:
     return record, hashlib.sha256(np.stack(frames).tobytes()).hexdigest()
 
 
-def _already_there(folder: Path, wanted: Mapping[str, object]) -> bool:
+def _is_finished(folder: Path, wanted: Mapping[str, object]) -> bool:
+    """Return whether the folder holds the finished data set; refuse a folder with other content."""
     if (folder / RECORD).is_file():
         found = json.loads((folder / RECORD).read_text())
         if {key: found.get(key) for key in wanted} == wanted:
             return True
         raise FarfieldError(f"{folder} holds {found}, not {dict(wanted)}. Choose another folder, or delete this one.")
     if folder.exists() and any(folder.iterdir()) and not (folder / (RECORD + ".partial")).is_file():
-        raise FarfieldError(f"{folder} holds other files. Choose a folder that is empty or does not exist.")
+        raise FarfieldError(f"{folder} holds other files. Choose an empty or a new folder.")
     return False

@@ -1,0 +1,38 @@
+"""`farfield data prepare`."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+from typing import Any
+
+from farfield.commands.console import report_skipped_files
+from farfield.curation.prepare import prepare as prepare_store
+from farfield.options.parser import runs
+
+
+@runs(prepare_store)
+def prepare(*, out: str, json: bool = False, **options: Any) -> int:
+    """Transcode a collection into a store; return 1 if some videos failed.
+
+    Args:
+        json: print JSON.
+    """
+    made = prepare_store(out=out, **options)
+    report_skipped_files(made.skipped)
+    about = made.as_dict()
+    if json:
+        print(json_format.dumps({"out": out} | about, indent=2))
+        return 1 if made.failures else 0
+    before, after = about["bytes_before"] / 1e6, about["bytes_after"] / 1e6
+    print(f"{out}: {about['videos']} videos, {about['hours']:.2f} hours, {before:.1f} MB before, {after:.1f} MB now")
+    if made.already_there:
+        print(f"{made.already_there} were there already.")
+    if made.unlabelled:
+        hint = "give annotations, or videos in folders named for their classes"
+        print(f"{made.unlabelled} have no known class and are not in manifest.csv: {hint}.", file=sys.stderr)
+    for reason, count in made.reasons().items():
+        print(f"failed: {count} x {reason}", file=sys.stderr)
+    if made.failures:
+        print(f"{made.failures_file} lists them.", file=sys.stderr)
+    return 1 if made.failures else 0

@@ -1,0 +1,16 @@
+"""`farfield data synthesize`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from farfield.options.parser import runs
+from farfield.synthetic.synthesize import synthesize as synthesize_data_set
+
+
+@runs(synthesize_data_set)
+def synthesize(**options: Any) -> int:
+    """Write a generated data set."""
+    folder = synthesize_data_set(**options)
+    print(f"{folder}: train.csv, val.csv, test.csv")
+    return 0

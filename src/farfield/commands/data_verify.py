@@ -1,0 +1,38 @@
+"""`farfield data verify`."""
+
+from __future__ import annotations
+
+import json as json_format
+from pathlib import Path
+from typing import Any
+
+from farfield.commands.console import report_skipped_files
+from farfield.curation.verify import verify as verify_collection
+from farfield.options.parser import runs
+
+
+@runs(verify_collection)
+def verify(*, out: str, json: bool = False, **options: Any) -> int:
+    """Verify a collection; return 1 if a problem was found.
+
+    Args:
+        json: print the report as JSON.
+    """
+    found = verify_collection(out=out, **options)
+    report_skipped_files(found.skipped)
+    if json:
+        print(json_format.dumps(found.as_dict(), indent=2))
+        return 0 if found.is_healthy() else 1
+    print(f"{found.videos} videos, {found.hours:.2f} hours; {len(found.undecodable)} cannot be decoded")
+    for reason, count in found.reasons().items():
+        print(f"  {count} x {reason}")
+    print(f"shared by two splits: {len(found.leaks)}")
+    print(f"groups of identical files: {len(found.same_file)}; pairs of near-duplicates: {len(found.look_alike)}")
+    print(f"same video with two labels: {len(found.other_labels)}; repeated rows: {len(found.repeated_rows)}")
+    print(f"classes without videos: {len(found.classes_without_videos)}")
+    sampled = ", ".join(f"{count} x {result}" for result, count in found.decord.items())
+    print(f"decord compared with PyAV on {sum(found.decord.values())} videos: {sampled}")
+    for reason, count in found.fallbacks.items():
+        print(f"decoded by PyAV instead of decord: {count} x {reason}")
+    print(f"report: {Path(out) / 'report.md'}")
+    return 0 if found.is_healthy() else 1

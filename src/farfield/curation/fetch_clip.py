@@ -1,0 +1,144 @@
+"""Fetch one video with yt-dlp and cut the annotated clip out of it."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from farfield.curation.encoding import Encoding
+from farfield.curation.folder_scan import has_video_suffix
+from farfield.curation.transcode import transcode
+from farfield.errors import FarfieldError, VideoError
+
+PERMANENT_FAILURES = {
+    r"private video|video is private": "the video is private",
+    r"confirm your age|age.restricted": "it asks for an account that shows its owner's age",
+    r"has been removed|was removed": "the video was removed",
+    r"account .*terminated": "the account of who uploaded it was closed",
+    r"copyright": "it was taken down for copyright",
+    r"in your country": "it is not shown in this country",
+    r"video (is )?unavailable|video is not available|video is no longer available": "the video is unavailable",
+    r"http error (404|410)\b": "there is nothing at its address",
+}
+"""Pattern of yt-dlp's message to the reason, in order of priority. Videos that fail so are not requested again.
+
+failures.csv keeps the reasons: rewording one makes clips that failed for it before be requested again.
+"""
+
+RATE_LIMITED = r"http error 429\b|not a bot|rate-limited|too many requests"
+"""Pattern of messages that the site refuses all requests for now."""
+
+
+@dataclass(frozen=True)
+class FetchJob:
+    """One clip to fetch.
+
+    Attributes:
+        id: YouTube id of the video.
+        url: address of the video.
+        target: file to write.
+        start_seconds: start of the clip in the video.
+        end_seconds: end of the clip in the video.
+        options: options for yt-dlp.
+        encoding: settings of the encoder.
+        pause_seconds: pause before the request.
+    """
+
+    id: str
+    url: str
+    target: Path
+    start_seconds: float
+    end_seconds: float
+    options: dict[str, Any]
+    encoding: Encoding
+    pause_seconds: float
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Result of fetching one clip.
+
+    Attributes:
+        reason: why it failed; None if it succeeded.
+        warnings: yt-dlp's warnings, without duplicates.
+    """
+
+    reason: str | None
+    warnings: tuple[str, ...]
+
+
+def fetch(job: FetchJob) -> Fetched:
+    """In a worker: fetch a video, and cut the clip out of it.
+
+    Raises:
+        FarfieldError: if the site refuses all requests.
+    """
+    messages = Messages(job.id)
+    try:
+        _fetch(job, messages)
+    except VideoError as error:
+        return Fetched(error.reason, tuple(messages.warnings))
+    return Fetched(None, tuple(messages.warnings))
+
+
+def _fetch(job: FetchJob, messages: Messages) -> None:
+    import yt_dlp
+
+    try:
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise VideoError(job.url, f"{job.target.parent.name} cannot be created: {error.strerror}") from error
+    time.sleep(job.pause_seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        options = job.options | {"outtmpl": str(Path(folder, "video.%(ext)s")), "logger": messages}
+        try:
+            with yt_dlp.YoutubeDL(options) as downloader:
+                downloader.download([job.url])
+        except yt_dlp.utils.DownloadError as error:
+            text = str(error)
+            if re.search(RATE_LIMITED, _plain(text).lower()):
+                raise FarfieldError(
+                    f"{job.url}: {_plain(text)} The site refuses requests for now; run the same command later to "
+                    "continue. Fewer workers and a longer pause_seconds help."
+                ) from error
+            raise VideoError(job.url, reason_for(text)) from error
+        files = [path for path in Path(folder).iterdir() if has_video_suffix(path)]
+        if not files:
+            raise VideoError(job.url, "nothing was fetched")
+        start, end = job.start_seconds, job.end_seconds
+        transcode(files[0], job.target, job.encoding, start_seconds=start, end_seconds=end, name=job.url)
+
+
+def reason_for(text: str) -> str:
+    """Map an error of yt-dlp to a short reason, so that failures can be counted by reason."""
+    for pattern, reason in PERMANENT_FAILURES.items():
+        if re.search(pattern, _plain(text).lower()):
+            return reason
+    return _plain(text)
+
+
+class Messages:
+    """Logger for yt-dlp that keeps warnings. Errors are raised by yt-dlp as well; other messages are dropped."""
+
+    def __init__(self, video: str) -> None:
+        self.warnings: dict[str, None] = {}
+        self._video = video
+
+    def debug(self, message: str) -> None: ...
+
+    info = error = debug
+
+    def warning(self, message: str) -> None:
+        # Without the video's name, so that equal warnings of several videos can be counted.
+        text = re.sub(r"\s+", " ", re.sub(r"\x1b\[[0-9;]*m", "", message)).strip().replace(f"{self._video}: ", "")
+        self.warnings[text.replace(self._video, "ID")] = None
+
+
+def _plain(text: str) -> str:
+    """Return the first line of a message of yt-dlp, without colours and prefix."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()[0]
+    return re.sub(r"^ERROR: (\[[^\]]*\] )?(\S+: )?", "", text)[:200]

@@ -1,0 +1,64 @@
+"""Folder trees `root/label/.../video`: the folders directly below the root are the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from farfield.curation.folder_scan import Reason, SkippedFiles, hidden_reason, scan_folder
+from farfield.data.manifest import VideoRecord
+from farfield.errors import FarfieldError
+
+SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
+"""Usual names of folders that hold the splits of a data set, each with its own class folders."""
+
+
+def read_folders(
+    root: Path, _annotations: Path, _class_names: list[str] | None, skipped: SkippedFiles
+) -> Iterator[VideoRecord]:
+    """Read a folder tree, see `classes_of_folder`."""
+    yield from classes_of_folder(root, skipped)
+
+
+def videos_of_folder(root: Path, skipped: SkippedFiles, *, exclude: Path | None = None) -> list[VideoRecord]:
+    """List all videos under a folder, without labels; paths are relative to the folder."""
+    return [VideoRecord(file.relative_to(root).as_posix(), "") for file in scan_folder(root, skipped, exclude=exclude)]
+
+
+def classes_of_folder(root: Path, skipped: SkippedFiles, *, exclude: Path | None = None) -> list[VideoRecord]:
+    """List the videos of root/label/.../video, labelled.
+
+    Args:
+        root: folder that holds the class folders.
+        skipped: record of skipped files, to which this adds; also videos outside the class folders and empty classes.
+        exclude: folder inside `root` that is not part of the collection.
+
+    Raises:
+        FarfieldError: if the folders are splits, or the folder cannot be read.
+    """
+    excluded = None if exclude is None else exclude.resolve()
+    try:
+        entries = sorted(entry for entry in root.iterdir() if entry.is_dir() and not hidden_reason(entry.name))
+    except OSError as error:
+        raise FarfieldError(f"the folder {root} cannot be read: {error.strerror}.") from error
+    folders = [entry for entry in entries if entry.resolve() != excluded]
+    if folders and all(folder.name.casefold() in SPLITS for folder in folders):
+        raise FarfieldError(
+            f"the folders in {root} are splits, not classes: {', '.join(folder.name for folder in folders)}. "
+            "Index each of them separately."
+        )
+    records = []
+    for record in videos_of_folder(root, skipped, exclude=exclude):
+        label, *rest = PurePosixPath(record.path).parts
+        if rest:
+            records.append(replace(record, label=label))
+        else:
+            skipped.add(Reason.OUTSIDE_CLASSES, root / record.path)
+    found, resolved_root = {record.label for record in records}, root.resolve()
+    for folder in folders:
+        target = folder.resolve()
+        inside = target.is_relative_to(resolved_root) or resolved_root.is_relative_to(target)
+        if folder.name not in found and not (folder.is_symlink() and inside):  # the scan counts links to inside
+            skipped.add(Reason.EMPTY_CLASS, folder)
+    return records

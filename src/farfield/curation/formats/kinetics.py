@@ -1,0 +1,99 @@
+"""Kinetics: a CSV of YouTube ids and times, and videos named `<id>_<start>_<end>`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from farfield.curation.folder_scan import Reason, SkippedFiles, scan_folder
+from farfield.curation.text_files import read_text
+from farfield.data.manifest import VideoRecord
+from farfield.errors import FarfieldError
+
+COLUMNS = {"label", "youtube_id", "time_start"}
+"""Columns that Kinetics' CSV has, and a manifest does not."""
+
+ClipKey = tuple[str, int]
+"""YouTube id and start in seconds."""
+
+
+def read_kinetics(
+    root: Path, annotations: Path, _class_names: list[str] | None, skipped: SkippedFiles
+) -> Iterator[VideoRecord]:
+    """Read Kinetics' CSV and find its videos anywhere under `root`.
+
+    A record has no segment, since the video file is the segment already. An annotated clip that is not on disk gets
+    the name it would have.
+    """
+    by_clip: dict[ClipKey, str] = {}
+    for file in scan_folder(root, skipped):
+        clip = parse_clip_name(file.stem)
+        if clip is None:
+            skipped.add(Reason.OTHER_NAME, file)
+            continue
+        if clip in by_clip:  # the later one wins: replacement_for_corrupted_k400 sorts after the parts
+            skipped.add(Reason.SAME_CLIP, root / by_clip[clip])
+        by_clip[clip] = file.relative_to(root).as_posix()
+    annotated = set()
+    for (youtube_id, start), label in read_annotations(annotations):
+        annotated.add((youtube_id, start))
+        name = by_clip.get((youtube_id, start), f"{youtube_id}_{start:06d}_{start + 10:06d}.mp4")
+        yield VideoRecord(name, label)
+    for clip in by_clip.keys() - annotated:
+        skipped.add(Reason.NOT_ANNOTATED, root / by_clip[clip])
+
+
+def parse_clip_name(stem: str) -> ClipKey | None:
+    """Parse a file name `<id>_<start>_<end>` without its suffix; None for other names."""
+    named = re.fullmatch(r"(.{11})_(\d+)_(\d+)", stem)
+    return (named[1], int(named[2])) if named else None
+
+
+def label_of_clip(stem: str, labels: dict[ClipKey, str]) -> str | None:
+    """Look up the label of a file named `<id>_<start>_<end>`; None for other names and clips without annotation."""
+    clip = parse_clip_name(stem)
+    return labels.get(clip) if clip else None
+
+
+def read_annotations(path: Path) -> Iterator[tuple[ClipKey, str]]:
+    """Read ((YouTube id, start in seconds), label) from each row of Kinetics' CSV.
+
+    Raises:
+        FarfieldError: for a missing file, a missing column, or a start that is not a number.
+    """
+    content = read_text(path, "Give Kinetics' CSV, as train.csv or validate.csv.")
+    reader = csv.DictReader(io.StringIO(content, newline=""))
+    missing = COLUMNS - set(reader.fieldnames or ())
+    if missing:
+        raise FarfieldError(f"{path} lacks columns {sorted(missing)}; is it Kinetics' CSV?")
+    for line, row in enumerate(reader, start=2):
+        try:
+            start = int(float(row["time_start"]))
+        except (TypeError, ValueError):
+            raise FarfieldError(f"{path}, line {line}: time_start is {row['time_start']!r}, not seconds.") from None
+        yield (row["youtube_id"], start), row["label"]
+
+
+def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Read the column names and rows of Kinetics' CSV, with all columns; both are empty for any other file.
+
+    Raises:
+        FarfieldError: for a missing file, a file that is not CSV, or a row of another length than the header.
+    """
+    if not path.is_file():
+        raise FarfieldError(f"there is no file {path}. Give a manifest, or Kinetics' CSV.")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            if not set(reader.fieldnames or ()) >= COLUMNS:
+                return [], []
+            rows = list(reader)
+            for line, row in enumerate(rows, start=2):
+                if None in row or None in row.values():
+                    raise FarfieldError(f"{path}, line {line}: the row has more or fewer values than the header.")
+            return list(reader.fieldnames or ()), rows
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise FarfieldError(f"{path} is not a CSV file: {error}") from error

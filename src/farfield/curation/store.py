@@ -1,0 +1,78 @@
+"""Folder of transcoded videos: its settings file, its lock, and files of interrupted runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from farfield.atomic_write import atomic_write
+from farfield.curation.encoding import Encoding
+from farfield.errors import FarfieldError
+
+log = logging.getLogger("farfield")
+
+
+def check_store_folder(source: Path, out: Path) -> None:
+    """Refuse a store that would overwrite its source.
+
+    Raises:
+        FarfieldError: if it would.
+    """
+    given = source.resolve()
+    if given == (out / "manifest.csv").resolve():
+        raise FarfieldError(f"{source} would be overwritten by the store's manifest. Give another folder than {out}.")
+    if given.is_dir() and given.is_relative_to(out.resolve()):
+        raise FarfieldError(f"{source} lies in {out}, where the store's videos go. Give another folder than {out}.")
+
+
+def open_store(out: Path, encoding: Encoding, source: Path) -> FileLock:
+    """Create the folder of a store, or open an existing one, and lock it.
+
+    Returns:
+        The acquired lock.
+
+    Raises:
+        FarfieldError: for a store of another source or with other settings, or one that another run has locked.
+    """
+    record = out / "store.json"
+    settings = asdict(encoding) | {"source": str(source.resolve())}
+    lock = FileLock(out / ".lock", timeout=0)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+        known = json.loads(record.read_text()) if record.is_file() and (out / "videos").is_dir() else None
+    except Timeout as error:
+        raise FarfieldError(f"another run is preparing {out}. Wait for it, or give another folder.") from error
+    except (OSError, ValueError) as error:
+        raise FarfieldError(f"{out} cannot be used as a store: {error}.") from error
+    is_earlier = False
+    if isinstance(known, dict) and not settings.keys() <= known.keys():
+        is_earlier = True
+        log.warning(
+            "%s was started by an earlier version. Its videos stay as they are: interlaced, HDR and mirrored ones, and "
+            "H.264 in AVI or ASF, differ from those that are added now. Remove the store to rebuild it.",
+            out,
+        )
+        known = {name: value for name, value in settings.items() if name not in known} | known
+    if isinstance(known, dict) and known != settings:
+        lock.release()
+        other = [name for name in settings if known.get(name) != settings[name]]
+        changed = [f"{name} was {known.get(name)}, now {settings[name]}" for name in other]
+        raise FarfieldError(
+            f"{out} holds other videos: {'; '.join(changed)}. Give the same settings, or another folder."
+        )
+    if not is_earlier:
+        with atomic_write(record) as partial:
+            partial.write_text(json.dumps(settings, indent=2) + "\n")
+    remove_partial_files(out)
+    return lock
+
+
+def remove_partial_files(out: Path) -> None:
+    """Remove unfinished files of killed workers."""
+    for partial in (out / "videos").rglob("*.partial"):
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,210 @@
+"""List the videos of a collection to transcode: from a manifest, a folder or tar archives."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Self
+
+from farfield.curation.encoding import Encoding
+from farfield.curation.folder_scan import Reason, SkippedFiles, has_video_suffix, hidden_reason, scan_folder
+from farfield.curation.formats.folders import classes_of_folder, videos_of_folder
+from farfield.curation.formats.kinetics import ClipKey, label_of_clip
+from farfield.data.manifest import VideoRecord, read_manifest
+from farfield.errors import FarfieldError
+
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+
+Segment = tuple[float | None, float | None]
+"""Start and end in seconds; None for those of the video."""
+
+Labels = dict[ClipKey, str]
+"""Labels of Kinetics' clips."""
+
+
+@dataclass(frozen=True)
+class TranscodeJob:
+    """One video, or segment of one, to transcode.
+
+    Attributes:
+        name: name of the video in messages.
+        target: file to write.
+        label: class of the video; None if unknown.
+        source: file to read, or its content.
+        start_seconds: start of the segment; None for the start of the video.
+        end_seconds: end of the segment; None for the end of the video.
+        encoding: settings of the encoder.
+        identity: hash of the source's path and segment; a target with another one is written again.
+    """
+
+    name: str
+    target: Path
+    label: str | None
+    source: Path | bytes
+    start_seconds: float | None
+    end_seconds: float | None
+    encoding: Encoding
+    identity: str
+
+
+def list_jobs(
+    source: Path, out: Path, encoding: Encoding, labels: Labels | None, root: str | Path | None, skipped: SkippedFiles
+) -> tuple[Iterator[TranscodeJob], int | None]:
+    """List the videos to transcode.
+
+    Args:
+        source: manifest, folder, tar archive or folder of tar archives.
+        out: folder of the store.
+        encoding: settings of the encoder.
+        labels: labels of Kinetics' clips; None takes those of the manifest or the folders.
+        root: folder that a manifest's paths are relative to; None for its own.
+        skipped: record of skipped files, to which this adds; for archives, as they are read.
+
+    Returns:
+        The jobs, and their number; None for archives, which are read as the jobs are taken.
+
+    Raises:
+        FarfieldError: for a source that is none of these, or holds no videos.
+    """
+    if source.is_dir():
+        archives = [path for path in sorted(source.iterdir()) if _is_archive(path)]
+        if archives:
+            for video in scan_folder(source, SkippedFiles(), exclude=out):
+                skipped.add(Reason.BESIDE_ARCHIVES, video)
+            return _jobs_from_archives(archives, out, encoding, labels, skipped), None
+        # The store may lie inside the collection; its videos are not part of it.
+        records, folder = _records_of_folder(source, labels, skipped, exclude=out), source
+    elif not source.is_file():
+        raise FarfieldError(f"there is no {source}. Give a manifest, a folder of videos, or a tar archive.")
+    elif source.name.lower().endswith(TAR_SUFFIXES):
+        return _jobs_from_archives([source], out, encoding, labels, skipped), None
+    elif has_video_suffix(source):
+        raise FarfieldError(f"{source} is a video. Give the folder that holds it, a manifest, or a tar archive.")
+    else:
+        if labels is not None:
+            raise FarfieldError("annotations are for a folder or archives; a manifest has labels. Leave them out.")
+        manifest = read_manifest(source, root=root)
+        records, folder = list(manifest), manifest.root
+    return _jobs_from_records(records, folder, out, encoding), len(records)
+
+
+def _is_archive(path: Path) -> bool:
+    return path.name.lower().endswith(TAR_SUFFIXES) and hidden_reason(path.name) is None
+
+
+def _records_of_folder(
+    folder: Path, labels: Labels | None, skipped: SkippedFiles, *, exclude: Path
+) -> list[VideoRecord]:
+    if labels is None:
+        records = classes_of_folder(folder, skipped, exclude=exclude)
+        hint = "Its subfolders must be the classes; or give annotations, Kinetics' CSV."
+    else:
+        found = videos_of_folder(folder, skipped, exclude=exclude)
+        records = [replace(each, label=label_of_clip(PurePosixPath(each.path).stem, labels) or "") for each in found]
+        hint = ""
+    if not records:
+        words = ["the folder", f"{folder} holds no videos.", hint, skipped.sentence()]
+        raise FarfieldError(" ".join(word for word in words if word))
+    return records
+
+
+def _jobs_from_records(
+    records: list[VideoRecord], folder: Path, out: Path, encoding: Encoding
+) -> Iterator[TranscodeJob]:
+    targets = _TargetPaths(out)
+    for record in records:
+        segment = (record.start_seconds, record.end_seconds)
+        target = targets.choose(record.path, segment)
+        path = (folder / record.path).absolute()  # workers of a cluster have other working directories
+        identity = _identity(record.path, segment)
+        yield TranscodeJob(str(path), target, record.label or None, path, *segment, encoding, identity)
+
+
+def _jobs_from_archives(
+    archives: list[Path], out: Path, encoding: Encoding, labels: Labels | None, skipped: SkippedFiles
+) -> Iterator[TranscodeJob]:
+    """Read the videos of tar archives in one pass, without unpacking to disk."""
+    targets = _TargetPaths(out)
+    for archive in archives:
+        try:
+            with tarfile.open(archive, "r|*", tarinfo=_CheckedMember) as tar:
+                for member in tar:
+                    path = PurePosixPath(member.name)
+                    if reason := _reason_to_skip(member, path):
+                        skipped.add(reason, f"{archive}:{member.name}")
+                    if reason or member.isdir():
+                        continue
+                    label = path.parent.name or None
+                    if labels is not None:
+                        label = label_of_clip(path.stem, labels)
+                    content = tar.extractfile(member)
+                    assert content is not None
+                    target = targets.choose(member.name, (None, None))
+                    name, identity = f"{archive}:{member.name}", _identity(member.name, (None, None))
+                    yield TranscodeJob(name, target, label, content.read(), None, None, encoding, identity)
+        except (tarfile.TarError, EOFError, OSError) as error:
+            raise FarfieldError(
+                f"{archive} cannot be read to its end: {error}. The videos before the damage are in the store; run the "
+                "same command with a complete archive to add the rest."
+            ) from error
+
+
+def _reason_to_skip(member: tarfile.TarInfo, path: PurePosixPath) -> Reason | None:
+    """Apply the rules of `scan_folder` to a member of an archive.
+
+    In contrast to a scan, each file of a hidden folder counts, since an archive need not list its folders.
+    """
+    if member.isdir():
+        return None
+    hidden = [reason for part in path.parts if part not in (".", "..") and (reason := hidden_reason(part))]
+    if hidden:
+        return hidden[0]
+    if not member.isfile():
+        return Reason.NO_REGULAR_FILE
+    return None if has_video_suffix(path) else Reason.OTHER_ENDING
+
+
+class _CheckedMember(tarfile.TarInfo):
+    """Raises an error for an archive that is cut off in a member's header, which tarfile takes for the end."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.HeaderError as error:
+            if str(error) in ("end of file header", "empty header"):
+                raise  # the regular end of an archive
+            raise tarfile.ReadError(f"it is cut off or damaged: {error}") from error
+
+
+def _identity(path: str, segment: Segment) -> str:
+    """Hash what identifies a video in its collection, to ASCII for the file's metadata."""
+    return hashlib.sha256(f"{path} {segment}".encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+class _TargetPaths:
+    """Chooses the files of a store: named as in the collection, inside the store's folder, and unique."""
+
+    def __init__(self, out: Path) -> None:
+        self._videos = out.absolute() / "videos"
+        self._taken: set[str] = set()
+
+    def choose(self, path: str, segment: Segment) -> Path:
+        """Choose the file for a video of the collection."""
+        parts = [part for part in PurePosixPath(path).parts if part not in ("/", "..", ".")]
+        name = "/".join(parts[-2:] if path.startswith("/") else parts).removesuffix(".mp4") or "video"
+        if segment != (None, None):
+            start, end = (("" if value is None else f"{value:g}") for value in segment)
+            name += f"_{start}_{end}"
+        is_plain = len(parts) == len(PurePosixPath(path).parts) and name.isprintable() and len(parts[-1]) < 200
+        if not is_plain:  # outside the collection, or not a valid name on other systems
+            name = name.encode("ascii", "replace").decode().replace("?", "_")[-100:] + "-" + _identity(path, segment)
+        unique, copies = name, 1
+        while unique in self._taken:
+            copies += 1
+            unique = f"{name}-{copies}"
+        self._taken.add(unique)
+        return self._videos / f"{unique}.mp4"

@@ -1,0 +1,52 @@
+"""Data loader for datasets that return whole batches, with reusable shared memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler, default_convert
+
+from farfield.data.datasets import Batch
+from farfield.data.shared_memory import SharedBatches, as_message
+
+
+def batch_loader(dataset: Dataset[Batch], batches: Sampler, num_workers: int) -> DataLoader[Batch]:
+    """Create a loader for a dataset whose items are whole batches.
+
+    Args:
+        dataset: dataset that takes a list of keys and returns a batch.
+        batches: sampler of lists of keys.
+        num_workers: number of worker processes; 0 loads in the main process.
+    """
+    return _BatchLoader(
+        dataset,
+        sampler=batches,
+        batch_size=None,
+        num_workers=num_workers,
+        collate_fn=_encode,
+        worker_init_fn=SharedBatches(num_workers).init_worker,  # the bound method keeps the buffers alive
+        persistent_workers=num_workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # own generator: the loader must not change the state that dropout uses
+    )
+
+
+class _BatchLoader(DataLoader[Batch]):
+    """Loader that converts the arrays that workers send for small tensors back to tensors.
+
+    A tensor is sent as a file in shared memory; opening it takes longer than copying a thousand numbers.
+    """
+
+    def __iter__(self) -> Any:
+        return map(default_convert, super().__iter__())
+
+
+def _encode(part: Any) -> Any:
+    """Replace, in nested tuples, batches in shared buffers by messages, and small tensors by arrays."""
+    if isinstance(part, torch.Tensor):
+        message = as_message(part)
+        return part.numpy() if message is part and part.numel() <= 1000 else message
+    if isinstance(part, tuple):
+        return type(part)(*(_encode(each) for each in part))
+    return part

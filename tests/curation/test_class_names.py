@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+def test_every_command_refuses_duplicate_class_names(
+    tmp_path: Path,
+    run_farfield: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Gym99's map has "(BB) salto backward tucked" on lines 59 and 71."""
+    names = [f"class {number}" for number in range(99)]
+    names[58] = names[70] = "(BB) salto backward tucked"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gym99.txt").write_text("\n".join([*names[:70], f"{names[70]}  ", *names[71:]]) + "\n")
+    (tmp_path / "list.txt").write_text("a.mp4 58\nb.mp4 70\n")
+    (tmp_path / "m.csv").write_text("path,label\na.mp4,jump\n")
+    (tmp_path / "weights.pth").write_bytes(b"")
+    for words in (
+        [
+            "data",
+            "index",
+            ".",
+            "out.csv",
+            "--format",
+            "mmaction2",
+            "--annotations",
+            "list.txt",
+            "--labels",
+            "gym99.txt",
+        ],
+        ["data", "subset", "m.csv", "out.csv", "--class_file", "gym99.txt"],
+        ["data", "verify", "m.csv", "--class_file", "gym99.txt"],
+        ["convert", "weights.pth", "out.ckpt", "--labels", "gym99.txt"],
+    ):
+        assert run_farfield(*words) == 2
+        error = capsys.readouterr().err
+        assert "gym99.txt has a class name more than once: '(BB) salto backward tucked' on lines 59, 71. " in error
+        assert len(error.splitlines()) == 1
+    assert not (tmp_path / "out.csv").exists()

@@ -1,0 +1,115 @@
+"""Which videos of a folder, an archive or a manifest are transcoded, and to which files."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import number_of
+from farfield.curation.encoding import Encoding
+from farfield.curation.prepare import prepare
+from farfield.data.manifest import VideoRecord, write_manifest
+from farfield.errors import FarfieldError
+from farfield.video.decoders import open_video
+from video.encoding import encode
+
+SMALL = Encoding(short_side_px=96, keyframe_interval=12, b_frames=5, preset="ultrafast")
+
+
+def numbers(path: Path) -> list[int]:
+    with open_video(path) as video:
+        return [number_of(frame) for frame in video.frames(np.arange(len(video.times)))]
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+def test_kinetics_archives_are_read_without_unpacking(suffix: str, tmp_path: Path) -> None:
+    clip = encode(tmp_path / "clip.mp4", num_frames=10)
+    names = ["abcdefghijk_000010_000020.mp4", "-bcdefghij0_000007_000017.mp4", "unknown0000_000001_000011.mp4"]
+    (tmp_path / "archives").mkdir()
+    with tarfile.open(tmp_path / f"archives/part_0{suffix}", "w:gz" if suffix.endswith("gz") else "w") as tar:
+        for name in [*names, "../../../outside.mp4", "/absolute.mp4", "readme.txt", ".Trash-1000/old.mp4"]:
+            info = tarfile.TarInfo(name)
+            info.size = clip.stat().st_size
+            with clip.open("rb") as content:
+                tar.addfile(info, content)
+        link = tarfile.TarInfo("link.mp4")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    (tmp_path / "archives/._part_0.tar").write_bytes(b"what macOS puts beside a file")
+    (tmp_path / "archives/beside.mp4").write_bytes(clip.read_bytes())
+    rows = (
+        "label,youtube_id,time_start,time_end,split\nbowling,abcdefghijk,10,20,train\narchery,-bcdefghij0,7,17,train\n"
+    )
+    (tmp_path / "train.csv").write_text(rows)
+    before = set(tmp_path.rglob("*"))
+    made = prepare(
+        tmp_path / "archives",
+        tmp_path / "out/store",
+        annotations=tmp_path / "train.csv",
+        encoding=SMALL,
+        progress=False,
+    )
+    assert sorted((row.label, Path(row.path).name) for row in made.records) == [
+        ("archery", names[1]),
+        ("bowling", names[0]),
+    ]
+    assert (made.unlabelled, made.failures) == (3, [])
+    expected = {"hidden": 1, "other_ending": 1, "no_regular_file": 1, "beside_archives": 1}
+    assert made.skipped.as_dict() == expected
+    new = set(tmp_path.rglob("*")) - before
+    assert all(path.is_relative_to(tmp_path / "out") for path in new)
+    assert sum(path.suffix == ".mp4" for path in new) == 5
+
+
+def test_a_truncated_archive_raises_and_keeps_complete_videos(tmp_path: Path) -> None:
+    clip = encode(tmp_path / "clip.mp4", num_frames=10)
+    with tarfile.open(tmp_path / "whole.tar", "w") as tar:
+        for name in ("a/1.mp4", "a/2.mp4"):
+            tar.add(clip, name)
+    whole = (tmp_path / "whole.tar").read_bytes()
+    (tmp_path / "part.tar").write_bytes(whole[: clip.stat().st_size * 3 // 2 + 1024])
+    with pytest.raises(FarfieldError, match=r"part.tar cannot be read to its end"):
+        prepare(tmp_path / "part.tar", tmp_path / "out", encoding=SMALL, progress=False)
+    (tmp_path / "part.tar").write_bytes(whole)
+    made = prepare(tmp_path / "part.tar", tmp_path / "out", encoding=SMALL, progress=False)
+    assert len(made.records) == 2
+    assert made.already_there == 1
+
+
+def test_target_names_are_unique_and_inside_the_store(tmp_path: Path) -> None:
+    """Another video of the same name, a damaged file, half-written ones: made anew, and only then."""
+    (tmp_path / "in/a").mkdir(parents=True)
+    encode(tmp_path / "in/a/x.mp4", num_frames=10)
+    encode(tmp_path / "in/a/y.mp4", num_frames=12)
+
+    def lengths() -> dict[str, int | None]:
+        made = prepare(tmp_path / "in", tmp_path / "out", encoding=SMALL, num_workers=1, progress=False)
+        return {Path(row.path).name: row.num_frames for row in made.records} | {"there": made.already_there}
+
+    assert lengths() == {"x.mp4": 10, "y.mp4": 12, "there": 0}
+    encode(tmp_path / "in/a/x.mp4", num_frames=20)
+    encode(tmp_path / "in/a/x.avi", "mpeg4", num_frames=15)
+    (tmp_path / "out/videos/a/y.mp4").write_bytes(bytes(500))
+    (tmp_path / "out/videos/a/0123.99.partial").write_bytes(b"half")
+    assert lengths() == {"x.mp4": 20, "x.avi.mp4": 15, "y.mp4": 12, "there": 0}
+    assert lengths()["there"] == 3
+    assert not list((tmp_path / "out").rglob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("nothere", "there is no .*nothere"),
+        ("clip.mp4", "is a video. Give the folder"),
+        ("m.csv", "a manifest has labels"),
+    ],
+)
+def test_an_invalid_source_is_refused(source: str, message: str, tmp_path: Path) -> None:
+    encode(tmp_path / "clip.mp4", num_frames=2)
+    write_manifest(tmp_path / "m.csv", [VideoRecord("clip.mp4", "a")])
+    (tmp_path / "train.csv").write_text("label,youtube_id,time_start\n")
+    with pytest.raises(FarfieldError, match=message):
+        prepare(tmp_path / source, tmp_path / "out", annotations=tmp_path / "train.csv", progress=False)

@@ -1,0 +1,44 @@
+"""Jobs in processes: results, crashes, timeouts and errors."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from farfield.errors import VideoError
+from farfield.parallel import for_each
+
+
+def misbehave(job: str) -> str:
+    if job == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if job == "hang":
+        time.sleep(60)
+    if job == "bad":
+        raise VideoError("x.mp4", "it is no good")
+    if job == "defect":
+        raise KeyError("a defect of ours")
+    return job.upper()
+
+
+def test_a_crash_or_a_hang_costs_one_video() -> None:
+    jobs = ["a", "crash", "b", "hang", "bad", *"cdefgh"]
+    results = dict(for_each(misbehave, jobs, num_workers=2, seconds_per_job=2))
+    assert results.pop("crash") == "the decoder crashed (exit code -11)"
+    assert results.pop("hang") == "it took longer than 2 s"
+    assert results.pop("bad") == "it is no good"
+    assert results == {job: job.upper() for job in "abcdefgh"}
+    with pytest.raises(KeyError, match="a defect of ours"):
+        list(for_each(misbehave, ["a", "defect"], num_workers=1))
+
+
+def test_jobs_are_generated_lazily() -> None:
+    made = []
+    jobs = (made.append(i) or str(i) for i in range(100))
+    running = for_each(misbehave, jobs, num_workers=1)
+    next(running)
+    assert len(made) < 10
+    running.close()
