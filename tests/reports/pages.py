@@ -110,6 +110,7 @@ def verify_report(text: str) -> str:
         "decord_differs_on": [text],
         "durations": {"0%": 1.25, "100%": 2.5},
         "resolutions": {"64 x 48": 9},
+        "fallbacks": {text: 3},
     }
     return render_verify_report(report, reasons={text: 2}, left_out=text)
 
