@@ -13,8 +13,8 @@ from farfield import build_model
 from farfield.errors import FarfieldError
 from farfield.layers import split_batch_norm
 from farfield.models.network import ActionNet
-from farfield.training.activation_checkpointing import norms_keep_statistics, recompute_stages
-from farfield.training.execution import Execution, make_ready
+from farfield.training.activation_checkpointing import checkpoint_activations, keep_running_statistics
+from farfield.training.execution import Execution, apply_execution
 from farfield.training.lightning_module import TrainingModule
 
 STAGES = ("res2", "res3", "res4")
@@ -72,7 +72,7 @@ def kept_bytes(model: nn.Module) -> int:
 def test_training_is_bit_by_bit_the_same(splits: int) -> None:
     plain = network(splits=splits)
     recomputed = copy.deepcopy(plain)
-    recompute_stages(recomputed, STAGES)
+    checkpoint_activations(recomputed, STAGES)
     expected, state = train(plain)
     seen, recomputed_state = train(recomputed)
     assert len(expected) == len(seen) > 50
@@ -86,7 +86,7 @@ def test_training_is_bit_by_bit_the_same(splits: int) -> None:
 def test_names_places_and_evaluation_stay() -> None:
     plain = network().eval()
     recomputed = copy.deepcopy(plain)
-    recompute_stages(recomputed, STAGES)
+    checkpoint_activations(recomputed, STAGES)
     assert [name for name, _ in recomputed.named_parameters()] == [name for name, _ in plain.named_parameters()]
     assert [name for name, _ in recomputed.named_modules()] == [name for name, _ in plain.named_modules()]
     recomputed.load_state_dict(plain.state_dict())
@@ -98,7 +98,7 @@ def test_names_places_and_evaluation_stay() -> None:
 
 def test_a_deep_copy_is_recomputed_too_and_shares_nothing() -> None:
     recomputed = network()
-    recompute_stages(recomputed, ["res3"])
+    checkpoint_activations(recomputed, ["res3"])
     copied = copy.deepcopy(recomputed)
     assert kept_bytes(copied) == kept_bytes(recomputed)
     before = {key: value.clone() for key, value in recomputed.state_dict().items()}
@@ -112,7 +112,7 @@ def test_each_stage_keeps_less_for_the_way_back() -> None:
     sizes = [kept_bytes(plain)]
     for end in range(1, len(STAGES) + 1):
         recomputed = copy.deepcopy(plain)
-        recompute_stages(recomputed, STAGES[:end])
+        checkpoint_activations(recomputed, STAGES[:end])
         sizes.append(kept_bytes(recomputed))
     assert sizes == sorted(sizes, reverse=True)
     assert len(set(sizes)) == len(sizes)
@@ -123,7 +123,7 @@ def test_without_gradients_nothing_is_kept() -> None:
     """Blocks that run under no_grad are no checkpoints: their norms move once, as ever."""
     plain = network()
     recomputed = copy.deepcopy(plain)
-    recompute_stages(recomputed, STAGES)
+    checkpoint_activations(recomputed, STAGES)
     x = torch.randn(2, 3, 4, 24, 24)
     with torch.no_grad():
         for model in (plain, recomputed):
@@ -145,7 +145,7 @@ def test_norms_get_everything_back_also_after_an_error() -> None:
     expected = copy.deepcopy(norms)(x)
 
     def error_within() -> None:
-        with norms_keep_statistics(norms):
+        with keep_running_statistics(norms):
             assert torch.equal(norms(x), expected)  # by the batch's statistics, as ever
             raise RuntimeError("out of memory")
 
@@ -159,9 +159,9 @@ def test_norms_get_everything_back_also_after_an_error() -> None:
     assert int(norms[0].num_batches_tracked) == int(before["0.num_batches_tracked"]) + 1
 
 
-def test_norms_keep_statistics_of_batches_that_are_not_finite() -> None:
+def test_keep_running_statistics_of_batches_that_are_not_finite() -> None:
     norm = nn.BatchNorm3d(3)
-    with norms_keep_statistics(norm):
+    with keep_running_statistics(norm):
         norm(torch.full((5, 3, 2, 3, 2), torch.nan))
     assert norm.running_mean is not None
     assert norm.running_mean.isfinite().all()
@@ -169,11 +169,11 @@ def test_norms_keep_statistics_of_batches_that_are_not_finite() -> None:
 
 def test_mistakes_are_named() -> None:
     with pytest.raises(FarfieldError, match=r"^execution.recompute_stages names 'res33'\. .*Did you mean 'res3'\?$"):
-        make_ready(network(), Execution(recompute_stages=("res2", "res33")), has_region_loss=False)
+        apply_execution(network(), Execution(recompute_stages=("res2", "res33")), has_region_loss=False)
     with torch.device("meta"):
         transformer = build_model("mvit_v2_s", num_classes=3)
     with pytest.raises(FarfieldError, match=r"names 'res2'\. This network has no stages\.$"):
-        recompute_stages(transformer, ["res2"])
+        checkpoint_activations(transformer, ["res2"])
     supervised = build_model("tiny", num_classes=3, insert={"res3": [1]}, block="object_context")
     message = r"^execution.compile leaves out the hooks .* Set optimisation.region_loss_weight: 0, or compile: false\.$"
     with pytest.raises(FarfieldError, match=message):

@@ -55,7 +55,7 @@ AVERAGED = f"--model.optimisation.ema_decay={DECAY}"
 @pytest.fixture(scope="module")
 def averaged(figures: Path, tmp_path_factory: pytest.TempPathFactory, run_farfield: Callable[..., int]) -> Path:
     run_dir = tmp_path_factory.mktemp("averaged")
-    record = "--trainer.callbacks=[{class_path: training.test_averaging.Recorder}]"
+    record = "--trainer.callbacks=[{class_path: training.test_exponential_moving_average.Recorder}]"
     assert run(figures, run_dir, run_farfield, AVERAGED, record) == 0
     return run_dir
 

@@ -105,7 +105,7 @@ def test_a_run_writes_them_every_so_many_steps_and_a_resumed_one_the_same(
     figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
 ) -> None:
     """6 batches are 3 steps an epoch; stopped in step 6, after its row, the run goes on from step 5's checkpoint."""
-    record = "--trainer.callbacks=[{class_path: training.test_gradients.Recorder}]"
+    record = "--trainer.callbacks=[{class_path: training.test_gradient_norms.Recorder}]"
     whole = run(figures, tmp_path / "whole", run_farfield, record)
     assert len(Recorder.norms) == 6
     with (tmp_path / "whole/gradient_norms.csv").open(newline="") as file:

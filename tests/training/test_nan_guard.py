@@ -20,7 +20,7 @@ from farfield import build_model
 from farfield.errors import FarfieldError
 from farfield.models.network import ActionNet
 from farfield.training.callbacks import StopEarly
-from farfield.training.nan_guard import NaNGuard, first_not_finite
+from farfield.training.nan_guard import NaNGuard, first_non_finite_layer
 from training.test_fit import arguments
 
 
@@ -36,7 +36,7 @@ def clips() -> Tensor:
 def test_nothing_is_found_where_all_is_finite() -> None:
     model = network()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    assert first_not_finite(model, clips()) is None
+    assert first_non_finite_layer(model, clips()) is None
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert model.training
     assert not any(module._forward_hooks for module in model.modules())
@@ -55,7 +55,7 @@ def test_nothing_is_found_where_all_is_finite() -> None:
 def test_a_weight_is_found_by_its_layer(layer: str, parameter: str, value: float) -> None:
     model = network()
     model.get_submodule(layer).get_parameter(parameter).data.view(-1)[1] = value
-    found = first_not_finite(model, clips())
+    found = first_non_finite_layer(model, clips())
     assert found == f"The first layer with such values is {layer}: its {parameter} holds them."
 
 
@@ -63,7 +63,7 @@ def test_a_weight_of_a_blocks_own_is_found() -> None:
     model = network(block_options={"pairwise": "concatenation"})
     layer = "backbone.trunk.blocks.2.res_blocks.1.inserted"
     model.get_submodule(layer).get_parameter("w_f").data.view(-1)[1] = torch.nan
-    assert first_not_finite(model, clips()) == f"The first layer with such values is {layer}: its w_f holds them."
+    assert first_non_finite_layer(model, clips()) == f"The first layer with such values is {layer}: its w_f holds them."
 
 
 def test_an_activation_that_overflows_is_found_by_its_layer() -> None:
@@ -74,7 +74,7 @@ def test_an_activation_that_overflows_is_found_by_its_layer() -> None:
     x = clips().abs() + 1
     given: list[float] = []
     hook = model.get_submodule(layer).register_forward_pre_hook(lambda m, i: given.append(float(i[0].abs().max())))
-    found = first_not_finite(model, x)
+    found = first_non_finite_layer(model, x)
     hook.remove()
     largest = f"{given[0]:.3g}"
     assert found == (
@@ -85,14 +85,14 @@ def test_an_activation_that_overflows_is_found_by_its_layer() -> None:
 def test_clips_are_looked_at_first() -> None:
     x = clips()
     x[1, 2, 3, 5, 7] = torch.nan
-    assert first_not_finite(network(), x) == "The clips themselves hold such values."
+    assert first_non_finite_layer(network(), x) == "The clips themselves hold such values."
 
 
 def test_norms_statistics_are_untouched_by_a_search_that_finds_something_behind_them() -> None:
     model = network()
     model.head.fc.weight.data[1, 2] = torch.nan
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    assert first_not_finite(model, clips()) is not None
+    assert first_non_finite_layer(model, clips()) is not None
     assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
     assert {norm.momentum for norm in model.modules() if isinstance(norm, nn.BatchNorm3d)} == {0.1}
 
@@ -101,7 +101,7 @@ def test_norms_statistics_are_untouched_by_a_search_that_finds_something_before_
     model = network()
     model.get_submodule("backbone.trunk.blocks.2.res_blocks.0.branch2.conv_a").weight.data.fill_(torch.nan)
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    first_not_finite(model, clips())
+    first_non_finite_layer(model, clips())
     assert [name for name, buffer in model.named_buffers() if not torch.equal(buffer, before[name])] == []
 
 
@@ -181,7 +181,7 @@ class Spoils(Callback):
 
 def spoiled(where: str, value: float, step: int) -> str:
     init = f"{{where: {where}, value: '{value}', step: {step}}}"
-    return f"--trainer.callbacks=[{{class_path: training.test_divergence.Spoils, init_args: {init}}}]"
+    return f"--trainer.callbacks=[{{class_path: training.test_nan_guard.Spoils, init_args: {init}}}]"
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, 3e38])

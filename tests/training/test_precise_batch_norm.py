@@ -52,7 +52,7 @@ def measured(
     """A run's steps, the batches of its second epoch, and what was saved after the first."""
     run_dir = tmp_path_factory.mktemp("precise")
     options = [f"--model.optimisation.precise_bn_batches={MEASURED}"]
-    options.append("--trainer.callbacks=[{class_path: training.test_precise_bn.Recorder}]")
+    options.append("--trainer.callbacks=[{class_path: training.test_precise_batch_norm.Recorder}]")
     steps = run(figures, run_dir, run_farfield, *options)
     network = {key.removeprefix("network."): v for key, v in Recorder.saved.items() if key.startswith("network.")}
     return steps, Recorder.clips[4:], network

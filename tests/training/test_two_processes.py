@@ -157,7 +157,7 @@ def test_a_sharded_run_goes_on_unsharded_and_the_other_way(figures: Path, tmp_pa
     ("more", "message"),
     [
         (("--trainer.strategy=fsdp",), "Take fsdp2"),
-        (("--trainer.strategy=fsdp2", "--model.optimisation.ema_decay=0.9"), "take --trainer.strategy ddp"),
+        (("--trainer.strategy=fsdp2", "--model.optimisation.ema_decay=0.9"), "use --trainer.strategy ddp"),
     ],
 )
 def test_what_sharding_does_not_go_with_is_a_mistake(
@@ -175,5 +175,5 @@ def test_what_sharding_does_not_go_with_is_a_mistake(
 def test_sharding_refuses_a_loss_scale() -> None:
     strategy = FullySharded()
     strategy.precision_plugin = MixedPrecision("16-mixed", "cuda", torch.amp.GradScaler("cuda", enabled=False))
-    with pytest.raises(FarfieldError, match="Take bf16-mixed or 32-true"):
+    with pytest.raises(FarfieldError, match="Use bf16-mixed or 32-true"):
         strategy.setup(Trainer(accelerator="cpu", logger=False))

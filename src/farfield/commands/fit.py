@@ -12,7 +12,6 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_only
 
 from farfield.allocator import keep_freed_memory
 from farfield.build import resolve_clip
@@ -22,8 +21,9 @@ from farfield.commands.console import as_mistakes, quiet_libraries
 from farfield.commands.parser import CommandParser, ConfigAction
 from farfield.data.datamodule import VideoDataModule
 from farfield.errors import FarfieldError
-from farfield.training.callbacks import SkippedVideos, StopEarly, Throughput
-from farfield.training.checkpointing import BEST_CHECKPOINT, AtomicCheckpointIO, RandomState, checkpoints
+from farfield.lightning_compat import process_rank
+from farfield.training.checkpointing import AtomicCheckpointIO, RandomState, best_top1, checkpoint_callbacks
+from farfield.training.early_stopping import StopEarly
 from farfield.training.exponential_moving_average import ExponentialMovingAverage
 from farfield.training.fsdp import FullySharded
 from farfield.training.gradient_norms import GradientNorms
@@ -33,9 +33,11 @@ from farfield.training.nan_guard import NaNGuard
 from farfield.training.optimisation import Optimisation
 from farfield.training.precise_batch_norm import PreciseBatchNorm
 from farfield.training.provenance import code_version, weights_provenance
-from farfield.training.resumed_schedule import schedule_before
 from farfield.training.run_folder import RunFiles
 from farfield.training.run_report import ReportSettings, RunReport
+from farfield.training.schedule import previous_schedule
+from farfield.training.skipped_videos import SkippedVideos
+from farfield.training.throughput import Throughput
 from farfield.training.wandb_logging import WandbArtifacts, WandbSettings, make_wandb_logger, sweep_folder
 
 log = logging.getLogger("farfield")
@@ -151,7 +153,7 @@ class FitCLI(LightningCLI):
             callbacks.append(PreciseBatchNorm(optimisation.precise_bn_batches))
         folder, has_validation = self.run_dir / "checkpoints", self.config.data.val is not None
         every = self.config.checkpoint_every_n_steps
-        callbacks += checkpoints(folder, every_n_steps=every, has_validation=has_validation)
+        callbacks += checkpoint_callbacks(folder, every_n_steps=every, has_validation=has_validation)
         if self.config.wandb.artifacts and logger is not None:
             files = {name: Path(self.config.data[name]) for name in ("train", "val") if self.config.data[name]}
             callbacks.append(WandbArtifacts(files, folder))
@@ -209,7 +211,7 @@ def clip_values(
 def fit(arguments: Sequence[str]) -> int:
     """Trains as the options say. `python -m farfield fit --help` lists them."""
     quiet_libraries()
-    if rank_zero_only.rank:  # type: ignore[attr-defined]  # set by Lightning
+    if process_rank():
         log.setLevel(logging.WARNING)  # the first process says it for all
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="LightningCLI's args parameter")  # it is meant for a library's caller
@@ -258,8 +260,7 @@ def _tell_checkpoints(last: Path) -> None:
     best = last.with_name("best.ckpt")
     if best.exists():
         content = read_checkpoint(best)
-        state = next(each for name, each in content["callbacks"].items() if name.startswith(BEST_CHECKPOINT))
-        top1 = 100 * float(state["best_model_score"])
+        top1 = 100 * (best_top1(content) or 0.0)
         log.info("%s is of epoch %d, with the highest val/top1: %.1f%%", best, content["epoch"] + 1, top1)
     elif last.exists():
         log.info("checkpoints: %s", last)
@@ -291,8 +292,8 @@ def _must_match(checkpoint: Path, model: TrainingModule) -> int:
         )
     if changed:
         log.info("resuming with other settings: %s", shown)
-    model.schedule_before = schedule_before(content)
-    return model.schedule_before.step
+    model.previous_schedule = previous_schedule(content)
+    return model.previous_schedule.step
 
 
 _OF_THE_OPTIMISER = ("optimizer", "freeze_through", "freeze_batch_norm", "layer_decay")

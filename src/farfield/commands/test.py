@@ -25,7 +25,7 @@ from farfield.evaluation.calibration import fit_temperature
 from farfield.evaluation.scores_file import Scores
 from farfield.evaluation.test_report import EvaluationResult, write_report
 from farfield.models.summary import summarise
-from farfield.training.callbacks import Failures
+from farfield.training.skipped_videos import SkippedTestVideos
 from farfield.training.lightning_module import TrainingModule
 from farfield.training.mixed_precision import check_precision
 
@@ -113,7 +113,7 @@ def test(
         )
 
     module = TrainingModule(network, view_batch_size=view_batch_size)
-    failures = Failures()
+    failures = SkippedTestVideos()
     with as_mistakes(ValueError):
         trainer = Trainer(
             accelerator=accelerator,

@@ -17,6 +17,7 @@ from farfield.data.samplers import EpochBatchSampler
 from farfield.data.shared_memory import SharedBatches, handed_over
 from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError, nearest
+from farfield.lightning_compat import processed_batches
 from farfield.parallel import usable_cores
 from farfield.video.decoders import Decoder
 
@@ -200,8 +201,7 @@ class VideoDataModule(LightningDataModule):
         """Epoch and batches of it that are done, from the trainer's count of batches, which checkpoints keep."""
         if self.trainer is None:
             return 0, 0
-        done: int = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
-        return divmod(done, self.batches_per_epoch())
+        return divmod(processed_batches(self.trainer), self.batches_per_epoch())
 
 
 class TestDataModule(LightningDataModule):

@@ -8,7 +8,7 @@ from farfield.errors import FarfieldError
 
 
 def check_precision(trainer: Trainer) -> None:
-    """Raises where weights would not be in single precision, in which clips, norms and probabilities are."""
+    """Raise for a precision that stores weights in less than float32, which clips, norms and probabilities need."""
     known = ("32-true", "bf16-mixed", "16-mixed")
     if trainer.precision not in known:
         raise FarfieldError(f"precision is {trainer.precision}; it must be one of {', '.join(known)}.")

@@ -9,10 +9,10 @@ import pytest
 
 from farfield.errors import FarfieldError
 from farfield.training.optimisation import Optimisation
-from farfield.training.resumed_schedule import ScheduleBefore, resumed_total_steps, schedule_before
+from farfield.training.schedule import PreviousSchedule, previous_schedule, resumed_total_steps
 
 
-def total(before: ScheduleBefore, settings: Optimisation, *, per_epoch: float = 10, now: int = 200) -> int:
+def total(before: PreviousSchedule, settings: Optimisation, *, per_epoch: float = 10, now: int = 200) -> int:
     return resumed_total_steps(before, settings, steps_per_epoch=per_epoch, total_steps=now)
 
 
@@ -22,7 +22,7 @@ KEEP = Optimisation(lr=0.4, schedule_length="keep")
 
 
 def test_the_end_is_kept_or_extended_and_the_rates_are_said(caplog: pytest.LogCaptureFixture) -> None:
-    half = ScheduleBefore(50, 100, 10)  # 5 of 10 epochs: half of the peak
+    half = PreviousSchedule(50, 100, 10)  # 5 of 10 epochs: half of the peak
     with caplog.at_level(logging.WARNING, "farfield"):
         assert total(half, LR) == total(half, KEEP) == 100
         assert total(half, EXTEND) == 200
@@ -34,7 +34,7 @@ def test_the_end_is_kept_or_extended_and_the_rates_are_said(caplog: pytest.LogCa
 
 
 def test_a_schedule_that_has_ended_is_not_gone_on_with_unasked() -> None:
-    ended = ScheduleBefore(100, 100, 10)
+    ended = PreviousSchedule(100, 100, 10)
     with pytest.raises(FarfieldError, match=r"raises the rate at step 100 from 0 to 0\.2: what the last epochs gained"):
         total(ended, LR)
     assert total(ended, KEEP) == 100
@@ -44,20 +44,20 @@ def test_a_schedule_that_has_ended_is_not_gone_on_with_unasked() -> None:
 @pytest.mark.parametrize(
     ("before", "per_epoch", "now", "expected"),
     [
-        (ScheduleBefore(50, 100, 10), 10, 100, 100),  # the same end
-        (ScheduleBefore(50, 100, 10), 10, 60, 100),  # an earlier end: the rate does not fall faster
-        (ScheduleBefore(50, 100, 10), 20, 200, 200),  # as many epochs, of smaller batches
-        (ScheduleBefore(50, 100, 10), 20, 400, 200),  # and twice as many
-        (ScheduleBefore(50, None, None), 10, 200, 200),  # not known
+        (PreviousSchedule(50, 100, 10), 10, 100, 100),  # the same end
+        (PreviousSchedule(50, 100, 10), 10, 60, 100),  # an earlier end: the rate does not fall faster
+        (PreviousSchedule(50, 100, 10), 20, 200, 200),  # as many epochs, of smaller batches
+        (PreviousSchedule(50, 100, 10), 20, 400, 200),  # and twice as many
+        (PreviousSchedule(50, None, None), 10, 200, 200),  # not known
     ],
 )
-def test_epochs_count_where_batches_change(before: ScheduleBefore, per_epoch: float, now: int, expected: int) -> None:
+def test_epochs_count_where_batches_change(before: PreviousSchedule, per_epoch: float, now: int, expected: int) -> None:
     assert total(before, LR, per_epoch=per_epoch, now=now) == expected
 
 
 def test_steps_do_not_depend_on_the_end(caplog: pytest.LogCaptureFixture) -> None:
     steps = Optimisation(schedule="steps", step_epochs=(5,))
-    assert total(ScheduleBefore(100, 100, 10), steps) == 200
+    assert total(PreviousSchedule(100, 100, 10), steps) == 200
     assert not caplog.records
 
 
@@ -69,8 +69,8 @@ def test_of_an_older_checkpoint_the_end_follows_from_its_rate(step: int) -> None
         "farfield": {"optimisation": {"schedule": "cosine", "warmup_epochs": 0.0}},
         "lr_schedulers": [{"_last_lr": [rate, rate / 2], "base_lrs": [0.4, 0.2]}],
     }
-    assert schedule_before(content) == ScheduleBefore(step, 100, None)
+    assert previous_schedule(content) == PreviousSchedule(step, 100, None)
     content["farfield"]["optimisation"]["warmup_epochs"] = 1.0
-    assert schedule_before(content).total_steps is None
+    assert previous_schedule(content).total_steps is None
     content["farfield"]["schedule"] = {"total_steps": 70, "steps_per_epoch": 7}
-    assert schedule_before(content) == ScheduleBefore(step, 70, 7)
+    assert previous_schedule(content) == PreviousSchedule(step, 70, 7)

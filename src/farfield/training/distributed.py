@@ -1,0 +1,14 @@
+"""Collect Python objects from all processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def all_gather_list(items: list[Any]) -> list[Any]:
+    """Concatenate the lists of all processes in the order of their ranks. Every process must call it."""
+    per_rank: list[list[Any]] = [[] for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(per_rank, items)
+    return [item for of_rank in per_rank for item in of_rank]
