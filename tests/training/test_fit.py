@@ -158,7 +158,7 @@ def test_bad_videos_are_skipped_counted_and_named(
     log = capfd.readouterr().err
     assert "7 videos could not be read" in log
     assert log.count("the class 'vanish' is empty: none of its videos can be read") == 1
-    assert "gone.mp4: there is no such file; no other of its class can be read." in log
+    assert "gone.mp4: there is no such file; no other video of its class can be read." in log
     assert log.count("is empty: none of its videos") == 1
     assert log.count("empty.mp4: the file is empty") == 1
     with (run_dir / "metrics.csv").open(newline="") as file:

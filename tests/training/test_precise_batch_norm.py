@@ -168,5 +168,6 @@ def test_a_network_without_norms_is_refused() -> None:
     for name in [name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm3d)]:
         network.set_submodule(name, nn.Identity())
     callback, module = PreciseBatchNorm(3), TrainingModule(network)
-    with pytest.raises(FarfieldError, match=r"precise_bn_batches measures .* no norm that keeps any\. Set it to 0\.$"):
+    message = r"precise_bn_batches needs norms with .* this network has none\. Set it to 0\.$"
+    with pytest.raises(FarfieldError, match=message):
         callback.on_fit_start(Trainer(accelerator="cpu", logger=False, enable_checkpointing=False), module)

@@ -1,4 +1,4 @@
-"""A run that was stopped anywhere goes on as if it had not been."""
+"""A run that is stopped at any point and resumed has the curve of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -299,7 +299,7 @@ def test_more_epochs_of_a_run_that_has_ended_are_asked_about(
     )
     assert torch.equal(before["network.head.fc.weight"], after["network.head.fc.weight"])
     assert run_farfield("fit", *options(figures, extended), *more, f"{how}=extend") == 0
-    assert "at step 4, where it goes on, the learning rate changes from 0 to 0.01." in capfd.readouterr().err
+    assert "at step 4, where it continues, the learning rate changes from 0 to 0.01." in capfd.readouterr().err
     half = [0.01 * (1 + math.cos(math.pi * step / 8)) for step in range(4, 8)]  # the second half of a cosine of 8 steps
     assert losses(extended, column="lr")[4:] == pytest.approx(half)
     assert run_farfield("fit", *options(figures, extended), *more, f"{how}=extend") == 0  # now it is its own schedule
@@ -323,6 +323,6 @@ def test_more_epochs_of_a_run_that_was_stopped_change_nothing_of_its_curve(
     now, longer = (0.01 * (1 + math.cos(math.pi * 6 / steps)) for steps in (12, 16))
     error = capfd.readouterr().err
     assert "the run was to end after epoch 3, and now ends after epoch 4; its schedule is kept" in error
-    assert f"the learning rate is {now:.4g}; under extend it would be {longer:.4g}." in error
+    assert f"the learning rate is {now:.4g}; with extend it would be {longer:.4g}." in error
     assert losses(tmp_path)[:12] == pytest.approx(uninterrupted[0], rel=1e-4)
     assert losses(tmp_path, column="lr")[12:] == [0.0] * 4
