@@ -25,9 +25,9 @@ from farfield.evaluation.calibration import fit_temperature
 from farfield.evaluation.scores_file import Scores
 from farfield.evaluation.test_report import EvaluationResult, write_report
 from farfield.models.summary import summarise
-from farfield.training.skipped_videos import SkippedTestVideos
 from farfield.training.lightning_module import TrainingModule
 from farfield.training.mixed_precision import check_precision
+from farfield.training.skipped_videos import SkippedTestVideos
 
 log = logging.getLogger("farfield")
 
