@@ -49,7 +49,7 @@ def processed_batches(trainer: Trainer) -> int:
     Checkpoints restore the count. The public `global_step` counts optimiser steps, which are fewer where gradients are
     accumulated, and Lightning has no public count of batches.
     """
-    done: int = trainer.fit_loop.epoch_loop.batch_progress.total.processed
+    done: int = trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
     return done
 
 

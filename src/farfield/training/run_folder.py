@@ -92,7 +92,7 @@ class RunFiles(Callback):
             return
         metrics = {name.removesuffix("_epoch"): float(value) for name, value in trainer.callback_metrics.items()}
         if not has_validated:  # Lightning still has those of an earlier epoch
-            metrics = {name: value for name, value in figures.items() if not name.startswith("val/")}
+            metrics = {name: value for name, value in metrics.items() if not name.startswith("val/")}
         known = {"epoch": str(trainer.current_epoch), "step": str(trainer.global_step)}
         known |= {name: f"{value:.6g}" for name, value in metrics.items()}
         append_row(self.metrics_path, [known.get(name, "") for name in self.EPOCH_COLUMNS])

@@ -90,8 +90,8 @@ def make_wandb_logger(settings: WandbSettings, run_dir: Path, config: dict[str, 
 def _unsynced_folders(folder: Path, run_id: str) -> list[Path]:
     """List the offline folders of a run that are not uploaded yet, oldest first; each resume adds one.
 
-    The names of the folders, and the .wandb.synced file that `wandb sync` leaves, are wandb's, documented only by
-    example (seen in 0.18 to 0.31).
+    wandb has no API for it: the names of the folders, and of the .synced file that `wandb sync` leaves, are its own
+    convention (seen in 0.31).
     """
     parts = {*folder.parent.glob(f"offline-run-*-{run_id}"), folder}
     return sorted(part for part in parts if part == folder or not any(part.glob("*.wandb.synced")))
