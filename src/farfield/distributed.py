@@ -1,14 +1,14 @@
-"""Exchange of results between the processes of a distributed run."""
+"""Collect Python objects from all processes."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 
-def gather(own: list[Any]) -> list[Any]:
-    """Concatenate the lists of all processes, in the order of their ranks."""
-    import torch.distributed as dist
 
-    of_ranks: list[list[Any]] = [[] for _ in range(dist.get_world_size())]
-    dist.all_gather_object(of_ranks, own)
-    return [each for of_rank in of_ranks for each in of_rank]
+def all_gather_list(items: list[Any]) -> list[Any]:
+    """Concatenate the lists of all processes in the order of their ranks. Every process must call it."""
+    per_rank: list[list[Any]] = [[] for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(per_rank, items)
+    return [item for of_rank in per_rank for item in of_rank]

@@ -13,7 +13,7 @@ from farfield.data.augmentation import Augmentation, Draw, Mix
 from farfield.data.crops import random_square
 from farfield.data.transforms import mix_clips, network_input, rand_augment
 from farfield.errors import FarfieldError
-from farfield.training.lightning_module import mixed_cross_entropy
+from farfield.training.loss import mixed_cross_entropy
 
 SPEC = ClipSpec(num_frames=3, crop_px=13)
 

@@ -1,4 +1,4 @@
-"""Recomputation changes memory and time, and nothing of what is learned: bit by bit the plain network's."""
+"""Activation checkpointing saves memory; results equal the plain network's to the bit."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from farfield import build_model
 from farfield.errors import FarfieldError
 from farfield.layers import split_batch_norm
 from farfield.models.network import ActionNet
-from farfield.training.activation_checkpointing import norms_keep_statistics, recompute_stages
-from farfield.training.execution import Execution, make_ready
+from farfield.training.activation_checkpointing import checkpoint_activations, keep_running_statistics
+from farfield.training.execution import Execution, apply_execution
 from farfield.training.lightning_module import TrainingModule
 
 STAGES = ("res2", "res3", "res4")
@@ -69,10 +69,10 @@ def kept_bytes(model: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("splits", [1, 2])
-def test_training_is_bit_by_bit_the_same(splits: int) -> None:
+def test_training_is_equal_to_the_bit(splits: int) -> None:
     plain = network(splits=splits)
     recomputed = copy.deepcopy(plain)
-    recompute_stages(recomputed, STAGES)
+    checkpoint_activations(recomputed, STAGES)
     expected, state = train(plain)
     seen, recomputed_state = train(recomputed)
     assert len(expected) == len(seen) > 50
@@ -83,10 +83,10 @@ def test_training_is_bit_by_bit_the_same(splits: int) -> None:
     assert max(counts) == 2
 
 
-def test_names_places_and_evaluation_stay() -> None:
+def test_names_and_evaluation_do_not_change() -> None:
     plain = network().eval()
     recomputed = copy.deepcopy(plain)
-    recompute_stages(recomputed, STAGES)
+    checkpoint_activations(recomputed, STAGES)
     assert [name for name, _ in recomputed.named_parameters()] == [name for name, _ in plain.named_parameters()]
     assert [name for name, _ in recomputed.named_modules()] == [name for name, _ in plain.named_modules()]
     recomputed.load_state_dict(plain.state_dict())
@@ -96,9 +96,9 @@ def test_names_places_and_evaluation_stay() -> None:
         assert torch.equal(recomputed.train()(x * 0 + 1).isfinite(), torch.ones(1, 3, dtype=torch.bool))
 
 
-def test_a_deep_copy_is_recomputed_too_and_shares_nothing() -> None:
+def test_deep_copy_is_checkpointed_and_independent() -> None:
     recomputed = network()
-    recompute_stages(recomputed, ["res3"])
+    checkpoint_activations(recomputed, ["res3"])
     copied = copy.deepcopy(recomputed)
     assert kept_bytes(copied) == kept_bytes(recomputed)
     before = {key: value.clone() for key, value in recomputed.state_dict().items()}
@@ -107,23 +107,23 @@ def test_a_deep_copy_is_recomputed_too_and_shares_nothing() -> None:
     assert not torch.equal(copied.head.fc.weight, recomputed.head.fc.weight)
 
 
-def test_each_stage_keeps_less_for_the_way_back() -> None:
+def test_each_stage_saves_memory_for_the_backward_pass() -> None:
     plain = network()
     sizes = [kept_bytes(plain)]
     for end in range(1, len(STAGES) + 1):
         recomputed = copy.deepcopy(plain)
-        recompute_stages(recomputed, STAGES[:end])
+        checkpoint_activations(recomputed, STAGES[:end])
         sizes.append(kept_bytes(recomputed))
     assert sizes == sorted(sizes, reverse=True)
     assert len(set(sizes)) == len(sizes)
     assert sizes[-1] < sizes[0] / 2
 
 
-def test_without_gradients_nothing_is_kept() -> None:
+def test_no_checkpointing_without_gradients() -> None:
     """Blocks that run under no_grad are no checkpoints: their norms move once, as ever."""
     plain = network()
     recomputed = copy.deepcopy(plain)
-    recompute_stages(recomputed, STAGES)
+    checkpoint_activations(recomputed, STAGES)
     x = torch.randn(2, 3, 4, 24, 24)
     with torch.no_grad():
         for model in (plain, recomputed):
@@ -132,7 +132,7 @@ def test_without_gradients_nothing_is_kept() -> None:
     assert all(torch.equal(a, b) for a, b in zip(plain.buffers(), recomputed.buffers(), strict=True))
 
 
-def test_norms_get_everything_back_also_after_an_error() -> None:
+def test_norm_statistics_are_restored_after_an_error() -> None:
     norms = nn.Sequential(
         nn.BatchNorm3d(3, momentum=0.37),
         nn.BatchNorm3d(3, momentum=None),
@@ -145,7 +145,7 @@ def test_norms_get_everything_back_also_after_an_error() -> None:
     expected = copy.deepcopy(norms)(x)
 
     def error_within() -> None:
-        with norms_keep_statistics(norms):
+        with keep_running_statistics(norms):
             assert torch.equal(norms(x), expected)  # by the batch's statistics, as ever
             raise RuntimeError("out of memory")
 
@@ -159,22 +159,22 @@ def test_norms_get_everything_back_also_after_an_error() -> None:
     assert int(norms[0].num_batches_tracked) == int(before["0.num_batches_tracked"]) + 1
 
 
-def test_norms_keep_statistics_of_batches_that_are_not_finite() -> None:
+def test_running_statistics_survive_non_finite_batches() -> None:
     norm = nn.BatchNorm3d(3)
-    with norms_keep_statistics(norm):
+    with keep_running_statistics(norm):
         norm(torch.full((5, 3, 2, 3, 2), torch.nan))
     assert norm.running_mean is not None
     assert norm.running_mean.isfinite().all()
 
 
-def test_mistakes_are_named() -> None:
-    with pytest.raises(FarfieldError, match=r"^execution.recompute_stages names 'res33'\. .*Did you mean 'res3'\?$"):
-        make_ready(network(), Execution(recompute_stages=("res2", "res33")), has_region_loss=False)
+def test_incompatible_settings_are_refused() -> None:
+    with pytest.raises(FarfieldError, match=r"^execution.recompute_stages has 'res33'\. .*Did you mean 'res3'\?$"):
+        apply_execution(network(), Execution(recompute_stages=("res2", "res33")), has_region_loss=False)
     with torch.device("meta"):
         transformer = build_model("mvit_v2_s", num_classes=3)
-    with pytest.raises(FarfieldError, match=r"names 'res2'\. This network has no stages\.$"):
-        recompute_stages(transformer, ["res2"])
+    with pytest.raises(FarfieldError, match=r"has 'res2'\. This network has no stages\.$"):
+        checkpoint_activations(transformer, ["res2"])
     supervised = build_model("tiny", num_classes=3, insert={"res3": [1]}, block="object_context")
-    message = r"^execution.compile leaves out the hooks .* Set optimisation.region_loss_weight: 0, or compile: false\.$"
+    message = r"^execution.compile skips the hooks .* Set optimisation.region_loss_weight: 0, or compile: false\.$"
     with pytest.raises(FarfieldError, match=message):
         TrainingModule(supervised, execution=Execution(compile=True))

@@ -1,4 +1,4 @@
-"""An average of the weights is what is validated and saved, and what learns does not notice."""
+"""The EMA of the weights is validated and saved, and does not influence training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BATCHES, EPOCHS = 4, 2
 
 
 class Recorder(Callback):
-    """Keeps the network after each step, and as each validation sees it from its first hook to its last."""
+    """Record the network after each step, and in each hook of a validation."""
 
     steps: list[dict[str, Tensor]]
     validated: list[list[dict[str, Tensor]]]
@@ -55,13 +55,13 @@ AVERAGED = f"--model.optimisation.ema_decay={DECAY}"
 @pytest.fixture(scope="module")
 def averaged(figures: Path, tmp_path_factory: pytest.TempPathFactory, run_farfield: Callable[..., int]) -> Path:
     run_dir = tmp_path_factory.mktemp("averaged")
-    record = "--trainer.callbacks=[{class_path: training.test_averaging.Recorder}]"
+    record = "--trainer.callbacks=[{class_path: training.test_exponential_moving_average.Recorder}]"
     assert run(figures, run_dir, run_farfield, AVERAGED, record) == 0
     return run_dir
 
 
 def average(steps: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """By a loop in float64: the first weights, then DECAY of the average and the rest of the new ones."""
+    """Average in float64: the first weights, then DECAY times the average plus (1 - DECAY) times the new weights."""
     kept = {key: value.double() for key, value in steps[0].items() if value.is_floating_point()}
     for step in steps[1:]:
         for key in kept:
@@ -78,7 +78,7 @@ def saved(run_dir: Path, name: str = "last") -> dict[str, Any]:
     return torch.load(run_dir / f"checkpoints/{name}.ckpt", weights_only=True)
 
 
-def test_a_checkpoint_is_the_average_of_each_steps_weights(averaged: Path) -> None:
+def test_checkpoint_has_the_average_over_steps(averaged: Path) -> None:
     assert len(Recorder.steps) == EPOCHS * BATCHES
     expected = average(Recorder.steps)
     content = saved(averaged)["state_dict"]
@@ -88,12 +88,12 @@ def test_a_checkpoint_is_the_average_of_each_steps_weights(averaged: Path) -> No
     assert_is(load_network(averaged / "checkpoints/last.ckpt").state_dict(), expected)
 
 
-def test_the_weights_that_learn_are_beside_it(averaged: Path) -> None:
+def test_checkpoint_has_the_trained_weights_too(averaged: Path) -> None:
     current = saved(averaged)["current_model_state"]
     assert all(torch.equal(current[f"network.{key}"], value) for key, value in Recorder.steps[-1].items())
 
 
-def test_a_validation_is_the_averages_from_its_first_batch_to_its_end(averaged: Path) -> None:
+def test_whole_validation_uses_the_average(averaged: Path) -> None:
     assert len(Recorder.validated) == EPOCHS
     for epoch, seen in enumerate(Recorder.validated):
         expected = average(Recorder.steps[: (epoch + 1) * BATCHES])
@@ -101,9 +101,7 @@ def test_a_validation_is_the_averages_from_its_first_batch_to_its_end(averaged: 
             assert_is(each, expected)
 
 
-def test_training_does_not_notice(
-    averaged: Path, figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
-) -> None:
+def test_training_is_unchanged(averaged: Path, figures: Path, tmp_path: Path, run_farfield: Callable[..., int]) -> None:
     assert run(figures, tmp_path, run_farfield) == 0
     assert (tmp_path / "steps.csv").read_text() == (averaged / "steps.csv").read_text()
     assert len(losses(tmp_path)) == EPOCHS * BATCHES
@@ -113,7 +111,7 @@ def test_training_does_not_notice(
 
 
 @pytest.mark.parametrize("where", ["{hook: on_train_batch_start, step: 6}", "{hook: on_validation_end, step: 4}"])
-def test_a_resumed_run_ends_in_the_same_checkpoint(
+def test_resumed_run_ends_in_the_same_checkpoint(
     where: str, averaged: Path, figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
 ) -> None:
     stop = f"--trainer.callbacks=[{{class_path: training.test_resume.StopAt, init_args: {where}}}]"
@@ -131,10 +129,28 @@ def test_a_resumed_run_ends_in_the_same_checkpoint(
         assert differing == [], part
 
 
+def test_resume_between_accumulated_batches_updates_the_average_once_a_step(
+    figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
+) -> None:
+    """Without the callback's state, the first batch after the resume, which is half a step, would update it again."""
+    more = (AVERAGED, "--trainer.accumulate_grad_batches=2", "--data.batch_size=3")
+    assert run(figures, tmp_path / "whole", run_farfield, *more) == 0
+    stop = "--trainer.callbacks=[{class_path: training.test_resume.StopAt, "
+    stop += "init_args: {hook: on_train_batch_start, step: 2}}]"
+    with pytest.raises(Stopped):
+        run(figures, tmp_path / "stopped", run_farfield, *more, stop)
+    assert run(figures, tmp_path / "stopped", run_farfield, *more, "--resume=true") == 0
+    resumed, whole = saved(tmp_path / "stopped"), saved(tmp_path / "whole")
+    differing = [
+        key for key, value in whole["state_dict"].items() if not torch.equal(resumed["state_dict"][key], value)
+    ]
+    assert differing == []
+
+
 @pytest.mark.parametrize("decay", [0, 1, 1.5])
-def test_a_decay_that_is_none_is_refused(
+def test_decay_outside_zero_to_one_is_refused(
     decay: float, figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_farfield(*arguments(figures, tmp_path, f"--model.optimisation.ema_decay={decay}")) == 2
-    expected = f"ema_decay is {float(decay)}; it must lie between 0 and 1, as 0.999."
+    expected = f"ema_decay is {float(decay)}; it must be between 0 and 1, for example 0.999."
     assert expected in capsys.readouterr().err

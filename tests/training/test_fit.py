@@ -52,7 +52,7 @@ def trained(figures: Path, tmp_path_factory: pytest.TempPathFactory, run_farfiel
     return run_dir
 
 
-def test_a_run_leaves_everything_in_its_folder(trained: Path) -> None:
+def test_run_folder_has_all_files(trained: Path) -> None:
     with (trained / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["0", "1"]
@@ -64,7 +64,7 @@ def test_a_run_leaves_everything_in_its_folder(trained: Path) -> None:
     assert {path.name for path in (trained / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
 
 
-def test_pictures_are_drawn_at_first_at_last_and_seldom_between(
+def test_plots_are_drawn_first_last_and_rarely_between(
     figures: Path, tmp_path: Path, run_farfield: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = []
@@ -85,8 +85,8 @@ def test_pictures_are_drawn_at_first_at_last_and_seldom_between(
     assert drawn == [1, 3, 4, 5]
 
 
-def test_a_run_that_stops_has_its_last_epoch_drawn(tmp_path: Path) -> None:
-    """And what stands in the way of drawing does not stand in for the reason of the stop."""
+def test_failed_run_plots_its_last_epoch(tmp_path: Path) -> None:
+    """A plot that fails does not hide the exception that stopped the run."""
     files = RunFiles(tmp_path, "")
     (tmp_path / "metrics.csv").write_text(",".join(RunFiles.EPOCH_COLUMNS) + "\n0,1,0.1,0.5,0.5,,,,,,,\n")
     files._has_new_rows = True
@@ -101,9 +101,7 @@ def test_a_run_that_stops_has_its_last_epoch_drawn(tmp_path: Path) -> None:
     files.on_exception(trainer, module, KeyboardInterrupt())
 
 
-def test_the_config_that_is_kept_makes_the_same_run(
-    trained: Path, tmp_path: Path, run_farfield: Callable[..., int]
-) -> None:
+def test_saved_config_reproduces_the_run(trained: Path, tmp_path: Path, run_farfield: Callable[..., int]) -> None:
     config = yaml.safe_load((trained / "config.yaml").read_text())
     assert config["model"]["clip"]["mean"] == [0.45, 0.45, 0.45]  # resolved, not null
     assert run_farfield("fit", f"--config={trained / 'config.yaml'}", f"--run_dir={tmp_path}") == 0
@@ -115,7 +113,7 @@ def test_the_config_that_is_kept_makes_the_same_run(
     assert [name for name in first if not torch.equal(first[name], second[name])] == []  # to the last bit
 
 
-def test_an_epoch_without_a_validation_has_no_figures_of_another(
+def test_epoch_without_validation_has_no_validation_metrics(
     figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
 ) -> None:
     more = ("--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2", "--report.every_n_epochs=0")
@@ -126,7 +124,7 @@ def test_an_epoch_without_a_validation_has_no_figures_of_another(
     assert all(row["train/loss"] for row in rows)
 
 
-def test_the_checkpoint_is_a_network(trained: Path, figures: Path) -> None:
+def test_checkpoint_loads_as_a_network(trained: Path, figures: Path) -> None:
     model = load_network(trained / "checkpoints/best.ckpt")
     assert len(model.labels) == 10
     assert model.clip.num_frames == 4
@@ -135,7 +133,7 @@ def test_the_checkpoint_is_a_network(trained: Path, figures: Path) -> None:
     assert content["random_state"]["cpu"].dtype == torch.uint8
 
 
-def test_bad_videos_are_skipped_counted_and_named(
+def test_bad_videos_are_skipped_counted_and_listed(
     figures: Path,
     tmp_path: Path,
     bad_files: dict[str, Path],
@@ -158,14 +156,14 @@ def test_bad_videos_are_skipped_counted_and_named(
     log = capfd.readouterr().err
     assert "7 videos could not be read" in log
     assert log.count("the class 'vanish' is empty: none of its videos can be read") == 1
-    assert "gone.mp4: there is no such file; no other of its class can be read." in log
+    assert "gone.mp4: there is no such file; no other video of its class can be read." in log
     assert log.count("is empty: none of its videos") == 1
     assert log.count("empty.mp4: the file is empty") == 1
     with (run_dir / "metrics.csv").open(newline="") as file:
         assert float(next(csv.DictReader(file))["skipped_videos"]) == 7
 
 
-def test_a_folder_that_holds_a_run_is_not_overwritten(
+def test_existing_run_is_not_overwritten(
     trained: Path, figures: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (trained / "metrics.csv").read_text()
@@ -174,7 +172,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(
     assert (trained / "metrics.csv").read_text() == before
 
 
-def test_resuming_as_another_network_is_refused(
+def test_resuming_another_network_is_refused(
     trained: Path, figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(trained / "checkpoints", tmp_path / "checkpoints")
@@ -225,7 +223,7 @@ def test_resuming_as_another_network_is_refused(
         ),
     ],
 )
-def test_mistakes_are_one_clear_line(
+def test_user_errors_are_one_line(
     options: list[str],
     message: str,
     figures: Path,
@@ -272,10 +270,10 @@ def test_print_config_shows_every_resolved_value(
     assert not (tmp_path / "new").exists()
 
 
-def test_a_run_begins_from_weights(
+def test_run_starts_from_weights(
     trained: Path, figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Clips come from the checkpoint; what is frozen stays as it was; the classifier of the same labels is kept."""
+    """Clip values come from the checkpoint, frozen weights stay, and the classifier of equal labels is kept."""
     best = trained / "checkpoints" / "best.ckpt"
     words = [word for word in arguments(figures, tmp_path / "run") if "model.clip" not in word]
     more = ("--model.insert={res3: [1]}", f"--model.weights={best}", "--model.optimisation.freeze_through=res4")
@@ -292,7 +290,7 @@ def test_a_run_begins_from_weights(
     assert config["model"]["clip"]["num_frames"] == 4
 
 
-def test_some_classes_are_scored_among_themselves(
+def test_restricted_labels_are_scored_among_themselves(
     trained: Path, figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = (figures / "test.csv").read_text().splitlines()
@@ -308,7 +306,7 @@ def test_some_classes_are_scored_among_themselves(
 
 
 class Counts(Callback):
-    """Given by itself, not in a list."""
+    """Count batches; given on its own, not in a list."""
 
     batches = 0
 
@@ -316,7 +314,7 @@ class Counts(Callback):
         Counts.batches += 1
 
 
-def test_one_callback_needs_no_list_and_no_validation_no_warning(
+def test_single_callback_and_no_validation(
     figures: Path,
     tmp_path: Path,
     run_farfield: Callable[..., int],
@@ -330,7 +328,7 @@ def test_one_callback_needs_no_list_and_no_validation_no_warning(
     assert not [each for each in recwarn if "Total length" in str(each.message)]
 
 
-def test_a_run_says_which_epoch_was_best_and_when_nothing_is_left(
+def test_log_names_the_best_epoch_and_a_finished_run(
     trained: Path, figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:
     with (trained / "metrics.csv").open(newline="") as file:
@@ -347,7 +345,7 @@ def test_a_run_says_which_epoch_was_best_and_when_nothing_is_left(
     assert "ckpt" not in capfd.readouterr().err
 
 
-def test_names_of_files_need_not_be_utf8(
+def test_file_names_need_not_be_utf8(
     figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:
     name = os.fsdecode(b"caf\xe9.mp4")
@@ -366,7 +364,7 @@ def test_names_of_files_need_not_be_utf8(
     )
 
 
-def test_a_validation_without_a_video_is_a_mistake(
+def test_validation_without_readable_videos_is_an_error(
     figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "val.csv").write_text("path,label\nnowhere/a.mp4,bow\nnowhere/b.mp4,bow\n")
@@ -375,7 +373,7 @@ def test_a_validation_without_a_video_is_a_mistake(
     assert not (tmp_path / "run" / "checkpoints" / "best.ckpt").exists()
 
 
-def test_a_test_is_compared_however_its_manifest_was_named(
+def test_compare_ignores_how_the_manifest_path_was_given(
     trained: Path,
     figures: Path,
     tmp_path: Path,
@@ -383,7 +381,7 @@ def test_a_test_is_compared_however_its_manifest_was_named(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Of two segments of one video, one has none of its frames; so has the calibration."""
+    """One of the segments has no frames, in the test and in the calibration."""
     shown = read_manifest(figures / "test.csv")
     records = [
         VideoRecord(shown[0].path, shown[0].label, start, end) for start, end in ((0, 0.5), (0.5, None), (99, 100))
@@ -421,7 +419,7 @@ def test_a_test_is_compared_however_its_manifest_was_named(
         ),
     ],
 )
-def test_mistakes_of_a_test_are_one_clear_line(
+def test_user_errors_of_test_are_one_line(
     options: list[object],
     message: str,
     trained: Path,

@@ -46,7 +46,7 @@ def after_a_way_back() -> nn.Module:
     return network
 
 
-def test_norms_are_those_of_a_loop() -> None:
+def test_norms_equal_those_of_a_loop() -> None:
     network = after_a_way_back()
     found, expected = gradient_norms(network), literal_norms(network)
     assert list(found) == stages_of(network) == list(STAGE_OF.values())
@@ -54,7 +54,7 @@ def test_norms_are_those_of_a_loop() -> None:
     assert len({round(norm, 4) for norm in found.values()}) == 6
 
 
-def test_inserted_blocks_count_to_their_stage() -> None:
+def test_inserted_blocks_belong_to_their_stage() -> None:
     network = after_a_way_back()
     before = gradient_norms(network)
     (theta,) = [p for name, p in network.named_parameters() if name.endswith("blocks.3.res_blocks.0.inserted.g.weight")]
@@ -63,14 +63,14 @@ def test_inserted_blocks_count_to_their_stage() -> None:
     assert {stage for stage in after if after[stage] != before[stage]} == {"res4"}
 
 
-def test_together_they_are_the_norm_of_all() -> None:
+def test_norms_combine_to_the_total_norm() -> None:
     network = after_a_way_back()
     found = gradient_norms(network)
     total = nn.utils.clip_grad_norm_(network.parameters(), 1e9)
     assert math.sqrt(sum(norm**2 for norm in found.values())) == pytest.approx(float(total), rel=1e-5)
 
 
-def test_what_is_frozen_has_no_norm() -> None:
+def test_frozen_parts_have_no_norm() -> None:
     network = after_a_way_back()
     for name, parameter in network.named_parameters():
         if name.startswith("backbone.trunk.blocks.1."):
@@ -80,7 +80,7 @@ def test_what_is_frozen_has_no_norm() -> None:
 
 
 class Recorder(Callback):
-    """The norms by a loop, before gradients are clipped."""
+    """Record the norms by a loop, before gradients are clipped."""
 
     norms: list[dict[str, float]]
 
@@ -101,11 +101,9 @@ def run(figures: Path, run_dir: Path, run_farfield: Callable[..., int], *more: s
 
 
 @pytest.mark.slow
-def test_a_run_writes_them_every_so_many_steps_and_a_resumed_one_the_same(
-    figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
-) -> None:
-    """6 batches are 3 steps an epoch; stopped in step 6, after its row, the run goes on from step 5's checkpoint."""
-    record = "--trainer.callbacks=[{class_path: training.test_gradients.Recorder}]"
+def test_log_is_the_same_after_a_resume(figures: Path, tmp_path: Path, run_farfield: Callable[..., int]) -> None:
+    """6 batches are 3 steps an epoch; stopped in step 6, after its row, the run resumes from step 5's checkpoint."""
+    record = "--trainer.callbacks=[{class_path: training.test_gradient_norms.Recorder}]"
     whole = run(figures, tmp_path / "whole", run_farfield, record)
     assert len(Recorder.norms) == 6
     with (tmp_path / "whole/gradient_norms.csv").open(newline="") as file:

@@ -1,4 +1,4 @@
-"""A run that diverges stops, and says in which layer, at which step and on which clips."""
+"""The NaN guard stops a diverging run and names the layer, the step and the clips."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.trainer.states import RunningStage, TrainerFn, TrainerState
 from torch import Tensor, nn
 
 from farfield import build_model
 from farfield.errors import FarfieldError
 from farfield.models.network import ActionNet
-from farfield.training.callbacks import StopEarly
-from farfield.training.nan_guard import NaNGuard, first_not_finite
+from farfield.training.nan_guard import NaNGuard, first_non_finite_layer
 from training.test_fit import arguments
 
 
@@ -33,10 +31,10 @@ def clips() -> Tensor:
     return torch.randn(2, 3, 4, 24, 24)
 
 
-def test_nothing_is_found_where_all_is_finite() -> None:
+def test_finite_network_has_no_finding() -> None:
     model = network()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    assert first_not_finite(model, clips()) is None
+    assert first_non_finite_layer(model, clips()) is None
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert model.training
     assert not any(module._forward_hooks for module in model.modules())
@@ -52,21 +50,22 @@ def test_nothing_is_found_where_all_is_finite() -> None:
         ("head.fc", "weight"),
     ],
 )
-def test_a_weight_is_found_by_its_layer(layer: str, parameter: str, value: float) -> None:
+def test_non_finite_weight_is_located(layer: str, parameter: str, value: float) -> None:
     model = network()
     model.get_submodule(layer).get_parameter(parameter).data.view(-1)[1] = value
-    found = first_not_finite(model, clips())
-    assert found == f"The first layer with such values is {layer}: its {parameter} holds them."
+    found = first_non_finite_layer(model, clips())
+    assert found == f"The first layer with NaN or infinite values is {layer}: its {parameter} has them."
 
 
-def test_a_weight_of_a_blocks_own_is_found() -> None:
+def test_non_finite_weight_of_an_inserted_block_is_located() -> None:
     model = network(block_options={"pairwise": "concatenation"})
     layer = "backbone.trunk.blocks.2.res_blocks.1.inserted"
     model.get_submodule(layer).get_parameter("w_f").data.view(-1)[1] = torch.nan
-    assert first_not_finite(model, clips()) == f"The first layer with such values is {layer}: its w_f holds them."
+    found = first_non_finite_layer(model, clips())
+    assert found == f"The first layer with NaN or infinite values is {layer}: its w_f has them."
 
 
-def test_an_activation_that_overflows_is_found_by_its_layer() -> None:
+def test_overflowing_activation_is_located() -> None:
     """3e38 twice is infinite in float32; the weights are all finite."""
     model = network()
     layer = "backbone.trunk.blocks.1.res_blocks.0.branch2.conv_a"
@@ -74,25 +73,26 @@ def test_an_activation_that_overflows_is_found_by_its_layer() -> None:
     x = clips().abs() + 1
     given: list[float] = []
     hook = model.get_submodule(layer).register_forward_pre_hook(lambda m, i: given.append(float(i[0].abs().max())))
-    found = first_not_finite(model, x)
+    found = first_non_finite_layer(model, x)
     hook.remove()
     largest = f"{given[0]:.3g}"
     assert found == (
-        f"The first layer that gives out such values is {layer}; the largest number that it is given is {largest}."
+        f"The first layer with a NaN or infinite output is {layer}; the largest absolute value of its input is "
+        f"{largest}."
     )
 
 
 def test_clips_are_looked_at_first() -> None:
     x = clips()
     x[1, 2, 3, 5, 7] = torch.nan
-    assert first_not_finite(network(), x) == "The clips themselves hold such values."
+    assert first_non_finite_layer(network(), x) == "The clips have NaN or infinite values."
 
 
 def test_norms_statistics_are_untouched_by_a_search_that_finds_something_behind_them() -> None:
     model = network()
     model.head.fc.weight.data[1, 2] = torch.nan
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    assert first_not_finite(model, clips()) is not None
+    assert first_non_finite_layer(model, clips()) is not None
     assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
     assert {norm.momentum for norm in model.modules() if isinstance(norm, nn.BatchNorm3d)} == {0.1}
 
@@ -101,16 +101,17 @@ def test_norms_statistics_are_untouched_by_a_search_that_finds_something_before_
     model = network()
     model.get_submodule("backbone.trunk.blocks.2.res_blocks.0.branch2.conv_a").weight.data.fill_(torch.nan)
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    first_not_finite(model, clips())
+    first_non_finite_layer(model, clips())
     assert [name for name, buffer in model.named_buffers() if not torch.equal(buffer, before[name])] == []
 
 
 @pytest.mark.parametrize("loss", [torch.nan, torch.inf, -torch.inf, 3e38])
-def test_any_loss_that_is_not_finite_stops_though_no_layer_gives_it_out(loss: float) -> None:
+def test_non_finite_loss_of_finite_outputs_stops_the_run(loss: float) -> None:
     trainer = SimpleNamespace(
         world_size=1,
         global_step=7,
         current_epoch=3,
+        precision="32-true",
         precision_plugin=SimpleNamespace(forward_context=nullcontext),
         datamodule=SimpleNamespace(training_paths=lambda rows: [f"{row}.mp4" for row in rows]),
     )
@@ -119,7 +120,7 @@ def test_any_loss_that_is_not_finite_stops_though_no_layer_gives_it_out(loss: fl
     batch = SimpleNamespace(clips=clips(), indices=torch.tensor([11, 5]))
     callback.on_train_batch_start(trainer, module, batch, 0)
     message = (
-        rf"^the loss is {loss} at step 7 of epoch 4, .* No layer gives out such values; the loss itself does\. "
+        rf"^the loss is {loss} at step 7 of epoch 4, .* All layers' outputs are finite; only the loss is not\. "
         r"The batch's clips: 11\.mp4, 5\.mp4\."
     )
     stops = nullcontext() if loss == 3e38 else pytest.raises(FarfieldError, match=message)
@@ -128,7 +129,7 @@ def test_any_loss_that_is_not_finite_stops_though_no_layer_gives_it_out(loss: fl
 
 
 @pytest.mark.parametrize("accumulated", [1, 2])
-def test_a_run_that_diverges_stops_before_the_weights_do(
+def test_diverging_run_stops_with_finite_weights(
     accumulated: int,
     figures: Path,
     tmp_path: Path,
@@ -145,7 +146,8 @@ def test_a_run_that_diverges_stops_before_the_weights_do(
     assert told, line
     step = int(told[2])
     assert step >= 1
-    assert re.search(r"The first layer (that gives out|with) such values is (backbone\.trunk\.blocks|head)\.\S+", line)
+    where = r"The first layer with (NaN or infinite values|a NaN or infinite output) is "
+    assert re.search(where + r"(backbone\.trunk\.blocks|head)\.\S+", line)
     shown = re.search(r"The batch's clips: (.+)\. Lower the learning rate", line)
     assert shown, line
     paths = shown[1].split(", ")
@@ -181,11 +183,11 @@ class Spoils(Callback):
 
 def spoiled(where: str, value: float, step: int) -> str:
     init = f"{{where: {where}, value: '{value}', step: {step}}}"
-    return f"--trainer.callbacks=[{{class_path: training.test_divergence.Spoils, init_args: {init}}}]"
+    return f"--trainer.callbacks=[{{class_path: training.test_nan_guard.Spoils, init_args: {init}}}]"
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, 3e38])
-def test_a_gradient_that_overflows_stops_the_run_though_the_loss_is_sound(
+def test_non_finite_gradient_stops_the_run(
     value: float, figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:
     """3e38 is a number, and is let pass; SGD then takes 1e-30 of it."""
@@ -197,8 +199,8 @@ def test_a_gradient_that_overflows_stops_the_run_though_the_loss_is_sound(
     if value != 3e38:
         assert last["global_step"] == 2
         assert re.search(
-            r"^farfield fit: the loss is \d\S+, and gradients are no numbers, at step 2 of epoch 1, and training has "
-            r"stopped; the last checkpoint is as it was\. On the way back, the first is that of "
+            r"^farfield fit: the loss is \d\S+, and gradients are NaN or infinite, at step 2 of epoch 1, and training "
+            r"has stopped; the last checkpoint is unchanged\. In the order of the backward pass, the first is that of "
             r"backbone\.trunk\.blocks\.2\.res_blocks\.1\.branch2\.conv_a\.weight\. The batch's clips: .*\.mp4\. Lower",
             capfd.readouterr().err,
             re.MULTILINE,
@@ -206,41 +208,16 @@ def test_a_gradient_that_overflows_stops_the_run_though_the_loss_is_sound(
 
 
 @pytest.mark.parametrize("more", [[], ["--model.optimisation.early_stopping_epochs=1"]])
-def test_a_validation_that_gives_no_number_is_no_good_end(
+def test_non_finite_validation_loss_fails_the_run(
     more: list[str], figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--data.batch_size=10", "--trainer.max_epochs=3", spoiled("weight", torch.nan, 4), *more]
     assert run_farfield(*arguments(figures, tmp_path, *options)) == 2
     error = capfd.readouterr().err
-    assert "the validation's loss is no number after epoch 2, and training has stopped; the best checkpoint is" in error
-    assert "head.fc.bias holds such values. Lower the learning rate" in error
+    assert "the validation loss is NaN or infinite after epoch 2, and training has stopped; best.ckpt is unch" in error
+    assert "head.fc.bias has NaN or infinite values. Lower the learning rate" in error
     assert "stopped early" not in error
     for name in ("best", "last"):
         content = torch.load(tmp_path / f"checkpoints/{name}.ckpt", weights_only=True)
         assert content["epoch"] == 0
         assert all(weight.isfinite().all() for weight in content["state_dict"].values())
-
-
-def test_stopping_early_is_said_once_and_of_the_first_epoch_too(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "farfield")
-    trainer: Any = SimpleNamespace(
-        state=TrainerState(fn=TrainerFn.FITTING, stage=RunningStage.TRAINING),
-        sanity_checking=False,
-        fast_dev_run=False,
-        should_stop=False,
-        current_epoch=0,
-        strategy=SimpleNamespace(reduce_boolean_decision=lambda decision, **_: decision),
-    )
-    callback, module = StopEarly(2), LightningModule()
-    for loss in (0.5, 0.75, 0.625):  # three validations in one epoch
-        trainer.callback_metrics = {"val/loss": torch.tensor(loss)}
-        callback.on_validation_end(trainer, module)
-    assert trainer.should_stop
-    callback.on_train_end(trainer, module)
-    told = "stopped early, after epoch 1: val/loss did not fall below 0.5 in 2 validations"
-    assert [record.message for record in caplog.records] == [told]
-    resumed = StopEarly(3)
-    resumed.load_state_dict(callback.state_dict())
-    assert resumed.best_score == 0.5
-    resumed.on_train_end(trainer, module)
-    assert len(caplog.records) == 1

@@ -27,7 +27,7 @@ def torchs(make_scheduler, total: int, lr: float) -> list[float]:
     return out
 
 
-def test_cosine_with_warmup_is_torchs() -> None:
+def test_cosine_with_warmup_equals_torchs() -> None:
     settings = Optimisation(lr=0.3, warmup_epochs=2, warmup_factor=0.2)
     ours = rates(settings, steps_per_epoch=7, total=70)
     theirs = torchs(
@@ -36,7 +36,7 @@ def test_cosine_with_warmup_is_torchs() -> None:
     assert ours == pytest.approx(theirs, abs=1e-9)
 
 
-def test_steps_are_torchs() -> None:
+def test_steps_equal_torchs() -> None:
     settings = Optimisation(lr=0.3, schedule="steps", step_epochs=(3, 7), step_factor=0.1)
     ours = rates(settings, steps_per_epoch=7, total=70)
     assert ours == pytest.approx(torchs(lambda o: MultiStepLR(o, [21, 49], gamma=0.1), 70, 0.3))
@@ -62,6 +62,6 @@ def test_norms_and_biases_are_not_decayed() -> None:
         ({"label_smoothing": 1}, r"must be in \[0, 1\)"),
     ],
 )
-def test_impossible_settings_are_refused(settings: dict, message: str) -> None:
+def test_invalid_settings_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(FarfieldError, match=message):
         Optimisation(**settings)

@@ -1,4 +1,4 @@
-"""Precise batch norm in a run: the norms that are saved are measured on the training batches that come next."""
+"""Precise batch norm in a run: saved statistics are those of the next training batches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MEASURED = 3  # of the 4 batches of an epoch
 
 
 class Recorder(Callback):
-    """Keeps the clips that each step learns from, and the first epoch's checkpoint."""
+    """Record the clips of each step and the first epoch's checkpoint."""
 
     clips: list[Tensor]
     saved: dict[str, Any]
@@ -49,10 +49,10 @@ def run(figures: Path, run_dir: Path, run_farfield: Callable[..., int], *more: s
 def measured(
     figures: Path, tmp_path_factory: pytest.TempPathFactory, run_farfield: Callable[..., int]
 ) -> tuple[list[str], list[Tensor], dict[str, Tensor]]:
-    """A run's steps, the batches of its second epoch, and what was saved after the first."""
+    """Return a run's steps, the batches of its second epoch, and the state saved after the first."""
     run_dir = tmp_path_factory.mktemp("precise")
     options = [f"--model.optimisation.precise_bn_batches={MEASURED}"]
-    options.append("--trainer.callbacks=[{class_path: training.test_precise_bn.Recorder}]")
+    options.append("--trainer.callbacks=[{class_path: training.test_precise_batch_norm.Recorder}]")
     steps = run(figures, run_dir, run_farfield, *options)
     network = {key.removeprefix("network."): v for key, v in Recorder.saved.items() if key.startswith("network.")}
     return steps, Recorder.clips[4:], network
@@ -79,10 +79,10 @@ def test_first_norm_has_the_mean_and_variance_of_all_values(
     torch.testing.assert_close(stem.norm.running_var.double(), values.var(1), rtol=1e-5, atol=1e-6)
 
 
-def test_means_of_all_norms_are_those_of_update_bn(
+def test_means_equal_those_of_update_bn(
     measured: tuple[list[str], list[Tensor], dict[str, Tensor]],
 ) -> None:
-    """Of batches of one size, the mean of the means is that of all values."""
+    """For equal batch sizes, the mean of the means is the mean of all values."""
     _, clips, state = measured
     theirs = model_of(state)
     update_bn(clips[:MEASURED], theirs)
@@ -92,7 +92,7 @@ def test_means_of_all_norms_are_those_of_update_bn(
         torch.testing.assert_close(state[key], theirs.state_dict()[key], rtol=1e-4, atol=1e-5, msg=key)
 
 
-def test_variances_are_update_bns_and_those_between_batches(
+def test_variances_include_those_between_batches(
     measured: tuple[list[str], list[Tensor], dict[str, Tensor]],
 ) -> None:
     _, clips, state = measured
@@ -114,7 +114,7 @@ def test_variances_are_update_bns_and_those_between_batches(
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6, msg=name)
 
 
-def test_training_does_not_notice(
+def test_training_is_unchanged(
     measured: tuple[list[str], list[Tensor], dict[str, Tensor]],
     figures: Path,
     tmp_path: Path,
@@ -140,7 +140,7 @@ def n_values(x: Tensor) -> int:
 
 
 @pytest.mark.slow
-def test_two_processes_take_the_statistics_of_both(tmp_path: Path) -> None:
+def test_two_processes_combine_their_statistics(tmp_path: Path) -> None:
     shares = [torch.randn(5, 3, 2, 3, 7), torch.randn(5, 3, 2, 3, 7) * 2 + 1.5]
     torch.multiprocessing.spawn(pooled_by_two, (str(tmp_path), shares), nprocs=2)
     values = torch.cat(shares).transpose(0, 1).flatten(1).double()
@@ -151,7 +151,7 @@ def test_two_processes_take_the_statistics_of_both(tmp_path: Path) -> None:
         torch.testing.assert_close(state["running_var"].double(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_what_measures_nothing_is_refused(
+def test_settings_without_effect_are_refused(
     figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [word for word in arguments(figures, tmp_path) if not word.startswith("--data.val")]
@@ -163,10 +163,11 @@ def test_what_measures_nothing_is_refused(
     assert "precise_bn_batches is -1; it must be at least 0" in capsys.readouterr().err
 
 
-def test_a_network_without_norms_is_refused() -> None:
+def test_network_without_norms_is_refused() -> None:
     network = build_model("tiny", num_classes=3)
     for name in [name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm3d)]:
         network.set_submodule(name, nn.Identity())
     callback, module = PreciseBatchNorm(3), TrainingModule(network)
-    with pytest.raises(FarfieldError, match=r"precise_bn_batches measures .* no norm that keeps any\. Set it to 0\.$"):
+    message = r"precise_bn_batches needs norms with .* this network has none\. Set it to 0\.$"
+    with pytest.raises(FarfieldError, match=message):
         callback.on_fit_start(Trainer(accelerator="cpu", logger=False, enable_checkpointing=False), module)

@@ -19,7 +19,7 @@ def network(**options: int) -> torch.nn.Module:
     return build_model("tiny", num_classes=3, insert=insert, block="object_context", block_options=options, clip=clip)
 
 
-def test_collects_the_logits_of_every_block_only_while_asked() -> None:
+def test_logits_are_collected_only_within_the_context() -> None:
     model = network()
     with region_logits(model) as logits:
         model(torch.randn(2, 3, 4, 32, 32))
@@ -31,7 +31,7 @@ def test_collects_the_logits_of_every_block_only_while_asked() -> None:
     torch.testing.assert_close(region_loss(logits, labels), expected)
 
 
-def test_regions_that_are_no_classes_are_left_alone() -> None:
+def test_other_region_counts_are_not_supervised() -> None:
     model = network(num_regions=5)
     with region_logits(model) as logits:
         model(torch.randn(2, 3, 4, 32, 32))
@@ -39,10 +39,10 @@ def test_regions_that_are_no_classes_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize("weight", [0.4, 0.0])
-def test_a_run_supervises_the_regions(
+def test_run_trains_the_region_logits(
     weight: float, figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
 ) -> None:
-    """Only the auxiliary loss moves the regions' bias: the softmax over positions does not see it."""
+    """Only the auxiliary loss changes the regions' bias, which the softmax over positions cancels."""
     options = ["--model.insert={res3: [1]}", "--model.block=object_context"]
     options += [f"--model.optimisation.region_loss_weight={weight}"]
     assert run_farfield(*arguments(figures, tmp_path, *options)) == 0

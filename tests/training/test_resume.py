@@ -1,4 +1,4 @@
-"""A run that was stopped anywhere goes on as if it had not been."""
+"""A run that is stopped at any point and resumed has the curve of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Stopped(Exception):
 
 
 class StopAt(Callback):
-    """Stops training dead at a place: nothing that Lightning does on errors writes a checkpoint."""
+    """Raise an exception in a hook at a step; Lightning writes no checkpoint on errors."""
 
     def __init__(self, hook: str, step: int) -> None:
         def stop(*_args: object, **_kwargs: object) -> None:
@@ -88,7 +88,7 @@ def uninterrupted(
         ("on_train_epoch_start", 8),  # between epochs
     ],
 )
-def test_stopped_run_goes_on(
+def test_stopped_run_resumes_with_the_same_curve(
     hook: str,
     step: int,
     figures: Path,
@@ -108,7 +108,7 @@ def test_stopped_run_goes_on(
         assert losses(tmp_path, "metrics.csv", column) == pytest.approx(values, rel=1e-4), column
 
 
-def test_whole_run_has_every_step(uninterrupted: tuple[list[float], dict[str, list[float]]]) -> None:
+def test_uninterrupted_run_logs_every_step(uninterrupted: tuple[list[float], dict[str, list[float]]]) -> None:
     steps, epochs = uninterrupted
     assert len(steps) == EPOCHS * BATCHES
     assert epochs["epoch"] == list(range(EPOCHS))
@@ -116,7 +116,7 @@ def test_whole_run_has_every_step(uninterrupted: tuple[list[float], dict[str, li
 
 
 @pytest.mark.slow
-def test_killed_run_goes_on(
+def test_killed_run_resumes_with_the_same_curve(
     figures: Path,
     tmp_path: Path,
     run_farfield: Callable[..., int],
@@ -137,8 +137,8 @@ def test_killed_run_goes_on(
 
 
 @pytest.mark.slow
-def test_a_run_that_is_told_to_end_says_how_to_go_on(figures: Path, tmp_path: Path) -> None:
-    """SIGTERM, as schedulers send it: status 143."""
+def test_sigterm_prints_how_to_resume(figures: Path, tmp_path: Path) -> None:
+    """Schedulers send SIGTERM; the exit status is 143."""
     process = subprocess.Popen(
         [sys.executable, "-m", "farfield", "fit", *options(figures, tmp_path), "--trainer.max_epochs=200"],
         stderr=subprocess.PIPE,
@@ -155,10 +155,10 @@ def test_a_run_that_is_told_to_end_says_how_to_go_on(figures: Path, tmp_path: Pa
     assert "terminated; go on with the same command and --resume true" in log
 
 
-def test_accumulated_gradients_are_in_no_checkpoint(
+def test_checkpoints_are_written_after_whole_steps_only(
     figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
 ) -> None:
-    """With two batches a step, a checkpoint is written after whole steps only, and the resumed curve is the same."""
+    """With two batches a step; the resumed curve is the same."""
     more = ["--trainer.accumulate_grad_batches=2", "--data.batch_size=3", "--trainer.max_epochs=1"]
     assert run_farfield("fit", *options(figures, tmp_path / "whole"), *more) == 0
     arguments = [*options(figures, tmp_path / "stopped"), *more]
@@ -170,7 +170,7 @@ def test_accumulated_gradients_are_in_no_checkpoint(
     assert losses(tmp_path / "stopped") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
 
 
-def test_everything_that_the_loader_draws_goes_on(
+def test_random_augmentation_resumes_in_mid_epoch(
     figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
 ) -> None:
     """Several clips a video, balanced classes, RandAugment, erasing, MixUp and CutMix: stopped in mid-epoch."""
@@ -188,8 +188,8 @@ def test_everything_that_the_loader_draws_goes_on(
     assert losses(tmp_path / "stopped") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
 
 
-def test_a_checkpoint_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupted while it writes, it leaves the old file as it was."""
+def test_checkpoint_write_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupted write leaves the old file unchanged."""
     target = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"epoch": 1}, target)
     original = torch.save
@@ -215,7 +215,7 @@ def one_epoch(figures: Path, tmp_path_factory: pytest.TempPathFactory, run_farfi
     return run_dir
 
 
-def test_what_the_config_now_says_of_the_optimiser_counts(
+def test_resume_uses_the_configs_optimiser_settings(
     one_epoch: Path,
     figures: Path,
     tmp_path: Path,
@@ -242,7 +242,7 @@ def test_what_the_config_now_says_of_the_optimiser_counts(
     assert content["lr_schedulers"][0]["base_lrs"] == [0.005, 0.005]
 
 
-def test_an_optimiser_that_the_state_does_not_fit_is_refused(
+def test_resume_with_another_optimiser_is_refused(
     one_epoch: Path, figures: Path, run_farfield: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = (one_epoch / "config.yaml").read_text()
@@ -253,10 +253,10 @@ def test_an_optimiser_that_the_state_does_not_fit_is_refused(
     assert (one_epoch / "config.yaml").read_text() == config
 
 
-def test_a_run_that_was_moved_keeps_its_best_checkpoint(
+def test_moved_run_keeps_its_best_checkpoint(
     one_epoch: Path, figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
 ) -> None:
-    """The score to beat is made one that no epoch reaches."""
+    """The best score is set to one that no epoch reaches."""
     run_dir = shutil.copytree(one_epoch, tmp_path / "moved")
     last, best = (run_dir / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
     content = torch.load(last, weights_only=True)
@@ -277,7 +277,7 @@ def test_a_run_that_was_moved_keeps_its_best_checkpoint(
     assert torch.load(best, weights_only=True)["epoch"] == 3
 
 
-def test_more_epochs_of_a_run_that_has_ended_are_asked_about(
+def test_extending_an_ended_run_needs_a_choice(
     figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:
     first = [*options(figures, tmp_path / "run"), "--trainer.max_epochs=1"]
@@ -299,14 +299,14 @@ def test_more_epochs_of_a_run_that_has_ended_are_asked_about(
     )
     assert torch.equal(before["network.head.fc.weight"], after["network.head.fc.weight"])
     assert run_farfield("fit", *options(figures, extended), *more, f"{how}=extend") == 0
-    assert "at step 4, where it goes on, the learning rate changes from 0 to 0.01." in capfd.readouterr().err
+    assert "at step 4, where it continues, the learning rate changes from 0 to 0.01." in capfd.readouterr().err
     half = [0.01 * (1 + math.cos(math.pi * step / 8)) for step in range(4, 8)]  # the second half of a cosine of 8 steps
     assert losses(extended, column="lr")[4:] == pytest.approx(half)
     assert run_farfield("fit", *options(figures, extended), *more, f"{how}=extend") == 0  # now it is its own schedule
     assert "the run was to end" not in capfd.readouterr().err
 
 
-def test_more_epochs_of_a_run_that_was_stopped_change_nothing_of_its_curve(
+def test_extending_a_stopped_run_keeps_its_schedule(
     figures: Path,
     tmp_path: Path,
     run_farfield: Callable[..., int],
@@ -323,6 +323,6 @@ def test_more_epochs_of_a_run_that_was_stopped_change_nothing_of_its_curve(
     now, longer = (0.01 * (1 + math.cos(math.pi * 6 / steps)) for steps in (12, 16))
     error = capfd.readouterr().err
     assert "the run was to end after epoch 3, and now ends after epoch 4; its schedule is kept" in error
-    assert f"the learning rate is {now:.4g}; under extend it would be {longer:.4g}." in error
+    assert f"the learning rate is {now:.4g}; with extend it would be {longer:.4g}." in error
     assert losses(tmp_path)[:12] == pytest.approx(uninterrupted[0], rel=1e-4)
     assert losses(tmp_path, column="lr")[12:] == [0.0] * 4

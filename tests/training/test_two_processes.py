@@ -67,7 +67,7 @@ def must_have_the_same_weights(one: Path, two: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_evaluate_every_video_once(figures: Path, tmp_path: Path) -> None:
-    """The validation of ten videos counts ten, and a test's report is that of one process."""
+    """Metrics equal those of one process, for an odd number of videos with an unreadable one."""
     lines = (figures / "val.csv").read_text().splitlines()
     odd = figures / "odd.csv"  # seven videos, one of them not there: the shares differ
     odd.write_text("\n".join([*lines[:8], lines[8].replace("val_", "missing_")]) + "\n")
@@ -92,8 +92,8 @@ def test_two_processes_evaluate_every_video_once(figures: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_torchrun_trains_as_one_process_does(figures: Path, tmp_path: Path) -> None:
-    """The README's line, with averaged weights and a learning rate that follows the clips in a step."""
+def test_torchrun_trains_like_one_process(figures: Path, tmp_path: Path) -> None:
+    """With the README's command, EMA, and a learning rate scaled by the clips in a step."""
     more = ("--model.optimisation.ema_decay=0.8", "--model.optimisation.lr_batch_size=8", "--report.every_n_epochs=0")
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
     one = fit(figures, tmp_path / "one", 1, *more)
@@ -114,8 +114,8 @@ SHARDED = (
 
 
 @pytest.mark.slow
-def test_sharded_processes_learn_what_one_process_does(figures: Path, tmp_path: Path) -> None:
-    """With unequal shares in the validation, clipped gradients, and attention drawn by the first process."""
+def test_sharded_processes_train_like_one_process(figures: Path, tmp_path: Path) -> None:
+    """With unequal numbers of validation batches, clipped gradients, and attention maps in the first process."""
     lines = (figures / "val.csv").read_text().splitlines()
     odd = figures / "five.csv"
     odd.write_text("\n".join(lines[:6]) + "\n")  # three batches in one process, two in the other
@@ -141,8 +141,8 @@ def test_sharded_processes_learn_what_one_process_does(figures: Path, tmp_path: 
 
 
 @pytest.mark.slow
-def test_a_sharded_run_goes_on_unsharded_and_the_other_way(figures: Path, tmp_path: Path) -> None:
-    """Weights, norms' statistics and the momenta of groups with and without decay are in the checkpoint as ever."""
+def test_sharded_run_resumes_unsharded_and_the_reverse(figures: Path, tmp_path: Path) -> None:
+    """Weights, norm statistics, and momenta of groups with and without decay are in the checkpoint."""
     more = (*SHARDED, "--model.optimisation.freeze_batch_norm=false")
     fit(figures, tmp_path / "unsharded", 2, *more)
     for first, then in (("fsdp2", "ddp"), ("ddp", "fsdp2")):
@@ -157,10 +157,10 @@ def test_a_sharded_run_goes_on_unsharded_and_the_other_way(figures: Path, tmp_pa
     ("more", "message"),
     [
         (("--trainer.strategy=fsdp",), "Take fsdp2"),
-        (("--trainer.strategy=fsdp2", "--model.optimisation.ema_decay=0.9"), "take --trainer.strategy ddp"),
+        (("--trainer.strategy=fsdp2", "--model.optimisation.ema_decay=0.9"), "use --trainer.strategy ddp"),
     ],
 )
-def test_what_sharding_does_not_go_with_is_a_mistake(
+def test_incompatible_sharding_options_are_refused(
     figures: Path, tmp_path: Path, more: tuple[str, ...], message: str
 ) -> None:
     done = run(
@@ -172,8 +172,8 @@ def test_what_sharding_does_not_go_with_is_a_mistake(
     assert "Traceback" not in done.stderr
 
 
-def test_sharding_refuses_a_loss_scale() -> None:
+def test_sharding_refuses_16_mixed() -> None:
     strategy = FullySharded()
     strategy.precision_plugin = MixedPrecision("16-mixed", "cuda", torch.amp.GradScaler("cuda", enabled=False))
-    with pytest.raises(FarfieldError, match="Take bf16-mixed or 32-true"):
+    with pytest.raises(FarfieldError, match="Use bf16-mixed or 32-true"):
         strategy.setup(Trainer(accelerator="cpu", logger=False))

@@ -17,7 +17,7 @@ from training.test_fit import arguments
 
 
 def records(path: Path) -> Iterator[Record]:
-    """Everything that an offline run has written.
+    """Read all records that an offline run has written.
 
     The file is a log in LevelDB's format, after a header of 7 bytes: blocks of 32 KiB, in them pieces of records with
     7 bytes in front: checksum, length, and whether it is a whole record (1), its first, middle or last piece (2, 3, 4).
@@ -39,7 +39,7 @@ def records(path: Path) -> Iterator[Record]:
 
 
 def finished_records(path: Path) -> list[Record]:
-    """Those of a run that has ended. The service writes the last ones a moment after it has said that it is done."""
+    """Read the records of a finished run; the service writes the last ones shortly after it reports the end."""
     for _ in range(100):
         found = list(records(path))
         if any(record.HasField("exit") for record in found):
@@ -49,7 +49,7 @@ def finished_records(path: Path) -> list[Record]:
 
 
 def read_record(path: Path) -> tuple[dict, dict]:
-    """The last value of everything that an offline run logged, and its config."""
+    """Return the last logged value of each name, and the config, of an offline run."""
     logged: dict = {}
     config: dict = {}
     for record in finished_records(path):
@@ -61,7 +61,7 @@ def read_record(path: Path) -> tuple[dict, dict]:
 
 
 @pytest.mark.slow
-def test_a_run_is_tracked_offline_without_an_account(
+def test_run_is_logged_offline_without_an_account(
     figures: Path,
     tmp_path: Path,
     run_farfield: Callable[..., int],
@@ -105,7 +105,7 @@ def test_a_run_is_tracked_offline_without_an_account(
     assert found[("manifest-train",)] == ["train.csv"]
 
 
-def test_the_hint_names_every_folder_of_a_resumed_run(
+def test_sync_hint_lists_every_folder_of_a_resumed_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delenv("WANDB_MODE")
@@ -128,7 +128,7 @@ def test_the_hint_names_every_folder_of_a_resumed_run(
         time.sleep(1.1)  # folders are named by the second
 
 
-def test_an_account_is_a_key_in_the_environment_or_in_netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_account_is_an_api_key_in_the_environment_or_netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     assert not has_wandb_account()
@@ -139,7 +139,7 @@ def test_an_account_is_a_key_in_the_environment_or_in_netrc(tmp_path: Path, monk
     assert has_wandb_account()
 
 
-def test_a_server_that_cannot_be_reached_is_noticed_before_training(
+def test_unreachable_server_means_offline(
     figures: Path,
     tmp_path: Path,
     run_farfield: Callable[..., int],

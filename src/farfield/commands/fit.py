@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from lightning.pytorch.utilities import rank_zero_only
-
 from farfield.commands.console import quiet_libraries
+from farfield.lightning_compat import process_rank
 from farfield.training.config import make_run
 from farfield.training.train import TrainResult, train_run
 
@@ -17,7 +16,7 @@ log = logging.getLogger("farfield")
 def fit(arguments: Sequence[str]) -> int:
     """Train as the options say; `farfield fit --help` lists them."""
     quiet_libraries()
-    if rank_zero_only.rank:  # type: ignore[attr-defined]  # set by Lightning
+    if process_rank():
         log.setLevel(logging.WARNING)  # the first process logs for all
     run = make_run(arguments)
     try:

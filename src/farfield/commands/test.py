@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_only
-
 from farfield.commands.console import quiet_libraries
 from farfield.errors import FarfieldError
 from farfield.evaluation.evaluate import evaluate
+from farfield.lightning_compat import process_rank
 from farfield.video.decoders import Decoder
 
 
@@ -96,7 +95,7 @@ def test(
         calibrate_on=calibrate_on,
         decoder=decoder,
     )
-    if not rank_zero_only.rank:  # type: ignore[attr-defined]  # set by Lightning
+    if not process_rank():
         report = result.to_dict()
         print(json_format.dumps(report, indent=2) if json else _summary(report, folder))
     return 0

@@ -16,6 +16,7 @@ from farfield.data.manifest import Manifest, read_manifest
 from farfield.data.samplers import EpochBatchSampler, EvaluationBatches
 from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError, nearest
+from farfield.lightning_compat import processed_batches
 from farfield.parallel import usable_cores
 from farfield.video.decoders import Decoder, DecoderOption, current_name
 
@@ -203,8 +204,7 @@ class VideoDataModule(LightningDataModule):
         """Return the epoch and the number of its batches that are done, from the count that checkpoints keep."""
         if self.trainer is None:
             return 0, 0
-        done: int = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
-        return divmod(done, self.batches_per_epoch())
+        return divmod(processed_batches(self.trainer), self.batches_per_epoch())
 
 
 class TestDataModule(LightningDataModule):

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from farfield.distributed import gather
+from farfield.distributed import all_gather_list
 from farfield.models.network import ActionNet
 from farfield.scoring.aggregation import view_probabilities
 from farfield.scoring.score_views import score_clips
@@ -50,4 +50,4 @@ class ScoringModule(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         if self.trainer.world_size > 1:
-            self.scores, self.failures = gather(self.scores), gather(self.failures)
+            self.scores, self.failures = all_gather_list(self.scores), all_gather_list(self.failures)

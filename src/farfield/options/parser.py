@@ -1,4 +1,4 @@
-"""Options from a function's parameters, and errors that name the nearest option."""
+"""Command-line options from a function's parameters, with error messages that name the nearest option."""
 
 from __future__ import annotations
 
@@ -16,20 +16,31 @@ import jsonargparse
 from farfield.clip_spec import ClipOptions
 from farfield.curation.folder_scan import has_video_suffix
 from farfield.errors import FarfieldError, nearest
-from farfield.options.integer_options import accept_whole_floats
+from farfield.options.jsonargparse_compat import (
+    accept_whole_floats,
+    expects_value,
+    is_about_words,
+    missing_value,
+    one_line,
+    option_names,
+    refused_value,
+    required_options,
+    surplus_word,
+    unknown_option,
+)
 from farfield.recipes import find_config
 
 Command = TypeVar("Command", bound=Callable[..., int])
 
 
 class CommandParser(jsonargparse.ArgumentParser):
-    """Mistakes become `FarfieldError`s, which the command line prints without a traceback."""
+    """Raise mistakes as `FarfieldError`s, which the command line prints without a traceback."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Without abbreviations: a mistyped option must not pass for the one that it happens to begin.
+        # No abbreviations: a mistyped option must not be taken for another that starts with it.
         super().__init__(*args, allow_abbrev=False, **kwargs)
         self.words: Sequence[str] = ()
-        """What is parsed, for messages."""
+        """The arguments being parsed, for error messages."""
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
         with accept_whole_floats():
@@ -45,10 +56,7 @@ class CommandParser(jsonargparse.ArgumentParser):
         return re.sub(r"\bNone\b", "null", re.sub(r"str\s+\|\s+Path", "str", text))
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        names = [action.dest for action in self._actions]
-        options = [name for name in names if not re.search(r"(^|\.)(help|config|print_\w+)$", name)]
-        required = [action.dest for action in self._actions if action.required]
-        explained = file_hint(message, self.words) or explain(message, options, required)
+        explained = file_hint(message, self.words) or explain(message, option_names(self), required_options(self))
         raise FarfieldError(explained) from ex
 
 
@@ -124,7 +132,7 @@ def parse(
 
 
 def files_after_dashes(words: Sequence[str]) -> Sequence[str]:
-    """Rewrite what follows `--`, which no option may follow, so that names beginning with `-` are plain: `./-a.mp4`."""
+    """Rewrite file names after `--` that start with `-`, so that they are not taken for options: `./-a.mp4`."""
     if "--" not in words:
         return words
     end = words.index("--")
@@ -132,8 +140,8 @@ def files_after_dashes(words: Sequence[str]) -> Sequence[str]:
 
 
 def file_hint(message: str, words: Sequence[str]) -> str | None:
-    """What to write for a file whose name begins with `-` and was taken for an option; None where there is none."""
-    if not re.search(r"[Uu]nrecognized arguments|expected (one|at least one) argument|arguments are required", message):
+    """Explain how to write a file name that starts with `-` and was taken for an option; None if there is none."""
+    if not is_about_words(message):
         return None
     if "--" in words:
         surplus = [word for word in words[words.index("--") :] if re.match("--.", word)]
@@ -145,38 +153,32 @@ def file_hint(message: str, words: Sequence[str]) -> str | None:
     for word in words:
         short = re.match(r"-[^-]", word) and not re.fullmatch(r"-[\d.e+-]+", word)
         if short or (word.startswith("--") and (has_video_suffix(word) or Path(word).exists())):
-            apart = "" if "expected" in message else ", or put -- before it, after all options"
+            apart = "" if expects_value(message) else ", or put -- before it, after all options"
             return f"{word} is no option. If it is a file, write ./{word}{apart}. See --help."
     return None
 
 
 def explain(message: str, options: Sequence[str], required: Sequence[str] = ()) -> str:
-    """Puts a parser's message on one line, adds the nearest option where one is unknown, and says what is missing."""
-    text = " ".join(line.strip() for line in message.splitlines() if line.strip())
-    text = re.sub(r"^Call to compute_fn of link .*? failed: ", "", text)
-    unknown = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", text) or re.search(
-        r"[Uu]nrecognized arguments: --([\w.-]+)|does not accept option '([\w.]+)'|Key '([\w.]+)' is not", text
-    )
-    if unknown:
-        name = ".".join(part for part in unknown.groups() if part)
-        if name in options:  # then it is one of those that stand first
+    """Turn a parser's message into one line that names the nearest known option, or what is missing."""
+    text = one_line(message)
+    if name := unknown_option(text):
+        if name in options:  # it is positional
             return f"{name} is given by its place, not as an option. See --help."
         return f"there is no option {name}. {nearest_option(name, options)}"
-    surplus = re.search(r"[Uu]nrecognized arguments: ([^-\s]\S*)", text)
-    if surplus:
-        return f"{surplus[1]} is left over. Files stand together, before or after all options. See --help."
-    missing = re.search(r'[Pp]arser key "([\w.]+)": Expected a .* Got value: None$', text)
-    if missing and missing[1] in required:
+    if surplus := surplus_word(text):
+        return f"{surplus} is left over. Files stand together, before or after all options. See --help."
+    missing = missing_value(text)
+    if missing in required:
         *others, last = (f"--{name}" for name in required)
-        return f"{missing[1]} is missing. Give --config, or {', '.join(others)} and {last}."
+        return f"{missing} is missing. Give --config, or {', '.join(others)} and {last}."
     return _explain_value(text) or text.removesuffix(".") + ". See --help."
 
 
 def nearest_option(given: str, options: Sequence[str]) -> str:
-    """A hint like that of `nearest`, for options by groups: people remember an option's last part, rarely its groups.
+    """Suggest the known option that is nearest to `given`; "lr" finds "model.optimisation.lr".
 
-    The option is taken whose last part is the given one's, or is near to it, or contains it; else the one that is
-    nearest as a whole. Of several, it is the nearest as a whole.
+    Candidates are the options whose last part equals the given one's, is similar to it, or contains it; else those
+    similar as a whole. Among several, the one most similar as a whole is suggested.
     """
 
     def likeness(one: str, other: str) -> float:
@@ -196,31 +198,15 @@ def nearest_option(given: str, options: Sequence[str]) -> str:
 
 
 def _explain_value(text: str) -> str | None:
-    """What a value of several possible types was refused for, without the parser's account of each type."""
-    key = re.search(r'[Pp]arser key "([\w.]+)"', text)
-    if key is None:
+    """Explain a value of the wrong type in one sentence, without the parser's list of all possible types."""
+    refused = refused_value(text)
+    if refused is None:
         return None
-    if whole := _explain_whole(text, key[1]):
-        return whole
-    surplus = re.search(r"Unexpected keys: \{([^}]*)\}", text)
-    if surplus and key[1].rpartition(".")[2] == "clip":
-        name = surplus[1].split(",")[0].strip().strip("'")
-        return f"{key[1]} has no {name!r}. {nearest(name, ClipOptions.__annotations__)}"
-    choices = re.search(r"Expected a typing\.Literal\[(.*?)\]", text)
-    given = re.search(r"(?:Given|Got) value: (.*?)\.?$", text)
-    if choices and given:
-        known = re.findall(r"'([^']*)'", choices[1])
-        return f"{key[1]} is {given[1]!r}. {nearest(given[1], known)}"
+    if refused.must_be:
+        return f"{refused.option} is {refused.given}; it must be {refused.must_be}."
+    if refused.choices:
+        return f"{refused.option} is {refused.given!r}. {nearest(refused.given, refused.choices)}"
+    if refused.unexpected_key and refused.option.rpartition(".")[2] == "clip":
+        hint = nearest(refused.unexpected_key, ClipOptions.__annotations__)
+        return f"{refused.option} has no {refused.unexpected_key!r}. {hint}"
     return None
-
-
-def _explain_whole(text: str, key: str) -> str | None:
-    """For an option that is a whole number, in a group or by itself."""
-    inner = re.search(r"Expected a <class 'int'>\. Got value: (\S+) .*NestedArg\(key='([\w.]+)'", text)
-    if inner:
-        return f"{key}.{inner[2]} is {inner[1]}; it must be a whole number."
-    single = re.search(r"[Pp]arser key \"[\w.]+\": Expected a <class 'int'>\. Got value: (.*?)\.?$", text)
-    if single:
-        return f"{key} is {single[1]}; it must be a whole number."
-    or_null = re.search(r"Subtypes: \[<class 'int'>, <class 'NoneType'>\] .*Given value: (.*?)\.?$", text)
-    return None if or_null is None else f"{key} is {or_null[1]}; it must be a whole number or null."

@@ -1,8 +1,8 @@
-"""Activation checkpointing: some residual blocks keep their input only, and run again on the way back.
+"""Activation checkpointing: residual blocks store only their input, and are recomputed in the backward pass.
 
-Memory for time (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016). The second run is the first once
-more, dropout included, but does not count towards the norms' running statistics, which would otherwise move twice a
-step.
+Less memory for more time (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016). The recomputation
+repeats the forward pass exactly, dropout included, except that it leaves the norms' running statistics alone: they
+would otherwise be updated twice a step.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from torch.utils.checkpoint import checkpoint
 
 from farfield.errors import FarfieldError, nearest
 from farfield.models.network import ActionNet
+from farfield.training.norm_layers import BATCH_NORMS
 
 
-def recompute_stages(network: ActionNet, stages: Sequence[str]) -> None:
-    """Makes the residual blocks of some stages, with what is inserted after them, run again on the way back; in place.
+def checkpoint_activations(network: ActionNet, stages: Sequence[str]) -> None:
+    """Turn on activation checkpointing for the residual blocks of some stages, inserted blocks included; in place.
 
-    Names of parameters, and what is computed, stay as they are.
+    Parameter names and results do not change.
 
     Raises:
         FarfieldError: for a stage that the network does not have.
@@ -31,38 +32,36 @@ def recompute_stages(network: ActionNet, stages: Sequence[str]) -> None:
         if stage not in network.backbone.stage_specs:
             known = network.backbone.stage_specs
             hint = nearest(stage, known) if known else "This network has no stages."
-            raise FarfieldError(f"execution.recompute_stages names {stage!r}. {hint}")
+            raise FarfieldError(f"execution.recompute_stages has {stage!r}. {hint}")
         for block in network.backbone.blocks(stage):
-            # A class of its own, and no wrapper: a wrapper would stand in the names of the parameters.
-            block.__class__ = type(f"Recomputed{type(block).__name__}", (_Recomputed, type(block)), {})
+            # A subclass instead of a wrapper module, which would change the names of the parameters.
+            block.__class__ = type(f"Checkpointed{type(block).__name__}", (_Checkpointed, type(block)), {})
 
 
-class _Recomputed(nn.Module):
+class _Checkpointed(nn.Module):
     def forward(self, *inputs: Any) -> Any:
         if not (self.training and torch.is_grad_enabled()):
             return super().forward(*inputs)
 
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-            return nullcontext(), norms_keep_statistics(self)
+            return nullcontext(), keep_running_statistics(self)
 
         return checkpoint(super().forward, *inputs, use_reentrant=False, context_fn=contexts)
 
 
 @contextmanager
-def norms_keep_statistics(module: nn.Module) -> Iterator[None]:
-    """Within, norms normalise by the batch as ever, and their running statistics stay.
+def keep_running_statistics(module: nn.Module) -> Iterator[None]:
+    """Stop batch norms from updating their running statistics; they still normalise by the batch.
 
-    By a momentum of 0, in PyTorch's convention: with `track_running_stats` off, another operation would run, which
-    saves other tensors for the way back than the one that it stands for.
+    Sets the momentum to 0. Turning `track_running_stats` off would select another operation, which saves other tensors
+    for the backward pass than the one that is recomputed.
     """
-    norms: list[Any] = [
-        norm for norm in module.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.training
-    ]
+    norms: list[Any] = [norm for norm in module.modules() if isinstance(norm, BATCH_NORMS) and norm.training]
     names = ("momentum", "running_mean", "running_var", "num_batches_tracked")
     before = [{name: getattr(norm, name) for name in names} for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
-        for name in names[1:]:  # copies: 0 times a NaN is one, too
+        for name in names[1:]:  # on copies, since 0 * NaN is NaN
             value = getattr(norm, name)
             if value is not None:
                 setattr(norm, name, value.clone())

@@ -1,7 +1,8 @@
-"""Which checkpoints a run keeps, and how they are written: whole or not at all."""
+"""The checkpoints of a run: which are kept, how they are written, and the random state in them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +12,43 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from farfield.atomic_write import atomic_write
+from farfield.lightning_compat import best_score, relocate_best
 
 
-def checkpoints(folder: Path, *, every_n_steps: int | None, has_validation: bool) -> list[Callback]:
-    """Keeps last.ckpt, after each epoch and every so many steps, and best.ckpt, by validation top-1.
+def checkpoint_callbacks(folder: Path, *, every_n_steps: int | None, has_validation: bool) -> list[Callback]:
+    """Create the callbacks that write last.ckpt and best.ckpt.
 
-    The file names do not change, and each file is replaced whole, so that a killed run finds a good one.
+    File names are fixed, and each write is atomic, so a killed run leaves complete files.
+
+    Args:
+        folder: folder for the checkpoints.
+        every_n_steps: optimiser steps between writes of last.ckpt within an epoch; None for once an epoch.
+        has_validation: keep best.ckpt, the epoch with the highest val/top1.
     """
     fixed: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
-    kept: list[Callback] = [ModelCheckpoint(**fixed, filename="last", every_n_epochs=1, save_on_train_epoch_end=True)]
+    callbacks: list[Callback] = [
+        ModelCheckpoint(**fixed, filename="last", every_n_epochs=1, save_on_train_epoch_end=True)
+    ]
     if every_n_steps is not None:
-        kept.append(_MidEpochCheckpoint(**fixed, filename="last", every_n_train_steps=every_n_steps))
+        callbacks.append(MidEpochCheckpoint(**fixed, filename="last", every_n_train_steps=every_n_steps))
     if has_validation:
-        kept.append(
-            _BestCheckpoint(**fixed, filename="best", monitor="val/top1", mode="max", save_on_train_epoch_end=False)
+        callbacks.append(
+            BestCheckpoint(**fixed, filename="best", monitor="val/top1", mode="max", save_on_train_epoch_end=False)
         )
-    return kept
+    return callbacks
 
 
-class _MidEpochCheckpoint(ModelCheckpoint):
-    """Saves after whole optimiser steps only, and leaves an epoch's last batch to the epoch's own checkpoint.
+class MidEpochCheckpoint(ModelCheckpoint):
+    """Save within epochs, but only after whole optimiser steps and not after an epoch's last batch.
 
-    Gradients accumulated so far are in no checkpoint; and resumed from the last batch, Lightning skips the validation.
+    Accumulated gradients are not in a checkpoint. After the last batch, the epoch's own checkpoint follows; a run
+    resumed from one written before the validation would skip that validation.
     """
+
+    @property
+    def state_key(self) -> str:
+        """Key of the callback's state in checkpoints, fixed so that older runs resume."""
+        return super().state_key.replace(type(self).__qualname__, "_MidEpochCheckpoint", 1)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -42,17 +57,22 @@ class _MidEpochCheckpoint(ModelCheckpoint):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
-class _BestCheckpoint(ModelCheckpoint):
-    """Gives a tie to the later epoch: small validation splits tie often, and a network goes on learning meanwhile."""
+class BestCheckpoint(ModelCheckpoint):
+    """Keep the best epoch; ties go to the later one, since small validation sets tie often."""
+
+    STATE_KEY = "_BestCheckpoint"
+
+    @property
+    def state_key(self) -> str:
+        """Key of the callback's state in checkpoints, fixed so that older runs resume."""
+        return super().state_key.replace(type(self).__qualname__, self.STATE_KEY, 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The run's folder may have been moved or copied since: its best checkpoint is the one that lies there now."""
+        """Restore the best score if this folder has a best checkpoint; the run's folder may have moved."""
         assert self.dirpath is not None
         best = Path(self.dirpath, f"{self.filename}.ckpt")
-        if best.is_file() and state_dict["best_model_score"] is not None:
-            paths = dict.fromkeys(("best_model_path", "kth_best_model_path"), str(best))
-            scores = {str(best): state_dict["best_model_score"]}
-            super().load_state_dict({**state_dict, **paths, "dirpath": self.dirpath, "best_k_models": scores})
+        if best.is_file() and best_score(state_dict) is not None:
+            super().load_state_dict(relocate_best(state_dict, best))
 
     def check_monitor_top_k(self, trainer: Trainer, current: torch.Tensor | None = None) -> bool:
         return super().check_monitor_top_k(trainer, current) or (
@@ -60,15 +80,19 @@ class _BestCheckpoint(ModelCheckpoint):
         )
 
 
-BEST_CHECKPOINT = _BestCheckpoint.__qualname__
-"""What the name of its state in a checkpoint begins with."""
+def best_top1(checkpoint: Mapping[str, Any]) -> float | None:
+    """Return the highest val/top1 of the run that a checkpoint belongs to; None if it had no validation."""
+    for name, state in checkpoint["callbacks"].items():
+        if name.startswith(BestCheckpoint.STATE_KEY):
+            return best_score(state)
+    return None
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and then moves it there, whole or not at all.
+    """Write each checkpoint to a temporary file next to its target, then rename it.
 
-    Lightning's own writes to the folder for temporary files; where that is another file system, moving it is a copy,
-    and a run that is killed meanwhile loses the checkpoint that it would have gone on from.
+    Lightning writes to the system's temporary folder; if that is on another file system, the final move is a copy, and
+    a run killed during the copy loses its only checkpoint.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
@@ -79,9 +103,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class RandomState(Callback):
-    """Keeps torch's generators in checkpoints, so that dropout goes on as if the run had never stopped.
+    """Save and restore the state of torch's random generators, so that a resumed run draws the same dropout masks.
 
-    Lightning restores none. They are kept as tensors, which `weights_only` loads.
+    Lightning restores none. The states are stored as tensors, which `weights_only` loading accepts.
     """
 
     def __init__(self) -> None:

@@ -19,8 +19,8 @@ from farfield.errors import FarfieldError
 from farfield.lightning_errors import lightning_errors_as_ours
 from farfield.options.parser import CommandParser, ConfigAction
 from farfield.precision import check_mixed_precision
-from farfield.training.callbacks import SkippedVideos, StopEarly, Throughput
-from farfield.training.checkpointing import AtomicCheckpointIO, RandomState, checkpoints
+from farfield.training.checkpointing import AtomicCheckpointIO, RandomState, checkpoint_callbacks
+from farfield.training.early_stopping import StopEarly
 from farfield.training.exponential_moving_average import ExponentialMovingAverage
 from farfield.training.fsdp import FullySharded
 from farfield.training.gradient_norms import GradientNorms
@@ -31,6 +31,8 @@ from farfield.training.precise_batch_norm import PreciseBatchNorm
 from farfield.training.provenance import code_version, weights_provenance
 from farfield.training.run_folder import RunFiles
 from farfield.training.run_report import ReportSettings, RunReport
+from farfield.training.skipped_videos import SkippedVideos
+from farfield.training.throughput import Throughput
 from farfield.training.wandb_logging import WandbArtifacts, WandbSettings, make_wandb_logger, sweep_folder
 
 
@@ -144,7 +146,7 @@ class TrainingRun(LightningCLI):
             callbacks.append(PreciseBatchNorm(optimisation.precise_bn_batches))
         folder, has_validation = self.run_dir / "checkpoints", self.config.data.val is not None
         every = self.config.checkpoint_every_n_steps
-        callbacks += checkpoints(folder, every_n_steps=every, has_validation=has_validation)
+        callbacks += checkpoint_callbacks(folder, every_n_steps=every, has_validation=has_validation)
         if self.config.wandb.artifacts and logger is not None:
             files = {name: Path(self.config.data[name]) for name in ("train", "val") if self.config.data[name]}
             callbacks.append(WandbArtifacts(files, folder))

@@ -1,6 +1,6 @@
-"""What a validation has shown, beside its figures: tables, pictures, and clips to play.
+"""Diagnostics of a validation beside its metrics: tables, plots, and clips.
 
-Gathered once, and handed to whoever shows it: the run's report page and Weights & Biases.
+Gathered once, for both report.html and Weights & Biases.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from farfield.evaluation.plots import (
 )
 from farfield.interpretability.attention_maps import attention_maps, draw_attention
 from farfield.layers import diagnose
+from farfield.lightning_compat import data_module
 from farfield.reports.page_content import ShownClip, Table, read_table
 from farfield.reports.training_report import TrainingReport
 from farfield.training.lightning_module import TrainingModule
@@ -40,16 +41,16 @@ log = logging.getLogger("farfield")
 
 @dataclass
 class Diagnostics:
-    """What is shown of a validation.
+    """Diagnostics of a validation.
 
     Attributes:
-        epoch: it came after, counted from 0.
+        epoch: epoch that it followed, counted from 0.
         step: optimiser steps until then.
-        metrics: with their intervals.
-        calibration: of the probabilities.
-        tables: by name.
-        pictures: by name.
-        clips: by name.
+        metrics: metrics with their confidence intervals.
+        calibration: calibration of the probabilities.
+        tables: tables by name.
+        pictures: plots by name.
+        clips: clips by name.
     """
 
     epoch: int
@@ -64,12 +65,12 @@ class Diagnostics:
 def gather_diagnostics(
     trainer: Trainer, module: TrainingModule, training_clips: Tensor | None, *, num_clips: int
 ) -> Diagnostics | None:
-    """Everything to show of the validation that has just ended; None where no video could be read.
+    """Gather the diagnostics of the validation that has just ended; None if no video could be read.
 
     Args:
-        trainer: whose data module re-reads the few videos that are shown.
-        module: with the weights that were validated.
-        training_clips: the last training batch, on the network's device, for the batch norm doctor.
+        trainer: trainer, whose data module re-reads the few clips that are shown.
+        module: module with the validated weights.
+        training_clips: last training batch, on the network's device, for the batch-norm diagnostics; None for none.
         num_clips: clips of each kind.
     """
     scored = [part for part in module.val_scores if len(part[0])]
@@ -84,13 +85,13 @@ def gather_diagnostics(
         found.tables["most_confused"] = confusion_table(metrics, labels)
     found.pictures["confusion_matrix"] = plot_confusion(metrics.confusion, labels)
     found.pictures["reliability"] = plot_reliability(calibrated)
-    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    data = data_module(trainer)
 
     chances, guesses = probabilities.max(1)
     is_wrong = guesses != targets
     worst = chances.masked_fill(~is_wrong, -1).topk(min(num_clips, int(is_wrong.sum()))).indices
     fixed = torch.unique(torch.linspace(0, len(rows) - 1, min(num_clips, len(rows))).long())
-    order = rows.argsort()  # the same videos each time, in whatever order the processes had them
+    order = rows.argsort()  # the same videos each time, independent of the processes' order
     for name, places in (("most_confidently_wrong", worst), ("predicted_clips", order[fixed])):
         found.clips[name] = []
         for place in places.tolist():
@@ -162,7 +163,7 @@ def validation_table(found: Diagnostics) -> Table:
 
 
 def class_table(metrics: Metrics, labels: Sequence[str]) -> Table:
-    """Accuracy of each class, the hardest first, with what it is most often taken for."""
+    """Tabulate each class's accuracy and the class it is most often mistaken for; lowest accuracy first."""
     rows: list[list[Any]] = []
     name = names_with_numbers(labels)
     for index, label in enumerate(labels):
@@ -176,14 +177,14 @@ def class_table(metrics: Metrics, labels: Sequence[str]) -> Table:
 
 
 def confusion_table(metrics: Metrics, labels: Sequence[str]) -> Table:
-    """The pairs of classes that are most often confused."""
+    """Tabulate the most frequently confused pairs of classes."""
     pairs = confused_pairs(metrics.confusion, labels)
     rows = [[pair["label"], pair["predicted"], pair["videos"], round(pair["share"], 4)] for pair in pairs]
     return Table(["class", "taken for", "videos", "share of the class"], rows)
 
 
 def norm_table(module: TrainingModule, clips: Float[Tensor, "b 3 t h w"]) -> Table:
-    """The batch norm doctor's findings on a training batch."""
+    """Tabulate the batch-norm diagnostics on a training batch."""
     columns = ["norm", "channels", "mean drift", "variance ratio", "dead", "exploding", "problems"]
     reports = diagnose(module.network, [clips])
     rows: list[list[Any]] = [
@@ -202,6 +203,6 @@ def norm_table(module: TrainingModule, clips: Float[Tensor, "b 3 t h w"]) -> Tab
 
 
 def shown_frames(clips: Float[Tensor, "b c t h w"], spec: ClipSpec) -> UInt8[np.ndarray, "b t h w c"]:
-    """A network's input as pictures again."""
+    """Convert network input back to uint8 frames."""
     pixels = clips.float().cpu().permute(0, 2, 3, 4, 1) * torch.tensor(spec.std) + torch.tensor(spec.mean)
     return (pixels * 255).round().clamp(0, 255).to(torch.uint8).numpy()

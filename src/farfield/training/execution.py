@@ -1,55 +1,53 @@
-"""How a network is run in training: what changes its speed and memory, and nothing of what it learns."""
+"""Settings that change the speed and memory of training, but not its results."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
+
+import torch
 
 from farfield.errors import FarfieldError
 from farfield.models.network import ActionNet
-from farfield.training.activation_checkpointing import recompute_stages
+from farfield.training.activation_checkpointing import checkpoint_activations
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How a network is run.
+    """Compilation and activation checkpointing of the network in training.
 
     Args:
-        compile: run it through torch.compile, which takes minutes for the first step and is faster then.
-        recompute_stages: stages whose residual blocks keep only their inputs and run again on the way back, as
-            [res2, res3]: less memory for more time (activation checkpointing).
+        compile: compile the network with torch.compile: the first step takes minutes, later ones are faster.
+        recompute_stages: stages with activation checkpointing, as [res2, res3]: their residual blocks store only their
+            inputs and are recomputed in the backward pass, which saves memory and costs time.
     """
 
     compile: bool = False
     recompute_stages: tuple[str, ...] = ()
 
 
-def make_ready(network: ActionNet, execution: Execution, *, has_region_loss: bool) -> None:
-    """Applies the settings, in place.
+def apply_execution(network: ActionNet, execution: Execution, *, has_region_loss: bool) -> None:
+    """Apply the settings to a network, in place.
 
     Raises:
-        FarfieldError: for a stage that the network does not have, or settings that do not go together.
+        FarfieldError: for a stage that the network does not have, or incompatible settings.
     """
-    recompute_stages(network, execution.recompute_stages)
+    checkpoint_activations(network, execution.recompute_stages)
     if execution.compile and execution.recompute_stages:
         raise FarfieldError(
-            "execution.compile cannot take recompute_stages along. Leave one out: a compiled network saves memory too."
+            "execution.compile and execution.recompute_stages cannot be combined. Remove one; a compiled network saves "
+            "memory too."
         )
     if execution.compile:
         if has_region_loss:
             raise FarfieldError(
-                "execution.compile leaves out the hooks by which the regions of object_context are supervised. Set "
+                "execution.compile skips the hooks that the region loss of object_context blocks needs. Set "
                 "optimisation.region_loss_weight: 0, or compile: false."
             )
         network.compile()
 
 
-@contextmanager
-def uncompiled(network: ActionNet) -> Iterator[None]:
-    """Within, a compiled network runs as it was written, so that hooks on its layers are called."""
-    compiled, network._compiled_call_impl = network._compiled_call_impl, None
-    try:
-        yield
-    finally:
-        network._compiled_call_impl = compiled
+def run_eagerly() -> AbstractContextManager[Any]:
+    """Run compiled networks uncompiled within a `with` block, so that hooks on their layers are called."""
+    return torch.compiler.set_stance("force_eager")

@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, which is what is evaluated and saved."""
+"""Exponential moving average (EMA) of the weights, used for validation and saved in checkpoints."""
 
 from __future__ import annotations
 
@@ -12,28 +12,33 @@ from farfield.errors import FarfieldError
 
 
 class ExponentialMovingAverage(EMAWeightAveraging):
-    """Lightning's, but with the averages in place for all of a validation, so that what is drawn of it is theirs, too.
+    """Lightning's EMA callback, with the averaged weights in place for the whole validation, reports included.
 
-    A checkpoint's weights are the averages; those that go on learning are beside them.
+    A checkpoint's `state_dict` holds the averaged weights, its `current_model_state` those being trained.
 
     Args:
-        decay: how much of the average a step keeps; norms' statistics are averaged alike.
+        decay: weight of the old average in each update; applies to the norms' statistics too.
     """
+
+    state_key = "AveragedWeights"
+    """Key of the callback's state in checkpoints; do not change it, or resuming older runs loses the state."""
 
     def __init__(self, decay: float) -> None:
         super().__init__(decay=decay)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._device = trainer.strategy.root_device  # the network is still on the CPU, and the average would stay there
         if isinstance(trainer.strategy, ModelParallelStrategy):
             raise FarfieldError(
-                "optimisation.ema_decay keeps a second network that is whole, and trainer.strategy shards the first. "
-                "Leave it out, or take --trainer.strategy ddp."
+                "optimisation.ema_decay needs a second, unsharded copy of the network, and trainer.strategy shards it. "
+                "Remove ema_decay, or use --trainer.strategy ddp."
             )
+        pl_module.to(trainer.strategy.root_device)  # the average is created on the network's device, still the CPU here
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="You're using the WeightAveraging callback")
             super().setup(trainer, pl_module, stage)
 
+    # Lightning swaps the weights at the start and end of the validation epoch; callbacks that report on the validation
+    # run after its end, so the swap is moved outwards.
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_validation_epoch_start(trainer, pl_module)
 

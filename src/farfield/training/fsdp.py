@@ -1,7 +1,7 @@
-"""Fully sharded data parallel: each process keeps its share of the weights, their gradients and the optimiser's state.
+"""Fully sharded data parallel (FSDP): weights, gradients and optimiser state are split over the processes.
 
-Zhao et al., "PyTorch FSDP", 2023, in PyTorch's second form, `fully_shard`: a residual block's weights are gathered when
-it runs, and given back after it. What is learned is what DDP learns.
+Zhao et al., "PyTorch FSDP", 2023, in PyTorch's second version, `fully_shard`: the weights of a residual block are
+gathered before it runs and released after it. Results equal those of DDP.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
@@ -28,16 +29,17 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from farfield.errors import FarfieldError
+from farfield.lightning_compat import set_mesh_sizes
 from farfield.models.network import ActionNet
 
 log = logging.getLogger("farfield")
 
 
 class FullySharded(ModelParallelStrategy):
-    """`--trainer.strategy fsdp2`: Lightning's strategy for `fully_shard`, over all processes.
+    """`--trainer.strategy fsdp2`: `fully_shard` over all processes.
 
-    Its checkpoints are files as of any other run: with as many processes, a run of DDP goes on sharded, and the other
-    way.
+    Checkpoints are single files in the same format as those of other strategies: a DDP run can be resumed with the same
+    number of processes under FSDP, and the reverse.
     """
 
     NAME = "fsdp2"
@@ -47,46 +49,46 @@ class FullySharded(ModelParallelStrategy):
         self._validation = ExitStack()
 
     def setup_environment(self) -> None:
-        self._data_parallel_size, self._tensor_parallel_size = self.num_nodes * self.num_processes, 1
+        set_mesh_sizes(self, data_parallel=self.num_nodes * self.num_processes, tensor_parallel=1)
         super().setup_environment()
 
     def setup(self, trainer: Trainer) -> None:
         precision = self.precision_plugin.precision
         if str(precision).startswith("16"):
             raise FarfieldError(
-                f"trainer.precision is {precision}, whose loss scale would differ between the shares of "
-                f"{self.NAME}. Take bf16-mixed or 32-true."
+                f"trainer.precision is {precision}, and its loss scale would differ between the processes of "
+                f"{self.NAME}. Use bf16-mixed or 32-true."
             )
         # Nothing here changes logits in place.
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
         super().setup(trainer)
         weights = list(self.model.parameters())  # type: ignore[union-attr]  # set by Lightning
-        mine, all_ = sum(own_part(weight).numel() for weight in weights), sum(weight.numel() for weight in weights)
-        log.info("process %d keeps %d of %d parameters", self.global_rank, mine, all_)
+        local, total = sum(local_tensor(weight).numel() for weight in weights), sum(w.numel() for w in weights)
+        log.info("process %d holds %d of %d parameters", self.global_rank, local, total)
 
     def on_validation_start(self) -> None:
-        """The weights are whole during a validation, in which processes may have unequal numbers of batches."""
+        """Gather the weights for the whole validation, in which processes may have different numbers of batches."""
         network: Any = self.lightning_module.network  # type: ignore[union-attr]
-        for buffer in network.buffers():  # as DDP: the norms' statistics are the first process's
+        for buffer in network.buffers():  # like DDP: all use the norm statistics of the first process
             torch.distributed.broadcast(buffer, 0)
-        self._validation.enter_context(whole(network))
+        self._validation.enter_context(unsharded(network))
 
     def on_validation_end(self) -> None:
         self._validation.close()
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """As `optimizer.state_dict()` of a network that is whole, in the first process; empty in the others.
+        """Gather the state dict of an optimiser, as without sharding, in the first process; empty in the others.
 
-        Lightning's own numbers parameters in the module's order, and other strategies in the optimiser's.
+        Lightning's own method numbers parameters in the order of the module; other strategies use the optimiser's.
         """
         assert self.model is not None
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        inner = getattr(optimizer, "_optimizer", optimizer)  # of Lightning's wrapper
+        inner = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
         state: dict[str, Any] = get_optimizer_state_dict(self.model, inner, options=options)
         if not state:
             return state
         names = [name for group in state["param_groups"] for name in group["params"]]
-        return _renamed(state, {name: number for number, name in enumerate(names)})
+        return _rename_parameters(state, {name: number for number, name in enumerate(names)})
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         checkpoint = self.checkpoint_io.load_checkpoint(checkpoint_path, map_location="cpu", weights_only=weights_only)
@@ -94,9 +96,9 @@ class FullySharded(ModelParallelStrategy):
         set_model_state_dict(self.model, checkpoint["state_dict"], options=options)  # type: ignore[arg-type]
         names = {parameter: name for name, parameter in self.model.named_parameters()}  # type: ignore[union-attr]
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=False):
-            ours = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
-            theirs = [number for group in state["param_groups"] for number in group["params"]]
-            renamed = _renamed(state, dict(zip(theirs, ours, strict=True)))
+            own_names = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
+            numbers = [number for group in state["param_groups"] for number in group["params"]]
+            renamed = _rename_parameters(state, dict(zip(numbers, own_names, strict=True)))
             set_optimizer_state_dict(self.model, optimizer, renamed, options=options)  # type: ignore[arg-type]
         return checkpoint
 
@@ -104,18 +106,18 @@ class FullySharded(ModelParallelStrategy):
 StrategyRegistry.register(FullySharded.NAME, FullySharded, description="fully sharded data parallel (fully_shard)")
 
 
-def _renamed(state: dict[str, Any], names: dict[Any, Any]) -> dict[str, Any]:
-    """An optimiser's state with its parameters called otherwise."""
+def _rename_parameters(state: dict[str, Any], names: dict[Any, Any]) -> dict[str, Any]:
+    """Replace the parameter identifiers in an optimiser's state dict."""
     groups = [{**group, "params": [names[each] for each in group["params"]]} for group in state["param_groups"]]
     return {"state": {names[each]: value for each, value in state["state"].items()}, "param_groups": groups}
 
 
 def shard(network: ActionNet, mesh: DeviceMesh) -> None:
-    """Leaves each process its share of every weight; in place.
+    """Shard every weight over the processes of a mesh, in place.
 
-    What is gathered at once is a residual block with what is inserted after it.
+    A residual block with the blocks inserted after it is gathered at once.
     """
-    network.to(memory_format=torch.contiguous_format)  # fully_shard takes no other
+    network.to(memory_format=torch.contiguous_format)  # the only format that fully_shard accepts
     for stage in network.backbone.stage_specs:
         for block in network.backbone.blocks(stage):
             fully_shard(block, mesh=mesh)
@@ -123,10 +125,10 @@ def shard(network: ActionNet, mesh: DeviceMesh) -> None:
 
 
 @contextmanager
-def whole(network: nn.Module) -> Iterator[None]:
-    """Within, each process has all weights, and runs the network without the others. All must enter, and leave.
+def unsharded(network: nn.Module) -> Iterator[None]:
+    """Gather all weights in every process, so that each can run the network without the others.
 
-    Of a network that is not sharded, nothing changes.
+    All processes must enter and leave together. Does nothing for a network that is not sharded.
     """
     units = [module for module in network.modules() if isinstance(module, FSDPModule)]
     for unit in units:
@@ -140,11 +142,11 @@ def whole(network: nn.Module) -> Iterator[None]:
             unit.reshard()
 
 
-def whole_tensor(x: Tensor) -> Tensor:
-    """All of a tensor of which each process may have a share. All must call."""
+def full_tensor(x: Tensor) -> Tensor:
+    """Gather a tensor that may be sharded. All processes must call it."""
     return x.full_tensor() if isinstance(x, DTensor) else x
 
 
-def own_part(x: Tensor) -> Tensor:
-    """What this process keeps of a tensor."""
+def local_tensor(x: Tensor) -> Tensor:
+    """Return this process's part of a tensor that may be sharded."""
     return x.to_local() if isinstance(x, DTensor) else x

@@ -1,4 +1,4 @@
-"""Norms of the gradients by stage, to see where learning stalls or blows up."""
+"""Gradient norms by stage, which show vanishing and exploding gradients."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
+from farfield.lightning_compat import log_every_n_steps
 from farfield.models.network import ActionNet
-from farfield.training.fsdp import whole_tensor
-from farfield.training.run_folder import append_row, keep_rows
+from farfield.training.csv_log import append_row, start_log
+from farfield.training.fsdp import full_tensor
 
 
 class GradientNorms(Callback):
-    """Logs the norm of each stage's gradient, before it is clipped, every `log_every_n_steps`.
-
-    They are in gradient_norms.csv, too.
-    """
+    """Log the gradient norm of each stage, before clipping, every `log_every_n_steps`; also to gradient_norms.csv."""
 
     def __init__(self, run_dir: Path) -> None:
         self.path = run_dir / "gradient_norms.csv"
@@ -26,14 +24,14 @@ class GradientNorms(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
             columns = ["step", *stages_of(pl_module.network)]  # type: ignore[arg-type]
-            keep_rows(self.path, columns, trainer.global_step)
+            start_log(self.path, columns, trainer.global_step)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        step, every = trainer.global_step + 1, trainer.log_every_n_steps  # type: ignore[attr-defined]
+        step, every = trainer.global_step + 1, log_every_n_steps(trainer)
         if not every or step % every:
             return
         network: Any = pl_module.network
-        norms = gradient_norms(network)  # in 16-mixed, Lightning has taken the scale off before
+        norms = gradient_norms(network)  # in 16-mixed, Lightning has unscaled the gradients by now
         pl_module.log_dict({f"gradient_norm/{stage}": norm for stage, norm in norms.items()}, batch_size=1)
         if trainer.is_global_zero:
             cells = [f"{norms[stage]:.6g}" if stage in norms else "" for stage in stages_of(network)]
@@ -41,12 +39,12 @@ class GradientNorms(Callback):
 
 
 def stages_of(network: ActionNet) -> list[str]:
-    """Where gradients are told apart, in the network's order."""
+    """List the parts whose gradients are measured: "stem", "res2", ... "head"."""
     return ["stem", *(name for name in network.backbone.stage_specs if not name.startswith("fast_")), "head"]
 
 
 def gradient_norms(network: ActionNet) -> dict[str, float]:
-    """The L2 norm of the gradients of "stem", "res2", ... and "head"; inserted blocks count to their stage."""
+    """Compute the L2 norm of the gradients of "stem", "res2", ... and "head"; inserted blocks belong to their stage."""
     trunk = "backbone.trunk."
     gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
     places = network.backbone.places([name.removeprefix(trunk) for name in gradients if name.startswith(trunk)])
@@ -54,5 +52,5 @@ def gradient_norms(network: ActionNet) -> dict[str, float]:
     for name, gradient in gradients.items():
         stage = places[name.removeprefix(trunk)].stage if name.startswith(trunk) else "head"
         of_stage.setdefault(stage, []).append(gradient)
-    norms = {stage: whole_tensor(torch.nn.utils.get_total_norm(each)) for stage, each in of_stage.items()}
+    norms = {stage: full_tensor(torch.nn.utils.get_total_norm(each)) for stage, each in of_stage.items()}
     return {stage: float(norm) for stage, norm in norms.items()}

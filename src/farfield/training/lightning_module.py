@@ -1,4 +1,4 @@
-"""The LightningModule. A table of contents: what is trained, the step, the optimiser, what a checkpoint holds."""
+"""The LightningModule: training, validation and test steps, optimiser, and checkpoint content."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import logging
 import math
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
-from lightning.pytorch import LightningModule, Trainer
+from jaxtyping import Float
+from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
@@ -22,40 +22,35 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from farfield.build import build_model
 from farfield.checkpoints.checkpoint import describe
 from farfield.clip_spec import ClipOptions
-from farfield.distributed import gather
+from farfield.distributed import all_gather_list
 from farfield.errors import FarfieldError
+from farfield.layers import split_batch_norm
+from farfield.lightning_compat import data_module, synchronize_batch_norm
 from farfield.models.head import HeadKind
 from farfield.models.network import ActionNet
 from farfield.scoring.aggregation import aggregate_views, view_probabilities
 from farfield.scoring.score_views import score_clips
-from farfield.training.execution import Execution, make_ready
-from farfield.training.freezing import learning_rate_scales, prepare
+from farfield.training.execution import Execution, apply_execution
+from farfield.training.freezing import freeze_parts
 from farfield.training.fsdp import shard
+from farfield.training.layer_decay import learning_rate_scales
+from farfield.training.loss import ClipBatch, mixed_cross_entropy
 from farfield.training.optimisation import Optimisation, make_optimizer
 from farfield.training.region_loss import region_logits, region_loss, supervises_regions
-from farfield.training.resumed_schedule import ScheduleBefore, resumed_total_steps
-from farfield.training.schedule import lr_factor, scaled
+from farfield.training.schedule import PreviousSchedule, lr_factor, resumed_total_steps, scale_lr
+from farfield.training.step_counts import clips_per_step, optimizer_steps
 
 log = logging.getLogger("farfield")
 
 
-class ClipBatch(Protocol):
-    """What a step needs of a batch."""
-
-    clips: Float[Tensor, "b*v 3 t h w"]
-    labels: Int[Tensor, " b"]
-    draw: Any
-    """`draw.mix`, where clips were mixed: `partner` (place in the batch) and `share` (of a clip's own label)."""
-
-
 class TrainingModule(LightningModule):
-    """Trains and validates a network.
+    """Train and validate a network.
 
     Args:
-        network: what is trained; its keys in a checkpoint begin with "network.".
-        optimisation: how.
-        execution: how it is run.
-        view_batch_size: views that go through the network at once in evaluation, which bounds memory; None for all.
+        network: network to train; its keys in a checkpoint start with "network.".
+        optimisation: training hyperparameters.
+        execution: settings that change speed and memory only.
+        view_batch_size: most views in one forward pass of an evaluation, which bounds memory; None for no limit.
     """
 
     def __init__(
@@ -69,17 +64,19 @@ class TrainingModule(LightningModule):
         super().__init__()
         network.refuse_folded("trained")
         self.optimisation = optimisation or Optimisation()
-        prepare(network, self.optimisation)
-        # 3D convolutions and norms are faster so, and what the data gives is in this memory format already.
+        freeze_parts(network, self.optimisation)
+        if self.optimisation.sub_batch_norm_splits > 1:
+            split_batch_norm(network, self.optimisation.sub_batch_norm_splits)
+        # The memory format of the batches, in which 3D convolutions and norms are faster.
         self.network = network.to(memory_format=torch.channels_last_3d)
         has_region_loss = self.optimisation.region_loss_weight > 0 and supervises_regions(network)
-        make_ready(network, execution or Execution(), has_region_loss=has_region_loss)
+        apply_execution(network, execution or Execution(), has_region_loss=has_region_loss)
         self.view_batch_size = view_batch_size
-        self.schedule_before: ScheduleBefore | None = None
-        """Of the run that is resumed."""
+        self.previous_schedule: PreviousSchedule | None = None
+        """Schedule of the run before it is resumed."""
         self._schedule: dict[str, Any] = {}
         classes = len(network.labels)
-        # In checkpoints, so that an epoch's figures are of all its batches when it was entered again in the middle.
+        # Saved in checkpoints, so that the metrics of an epoch that was interrupted and resumed cover all its batches.
         self.train_loss, self.train_top1 = MeanMetric(), MulticlassAccuracy(classes, average="micro")
         self.train_loss.persistent(True)
         self.train_top1.persistent(True)
@@ -90,23 +87,23 @@ class TrainingModule(LightningModule):
             },
             prefix="val/",
         )
-        self.val_loss = MeanMetric(math.inf)  # a NaN counts as that; by default it is left out
+        self.val_loss = MeanMetric(math.inf)  # counts a NaN as infinite; by default, NaNs are ignored
         self.val_confusion_matrix: Tensor | None = None
         self.val_confusion = MulticlassConfusionMatrix(classes)
         self.val_scores: list[tuple[Tensor, Tensor, Tensor]] = []
-        """(indices, labels, probabilities) of each batch of the last validation, of all processes."""
+        """(indices, labels, probabilities) of each batch of the last validation, from all processes."""
 
     def configure_model(self) -> None:
-        mesh = self.device_mesh  # of strategies that shard
+        mesh = self.device_mesh  # None for strategies that do not shard
         if mesh is not None and not isinstance(self.network, FSDPModule):
-            sync = getattr(self.trainer.strategy, "_layer_sync", None)  # DDP applies it by itself
-            shard(self.network if sync is None else sync.apply(self.network), mesh["data_parallel"])
+            network: Any = synchronize_batch_norm(self.trainer.strategy, self.network)
+            shard(network, mesh["data_parallel"])
 
     def forward(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b classes"]:
         return self.network(clips)
 
     def on_train_start(self) -> None:
-        """A checkpoint brings its own optimiser's settings along; when a run is resumed, those of the config count."""
+        """Restore the config's optimiser settings, which a resume has replaced by those in the checkpoint."""
         optimizer, scheduler = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler
         assert isinstance(scheduler, LambdaLR)
         for group, settings, factor in zip(
@@ -116,11 +113,11 @@ class TrainingModule(LightningModule):
         scheduler.base_lrs = [settings["initial_lr"] for settings in self._group_settings]
 
     def on_train_batch_start(self, batch: ClipBatch, batch_idx: int) -> None:
-        if batch_idx == 0:  # a checkpoint written at an epoch's end still holds that epoch's sums
+        if batch_idx == 0:  # a checkpoint written at the end of an epoch has that epoch's sums
             self.train_loss.reset()
             self.train_top1.reset()
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
-            self.zero_grad()  # Lightning does so only after the way forth, which would keep the old gradients in memory
+            self.zero_grad()  # before the forward pass, to free the gradients' memory; Lightning does it after
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         with region_logits(self.network) as regions:
@@ -150,7 +147,7 @@ class TrainingModule(LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int) -> Tensor:
         probabilities = aggregate_views(self.score(batch))
-        if len(batch.labels) == 0:  # none of the batch's videos could be read
+        if len(batch.labels) == 0:  # no video of the batch could be read
             return probabilities
         self.val_scores.append((batch.indices.cpu(), batch.labels.cpu(), probabilities.cpu()))
         self.val_accuracy.update(probabilities, batch.labels)
@@ -163,8 +160,8 @@ class TrainingModule(LightningModule):
         confusion = self.val_confusion.compute()
         if not confusion.any() and not self.trainer.sanity_checking:
             raise FarfieldError(
-                "no video of the validation can be read; skipped_videos.csv in the run's folder says why. Are the "
-                "paths in data.val right?"
+                "no video of the validation can be read; skipped_videos.csv in the run folder gives the reasons. Check "
+                "the paths in data.val."
             )
         per_class = confusion.sum(1)
         accuracies = confusion.diagonal()[per_class > 0] / per_class[per_class > 0]
@@ -174,16 +171,16 @@ class TrainingModule(LightningModule):
             "val/loss": loss,
             "val/mean_class_accuracy": accuracies.mean().nan_to_num(),
         }
-        self.log_dict(figures, prog_bar=True, sync_dist=True)  # all processes have the same; Lightning is told so
+        self.log_dict(figures, prog_bar=True, sync_dist=True)  # equal in all processes; sync_dist avoids a warning
         self.val_accuracy.reset()
         self.val_loss.reset()
         self.val_confusion_matrix = confusion
         self.val_confusion.reset()
         if self.trainer.world_size > 1:
-            self.val_scores = gather(self.val_scores)
+            self.val_scores = all_gather_list(self.val_scores)
 
     def score(self, batch: ClipBatch) -> Float[Tensor, "b views classes"]:
-        """Class probabilities of each view of the videos in a batch; their mean is the video's."""
+        """Compute the class probabilities of each view of a batch; a video's are the mean over its views."""
         videos = len(batch.labels)
         if videos == 0:
             return torch.empty(0, 1, len(self.network.labels), device=self.device)
@@ -195,13 +192,13 @@ class TrainingModule(LightningModule):
         if total_steps is None and self.optimisation.schedule == "cosine":
             raise FarfieldError(
                 "optimisation.schedule is 'cosine', which ends with the run, and the run has no end. Give "
-                "trainer.max_epochs or trainer.max_steps, or take schedule: steps."
+                "trainer.max_epochs or trainer.max_steps, or use schedule: steps."
             )
-        settings = scaled(self.optimisation, clips_per_step(self.trainer))
+        settings = scale_lr(self.optimisation, clips_per_step(self.trainer))
         run_steps = total_steps
-        if self.schedule_before is not None and total_steps is not None:
+        if self.previous_schedule is not None and total_steps is not None:
             total_steps = resumed_total_steps(
-                self.schedule_before, settings, steps_per_epoch=steps_per_epoch, total_steps=total_steps
+                self.previous_schedule, settings, steps_per_epoch=steps_per_epoch, total_steps=total_steps
             )
         self._schedule = {"steps_per_epoch": steps_per_epoch, "total_steps": total_steps, "run_steps": run_steps}
         factor = partial(lr_factor, settings=settings, steps_per_epoch=steps_per_epoch, total_steps=total_steps or 0)
@@ -216,48 +213,9 @@ class TrainingModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         settings = {"optimisation": asdict(self.optimisation), "schedule": self._schedule}
         checkpoint["farfield"] = {**describe(self.network), **settings}
-        data = getattr(self.trainer, "datamodule", None)
+        data = data_module(self.trainer)
         if data is not None:
             checkpoint["farfield"]["data"] = data.provenance()
-
-
-def mixed_cross_entropy(logits: Float[Tensor, "b classes"], batch: ClipBatch, label_smoothing: float) -> Tensor:
-    """Cross entropy; of mixed clips, with both labels in proportion (MixUp, CutMix)."""
-    mix = None if batch.draw is None else batch.draw.mix
-    own = F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing, reduction="none")
-    if mix is None:
-        return own.mean()
-    partners = batch.labels[mix.partner]
-    other = F.cross_entropy(logits, partners, label_smoothing=label_smoothing, reduction="none")
-    return torch.lerp(other, own, mix.share).mean()
-
-
-def optimizer_steps(trainer: Trainer) -> tuple[float, int | None]:
-    """Returns the optimiser's steps in an epoch and in the whole run; None for one that has no end.
-
-    `trainer.estimated_stepping_batches` would tell, but starts the loader's workers to do so, before a resumed run
-    has read where in the epoch it stopped.
-    """
-    batches = trainer.datamodule.batches_per_epoch()  # type: ignore[attr-defined]  # set by fit(datamodule=)
-    per_epoch = -(-batches // trainer.accumulate_grad_batches)
-    by_epochs = per_epoch * trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
-    by_steps = trainer.max_steps if trainer.max_steps > 0 else None
-    total = min((count for count in (by_epochs, by_steps) if count is not None), default=None)
-    return per_epoch, total
-
-
-def clips_per_step(trainer: Trainer) -> int:
-    """The clips that an optimiser's step sees, over all processes and accumulated batches."""
-    of_process: int = trainer.datamodule.batch_size  # type: ignore[attr-defined]  # set by fit(datamodule=)
-    clips = of_process * trainer.world_size * trainer.accumulate_grad_batches
-    log.info(
-        "a step takes %d clips: batch size %d x processes %d x accumulated batches %d",
-        clips,
-        of_process,
-        trainer.world_size,
-        trainer.accumulate_grad_batches,
-    )
-    return clips
 
 
 def build_training_module(

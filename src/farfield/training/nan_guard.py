@@ -1,4 +1,4 @@
-"""A loss or a gradient that is no number any more stops the run, and says where that came from."""
+"""NaN guard: stop a run at a NaN or infinite loss or gradient, and report where it arose."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from farfield.errors import FarfieldError
-from farfield.training.activation_checkpointing import norms_keep_statistics
-from farfield.training.execution import uncompiled
-from farfield.training.fsdp import own_part, whole, whole_tensor
+from farfield.lightning_compat import data_module
+from farfield.training.activation_checkpointing import keep_running_statistics
+from farfield.training.execution import run_eagerly
+from farfield.training.fsdp import full_tensor, local_tensor, unsharded
 
 _REMEDY = (
     "Lower the learning rate or lengthen the warm-up, clip gradients (--trainer.gradient_clip_val 1), or, in 16-mixed, "
-    "take bf16-mixed."
+    "use bf16-mixed."
 )
 
 
 class NaNGuard(Callback):
-    """Looks at each step's loss and gradients before they change the weights, and at each validation's loss.
+    """Check each step's loss and gradients before they change the weights, and each validation's loss.
 
-    Of several processes all stop where one does, or its gradients, which all share, would reach the others' weights.
-    Reading the loss makes the host wait for the device once a step.
+    In distributed training, all processes stop when one finds a problem: gradients are shared, and would carry it into
+    the weights of the others. Reading the loss synchronises the host with the device once a step.
     """
 
     def __init__(self) -> None:
@@ -35,31 +36,33 @@ class NaNGuard(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         network: Any = pl_module.network
-        gradients = {name: own_part(p.grad) for name, p in network.named_parameters() if p.grad is not None}
-        if getattr(trainer.precision_plugin, "scaler", None) is not None:
-            gradients = {}  # in 16-mixed, the scaler leaves such steps out
+        gradients = {name: local_tensor(p.grad) for name, p in network.named_parameters() if p.grad is not None}
+        if trainer.precision == "16-mixed":
+            gradients = {}  # its gradient scaler skips steps with infinite gradients by design
         self._check(trainer, pl_module, gradients)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.accumulate_grad_batches > 1:  # the loss of a batch whose step is yet to come
+        if trainer.accumulate_grad_batches > 1:  # most of these batches are not followed by an optimiser step
             self._check(trainer, pl_module, {})
         self._batch = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Comes before the callbacks that keep checkpoints. All processes have the same figures."""
+        """Check the validation loss, which is the same in all processes, before checkpoints are written."""
         loss = trainer.callback_metrics.get("val/loss")
         if loss is None or bool(torch.isfinite(loss)):
             return
         state = pl_module.network.state_dict()  # type: ignore[union-attr]
-        unsound = [name for name, value in state.items() if not is_finite(whole_tensor(value))]
+        unsound = [name for name, value in state.items() if not is_finite(full_tensor(value))]
         where = (
-            f"{unsound[0]} holds such values." if unsound else "The weights are finite; what layers give out is not."
+            f"{unsound[0]} has NaN or infinite values."
+            if unsound
+            else "The weights are finite; outputs of the layers are not."
         )
         raise FarfieldError(
-            f"the validation's loss is no number after epoch {trainer.current_epoch + 1}, and training has stopped; "
-            f"the best checkpoint is as it was. {where} {_REMEDY}"
+            f"the validation loss is NaN or infinite after epoch {trainer.current_epoch + 1}, and training has "
+            f"stopped; best.ckpt is unchanged. {where} {_REMEDY}"
         )
 
     def _check(self, trainer: Trainer, pl_module: LightningModule, gradients: dict[str, Tensor]) -> None:
@@ -71,62 +74,72 @@ class NaNGuard(Callback):
             torch.distributed.all_reduce(unsound, torch.distributed.ReduceOp.MAX)
         if not unsound.any():
             return
-        network, batch = pl_module.network, self._batch
-        found = None
+        network: Any = pl_module.network
+        batch = self._batch
         if unsound[0]:
-            # In every process, since norms over all of them meet on the way.
-            with trainer.precision_plugin.forward_context(), uncompiled(network), whole(network):  # type: ignore[arg-type]
-                found = first_not_finite(network, batch.clips)  # type: ignore[arg-type]
+            # In every process, since synchronised norms communicate in the forward pass.
+            with trainer.precision_plugin.forward_context(), run_eagerly(), unsharded(network):
+                found = first_non_finite_layer(network, batch.clips)
             if bool(torch.isfinite(loss)):
-                raise FarfieldError("the loss of another process is no number, and training has stopped; see there.")
+                raise FarfieldError(
+                    "the loss of another process is NaN or infinite, and training has stopped. That process's message "
+                    "has the details."
+                )
             what = f"the loss is {float(loss)}"
-            where = found or "No layer gives out such values; the loss itself does."
+            where = found or "All layers' outputs are finite; only the loss is not."
         else:
             layers = [name for name, gradient in gradients.items() if not is_finite(gradient)]
             if not layers:
-                raise FarfieldError("a gradient of another process is no number, and training has stopped; see there.")
-            what = f"the loss is {float(loss):.4g}, and gradients are no numbers,"
-            where = f"On the way back, the first is that of {layers[-1]}."
-        paths = trainer.datamodule.training_paths(batch.indices.tolist())  # type: ignore[attr-defined]
+                raise FarfieldError(
+                    "a gradient of another process is NaN or infinite, and training has stopped. That process's "
+                    "message has the details."
+                )
+            what = f"the loss is {float(loss):.4g}, and gradients are NaN or infinite,"
+            where = f"In the order of the backward pass, the first is that of {layers[-1]}."
+        paths = data_module(trainer).training_paths(batch.indices.tolist())
         raise FarfieldError(
             f"{what} at step {trainer.global_step} of epoch {trainer.current_epoch + 1}, and training has stopped; the "
-            f"last checkpoint is as it was. {where} The batch's clips: {', '.join(paths)}. {_REMEDY}"
+            f"last checkpoint is unchanged. {where} The batch's clips: {', '.join(paths)}. {_REMEDY}"
         )
 
 
 @torch.no_grad()
-def first_not_finite(network: nn.Module, clips: Tensor) -> str | None:
-    """Which layer is the first whose weights, or whose output, hold a NaN or an infinity; None for none.
+def first_non_finite_layer(network: nn.Module, clips: Tensor) -> str | None:
+    """Describe the first layer whose weights or output have a NaN or infinite value; None if there is none.
 
     Args:
-        network: runs once more, in the mode that it is in, its norms' statistics unchanged.
+        network: network to run once, in its current mode; the norms' statistics do not change.
         clips: (b 3 t h w).
     """
     if not is_finite(clips):
-        return "The clips themselves hold such values."
+        return "The clips have NaN or infinite values."
     found: list[str] = []
     names = {module: name for name, module in network.named_modules()}
 
-    def enter(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """Weights are looked at on the way in: a block comes before its parts."""
+    def check_weights(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Before the module runs, since its weights come before those of its parts."""
         weights = [name for name, p in module.named_parameters(recurse=False) if not is_finite(p)]
         if weights and not found:
-            found.append(f"The first layer with such values is {names[module]}: its {weights[0]} holds them.")
+            found.append(f"The first layer with NaN or infinite values is {names[module]}: its {weights[0]} has them.")
 
-    def leave(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        """Outputs on the way out: of nested modules, the innermost is the one; what it was given must be sound."""
-        given, gives = _tensors(inputs), _tensors(output)
-        if found or all(map(is_finite, gives)) or not all(map(is_finite, given)):
+    def check_output(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        """After the module has run, so that the innermost of nested modules is found."""
+        given, returned = _tensors(inputs), _tensors(output)
+        if found or all(map(is_finite, returned)) or not all(map(is_finite, given)):
             return
         largest = max((float(each.abs().max()) for each in given if each.numel()), default=0.0)
         found.append(
-            f"The first layer that gives out such values is {names[module]}; the largest number that it is given is "
-            f"{largest:.3g}."
+            f"The first layer with a NaN or infinite output is {names[module]}; the largest absolute value of its "
+            f"input is {largest:.3g}."
         )
 
-    hooks = [hook for m in names for hook in (m.register_forward_pre_hook(enter), m.register_forward_hook(leave))]
+    hooks = [
+        hook
+        for m in names
+        for hook in (m.register_forward_pre_hook(check_weights), m.register_forward_hook(check_output))
+    ]
     try:
-        with norms_keep_statistics(network):
+        with keep_running_statistics(network):
             network(clips)
     finally:
         for hook in hooks:
@@ -140,4 +153,5 @@ def _tensors(values: Any) -> list[Tensor]:
 
 
 def is_finite(x: Tensor) -> bool:
+    """Return whether a tensor has neither NaN nor infinite values."""
     return bool(torch.isfinite(x).all())

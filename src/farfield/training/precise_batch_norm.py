@@ -1,4 +1,4 @@
-"""Precise batch norm: before each validation, the norms' statistics are measured anew on training clips."""
+"""Precise batch norm: re-estimate the norms' statistics on training clips before each validation."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from torch import nn
 
 from farfield.errors import FarfieldError
 from farfield.layers import recalibrate
-from farfield.training.execution import uncompiled
+from farfield.lightning_compat import data_module
+from farfield.training.execution import run_eagerly
+from farfield.training.norm_layers import BATCH_NORMS
 
 log = logging.getLogger("farfield")
 
 
 class PreciseBatchNorm(Callback):
-    """Measures the norms' running statistics on the training batches that come next, with the weights of now.
+    """Re-estimate running statistics on the next training batches, with the current weights.
 
-    Each process measures on its own clips, and all take the statistics of all.
+    Each process measures its own clips; the statistics are then averaged over processes.
 
     Args:
-        num_batches: of each process.
+        num_batches: batches of each process.
     """
 
     def __init__(self, num_batches: int) -> None:
@@ -33,21 +35,21 @@ class PreciseBatchNorm(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not _norms(pl_module):
             raise FarfieldError(
-                "optimisation.precise_bn_batches measures running statistics, and this network has no norm that keeps "
-                "any. Set it to 0."
+                "optimisation.precise_bn_batches needs norms with running statistics, and this network has none. "
+                "Set it to 0."
             )
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        with uncompiled(pl_module.network):  # type: ignore[arg-type]
+        with run_eagerly():
             recalibrate(pl_module, self._batches(trainer, pl_module))
         if trainer.world_size > 1:
             for norm in _norms(pl_module):
                 average_over_processes(norm)
 
     def _batches(self, trainer: Trainer, pl_module: LightningModule) -> Iterator[Any]:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_module(trainer)
         for batch in itertools.islice(data.train_dataloader(), self.num_batches):
             moved = data.transfer_batch_to_device(batch, pl_module.device, 0)
             with trainer.precision_plugin.forward_context():
@@ -55,15 +57,11 @@ class PreciseBatchNorm(Callback):
 
 
 def _norms(module: nn.Module) -> list[Any]:
-    return [
-        norm
-        for norm in module.modules()
-        if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_mean is not None
-    ]
+    return [norm for norm in module.modules() if isinstance(norm, BATCH_NORMS) and norm.running_mean is not None]
 
 
 def average_over_processes(norm: Any) -> None:
-    """The mean, and the variance of all processes' values together, where each has as many; in place."""
+    """Combine the mean and variance of a norm over processes with equal numbers of values, in place."""
     count = torch.distributed.get_world_size()
     moments = torch.stack([norm.running_mean, norm.running_var + norm.running_mean**2]).double()
     torch.distributed.all_reduce(moments)

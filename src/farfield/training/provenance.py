@@ -1,4 +1,4 @@
-"""Where a run came from: the code's version and the hash of the weights that it began from."""
+"""Provenance of a run: the code's version, and the hash of the initial weights."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 
 def code_version() -> str:
-    """The package's version, and the commit where it runs from a checkout: "0.1.0 (1a2b3c4d, changed)"."""
+    """Return the package's version, and the commit when it runs from a git checkout: "0.1.0 (1a2b3c4d, changed)"."""
     folder, number = Path(__file__).parents[1], version("farfield")
     try:
         root = Path(_git(folder, "rev-parse", "--show-toplevel"))
-        if not folder.is_relative_to(root / "src"):  # installed inside somebody else's repository
+        if not folder.is_relative_to(root / "src"):  # installed inside another project's repository
             return number
         commit = _git(folder, "rev-parse", "--short=8", "HEAD")
         changed = ", changed" if _git(folder, "status", "--porcelain", "--", str(folder)) else ""
@@ -28,7 +28,7 @@ def _git(folder: Path, *words: str) -> str:
 
 
 def weights_provenance(weights: str | None) -> str | None:
-    """What a network began from: a name, or a file with the first 16 digits of its SHA-256."""
+    """Identify the initial weights: a known name, or a file's path with the first 16 digits of its SHA-256."""
     if weights is None or not Path(weights).is_file():
         return weights
     with Path(weights).open("rb") as file:

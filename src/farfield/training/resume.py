@@ -9,7 +9,7 @@ from pathlib import Path
 from farfield.checkpoints.checkpoint import describe, read_checkpoint
 from farfield.errors import FarfieldError
 from farfield.training.lightning_module import TrainingModule
-from farfield.training.resumed_schedule import schedule_before
+from farfield.training.schedule import previous_schedule
 
 log = logging.getLogger("farfield")
 
@@ -50,5 +50,5 @@ def prepare_resume(checkpoint: Path, model: TrainingModule) -> int:
         )
     if changed:
         log.info("resuming with other settings: %s", shown)
-    model.schedule_before = schedule_before(content)
-    return model.schedule_before.step
+    model.previous_schedule = previous_schedule(content)
+    return model.previous_schedule.step

@@ -1,4 +1,4 @@
-"""A run's figures beside its checkpoints: config.yaml, metrics.csv, steps.csv and pictures."""
+"""The files of a run folder beside its checkpoints: config.yaml, metrics.csv, steps.csv and plots."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from farfield.atomic_write import atomic_write
 from farfield.evaluation.plots import plot_confusion
+from farfield.lightning_compat import log_every_n_steps
+from farfield.training.csv_log import append_row, start_log
 from farfield.training.lightning_module import TrainingModule
 
 log = logging.getLogger("farfield")
 
 REDRAW_SECONDS = 10.0
-"""Drawing takes a third of a second, which may be as long as an epoch of a few dozen clips."""
+"""Shortest time between plots. Drawing takes a third of a second, as long as an epoch of a few dozen clips."""
 
 
 class RunFiles(Callback):
-    """Writes a run's config and figures beside its checkpoints: config.yaml, metrics.csv, steps.csv and PNGs.
+    """Write config.yaml, metrics.csv, steps.csv and plots to the run folder.
 
-    metrics.csv has a row per epoch, steps.csv one every log_every_n_steps: reading a loss makes the device wait.
+    metrics.csv has a row per epoch; steps.csv has one every log_every_n_steps, since reading a loss synchronises with
+    the device. Rows are written at once. When a run resumes, rows after its checkpoint are dropped.
 
-    A row is there as soon as its epoch or step is over. When a run resumes, rows after its checkpoint go. Pictures are
-    drawn anew after an epoch, though not more often than every REDRAW_SECONDS, and when the run ends, unless it is
-    killed.
+    Plots are drawn after an epoch, at most every REDRAW_SECONDS, and at the end of a run that is not killed.
     """
 
     EPOCH_COLUMNS = (
@@ -64,21 +64,21 @@ class RunFiles(Callback):
         self._has_new_rows = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero:  # only now: a resume that was refused leaves the run's config as it was
+        if trainer.is_global_zero:  # not before: a refused resume must not change the file
             self.config_path.write_text(self.config)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._last_step = trainer.global_step
         if trainer.is_global_zero:
-            keep_rows(self.steps_path, self.STEP_COLUMNS, trainer.global_step)
-            keep_rows(self.metrics_path, self.EPOCH_COLUMNS, trainer.global_step)
+            start_log(self.steps_path, self.STEP_COLUMNS, trainer.global_step)
+            start_log(self.metrics_path, self.EPOCH_COLUMNS, trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
+        step, every = trainer.global_step, log_every_n_steps(trainer)
         if trainer.is_global_zero and every and step % every == 0 and step > self._last_step:
-            self._last_step = step  # with accumulated gradients, several batches share a step
+            self._last_step = step  # several batches share a step when gradients are accumulated
             assert isinstance(pl_module, TrainingModule)
             lr, loss = pl_module.last_lr, float(pl_module.last_loss)
             append_row(self.steps_path, [step, trainer.current_epoch, f"{lr:.8g}", f"{loss:.8g}"])
@@ -90,11 +90,11 @@ class RunFiles(Callback):
         has_validated, self._has_validated = self._has_validated, False
         if not trainer.is_global_zero:
             return
-        figures = {name.removesuffix("_epoch"): float(value) for name, value in trainer.callback_metrics.items()}
-        if not has_validated:  # Lightning keeps those of an earlier epoch
-            figures = {name: value for name, value in figures.items() if not name.startswith("val/")}
+        metrics = {name.removesuffix("_epoch"): float(value) for name, value in trainer.callback_metrics.items()}
+        if not has_validated:  # Lightning still has those of an earlier epoch
+            metrics = {name: value for name, value in metrics.items() if not name.startswith("val/")}
         known = {"epoch": str(trainer.current_epoch), "step": str(trainer.global_step)}
-        known |= {name: f"{value:.6g}" for name, value in figures.items()}
+        known |= {name: f"{value:.6g}" for name, value in metrics.items()}
         append_row(self.metrics_path, [known.get(name, "") for name in self.EPOCH_COLUMNS])
         assert isinstance(pl_module, TrainingModule)
         if has_validated and pl_module.val_confusion_matrix is not None:
@@ -109,8 +109,8 @@ class RunFiles(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         try:
             self._draw()
-        except Exception as error:  # the reason that the run stops for is the one to be told
-            log.warning("%s was not drawn again: %s", self.curves_path, error)
+        except Exception as error:  # must not hide the exception that stops the run
+            log.warning("%s could not be drawn: %s", self.curves_path, error)
 
     def _draw(self) -> None:
         if not self._has_new_rows:
@@ -122,7 +122,7 @@ class RunFiles(Callback):
 
 
 def plot_curves(metrics_path: Path) -> Figure:
-    """Draws loss and accuracy over the epochs of a metrics.csv."""
+    """Plot loss and accuracy over the epochs of a metrics.csv."""
     with metrics_path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     figure = Figure(figsize=(9, 3.4), layout="constrained")
@@ -148,7 +148,7 @@ def plot_curves(metrics_path: Path) -> Figure:
 
 
 def plot_gradient_norms(path: Path) -> Figure:
-    """Draws the norms of the stages' gradients over the steps of a gradient_norms.csv."""
+    """Plot the gradient norm of each stage over the steps of a gradient_norms.csv."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     figure = Figure(figsize=(9, 3.0), layout="constrained")
@@ -164,23 +164,3 @@ def plot_gradient_norms(path: Path) -> Figure:
     if rows:
         axes.legend(ncols=2, fontsize=8)
     return figure
-
-
-def append_row(path: Path, row: list[Any]) -> None:
-    """Adds a row to a CSV."""
-    with path.open("a", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerow(row)
-
-
-def keep_rows(path: Path, columns: Sequence[str], last_step: int) -> None:
-    """Begins a CSV, or takes the rows of later steps away, where a run that is resumed writes them anew."""
-    rows: list[list[str]] = []
-    if path.is_file():
-        with path.open(newline="") as file:
-            rows = [
-                row for row in list(csv.reader(file))[1:] if len(row) == len(columns)
-            ]  # a killed run may cut one off
-    place = list(columns).index("step")
-    kept = [row for row in rows if int(row[place]) <= last_step]
-    with atomic_write(path) as partial, partial.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([list(columns), *kept])

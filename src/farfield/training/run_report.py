@@ -1,4 +1,4 @@
-"""Shows what validations have found: report.html in the run's folder, and Weights & Biases."""
+"""Report the diagnostics of validations in report.html and Weights & Biases."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from farfield.errors import FarfieldError
 from farfield.reports.training_report import write_training_report
 from farfield.training.diagnostics import Diagnostics, gather_diagnostics, training_report
-from farfield.training.execution import uncompiled
+from farfield.training.execution import run_eagerly
 from farfield.training.lightning_module import TrainingModule
 from farfield.training.wandb_logging import log_diagnostics
 
@@ -23,11 +23,12 @@ log = logging.getLogger("farfield")
 
 @dataclass(frozen=True)
 class ReportSettings:
-    """What is shown of a run beside its curves, in report.html and in Weights & Biases.
+    """Settings of report.html and the media in Weights & Biases.
 
     Args:
-        every_n_epochs: after how many epochs, of those with a validation; the last one always. 0 for never.
-        num_clips: clips of each kind: the most confidently wrong, and fixed ones with what they attend to.
+        every_n_epochs: epochs between reports, for epochs with a validation; the last epoch always has one. 0 turns
+            reports off.
+        num_clips: clips of each kind: the most confidently wrong, and fixed ones with attention maps.
     """
 
     every_n_epochs: int = 1
@@ -42,13 +43,13 @@ class ReportSettings:
 
 
 class RunReport(Callback):
-    """Gathers after a validation, with the weights that were validated, and shows at the epoch's end.
+    """Gather diagnostics after a validation, with the validated weights, and write them at the end of the epoch.
 
     Args:
-        run_dir: the run's folder.
-        settings: what, and how often.
-        about: what the run is, in words.
-        config: every value, as YAML.
+        run_dir: run folder.
+        settings: report settings.
+        about: provenance of the run, shown in the report.
+        config: all resolved values, as YAML.
     """
 
     FILE = "report.html"
@@ -75,10 +76,10 @@ class RunReport(Callback):
         training = pl_module.training
         pl_module.eval()
         try:
-            with uncompiled(pl_module.network):
+            with run_eagerly():
                 self._found = gather_diagnostics(trainer, pl_module, clips, num_clips=self.settings.num_clips)
-        except Exception:  # whatever it is, no run is to end for a picture
-            log.warning("the report of epoch %d could not be made", trainer.current_epoch + 1, exc_info=True)
+        except Exception:  # a failed report must not end the run
+            log.warning("the diagnostics of epoch %d could not be gathered", trainer.current_epoch + 1, exc_info=True)
         pl_module.train(training)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -90,7 +91,7 @@ class RunReport(Callback):
             write_training_report(self.run_dir / self.FILE, report)
             if isinstance(trainer.logger, WandbLogger):
                 log_diagnostics(trainer.logger, found)
-        except Exception:  # likewise
+        except Exception:  # as above
             log.warning("the report of epoch %d could not be written", found.epoch + 1, exc_info=True)
 
     def _is_due(self, trainer: Trainer) -> bool:

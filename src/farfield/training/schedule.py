@@ -1,18 +1,26 @@
-"""The learning rate's schedule."""
+"""The learning-rate schedule, and how it continues in a resumed run.
+
+A cosine ends with the run. If a run is resumed with more epochs, a cosine over all of them would raise the rate at the
+step where the run continues, and lose at first what was learned at a low rate. So the old schedule is kept, unless
+`schedule_length` says otherwise.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
+from farfield.errors import FarfieldError
 from farfield.training.optimisation import Optimisation
 
 log = logging.getLogger("farfield")
 
 
 def lr_factor(step: int, settings: Optimisation, *, steps_per_epoch: float, total_steps: int) -> float:
-    """The learning rate at an optimiser step, relative to `settings.lr`. Steps count from 0."""
+    """Compute the learning rate at an optimiser step, counted from 0, relative to `settings.lr`."""
     epoch = step / steps_per_epoch
     if epoch < settings.warmup_epochs:
         rise = epoch / settings.warmup_epochs
@@ -25,17 +33,113 @@ def lr_factor(step: int, settings: Optimisation, *, steps_per_epoch: float, tota
     return 0.5 * (1 + math.cos(math.pi * min(fraction, 1.0)))
 
 
-def scaled(settings: Optimisation, global_batch_size: int) -> Optimisation:
-    """The settings with the learning rate of a run whose steps take `global_batch_size` clips."""
-    if settings.lr_batch_size is None or settings.lr_batch_size == global_batch_size:
+def scale_lr(settings: Optimisation, clips_per_step: int) -> Optimisation:
+    """Scale `lr` linearly from `lr_batch_size` to the clips of this run's steps."""
+    if settings.lr_batch_size is None or settings.lr_batch_size == clips_per_step:
         return settings
-    lr = settings.lr * global_batch_size / settings.lr_batch_size
+    lr = settings.lr * clips_per_step / settings.lr_batch_size
     log.info(
         "the learning rate is %g: %g for %d clips a step, times %d / %d",
         lr,
         settings.lr,
         settings.lr_batch_size,
-        global_batch_size,
+        clips_per_step,
         settings.lr_batch_size,
     )
     return replace(settings, lr=lr)
+
+
+@dataclass(frozen=True)
+class PreviousSchedule:
+    """The schedule of a run before it is resumed.
+
+    Attributes:
+        step: optimiser steps done.
+        total_steps: step at which the schedule ends; None if unknown.
+        steps_per_epoch: optimiser steps in an epoch; None for as many as now.
+        run_steps: step at which the run was to end, which is after `total_steps` if the schedule had been kept at an
+            earlier resume; None for `total_steps`.
+    """
+
+    step: int
+    total_steps: int | None
+    steps_per_epoch: float | None
+    run_steps: int | None = None
+
+
+def previous_schedule(checkpoint: Mapping[str, Any]) -> PreviousSchedule:
+    """Read the schedule from a checkpoint; older ones do not store it, and it is inferred from the learning rate."""
+    step = int(checkpoint["global_step"])
+    saved = checkpoint["farfield"].get("schedule")
+    if saved:
+        return PreviousSchedule(step, saved["total_steps"], saved["steps_per_epoch"], saved.get("run_steps"))
+    return PreviousSchedule(step, _total_steps_from_rate(checkpoint, step), None)
+
+
+def _total_steps_from_rate(checkpoint: Mapping[str, Any], step: int) -> int | None:
+    """Invert the cosine; None with a warm-up, for other schedules, and if the rate has not changed yet."""
+    settings = checkpoint["farfield"].get("optimisation", {})
+    states = checkpoint.get("lr_schedulers") or [{}]
+    rates, peaks = states[0].get("_last_lr"), states[0].get("base_lrs")
+    if settings.get("schedule") != "cosine" or settings.get("warmup_epochs") or not rates or not peaks or not peaks[0]:
+        return None
+    fraction = math.acos(min(max(2 * rates[0] / peaks[0] - 1, -1), 1)) / math.pi
+    return round(step / fraction) if fraction > 1e-6 else None
+
+
+def resumed_total_steps(
+    previous: PreviousSchedule, settings: Optimisation, *, steps_per_epoch: float, total_steps: int
+) -> int:
+    """Return the step at which the schedule of a resumed run ends, and log a change.
+
+    Args:
+        previous: schedule before the resume.
+        settings: current settings, with the learning rate in use.
+        steps_per_epoch: optimiser steps in an epoch now.
+        total_steps: step at which the run now ends.
+
+    Raises:
+        FarfieldError: for a schedule that has ended, with `schedule_length` unset: the run would learn nothing.
+    """
+    if settings.schedule != "cosine" or previous.total_steps in (None, total_steps):
+        return total_steps
+    assert previous.total_steps is not None
+    if previous.run_steps == total_steps and settings.schedule_length != "extend":
+        return previous.total_steps  # the run's end has not changed since an earlier resume, which kept the schedule
+    old_epoch = previous.steps_per_epoch or steps_per_epoch
+    kept = previous.total_steps
+    if old_epoch != steps_per_epoch:
+        kept = round(previous.total_steps / old_epoch * steps_per_epoch)
+    if kept == total_steps:  # as many epochs as before, with another batch size
+        return total_steps
+
+    def rate(total: int, per_epoch: float = steps_per_epoch) -> float:
+        return settings.lr * lr_factor(previous.step, settings, steps_per_epoch=per_epoch, total_steps=total)
+
+    old, stretched = rate(previous.total_steps, old_epoch), rate(total_steps)
+    change = (
+        f"the run was to end after epoch {kept / steps_per_epoch:g}, and now ends after epoch "
+        f"{total_steps / steps_per_epoch:g}"
+    )
+    name = "--model.optimisation.schedule_length"
+    if settings.schedule_length == "extend":
+        log.warning(
+            "%s; its schedule is stretched to the new length (%s extend): at step %d, where it continues, the learning "
+            "rate changes from %.4g to %.4g.",
+            change, name, previous.step, old, stretched,
+        )  # fmt: skip
+        return total_steps
+    if settings.schedule_length is None and previous.step >= kept:
+        raise FarfieldError(
+            f"{change}; its schedule has ended at a learning rate of {old:.4g}, so the new epochs would learn nothing. "
+            f"Give {name} extend to stretch it over the whole run, which raises the rate at step {previous.step} from "
+            f"{old:.4g} to {stretched:.4g} and at first loses what the last epochs gained. Or start a new run from "
+            "best.ckpt, with --model.weights and a lower rate."
+        )
+    after = f" After step {kept} it stays at 0, and nothing more is learned." if kept < total_steps else ""
+    log.warning(
+        "%s; its schedule is kept (%s keep): at step %d, where it continues, the learning rate is %.4g; with extend it "
+        "would be %.4g.%s",
+        change, name, previous.step, rate(kept), stretched, after,
+    )  # fmt: skip
+    return kept

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import WandbLogger
 from farfield.checkpoints.checkpoint import read_checkpoint
 from farfield.errors import FarfieldError
 from farfield.lightning_errors import lightning_errors_as_ours
-from farfield.training.checkpointing import BEST_CHECKPOINT
+from farfield.training.checkpointing import best_top1
 from farfield.training.config import TrainingRun, make_run
 from farfield.training.resume import prepare_resume
 
@@ -125,17 +125,16 @@ def train_run(run: TrainingRun) -> TrainResult:
 def _result(run: TrainingRun, *, was_complete: bool) -> TrainResult:
     last, best = run.last_checkpoint, run.last_checkpoint.with_name("best.ckpt")
     best_epoch: int | None = None
-    best_top1: float | None = None
+    top1: float | None = None
     if best.exists():
         content = read_checkpoint(best)
-        state = next(each for name, each in content["callbacks"].items() if name.startswith(BEST_CHECKPOINT))
-        best_epoch, best_top1 = content["epoch"] + 1, float(state["best_model_score"])
+        best_epoch, top1 = content["epoch"] + 1, best_top1(content)
     return TrainResult(
         run.run_dir,
         last if last.exists() else None,
         best if best.exists() else None,
         best_epoch,
-        best_top1,
+        top1,
         {name: float(value) for name, value in run.trainer.callback_metrics.items()},
         run.trainer.current_epoch,
         run.trainer.global_step,

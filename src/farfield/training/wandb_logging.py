@@ -1,6 +1,6 @@
-"""Weights & Biases: the logger, and the media that go with the figures.
+"""Weights & Biases: the logger, and tables, plots, clips and artifacts.
 
-Without an account, runs are written offline and can be synced later; nothing in training needs the network.
+Without an account, runs are logged offline and can be uploaded later; training never needs the internet.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import requests
 import wandb
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities import rank_zero_only
 
 from farfield.errors import FarfieldError
+from farfield.lightning_compat import process_rank
 from farfield.training.diagnostics import Diagnostics
 from farfield.video.writer import write_video
 
@@ -29,14 +29,14 @@ log = logging.getLogger("farfield")
 
 @dataclass(frozen=True)
 class WandbSettings:
-    """How a run is tracked.
+    """Weights & Biases settings.
 
     Args:
         mode: "online", "offline" or "disabled"; "auto" is online with an account (WANDB_API_KEY or `wandb login`),
-            else offline. The environment variable WANDB_MODE has the last word.
+            else offline. The environment variable WANDB_MODE overrides it.
         project: project to log to.
-        name: the run's name; None for the name of its folder.
-        artifacts: keep manifests and checkpoints as artifacts.
+        name: name of the run; None for the name of its folder.
+        artifacts: log manifests and checkpoints as artifacts.
     """
 
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
@@ -46,20 +46,24 @@ class WandbSettings:
 
 
 def make_wandb_logger(settings: WandbSettings, run_dir: Path, config: dict[str, Any]) -> WandbLogger | None:
-    """Starts tracking; a run that is resumed goes on under the same id. None where tracking is disabled."""
+    """Start logging a run, under its old id if it is resumed. Return None if mode is "disabled".
+
+    Raises:
+        FarfieldError: if mode is "online" and the server cannot be reached.
+    """
     mode: str = os.environ.get("WANDB_MODE", settings.mode)
     mode = {"dryrun": "offline", "run": "online"}.get(mode, mode)  # older names; Lightning sets the first
     if mode == "disabled":
         return None
-    reason = "as asked"
+    reason = "as requested"
     if mode == "auto":
         reason = _why_offline()
         mode = "offline" if reason else "online"
-    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]  # set by Lightning
-        return WandbLogger(project=settings.project)  # a stand-in: only the first process tracks
+    if process_rank() != 0:
+        return WandbLogger(project=settings.project)  # logs nothing: only the first process does
     id_file = run_dir / "wandb_run_id"
     if not id_file.is_file():
-        id_file.write_text(os.environ.get("WANDB_RUN_ID", uuid4().hex[:8]) + "\n")  # an agent has chosen it already
+        id_file.write_text(os.environ.get("WANDB_RUN_ID", uuid4().hex[:8]) + "\n")  # set by a sweep agent
 
     logger = WandbLogger(
         project=settings.project,
@@ -71,41 +75,45 @@ def make_wandb_logger(settings: WandbSettings, run_dir: Path, config: dict[str, 
         config=config,
     )
     try:
-        logger.experiment  # noqa: B018  # begins the run
+        logger.experiment  # noqa: B018  # starts the run
     except wandb.errors.CommError as error:
         reason = str(error).splitlines()[0]
         raise FarfieldError(
-            f"Weights & Biases cannot be reached: {reason}. Keep the run here with --wandb.mode offline."
+            f"Weights & Biases cannot be reached: {reason}. Use --wandb.mode offline to log to the run folder only."
         ) from error
     if mode == "offline":
-        parts = shlex.join(map(str, _to_upload(Path(logger.experiment.dir).parent, logger.experiment.id)))
+        parts = shlex.join(map(str, _unsynced_folders(Path(logger.experiment.dir).parent, logger.experiment.id)))
         log.info("Weights & Biases is offline: %s. To upload the run later: wandb sync %s", reason, parts)
     return logger
 
 
-def _to_upload(folder: Path, run_id: str) -> list[Path]:
-    """The folders of a run in order: one more each time it was resumed; without those that are uploaded."""
+def _unsynced_folders(folder: Path, run_id: str) -> list[Path]:
+    """List the offline folders of a run that are not uploaded yet, oldest first; each resume adds one.
+
+    wandb has no API for it: the names of the folders, and of the .synced file that `wandb sync` leaves, are its own
+    convention (seen in 0.31).
+    """
     parts = {*folder.parent.glob(f"offline-run-*-{run_id}"), folder}
     return sorted(part for part in parts if part == folder or not any(part.glob("*.wandb.synced")))
 
 
 def sweep_folder(run_dir: Path) -> Path:
-    """The run's own folder where an agent of a W&B sweep has started it, one below `run_dir`; else `run_dir`."""
+    """Return the folder of a run: `run_dir`, or a folder of its own in it for each run of a W&B sweep."""
     run_id = os.environ.get("WANDB_RUN_ID")
     return run_dir / run_id if run_id and os.environ.get("WANDB_SWEEP_ID") else run_dir
 
 
 def has_wandb_account() -> bool:
-    """Whether there is a key in the environment or in the netrc file, where `wandb login` puts it."""
+    """Return whether an API key is in the environment or in the netrc file, where `wandb login` writes it."""
     return bool(os.environ.get("WANDB_API_KEY")) or requests.utils.get_netrc_auth(_wandb_host()) is not None
 
 
 def _why_offline() -> str:
-    """Why a run has to be kept offline; empty where it can go online."""
+    """Return the reason to log offline; empty if the server can be used."""
     if not has_wandb_account():
         return "no account was found"
     try:
-        requests.head(_wandb_host(), timeout=5)  # any answer will do
+        requests.head(_wandb_host(), timeout=5)  # any response means that it is reachable
     except requests.RequestException:
         return f"{_wandb_host()} cannot be reached"
     return ""
@@ -116,7 +124,7 @@ def _wandb_host() -> str:
 
 
 def log_diagnostics(logger: WandbLogger, found: Diagnostics) -> None:
-    """Sends a validation's tables, pictures and clips to a run."""
+    """Log the tables, plots and clips of a validation."""
     media: dict[str, Any] = {"trainer/global_step": found.step, "epoch": found.epoch}
     media["val/expected_calibration_error"] = found.calibration.expected_error
     for name, table in found.tables.items():
@@ -128,7 +136,7 @@ def log_diagnostics(logger: WandbLogger, found: Diagnostics) -> None:
             videos = []
             for i, clip in enumerate(clips):
                 path = Path(folder, f"{name}_{i}.mp4")
-                write_video(path, clip.frames, fps=4)  # slow, so that each of the few frames is seen
+                write_video(path, clip.frames, fps=4)  # slow enough to see each of the few frames
                 videos.append(wandb.Video(str(path), caption=clip.caption, format="mp4"))
             if videos:
                 media[f"val/{name}"] = videos
@@ -136,11 +144,11 @@ def log_diagnostics(logger: WandbLogger, found: Diagnostics) -> None:
 
 
 class WandbArtifacts(Callback):
-    """Keeps manifests and checkpoints of a run as artifacts: the latter with the aliases "best" and "last".
+    """Log manifests and checkpoints as artifacts; checkpoints get the aliases "best" and "last".
 
     Args:
-        manifests: name of a split to its file.
-        folder: of the checkpoints.
+        manifests: split name to manifest file.
+        folder: folder of the checkpoints.
     """
 
     def __init__(self, manifests: dict[str, Path], folder: Path) -> None:
@@ -152,7 +160,7 @@ class WandbArtifacts(Callback):
             self._log(trainer, f"manifest-{split}", "dataset", path, [])
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for alias in ("best", "last"):  # the last to be kept is the latest, too
+        for alias in ("best", "last"):  # "last" second, so that it is also "latest"
             path = self.folder / f"{alias}.ckpt"
             if path.is_file():
                 self._log(trainer, f"model-{trainer.logger.version}", "model", path, [alias])  # type: ignore[union-attr]
@@ -161,6 +169,6 @@ class WandbArtifacts(Callback):
         if not trainer.is_global_zero or not isinstance(trainer.logger, WandbLogger):
             return
         artifact = wandb.Artifact(name, kind)
-        # "mutable" copies the file: a run that is resumed writes last.ckpt anew before an offline one is synced.
+        # "mutable" copies the file: a resumed run may overwrite last.ckpt before an offline run is uploaded.
         artifact.add_file(str(path), policy="mutable", skip_cache=True)
         trainer.logger.experiment.log_artifact(artifact, aliases=aliases)

@@ -1,0 +1,93 @@
+"""Parts of Lightning that are private or untyped, each behind one function.
+
+`tests/test_lightning_compat.py` has a test for each; it fails by name when a Lightning release changes that part. Seen
+to work with Lightning 2.6.0 to 2.6.6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
+from lightning.pytorch.utilities import rank_zero_only
+from torch import nn
+
+
+def process_rank() -> int:
+    """Return the global rank of this process, 0 where training is not distributed.
+
+    Before a `Trainer` exists, Lightning keeps the rank (from RANK, SLURM_PROCID, ...) as an attribute that it sets on
+    the function `rank_zero_only`, which type checkers do not see.
+    """
+    rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
+    return rank
+
+
+def data_module(trainer: Trainer) -> Any:
+    """Return the data module given to `fit(datamodule=)`, or None.
+
+    `Trainer.datamodule` is documented, but is set by a connector and not declared in the class.
+    """
+    return getattr(trainer, "datamodule", None)
+
+
+def log_every_n_steps(trainer: Trainer) -> int:
+    """Return the trainer's `log_every_n_steps`; 0 turns step logs off.
+
+    Documented as an argument of `Trainer`; as an attribute it is set by a connector and not declared in the class.
+    """
+    steps: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return steps
+
+
+def processed_batches(trainer: Trainer) -> int:
+    """Count the training batches of the whole run that this process has finished, earlier sessions included.
+
+    Checkpoints restore the count. The public `global_step` counts optimiser steps, which are fewer where gradients are
+    accumulated, and Lightning has no public count of batches.
+    """
+    done: int = trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
+    return done
+
+
+def synchronize_batch_norm(strategy: Strategy, network: nn.Module) -> nn.Module:
+    """Replace batch norms by synchronised ones if the trainer was given `sync_batchnorm=True`, as DDP does.
+
+    The trainer keeps that setting only as the strategy's `_layer_sync`, and `ModelParallelStrategy` ignores it.
+    """
+    layer_sync = strategy._layer_sync  # type: ignore[attr-defined]  # of ParallelStrategy
+    return network if layer_sync is None else layer_sync.apply(network)
+
+
+def set_mesh_sizes(strategy: ModelParallelStrategy, *, data_parallel: int, tensor_parallel: int) -> None:
+    """Set the shape of a strategy's device mesh; call before `setup_environment`, which builds the mesh.
+
+    The constructor takes the sizes, but before the number of processes is known; its "auto" means one data-parallel
+    group a node.
+    """
+    strategy._data_parallel_size = data_parallel
+    strategy._tensor_parallel_size = tensor_parallel
+
+
+def relocate_best(state: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
+    """Point a `ModelCheckpoint`'s state at `checkpoint`, for a run folder that was moved or copied.
+
+    Lightning's own `load_state_dict` ignores the best score when the folder's path has changed. The keys of the state
+    are not documented.
+    """
+    return {
+        **state,
+        "dirpath": str(checkpoint.parent),
+        "best_model_path": str(checkpoint),
+        "kth_best_model_path": str(checkpoint),
+        "best_k_models": {str(checkpoint): state["best_model_score"]},
+    }
+
+
+def best_score(state: Mapping[str, Any]) -> float | None:
+    """Return the best monitored value in a `ModelCheckpoint`'s state; None before the first validation."""
+    score = state["best_model_score"]
+    return None if score is None else float(score)

@@ -1,0 +1,173 @@
+"""Parts of jsonargparse that are private, or are only found in the text of its messages.
+
+`tests/options/test_jsonargparse_compat.py` has a test for each; it fails by name when a jsonargparse release changes
+that part. Seen to work with jsonargparse 4.48 to 4.53; older releases have other messages.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import jsonargparse
+from jsonargparse import _typehints
+
+_LARGEST_EXACT = 2**53
+"""Above this, not every integer has a float of its own."""
+
+
+@contextmanager
+def accept_whole_floats() -> Iterator[None]:
+    """Accept 16.0 for 16 wherever an option or config value must be an integer; sweeps write floats.
+
+    A value that may also be a float or a string is not changed: for Lightning's limit_val_batches, 1.0 means all
+    batches and 1 means one batch.
+
+    jsonargparse has no such setting, so its private function that checks a value against a type is wrapped.
+    """
+    original, may_be_other = _typehints.adapt_typehints, False
+
+    def adapt(value: Any, typehint: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal may_be_other
+        before = may_be_other
+        if typehint is int and not may_be_other:
+            value = _as_integer(value)
+        if parts := typing.get_args(typehint):
+            is_union = typing.get_origin(typehint) in (typing.Union, types.UnionType)
+            may_be_other = is_union and bool({float, str} & set(parts))
+        try:
+            return original(value, typehint, *args, **kwargs)
+        finally:
+            may_be_other = before
+
+    _typehints.adapt_typehints = adapt  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        _typehints.adapt_typehints = original
+
+
+def _as_integer(value: Any) -> Any:
+    """Convert a float, or the text of one, to int if that is exact; return other values unchanged."""
+    if isinstance(value, str):
+        try:
+            number = float(value)
+        except ValueError:
+            return value
+    elif isinstance(value, float):
+        number = value
+    else:
+        return value
+    return int(number) if number.is_integer() and abs(number) <= _LARGEST_EXACT else value
+
+
+def option_names(parser: jsonargparse.ArgumentParser) -> list[str]:
+    """List a parser's options and positional arguments, without --help, --config and --print_config.
+
+    argparse has no public list of a parser's arguments; `_actions` has been its list since Python 2.7.
+    """
+    names = [action.dest for action in parser._actions]
+    return [name for name in names if not re.search(r"(^|\.)(help|config|print_\w+)$", name)]
+
+
+def required_options(parser: jsonargparse.ArgumentParser) -> list[str]:
+    """List the arguments that must be given."""
+    return [action.dest for action in parser._actions if action.required]
+
+
+def one_line(message: str) -> str:
+    """Join a message's lines, and drop the mention of the link whose function raised it."""
+    text = " ".join(line.strip() for line in message.splitlines() if line.strip())
+    return re.sub(r"^Call to compute_fn of link .*? failed: ", "", text)
+
+
+def is_about_words(text: str) -> bool:
+    """Return whether a message reports words that could not be assigned to arguments.
+
+    A file name that starts with "-" is a common cause.
+    """
+    return bool(
+        re.search(r"[Uu]nrecognized arguments|expected (one|at least one) argument|arguments are required", text)
+    )
+
+
+def expects_value(text: str) -> bool:
+    """Return whether a message reports an option without a value."""
+    return bool(re.search(r"expected (one|at least one) argument", text))
+
+
+def unknown_option(text: str) -> str | None:
+    """Return the name of the unknown option that a message reports, with its groups."""
+    unknown = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", text) or re.search(
+        r"[Uu]nrecognized arguments: --([\w.-]+)"
+        r"|does not accept option '([\w.]+)'"
+        r"|Option '([\w.]+)' is not accepted"
+        r"|Key '([\w.]+)' is not",
+        text,
+    )
+    return ".".join(part for part in unknown.groups() if part) if unknown else None
+
+
+def surplus_word(text: str) -> str | None:
+    """Return the first word that a message reports as one too many and that does not start with "-"."""
+    surplus = re.search(r"[Uu]nrecognized arguments: ([^-\s]\S*)", text)
+    return surplus[1] if surplus else None
+
+
+def missing_value(text: str) -> str | None:
+    """Return the name of the option that a message reports as None where a value is needed."""
+    missing = re.search(r'[Pp]arser key "([\w.]+)": Expected a .* Got value: None$', text)
+    return missing[1] if missing else None
+
+
+@dataclass(frozen=True)
+class RefusedValue:
+    """A value that does not fit its option's type.
+
+    Attributes:
+        option: name of the option, with its groups.
+        given: value as text.
+        must_be: required type in words; None where `choices` or `unexpected_key` say it.
+        choices: values that the option can have.
+        unexpected_key: unknown key in the value, for an option that is a mapping with fixed keys.
+    """
+
+    option: str
+    given: str = ""
+    must_be: str | None = None
+    choices: tuple[str, ...] = ()
+    unexpected_key: str | None = None
+
+
+def refused_value(text: str) -> RefusedValue | None:
+    """Read a message about a value of the wrong type; None for other messages.
+
+    For an option of several possible types, jsonargparse lists the reasons of each.
+    """
+    found = re.search(r'[Pp]arser key "([\w.]+)"', text)
+    if found is None:
+        return None
+    option = found[1]
+    inner = re.search(r"Expected a <class 'int'>\. Got value: (\S+) .*NestedArg\(key='([\w.]+)'", text)
+    if inner:
+        return RefusedValue(f"{option}.{inner[2]}", inner[1], "a whole number")
+    single = re.search(r"[Pp]arser key \"[\w.]+\": Expected a <class 'int'>\. Got value: (.*?)\.?$", text)
+    if single:
+        return RefusedValue(option, single[1], "a whole number")
+    integer_and_null = "<class 'int'>, <class 'NoneType'>|<class 'NoneType'>, <class 'int'>"  # by the version
+    or_null = re.search(rf"Subtypes: \[(?:{integer_and_null})\] .*Given value: (.*?)\.?$", text)
+    if or_null:
+        return RefusedValue(option, or_null[1], "a whole number or null")
+    keys = re.search(r"Unexpected keys: \{([^}]*)\}", text)
+    if keys:
+        return RefusedValue(option, unexpected_key=keys[1].split(",")[0].strip().strip("'"))
+    choices = re.search(r"Expected a typing\.Literal\[(.*?)\]", text)
+    given = re.search(r"(?:Given|Got) value: (.*?)\.?$", text)
+    if choices and given:
+        return RefusedValue(option, given[1], choices=tuple(re.findall(r"'([^']*)'", choices[1])))
+    return None

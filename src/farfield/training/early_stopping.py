@@ -1,0 +1,35 @@
+"""Early stopping on the validation loss."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+
+log = logging.getLogger("farfield")
+
+
+class StopEarly(EarlyStopping):
+    """Stop after `validations` validations in a row without a lower val/loss, and log it.
+
+    A NaN or infinite loss is left to `NaNGuard`, which fails the run.
+    """
+
+    def __init__(self, validations: int) -> None:
+        super().__init__("val/loss", patience=validations, check_finite=False, check_on_train_epoch_end=False)
+        self.stopped_epoch = -1  # not stopped; Lightning's initial 0 is a valid epoch
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the best loss and the wait count; the patience comes from the config, and an earlier stop is void."""
+        super().load_state_dict(state_dict | {"patience": self.patience, "stopped_epoch": -1})
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.stopped_epoch >= 0:
+            log.info(
+                "stopped early, after epoch %d: val/loss did not fall below %.4g in %d validations",
+                self.stopped_epoch + 1,
+                float(self.best_score),
+                self.wait_count,
+            )

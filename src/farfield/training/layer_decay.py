@@ -1,0 +1,30 @@
+"""Layer-wise learning-rate decay for fine-tuning.
+
+Clark et al., "ELECTRA", ICLR 2020, section 3.1, for transformers; Bao et al., "BEiT", ICLR 2022, for vision.
+"""
+
+from __future__ import annotations
+
+from farfield.errors import FarfieldError
+from farfield.models.network import ActionNet
+
+
+def learning_rate_scales(network: ActionNet, layer_decay: float) -> dict[str, float]:
+    """Map each parameter's name to its learning rate relative to the head's.
+
+    The head has 1, and each layer `layer_decay` times that of the layer above. A layer is a residual block with the
+    blocks inserted after it; the stem is the lowest.
+
+    Raises:
+        FarfieldError: for a network without stages.
+    """
+    if not network.backbone.stage_specs:
+        raise FarfieldError("optimisation.layer_decay needs stages, and this network has none. Remove it.")
+    trunk = "backbone.trunk."
+    names = [name.removeprefix(trunk) for name, _ in network.named_parameters() if name.startswith(trunk)]
+    places = network.backbone.places(names)
+    top = max((place.layer for place in places.values()), default=0) + 1
+    return {
+        name: layer_decay ** (top - places[name.removeprefix(trunk)].layer) if name.startswith(trunk) else 1.0
+        for name, _ in network.named_parameters()
+    }

@@ -1,0 +1,30 @@
+"""The training loss: cross entropy over labels, mixed for MixUp and CutMix."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class ClipBatch(Protocol):
+    """The part of a batch that training uses."""
+
+    clips: Float[Tensor, "b*v 3 t h w"]
+    labels: Int[Tensor, " b"]
+    draw: Any
+    """Where clips were mixed, `draw.mix` has `partner` (place in the batch) and `share` (weight of the own label)."""
+
+
+def mixed_cross_entropy(logits: Float[Tensor, "b classes"], batch: ClipBatch, label_smoothing: float) -> Tensor:
+    """Compute the mean cross entropy; mixed clips count both labels by their shares (MixUp, CutMix)."""
+    mix = None if batch.draw is None else batch.draw.mix
+    own = F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing, reduction="none")
+    if mix is None:
+        return own.mean()
+    partners = batch.labels[mix.partner]
+    other = F.cross_entropy(logits, partners, label_smoothing=label_smoothing, reduction="none")
+    return torch.lerp(other, own, mix.share).mean()

@@ -1,0 +1,15 @@
+"""PyTorch's normalisation layers, by its public classes."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from farfield.layers import SubBatchNorm3d
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+"""Batch norms with running statistics; `farfield.layers`' own are subclasses."""
+
+INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+
+NORMS = (*BATCH_NORMS, *INSTANCE_NORMS, SubBatchNorm3d, nn.GroupNorm, nn.LayerNorm)
+"""Layers whose parameters get no weight decay."""
