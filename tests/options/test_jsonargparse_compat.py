@@ -13,7 +13,7 @@ import jsonargparse
 import pytest
 from jsonargparse import _typehints
 
-from farfield.commands import jsonargparse_compat as compat
+from farfield.options import jsonargparse_compat as compat
 from farfield.options.jsonargparse_compat import RefusedValue
 
 
