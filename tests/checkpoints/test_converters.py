@@ -60,7 +60,7 @@ def test_a_converted_checkpoint_gives_what_its_own_project_gave(name: str, tmp_p
     about, answers = CHECKPOINTS[name]
     key = "state_dict" if name.startswith("mmaction2") else "model_state"
     torch.save({key: record.state(), **about}, tmp_path / "theirs.pth")
-    network, report = convert_file(tmp_path / "theirs.pth", answers=answers)
+    network, report = convert_file(tmp_path / "theirs.pth", options=answers)
     assert sum(p.numel() for p in network.parameters()) == record.about["parameters"]
     assert len(report.mapped) == len(record.shapes)
     assert not report.ignored
@@ -84,7 +84,7 @@ def _convert(content: Any, answers: ConversionOptions | None = None, labels: lis
 
     with tempfile.TemporaryDirectory() as folder:
         torch.save(content, Path(folder, "theirs.pth"))
-        return convert_file(Path(folder, "theirs.pth"), answers=answers, labels=labels)
+        return convert_file(Path(folder, "theirs.pth"), options=answers, labels=labels)
 
 
 def narrow(name: str, classes: int = 7) -> dict[str, Tensor]:
@@ -110,7 +110,7 @@ def test_caffe2s_pickle_is_the_same_network_as_pyslowfasts(tmp_path: Path) -> No
     with pytest.raises(FarfieldError, match=r"does not tell:\n  - the pairwise function.*embedded_gaussian"):
         convert_file(tmp_path / "model.pkl")
     told = {"block_options": {"pairwise": "embedded_gaussian"}, "backbone_options": {"stem_pool_padding": True}}
-    network, report = convert_file(tmp_path / "model.pkl", answers=ConversionOptions(**told, clip={"crop_px": 64}))
+    network, report = convert_file(tmp_path / "model.pkl", options=ConversionOptions(**told, clip={"crop_px": 64}))
     twin, _ = _convert({"model_state": state, "cfg": pyslowfast_cfg("i3d", frames=8, **SOFTMAX)})
     assert network.config["backbone_options"] == {"width": 8, "stem_pool_padding": True}
     assert network.config["head_windows"] == twin.config["head_windows"] == [[4, 2, 2]]
@@ -136,7 +136,7 @@ def test_caffe2s_frozen_norms_are_a_scale_and_a_shift(tmp_path: Path) -> None:
         convert_file(tmp_path / "model.pkl")
     network, report = convert_file(
         tmp_path / "model.pkl",
-        answers=ConversionOptions(backbone_options={"temporal_pool": True, "stem_pool_padding": False}),
+        options=ConversionOptions(backbone_options={"temporal_pool": True, "stem_pool_padding": False}),
     )
     assert network.backbone.trunk.blocks[0].pool.padding == (0, 0, 0)
     norm = network.backbone.trunk.blocks[0].norm.eval()
@@ -153,7 +153,7 @@ def test_slowfast_of_caffe2_asks_for_alpha(tmp_path: Path) -> None:
         pickle.dump({"blobs": {names[k]: v.numpy() for k, v in state.items() if k in names}}, file, protocol=2)
     with pytest.raises(FarfieldError, match=r"how many fast frames there are to a slow one: --backbone_options"):
         convert_file(tmp_path / "model.pkl")
-    network, _ = convert_file(tmp_path / "model.pkl", answers=ConversionOptions(backbone_options={"alpha": 4}))
+    network, _ = convert_file(tmp_path / "model.pkl", options=ConversionOptions(backbone_options={"alpha": 4}))
     twin, _ = _convert({"model_state": state, "cfg": pyslowfast_cfg("slowfast", frames=32, crop=224, **ALPHA)})
     assert network.backbone.alpha == 4
     assert network.config["head_windows"] == twin.config["head_windows"] == [[8, 7, 7], [32, 7, 7]]
@@ -227,7 +227,7 @@ def test_pytorchvideos_hub_networks_give_the_same_here(name: str, hub_name: str,
     _shrink_pool(theirs, 2)
     torch.save({"model_state": theirs.state_dict()}, tmp_path / "theirs.pyth")
     answers = ConversionOptions(backbone=name if name in ("x3d_xs", "x3d_m") else None, clip={"crop_px": 64})
-    ours, _ = convert_file(tmp_path / "theirs.pyth", answers=answers)
+    ours, _ = convert_file(tmp_path / "theirs.pyth", options=answers)
     assert ours.config["backbone"] == name
     x = torch.randn(1, 3, ours.clip.num_frames, 64, 96)
     with torch.no_grad():

@@ -78,8 +78,8 @@ def _cut_off(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: (f / "model.safetensors").unlink(), r"has no model\.safetensors: it is not whole"),
-        (lambda f: (f / "config.json").unlink(), r"has no config\.json: it is not whole"),
+        (lambda f: (f / "model.safetensors").unlink(), r"has no model\.safetensors: it is incomplete"),
+        (lambda f: (f / "config.json").unlink(), r"has no config\.json: it is incomplete"),
         (lambda f: [(f / n).unlink() for n in ("config.json", "model.safetensors")], "is a folder. Give the path of"),
         (lambda f: (f / "config.json").write_text("{"), r"config\.json cannot be read: it is no JSON"),
         (
@@ -87,7 +87,7 @@ def _cut_off(folder: Path) -> None:
             r"config\.json cannot be read: it is nested more than 100 levels deep\.",
         ),
         (lambda f: (f / "config.json").write_bytes(b"\xff\xfe"), r"config\.json cannot be read"),
-        (lambda f: (f / "config.json").write_text("[]"), "does not name the network of the weights"),
+        (lambda f: (f / "config.json").write_text("[]"), "does not describe the network of the weights"),
         (_config(lambda c: c.update(format=2)), "has format 2; this version reads 1"),
         (_config(lambda c: c["model"].update(depth=3)), "describes its network in a way that this version cannot read"),
         (_config(lambda c: c["model"].update(backbone="tinny")), "backbone is 'tinny', which does not exist"),
@@ -96,7 +96,7 @@ def _cut_off(folder: Path) -> None:
             _config(lambda c: c["model"].update(insert=5)),
             "describes its network in a way that this version cannot read",
         ),
-        (_config(lambda c: c["model"].update(labels="abc")), "this version cannot read: labels are no list of names"),
+        (_config(lambda c: c["model"].update(labels="abc")), "this version cannot read: labels is not a list of names"),
         (_config(lambda c: c["model"]["clip"].update(std=[])), "clip.mean and clip.std are three numbers each"),
         (_config(lambda c: c["model"]["clip"].update(std=[1, float("nan"), 1])), "clip.std are three numbers each"),
         (_config(lambda c: c["model"]["clip"].update(mean=["a", 1, 1])), "clip.mean and clip.std are three numbers"),

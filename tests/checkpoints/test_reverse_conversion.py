@@ -122,6 +122,6 @@ def test_a_converted_network_of_other_blocks_is_refused(tmp_path: Path) -> None:
         "cfg": "model = dict(backbone=dict(conv1_stride_t=1, pool1_stride_t=1, non_local_cfg=dict(mode='dot_product')))"
     }
     torch.save({"state_dict": narrow("mmaction2_I3D_R50_embedded_gaussian"), "meta": meta}, tmp_path / "a.pth")
-    network, _ = convert_file(tmp_path / "a.pth", answers=ConversionOptions())
+    network, _ = convert_file(tmp_path / "a.pth", options=ConversionOptions())
     with pytest.raises(FarfieldError, match="pools the keys before projecting"):
         to_pyslowfast(network)

@@ -44,7 +44,7 @@ def doubled(state: State) -> State:
 
 def convert(content: Any, path: Path, **answers: Any):
     torch.save(content, path)
-    return convert_file(path, answers=ConversionOptions(**answers))
+    return convert_file(path, options=ConversionOptions(**answers))
 
 
 def adam(shapes: State) -> dict[str, Any]:

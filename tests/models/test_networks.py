@@ -195,11 +195,11 @@ def test_networks_that_there_are_not(arguments: dict, message: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"block": "criss_cross"}, "block is 'criss_cross' with options {}, but insert says nowhere. Give insert"),
-        ({"block_options": {"scale": False}}, "but insert says nowhere"),
+        ({"block": "criss_cross"}, "block is 'criss_cross' with options {}, but insert is None. Set insert"),
+        ({"block_options": {"scale": False}}, "but insert is None"),
         (
             {"insert": {"res3": [0]}, "block": "dual_attention", "block_options": {"ndim": 2}},
-            "have 3 axes. Leave it out",
+            "always have 3 axes. Leave it out",
         ),
         (
             {"insert": {"res3": [0]}, "block": "criss_cross", "block_options": {"pases": 2}},
@@ -290,7 +290,7 @@ def test_tinys_temporal_receptive_field_is_what_it_says(name: str, frames: int) 
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"num_classes": None}, "needs labels or num_classes"),
         ({"num_classes": 1}, "at least 2; num_classes is 1"),
-        ({"labels": ["a", "a"], "num_classes": None}, "all different"),
+        ({"labels": ["a", "a"], "num_classes": None}, "must all differ; repeated: a"),
         ({"labels": ["a", "b"]}, "num_classes is 5, but there are 2 labels"),
     ],
 )

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from farfield.allocator import keep_freed_memory
 from farfield.build import resolve_clip
-from farfield.checkpoints.checkpoint import describe, read_checkpoint
+from farfield.checkpoints.checkpoint import checkpoint_metadata, read_checkpoint
 from farfield.clip_spec import ClipOptions
 from farfield.commands.console import as_mistakes, quiet_libraries
 from farfield.commands.parser import CommandParser, ConfigAction
@@ -268,7 +268,7 @@ def _tell_checkpoints(last: Path) -> None:
 def _must_match(checkpoint: Path, model: TrainingModule) -> int:
     """Raises where a run cannot go on from a checkpoint; tells the model of its schedule, and returns its steps."""
     content = read_checkpoint(checkpoint)
-    found, wanted = content["farfield"]["model"], describe(model.network)["model"]
+    found, wanted = content["farfield"]["model"], checkpoint_metadata(model.network)["model"]
     if "current_model_state" in content and model.optimisation.ema_decay is None:
         raise FarfieldError(
             f"{checkpoint} holds averaged weights, and those that they are the average of; without "

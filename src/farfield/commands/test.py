@@ -16,7 +16,6 @@ from lightning.pytorch.callbacks import RichProgressBar
 from farfield.allocator import keep_freed_memory
 from farfield.checkpoints.checkpoint import load_network
 from farfield.checkpoints.content_hash import network_hash
-from farfield.checkpoints.pretrained import restrict_labels as restrict
 from farfield.commands.console import as_mistakes, quiet_libraries
 from farfield.data.datamodule import TestDataModule
 from farfield.data.manifest import Manifest, read_manifest
@@ -24,6 +23,7 @@ from farfield.errors import FarfieldError
 from farfield.evaluation.calibration import fit_temperature
 from farfield.evaluation.scores_file import Scores
 from farfield.evaluation.test_report import EvaluationResult, write_report
+from farfield.models.class_subset import restrict_labels as restrict
 from farfield.models.summary import summarise
 from farfield.training.callbacks import Failures
 from farfield.training.lightning_module import TrainingModule

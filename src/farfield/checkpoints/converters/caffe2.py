@@ -30,7 +30,7 @@ ASK_PADDING = (
 )
 
 
-def describe_caffe2(blobs: Mapping[str, Any], answers: ConversionOptions, path: Any) -> SourceCheckpoint:
+def describe_caffe2(blobs: Mapping[str, Any], options: ConversionOptions, path: Any) -> SourceCheckpoint:
     """C2D, I3D, Slow and SlowFast, with and without non-local blocks."""
     ignored = {
         str(name): "of the optimiser"
@@ -43,11 +43,11 @@ def describe_caffe2(blobs: Mapping[str, Any], answers: ConversionOptions, path: 
     found.ignored = list(ignored.items())
     _affine_norms(found)
     shapes = shapes_of(plain)
-    found.arguments = resnet_arguments(shapes, family=given_family(answers), path=path)
+    found.arguments = resnet_arguments(shapes, family=given_family(options), path=path)
     two = "fast_stem.conv.weight" in shapes
-    if two and "alpha" not in answers.backbone_options:
+    if two and "alpha" not in options.backbone_options:
         found.questions.append(ASK_ALPHA)
-    if found.arguments["backbone"].startswith("c2d") and "temporal_pool" not in answers.backbone_options:
+    if found.arguments["backbone"].startswith("c2d") and "temporal_pool" not in options.backbone_options:
         found.questions.append(
             "whether time is halved after res2: --backbone_options '{temporal_pool: true}' (the paper's C2D) or "
             "false (PySlowFast's C2D_NOPOOL)"
@@ -56,13 +56,13 @@ def describe_caffe2(blobs: Mapping[str, Any], answers: ConversionOptions, path: 
     if places:
         found.arguments |= {
             "insert": places,
-            "block_options": pyslowfast_block_options(shapes, None, answers, found, path),
+            "block_options": pyslowfast_block_options(shapes, None, options, found, path),
         }
         found.notes.append(
             "non-local keys are pooled by (1, 2, 2) before they are projected, as both projects do by default"
         )
     found.arguments |= pyslowfast_clip_and_head(None, found)
-    if not two and "stem_pool_padding" not in answers.backbone_options:
+    if not two and "stem_pool_padding" not in options.backbone_options:
         found.questions.append(ASK_PADDING)
     return found
 

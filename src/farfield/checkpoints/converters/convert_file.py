@@ -21,6 +21,7 @@ from farfield.checkpoints.state_dicts import NetworkState, find_network, origin_
 from farfield.errors import FarfieldError
 from farfield.kinetics import kinetics400_labels
 from farfield.models.network import ActionNet, assemble
+from farfield.models.network_options import NetworkOptions
 from farfield.models.weight_names import to_network
 
 
@@ -44,22 +45,22 @@ class ConversionReport:
 
 
 def convert_file(
-    path: str | Path, *, labels: Sequence[str] | None = None, answers: ConversionOptions | None = None
+    path: str | Path, *, labels: Sequence[str] | None = None, options: ConversionOptions | None = None
 ) -> tuple[ActionNet, ConversionReport]:
     """Reads a peer's checkpoint and builds the network that it is of, in evaluation mode.
 
     Args:
         path: PySlowFast's .pyth, PyTorchVideo's hub files, MMAction2's and torchvision's .pth, Caffe2's .pkl.
         labels: class names; None for Kinetics-400's where there are 400 classes, and numbers elsewhere.
-        answers: what the file does not say itself; the clip and the head may differ from what it says.
+        options: what the file does not say itself; the clip and the head may differ from what it says.
 
     Raises:
         FarfieldError: for a file that cannot be read or is of no known origin, for weights that are missing, unexpected
-            or of other shapes, for what cannot be converted exactly, and for what neither file nor answers tell.
+            or of other shapes, for what cannot be converted exactly, and for what neither file nor options tell.
     """
-    answers = answers or ConversionOptions()
+    options = options or ConversionOptions()
     try:
-        return _convert(path, labels, answers)
+        return _convert(path, labels, options)
     except _MALFORMED as error:
         if isinstance(error, FarfieldError):
             raise
@@ -76,29 +77,29 @@ _MALFORMED = (
 
 
 def _convert(
-    path: str | Path, labels: Sequence[str] | None, answers: ConversionOptions
+    path: str | Path, labels: Sequence[str] | None, options: ConversionOptions
 ) -> tuple[ActionNet, ConversionReport]:
-    found = describe_file(path, answers)
+    found = describe_file(path, options)
     found.arguments.setdefault("backbone_options", {})
-    _must_not_contradict(found, answers, path)
-    arguments = found.arguments | ({"backbone": answers.backbone} if answers.backbone else {})
+    _must_not_contradict(found, options, path)
+    arguments = found.arguments | ({"backbone": options.backbone} if options.backbone else {})
     for name in ("backbone_options", "block_options", "clip"):
-        arguments[name] = {**arguments.get(name, {}), **getattr(answers, name)}
-    if answers.head:
-        arguments |= {"head": answers.head}
-    if answers.head or {"num_frames", "crop_px"} & answers.clip.keys():
+        arguments[name] = {**arguments.get(name, {}), **getattr(options, name)}
+    if options.head:
+        arguments |= {"head": options.head}
+    if options.head or {"num_frames", "crop_px"} & options.clip.keys():
         arguments.pop("head_windows", None)
     if found.questions:
         raise FarfieldError(f"{path} ({found.origin}) does not tell:\n  - " + "\n  - ".join(found.questions))
-    labels = _labels(found, labels, path)
-    with torch.device("meta"):  # shapes alone: a small file may ask for a network that no memory holds
-        state, report = _match(assemble(**arguments, labels=labels), found, path)
-    network = assemble(**arguments, labels=labels)
+    network_options = NetworkOptions(**arguments, labels=_labels(found, labels, path))
+    with torch.device("meta"):  # shapes only: a small file may describe a network larger than memory
+        state, report = _match(assemble(network_options), found, path)
+    network = assemble(network_options)
     network.load_state_dict(state)
     return network.eval(), report
 
 
-def describe_file(path: str | Path, answers: ConversionOptions) -> SourceCheckpoint:
+def describe_file(path: str | Path, options: ConversionOptions) -> SourceCheckpoint:
     """Recognises a checkpoint's origin by its keys.
 
     Raises:
@@ -113,8 +114,8 @@ def describe_file(path: str | Path, answers: ConversionOptions) -> SourceCheckpo
         )
     blobs = content.get("blobs", content)
     if isinstance(blobs, Mapping) and "conv1_w" in blobs:
-        return describe_caffe2(blobs, answers, path)
-    found = find_network(content, path, answers.take)
+        return describe_caffe2(blobs, options, path)
+    found = find_network(content, path, options.take)
     if found.beside and origin_of(found.values) != "image ResNet":
         some = ", ".join(found.beside[:3]) + (f" and {len(found.beside) - 3} more" if len(found.beside) > 3 else "")
         raise FarfieldError(
@@ -122,7 +123,7 @@ def describe_file(path: str | Path, answers: ConversionOptions) -> SourceCheckpo
             f"do to its scores is not known. Where the network is whole without them: farfield convert {path} OUT "
             f"--take {found.prefix.rstrip('.')}."
         )
-    described = _describe_network(found, content, answers, path)
+    described = _describe_network(found, content, options, path)
     described.own_names = {plain: found.names.get(own, own) for plain, own in described.own_names.items()}
     described.unknown = [found.names.get(name, name) for name in described.unknown]
     described.ignored = [(found.names.get(name, name), reason) for name, reason in described.ignored] + found.ignored
@@ -131,25 +132,25 @@ def describe_file(path: str | Path, answers: ConversionOptions) -> SourceCheckpo
 
 
 def _describe_network(
-    found: NetworkState, content: Mapping[Any, Any], answers: ConversionOptions, path: Any
+    found: NetworkState, content: Mapping[Any, Any], options: ConversionOptions, path: Any
 ) -> SourceCheckpoint:
     state, origin = as_tensors(found.values, path), origin_of(found.values)
     if origin == "PySlowFast":
-        return describe_pyslowfast(state, read_cfg(content.get("cfg"), path), answers, path)
+        return describe_pyslowfast(state, read_cfg(content.get("cfg"), path), options, path)
     if origin == "MMAction2":
-        return describe_mmaction2(state, content.get("meta"), answers, path)
+        return describe_mmaction2(state, content.get("meta"), options, path)
     of_pyslowfast = found.container == "model_state" or isinstance(content.get("cfg"), str)
     if origin == "PyTorchVideo" and found.prefix == "model." and of_pyslowfast:
-        return _describe_wrapped_pytorchvideo(state, read_cfg(content.get("cfg"), path), answers, path)
+        return _describe_wrapped_pytorchvideo(state, read_cfg(content.get("cfg"), path), options, path)
     if origin == "PyTorchVideo":
-        return describe_pytorchvideo(state, answers, path)
+        return describe_pytorchvideo(state, options, path)
     if origin == "image ResNet":
         raise FarfieldError(
             f"{path} is an image network (ResNet). Begin a video network from it: build_model('i3d_r50', ..., "
             f"weights={str(path)!r}), or --model.weights in farfield fit."
         )
     if origin == "torchvision":
-        return describe_torchvision(state, answers, path)
+        return describe_torchvision(state, options, path)
     if origin == "farfield":
         raise FarfieldError(
             f"{path} holds weights of a farfield network without its description. Build it with build_model, as it "
@@ -163,19 +164,19 @@ def _describe_network(
 
 
 def _describe_wrapped_pytorchvideo(
-    state: dict[str, Tensor], cfg: dict[str, Any] | None, answers: ConversionOptions, path: Any
+    state: dict[str, Tensor], cfg: dict[str, Any] | None, options: ConversionOptions, path: Any
 ) -> SourceCheckpoint:
     """PySlowFast's wrappers of PyTorchVideo's networks, which average probabilities."""
     if cfg is None:
-        return describe_pytorchvideo(state, answers, path, softmax_inside=True)
-    answers = replace(answers, backbone_options={**slowfast_alpha(cfg), **answers.backbone_options})
-    described = describe_pytorchvideo(state, answers, path, softmax_inside=True)
+        return describe_pytorchvideo(state, options, path, softmax_inside=True)
+    options = replace(options, backbone_options={**slowfast_alpha(cfg), **options.backbone_options})
+    described = describe_pytorchvideo(state, options, path, softmax_inside=True)
     described.arguments["clip"] = pyslowfast_clip(cfg)
     described.notes.clear()
     return described
 
 
-def _must_not_contradict(found: SourceCheckpoint, answers: ConversionOptions, path: Any) -> None:
+def _must_not_contradict(found: SourceCheckpoint, options: ConversionOptions, path: Any) -> None:
     """An answer may fill in what the file does not say; it cannot change how the weights were used.
 
     Raises:
@@ -189,8 +190,8 @@ def _must_not_contradict(found: SourceCheckpoint, answers: ConversionOptions, pa
     if found.arguments.get("insert"):
         block = {"pool_after_projection": False, **block}
     for said, given in (
-        (block, answers.block_options),
-        (found.arguments["backbone_options"], answers.backbone_options),
+        (block, options.block_options),
+        (found.arguments["backbone_options"], options.backbone_options),
     ):
         for name, value in given.items():
             if name in said and said[name] != value:

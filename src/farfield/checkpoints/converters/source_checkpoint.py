@@ -8,8 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
+from farfield.clip_spec import ClipOptions
 from farfield.errors import FarfieldError
 from farfield.models.backbones.resnets import DEPTHS, FAMILIES, FAST_KERNELS, SLOW, spelled_out
+from farfield.models.head import HeadKind
 from farfield.models.network import default_clip
 
 ASK_ALPHA = (
@@ -20,16 +22,24 @@ ASK_ALPHA = (
 
 @dataclass
 class ConversionOptions:
-    """What the user says of a file that does not say it itself; the names are those of `build_model`.
+    """What a checkpoint of another project does not say itself, and the user has to.
 
-    `take` says which network, where the file holds several (see `find_network`).
+    Args:
+        backbone: the network, if the weights fit several.
+        backbone_options: backbone options that the file does not state, as {alpha: 4}.
+        block_options: options of its non-local blocks that the file does not state, as {pairwise: dot_product}.
+        head: how larger clips are tested, instead of the origin's way: gap_fc, window_mean, window_softmax_mean.
+        clip: changes to the sampling, crops, normalisation and test views of the file or its origin.
+        take: which network to convert, if the file holds several, or one beside other weights: the name of its state
+            dict, as ema_state_dict, or the prefix of its weights' names, as model_ema. Default: the trained one.
+            MMAction2 and Lightning, if they average weights, save the average as state_dict.
     """
 
     backbone: str | None = None
     backbone_options: dict[str, Any] = field(default_factory=dict)
     block_options: dict[str, Any] = field(default_factory=dict)
-    head: str | None = None
-    clip: dict[str, Any] = field(default_factory=dict)
+    head: HeadKind | None = None
+    clip: ClipOptions = field(default_factory=ClipOptions)
     take: str | None = None
 
 
@@ -133,9 +143,9 @@ def resnet_arguments(shapes: Shapes, *, family: str | None, path: Any) -> dict[s
     return {"backbone": f"{family}_r{depth}", "backbone_options": options}
 
 
-def given_family(answers: ConversionOptions) -> str | None:
+def given_family(options: ConversionOptions) -> str | None:
     """c2d, i3d or slow, where the user says so."""
-    family = answers.backbone.rsplit("_r", 1)[0] if answers.backbone else None
+    family = options.backbone.rsplit("_r", 1)[0] if options.backbone else None
     return family if family in FAMILIES else None
 
 
