@@ -1,7 +1,8 @@
 """Save and load farfield's checkpoints.
 
 A checkpoint is a dict with `{"farfield": {"format": 1, "model": {...}}, "state_dict": {...}}` and, from training,
-Lightning's entries. "model" holds the fields of `NetworkOptions` as plain types. Reading never executes code from the file.
+Lightning's entries. "model" holds the fields of `NetworkOptions` as plain types. Reading never executes code from the
+file.
 """
 
 from __future__ import annotations

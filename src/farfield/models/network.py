@@ -1,4 +1,4 @@
-"""The network: a backbone, inserted blocks and a head, with all that it needs to know to be used."""
+"""The action recognition network: a backbone with inserted blocks and a head."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from farfield.models.network_options import NetworkOptions
 
 
 class ActionNet(nn.Module):
-    """Recognises actions in clips. Made by `build_model` or `load_network`.
+    """Action recognition network. Created by `build_model` or `load_network`.
 
     Attributes:
         labels: class names, in the order of the scores.
-        clip: what the network wants of a clip.
-        config: the arguments of `build_model` that make this network, in plain types.
+        clip: sampling, size and normalisation of the input.
+        config: fields of `NetworkOptions` that define this network, as plain types.
     """
 
     def __init__(
@@ -42,26 +42,26 @@ class ActionNet(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it runs."""
+        """Device of the weights."""
         return self.head.fc.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of its weights, and of the clips that it takes."""
+        """Type of the weights and of the input."""
         return self.head.fc.weight.dtype
 
     def forward(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b classes"]:
-        """Scores clips that are normalised as `clip` says; `softmax(-1)` makes them class probabilities.
+        """Score clips that are normalised as `clip` specifies. `softmax(-1)` gives class probabilities.
 
         Raises:
-            ValueError: for other than floating-point clips of five axes and three channels.
+            ValueError: for input that is not floating-point, or not of five axes with three channels.
         """
         return self.head(self._features(clips))
 
     def embed(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b v c"]:
-        """What the classifier sees of clips: one vector each, or with a head of windows one for each window.
+        """Compute the classifier's input: one vector per clip, or one per window for the window heads.
 
-        `head.classify` makes scores of it.
+        `head.classify` turns it into scores.
 
         Raises:
             ValueError: as `forward`.
@@ -78,7 +78,7 @@ class ActionNet(nn.Module):
 
 
 def default_clip(backbone: str, backbone_options: Mapping[str, Any] | None = None) -> ClipSpec:
-    """Returns the clips that a backbone was designed for.
+    """Return the clip settings that a backbone was designed for.
 
     Raises:
         FarfieldError: for an unknown name or option.
@@ -88,10 +88,10 @@ def default_clip(backbone: str, backbone_options: Mapping[str, Any] | None = Non
 
 
 def build_backbone(name: str, options: Mapping[str, Any] | None = None) -> Backbone:
-    """Builds a backbone with random weights.
+    """Build a backbone with random weights.
 
     Raises:
-        FarfieldError: for a name or an option that does not exist, or an option that makes no sense.
+        FarfieldError: for a name or an option that does not exist, or an invalid value.
     """
     if name not in BACKBONES:
         raise FarfieldError(f"backbone is {name!r}, which does not exist. {nearest(name, BACKBONES)}")
@@ -102,13 +102,13 @@ def build_backbone(name: str, options: Mapping[str, Any] | None = None) -> Backb
             raise FarfieldError(f"backbone {name!r} has no option {option!r}. {hint}")
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*torch.jit.script.*")  # fvcore's, as it is imported
+            warnings.filterwarnings("ignore", message=".*torch.jit.script.*")  # raised by fvcore on import
             return BACKBONES[name](**(options or {}))
     except FarfieldError:
         raise
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise FarfieldError(
-            f"backbone {name!r} does not take the options {dict(options or {})}{_as_reason(error)}"
+            f"backbone {name!r} does not take the options {dict(options or {})}{_reason(error)}"
         ) from error
 
 
@@ -157,6 +157,11 @@ def assemble(options: NetworkOptions) -> ActionNet:
 
 
 def _make_block(block: str, channels: int, options: Mapping[str, Any]) -> nn.Module:
+    """Create a block.
+
+    Raises:
+        FarfieldError: for an option that does not exist or has an invalid value.
+    """
     known = [name for name in inspect.signature(BLOCKS[block]).parameters if name not in ("channels", "ndim")]
     for name in options:
         if name not in known:
@@ -164,18 +169,18 @@ def _make_block(block: str, channels: int, options: Mapping[str, Any]) -> nn.Mod
     try:
         return BLOCKS[block](channels, **options)
     except (TypeError, ValueError) as error:
-        raise FarfieldError(f"block {block!r} does not take the options {dict(options)}{_as_reason(error)}") from error
+        raise FarfieldError(f"block {block!r} does not take the options {dict(options)}{_reason(error)}") from error
 
 
-def _as_reason(error: Exception) -> str:
-    """The message of a layer, which is made for people; Python's own are not."""
-    return f": {error}" if isinstance(error, ValueError) else ". One has a value of another type or size than it needs."
+def _reason(error: Exception) -> str:
+    """Return a layer's own message, which is meant for users, or a general one for Python's."""
+    return f": {error}" if isinstance(error, ValueError) else ". One has the wrong type or size."
 
 
 def _feature_maps(trunk: Backbone, spec: ClipSpec, given: str) -> list[list[torch.Size]]:
-    """The shape of each pathway's features on clips of the training and, where it differs, the test size.
+    """Return the shape of each pathway's features for clips of the training size and, if it differs, the test size.
 
-    Only shapes are run, without numbers, so that a clip too small for the network shows at construction.
+    Runs on the meta device, so that a clip too small for the network is reported at construction.
     """
     shapes = []
     for side in dict.fromkeys((spec.crop_px, spec.test_side_px)):
@@ -194,6 +199,7 @@ def _feature_maps(trunk: Backbone, spec: ClipSpec, given: str) -> list[list[torc
 
 
 def _check_windows(windows: Sequence[Sequence[int]], maps: list[torch.Size], given: str) -> None:
+    """Raise for windows that do not fit the feature maps."""
     if len(windows) != len(maps):
         raise FarfieldError(f"head_windows has {len(windows)} windows; {given} has {len(maps)} pathways. Give as many.")
     for window, shape in zip(windows, maps, strict=True):
