@@ -55,7 +55,7 @@ class Head(nn.Module):
             raise FarfieldError(f"head is {kind!r}. {nearest(kind, get_args(HeadKind))}")
         if (windows is None) != (kind == "gap_fc"):
             raise FarfieldError(
-                f"head is {kind!r} and head_windows is {windows}. The window heads need head_windows; gap_fc takes none."
+                f"head is {kind!r} and head_windows is {windows}: window heads need head_windows, gap_fc takes none."
             )
         if windows and any(len(window) != 3 or min(window) < 1 for window in windows):
             raise FarfieldError(f"head_windows is {windows}; each pathway needs three lengths (t h w), at least 1.")

@@ -98,9 +98,7 @@ def resolve_placement(backbone: Backbone, where: str | Placement) -> Placement:
                 f"insert is {where!r}, which is not a preset. {nearest(where, PRESETS)} Or give {{stage: indices}}."
             )
         if not backbone.stage_specs:
-            raise FarfieldError(
-                f"insert is {where!r}, but this network has no stages to insert blocks into. Leave it out."
-            )
+            raise FarfieldError(f"insert is {where!r}, but this network has no stages for blocks. Leave it out.")
         preset, where = where, PRESETS[where](backbone)
         given = f"insert={preset!r} places blocks at {dict(where)}; "
     for stage, indices in where.items():

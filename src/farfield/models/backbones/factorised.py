@@ -1,4 +1,4 @@
-"""Networks that factorise or shrink 3D convolutions, by PyTorchVideo's builders: CSN, R(2+1)D and X3D."""
+"""Networks with factorised or depthwise 3D convolutions, from PyTorchVideo's builders: CSN, R(2+1)D and X3D."""
 
 from __future__ import annotations
 
@@ -32,8 +32,10 @@ def r2plus1d_r50(*, dilated: bool = False) -> Backbone:
 def x3d_xs(*, norm_on_first_shortcut: bool = False, dilated: bool = False) -> Backbone:
     """X3D-XS: 4 frames at stride 12, 160 px. Feichtenhofer, "X3D", CVPR 2020.
 
-    `norm_on_first_shortcut`: PySlowFast's X3D networks have a batch norm more than PyTorchVideo's, after the shortcut
-    of res2's first block.
+    Args:
+        norm_on_first_shortcut: add a batch norm after the shortcut of res2's first block, as PySlowFast's X3D has and
+            PyTorchVideo's has not.
+        dilated: dilate the last two stages instead of striding them.
     """
     clip = ClipSpec(num_frames=4, crop_px=160, frame_stride=12, short_side_px=182)
     return _x3d(clip, norm_on_first_shortcut=norm_on_first_shortcut, dilated=dilated)
@@ -74,7 +76,7 @@ def _x3d(clip: ClipSpec, *, depth_factor: float = 2.2, norm_on_first_shortcut: b
 
     network = create_x3d(norm=BatchNorm3d, depth_factor=depth_factor)
     head = network.blocks[-1].pool
-    # What comes before the pooling belongs to the trunk, what comes after it to the head.
+    # Layers before the pooling belong to the trunk, those after it to the head.
     before: Any = nn.Sequential()
     for name in ("pre_conv", "pre_norm", "pre_act"):
         before.add_module(name, head.get_submodule(name))

@@ -1,6 +1,6 @@
-"""torchvision's video networks: the 18-layer ResNets, S3D, and two transformers as baselines without insertion.
+"""torchvision's video networks: the 18-layer ResNets, S3D, and two transformers without stages to insert blocks into.
 
-Clips are those at which torchvision measured its Kinetics-400 weights.
+Clip settings are those at which torchvision evaluated its Kinetics-400 weights.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def r2plus1d_18(*, dilated: bool = False) -> Backbone:
 def s3d() -> Backbone:
     """S3D: Inception with separable 3D kernels. Xie et al., "Rethinking Spatiotemporal Feature Learning", ECCV 2018.
 
-    Its stages are those of one resolution: res2 the two convolutions before the second pooling, res3 to res5 the
-    Inception blocks after each later one (two, five and two).
+    A stage holds the layers of one resolution: res2 the two convolutions before the second pooling, res3 to res5 the
+    Inception blocks after each later pooling (two, five and two).
     """
     network = _build("s3d")
     replace_batch_norm(network)
@@ -83,14 +83,14 @@ _PIXELS: dict = {"mean": (0.43216, 0.394666, 0.37645), "std": (0.22803, 0.22145,
 
 
 def replace_batch_norm(network: nn.Module) -> None:
-    """Swaps every `nn.BatchNorm3d` inside for ours, in place, keeping parameters and statistics.
+    """Replace every `nn.BatchNorm3d` by farfield's, in place, keeping parameters and statistics.
 
-    For builders that take no norm factory (torchvision's video networks).
+    For builders without an option for the norm, as torchvision's video networks.
     """
-    replace_modules(network, lambda module: _ours(module) if type(module) is nn.BatchNorm3d else None)
+    replace_modules(network, lambda module: _to_farfield(module) if type(module) is nn.BatchNorm3d else None)
 
 
-def _ours(norm: nn.BatchNorm3d) -> BatchNorm3d:
+def _to_farfield(norm: nn.BatchNorm3d) -> BatchNorm3d:
     ours = BatchNorm3d(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     ours.load_state_dict(norm.state_dict())
     return ours.train(norm.training)
@@ -115,7 +115,7 @@ def _build(name: str) -> Any:
 
 
 class _AsMap(nn.Module):
-    """A network that gives one vector a clip, as a feature map of one position: (b 3 t h w) -> (b c 1 1 1)."""
+    """Wrap a network with one vector per clip to return a feature map of one position: (b 3 t h w) -> (b c 1 1 1)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
