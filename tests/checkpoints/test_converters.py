@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_model
 
-from checkpoints.peer_rule import fill, pyslowfast_cfg, read_record
+from checkpoints.recorded_network import fill, pyslowfast_cfg, read_record
 from farfield.checkpoints.checkpoint import load_network, save_model
 from farfield.checkpoints.converters.convert_file import convert_file
 from farfield.checkpoints.converters.source_checkpoint import ConversionOptions
@@ -55,7 +55,7 @@ def as_recorded(network: nn.Module, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_a_converted_checkpoint_gives_what_its_own_project_gave(name: str, tmp_path: Path) -> None:
+def test_converted_checkpoint_reproduces_recorded_outputs(name: str, tmp_path: Path) -> None:
     record = read_record(name)
     about, answers = CHECKPOINTS[name]
     key = "state_dict" if name.startswith("mmaction2") else "model_state"
@@ -69,7 +69,7 @@ def test_a_converted_checkpoint_gives_what_its_own_project_gave(name: str, tmp_p
     assert record.error(as_recorded(loaded, record.input())) < record.tolerance()
 
 
-def test_a_wrong_weight_would_show() -> None:
+def test_recorded_outputs_detect_a_wrong_weight() -> None:
     """The comparison above is over 64 numbers and a norm: swapping two norms of one block moves them."""
     record = read_record("pyslowfast_C2D_8x8_R50")
     state = record.state()
@@ -151,7 +151,7 @@ def test_slowfast_of_caffe2_asks_for_alpha(tmp_path: Path) -> None:
     names = read_record("pyslowfast_SLOWFAST_8x8_R50").second_names
     with (tmp_path / "model.pkl").open("wb") as file:
         pickle.dump({"blobs": {names[k]: v.numpy() for k, v in state.items() if k in names}}, file, protocol=2)
-    with pytest.raises(FarfieldError, match=r"how many fast frames there are to a slow one: --backbone_options"):
+    with pytest.raises(FarfieldError, match=r"how many fast frames there are per slow frame: --backbone_options"):
         convert_file(tmp_path / "model.pkl")
     network, _ = convert_file(tmp_path / "model.pkl", options=ConversionOptions(backbone_options={"alpha": 4}))
     twin, _ = _convert({"model_state": state, "cfg": pyslowfast_cfg("slowfast", frames=32, crop=224, **ALPHA)})
@@ -256,7 +256,7 @@ def _shrink_pool(network: nn.Module, side: int) -> None:
         ("sub_sample=True", {"pairwise": "embedded_gaussian", "scale": True}),  # mmcv's own defaults
     ],
 )
-def test_mmaction2s_config_tells_the_form_of_its_blocks(mode: str, expected: dict[str, Any]) -> None:
+def test_mmaction2_config_sets_block_options(mode: str, expected: dict[str, Any]) -> None:
     state = narrow("mmaction2_I3D_R50_embedded_gaussian")
     meta = mmaction2_config(f"{I3D_OF_MMACTION2}, non_local_cfg=dict({mode})")
     network, _ = _convert({"state_dict": state, "meta": meta})
@@ -265,7 +265,7 @@ def test_mmaction2s_config_tells_the_form_of_its_blocks(mode: str, expected: dic
     assert network.config["insert"] == {"res3": [1, 3], "res4": [1, 3, 5]}
 
 
-def test_mmaction2s_pipelines_tell_clips_views_and_pixels() -> None:
+def test_mmaction2_pipelines_set_clip_views_and_normalisation() -> None:
     rest = """
 train_pipeline = [dict(type='Resize', scale=(-1, 256)), dict(type='Resize', scale=(192, 192), keep_ratio=False)]
 test_pipeline = [
@@ -309,7 +309,7 @@ def test_mmaction2_without_its_config_asks() -> None:
         ({"NONLOCAL": {"INSTANTIATION": "gaussian"}}, "INSTANTIATION 'gaussian'"),
     ],
 )
-def test_what_cannot_be_converted_exactly_is_refused(change: dict[str, Any], message: str) -> None:
+def test_inexact_conversions_are_refused(change: dict[str, Any], message: str) -> None:
     cfg = {**SOFTMAX, **{key: {**SOFTMAX.get(key, {}), **value} for key, value in change.items()}}
     state = narrow("pyslowfast_I3D_NLN_8x8_R50")
     with pytest.raises(FarfieldError, match=message):
@@ -334,7 +334,7 @@ def test_a_config_without_key_pooling_is_followed() -> None:
     assert network.config["block_options"] == {"pairwise": "dot_product", "key_pool": None}
 
 
-def test_nothing_is_dropped_silently() -> None:
+def test_missing_and_unexpected_weights_are_reported() -> None:
     state = narrow("pyslowfast_C2D_8x8_R50")
     cfg = pyslowfast_cfg("c2d", frames=8)
     surplus = {**state, "s3.pathway0_res9.branch9.weight": torch.zeros(2)}
@@ -352,7 +352,7 @@ def test_nothing_is_dropped_silently() -> None:
         _convert({"conv1.weight": torch.zeros(64, 3, 7, 7), "layer1.0.conv1.weight": torch.zeros(64, 64, 1, 1)})
 
 
-def test_a_wrappers_prefix_is_taken_off_and_bgr_is_turned() -> None:
+def test_wrapper_prefix_is_removed_and_bgr_kernels_are_reordered() -> None:
     state = narrow("pyslowfast_C2D_8x8_R50")
     cfg = pyslowfast_cfg("c2d", frames=8)
     plain, _ = _convert({"model_state": state, "cfg": cfg})
@@ -364,7 +364,7 @@ def test_a_wrappers_prefix_is_taken_off_and_bgr_is_turned() -> None:
             {"model_state": state, "cfg": pyslowfast_cfg("c2d", frames=8, DATA={"REVERSE_INPUT_CHANNEL": True})}
         )
         torch.testing.assert_close(bgr(x.flip(1)), plain(x))
-    assert any("turned to RGB" in note for note in report.notes)
+    assert any("changed to RGB" in note for note in report.notes)
 
 
 def test_labels_come_from_the_user_or_from_the_number_of_classes() -> None:
@@ -373,7 +373,7 @@ def test_labels_come_from_the_user_or_from_the_number_of_classes() -> None:
     assert _convert(content)[0].labels == [str(i) for i in range(7)]
     names = list("abcdefg")
     assert _convert(content, labels=names)[0].labels == names
-    with pytest.raises(FarfieldError, match=r"there are 6 labels, and .* has 7 classes"):
+    with pytest.raises(FarfieldError, match=r"there are 6 labels, but .* has 7 classes"):
         _convert(content, labels=names[:6])
     full = _convert({"model_state": narrow("pyslowfast_C2D_8x8_R50", classes=400), "cfg": cfg})[0]
     assert full.labels == kinetics400_labels()
@@ -401,7 +401,7 @@ def test_pyslowfasts_wrappers_of_pytorchvideo_average_probabilities() -> None:
         torch.testing.assert_close(network(x), plain(x))
 
 
-def test_slowfast_4x16_of_pytorchvideo_is_told_by_its_fusion() -> None:
+def test_slowfast_4x16_of_pytorchvideo_is_recognised_by_its_fusion_kernel() -> None:
     from pytorchvideo.models.slowfast import create_slowfast
 
     theirs = create_slowfast(slowfast_fusion_conv_kernel_size=(5, 1, 1), slowfast_fusion_conv_stride=(8, 1, 1)).eval()

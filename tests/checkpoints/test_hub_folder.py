@@ -33,7 +33,7 @@ def folder(network: ActionNet, tmp_path: Path) -> Path:
     return tmp_path / "published"
 
 
-def test_a_folder_is_the_network_to_the_last_bit(network: ActionNet, folder: Path) -> None:
+def test_folder_round_trip_is_bit_exact(network: ActionNet, folder: Path) -> None:
     again = load_network(folder)
     assert (again.config, again.labels, again.clip) == (network.config, network.labels, network.clip)
     assert not again.training
@@ -105,13 +105,13 @@ def _cut_off(folder: Path) -> None:
         (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 99), r"model\.safetensors cannot be read"),
     ],
 )
-def test_a_damaged_folder_is_refused_in_a_sentence(damage: Callable[[Path], None], message: str, folder: Path) -> None:
+def test_damaged_folder_is_refused(damage: Callable[[Path], None], message: str, folder: Path) -> None:
     damage(folder)
     with pytest.raises(FarfieldError, match=message):
         load_network(folder)
 
 
-def test_a_folder_is_known_by_its_network_alone(folder: Path) -> None:
+def test_content_hash_of_a_folder_ignores_labels_and_card(folder: Path) -> None:
     before = network_hash(folder)
     (folder / "README.md").write_text("# Another card\n")
     (folder / "picture.png").write_bytes(b"1")
@@ -127,12 +127,12 @@ def test_a_folder_is_known_by_its_network_alone(folder: Path) -> None:
 
 
 def test_labels_of_several_lines_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FarfieldError, match=r"is not one line of text, as labels\.txt has them"):
+    with pytest.raises(FarfieldError, match=r"is not a single line, as labels\.txt needs"):
         write_folder(awake(labels=["a\nb", "c"]), tmp_path / "a", "")
     assert not (tmp_path / "a").exists()
 
 
-def test_the_form_for_inference_scores_alike() -> None:
+def test_optimised_network_has_the_same_scores() -> None:
     network = awake(seed=3)
     network.train()
     fast = optimize_for_inference(network)
@@ -150,7 +150,7 @@ def test_the_form_for_inference_scores_alike() -> None:
     assert not any(p.requires_grad for p in fast.parameters())
 
 
-def test_in_bfloat16_the_stem_is_dense_where_the_processor_multiplies_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stem_is_dense_in_bfloat16_on_matrix_units(monkeypatch: pytest.MonkeyPatch) -> None:
     network = awake(seed=3)
     clips = torch.randn(3, 3, 6, 32, 40)
     with torch.no_grad():

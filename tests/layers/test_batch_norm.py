@@ -87,7 +87,7 @@ def test_zero_init_survives_a_reset() -> None:
         BatchNorm3d(4, affine=False, zero_init=True)
 
 
-def test_is_pytorchs_to_whatever_asks() -> None:
+def test_is_an_instance_of_pytorchs_batch_norm() -> None:
     assert BatchNorm3d(4).state_dict().keys() == nn.BatchNorm3d(4).state_dict().keys()
     converted = nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(BatchNorm3d(4)))
     assert isinstance(converted[0], nn.SyncBatchNorm)
