@@ -61,7 +61,7 @@ def build_model(
         clip: changes to the clip settings of the weights, or else of the backbone.
 
     Raises:
-        FarfieldError: for a name that does not exist, options that exclude each other, or weights that do not fit.
+        FarfieldError: for a name that does not exist, incompatible options, or weights that do not fit.
     """
     options = NetworkOptions(
         backbone,

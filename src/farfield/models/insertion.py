@@ -45,12 +45,12 @@ class WithBlock(nn.Module):
 
 
 def nl1(backbone: Backbone) -> Placement:
-    """One block, in res4 right before its last residual block. Wang et al., CVPR 2018, section 4.1."""
+    """Place one block in res4, right before its last residual block. Wang et al., CVPR 2018, section 4.1."""
     return {"res4": [len(backbone.blocks("res4")) - 2]}
 
 
 def nl5(backbone: Backbone) -> Placement:
-    """Five blocks, after every other residual block of res3 and res4 of a 50-layer network. Ibid., section 4.1.
+    """Place five blocks, after every other residual block of res3 and res4 of a 50-layer network. Ibid., section 4.1.
 
     PySlowFast's 101-layer networks have them at the same five places (configs/Kinetics/I3D_NLN_8x8_R101.yaml).
     """
@@ -58,19 +58,25 @@ def nl5(backbone: Backbone) -> Placement:
 
 
 def nl10(backbone: Backbone) -> Placement:
-    """Ten blocks: after every residual block of res3 and res4 of a 50-layer network. Ibid., section 4.1."""
+    """Place ten blocks, after every residual block of res3 and res4 of a 50-layer network. Ibid., section 4.1."""
     return {"res3": [0, 1, 2, 3], "res4": [0, 1, 2, 3, 4, 5]}
 
 
 def nl5_r101(backbone: Backbone) -> Placement:
-    """Five blocks in a 101-layer network, as in the authors' code: after every second residual block of res3 and
-    every seventh of res4 (facebookresearch/video-nonlocal-net, lib/models/resnet_video.py)."""
+    """Place five blocks in a 101-layer network.
+
+    As in the authors' code: after every second residual block of res3 and every seventh of res4
+    (facebookresearch/video-nonlocal-net, lib/models/resnet_video.py).
+    """
     return {"res3": [1, 3], "res4": [6, 13, 20]}
 
 
 def nl3_r101(backbone: Backbone) -> Placement:
-    """Three blocks in res4 of a 101-layer network: SlowFast 16x8 R101 + NL (Feichtenhofer et al., ICCV 2019, table 2;
-    PySlowFast's configs/Kinetics/c2/SLOWFAST_NLN_16x8_R101_50_50.yaml)."""
+    """Place three blocks in res4 of a 101-layer network.
+
+    As in SlowFast 16x8 R101 + NL (Feichtenhofer et al., ICCV 2019, table 2; PySlowFast's
+    configs/Kinetics/c2/SLOWFAST_NLN_16x8_R101_50_50.yaml).
+    """
     return {"res4": [6, 13, 20]}
 
 

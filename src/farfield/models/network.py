@@ -116,7 +116,7 @@ def assemble(options: NetworkOptions) -> ActionNet:
     """Build a network with random weights. Its `config` holds the options with every default filled in.
 
     Raises:
-        FarfieldError: for names that do not exist, options that exclude each other, or clips too small for the network.
+        FarfieldError: for names that do not exist, incompatible options, or clips too small for the network.
     """
     labels = options.resolve_labels()
     block_options = dict(options.block_options or {})

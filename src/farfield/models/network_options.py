@@ -17,10 +17,10 @@ class NetworkOptions:
     """Everything that defines a network but its weights. A checkpoint stores it as a dict.
 
     The fields are the keyword arguments of `farfield.build_model`, whose docstring explains them. `assemble` builds the
-    network and fills in what is None.
+    network and fills in unset options.
 
     Raises:
-        FarfieldError: for an unknown block, a dropout that is no probability, or options that exclude each other.
+        FarfieldError: for an unknown block, a dropout that is not a probability, or incompatible options.
     """
 
     backbone: str
@@ -37,7 +37,7 @@ class NetworkOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1:
-            raise FarfieldError(f"dropout is {self.dropout}; it is a probability, at least 0 and below 1.")
+            raise FarfieldError(f"dropout is {self.dropout}; it must be a probability, at least 0 and below 1.")
         if self.block not in BLOCKS:
             raise FarfieldError(f"block is {self.block!r}, which does not exist. {nearest(self.block, BLOCKS)}")
         if isinstance(self.insert, Mapping) and any(isinstance(each, int | str) for each in self.insert.values()):

@@ -1,4 +1,4 @@
-"""Convert a checkpoint of any known project to an `ActionNet`, and report every weight."""
+"""Convert a checkpoint of any known project to an `ActionNet`, and report on every weight."""
 
 from __future__ import annotations
 

@@ -99,27 +99,27 @@ SLOWFAST_DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 def c2d_r50(**options: Any) -> Backbone:
-    """C2D: a 2D ResNet-50 over frames; time is only pooled once, after res2. Wang et al., CVPR 2018, table 1."""
+    """Build C2D: a 2D ResNet-50 over frames; time is only pooled once, after res2. Wang et al., CVPR 2018, table 1."""
     return _resnet(C2D, 50, ResNetOptions(**options))
 
 
 def c2d_r101(**options: Any) -> Backbone:
-    """C2D of 101 layers. Wang et al., CVPR 2018, section 4."""
+    """Build C2D of 101 layers. Wang et al., CVPR 2018, section 4."""
     return _resnet(C2D, 101, ResNetOptions(**options))
 
 
 def i3d_r50(**options: Any) -> Backbone:
-    """I3D: ResNet-50 inflated to 3x1x1 kernels in every other block. Wang et al., CVPR 2018, section 4."""
+    """Build I3D: ResNet-50 inflated to 3x1x1 kernels in every other block. Wang et al., CVPR 2018, section 4."""
     return _resnet(I3D, 50, ResNetOptions(**options))
 
 
 def i3d_r101(**options: Any) -> Backbone:
-    """I3D of 101 layers. Wang et al., CVPR 2018, section 4."""
+    """Build I3D of 101 layers. Wang et al., CVPR 2018, section 4."""
     return _resnet(I3D, 101, ResNetOptions(**options))
 
 
 def slow_r50(**options: Any) -> Backbone:
-    """The Slow pathway alone, 8 frames at stride 8. Feichtenhofer et al., "SlowFast Networks", ICCV 2019.
+    """Build the Slow pathway alone, 8 frames at stride 8. Feichtenhofer et al., "SlowFast Networks", ICCV 2019.
 
     The 4x16 variant is the same network on other clips: clip={"num_frames": 4, "frame_stride": 16}.
     """
@@ -127,12 +127,12 @@ def slow_r50(**options: Any) -> Backbone:
 
 
 def slow_r101(**options: Any) -> Backbone:
-    """The Slow pathway of 101 layers. Feichtenhofer et al., "SlowFast Networks", ICCV 2019."""
+    """Build the Slow pathway of 101 layers. Feichtenhofer et al., "SlowFast Networks", ICCV 2019."""
     return _resnet(SLOW, 101, ResNetOptions(**options))
 
 
 def slowfast_r50(**options: Any) -> TwoPathwayBackbone:
-    """SlowFast 8x8, ResNet-50: 32 frames at stride 2. Feichtenhofer et al., "SlowFast Networks", ICCV 2019.
+    """Build SlowFast 8x8, ResNet-50: 32 frames at stride 2. Feichtenhofer et al., "SlowFast Networks", ICCV 2019.
 
     The 4x16 variant has alpha=8 and fusion_kernel=5.
     """
@@ -140,12 +140,12 @@ def slowfast_r50(**options: Any) -> TwoPathwayBackbone:
 
 
 def slowfast_r101(**options: Any) -> TwoPathwayBackbone:
-    """SlowFast 8x8, ResNet-101. Feichtenhofer et al., "SlowFast Networks", ICCV 2019."""
+    """Build SlowFast 8x8, ResNet-101. Feichtenhofer et al., "SlowFast Networks", ICCV 2019."""
     return _slowfast(101, SlowFastOptions(**options), num_frames=32)
 
 
 def slowfast_16x8_r101(**options: Any) -> TwoPathwayBackbone:
-    """SlowFast 16x8, ResNet-101 with the temporal kernels of ResNet-50: 64 frames at stride 2. Ibid."""
+    """Build SlowFast 16x8, ResNet-101 with the temporal kernels of ResNet-50: 64 frames at stride 2. Ibid."""
     return _slowfast(101, SlowFastOptions(**SLOWFAST_DEFAULTS["slowfast_16x8_r101"] | options), num_frames=64)
 
 

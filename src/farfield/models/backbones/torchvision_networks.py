@@ -18,22 +18,24 @@ from farfield.models.backbones.dilation import dilate
 
 
 def r3d_18(*, dilated: bool = False) -> Backbone:
-    """R3D-18, all kernels 3x3x3. Tran et al., "A Closer Look at Spatiotemporal Convolutions", CVPR 2018."""
+    """Build R3D-18, all kernels 3x3x3. Tran et al., "A Closer Look at Spatiotemporal Convolutions", CVPR 2018."""
     return _resnet("r3d_18", dilated=dilated)
 
 
 def mc3_18(*, dilated: bool = False) -> Backbone:
-    """MC3-18: 3x3x3 kernels up to res2, 1x3x3 after it. Ibid."""
+    """Build MC3-18: 3x3x3 kernels up to res2, 1x3x3 after it. Ibid."""
     return _resnet("mc3_18", dilated=dilated)
 
 
 def r2plus1d_18(*, dilated: bool = False) -> Backbone:
-    """R(2+1)D-18: every 3x3x3 kernel as 1x3x3 and 3x1x1. Ibid."""
+    """Build R(2+1)D-18: every 3x3x3 kernel as 1x3x3 and 3x1x1. Ibid."""
     return _resnet("r2plus1d_18", dilated=dilated)
 
 
 def s3d() -> Backbone:
-    """S3D: Inception with separable 3D kernels. Xie et al., "Rethinking Spatiotemporal Feature Learning", ECCV 2018.
+    """Build S3D: Inception with separable 3D kernels.
+
+    Xie et al., "Rethinking Spatiotemporal Feature Learning", ECCV 2018.
 
     A stage holds the layers of one resolution: res2 the two convolutions before the second pooling, res3 to res5 the
     Inception blocks after each later pooling (two, five and two).
@@ -53,7 +55,7 @@ def s3d() -> Backbone:
 
 
 def mvit_v2_s() -> Backbone:
-    """MViTv2-S, a transformer: a baseline without stages to insert into. Li et al., CVPR 2022.
+    """Build MViTv2-S, a transformer: a baseline without stages to insert into. Li et al., CVPR 2022.
 
     Its position embeddings are made for 16 frames of 224 px.
     """
@@ -64,7 +66,7 @@ def mvit_v2_s() -> Backbone:
 
 
 def swin3d_t() -> Backbone:
-    """Video Swin-T, a transformer: a baseline without stages to insert into. Liu et al., CVPR 2022."""
+    """Build Video Swin-T, a transformer: a baseline without stages to insert into. Liu et al., CVPR 2022."""
     network = _build("swin3d_t")
     network.head = nn.Identity()
     clip = ClipSpec(
