@@ -14,8 +14,8 @@ from torchvision.models import get_model
 
 from checkpoints.recorded_network import fill, pyslowfast_cfg, read_record
 from farfield.checkpoints.checkpoint import load_network, save_model
+from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.convert_file import convert_file
-from farfield.checkpoints.converters.source_checkpoint import ConversionOptions
 from farfield.errors import FarfieldError
 from farfield.kinetics import kinetics400_labels
 

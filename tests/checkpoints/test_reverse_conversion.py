@@ -9,9 +9,9 @@ import yaml
 from checkpoints.recorded_network import pyslowfast_cfg, read_record
 from checkpoints.test_converters import ALPHA, SOFTMAX, narrow
 from farfield import build_model
+from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.convert_file import convert_file
 from farfield.checkpoints.converters.reverse_conversion import to_pyslowfast, to_pytorchvideo
-from farfield.checkpoints.converters.source_checkpoint import ConversionOptions
 from farfield.errors import FarfieldError
 
 CFGS = {

@@ -16,8 +16,8 @@ from checkpoints.recorded_network import pyslowfast_cfg, read_record
 from checkpoints.test_converters import CHECKPOINTS, narrow
 from farfield import build_model
 from farfield.checkpoints.checkpoint import load_network, save_model
+from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.convert_file import convert_file
-from farfield.checkpoints.converters.source_checkpoint import ConversionOptions
 from farfield.checkpoints.state_dicts import _is_of_training, find_network, origin_of, without_wrappers
 from farfield.errors import FarfieldError
 

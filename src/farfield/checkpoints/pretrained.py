@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from farfield.checkpoints.checkpoint import is_farfield_checkpoint, network_state, read_checkpoint
+from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.convert_file import convert_file
 from farfield.checkpoints.converters.pytorchvideo_and_torchvision import PYTORCHVIDEO, TORCHVISION, pytorchvideo_clip
 from farfield.checkpoints.converters.restricted_unpickler import as_tensors, read_file
-from farfield.checkpoints.converters.source_checkpoint import ConversionOptions
 from farfield.checkpoints.state_dicts import find_network
 from farfield.errors import FarfieldError
 from farfield.models.class_subset import classifier_rows

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from farfield.checkpoints.checkpoint import is_farfield_checkpoint, load_network, save_model, write_checkpoint
+from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.convert_file import ConversionReport, convert_file
 from farfield.checkpoints.converters.reverse_conversion import to_pyslowfast, to_pytorchvideo
-from farfield.checkpoints.converters.source_checkpoint import ConversionOptions
 from farfield.commands.console import quiet_libraries
 from farfield.curation.index import class_names
 from farfield.errors import FarfieldError

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
+from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.pyslowfast import pyslowfast_block_options, pyslowfast_clip_and_head
 from farfield.checkpoints.converters.restricted_unpickler import as_tensors
 from farfield.checkpoints.converters.source_checkpoint import (
     ASK_ALPHA,
-    ConversionOptions,
     SourceCheckpoint,
     given_family,
     inserted_places,

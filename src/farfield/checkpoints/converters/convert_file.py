@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from farfield.checkpoints.converters.caffe2 import describe_caffe2
+from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.mmaction2 import describe_mmaction2
 from farfield.checkpoints.converters.pyslowfast import describe_pyslowfast
 from farfield.checkpoints.converters.pyslowfast_config import pyslowfast_clip, read_cfg, slowfast_alpha
 from farfield.checkpoints.converters.pytorchvideo_and_torchvision import describe_pytorchvideo, describe_torchvision
 from farfield.checkpoints.converters.restricted_unpickler import Placeholder, as_tensors, read_file
-from farfield.checkpoints.converters.source_checkpoint import ConversionOptions, SourceCheckpoint, shapes_of
+from farfield.checkpoints.converters.source_checkpoint import SourceCheckpoint, shapes_of
 from farfield.checkpoints.state_dicts import NetworkState, find_network, origin_of
 from farfield.errors import FarfieldError
 from farfield.kinetics import kinetics400_labels

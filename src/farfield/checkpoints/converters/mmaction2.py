@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
+from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.mmaction2_config import Unreadable, parse_python_config
 from farfield.checkpoints.converters.source_checkpoint import (
-    ConversionOptions,
     SourceCheckpoint,
     block_options_by_shape,
     given_family,

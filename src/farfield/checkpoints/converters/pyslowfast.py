@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import Tensor
 
+from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.pyslowfast_config import number, pyslowfast_clip, refuse_other_networks, setting
 from farfield.checkpoints.converters.source_checkpoint import (
     ASK_ALPHA,
-    ConversionOptions,
     SourceCheckpoint,
     block_options_by_shape,
     given_family,

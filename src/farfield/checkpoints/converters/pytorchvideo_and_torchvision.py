@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.source_checkpoint import (
     ASK_ALPHA,
-    ConversionOptions,
     SourceCheckpoint,
     shapes_of,
     zoo_crop,

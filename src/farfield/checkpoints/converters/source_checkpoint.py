@@ -8,39 +8,15 @@ from typing import Any
 
 from torch import Tensor
 
-from farfield.clip_spec import ClipOptions
+from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.errors import FarfieldError
 from farfield.models.backbones.resnets import DEPTHS, FAMILIES, FAST_KERNELS, SLOW, spelled_out
-from farfield.models.head import HeadKind
 from farfield.models.network import default_clip
 
 ASK_ALPHA = (
     "how many fast frames there are per slow frame: --backbone_options '{alpha: 4}' (SlowFast 8x8 and 16x8) or "
     "'{alpha: 8}' (4x16)"
 )
-
-
-@dataclass
-class ConversionOptions:
-    """What a checkpoint of another project does not say itself, and the user has to.
-
-    Args:
-        backbone: the network, if the weights fit several.
-        backbone_options: backbone options that the file does not state, as {alpha: 4}.
-        block_options: options of its non-local blocks that the file does not state, as {pairwise: dot_product}.
-        head: how larger clips are tested, instead of the origin's way: gap_fc, window_mean, window_softmax_mean.
-        clip: changes to the sampling, crops, normalisation and test views of the file or its origin.
-        take: which network to convert, if the file holds several, or one beside other weights: the name of its state
-            dict, as ema_state_dict, or the prefix of its weights' names, as model_ema. Default: the trained one.
-            MMAction2 and Lightning, if they average weights, save the average as state_dict.
-    """
-
-    backbone: str | None = None
-    backbone_options: dict[str, Any] = field(default_factory=dict)
-    block_options: dict[str, Any] = field(default_factory=dict)
-    head: HeadKind | None = None
-    clip: ClipOptions = field(default_factory=ClipOptions)
-    take: str | None = None
 
 
 @dataclass
