@@ -77,7 +77,7 @@ def test_full_disk_is_reported_and_leaves_no_file(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
-        with pytest.raises(FarfieldError, match=r"a\.ckpt cannot be written: File too large\. Choose another place"):
+        with pytest.raises(FarfieldError, match=r"a\.ckpt cannot be written: File too large\. Choose another path"):
             save_model(build_model("tiny", num_classes=2), tmp_path / "a.ckpt")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -86,7 +86,7 @@ def test_full_disk_is_reported_and_leaves_no_file(tmp_path: Path) -> None:
 
 def test_unwritable_path_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.ckpt.partial").mkdir()
-    with pytest.raises(FarfieldError, match=r"a\.ckpt cannot be written: Is a directory\. Choose another place"):
+    with pytest.raises(FarfieldError, match=r"a\.ckpt cannot be written: Is a directory\. Choose another path"):
         save_model(build_model("tiny", num_classes=2), tmp_path / "a.ckpt")
 
 

@@ -107,7 +107,7 @@ def test_caffe2s_pickle_is_the_same_network_as_pyslowfasts(tmp_path: Path) -> No
     extra = {"conv1_w_momentum": np.zeros(3, np.float32), "lr": np.float32(0.1), "model_iter": np.array([7])}
     with (tmp_path / "model.pkl").open("wb") as file:
         pickle.dump({"blobs": {**blobs, **extra}}, file, protocol=2)
-    with pytest.raises(FarfieldError, match=r"does not tell:\n  - the pairwise function.*embedded_gaussian"):
+    with pytest.raises(FarfieldError, match=r"does not state:\n  - the pairwise function.*embedded_gaussian"):
         convert_file(tmp_path / "model.pkl")
     told = {"block_options": {"pairwise": "embedded_gaussian"}, "backbone_options": {"stem_pool_padding": True}}
     network, report = convert_file(tmp_path / "model.pkl", options=ConversionOptions(**told, clip={"crop_px": 64}))
@@ -346,7 +346,7 @@ def test_missing_and_unexpected_weights_are_reported() -> None:
     other = {**state, "s5.pathway0_res2.branch2.b.weight": torch.zeros(64, 64, 1, 5, 5)}
     with pytest.raises(FarfieldError, match=r"shape: s5.*b.weight is \(64, 64, 1, 5, 5\), the network's is"):
         _convert({"model_state": other, "cfg": cfg})
-    with pytest.raises(FarfieldError, match=r"of no known origin: its weights are named a.weight"):
+    with pytest.raises(FarfieldError, match=r"has an unknown origin: its weights are named a.weight"):
         _convert({"a.weight": torch.zeros(2)})
     with pytest.raises(FarfieldError, match="is an image network"):
         _convert({"conv1.weight": torch.zeros(64, 3, 7, 7), "layer1.0.conv1.weight": torch.zeros(64, 64, 1, 1)})
@@ -395,7 +395,7 @@ def test_pyslowfasts_wrappers_of_pytorchvideo_average_probabilities() -> None:
     assert network.config["head"] == "window_softmax_mean"
     assert network.config["head_windows"] == [[8, 2, 2]]
     plain, report = _convert({"model_state": record.state()}, ConversionOptions(clip={"crop_px": 64}))
-    assert any("slow_r50, 8x8; for 4x16" in note for note in report.notes)
+    assert any("slow_r50, 8x8, are assumed; for 4x16" in note for note in report.notes)
     x = record.input()[..., :64]  # one window: the two heads agree
     with torch.no_grad():
         torch.testing.assert_close(network(x), plain(x))

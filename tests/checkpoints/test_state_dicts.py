@@ -18,7 +18,7 @@ from farfield import build_model
 from farfield.checkpoints.checkpoint import load_network, save_model
 from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.convert_file import convert_file
-from farfield.checkpoints.state_dicts import _is_of_training, find_network, origin_of, without_wrappers
+from farfield.checkpoints.state_dicts import _is_training_only, find_network, origin_of, without_wrappers
 from farfield.errors import FarfieldError
 
 State = dict[str, Tensor]
@@ -84,7 +84,7 @@ def test_wrappers_around_a_known_network_are_removed_and_reported(name: str, wei
         assert torch.equal(state[ours], weights[plain.removeprefix("net.").removeprefix("model.")])
     notes = "\n".join(report.notes)
     assert all(part in notes for part in named), notes
-    assert ("taken off" in notes) == bool(named)
+    assert ("removed" in notes) == bool(named)
 
 
 def test_training_state_beside_the_network_is_ignored_and_reported(weights: State, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_known_networks_use_no_wrapper_or_training_names() -> None:
         theirs = [list(get_model(n).state_dict()) for n in ("r3d_18", "r2plus1d_18", "s3d", "mvit_v2_s", "swin3d_t")]
     for names in (*theirs, *(list(read_record(name).shapes) for name in CHECKPOINTS)):
         assert origin_of(names) is not None
-        assert not [name for name in names if _is_of_training(name)]
+        assert not [name for name in names if _is_training_only(name)]
         assert without_wrappers(names, "a.pth") == {name: name for name in names}
 
 
@@ -160,7 +160,7 @@ def test_ambiguous_networks_need_take(weights: State, tmp_path: Path) -> None:
     with pytest.raises(FarfieldError, match=r"no network 'rbg'\. Known: state_dict\.flow, state_dict\.rgb"):
         convert(two, path, take="rbg")
     twice = {"state_dict": {**weights, **inside("module.", weights)}, **CFG}
-    with pytest.raises(FarfieldError, match="has two weights for one place: s1"):
+    with pytest.raises(FarfieldError, match="has two weights for the same place: s1"):
         convert(twice, path)
 
 
@@ -264,8 +264,8 @@ def test_wrapped_image_network_can_be_used_as_weights(tmp_path: Path, caplog: py
     with caplog.at_level("INFO", "farfield"):
         network = build_model("c2d_r50", num_classes=3, weights=tmp_path / "r50.pth")
     assert torch.equal(next(network.backbone.parameters()), theirs.conv1.weight.unsqueeze(2))
-    assert 'taken off the names of the weights: "backbone.", "_orig_mod." (torch.compile)' in caplog.text
-    assert "1 weights are left out: head.fc.weight" in caplog.text
+    assert 'removed from the names of the weights: "backbone.", "_orig_mod." (torch.compile)' in caplog.text
+    assert "1 weights are not used: head.fc.weight" in caplog.text
     with pytest.raises(FarfieldError, match="is an image network"):
         convert_file(tmp_path / "r50.pth")
 
@@ -277,7 +277,7 @@ def test_wrapped_image_network_can_be_used_as_weights(tmp_path: Path, caplog: py
         (b"\x1f\x8b\x08" + bytes(99), "it is compressed with gzip. Unpack it."),
         (bytes(4) + b"ftypisom" + bytes(99), "it is a video."),
         ((60).to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[1]}}' + bytes(90), "safetens"),
-        (b"\x80\x02cnumpy.core.multiarray\nscalar\n(K\x01K\x02tR.", "it has a numpy number that is none."),
+        (b"\x80\x02cnumpy.core.multiarray\nscalar\n(K\x01K\x02tR.", "it has a malformed numpy number."),
         (b"\x80\x02K", "it is damaged, truncated, or not a checkpoint."),
     ],
 )  # fmt: skip
@@ -296,7 +296,7 @@ def test_report_names_removed_prefixes(
     assert run_farfield("convert", tmp_path / "a.pth", tmp_path / "ours.ckpt") == 0
     printed = capsys.readouterr().out
     assert "  ignored   criterion.weight: used in training only" in printed
-    assert '  note      taken off the names of the weights: "net.", "_orig_mod." (torch.compile)' in printed
+    assert '  note      removed from the names of the weights: "net.", "_orig_mod." (torch.compile)' in printed
     assert "--take ema_state_dict" in printed
     out = tmp_path / "ema.ckpt"
     assert run_farfield("convert", tmp_path / "a.pth", out, "--take", "ema_state_dict", "--json") == 0

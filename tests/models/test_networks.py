@@ -172,7 +172,7 @@ def test_slowfast_packs_its_slow_frames_as_pyslowfast_does() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"backbone": "mvit_v2_s", "insert": "nl5"}, "insert is 'nl5', and this network has no stages"),
+        ({"backbone": "mvit_v2_s", "insert": "nl5"}, "insert is 'nl5', but this network has no stages"),
         ({"backbone": "mvit_v2_s", "insert": {"res3": [0]}}, "no stage 'res3'. This network has none"),
         ({"backbone": "r3d_18", "insert": "nl5"}, "places blocks at .*no residual block 3 in res3: this network has 2"),
         ({"backbone": "i3d_r50", "insert": "nl3_r101"}, "no residual block 6 in res4: this network has 6"),
@@ -276,10 +276,10 @@ def test_tiny_has_the_documented_temporal_receptive_field(name: str, frames: int
     [
         ({"backbone": "i3d_r5"}, "backbone is 'i3d_r5', which does not exist.*Did you mean 'i3d_r50'"),
         ({"insert": {"res6": [0]}}, "there is no stage 'res6'. Known: res2, res3, res4, res5"),
-        ({"insert": {"res3": [2]}}, "no residual block 2 in res3: this network has 2 there, 0 to 1"),
+        ({"insert": {"res3": [2]}}, "no residual block 2 in res3: this network has 2 there. Choose from 0 to 1"),
         ({"insert": {"res3": [1, 1]}}, "a block at res3, 1 is given twice"),
         ({"insert": "nl5"}, r"insert='nl5' places blocks at .*no residual block 3 in res3"),
-        ({"insert": "nl6"}, "insert is 'nl6', which is no preset. Known: nl1, nl5, nl10, nl5_r101, nl3_r101"),
+        ({"insert": "nl6"}, "insert is 'nl6', which is not a preset. Known: nl1, nl5, nl10, nl5_r101, nl3_r101"),
         ({"insert": {"res3": [1]}, "block": "nonlocal"}, "block is 'nonlocal'.*Did you mean 'non_local'"),
         (
             {"insert": {"res3": [1]}, "block_options": {"pool": 2}},
