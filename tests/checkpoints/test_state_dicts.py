@@ -131,10 +131,14 @@ def test_trained_weights_are_preferred_and_averaged_ones_can_be_taken(
     stem = weights["s1.pathway0_stem.conv.weight"]
     network, report = convert(content, tmp_path / "a.pth")
     assert torch.equal(network.state_dict()[STEM], stem)
-    assert f"the weights are those of {trained}; for another network: --take {averaged}" in report.notes
+    assert (
+        f"the weights are those of {trained}; to convert another network of the file: --take {averaged}" in report.notes
+    )
     network, report = convert(content, tmp_path / "a.pth", take=averaged)
     assert torch.equal(network.state_dict()[STEM], 2 * stem)
-    assert f"the weights are those of {averaged}; for another network: --take {trained}" in report.notes
+    assert (
+        f"the weights are those of {averaged}; to convert another network of the file: --take {trained}" in report.notes
+    )
 
 
 def test_averaged_weights_alone_are_taken(weights: State, tmp_path: Path) -> None:
@@ -147,7 +151,7 @@ def test_averaged_weights_alone_are_taken(weights: State, tmp_path: Path) -> Non
 def test_ambiguous_networks_need_take(weights: State, tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     larger = {"state_dict": {**inside("backbone.", weights), "classifier.weight": torch.ones(3, 7)}, **CFG}
-    with pytest.raises(FarfieldError, match=r"beside it classifier\.weight\. What .* --take backbone\."):
+    with pytest.raises(FarfieldError, match=r"and further weights: classifier\.weight\. Whether .* --take backbone\."):
         convert(larger, path)
     _, report = convert(larger, path, take="backbone")
     assert report.ignored == [("classifier.weight", "not part of the network backbone")]
@@ -211,7 +215,7 @@ def test_converter_errors_never_show_python_errors(weights: State, tmp_path: Pat
             convert(content, tmp_path / "a.pth")
         said[name] = str(caught.value).replace(str(tmp_path), "")
     assert not {name: text for name, text in said.items() if PYTHON.search(text)}
-    assert "beside it x.y" in said["blocks of nobody"]
+    assert "and further weights: x.y" in said["blocks of nobody"]
     assert "run that code and save network.state_dict()" in said["a pickled network"]
     assert "run that code and save network.state_dict()" in said["a pickled network alone"]
     assert "looks like a network of PyTorchVideo, but fits none" in said["blocks and a loss"]

@@ -13,6 +13,7 @@ from farfield.layers import (
     diagnose,
     format_reports,
     not_zero_at_birth,
+    recalibrate,
 )
 
 
