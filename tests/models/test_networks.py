@@ -179,7 +179,10 @@ def test_slowfast_packs_its_slow_frames_as_pyslowfast_does() -> None:
         ({"backbone": "s3d", "insert": "nl10"}, "no residual block 2 in res3"),
         ({"backbone": "i3d_r50", "backbone_options": {"widht": 8}}, "no option 'widht'.*Did you mean 'width'"),
         ({"backbone": "tiny", "backbone_options": {"width": 8}}, "no option 'width'. Known: depth, dilated"),
-        ({"backbone": "slowfast_r50", "backbone_options": {"width": 12}}, "width is 12 and beta_inv is 8; it must divide width"),
+        (
+            {"backbone": "slowfast_r50", "backbone_options": {"width": 12}},
+            "width is 12 and beta_inv is 8; it must divide width",
+        ),
         (
             {"backbone": "i3d_r50", "backbone_options": {"temporal_kernels": [[2], [1], [1], [1]]}},
             "give the odd kernel",
