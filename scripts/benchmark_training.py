@@ -230,7 +230,7 @@ class ElsewhereBase:
 
 
 def serve_base(options: argparse.Namespace, pipe: Any) -> None:
-    """ConversionOptions "step" by its seconds, and "memory" by its bytes, until it is told to stop."""
+    """Answer "step" by its seconds, and "memory" by its bytes, until it is told to stop."""
     ours, clips, labels = prepared(options)
     network = their_network(ours).to(options.device)
     del ours

@@ -12,7 +12,7 @@ from farfield.errors import FarfieldError
 from marker import CALLED, SetsMarker
 
 
-def test_a_checkpoint_describes_itself(tmp_path: Path) -> None:
+def test_checkpoint_rebuilds_the_network(tmp_path: Path) -> None:
     model = build_model(
         "tiny",
         labels=["sit down", "stand up"],
@@ -39,9 +39,9 @@ def test_a_checkpoint_describes_itself(tmp_path: Path) -> None:
         (lambda path: None, "there is no checkpoint at"),
         (lambda path: path.write_bytes(b""), "cannot be read as a checkpoint"),
         (lambda path: path.write_bytes(b"hello" * 99), "cannot be read as a checkpoint"),
-        (lambda path: torch.save({"state_dict": {}}, path), "is not a checkpoint of farfield"),
-        (lambda path: torch.save([1, 2], path), "is not a checkpoint of farfield"),
-        (lambda path: torch.save({"farfield": 3, "state_dict": {}}, path), "is not a checkpoint of farfield"),
+        (lambda path: torch.save({"state_dict": {}}, path), "is not a farfield checkpoint"),
+        (lambda path: torch.save([1, 2], path), "is not a farfield checkpoint"),
+        (lambda path: torch.save({"farfield": 3, "state_dict": {}}, path), "is not a farfield checkpoint"),
         (
             lambda path: torch.save({"farfield": {"format": 1}, "state_dict": {}}, path),
             "that this version cannot read: ",
@@ -56,7 +56,7 @@ def test_a_checkpoint_describes_itself(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_no_checkpoint_is_refused(make, message: str, tmp_path: Path) -> None:
+def test_files_that_are_not_checkpoints_are_refused(make, message: str, tmp_path: Path) -> None:
     make(tmp_path / "a.ckpt")
     with pytest.raises(FarfieldError, match=message):
         load_network(tmp_path / "a.ckpt")
@@ -72,25 +72,25 @@ def test_labels_that_were_changed_are_saved(tmp_path: Path) -> None:
         save_model(network, tmp_path / "a.ckpt")
 
 
-def test_a_full_disk_is_told_and_nothing_is_left(tmp_path: Path) -> None:
+def test_full_disk_is_reported_and_leaves_no_file(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
-        with pytest.raises(FarfieldError, match=r"a\.ckpt cannot be written: File too large\. Choose another place"):
+        with pytest.raises(FarfieldError, match=r"a\.ckpt cannot be written: File too large\. Choose another path"):
             save_model(build_model("tiny", num_classes=2), tmp_path / "a.ckpt")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+def test_unwritable_path_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.ckpt.partial").mkdir()
-    with pytest.raises(FarfieldError, match=r"a\.ckpt cannot be written: Is a directory\. Choose another place"):
+    with pytest.raises(FarfieldError, match=r"a\.ckpt cannot be written: Is a directory\. Choose another path"):
         save_model(build_model("tiny", num_classes=2), tmp_path / "a.ckpt")
 
 
-def test_a_description_by_hand_is_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_invalid_descriptions_are_refused(tmp_path: Path) -> None:
     save_model(build_model("tiny", num_classes=2, insert={"res3": [1]}), tmp_path / "a.ckpt")
     content = torch.load(tmp_path / "a.ckpt", weights_only=True)
     model = content["farfield"]["model"]

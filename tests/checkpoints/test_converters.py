@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_model
 
-from checkpoints.peer_rule import fill, pyslowfast_cfg, read_record
+from checkpoints.recorded_network import fill, pyslowfast_cfg, read_record
 from farfield.checkpoints.checkpoint import load_network, save_model
+from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.convert_file import convert_file
-from farfield.checkpoints.converters.source_checkpoint import ConversionOptions
 from farfield.errors import FarfieldError
 from farfield.kinetics import kinetics400_labels
 
@@ -55,12 +55,12 @@ def as_recorded(network: nn.Module, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_a_converted_checkpoint_gives_what_its_own_project_gave(name: str, tmp_path: Path) -> None:
+def test_converted_checkpoint_reproduces_recorded_outputs(name: str, tmp_path: Path) -> None:
     record = read_record(name)
     about, answers = CHECKPOINTS[name]
     key = "state_dict" if name.startswith("mmaction2") else "model_state"
     torch.save({key: record.state(), **about}, tmp_path / "theirs.pth")
-    network, report = convert_file(tmp_path / "theirs.pth", answers=answers)
+    network, report = convert_file(tmp_path / "theirs.pth", options=answers)
     assert sum(p.numel() for p in network.parameters()) == record.about["parameters"]
     assert len(report.mapped) == len(record.shapes)
     assert not report.ignored
@@ -69,7 +69,7 @@ def test_a_converted_checkpoint_gives_what_its_own_project_gave(name: str, tmp_p
     assert record.error(as_recorded(loaded, record.input())) < record.tolerance()
 
 
-def test_a_wrong_weight_would_show() -> None:
+def test_recorded_outputs_detect_a_wrong_weight() -> None:
     """The comparison above is over 64 numbers and a norm: swapping two norms of one block moves them."""
     record = read_record("pyslowfast_C2D_8x8_R50")
     state = record.state()
@@ -84,7 +84,7 @@ def _convert(content: Any, answers: ConversionOptions | None = None, labels: lis
 
     with tempfile.TemporaryDirectory() as folder:
         torch.save(content, Path(folder, "theirs.pth"))
-        return convert_file(Path(folder, "theirs.pth"), answers=answers, labels=labels)
+        return convert_file(Path(folder, "theirs.pth"), options=answers, labels=labels)
 
 
 def narrow(name: str, classes: int = 7) -> dict[str, Tensor]:
@@ -107,10 +107,10 @@ def test_caffe2s_pickle_is_the_same_network_as_pyslowfasts(tmp_path: Path) -> No
     extra = {"conv1_w_momentum": np.zeros(3, np.float32), "lr": np.float32(0.1), "model_iter": np.array([7])}
     with (tmp_path / "model.pkl").open("wb") as file:
         pickle.dump({"blobs": {**blobs, **extra}}, file, protocol=2)
-    with pytest.raises(FarfieldError, match=r"does not tell:\n  - the pairwise function.*embedded_gaussian"):
+    with pytest.raises(FarfieldError, match=r"does not state:\n  - the pairwise function.*embedded_gaussian"):
         convert_file(tmp_path / "model.pkl")
     told = {"block_options": {"pairwise": "embedded_gaussian"}, "backbone_options": {"stem_pool_padding": True}}
-    network, report = convert_file(tmp_path / "model.pkl", answers=ConversionOptions(**told, clip={"crop_px": 64}))
+    network, report = convert_file(tmp_path / "model.pkl", options=ConversionOptions(**told, clip={"crop_px": 64}))
     twin, _ = _convert({"model_state": state, "cfg": pyslowfast_cfg("i3d", frames=8, **SOFTMAX)})
     assert network.config["backbone_options"] == {"width": 8, "stem_pool_padding": True}
     assert network.config["head_windows"] == twin.config["head_windows"] == [[4, 2, 2]]
@@ -136,7 +136,7 @@ def test_caffe2s_frozen_norms_are_a_scale_and_a_shift(tmp_path: Path) -> None:
         convert_file(tmp_path / "model.pkl")
     network, report = convert_file(
         tmp_path / "model.pkl",
-        answers=ConversionOptions(backbone_options={"temporal_pool": True, "stem_pool_padding": False}),
+        options=ConversionOptions(backbone_options={"temporal_pool": True, "stem_pool_padding": False}),
     )
     assert network.backbone.trunk.blocks[0].pool.padding == (0, 0, 0)
     norm = network.backbone.trunk.blocks[0].norm.eval()
@@ -151,9 +151,9 @@ def test_slowfast_of_caffe2_asks_for_alpha(tmp_path: Path) -> None:
     names = read_record("pyslowfast_SLOWFAST_8x8_R50").second_names
     with (tmp_path / "model.pkl").open("wb") as file:
         pickle.dump({"blobs": {names[k]: v.numpy() for k, v in state.items() if k in names}}, file, protocol=2)
-    with pytest.raises(FarfieldError, match=r"how many fast frames there are to a slow one: --backbone_options"):
+    with pytest.raises(FarfieldError, match=r"how many fast frames there are per slow frame: --backbone_options"):
         convert_file(tmp_path / "model.pkl")
-    network, _ = convert_file(tmp_path / "model.pkl", answers=ConversionOptions(backbone_options={"alpha": 4}))
+    network, _ = convert_file(tmp_path / "model.pkl", options=ConversionOptions(backbone_options={"alpha": 4}))
     twin, _ = _convert({"model_state": state, "cfg": pyslowfast_cfg("slowfast", frames=32, crop=224, **ALPHA)})
     assert network.backbone.alpha == 4
     assert network.config["head_windows"] == twin.config["head_windows"] == [[8, 7, 7], [32, 7, 7]]
@@ -227,7 +227,7 @@ def test_pytorchvideos_hub_networks_give_the_same_here(name: str, hub_name: str,
     _shrink_pool(theirs, 2)
     torch.save({"model_state": theirs.state_dict()}, tmp_path / "theirs.pyth")
     answers = ConversionOptions(backbone=name if name in ("x3d_xs", "x3d_m") else None, clip={"crop_px": 64})
-    ours, _ = convert_file(tmp_path / "theirs.pyth", answers=answers)
+    ours, _ = convert_file(tmp_path / "theirs.pyth", options=answers)
     assert ours.config["backbone"] == name
     x = torch.randn(1, 3, ours.clip.num_frames, 64, 96)
     with torch.no_grad():
@@ -256,7 +256,7 @@ def _shrink_pool(network: nn.Module, side: int) -> None:
         ("sub_sample=True", {"pairwise": "embedded_gaussian", "scale": True}),  # mmcv's own defaults
     ],
 )
-def test_mmaction2s_config_tells_the_form_of_its_blocks(mode: str, expected: dict[str, Any]) -> None:
+def test_mmaction2_config_sets_block_options(mode: str, expected: dict[str, Any]) -> None:
     state = narrow("mmaction2_I3D_R50_embedded_gaussian")
     meta = mmaction2_config(f"{I3D_OF_MMACTION2}, non_local_cfg=dict({mode})")
     network, _ = _convert({"state_dict": state, "meta": meta})
@@ -265,7 +265,7 @@ def test_mmaction2s_config_tells_the_form_of_its_blocks(mode: str, expected: dic
     assert network.config["insert"] == {"res3": [1, 3], "res4": [1, 3, 5]}
 
 
-def test_mmaction2s_pipelines_tell_clips_views_and_pixels() -> None:
+def test_mmaction2_pipelines_set_clip_views_and_normalisation() -> None:
     rest = """
 train_pipeline = [dict(type='Resize', scale=(-1, 256)), dict(type='Resize', scale=(192, 192), keep_ratio=False)]
 test_pipeline = [
@@ -309,7 +309,7 @@ def test_mmaction2_without_its_config_asks() -> None:
         ({"NONLOCAL": {"INSTANTIATION": "gaussian"}}, "INSTANTIATION 'gaussian'"),
     ],
 )
-def test_what_cannot_be_converted_exactly_is_refused(change: dict[str, Any], message: str) -> None:
+def test_inexact_conversions_are_refused(change: dict[str, Any], message: str) -> None:
     cfg = {**SOFTMAX, **{key: {**SOFTMAX.get(key, {}), **value} for key, value in change.items()}}
     state = narrow("pyslowfast_I3D_NLN_8x8_R50")
     with pytest.raises(FarfieldError, match=message):
@@ -334,7 +334,7 @@ def test_a_config_without_key_pooling_is_followed() -> None:
     assert network.config["block_options"] == {"pairwise": "dot_product", "key_pool": None}
 
 
-def test_nothing_is_dropped_silently() -> None:
+def test_missing_and_unexpected_weights_are_reported() -> None:
     state = narrow("pyslowfast_C2D_8x8_R50")
     cfg = pyslowfast_cfg("c2d", frames=8)
     surplus = {**state, "s3.pathway0_res9.branch9.weight": torch.zeros(2)}
@@ -346,13 +346,13 @@ def test_nothing_is_dropped_silently() -> None:
     other = {**state, "s5.pathway0_res2.branch2.b.weight": torch.zeros(64, 64, 1, 5, 5)}
     with pytest.raises(FarfieldError, match=r"shape: s5.*b.weight is \(64, 64, 1, 5, 5\), the network's is"):
         _convert({"model_state": other, "cfg": cfg})
-    with pytest.raises(FarfieldError, match=r"of no known origin: its weights are named a.weight"):
+    with pytest.raises(FarfieldError, match=r"has an unknown origin: its weights are named a.weight"):
         _convert({"a.weight": torch.zeros(2)})
     with pytest.raises(FarfieldError, match="is an image network"):
         _convert({"conv1.weight": torch.zeros(64, 3, 7, 7), "layer1.0.conv1.weight": torch.zeros(64, 64, 1, 1)})
 
 
-def test_a_wrappers_prefix_is_taken_off_and_bgr_is_turned() -> None:
+def test_wrapper_prefix_is_removed_and_bgr_kernels_are_reordered() -> None:
     state = narrow("pyslowfast_C2D_8x8_R50")
     cfg = pyslowfast_cfg("c2d", frames=8)
     plain, _ = _convert({"model_state": state, "cfg": cfg})
@@ -364,7 +364,7 @@ def test_a_wrappers_prefix_is_taken_off_and_bgr_is_turned() -> None:
             {"model_state": state, "cfg": pyslowfast_cfg("c2d", frames=8, DATA={"REVERSE_INPUT_CHANNEL": True})}
         )
         torch.testing.assert_close(bgr(x.flip(1)), plain(x))
-    assert any("turned to RGB" in note for note in report.notes)
+    assert any("changed to RGB" in note for note in report.notes)
 
 
 def test_labels_come_from_the_user_or_from_the_number_of_classes() -> None:
@@ -373,7 +373,7 @@ def test_labels_come_from_the_user_or_from_the_number_of_classes() -> None:
     assert _convert(content)[0].labels == [str(i) for i in range(7)]
     names = list("abcdefg")
     assert _convert(content, labels=names)[0].labels == names
-    with pytest.raises(FarfieldError, match=r"there are 6 labels, and .* has 7 classes"):
+    with pytest.raises(FarfieldError, match=r"there are 6 labels, but .* has 7 classes"):
         _convert(content, labels=names[:6])
     full = _convert({"model_state": narrow("pyslowfast_C2D_8x8_R50", classes=400), "cfg": cfg})[0]
     assert full.labels == kinetics400_labels()
@@ -395,13 +395,13 @@ def test_pyslowfasts_wrappers_of_pytorchvideo_average_probabilities() -> None:
     assert network.config["head"] == "window_softmax_mean"
     assert network.config["head_windows"] == [[8, 2, 2]]
     plain, report = _convert({"model_state": record.state()}, ConversionOptions(clip={"crop_px": 64}))
-    assert any("slow_r50, 8x8; for 4x16" in note for note in report.notes)
+    assert any("slow_r50, 8x8, are assumed; for 4x16" in note for note in report.notes)
     x = record.input()[..., :64]  # one window: the two heads agree
     with torch.no_grad():
         torch.testing.assert_close(network(x), plain(x))
 
 
-def test_slowfast_4x16_of_pytorchvideo_is_told_by_its_fusion() -> None:
+def test_slowfast_4x16_of_pytorchvideo_is_recognised_by_its_fusion_kernel() -> None:
     from pytorchvideo.models.slowfast import create_slowfast
 
     theirs = create_slowfast(slowfast_fusion_conv_kernel_size=(5, 1, 1), slowfast_fusion_conv_stride=(8, 1, 1)).eval()

@@ -33,7 +33,7 @@ def folder(network: ActionNet, tmp_path: Path) -> Path:
     return tmp_path / "published"
 
 
-def test_a_folder_is_the_network_to_the_last_bit(network: ActionNet, folder: Path) -> None:
+def test_folder_round_trip_is_bit_exact(network: ActionNet, folder: Path) -> None:
     again = load_network(folder)
     assert (again.config, again.labels, again.clip) == (network.config, network.labels, network.clip)
     assert not again.training
@@ -78,8 +78,8 @@ def _cut_off(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: (f / "model.safetensors").unlink(), r"has no model\.safetensors: it is not whole"),
-        (lambda f: (f / "config.json").unlink(), r"has no config\.json: it is not whole"),
+        (lambda f: (f / "model.safetensors").unlink(), r"has no model\.safetensors: it is incomplete"),
+        (lambda f: (f / "config.json").unlink(), r"has no config\.json: it is incomplete"),
         (lambda f: [(f / n).unlink() for n in ("config.json", "model.safetensors")], "is a folder. Give the path of"),
         (lambda f: (f / "config.json").write_text("{"), r"config\.json cannot be read: it is not JSON"),
         (
@@ -87,7 +87,7 @@ def _cut_off(folder: Path) -> None:
             r"config\.json cannot be read: it is nested more than 100 levels deep\.",
         ),
         (lambda f: (f / "config.json").write_bytes(b"\xff\xfe"), r"config\.json cannot be read"),
-        (lambda f: (f / "config.json").write_text("[]"), "does not name the network of the weights"),
+        (lambda f: (f / "config.json").write_text("[]"), "does not describe the network of the weights"),
         (_config(lambda c: c.update(format=2)), "has format 2; this version reads 1"),
         (_config(lambda c: c["model"].update(depth=3)), "describes its network in a way that this version cannot read"),
         (_config(lambda c: c["model"].update(backbone="tinny")), "backbone is 'tinny', which does not exist"),
@@ -96,7 +96,7 @@ def _cut_off(folder: Path) -> None:
             _config(lambda c: c["model"].update(insert=5)),
             "describes its network in a way that this version cannot read",
         ),
-        (_config(lambda c: c["model"].update(labels="abc")), "this version cannot read: labels are no list of names"),
+        (_config(lambda c: c["model"].update(labels="abc")), "this version cannot read: labels is not a list of names"),
         (_config(lambda c: c["model"]["clip"].update(std=[])), "clip.mean and clip.std are three numbers each"),
         (_config(lambda c: c["model"]["clip"].update(std=[1, float("nan"), 1])), "clip.std are three numbers each"),
         (_config(lambda c: c["model"]["clip"].update(mean=["a", 1, 1])), "clip.mean and clip.std are three numbers"),
@@ -105,13 +105,13 @@ def _cut_off(folder: Path) -> None:
         (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 99), r"model\.safetensors cannot be read"),
     ],
 )
-def test_a_damaged_folder_is_refused_in_a_sentence(damage: Callable[[Path], None], message: str, folder: Path) -> None:
+def test_damaged_folder_is_refused(damage: Callable[[Path], None], message: str, folder: Path) -> None:
     damage(folder)
     with pytest.raises(FarfieldError, match=message):
         load_network(folder)
 
 
-def test_a_folder_is_known_by_its_network_alone(folder: Path) -> None:
+def test_content_hash_of_a_folder_ignores_labels_and_card(folder: Path) -> None:
     before = network_hash(folder)
     (folder / "README.md").write_text("# Another card\n")
     (folder / "picture.png").write_bytes(b"1")
@@ -127,12 +127,12 @@ def test_a_folder_is_known_by_its_network_alone(folder: Path) -> None:
 
 
 def test_labels_of_several_lines_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FarfieldError, match=r"is not one line of text, as labels\.txt has them"):
+    with pytest.raises(FarfieldError, match=r"is not a single line, as labels\.txt needs"):
         write_folder(awake(labels=["a\nb", "c"]), tmp_path / "a", "")
     assert not (tmp_path / "a").exists()
 
 
-def test_the_form_for_inference_scores_alike() -> None:
+def test_optimised_network_has_the_same_scores() -> None:
     network = awake(seed=3)
     network.train()
     fast = optimize_for_inference(network)
@@ -150,7 +150,7 @@ def test_the_form_for_inference_scores_alike() -> None:
     assert not any(p.requires_grad for p in fast.parameters())
 
 
-def test_in_bfloat16_the_stem_is_dense_where_the_processor_multiplies_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stem_is_dense_in_bfloat16_on_matrix_units(monkeypatch: pytest.MonkeyPatch) -> None:
     network = awake(seed=3)
     clips = torch.randn(3, 3, 6, 32, 40)
     with torch.no_grad():

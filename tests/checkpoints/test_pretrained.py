@@ -9,8 +9,8 @@ import torch
 from farfield import build_model
 from farfield.build import resolve_clip
 from farfield.checkpoints.checkpoint import load_network, save_model
-from farfield.checkpoints.pretrained import classifier_rows, restrict_labels
 from farfield.errors import FarfieldError
+from farfield.models.class_subset import classifier_rows, restrict_labels
 
 LABELS = ["air drumming", "archery", "bowling", "clapping"]
 
@@ -35,7 +35,7 @@ def same_features(a: torch.nn.Module, b: torch.nn.Module) -> bool:
         return torch.equal(a.eval().backbone(x), b.eval().backbone(x))
 
 
-def test_other_classes_get_a_new_classifier_and_the_log_says_so(trained: Path, caplog) -> None:
+def test_new_classes_get_a_new_classifier_and_a_log_line(trained: Path, caplog) -> None:
     with caplog.at_level(logging.INFO, "farfield"):
         network = build_model("tiny", labels=["left", "right"], weights=trained, insert={"res3": [1]})
     assert same_features(network, load_network(trained))
@@ -45,7 +45,7 @@ def test_other_classes_get_a_new_classifier_and_the_log_says_so(trained: Path, c
     assert line.endswith("the classifier of 4 classes is replaced by a new one of 2")
 
 
-def test_classes_that_are_among_the_old_keep_their_rows(trained: Path, caplog) -> None:
+def test_known_classes_keep_their_classifier_rows(trained: Path, caplog) -> None:
     old = load_network(trained)
     with caplog.at_level(logging.INFO, "farfield"):
         network = build_model("tiny", labels=["Bowling", "air_drumming"], weights=trained, insert={"res3": [1]}).eval()
@@ -58,7 +58,7 @@ def test_classes_that_are_among_the_old_keep_their_rows(trained: Path, caplog) -
     assert torch.equal(same(x), old(x))
 
 
-def test_a_subset_is_scored_with_the_whole_networks_scores(trained: Path) -> None:
+def test_restricted_network_keeps_the_scores_of_its_classes(trained: Path) -> None:
     whole = load_network(trained)
     part = restrict_labels(whole, ["clapping", "archery"])
     x = torch.randn(2, 3, 4, 40, 40)
@@ -68,12 +68,12 @@ def test_a_subset_is_scored_with_the_whole_networks_scores(trained: Path) -> Non
         restrict_labels(whole, ["archery", "clapings"])
 
 
-def test_more_blocks_may_be_inserted_and_none_may_be_lost(trained: Path, caplog) -> None:
+def test_blocks_may_be_added_to_pretrained_weights_but_not_dropped(trained: Path, caplog) -> None:
     with caplog.at_level(logging.INFO, "farfield"):
         network = build_model("tiny", weights=trained, insert={"res3": [1], "res4": [0]})
     assert same_features(network, load_network(trained))
     assert "1 inserted blocks are new" in caplog.text
-    with pytest.raises(FarfieldError, match=r"have blocks where this network has none \(1\). Insert the same"):
+    with pytest.raises(FarfieldError, match=r"have 1 inserted blocks that this network has not. Insert the same"):
         build_model("tiny", weights=trained)
 
 
@@ -88,19 +88,19 @@ def test_a_dilated_network_takes_the_same_weights(trained: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"weights": "nowhere.ckpt"}, "weights is 'nowhere.ckpt', which is no file. Give a path, or imagenet"),
-        ({"weights": "imagenet"}, "weights='imagenet' has none for tiny; it has them for c2d_r50"),
-        ({"weights": "pytorchvideo"}, "weights='pytorchvideo' has none for tiny"),
-        ({"weights": "torchvision"}, "weights='torchvision' has none for tiny; it has them for r3d_18"),
+        ({"weights": "nowhere.ckpt"}, "weights is 'nowhere.ckpt', which does not exist. Give a path, or imagenet"),
+        ({"weights": "imagenet"}, "weights='imagenet' has no weights for tiny; it has them for c2d_r50"),
+        ({"weights": "pytorchvideo"}, "weights='pytorchvideo' has no weights for tiny"),
+        ({"weights": "torchvision"}, "weights='torchvision' has no weights for tiny; it has them for r3d_18"),
     ],
 )
-def test_weights_that_there_are_not(arguments: dict, message: str) -> None:
+def test_missing_weights_are_refused(arguments: dict, message: str) -> None:
     with pytest.raises(FarfieldError, match=message):
         build_model("tiny", num_classes=3, **arguments)
 
 
 def test_another_networks_weights_are_refused(trained: Path) -> None:
-    with pytest.raises(FarfieldError, match=r"are of another network \(tiny\) than tiny_c2d"):
+    with pytest.raises(FarfieldError, match="are those of tiny, which do not fit tiny_c2d"):
         build_model("tiny_c2d", weights=trained, insert={"res3": [1]})
 
 
@@ -140,17 +140,17 @@ def test_zoos_are_read_from_torch_hubs_cache(zoo: str, name: str, tmp_path: Path
     assert network.config["head"] == {"pytorchvideo": "window_softmax_mean"}.get(zoo, "gap_fc")
 
 
-def test_a_file_that_cannot_be_fetched_says_what_to_do(tmp_path: Path, monkeypatch) -> None:
+def test_failed_download_says_what_to_do(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
     from torchvision.models.video import R3D_18_Weights
 
     monkeypatch.setattr(R3D_18_Weights.KINETICS400_V1.value, "url", (tmp_path / "none" / "r3d.pth").as_uri())
-    with pytest.raises(FarfieldError, match=r"cannot be fetched: .* Fetch it elsewhere, and give weights its path"):
+    with pytest.raises(FarfieldError, match=r"cannot be downloaded: .* Download it elsewhere and give its path"):
         build_model("r3d_18", weights="torchvision")
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
-def test_a_peers_file_serves_as_it_is(tmp_path: Path) -> None:
+def test_another_projects_file_can_be_used_as_weights(tmp_path: Path) -> None:
     from torchvision.models.video import r3d_18
 
     theirs = r3d_18(num_classes=9)
@@ -163,7 +163,7 @@ def test_a_peers_file_serves_as_it_is(tmp_path: Path) -> None:
         torch.testing.assert_close(network.backbone(x), features)
 
 
-def test_blocks_follow_their_weights_and_cannot_be_used_as_others(trained: Path) -> None:
+def test_block_options_follow_the_weights_and_cannot_contradict_them(trained: Path) -> None:
     part = build_model("tiny", weights=trained, insert={"res3": [1]}, block_options={"groups": 1})
     assert part.config["block_options"] == {"key_pool": None, "groups": 1}
     refused = ({"pairwise": "dot_product"}, {"scale": False}, {"pool_after_projection": True}, {"key_pool": "paper"})
@@ -180,7 +180,7 @@ def test_the_smaller_x3ds_share_weights_but_not_clips(tmp_path: Path, caplog) ->
     assert network.config["head_windows"] == [[16, 7, 7]]
     assert network.clip == resolve_clip("x3d_m", weights=tmp_path / "s.ckpt")
     assert "weights of x3d_s, with the clips of x3d_m" in caplog.text
-    with pytest.raises(FarfieldError, match=r"are of another network \(x3d_s\) than i3d_r50"):
+    with pytest.raises(FarfieldError, match="are those of x3d_s, which do not fit i3d_r50"):
         build_model("i3d_r50", weights=tmp_path / "s.ckpt")
 
 
@@ -194,11 +194,11 @@ def test_the_smaller_x3ds_share_weights_but_not_clips(tmp_path: Path, caplog) ->
         (["0", "1", "2"], ["0", "1", "2"], [0, 1, 2]),
     ],
 )
-def test_classes_are_the_same_where_their_names_say_so(old: list[str], new: list[str], rows: list[int] | None) -> None:
+def test_classifier_rows_match_by_name(old: list[str], new: list[str], rows: list[int] | None) -> None:
     assert classifier_rows(old, new) == rows
 
 
-def test_what_a_peers_file_does_not_tell_can_be_given_with_the_weights(tmp_path: Path) -> None:
+def test_options_that_a_file_does_not_state_can_be_given_with_weights(tmp_path: Path) -> None:
     from checkpoints.test_converters import narrow
 
     torch.save({"model_state": narrow("pyslowfast_I3D_NLN_8x8_R50")}, tmp_path / "nl.pyth")
@@ -211,7 +211,7 @@ def test_what_a_peers_file_does_not_tell_can_be_given_with_the_weights(tmp_path:
     assert network.clip == clip
 
 
-def test_as_many_classes_are_the_same_classes_and_numbers_are_no_names(trained: Path, tmp_path: Path, caplog) -> None:
+def test_equal_class_counts_keep_labels_and_numbers_are_not_names(trained: Path, tmp_path: Path, caplog) -> None:
     network = build_model("tiny", num_classes=4, weights=trained, insert={"res3": [1]})
     assert network.labels == LABELS
     assert torch.equal(network.head.fc.weight, load_network(trained).head.fc.weight)
@@ -223,7 +223,7 @@ def test_as_many_classes_are_the_same_classes_and_numbers_are_no_names(trained: 
     assert torch.equal(part.head.fc.weight, load_network(tmp_path / "numbered.ckpt").head.fc.weight[[3, 1]])
 
 
-def test_regions_stand_for_the_new_classes(tmp_path: Path) -> None:
+def test_object_context_regions_follow_the_new_classes(tmp_path: Path) -> None:
     where = {"insert": {"res3": [1]}, "block": "object_context"}
     old = build_model("tiny", labels=LABELS, **where)
     save_model(old, tmp_path / "ocr.ckpt")
@@ -239,5 +239,5 @@ def test_options_without_a_shape_follow_the_weights(tmp_path: Path) -> None:
     save_model(build_model("slowfast_r50", num_classes=3, backbone_options=small), tmp_path / "sf.ckpt")
     network = build_model("slowfast_r50", weights=tmp_path / "sf.ckpt")
     assert network.backbone.alpha == 8
-    with pytest.raises(FarfieldError, match=r"backbone_options has alpha: 4; the weights of .* are of 8"):
+    with pytest.raises(FarfieldError, match=r"has alpha: 4, but the weights of .* were trained with 8"):
         build_model("slowfast_r50", weights=tmp_path / "sf.ckpt", backbone_options={"alpha": 4})

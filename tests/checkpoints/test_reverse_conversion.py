@@ -6,12 +6,12 @@ import pytest
 import torch
 import yaml
 
-from checkpoints.peer_rule import pyslowfast_cfg, read_record
+from checkpoints.recorded_network import pyslowfast_cfg, read_record
 from checkpoints.test_converters import ALPHA, SOFTMAX, narrow
 from farfield import build_model
+from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.convert_file import convert_file
 from farfield.checkpoints.converters.reverse_conversion import to_pyslowfast, to_pytorchvideo
-from farfield.checkpoints.converters.source_checkpoint import ConversionOptions
 from farfield.errors import FarfieldError
 
 CFGS = {
@@ -23,7 +23,7 @@ CFGS = {
 
 
 @pytest.mark.parametrize("name", CFGS)
-def test_what_came_from_pyslowfast_goes_back_as_it_came(name: str, tmp_path: Path) -> None:
+def test_pyslowfast_round_trip_is_exact(name: str, tmp_path: Path) -> None:
     state = narrow(name)
     torch.save({"model_state": state, "cfg": CFGS[name]}, tmp_path / "theirs.pyth")
     network, _ = convert_file(tmp_path / "theirs.pyth")
@@ -56,7 +56,7 @@ def test_what_came_from_pyslowfast_goes_back_as_it_came(name: str, tmp_path: Pat
         ),
     ],
 )
-def test_the_config_says_what_the_network_is(name: str, options: dict, expected: dict) -> None:
+def test_written_config_defines_the_network(name: str, options: dict, expected: dict) -> None:
     with torch.device("meta"):
         cfg = yaml.safe_load(to_pyslowfast(build_model(name, num_classes=4, backbone_options=options))["cfg"])
     for key, value in expected.items():
@@ -72,12 +72,12 @@ def test_x3d_goes_back_to_pyslowfast(tmp_path: Path) -> None:
     assert {name.rpartition(".")[0] for name in names - set(record.second_names.values())} == {
         "s2.pathway0_res0.branch1_bn"
     }
-    with pytest.raises(FarfieldError, match="this network has been built without it"):
+    with pytest.raises(FarfieldError, match="this network was built without it"):
         to_pyslowfast(build_model("x3d_s", num_classes=4))
 
 
 @pytest.mark.parametrize("name", ["c2d_r50", "slowfast_r50", "x3d_xs", "csn_r101"])
-def test_pytorchvideos_builders_load_ours(name: str) -> None:
+def test_pytorchvideo_builders_load_converted_networks(name: str) -> None:
     import pytorchvideo.models.hub as hub
 
     network = build_model(name, num_classes=6)
@@ -97,8 +97,12 @@ def test_pytorchvideos_builders_load_ours(name: str) -> None:
         ),
         ({"backbone_options": {"stem_pool_padding": False}}, to_pytorchvideo, "cannot express c2d_r50 with options"),
         ({"backbone_options": {"stem_pool_padding": False}}, to_pyslowfast, "cannot express c2d_r50 with options"),
-        ({"clip": {"test_crop_px": 256}}, to_pytorchvideo, "theirs with window_mean: scores would differ"),
-        ({"clip": {"test_crop_px": 256}}, to_pyslowfast, "theirs with window_softmax_mean: scores would differ"),
+        ({"clip": {"test_crop_px": 256}}, to_pytorchvideo, "theirs has the head window_mean: scores would differ"),
+        (
+            {"clip": {"test_crop_px": 256}},
+            to_pyslowfast,
+            "theirs has the head window_softmax_mean: scores would differ",
+        ),
         ({"backbone": "tiny"}, to_pytorchvideo, "cannot express tiny"),
         ({"backbone": "r3d_18"}, to_pyslowfast, "cannot express r3d_18"),
         ({"backbone": "c2d_r50", "backbone_options": {"dilated": True}}, to_pyslowfast, "cannot express c2d_r50"),
@@ -110,7 +114,7 @@ def test_pytorchvideos_builders_load_ours(name: str) -> None:
         ({"insert": "nl1", "block_options": {"num_heads": 2}}, to_pyslowfast, "it has no num_heads"),
     ],
 )
-def test_what_they_cannot_express_is_refused(arguments: dict, to, message: str) -> None:
+def test_inexpressible_networks_are_refused(arguments: dict, to, message: str) -> None:
     with torch.device("meta"):
         network = build_model(**{"backbone": "c2d_r50", "num_classes": 4} | arguments)
     with pytest.raises(FarfieldError, match=message):
@@ -122,6 +126,6 @@ def test_a_converted_network_of_other_blocks_is_refused(tmp_path: Path) -> None:
         "cfg": "model = dict(backbone=dict(conv1_stride_t=1, pool1_stride_t=1, non_local_cfg=dict(mode='dot_product')))"
     }
     torch.save({"state_dict": narrow("mmaction2_I3D_R50_embedded_gaussian"), "meta": meta}, tmp_path / "a.pth")
-    network, _ = convert_file(tmp_path / "a.pth", answers=ConversionOptions())
+    network, _ = convert_file(tmp_path / "a.pth", options=ConversionOptions())
     with pytest.raises(FarfieldError, match="pools the keys before projecting"):
         to_pyslowfast(network)

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from checkpoints.peer_rule import pyslowfast_cfg, read_record
+from checkpoints.recorded_network import pyslowfast_cfg, read_record
 from checkpoints.test_converters import CHECKPOINTS, narrow
 from farfield import build_model
 from farfield.checkpoints.checkpoint import load_network, save_model
+from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.convert_file import convert_file
-from farfield.checkpoints.converters.source_checkpoint import ConversionOptions
-from farfield.checkpoints.state_dicts import _is_of_training, find_network, origin_of, without_wrappers
+from farfield.checkpoints.state_dicts import _is_training_only, find_network, origin_of, without_wrappers
 from farfield.errors import FarfieldError
 
 State = dict[str, Tensor]
@@ -44,7 +44,7 @@ def doubled(state: State) -> State:
 
 def convert(content: Any, path: Path, **answers: Any):
     torch.save(content, path)
-    return convert_file(path, answers=ConversionOptions(**answers))
+    return convert_file(path, options=ConversionOptions(**answers))
 
 
 def adam(shapes: State) -> dict[str, Any]:
@@ -72,7 +72,7 @@ TRAINED: dict[str, tuple[Callable[[State], dict[str, Any]], tuple[str, ...]]] = 
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_wrappers_around_a_known_network_are_taken_off_and_named(name: str, weights: State, tmp_path: Path) -> None:
+def test_wrappers_around_a_known_network_are_removed_and_reported(name: str, weights: State, tmp_path: Path) -> None:
     make, named = TRAINED[name]
     network, report = convert({**make(weights), **CFG}, tmp_path / "a.pth")
     assert len(report.mapped) == len(weights)
@@ -84,10 +84,10 @@ def test_wrappers_around_a_known_network_are_taken_off_and_named(name: str, weig
         assert torch.equal(state[ours], weights[plain.removeprefix("net.").removeprefix("model.")])
     notes = "\n".join(report.notes)
     assert all(part in notes for part in named), notes
-    assert ("taken off" in notes) == bool(named)
+    assert ("removed" in notes) == bool(named)
 
 
-def test_what_training_keeps_beside_the_network_is_left_out_and_named(weights: State, tmp_path: Path) -> None:
+def test_training_state_beside_the_network_is_ignored_and_reported(weights: State, tmp_path: Path) -> None:
     beside = {
         "criterion.weight": torch.ones(7),
         "loss_fn.pos_weight": torch.ones(7),
@@ -97,17 +97,17 @@ def test_what_training_keeps_beside_the_network_is_left_out_and_named(weights: S
     for state in ({**inside("model.", weights), **beside}, {**beside, **weights}):
         _, report = convert({"state_dict": state, **CFG}, tmp_path / "a.pth")
         assert len(report.mapped) == len(weights)
-        assert dict(report.ignored) == dict.fromkeys(beside, "of training, not of the network")
+        assert dict(report.ignored) == dict.fromkeys(beside, "used in training only")
 
 
-def test_no_known_network_has_a_name_that_is_taken_for_trainings_or_a_wrappers() -> None:
+def test_known_networks_use_no_wrapper_or_training_names() -> None:
     from torchvision.models import get_model
 
     with torch.device("meta"):
         theirs = [list(get_model(n).state_dict()) for n in ("r3d_18", "r2plus1d_18", "s3d", "mvit_v2_s", "swin3d_t")]
     for names in (*theirs, *(list(read_record(name).shapes) for name in CHECKPOINTS)):
         assert origin_of(names) is not None
-        assert not [name for name in names if _is_of_training(name)]
+        assert not [name for name in names if _is_training_only(name)]
         assert without_wrappers(names, "a.pth") == {name: name for name in names}
 
 
@@ -124,43 +124,47 @@ def test_no_known_network_has_a_name_that_is_taken_for_trainings_or_a_wrappers()
         ),
     ],
 )
-def test_of_trained_and_averaged_weights_the_trained_are_taken_and_the_others_can_be(
+def test_trained_weights_are_preferred_and_averaged_ones_can_be_taken(
     make: Callable[[State, State], dict[str, Any]], trained: str, averaged: str, weights: State, tmp_path: Path
 ) -> None:
     content = {**make(weights, doubled(weights)), **CFG}
     stem = weights["s1.pathway0_stem.conv.weight"]
     network, report = convert(content, tmp_path / "a.pth")
     assert torch.equal(network.state_dict()[STEM], stem)
-    assert f"the weights are those of {trained}; the file has others, too: --take {averaged}" in report.notes
+    assert (
+        f"the weights are those of {trained}; to convert another network of the file: --take {averaged}" in report.notes
+    )
     network, report = convert(content, tmp_path / "a.pth", take=averaged)
     assert torch.equal(network.state_dict()[STEM], 2 * stem)
-    assert f"the weights are those of {averaged}; the file has others, too: --take {trained}" in report.notes
+    assert (
+        f"the weights are those of {averaged}; to convert another network of the file: --take {trained}" in report.notes
+    )
 
 
-def test_an_average_alone_is_the_network(weights: State, tmp_path: Path) -> None:
+def test_averaged_weights_alone_are_taken(weights: State, tmp_path: Path) -> None:
     state = {**inside("module.", weights), "n_averaged": torch.tensor(7)}
     network, report = convert({"ema": state, **CFG}, tmp_path / "a.pth")
     assert torch.equal(network.state_dict()[STEM], weights["s1.pathway0_stem.conv.weight"])
-    assert report.ignored == [("n_averaged", "of training, not of the network")]
+    assert report.ignored == [("n_averaged", "used in training only")]
 
 
-def test_what_cannot_be_chosen_or_may_be_part_of_the_network_is_asked(weights: State, tmp_path: Path) -> None:
+def test_ambiguous_networks_need_take(weights: State, tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     larger = {"state_dict": {**inside("backbone.", weights), "classifier.weight": torch.ones(3, 7)}, **CFG}
-    with pytest.raises(FarfieldError, match=r"beside it classifier\.weight\. What .* --take backbone\."):
+    with pytest.raises(FarfieldError, match=r"and further weights: classifier\.weight\. Whether .* --take backbone\."):
         convert(larger, path)
     _, report = convert(larger, path, take="backbone")
-    assert report.ignored == [("classifier.weight", "beside the network that was asked for (backbone)")]
+    assert report.ignored == [("classifier.weight", "not part of the network backbone")]
     two = {"state_dict": {**inside("rgb.", weights), **inside("flow.", weights)}, **CFG}
     with pytest.raises(
-        FarfieldError, match=r"several networks: state_dict\.flow, state_dict\.rgb\. Say which: .*--take"
+        FarfieldError, match=r"several networks: state_dict\.flow, state_dict\.rgb\. Choose one: .*--take"
     ):
         convert(two, path)
     assert len(convert(two, path, take="rgb")[1].mapped) == len(weights)
     with pytest.raises(FarfieldError, match=r"no network 'rbg'\. Known: state_dict\.flow, state_dict\.rgb"):
         convert(two, path, take="rbg")
     twice = {"state_dict": {**weights, **inside("module.", weights)}, **CFG}
-    with pytest.raises(FarfieldError, match="has two weights for one place: s1"):
+    with pytest.raises(FarfieldError, match="has two weights for the same place: s1"):
         convert(twice, path)
 
 
@@ -204,38 +208,38 @@ def _malformed(weights: State) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_no_python_error_is_ever_the_reason(weights: State, tmp_path: Path) -> None:
+def test_converter_errors_never_show_python_errors(weights: State, tmp_path: Path) -> None:
     said = {}
     for name, content in _malformed(weights).items():
         with pytest.raises(FarfieldError) as caught:
             convert(content, tmp_path / "a.pth")
         said[name] = str(caught.value).replace(str(tmp_path), "")
     assert not {name: text for name, text in said.items() if PYTHON.search(text)}
-    assert "beside it x.y" in said["blocks of nobody"]
-    assert "there, save network.state_dict()" in said["a pickled network"]
-    assert "there, save network.state_dict()" in said["a pickled network alone"]
+    assert "and further weights: x.y" in said["blocks of nobody"]
+    assert "run that code and save network.state_dict()" in said["a pickled network"]
+    assert "run that code and save network.state_dict()" in said["a pickled network alone"]
     assert "looks like a network of PyTorchVideo, but fits none" in said["blocks and a loss"]
     assert "weights of a farfield network without its description" in said["ours without description"]
 
 
-def test_nor_for_a_checkpoint_of_ours(tmp_path: Path) -> None:
+def test_checkpoint_errors_never_show_python_errors(tmp_path: Path) -> None:
     save_model(build_model("tiny", num_classes=2), tmp_path / "a.ckpt")
     whole = torch.load(tmp_path / "a.ckpt", weights_only=True)
     model, state = whole["farfield"]["model"], whole["state_dict"]
     damaged: list[tuple[Any, Any, str]] = [
         (None, state, "there is no description"),
-        ([1], state, "its description is no set of named values"),
-        ({**model, "depth": 3}, state, "'depth' is none of backbone, num_classes"),
+        ([1], state, "its description is not a set of named values"),
+        ({**model, "depth": 3}, state, r"'depth' is unknown \(known: backbone, backbone_options"),
         ({"labels": ["a", "b"]}, state, "it names no backbone"),
-        ({**model, "insert": 5}, state, "one of backbone, .* has a value that it cannot have"),
+        ({**model, "insert": 5}, state, "one of backbone, .* has an invalid value"),
         ({**model, "backbone_options": {"width": "x"}}, state, "tiny"),
         (model, {}, r"\d+ are missing \(backbone\."),
-        (model, {**state, "network.more": torch.ones(1)}, r"1 have no place \(more\)"),
-        (model, {**state, "network.head.fc.bias": 3}, r"1 are no numbers \(head\.fc\.bias\)"),
+        (model, {**state, "network.more": torch.ones(1)}, r"1 are unexpected \(more\)"),
+        (model, {**state, "network.head.fc.bias": 3}, r"1 are not tensors \(head\.fc\.bias\)"),
         (
             model,
             {**state, "network.head.fc.bias": torch.ones(3)},
-            r"1 are of other shapes \(head\.fc\.bias\): \(3,\), the network has \(2,\)",
+            r"1 have other shapes \(head\.fc\.bias\): \(3,\), the network has \(2,\)",
         ),
     ]
     for about, weights, message in damaged:
@@ -245,7 +249,7 @@ def test_nor_for_a_checkpoint_of_ours(tmp_path: Path) -> None:
         assert not PYTHON.search(str(caught.value).replace(str(tmp_path), "")), caught.value
 
 
-def test_a_network_of_ours_that_was_compiled_or_wrapped_is_read(tmp_path: Path) -> None:
+def test_compiled_or_wrapped_farfield_checkpoints_load(tmp_path: Path) -> None:
     network = build_model("tiny", num_classes=2).eval()
     save_model(torch.compile(network), tmp_path / "compiled.ckpt")  # type: ignore[arg-type]  # nothing is run
     assert "network._orig_mod." in next(iter(torch.load(tmp_path / "compiled.ckpt", weights_only=True)["state_dict"]))
@@ -255,7 +259,7 @@ def test_a_network_of_ours_that_was_compiled_or_wrapped_is_read(tmp_path: Path) 
         assert torch.equal(build_model("tiny", weights=tmp_path / "compiled.ckpt").eval()(x), network(x))
 
 
-def test_an_image_network_is_begun_from_in_its_wrappers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_wrapped_image_network_can_be_used_as_weights(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     from torchvision.models import resnet50
 
     theirs = resnet50()
@@ -264,8 +268,8 @@ def test_an_image_network_is_begun_from_in_its_wrappers(tmp_path: Path, caplog: 
     with caplog.at_level("INFO", "farfield"):
         network = build_model("c2d_r50", num_classes=3, weights=tmp_path / "r50.pth")
     assert torch.equal(next(network.backbone.parameters()), theirs.conv1.weight.unsqueeze(2))
-    assert 'taken off the names of the weights: "backbone.", "_orig_mod." (torch.compile)' in caplog.text
-    assert "1 weights are left out: head.fc.weight" in caplog.text
+    assert 'removed from the names of the weights: "backbone.", "_orig_mod." (torch.compile)' in caplog.text
+    assert "1 weights are not used: head.fc.weight" in caplog.text
     with pytest.raises(FarfieldError, match="is an image network"):
         convert_file(tmp_path / "r50.pth")
 
@@ -277,26 +281,26 @@ def test_an_image_network_is_begun_from_in_its_wrappers(tmp_path: Path, caplog: 
         (b"\x1f\x8b\x08" + bytes(99), "it is compressed with gzip. Unpack it."),
         (bytes(4) + b"ftypisom" + bytes(99), "it is a video."),
         ((60).to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[1]}}' + bytes(90), "safetens"),
-        (b"\x80\x02cnumpy.core.multiarray\nscalar\n(K\x01K\x02tR.", "it has a numpy number that is none."),
-        (b"\x80\x02K", "it is damaged, cut off, or no checkpoint."),
+        (b"\x80\x02cnumpy.core.multiarray\nscalar\n(K\x01K\x02tR.", "it has a malformed numpy number."),
+        (b"\x80\x02K", "it is damaged, truncated, or not a checkpoint."),
     ],
 )  # fmt: skip
-def test_other_files_are_named_for_what_they_are(content: bytes, reason: str, tmp_path: Path) -> None:
+def test_error_names_the_kind_of_other_files(content: bytes, reason: str, tmp_path: Path) -> None:
     (tmp_path / "a.pth").write_bytes(content)
     with pytest.raises(FarfieldError, match=re.escape(reason)) as caught:
         convert_file(tmp_path / "a.pth")
     assert not PYTHON.search(str(caught.value))
 
 
-def test_the_account_names_what_was_taken_off(
+def test_report_names_removed_prefixes(
     weights: State, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     state = {**inside("net._orig_mod.", weights), "criterion.weight": torch.ones(7)}
     torch.save({"state_dict": state, "ema_state_dict": doubled(weights), **CFG}, tmp_path / "a.pth")
     assert run_farfield("convert", tmp_path / "a.pth", tmp_path / "ours.ckpt") == 0
     printed = capsys.readouterr().out
-    assert "  ignored   criterion.weight: of training, not of the network" in printed
-    assert '  note      taken off the names of the weights: "net.", "_orig_mod." (torch.compile)' in printed
+    assert "  ignored   criterion.weight: used in training only" in printed
+    assert '  note      removed from the names of the weights: "net.", "_orig_mod." (torch.compile)' in printed
     assert "--take ema_state_dict" in printed
     out = tmp_path / "ema.ckpt"
     assert run_farfield("convert", tmp_path / "a.pth", out, "--take", "ema_state_dict", "--json") == 0
@@ -305,7 +309,7 @@ def test_the_account_names_what_was_taken_off(
     assert torch.equal(load_network(out).state_dict()[STEM], 2 * stem)
 
 
-def test_dicts_within_dicts_end() -> None:
+def test_search_for_state_dicts_stops_at_a_depth() -> None:
     content: dict[str, Any] = {"stem.0.weight": torch.ones(2)}
     content["self"] = content
     assert find_network(content, "a.pth").container == ""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from checkpoints.peer_rule import pyslowfast_cfg
+from checkpoints.recorded_network import pyslowfast_cfg
 from checkpoints.test_converters import SOFTMAX, narrow
 from farfield.checkpoints.checkpoint import load_network
 
@@ -76,11 +76,11 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(
     for words, message in (
         (["convert", theirs, kept], "exists already. Choose another name"),
         (["convert", tmp_path / "none.pyth", out], "there is no checkpoint at"),
-        (["convert", theirs, out, "--labels", tmp_path / "few.txt"], "there are 2 labels, and"),
+        (["convert", theirs, out, "--labels", tmp_path / "few.txt"], "there are 2 labels, but"),
         (["convert", theirs, out, "--labels", tmp_path / "bytes.txt"], "is no text in UTF-8"),
         (["convert", theirs, out, "--labels", tmp_path / "no.txt"], "there is no file of class names"),
-        (["convert", theirs, out, "--to", "slowfast"], "is not a checkpoint of farfield"),
-        (["convert", theirs, out, "--block_options", "{pairwise: gaussian}"], "its own is embedded_gaussian"),
+        (["convert", theirs, out, "--to", "slowfast"], "is not a farfield checkpoint"),
+        (["convert", theirs, out, "--block_options", "{pairwise: gaussian}"], "the file has embedded_gaussian"),
         (["convert", theirs, out, "--head", "gapfc"], "head is 'gapfc'. Known: gap_fc, window_mean"),
         (["convert", theirs, out, "--clip", "{num_frame: 8}"], "clip has no 'num_frame'. Known: num_frames"),
         (["convert", theirs, kept / "x.ckpt"], "x.ckpt cannot be written"),

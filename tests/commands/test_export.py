@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from exporters.networks import awake
-from farfield.checkpoints.checkpoint import NETWORK_PREFIX, describe, load_network, save_model
+from farfield.checkpoints.checkpoint import NETWORK_PREFIX, checkpoint_metadata, load_network, save_model
 from farfield.checkpoints.content_hash import network_hash
 from farfield.reports.model_card import model_card
 
@@ -30,7 +30,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = awake(labels=LABELS)
     state = {NETWORK_PREFIX + name: value for name, value in network.state_dict().items()}
     about = {
-        **describe(network),
+        **checkpoint_metadata(network),
         "data": {"train": {"manifest": "x/train.csv", "hash": "ab12", "videos": 7, "classes": 5}},
     }
     torch.save({"farfield": about, "state_dict": state}, folder / "checkpoints" / "best.ckpt")

@@ -148,7 +148,7 @@ def test_narrow_features_keep_one_channel_to_compare() -> None:
         assert layer.query.out_channels == 1
 
 
-def test_what_fits_nothing_is_refused(types_unchecked: None) -> None:
+def test_invalid_options_are_refused(types_unchecked: None) -> None:
     with pytest.raises(ValueError, match="similarity is 'cosine'; choose among dot_product, concatenation, perceptron"):
         SelfAttention(8, similarity="cosine")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"ndim is the number of position axes: 3 for .*, 2 for b c h w; given 4"):

@@ -87,7 +87,7 @@ def test_zero_init_survives_a_reset() -> None:
         BatchNorm3d(4, affine=False, zero_init=True)
 
 
-def test_is_pytorchs_to_whatever_asks() -> None:
+def test_is_an_instance_of_pytorchs_batch_norm() -> None:
     assert BatchNorm3d(4).state_dict().keys() == nn.BatchNorm3d(4).state_dict().keys()
     converted = nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(BatchNorm3d(4)))
     assert isinstance(converted[0], nn.SyncBatchNorm)
@@ -128,7 +128,7 @@ def test_the_other_conventions_momentum() -> None:
     torch.testing.assert_close(norm.running_mean, (1 - decay) * x.mean((0, 2, 3, 4)))
     torch.testing.assert_close(norm.running_var, decay + (1 - decay) * x.var((0, 2, 3, 4)))
     assert momentum_from_decay(momentum_from_decay(0.25)) == 0.25
-    with pytest.raises(ValueError, match=r"lies between 0 and 1; given 1\.1"):
+    with pytest.raises(ValueError, match=r"must lie between 0 and 1; given 1\.1"):
         momentum_from_decay(1.1)
 
 

@@ -13,6 +13,7 @@ from farfield.layers import (
     diagnose,
     format_reports,
     not_zero_at_birth,
+    recalibrate,
 )
 
 
@@ -20,7 +21,7 @@ def data(clips: int = 32) -> list[torch.Tensor]:
     return [torch.randn(clips, 4, 2, 3, 3) * 2 + 3 for _ in range(3)]
 
 
-def test_measures_the_drift_that_there_is() -> None:
+def test_drift_is_measured() -> None:
     norm = BatchNorm3d(4)
     norm.running_mean.fill_(1.0)
     norm.running_var.fill_(16.0)
@@ -36,7 +37,7 @@ def test_measures_the_drift_that_there_is() -> None:
     assert any("recalibrate" in problem for problem in report.problems)
 
 
-def test_recalibration_heals() -> None:
+def test_recalibration_removes_drift() -> None:
     network = nn.Sequential(nn.Conv3d(4, 4, 1), BatchNorm3d(4), nn.ReLU(), nn.Conv3d(4, 5, 1), BatchNorm3d(5))
     batches = data()
     assert all(report.problems for report in diagnose(network, batches)[:1])
@@ -87,11 +88,11 @@ def test_changes_nothing() -> None:
     (report,) = diagnose(parts, data())
     assert report.mean_drift > 0.1
     assert parts.bn.running_mean.eq(0).all()  # still as training left it
-    with pytest.raises(ValueError, match="no batches to look at norms with"):
+    with pytest.raises(ValueError, match="no batches to diagnose the norms on"):
         diagnose(network, [])
 
 
-def test_finds_what_should_be_zero_and_is_not() -> None:
+def test_not_zero_at_birth_finds_nonzero_parameters() -> None:
     network = build_model("tiny", num_classes=3, insert={"res4": [0]})
     assert not_zero_at_birth(network) == []
     name, norm = next((n, m) for n, m in network.named_modules() if getattr(m, "zero_init", False))

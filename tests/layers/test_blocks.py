@@ -25,14 +25,14 @@ def make(name: str, channels: int = 8) -> tuple[torch.nn.Module, torch.Tensor]:
 
 
 @every_block
-def test_is_exactly_the_identity_at_birth_in_training_and_evaluation(name: str) -> None:
+def test_is_exactly_the_identity_at_initialisation(name: str) -> None:
     block, x = make(name)
     assert torch.equal(block(x), x)
     assert torch.equal(block.eval()(x), x)
 
 
 @every_block
-def test_wakes_up_with_the_first_step(name: str) -> None:
+def test_all_parameters_get_gradients_after_the_first_step(name: str) -> None:
     """Zero at birth, but not stuck there: the gradient reaches what scales the residual branch."""
     block, x = make(name)
     optimizer = torch.optim.SGD(block.parameters(), lr=1.0)
@@ -55,7 +55,7 @@ def test_gradients_are_those_of_the_function(name: str) -> None:
 
 
 @every_block
-def test_clips_of_a_batch_do_not_meet(name: str) -> None:
+def test_clips_of_a_batch_are_independent(name: str) -> None:
     block, x = make(name)
     block = awake(block).double().eval()
     together = block(x.double())
@@ -118,7 +118,7 @@ def test_never_holds_an_n_by_n_matrix(name: str, monkeypatch: pytest.MonkeyPatch
     assert peak_bytes(lambda: block(x).sum().backward()) < 16 * 2**20
 
 
-def test_memory_is_seen_where_there_is_an_n_by_n_matrix() -> None:
+def test_memory_check_detects_an_n_by_n_matrix() -> None:
     """What the test above rests on: a block with the matrix is caught."""
     x = torch.randn(1, 8, 16, 16, 16, requires_grad=True)
     block = Materialised(8, "gaussian")
@@ -146,6 +146,6 @@ def test_an_input_of_other_channels_or_axes_is_refused(name: str, types_unchecke
     with pytest.raises(ValueError, match=r"needs \(b c .*with c = 8; given \(2, 8"):
         block(x[..., 0])
     for wrong, given in ((x.to(torch.uint8), "torch.uint8"), (x.numpy(), "ndarray")):
-        with pytest.raises(ValueError, match=f"needs a floating-point tensor; given {given}. Make it one"):
+        with pytest.raises(ValueError, match=f"needs a floating-point tensor; given {given}. Convert it"):
             block(wrong)
     assert block.eval()(x[:0]).shape == (0, *x.shape[1:])

@@ -27,7 +27,7 @@ def test_is_pytorchs_convolution(conv: nn.Conv3d, size: tuple[int, ...]) -> None
         torch.testing.assert_close(DenseConv3d(conv)(given), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_has_a_stride_of_1_and_many_channels() -> None:
+def test_dense_form_has_stride_1_and_many_channels() -> None:
     dense = DenseConv3d(STEMS[0])
     assert dense.weight.shape == (5, 5 * 2 * 2 * 3, 1, 4, 4)
 
@@ -42,5 +42,5 @@ def test_has_a_stride_of_1_and_many_channels() -> None:
     ],
 )
 def test_refuses_what_it_cannot_compute(conv: nn.Conv3d) -> None:
-    with pytest.raises(ValueError, match="cannot be laid out densely"):
+    with pytest.raises(ValueError, match="cannot be made dense"):
         DenseConv3d(conv)

@@ -22,7 +22,7 @@ def norms(network: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("conv", [nn.Conv3d(2, 6, 3, bias=False), nn.Conv3d(2, 6, (1, 3, 3), groups=2, padding=1)])
-def test_is_the_arithmetic_of_the_docstring(conv: nn.Conv3d) -> None:
+def test_folding_matches_the_equation(conv: nn.Conv3d) -> None:
     network = awake(nn.Sequential(conv, BatchNorm3d(6))).double().eval()
     x = torch.randn(2, 2, 5, 4, 3, dtype=torch.float64)
     folded = fold_batch_norm(network, x)
@@ -118,7 +118,7 @@ def test_a_convolution_whose_output_is_returned_is_left_alone() -> None:
         (NonLocalBlock3d(2, pairwise="gaussian"), 0),
     ],
 )
-def test_only_what_follows_a_convolution_alone_is_folded(network: nn.Module, left: int) -> None:
+def test_only_norms_after_an_unshared_convolution_are_folded(network: nn.Module, left: int) -> None:
     network = awake(network).eval()
     x = torch.randn(2, 2, 2, 4, 4)
     folded = fold_batch_norm(network, x)

@@ -54,7 +54,7 @@ def test_a_norm_in_parts_is_joined_and_frozen() -> None:
     assert torch.equal(frozen.train()(X), frozen.eval()(X))
 
 
-def test_nothing_to_freeze_is_refused() -> None:
+def test_freezing_a_norm_without_statistics_is_refused() -> None:
     with pytest.raises(ValueError, match="without running statistics can't be frozen"):
         freeze_batch_norm(nn.Sequential(BatchNorm3d(5, track_running_stats=False)))
 

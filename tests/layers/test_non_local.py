@@ -87,7 +87,7 @@ def test_agrees_with_pytorchvideo_in_values_and_gradients(
         torch.testing.assert_close(parameter.grad, other.grad, rtol=1e-8, atol=1e-9, msg=name)
 
 
-def test_sees_the_whole_clip() -> None:
+def test_every_output_depends_on_the_whole_clip() -> None:
     """A change at one corner of the clip reaches the opposite one, unless the scope says otherwise."""
     x = torch.randn(1, 4, 5, 3, 7, dtype=torch.float64)
     changed = x.clone()
@@ -105,7 +105,7 @@ def test_sees_the_whole_clip() -> None:
 
 
 @pytest.mark.parametrize("pairwise", PAIRWISE)
-def test_does_not_care_in_which_order_positions_come(pairwise: str) -> None:
+def test_is_equivariant_to_permutations_of_positions(pairwise: str) -> None:
     block = awake(NonLocalBlock3d(4, pairwise=pairwise, key_pool=None)).double().eval()
     x = torch.randn(1, 4, 3, 2, 5, dtype=torch.float64)
     order = torch.randperm(30)
@@ -142,13 +142,15 @@ def test_a_reset_makes_it_the_identity_again() -> None:
         assert torch.equal(block(x), x)
 
 
-def test_is_still_pytorchs_convolution_to_whatever_asks() -> None:
+def test_is_an_instance_of_pytorchs_convolution() -> None:
     assert isinstance(NonLocalBlock3d(4).theta, nn.Conv3d)
     assert NonLocalBlock3d(4).theta.weight.shape == (2, 4, 1, 1, 1)
 
 
 def test_an_input_smaller_than_the_pool_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"input is \(2, 1, 5\), smaller than its key_pool \(1, 2, 2\).*set key_pool"):
+    with pytest.raises(
+        ValueError, match=r"is \(2, 1, 5\), which is smaller than its key_pool \(1, 2, 2\).*set key_pool"
+    ):
         NonLocalBlock3d(4)(torch.randn(1, 4, 2, 1, 5))
 
 
@@ -162,7 +164,7 @@ def test_an_input_smaller_than_the_pool_is_refused() -> None:
             {"channels": 4, "scope": "frame"},
             "scope is 'frame'; choose among spacetime, space",
         ),
-        (NonLocalBlock2d, {"channels": 4, "scope": "time"}, "scope is 'time'; choose among .* over t h w only"),
+        (NonLocalBlock2d, {"channels": 4, "scope": "time"}, "scope is 'time'; choose among .* only for t h w"),
         (NonLocalBlock3d, {"channels": 8, "num_heads": 3}, "num_heads=3 must divide the 4 inner channels"),
         (
             NonLocalBlock3d,
@@ -171,12 +173,12 @@ def test_an_input_smaller_than_the_pool_is_refused() -> None:
         ),
         (NonLocalBlock3d, {"channels": 4, "key_pool": 2}, "key_pool is 2; give 3 positive window sizes"),
         (NonLocalBlock3d, {"channels": 4, "key_pool": (2, 2)}, r"key_pool is \(2, 2\); give 3 positive window sizes"),
-        (NonLocalBlock3d, {"channels": 4, "scope": "time", "key_pool": (1, 2, 2)}, "scope 'time' keeps apart"),
-        (NonLocalBlock3d, {"channels": 4, "scope": "space", "key_pool": (2, 1, 1)}, "scope 'space' keeps apart"),
+        (NonLocalBlock3d, {"channels": 4, "scope": "time", "key_pool": (1, 2, 2)}, "scope 'time' separates"),
+        (NonLocalBlock3d, {"channels": 4, "scope": "space", "key_pool": (2, 1, 1)}, "scope 'space' separates"),
         (NonLocalBlock3d, {"channels": 4, "pairwise": "concatenation", "scale": True}, "has no scale. Leave scale out"),
     ],
 )
-def test_what_fits_nothing_is_refused(
+def test_invalid_options_are_refused(
     block: type[nn.Module], options: dict[str, Any], message: str, types_unchecked: None
 ) -> None:
     with pytest.raises(ValueError, match=message):

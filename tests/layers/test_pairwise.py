@@ -30,7 +30,7 @@ def test_agree_with_the_matrix(batch: tuple[int, ...], n: int, m: int, d: int, e
 
 
 @pytest.mark.parametrize(("d", "e"), [(16, 8), (4, 32), (8, 8), (3, 5)])
-def test_no_widths_or_strides_fall_back_to_the_matrix(d: int, e: int) -> None:
+def test_no_width_or_stride_builds_the_matrix(d: int, e: int) -> None:
     theta, phi, g = torch.randn(2, d, 37).mT, torch.randn(2, d, 41).mT, torch.randn(2, e, 41).mT
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
         fused = embedded_gaussian(theta, phi, g, scale=0.5)

@@ -53,7 +53,7 @@ def test_in_float64_too_where_nothing_is_converted() -> None:
     torch.testing.assert_close(model[0].running_var, values.var(1), rtol=1e-12, atol=1e-12)
 
 
-def test_leaves_all_else_as_it_was() -> None:
+def test_other_modules_and_modes_are_unchanged() -> None:
     model = network().train()
     model[5].eval()
     frozen = nn.Sequential(model, FrozenBatchNorm3d(4))
@@ -65,7 +65,7 @@ def test_leaves_all_else_as_it_was() -> None:
     assert [m.training for m in model] == [True] * 5 + [False]
 
 
-def test_a_failure_on_the_way_changes_nothing() -> None:
+def test_failure_restores_the_statistics() -> None:
     def failing() -> Iterator[torch.Tensor]:
         yield from batches()
         raise RuntimeError("the disk is gone")
@@ -73,7 +73,7 @@ def test_a_failure_on_the_way_changes_nothing() -> None:
     model = network()
     model(batches()[0])
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    for data, message in ((failing(), "the disk is gone"), ([], "no batches to measure statistics on")):
+    for data, message in ((failing(), "the disk is gone"), ([], "no batches to compute statistics on")):
         with pytest.raises((RuntimeError, ValueError), match=message):
             recalibrate(model, data)
         assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
@@ -106,7 +106,7 @@ def test_a_norm_in_parts_gets_those_of_its_parts() -> None:
     assert not norm.training
 
 
-def test_runs_batches_as_it_is_told() -> None:
+def test_custom_forward_is_used() -> None:
     model, data = network(), batches()
     other = copy.deepcopy(model)
     recalibrate(model, [{"clips": x} for x in data], forward=lambda m, batch: m(batch["clips"]))
@@ -114,14 +114,14 @@ def test_runs_batches_as_it_is_told() -> None:
     assert all(torch.equal(v, other.state_dict()[k]) for k, v in model.state_dict().items())
 
 
-def test_what_measures_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="batches is a tensor, and would be taken apart"):
+def test_empty_input_and_networks_without_norms_are_refused() -> None:
+    with pytest.raises(ValueError, match="batches is a tensor, which would be split"):
         recalibrate(network(), batches()[0])
-    with pytest.raises(ValueError, match="no batch norm that keeps running statistics"):
+    with pytest.raises(ValueError, match="no batch norm with running statistics"):
         recalibrate(nn.Conv3d(2, 2, 1), batches())
 
 
-def test_statistics_that_are_not_finite_heal() -> None:
+def test_non_finite_statistics_are_replaced() -> None:
     model = network()
     model[1].running_mean.fill_(torch.nan)
     model[1].running_var.fill_(torch.inf)

@@ -100,7 +100,7 @@ def test_gradients_are_those_of_the_function() -> None:
     assert torch.autograd.gradcheck(layer, (x,))
 
 
-def test_what_fits_nothing_is_refused() -> None:
+def test_invalid_options_are_refused() -> None:
     x = torch.randn(1, 2, 3, 4)
     with pytest.raises(ValueError, match=r"no window of \(5, 1\) \(dilation \(1, 1\)\) fits into \(3, 4\)"):
         unfold(x, (5, 1))

@@ -40,7 +40,7 @@ def test_the_three_heads_against_loops(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["gap_fc", "window_mean", "window_softmax_mean"])
-def test_on_clips_of_the_training_size_they_are_one(kind: str) -> None:
+def test_heads_agree_on_clips_of_the_training_size(kind: str) -> None:
     torch.manual_seed(0)
     network = build_model("tiny", num_classes=3, head=kind, clip={"num_frames": 5, "crop_px": 70}).eval()
     network.head.fc.weight.data.normal_()
@@ -50,7 +50,7 @@ def test_on_clips_of_the_training_size_they_are_one(kind: str) -> None:
     torch.testing.assert_close(network(x), network.head.fc(features.mean((2, 3, 4))))
 
 
-def test_pathways_of_different_length_have_windows_of_their_own() -> None:
+def test_each_pathway_has_its_own_window() -> None:
     network = build_model("slowfast_r50", num_classes=3, head="window_mean", backbone_options={"width": 8}).eval()
     assert network.config["head_windows"] == [[8, 7, 7], [32, 7, 7]]
     slow, fast = torch.randn(1, 256, 8, 8, 7), torch.randn(1, 32, 32, 8, 7)
@@ -59,10 +59,10 @@ def test_pathways_of_different_length_have_windows_of_their_own() -> None:
     torch.testing.assert_close(network.head([slow, fast]), expected)
 
 
-def test_mistakes_are_named() -> None:
+def test_invalid_heads_are_refused() -> None:
     with pytest.raises(FarfieldError, match=r"head is 'gap'. Known: gap_fc, window_mean, window_softmax_mean"):
         build_model("tiny", num_classes=3, head="gap")
-    with pytest.raises(FarfieldError, match=r"head_windows \[\[1, 1, 1\]\]: window forms need them|gap_fc none"):
+    with pytest.raises(FarfieldError, match=r"\[\[1, 1, 1\]\]: window heads need head_windows, gap_fc takes none"):
         build_model("tiny", num_classes=3, head_windows=[[1, 1, 1]])
     with pytest.raises(FarfieldError, match="each pathway needs three lengths"):
         Head(5, 3, dropout=0.0, kind="window_mean", windows=[[2, 2]])

@@ -40,7 +40,7 @@ def randomise(module: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_every_backbone_has_our_layers_and_answers_its_stages(name: str) -> None:
+def test_backbones_have_farfield_norms_and_stages(name: str) -> None:
     with torch.device("meta"):
         model = build_model(name, num_classes=7).eval()
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
@@ -152,7 +152,7 @@ def test_a_dilated_backbone_computes_the_same_at_every_fourth_position(name: str
         torch.testing.assert_close(b[..., ::4, ::4], a, rtol=1e-3, atol=1e-4)
 
 
-def test_networks_without_strides_in_their_blocks_have_no_dilated_form() -> None:
+def test_networks_without_strides_in_blocks_cannot_be_dilated() -> None:
     with pytest.raises(FarfieldError, match=r"backbone 's3d' has no option 'dilated'. It has none"):
         build_model("s3d", num_classes=5, backbone_options={"dilated": True})
 
@@ -165,29 +165,32 @@ def test_slowfast_packs_its_slow_frames_as_pyslowfast_does() -> None:
     assert slow_frames(32, 8) == [0, 4, 8, 13, 17, 22, 26, 31]
     assert taken[0].shape[2] == 8
     assert taken[1].shape[2] == 32
-    with pytest.raises(FarfieldError, match=r"frames that alpha=4 divides; given 30"):
+    with pytest.raises(FarfieldError, match=r"frames divisible by alpha=4; given 30"):
         build_model("slowfast_r50", num_classes=5, clip={"num_frames": 30})
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"backbone": "mvit_v2_s", "insert": "nl5"}, "insert is 'nl5', and this network has no stages"),
+        ({"backbone": "mvit_v2_s", "insert": "nl5"}, "insert is 'nl5', but this network has no stages"),
         ({"backbone": "mvit_v2_s", "insert": {"res3": [0]}}, "no stage 'res3'. This network has none"),
         ({"backbone": "r3d_18", "insert": "nl5"}, "places blocks at .*no residual block 3 in res3: this network has 2"),
         ({"backbone": "i3d_r50", "insert": "nl3_r101"}, "no residual block 6 in res4: this network has 6"),
         ({"backbone": "s3d", "insert": "nl10"}, "no residual block 2 in res3"),
         ({"backbone": "i3d_r50", "backbone_options": {"widht": 8}}, "no option 'widht'.*Did you mean 'width'"),
         ({"backbone": "tiny", "backbone_options": {"width": 8}}, "no option 'width'. Known: depth, dilated"),
-        ({"backbone": "slowfast_r50", "backbone_options": {"width": 12}}, "width is 12 and beta_inv 8"),
+        (
+            {"backbone": "slowfast_r50", "backbone_options": {"width": 12}},
+            "width is 12 and beta_inv is 8; it must divide width",
+        ),
         (
             {"backbone": "i3d_r50", "backbone_options": {"temporal_kernels": [[2], [1], [1], [1]]}},
-            "needs the odd kernel",
+            "give the odd kernel",
         ),
         ({"backbone": "mvit_v2_s", "clip": {"crop_px": 192}}, "mvit_v2_s .* cannot take clips of 16 frames of 192 px"),
     ],
 )
-def test_networks_that_there_are_not(arguments: dict, message: str) -> None:
+def test_unknown_networks_are_refused(arguments: dict, message: str) -> None:
     with torch.device("meta"), pytest.raises(FarfieldError, match=message):
         build_model(num_classes=5, **arguments)
 
@@ -195,11 +198,11 @@ def test_networks_that_there_are_not(arguments: dict, message: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"block": "criss_cross"}, "block is 'criss_cross' with options {}, but insert says nowhere. Give insert"),
-        ({"block_options": {"scale": False}}, "but insert says nowhere"),
+        ({"block": "criss_cross"}, "block is 'criss_cross' with options {}, but insert is None. Set insert"),
+        ({"block_options": {"scale": False}}, "but insert is None"),
         (
             {"insert": {"res3": [0]}, "block": "dual_attention", "block_options": {"ndim": 2}},
-            "have 3 axes. Leave it out",
+            "always have 3 axes. Leave it out",
         ),
         (
             {"insert": {"res3": [0]}, "block": "criss_cross", "block_options": {"pases": 2}},
@@ -208,7 +211,7 @@ def test_networks_that_there_are_not(arguments: dict, message: str) -> None:
         ({"insert": {"res3": [0]}, "block": "dual"}, "block is 'dual', which does not exist"),
     ],
 )
-def test_blocks_that_go_nowhere_are_refused(arguments: dict, message: str) -> None:
+def test_invalid_block_options_are_refused(arguments: dict, message: str) -> None:
     with pytest.raises(FarfieldError, match=message):
         build_model("tiny", num_classes=5, **arguments)
 
@@ -261,7 +264,7 @@ def test_parameters_are_the_published_counts() -> None:
 
 
 @pytest.mark.parametrize(("name", "frames"), [("tiny", 13), ("tiny_c2d", 1)])
-def test_tinys_temporal_receptive_field_is_what_it_says(name: str, frames: int) -> None:
+def test_tiny_has_the_documented_temporal_receptive_field(name: str, frames: int) -> None:
     """A frame outside it changes nothing in the features of the first frame; the last inside does."""
     backbone = build_model(name, num_classes=2).backbone.eval()
     randomise(backbone)
@@ -276,10 +279,10 @@ def test_tinys_temporal_receptive_field_is_what_it_says(name: str, frames: int) 
     [
         ({"backbone": "i3d_r5"}, "backbone is 'i3d_r5', which does not exist.*Did you mean 'i3d_r50'"),
         ({"insert": {"res6": [0]}}, "there is no stage 'res6'. Known: res2, res3, res4, res5"),
-        ({"insert": {"res3": [2]}}, "no residual block 2 in res3: this network has 2 there, 0 to 1"),
-        ({"insert": {"res3": [1, 1]}}, "a block at res3, 1 is asked for twice"),
+        ({"insert": {"res3": [2]}}, "no residual block 2 in res3: this network has 2 there. Choose from 0 to 1"),
+        ({"insert": {"res3": [1, 1]}}, "a block at res3, 1 is given twice"),
         ({"insert": "nl5"}, r"insert='nl5' places blocks at .*no residual block 3 in res3"),
-        ({"insert": "nl6"}, "insert is 'nl6', which is no preset. Known: nl1, nl5, nl10, nl5_r101, nl3_r101"),
+        ({"insert": "nl6"}, "insert is 'nl6', which is not a preset. Known: nl1, nl5, nl10, nl5_r101, nl3_r101"),
         ({"insert": {"res3": [1]}, "block": "nonlocal"}, "block is 'nonlocal'.*Did you mean 'non_local'"),
         (
             {"insert": {"res3": [1]}, "block_options": {"pool": 2}},
@@ -290,11 +293,11 @@ def test_tinys_temporal_receptive_field_is_what_it_says(name: str, frames: int) 
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"num_classes": None}, "needs labels or num_classes"),
         ({"num_classes": 1}, "at least 2; num_classes is 1"),
-        ({"labels": ["a", "a"], "num_classes": None}, "all different"),
+        ({"labels": ["a", "a"], "num_classes": None}, "must all differ; repeated: a"),
         ({"labels": ["a", "b"]}, "num_classes is 5, but there are 2 labels"),
     ],
 )
-def test_impossible_networks_are_refused(arguments: dict, message: str) -> None:
+def test_invalid_networks_are_refused(arguments: dict, message: str) -> None:
     with pytest.raises(FarfieldError, match=message):
         build_model(**{"backbone": "tiny", "num_classes": 5} | arguments)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
 
-from checkpoints.peer_rule import read_record
+from checkpoints.recorded_network import read_record
 from farfield import build_model
 from farfield.models.summary import summarise
 
@@ -23,7 +23,7 @@ RECORDED = {
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_counts_are_those_that_fvcore_gave_for_the_peers_networks(name: str) -> None:
+def test_counts_match_fvcores_for_recorded_networks(name: str) -> None:
     about = read_record(name).about
     backbone, insert, options = RECORDED[name]
     head = "gap_fc" if name.startswith("mmaction2") else "window_mean"
@@ -42,7 +42,7 @@ def test_counts_are_those_that_fvcore_gave_for_the_peers_networks(name: str) -> 
     ("frames", "after", "added"),
     [(8, False, 8.13), (8, True, 11.21), (16, False, 22.23), (16, True, 28.40)],
 )
-def test_the_papers_five_blocks_add_what_they_add(frames: int, after: bool, added: float) -> None:
+def test_five_blocks_add_the_published_costs(frames: int, after: bool, added: float) -> None:
     """In G multiply-adds, norms aside; blocks at 4 and at 8 frames, which are half of the clip's."""
     costs = []
     for insert in (None, "nl5"):
@@ -61,7 +61,7 @@ def test_the_papers_five_blocks_add_what_they_add(frames: int, after: bool, adde
 @pytest.mark.parametrize(
     ("name", "options"), [("tiny", {}), ("tiny", {"dilated": True}), ("r2plus1d_18", {}), ("s3d", {})]
 )
-def test_counts_are_fvcores_for_networks_that_nobody_recorded(name: str, options: dict) -> None:
+def test_counts_match_fvcore(name: str, options: dict) -> None:
     clip = {"num_frames": 16, "crop_px": 64}
     network = build_model(name, num_classes=5, backbone_options=options, clip=clip, insert={"res3": [0]}).eval()
     block = network.backbone.blocks("res3")[0]

@@ -59,9 +59,7 @@ def test_leaves_other_convolutions_as_they_are() -> None:
 
 
 @pytest.mark.slow
-def test_a_file_in_bfloat16_has_it_where_the_processor_multiplies_matrices(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bfloat16_file_has_a_dense_stem_on_matrix_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = awake()
     export_model(network, tmp_path / "a.xml")
     seen: list[list[int]] = []

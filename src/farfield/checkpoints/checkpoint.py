@@ -1,8 +1,8 @@
-"""Checkpoints that describe themselves.
+"""Save and load farfield's checkpoints.
 
-A checkpoint is a dict that holds, besides whatever Lightning adds in training,
-`{"farfield": {"format": 1, "model": {...arguments of build_model...}}, "state_dict": {...}}`. The arguments are
-plain types: backbone, blocks, labels, sampling and normalisation. Reading never executes code from the file.
+A checkpoint is a dict with `{"farfield": {"format": 1, "model": {...}}, "state_dict": {...}}` and, from training,
+Lightning's entries. "model" holds the fields of `NetworkOptions` as plain types. Reading never executes code from the
+file.
 """
 
 from __future__ import annotations
@@ -24,47 +24,50 @@ from farfield.models.network import ActionNet
 
 FORMAT = 1
 NETWORK_PREFIX = "network."
-"""The network's place in a training module; its keys in a checkpoint start so."""
+"""Name of the network in the training module, and so the prefix of its keys in a checkpoint."""
 
 
-def describe(network: ActionNet) -> dict[str, Any]:
-    """Returns what a checkpoint needs, besides the weights, to build the network again.
+def checkpoint_metadata(network: ActionNet) -> dict[str, Any]:
+    """Return what a checkpoint stores besides the weights to rebuild the network.
 
     Raises:
-        FarfieldError: for labels that were changed to another number than the network has scores, or a folded network.
+        FarfieldError: if the number of labels was changed and differs from the number of scores, or it is folded.
     """
     network.refuse_folded("saved")
     scores = network.head.fc.out_features
     if len(network.labels) != scores:
-        raise FarfieldError(f"the network has {len(network.labels)} labels and {scores} scores; give as many labels.")
+        raise FarfieldError(
+            f"the network has {len(network.labels)} labels and {scores} scores. Set as many labels as scores."
+        )
     return {"format": FORMAT, "model": {**network.config, "labels": list(network.labels)}}
 
 
 def save_model(network: ActionNet, path: str | Path) -> None:
-    """Writes a network as a checkpoint, whole or not at all.
+    """Save a network as a checkpoint, with an atomic write.
 
     Raises:
-        FarfieldError: where the place cannot be written, or the network has more or fewer labels than scores.
+        FarfieldError: if the file cannot be written, or the numbers of labels and scores differ.
     """
     state = {NETWORK_PREFIX + name: value for name, value in network.state_dict().items()}
-    write_checkpoint({"farfield": describe(network), "state_dict": state}, path)
+    write_checkpoint({"farfield": checkpoint_metadata(network), "state_dict": state}, path)
 
 
-def is_ours(path: str | Path) -> bool:
-    """Whether a file is a checkpoint of farfield's, by its content; False for what cannot be read."""
+def is_farfield_checkpoint(path: str | Path) -> bool:
+    """Check by its content that a file is a farfield checkpoint; False for files that cannot be read."""
     try:
         check_file_safety(Path(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # whatever it is, it is not ours
+    except Exception:  # of any kind: the file is something else
         return False
     return isinstance(content, dict) and "farfield" in content
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Reads a checkpoint's content without executing code from it.
+    """Read a checkpoint's content without executing code from it.
 
     Raises:
-        FarfieldError: for a file that is missing, damaged, holds more than plain types and tensors, or is not ours.
+        FarfieldError: for a file that is missing, damaged, holds other objects than plain types and tensors, or is not
+            a farfield checkpoint.
     """
     path = Path(path)
     check_file_safety(path)
@@ -75,8 +78,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     about = content.get("farfield") if isinstance(content, dict) else None
     if not isinstance(about, dict) or not isinstance(content.get("state_dict"), dict):
         raise FarfieldError(
-            f"{path} is not a checkpoint of farfield: it does not name the network of its weights. If another project "
-            "wrote it: farfield convert."
+            f"{path} is not a farfield checkpoint: it does not describe the network of its weights. If another project "
+            "wrote it, convert it: farfield convert."
         )
     if about.get("format") != FORMAT:
         raise FarfieldError(f"{path} has checkpoint format {about.get('format')}; this version reads {FORMAT}.")
@@ -84,10 +87,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def network_state(content: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """Returns the network's weights in a checkpoint of ours, also where it was saved compiled or wrapped.
+    """Return the network's weights in a farfield checkpoint, without the prefixes of wrappers such as torch.compile.
 
     Raises:
-        FarfieldError: where two weights have one name.
+        FarfieldError: if two weights have the same name.
     """
     plain = without_wrappers(map(str, content["state_dict"]), path)
     return {
@@ -98,13 +101,15 @@ def network_state(content: dict[str, Any], path: str | Path) -> dict[str, Tensor
 
 
 def load_network(path: str | Path) -> ActionNet:
-    """Builds the network that a checkpoint describes and fills in its weights. In evaluation mode, on the CPU.
+    """Load the plain network from a checkpoint, as for training. In evaluation mode, on the CPU.
+
+    `farfield.load_model` loads networks optimised for inference.
 
     Args:
         path: a checkpoint, or a folder that `farfield export --to_folder` wrote.
 
     Raises:
-        FarfieldError: as `read_checkpoint` and `load_folder`, or where the weights do not fit the network described.
+        FarfieldError: as `read_checkpoint` and `load_folder`, or if the weights do not fit the network described.
     """
     if Path(path).is_dir():
         return load_folder(path)
@@ -114,10 +119,10 @@ def load_network(path: str | Path) -> ActionNet:
 
 
 def write_checkpoint(content: dict[str, Any], path: str | Path) -> None:
-    """Writes what torch can save, whole or not at all; folders on the way are made.
+    """Write a checkpoint's content with an atomic write; missing folders are created.
 
     Raises:
-        FarfieldError: where the place cannot be written.
+        FarfieldError: if the file cannot be written.
     """
     path = Path(path)
     try:
@@ -125,7 +130,7 @@ def write_checkpoint(content: dict[str, Any], path: str | Path) -> None:
         with atomic_write(path) as partial, partial.open("wb") as file:
             torch.save(content, file)
     except (OSError, RuntimeError) as error:
-        reason = error if isinstance(error, OSError) else error.__context__  # of a full disk, torch says only "pos"
+        reason = error if isinstance(error, OSError) else error.__context__  # for a full disk, torch says only "pos"
         if not isinstance(reason, OSError):
             raise
-        raise FarfieldError(f"{path} cannot be written: {reason.strerror or reason}. Choose another place.") from error
+        raise FarfieldError(f"{path} cannot be written: {reason.strerror or reason}. Choose another path.") from error

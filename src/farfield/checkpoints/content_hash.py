@@ -10,10 +10,10 @@ from farfield.errors import FarfieldError
 
 
 def network_hash(checkpoint: str | Path) -> str:
-    """By which a network is known to be the same: a hash of its file, or of its folder's weights and configuration.
+    """Hash a network's file, or the weights and config of its folder: 16 hexadecimal digits.
 
     Raises:
-        FarfieldError: where there is none.
+        FarfieldError: if a file cannot be read.
     """
     path = Path(checkpoint)
     files = [path / CONFIG, path / WEIGHTS] if path.is_dir() else [path]

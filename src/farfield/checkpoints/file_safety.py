@@ -1,7 +1,7 @@
-"""Files that hold checkpoints: refused where they are made to do harm, explained where unreadable, written whole.
+"""Safety checks for checkpoint files before they are read, and explanations for unreadable ones.
 
-Reading a pickle safely begins before it is read. `check_file_safety` turns away what `torch.load` would unpack into far
-more than the file is, run as a program (TorchScript archives bring their own code), or recurse into without end.
+`check_file_safety` refuses files that `torch.load` would decompress to far more than their size, run as a program
+(TorchScript archives contain code), or recurse into too deeply.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from typing import IO, Any
 from farfield.errors import FarfieldError
 
 MAX_NESTING = 500
-"""Levels of tuples, lists and dicts inside each other; real checkpoints have about ten."""
+"""Maximum nesting of tuples, lists and dicts; real checkpoints have about ten levels."""
 
 
 def check_file_safety(path: Path) -> None:
-    """Checks a file without unpacking or unpickling any of it.
+    """Check a file without decompressing or unpickling any of it.
 
     Raises:
-        FarfieldError: for a folder, a file that is not there, an archive that is no checkpoint, a pickle that is nested
-            to break its reader.
+        FarfieldError: for a folder, a missing file, an archive that is not a checkpoint, or a pickle nested too deeply.
     """
     if path.is_dir():
         raise FarfieldError(f"{path} is a folder. Give the path of a checkpoint, as runs/NAME/checkpoints/best.ckpt.")
@@ -40,33 +39,40 @@ def check_file_safety(path: Path) -> None:
                     with archive.open(member) as file:
                         _check_nesting(file, path)
         return
-    if path.stat().st_size and tarfile.is_tarfile(path):  # torch would unpack it to disk
-        raise FarfieldError(f"{path} is a tar archive, which no checkpoint of the last years is. It was not unpacked.")
+    if path.stat().st_size and tarfile.is_tarfile(path):  # torch would extract it to disk
+        raise FarfieldError(
+            f"{path} is a tar archive, a checkpoint format that PyTorch gave up years ago. It was not extracted."
+        )
     with path.open("rb") as file:
-        for _ in range(8):  # older torch wrote several pickles one after the other, and raw numbers after them
+        for _ in range(8):  # older torch wrote a sequence of pickles, followed by raw numbers
             if not _check_nesting(file, path):
                 return
 
 
 def _check_archive(path: Path) -> None:
+    """Raise for zip archives that contain code, or whose content is larger than the file."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     size = path.stat().st_size
     packed = [m.filename for m in members if m.compress_type != zipfile.ZIP_STORED]
     code = [m.filename for m in members if m.filename.endswith("constants.pkl") or "/code/" in f"/{m.filename}"]
     if code:
-        what = f"it is a TorchScript program ({code[0]}), whose code would run. Give a state dict"
+        what = f"it is a TorchScript program ({code[0]}), whose code would run. Save its state dict instead"
     elif packed:
-        what = f"{packed[0]} is compressed. It was not unpacked"
+        what = f"{packed[0]} is compressed. It was not decompressed"
     elif sum(m.file_size for m in members) > size:
-        what = f"it says to hold more than its {size} bytes. It was not unpacked"
+        what = f"its members claim to be larger than its {size} bytes. It was not read"
     else:
         return
-    raise FarfieldError(f"{path} is no checkpoint that can be read: {what}.")
+    raise FarfieldError(f"{path} cannot be read as a checkpoint: {what}.")
 
 
 def _check_nesting(file: IO[bytes], path: Path) -> bool:
-    """Follows a pickle's instructions for how deep its objects are; whether there was one."""
+    """Follow a pickle's instructions to measure its nesting. Returns whether there was a pickle.
+
+    Raises:
+        FarfieldError: for more than `MAX_NESTING` levels.
+    """
     depths: list[int | None] = []  # None is a mark
     memo: dict[Any, int] = {}
     try:
@@ -77,19 +83,19 @@ def _check_nesting(file: IO[bytes], path: Path) -> bool:
         else:
             return True
     except (ValueError, IndexError, KeyError, UnicodeError, OverflowError, MemoryError):
-        return False  # what reads it will say what is wrong
+        return False  # the reader reports what is wrong
     raise FarfieldError(f"{path} cannot be read as a checkpoint: it is nested more than {MAX_NESTING} levels deep.")
 
 
 def _follow(code: pickletools.OpcodeInfo, argument: Any, depths: list[int | None], memo: dict[Any, int]) -> None:
-    """Does to `depths` what an instruction does to a pickle's stack: each object is there as how deep it is.
+    """Apply one instruction to `depths`: the pickle's stack with each object replaced by its depth.
 
-    [[7]], without what is for the memo, is
+    For [[7]], without the instructions for the memo:
 
-        EMPTY_LIST    depths 0          the outer list
-        EMPTY_LIST           0 0        the inner one
+        EMPTY_LIST    depths 0          outer list
+        EMPTY_LIST           0 0        inner list
         BININT1 7            0 0 0
-        APPEND               0 1        a list is one deeper than what it gets
+        APPEND               0 1        a list is one level deeper than its items
         APPEND               2
     """
     name = code.name
@@ -119,7 +125,7 @@ def _follow(code: pickletools.OpcodeInfo, argument: Any, depths: list[int | None
 
 
 class UnsafePickle(pickle.UnpicklingError):
-    """A pickle that was refused; the message says why, for people."""
+    """Raised for a pickle that is refused; the message is shown to the user."""
 
 
 _KINDS = {
@@ -133,17 +139,17 @@ _KINDS = {
     b"RIFF": "a video, sound or picture",
     b"\x1aE\xdf\xa3": "a video",
 }
-"""Beginnings of other files that are taken for checkpoints."""
+"""First bytes of other kinds of files that users give as checkpoints."""
 
 
 def why_unreadable(path: Path, error: Exception) -> str:
-    """What is wrong with a file that no checkpoint could be read from, for people."""
+    """Explain to the user why a file cannot be read as a checkpoint: the end of a sentence."""
     with path.open("rb") as file:
         head = file.read(4096)
     if not head:
         return "it is empty."
     if head.startswith(b"PK") and not zipfile.is_zipfile(path):
-        return "it is cut off, or damaged at its end."
+        return "it is truncated, or damaged at its end."
     for start, kind in _KINDS.items():
         if head.startswith(start):
             return f"it is {kind}."
@@ -159,5 +165,5 @@ def why_unreadable(path: Path, error: Exception) -> str:
     if isinstance(error, UnsafePickle):
         return f"{error}."
     if isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error):
-        return "it holds objects of other code than farfield's. If another project wrote it: farfield convert."
-    return "it is damaged, cut off, or no checkpoint."
+        return "it holds Python objects. If another project wrote it, convert it: farfield convert."
+    return "it is damaged, truncated, or not a checkpoint."

@@ -1,9 +1,9 @@
-"""A folder that holds a network for others: what model hubs take, and what people can read.
+"""Save and load a network as a folder for model hubs.
 
-model.safetensors   the weights, which no reader has to unpickle
-config.json         {"format": 1, "model": {...arguments of build_model...}}
-labels.txt          the labels, one a line, for people
-README.md           the model card
+model.safetensors   weights, read without unpickling
+config.json         {"format": 1, "model": {...fields of NetworkOptions...}}
+labels.txt          labels, one per line
+README.md           model card
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ WEIGHTS, CONFIG, LABELS, CARD = "model.safetensors", "config.json", "labels.txt"
 
 
 def write_folder(network: ActionNet, folder: Path, card: str) -> None:
-    """Writes the four files into a folder, which is made; `atomic_output` makes that whole or not at all.
+    """Create a folder with the four files. Use it inside `atomic_output`: a failure leaves an incomplete folder.
 
     Args:
-        network: with plain batch norms, as `load_network` gives it.
-        folder: must not exist.
-        card: the content of README.md.
+        network: network with plain batch norms, as `load_network` returns it.
+        folder: path that does not exist yet.
+        card: content of README.md.
 
     Raises:
-        FarfieldError: for a label of several lines.
+        FarfieldError: for a label that contains a line break.
     """
     for label in network.labels:
         if len(label.splitlines()) != 1:
-            raise FarfieldError(f"the label {label!r} is not one line of text, as labels.txt has them. Rename it.")
+            raise FarfieldError(f"the label {label!r} is not a single line, as labels.txt needs. Rename it.")
     folder.mkdir()
     state = {name: value.contiguous() for name, value in network.state_dict().items()}
-    (folder / WEIGHTS).write_bytes(save(state, metadata={"format": "pt"}))  # save_file would let nobody else read it
+    (folder / WEIGHTS).write_bytes(save(state, metadata={"format": "pt"}))  # save_file makes it unreadable for others
     content = {"format": FORMAT, "model": network.config}
     (folder / CONFIG).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / LABELS).write_text("".join(f"{label}\n" for label in network.labels), encoding="utf-8")
@@ -49,10 +49,10 @@ def write_folder(network: ActionNet, folder: Path, card: str) -> None:
 
 
 def load_folder(folder: str | Path) -> ActionNet:
-    """Builds the network that a folder describes and fills in its weights. In evaluation mode, on the CPU.
+    """Load a network from a folder. In evaluation mode, on the CPU.
 
     Raises:
-        FarfieldError: for a folder without the files, files that are damaged, or weights that do not fit.
+        FarfieldError: for missing or damaged files, or weights that do not fit.
     """
     folder = Path(folder)
     missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
@@ -62,18 +62,19 @@ def load_folder(folder: str | Path) -> ActionNet:
             "that farfield export wrote."
         )
     if missing:
-        raise FarfieldError(f"{folder} has no {missing[0]}: it is not whole. Copy or export it again.")
-    config = _config(folder / CONFIG)
+        raise FarfieldError(f"{folder} has no {missing[0]}: it is incomplete. Copy or export it again.")
+    config = _read_config(folder / CONFIG)
     try:
         state = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError, ValueError, struct.error) as error:
         raise FarfieldError(
-            f"{folder / WEIGHTS} cannot be read: it is damaged, cut off, or no safetensors file."
+            f"{folder / WEIGHTS} cannot be read: it is damaged, truncated, or not a safetensors file."
         ) from error
     return rebuild(config, state, described=folder / CONFIG, weights=folder / WEIGHTS)
 
 
-def _config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> dict[str, Any]:
+    """Read and check config.json; return its description of the network."""
     try:
         content = parse_json(path.read_bytes())
     except JsonError as error:
@@ -82,7 +83,7 @@ def _config(path: Path) -> dict[str, Any]:
         raise FarfieldError(f"{path} cannot be read: {error.strerror}.") from error
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise FarfieldError(
-            f"{path} does not name the network of the weights beside it: farfield export did not write it."
+            f"{path} does not describe the network of the weights beside it: farfield export did not write it."
         )
     if content.get("format") != FORMAT:
         raise FarfieldError(f"{path} has format {content.get('format')}; this version reads {FORMAT}.")

@@ -1,8 +1,8 @@
 """Find a network's weights in a training checkpoint.
 
-Training code keeps more than a network: containers (`state_dict`, `model_state_dict`), an average of the weights beside
-the trained ones, the optimiser, a loss with weights of its own, and names with what the network was wrapped in
-(`model._orig_mod.module.stem.0.weight`). A network is known by how the names of its first weights begin.
+Training code stores more than a network: containers (`state_dict`, `model_state_dict`), averaged weights beside the
+trained ones, the optimiser, losses with weights, and prefixes of wrappers in the weights' names
+(`model._orig_mod.module.stem.0.weight`). A network is recognised by the names of its first weights.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WRAPPERS = {
     "_checkpoint_wrapped_module": "activation checkpointing",
     "_forward_module": "Lightning Fabric",
 }
-"""Parts of names that a wrapper puts in, anywhere, to what it is of. No known network has them."""
+"""Name parts that wrappers insert, to the wrapper. No known network uses them itself."""
 
 NETWORKS: dict[str, tuple[tuple[str, ...], ...]] = {
     "PySlowFast": (("s1.pathway0_stem.",),),
@@ -35,28 +35,28 @@ NETWORKS: dict[str, tuple[tuple[str, ...], ...]] = {
     "image ResNet": (("conv1.weight", "layer1.0.conv1.weight"),),
     "torchvision": (("stem.0.",), ("features.0.0.",), ("conv_proj.",), ("patch_embed.",)),
 }
-"""Origins and their name prefixes. A state dict is of an origin if it has every prefix of one tuple."""
+"""Origins and their name prefixes. A state dict belongs to an origin if it has every prefix of one tuple."""
 
 _CONTAINERS = ("", "model_state", "state_dict", "model", "model_state_dict", "network", "net", "module")
-"""Where projects keep a network; of several in one file, the first that is here is taken."""
+"""Keys under which projects store a network, in the order of preference."""
 _AVERAGED = {"ema", "swa", "avg", "average", "averaged", "teacher", "momentum", "shadow"}
-_OF_TRAINING = {"criterion", "criteria", "loss", "losses", "metric", "metrics", "acc", "accuracy", "auroc", "confmat"}
+_TRAINING_ONLY = {"criterion", "criteria", "loss", "losses", "metric", "metrics", "acc", "accuracy", "auroc", "confmat"}
 _COUNTERS = {"n_averaged", "steps", "total_ops", "total_params", "_extra_state"}
 _MAX_NESTING = 3
 
 
 @dataclass
 class NetworkState:
-    """A network's weights, as a checkpoint holds them.
+    """A network's weights found in a checkpoint.
 
     Attributes:
-        values: by the network's own names; whatever the file has there.
-        names: each of these to its whole name in the file's state dict.
-        container: where the state dict is in the file, as "state_dict"; empty for the file itself.
-        prefix: what stands in front of the network's own names, as "model."; wrappers are left out.
-        beside: weights in the same state dict that are not of the network, and may be part of a larger one.
-        ignored: what is not of the network: name and reason.
-        notes: what was taken off, and which network was taken of several.
+        values: the file's values, unchecked, by the network's own names.
+        names: the network's own names to the full names in the file's state dict.
+        container: key of the state dict in the file, as "state_dict"; empty for the file itself.
+        prefix: prefix of the network's names, as "model.", without wrappers.
+        beside: other weights in the same state dict, which may be part of a larger network.
+        ignored: entries that are not part of the network: name and reason.
+        notes: prefixes that were removed, and which of several networks was chosen.
     """
 
     values: dict[str, Any]
@@ -73,7 +73,7 @@ class _Candidate:
     container: str
     prefix: str
     names: dict[str, str]
-    """Of the whole state dict: without wrappers, to the file's own."""
+    """The whole state dict's names without wrappers, to the file's names."""
 
     @property
     def shown(self) -> str:
@@ -90,7 +90,7 @@ class _Candidate:
 
 
 def origin_of(names: Iterable[str]) -> str | None:
-    """Returns whose network has weights of these names; None for none that is known."""
+    """Return the origin of a network with these weights; None if it is unknown."""
     known = list(names)
 
     def has(start: str) -> bool:
@@ -100,16 +100,16 @@ def origin_of(names: Iterable[str]) -> str | None:
 
 
 def without_wrappers(names: Iterable[str], path: Any) -> dict[str, str]:
-    """Returns names without what wrappers put in, each to the name as given.
+    """Map names without the parts that wrappers insert to the full names.
 
     Raises:
-        FarfieldError: where two names become one.
+        FarfieldError: if two names become the same.
     """
     plain: dict[str, str] = {}
     for name in names:
         short = _plain(name)
         if short in plain:
-            raise FarfieldError(f"{path} has two weights for one place: {plain[short]} and {name}.")
+            raise FarfieldError(f"{path} has two weights for the same place: {plain[short]} and {name}.")
         plain[short] = name
     return plain
 
@@ -119,17 +119,17 @@ def _plain(name: str) -> str:
 
 
 def find_network(content: Mapping[Any, Any], path: Any, take: str | None = None) -> NetworkState:
-    """Finds the one network in a checkpoint, and what is beside it.
+    """Find the network in a checkpoint, and the entries beside it.
 
     Args:
         content: the checkpoint.
         path: for messages.
-        take: which network, where there are several: a container ("ema_state_dict"), what stands in front of the
-            names ("model_ema"), or both ("state_dict.model_ema"). None for the trained one where the others are
-            averages of it. With it, other weights in the same state dict are left out.
+        take: which of several networks to take: a container ("ema_state_dict"), a prefix ("model_ema"), or both
+            ("state_dict.model_ema"). Other weights in the same state dict are then ignored. None for the trained one,
+            if the others are averages of it.
 
     Returns:
-        The network's weights; where none is known, those of the largest state dict, as they are.
+        The network's weights; if no network is recognised, those of the largest state dict, unchanged.
 
     Raises:
         FarfieldError: for several networks, none of that name, or a file without weights.
@@ -145,23 +145,23 @@ def find_network(content: Mapping[Any, Any], path: Any, take: str | None = None)
     for short, name in chosen.names.items():
         copy = next((other for other in others if short.startswith(other.prefix)), None)
         own = short.removeprefix(chosen.prefix)
-        if _is_of_training(own):
-            found.ignored.append((name, "of training, not of the network"))
+        if _is_training_only(own):
+            found.ignored.append((name, "used in training only"))
         elif short.startswith(chosen.prefix):
             found.values[own], found.names[own] = values[name], name
         elif copy is None and not isinstance(values[name], Tensor | np.ndarray):
-            found.ignored.append((name, "no weight"))
+            found.ignored.append((name, "not a weight"))
         elif copy is None and take is None:
             found.beside.append(name)
         elif copy is None:
-            found.ignored.append((name, f"beside the network that was asked for ({take})"))
+            found.ignored.append((name, f"not part of the network {take}"))
     found.ignored += [(f"{o.prefix}*", f"another network; --take {o.prefix.rstrip('.')} converts it") for o in others]
-    found.notes = [*_taken(chosen, candidates), *_taken_off(found)]
+    found.notes = [*_choice_notes(chosen, candidates), *_prefix_notes(found)]
     return found
 
 
 def _state_dicts(content: Mapping[Any, Any], name: str = "", depth: int = 0) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Every dict with text for keys, by where it is; the file itself first."""
+    """Yield every dict with text keys and its place in the file, the file itself first."""
     texts = {key: value for key, value in content.items() if isinstance(key, str)}
     if texts:
         yield name, texts
@@ -171,7 +171,7 @@ def _state_dicts(content: Mapping[Any, Any], name: str = "", depth: int = 0) -> 
 
 
 def _candidates(container: str, state: Mapping[str, Any], path: Any) -> list[_Candidate]:
-    """The known networks in a state dict, by what stands in front of their names."""
+    """Return the recognised networks in a state dict, with their prefixes."""
     weights = [name for name, value in state.items() if not isinstance(value, Mapping)]
     names = {_plain(name): name for name in weights}
     starts = [start for ways in NETWORKS.values() for way in ways for start in way]
@@ -185,6 +185,11 @@ def _candidates(container: str, state: Mapping[str, Any], path: Any) -> list[_Ca
 
 
 def _choose(candidates: list[_Candidate], path: Any, take: str | None) -> _Candidate:
+    """Choose the network called `take`, or the only trained one.
+
+    Raises:
+        FarfieldError: if there is none, or more than one.
+    """
     if take is not None:
         named = [c for c in candidates if take.rstrip(".") in (c.shown, c.container, c.prefix.rstrip("."))]
         if not named:
@@ -194,36 +199,40 @@ def _choose(candidates: list[_Candidate], path: Any, take: str | None) -> _Candi
     first = [c for c in trained if c.rank == min(c.rank for c in trained)]
     if len(first) > 1:
         raise FarfieldError(
-            f"{path} holds several networks: {', '.join(c.shown for c in first)}. Say which: farfield convert ... "
+            f"{path} holds several networks: {', '.join(c.shown for c in first)}. Choose one: farfield convert ... "
             f"--take {first[0].shown}."
         )
     return first[0]
 
 
-def _taken(chosen: _Candidate, candidates: list[_Candidate]) -> list[str]:
+def _choice_notes(chosen: _Candidate, candidates: list[_Candidate]) -> list[str]:
+    """Note which of several networks was chosen."""
     others = [c.shown for c in candidates if c is not chosen]
     if not others:
         return []
-    return [f"the weights are those of {chosen.shown}; the file has others, too: --take {' or '.join(others)}"]
+    return [
+        f"the weights are those of {chosen.shown}; to convert another network of the file: --take {' or '.join(others)}"
+    ]
 
 
-def _taken_off(found: NetworkState) -> list[str]:
+def _prefix_notes(found: NetworkState) -> list[str]:
+    """Note which prefixes were removed from the names."""
     parts = {part for name in found.names.values() for part in name.split(".") if part in WRAPPERS}
     off = [f'"{found.prefix}"'] if found.prefix else []
     off += [f'"{part}." ({of})' for part, of in WRAPPERS.items() if part in parts]
-    return [f"taken off the names of the weights: {', '.join(off)}"] if off else []
+    return [f"removed from the names of the weights: {', '.join(off)}"] if off else []
 
 
-def _is_of_training(name: str) -> bool:
+def _is_training_only(name: str) -> bool:
     parts = name.split(".")
-    return parts[-1] in _COUNTERS or any(_OF_TRAINING & set(part.split("_")) for part in parts)
+    return parts[-1] in _COUNTERS or any(_TRAINING_ONLY & set(part.split("_")) for part in parts)
 
 
 def _unknown(content: Mapping[Any, Any], dicts: Mapping[str, dict[str, Any]], path: Any) -> NetworkState:
-    """The largest state dict, whosever it is.
+    """Return the largest state dict, of unknown origin.
 
     Raises:
-        FarfieldError: where there are no weights.
+        FarfieldError: if there are no weights.
     """
     weights = {
         name: {key: value for key, value in state.items() if isinstance(value, Tensor | np.ndarray)}
@@ -233,7 +242,7 @@ def _unknown(content: Mapping[Any, Any], dicts: Mapping[str, dict[str, Any]], pa
     if largest is None or not weights[largest]:
         keys = ", ".join(str(key)[:40] for key in list(content)[:8])
         raise FarfieldError(
-            f"{path} holds no weights by name; it has {keys or 'nothing'}. A whole network that was pickled needs the "
-            "code that made it: there, save network.state_dict()."
+            f"{path} holds no weights by name; it holds {keys or 'nothing'}. A pickled network needs the code that "
+            "defines it: run that code and save network.state_dict()."
         )
     return NetworkState(weights[largest], {name: name for name in weights[largest]}, largest)

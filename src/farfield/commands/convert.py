@@ -6,15 +6,13 @@ import json as json_format
 from pathlib import Path
 from typing import Any, Literal
 
-from farfield.checkpoints.checkpoint import is_ours, load_network, save_model, write_checkpoint
+from farfield.checkpoints.checkpoint import is_farfield_checkpoint, load_network, save_model, write_checkpoint
+from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.convert_file import ConversionReport, convert_file
 from farfield.checkpoints.converters.reverse_conversion import to_pyslowfast, to_pytorchvideo
-from farfield.checkpoints.converters.source_checkpoint import ConversionOptions
-from farfield.clip_spec import ClipOptions
 from farfield.commands.console import quiet_libraries
 from farfield.curation.class_names import read_class_names
 from farfield.errors import FarfieldError
-from farfield.models.head import HeadKind
 from farfield.models.network import ActionNet
 
 
@@ -24,14 +22,9 @@ def convert(
     *,
     to: Literal["farfield", "pytorchvideo", "slowfast"] = "farfield",
     labels: str | None = None,
-    backbone: str | None = None,
-    backbone_options: dict[str, Any] | None = None,
-    block_options: dict[str, Any] | None = None,
-    head: HeadKind | None = None,
-    clip: ClipOptions | None = None,
-    take: str | None = None,
     all_keys: bool = False,
     json: bool = False,
+    **options: Any,
 ) -> int:
     """Converts a checkpoint of PySlowFast, PyTorchVideo, MMAction2, torchvision or Caffe2 (video-nonlocal-net) to ours.
 
@@ -46,16 +39,9 @@ def convert(
         to: farfield, or, for a checkpoint of ours: pytorchvideo or slowfast, where they can express the network.
         labels: a file with one class name a line, in the order of the scores; null for Kinetics-400's where there are
             400 classes, and numbers elsewhere.
-        backbone: the network, where the weights fit several.
-        backbone_options: what the file does not tell of the backbone, as {alpha: 4}.
-        block_options: what the file does not tell of its non-local blocks, as {pairwise: dot_product}.
-        head: how it is tested on larger clips, in place of the origin's way: gap_fc, window_mean, window_softmax_mean.
-        clip: sampling, crops, normalisation and test views that differ from the file's or its origin's.
-        take: which network, where the file holds several, or one beside other weights: the name of its state dict, as
-            ema_state_dict, or what stands in front of its weights' names, as model_ema. null for the one that was
-            trained. MMAction2 and Lightning, where they average weights, save the average as state_dict.
         all_keys: print every weight with its new name and shape.
         json: print the whole account as JSON.
+        options: those of `ConversionOptions`; the parser finds them there.
     """
     quiet_libraries()
     if Path(out).exists():
@@ -65,11 +51,10 @@ def convert(
         write_checkpoint({"pytorchvideo": to_pytorchvideo, "slowfast": to_pyslowfast}[to](network), out)
         print(json_format.dumps({"out": out, "to": to}) if json else f"{out}: {to}, {_shown(network)}")
         return 0
-    if Path(input).is_file() and is_ours(input):
+    if Path(input).is_file() and is_farfield_checkpoint(input):
         raise FarfieldError(f"{input} is a checkpoint of farfield's already. Use it as it is.")
     names = None if labels is None else read_class_names(Path(labels))
-    answers = ConversionOptions(backbone, backbone_options or {}, block_options or {}, head, dict(clip or {}), take)
-    network, report = convert_file(input, labels=names, answers=answers)
+    network, report = convert_file(input, labels=names, options=ConversionOptions(**options))
     save_model(network, out)
     shapes = {key: list(value.shape) for key, value in network.state_dict().items()}
     if json:

@@ -14,7 +14,6 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from farfield.allocator import keep_freed_memory
 from farfield.checkpoints.checkpoint import load_network
 from farfield.checkpoints.content_hash import network_hash
-from farfield.checkpoints.pretrained import restrict_labels as restrict_network
 from farfield.data.datamodule import TestDataModule
 from farfield.data.manifest import Manifest, read_manifest
 from farfield.errors import FarfieldError
@@ -24,6 +23,7 @@ from farfield.evaluation.scores_file import Scores
 from farfield.evaluation.scoring_module import ScoringModule
 from farfield.evaluation.test_report import write_report
 from farfield.lightning_errors import lightning_errors_as_ours
+from farfield.models.class_subset import restrict_labels as restrict_network
 from farfield.models.network import ActionNet
 from farfield.models.summary import summarise
 from farfield.precision import check_mixed_precision

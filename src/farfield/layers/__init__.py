@@ -1,4 +1,4 @@
-"""The layers package: drop-in `nn.Module`s that stand alone, over b c t h w."""
+"""Layers: self-contained drop-in `nn.Module`s for b c t h w."""
 
 from farfield.layers.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, batch_norm, momentum_from_decay
 from farfield.layers.batch_norm_diagnostics import NormReport, diagnose, format_reports, not_zero_at_birth

@@ -25,6 +25,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from farfield.layers.torch_private import BatchNormBase
+
 
 def batch_norm(
     x: Float[Tensor, "b c *positions"],
@@ -37,20 +39,20 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> tuple[Float[Tensor, "b c *positions"], Float[Tensor, " c"], Float[Tensor, " c"]]:
-    """The equation, to be read; `BatchNorm3d` runs PyTorch's fused kernel and agrees with it.
+    """Compute the equation above, for reference; `BatchNorm3d` runs PyTorch's fused kernel with the same result.
 
     Args:
-        x: b c and any number of position axes, floating point.
+        x: floating-point input of b c and any number of position axes.
         gamma: scale per channel.
         beta: shift per channel.
-        running_mean: statistics to use in evaluation and to update in training.
-        running_var: the same, unbiased.
+        running_mean: running mean, used in evaluation and updated in training.
+        running_var: running variance, unbiased, likewise.
         training: normalise by the batch's own statistics and update the running ones.
         momentum: weight of the new batch (PyTorch's convention).
         eps: added to the variance.
 
     Returns:
-        The output, and the running mean and variance afterwards. Nothing is changed in place.
+        Output, updated running mean and updated running variance. Nothing is changed in place.
 
     Raises:
         ValueError: in training with a single value per channel, whose variance is undefined.
@@ -74,24 +76,24 @@ def batch_norm(
 
 
 def momentum_from_decay(decay: float) -> float:
-    """The momentum, as PyTorch means it, of the other convention's `running = decay running + (1 - decay) batch`.
+    """Convert the decay of the other convention, `running = decay running + (1 - decay) batch`, to PyTorch's momentum.
 
-    The conversion is its own inverse: 0.9 in Caffe2, Keras or a textbook is 0.1 here, and back.
+    The conversion is its own inverse: 0.9 in Caffe2, Keras or a textbook is 0.1 here, and vice versa.
 
     Raises:
         ValueError: outside [0, 1].
     """
     if not 0 <= decay <= 1:
-        raise ValueError(f"a decay or momentum lies between 0 and 1; given {decay}.")
+        raise ValueError(f"a decay or momentum must lie between 0 and 1; given {decay}.")
     return 1 - decay
 
 
-class _BatchNorm(nn.modules.batchnorm._BatchNorm):
+class _BatchNorm(BatchNormBase):
     """Batch normalisation over {axes}.
 
     A subclass of PyTorch's, so that sync-BN conversion, fusing and checkpoint formats work unchanged, with two
-    additions: a norm whose gamma is born zero says so (`zero_init`), and keeps it when parameters are reset; and the
-    gradient on the CPU is right where a position axis has size 1 (see `forward`).
+    additions: `zero_init` starts gamma at zero, also after a reset of the parameters; and the gradient on the CPU is
+    correct for position axes of size 1 (see `forward`).
 
     Args:
         num_features: channels c.
@@ -99,7 +101,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         momentum: weight of the new batch in the running statistics; None for their plain average.
         affine: learn gamma and beta.
         track_running_stats: keep running statistics for evaluation.
-        zero_init: start from gamma = 0, so that a residual branch ending in this norm is zero at birth
+        zero_init: start from gamma = 0, so that a residual branch ending in this norm is zero at initialisation
             (Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 5.1; Wang et al., CVPR 2018, section 4.1).
 
     Raises:
@@ -130,15 +132,15 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             nn.init.zeros_(self.weight)
 
     def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
-        """As PyTorch's.
+        """Run PyTorch's batch norm, with a workaround for its gradient on the CPU.
 
-        PyTorch's kernel for the CPU takes a channels-last gradient for a contiguous one where x is contiguous and the
-        gradient's stride in an axis of size 1 is not what the format would give it, as residual sums and pooling make
-        it (seen in torch 2.14). All three gradients are then of permuted values, and nothing says so.
+        For contiguous x, PyTorch's CPU kernel mistakes a channels-last gradient for a contiguous one if its stride in
+        an axis of size 1 is not the canonical one, as after residual sums and pooling (seen in torch 2.14). All three
+        gradients are then silently computed from permuted values.
         """
         y: Tensor = super().forward(x)
         at_risk = y.requires_grad and y.device.type == "cpu" and 1 in y.shape[2:] and x.is_contiguous()
-        if at_risk and not torch.compiler.is_compiling():  # compiled, another kernel runs
+        if at_risk and not torch.compiler.is_compiling():  # compiled code runs another kernel
             y.register_hook(lambda gradient: None if gradient is None else gradient.contiguous())
         return y
 
@@ -156,4 +158,4 @@ class BatchNorm3d(_BatchNorm, nn.BatchNorm3d):
 
 
 BATCH_NORM: dict[int, type[_BatchNorm]] = {1: BatchNorm1d, 2: BatchNorm2d, 3: BatchNorm3d}
-"""By the number of position axes."""
+"""Classes by the number of position axes."""

@@ -1,7 +1,7 @@
-"""What ails a network's batch norms: statistics that no longer fit, batches too small, channels dead or exploding.
+"""Batch-norm diagnostics: outdated running statistics, small batches, dead or exploding channels.
 
-A norm does in evaluation what it did in training only while its running statistics are those of what it is given. The
-doctor runs the network in evaluation over some batches, measures what each norm is really given, and compares.
+A norm does the same in evaluation as in training only if its running statistics match its input. `diagnose` runs the
+network in evaluation mode on some batches, measures each norm's input, and compares.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from farfield.layers.frozen_batch_norm import FrozenBatchNorm3d
 from farfield.layers.moments import Moments
 from farfield.layers.positions import at_least_float32
 from farfield.layers.sub_batch_norm import SubBatchNorm3d
+from farfield.layers.torch_private import BatchNormBase
 
-BATCH_NORMS = (nn.modules.batchnorm._BatchNorm, FrozenBatchNorm3d)
+BATCH_NORMS = (BatchNormBase, FrozenBatchNorm3d)
 
 SMALL_BATCH = 16
 """Clips per batch (per part of a `SubBatchNorm3d`) below which statistics are noisy: Wu and He, "Group Normalization",
@@ -27,19 +28,19 @@ ECCV 2018."""
 
 @dataclass(frozen=True)
 class NormReport:
-    """One batch norm, looked at.
+    """Diagnosis of one batch norm.
 
     Args:
-        name: as in `named_modules`.
+        name: name in `named_modules`.
         num_features: channels.
-        clips_per_batch: samples whose statistics are taken together.
-        values_per_channel: the effective batch size, samples times positions, of one batch.
-        mean_drift: |batch mean - running mean| in running standard deviations; the median over channels.
-        worst_mean_drift: the largest over channels.
-        var_ratio: batch variance / running variance; the median over channels.
-        dead: channels whose output does not vary, though gamma is not all zero.
-        exploding: channels whose output is not finite, or varies more than `explodes` standard deviations.
-        problems: what to look at, in words; empty for a healthy norm.
+        clips_per_batch: samples that share statistics.
+        values_per_channel: samples times positions of one batch, the effective batch size.
+        mean_drift: |batch mean - running mean| in running standard deviations, median over channels.
+        worst_mean_drift: the same, maximum over channels.
+        var_ratio: batch variance / running variance, median over channels.
+        dead: number of channels whose output is constant although gamma is not all zero.
+        exploding: number of channels whose output is not finite, or has a standard deviation above `explodes`.
+        problems: descriptions of problems; empty for a healthy norm.
     """
 
     name: str
@@ -64,19 +65,18 @@ def diagnose(
     dies: float = 1e-5,
     explodes: float = 100.0,
 ) -> list[NormReport]:
-    """Looks at every batch norm that keeps running statistics, in the order in which they run. Changes nothing.
+    """Diagnose every batch norm with running statistics, in the order in which they run. Changes nothing.
 
-    What is wrong with one norm changes what those after it are given: begin with the first.
+    A problem in one norm changes the input of all later ones, so start with the first.
 
     Args:
-        network: its modes are as before afterwards.
-        batches: as it is evaluated on, of the size that it is trained with.
-        forward: how to run a batch; network(batch) if not given. For a loader of (clips, labels):
+        network: network to diagnose; training and evaluation modes are restored.
+        batches: evaluation data, in batches of the training size.
+        forward: function that runs a batch; network(batch) if not given. For a loader of (clips, labels):
             `forward=lambda network, batch: network(batch[0])`.
-        drifts: report a norm whose median mean drift is larger, or whose median variance is off by a factor of 1 +
-            drifts.
-        dies: a channel whose output's standard deviation is smaller is dead.
-        explodes: one whose is larger explodes.
+        drifts: threshold for the median mean drift; the median variance may differ by a factor of 1 + drifts.
+        dies: standard deviation of a channel's output below which it is dead.
+        explodes: standard deviation of a channel's output above which it explodes.
 
     Raises:
         ValueError: for no batches.
@@ -89,16 +89,16 @@ def diagnose(
     seen: dict[Any, Moments] = {}
     clips: dict[Any, int] = {}
 
-    def look(norm: Any, inputs: tuple[Tensor, ...]) -> None:
+    def record(norm: Any, inputs: tuple[Tensor, ...]) -> None:
         x = at_least_float32(inputs[0]).transpose(0, 1).flatten(1)
         var, mean = torch.var_mean(x, dim=1, correction=0)
         seen.setdefault(norm, Moments()).add(x.shape[1], mean, var)
         clips[norm] = max(clips.get(norm, 0), len(inputs[0]))
 
     modes = {module: module.training for module in network.modules()}
-    # Evaluation mode aggregates the statistics of a norm in parts.
+    # Evaluation mode aggregates the statistics of a `SubBatchNorm3d`.
     before = {bn: (bn.running_mean.clone(), bn.running_var.clone()) for bn in parts}
-    hooks = [norm.register_forward_pre_hook(look) for norm in names]
+    hooks = [norm.register_forward_pre_hook(record) for norm in names]
     network.eval()
     norms: list[Any] = list(names)
     running = {n: tuple(v.to(torch.float64, copy=True) for v in (n.running_mean, n.running_var)) for n in norms}
@@ -115,7 +115,7 @@ def diagnose(
             bn.running_mean.copy_(running_mean)
             bn.running_var.copy_(running_var)
     if not count:
-        raise ValueError("there are no batches to look at norms with. Give at least one.")
+        raise ValueError("there are no batches to diagnose the norms on. Give at least one.")
 
     reports = []
     for norm, moments in seen.items():
@@ -133,8 +133,8 @@ def diagnose(
         median_drift = drift.nanmedian().item()
         problems = []
         if not median_drift <= drifts or not 1 / (1 + drifts) <= ratio <= 1 + drifts:
-            problems.append("running statistics are not those of what it is given: recalibrate")
-        live = isinstance(norm, nn.modules.batchnorm._BatchNorm) and not isinstance(norm, nn.SyncBatchNorm)
+            problems.append("running statistics do not match its input: recalibrate")
+        live = isinstance(norm, BatchNormBase) and not isinstance(norm, nn.SyncBatchNorm)
         if clips_per_batch < SMALL_BATCH and live:
             problems.append(f"statistics over {clips_per_batch} clips are noisy in training: freeze or synchronise")
         if dead:
@@ -159,10 +159,10 @@ def diagnose(
 
 
 def not_zero_at_birth(network: nn.Module) -> list[str]:
-    """Names of parameters that should be zero in a fresh network, so that its residual branches are, and are not.
+    """Return the parameters that should be zero at initialisation, so that residual branches are zero, but are not.
 
-    A module says which of its parameters, or of its parts', should be, by an attribute `zero_at_birth` with their
-    names: the blocks of this package do, and every norm with `zero_init`. After training they are rightly not zero.
+    Modules list such parameters in an attribute `zero_at_birth`: this package's blocks do, and norms with `zero_init`.
+    After training they are expected to be nonzero.
     """
     wrong: list[str] = []
     for name, module in network.named_modules():
@@ -174,7 +174,7 @@ def not_zero_at_birth(network: nn.Module) -> list[str]:
 
 
 def format_reports(reports: Sequence[NormReport]) -> str:
-    """A table, one norm a line, what ails it at the end."""
+    """Format reports as a table, one line per norm with its problems at the end."""
     width = max([len(report.name) for report in reports] + [4])
     lines = [f"{'norm':{width}}  channels  clips  values  mean drift  (worst)  var ratio  dead  exploding"]
     for r in reports:

@@ -1,15 +1,15 @@
 """Coordinate attention.
 
 Hou, Zhou, Feng, "Coordinate Attention for Efficient Mobile Network Design", CVPR 2021, section 3.2, brought to video.
-Pooling over all axes but one keeps where along that axis something is; a shared reduction lets the axes' profiles share
-what they found, and each gives a gate:
+Pooling over all axes but one keeps the position along that axis; a shared reduction exchanges information between the
+axes' profiles, and each profile gives a gate:
 
     z^t, z^h, z^w = x averaged over the other two axes                    eq. 4 and 5
-    f = h_swish(BN(reduce [z^t, z^h, z^w]))                               eq. 6, the profiles one after another
+    f = h_swish(BN(reduce [z^t, z^h, z^w]))                               eq. 6, profiles concatenated
     g^a = sigmoid(gate_a f^a) for each axis a                             eq. 7 and 8
     B(x)_thw = x_thw g^t_t g^h_h g^w_w                                    eq. 9
 
-It weights positions by products of per-axis gates; no position looks at another, so it has gates and no attention map.
+It weights positions by products of per-axis gates. No position attends to another, so there is no attention map.
 Cost in positions n: O(n C), and (t + h + w) C^2 / reduction for the gates.
 """
 
@@ -26,13 +26,13 @@ from farfield.layers.positions import check_input, check_sizes
 
 
 class CoordinateAttention(nn.Module):
-    """x + gamma (B(x) - x), gamma learned from 0: the identity at birth.
+    """x + gamma (B(x) - x), gamma learned from 0: the identity at initialisation.
 
     Args:
         channels: C.
         reduction: the shared features have C / reduction channels (at least 8, as in the authors' code).
         ndim: position axes: 3 for b c t h w, 2 for b c h w.
-        identity_at_birth: False for the paper's B(x) itself, which halves x for each axis at birth.
+        identity_at_birth: False for the paper's B(x) itself, which halves x for each axis at initialisation.
 
     Raises:
         ValueError: for an input of other axes or channels.
@@ -56,7 +56,7 @@ class CoordinateAttention(nn.Module):
         return y if self.gamma is None else x + self.gamma * (y - x)
 
     def gates(self, x: Float[Tensor, "b c *positions"]) -> list[Float[Tensor, "b c along"]]:
-        """The gates g^t, g^h, g^w, each between 0 and 1 along its axis (g^h and g^w in images)."""
+        """Return the gates g^t, g^h, g^w, each between 0 and 1 along its axis (g^h and g^w in images)."""
         check_input(x, self.channels, self.ndim, "CoordinateAttention")
         axes = range(2, 2 + self.ndim)
         profiles = [x.mean([other for other in axes if other != axis]) for axis in axes]

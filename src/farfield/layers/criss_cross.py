@@ -8,9 +8,9 @@ softmax over all lines together:
 
 gamma is not in eq. 2; the authors' released code has it, learned from 0.
 
-Two positions share no line in general, but one pass carries information along one axis, so R = 3 passes with shared
-weights carry it from everywhere to everywhere (section 3.3: R = 2 in images). Cost in positions n: O(n (t + h + w) C)
-for a pass, n^(4/3) in a cube, against n^2.
+Two positions share no line in general. One pass carries information along one axis, so R = 3 passes with shared
+weights connect all positions (section 3.3: R = 2 in images). Cost in positions n: O(n (t + h + w) C) per pass, n^(4/3)
+in a cube, compared with n^2.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from farfield.layers.positions import check_input, check_sizes, flat_index, like
 
 
 class CrissCrossAttention(nn.Module):
-    """R passes of criss-cross attention with shared weights; gamma starts at 0: the identity at birth.
+    """R passes of criss-cross attention with shared weights; gamma starts at 0: the identity at initialisation.
 
     Args:
         channels: C.
-        passes: R; None for as many as there are axes, with which every position reaches every other.
+        passes: R; None for the number of axes, which connects all positions.
         reduction: query and key have C / reduction channels (at least 1).
         ndim: position axes: 3 for b c t h w, 2 for b c h w.
         identity_at_birth: False for the paper's eq. 2 without gamma.
@@ -72,7 +72,7 @@ class CrissCrossAttention(nn.Module):
         weights = line_affinities(query, key).softmax(-1).split(list(sizes), dim=-1)
         y = torch.zeros_like(value)
         for axis, along in enumerate(weights, start=1):
-            # The axis' lines one under another: (lines position key) x (lines key c)
+            # All lines of the axis in one product: (lines position key) x (lines key c)
             y = y + (along.movedim(axis, -2) @ value.movedim(axis, -2)).movedim(-2, axis)
         y = like_memory(y.movedim(-1, 1), x)
         return x + (y if self.gamma is None else self.gamma * y)
@@ -80,13 +80,13 @@ class CrissCrossAttention(nn.Module):
     def attention(
         self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]
     ) -> Float[Tensor, "b heads q *positions"]:
-        """What chosen positions (t, h, w) attend to in the last pass: maps that sum to 1, 0 off their lines.
+        """Return what chosen positions (t, h, w) attend to in the last pass: maps that sum to 1, 0 off their lines.
 
         Raises:
             ValueError: for a query outside of x.
         """
         check_input(x, self.channels, self.ndim, "CrissCrossAttention")
-        flat_index(queries, x.shape[2:])  # refuses what lies outside
+        flat_index(queries, x.shape[2:])  # raises for queries outside of x
         for _ in range(self.passes - 1):
             x = self._pass(x)
         query, key = self.query(x).movedim(1, -1), self.key(x).movedim(1, -1)
@@ -108,7 +108,7 @@ class CrissCrossAttention(nn.Module):
 def line_affinities(
     query: Float[Tensor, "b *positions d"], key: Float[Tensor, "b *positions d"]
 ) -> Float[Tensor, "b *positions keys"]:
-    """query_i^T key_j for the j on the lines of i: those along t, then h, then w; -inf where i is met again."""
+    """Compute query_i^T key_j for the j on the lines of i, along t, then h, then w; -inf for repetitions of i."""
     found = []
     for axis in range(1, query.ndim - 1):
         along = (query.movedim(axis, -2) @ key.movedim(axis, -2).mT).movedim(-2, axis)

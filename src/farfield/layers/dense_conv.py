@@ -1,10 +1,10 @@
-"""A strided convolution of few channels, as a dense one of many: space to depth.
+"""A strided convolution of few channels, computed as a dense one of many (space to depth).
 
-A network's first convolution takes 3 channels, a kernel of 5 x 7 x 7 and a stride of 2. Units that multiply matrices,
-32 numbers a row in bfloat16, spend nine tenths of their work on channels that are not there. With the s x s positions
-of a stride taken for channels, and the frames under the kernel too, the same sum runs over kt s s C channels, with
-stride 1 and a kernel of ceil(k / s): the "space-to-depth" of MLPerf's ResNet-50 (Ying et al., "Image Classification at
-Supercomputer Scale", 2018), here with time. What is added is multiplications by zero, where k is no multiple of s.
+A network's first convolution has 3 input channels, a kernel of 5 x 7 x 7 and a stride of 2. Matrix units, with 32
+numbers per row in bfloat16, spend nine tenths of their work on padding channels. If the s x s positions of a stride and
+the frames under the kernel become channels, the same sum runs over kt s s C channels, with stride 1 and a kernel of
+ceil(k / s): the "space-to-depth" of MLPerf's ResNet-50 (Ying et al., "Image Classification at Supercomputer Scale",
+2018), extended to time. The overhead is multiplications by zero if k is not a multiple of s.
 
 In one axis, with stride s, kernel w_0 .. w_{K-1} and padding p,
 
@@ -22,22 +22,24 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from farfield.layers.torch_private import has_forward_hooks
+
 
 class DenseConv3d(nn.Module):
-    """The output of a strided `nn.Conv3d`, for inference.
+    """Dense form of a strided `nn.Conv3d` with the same output, for inference.
 
     Args:
-        conv: whose weights it takes, laid out anew.
+        conv: convolution whose weights are rearranged.
 
     Raises:
-        ValueError: for a convolution with groups, dilation, hooks or another padding than by zeros.
+        ValueError: for a convolution with groups, dilation, hooks or a padding mode other than zeros.
     """
 
     def __init__(self, conv: nn.Conv3d) -> None:
         super().__init__()
         if not can_be_dense(conv):
-            raise ValueError(f"{conv} cannot be laid out densely: it needs one group, no dilation, padding by zeros.")
-        assert not isinstance(conv.padding, str)  # can_be_dense has looked
+            raise ValueError(f"{conv} cannot be made dense: it needs one group, no dilation and padding by zeros.")
+        assert not isinstance(conv.padding, str)  # checked by can_be_dense
         self.kernel_size, self.stride, self.padding = conv.kernel_size, conv.stride, conv.padding
         self.weight = nn.Parameter(dense_weight(conv.weight.detach(), self.stride, self.padding), requires_grad=False)
         self.bias = conv.bias
@@ -56,7 +58,7 @@ class DenseConv3d(nn.Module):
 def dense_weight(
     weight: Float[Tensor, "c2 c kt kh kw"], stride: Sequence[int], padding: Sequence[int]
 ) -> Float[Tensor, "c2 dense_c 1 nh nw"]:
-    """The weight of the dense convolution, its channels being (kt sh sw c)."""
+    """Rearrange a weight for the dense convolution, whose channels are (kt sh sw c)."""
     pads: list[int] = []
     for axis in (2, 1):
         before = -padding[axis] % stride[axis]
@@ -67,13 +69,13 @@ def dense_weight(
 
 
 def axis_padding(size: int, kernel: int, stride: int, padding: int) -> tuple[int, int]:
-    """How many zeros go before and after an axis for it to fall into blocks; fewer than none cut off what is not read.
+    """Return the padding before and after an axis that divides it into blocks; negative values crop unused positions.
 
     Args:
-        size: of the axis.
-        kernel: in this axis, as of the strided convolution.
-        stride: of the strided convolution.
-        padding: of the strided convolution, at each end.
+        size: length of the axis.
+        kernel: kernel size of the strided convolution in this axis.
+        stride: stride of the strided convolution.
+        padding: padding of the strided convolution at each end.
     """
     before = padding + -padding % stride
     outputs = (size + 2 * padding - kernel) // stride + 1
@@ -82,27 +84,27 @@ def axis_padding(size: int, kernel: int, stride: int, padding: int) -> tuple[int
 
 
 def can_be_dense(conv: nn.Module) -> TypeGuard[nn.Conv3d]:
-    """Whether a module is a plain convolution with one group and no dilation, its padding of zeros given in numbers."""
-    if type(conv) is not nn.Conv3d or conv._forward_pre_hooks or conv._forward_hooks:
+    """Check for a plain convolution with one group, no dilation, and padding by a given number of zeros."""
+    if type(conv) is not nn.Conv3d or has_forward_hooks(conv):
         return False
     zeros = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
     return zeros and conv.groups == 1 and set(conv.dilation) == {1}
 
 
 def is_stem(conv: nn.Module) -> TypeGuard[nn.Conv3d]:
-    """Whether it is what the docstring speaks of, and `can_be_dense`."""
+    """Check for a convolution that `can_be_dense` and is faster so on matrix units."""
     return can_be_dense(conv) and pays_off(conv.in_channels, conv.stride)
 
 
 def pays_off(in_channels: int, stride: Sequence[int]) -> bool:
-    """Whether channels are few, and some are to be gained from a stride in space; for `has_matrix_units`."""
+    """Check for few channels and a spatial stride to gain channels from, which pays off on matrix units."""
     return in_channels <= 4 and stride[1] * stride[2] > 1
 
 
 def has_matrix_units() -> bool:
-    """Whether this processor multiplies matrices of bfloat16 (AMX), for which the dense form is the faster one.
+    """Check whether this processor has matrix units for bfloat16 (AMX), on which the dense form is faster.
 
-    Elsewhere it is not: its multiplications by zero cost what they save. Where PyTorch is too old to tell, no.
+    On others the additional multiplications by zero cancel the gain. False if PyTorch is too old to tell.
     """
     capabilities = getattr(torch.cpu, "get_capabilities", None)
     return capabilities is not None and bool(capabilities().get("amx_bf16"))

@@ -5,9 +5,9 @@ Fu et al., "Dual Attention Network for Scene Segmentation" (DANet), CVPR 2019, b
     P(x)_i = sum_j softmax_j(query_i^T key_j) value_j                     section 3.2, eq. 1 and 2
     C(x)_c = sum_d softmax_d(max_d' e_cd' - e_cd) x_d,  e = x x^T         section 3.3, eq. 3 and 4
 
-Channel attention has no projections, so that relations between channels stay as they are. Its energy is subtracted from
-the row's maximum in the authors' code, not in eq. 3: a channel attends most to those *unlike* itself. As checkpoints
-have it, so have we. Cost in positions n: O(n^2 C) time in O(n) memory for P, O(n C^2) for C.
+Channel attention has no projections, which keeps the relations between channels. The authors' code, unlike eq. 3,
+subtracts the energy from the row's maximum, so that a channel attends most to channels *unlike* itself; so do their
+checkpoints and this layer. Cost in positions n: O(n^2 C) time in O(n) memory for P, O(n C^2) for C.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from farfield.layers.self_attention import SelfAttention
 
 
 class DualAttention(nn.Module):
-    """x + gamma_p P(x) + gamma_c C(x), both gammas learned from 0: the identity at birth.
+    """x + gamma_p P(x) + gamma_c C(x), both gammas learned from 0: the identity at initialisation.
 
     x + gamma_p P(x) is `SelfAttention`, the submodule `position`, which holds gamma_p.
 
@@ -52,7 +52,7 @@ class DualAttention(nn.Module):
     def attention(
         self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]
     ) -> Float[Tensor, "b heads q *positions"]:
-        """What chosen positions (t, h, w) attend to in P: maps that sum to 1; there is one head.
+        """Return what chosen positions (t, h, w) attend to in P: maps that sum to 1, with one head.
 
         Raises:
             ValueError: for a query outside of x.
@@ -61,7 +61,7 @@ class DualAttention(nn.Module):
 
 
 def channel_attention(rows: Float[Tensor, "b n c"]) -> Float[Tensor, "b c c"]:
-    """softmax_d(max_d' e_cd' - e_cd) with e = x x^T: how much channel c takes of channel d."""
+    """Compute softmax_d(max_d' e_cd' - e_cd) with e = x x^T: the weight of channel d for channel c."""
     with no_autocast(rows):  # a sum over n positions overflows in half precision
         rows = at_least_float32(rows)
         energy = rows.mT @ rows

@@ -1,19 +1,19 @@
-"""Batch norms folded into the convolutions before them, for inference.
+"""Fold batch norms into the convolutions before them, for inference.
 
 In evaluation a batch norm is a scale and a shift per channel, and a convolution is linear, so
 
     gamma (w * x + b - mean) / sqrt(var + eps) + beta = w' * x + b'
     w' = gamma / sqrt(var + eps) w            b' = gamma / sqrt(var + eps) (b - mean) + beta
 
-costs nothing where the two together cost a pass over the features. PyTorch does the arithmetic; what is found here is
-which norm follows which convolution, in a network of any form: by watching it run.
+is one convolution, and saves a pass over the features. PyTorch does the arithmetic; this file finds which norm follows
+which convolution, for any network, by tracing one forward pass.
 """
 
 from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -21,13 +21,12 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.nn.utils.parametrize import is_parametrized
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from farfield.layers.frozen_batch_norm import FrozenBatchNorm3d
 from farfield.layers.replace_modules import replace_modules
 from farfield.layers.sub_batch_norm import join_batch_norm
 
-BATCH_NORMS = (nn.modules.batchnorm._BatchNorm, FrozenBatchNorm3d)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, FrozenBatchNorm3d)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -35,23 +34,23 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def fold_batch_norm(
     network: nn.Module, example: Any, *, forward: Callable[[nn.Module, Any], object] | None = None
 ) -> nn.Module:
-    """A copy of the network, in evaluation mode, in which norms that follow a convolution are folded into it.
+    """Copy a network to evaluation mode and fold norms into the convolutions that they follow.
 
-    A norm is folded where its input is a convolution's output that nothing else reads, and both run once; its place is
-    taken by an identity. Others, before a convolution say, stay. Outputs agree to rounding.
+    A norm is folded if its input is a convolution's output that nothing else reads, and both run once; an identity
+    replaces it. Other norms stay. Outputs agree up to rounding.
 
     Args:
-        network: a batch norm in parts (`SubBatchNorm3d`) is joined first, a frozen one folds like a live one.
-        example: an input to run once; its size doesn't matter.
-        forward: how to run the example; network(example) if not given.
+        network: network of any form. Split batch norms (`SubBatchNorm3d`) are joined first; frozen ones fold, too.
+        example: input to run once, of any valid size.
+        forward: function that runs the example; network(example) if not given.
     """
     network = join_batch_norm(copy.deepcopy(network)).eval()
-    watch = _Watch(network)
-    with watch:
+    trace = _Trace(network)
+    with trace:
         output = forward(network, example) if forward is not None else network(example)
-    watch.reads.update(id(leaf) for leaf in tree_leaves(output))
+    trace.reads.update(id(tensor) for tensor in _tensors_in(output))
     folded: set[nn.Module] = set()
-    for conv, norm in watch.pairs():
+    for conv, norm in trace.pairs():
         conv.weight, conv.bias = fuse_conv_bn_weights(
             conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )
@@ -59,8 +58,8 @@ def fold_batch_norm(
     return replace_modules(network, lambda module: nn.Identity() if module in folded else None)
 
 
-class _Watch(TorchFunctionMode):
-    """Notes while a network runs which tensor each convolution made, and what every tensor is given to."""
+class _Trace(TorchFunctionMode):
+    """Record which convolution made each tensor, and how often each tensor is read, while a network runs."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -69,9 +68,9 @@ class _Watch(TorchFunctionMode):
         self.maker: dict[int, nn.Module] = {}
         self.input: dict[nn.Module, int] = {}
         self.reads: Counter[int] = Counter()
-        self.alive: list[object] = []  # an id is taken again once its tensor is gone
+        self.alive: list[object] = []  # Python reuses the ids of freed tensors
 
-    def __enter__(self) -> _Watch:
+    def __enter__(self) -> _Trace:
         self.hooks = [
             module.register_forward_hook(self._made)
             for module in self.network.modules()
@@ -86,7 +85,7 @@ class _Watch(TorchFunctionMode):
             hook.remove()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        tensors = list(_tensors_in((args, kwargs)))
         self.alive += tensors
         result = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
@@ -97,18 +96,31 @@ class _Watch(TorchFunctionMode):
 
     def _made(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         self.calls[module] += 1
-        if not inputs:  # given by keyword
+        if not inputs:  # passed by keyword
             return
         self.input[module] = id(inputs[0])
         self.maker[id(output)] = module
         self.alive += [inputs[0], output]
 
     def pairs(self) -> Iterator[tuple[Any, Any]]:
+        """Yield each convolution and norm that can be folded."""
         for norm, given in self.input.items():
             conv = self.maker.get(given)
             if isinstance(norm, BATCH_NORMS) and isinstance(conv, CONVOLUTIONS) and norm.running_mean is not None:
                 once = self.calls[norm] == self.calls[conv] == 1
-                # Weight norm and the like make a convolution's weight anew each time.
-                own_weight = not conv._forward_pre_hooks and not is_parametrized(conv)
+                # Weight norm, spectral norm and pruning compute the weight in each forward pass.
+                own_weight = isinstance(conv.weight, nn.Parameter) and not is_parametrized(conv)
                 if once and own_weight and self.reads[given] == 1:
                     yield conv, norm
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in nested tuples, lists and dicts."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _tensors_in(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _tensors_in(each)

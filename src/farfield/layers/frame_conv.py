@@ -1,9 +1,9 @@
-"""A 3D convolution that spans a single frame, computed as the 2D convolution of frames that it is.
+"""A 3D convolution with a temporal kernel of 1, computed as a 2D convolution of frames.
 
-Of the factorised kernels t x 1 x 1 and 1 x d x d, the second mixes no frames: it is one 2D convolution of the b t
-frames of a batch. In channels_last_3d memory the frames lie one after the other, each in channels_last, so that nothing
-is copied. PyTorch has better kernels for the 2D form: small 3D convolutions (kernels of at most 3, few clips, small
-maps) it computes on CPUs by unfolding, more slowly and in more memory (`scripts/benchmark_layers.py --only FrameConv3d
+Of the factorised kernels t x 1 x 1 and 1 x d x d, the second mixes no frames: it is a 2D convolution of the b t frames
+of a batch. In channels_last_3d memory the frames are consecutive and each is channels_last, so nothing is copied.
+PyTorch has faster kernels for the 2D form: on CPUs it computes small 3D convolutions (kernels of at most 3, few clips,
+small maps) by unfolding, which takes more time and memory (`scripts/benchmark_layers.py --only FrameConv3d
 --channels_last`).
 """
 
@@ -16,22 +16,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from farfield.layers.replace_modules import replace_modules
+from farfield.layers.torch_private import has_forward_hooks
 
 
 class FrameConv3d(nn.Conv3d):
     """`nn.Conv3d` with a kernel and a stride of 1 in time: the same parameters, state dict and output.
 
     Args:
-        conv: whose parameters it shares.
+        conv: convolution whose parameters are shared.
 
     Raises:
-        ValueError: for a convolution that is more than that, see `spans_one_frame`.
+        ValueError: for a convolution for which `spans_one_frame` is False.
     """
 
     def __init__(self, conv: nn.Conv3d) -> None:
         if not spans_one_frame(conv):
             raise ValueError(
-                f"{conv} is no plain nn.Conv3d with kernel 1, stride 1 and no padding in time, zeros in space."
+                f"{conv} is not a plain nn.Conv3d with kernel 1, stride 1 and no padding in time, and padding by zeros."
             )
         shape: Any = {name: getattr(conv, name) for name in ("kernel_size", "stride", "padding", "dilation", "groups")}
         super().__init__(conv.in_channels, conv.out_channels, **shape, bias=conv.bias is not None, device="meta")
@@ -45,18 +46,18 @@ class FrameConv3d(nn.Conv3d):
 
 
 def spans_one_frame(conv: nn.Module) -> TypeGuard[nn.Conv3d]:
-    """Whether a module is a plain convolution in which an output frame is made from the input frame at its place.
+    """Check for a plain convolution in which each output frame depends only on the input frame at the same position.
 
-    One with hooks, a reparametrised weight or another padding than by zeros is not plain.
+    Convolutions with hooks, a reparametrised weight or a padding mode other than zeros are not plain.
     """
-    if type(conv) is not nn.Conv3d or conv._forward_pre_hooks or conv._forward_hooks:
+    if type(conv) is not nn.Conv3d or has_forward_hooks(conv):
         return False
     in_place = conv.kernel_size[0] == conv.stride[0] == 1 and conv.padding[0] == 0
     return in_place and conv.padding_mode == "zeros"
 
 
 def convolve_frames(network: nn.Module) -> nn.Module:
-    """Puts a `FrameConv3d` in the place of every convolution that spans a single frame, in place.
+    """Replace every convolution that spans a single frame by a `FrameConv3d`, in place.
 
     Returns:
         `network`, or its replacement.

@@ -1,4 +1,4 @@
-"""Batch normalisation that no longer learns: for fine-tuning on small batches, whose statistics are worth little.
+"""Frozen batch normalisation, for fine-tuning on small batches, whose statistics are noisy.
 
 y = (x - running_mean) / sqrt(running_var + eps) * gamma + beta, with all four fixed: a scale and a shift per channel.
 """
@@ -14,13 +14,14 @@ from torch.nn import functional as F
 
 from farfield.layers.replace_modules import replace_modules
 from farfield.layers.sub_batch_norm import SubBatchNorm3d, join_batch_norm
+from farfield.layers.torch_private import BatchNormBase
 
 
 class FrozenBatchNorm3d(nn.Module):
-    """A batch norm of fixed statistics, gamma and beta: buffers all, whatever the mode.
+    """Batch norm with fixed statistics, gamma and beta, all of them buffers, in training and evaluation.
 
-    A plain module: a subclass of PyTorch's batch norm would be turned live again by the sync-BN conversion.
-    Reads the state dict of a batch norm as it is.
+    Not a subclass of PyTorch's batch norm, which the sync-BN conversion would turn back into a trained one. Loads the
+    state dict of a batch norm.
 
     Args:
         num_features: channels c.
@@ -57,10 +58,10 @@ class FrozenBatchNorm3d(nn.Module):
 
 
 def freeze_batch_norm(network: nn.Module) -> nn.Module:
-    """Replaces every batch norm in `network` by a frozen one of the same state, in place.
+    """Replace every batch norm in `network` by a frozen one with the same state, in place.
 
     Returns:
-        `network`, or its replacement where it is a batch norm itself.
+        `network`, or its replacement if it is a batch norm itself.
 
     Raises:
         ValueError: for a batch norm without running statistics, which has nothing to freeze.
@@ -70,7 +71,7 @@ def freeze_batch_norm(network: nn.Module) -> nn.Module:
 
 def _frozen(module: nn.Module) -> nn.Module | None:
     module = join_batch_norm(module) if isinstance(module, SubBatchNorm3d) else module
-    if not isinstance(module, nn.modules.batchnorm._BatchNorm):
+    if not isinstance(module, BatchNormBase):
         return None
     if module.running_mean is None or module.running_var is None:
         raise ValueError("a batch norm without running statistics can't be frozen (track_running_stats=False).")

@@ -1,4 +1,4 @@
-"""Mean and variance per channel of many batches, from those of each."""
+"""Combine means and variances per channel of several batches."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from torch import Tensor
 
 
 class Moments:
-    """Gathers, in float64, the values per channel n_k, mean m_k and biased variance v_k of batches k.
+    """Combined mean and variance, in float64, of batches k with n_k values per channel, mean m_k and variance v_k.
 
-    mean = sum n_k m_k / M and var = sum n_k (v_k + (m_k - mean)^2) / M with M = sum n_k are those of all values
-    together.
+    mean = sum n_k m_k / M and var = sum n_k (v_k + (m_k - mean)^2) / M with M = sum n_k.
     """
 
     def __init__(self) -> None:
@@ -20,19 +19,19 @@ class Moments:
         self.variances: list[Tensor] = []
 
     def add(self, count: int, mean: Float[Tensor, " c"], biased_var: Float[Tensor, " c"]) -> None:
-        """One batch of `count` values per channel."""
+        """Add a batch of `count` values per channel."""
         self.counts.append(count)
-        # Copies: what is given may be a norm's own buffer, which the next batch overwrites.
+        # Copies, since the arguments may be a norm's buffers, which the next batch overwrites.
         self.means.append(mean.to(torch.float64, copy=True))
         self.variances.append(biased_var.to(torch.float64, copy=True))
 
     @property
     def total(self) -> int:
-        """M, the values per channel so far."""
+        """Number of values per channel so far, M."""
         return sum(self.counts)
 
     def mean_and_var(self) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
-        """Mean and *biased* variance of all values."""
+        """Return mean and *biased* variance of all values."""
         means, variances = torch.stack(self.means), torch.stack(self.variances)
         weights = torch.tensor(self.counts, dtype=torch.float64, device=means.device).unsqueeze(1) / self.total
         mean = (weights * means).sum(0)

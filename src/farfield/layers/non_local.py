@@ -10,7 +10,8 @@ where f is one of four pairwise functions (eq. 2 to 5, in `pairwise`), and the b
     z_i = W_z y_i + x_i                                  the identity while W_z y = 0
 
 theta, phi, g and W_z are 1x1x1 convolutions from C to C' = C/2 channels and back. Keys and values may be subsampled by
-a max-pool over space ("the subsampling trick", section 3.3): it keeps the non-local behaviour and costs a quarter.
+a max-pool over space ("the subsampling trick", section 3.3), which keeps the non-local behaviour at a quarter of the
+cost.
 """
 
 from __future__ import annotations
@@ -44,32 +45,33 @@ MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 class _NonLocalBlock(nn.Module):
     """A non-local block over {axes}, z = x + BN(W_z y).
 
-    The shape stays, and at birth the block is exactly the identity, so that it can be inserted into a pretrained
-    network without changing what it computes: the last norm's gamma starts at 0 (section 4.1), or without a norm W_z.
-    No n x n matrix is ever built; `pairwise` says how, and what each form costs.
+    The block keeps the shape and is exactly the identity at initialisation, so that it can be inserted into a
+    pretrained network without changing its output: the last norm's gamma starts at 0 (section 4.1), or W_z if there is
+    no norm. No n x n matrix is built; see `pairwise` for the methods and their costs.
 
     Args:
         channels: C, the channels of input and output.
         pairwise: f: "gaussian", "embedded_gaussian" (the paper's default), "dot_product" or "concatenation".
         inner_channels: C'; None for C/2 (section 3.3).
-        key_pool: max-pooling, per axis, of what keys and values are computed from; "paper" for 2 over each axis
-            of space in the scope{paper_pool}; None for no pooling. Positions that do not fill a window at the border
-            are left out, as in the authors' code.
+        key_pool: window per axis of the max-pooling of the keys' and values' input; "paper" for 2 over each axis of
+            space in the scope{paper_pool}; None for no pooling. Positions that do not fill a window at the border are
+            left out, as in the authors' code.
         pool_after_projection: pool phi(x) and g(x) instead of x. The paper and PySlowFast pool x; MMAction2 pools the
-            projections. A maximum does not commute with them, so a checkpoint needs the order that it was trained in.
-        scale: divide affinities by the square root of their width (C' per head; C for "gaussian"). It is not in eq. 3;
-            the authors' released code has it for softmax over embedded features, and so do their checkpoints: None does
-            the same. "concatenation" has no scale.
-        scope: which positions a position sees: all ("spacetime"), those of its frame ("space"), or those of its place
-            in all frames ("time"), as in the paper's table 2d. Only over t h w.
-        num_heads: split C' into this many parts that attend each by itself. An extension; the paper has 1.
-        groups: make the four projections grouped convolutions, so that each group of channels is a non-local block of
-            its own. An extension; the paper has 1. None for num_heads means one head a group.
-        out_bias: a bias in W_z. The paper's and PySlowFast's blocks have it; MMAction2's have not, before a norm.
-        norm: batch normalisation after W_z.
+            projections. A maximum does not commute with them, so a checkpoint needs the order that it was trained with.
+        scale: divide affinities by the square root of their width (C' per head; C for "gaussian"). It is not in eq. 3,
+            but the authors' released code and checkpoints have it for softmax over embedded features; None does the
+            same. "concatenation" has no scale.
+        scope: positions that a position attends to: all ("spacetime"), those of its frame ("space"), or the same place
+            in all frames ("time"), as in the paper's table 2d. Only for t h w.
+        num_heads: number of parts of C' that attend separately. An extension; the paper has 1. None for one head per
+            group.
+        groups: groups of the four projections, so that each group of channels is a separate non-local block. An
+            extension; the paper has 1.
+        out_bias: add a bias in W_z. The paper's and PySlowFast's blocks have it; MMAction2's have none before a norm.
+        norm: add batch normalisation after W_z.
 
     Raises:
-        ValueError: for a combination that is none, an input of other axes or channels, or smaller than `key_pool`.
+        ValueError: for incompatible options, an input of other axes or channels, or one smaller than `key_pool`.
     """
 
     ndim: int
@@ -102,12 +104,12 @@ class _NonLocalBlock(nn.Module):
             raise ValueError(f"pairwise is {pairwise!r}; choose among {', '.join(get_args(Pairwise))}.")
         if scope not in get_args(Scope) or (scope != "spacetime" and self.ndim != 3):
             raise ValueError(
-                f"scope is {scope!r}; choose among spacetime, space and time, the last two over t h w only."
+                f"scope is {scope!r}; choose among spacetime, space and time, the last two only for t h w."
             )
         if min(heads, groups) < 1 or inner % heads or heads % groups or channels % groups:
             raise ValueError(
                 f"num_heads={heads} must divide the {inner} inner channels, and groups={groups} the {channels} "
-                f"channels and the heads (one head a group if num_heads is not given). Choose others."
+                f"channels and the heads (num_heads is the number of groups by default). Choose others."
             )
         if pairwise == "gaussian" and channels % heads:
             raise ValueError(f"the Gaussian form compares x itself: {heads} heads must divide its {channels} channels.")
@@ -127,7 +129,7 @@ class _NonLocalBlock(nn.Module):
         self.theta = conv(channels, inner, groups=groups) if embeds else None
         self.phi = conv(channels, inner, groups=groups) if embeds else None
         self.g = conv(channels, inner, groups=groups)
-        # w_f of eq. 5 for each head: the first half meets theta, the second phi.
+        # w_f of eq. 5 for each head: the first half applies to theta, the second to phi.
         self.w_f = nn.Parameter(torch.empty(heads, 2 * width)) if pairwise == "concatenation" else None
         self.w_z = conv(inner, channels, groups=groups, bias=out_bias)
         self.norm = BATCH_NORM[self.ndim](channels, zero_init=True) if norm else None
@@ -135,10 +137,10 @@ class _NonLocalBlock(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws the parameters anew; the block is the identity again."""
+        """Reinitialise the parameters; the block is then the identity again."""
         for conv in (self.theta, self.phi, self.g, self.w_z):
             if conv is not None:
-                nn.init.normal_(conv.weight, std=0.01)  # the authors' code; PyTorch's default is several times wider
+                nn.init.normal_(conv.weight, std=0.01)  # as the authors' code; PyTorch's default is wider
                 if conv.bias is not None:
                     nn.init.zeros_(conv.bias)
         if self.w_f is not None:
@@ -157,21 +159,21 @@ class _NonLocalBlock(nn.Module):
         else:
             y = embedded_gaussian(theta, phi, g, scale=self.scale)
         y = _ungroup(y.transpose(1, 2).flatten(2), x.shape[2:], self.scope)
-        # In the memory format of x, as the gradient will be: a batch norm between two formats is many times slower.
+        # In the memory format of x, like the gradient: a batch norm with mixed formats is many times slower.
         z = self.w_z(from_rows(y, x.shape[2:]), memory_format=memory_format(x))
         return x + (z if self.norm is None else self.norm(z))
 
     def attention(
         self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]
     ) -> Float[Tensor, "b heads q *keys"]:
-        """What chosen positions attend to: the weights f / C of eq. 1, O(n) for each query.
+        """Return what chosen positions attend to: the weights f / C of eq. 1, in O(n) per query.
 
         Args:
             x: the block's input.
             queries: positions (t, h, w) of x.
 
         Returns:
-            A map over the keys' positions, which are fewer where keys are pooled; 0 outside of the scope. Softmax
+            A map over the keys' positions, of which there are fewer if keys are pooled; 0 outside of the scope. Softmax
             forms sum to 1 over the map; the others are the affinities divided by the number of keys.
 
         Raises:
@@ -206,9 +208,9 @@ class _NonLocalBlock(nn.Module):
         return maps
 
     def _rows(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values as (b' heads n d): b' is the batch times the scope's groups.
+        """Compute queries, keys and values as (b' heads n d), where b' is the batch times the scope's groups.
 
-        For concatenation d is 1: a_i and b_j of w_f^T [theta_i, phi_j] = a_i + b_j.
+        For concatenation d is 1: queries and keys are a_i and b_j of w_f^T [theta_i, phi_j] = a_i + b_j.
         """
         check_input(x, self.channels, self.ndim, type(self).__name__)
         keys = x if self.pool_after_projection else self._pool(x)
@@ -227,7 +229,7 @@ class _NonLocalBlock(nn.Module):
             return x
         if any(size < window for size, window in zip(x.shape[2:], self.key_pool, strict=True)):
             raise ValueError(
-                f"the non-local block's input is {tuple(x.shape[2:])}, smaller than its key_pool "
+                f"the non-local block's input is {tuple(x.shape[2:])}, which is smaller than its key_pool "
                 f"{self.key_pool}. Give a larger clip, insert the block earlier, or set key_pool to None "
                 "(null in YAML)."
             )
@@ -237,8 +239,8 @@ class _NonLocalBlock(nn.Module):
         return self._pool(projected) if self.pool_after_projection else projected
 
     def _through(self, conv: Any, w: Float[Tensor, "heads d"], x: Tensor) -> Float[Tensor, "b heads *n"]:
-        """w^T (W x + b) for each head, as (W^T w)^T x + w^T b: C multiply-adds instead of C C'."""
-        if self.pool_after_projection and conv is not self.theta:  # a maximum stands between
+        """Compute w^T (W x + b) for each head as (W^T w)^T x + w^T b, with C multiply-adds instead of C C'."""
+        if self.pool_after_projection and conv is not self.theta:  # the maximum is between W and w
             return pointwise(self._pool(conv(x)), w, groups=self.heads)
         weight = (conv.weight.flatten(1).unflatten(0, (self.heads, -1)) * w.unsqueeze(-1)).sum(1)
         bias = None if conv.bias is None else (conv.bias.view_as(w) * w).sum(1)
@@ -262,11 +264,12 @@ class NonLocalBlock2d(_NonLocalBlock):
 
 
 class NonLocalBlock3d(_NonLocalBlock):
-    __doc__ = (_NonLocalBlock.__doc__ or "").format(axes="b c t h w", paper_pool=", (1, 2, 2) as section 3.3 has it")
+    __doc__ = (_NonLocalBlock.__doc__ or "").format(axes="b c t h w", paper_pool=", (1, 2, 2) as in section 3.3")
     ndim = 3
 
 
 def _key_pool(key_pool: Sequence[int] | str | None, scope: str, ndim: int) -> tuple[int, ...] | None:
+    """Check and resolve `key_pool`; None for no pooling."""
     if key_pool == "paper":
         key_pool = {1: (2,), 2: (2, 2), 3: (1, 2, 2)}[ndim] if scope != "time" else None
     if key_pool is None:
@@ -275,12 +278,12 @@ def _key_pool(key_pool: Sequence[int] | str | None, scope: str, ndim: int) -> tu
         raise ValueError(f"key_pool is {key_pool!r}; give {ndim} positive window sizes, 'paper' or None.")
     t, *space = key_pool
     if (scope == "time" and max(space) > 1) or (scope == "space" and t > 1):
-        raise ValueError(f"key_pool {tuple(key_pool)} pools over positions that scope {scope!r} keeps apart.")
+        raise ValueError(f"key_pool {tuple(key_pool)} pools over positions that scope {scope!r} separates.")
     return None if max(key_pool) == 1 else tuple(key_pool)
 
 
 def _group(x: Float[Tensor, "b c *positions"], scope: str) -> Float[Tensor, "b2 n c"]:
-    """Rows of the positions that see each other: those of a clip, of a frame, or of a place in all frames."""
+    """Return rows grouped by the positions that attend to each other: a clip, a frame, or a place in all frames."""
     if scope == "spacetime":
         return to_rows(x)
     rows = x.movedim(1, -1).flatten(2, 3)  # b t hw c
@@ -288,7 +291,7 @@ def _group(x: Float[Tensor, "b c *positions"], scope: str) -> Float[Tensor, "b2 
 
 
 def _ungroup(rows: Float[Tensor, "b2 n c"], size: Sequence[int], scope: str) -> Float[Tensor, "b n2 c"]:
-    """The inverse of `_group`, as rows of the whole clip."""
+    """Invert `_group`; returns rows of the whole clip."""
     if scope == "spacetime":
         return rows
     groups = size[0] if scope == "space" else size[1] * size[2]
@@ -297,7 +300,7 @@ def _ungroup(rows: Float[Tensor, "b2 n c"], size: Sequence[int], scope: str) -> 
 
 
 def _place(index: Int[Tensor, " q"], size: Sequence[int], scope: str) -> tuple[Int[Tensor, " q"], Int[Tensor, " q"]]:
-    """The group that holds each position, and the position's row in it."""
+    """Return each position's group, and its row in the group."""
     if scope == "spacetime":
         return torch.zeros_like(index), index
     t, place = index // (size[1] * size[2]), index % (size[1] * size[2])

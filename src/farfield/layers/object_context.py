@@ -1,7 +1,8 @@
 """Object-contextual representations.
 
 Yuan, Chen, Wang, "Object-Contextual Representations for Semantic Segmentation" (OCRNet), ECCV 2020, section 3, brought
-to video. Positions gather in K soft object regions, and each position looks at the regions instead of at all positions:
+to video. Positions are pooled to K soft object regions, and each position attends to the regions instead of to all
+positions:
 
     m_ki  = softmax_i (region logits)_ki           soft object regions: a spatial softmax over the positions
     f_k   = sum_i m_ki x_i                         region representations
@@ -10,8 +11,8 @@ to video. Positions gather in K soft object regions, and each position looks at 
     B(x)_i = g([x_i, y_i])                         augmented representation
 
 phi, psi, delta, rho and g are 1x1 convolution, batch norm, ReLU. In segmentation the region logits are supervised by
-the ground-truth map (auxiliary loss, weight 0.4). A video has one label: with one region a class, the logits averaged
-over all positions are a classification of the clip, and the same auxiliary loss applies to them.
+the ground-truth map (auxiliary loss, weight 0.4). A video has one label: with one region per class, the logits averaged
+over all positions classify the clip, and the same auxiliary loss applies to them.
 
 Cost in positions n: O(n K C), linear.
 """
@@ -31,17 +32,17 @@ from farfield.layers.positions import check_input, check_sizes, flat_index, from
 
 
 class ObjectContext(nn.Module):
-    """x + gamma (B(x) - x), gamma learned from 0: the identity at birth.
+    """x + gamma (B(x) - x), gamma learned from 0: the identity at initialisation.
 
-    The region logits are the output of the submodule `regions`: returned on request, and there for a forward hook
-    where the block sits inside a network.
+    The region logits are the output of the submodule `regions`: returned on request, and available to a forward hook
+    inside a network.
 
     Args:
         channels: C.
-        num_regions: K; in classification the number of classes, if the regions are supervised.
+        num_regions: K; the number of classes if the regions are supervised in classification.
         key_channels: channels of phi, psi and delta; None for C/2 (the paper: 256 of 512).
-        scale: divide the relation's affinities by the square root of key_channels. The paper has not; the authors' code
-            has.
+        scale: divide the relation's affinities by the square root of key_channels, as the authors' code does and the
+            paper does not.
         ndim: position axes: 3 for b c t h w, 2 for b c h w.
         identity_at_birth: False for the paper's B(x) itself.
 
@@ -67,7 +68,7 @@ class ObjectContext(nn.Module):
         self.channels, self.ndim = channels, ndim
         self.scale = inner**-0.5 if scale else 1.0
         self.regions = POINTWISE_CONV[ndim](channels, num_regions)
-        nn.init.zeros_(self.regions.bias)  # type: ignore[arg-type]  # a softmax over positions doesn't see it
+        nn.init.zeros_(self.regions.bias)  # type: ignore[arg-type]  # has no effect on a softmax over positions
         self.phi = _transform(channels, inner, ndim)
         self.psi = _transform(channels, inner, 1)
         self.delta = _transform(channels, inner, 1)
@@ -89,7 +90,7 @@ class ObjectContext(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c *positions"], *, return_regions: bool = False
     ) -> Float[Tensor, "b c *positions"] | tuple[Float[Tensor, "b c *positions"], Float[Tensor, "b k *positions"]]:
-        """The output, and on request the region logits."""
+        """Compute the output and, on request, return the region logits."""
         check_input(x, self.channels, self.ndim, "ObjectContext")
         logits = self.regions(x)
         f = self._representations(x, logits)
@@ -104,7 +105,7 @@ class ObjectContext(nn.Module):
     def attention(
         self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]
     ) -> Float[Tensor, "b heads q *positions"]:
-        """What chosen positions (t, h, w) gather from, through the regions: sum_k w_ik m_ki', maps that sum to 1.
+        """Return what chosen positions (t, h, w) attend to through the regions: sum_k w_ik m_ki', maps that sum to 1.
 
         Raises:
             ValueError: for a query outside of x.

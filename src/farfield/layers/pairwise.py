@@ -12,8 +12,8 @@ g (m e) of the m key positions, with any leading axes (batch, heads).
     dot product         f = theta_i^T phi_j            C = m         eq. 4
     concatenation       f = ReLU(w_f^T [theta_i, phi_j])   C = m     eq. 5, with w_f^T [theta_i, phi_j] = a_i + b_j
 
-What each costs beside the projections, for n = m: the Gaussian forms 2 n^2 d multiply-adds in O(n) memory (fused
-or tiled attention); the dot product n d e (the product is associative); concatenation n log n + n e (sort and prefix
+Costs without the projections, for n = m: 2 n^2 d multiply-adds in O(n) memory for the Gaussian forms (fused or tiled
+attention); n d e for the dot product (the product is associative); n log n + n e for concatenation (sort and prefix
 sums).
 """
 
@@ -28,7 +28,7 @@ from farfield.layers.positions import at_least_float32
 from farfield.layers.tiled_attention import tiled_attention
 
 BLOCK, SLAB = 32, 64
-"""Rows and columns summed at a time in `_sum_first`, so that they stay in the processor's cache."""
+"""Rows and columns that `_sum_first` sums at a time, so that they stay in the processor's cache."""
 
 
 def embedded_gaussian(
@@ -38,21 +38,21 @@ def embedded_gaussian(
     *,
     scale: float = 1.0,
 ) -> Float[Tensor, "*b n e"]:
-    """softmax_j(scale theta_i^T phi_j) g_j, through PyTorch's fused attention, or by tiles where that refuses.
+    """Compute softmax_j(scale theta_i^T phi_j) g_j with PyTorch's fused attention, or by tiles if that cannot.
 
     Args:
         theta: queries, one row per position.
         phi: keys.
         g: values.
-        scale: factor on the affinities before the softmax; the paper has 1.
+        scale: factor of the affinities before the softmax; 1 in the paper.
     """
     d, e = theta.shape[-1], g.shape[-1]
     if theta.device.type == "cpu" and d != e:
         batch = theta.shape[:-2]
         rows = (part.unsqueeze(0) if part.ndim == 2 else part.flatten(0, -3) for part in (theta, phi, g))
         return tiled_attention(*rows, scale=scale).reshape(*batch, theta.shape[-2], e)
-    # The fused kernels want 4 axes, the last contiguous, and on CUDA widths in steps of 8. What they refuse, PyTorch
-    # silently computes with an n x m matrix. Zeros change nothing.
+    # The fused kernels need 4 axes, a contiguous last one and, on CUDA, widths that are multiples of 8; otherwise
+    # PyTorch silently builds an n x m matrix. Padding with zeros does not change the result.
     pad = 0 if theta.device.type == "cpu" else 8
     y = F.scaled_dot_product_attention(_fusible(theta, pad), _fusible(phi, pad), _fusible(g, pad), scale=scale)
     return y[..., :e].reshape(*theta.shape[:-1], e)
@@ -65,16 +65,16 @@ def dot_product(
     *,
     scale: float = 1.0,
 ) -> Float[Tensor, "*b n e"]:
-    """1/m sum_j scale theta_i^T phi_j g_j = theta_i^T (phi^T g) scale/m: the product is associative.
+    """Compute 1/m sum_j scale theta_i^T phi_j g_j = theta_i^T (phi^T g) scale/m: the product is associative.
 
     Args:
         theta: queries, one row per position.
         phi: keys.
         g: values.
-        scale: factor on the affinities; the paper has 1.
+        scale: factor of the affinities; 1 in the paper.
     """
     n, m, d, e = theta.shape[-2], phi.shape[-2], theta.shape[-1], g.shape[-1]
-    # Half of 1/m before the sum over m positions, half of it after: half precision neither overflows nor underflows.
+    # sqrt(1/m) before and after the sum over m positions, so that half precision neither overflows nor underflows.
     theta, g = theta * (scale * m**-0.5), g * m**-0.5
     if n * m <= d * e:
         return (theta @ phi.mT) @ g
@@ -84,13 +84,14 @@ def dot_product(
 def concatenation(
     a: Float[Tensor, "*b n"], b: Float[Tensor, "*b m"], g: Float[Tensor, "*b m e"]
 ) -> Float[Tensor, "*b n e"]:
-    """1/m sum_j ReLU(a_i + b_j) g_j, exactly, in O(n log n + n e).
+    """Compute 1/m sum_j ReLU(a_i + b_j) g_j exactly in O(n log n + n e).
 
-    ReLU(a_i + b_j) is a_i + b_j where b_j > -a_i, else 0. With the keys sorted by b those of position i come first, so
+    ReLU(a_i + b_j) is a_i + b_j if b_j > -a_i, else 0. With keys in descending order of b those of position i come
+    first, so
 
         sum_j ReLU(a_i + b_j) g_j = a_i sum_{j: b_j > -a_i} g_j + sum_{j: b_j > -a_i} b_j g_j
 
-    and both sums are read off prefix sums. Half precision is summed in float32.
+    and both sums are prefix sums. Half precision is summed in float32.
 
     Args:
         a: w_theta^T theta_i, the queries' part of w_f^T [theta_i, phi_j].
@@ -98,7 +99,7 @@ def concatenation(
         g: values.
     """
     a, b, values = (at_least_float32(part) for part in (a, b, g))
-    # a + delta and b - delta have the same sums; near 0 the two terms cancel least.
+    # a + delta and b - delta have the same sums; the two terms cancel least near 0.
     delta = b.detach().mean(-1, keepdim=True)
     a, b = a + delta, b - delta
     above = Above(a, b)
@@ -109,19 +110,19 @@ def concatenation(
 def embedded_gaussian_weights(
     theta: Float[Tensor, "*b q d"], phi: Float[Tensor, "*b m d"], *, scale: float = 1.0
 ) -> Float[Tensor, "*b q m"]:
-    """The weights f / C of `embedded_gaussian`, for the queries given: q x m values. For looking at."""
+    """Compute the weights f / C of `embedded_gaussian` for chosen queries: q x m values."""
     return (scale * theta @ phi.mT).softmax(-1)
 
 
 def dot_product_weights(
     theta: Float[Tensor, "*b q d"], phi: Float[Tensor, "*b m d"], *, scale: float = 1.0
 ) -> Float[Tensor, "*b q m"]:
-    """The weights f / C of `dot_product`, for the queries given. They can be negative, and sum to no fixed value."""
+    """Compute the weights f / C of `dot_product` for chosen queries. They can be negative, and their sum varies."""
     return (scale / phi.shape[-2]) * theta @ phi.mT
 
 
 def concatenation_weights(a: Float[Tensor, "*b q"], b: Float[Tensor, "*b m"]) -> Float[Tensor, "*b q m"]:
-    """The weights f / C of `concatenation`, for the queries given. They sum to no fixed value."""
+    """Compute the weights f / C of `concatenation` for chosen queries. Their sum varies."""
     return (a.unsqueeze(-1) + b.unsqueeze(-2)).relu() / b.shape[-1]
 
 
@@ -129,16 +130,16 @@ class Above:
     """Sums over the keys j with a_i + b_j > 0, for every query i: two sorts, then O(n e) for each sum of e columns.
 
     Args:
-        a: of the queries.
-        b: of the keys.
+        a: values of the queries.
+        b: values of the keys.
     """
 
     def __init__(self, a: Float[Tensor, "*b n"], b: Float[Tensor, "*b m"]) -> None:
         self.batch = a.shape[:-1]
         a, b = (row.detach().unsqueeze(0) if row.ndim == 1 else row.detach().flatten(0, -2) for row in (a, b))
-        a, b = a.contiguous(), b.contiguous()  # searchsorted copies, and warns, where they are not
+        a, b = a.contiguous(), b.contiguous()  # otherwise searchsorted copies and warns
         (a_down, a_order), (b_down, b_order) = a.sort(descending=True), b.sort(descending=True)
-        # -b_down ascends; those below a_i are the keys with b_j > -a_i. The same, seen from the keys, for the gradient.
+        # -b_down is ascending; its values below a_i are the keys with b_j > -a_i. The gradient needs the converse, too.
         self.plan = (
             _in_one_table(b_order),
             torch.searchsorted(-b_down, a),
@@ -147,21 +148,21 @@ class Above:
         )
 
     def sum(self, rows: Float[Tensor, "*b m e"]) -> Float[Tensor, "*b n e"]:
-        """sum_{j: a_i + b_j > 0} rows_j. Differentiable in the rows; flat in a and b, but for its steps."""
+        """Compute sum_{j: a_i + b_j > 0} rows_j. Differentiable in the rows; piecewise constant in a and b."""
         rows = rows.unsqueeze(0) if rows.ndim == 2 else rows.flatten(0, -3)
         y = _SumFirst.apply(rows, *self.plan)
         return y.reshape(*self.batch, *y.shape[-2:])
 
     def count(self) -> Int[Tensor, "*b n"]:
-        """How many keys each query's sums run over."""
+        """Return the number of keys in each query's sums."""
         return self.plan[1].reshape(*self.batch, self.plan[1].shape[1])
 
 
 class _SumFirst(torch.autograd.Function):
-    """y_i = the sum of the first count_i rows in the keys' order.
+    """Sum of the first count_i rows in the keys' order.
 
-    Key j is among the first of query i exactly where query i is among the first of key j, so the gradient is
-    the same sum with the roles exchanged.
+    Key j is among the first of query i exactly if query i is among the first of key j, so the gradient is the same sum
+    with exchanged roles.
     """
 
     @staticmethod
@@ -197,7 +198,7 @@ def _sum_first(
 
 
 def _in_one_table(order: Int[Tensor, "b m"]) -> Int[Tensor, "b m_in_blocks"]:
-    # Row numbers in the batch's rows stacked in one table, filled up to whole blocks; no count reaches what is added.
+    """Return row numbers for the batch's rows stacked in one table, padded to whole blocks, which no count reaches."""
     batch, m = order.shape
     order = order + torch.arange(batch, device=order.device).unsqueeze(1) * m
     return F.pad(order, (0, -m % BLOCK))

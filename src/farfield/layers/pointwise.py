@@ -1,9 +1,9 @@
-"""1x1x1 convolution as the matrix product that it is: every position's row times W^T.
+"""1x1x1 convolution as a matrix product of every position's row and W^T.
 
-Attention wants positions as rows, and the product gives rows, from channels_last and contiguous memory alike. On some
-CPUs it is also several times faster than PyTorch's convolution of a contiguous tensor, on others alike
-(`scripts/benchmark_layers.py --only PointwiseConv3d`). The classes are PyTorch's convolutions to whatever asks: state
-dict, fusing with a batch norm, forward hooks.
+Attention needs positions as rows, and the product gives rows for channels_last and contiguous input. On some CPUs it is
+several times faster than PyTorch's convolution of a contiguous tensor, on others equally fast
+(`scripts/benchmark_layers.py --only PointwiseConv3d`). The classes are subclasses of PyTorch's convolutions, so state
+dicts, fusing with a batch norm and forward hooks work as usual.
 """
 
 from __future__ import annotations
@@ -15,26 +15,28 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from farfield.layers.torch_private import ConvBase
 
-class _PointwiseConv(nn.modules.conv._ConvNd):
-    """A convolution with kernel size 1, from (b c *positions) to (b c2 *positions), the positions as rows in memory.
+
+class _PointwiseConv(ConvBase):
+    """Convolution with kernel size 1, (b c *positions) -> (b c2 *positions), whose output has positions as rows.
 
     Args:
         in_channels: c.
         out_channels: c2.
         bias: add a learned bias.
-        groups: channel groups that don't see each other.
+        groups: number of separate channel groups.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, bias: bool = True, groups: int = 1) -> None:
-        # The next class in line is nn.Conv1d, 2d or 3d, which adds the axes that _ConvNd asks for.
+        # The next class in the MRO is nn.Conv1d, 2d or 3d, which passes the arguments that _ConvNd needs.
         convolution: Any = super().__init__
         convolution(in_channels, out_channels, kernel_size=1, bias=bias, groups=groups)
 
     def forward(
         self, x: Float[Tensor, "b c *positions"], *, memory_format: torch.memory_format = torch.channels_last
     ) -> Float[Tensor, "b c2 *positions"]:
-        """The convolution. `memory_format` is that of the output: channels_last (of 2D or 3D), or contiguous."""
+        """Convolve. `memory_format` is that of the output: channels_last (2D or 3D) or contiguous."""
         return pointwise(x, self.weight.flatten(1), self.bias, groups=self.groups, memory_format=memory_format)
 
 
@@ -46,14 +48,14 @@ def pointwise(
     groups: int = 1,
     memory_format: torch.memory_format = torch.channels_last,
 ) -> Float[Tensor, "b c2 *positions"]:
-    """W x + b at every position.
+    """Compute W x + b at every position.
 
     Args:
         x: features, in any memory format.
         weight: one row per output channel.
-        bias: per output channel.
-        groups: channel groups that don't see each other.
-        memory_format: of the output: channels_last (of 2D or 3D), or contiguous.
+        bias: one value per output channel.
+        groups: number of separate channel groups.
+        memory_format: memory format of the output: channels_last (2D or 3D) or contiguous.
     """
     if groups == 1 and memory_format == torch.contiguous_format:
         filters, columns = weight.expand(len(x), -1, -1), x.flatten(2)
@@ -67,7 +69,7 @@ def pointwise(
         y = (grouped @ weight.unflatten(0, (groups, -1)).mT).flatten(-3)
         y = y if bias is None else y + bias.to(y.dtype)
     y = y.movedim(-1, 1)
-    wants_copy = memory_format == torch.contiguous_format or y.ndim == 3  # no channels_last with one axis
+    wants_copy = memory_format == torch.contiguous_format or y.ndim == 3  # there is no channels_last for one axis
     return y.contiguous() if wants_copy else y
 
 
@@ -88,4 +90,4 @@ POINTWISE_CONV: dict[int, type[PointwiseConv1d] | type[PointwiseConv2d] | type[P
     2: PointwiseConv2d,
     3: PointwiseConv3d,
 }
-"""By the number of position axes."""
+"""Classes by the number of position axes."""

@@ -2,10 +2,10 @@
 
 Lin, Chen, Yan, "Network In Network", ICLR 2014, section 3.2: each channel's response is its mean over all
 positions, y_c = 1/n sum_p x_cp. It has no parameters, takes any input size, and is invariant to where
-and when something happened.
+and when something happens.
 
-Clips of different lengths in one batch are padded to the longest; then only the positions that are there count,
-y_c = sum_p m_p x_cp / sum_p m_p with a mask m.
+Clips of different lengths in one batch are padded to the longest. A mask m then excludes the padding,
+y_c = sum_p m_p x_cp / sum_p m_p.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from farfield.layers.positions import at_least_float32
 class GlobalAvgPool3d(nn.Module):
     """Mean over t, h and w: (b c t h w) -> (b c), or (b c 1 1 1) with `keepdim`.
 
-    Called with a mask, only positions where it is True count: (b t) for clips of different lengths (`frame_mask` makes
-    one), or (b t h w). What the others hold is never read, not even NaN; a clip of which nothing counts gives 0.
+    With a mask, only positions where it is True count: (b t) for clips of different lengths (see `frame_mask`), or
+    (b t h w). Other positions have no effect, even if they are NaN; a clip without any position gives 0.
 
     Args:
         keepdim: keep the pooled axes with length 1, for a fully convolutional head.
@@ -34,13 +34,13 @@ class GlobalAvgPool3d(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c t h w"], mask: Bool[Tensor, "b t *hw"] | None = None
     ) -> Float[Tensor, "b c *ones"]:
-        """The mean over t, h and w; with a mask, over the positions where it is True."""
+        """Average over t, h and w; with a mask, over the positions where it is True."""
         if x.ndim != 5:
             raise ValueError(f"GlobalAvgPool3d needs (b c t h w); given {tuple(x.shape)}.")
         if mask is None:
             return x.mean((2, 3, 4), keepdim=self.keepdim)
         if mask.dtype != torch.bool:
-            raise ValueError(f"the mask needs to be boolean, True where positions count; given {mask.dtype}.")
+            raise ValueError(f"the mask must be boolean, True where positions count; given {mask.dtype}.")
         if mask.shape not in ((x.shape[0], x.shape[2]), (x.shape[0], *x.shape[2:])):
             raise ValueError(
                 f"the mask needs (b, t) or (b, t, h, w) of the clips, which are {tuple(x.shape)}; "
@@ -55,10 +55,10 @@ class GlobalAvgPool3d(nn.Module):
 
 
 def frame_mask(num_frames: Int[Tensor, " b"], t: int) -> Bool[Tensor, "b t"]:
-    """True for the first num_frames of each clip's t frames.
+    """Create a mask that is True for the first num_frames of each clip's t frames.
 
     Args:
-        num_frames: frames of each clip that are there.
-        t: frames of the batch, the padded ones included.
+        num_frames: number of frames of each clip, without padding.
+        t: number of frames of the batch, with padding.
     """
     return torch.arange(t, device=num_frames.device) < num_frames.unsqueeze(1)

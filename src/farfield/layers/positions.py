@@ -1,6 +1,6 @@
 """Positions of a clip as the rows of a matrix: (b c t h w) <-> (b n c), n = t*h*w, in the order of the axes.
 
-Rows are views of a tensor in channels_last memory; from a contiguous one they are a transposed view.
+Rows are a view: contiguous for a tensor in channels_last memory, transposed for a contiguous one.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from torch import Tensor
 
 
 def to_rows(x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b n c"]:
-    """One row per position."""
+    """Return one row per position."""
     return x.flatten(2).transpose(1, 2)
 
 
 def from_rows(rows: Float[Tensor, "b n c"], size: Sequence[int]) -> Float[Tensor, "b c *positions"]:
-    """The inverse of `to_rows`, for positions of `size` (t, h, w)."""
+    """Invert `to_rows`, for positions of `size` (t, h, w)."""
     return rows.transpose(1, 2).unflatten(2, tuple(size))
 
 
 def memory_format(x: Tensor) -> torch.memory_format:
-    """channels_last or channels_last_3d where x is so in memory, else contiguous."""
+    """Return the memory format of x: channels_last or channels_last_3d if x has it, else contiguous."""
     if x.ndim == 5 and x.is_contiguous(memory_format=torch.channels_last_3d):
         return torch.channels_last_3d
     if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
@@ -33,22 +33,22 @@ def memory_format(x: Tensor) -> torch.memory_format:
 
 
 def like_memory(y: Float[Tensor, "b c *positions"], x: Tensor) -> Float[Tensor, "b c *positions"]:
-    """y in the memory format of x: channels_last stays channels_last."""
+    """Convert y to the memory format of x."""
     return y.contiguous(memory_format=memory_format(x))
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """x, or its float32 where it is in half precision."""
+    """Convert half precision to float32; return other types unchanged."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def no_autocast(x: Tensor) -> torch.autocast:
-    """What follows runs in the types that its tensors have, on the device of x."""
+    """Return a context without autocast on the device of x."""
     return torch.autocast("cpu" if x.device.type == "meta" else x.device.type, enabled=False)
 
 
 def flat_index(queries: Int[Tensor, "q axes"], size: Sequence[int]) -> Int[Tensor, " q"]:
-    """Coordinates (t, h, w) as row numbers.
+    """Convert coordinates (t, h, w) to row numbers.
 
     Raises:
         ValueError: for a coordinate outside of `size`, or anything but a (q, axes) tensor of integers.
@@ -73,21 +73,21 @@ def flat_index(queries: Int[Tensor, "q axes"], size: Sequence[int]) -> Int[Tenso
 
 
 def check_input(x: Tensor, channels: int, ndim: int, name: str) -> None:
-    """Refuses what has not the layer's number of axes and channels, before a kernel does in its own words.
+    """Check that an input is floating-point and has the layer's axes and channels.
 
     Raises:
-        ValueError: with what was given and what is needed.
+        ValueError: if it has not.
     """
     if not isinstance(x, Tensor) or not x.is_floating_point():
         given = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"{name} needs a floating-point tensor; given {given}. Make it one, as x.float() does.")
+        raise ValueError(f"{name} needs a floating-point tensor; given {given}. Convert it with x.float().")
     if x.ndim != ndim + 2 or x.shape[1] != channels:
         axes = {1: "b c n", 2: "b c h w", 3: "b c t h w"}[ndim]
         raise ValueError(f"{name} needs ({axes}) with c = {channels}; given {tuple(x.shape)}.")
 
 
 def check_sizes(channels: int, reduction: int, ndim: int) -> None:
-    """Refuses sizes that no layer has.
+    """Check a layer's options.
 
     Raises:
         ValueError: for channels or a reduction below 1, or position axes other than 2 or 3.

@@ -1,15 +1,15 @@
-"""Precise batch normalisation: running statistics measured anew, for evaluation.
+"""Precise batch normalisation: recompute running statistics for evaluation.
 
-The running statistics of training are a moving average that forgets, over weights that have moved since. Wu and
-Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3, measure them with the final weights instead. Over batches k
-with n_k values per channel, mean m_k and *biased* variance v_k, with M = sum n_k,
+Training gathers running statistics as a moving average while the weights change. Wu and Johnson, "Rethinking 'Batch' in
+BatchNorm", 2021, section 3, compute them with the final weights instead. Over batches k with n_k values per channel,
+mean m_k and *biased* variance v_k, with M = sum n_k,
 
     mean = sum n_k m_k / M
     var  = sum n_k (v_k + (m_k - mean)^2) / M
 
-which is the variance of all M values; times M / (M - 1), since PyTorch's running variance is the unbiased one. In
-float64. While it is measured each batch is normalised by its own statistics, so that deeper layers see what training
-showed them.
+which is the variance of all M values, times M / (M - 1), since PyTorch's running variance is unbiased. Computed in
+float64. Meanwhile each batch is normalised by its own statistics, so that deeper layers have the same input as in
+training.
 """
 
 from __future__ import annotations
@@ -22,39 +22,36 @@ from torch import Tensor, nn
 
 from farfield.layers.moments import Moments
 from farfield.layers.sub_batch_norm import SubBatchNorm3d
-
-BatchNorm = nn.modules.batchnorm._BatchNorm
+from farfield.layers.torch_private import BatchNormBase
 
 
 @torch.no_grad()
 def recalibrate(
     network: nn.Module, batches: Iterable[Any], *, forward: Callable[[nn.Module, Any], object] | None = None
 ) -> int:
-    """Measures the running statistics of every batch norm in `network`, in place.
+    """Recompute the running statistics of every batch norm in `network`, in place.
 
-    Everything but the batch norms runs in evaluation mode (no dropout). Modes and momentum are as before afterwards,
-    and when anything fails so are the statistics.
+    All other modules run in evaluation mode (no dropout). Modes and momentum are restored; after an exception, the
+    statistics are, too.
 
     Args:
-        network: on the device of the batches. Batch norms that keep no running statistics, or are frozen, stay as they
-            are.
-        batches: what to measure on: augmented as in training, a few thousand clips.
-        forward: how to run a batch; network(batch) if not given. For a loader of (clips, labels):
+        network: network on the device of the batches. Batch norms without running statistics and frozen ones are left
+            unchanged.
+        batches: training batches with augmentation, a few thousand clips.
+        forward: function that runs a batch; network(batch) if not given. For a loader of (clips, labels):
             `forward=lambda network, batch: network(batch[0])`.
 
     Returns:
-        The number of batches measured.
+        Number of batches.
 
     Raises:
         ValueError: for no batches, a network without such a norm, or a batch with one value per channel.
     """
     if isinstance(batches, Tensor):
-        raise ValueError("batches is a tensor, and would be taken apart into its clips. Give a list: [clips].")
-    seen = {m: Moments() for m in network.modules() if isinstance(m, BatchNorm) and m.track_running_stats}
+        raise ValueError("batches is a tensor, which would be split into single clips. Give a list: [clips].")
+    seen = {m: Moments() for m in network.modules() if isinstance(m, BatchNormBase) and m.track_running_stats}
     if not seen:
-        raise ValueError(
-            "the network has no batch norm that keeps running statistics; there is nothing to recalibrate."
-        )
+        raise ValueError("the network has no batch norm with running statistics; there is nothing to recalibrate.")
     modes = {module: module.training for module in network.modules()}
     before = {norm: (norm.momentum, {k: v.clone() for k, v in norm.state_dict().items()}) for norm in seen}
     network.eval()
@@ -70,8 +67,8 @@ def recalibrate(
 
     for norm in seen:
         norm.train()
-        norm.reset_running_stats()  # 0 times an old NaN is NaN
-        norm.momentum = 1.0  # the running statistics become those of the batch, the variance unbiased
+        norm.reset_running_stats()  # since 0 times an old NaN is NaN
+        norm.momentum = 1.0  # running statistics become those of the batch, with unbiased variance
     hooks = [norm.register_forward_hook(add) for norm in seen]
     measured = 0
     done = False
@@ -80,7 +77,7 @@ def recalibrate(
             forward(network, batch) if forward is not None else network(batch)
             measured += 1
         if not measured:
-            raise ValueError("there are no batches to measure statistics on. Give at least one.")
+            raise ValueError("there are no batches to compute statistics on. Give at least one.")
         done = True
     finally:
         for hook in hooks:

@@ -1,4 +1,4 @@
-"""Swapping modules inside a network."""
+"""Replace modules inside a network."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from collections.abc import Callable
 
 from torch import nn
 
+from farfield.layers.torch_private import child_slots
+
 
 def replace_modules(network: nn.Module, replacement: Callable[[nn.Module], nn.Module | None]) -> nn.Module:
-    """Replaces modules below `network`, in place; one that stands in several places is replaced once, in all of them.
+    """Replace modules inside `network`, in place. A module in several places is replaced by the same one everywhere.
 
     Args:
-        network: what to look through.
-        replacement: called with each module, outer ones first; gives what takes its place, or None to leave it and look
-            inside.
+        network: network to search.
+        replacement: function called with each module, outer ones first. Returns the new module, or None to keep the
+            module and search inside it.
 
     Returns:
         `network`, or its replacement.
@@ -25,9 +27,10 @@ def replace_modules(network: nn.Module, replacement: Callable[[nn.Module], nn.Mo
             new = replacement(module)
             known[module] = module if new is None else new
             if new is None:
-                for name, child in module._modules.items():  # named_children() gives a shared one once
+                children = child_slots(module)
+                for name, child in children.items():
                     if child is not None:
-                        module._modules[name] = visit(child)
+                        children[name] = visit(child)
         return known[module]
 
     return visit(network)

@@ -7,20 +7,20 @@ features x (C channels, n positions), with 1x1x1 convolutions query and key to C
     o_i     = sum_j beta_ij value_j              eq. 2
     y_i     = gamma o_i + x_i                    eq. 3; gamma is learned and starts at 0: first local, then wider
 
-The paper's eq. 2 has values of C/8 channels and a projection back to C; one projection to C, as here, is their product
-learned as one, as DANet has it.
+The paper's eq. 2 has values of C/8 channels and a projection back to C. Here, as in DANet, one projection to C takes
+the place of their product.
 
 The similarity s is one of
 
-    dot product     q^T k                        the paper's
+    dot product     q^T k                        as in the paper
     concatenation   ReLU(w^T [q, k])             without the ReLU the query's part would cancel in the softmax, and
-                                                 every position would attend alike
-    perceptron      w^T tanh(q + k)              additive attention: Bahdanau, Cho, Bengio, ICLR 2015, appendix A.1.2;
-                                                 q and k are projections already
+                                                 all positions would have the same weights
+    perceptron      w^T tanh(q + k)              additive attention: Bahdanau, Cho, Bengio, ICLR 2015, appendix A.1.2,
+                                                 whose projections are q and k
 
 The dot product runs fused, in O(n) memory. The concatenation is exact in O(n log n + n C): exp(ReLU(a_i + b_j)) is
-exp(a_i) exp(b_j) for the keys with b_j > -a_i and 1 for the others, so prefix sums over the sorted keys give both. The
-perceptron has no such form: it takes n^2 C/8 tanh, in slices of bounded memory.
+exp(a_i) exp(b_j) for keys with b_j > -a_i and 1 for others, so prefix sums over the sorted keys give both parts. The
+perceptron has no such form: it needs n^2 C/8 tanh, computed in slices of bounded memory.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ from farfield.layers.positions import (
 Similarity = Literal["dot_product", "concatenation", "perceptron"]
 
 SLICE = 2**24
-"""Values of tanh(q + k) held at a time: 64 MiB in float32."""
+"""Number of values of tanh(q + k) in memory at a time: 64 MiB in float32."""
 
 
 class SelfAttention(nn.Module):
-    """y = x + gamma o(x), the shape of x and exactly x at birth.
+    """y = x + gamma o(x), with the shape of x and exactly x at initialisation.
 
     Args:
         channels: C.
@@ -94,7 +94,7 @@ class SelfAttention(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c *positions"], *, return_attention: bool = False
     ) -> Float[Tensor, "b c *positions"] | tuple[Float[Tensor, "b c *positions"], Float[Tensor, "b n n"]]:
-        """The output, and on request the whole attention map: n x n, so for small n; else see `attention`."""
+        """Compute the output and, on request, return the whole n x n attention map. For large n use `attention`."""
         check_input(x, self.channels, self.ndim, "SelfAttention")
         query, key, value = to_rows(self.query(x)), to_rows(self.key(x)), to_rows(self.value(x))
         if return_attention:
@@ -112,7 +112,7 @@ class SelfAttention(nn.Module):
     def attention(
         self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]
     ) -> Float[Tensor, "b heads q *positions"]:
-        """What chosen positions (t, h, w) attend to: beta of eq. 1 as maps that sum to 1; there is one head.
+        """Return what chosen positions (t, h, w) attend to: beta of eq. 1 as maps that sum to 1, with one head.
 
         Raises:
             ValueError: for a query outside of x.
@@ -131,7 +131,7 @@ class SelfAttention(nn.Module):
         return torch.cat([perceptron_weights(some, key, self.w) for some in query.split(size, dim=1)], 1)
 
     def _halves(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-        """a_i and b_j of w^T [q_i, k_j] = a_i + b_j."""
+        """Return a_i and b_j of w^T [q_i, k_j] = a_i + b_j."""
         assert self.w is not None
         of_query, of_key = self.w.chunk(2)
         return (query * of_query).sum(-1), (key * of_key).sum(-1)
@@ -140,7 +140,7 @@ class SelfAttention(nn.Module):
 def softmax_concatenation(
     a: Float[Tensor, "b n"], b: Float[Tensor, "b m"], value: Float[Tensor, "b m e"]
 ) -> Float[Tensor, "b n e"]:
-    """softmax_j(ReLU(a_i + b_j)) value_j, exactly, in O(n log n + n e).
+    """Compute softmax_j(ReLU(a_i + b_j)) value_j exactly in O(n log n + n e).
 
     Args:
         a: the queries' part of the similarity.
@@ -152,7 +152,7 @@ def softmax_concatenation(
     a, b = a.unsqueeze(-1), b.unsqueeze(-1)
     above = Above(a.squeeze(-1), b.squeeze(-1))
     rows = torch.cat([value, torch.ones_like(b)], -1)  # the last column sums the weights
-    # Both parts are divided by exp(largest affinity of i) = exp(max(0, a_i + b_max)), so that nothing overflows.
+    # Divide both parts by exp(largest affinity of i) = exp(max(0, a_i + b_max)), so that nothing overflows.
     b_max = b.detach().amax(1, keepdim=True)
     largest = (a.detach() + b_max).relu()
     over = torch.exp(a + b_max - largest) * above.sum(torch.exp(b - b_max) * rows)
@@ -164,14 +164,14 @@ def softmax_concatenation(
 def perceptron_weights(
     query: Float[Tensor, "b q d"], key: Float[Tensor, "b m d"], w: Float[Tensor, " d"]
 ) -> Float[Tensor, "b q m"]:
-    """softmax_j w^T tanh(query_i + key_j), in O(q m d) memory."""
+    """Compute softmax_j w^T tanh(query_i + key_j) in O(q m d) memory."""
     return (torch.tanh(query.unsqueeze(2) + key.unsqueeze(1)) @ w.to(query.dtype)).softmax(-1)
 
 
 def perceptron(
     query: Float[Tensor, "b n d"], key: Float[Tensor, "b m d"], value: Float[Tensor, "b m e"], w: Float[Tensor, " d"]
 ) -> Float[Tensor, "b n e"]:
-    """softmax_j(w^T tanh(query_i + key_j)) value_j, a slice of queries at a time, computed again for the gradient."""
+    """Compute softmax_j(w^T tanh(query_i + key_j)) value_j by slices of queries, recomputed in the backward pass."""
 
     def respond(some: Tensor) -> Tensor:
         return perceptron_weights(some, key, w) @ value

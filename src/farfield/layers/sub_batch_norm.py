@@ -1,11 +1,11 @@
-"""Sub-batch normalisation: the statistics of a small batch on a device that holds a large one.
+"""Sub-batch normalisation: statistics of small batches inside a large batch.
 
 Wu, Girshick, He, Feichtenhofer, Kraehenbuehl, "A Multigrid Method for Efficiently Training Video Models", CVPR 2020,
-section 3: as the mini-batch grows, batch norm's statistics stay those of a batch of the base size. The batch is split
-into S parts, sample i into part i mod S, and each part is normalised by its own statistics; gamma and beta are shared.
-PySlowFast's `SubBatchNorm3d` (`BN.NORM_TYPE: sub_batchnorm`), with its state-dict keys.
+section 3: as the mini-batch grows, batch norm keeps the statistics of a batch of the base size. The batch is split into
+S parts, sample i into part i mod S, and each part is normalised by its own statistics; gamma and beta are shared. The
+same as PySlowFast's `SubBatchNorm3d` (`BN.NORM_TYPE: sub_batchnorm`), with its state-dict keys.
 
-For evaluation the S running statistics become one: with equal parts,
+For evaluation the S running statistics are aggregated: with equal parts,
 
     mean = 1/S sum_s mean_s          var = 1/S sum_s (var_s + (mean_s - mean)^2)
 """
@@ -22,14 +22,14 @@ from farfield.layers.replace_modules import replace_modules
 
 
 class SubBatchNorm3d(nn.Module):
-    """Batch normalisation over b c t h w in S parts of the batch.
+    """Batch normalisation over b c t h w, separately for S parts of the batch.
 
     The statistics for evaluation (`bn`) are aggregated from the parts' (`split_bn`) on `eval()` and whenever a state
     dict is taken in training.
 
     Args:
         num_features: channels c.
-        num_splits: S; in training it must divide the batch.
+        num_splits: S; must divide the batch in training.
         eps: added to the variance.
         momentum: weight of the new batch in the running statistics; None for their plain average.
         affine: learn gamma and beta.
@@ -64,7 +64,7 @@ class SubBatchNorm3d(nn.Module):
         self.register_state_dict_pre_hook(_aggregate_first)
 
     def reset_parameters(self) -> None:
-        """gamma, beta and statistics as at birth."""
+        """Reset gamma, beta and the statistics."""
         self.bn.reset_parameters()
         self.split_bn.reset_parameters()
         if self.weight is not None and self.bias is not None:
@@ -78,10 +78,10 @@ class SubBatchNorm3d(nn.Module):
         else:
             if len(x) % self.num_splits:
                 raise ValueError(
-                    f"a batch of {len(x)} has no {self.num_splits} equal parts. Choose a batch size that num_splits "
-                    f"divides, and leave out a smaller last batch."
+                    f"a batch of {len(x)} cannot be split into {self.num_splits} equal parts. Choose a batch size that "
+                    f"is divisible by num_splits, and drop a smaller last batch."
                 )
-            # Samples i, i + S, ... share a part when S samples' channels lie side by side.
+            # Samples i, i + S, ... share a part: the channels of S consecutive samples become separate channels.
             parts = x.reshape(len(x) // self.num_splits, -1, *x.shape[2:])
             y = like_memory(self.split_bn(parts).reshape(x.shape), x)
         if self.weight is None or self.bias is None:
@@ -91,7 +91,7 @@ class SubBatchNorm3d(nn.Module):
 
     @torch.no_grad()
     def aggregate(self) -> None:
-        """Makes the statistics for evaluation from those of the parts."""
+        """Compute the statistics for evaluation from those of the parts."""
         means = self.split_bn.running_mean.view(self.num_splits, -1)  # type: ignore[union-attr]
         variances = self.split_bn.running_var.view(self.num_splits, -1)  # type: ignore[union-attr]
         mean = means.mean(0)
@@ -109,24 +109,24 @@ class SubBatchNorm3d(nn.Module):
 
 
 def split_batch_norm(network: nn.Module, num_splits: int) -> nn.Module:
-    """Replaces every 3D batch norm in `network` by one in S parts, in place; a gamma of zero stays zero.
+    """Replace every 3D batch norm in `network` by a `SubBatchNorm3d`, in place; a gamma of zero stays zero.
 
-    Each part starts from the batch norm's running statistics. The state dict has PySlowFast's keys from then on: load a
-    checkpoint of plain norms before, and `join_batch_norm` before one is saved for others.
+    Each part starts from the batch norm's running statistics. The state dict then has PySlowFast's keys: load
+    checkpoints of plain norms before, and call `join_batch_norm` before saving one for others.
 
     Returns:
-        `network`, or its replacement where it is a batch norm itself.
+        `network`, or its replacement if it is a batch norm itself.
 
     Raises:
-        ValueError: for a norm that is in another number of parts already.
+        ValueError: for a norm that is already split into another number of parts.
     """
 
     def split(module: nn.Module) -> nn.Module | None:
         if isinstance(module, SubBatchNorm3d):
             if module.num_splits != num_splits:
                 raise ValueError(
-                    f"a norm is in {module.num_splits} parts already; asked for {num_splits}. Join them first "
-                    "(join_batch_norm)."
+                    f"a norm is already split into {module.num_splits} parts; given {num_splits}. Call join_batch_norm "
+                    "first."
                 )
             return module
         return _split(module, num_splits) if isinstance(module, nn.BatchNorm3d) else None
@@ -154,7 +154,7 @@ def _split(norm: nn.BatchNorm3d, num_splits: int) -> SubBatchNorm3d:
 
 
 def join_batch_norm(network: nn.Module) -> nn.Module:
-    """The inverse: replaces every `SubBatchNorm3d` by a batch norm that evaluates the same, in place."""
+    """Invert `split_batch_norm`, in place: the batch norms compute the same in evaluation."""
     return replace_modules(network, lambda module: _join(module) if isinstance(module, SubBatchNorm3d) else None)
 
 

@@ -1,8 +1,8 @@
-"""Softmax attention for queries and values of different widths on a CPU, a tile of queries at a time.
+"""Softmax attention for queries and values of different widths on a CPU, by tiles of queries.
 
-PyTorch's fused CPU kernel takes one width for queries, keys and values. Zeros would make them alike, at twice the work
-where the widths are C/8 and C, as in self-attention and DANet. Here only one tile of rows of the n x m matrix is there
-at a time, and the backward pass makes each again (Dao et al., "FlashAttention", NeurIPS 2022, section 3.1):
+PyTorch's fused CPU kernel needs the same width for queries, keys and values. Padding with zeros would double the work
+for widths of C/8 and C, as in self-attention and DANet. Here only one tile of rows of the n x m matrix is in memory at
+a time, and the backward pass recomputes it (Dao et al., "FlashAttention", NeurIPS 2022, section 3.1):
 
     P = softmax(scale Q K^T),  O = P V
     dV = P^T dO,   dS = P * (dO V^T - rowsum(dO * O)),     dQ = scale dS K,   dK = scale dS^T Q
@@ -20,13 +20,13 @@ from torch.autograd.function import once_differentiable
 from farfield.layers.positions import at_least_float32, no_autocast
 
 TILE = 2**21
-"""Values of the matrix held at a time: 8 MiB in float32."""
+"""Number of matrix entries in memory at a time: 8 MiB in float32."""
 
 
 def tiled_attention(
     query: Float[Tensor, "b n d"], key: Float[Tensor, "b m d"], value: Float[Tensor, "b m e"], *, scale: float
 ) -> Float[Tensor, "b n e"]:
-    """softmax(scale query key^T) value, in float32 or better. Differentiable once."""
+    """Compute softmax(scale query key^T) value in float32 or float64. Differentiable once."""
     inputs = (at_least_float32(part) for part in (query, key, value))
     return _TiledAttention.apply(*inputs, scale).to(value.dtype)
 

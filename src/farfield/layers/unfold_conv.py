@@ -1,15 +1,15 @@
-"""Convolution as unfold + matrix product (+ fold, its way back).
+"""Convolution as unfold and matrix product, and fold for its gradient.
 
 Chellapilla, Puri, Simard, "High Performance Convolutional Neural Networks for Document Processing", 2006; the im2col of
-Caffe (Jia et al., 2014). Each of the L output positions sees a window of Cin*kt*kh*kw values. Written as columns,
+Caffe (Jia et al., 2014). Each of the L output positions has a window of Cin*kt*kh*kw values. Written as columns,
 
     unfold(x):  (b, Cin*kt*kh*kw, L)
     weight:     (Cout, Cin*kt*kh*kw)
     y = weight @ unfold(x):  (b, Cout, L)
 
-the convolution is one matrix product. `fold` is the transpose of `unfold`: it adds every window's values back where
-they came from, so fold(unfold(x)) is not x but x times the number of windows that each position lies in; and
-fold(weight^T @ dy) is the convolution's gradient in x.
+the convolution is one matrix product. `fold` is the transpose of `unfold`: it adds every window's values to the
+positions that they came from, so fold(unfold(x)) is not x but x times the number of windows at each position, and
+fold(weight^T @ dy) is the convolution's gradient with respect to x.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from farfield.layers.positions import like_memory
+from farfield.layers.torch_private import ConvBase, resolved_padding
 
 
 def output_size(
     size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
 ) -> tuple[int, ...]:
-    """Windows along each axis: floor((size + 2 padding - dilation (kernel - 1) - 1) / stride) + 1.
+    """Return the number of windows along each axis: floor((size + 2 padding - dilation (kernel - 1) - 1) / stride) + 1.
 
     Raises:
-        ValueError: where no window fits.
+        ValueError: if no window fits.
     """
     windows = tuple(
         (s + 2 * p - d * (k - 1) - 1) // st + 1
@@ -54,28 +55,28 @@ def unfold(
     padding: int | Sequence[int] = 0,
     dilation: int | Sequence[int] = 1,
 ) -> Float[Tensor, "b c_kernel windows"]:
-    """The windows of x as columns, over any number of axes; `torch.nn.functional.unfold` has two.
+    """Return the windows of x as columns, for any number of axes (`torch.nn.functional.unfold` takes two).
 
     Args:
-        x: b c and the axes to slide over.
-        kernel_size: the window, per axis or the same for all.
+        x: input of b c and the axes to slide over.
+        kernel_size: window size, per axis or the same for all.
         stride: steps between windows.
         padding: zeros added at both ends.
         dilation: steps between a window's values.
 
     Returns:
-        (b, c * kernel values, windows): channel slowest and the kernel's axes in order, as a convolution's weight
-        flattens; windows in the order of the axes.
+        (b, c * kernel values, windows), ordered by channel and then the kernel's axes, like a flattened convolution
+        weight; windows in the order of the axes.
 
     Raises:
-        ValueError: where no window fits, or sizes for another number of axes.
+        ValueError: if no window fits, or for sizes of another number of axes.
     """
     axes = x.ndim - 2
     kernel, stride, padding, dilation = (_per_axis(v, axes) for v in (kernel_size, stride, padding, dilation))
     output_size(x.shape[2:], kernel, stride, padding, dilation)
     x = F.pad(x, [p for axis_padding in reversed(padding) for p in (axis_padding, axis_padding)])
     for axis, (k, s, d) in enumerate(zip(kernel, stride, dilation, strict=True), start=2):
-        x = x.unfold(axis, d * (k - 1) + 1, s)[..., ::d]  # the windows along this axis; their values come last
+        x = x.unfold(axis, d * (k - 1) + 1, s)[..., ::d]  # windows along this axis; their values become the last axis
     windows = range(2, 2 + axes)
     x = x.permute(0, 1, *(2 + axes + axis for axis in range(axes)), *windows)  # b c kernel... windows...
     return x.reshape(x.shape[0], x.shape[1] * math.prod(kernel), -1)
@@ -90,15 +91,15 @@ def fold(
     padding: int | Sequence[int] = 0,
     dilation: int | Sequence[int] = 1,
 ) -> Float[Tensor, "b c *size"]:
-    """Adds every window's values back where `unfold` took them from: its transpose, not its inverse.
+    """Add every window's values to the positions that `unfold` took them from: its transpose, not its inverse.
 
     Args:
-        columns: as `unfold` gives them.
-        size: of the axes to fold back to.
-        kernel_size: as for `unfold`, and so on.
+        columns: columns in the order of `unfold`.
+        size: size of the output's position axes.
+        kernel_size: window size as in `unfold`; likewise stride, padding and dilation.
 
     Raises:
-        ValueError: where the columns are not those of such windows.
+        ValueError: if the columns' shape does not fit these windows.
     """
     axes = len(size)
     kernel, stride, padding, dilation = (_per_axis(v, axes) for v in (kernel_size, stride, padding, dilation))
@@ -112,7 +113,7 @@ def fold(
     values = values.movedim(tuple(range(2, 2 + axes)), tuple(range(axes)))  # kernel... b c windows...
     padded = columns.new_zeros(*values.shape[axes : axes + 2], *(s + 2 * p for s, p in zip(size, padding, strict=True)))
     for offset in itertools.product(*map(range, kernel)):
-        # One value of each window: where it lies is a strided slice.
+        # One value of each window: their positions form a strided slice.
         place: list[Any] = [slice(None), slice(None)]
         for o, d, n, s in zip(offset, dilation, windows, stride, strict=True):
             place.append(slice(o * d, o * d + (n - 1) * s + 1, s))
@@ -131,21 +132,21 @@ def unfold_conv(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Float[Tensor, "b c2 *windows"]:
-    """A convolution as (Cout, Cin*kt*kh*kw) @ (Cin*kt*kh*kw, positions); agrees with `F.conv2d` and `F.conv3d`.
+    """Convolve by (Cout, Cin*kt*kh*kw) @ (Cin*kt*kh*kw, positions). Agrees with `F.conv2d` and `F.conv3d`.
 
-    To be read, and to be measured against: the columns take kt*kh*kw times the memory of x.
+    A reference for reading and benchmarks: the columns take kt*kh*kw times the memory of x.
 
     Args:
-        x: b c and the axes to slide over.
-        weight: as PyTorch's, (Cout, Cin / groups, kernel...).
-        bias: per output channel.
+        x: input of b c and the axes to slide over.
+        weight: weight in PyTorch's layout, (Cout, Cin / groups, kernel...).
+        bias: one value per output channel.
         stride: steps between windows.
         padding: zeros added at both ends.
         dilation: steps between a window's values.
-        groups: channel groups, each with its own product.
+        groups: number of channel groups, each with a separate product.
 
     Raises:
-        ValueError: where no window fits, or channels don't go with the groups.
+        ValueError: if no window fits, or the channels do not fit the groups.
     """
     axes = x.ndim - 2
     if weight.ndim != x.ndim or x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
@@ -166,13 +167,13 @@ def unfold_conv(
     return y.unflatten(2, windows)
 
 
-class _UnfoldConv(nn.modules.conv._ConvNd):
-    """PyTorch's {name}, computed by `unfold_conv`: the same arguments, parameters and results, for batches."""
+class _UnfoldConv(ConvBase):
+    """PyTorch's {name}, computed by `unfold_conv`, with the same arguments, parameters and results, for batches."""
 
     def forward(self, x: Float[Tensor, "b c *size"]) -> Float[Tensor, "b c2 *windows"]:
-        # PyTorch keeps its padding, "same" and padding modes included, as F.pad takes it: last axis first.
+        # PyTorch's resolved padding for F.pad, last axis first. It includes "same" and other padding modes.
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-        padded = F.pad(x, self._reversed_padding_repeated_twice, mode=mode)
+        padded = F.pad(x, resolved_padding(self), mode=mode)
         y = unfold_conv(padded, self.weight, self.bias, stride=self.stride, dilation=self.dilation, groups=self.groups)
         return like_memory(y, x)
 
@@ -188,5 +189,5 @@ class UnfoldConv3d(_UnfoldConv, nn.Conv3d):
 def _per_axis(value: int | Sequence[int], axes: int) -> tuple[int, ...]:
     values = (value,) * axes if isinstance(value, int) else tuple(value)
     if len(values) != axes:
-        raise ValueError(f"one value for each of {axes} axes, or one for all; given {value}.")
+        raise ValueError(f"give one value for each of {axes} axes, or one for all; given {value}.")
     return values

@@ -1,12 +1,12 @@
-"""From features to class scores: pooling, dropout, one linear layer.
+"""Classification head: pooling, dropout, one linear layer.
 
-On clips of the training size the three forms are the same function. On larger ones, as many networks are tested, they
-differ, and a published figure belongs to one of them:
+On clips of the training size the three kinds compute the same. On larger ones, which many networks are tested on, they
+differ, and a published result belongs to one of them:
 
 - gap_fc: pool everything, then classify (torchvision's ResNets, MMAction2).
-- window_mean: pool a window of the training feature map's size at every place where it fits, classify each window, and
-  average the logits (PyTorchVideo).
-- window_softmax_mean: the same, and average the windows' probabilities (PySlowFast and the paper's own Caffe2 code).
+- window_mean: pool a window of the training feature map's size at every position, classify each window, and average
+  the logits (PyTorchVideo).
+- window_softmax_mean: the same, but average the windows' probabilities (PySlowFast and the paper's own Caffe2 code).
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ HeadKind = Literal["gap_fc", "window_mean", "window_softmax_mean"]
 
 
 class Head(nn.Module):
-    """Features (b c t h w) to scores (b classes), whose softmax is the class probability.
+    """Map features (b c t h w) to scores (b classes), whose softmax is the class probability.
 
     Args:
-        channels: c, over all pathways; after the embedding, where there is one.
-        num_classes: classes.
+        channels: c, summed over pathways; after the embedding, if there is one.
+        num_classes: number of classes.
         dropout: probability of dropping a feature before the classifier.
-        kind: what happens to features that are larger than in training, see above.
-        windows: for the two window forms, (t h w) for each pathway.
-        embedding: what a network has between pooling and classifier, (b c ...) -> (b c2 ...).
+        kind: treatment of features that are larger than in training, see above.
+        windows: (t h w) for each pathway, for the two window kinds.
+        embedding: module between pooling and classifier, (b c ...) -> (b c2 ...).
 
     Raises:
-        FarfieldError: for a kind that does not exist, or windows that do not go with it.
+        FarfieldError: for a kind that does not exist, or windows that do not fit it.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Head(nn.Module):
             raise FarfieldError(f"head is {kind!r}. {nearest(kind, get_args(HeadKind))}")
         if (windows is None) != (kind == "gap_fc"):
             raise FarfieldError(
-                f"head is {kind!r} and head_windows {windows}: the window forms need them, gap_fc none."
+                f"head is {kind!r} and head_windows is {windows}: window heads need head_windows, gap_fc takes none."
             )
         if windows and any(len(window) != 3 or min(window) < 1 for window in windows):
             raise FarfieldError(f"head_windows is {windows}; each pathway needs three lengths (t h w), at least 1.")
@@ -76,7 +76,7 @@ class Head(nn.Module):
         return self.classify(self.embed(features))
 
     def embed(self, features: Float[Tensor, "b c t h w"] | list[Float[Tensor, "b _ _ h w"]]) -> Float[Tensor, "b v c2"]:
-        """What the classifier sees: one vector, or with the window forms one for each window."""
+        """Return the classifier's input: one vector, or one per window for the window kinds."""
         maps = features if isinstance(features, list) else [features]
         if self.windows is None:
             pooled = [self.pool(each) for each in maps]
@@ -85,13 +85,13 @@ class Head(nn.Module):
         return self.embedding(torch.cat(pooled, 1)).flatten(2).transpose(1, 2)
 
     def classify(self, vectors: Float[Tensor, "b v c2"]) -> Float[Tensor, "b classes"]:
-        """Scores of what `embed` gives."""
+        """Score the vectors that `embed` returns."""
         logits = self.fc(self.dropout(vectors))
         if logits.shape[1] == 1:
             return logits[:, 0]
         if self.kind == "window_mean":
             return logits.mean(1)
-        # The log of the averaged probabilities: its softmax is that average.
+        # The log of the averaged probabilities, whose softmax is that average.
         return logits.log_softmax(-1).logsumexp(1) - math.log(logits.shape[1])
 
     def _windowed(self, features: Float[Tensor, "b c t h w"], pool: nn.Module) -> Float[Tensor, "b c t2 h2 w2"]:

@@ -1,4 +1,4 @@
-"""A network in the form in which it infers fastest with plain PyTorch."""
+"""Optimise a network for inference with PyTorch."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from farfield.models.network import ActionNet
 
 
 def optimize_for_inference(network: ActionNet, dtype: torch.dtype = torch.float32) -> ActionNet:
-    """A copy in evaluation mode whose layers are laid out for speed, on the network's device.
+    """Copy a network to evaluation mode, optimised for speed, on the same device.
 
-    Batch norms are folded into convolutions, convolutions of single frames are 2D ones, weights lie in
-    channels_last_3d memory, and for bfloat16 on CPUs with matrix units the first convolution is a dense one. Scores
-    agree to the rounding of `dtype`, and clips of the same memory format are what it takes fastest: `network_input`
-    gives such. It learns no more and is no checkpoint; labels, clip and config are the network's.
+    Batch norms are folded into convolutions, convolutions with a temporal kernel of 1 run as 2D ones, weights are
+    stored as channels_last_3d, and for bfloat16 on CPUs with matrix units the first convolution is made dense. Scores
+    agree up to the rounding of `dtype`. Clips in channels_last_3d, as `network_input` returns them, are fastest. The
+    copy cannot be trained or saved as a checkpoint; it keeps labels, clip and config.
 
     Args:
-        network: in any mode.
-        dtype: of the copy's weights and of the clips that it takes.
+        network: network in any mode.
+        dtype: type of the copy's weights and of its input.
     """
     if network.is_folded:
         return network

@@ -1,8 +1,8 @@
-"""Image networks into video networks: torchvision's ImageNet ResNets into C2D, I3D and Slow.
+"""Inflate image networks to video networks: torchvision's ImageNet ResNets to C2D, I3D and Slow.
 
-A 2D kernel becomes kt copies of itself along time, each divided by kt, so that the network gives on a video of one
-repeated frame what the image network gives on that frame (Carreira and Zisserman, CVPR 2017, section 2.3; Wang et al.,
-CVPR 2018, section 3). Where a kernel reaches over the ends of the clip, the zeros there break this for frames nearby.
+A 2D kernel is repeated kt times along time and divided by kt, so that on a video of one repeated frame the network
+gives the image network's output for that frame (Carreira and Zisserman, CVPR 2017, section 2.3; Wang et al., CVPR 2018,
+section 3). This does not hold near the ends of the clip, where kernels reach into the zero padding.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ INFLATABLE = ("c2d_r50", "c2d_r101", "i3d_r50", "i3d_r101", "slow_r50", "slow_r1
 
 
 def is_image_resnet(state: Mapping[str, Any]) -> bool:
-    """Whether these are the weights of a 2D ResNet with torchvision's names."""
+    """Check for the weights of a 2D ResNet with torchvision's names."""
     first = state.get("conv1.weight")
     return isinstance(first, Tensor) and first.ndim == 4 and "layer1.0.conv1.weight" in state
 
 
 def plain_name(name: str) -> str | None:
-    """torchvision's name of a weight as a plain one (see peers/names.py); None for the classifier."""
+    """Translate torchvision's name of a weight to a plain name (see weight_names.py); None for the classifier."""
     if match := re.fullmatch(r"(conv1|bn1)\.(\w+)", name):
         return f"stem.{'norm' if match[1] == 'bn1' else 'conv'}.{match[2]}"
     if match := re.fullmatch(r"layer([1-4])\.(\d+)\.(conv|bn)([123])\.(\w+)", name):
@@ -39,20 +39,20 @@ def plain_name(name: str) -> str | None:
 
 
 def inflate(state: dict[str, Tensor], backbone: Backbone, *, name: str, source: Any) -> dict[str, Tensor]:
-    """Weights for a backbone's own keys, blocks inserted into it aside.
+    """Inflate an image network's weights to a backbone's state dict, without inserted blocks.
 
     Args:
-        state: torchvision's ResNet-50 or ResNet-101, with its names.
-        backbone: C2D, I3D or Slow of as many layers.
-        name: the backbone's, for messages.
-        source: the weights', for messages.
+        state: state dict of torchvision's ResNet-50 or ResNet-101.
+        backbone: C2D, I3D or Slow of the same depth.
+        name: name of the backbone, for messages.
+        source: origin of the weights, for messages.
 
     Raises:
-        FarfieldError: for a backbone that is none of these, or an image network of another depth or width.
+        FarfieldError: for another backbone, or an image network of another depth or width.
     """
     if name not in INFLATABLE:
         raise FarfieldError(
-            f"{source} are weights of an image network; {name} cannot be made from them. Those that can: "
+            f"{source} are weights of an image network, which cannot be inflated to {name}. Backbones that they fit: "
             f"{', '.join(INFLATABLE)}."
         )
     wanted = {key.replace(".residual.", "."): value.shape for key, value in backbone.state_dict().items()}
@@ -63,7 +63,7 @@ def inflate(state: dict[str, Tensor], backbone: Backbone, *, name: str, source: 
             continue
         key = to_network(plain, backbone).removeprefix("backbone.")
         if key not in wanted:
-            raise FarfieldError(f"{source} has {own}, for which {name} has no place: it is of another depth.")
+            raise FarfieldError(f"{source} has {own}, which {name} has not: its depth differs.")
         shape = wanted[key]
         if value.ndim == 4 and len(shape) == 5:
             value = value.unsqueeze(2).expand(-1, -1, shape[2], -1, -1) / shape[2]
@@ -72,7 +72,5 @@ def inflate(state: dict[str, Tensor], backbone: Backbone, *, name: str, source: 
         inflated[key] = value
     missing = [key for key in wanted if key not in inflated and ".inserted." not in key and "num_batches" not in key]
     if missing:
-        raise FarfieldError(
-            f"{source} lacks {len(missing)} weights of {name}, as {missing[0]}: it is of another depth."
-        )
+        raise FarfieldError(f"{source} lacks {len(missing)} weights of {name}, as {missing[0]}: its depth differs.")
     return inflated

@@ -1,4 +1,4 @@
-"""Insertion of blocks into a backbone: where, and what. One function for every backbone and every block."""
+"""Insert blocks into a backbone. One function for every backbone and every block."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ BLOCKS: dict[str, Callable[..., nn.Module]] = {
     "coordinate_attention": CoordinateAttention,
     "object_context": ObjectContext,
 }
-"""What can be inserted, by name. Each is called with the number of channels, and its own options by keyword."""
+"""Blocks by name. Each is called with the number of channels, and its options by keyword."""
 
 
 class WithBlock(nn.Module):
-    """A residual block followed by an inserted one, in the residual block's place."""
+    """A residual block followed by an inserted block. It replaces the residual block."""
 
     def __init__(self, residual: nn.Module, inserted: nn.Module) -> None:
         super().__init__()
@@ -45,12 +45,12 @@ class WithBlock(nn.Module):
 
 
 def nl1(backbone: Backbone) -> Placement:
-    """One block, in res4 right before its last residual block. Wang et al., CVPR 2018, section 4.1."""
+    """Place one block in res4, right before its last residual block. Wang et al., CVPR 2018, section 4.1."""
     return {"res4": [len(backbone.blocks("res4")) - 2]}
 
 
 def nl5(backbone: Backbone) -> Placement:
-    """Five blocks, after every other residual block of res3 and res4 of a 50-layer network. Ibid., section 4.1.
+    """Place five blocks, after every other residual block of res3 and res4 of a 50-layer network. Ibid., section 4.1.
 
     PySlowFast's 101-layer networks have them at the same five places (configs/Kinetics/I3D_NLN_8x8_R101.yaml).
     """
@@ -58,19 +58,25 @@ def nl5(backbone: Backbone) -> Placement:
 
 
 def nl10(backbone: Backbone) -> Placement:
-    """Ten blocks: after every residual block of res3 and res4 of a 50-layer network. Ibid., section 4.1."""
+    """Place ten blocks, after every residual block of res3 and res4 of a 50-layer network. Ibid., section 4.1."""
     return {"res3": [0, 1, 2, 3], "res4": [0, 1, 2, 3, 4, 5]}
 
 
 def nl5_r101(backbone: Backbone) -> Placement:
-    """Five blocks in a 101-layer network, as the authors' own code has them: every second residual block of res3,
-    every seventh of res4 (facebookresearch/video-nonlocal-net, lib/models/resnet_video.py)."""
+    """Place five blocks in a 101-layer network.
+
+    As in the authors' code: after every second residual block of res3 and every seventh of res4
+    (facebookresearch/video-nonlocal-net, lib/models/resnet_video.py).
+    """
     return {"res3": [1, 3], "res4": [6, 13, 20]}
 
 
 def nl3_r101(backbone: Backbone) -> Placement:
-    """Three blocks in res4 of a 101-layer network: SlowFast 16x8 R101 + NL (Feichtenhofer et al., ICCV 2019, table 2;
-    PySlowFast's configs/Kinetics/c2/SLOWFAST_NLN_16x8_R101_50_50.yaml)."""
+    """Place three blocks in res4 of a 101-layer network.
+
+    As in SlowFast 16x8 R101 + NL (Feichtenhofer et al., ICCV 2019, table 2; PySlowFast's
+    configs/Kinetics/c2/SLOWFAST_NLN_16x8_R101_50_50.yaml).
+    """
     return {"res4": [6, 13, 20]}
 
 
@@ -84,21 +90,21 @@ PRESETS: dict[str, Callable[[Backbone], Placement]] = {
 
 
 def resolve_placement(backbone: Backbone, where: str | Placement) -> Placement:
-    """Turns a preset's name into places, and checks that they exist.
+    """Resolve a preset's name to places, and check that they exist.
 
     Raises:
-        FarfieldError: for a preset, a stage or a residual block that does not exist, or a place named twice.
+        FarfieldError: for a preset, a stage or a residual block that does not exist, or a repeated place.
     """
     given = ""
     if isinstance(where, str):
-        if where.lstrip().startswith("{"):  # a command line's, which did not pass for places
+        if where.lstrip().startswith("{"):  # from a command line, where it did not parse as places
             raise FarfieldError(f"insert is {where!r}; give lists of residual blocks, as {{res3: [1], res4: [1, 3]}}.")
         if where not in PRESETS:
             raise FarfieldError(
-                f"insert is {where!r}, which is no preset. {nearest(where, PRESETS)} Or give {{stage: indices}}."
+                f"insert is {where!r}, which is not a preset. {nearest(where, PRESETS)} Or give {{stage: indices}}."
             )
         if not backbone.stage_specs:
-            raise FarfieldError(f"insert is {where!r}, and this network has no stages to insert into. Leave it out.")
+            raise FarfieldError(f"insert is {where!r}, but this network has no stages for blocks. Leave it out.")
         preset, where = where, PRESETS[where](backbone)
         given = f"insert={preset!r} places blocks at {dict(where)}; "
     for stage, indices in where.items():
@@ -109,32 +115,32 @@ def resolve_placement(backbone: Backbone, where: str | Placement) -> Placement:
         for index in indices:
             if not 0 <= index < count:
                 raise FarfieldError(
-                    f"{given}there is no residual block {index} in {stage}: this network has {count} there, "
-                    f"0 to {count - 1}. Choose among these."
+                    f"{given}there is no residual block {index} in {stage}: this network has {count} there. Choose "
+                    f"from 0 to {count - 1}."
                 )
             if list(indices).count(index) > 1:
-                raise FarfieldError(f"{given}a block at {stage}, {index} is asked for twice. Name each place once.")
+                raise FarfieldError(f"{given}a block at {stage}, {index} is given twice. Give each place once.")
     return where
 
 
 def insert_blocks(backbone: Backbone, where: str | Placement, make_block: Callable[[int], nn.Module]) -> None:
-    """Inserts blocks into a backbone, in place.
+    """Insert blocks into a backbone, in place.
 
     Args:
-        backbone: the network; a residual block at index i stays at index i.
-        where: a preset's name, or {stage: indices}.
-        make_block: called with the number of channels, gives a block that keeps the shape (b c t h w).
+        backbone: backbone to change; a residual block at index i stays at index i.
+        where: name of a preset, or {stage: indices}.
+        make_block: function from the number of channels to a block that keeps the shape (b c t h w).
 
     Raises:
-        FarfieldError: for a preset, a stage or a residual block that does not exist, or a place that is taken.
-            The backbone is unchanged then.
+        FarfieldError: for a preset, a stage or a residual block that does not exist, or a place that already has a
+            block. The backbone is then unchanged.
     """
     where = resolve_placement(backbone, where)
     for stage, indices in where.items():
         for index in indices:
             if isinstance(backbone.blocks(stage)[index], WithBlock):
-                raise FarfieldError(f"there is a block at {stage}, {index} already. Name each place once.")
-    made = {  # all of them before the first is placed, should one fail
+                raise FarfieldError(f"there is already a block at {stage}, {index}. Give each place once.")
+    made = {  # all before the first is inserted, so that a failure changes nothing
         (stage, index): make_block(backbone.stage(stage).channels[index])
         for stage, indices in where.items()
         for index in indices

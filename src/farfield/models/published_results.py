@@ -1,4 +1,4 @@
-"""Figures that papers and projects publish for networks that are also here: theirs, not measured here."""
+"""Published Kinetics-400 results of other projects' networks. Not measured with farfield."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from farfield.models.network import ActionNet
 
 @dataclass(frozen=True)
 class PublishedResult:
-    """What a source says of a network on Kinetics-400.
+    """A published result on Kinetics-400.
 
     Attributes:
-        source: who says it, and where.
-        parameters_m: in millions; None where it does not say.
-        gflops: multiply-adds of one view, in billions, by the source's own count and at its own crop; None likewise.
-        top1: per cent, with `views`.
-        views: clips x crops of a video.
+        source: publication or model zoo.
+        parameters_m: parameters in millions; None if not published.
+        gflops: multiply-adds of one view in billions, counted by the source at its test crop; None if not published.
+        top1: top-1 accuracy in per cent, with `views`.
+        views: clips x crops per video.
     """
 
     source: str
@@ -29,17 +29,17 @@ class PublishedResult:
     def __str__(self) -> str:
         counts = [
             "" if self.parameters_m is None else f"{self.parameters_m:.2f} M parameters, ",
-            "" if self.gflops is None else f"{self.gflops:g} GFLOPs by its own count and test crop, ",
+            "" if self.gflops is None else f"{self.gflops:g} GFLOPs as counted by the source at its test crop, ",
         ]
         return f"{''.join(counts)}top-1 {self.top1:.1f}% on Kinetics-400 with {self.views} views ({self.source})"
 
 
 def published_figures(network: ActionNet) -> PublishedResult | None:
-    """What is published of a network of this backbone and these blocks; None where nothing is."""
+    """Return the published result for this backbone with these blocks; None if there is none."""
     insert, config = network.config["insert"], network.config
     if isinstance(insert, dict):
         presets = (name for name, preset in PRESETS.items() if preset(network.backbone) == insert)
-        insert = next(presets, "a placement of one's own")
+        insert = next(presets, "custom")
     own = network.backbone.clip
     sizes = (network.clip.num_frames, network.clip.crop_px) == (own.num_frames, own.crop_px)
     if config["block"] != "non_local" or config["backbone_options"] or not sizes:

@@ -1,8 +1,8 @@
-"""What a network costs: parameters, multiply-adds and activation memory, by stage and by inserted block.
+"""Count a network's parameters, multiply-adds and activation memory, by stage and by inserted block.
 
-Multiply-adds are counted as fvcore counts them: a multiply-add is 1; convolutions, linear layers and matrix products
-count, those of attention included; an evaluated batch norm counts 2 an element; pooling, sums and softmax do not count.
-Nothing is computed: the network runs on shapes alone.
+Multiply-adds are counted as by fvcore: a multiply-add is 1; convolutions, linear layers and matrix products count,
+including those of attention; a batch norm in evaluation counts 2 per element; pooling, sums and softmax do not count.
+The network runs on the meta device, so nothing is computed.
 """
 
 from __future__ import annotations
@@ -14,24 +14,29 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.flop_counter import FlopCounterMode
 
 from farfield.layers import FrozenBatchNorm3d
 from farfield.models.insertion import WithBlock
 from farfield.models.network import ActionNet
 
+NORMS = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, FrozenBatchNorm3d),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+)
+
 
 @dataclass(frozen=True)
 class Row:
-    """One part of a network.
+    """Costs of one part of a network.
 
     Attributes:
         part: "stem", "res3", "res3[1] non_local", "head"; "trunk" for a network without stages.
-        output: (c t h w) of what it gives out.
-        parameters: learned numbers.
-        multiply_adds: for one clip.
-        activation_bytes: of all its layers' outputs for one clip, in float32, but for those that overwrite their input.
+        output: (c t h w) of its output.
+        parameters: number of learned values.
+        multiply_adds: multiply-adds for one clip.
+        activation_bytes: size of all its layers' outputs for one clip in float32, without those that overwrite their
+            input.
     """
 
     part: str
@@ -43,7 +48,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """The rows, in the network's order, for one clip of (t h w)."""
+    """Costs of all parts of a network, in its order, for one clip of (t h w)."""
 
     clip: tuple[int, int, int]
     rows: list[Row]
@@ -62,12 +67,12 @@ class Summary:
 
 
 def summarise(network: ActionNet, *, num_frames: int | None = None, side_px: int | None = None) -> Summary:
-    """Counts a network's costs for one clip in evaluation.
+    """Count a network's costs for one clip in evaluation.
 
     Args:
-        network: which stays as it is.
-        num_frames: of the clip; None for the network's own.
-        side_px: height and width; None for the network's own in training.
+        network: network to count, left unchanged.
+        num_frames: frames of the clip; None for the network's own.
+        side_px: height and width of the clip; None for the network's training size.
     """
     t, side = num_frames or network.clip.num_frames, side_px or network.clip.crop_px
     shapes = copy.deepcopy(network).to("meta").eval()
@@ -105,13 +110,13 @@ class _Observed:
 
 @contextmanager
 def _observe(network: nn.Module) -> Iterator[dict[str, _Observed]]:
-    """Collects what every layer gives out; layers are modules without others inside."""
+    """Record the output of every layer, i.e. of every module without children."""
     seen: dict[str, _Observed] = {}
 
-    def note(name: str, module: nn.Module, output: Tensor | list[Tensor]) -> None:
-        if isinstance(output, list):  # SlowFast's last fusion, which passes both pathways on
+    def record(name: str, module: nn.Module, output: Tensor | list[Tensor]) -> None:
+        if isinstance(output, list):  # SlowFast's last fusion returns both pathways
             return
-        is_norm = isinstance(module, _NormBase | FrozenBatchNorm3d)
+        is_norm = isinstance(module, NORMS)
         same = getattr(module, "inplace", False) or isinstance(module, nn.Identity | nn.Dropout)
         shape = tuple(output.shape[1:])
         size = 0 if same else 4 * output.numel()
@@ -120,7 +125,7 @@ def _observe(network: nn.Module) -> Iterator[dict[str, _Observed]]:
         seen[name] = _Observed(shape, before.bytes + size, before.norm_multiply_adds + products)
 
     hooks = [
-        module.register_forward_hook(lambda module, inputs, output, name=name: note(name, module, output))
+        module.register_forward_hook(lambda module, inputs, output, name=name: record(name, module, output))
         for name, module in network.named_modules()
         if next(module.children(), None) is None
     ]
@@ -132,7 +137,7 @@ def _observe(network: nn.Module) -> Iterator[dict[str, _Observed]]:
 
 
 def _parts(network: ActionNet) -> dict[str, str]:
-    """Each layer, and each inserted block as a whole, to the part that it belongs to."""
+    """Map each layer, and each inserted block as a whole, to its part of the network."""
     backbone = network.backbone
     if not backbone.stage_specs:
         return {"backbone": "trunk", "head": "head"}
@@ -156,7 +161,7 @@ def _parts(network: ActionNet) -> dict[str, str]:
 
 
 def _part(name: str, part_of: dict[str, str]) -> str:
-    """The part of a parameter or layer: that of the longest name that it begins with."""
+    """Return the part of a parameter or layer: that of the longest known prefix of its name."""
     while name:
         if name in part_of:
             return part_of[name]

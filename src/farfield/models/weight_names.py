@@ -1,4 +1,4 @@
-"""Names of weights that do not depend on a network's implementation."""
+"""Translate plain weight names, which do not depend on the implementation, to a network's keys."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ PATHWAYS = ("", "fast_")
 
 
 def to_network(plain: str, backbone: Backbone) -> str:
-    """A plain name as the key of an `ActionNet`'s state dict, without `residual.` where something is inserted."""
+    """Translate a plain name to the key in an `ActionNet`'s state dict, without the `residual.` of `WithBlock`."""
     head, _, rest = plain.partition(".")
     fast = head.startswith("fast_")
     if head == "head":

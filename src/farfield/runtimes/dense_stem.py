@@ -1,7 +1,7 @@
-"""The first convolution of an OpenVINO graph as a dense one, for processors that multiply matrices.
+"""Make the first convolution of an OpenVINO graph dense, for processors with matrix units.
 
-`farfield.layers.dense_conv` has the arithmetic. A file holds the convolution as it is, since elsewhere that is the
-faster form; a graph is changed when it is read.
+See `farfield.layers.dense_conv` for the arithmetic. Exported files hold the plain convolution, which is faster on other
+processors; the graph is changed after loading.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from farfield.layers.dense_conv import axis_padding, dense_weight, pays_off
 
 
 def make_stem_dense(model: Any) -> None:
-    """Replaces, in place, convolutions of an OpenVINO graph that have few channels and a stride in space."""
+    """Replace convolutions with few channels and a spatial stride in an OpenVINO graph, in place."""
     from openvino.utils import replace_node
 
     for node in model.get_ordered_ops():
@@ -26,6 +26,7 @@ def make_stem_dense(model: Any) -> None:
 
 
 def _is_stem(node: Any) -> bool:
+    """Check for a plain 3D convolution that is faster dense."""
     clips, weight = (node.input_value(i) for i in range(2))
     about = node.get_attributes()
     if weight.get_node().get_type_name() != "Constant" or len(weight.shape) != 5:
@@ -36,7 +37,7 @@ def _is_stem(node: Any) -> bool:
 
 
 def _dense(node: Any) -> Any:
-    """The graph of `DenseConv3d.forward`, with channels first."""
+    """Build the graph of `DenseConv3d.forward`, with channels first."""
     from openvino import opset13 as op
 
     clips = node.input_value(0)
@@ -49,7 +50,7 @@ def _dense(node: Any) -> Any:
     padded = op.pad(clips, _numbers(before), _numbers(after), "constant", op.constant(np.float32(0)))
     blocks = [(sum(pads) + n) // s for pads, n, s in zip(axes, size, stride[1:], strict=True)]
     _, sh, sw = stride
-    # b c t h/s sh w/s sw -> b sh sw c t h/s w/s -> b (sh sw c) t h/s w/s; in a new shape, 0 keeps a size.
+    # b c t h/s sh w/s sw -> b sh sw c t h/s w/s -> b (sh sw c) t h/s w/s; a 0 in the new shape keeps the size.
     split = op.reshape(padded, _numbers([0, 0, 0, blocks[0], sh, blocks[1], sw]), special_zero=True)
     deep = op.transpose(split, _numbers([0, 4, 6, 1, 2, 3, 5]))
     deep = op.reshape(deep, _numbers([0, sh * sw * c, -1, *blocks]), special_zero=True)
@@ -59,7 +60,7 @@ def _dense(node: Any) -> Any:
 
 
 def _frames_from(clips: Any, first: int, kernel: int, stride: int) -> Any:
-    """The frames that one place of the kernel meets."""
+    """Slice the frames for one temporal position of the kernel."""
     from openvino import opset13 as op
 
     beyond = first - kernel + 1 or np.iinfo(np.int64).max  # counted from the end

@@ -1,9 +1,9 @@
-"""Exported files, run: the same to whoever calls as the network itself.
+"""Load and run exported files, with the interface of a network.
 
     .onnx   onnxruntime        .xml (and .bin)   OpenVINO        .pt2   PyTorch
 
-All run on the CPU, in float32 unless the file has 8 bits or OpenVINO is asked for bfloat16, and execute no code from
-the file but its graph.
+All run on the CPU, in float32 unless the file is int8 or OpenVINO is set to bfloat16, and execute only the graph, no
+other code from the file.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from farfield.runtimes.signal_stack import keep_signal_stack
 from farfield.runtimes.torch_export_archive import read_pt2
 
 Run = Callable[[Tensor], Tensor]
-"""The graph's input to logits."""
+"""Function from the graph's input to logits."""
 
 
 class ExportedNet:
-    """An exported network. Made by `load_exported`; to its callers what an `ActionNet` in evaluation mode is.
+    """Exported network with the interface of an `ActionNet` in evaluation mode. Created by `load_exported`.
 
     Attributes:
         labels: class names, in the order of the scores.
-        clip: what the network wants of a clip.
-        config: the arguments of `build_model` of the network that was exported.
-        description: all that the file says of itself.
+        clip: sampling, size and normalisation of the input.
+        config: `NetworkOptions` of the exported network, as a dict.
+        description: metadata of the file.
         device: the CPU.
-        dtype: of the clips that it takes, whatever it computes in.
+        dtype: type of the input clips; the graph may compute in another.
     """
 
     device = torch.device("cpu")
@@ -53,21 +53,21 @@ class ExportedNet:
         self._run = run
 
     def eval(self) -> ExportedNet:
-        """Itself: there is no other mode."""
+        """Return itself: there is no training mode."""
         return self
 
     def __call__(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b classes"]:
-        """Scores clips that are normalised as `clip` says; `softmax(-1)` makes them class probabilities.
+        """Score clips that are normalised as `clip` specifies. `softmax(-1)` gives class probabilities.
 
-        A file with the normalisation inside gets the frames that the clips were made of, exactly.
+        For a file that includes the normalisation, the original frames are recovered exactly.
 
         Raises:
-            FarfieldError: for clips of a size that the file does not take.
+            FarfieldError: for clips of a size that the file does not accept.
         """
         if clips.ndim != 5 or clips.shape[1] != 3 or not clips.is_floating_point():
             raise ValueError(
-                f"a network needs clips (b 3 t h w) of floating-point numbers, normalised as network.clip says; given "
-                f"{tuple(clips.shape)} of {clips.dtype}."
+                f"a network needs clips (b 3 t h w) of floating-point numbers, normalised as network.clip specifies; "
+                f"given {tuple(clips.shape)} of {clips.dtype}."
             )
         self._check_size(clips.shape[2], clips.shape[3], clips.shape[4])
         given = self.frames_of(clips) if self.description.takes_frames else clips.float()
@@ -76,56 +76,57 @@ class ExportedNet:
             logits = [self._run(part.contiguous()) for part in parts]
         except MemoryError:
             raise
-        except Exception as error:  # the runtimes', about sizes: the file itself has been read
+        except Exception as error:  # of any runtime, about sizes: the file itself was loaded
             reason = " ".join(str(error).split())[:300]
             raise FarfieldError(f"{self.path} cannot take clips of {tuple(clips.shape)}: {reason}") from error
         scores = torch.cat(logits)
-        if scores.shape != (len(clips), len(self.labels)):  # a graph of one length gives anything at another
-            raise FarfieldError(f"{self.path} gives {tuple(scores.shape)} scores for clips of {tuple(clips.shape)}.")
+        if scores.shape != (len(clips), len(self.labels)):  # a graph for one length may return anything for another
+            raise FarfieldError(f"{self.path} returns {tuple(scores.shape)} scores for clips of {tuple(clips.shape)}.")
         return scores
 
     def frames_of(self, clips: Float[Tensor, "b 3 t h w"]) -> UInt8[Tensor, "b t h w c"]:
-        """The frames that normalised to these clips."""
+        """Recover the frames that these clips were normalised from."""
         mean, std = (clips.new_tensor(values).view(3, 1, 1, 1) for values in (self.clip.mean, self.clip.std))
         frames = ((clips * std + mean) * 255).round().clamp(0, 255)
         return frames.to(torch.uint8).permute(0, 2, 3, 4, 1)
 
     def _check_size(self, t: int, height: int, width: int) -> None:
+        """Raise for clips of a size that the graph does not accept."""
         side = self.clip.test_side_px
         if (height, width) != (side, side):
             raise FarfieldError(
                 f"{self.path} takes clips of {side} x {side} pixels; given {height} x {width}. Export the checkpoint "
-                "with the size that you need."
+                "for the size that you need."
             )
         if not self.description.any_length and t != self.clip.num_frames:
             raise FarfieldError(
-                f"{self.path} takes clips of {self.clip.num_frames} frames, no more and no less; given {t}. "
-                "Give as many, or export a checkpoint of that length."
+                f"{self.path} takes clips of exactly {self.clip.num_frames} frames; given {t}. Give as many, "
+                "or export a checkpoint for that length."
             )
 
 
 def load_exported(path: str | Path, *, num_threads: int | None = None, precision: str = "float32") -> ExportedNet:
-    """Reads a file that `farfield export` wrote.
+    """Load a file that `farfield export` wrote.
 
     Args:
-        path: .onnx, .xml (its .bin beside it) or .pt2.
-        num_threads: of the runtime; None for as many as PyTorch has. A .pt2 runs with PyTorch's.
-        precision: what it computes in: "float32", or for .xml "bfloat16".
+        path: .onnx, .xml (with its .bin beside it) or .pt2 file.
+        num_threads: threads of the runtime; None for PyTorch's number. A .pt2 always uses PyTorch's.
+        precision: precision of the computation: "float32", or "bfloat16" for .xml.
 
     Raises:
-        FarfieldError: for a file that is missing, damaged, of another kind or not written by farfield; a precision that
-            it cannot have; or where the package that runs it is not installed.
+        FarfieldError: for a file that is missing, damaged, of another kind or not written by farfield, an unsupported
+            precision, or a runtime that is not installed.
     """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in LOADERS:
-        raise FarfieldError(f"{path} is no exported network. Known: {', '.join(LOADERS)}.")
+        raise FarfieldError(f"{path} is not an exported network. Known suffixes: {', '.join(LOADERS)}.")
     if not path.is_file():
         raise FarfieldError(f"there is no exported network at {path}.")
     if precision not in PRECISIONS[suffix]:
         raise FarfieldError(
-            f"{path} computes in {' or '.join(PRECISIONS[suffix])}; precision is {precision!r}. A checkpoint can "
-            "be run in any."
+            f"{path} supports precision {' or '.join(PRECISIONS[suffix])}; given {precision!r}. A checkpoint supports "
+            "all."
         )
     text, start = LOADERS[suffix](path, num_threads or torch.get_num_threads(), precision)
     description = read_description(text, path)
@@ -137,7 +138,7 @@ def _onnx(path: Path, num_threads: int, precision: str) -> tuple[str | None, Cal
         import onnxruntime
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
-    options.log_severity_level = 4  # what is wrong comes as an exception
+    options.log_severity_level = 4  # errors are raised as exceptions
     session = _read(path, lambda: onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]))
     return session.get_modelmeta().custom_metadata_map.get(KEY), lambda: _run_onnx(session)
 
@@ -151,7 +152,9 @@ def _openvino(path: Path, num_threads: int, precision: str) -> tuple[str | None,
     with require_packages("openvino"):
         import openvino
     if not path.with_suffix(".bin").is_file():
-        raise FarfieldError(f"{path} has its weights in {path.with_suffix('.bin').name}, which is not beside it.")
+        raise FarfieldError(
+            f"{path} has its weights in {path.with_suffix('.bin').name}, which is missing beside it. Copy both files."
+        )
     core = openvino.Core()
     model = _read(path, lambda: core.read_model(path))
     place = [KEY, "description"]
@@ -160,7 +163,7 @@ def _openvino(path: Path, num_threads: int, precision: str) -> tuple[str | None,
 
 
 def compile_openvino(model: Any, num_threads: int, precision: str = "float32") -> Any:
-    """A graph of OpenVINO's, ready to run; the one given may change. Unasked, some machines would take bfloat16."""
+    """Compile an OpenVINO graph, which may be changed. Sets the precision, since some machines default to bfloat16."""
     import openvino
 
     if precision == "bfloat16" and has_matrix_units():
@@ -198,7 +201,7 @@ def _pt2(path: Path, num_threads: int, precision: str) -> tuple[str | None, Call
 def _read(path: Path, load: Callable[[], Any]) -> Any:
     try:
         return load()
-    except Exception as error:  # whatever the runtime meets in a damaged file
+    except Exception as error:  # of any type, depending on the damage
         reason = " ".join(str(error).split())[:200]
         raise FarfieldError(f"{path} cannot be read: it is damaged, or of another kind ({reason}).") from error
 
@@ -208,6 +211,6 @@ LOADERS: dict[str, Callable[[Path, int, str], tuple[str | None, Callable[[], Run
     ".xml": _openvino,
     ".pt2": _pt2,
 }
-"""Suffix to what reads the file: its description, and what starts its graph."""
+"""Suffix to the function that reads the file. It returns the metadata and a function that starts the graph."""
 PRECISIONS = {".onnx": ("float32",), ".xml": ("float32", "bfloat16"), ".pt2": ("float32",)}
-"""Suffix to what its runtime can compute in."""
+"""Suffix to the precisions that its runtime supports."""

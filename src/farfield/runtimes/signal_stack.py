@@ -1,8 +1,8 @@
-"""The thread's stack for signals, kept through what OpenVINO does to it.
+"""Preserve the thread's alternate signal stack while OpenVINO loads its CPU plugin.
 
-OpenVINO's CPU plugin gives the thread that loads it an alternate stack for signals; when it is unloaded, it frees that
-stack and restores the one before. If the plugin loaded first is also unloaded first, the second restores a stack that
-has been freed, and the next signal that Python handles (Ctrl-C, a child's end) kills the process.
+OpenVINO's CPU plugin sets an alternate signal stack for the thread that loads it; when unloaded, it frees that stack
+and restores the previous one. If the plugin loaded first is also unloaded first, the second one restores a freed stack,
+and the next signal that Python handles (Ctrl-C, the end of a child process) kills the process.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class _Stack(ctypes.Structure):
 
 @contextmanager
 def keep_signal_stack() -> Iterator[None]:
-    """Puts the stack back that there was, so that nothing is left for a plugin to take away."""
-    if sys.platform != "linux":  # elsewhere the plugin leaves it alone
+    """Restore the signal stack on exit, so that the plugin finds none of its own to restore later."""
+    if sys.platform != "linux":  # on other systems the plugin does not change it
         yield
         return
     sigaltstack = ctypes.CDLL(None).sigaltstack

@@ -1,10 +1,13 @@
-"""PyTorch's own archive of a graph (.pt2), written and read.
+"""Write and safely read PyTorch's archives of graphs (.pt2).
 
-`torch.export.load` unpickles what an archive says is a pickle, runs its guards and evaluates its formulas of sizes as
-Python. So an archive is read only if it has nothing but what `write_pt2` writes: numbers as plain bytes, and the graph
-as JSON whose operators are functions of numbers, whose formulas are arithmetic, and which has no guards. Anything else
-is refused unread. PyTorch gets an archive made anew of what was checked: its reader and Python's could see different
-members in one file.
+`torch.export.load` unpickles entries that an archive marks as pickles, executes its guards, and evaluates its size
+formulas as Python. So an archive is only read if it contains nothing but what `write_pt2` writes: tensors as plain
+bytes, and a graph as JSON whose operators are functions of numbers, whose formulas are arithmetic, and which has no
+guards. Everything else is refused before PyTorch reads it. PyTorch then reads a new archive of the checked members,
+since its zip reader and Python's could find different members in one file.
+
+Private APIs: `ExportedProgram._guards_code` and `_example_inputs`, since there is no public way to save without guards
+and example inputs. tests/runtimes/test_torch_export_private.py fails if they are gone.
 """
 
 from __future__ import annotations
@@ -51,7 +54,7 @@ OPERATORS = re.compile(
     |math\.\w+|torch\.sym_\w+""",
     re.VERBOSE,
 )
-"""What networks are made of: functions of numbers. Others read and write files (from_file), or call what is given."""
+"""Operators that networks use, all functions of numbers. Others can access files (from_file) or call functions."""
 FORMULA = re.compile(r"[\w\s+\-*/%(),.<>=!&|~]*")
 WORDS = {
     *("FloorDiv", "ModularIndexing", "Where", "PythonMod", "Mod", "CleanDiv", "CeilToInt", "FloorToInt", "CeilDiv"),
@@ -59,16 +62,16 @@ WORDS = {
     *("Identity", "Max", "Min", "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "And", "Or", "Not", "floor", "ceiling", "Abs"),
     *("True", "False", "oo", "int_oo", "Rational", "Integer", "Float", "Add", "Mul", "Pow"),
 }
-"""Functions of PyTorch's and SymPy's that formulas of sizes are made of."""
+"""Functions of PyTorch and SymPy that size formulas use."""
 SYMBOL = re.compile(r"[suz]+\d+|\d+(e\d+)?")
 NEW_SYMBOL = re.compile(r"Symbol\('[suz]+\d+'(, (positive|integer|nonnegative)=True)*\)")
 CONTAINERS = {"builtins.tuple", "builtins.list", "builtins.dict"}
 
 
 def write_pt2(program: ExportedProgram, description: str, path: Path) -> None:
-    """Writes a graph with its description, and without what else PyTorch keeps: guards, source lines, an example.
+    """Write a graph with its metadata, but without guards, source lines and example inputs.
 
-    Guards would refuse sizes for which the graph is right; which these are is measured.
+    The guards would refuse sizes for which the graph is correct; the exporter measures which sizes those are.
     """
     program = copy.copy(program)
     program._guards_code = []
@@ -80,13 +83,13 @@ def write_pt2(program: ExportedProgram, description: str, path: Path) -> None:
 
 
 def read_pt2(path: Path) -> tuple[ExportedProgram, str | None]:
-    """Reads a graph and its description, executing no code from the file.
+    """Read a graph and its metadata without executing code from the file.
 
     Raises:
-        FarfieldError: for an archive that is damaged, or holds anything but a graph and its numbers.
+        FarfieldError: for an archive that is damaged, or contains anything but a graph and tensors.
     """
     if not zipfile.is_zipfile(path):
-        raise FarfieldError(f"{path} cannot be read: it is damaged, or no archive of torch.export.")
+        raise FarfieldError(f"{path} cannot be read: it is damaged, or not an archive of torch.export.")
     check_file_safety(path)
     try:
         members = _checked(path)
@@ -95,12 +98,13 @@ def read_pt2(path: Path) -> tuple[ExportedProgram, str | None]:
         return torch.export.load(_archive(members)), None if description is None else description.decode()
     except FarfieldError:
         raise
-    except Exception as error:  # whatever PyTorch meets in a damaged archive
+    except Exception as error:  # of any type, depending on the damage
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise FarfieldError(f"{path} cannot be read: it is damaged ({reason}).") from error
 
 
 def _archive(members: dict[str, bytes]) -> io.BytesIO:
+    """Create a zip archive in memory."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in members.items():
@@ -110,13 +114,17 @@ def _archive(members: dict[str, bytes]) -> io.BytesIO:
 
 
 def _checked(path: Path) -> dict[str, bytes]:
-    """The members of an archive, none of which could be code."""
+    """Read the members of an archive after checking that none can contain code.
+
+    Raises:
+        FarfieldError: for a member that can.
+    """
     with zipfile.ZipFile(path) as archive:
         if len(set(archive.namelist())) < len(archive.namelist()):
-            raise _refusal(path, "it holds two members of one name")
+            raise _refusal(path, "it has two members with the same name")
         names = {member.partition("/")[2]: member for member in archive.namelist()}
         if len({member.partition("/")[0] for member in archive.namelist()}) != 1:
-            raise _refusal(path, "it has several archives in one")
+            raise _refusal(path, "it has several top-level folders")
         for name in names:
             if not MEMBERS.fullmatch(name):
                 raise _refusal(path, f"it holds {name!r}")
@@ -126,10 +134,10 @@ def _checked(path: Path) -> dict[str, bytes]:
                     if about.get("use_pickle") is not False or not re.fullmatch(
                         r"(weight|tensor)_\d+", str(about["path_name"])
                     ):
-                        raise _refusal(path, f"{place!r} is no plain tensor")
+                        raise _refusal(path, f"{place!r} is not a plain tensor")
         example = names.get("data/sample_inputs/model.pt")
         if example and archive.getinfo(example).file_size:  # PyTorch would unpickle it
-            raise _refusal(path, "it holds an example")
+            raise _refusal(path, "it holds example inputs")
         graph = parse_json(archive.read(names["models/model.json"]))
         if graph.get("guards_code"):
             raise _refusal(path, "its graph has guards")
@@ -139,7 +147,7 @@ def _checked(path: Path) -> dict[str, bytes]:
 
 
 def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every string of the graph's JSON, with the name that it stands under; names are checked as they come."""
+    """Yield every string of the graph's JSON with its key; keys of range_constraints are yielded as formulas."""
     if isinstance(value, dict):
         for name, each in value.items():
             if key == "range_constraints":
@@ -153,6 +161,7 @@ def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _check_string(key: str, value: str, path: Path) -> None:
+    """Raise for an operator, formula or container that is not allowed."""
     if key in ("target", "as_operator") and not OPERATORS.fullmatch(value):
         raise _refusal(path, f"its graph calls {value[:80]!r}")
     if key == "expr_str":
@@ -167,4 +176,4 @@ def _check_string(key: str, value: str, path: Path) -> None:
 
 
 def _refusal(path: Path, what: str) -> FarfieldError:
-    return FarfieldError(f"{path} was not read: {what}, which no network of farfield has, and which could be code.")
+    return FarfieldError(f"{path} was not read: {what}, which farfield never writes and which could run code.")

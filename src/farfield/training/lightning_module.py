@@ -20,13 +20,11 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from farfield.build import build_model
-from farfield.checkpoints.checkpoint import describe
-from farfield.clip_spec import ClipOptions
+from farfield.checkpoints.checkpoint import checkpoint_metadata
 from farfield.distributed import all_gather_list
 from farfield.errors import FarfieldError
 from farfield.layers import split_batch_norm
 from farfield.lightning_compat import data_module, synchronize_batch_norm
-from farfield.models.head import HeadKind
 from farfield.models.network import ActionNet
 from farfield.scoring.aggregation import aggregate_views, view_probabilities
 from farfield.scoring.score_views import score_clips
@@ -212,57 +210,26 @@ class TrainingModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         settings = {"optimisation": asdict(self.optimisation), "schedule": self._schedule}
-        checkpoint["farfield"] = {**describe(self.network), **settings}
+        checkpoint["farfield"] = {**checkpoint_metadata(self.network), **settings}
         data = data_module(self.trainer)
         if data is not None:
             checkpoint["farfield"]["data"] = data.provenance()
 
 
 def build_training_module(
-    backbone: str,
     labels: list[str],
     *,
-    weights: str | None = None,
-    backbone_options: dict[str, Any] | None = None,
-    insert: str | dict[str, list[int]] | None = None,
-    block: str = "non_local",
-    block_options: dict[str, Any] | None = None,
-    dropout: float = 0.5,
-    head: HeadKind | None = None,
-    clip: ClipOptions | None = None,
     optimisation: Optimisation = Optimisation(),  # noqa: B008  # frozen
     execution: Execution = Execution(),  # noqa: B008  # frozen
+    **network: Any,
 ) -> TrainingModule:
-    """Builds a network, ready to be trained: `build_model`'s arguments, and how to train.
+    """Build a network and wrap it for training. Further options are those of `build_model`.
 
     Args:
-        backbone: name of the backbone, as i3d_r50; `farfield summary all` lists them.
         labels: class names; they come from the training manifest.
-        weights: what to begin from: imagenet, pytorchvideo, torchvision, or a file: a checkpoint of ours or of a
-            peer's, or torchvision's ResNet. Classes that it has, by name, keep their rows of the classifier where it
-            has all of them; otherwise the classifier is new. null for random weights.
-        backbone_options: the backbone's own options, as {dilated: true}.
-        insert: where to insert blocks: nl1, nl5, nl10, nl5_r101, nl3_r101, or {stage: indices of residual blocks}.
-        block: what to insert: non_local, self_attention, dual_attention, criss_cross,
-            coordinate_attention or object_context.
-        block_options: keyword arguments of that block, as {pairwise: dot_product, key_pool: null}.
-        dropout: probability of dropping a feature before the classifier.
-        head: how larger clips are classified in a test: gap_fc, window_mean or window_softmax_mean; null for that of
-            the weights, or gap_fc.
-        clip: values in which clips differ from what the weights, or else the backbone, were made for.
         optimisation: learning rate, schedule and regularisation.
-        execution: what changes speed and memory only.
+        execution: settings that change speed and memory only.
+        network: jsonargparse reads the call below, and offers the arguments of `build_model` that it does not set.
     """
-    network = build_model(
-        backbone,
-        labels=labels,
-        weights=weights,
-        backbone_options=backbone_options,
-        insert=insert,
-        block=block,
-        block_options=block_options,
-        dropout=dropout,
-        head=head,
-        clip=clip,
-    )
-    return TrainingModule(network, optimisation, execution=execution)
+    built = build_model(labels=labels, num_classes=None, head_windows=None, **network)
+    return TrainingModule(built, optimisation, execution=execution)

@@ -6,7 +6,7 @@ import logging
 from dataclasses import asdict
 from pathlib import Path
 
-from farfield.checkpoints.checkpoint import describe, read_checkpoint
+from farfield.checkpoints.checkpoint import checkpoint_metadata, read_checkpoint
 from farfield.errors import FarfieldError
 from farfield.training.lightning_module import TrainingModule
 from farfield.training.schedule import previous_schedule
@@ -27,7 +27,7 @@ def prepare_resume(checkpoint: Path, model: TrainingModule) -> int:
         FarfieldError: if the checkpoint is of another network, or of settings that the optimiser's state depends on.
     """
     content = read_checkpoint(checkpoint)
-    found, wanted = content["farfield"]["model"], describe(model.network)["model"]
+    found, wanted = content["farfield"]["model"], checkpoint_metadata(model.network)["model"]
     if "current_model_state" in content and model.optimisation.ema_decay is None:
         raise FarfieldError(
             f"{checkpoint} holds averaged weights beside the trained ones; without optimisation.ema_decay, training "

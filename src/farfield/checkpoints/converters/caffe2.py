@@ -1,6 +1,6 @@
-"""Caffe2's pickles: of the paper's own code (video-nonlocal-net), and of PySlowFast's model zoo.
+"""Caffe2's pickles, from the paper's own code (video-nonlocal-net) and from PySlowFast's model zoo.
 
-They hold blobs by name and no config, so that some things have to be asked.
+They hold blobs by name and no config, so the user has to state some settings.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
+from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.pyslowfast import pyslowfast_block_options, pyslowfast_clip_and_head
 from farfield.checkpoints.converters.restricted_unpickler import as_tensors
 from farfield.checkpoints.converters.source_checkpoint import (
     ASK_ALPHA,
-    ConversionOptions,
     SourceCheckpoint,
     given_family,
     inserted_places,
@@ -30,10 +30,10 @@ ASK_PADDING = (
 )
 
 
-def describe_caffe2(blobs: Mapping[str, Any], answers: ConversionOptions, path: Any) -> SourceCheckpoint:
-    """C2D, I3D, Slow and SlowFast, with and without non-local blocks."""
+def describe_caffe2(blobs: Mapping[str, Any], options: ConversionOptions, path: Any) -> SourceCheckpoint:
+    """Describe C2D, I3D, Slow and SlowFast, with and without non-local blocks."""
     ignored = {
-        str(name): "of the optimiser"
+        str(name): "optimiser state"
         for name in blobs
         if str(name).endswith("_momentum") or name in ("lr", "model_iter")
     }
@@ -43,11 +43,11 @@ def describe_caffe2(blobs: Mapping[str, Any], answers: ConversionOptions, path: 
     found.ignored = list(ignored.items())
     _affine_norms(found)
     shapes = shapes_of(plain)
-    found.arguments = resnet_arguments(shapes, family=given_family(answers), path=path)
+    found.arguments = resnet_arguments(shapes, family=given_family(options), path=path)
     two = "fast_stem.conv.weight" in shapes
-    if two and "alpha" not in answers.backbone_options:
+    if two and "alpha" not in options.backbone_options:
         found.questions.append(ASK_ALPHA)
-    if found.arguments["backbone"].startswith("c2d") and "temporal_pool" not in answers.backbone_options:
+    if found.arguments["backbone"].startswith("c2d") and "temporal_pool" not in options.backbone_options:
         found.questions.append(
             "whether time is halved after res2: --backbone_options '{temporal_pool: true}' (the paper's C2D) or "
             "false (PySlowFast's C2D_NOPOOL)"
@@ -56,19 +56,19 @@ def describe_caffe2(blobs: Mapping[str, Any], answers: ConversionOptions, path: 
     if places:
         found.arguments |= {
             "insert": places,
-            "block_options": pyslowfast_block_options(shapes, None, answers, found, path),
+            "block_options": pyslowfast_block_options(shapes, None, options, found, path),
         }
         found.notes.append(
-            "non-local keys are pooled by (1, 2, 2) before they are projected, as both projects do by default"
+            "non-local keys are pooled by (1, 2, 2) before the projection, as both projects do by default"
         )
     found.arguments |= pyslowfast_clip_and_head(None, found)
-    if not two and "stem_pool_padding" not in answers.backbone_options:
+    if not two and "stem_pool_padding" not in options.backbone_options:
         found.questions.append(ASK_PADDING)
     return found
 
 
 def _affine_norms(found: SourceCheckpoint) -> None:
-    """Norms that were frozen into a scale and a shift have no statistics: those of a norm that does the same."""
+    """Add statistics to norms that were frozen to a scale and a shift, so that they compute the same."""
     frozen = [n for n in list(found.state) if n.endswith("norm.weight") or ".norm_" in n or "_norm.weight" in n]
     frozen = [n for n in frozen if n.endswith(".weight") and n.replace(".weight", ".running_var") not in found.state]
     for name in frozen:

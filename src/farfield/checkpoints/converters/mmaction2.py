@@ -1,8 +1,8 @@
 """MMAction2's Recognizer3D checkpoints: ResNet3d (I3D) and ResNet3dSlowOnly with an I3D head.
 
-Its non-local blocks are mmcv's: with sub_sample, keys are pooled after they are projected; there is no bias in front of
-the norm; softmax affinities are scaled only where use_scale says so, dot products divided by the number of keys.
-The head pools everything and classifies once.
+The non-local blocks are mmcv's: with sub_sample, keys are pooled after the projection; there is no bias before the
+norm; softmax affinities are scaled only if use_scale is set, dot products are divided by the number of keys. The head
+pools everything and classifies once.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
+from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.mmaction2_config import Unreadable, parse_python_config
 from farfield.checkpoints.converters.source_checkpoint import (
-    ConversionOptions,
     SourceCheckpoint,
     block_options_by_shape,
     given_family,
@@ -38,59 +38,62 @@ ASK_STRIDES = (
 )
 
 
-def describe_mmaction2(state: dict[str, Tensor], meta: Any, answers: ConversionOptions, path: Any) -> SourceCheckpoint:
-    """MMAction2's I3D and SlowOnly, with and without non-local blocks."""
-    ignored = {name: "of training, not of the network" for name in state if name.startswith("data_preprocessor.")}
+def describe_mmaction2(state: dict[str, Tensor], meta: Any, options: ConversionOptions, path: Any) -> SourceCheckpoint:
+    """Describe MMAction2's I3D and SlowOnly, with and without non-local blocks."""
+    ignored = {name: "used in training only" for name in state if name.startswith("data_preprocessor.")}
     kept = {name: value for name, value in state.items() if name not in ignored}
     plain, own, unknown = renamed(kept, from_mmaction2, path)
     for name in [name for name in plain if name.endswith("inserted.w_f")]:
         plain[name] = plain[name].reshape(1, -1)
     found = SourceCheckpoint("MMAction2", {}, plain, own, ignored=list(ignored.items()), unknown=unknown)
     config = read_meta(meta)
-    backbone = _part(config, "model", "backbone")
-    _refuse(backbone, path)
+    backbone = _section(config, "model", "backbone")
+    _check_backbone(backbone, path)
     shapes = shapes_of(plain)
-    found.arguments = resnet_arguments(shapes, family=given_family(answers), path=path)
-    options = found.arguments["backbone_options"]
+    found.arguments = resnet_arguments(shapes, family=given_family(options), path=path)
+    backbone_options = found.arguments["backbone_options"]
     i3d = found.arguments["backbone"].startswith(("i3d", "c2d"))
-    if _known(backbone, "conv1_stride_t") and _known(backbone, "pool1_stride_t"):
+    if _is_literal(backbone, "conv1_stride_t") and _is_literal(backbone, "pool1_stride_t"):
         strides = [backbone["conv1_stride_t"], backbone["pool1_stride_t"]]
         if strides != [1, 1]:
-            options["stem_temporal_strides"] = strides
-    elif i3d and "stem_temporal_strides" not in answers.backbone_options:
+            backbone_options["stem_temporal_strides"] = strides
+    elif i3d and "stem_temporal_strides" not in options.backbone_options:
         found.questions.append(ASK_STRIDES)
     pooled = {"ResNet3d": True, "ResNet3dSlowOnly": False}.get(str(backbone.get("type")), i3d)  # their defaults
-    if _known(backbone, "with_pool2"):
+    if _is_literal(backbone, "with_pool2"):
         pooled = bool(backbone["with_pool2"])
     if pooled != i3d:
-        options["temporal_pool"] = pooled
+        backbone_options["temporal_pool"] = pooled
     places = inserted_places(shapes)
     if places:
-        options_of_block = _block_options(shapes, state, backbone, answers, found, path)
-        found.arguments |= {"insert": places, "block_options": options_of_block}
+        block_options = _block_options(shapes, state, backbone, options, found, path)
+        found.arguments |= {"insert": places, "block_options": block_options}
     found.arguments |= {"head": "gap_fc", "clip": _clip(config, found)}
     return found
 
 
 def read_meta(meta: Any) -> dict[str, Any]:
-    """The config that MMEngine and mmcv keep as text beside the weights; empty where there is none."""
+    """Return the config that MMEngine and mmcv store as text beside the weights; empty if there is none."""
     if not isinstance(meta, Mapping):
         return {}
     text = next((meta[key] for key in ("cfg", "config") if isinstance(meta.get(key), str)), None)
     return parse_python_config(text) if text is not None else {}
 
 
-def _part(config: Any, *names: str) -> dict[str, Any]:
+def _section(config: Any, *names: str) -> dict[str, Any]:
+    """Return the nested dict under these names; empty if there is none."""
     for name in names:
         config = config.get(name) if isinstance(config, Mapping) else None
     return config if isinstance(config, dict) else {}
 
 
-def _known(config: Mapping[str, Any], name: str) -> bool:
+def _is_literal(config: Mapping[str, Any], name: str) -> bool:
+    """Check that the config sets a name to a value that could be read."""
     return name in config and not isinstance(config[name], Unreadable)
 
 
-def _refuse(backbone: dict[str, Any], path: Any) -> None:
+def _check_backbone(backbone: dict[str, Any], path: Any) -> None:
+    """Raise for settings under which the network differs from every farfield backbone."""
     allowed: dict[str, list[Any]] = {
         "type": ["ResNet3d", "ResNet3dSlowOnly"],
         "style": ["pytorch"],
@@ -101,7 +104,7 @@ def _refuse(backbone: dict[str, Any], path: Any) -> None:
         "with_cp": [False, True],
     }
     for name, values in allowed.items():
-        if _known(backbone, name) and backbone[name] not in values:
+        if _is_literal(backbone, name) and backbone[name] not in values:
             raise FarfieldError(
                 f"{path} cannot be converted exactly: its config has backbone {name} {backbone[name]!r}; only "
                 f"{' or '.join(map(str, values))} is supported."
@@ -112,45 +115,46 @@ def _block_options(
     shapes: dict,
     state: dict[str, Tensor],
     backbone: dict[str, Any],
-    answers: ConversionOptions,
+    options: ConversionOptions,
     found: SourceCheckpoint,
     path: Any,
 ) -> dict[str, Any]:
-    options = block_options_by_shape(shapes, path)
-    # With sub_sample, g is a Sequential of projection and pooling, and its names say so.
+    """Return the options of the non-local blocks; ask for what neither config nor shapes tell."""
+    block_options = block_options_by_shape(shapes, path)
+    # With sub_sample, g is a Sequential of projection and pooling, which shows in its names.
     pooled = {".non_local_block.g.0." in name for name in state if ".non_local_block.g." in name}
     if len(pooled) > 1:
         raise FarfieldError(f"some of the non-local blocks of {path} pool their keys and others do not.")
-    options |= {"pool_after_projection": True} if pooled == {True} else {"key_pool": None}
-    settings = _part(backbone, "non_local_cfg")
+    block_options |= {"pool_after_projection": True} if pooled == {True} else {"key_pool": None}
+    settings = _section(backbone, "non_local_cfg")
     if settings:
-        mode = settings.get("mode", "embedded_gaussian")  # mmcv's own defaults for what the config leaves out
+        mode = settings.get("mode", "embedded_gaussian")  # mmcv's default
         if mode not in ("embedded_gaussian", "gaussian", "dot_product", "concatenation"):
             raise FarfieldError(f"{path} has the non-local mode {mode!r}, which mmcv does not have.")
-        options["pairwise"] = mode
+        block_options["pairwise"] = mode
         if mode == "embedded_gaussian":
-            options["scale"] = bool(settings.get("use_scale", True))
-    elif ("pairwise" not in options and "pairwise" not in answers.block_options) or (
-        answers.block_options.get("pairwise") == "embedded_gaussian" and "scale" not in answers.block_options
+            block_options["scale"] = bool(settings.get("use_scale", True))
+    elif ("pairwise" not in block_options and "pairwise" not in options.block_options) or (
+        options.block_options.get("pairwise") == "embedded_gaussian" and "scale" not in options.block_options
     ):
         found.questions.append(ASK_PAIRWISE)
-    return options
+    return block_options
 
 
 def _clip(config: dict[str, Any], found: SourceCheckpoint) -> dict[str, Any]:
-    """Sampling, crops and normalisation, as the config's pipelines have them."""
-    pixels = _part(config, "model", "data_preprocessor") or _part(config, "img_norm_cfg")
+    """Return sampling, crops and normalisation from the config's pipelines."""
+    pixels = _section(config, "model", "data_preprocessor") or _section(config, "img_norm_cfg")
     mean, std = pixels.get("mean", IMAGENET_MEAN), pixels.get("std", IMAGENET_STD)
     clip: dict[str, Any] = {"mean": tuple(m / 255 for m in mean), "std": tuple(s / 255 for s in std)}
     clip |= {"num_clips": 10, "num_crops": 3, "test_crop_px": 256, "short_side_px": 256}
     if not pixels:
-        found.notes.append("the file does not tell its normalisation: ImageNet's mean and standard deviation")
+        found.notes.append("the file does not state its normalisation: ImageNet's is assumed")
     steps = _pipeline(config, "test")
     sample = next((s for s in steps if s.get("type") in ("SampleFrames", "UniformSample")), None)
     if sample is None:
         found.notes.append(
-            "the file does not tell its clips: the backbone's sampling, 10 clips x 3 crops of 256 px; --clip changes "
-            "them"
+            "the file does not state its clip settings: the backbone's sampling and 10 clips x 3 crops of 256 px are "
+            "assumed; --clip changes them"
         )
         return clip
     clip |= {"num_frames": sample.get("clip_len", 8), "frame_stride": sample.get("frame_interval", 1)}
@@ -174,8 +178,8 @@ def _clip(config: dict[str, Any], found: SourceCheckpoint) -> dict[str, Any]:
 def _pipeline(config: dict[str, Any], split: str) -> list[dict[str, Any]]:
     places = (
         config.get(f"{split}_pipeline"),
-        _part(config, f"{split}_dataloader", "dataset").get("pipeline"),
-        _part(config, "data", split).get("pipeline"),
+        _section(config, f"{split}_dataloader", "dataset").get("pipeline"),
+        _section(config, "data", split).get("pipeline"),
     )
     steps = next((place for place in places if isinstance(place, list)), [])
     return [step for step in steps if isinstance(step, dict)]

@@ -1,4 +1,4 @@
-"""MMAction2's configs, which are Python: read as a tree of literals, never executed."""
+"""Parse MMAction2's configs, which are Python code, without executing them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from farfield.untrusted_json import MAX_LEVELS
 
 
 class Unreadable:
-    """Stands for an expression that is no literal."""
+    """Placeholder for an expression that is not a literal."""
 
 
 def parse_python_config(text: str) -> dict[str, Any]:
-    """The values that a config assigns: literals, dict(...), and names assigned before.
+    """Return the values that a config assigns: literals, dict(...), and names assigned earlier.
 
-    What is anything else becomes an `Unreadable`; text that is no Python, or has more than `MAX_LEVELS` brackets inside
-    each other, gives an empty dict.
+    Other expressions become an `Unreadable`. Text that is not Python, or nests brackets more than `MAX_LEVELS` deep,
+    gives an empty dict.
     """
-    if _is_deep(text):
+    if _exceeds_max_levels(text):
         return {}
     try:
         tree = ast.parse(text)
@@ -35,8 +35,8 @@ def parse_python_config(text: str) -> dict[str, Any]:
     return values
 
 
-def _is_deep(text: str) -> bool:
-    """Counts brackets before `ast.parse`, whose own limits differ from one Python to the other, sees them."""
+def _exceeds_max_levels(text: str) -> bool:
+    """Check the nesting of brackets before `ast.parse`, whose own limit depends on the Python version."""
     level = 0
     try:
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
@@ -45,7 +45,7 @@ def _is_deep(text: str) -> bool:
             if level > MAX_LEVELS:
                 return True
     except (tokenize.TokenError, SyntaxError):
-        pass  # `ast.parse` will refuse it
+        pass  # `ast.parse` reports it
     return False
 
 

@@ -1,8 +1,9 @@
 """PySlowFast's checkpoints (.pyth).
 
-Facts that no weight tells (facebookresearch/SlowFast, slowfast/models/nonlocal_helper.py and head_helper.py): keys are
-pooled before they are projected; softmax affinities are divided by the square root of the inner channels, dot products
-by the number of keys; the classifier sees windows of the training feature map's size, softmax at each, then the mean.
+Facts that the weights do not show (facebookresearch/SlowFast, slowfast/models/nonlocal_helper.py and head_helper.py):
+keys are pooled before the projection; softmax affinities are divided by the square root of the inner channels, dot
+products by the number of keys; the classifier runs on windows of the training feature map's size, with a softmax at
+each, and the probabilities are averaged.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from typing import Any
 
 from torch import Tensor
 
+from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.pyslowfast_config import number, pyslowfast_clip, refuse_other_networks, setting
 from farfield.checkpoints.converters.source_checkpoint import (
     ASK_ALPHA,
-    ConversionOptions,
     SourceCheckpoint,
     block_options_by_shape,
     given_family,
@@ -43,13 +44,13 @@ ASK_PAIRWISE = (
     "the pairwise function of its non-local blocks: --block_options '{pairwise: embedded_gaussian}' (PySlowFast's "
     "softmax: the C2D and I3D models) or '{pairwise: dot_product}' (the Slow and SlowFast models)"
 )
-ASK_X3D = "which X3D it is: --backbone x3d_xs, x3d_s or x3d_m, which differ in their clips alone"
+ASK_X3D = "which X3D it is: --backbone x3d_xs, x3d_s or x3d_m, which differ only in their clips"
 
 
 def describe_pyslowfast(
-    state: dict[str, Tensor], cfg: dict[str, Any] | None, answers: ConversionOptions, path: Any
+    state: dict[str, Tensor], cfg: dict[str, Any] | None, options: ConversionOptions, path: Any
 ) -> SourceCheckpoint:
-    """PySlowFast's own networks: C2D, I3D, Slow, SlowFast, X3D, with and without non-local blocks."""
+    """Describe PySlowFast's own networks: C2D, I3D, Slow, SlowFast, X3D, with and without non-local blocks."""
     x3d = any(".branch2.se." in name or name == "head.conv_5.weight" for name in state)
     plain, own, unknown = renamed(state, x3d_from_pyslowfast if x3d else from_pyslowfast, path)
     found = SourceCheckpoint("PySlowFast", {}, plain, own, unknown=unknown)
@@ -57,22 +58,22 @@ def describe_pyslowfast(
         refuse_other_networks(cfg, path)
     shapes = shapes_of(plain)
     if x3d:
-        found.arguments = _x3d(shapes, cfg, answers, found)
+        found.arguments = _x3d(shapes, cfg, options, found)
     else:
         name, extra = _architecture(cfg, path)
-        family = given_family(answers) if name is None else None if name == "slowfast" else name
+        family = given_family(options) if name is None else None if name == "slowfast" else name
         arguments = resnet_arguments(shapes, family=family, path=path)
         arguments["backbone_options"] |= extra
         if "fast_stem.conv.weight" in shapes and cfg is not None:
             arguments["backbone_options"]["alpha"] = number(cfg, "SLOWFAST.ALPHA", 4)
-        elif "fast_stem.conv.weight" in shapes and "alpha" not in answers.backbone_options:
+        elif "fast_stem.conv.weight" in shapes and "alpha" not in options.backbone_options:
             found.questions.append(ASK_ALPHA)
         found.arguments = arguments
     places = inserted_places(shapes)
     if places:
         found.arguments |= {
             "insert": places,
-            "block_options": pyslowfast_block_options(shapes, cfg, answers, found, path),
+            "block_options": pyslowfast_block_options(shapes, cfg, options, found, path),
         }
     found.arguments |= pyslowfast_clip_and_head(cfg, found)
     if cfg is not None and setting(cfg, "DATA.REVERSE_INPUT_CHANNEL", False):
@@ -81,27 +82,29 @@ def describe_pyslowfast(
         ]
         for stem in stems:
             plain[stem] = plain[stem].flip(1)
-        found.notes.append("the network took BGR frames (REVERSE_INPUT_CHANNEL): its first kernels are turned to RGB")
+        found.notes.append("the network took BGR frames (REVERSE_INPUT_CHANNEL): its first kernels are changed to RGB")
     return found
 
 
 def _architecture(cfg: dict[str, Any] | None, path: Any) -> tuple[str | None, dict[str, Any]]:
+    """Return the family and backbone options that MODEL.ARCH stands for; (None, {}) without a config."""
     if cfg is None:
         return None, {}
     name = setting(cfg, "MODEL.ARCH", None)
     if not isinstance(name, str) or name not in ARCHITECTURES:
-        raise FarfieldError(f"{path} is of MODEL.ARCH {name!r}; convertible are {', '.join(ARCHITECTURES)}.")
+        raise FarfieldError(f"{path} has MODEL.ARCH {name!r}; convertible are {', '.join(ARCHITECTURES)}.")
     family, extra = ARCHITECTURES[name]
     return family, dict(extra)
 
 
 def _x3d(
-    shapes: dict, cfg: dict[str, Any] | None, answers: ConversionOptions, found: SourceCheckpoint
+    shapes: dict, cfg: dict[str, Any] | None, options: ConversionOptions, found: SourceCheckpoint
 ) -> dict[str, Any]:
+    """Return the backbone and its options; ask which X3D it is if depth and config do not tell."""
     by_clip = {4: "x3d_xs", 13: "x3d_s", 16: "x3d_m"}
     deep = any(name.startswith("res4.11.") for name in shapes)
-    if answers.backbone:
-        name = answers.backbone
+    if options.backbone:
+        name = options.backbone
     elif deep:
         name = "x3d_l"
     elif cfg is not None:
@@ -114,24 +117,24 @@ def _x3d(
 
 
 def pyslowfast_block_options(
-    shapes: dict, cfg: dict[str, Any] | None, answers: ConversionOptions, found: SourceCheckpoint, path: Any
+    shapes: dict, cfg: dict[str, Any] | None, options: ConversionOptions, found: SourceCheckpoint, path: Any
 ) -> dict[str, Any]:
-    """The options of its non-local blocks; asks for the pairwise function where there is no config.
+    """Return the options of the non-local blocks; ask for the pairwise function if there is no config.
 
     Raises:
-        FarfieldError: for blocks that ours cannot be.
+        FarfieldError: for blocks that `NonLocalBlock3d` cannot express.
     """
-    options = block_options_by_shape(shapes, path)
+    block_options = block_options_by_shape(shapes, path)
     if cfg is None:
-        if "pairwise" not in answers.block_options:
+        if "pairwise" not in options.block_options:
             found.questions.append(ASK_PAIRWISE)
-        return options
+        return block_options
     instantiation = setting(cfg, "NONLOCAL.INSTANTIATION", "dot_product")
     if instantiation not in PAIRWISE:
         raise FarfieldError(
             f"{path} has NONLOCAL.INSTANTIATION {instantiation!r}; convertible are {', '.join(PAIRWISE)}."
         )
-    options["pairwise"] = PAIRWISE[instantiation]
+    block_options["pairwise"] = PAIRWISE[instantiation]
     pools, groups = setting(cfg, "NONLOCAL.POOL", None), setting(cfg, "NONLOCAL.GROUP", None)
     seen_pools, seen_groups = set(), set()
     for stage in inserted_places(shapes):
@@ -148,21 +151,22 @@ def pyslowfast_block_options(
         )
     if len(seen_pools) > 1:
         raise FarfieldError(
-            f"{path} cannot be converted exactly: its stages pool keys by different {sorted(seen_pools)}."
+            f"{path} cannot be converted exactly: its stages pool keys by different sizes {sorted(seen_pools)}."
         )
     if seen_pools and seen_pools != {(1, 2, 2)}:
         pool = seen_pools.pop()
-        options["key_pool"] = None if max(pool) == 1 else list(pool)
-    return options
+        block_options["key_pool"] = None if max(pool) == 1 else list(pool)
+    return block_options
 
 
 def pyslowfast_clip_and_head(cfg: dict[str, Any] | None, found: SourceCheckpoint) -> dict[str, Any]:
-    """The clips of a config, and the head with its windows, whose size is computed as PySlowFast does."""
+    """Return the config's clip settings and the head; window sizes are computed as PySlowFast does."""
     head: dict[str, Any] = {"head": "window_softmax_mean"}
     x3d = found.arguments["backbone"].startswith("x3d")
     if cfg is None:
         found.notes.append(
-            "the file does not tell the clips that it was trained on: those of the backbone; --clip changes them"
+            "the file does not state the clips that it was trained on: those of the backbone are assumed; --clip "
+            "changes them"
         )
         crop = zoo_crop(found.arguments["backbone"])
         return head | {"clip": {"test_crop_px": crop, "short_side_px": crop}}
@@ -171,10 +175,12 @@ def pyslowfast_clip_and_head(cfg: dict[str, Any] | None, found: SourceCheckpoint
     if setting(cfg, "MULTIGRID.SHORT_CYCLE", False):
         head = {"head": "gap_fc"}
     elif not x3d:
-        options = found.arguments["backbone_options"]
+        backbone_options = found.arguments["backbone_options"]
         family = found.arguments["backbone"].rsplit("_r", 1)[0]
-        halved = options.get("temporal_pool", family in ("c2d", "i3d"))
+        halved = backbone_options.get("temporal_pool", family in ("c2d", "i3d"))
         side = crop // 32
-        lengths = [frames // options["alpha"], frames] if "alpha" in options else [frames // 2 if halved else frames]
+        lengths = [frames // 2 if halved else frames]
+        if "alpha" in backbone_options:
+            lengths = [frames // backbone_options["alpha"], frames]
         head["head_windows"] = [[length, side, side] for length in lengths]
     return head | {"clip": clip}

@@ -1,4 +1,4 @@
-"""PySlowFast's config, as its checkpoints carry it: YAML text, of which little is believed."""
+"""Read the YAML config inside PySlowFast's checkpoints, treating it as untrusted."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from farfield.untrusted_json import MAX_LEVELS
 
 
 class _RefusedYaml(ValueError):
-    """YAML that could take far more to read than it takes on the disk; the message says why."""
+    """YAML that could expand to far more than its size on disk; the message says why."""
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with the tuples that yacs writes. It bounds the nesting, and takes no merge keys: yacs writes none."""
+    """Safe YAML loader with yacs's tuples and a nesting limit. Refuses merge keys, which yacs never writes."""
 
     _level = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Composes a node and, by calling itself, those inside it."""
+        """Compose a node and, recursively, its children."""
         if self._level > MAX_LEVELS:
             raise _RefusedYaml(f"is nested more than {MAX_LEVELS} levels deep")
         self._level += 1
@@ -30,9 +30,9 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def flatten_mapping(self, node: Any) -> None:
-        """Would copy what merge keys refer to: with merges of merges, each one doubles it."""
+        """Refuse merge keys: each merge of a merge would double the number of values."""
         if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
-            raise _RefusedYaml("has merge keys, which PySlowFast's have not")
+            raise _RefusedYaml("has merge keys, which PySlowFast never writes")
         super().flatten_mapping(node)
 
 
@@ -44,7 +44,7 @@ _Loader.add_constructor("tag:yaml.org,2002:python/tuple", _sequence)
 
 
 def read_cfg(text: Any, path: Any) -> dict[str, Any] | None:
-    """PySlowFast's config from a checkpoint; None where there is none.
+    """Parse PySlowFast's config from a checkpoint; None if there is none.
 
     Raises:
         FarfieldError: for a config that cannot be read.
@@ -64,13 +64,13 @@ def read_cfg(text: Any, path: Any) -> dict[str, Any] | None:
 
 
 def _refuse_large(cfg: Any, path: Any) -> None:
-    """Aliases let a few lines stand for millions; a real config has some hundreds of values."""
+    """Raise for a config of very many values: aliases let a few lines expand to millions; real ones have hundreds."""
     waiting, seen = [cfg], 0
     while waiting:
         value = waiting.pop()
         seen += 1
         if seen > 100_000:
-            raise FarfieldError(f"the config inside {path} is far larger than any of PySlowFast's.")
+            raise FarfieldError(f"the config inside {path} has more than 100,000 values. No config of PySlowFast does.")
         if isinstance(value, Mapping):
             waiting += value.values()
         elif isinstance(value, list | tuple):
@@ -78,7 +78,7 @@ def _refuse_large(cfg: Any, path: Any) -> None:
 
 
 def setting(cfg: Mapping[str, Any], name: str, default: Any) -> Any:
-    """The value at a dotted name, as "DATA.NUM_FRAMES"."""
+    """Return the value at a dotted name, as "DATA.NUM_FRAMES"."""
     value: Any = cfg
     for part in name.split("."):
         if not isinstance(value, Mapping) or part not in value:
@@ -88,7 +88,7 @@ def setting(cfg: Mapping[str, Any], name: str, default: Any) -> Any:
 
 
 def number(cfg: Mapping[str, Any], name: str, default: float | None, kind: type = int) -> Any:
-    """A number, also where the config has it as text.
+    """Return a positive number, converted from text if necessary.
 
     Raises:
         FarfieldError: for anything else, naming the setting.
@@ -97,20 +97,18 @@ def number(cfg: Mapping[str, Any], name: str, default: float | None, kind: type 
     if value is None and default is None:
         return None
     try:
-        number = kind(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else None
+        converted = kind(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else None
     except ValueError:
-        number = None
-    if number is None or number <= 0 or float(value) != number:
-        raise FarfieldError(
-            f"the config inside the checkpoint has {name} {value!r}, where a positive number is needed."
-        )
-    return number
+        converted = None
+    if converted is None or converted <= 0 or float(value) != converted:
+        raise FarfieldError(f"the config inside the checkpoint has {name} {value!r}; a positive number is needed.")
+    return converted
 
 
-def _three(cfg: Mapping[str, Any], name: str, default: float) -> tuple[float, ...]:
+def _three_numbers(cfg: Mapping[str, Any], name: str, default: float) -> tuple[float, ...]:
     value = setting(cfg, name, [default] * 3)
     if not isinstance(value, list) or len(value) != 3 or not all(isinstance(v, int | float) for v in value):
-        raise FarfieldError(f"the config inside the checkpoint has {name} {value!r}, where three numbers are needed.")
+        raise FarfieldError(f"the config inside the checkpoint has {name} {value!r}; three numbers are needed.")
     return tuple(float(v) for v in value)
 
 
@@ -119,7 +117,7 @@ def _flat(value: Any) -> list[Any]:
 
 
 def refuse_other_networks(cfg: dict[str, Any], path: Any) -> None:
-    """Settings under which the weights are of a network that is none of ours.
+    """Raise for settings under which the network differs from every farfield network.
 
     Raises:
         FarfieldError: naming the setting.
@@ -151,12 +149,12 @@ def refuse_other_networks(cfg: dict[str, Any], path: Any) -> None:
 
 
 def slowfast_alpha(cfg: dict[str, Any]) -> dict[str, Any]:
-    """SlowFast's alpha as a backbone's option; nothing for other networks."""
+    """Return SlowFast's alpha as a backbone option; empty for other networks."""
     return {"alpha": number(cfg, "SLOWFAST.ALPHA", 4)} if setting(cfg, "MODEL.ARCH", None) == "slowfast" else {}
 
 
 def pyslowfast_clip(cfg: dict[str, Any]) -> dict[str, Any]:
-    """Sampling, crops, normalisation and views of a config, as a `ClipSpec`'s values."""
+    """Return a config's sampling, crops, normalisation and views, as values of a `ClipSpec`."""
     test_crop = number(cfg, "DATA.TEST_CROP_SIZE", 256)
     return {
         "num_frames": number(cfg, "DATA.NUM_FRAMES", 8),
@@ -165,8 +163,8 @@ def pyslowfast_clip(cfg: dict[str, Any]) -> dict[str, Any]:
         "crop_px": number(cfg, "DATA.TRAIN_CROP_SIZE", 224),
         "test_crop_px": test_crop,
         "short_side_px": test_crop,
-        "mean": _three(cfg, "DATA.MEAN", 0.45),
-        "std": _three(cfg, "DATA.STD", 0.225),
+        "mean": _three_numbers(cfg, "DATA.MEAN", 0.45),
+        "std": _three_numbers(cfg, "DATA.STD", 0.225),
         "num_clips": number(cfg, "TEST.NUM_ENSEMBLE_VIEWS", 10),
         "num_crops": number(cfg, "TEST.NUM_SPATIAL_CROPS", 3),
     }

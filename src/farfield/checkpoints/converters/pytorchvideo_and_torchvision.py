@@ -1,4 +1,4 @@
-"""PyTorchVideo's and torchvision's state dicts, whose shapes say which of their networks they are."""
+"""PyTorchVideo's and torchvision's state dicts; the network is identified by its weights' shapes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.source_checkpoint import (
     ASK_ALPHA,
-    ConversionOptions,
     SourceCheckpoint,
     shapes_of,
     zoo_crop,
@@ -22,7 +22,7 @@ PYTORCHVIDEO = (
     "c2d_r50", "i3d_r50", "slow_r50", "slowfast_r50", "slowfast_r101", "slowfast_16x8_r101", "csn_r101",
     "r2plus1d_r50", "x3d_xs", "x3d_s", "x3d_m", "x3d_l",
 )  # fmt: skip
-"""What PyTorchVideo's hub has weights of."""
+"""Networks that PyTorchVideo's hub has weights for."""
 TORCHVISION = ("r3d_18", "mc3_18", "r2plus1d_18", "s3d", "mvit_v2_s", "swin3d_t")
 
 SOFTMAX_INSIDE = ("x3d_xs", "x3d_s", "x3d_m", "x3d_l", "r2plus1d_r50")
@@ -30,41 +30,52 @@ SOFTMAX_INSIDE = ("x3d_xs", "x3d_s", "x3d_m", "x3d_l", "r2plus1d_r50")
 
 
 def describe_pytorchvideo(
-    state: dict[str, Tensor], answers: ConversionOptions, path: Any, *, softmax_inside: bool = False
+    state: dict[str, Tensor], options: ConversionOptions, path: Any, *, softmax_inside: bool = False
 ) -> SourceCheckpoint:
-    """PyTorchVideo's hub networks. `softmax_inside`: PySlowFast's wrappers apply it at each window in all of them."""
+    """Describe PyTorchVideo's hub networks.
+
+    Args:
+        state: weights by PyTorchVideo's names.
+        options: answers of the user.
+        path: for messages.
+        softmax_inside: the head applies a softmax at each window, as PySlowFast's wrappers do for every network.
+    """
     last = max(int(match[1]) for match in (re.match(r"blocks\.([0-9]{1,2})\.", name) for name in state) if match)
     renamed = {_pytorchvideo_key(name, last): name for name in state}
     found = SourceCheckpoint(
         "PyTorchVideo", {}, {key: state[name] for key, name in renamed.items()}, renamed, own_keys=True
     )
-    name = _fitting(found, PYTORCHVIDEO, answers, path)
-    if name == "slow_r50" and "num_frames" not in answers.clip:
+    name = _identify(found, PYTORCHVIDEO, options, path)
+    if name == "slow_r50" and "num_frames" not in options.clip:
         found.notes.append(
-            "clips are those of PyTorchVideo's slow_r50, 8x8; for 4x16: --clip '{num_frames: 4, frame_stride: 16}'"
+            "clips of PyTorchVideo's slow_r50, 8x8, are assumed; for 4x16: --clip '{num_frames: 4, frame_stride: 16}'"
         )
     inside = softmax_inside or name in SOFTMAX_INSIDE
     head = "window_softmax_mean" if inside else "window_mean"
-    options = _fusion_options(found, name, answers)
-    found.arguments = {"backbone": name, "backbone_options": options, "head": head, "clip": pytorchvideo_clip(name)}
+    found.arguments = {
+        "backbone": name,
+        "backbone_options": _fusion_options(found, name, options),
+        "head": head,
+        "clip": pytorchvideo_clip(name),
+    }
     return found
 
 
 FUSION = "backbone.trunk.blocks.0.multipathway_fusion.conv_fast_to_slow.weight"
 
 
-def _fusion_options(found: SourceCheckpoint, name: str, answers: ConversionOptions) -> dict[str, Any]:
-    """SlowFast 4x16 fuses with shorter kernels than 8x8, and takes fewer slow frames, which no weight tells."""
+def _fusion_options(found: SourceCheckpoint, name: str, options: ConversionOptions) -> dict[str, Any]:
+    """Return SlowFast's fusion kernel; ask for alpha, which no weight shows, if it is not that of 8x8."""
     kernel = found.state[FUSION].shape[2] if FUSION in found.state else None
     if name != "slowfast_r50" or kernel in (None, 7):
         return {}
-    if "alpha" not in answers.backbone_options:
+    if "alpha" not in options.backbone_options:
         found.questions.append(ASK_ALPHA)
     return {"fusion_kernel": kernel}
 
 
 def pytorchvideo_clip(name: str) -> dict[str, Any]:
-    """What differs from the backbone's own clips in the tests of PyTorchVideo's model zoo."""
+    """Return the clip settings in which PyTorchVideo's model zoo differs from the backbone's defaults."""
     crop = zoo_crop(name)
     return {"test_crop_px": crop, "short_side_px": crop, "target_fps": 30.0}
 
@@ -81,8 +92,8 @@ def _pytorchvideo_key(name: str, last: int) -> str:
     return f"head.embedding.{rest.removeprefix('pool.')}"
 
 
-def describe_torchvision(state: dict[str, Tensor], answers: ConversionOptions, path: Any) -> SourceCheckpoint:
-    """torchvision's video networks."""
+def describe_torchvision(state: dict[str, Tensor], options: ConversionOptions, path: Any) -> SourceCheckpoint:
+    """Describe torchvision's video networks."""
     transformer = any(name.startswith(("conv_proj.", "patch_embed.")) for name in state)
     names, weights = {}, {}
     for name, value in state.items():
@@ -90,7 +101,7 @@ def describe_torchvision(state: dict[str, Tensor], answers: ConversionOptions, p
         names[key] = name
         weights[key] = value[:, :, 0, 0, 0] if name == "classifier.1.weight" and value.ndim == 5 else value
     found = SourceCheckpoint("torchvision", {}, weights, names, own_keys=True)
-    name = _fitting(found, TORCHVISION, answers, path)
+    name = _identify(found, TORCHVISION, options, path)
     found.arguments = {"backbone": name, "head": "gap_fc", "clip": {}}
     if name == "s3d":
         found.arguments |= {"head": "window_mean", "head_windows": [[2, 7, 7]]}
@@ -104,15 +115,15 @@ def _torchvision_key(name: str, *, transformer: bool) -> str:
     return f"backbone.trunk.{'network.' if transformer else ''}{name}"
 
 
-def _fitting(found: SourceCheckpoint, candidates: tuple[str, ...], answers: ConversionOptions, path: Any) -> str:
-    """The network that has exactly these weights; asks where several have.
+def _identify(found: SourceCheckpoint, candidates: tuple[str, ...], options: ConversionOptions, path: Any) -> str:
+    """Return the network whose weights have exactly these shapes; ask if several do.
 
     Raises:
-        FarfieldError: where none has; with what differs from the nearest.
+        FarfieldError: if none does, naming the nearest and the differences.
     """
+    if options.backbone:
+        return options.backbone
     shapes = shapes_of(found.state)
-    if answers.backbone:
-        return answers.backbone
     fusion = {"fusion_kernel": shapes[FUSION][2]} if FUSION in shapes else {}
     differing = {name: _differing(name, shapes, fusion if name == "slowfast_r50" else {}) for name in candidates}
     fitting = [name for name, names in differing.items() if not names]
@@ -130,9 +141,10 @@ def _fitting(found: SourceCheckpoint, candidates: tuple[str, ...], answers: Conv
     return fitting[0]
 
 
-def _differing(name: str, shapes: dict[str, tuple[int, ...]], options: dict[str, Any]) -> set[str]:
+def _differing(name: str, shapes: dict[str, tuple[int, ...]], backbone_options: dict[str, Any]) -> set[str]:
+    """Return the keys whose shapes differ from those of a network."""
     with torch.device("meta"):
-        backbone = BACKBONES[name](**options)
+        backbone = BACKBONES[name](**backbone_options)
         embedding = backbone.make_embedding()
     wanted = {f"backbone.{key}": tuple(value.shape) for key, value in backbone.state_dict().items()}
     wanted |= {f"head.embedding.{key}": tuple(value.shape) for key, value in embedding.state_dict().items()}

@@ -1,8 +1,12 @@
-"""Reads a checkpoint of any project without running code from it.
+"""Read any project's checkpoint without running code from it.
 
-`torch.load(weights_only=True)` comes first. It refuses what holds more than tensors and plain types: Caffe2's pickles
-of numpy arrays, MMEngine's logs. Those go through an unpickler that makes arrays and tensors, and an inert
-placeholder of every other class that the file names: nothing is imported, nothing is called.
+`torch.load(weights_only=True)` is tried first. It refuses files that hold more than tensors and plain types, such as
+Caffe2's pickles of numpy arrays and MMEngine's logs. Those are read by an unpickler that builds arrays, tensors and
+plain types, and replaces objects of every other class by an inert placeholder: it imports and calls nothing else.
+
+Private APIs, each with a test in test_private_apis.py: `pickle._Unpickler`, the unpickler written in Python, because
+the public C class lets no subclass override a single instruction and allocates its memo by an index from the file;
+`torch._utils`' functions, because pickled tensors name them.
 """
 
 from __future__ import annotations
@@ -27,11 +31,11 @@ _DAMAGED = (
     pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError,
     AssertionError, OverflowError, MemoryError, UnicodeError, zipfile.BadZipFile, NotImplementedError,
 )  # fmt: skip
-"""What torch, pickle and numpy raise for files that are cut off or made up."""
+"""Exceptions that truncated and malformed files cause in torch, pickle and numpy."""
 
 
 class Placeholder:
-    """Stands for an object of a class that is not made: it takes whatever a pickle does to it, and does nothing."""
+    """Inert stand-in for an object of any other class. It accepts every operation of a pickle and does nothing."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
     def __setstate__(self, state: Any) -> None: ...
@@ -42,10 +46,10 @@ class Placeholder:
 
 
 def read_file(path: str | Path) -> Any:
-    """Returns a checkpoint's content: dicts, lists, tensors, arrays, plain types, and placeholders for the rest.
+    """Read a checkpoint: dicts, lists, tensors, arrays, plain types, and placeholders for the rest.
 
     Raises:
-        FarfieldError: for a file that is missing, damaged, or made to fill the memory.
+        FarfieldError: for a file that is missing, damaged or unsafe to read.
     """
     path = Path(path)
     check_file_safety(path)
@@ -63,34 +67,35 @@ def read_file(path: str | Path) -> Any:
 
 
 def as_tensors(state: Any, path: str | Path) -> dict[str, Tensor]:
-    """A state dict whose values are all numbers.
+    """Convert a state dict to tensors.
 
     Raises:
-        FarfieldError: for keys that are no text, or values that are no numeric tensors or arrays.
+        FarfieldError: for keys that are not text, or values that are not numeric tensors or arrays.
     """
     if not isinstance(state, Mapping) or not state:
         raise FarfieldError(f"{path} holds no weights: {type(state).__name__} where a dict of tensors is needed.")
     tensors = {}
     for key, value in state.items():
         if not isinstance(key, str):
-            raise FarfieldError(f"{path} has a weight that is named {key!r}; names are text.")
+            raise FarfieldError(f"{path} has a weight named {key!r}; names must be text.")
         if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
             value = torch.from_numpy(np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("=")))
-        if not isinstance(value, Tensor) or not _is_plain(value):
+        if not isinstance(value, Tensor) or not _is_dense(value):
             raise FarfieldError(f"{path} has {type(value).__name__} in place of the weight {key}.")
         tensors[key] = value.detach()
     return tensors
 
 
-def _is_plain(value: Tensor) -> bool:
-    """Numbers that are all there: a view may say to be larger than what it is a view of."""
+def _is_dense(value: Tensor) -> bool:
+    """Check that a tensor is dense, real and on the CPU, and no larger than its storage, as a view may claim to be."""
     if value.layout is not torch.strided or value.device.type != "cpu" or value.is_nested:
         return False
-    whole = value.numel() * value.element_size() <= value.untyped_storage().nbytes()
-    return whole and not value.is_complex() and not value.is_quantized
+    fits = value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    return fits and not value.is_complex() and not value.is_quantized
 
 
 def _read_restricted(path: Path) -> Any:
+    """Read a file with the restricted unpickler."""
     if zipfile.is_zipfile(path) or _is_old_torch(path):
         return torch.load(path, map_location="cpu", weights_only=False, pickle_module=_restricted_pickle())
     with path.open("rb") as file:
@@ -98,32 +103,34 @@ def _read_restricted(path: Path) -> Any:
 
 
 def _is_old_torch(path: Path) -> bool:
-    """Whether torch wrote it before 1.6: pickles one after the other, the first a number."""
+    """Check for torch's format before version 1.6: a sequence of pickles that begins with a magic number."""
     with path.open("rb") as file:
         return pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)[2:] in file.read(32)
 
 
 def _reconstruct(array_type: Any, shape: Any, kind: Any) -> np.ndarray:
-    """numpy's beginning of an array, which a pickle then fills; of arrays alone."""
+    """Create an empty array for the pickle to fill, as numpy's function does, but of no subclass."""
     if array_type is not np.ndarray:
         raise UnsafePickle("it has an array of a class that is not numpy's own")
     return np.ndarray.__new__(np.ndarray, (0,), "b")
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """How Python 2's bytes come back; no other codec."""
+    """Encode text as latin1, as pickles of Python 2's bytes ask for; refuse other codecs."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise UnsafePickle(f"it has text encoded as {encoding!r}")
     return text.encode("latin1")
 
 
 def _scalar(dtype: np.dtype, data: Any = None) -> Any:
+    """Create a numpy number."""
     if not isinstance(dtype, np.dtype) or dtype.kind not in "fiub" or not isinstance(data, bytes):
-        raise UnsafePickle("it has a numpy number that is none")
+        raise UnsafePickle("it has a malformed numpy number")
     return np.frombuffer(data, dtype)[0]
 
 
 def _dtype(kind: Any, *args: Any) -> np.dtype:
+    """Create a numpy data type."""
     dtype = np.dtype(kind, False, True)  # a copy, on which the byte order is then set
     if dtype.kind not in "fiubOSUV":
         raise UnsafePickle(f"it has values of numpy's type {dtype}")
@@ -150,13 +157,13 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 }  # fmt: skip
 
 
-_InPython: Any = pickle._Unpickler  # whose steps can be checked
+_PythonUnpickler: Any = pickle._Unpickler
 
 
-class _Unpickler(_InPython):
-    """Makes arrays, tensors and plain types, and placeholders of everything else that a file names."""
+class _Unpickler(_PythonUnpickler):
+    """Unpickler that builds arrays, tensors and plain types, and placeholders for all other classes."""
 
-    dispatch: ClassVar[dict[int, Any]] = dict(_InPython.dispatch)
+    dispatch: ClassVar[dict[int, Any]] = dict(_PythonUnpickler.dispatch)
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         if (module_name, global_name) in _ALLOWED:
@@ -164,7 +171,7 @@ class _Unpickler(_InPython):
         return type(str(global_name), (Placeholder,), {"__doc__": f"In place of {module_name}.{global_name}."})
 
     def load_build(self) -> None:
-        """Fills an object; a class or a function is none, and would stay changed after the file is gone."""
+        """Set an object's state; refuse classes and functions, which would stay changed after loading."""
         if isinstance(self.stack[-2], type | types.FunctionType | types.BuiltinFunctionType):
             raise UnsafePickle("it changes a class or a function")
         super().load_build()
@@ -173,7 +180,7 @@ class _Unpickler(_InPython):
 
 
 def _restricted_pickle() -> types.ModuleType:
-    """What `torch.load` takes for pickle."""
+    """Return a module with the functions of pickle that `torch.load` uses."""
     module = types.ModuleType("restricted_pickle")
     module.Unpickler = _Unpickler  # type: ignore[attr-defined]
     module.load = lambda file, **options: _Unpickler(file, **options).load()  # type: ignore[attr-defined]

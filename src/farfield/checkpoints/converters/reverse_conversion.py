@@ -1,4 +1,4 @@
-"""Our networks under other projects' names: state dicts that PyTorchVideo's hub builders and PySlowFast load."""
+"""Write farfield networks as checkpoints for PyTorchVideo's hub builders and PySlowFast."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from farfield.models.network import ActionNet
 from farfield.models.weight_names import PATHWAYS
 
 EXPRESSIBLE = ("c2d", "i3d", "slow", "slowfast", "x3d")
-"""The architectures that PySlowFast has."""
-SAYABLE = {
+"""Architectures that PySlowFast has."""
+EXPRESSIBLE_OPTIONS = {
     "width", "alpha", "beta_inv", "fusion_ratio", "fusion_kernel", "temporal_pool", "norm_on_first_shortcut",
 }  # fmt: skip
-"""The backbones' options that its config can say."""
+"""Backbone options that PySlowFast's config can express."""
 
 
 def to_pytorchvideo(network: ActionNet) -> dict[str, Any]:
-    """A checkpoint as PyTorchVideo's hub has them: `{"model_state": ...}`.
+    """Convert a network to a checkpoint of PyTorchVideo's hub: `{"model_state": ...}`.
 
     Raises:
-        FarfieldError: for a network that none of its hub builders makes.
+        FarfieldError: for a network that none of its hub builders creates.
     """
     config = network.config
-    options = _changed(config)
+    options = _changed_options(config)
     if config["backbone"] not in PYTORCHVIDEO or config["insert"] or options:
         raise FarfieldError(
             f"PyTorchVideo cannot express {config['backbone']} with options {options} and insert={config['insert']}; "
             f"it has {', '.join(PYTORCHVIDEO)}, without non-local blocks."
         )
-    _refuse_head(network, "window_softmax_mean" if config["backbone"] in SOFTMAX_INSIDE else "window_mean")
+    _check_head(network, "window_softmax_mean" if config["backbone"] in SOFTMAX_INSIDE else "window_mean")
     blocks = network.backbone.trunk.get_submodule("blocks")
     x3d = config["backbone"].startswith("x3d")
-    pool = 1 if network.backbone.num_pathways == 2 else 0  # SlowFast pools in a block of its own
+    pool = 1 if network.backbone.num_pathways == 2 else 0  # SlowFast pools in a separate block
     last = len(list(blocks.children())) - (1 if x3d else 0) + pool
     state = {}
     for key, value in network.state_dict().items():
@@ -50,50 +50,51 @@ def to_pytorchvideo(network: ActionNet) -> dict[str, Any]:
 
 
 def to_pyslowfast(network: ActionNet) -> dict[str, Any]:
-    """A checkpoint as PySlowFast writes them, with the part of its config that says what the network is.
+    """Convert a network to a checkpoint of PySlowFast, with the part of its config that defines the network.
 
     Raises:
         FarfieldError: for a network that PySlowFast cannot express.
     """
     config = network.config
     family = config["backbone"].split("_")[0]
-    options = _changed(config)
-    if family not in EXPRESSIBLE or options.keys() - SAYABLE or options.get("temporal_pool") is True:
+    options = _changed_options(config)
+    if family not in EXPRESSIBLE or options.keys() - EXPRESSIBLE_OPTIONS or options.get("temporal_pool") is True:
         raise FarfieldError(
             f"PySlowFast cannot express {config['backbone']} with options {options}; it has {', '.join(EXPRESSIBLE)}."
         )
     if family == "x3d" and not options.get("norm_on_first_shortcut"):
         raise FarfieldError(
-            "PySlowFast's X3D has a batch norm more than PyTorchVideo's, after the shortcut of res2's first block; "
-            "this network has been built without it."
+            "PySlowFast's X3D has one batch norm more than PyTorchVideo's, after the shortcut of res2's first block; "
+            "this network was built without it."
         )
     if config["insert"]:
-        _refuse_block(config)
-    _refuse_head(network, "window_softmax_mean")
+        _check_block(config)
+    _check_head(network, "window_softmax_mean")
     state: dict[str, Tensor] = {}
     for key, value in network.state_dict().items():
         state[_pyslowfast_name(_plain_name(key, network), x3d=family == "x3d")] = value
     return {"epoch": 0, "model_state": state, "cfg": yaml.safe_dump(_cfg(network, family))}
 
 
-def _changed(config: dict[str, Any]) -> dict[str, Any]:
-    """The backbone's options that are not the published network's."""
+def _changed_options(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the backbone options that differ from the published network's."""
     defaults = option_defaults(config["backbone"])
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
     return {name: value for name, value in config["backbone_options"].items() if value != plain[name]}
 
 
-def _refuse_head(network: ActionNet, kind: str) -> None:
-    """On clips of the training size all heads are one; on larger ones they are not."""
+def _check_head(network: ActionNet, kind: str) -> None:
+    """Raise if their head differs and test crops are larger than in training, so that scores would differ."""
     if network.config["head"] != kind and network.clip.test_side_px != network.clip.crop_px:
         raise FarfieldError(
             f"the network is tested with the head {network.config['head']} on crops of {network.clip.test_side_px} px, "
-            f"theirs with {kind}: scores would differ. Convert it with head {kind}, or a test_crop_px of "
+            f"theirs has the head {kind}: scores would differ. Use head {kind}, or a test_crop_px of "
             f"{network.clip.crop_px}."
         )
 
 
-def _refuse_block(config: dict[str, Any]) -> None:
+def _check_block(config: dict[str, Any]) -> None:
+    """Raise for inserted blocks that PySlowFast cannot express."""
     options = {key: value for key, value in config["block_options"].items() if value is not None or key == "key_pool"}
     pairwise = options.pop("pairwise", "embedded_gaussian")
     reason = None
@@ -114,7 +115,7 @@ def _refuse_block(config: dict[str, Any]) -> None:
 
 
 def _plain_name(key: str, network: ActionNet) -> str:
-    """The key of an `ActionNet`'s state dict as a plain name, the inverse of `names.to_network`."""
+    """Translate a key of an `ActionNet`'s state dict to a plain name, the inverse of `to_network`."""
     if key.startswith("head."):
         return key.replace("head.embedding.", "head.")
     name = key.removeprefix("backbone.trunk.")
@@ -133,6 +134,7 @@ def _plain_name(key: str, network: ActionNet) -> str:
 
 
 def _pyslowfast_name(plain: str, *, x3d: bool) -> str:
+    """Translate a plain name to PySlowFast's."""
     place, _, rest = plain.partition(".")
     pathway = int(place.startswith("fast_"))
     place = place.removeprefix("fast_")
@@ -159,6 +161,7 @@ def _pyslowfast_name(plain: str, *, x3d: bool) -> str:
 
 
 def _cfg(network: ActionNet, family: str) -> dict[str, Any]:
+    """Return the part of PySlowFast's config that defines the network and its clips."""
     config, clip = network.config, network.clip
     pathways = network.backbone.num_pathways
     location: list[Any] = [[[] for _ in range(pathways)] for _ in range(4)]
@@ -191,7 +194,7 @@ def _cfg(network: ActionNet, family: str) -> dict[str, Any]:
     }
     if family != "x3d":
         depth = 50 if config["backbone"].endswith("r50") else 101
-        # In how many blocks of a stage the family's temporal kernels stand: all, but for SlowFast 16x8.
+        # Number of blocks per stage with the family's temporal kernels: all, except in SlowFast 16x8.
         counts = [len(network.backbone.stage(stage).paths) for stage in STAGES]
         if config["backbone"] == "slowfast_16x8_r101":
             counts[2] = 6

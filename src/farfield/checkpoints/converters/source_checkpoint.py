@@ -1,4 +1,4 @@
-"""What is known of a peer's checkpoint before it is converted, and how it is read off the shapes of its weights."""
+"""Description of another project's checkpoint, and how to derive it from the shapes of its weights."""
 
 from __future__ import annotations
 
@@ -8,44 +8,31 @@ from typing import Any
 
 from torch import Tensor
 
+from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.errors import FarfieldError
 from farfield.models.backbones.resnets import DEPTHS, FAMILIES, FAST_KERNELS, SLOW, spelled_out
 from farfield.models.network import default_clip
 
 ASK_ALPHA = (
-    "how many fast frames there are to a slow one: --backbone_options '{alpha: 4}' (SlowFast 8x8 and 16x8) or "
+    "how many fast frames there are per slow frame: --backbone_options '{alpha: 4}' (SlowFast 8x8 and 16x8) or "
     "'{alpha: 8}' (4x16)"
 )
 
 
 @dataclass
-class ConversionOptions:
-    """What the user says of a file that does not say it itself; the names are those of `build_model`.
-
-    `take` says which network, where the file holds several (see `find_network`).
-    """
-
-    backbone: str | None = None
-    backbone_options: dict[str, Any] = field(default_factory=dict)
-    block_options: dict[str, Any] = field(default_factory=dict)
-    head: str | None = None
-    clip: dict[str, Any] = field(default_factory=dict)
-    take: str | None = None
-
-
-@dataclass
 class SourceCheckpoint:
-    """A peer's checkpoint in our terms.
+    """Another project's checkpoint, described in farfield's terms.
 
     Attributes:
-        origin: whose it is, for people.
-        arguments: of `build_model`, but for the labels.
-        state: weights by plain name (see names.py), or by the network's own keys where `own_keys` says so.
-        own_names: each of these to what the file calls it.
-        ignored: what is in the file and not in the network, on purpose: name and reason.
+        origin: name of the project.
+        arguments: fields of `NetworkOptions`, without the labels.
+        state: weights by plain name (see weight_names.py), or by the network's own keys if `own_keys` is set.
+        own_names: each key of `state` to its name in the file.
+        own_keys: `state` is keyed by the network's own names.
+        ignored: weights left out on purpose: name and reason.
         unknown: names that no network of this origin has.
-        notes: what the user should know, as where a value came from that the file does not hold.
-        questions: what neither the file nor the user told.
+        notes: information for the user, such as assumptions about what the file does not state.
+        questions: settings that neither the file nor the user states.
     """
 
     origin: str
@@ -65,10 +52,13 @@ Shapes = Mapping[str, tuple[int, ...]]
 def renamed(
     state: Mapping[str, Tensor], rename: Callable[[str], str | None], path: Any
 ) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
-    """Returns weights by plain name, plain name to own name, and own names that have no plain one.
+    """Rename weights to plain names.
+
+    Returns:
+        Weights by plain name, plain names to the file's names, and the file's names without a plain one.
 
     Raises:
-        FarfieldError: where two weights get one name.
+        FarfieldError: if two weights get the same name.
     """
     plain_state: dict[str, Tensor] = {}
     own: dict[str, str] = {}
@@ -78,25 +68,25 @@ def renamed(
         if plain is None:
             unknown.append(name)
         elif plain in own:
-            raise FarfieldError(f"{path} has two weights for one place: {own[plain]} and {name}.")
+            raise FarfieldError(f"{path} has two weights for the same place: {own[plain]} and {name}.")
         else:
             plain_state[plain], own[plain] = value, name
     return plain_state, own, unknown
 
 
 def resnet_arguments(shapes: Shapes, *, family: str | None, path: Any) -> dict[str, Any]:
-    """The backbone, with its options, of a ResNet of one or two pathways.
+    """Return backbone and backbone options of a ResNet with one or two pathways.
 
     Args:
-        shapes: by plain name.
-        family: c2d, i3d, slow or slowfast where the file's config says it; None to tell it by the kernels.
+        shapes: shapes of the weights by plain name.
+        family: c2d, i3d, slow or slowfast if the file's config states it; None to derive it from the kernels.
         path: for messages.
 
     Raises:
-        FarfieldError: for a network that none of ours can be.
+        FarfieldError: for a network that no farfield backbone can express.
     """
     if not any(name.startswith("res2.") for name in shapes) or "stem.conv.weight" not in shapes:
-        raise FarfieldError(f"{path} holds no ResNet: weights of its stem or stages are missing.")
+        raise FarfieldError(f"{path} holds no ResNet: weights of the stem or stages are missing.")
     two = "fast_stem.conv.weight" in shapes
     counts = tuple(_count(shapes, f"res{k}") for k in (2, 3, 4, 5))
     depth = next((layers for layers, blocks in DEPTHS.items() if blocks == counts), None)
@@ -133,13 +123,14 @@ def resnet_arguments(shapes: Shapes, *, family: str | None, path: Any) -> dict[s
     return {"backbone": f"{family}_r{depth}", "backbone_options": options}
 
 
-def given_family(answers: ConversionOptions) -> str | None:
-    """c2d, i3d or slow, where the user says so."""
-    family = answers.backbone.rsplit("_r", 1)[0] if answers.backbone else None
+def given_family(options: ConversionOptions) -> str | None:
+    """Return c2d, i3d or slow, if the user states it."""
+    family = options.backbone.rsplit("_r", 1)[0] if options.backbone else None
     return family if family in FAMILIES else None
 
 
 def _slowfast_kernels(slow: list[list[int]], fast: list[list[int]], counts: tuple[int, ...]) -> dict[str, Any]:
+    """Return backbone options for temporal kernels that differ from SlowFast's defaults."""
     options: dict[str, Any] = {}
     if slow != spelled_out(SLOW.kernels, counts):
         options["temporal_kernels"] = slow
@@ -149,10 +140,12 @@ def _slowfast_kernels(slow: list[list[int]], fast: list[list[int]], counts: tupl
 
 
 def _count(shapes: Shapes, stage: str) -> int:
+    """Count a stage's residual blocks."""
     return len({name.split(".")[1] for name in shapes if name.startswith(f"{stage}.") and ".inserted." not in name})
 
 
 def _kernels(shapes: Shapes, pathway: str, counts: tuple[int, ...]) -> list[list[int]]:
+    """Return the temporal kernel size of each residual block, by stage."""
     return [
         [shapes.get(f"{pathway}res{k}.{i}.branch2.conv_a.weight", (0, 0, 1))[2] for i in range(count)]
         for k, count in zip((2, 3, 4, 5), counts, strict=True)
@@ -160,7 +153,7 @@ def _kernels(shapes: Shapes, pathway: str, counts: tuple[int, ...]) -> list[list
 
 
 def inserted_places(shapes: Shapes) -> dict[str, list[int]]:
-    """Stage to the residual blocks that a non-local block follows."""
+    """Return the residual blocks that are followed by a non-local block, by stage."""
     places: dict[str, set[int]] = {}
     for name in shapes:
         stage, *rest = name.split(".")
@@ -170,10 +163,10 @@ def inserted_places(shapes: Shapes) -> dict[str, list[int]]:
 
 
 def block_options_by_shape(shapes: Shapes, path: Any) -> dict[str, Any]:
-    """What the weights of non-local blocks tell of their form.
+    """Derive options of the non-local blocks from the shapes of their weights.
 
     Raises:
-        FarfieldError: where blocks differ from each other in a way that one set of options cannot say.
+        FarfieldError: if the blocks differ in a way that one set of options cannot express.
     """
     places = [(stage, i) for stage, indices in inserted_places(shapes).items() for i in indices]
     inner = {}
@@ -184,15 +177,15 @@ def block_options_by_shape(shapes: Shapes, path: Any) -> dict[str, Any]:
     if any(width * 2 != channels for channels, width in inner.values()):
         if len(set(inner.values())) > 1:
             raise FarfieldError(
-                f"the non-local blocks of {path} have (channels, inner channels) {inner}; blocks of "
-                "several widths need half as many channels inside."
+                f"the non-local blocks of {path} have (channels, inner channels) {inner}; if "
+                "widths differ, all blocks must have half as many channels inside."
             )
         options["inner_channels"] = next(iter(inner.values()))[1]
 
     def all_have(suffix: str) -> bool:
         found = {f"{stage}.{i}.inserted.{suffix}" in shapes for stage, i in places}
         if len(found) > 1:
-            raise FarfieldError(f"some of the non-local blocks of {path} have {suffix} and others have not.")
+            raise FarfieldError(f"some of the non-local blocks of {path} have {suffix} and others do not.")
         return found.pop()
 
     if not all_have("w_z.bias"):
@@ -207,10 +200,10 @@ def block_options_by_shape(shapes: Shapes, path: Any) -> dict[str, Any]:
 
 
 def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """The shape of every weight."""
+    """Return the shape of every weight."""
     return {name: tuple(value.shape) for name, value in state.items()}
 
 
 def zoo_crop(backbone: str) -> int:
-    """The side of the crops that PySlowFast's and PyTorchVideo's model zoos test on: a frame's whole short side."""
+    """Return the test crop size of PySlowFast's and PyTorchVideo's model zoos: a frame's whole short side."""
     return default_clip(backbone).test_short_side_px

@@ -1,9 +1,9 @@
-"""One name for each weight, whoever wrote it.
+"""Translate other projects' weight names to plain names.
 
-A weight's plain name does not depend on where a project counts its stages: `stem.conv.weight`,
-`res3.1.branch2.conv_a.weight`, `fast_res3.1...` for SlowFast's fast pathway, `res3.1.inserted.theta.weight` for a
-non-local block, `fuse2.norm.weight` for what goes from the fast to the slow pathway, `head.fc.weight`. Inside a
-residual block the names are PyTorchVideo's. Each function here gives the plain name of a project's own, or None.
+A plain name does not depend on how a project numbers its stages: `stem.conv.weight`, `res3.1.branch2.conv_a.weight`,
+`fast_res3.1...` for SlowFast's fast pathway, `res3.1.inserted.theta.weight` for a non-local block, `fuse2.norm.weight`
+for the fusion of the fast into the slow pathway, `head.fc.weight`. Inside a residual block the names are
+PyTorchVideo's. Each function returns the plain name, or None for an unknown name.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from farfield.models.weight_names import PATHWAYS
 
 
 def from_pyslowfast(name: str) -> str | None:
-    """PySlowFast's state dict: ResNets, SlowFast and X3D."""
+    """Translate names of PySlowFast's ResNets, SlowFast and X3D."""
     if match := re.fullmatch(r"s1\.pathway([01])_stem\.(conv|conv_xy|bn)\.(\w+)", name):
         return f"{PATHWAYS[int(match[1])]}stem.{'norm' if match[2] == 'bn' else match[2]}.{match[3]}"
     if match := re.fullmatch(r"s([2-5])\.pathway([01])_res([0-9]{1,3})\.(.+)", name):
@@ -44,7 +44,7 @@ def _pyslowfast_residual(rest: str) -> str | None:
 
 
 def x3d_from_pyslowfast(name: str) -> str | None:
-    """PySlowFast's X3D, whose stem and squeeze-and-excitation PyTorchVideo names otherwise."""
+    """Translate names of PySlowFast's X3D, whose stem and squeeze-and-excitation PyTorchVideo names differently."""
     plain = from_pyslowfast(name)
     if plain is None:
         return None
@@ -60,7 +60,7 @@ _CAFFE2_CONV = {"w": "weight", "b": "bias"}
 
 
 def from_caffe2(name: str) -> str | None:
-    """Blobs of the paper's own code (video-nonlocal-net) and of PySlowFast's Caffe2 models."""
+    """Translate blobs of the paper's own code (video-nonlocal-net) and of PySlowFast's Caffe2 models."""
     pathway = "fast_" if name.startswith("t_") else ""
     rest = name.removeprefix("t_")
     if match := re.fullmatch(r"(?:res_)?conv1(_bn)?_(w|s|b|rm|riv)", rest):
@@ -86,7 +86,7 @@ def _caffe2(place: str, part: str, suffix: str) -> str | None:
 
 
 def from_mmaction2(name: str) -> str | None:
-    """MMAction2's ResNet3d and ResNet3dSlowOnly with an I3D head, with and without mmcv's non-local blocks."""
+    """Translate names of MMAction2's ResNet3d and ResNet3dSlowOnly with an I3D head and mmcv's non-local blocks."""
     if match := re.fullmatch(r"backbone\.conv1\.(conv|bn)\.(\w+)", name):
         return f"stem.{'norm' if match[1] == 'bn' else 'conv'}.{match[2]}"
     if match := re.fullmatch(r"backbone\.layer([1-4])\.([0-9]{1,3})\.(.+)", name):

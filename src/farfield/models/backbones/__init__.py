@@ -1,4 +1,4 @@
-"""Backbones by name: PyTorchVideo's and torchvision's builders, with our batch norm inside and the head taken off."""
+"""Backbones by name, from PyTorchVideo's and torchvision's builders, with farfield's batch norm and without heads."""
 
 import dataclasses
 import inspect
@@ -49,11 +49,11 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "tiny": tiny,
     "tiny_c2d": tiny_c2d,
 }
-"""Each is called with its own options by keyword, as `dilated=True`."""
+"""Functions that build a backbone; each takes its options by keyword, as `dilated=True`."""
 
 
 def option_defaults(backbone: str) -> dict[str, Any]:
-    """A backbone's own options, with the values of the published network."""
+    """Return a backbone's options with their defaults: the values of the published network."""
     parameters = inspect.signature(BACKBONES[backbone]).parameters
     if "options" not in parameters:
         return {name: parameter.default for name, parameter in parameters.items()}

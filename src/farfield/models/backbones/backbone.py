@@ -1,4 +1,4 @@
-"""What every backbone is: a trunk without a head that knows its stages and the clips it was designed for."""
+"""Base classes of backbones: a trunk without a head, with its stages and default clip settings."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ STAGES = ("res2", "res3", "res4", "res5")
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: where each of its residual blocks is inside the trunk, and how many channels each gives out."""
+    """A stage: path of each residual block in the trunk, and its output channels."""
 
     paths: tuple[str, ...]
     channels: tuple[int, ...]
 
     @classmethod
     def within(cls, container: str, channels: Sequence[int], first: int = 0) -> Stage:
-        """The children first, first + 1, ... of a container."""
+        """Describe a stage of the children first, first + 1, ... of a container."""
         return cls(tuple(f"{container}.{first + i}" for i in range(len(channels))), tuple(channels))
 
 
 class Place(NamedTuple):
-    """Where a part of a network is: in its "stem" (layer 0) or in a stage, at the residual block of this number.
+    """Position of a parameter or module in a network: the "stem" (layer 0), or a stage and residual block number.
 
-    What stands between two residual blocks, as SlowFast's fusions, counts to the one before. Layers of both pathways
-    count alike.
+    Modules between two residual blocks, as SlowFast's fusions, count as part of the earlier one. Both pathways have the
+    same numbers.
     """
 
     stage: str
@@ -45,12 +45,12 @@ class Backbone(nn.Module):
     """A trunk that turns clips into features: (b 3 t h w) -> (b c t' h' w').
 
     Args:
-        trunk: the network without its head.
-        stages: "res2" .. "res5"; none for a network that has no residual stages.
-        clip: the clips that the network was designed for.
+        trunk: network without its head.
+        stages: "res2" .. "res5"; empty for a network without residual stages.
+        clip: clip settings that the network was designed for.
         out_channels: c.
-        embedding: makes what some networks have between the pooling and the classifier, (b c ...) -> (b c2 ...).
-        head_channels: c2, where there is an embedding.
+        embedding: function that creates the module between pooling and classifier, (b c ...) -> (b c2 ...).
+        head_channels: c2, if there is an embedding.
     """
 
     num_pathways = 1
@@ -67,9 +67,7 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         for conv in trunk.modules():
-            if isinstance(
-                conv, nn.Conv3d
-            ):  # PyTorchVideo's are numpy's integers, which torch.compile takes for variables
+            if isinstance(conv, nn.Conv3d):  # torch.compile treats PyTorchVideo's numpy integers as variables
                 conv.stride = tuple(int(step) for step in conv.stride)
         self.trunk = trunk
         self.stage_specs = stages
@@ -80,14 +78,14 @@ class Backbone(nn.Module):
 
     @property
     def stages(self) -> dict[str, list[nn.Module]]:
-        """The residual blocks of each stage, in order."""
+        """Residual blocks of each stage, in order."""
         return {name: self.blocks(name) for name in self.stage_specs}
 
     def stage(self, name: str) -> Stage:
-        """Where a stage's blocks are.
+        """Return the description of a stage.
 
         Raises:
-            FarfieldError: for a stage that this network does not have.
+            FarfieldError: for a stage that this network has not.
         """
         if name not in self.stage_specs:
             known = nearest(name, self.stage_specs) if self.stage_specs else "This network has none."
@@ -95,18 +93,18 @@ class Backbone(nn.Module):
         return self.stage_specs[name]
 
     def blocks(self, stage: str) -> list[nn.Module]:
-        """A stage's residual blocks, each with what was inserted after it."""
+        """Return a stage's residual blocks, each together with the block inserted after it."""
         return [self.trunk.get_submodule(path) for path in self.stage(stage).paths]
 
     def replace_block(self, stage: str, index: int, block: nn.Module) -> None:
-        """Puts another module in the place of a residual block; it takes part in the forward pass."""
+        """Replace a residual block by another module."""
         self.trunk.set_submodule(self.stage(stage).paths[index], block)
 
     def places(self, names: Iterable[str]) -> dict[str, Place]:
-        """Where in the order of the network each part of the trunk is.
+        """Return the position of each part of the trunk.
 
         Args:
-            names: of parameters or modules of the trunk, in the trunk's own order.
+            names: names of parameters or modules of the trunk, in the trunk's order.
         """
         blocks = {
             path + ".": (stage, i) for stage, spec in self.stage_specs.items() for i, path in enumerate(spec.paths)
@@ -132,11 +130,11 @@ class Backbone(nn.Module):
 class TwoPathwayBackbone(Backbone):
     """A slow and a fast pathway: (b 3 t h w) -> [(b c1 t/alpha h' w'), (b c2 t h' w')].
 
-    "res2" .. "res5" are the stages of the slow pathway, which gets the fast one's features, "fast_res2" .. "fast_res5"
-    those of the fast.
+    "res2" .. "res5" are the stages of the slow pathway, which receives the fast pathway's features; "fast_res2" ..
+    "fast_res5" are those of the fast pathway.
 
     Args:
-        alpha: frames of the fast pathway for each of the slow one's.
+        alpha: number of the fast pathway's frames per frame of the slow pathway.
         Others: as `Backbone`; out_channels is c1 + c2.
     """
 
@@ -151,7 +149,7 @@ class TwoPathwayBackbone(Backbone):
     def forward(  # type: ignore[override]  # a list, since the pathways differ in time
         self, clips: Float[Tensor, "b 3 t h w"]
     ) -> list[Tensor]:
-        """Features of the slow and the fast pathway: [(b c1 t/alpha h' w'), (b c2 t h' w')].
+        """Compute the features of both pathways: [(b c1 t/alpha h' w'), (b c2 t h' w')].
 
         Raises:
             ValueError: for a number of frames that alpha does not divide.
@@ -159,16 +157,16 @@ class TwoPathwayBackbone(Backbone):
         frames = clips.shape[2]
         if frames % self.alpha:
             raise ValueError(
-                f"a network of two pathways needs a number of frames that alpha={self.alpha} divides; given {frames}."
+                f"a two-pathway network needs a number of frames divisible by alpha={self.alpha}; given {frames}."
             )
         index = torch.tensor(slow_frames(frames, frames // self.alpha), device=clips.device)
-        return self.trunk([clips.index_select(2, index), clips])  # a fresh list: the pathways write into it
+        return self.trunk([clips.index_select(2, index), clips])  # a new list: the trunk writes into it
 
 
 @torch.compiler.assume_constant_result
 def slow_frames(frames: int, count: int) -> list[int]:
-    """The frames that the slow pathway gets, as PySlowFast takes them: 0, 4, 8, 13, 17, 22, 26, 31 of 32.
+    """Return the slow pathway's frame indices, as PySlowFast selects them: 0, 4, 8, 13, 17, 22, 26, 31 of 32.
 
-    On the CPU, since another device may round a frame's number otherwise.
+    Computed on the CPU, since other devices may round differently.
     """
     return torch.linspace(0, frames - 1, count, device="cpu").long().tolist()

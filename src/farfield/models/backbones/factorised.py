@@ -1,4 +1,4 @@
-"""Networks that factorise or shrink 3D convolutions, by PyTorchVideo's builders: CSN, R(2+1)D and X3D."""
+"""Networks with factorised or depthwise 3D convolutions, from PyTorchVideo's builders: CSN, R(2+1)D and X3D."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from farfield.models.backbones.resnets import DEPTHS
 
 
 def csn_r101(*, dilated: bool = False) -> Backbone:
-    """Channel-separated ResNet-101: every 3x3x3 kernel is depthwise. Tran et al., ICCV 2019. 32 frames at stride 2."""
+    """Build CSN-101, whose 3x3x3 kernels are all depthwise: 32 frames at stride 2. Tran et al., ICCV 2019."""
     from pytorchvideo.models.csn import create_csn
 
     network = create_csn(model_depth=101, norm=BatchNorm3d, stem_pool=nn.MaxPool3d)
@@ -22,7 +22,7 @@ def csn_r101(*, dilated: bool = False) -> Backbone:
 
 
 def r2plus1d_r50(*, dilated: bool = False) -> Backbone:
-    """R(2+1)D of 50 layers: a 3x3x3 kernel becomes 1x3x3 and 3x1x1. Tran et al., CVPR 2018. 16 frames at stride 4."""
+    """Build R(2+1)D-50: a 3x3x3 kernel becomes 1x3x3 and 3x1x1. 16 frames at stride 4. Tran et al., CVPR 2018."""
     from pytorchvideo.models.r2plus1d import create_r2plus1d
 
     network = create_r2plus1d(norm=BatchNorm3d)
@@ -30,29 +30,31 @@ def r2plus1d_r50(*, dilated: bool = False) -> Backbone:
 
 
 def x3d_xs(*, norm_on_first_shortcut: bool = False, dilated: bool = False) -> Backbone:
-    """X3D-XS: 4 frames at stride 12, 160 px. Feichtenhofer, "X3D", CVPR 2020.
+    """Build X3D-XS: 4 frames at stride 12, 160 px. Feichtenhofer, "X3D", CVPR 2020.
 
-    `norm_on_first_shortcut`: PySlowFast's X3D networks have a batch norm more than PyTorchVideo's, after the shortcut
-    of res2's first block.
+    Args:
+        norm_on_first_shortcut: add a batch norm after the shortcut of res2's first block, as PySlowFast's X3D has and
+            PyTorchVideo's has not.
+        dilated: dilate the last two stages instead of striding them.
     """
     clip = ClipSpec(num_frames=4, crop_px=160, frame_stride=12, short_side_px=182)
     return _x3d(clip, norm_on_first_shortcut=norm_on_first_shortcut, dilated=dilated)
 
 
 def x3d_s(*, norm_on_first_shortcut: bool = False, dilated: bool = False) -> Backbone:
-    """X3D-S: 13 frames at stride 6, 160 px; options as of `x3d_xs`."""
+    """Build X3D-S: 13 frames at stride 6, 160 px; options as of `x3d_xs`."""
     clip = ClipSpec(num_frames=13, crop_px=160, frame_stride=6, short_side_px=182)
     return _x3d(clip, norm_on_first_shortcut=norm_on_first_shortcut, dilated=dilated)
 
 
 def x3d_m(*, norm_on_first_shortcut: bool = False, dilated: bool = False) -> Backbone:
-    """X3D-M: 16 frames at stride 5, 224 px; options as of `x3d_xs`."""
+    """Build X3D-M: 16 frames at stride 5, 224 px; options as of `x3d_xs`."""
     clip = ClipSpec(num_frames=16, crop_px=224, frame_stride=5)
     return _x3d(clip, norm_on_first_shortcut=norm_on_first_shortcut, dilated=dilated)
 
 
 def x3d_l(*, norm_on_first_shortcut: bool = False, dilated: bool = False) -> Backbone:
-    """X3D-L: more blocks, 16 frames at stride 5, 312 px; options as of `x3d_xs`."""
+    """Build X3D-L: more blocks, 16 frames at stride 5, 312 px; options as of `x3d_xs`."""
     clip = ClipSpec(num_frames=16, crop_px=312, frame_stride=5, short_side_px=356)
     return _x3d(clip, depth_factor=5.0, norm_on_first_shortcut=norm_on_first_shortcut, dilated=dilated)
 
@@ -74,7 +76,7 @@ def _x3d(clip: ClipSpec, *, depth_factor: float = 2.2, norm_on_first_shortcut: b
 
     network = create_x3d(norm=BatchNorm3d, depth_factor=depth_factor)
     head = network.blocks[-1].pool
-    # What comes before the pooling belongs to the trunk, what comes after it to the head.
+    # Layers before the pooling belong to the trunk, those after it to the head.
     before: Any = nn.Sequential()
     for name in ("pre_conv", "pre_norm", "pre_act"):
         before.add_module(name, head.get_submodule(name))

@@ -1,4 +1,4 @@
-"""ResNets of the paper's family and SlowFast, by PyTorchVideo's builders, with our batch norm inside and no head."""
+"""C2D, I3D, Slow and SlowFast ResNets, from PyTorchVideo's builders, with farfield's batch norm and without heads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from farfield.models.backbones.backbone import STAGES, Backbone, Stage, TwoPathw
 from farfield.models.backbones.dilation import dilate
 
 Kernels = Sequence[Sequence[int]]
-"""For res2 .. res5, the temporal kernel of each residual block's first convolution; a shorter list repeats."""
+"""Temporal kernel of each residual block's first convolution, for res2 .. res5; a shorter list repeats."""
 
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 """Residual blocks in res2 .. res5."""
@@ -23,12 +23,12 @@ DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 @dataclass(frozen=True)
 class Family:
-    """What tells one ResNet of a single pathway from another, beside its depth."""
+    """Properties in which single-pathway ResNets differ, besides depth."""
 
     stem_kernel: int
     kernels: Kernels
     temporal_pool: bool
-    """Halves the number of frames after res2."""
+    """Halve the number of frames after res2."""
 
 
 C2D = Family(stem_kernel=1, kernels=((1,), (1,), (1,), (1,)), temporal_pool=True)
@@ -40,20 +40,20 @@ FAMILIES = {"c2d": C2D, "i3d": I3D, "slow": SLOW}
 FAST_KERNELS: Kernels = ((3,), (3,), (3,), (3,))
 KERNELS_50_50: Kernels = ((1,), (1,), (3,) * 6 + (1,) * 17, (3,))
 FAST_KERNELS_50_50: Kernels = ((3,), (3,), (3,) * 6 + (1,) * 17, (3,))
-"""SlowFast's 101-layer network whose res4 has temporal kernels in its first six blocks only, as a 50-layer one has."""
+"""For SlowFast 16x8 R101, whose res4 has temporal kernels only in its first six blocks, as in a 50-layer network."""
 
 
 @dataclass(frozen=True)
 class ResNetOptions:
-    """What may differ from the published network of a single pathway.
+    """Options of single-pathway ResNets. Defaults are those of the published networks.
 
     Args:
-        width: channels of the stem; res2 .. res5 give 4, 8, 16 and 32 times as many.
-        temporal_kernels: in place of the family's, as `Kernels`.
+        width: channels of the stem; res2 .. res5 have 4, 8, 16 and 32 times as many.
+        temporal_kernels: temporal kernels, see `Kernels`; None for the family's.
         temporal_pool: halve the number of frames after res2; None for the family's.
-        stem_temporal_strides: of the first convolution and of the pooling after it. (2, 2) in MMAction2's I3D, which
-            takes 32 frames at stride 2.
-        stem_pool_padding: pad the stem's pooling, as PyTorch's networks do; the paper's own code did not.
+        stem_temporal_strides: temporal strides of the first convolution and of the pooling after it. (2, 2) in
+            MMAction2's I3D, which takes 32 frames at stride 2.
+        stem_pool_padding: pad the stem's pooling, as networks in PyTorch do; the paper's own code does not.
         dilated: dilate the last two stages instead of striding them: a feature map of 1/8 of the input.
     """
 
@@ -67,16 +67,16 @@ class ResNetOptions:
 
 @dataclass(frozen=True)
 class SlowFastOptions:
-    """What may differ from the published SlowFast network.
+    """Options of SlowFast networks.
 
     Args:
         width: channels of the slow pathway's stem.
-        alpha: frames of the fast pathway for each of the slow one's.
-        beta_inv: channels of the slow pathway for each of the fast one's.
-        fusion_ratio: channels that come from the fast pathway, for each that it has.
+        alpha: ratio of the fast pathway's frames to the slow pathway's.
+        beta_inv: ratio of the slow pathway's channels to the fast pathway's.
+        fusion_ratio: ratio of the channels fused into the slow pathway to the fast pathway's channels.
         fusion_kernel: temporal kernel of the convolutions from fast to slow.
-        temporal_kernels: of the slow pathway, as `Kernels`; None for the published.
-        fast_temporal_kernels: of the fast pathway.
+        temporal_kernels: temporal kernels of the slow pathway, see `Kernels`; None for the published ones.
+        fast_temporal_kernels: temporal kernels of the fast pathway.
         dilated: dilate the last two stages of both pathways instead of striding them.
     """
 
@@ -95,70 +95,70 @@ SLOWFAST_DEFAULTS: dict[str, dict[str, Any]] = {
     "slowfast_r101": {},
     "slowfast_16x8_r101": {"temporal_kernels": KERNELS_50_50, "fast_temporal_kernels": FAST_KERNELS_50_50},
 }
-"""Where a published SlowFast differs from the others."""
+"""Defaults in which the published SlowFast networks differ from `SlowFastOptions`."""
 
 
 def c2d_r50(**options: Any) -> Backbone:
-    """C2D: a 2D ResNet-50 over frames; time is only pooled, once, after res2. Wang et al., CVPR 2018, table 1."""
+    """Build C2D: a 2D ResNet-50 over frames; time is only pooled once, after res2. Wang et al., CVPR 2018, table 1."""
     return _resnet(C2D, 50, ResNetOptions(**options))
 
 
 def c2d_r101(**options: Any) -> Backbone:
-    """C2D of 101 layers. Wang et al., CVPR 2018, section 4."""
+    """Build C2D of 101 layers. Wang et al., CVPR 2018, section 4."""
     return _resnet(C2D, 101, ResNetOptions(**options))
 
 
 def i3d_r50(**options: Any) -> Backbone:
-    """I3D: ResNet-50 inflated to 3x1x1 kernels in every other block. Wang et al., CVPR 2018, section 4."""
+    """Build I3D: ResNet-50 inflated to 3x1x1 kernels in every other block. Wang et al., CVPR 2018, section 4."""
     return _resnet(I3D, 50, ResNetOptions(**options))
 
 
 def i3d_r101(**options: Any) -> Backbone:
-    """I3D of 101 layers. Wang et al., CVPR 2018, section 4."""
+    """Build I3D of 101 layers. Wang et al., CVPR 2018, section 4."""
     return _resnet(I3D, 101, ResNetOptions(**options))
 
 
 def slow_r50(**options: Any) -> Backbone:
-    """The Slow pathway alone, 8 frames at stride 8. Feichtenhofer et al., "SlowFast Networks", ICCV 2019.
+    """Build the Slow pathway alone, 8 frames at stride 8. Feichtenhofer et al., "SlowFast Networks", ICCV 2019.
 
-    The 4x16 form is the same network on other clips: clip={"num_frames": 4, "frame_stride": 16}.
+    The 4x16 variant is the same network on other clips: clip={"num_frames": 4, "frame_stride": 16}.
     """
     return _resnet(SLOW, 50, ResNetOptions(**options))
 
 
 def slow_r101(**options: Any) -> Backbone:
-    """The Slow pathway of 101 layers. Feichtenhofer et al., "SlowFast Networks", ICCV 2019."""
+    """Build the Slow pathway of 101 layers. Feichtenhofer et al., "SlowFast Networks", ICCV 2019."""
     return _resnet(SLOW, 101, ResNetOptions(**options))
 
 
 def slowfast_r50(**options: Any) -> TwoPathwayBackbone:
-    """SlowFast 8x8, ResNet-50: 32 frames at stride 2. Feichtenhofer et al., "SlowFast Networks", ICCV 2019.
+    """Build SlowFast 8x8, ResNet-50: 32 frames at stride 2. Feichtenhofer et al., "SlowFast Networks", ICCV 2019.
 
-    The 4x16 form has alpha=8 and fusion_kernel=5.
+    The 4x16 variant has alpha=8 and fusion_kernel=5.
     """
     return _slowfast(50, SlowFastOptions(**SLOWFAST_DEFAULTS["slowfast_r50"] | options), num_frames=32)
 
 
 def slowfast_r101(**options: Any) -> TwoPathwayBackbone:
-    """SlowFast 8x8, ResNet-101. Feichtenhofer et al., "SlowFast Networks", ICCV 2019."""
+    """Build SlowFast 8x8, ResNet-101. Feichtenhofer et al., "SlowFast Networks", ICCV 2019."""
     return _slowfast(101, SlowFastOptions(**options), num_frames=32)
 
 
 def slowfast_16x8_r101(**options: Any) -> TwoPathwayBackbone:
-    """SlowFast 16x8, ResNet-101 with the temporal kernels of ResNet-50: 64 frames at stride 2. Ibid."""
+    """Build SlowFast 16x8, ResNet-101 with the temporal kernels of ResNet-50: 64 frames at stride 2. Ibid."""
     return _slowfast(101, SlowFastOptions(**SLOWFAST_DEFAULTS["slowfast_16x8_r101"] | options), num_frames=64)
 
 
 def spelled_out(kernels: Kernels, depths: Sequence[int]) -> list[list[int]]:
-    """One kernel for each residual block, where shorter lists repeat.
+    """Return one kernel per residual block; lists shorter than their stage are repeated.
 
     Raises:
-        FarfieldError: for other than four stages of odd kernels.
+        FarfieldError: unless there are four stages of odd kernels.
     """
     if len(kernels) != 4 or any(not stage or any(k < 1 or k % 2 == 0 for k in stage) for stage in kernels):
         raise FarfieldError(
-            f"temporal_kernels is {kernels}; it needs the odd kernel lengths of res2, res3, res4 and res5, as "
-            "[[3], [3, 1], [3, 1], [1, 3]]; a list that is shorter than its stage repeats."
+            f"temporal_kernels is {kernels}; give the odd kernel lengths of res2, res3, res4 and res5, as "
+            "[[3], [3, 1], [3, 1], [1, 3]]. A list shorter than its stage is repeated."
         )
     return [[stage[i % len(stage)] for i in range(depth)] for stage, depth in zip(kernels, depths, strict=True)]
 
@@ -197,7 +197,7 @@ def _slowfast(depth: int, options: SlowFastOptions, *, num_frames: int) -> TwoPa
 
     width, beta_inv = options.width, options.beta_inv
     if width % beta_inv:
-        raise FarfieldError(f"width is {width} and beta_inv {beta_inv}, which must divide it. Choose others.")
+        raise FarfieldError(f"width is {width} and beta_inv is {beta_inv}; it must divide width. Change one.")
     kernels = options.temporal_kernels or SLOW.kernels
     fast_kernels = options.fast_temporal_kernels or FAST_KERNELS
     network = create_slowfast(

@@ -11,20 +11,20 @@ from farfield.models.backbones.dilation import dilate
 
 
 def tiny(*, depth: int = 2, dilated: bool = False) -> Backbone:
-    """An I3D-like network small enough to train on two CPU cores in minutes.
+    """Build an I3D-like network small enough to train on two CPU cores in minutes.
 
-    Temporal kernels of 5 in the stem, as I3D's, and of 3 in every other bottleneck block; no temporal stride. With two
-    blocks a stage, its temporal receptive field is 13 frames: 1 + 4 + 4 * 2.
+    Temporal kernels of 5 in the stem, as in I3D, and of 3 in every other bottleneck block; no temporal stride. With two
+    blocks per stage, its temporal receptive field is 13 frames: 1 + 4 + 4 * 2.
 
     Args:
-        depth: bottleneck blocks a stage.
+        depth: bottleneck blocks per stage.
         dilated: stride 1 and dilated kernels in res4 and res5.
     """
     return _tiny(stem_kernel=5, block_kernel=3, depth=depth, dilated=dilated)
 
 
 def tiny_c2d(*, depth: int = 2, dilated: bool = False) -> Backbone:
-    """`tiny` without temporal kernels: it sees one frame at a time, and the head averages what it saw."""
+    """Build `tiny` without temporal kernels: it processes frames separately, and the head averages their features."""
     return _tiny(stem_kernel=1, block_kernel=1, depth=depth, dilated=dilated)
 
 
@@ -52,7 +52,7 @@ def _tiny(*, stem_kernel: int, block_kernel: int, depth: int, dilated: bool) -> 
             create_res_stage(
                 depth=depth,
                 dim_in=dim_in,
-                dim_inner=dim_out // 2,  # wide, since temporal kernels work inside
+                dim_inner=dim_out // 2,  # wide, because it holds the temporal kernels
                 dim_out=dim_out,
                 bottleneck=create_bottleneck_block,
                 conv_a_kernel_size=[(k, 1, 1) for k in kernels],

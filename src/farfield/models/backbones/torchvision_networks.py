@@ -1,6 +1,6 @@
-"""torchvision's video networks: the 18-layer ResNets, S3D, and two transformers as baselines without insertion.
+"""torchvision's video networks: the 18-layer ResNets, S3D, and two transformers without stages to insert blocks into.
 
-Clips are those at which torchvision measured its Kinetics-400 weights.
+Clip settings are those at which torchvision evaluated its Kinetics-400 weights.
 """
 
 from __future__ import annotations
@@ -18,25 +18,27 @@ from farfield.models.backbones.dilation import dilate
 
 
 def r3d_18(*, dilated: bool = False) -> Backbone:
-    """R3D-18, all kernels 3x3x3. Tran et al., "A Closer Look at Spatiotemporal Convolutions", CVPR 2018."""
+    """Build R3D-18, all kernels 3x3x3. Tran et al., "A Closer Look at Spatiotemporal Convolutions", CVPR 2018."""
     return _resnet("r3d_18", dilated=dilated)
 
 
 def mc3_18(*, dilated: bool = False) -> Backbone:
-    """MC3-18: 3x3x3 kernels up to res2, 1x3x3 after it. Ibid."""
+    """Build MC3-18: 3x3x3 kernels up to res2, 1x3x3 after it. Ibid."""
     return _resnet("mc3_18", dilated=dilated)
 
 
 def r2plus1d_18(*, dilated: bool = False) -> Backbone:
-    """R(2+1)D-18: every 3x3x3 kernel as 1x3x3 and 3x1x1. Ibid."""
+    """Build R(2+1)D-18: every 3x3x3 kernel as 1x3x3 and 3x1x1. Ibid."""
     return _resnet("r2plus1d_18", dilated=dilated)
 
 
 def s3d() -> Backbone:
-    """S3D: Inception with separable 3D kernels. Xie et al., "Rethinking Spatiotemporal Feature Learning", ECCV 2018.
+    """Build S3D: Inception with separable 3D kernels.
 
-    Its stages are those of one resolution: res2 the two convolutions before the second pooling, res3 to res5 the
-    Inception blocks after each later one (two, five and two).
+    Xie et al., "Rethinking Spatiotemporal Feature Learning", ECCV 2018.
+
+    A stage holds the layers of one resolution: res2 the two convolutions before the second pooling, res3 to res5 the
+    Inception blocks after each later pooling (two, five and two).
     """
     network = _build("s3d")
     replace_batch_norm(network)
@@ -53,7 +55,7 @@ def s3d() -> Backbone:
 
 
 def mvit_v2_s() -> Backbone:
-    """MViTv2-S, a transformer: a baseline without stages to insert into. Li et al., CVPR 2022.
+    """Build MViTv2-S, a transformer: a baseline without stages to insert into. Li et al., CVPR 2022.
 
     Its position embeddings are made for 16 frames of 224 px.
     """
@@ -64,7 +66,7 @@ def mvit_v2_s() -> Backbone:
 
 
 def swin3d_t() -> Backbone:
-    """Video Swin-T, a transformer: a baseline without stages to insert into. Liu et al., CVPR 2022."""
+    """Build Video Swin-T, a transformer: a baseline without stages to insert into. Liu et al., CVPR 2022."""
     network = _build("swin3d_t")
     network.head = nn.Identity()
     clip = ClipSpec(
@@ -83,14 +85,14 @@ _PIXELS: dict = {"mean": (0.43216, 0.394666, 0.37645), "std": (0.22803, 0.22145,
 
 
 def replace_batch_norm(network: nn.Module) -> None:
-    """Swaps every `nn.BatchNorm3d` inside for ours, in place, keeping parameters and statistics.
+    """Replace every `nn.BatchNorm3d` by farfield's, in place, keeping parameters and statistics.
 
-    For builders that take no norm factory (torchvision's video networks).
+    For builders without an option for the norm, as torchvision's video networks.
     """
-    replace_modules(network, lambda module: _ours(module) if type(module) is nn.BatchNorm3d else None)
+    replace_modules(network, lambda module: _to_farfield(module) if type(module) is nn.BatchNorm3d else None)
 
 
-def _ours(norm: nn.BatchNorm3d) -> BatchNorm3d:
+def _to_farfield(norm: nn.BatchNorm3d) -> BatchNorm3d:
     ours = BatchNorm3d(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     ours.load_state_dict(norm.state_dict())
     return ours.train(norm.training)
@@ -115,7 +117,7 @@ def _build(name: str) -> Any:
 
 
 class _AsMap(nn.Module):
-    """A network that gives one vector a clip, as a feature map of one position: (b 3 t h w) -> (b c 1 1 1)."""
+    """Wrap a network with one vector per clip to return a feature map of one position: (b 3 t h w) -> (b c 1 1 1)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-RECORDS = Path(__file__).with_name("peer_records")
+RECORDS = Path(__file__).with_name("recorded_outputs")
 
 
 def fill(name: str, shape: tuple[int, ...], gain: float = 1.0) -> Tensor:

@@ -1,0 +1,50 @@
+"""Match classes by name, and restrict a network to some of its classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from farfield.errors import FarfieldError, nearest
+from farfield.models.network import ActionNet, assemble
+from farfield.models.network_options import NetworkOptions
+
+
+def classifier_rows(old: Sequence[str], new: Sequence[str]) -> list[int] | None:
+    """Return the index of each new class among the old ones; None unless all are found, each once.
+
+    Names that do not match exactly are compared without case, and with underscores as spaces.
+    """
+    exact = {label: i for i, label in enumerate(old)}
+    normalised: dict[str, int | None] = {}
+    for i, label in enumerate(old):
+        normalised[_normalise(label)] = None if _normalise(label) in normalised else i
+    rows = [exact.get(label, normalised.get(_normalise(label))) for label in new]
+    found = [row for row in rows if row is not None]
+    return found if len(set(found)) == len(new) else None
+
+
+def restrict_labels(network: ActionNet, labels: Sequence[str]) -> ActionNet:
+    """Build the same network for some of its classes; their scores stay the same.
+
+    Raises:
+        FarfieldError: for a class that the network does not have, naming the nearest.
+    """
+    rows = classifier_rows(network.labels, labels)
+    if rows is None:
+        known = {_normalise(label) for label in network.labels}
+        unknown = next((label for label in labels if _normalise(label) not in known), None)
+        if unknown is None:
+            raise FarfieldError(
+                f"the labels {list(labels)[:20]} do not name {len(labels)} different classes of the network."
+            )
+        raise FarfieldError(f"the network has no class {unknown!r}. {nearest(unknown, network.labels)}")
+    state = dict(network.state_dict())
+    for key in ("head.fc.weight", "head.fc.bias"):
+        state[key] = state[key][rows]
+    restricted = assemble(NetworkOptions(**network.config | {"labels": list(labels)}))
+    restricted.load_state_dict(state)
+    return restricted.to(device=network.device, dtype=network.dtype).train(network.training)
+
+
+def _normalise(label: str) -> str:
+    return str(label).replace("_", " ").casefold()

@@ -1,0 +1,89 @@
+"""Options that define a network: backbone, inserted blocks, head, classes and clips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from farfield.clip_spec import ClipOptions
+from farfield.errors import FarfieldError, nearest
+from farfield.models.head import HeadKind
+from farfield.models.insertion import BLOCKS
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Everything that defines a network but its weights. A checkpoint stores it as a dict.
+
+    The fields are the keyword arguments of `farfield.build_model`, whose docstring explains them. `assemble` builds the
+    network and fills in unset options.
+
+    Raises:
+        FarfieldError: for an unknown block, a dropout that is not a probability, or incompatible options.
+    """
+
+    backbone: str
+    backbone_options: Mapping[str, Any] | None = None
+    labels: Sequence[str] | None = None
+    insert: str | Mapping[str, Sequence[int]] | None = None
+    block: str = "non_local"
+    block_options: Mapping[str, Any] | None = None
+    dropout: float = 0.5
+    head: HeadKind | None = None
+    head_windows: Sequence[Sequence[int]] | None = None
+    clip: ClipOptions | None = None
+    num_classes: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise FarfieldError(f"dropout is {self.dropout}; it must be a probability, at least 0 and below 1.")
+        if self.block not in BLOCKS:
+            raise FarfieldError(f"block is {self.block!r}, which does not exist. {nearest(self.block, BLOCKS)}")
+        if isinstance(self.insert, Mapping) and any(isinstance(each, int | str) for each in self.insert.values()):
+            raise FarfieldError(f"insert is {dict(self.insert)}; give lists of residual blocks, as {{'res4': [1]}}.")
+        options = dict(self.block_options or {})
+        if not self.insert and (self.block != "non_local" or options):
+            raise FarfieldError(
+                f"block is {self.block!r} with options {options}, but insert is {self.insert!r}. Set insert, as 'nl5' "
+                "or {'res3': [1]}, or leave both out."
+            )
+        if "ndim" in options:
+            raise FarfieldError("block_options has ndim; blocks in a video network always have 3 axes. Leave it out.")
+
+    def resolve_labels(self) -> list[str]:
+        """Return the class names: `labels`, or "0", "1", ... for `num_classes` classes.
+
+        Raises:
+            FarfieldError: for fewer than two classes, repeated names, or counts that disagree.
+        """
+        if self.labels is None:
+            if self.num_classes is None or self.num_classes < 2:
+                raise FarfieldError(
+                    f"a network needs labels or num_classes, at least 2; num_classes is {self.num_classes}."
+                )
+            return [str(i) for i in range(self.num_classes)]
+        names = [str(label) for label in self.labels]
+        if self.num_classes is not None and self.num_classes != len(names):
+            raise FarfieldError(
+                f"num_classes is {self.num_classes}, but there are {len(names)} labels. Leave num_classes out."
+            )
+        if len(names) < 2:
+            raise FarfieldError(f"labels must be at least two; given {names}.")
+        if len(set(names)) != len(names):
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            raise FarfieldError(f"labels must all differ; repeated: {', '.join(repeated[:5])}.")
+        return names
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain types, as a checkpoint or a YAML file stores them. `num_classes` is left to the labels."""
+        return {name: _plain(value) for name, value in vars(self).items() if name != "num_classes"}
+
+
+def _plain(value: Any) -> Any:
+    """Convert mappings and tuples, at any depth, to dicts and lists."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
