@@ -137,7 +137,11 @@ def test_mistakes_are_one_line(
         ),
         ([tmp_path / "nowhere", run], f"{tmp_path / 'nowhere'} contains no scores (scores.npz)"),
         ([run, tmp_path / "text.npz"], f"{tmp_path / 'text.npz'} is not a scores file written by `farfield test`"),
-        ([run, tmp_path / "renamed.npz"], "other classes: salute, wave are in one of them only. ", "--restrict_labels"),
+        (
+            [run, tmp_path / "renamed.npz"],
+            "different classes: salute, wave are in one of them only. ",
+            "--restrict_labels",
+        ),
         ([run, tmp_path / "more.npz"], "the runs have different classes: yawn is in one of them only. Test both with"),
         (
             [run, tmp_path / "elsewhere.npz"],
