@@ -1,4 +1,4 @@
-"""`farfield convert`: checkpoints of other projects to ours, and ours to theirs."""
+"""`farfield convert`: convert other projects' checkpoints to farfield's, and back."""
 
 from __future__ import annotations
 
@@ -33,29 +33,30 @@ def convert(
     all_keys: bool = False,
     json: bool = False,
 ) -> int:
-    """Converts a checkpoint of PySlowFast, PyTorchVideo, MMAction2, torchvision or Caffe2 (video-nonlocal-net) to ours.
+    """Convert a checkpoint of PySlowFast, PyTorchVideo, MMAction2, torchvision or Caffe2 (video-nonlocal-net).
 
-    The origin shows in the names of the weights; what they do not tell is read from the file's own config, or has to
-    be given. Every weight is accounted for: where one is missing, unexpected or of another shape, nothing is written.
-    What a network was wrapped in (torch.compile, DDP, a LightningModule) is taken off the weights' names. Reading runs
-    no code from the file.
+    The origin is detected from the names of the weights; settings that the weights do not determine are read from the
+    file's own config, or must be given. If a weight is missing, unexpected or of another shape, nothing is written.
+    Prefixes of wrappers (torch.compile, DDP, a LightningModule) are removed from the names. No code from the file is
+    executed.
 
     Args:
-        input: the checkpoint.
-        out: the file to write; it must not exist.
-        to: farfield, or, for a checkpoint of ours: pytorchvideo or slowfast, where they can express the network.
-        labels: a file with one class name a line, in the order of the scores; null for Kinetics-400's where there are
-            400 classes, and numbers elsewhere.
-        backbone: the network, where the weights fit several.
-        backbone_options: what the file does not tell of the backbone, as {alpha: 4}.
-        block_options: what the file does not tell of its non-local blocks, as {pairwise: dot_product}.
-        head: how it is tested on larger clips, in place of the origin's way: gap_fc, window_mean, window_softmax_mean.
+        input: checkpoint to convert.
+        out: output file; it must not exist.
+        to: output format: farfield, or for a checkpoint of farfield's: pytorchvideo or slowfast, if they support the
+            network.
+        labels: text file with one class name per line, in the order of the scores; null for Kinetics-400's class names
+            if there are 400 classes, and numbers otherwise.
+        backbone: name of the backbone, if the weights fit several.
+        backbone_options: options of the backbone that the file does not contain, as {alpha: 4}.
+        block_options: options of the non-local blocks that the file does not contain, as {pairwise: dot_product}.
+        head: head for larger test clips, instead of the origin's: gap_fc, window_mean, window_softmax_mean.
         clip: sampling, crops, normalisation and test views that differ from the file's or its origin's.
-        take: which network, where the file holds several, or one beside other weights: the name of its state dict, as
-            ema_state_dict, or what stands in front of its weights' names, as model_ema. null for the one that was
-            trained. MMAction2 and Lightning, where they average weights, save the average as state_dict.
+        take: network to convert, if the file contains several sets of weights: the name of a state dict, as
+            ema_state_dict, or a prefix of weights' names, as model_ema. null for the trained network. MMAction2 and
+            Lightning save averaged weights as state_dict.
         all_keys: print every weight with its new name and shape.
-        json: print the whole account as JSON.
+        json: print the full report as JSON.
     """
     quiet_libraries()
     if Path(out).exists():
@@ -66,7 +67,7 @@ def convert(
         print(json_format.dumps({"out": out, "to": to}) if json else f"{out}: {to}, {_shown(network)}")
         return 0
     if Path(input).is_file() and is_ours(input):
-        raise FarfieldError(f"{input} is a checkpoint of farfield's already. Use it as it is.")
+        raise FarfieldError(f"{input} is already a farfield checkpoint. Use it without converting it.")
     names = None if labels is None else read_class_names(Path(labels))
     answers = ConversionOptions(backbone, backbone_options or {}, block_options or {}, head, dict(clip or {}), take)
     network, report = convert_file(input, labels=names, answers=answers)
