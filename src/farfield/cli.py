@@ -1,7 +1,7 @@
-"""The command line, and the one place that sees every room.
+"""Entry point of the command line: the table of commands, and dispatch to their functions.
 
-`fit` goes to LightningCLI, the other commands to jsonargparse: a command is a function, its options are the function's
-parameters, its help the docstring.
+`fit` is parsed by LightningCLI, the other commands by jsonargparse: a command is a function, its options are the
+function's parameters, and its help is the docstring.
 """
 
 from __future__ import annotations
@@ -18,29 +18,34 @@ from farfield.errors import FarfieldError, nearest
 
 @dataclass(frozen=True)
 class Command:
-    """Where a command's function is, and which of its parameters are given without a name."""
+    """Command of the command line.
+
+    Attributes:
+        function: the command's function, as "module:function".
+        summary: one line for the overview of all commands.
+        positionals: positional parameters to their nargs.
+    """
 
     function: str
     summary: str
     positionals: dict[str, str | None] = field(default_factory=dict)
-    """Parameter to its nargs."""
 
 
 COMMANDS: dict[str, Command] = {
-    "fit": Command("farfield.commands.fit:fit", "train a network as a config says"),
+    "fit": Command("farfield.commands.fit:fit", "train a network from a config"),
     "validate": Command("farfield.commands.test:validate", "score a checkpoint, one central view per video"),
-    "test": Command("farfield.commands.test:test", "score a checkpoint with all views, and write a report"),
+    "test": Command("farfield.commands.test:test", "score a checkpoint on all views, and write a report"),
     "predict": Command("farfield.commands.predict:predict", "recognise actions in video files", {"videos": "+"}),
     "explain": Command(
-        "farfield.commands.explain:explain", "what a network looked at: attention, Grad-CAM, evidence", {"clip": None}
+        "farfield.commands.explain:explain", "explain a prediction: attention, Grad-CAM, evidence", {"clip": None}
     ),
-    "serve": Command("farfield.commands.serve:serve", "a web page: drop a clip, see its labels and timeline"),
+    "serve": Command("farfield.commands.serve:serve", "serve predictions on a web page and by HTTP"),
     "data index": Command(
         "farfield.commands.data_index:index", "make a manifest of a collection of videos", {"root": None, "out": None}
     ),
     "data download": Command(
         "farfield.commands.data_download:download",
-        "download the clips of Kinetics' CSV",
+        "download the clips of a Kinetics CSV",
         {"annotations": None, "out": None},
     ),
     "data prepare": Command(
@@ -58,34 +63,36 @@ COMMANDS: dict[str, Command] = {
         "farfield.commands.data_synthesize:synthesize", "write a generated data set", {"task": None, "out": None}
     ),
     "convert": Command(
-        "farfield.commands.convert:convert", "other projects' checkpoints to ours", {"input": None, "out": None}
+        "farfield.commands.convert:convert", "convert other projects' checkpoints", {"input": None, "out": None}
     ),
     "export": Command(
-        "farfield.commands.export:export", "ONNX, OpenVINO, a folder to publish", {"checkpoint": None, "out": None}
+        "farfield.commands.export:export",
+        "export to ONNX, OpenVINO, or a folder to publish",
+        {"checkpoint": None, "out": None},
     ),
     "compare": Command(
-        "farfield.commands.compare:compare", "two tested runs, video by video", {"run_a": None, "run_b": None}
+        "farfield.commands.compare:compare", "compare two tested runs, video by video", {"run_a": None, "run_b": None}
     ),
-    "configs": Command(
-        "farfield.commands.configs:configs", "list the recipes for --config; print or copy one", {"name": "?"}
-    ),
+    "configs": Command("farfield.commands.configs:configs", "list, print or copy recipes for --config", {"name": "?"}),
     "summary": Command(
-        "farfield.commands.summary:summary", "a network's parameters, FLOPs and memory by stage", {"network": None}
+        "farfield.commands.summary:summary",
+        "count a network's parameters, FLOPs and memory by stage",
+        {"network": None},
     ),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit status: 0 done, 1 some videos to predict could not be read, 2 a mistake."""
+    """Run a command and return its exit status: 0 success, 1 some videos could not be read, 2 a user's mistake."""
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="surrogateescape")  # names of files that are no UTF-8 come and go as they are
+            stream.reconfigure(errors="surrogateescape")  # preserves file names that are not UTF-8
     try:
         try:
             return _main(list(sys.argv[1:] if arguments is None else arguments))
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:  # the reader of our output has gone, as in `farfield predict ... | head`
+    except BrokenPipeError:  # the reader closed the pipe, as in `farfield predict ... | head`
         sys.stderr.close()
         return 1
 
@@ -107,7 +114,7 @@ def _main(words: list[str]) -> int:
     try:
         return _run(name, rest)
     except FarfieldError as error:
-        # From a loader's worker, the message comes with the worker's traceback in front.
+        # An error from a data loader's worker has the worker's traceback before the message.
         message = str(error).rsplit("farfield.errors.FarfieldError: ", 1)[-1].strip()
         print(f"farfield {name}: {message}", file=sys.stderr)
         return 2
@@ -117,9 +124,9 @@ def _main(words: list[str]) -> int:
 
 
 def _with_null(words: list[str]) -> list[str]:
-    """Options' None as null, which is what the parser takes: help texts are docstrings, where some say None.
+    """Replace the option value None by null, which the parser expects; help texts from docstrings may say None.
 
-    A label is left as it is: a class may have that name.
+    --label keeps None, which may be a class name.
     """
     before = ["", *words]
     return [

@@ -1,4 +1,4 @@
-"""Resolve a device's name."""
+"""Device names."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from farfield.errors import FarfieldError
 
 
 def find_device(name: str) -> torch.device:
-    """The device of a name; "auto" for a GPU where there is one.
+    """Resolve a device name; "auto" is the GPU if there is one, otherwise the CPU.
 
     Raises:
-        FarfieldError: for a device that is not there.
+        FarfieldError: if the device does not exist.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

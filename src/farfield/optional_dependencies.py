@@ -1,4 +1,4 @@
-"""Import optional dependencies, and name the extra that installs a missing one."""
+"""Imports of optional dependencies, with an error that names the extra to install."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ RUNTIMES = {
     "openvino": "openvino",
     "nncf": "openvino",
 }
-"""The packages that write and run exported files, and the extra of farfield's that brings each."""
+"""Packages that write and run exported files, to the extra of farfield that installs them."""
 
 
 @contextmanager
 def require_packages(*packages: str) -> Iterator[None]:
-    """Says which extra is missing where an import fails.
+    """Turn an `ImportError` of these packages into an error that names the extra to install.
 
     Raises:
-        FarfieldError: in place of the import's error.
+        FarfieldError: if a package is not installed.
     """
     try:
         yield

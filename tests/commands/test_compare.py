@@ -133,11 +133,15 @@ def test_mistakes_are_one_line(
     for words, *messages in (
         (
             [run, tmp_path / "untested"],
-            f"{tmp_path / 'untested'} holds no scores (scores.npz). Give a run",
+            f"{tmp_path / 'untested'} contains no scores (scores.npz). Give a run",
         ),
-        ([tmp_path / "nowhere", run], f"{tmp_path / 'nowhere'} holds no scores (scores.npz)"),
-        ([run, tmp_path / "text.npz"], f"{tmp_path / 'text.npz'} is no file of scores that `farfield test` wrote"),
-        ([run, tmp_path / "renamed.npz"], "other classes: salute, wave are in one of them only. ", "--restrict_labels"),
+        ([tmp_path / "nowhere", run], f"{tmp_path / 'nowhere'} contains no scores (scores.npz)"),
+        ([run, tmp_path / "text.npz"], f"{tmp_path / 'text.npz'} is not a scores file written by `farfield test`"),
+        (
+            [run, tmp_path / "renamed.npz"],
+            "different classes: salute, wave are in one of them only. ",
+            "--restrict_labels",
+        ),
         ([run, tmp_path / "more.npz"], "the runs have different classes: yawn is in one of them only. Test both with"),
         (
             [run, tmp_path / "elsewhere.npz"],
@@ -187,7 +191,7 @@ def test_segments_of_one_video_are_compared_each_with_itself(
     assert (content["videos"], content["left_out"]) == (42, 5)
     assert content["right_in_a_only"] == content["right_in_b_only"] == 0
     assert run_farfield("compare", tmp_path / "one.npz", tmp_path / "twice.npz") == 2
-    assert "twice.npz holds a video twice" in capsys.readouterr().err
+    assert "twice.npz contains a video twice" in capsys.readouterr().err
 
 
 def test_a_link_pairs_with_what_an_earlier_version_called_it(

@@ -254,7 +254,7 @@ def test_options_are_looked_at_before_clips_are(
     (clips / "bad.mp4").write_text("no video")
     (tmp_path / "kept.onnx").write_text("somebody's")
     for words, message in (
-        (("a.onxx",), "has no suffix of a format"),
+        (("a.onxx",), "does not end in a format's suffix"),
         (("kept.onnx",), "kept.onnx exists already"),
         (("a.onnx", "--int8"), "8 bits are for OpenVINO"),
         (("a.onnx", "--tolerance", -1), "tolerance is -1.0; it must be at least 0"),
@@ -281,7 +281,10 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(
     out = tmp_path / "a"
     folder = (checkpoint, out, "--to_folder")
     for words, message in (
-        ((checkpoint, out), "has no suffix of a format: .onnx, .xml, .pt2. For a folder to publish: --to_folder."),
+        (
+            (checkpoint, out),
+            "does not end in a format's suffix: .onnx, .xml, .pt2. For a folder to publish: --to_folder.",
+        ),
         ((tmp_path / "no.ckpt", tmp_path / "a.onnx"), "there is no checkpoint at"),
         ((checkpoint, kept, "--to_folder"), "kept exists already. Choose another name"),
         ((*folder, "--int8"), "--to_folder writes the network as it is"),

@@ -180,7 +180,7 @@ def test_what_the_network_fixes_is_fixed_and_said(tmp_path: Path) -> None:
     network = awake(head="window_mean")
     report = export_model(network, tmp_path / "a.pt2")
     assert report.description.input == "float32 b 3 4 32 32"
-    assert report.notes == ["only clips of 4 frames: something in the network has a size that the frames decide."]
+    assert report.notes == ["only clips of 4 frames: the network has a size that depends on the number of frames."]
     with pytest.raises(FarfieldError, match=r"a\.pt2 takes clips of exactly 4 frames; given 5"):
         load_exported(tmp_path / "a.pt2")(clips_of(network, 1, 5))
 
@@ -192,7 +192,7 @@ def test_a_network_of_two_pathways_has_one_length(tmp_path: Path) -> None:
     network = awake(backbone="slowfast_r50", insert=None, backbone_options={"width": 8}, clip=clip)
     report = export_model(network, tmp_path / "a.xml")
     assert report.description.input == "float32 b 3 32 32 32"
-    assert report.notes == ["only clips of 32 frames: its graph fails at others."]
+    assert report.notes == ["only clips of 32 frames: the graph fails at other lengths."]
 
 
 @pytest.mark.slow
@@ -209,7 +209,7 @@ def test_a_graph_that_is_wrong_at_other_lengths_is_made_for_one(
 
     monkeypatch.setattr(operator_forms, "softmax_attention", only_for_four_frames)
     report = export_model(awake(), tmp_path / "a.pt2")
-    assert report.notes == ["only clips of 4 frames: its graph is wrong at others."]
+    assert report.notes == ["only clips of 4 frames: the graph is wrong at other lengths."]
     assert not report.description.any_length
     assert [each.name for each in tmp_path.iterdir()] == ["a.pt2"]
 
@@ -230,7 +230,7 @@ def test_a_graph_for_any_length_that_fails_at_the_own_one_is_not_said_to_fail_at
 
     monkeypatch.setattr(export_file, "load_exported", load)
     report = export_model(awake(), tmp_path / "a.pt2")
-    assert report.notes == ["only clips of 4 frames: its graph for any length fails."]
+    assert report.notes == ["only clips of 4 frames: the graph for any length fails."]
     assert not report.description.any_length
 
 
@@ -271,8 +271,8 @@ def test_an_interrupted_export_leaves_nothing(
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("a.onxx", {}, "has no suffix of a format: .onnx, .xml, .pt2. For a folder to publish: --to_folder"),
-        ("a", {}, "has no suffix of a format"),
+        ("a.onxx", {}, "does not end in a format's suffix: .onnx, .xml, .pt2. For a folder to publish: --to_folder"),
+        ("a", {}, "does not end in a format's suffix"),
         ("kept.onnx", {}, "kept.onnx exists already. Choose another name"),
         ("kept.xml", {}, "kept.bin exists already"),
         ("a.onnx", {"int8": True}, "8 bits are for OpenVINO"),

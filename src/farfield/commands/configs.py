@@ -9,20 +9,20 @@ from farfield.recipes import Recipe, copy_recipe, find_recipe, list_recipes
 
 
 def configs(name: str | None = None, *, copy: str | None = None, json: bool = False) -> int:
-    """Lists the recipes that ship with farfield, prints one, or copies one to be edited.
+    """List the recipes that ship with farfield, print one, or copy one to edit.
 
-    A recipe's name is what `farfield fit --config NAME` takes. Those below sweeps/ are for `wandb sweep`, which takes a
+    Recipes are used by name: `farfield fit --config NAME`. Those below sweeps/ are for `wandb sweep`, which takes a
     file: copy them first.
 
     Args:
-        name: of a recipe; all are listed if not given.
-        copy: a folder, or a new file, to copy the recipe to.
-        json: print JSON: name, summary and path of each, or of the one named, and its text.
+        name: name of a recipe; all are listed if it is left out.
+        copy: folder, or new file, to copy the recipe to.
+        json: print JSON: name, summary and path of each recipe, or of the named one with its text.
     """
     if name is None:
         if copy is not None:
-            raise FarfieldError(f"copy is {copy}, and no recipe is named. Give its name: farfield configs NAME --copy.")
-        return _show_all(list_recipes(), json=json)
+            raise FarfieldError(f"copy is {copy}, but no recipe is named. Give its name: farfield configs NAME --copy.")
+        return _print_list(list_recipes(), json=json)
     recipe = find_recipe(name)
     if copy is not None:
         copied = copy_recipe(recipe, copy)
@@ -34,7 +34,7 @@ def configs(name: str | None = None, *, copy: str | None = None, json: bool = Fa
     return 0
 
 
-def _show_all(recipes: list[Recipe], *, json: bool) -> int:
+def _print_list(recipes: list[Recipe], *, json: bool) -> int:
     if json:
         print(json_format.dumps([_about(recipe) for recipe in recipes], indent=2))
         return 0

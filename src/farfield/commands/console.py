@@ -1,4 +1,4 @@
-"""What the console shows: our own messages in full, the libraries' warnings, not their chatter."""
+"""Console output: logging set-up, library warnings and the report of skipped files."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def report_skipped_files(skipped: SkippedFiles, *, can_list: bool = True) -> Non
 
 
 def quiet_libraries() -> None:
-    """Sends our log to standard error, which leaves standard output to results, and quiets Lightning's tips."""
+    """Log farfield's messages to standard error, and suppress the libraries' tips and harmless warnings."""
     ours = logging.getLogger("farfield")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("farfield: %(message)s"))
-    ours.handlers = [handler]  # in place of an earlier call's, whose stream may have been closed since
+    ours.handlers = [handler]  # replaces an earlier call's handler, whose stream may be closed
     ours.setLevel(logging.INFO)
     ours.propagate = False
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in (
         ".*torch.jit.script.*",  # torchvision and fvcore
         ".*does not have many workers.*",  # small data needs few
-        ".*dataloader is not resumable.*",  # its order resumes by itself, see data/samplers.py
-        ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run's
-        ".*The dirpath has changed.*",  # of a run's folder; the best checkpoint sees to it by itself
+        ".*dataloader is not resumable.*",  # data/samplers.py restores the order
+        ".*Checkpoint directory .* exists and is not empty.*",  # expected for a resumed run
+        ".*The dirpath has changed.*",  # expected for a moved run; the best-checkpoint callback handles it
         ".*lr_scheduler.step.*before.*optimizer.step.*",
         ".*LeafSpec.*",
     ):

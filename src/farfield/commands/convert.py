@@ -1,4 +1,4 @@
-"""`farfield convert`: checkpoints of other projects to ours, and ours to theirs."""
+"""`farfield convert`: convert other projects' checkpoints to farfield's, and back."""
 
 from __future__ import annotations
 
@@ -26,22 +26,23 @@ def convert(
     json: bool = False,
     **options: Any,
 ) -> int:
-    """Converts a checkpoint of PySlowFast, PyTorchVideo, MMAction2, torchvision or Caffe2 (video-nonlocal-net) to ours.
+    """Convert a checkpoint of PySlowFast, PyTorchVideo, MMAction2, torchvision or Caffe2 (video-nonlocal-net).
 
-    The origin shows in the names of the weights; what they do not tell is read from the file's own config, or has to
-    be given. Every weight is accounted for: where one is missing, unexpected or of another shape, nothing is written.
-    What a network was wrapped in (torch.compile, DDP, a LightningModule) is taken off the weights' names. Reading runs
-    no code from the file.
+    The origin is detected from the names of the weights; settings that the weights do not determine are read from the
+    file's own config, or must be given. If a weight is missing, unexpected or of another shape, nothing is written.
+    Prefixes of wrappers (torch.compile, DDP, a LightningModule) are removed from the names. No code from the file is
+    executed.
 
     Args:
-        input: the checkpoint.
-        out: the file to write; it must not exist.
-        to: farfield, or, for a checkpoint of ours: pytorchvideo or slowfast, where they can express the network.
-        labels: a file with one class name a line, in the order of the scores; null for Kinetics-400's where there are
-            400 classes, and numbers elsewhere.
+        input: checkpoint to convert.
+        out: output file; it must not exist.
+        to: output format: farfield, or for a checkpoint of farfield's: pytorchvideo or slowfast, if they support the
+            network.
+        labels: text file with one class name per line, in the order of the scores; null for Kinetics-400's class names
+            if there are 400 classes, and numbers otherwise.
         all_keys: print every weight with its new name and shape.
-        json: print the whole account as JSON.
-        options: those of `ConversionOptions`; the parser finds them there.
+        json: print the full report as JSON.
+        options: fields of `ConversionOptions`; the parser reads them there.
     """
     quiet_libraries()
     if Path(out).exists():
@@ -52,7 +53,7 @@ def convert(
         print(json_format.dumps({"out": out, "to": to}) if json else f"{out}: {to}, {_shown(network)}")
         return 0
     if Path(input).is_file() and is_farfield_checkpoint(input):
-        raise FarfieldError(f"{input} is a checkpoint of farfield's already. Use it as it is.")
+        raise FarfieldError(f"{input} is already a farfield checkpoint. Use it without converting it.")
     names = None if labels is None else read_class_names(Path(labels))
     network, report = convert_file(input, labels=names, options=ConversionOptions(**options))
     save_model(network, out)

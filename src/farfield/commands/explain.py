@@ -1,4 +1,4 @@
-"""`farfield explain`: what a network looked at in one video."""
+"""`farfield explain`: explain a network's prediction for one video."""
 
 from __future__ import annotations
 
@@ -33,31 +33,31 @@ def explain(
     decoder: Decoder = "pyav",
     json: bool = False,
 ) -> int:
-    """Shows what a network looked at in one video.
+    """Explain a network's prediction for one video: attention, Grad-CAM and evidence over time.
 
-    Writes into a folder what a position attends to in each inserted block, as arrows (attention.png) and as a video
-    (attention_BLOCK.mp4); what speaks for a class, by Grad-CAM (grad_cam.png, grad_cam.mp4); the evidence for classes
-    over time (evidence.png); what each window of the video contributes (windows.png); all of it on one page
-    (explanation.html) and as numbers (explanation.json). Prints how widely each block attends.
+    The output folder contains the attention of one position in each inserted block, as arrows (attention.png) and as a
+    video (attention_BLOCK.mp4); Grad-CAM for a class (grad_cam.png, grad_cam.mp4); the evidence for classes over time
+    (evidence.png); the contribution of each window of the video (windows.png); all of this on one page
+    (explanation.html) and as numbers (explanation.json). The spread of each block's attention is printed.
 
     Args:
-        clip: a video file.
+        clip: video file.
         checkpoint: a .ckpt file; network, labels, sampling and normalisation come from it.
-        out: folder to write; what an earlier explanation left there is replaced.
-        time: of the position whose attention is shown, in seconds from the start of the video; the view that shows
-            this moment is explained. null for choosing it, in the view that is surest of the class.
-        point: where the position is, as Y,X in pixels from the top left of the square crop that the network sees
-            (which the pictures show, and whose size explanation.json tells); null for choosing it. What is chosen is
-            the position through which a block moves the class's score the most.
+        out: output folder; files of an earlier explanation are replaced.
+        time: time of the position whose attention is shown, in seconds from the start of the video; the view that
+            contains this time is explained. null to choose it in the view with the highest probability of the class.
+        point: place of the position, as Y,X in pixels from the top left of the square crop that the network sees
+            (shown in the pictures; explanation.json has its size). null to choose the position through which a block
+            changes the class's score the most.
         label: class to explain; null for the predicted one.
-        stage: whose features Grad-CAM weighs, as res4; null for the last.
-        connections: arrows for each block.
+        stage: stage whose features Grad-CAM uses, as res4; null for the last.
+        connections: number of arrows for each block.
         num_clips: clips spread over the video; null for the checkpoint's own setting.
         num_crops: crops of each clip; null for the checkpoint's own setting.
-        top_k: how many classes to print and draw.
+        top_k: number of classes to print and draw.
         device: where to run: auto, cpu, cuda, cuda:1.
         decoder: pyav or decord.
-        json: print the numbers as JSON instead.
+        json: print the numbers as JSON instead of a table.
     """
     quiet_libraries()
     at = None if point is None else _parse_point(point)

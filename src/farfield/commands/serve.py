@@ -1,4 +1,4 @@
-"""`farfield serve`: a web page that recognises actions, and plain HTTP for programs."""
+"""`farfield serve`: serve predictions on a web page and by an HTTP API."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ def serve(
     window_seconds: float | None = None,
     limits: Limits = Limits(),  # noqa: B008  # frozen
 ) -> int:
-    """Serves a web page: drop or record a clip, see its labels, its timeline, and what a point attends to.
+    """Serve a web page (upload or record a clip; see labels, timeline and attention) and an HTTP API.
 
-    Programs send POST /predict (a form's file, or a body that is one) and get JSON; GET /health says how the server is.
-    It listens to this machine alone unless told otherwise, and asks nobody who they are: on a network, put it behind a
-    proxy that does, and that passes the Host header on; give the proxy's name, as --names [video.example.org]. What is
-    sent is decoded in processes of their own, within limits. Programs' files are deleted when they are answered, those
+    POST /predict (a form's file, or the file as body) returns JSON; GET /health returns the server's state. By default
+    the server listens on the loopback interface only. It performs no authentication: on a network, put it behind a
+    proxy that authenticates and forwards the Host header, and give the proxy's name, as --names [video.example.org].
+    Uploads are decoded in separate processes, within limits. Uploads to the API are deleted after the response, those
     of the page after limits.keep_seconds.
 
     Args:
         checkpoint: a .ckpt file, or an exported network; labels, sampling and normalisation come from it.
-        host: address to listen on; 0.0.0.0 for all of this machine's.
-        port: to listen on; 0 for any that is free.
-        names: by which browsers know a proxy in front of it. A request to this machine under another name than its own
-            and these is refused, as is what a page of another name sends.
+        host: address to listen on; 0.0.0.0 for all addresses of this machine.
+        port: port to listen on; 0 for any free port.
+        names: host names of proxies in front of the server. On the loopback interface, requests with a Host header of
+            another name than the server's own or these are refused; so are requests from pages of other origins.
         device: where to run: auto, cpu, cuda, cuda:1.
-        precision: what to compute in: float32, bfloat16, float16 (GPUs).
-        threads: of PyTorch on the CPU, in each process; null for an equal share of the cores.
-        top_k: classes in a ranking.
+        precision: number format: float32, bfloat16, float16 (GPUs).
+        threads: PyTorch's threads on the CPU, in each process; null for an equal share of the cores.
+        top_k: number of classes in a ranking.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
         num_crops: crops of each clip; null for the checkpoint's own setting.
         window_seconds: length of a timeline's window; null for the network's own.
-        limits: what a request may cost.
+        limits: limits on the resources of a request.
     """
     quiet_libraries()
     missing = [name for name in ("gradio", "fastapi", "uvicorn") if find_spec(name) is None]
     if missing:
         raise FarfieldError(
-            f'the page needs {", ".join(missing)}, which is not installed: pip install "farfield[demo]"'
+            f'the server needs {", ".join(missing)}, which is not installed: pip install "farfield[demo]"'
         )
     for name, count in (("top_k", top_k), ("num_clips", num_clips), ("num_crops", num_crops), ("threads", threads)):
         if count is not None and count < 1:

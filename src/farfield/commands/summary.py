@@ -1,4 +1,4 @@
-"""`farfield summary`: what a network costs, by stage and by inserted block."""
+"""`farfield summary`: print a network's costs, by stage and by inserted block."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from farfield.checkpoints.checkpoint import load_network
 from farfield.clip_spec import ClipOptions
 from farfield.commands.console import quiet_libraries
 from farfield.errors import FarfieldError, nearest
+from farfield.models.backbone_costs import BackboneCosts, backbone_costs
 from farfield.models.backbones import BACKBONES
-from farfield.models.network import default_clip
-from farfield.models.published_results import PUBLISHED, published_figures
+from farfield.models.published_results import published_figures
 from farfield.models.summary import Summary, summarise
 
 
@@ -31,10 +31,10 @@ def summary(
     clip: ClipOptions | None = None,
     json: bool = False,
 ) -> int:
-    """Shows a network's output shapes, parameters, multiply-adds and activation memory, by stage and inserted block.
+    """Print a network's output shapes, parameters, multiply-adds and activation memory, by stage and inserted block.
 
-    Counted for one clip of the training size; a multiply-add is 1, an evaluated batch norm 2 an element, as fvcore has
-    it. Activation memory is that of all layers' outputs in float32. Nothing is computed, so that it takes no time.
+    The counts are for one clip of the training size. As in fvcore, a multiply-add counts 1, a batch norm in evaluation
+    2 per element. Activation memory is that of all layers' outputs in float32. Only shapes are computed, no values.
 
     Args:
         network: a backbone's name; a checkpoint (.ckpt), to which the other options do not apply; or "all", for a table
@@ -50,9 +50,11 @@ def summary(
     quiet_libraries()
     changed = [backbone_options, insert, block_options, clip] != [None] * 4 or block != "non_local"
     if changed and network not in BACKBONES and (network == "all" or Path(network).is_file()):
-        raise FarfieldError(f"options describe a backbone by name; {network} is summarised as it is. Leave them out.")
+        raise FarfieldError(f"options apply to a backbone's name only, but network is {network}. Leave them out.")
     if network == "all":
-        print(_all(num_classes, as_json=json))
+        costs = backbone_costs(num_classes)
+        content = [asdict(each) | {"clip": each.clip.to_dict()} for each in costs]
+        print(json_format.dumps(content, indent=2) if json else _backbones_table(costs))
         return 0
     if network in BACKBONES:
         with torch.device("meta"):
@@ -85,44 +87,21 @@ def summary(
     return 0
 
 
-def _all(num_classes: int, *, as_json: bool) -> str:
-    """Every backbone at its own clip: as JSON, or as a table in Markdown."""
-    rows = []
-    for name in BACKBONES:
-        costs: list[tuple[int, int] | None] = []
-        for insert in (None, "nl5"):
-            try:
-                with torch.device("meta"):
-                    model = build_model(name, num_classes=num_classes, insert=insert)
-            except FarfieldError:  # it has no such places
-                costs.append(None)
-                continue
-            found = summarise(model)
-            costs.append((found.parameters, found.multiply_adds))
-        clip, published = default_clip(name), PUBLISHED.get((name, None))
-        rows.append((name, clip, costs, published))
-    if as_json:
-        keys = ("parameters", "multiply_adds")
-        content = [
-            {
-                "backbone": name,
-                "clip": clip.to_dict(),
-                "plain": dict(zip(keys, costs[0] or (), strict=False)),
-                "nl5": dict(zip(keys, costs[1], strict=True)) if costs[1] else None,
-                "published": None if published is None else asdict(published),
-            }
-            for name, clip, costs, published in rows
-        ]
-        return json_format.dumps(content, indent=2)
+def _backbones_table(rows: list[BackboneCosts]) -> str:
+    """Format the costs of all backbones as a table in Markdown."""
     lines = [
         "| name | clips | M parameters | G multiply-adds | with nl5 | | published top-1 |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, clip, costs, published in rows:
+    for row in rows:
+        clip, published = row.clip, row.published
         rate = f"x {clip.frame_stride}" if clip.target_fps is None else f"at {clip.target_fps:g} fps"
-        shown = " | ".join("-- | --" if c is None else f"{c[0] / 1e6:.2f} | {c[1] / 1e9:.2f}" for c in costs)
+        shown = " | ".join(
+            "-- | --" if costs is None else f"{costs.parameters / 1e6:.2f} | {costs.multiply_adds / 1e9:.2f}"
+            for costs in (row.plain, row.nl5)
+        )
         top1 = "" if published is None else f"{published.top1:.1f}% ({published.views})"
-        lines.append(f"| `{name}` | {clip.num_frames} {rate}, {clip.crop_px} px | {shown} | {top1} |")
+        lines.append(f"| `{row.backbone}` | {clip.num_frames} {rate}, {clip.crop_px} px | {shown} | {top1} |")
     return "\n".join(lines)
 
 

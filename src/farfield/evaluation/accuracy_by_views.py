@@ -1,4 +1,4 @@
-"""What a test's views are worth: accuracy against how many of them are averaged, from the scores of one test."""
+"""Accuracy as a function of the number of views averaged, from the scores of one test."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from farfield.evaluation.metrics import Estimate, wilson
 
 
 @dataclass(frozen=True)
-class AtViews:
-    """Top-1 when so many views of each video are averaged, drawn at random from those that there are."""
+class AccuracyAtViews:
+    """Top-1 with `views` views of each video averaged, drawn at random from all views of the test."""
 
     views: int
     top1: Estimate
@@ -21,10 +21,11 @@ class AtViews:
 
 def accuracy_by_views(
     view_probabilities: Float[Tensor, "n views classes"], labels: Int[Tensor, " n"], *, draws: int = 20
-) -> list[AtViews]:
-    """Top-1 against the number of views, 1 to all: the mean over `draws` orders in which the views may come.
+) -> list[AccuracyAtViews]:
+    """Measure top-1 for every number of views, from 1 to all, averaged over `draws` random orders of the views.
 
-    The interval is that of the number of videos; the draws only take chance out of which views come first.
+    The interval is that of the number of videos; averaging over orders only removes the effect of which views come
+    first.
     """
     count = view_probabilities.shape[1]
     hits = torch.zeros(count, dtype=torch.int64)
@@ -35,4 +36,4 @@ def accuracy_by_views(
         for place, view in enumerate(order.tolist()):
             total += view_probabilities[:, view].float()
             hits[place] += int((total.argmax(1) == labels).sum())
-    return [AtViews(place + 1, wilson(int(hits[place]) / draws, len(labels))) for place in range(count)]
+    return [AccuracyAtViews(place + 1, wilson(int(hits[place]) / draws, len(labels))) for place in range(count)]

@@ -1,14 +1,14 @@
-"""Does a probability of 70% mean that 70% are right? Reliability, and the temperature that mends it.
+"""Calibration: expected calibration error, reliability bins and temperature scaling.
 
-Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. Videos are put into bins by the probability of the
-class that they are taken for. In bin B of n videos, acc(B) are right and conf(B) is the mean probability; the
-expected calibration error (eq. 3) is
+Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. The n videos are binned by the probability of their
+predicted class. acc(B) is the accuracy in bin B, conf(B) the mean probability; the expected calibration error (eq. 3)
+is
 
     ECE = sum_B |B| / n |acc(B) - conf(B)|
 
 Temperature scaling (eq. 9) divides logits by one number T, chosen by the likelihood of videos that the network was not
-trained on. It changes probabilities and no ranking. Here it divides the logarithm of the probabilities that views
-were averaged to, so that what is calibrated is what is reported.
+trained on. It changes probabilities but not rankings. Here it divides the logarithm of the probabilities averaged over
+views, because these are the probabilities that are reported.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-HOTTEST = 20.0
-"""Temperatures are looked for in [1 / HOTTEST, HOTTEST]; where all videos are right, the likelihood has no maximum."""
+MAX_TEMPERATURE = 20.0
+"""The search range is [1 / MAX_TEMPERATURE, MAX_TEMPERATURE]: if all videos are right, the likelihood is unbounded."""
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Videos whose probability lies in (low, high].
+    """Bin of a reliability diagram: videos whose top-1 probability lies in (low, high].
 
     Attributes:
-        low: of the bin, as `high`.
-        high: see `low`.
-        videos: how many.
-        accuracy: share of them that are right.
-        confidence: mean probability.
+        low: lower edge of the bin, exclusive.
+        high: upper edge of the bin, inclusive.
+        videos: number of videos.
+        accuracy: top-1 accuracy of the videos.
+        confidence: mean top-1 probability.
     """
 
     low: float
@@ -44,12 +44,12 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How well probabilities say how often they are right.
+    """Calibration of a set of scored videos.
 
     Attributes:
-        bins: those with videos, ascending.
-        expected_error: ECE, in [0, 1].
-        negative_log_likelihood: of the true classes, mean over the videos, in nats.
+        bins: non-empty bins, ascending.
+        expected_error: expected calibration error (ECE), in [0, 1].
+        negative_log_likelihood: mean negative log-likelihood of the true classes, in nats.
     """
 
     bins: list[Bin]
@@ -60,10 +60,10 @@ class Calibration:
 def calibration(
     probabilities: Float[Tensor, "n classes"], labels: Int[Tensor, " n"], *, num_bins: int = 15
 ) -> Calibration:
-    """Measures calibration over `num_bins` bins of equal width.
+    """Measure calibration over `num_bins` bins of equal width.
 
     Raises:
-        ValueError: for no videos.
+        ValueError: if there are no videos.
     """
     if not len(labels):
         raise ValueError("there are no videos to measure calibration on.")
@@ -80,20 +80,20 @@ def calibration(
 
 
 def fit_temperature(probabilities: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> float:
-    """The temperature T under which the labels are likeliest.
+    """Find the temperature T that maximises the likelihood of the labels.
 
-    The loss is convex in 1 / T, and its slope is bisected.
+    The loss is convex in 1 / T, so the root of its slope is found by bisection.
 
     Raises:
-        ValueError: for no videos.
+        ValueError: if there are no videos.
     """
     if not len(labels):
         raise ValueError("there are no videos to fit a temperature on.")
     logits = _log(probabilities)
     of_label = logits.gather(1, labels[:, None])[:, 0]
     if not (logits.amax(1) > logits.amin(1)).any():
-        return 1.0  # uniform probabilities stay so at any temperature
-    low, high = 1 / HOTTEST, HOTTEST  # of 1 / T
+        return 1.0  # uniform probabilities are the same at any temperature
+    low, high = 1 / MAX_TEMPERATURE, MAX_TEMPERATURE  # of 1 / T
     for _ in range(60):
         middle = (low * high) ** 0.5
         slope = (((middle * logits).softmax(1) * logits).sum(1) - of_label).mean()
@@ -102,7 +102,7 @@ def fit_temperature(probabilities: Float[Tensor, "n classes"], labels: Int[Tenso
 
 
 def scale_temperature(probabilities: Float[Tensor, "n classes"], temperature: float) -> Float[Tensor, "n classes"]:
-    """softmax(log(p) / T)."""
+    """Rescale probabilities p to softmax(log(p) / T)."""
     return (_log(probabilities) / temperature).softmax(1).to(probabilities.dtype)
 
 

@@ -16,13 +16,13 @@ from farfield.evaluation.significance import Difference, paired_bootstrap
 
 @dataclass(frozen=True)
 class Comparison:
-    """Run B against run A, on the videos that both scored.
+    """Comparison of run B with run A, on the videos that both scored.
 
     Attributes:
-        videos: number of those videos.
+        videos: number of videos that both scored.
         left_out: number of videos that only one run scored.
-        right_in_a_only: videos that only A recognises.
-        right_in_b_only: videos that only B recognises.
+        right_in_a_only: number of videos that only A predicts correctly.
+        right_in_b_only: number of videos that only B predicts correctly.
         top1: difference of top-1.
         top5: difference of top-5.
         mean_class_accuracy: difference of mean class accuracy.
@@ -44,13 +44,13 @@ def compare_runs(run_a: str | Path, run_b: str | Path, *, draws: int = 10_000, s
         run_a: a run's folder, the folder of a test's report, or its scores.npz.
         run_b: likewise.
         draws: bootstrap draws.
-        seed: of the bootstrap.
+        seed: random seed of the bootstrap.
 
     Raises:
-        FarfieldError: if a run has no scores, or the two have no videos or other classes in common.
+        FarfieldError: if a run has no scores, or the runs have no videos in common or different classes.
     """
     if draws < 100:
-        raise FarfieldError(f"draws is {draws}; it must be at least 100, to resolve the ends of an interval.")
+        raise FarfieldError(f"draws is {draws}; it must be at least 100, to resolve the bounds of the interval.")
     if seed < 0:
         raise FarfieldError(f"seed is {seed}; it must be at least 0.")
     a, b, left_out = _paired(_read(str(run_a)), _read(str(run_b)), str(run_a), str(run_b))
@@ -71,17 +71,17 @@ def _read(run: str) -> Scores:
     places = [given, given / FILE, given / "test" / FILE]
     found = next((place for place in places if place.is_file()), None)
     if found is None:
-        raise FarfieldError(f"{run} holds no scores ({FILE}). Give a run that `farfield test` has tested.")
+        raise FarfieldError(f"{run} contains no scores ({FILE}). Give a run that was tested with `farfield test`.")
     scores = read_scores(found)
     if not scores.paths:
-        raise FarfieldError(f"{found} holds no videos.")
+        raise FarfieldError(f"{found} contains no videos. Test the run on a manifest with videos.")
     if len(set(scores.names)) < len(scores.names):
-        raise FarfieldError(f"{found} holds a video twice. Leave it once in the manifest, and test again.")
+        raise FarfieldError(f"{found} contains a video twice. Remove the duplicate from the manifest, and test again.")
     return scores
 
 
 def _paired(a: Scores, b: Scores, name_a: str, name_b: str) -> tuple[Scores, Scores, int]:
-    """Return the videos that both scored, in one order, with the classes in the order of the first."""
+    """Return the scores of the videos that both runs scored, with videos and classes in the order of the first run."""
     if set(a.labels) != set(b.labels):
         differing = sorted(set(a.labels) ^ set(b.labels))
         raise FarfieldError(
@@ -96,7 +96,7 @@ def _paired(a: Scores, b: Scores, name_a: str, name_b: str) -> tuple[Scores, Sco
             shared = _shared_rows(real_a, real_b)
     if not shared:
         raise FarfieldError(
-            f"{name_a} and {name_b} scored no video in common: one has {names[0]}, the other {b.names[0]}. Test both "
+            f"{name_a} and {name_b} have no video in common: one has {names[0]}, the other {b.names[0]}. Test both "
             "on the same manifest."
         )
     in_a, in_b = (torch.tensor(rows) for rows in zip(*shared, strict=True))

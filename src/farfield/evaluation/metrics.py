@@ -1,4 +1,4 @@
-"""What is measured of a set of scored videos, each figure with its 95% confidence interval.
+"""Accuracy metrics of scored videos, with 95% confidence intervals.
 
 Top-k accuracy is a proportion of n videos; its interval is Wilson's ("Probable inference, the law of succession, and
 statistical inference", JASA 1927), which stays inside [0, 1] and does not collapse to a point at 0 or 1.
@@ -21,7 +21,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Estimate:
-    """A proportion in [0, 1] with the ends of its 95% confidence interval."""
+    """Proportion in [0, 1] with the bounds of its 95% confidence interval."""
 
     value: float
     low: float
@@ -33,7 +33,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Figures of one evaluation. `confusion[i][j]` counts videos of class i that were taken for j."""
+    """Metrics of one evaluation. `confusion[i][j]` counts videos of class i that were predicted as class j."""
 
     top1: Estimate
     top5: Estimate
@@ -42,7 +42,7 @@ class Metrics:
 
 
 def wilson(successes: float, n: float, *, confidence: float = 0.95) -> Estimate:
-    """Returns successes / n with Wilson's score interval; (0, 0, 1) for n = 0, when nothing is known."""
+    """Return successes / n with Wilson's score interval; (0, 0, 1) for n = 0."""
     if n == 0:
         return Estimate(0.0, 0.0, 1.0)
     z = NormalDist().inv_cdf((1 + confidence) / 2)
@@ -54,7 +54,7 @@ def wilson(successes: float, n: float, *, confidence: float = 0.95) -> Estimate:
 
 
 def measure(probabilities: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> Metrics:
-    """Computes all metrics of scored videos. Classes without a video do not count towards the mean class accuracy."""
+    """Compute all metrics of scored videos. Classes without videos are excluded from the mean class accuracy."""
     n, classes = probabilities.shape
     ranking = probabilities.topk(min(5, classes), dim=1).indices
     hits = ranking == labels[:, None]

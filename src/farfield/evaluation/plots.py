@@ -1,4 +1,4 @@
-"""Pictures of an evaluation."""
+"""Plots of an evaluation: confusion matrix, reliability diagram, accuracy by views."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from farfield.evaluation.accuracy_by_views import AtViews
+from farfield.evaluation.accuracy_by_views import AccuracyAtViews
 from farfield.evaluation.calibration import Calibration
 from farfield.fonts import draw_text, shown_names
 
 NAMED_CLASSES = 40
-"""More classes than this are drawn without their names; `confused_pairs` names what matters of them."""
+"""Maximum number of classes that are drawn with their names; `confused_pairs` lists the most confused of more."""
 _CELL_INCHES = 0.34
 _LINE = 44
-"""Letters in a line of a class's name; two lines fit beside a cell."""
+"""Characters in a line of a class name; two lines fit beside a cell."""
 
 
 def plot_confusion(
     confusion: Int[Tensor, "classes classes"], labels: Sequence[str], path: str | Path | None = None
 ) -> Figure:
-    """Draws a confusion matrix, each row as fractions of its class; saves it as PNG where a path is given.
+    """Draw a confusion matrix with rows normalised to 1; save it as PNG if a path is given.
 
-    The figure is as large as the classes and their names need. Where no font has a name's letters, its number stands
-    for it; above `NAMED_CLASSES`, no names are written.
+    The figure grows with the number of classes and the length of their names. A name whose letters no font has is
+    replaced by its number; with more than `NAMED_CLASSES` classes, no names are drawn.
     """
     counts = confusion.numpy()
     fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -46,7 +46,7 @@ def plot_confusion(
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if named:
-        names = [_in_lines(name) for name in shown_names(labels)]
+        names = [_wrap(name) for name in shown_names(labels)]
         text = {"fontsize": 8.5, **draw_text("".join(names))}
         axes.set_xticks(range(classes), names, rotation=90, **text)
         axes.set_yticks(range(classes), names, **text)
@@ -61,19 +61,19 @@ def plot_confusion(
     return figure
 
 
-def _in_lines(name: str) -> str:
-    """A name in at most two lines."""
+def _wrap(name: str) -> str:
+    """Wrap a name into at most two lines."""
     lines = textwrap.wrap(" ".join(name.split()), _LINE, max_lines=2, placeholder="…")
     return "\n".join(lines)
 
 
 def _fit_figure(figure: Figure, places: Mapping[Axes, tuple[float, float, float, float]], margin: float = 0.1) -> None:
-    """Makes a figure as large as everything on it: constrained layout would take the room from the axes.
+    """Resize a figure to fit all its content. Constrained layout would shrink the axes instead.
 
     Args:
-        figure: whose size and axes are changed.
+        figure: figure to resize in place.
         places: axes to (left, bottom, width, height) in inches, from any origin.
-        margin: around everything, in inches.
+        margin: margin around the content, in inches.
     """
     size = figure.get_size_inches()
     for axes, (left, bottom, width, height) in places.items():
@@ -87,7 +87,7 @@ def _fit_figure(figure: Figure, places: Mapping[Axes, tuple[float, float, float,
 
 
 def names_with_numbers(labels: Sequence[str]) -> dict[str, str]:
-    """Returns each label as a table has it: with what stands for it in pictures, where that is another."""
+    """Return labels for tables, with the name used in plots in brackets if that differs."""
     if len(labels) > NAMED_CLASSES:
         return {label: label for label in labels}
     return {
@@ -99,10 +99,10 @@ def names_with_numbers(labels: Sequence[str]) -> dict[str, str]:
 def confused_pairs(
     confusion: Int[Tensor, "classes classes"], labels: Sequence[str], most: int = 30
 ) -> list[dict[str, Any]]:
-    """Returns the pairs of classes that are most often confused, in videos, the most frequent first.
+    """List the most frequently confused pairs of classes, the most frequent first.
 
     Returns:
-        For each pair: label, predicted, videos (taken so) and share (of the label's videos).
+        For each pair: label, predicted, videos (number confused) and share (of the label's videos).
     """
     wrong = confusion.clone()
     wrong.fill_diagonal_(0)
@@ -122,7 +122,7 @@ def confused_pairs(
 
 
 def plot_reliability(before: Calibration, after: Calibration | None = None) -> Figure:
-    """Draws accuracy over confidence, with the share of videos in each bin below; `after` is with a temperature."""
+    """Draw a reliability diagram, with the share of videos in each bin below; `after` is with temperature scaling."""
     figure = Figure(figsize=(4.6, 5.2), layout="constrained")
     curve, shares = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     curve.plot([0, 1], [0, 1], color="0.7", lw=1, label="perfectly calibrated")
@@ -135,7 +135,7 @@ def plot_reliability(before: Calibration, after: Calibration | None = None) -> F
         middles = [(b.low + b.high) / 2 for b in each.bins]
         width = each.bins[0].high - each.bins[0].low
         shares.bar(middles, [b.videos / videos for b in each.bins], width, color=colour, alpha=0.5)
-    curve.set_ylabel("share that is right")
+    curve.set_ylabel("accuracy")
     curve.set_ylim(0, 1.02)
     curve.legend(fontsize=8)
     curve.grid(alpha=0.3)
@@ -144,8 +144,8 @@ def plot_reliability(before: Calibration, after: Calibration | None = None) -> F
     return figure
 
 
-def plot_views(curve: Sequence[AtViews], giga_multiply_adds: float | None = None) -> Figure:
-    """Draws top-1 against the number of views, with what they cost above, where a view's cost is given."""
+def plot_views(curve: Sequence[AccuracyAtViews], giga_multiply_adds: float | None = None) -> Figure:
+    """Draw top-1 over the number of views, with the cost on the upper axis if that of a view is given."""
     figure = Figure(figsize=(5.6, 3.6), layout="constrained")
     axes = figure.add_subplot()
     views = [each.views for each in curve]
@@ -157,9 +157,10 @@ def plot_views(curve: Sequence[AtViews], giga_multiply_adds: float | None = None
     axes.set_ylabel("top-1, %")
     axes.grid(alpha=0.3)
     if giga_multiply_adds is not None:
-        axes.secondary_xaxis("top", functions=_both_ways(giga_multiply_adds)).set_xlabel("G multiply-adds a video")
+        conversions = _scale_and_inverse(giga_multiply_adds)
+        axes.secondary_xaxis("top", functions=conversions).set_xlabel("G multiply-adds per video")
     return figure
 
 
-def _both_ways(factor: float) -> Any:
+def _scale_and_inverse(factor: float) -> Any:
     return (lambda views: views * factor), (lambda cost: cost / factor)

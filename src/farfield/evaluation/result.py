@@ -10,7 +10,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from farfield.evaluation.accuracy_by_views import AtViews, accuracy_by_views
+from farfield.evaluation.accuracy_by_views import AccuracyAtViews, accuracy_by_views
 from farfield.evaluation.calibration import Calibration, calibration, scale_temperature
 from farfield.evaluation.metrics import Metrics, measure
 from farfield.evaluation.plots import confused_pairs
@@ -86,7 +86,7 @@ class EvaluationResult:
             return plain, None
         return plain, calibration(self.probabilities(), self.scores.targets)
 
-    def accuracy_by_views(self) -> list[AtViews]:
+    def accuracy_by_views(self) -> list[AccuracyAtViews]:
         """Return top-1 against the number of views; empty for one view."""
         if self.scores.views.shape[1] == 1:
             return []

@@ -1,4 +1,4 @@
-"""A test's scores in a file: what each view of each video was taken for, to be averaged and compared afterwards."""
+"""File of a test's scores (scores.npz): class probabilities of each view of each video."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ FILE = "scores.npz"
 
 @dataclass(frozen=True)
 class Scores:
-    """What a test brought out.
+    """Scores of a test.
 
     Attributes:
         labels: class names.
-        paths: the videos.
-        targets: their classes.
+        paths: paths of the videos.
+        targets: true classes, as indices of `labels`.
         views: class probabilities of each view.
-        segments: begin and end in seconds of what was scored of each video, NaN for its own; None where no row of the
-            manifest has a segment.
+        segments: [start, end) in seconds of the scored segment of each video, NaN for the video's own start or end;
+            None if no row of the manifest has a segment.
     """
 
     labels: list[str]
@@ -39,7 +39,7 @@ class Scores:
 
     @property
     def names(self) -> list[str]:
-        """What tells a row from all others: the video and, where there are segments, which."""
+        """Unique name of each row: the path and, if there are segments, the segment."""
         if self.segments is None:
             return self.paths
         return [
@@ -52,12 +52,12 @@ class Scores:
 
 
 def write_scores(scores: Scores, path: Path, *, confusion: Int[Tensor, "classes classes"] | None = None) -> None:
-    """Writes the file whole or not at all.
+    """Write scores to a file, atomically.
 
     Args:
-        scores: what to write.
-        path: the file.
-        confusion: the confusion matrix, for programs that read the file: as "confusion_matrix", a row a true class.
+        scores: scores to write.
+        path: output file.
+        confusion: confusion matrix to store as "confusion_matrix" for other programs; rows are true classes.
     """
     more: dict[str, Any] = {} if scores.segments is None else {"segments": scores.segments.numpy()}
     if confusion is not None:
@@ -68,16 +68,16 @@ def write_scores(scores: Scores, path: Path, *, confusion: Int[Tensor, "classes 
             labels=np.array(scores.labels),
             paths=np.array([each.encode("utf-8", "surrogateescape") for each in scores.paths]),
             targets=scores.targets.numpy(),
-            views=scores.views.float().numpy(),  # half precision would make the least likely classes equal
+            views=scores.views.float().numpy(),  # half precision would underflow for the least likely classes
             **more,
         )
 
 
 def read_scores(path: Path) -> Scores:
-    """Reads what `write_scores` wrote; executes no code from the file.
+    """Read a file of `write_scores`, without unpickling.
 
     Raises:
-        FarfieldError: for a file that is missing or something else.
+        FarfieldError: if the file is missing or is not a scores file.
     """
     try:
         with np.load(path, allow_pickle=False) as content:
@@ -90,9 +90,9 @@ def read_scores(path: Path) -> Scores:
             )
     except FileNotFoundError as error:
         raise FarfieldError(f"{path} does not exist. `farfield test` writes it.") from error
-    # What numpy, zipfile and zlib raise for damaged files is not documented, and is many things.
+    # numpy, zipfile and zlib raise many, undocumented exceptions for damaged files.
     except Exception as error:
-        raise FarfieldError(f"{path} is no file of scores that `farfield test` wrote: {error}") from error
+        raise FarfieldError(f"{path} is not a scores file written by `farfield test`: {error}") from error
     n, classes = len(scores.paths), len(scores.labels)
     shapes = tuple(scores.targets.shape), tuple(scores.views.shape)
     fits = shapes[0] == (n,) and len(shapes[1]) == 3 and (shapes[1][0], shapes[1][2]) == (n, classes)
@@ -100,7 +100,7 @@ def read_scores(path: Path) -> Scores:
         fits = fits and scores.segments.shape == (n, 2)
     if not fits or (n and not 0 <= int(scores.targets.min()) <= int(scores.targets.max()) < classes):
         raise FarfieldError(
-            f"{path} is no file of scores that `farfield test` wrote: it has {n} videos, {classes} classes, targets "
-            f"{shapes[0]} and views {shapes[1]}."
+            f"{path} is not a scores file written by `farfield test`: it has {n} videos, {classes} classes, targets of "
+            f"shape {shapes[0]} and views of shape {shapes[1]}."
         )
     return scores

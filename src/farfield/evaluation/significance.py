@@ -1,8 +1,8 @@
-"""Is one run better than another, or luckier? Both scored the same videos, so the videos are drawn together.
+"""Paired bootstrap: significance of the difference between two runs on the same videos.
 
-The paired bootstrap (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993; Koehn, EMNLP 2004): draw as many
-videos as there are, with replacement, and take the difference of the two runs' figures on them; again and again. Its
-quantiles are the difference's interval. Paired, what makes a video hard for both drops out.
+Efron and Tibshirani, "An Introduction to the Bootstrap", 1993; Koehn, EMNLP 2004. The n videos are resampled with
+replacement many times, and the difference of the two runs' metrics is computed on each sample. The quantiles of these
+differences are the confidence interval. Pairing removes the variance of how hard each video is for both runs.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from jaxtyping import Float, Int
 
 @dataclass(frozen=True)
 class Difference:
-    """A figure of run B less that of run A.
+    """Difference of a metric between run B and run A.
 
     Attributes:
-        a: figure of the first.
-        b: figure of the second.
+        a: metric of run A.
+        b: metric of run B.
         value: b - a.
-        low: where the 95% interval begins.
-        high: where it ends.
-        p_value: two-sided: how often, were there no difference, one at least as large would be drawn.
+        low: lower bound of the 95% confidence interval.
+        high: upper bound of the 95% confidence interval.
+        p_value: two-sided: probability of a difference at least as large if the runs were equally good.
     """
 
     a: float
@@ -42,25 +42,25 @@ def paired_bootstrap(
     draws: int = 10_000,
     seed: int = 0,
 ) -> Difference:
-    """Compares two runs by a number for each video, as whether it is right.
+    """Compare two runs by one score per video, such as 1 for a correct prediction and 0 for a wrong one.
 
     Args:
-        a: numbers of the first run.
-        b: numbers of the second, of the same videos in the same order.
-        groups: the figure is the mean over groups (classes) of each one's mean; None for the mean over videos.
-            Videos are drawn from all, and a draw's figure is over the groups that occur in it: drawn within its group,
-            a class with few videos would seem to vary less than it does, and one with a single video not at all.
-        draws: of the bootstrap.
-        seed: of its randomness.
+        a: scores of run A.
+        b: scores of run B, for the same videos in the same order.
+        groups: group (class) of each video: the metric is the mean of the groups' means; None for the mean over videos.
+            Videos are resampled from all groups, and a sample's metric is over the groups that occur in it. Resampling
+            within groups would underestimate the variance of a class with few videos, to 0 for a single one.
+        draws: number of bootstrap samples.
+        seed: random seed.
 
     Raises:
-        ValueError: for no videos, or not the same number in all.
+        ValueError: if there are no videos, or the numbers of scores differ.
     """
     if not len(a) or len(a) != len(b):
-        raise ValueError(f"paired scores must be of the same videos; given {len(a)} and {len(b)}.")
+        raise ValueError(f"paired scores must be for the same videos; given {len(a)} and {len(b)}.")
     n = len(a)
     if groups is not None and len(groups) != n:
-        raise ValueError(f"groups must be of the same videos; given {len(groups)} for {n}.")
+        raise ValueError(f"groups must be for the same videos; given {len(groups)} for {n} scores.")
     of_group = np.zeros(n, np.int64) if groups is None else np.unique(groups, return_inverse=True)[1]
     num_groups = int(of_group.max()) + 1
     rng = np.random.default_rng(seed)
@@ -73,7 +73,7 @@ def paired_bootstrap(
     means = [float(_group_means(np.asarray(each, np.float64)[None], of_group[None], num_groups)[0]) for each in (a, b)]
     value = means[1] - means[0]
     low, high = np.quantile(drawn, [0.025, 0.975])
-    # Under no difference, the draws lie around 0 as they now lie around `value`.
+    # Under the null hypothesis the draws are distributed around 0 as they are here around `value`.
     as_large = np.abs(drawn - value) >= abs(value) - 1e-12
     p_value = (int(as_large.sum()) + 1) / (draws + 1)
     return Difference(means[0], means[1], value, float(low), float(high), p_value)
@@ -82,7 +82,7 @@ def paired_bootstrap(
 def _group_means(
     values: Float[np.ndarray, "draws n"], groups: Int[np.ndarray, "draws n"], num_groups: int
 ) -> Float[np.ndarray, " draws"]:
-    """For each draw the mean over the groups that occur in it of each one's mean."""
+    """Compute the mean of the group means for each draw, over the groups that occur in it."""
     draws = len(values)
     places = (groups + num_groups * np.arange(draws)[:, None]).ravel()
     sums = np.bincount(places, values.ravel(), draws * num_groups).reshape(draws, num_groups)

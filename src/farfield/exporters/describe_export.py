@@ -1,4 +1,4 @@
-"""Describe an exported network."""
+"""Metadata of an exported network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from farfield.runtimes.metadata import ExportMetadata
 
 
 def describe_export(network: ActionNet, traced: Traced, *, opset: int | None, int8: bool = False) -> ExportMetadata:
-    """Describes a network's graph."""
+    """Collect the metadata that an exported file stores about its network and graph."""
     return ExportMetadata(
         labels=list(network.labels),
         clip=network.clip,

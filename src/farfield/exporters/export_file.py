@@ -1,4 +1,4 @@
-"""Export a network to a file, and check its parity with the network before the file is written."""
+"""Export of a network to a file, with a parity check before the file is written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from farfield.atomic_output import atomic_output, refuse_existing
 from farfield.errors import FarfieldError
 from farfield.exporters.describe_export import describe_export
 from farfield.exporters.onnx import OPSET, onnx_model, write_onnx
-from farfield.exporters.openvino import described, openvino_model, write_openvino
+from farfield.exporters.openvino import openvino_model, with_metadata, write_openvino
 from farfield.exporters.parity import BATCHES, ParityDifference, on_random_clips, on_reference_clips, other_lengths
 from farfield.exporters.quantization import Accuracy, measure_accuracy, quantize
 from farfield.exporters.reference_clips import ReferenceClip, spread
@@ -26,20 +26,20 @@ from farfield.runtimes.torch_export_archive import write_pt2
 TOLERANCE = 1e-4
 
 COMPARE_CLIPS = 64
-"""Default number of clips to compare on: a wrong graph shows on the first, a rare input on few."""
+"""Default number of clips to compare on. A wrong graph differs on the first clip, so more are only for rare inputs."""
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """An exported file, and its parity with the network.
+    """Exported file, and its parity with the network.
 
     Attributes:
-        out: the file.
-        bytes: its size, including a separate file of weights.
-        description: the metadata in the file.
-        differences: of the float graph, on every batch that was compared.
-        tolerance: tolerance that they are within.
-        accuracy: of the 8-bit network, on the videos that were compared on; None for a float one.
+        out: path of the file.
+        bytes: size of the file, including a separate file of weights.
+        description: metadata in the file.
+        differences: differences of the float graph from the network, one per compared batch.
+        tolerance: tolerance for the differences.
+        accuracy: accuracy of the 8-bit network on the compared videos; None for a float network.
         compared_videos: number of given videos that were compared on.
         given_videos: number of given videos.
         notes: limits of the file that a user should know.
@@ -73,11 +73,11 @@ class ExportOptions:
     Args:
         include_preprocessing: the graph takes uint8 RGB frames (b t h w c) and normalises them itself, for programs
             without farfield. Otherwise it takes normalised clips (b 3 t h w), as the network does.
-        int8: 8-bit weights and activations, for .xml. Their ranges are chosen on clips and the cost is measured on
-            clips; the tolerance applies to the float graph.
-        num_calibration_clips: maximum number of clips, evenly spread, that choose the 8-bit ranges.
-        num_compare_clips: maximum number of clips, evenly spread, to compare on and to measure 8 bits on.
-        tolerance: the largest accepted difference of a probability, and of a logit relative to the largest one.
+        int8: quantise weights and activations to 8 bits, for .xml. The ranges are calibrated and the loss of accuracy
+            is measured on the given clips; the tolerance applies to the float graph.
+        num_calibration_clips: maximum number of clips, evenly spread, for the calibration of 8-bit ranges.
+        num_compare_clips: maximum number of clips, evenly spread, to compare on and to measure 8-bit accuracy on.
+        tolerance: largest accepted difference of a probability, and of a logit relative to the largest logit.
 
     Raises:
         FarfieldError: for values out of range.
@@ -106,9 +106,9 @@ def export_model(
 
     Args:
         network: moved to the CPU, and put in evaluation mode.
-        out: the file.
-        options: of the graph and the comparison.
-        clips: to compare on, and to choose 8-bit ranges by.
+        out: path of the file to write.
+        options: options of the graph and the comparison.
+        clips: clips to compare on, and to calibrate 8-bit ranges on.
 
     Raises:
         FarfieldError: as `export`.
@@ -117,15 +117,15 @@ def export_model(
     check_output(out, options, any_clips=bool(clips))
     network.refuse_folded("exported")
     network = network.to("cpu").eval()
-    # A transformer's graph for any length takes ONNX's optimiser more than ten times as long, and holds for one.
-    why_one = "" if network.backbone.stage_specs else "a transformer's windows or positions are made for it"
-    if not why_one:
+    # A transformer's graph for any length is right at one length only, and takes ONNX's optimiser over 10 times longer.
+    reason = "" if network.backbone.stage_specs else "a transformer's windows or positions are for this length"
+    if not reason:
         try:
             return _attempt(network, out, options, clips, any_length=True)
-        except _HoldsForOneLength as reason:
-            why_one = str(reason)
+        except _FixedLengthOnlyError as error:
+            reason = str(error)
     report = _attempt(network, out, options, clips, any_length=False)
-    report.notes.insert(0, f"only clips of {network.clip.num_frames} frames: {why_one}.")
+    report.notes.insert(0, f"only clips of {network.clip.num_frames} frames: {reason}.")
     return report
 
 
@@ -137,17 +137,17 @@ def check_output(out: Path, options: ExportOptions, *, any_clips: bool) -> None:
     """
     if out.suffix not in LOADERS:
         raise FarfieldError(
-            f"{out} has no suffix of a format: {', '.join(LOADERS)}. For a folder to publish: --to_folder."
+            f"{out} does not end in a format's suffix: {', '.join(LOADERS)}. For a folder to publish: --to_folder."
         )
     if options.int8 and out.suffix != ".xml":
-        raise FarfieldError(f"8 bits are for OpenVINO, whose files end in .xml; out is {out}.")
+        raise FarfieldError(f"8 bits are for OpenVINO only, but out is {out}. Give a file that ends in .xml.")
     if options.int8 and not any_clips:
-        raise FarfieldError("8 bits need clips to choose their ranges by, and to be measured on. Give --clips.")
+        raise FarfieldError("8 bits need clips for the calibration and to measure the accuracy. Give --clips.")
     refuse_existing(out, *([out.with_suffix(".bin")] if out.suffix == ".xml" else []))
 
 
-class _HoldsForOneLength(Exception):
-    """A graph for clips of any length is right at one length only."""
+class _FixedLengthOnlyError(Exception):
+    """Raised if the network cannot be exported for clips of any length, but perhaps for one fixed length."""
 
 
 def _attempt(
@@ -156,7 +156,7 @@ def _attempt(
     compared = [clips[i] for i in spread(len(clips), options.num_compare_clips)]
     traced = trace(network, takes_frames=options.include_preprocessing, any_length=any_length)
     if any_length and not traced.any_length:
-        raise _HoldsForOneLength("something in the network has a size that the frames decide")
+        raise _FixedLengthOnlyError("the network has a size that depends on the number of frames")
     lengths = other_lengths(network.clip.num_frames) if traced.any_length else []
     with atomic_output(out) as partial, tempfile.TemporaryDirectory() as elsewhere:
         # OpenVINO keeps reading the float graph's weights from its file while the 8-bit ones are written.
@@ -165,23 +165,23 @@ def _attempt(
         exported = load_exported(written)
         differences = _compare(network, exported, lengths, options.tolerance)
         differences += on_reference_clips(network, exported, compared)
-        _must_agree(differences, options.tolerance, out)
+        _check_parity(differences, options.tolerance, out)
         accuracy = None
         if options.int8:
             description = describe_export(network, traced, opset=OPSET, int8=True)
             calibration = [clips[i] for i in spread(len(clips), options.num_calibration_clips)]
             model = quantize(written, network.clip, options.include_preprocessing, calibration)
-            write_openvino(described(model, description.to_json()), partial)
+            write_openvino(with_metadata(model, description.to_json()), partial)
             accuracy = measure_accuracy(network, load_exported(partial), compared)
         size = sum(each.stat().st_size for each in partial.parent.iterdir())
     return ExportReport(out, size, description, differences, options.tolerance, accuracy, len(compared), len(clips))
 
 
 def _compare(network: ActionNet, exported: Any, lengths: Sequence[int], tolerance: float) -> list[ParityDifference]:
-    """Compare on random clips.
+    """Compare the exported graph with the network on random clips.
 
     Raises:
-        _HoldsForOneLength: if the graph is for clips of any length, and fails or differs at other lengths.
+        _FixedLengthOnlyError: if the graph is for clips of any length, and fails or differs at other lengths.
     """
     compared = on_random_clips(network, exported, lengths)
     try:
@@ -189,17 +189,17 @@ def _compare(network: ActionNet, exported: Any, lengths: Sequence[int], toleranc
     except FarfieldError as error:
         if not lengths:
             raise
-        raise _HoldsForOneLength("its graph for any length fails") from error
+        raise _FixedLengthOnlyError("the graph for any length fails") from error
     if not lengths or not all(each.within(tolerance) for each in own):
         return own
     try:
         others = list(compared)
     except FarfieldError as error:
-        raise _HoldsForOneLength("its graph fails at others") from error
+        raise _FixedLengthOnlyError("the graph fails at other lengths") from error
     if not others:
-        raise _HoldsForOneLength("the network itself takes no other")
+        raise _FixedLengthOnlyError("the network accepts no other length")
     if not all(each.within(tolerance) for each in others):
-        raise _HoldsForOneLength("its graph is wrong at others")
+        raise _FixedLengthOnlyError("the graph is wrong at other lengths")
     return own + others
 
 
@@ -217,11 +217,11 @@ def _write(network: ActionNet, traced: Traced, path: Path) -> ExportMetadata:
     return description
 
 
-def _must_agree(differences: Sequence[ParityDifference], tolerance: float, out: Path) -> None:
+def _check_parity(differences: Sequence[ParityDifference], tolerance: float, out: Path) -> None:
     for each in differences:
         if not each.within(tolerance):
             raise FarfieldError(
-                f"{out} was not written: on {each.clips} its probabilities are up to {each.probabilities:.1e} from the "
-                f"network's, its logits {each.logits:.1e} of the largest; the tolerance is {tolerance:g}. "
-                "Raise --tolerance if that is good enough."
+                f"{out} was not written: on {each.clips} its probabilities differ from the network's by up to "
+                f"{each.probabilities:.1e}, its logits by up to {each.logits:.1e} of the largest; the tolerance is "
+                f"{tolerance:g}. Raise --tolerance if this is accurate enough."
             )

@@ -1,4 +1,4 @@
-"""Convert a graph to ONNX."""
+"""Conversion of a traced graph to ONNX."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import torch
 from torch.export import ExportedProgram
 
 from farfield.errors import FarfieldError
-from farfield.exporters.trace import quiet
+from farfield.exporters.trace import silence_exporter_logs
 from farfield.optional_dependencies import require_packages
 from farfield.runtimes.metadata import KEY
 
 OPSET = 18
-"""Of ONNX: the one that PyTorch's exporter writes by itself."""
+"""ONNX opset version: the default of PyTorch's exporter."""
 
 
 def onnx_model(program: ExportedProgram, description: str) -> Any:
-    """A graph as ONNX, in memory, checked by ONNX's own rules.
+    """Convert a graph to an ONNX model in memory, and validate it with ONNX's checker.
 
     Raises:
-        FarfieldError: where a package is missing, or an operator has no counterpart in ONNX.
+        FarfieldError: if a package is missing, or an operator has no counterpart in ONNX.
     """
     with require_packages("onnxscript", "onnx"):
         import onnx
         import onnxscript  # noqa: F401  # PyTorch's exporter is written in it
     try:
-        with quiet(), redirect_stdout(io.StringIO()):
+        with silence_exporter_logs(), redirect_stdout(io.StringIO()):
             made = torch.onnx.export(
                 program,
                 (),
@@ -40,7 +40,7 @@ def onnx_model(program: ExportedProgram, description: str) -> Any:
                 external_data=False,
                 verbose=False,
             )
-    except Exception as error:  # whatever the exporter met in the graph
+    except Exception as error:  # the exporter's exceptions are many and undocumented
         reason = " ".join(str(error).strip().split("\n\n")[0].split())[:300]
         raise FarfieldError(
             f"the network cannot be written as ONNX: {reason} Try .pt2, PyTorch's own format."
@@ -48,7 +48,7 @@ def onnx_model(program: ExportedProgram, description: str) -> Any:
     assert made is not None
     model = made.model_proto
     for holder in (model.graph, *model.functions):
-        for node in holder.node:  # without the places of our source in them
+        for node in holder.node:  # remove paths and lines of our source code
             del node.metadata_props[:]
             node.doc_string = ""
     onnx.helper.set_model_props(model, {KEY: description})
@@ -57,5 +57,5 @@ def onnx_model(program: ExportedProgram, description: str) -> Any:
 
 
 def write_onnx(model: Any, path: Path) -> None:
-    """Writes one file with its weights inside."""
+    """Write a model to one file, including its weights."""
     path.write_bytes(model.SerializeToString())

@@ -1,4 +1,4 @@
-"""Convert a graph to OpenVINO."""
+"""Conversion of an ONNX model to OpenVINO."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from farfield.runtimes.metadata import KEY
 
 
 def openvino_model(model: Any, description: str) -> Any:
-    """ONNX as OpenVINO's graph.
+    """Convert an ONNX model to an OpenVINO model with metadata.
 
     Raises:
-        FarfieldError: where OpenVINO is missing, or reads an operator otherwise than ONNX means it.
+        FarfieldError: if OpenVINO is missing, or rejects an operator of the model.
     """
     with require_packages("openvino"):
         import openvino
@@ -23,18 +23,18 @@ def openvino_model(model: Any, description: str) -> Any:
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         reason = reason[reason.find("While validating") :][:200] if "While validating" in reason else reason[-200:]
-        raise FarfieldError(f"OpenVINO cannot take the network: {reason} Export it as .onnx.") from error
-    return described(converted, description)
+        raise FarfieldError(f"OpenVINO cannot convert the network: {reason} Export it as .onnx.") from error
+    return with_metadata(converted, description)
 
 
-def described(model: Any, description: str) -> Any:
-    """OpenVINO's graph with its description, in place of the one that it had."""
+def with_metadata(model: Any, description: str) -> Any:
+    """Set an OpenVINO model's metadata, replacing any that it has, and return the model."""
     model.set_rt_info(description, [KEY, "description"])
     return model
 
 
 def write_openvino(model: Any, path: Path) -> None:
-    """Writes the graph as .xml, and its weights beside it as .bin, in the precision that they have."""
+    """Write a model as .xml with its weights in a .bin file beside it, without changing their precision."""
     import openvino
 
     openvino.save_model(model, path, compress_to_fp16=False)

@@ -1,11 +1,11 @@
-"""What the blocks compute, said in operators that every runtime has.
+"""Exportable implementations of the layers' pairwise operations, in operators that every runtime supports.
 
-The layers choose among kernels by device, by memory format and by size: fused attention, tiles of bounded memory,
-sorted prefix sums. A graph holds one choice, for all sizes that it will meet, and ONNX has no sorted search. While a
-network is traced, `graph_forms` puts the equations themselves in the kernels' places. Runtimes fuse what they can.
+The layers choose kernels by device, memory format and size: fused attention, tiles of bounded memory, sorted prefix
+sums. A graph fixes one choice for all input sizes, and ONNX has no sorted search. While a network is traced,
+`graph_forms` replaces the kernels by direct implementations of the equations. Runtimes fuse the operators they can.
 
-What it costs: the affinities that were never built (n x m values a head and clip) are built by runtimes that cannot
-fuse a softmax between two products, and by all of them for the concatenation forms.
+The cost: runtimes that cannot fuse a softmax between two matrix products materialise the affinities (n x m values per
+head and clip), and all runtimes do so for the concatenation forms.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CONVOLUTION: dict[int, Callable[..., Tensor]] = {3: F.conv1d, 4: F.conv2d, 5: F.
 
 @contextmanager
 def graph_forms() -> Iterator[None]:
-    """While it lasts, the layers compute by the forms below. Not for two threads at once."""
+    """Replace the layers' kernels by the exportable forms below. Not thread-safe."""
     forms: list[tuple[Any, str, Callable[..., Any]]] = [
         (pointwise, "pointwise", convolution),
         (non_local, "pointwise", convolution),
@@ -61,55 +61,55 @@ def convolution(
     groups: int = 1,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Float[Tensor, "b c2 *positions"]:
-    """W x + b at every position, as the convolution that runtimes fuse with what follows."""
+    """Compute W x + b at every position as a convolution, which runtimes fuse with the next operator."""
     return CONVOLUTION[x.ndim](x, weight.view(*weight.shape, *(1,) * (x.ndim - 2)), bias, groups=groups)
 
 
 def softmax_attention(
     theta: Float[Tensor, "*b n d"], phi: Float[Tensor, "*b m d"], g: Float[Tensor, "*b m e"], *, scale: float = 1.0
 ) -> Float[Tensor, "*b n e"]:
-    """softmax_j(scale theta_i^T phi_j) g_j."""
+    """Compute softmax_j(scale theta_i^T phi_j) g_j."""
     return F.scaled_dot_product_attention(theta, phi, g, scale=scale)
 
 
 def associative_product(
     theta: Float[Tensor, "*b n d"], phi: Float[Tensor, "*b m d"], g: Float[Tensor, "*b m e"], *, scale: float = 1.0
 ) -> Float[Tensor, "*b n e"]:
-    """1/m theta_i^T (phi^T g), whichever way would be cheaper at one size."""
+    """Compute 1/m theta_i^T (phi^T g), in this order for all sizes, even if the other order is cheaper at some."""
     return (theta * scale) @ ((phi.mT @ g) / phi.shape[-2])
 
 
 def relu_of_sums(
     a: Float[Tensor, "*b n"], b: Float[Tensor, "*b m"], g: Float[Tensor, "*b m e"]
 ) -> Float[Tensor, "*b n e"]:
-    """1/m sum_j ReLU(a_i + b_j) g_j, through the n x m matrix."""
+    """Compute 1/m sum_j ReLU(a_i + b_j) g_j, through the n x m matrix."""
     return ((a.unsqueeze(-1) + b.unsqueeze(-2)).relu() @ g) / b.shape[-1]
 
 
 def softmax_of_sums(
     a: Float[Tensor, "b n"], b: Float[Tensor, "b m"], value: Float[Tensor, "b m e"]
 ) -> Float[Tensor, "b n e"]:
-    """softmax_j(ReLU(a_i + b_j)) value_j, through the n x m matrix."""
+    """Compute softmax_j(ReLU(a_i + b_j)) value_j, through the n x m matrix."""
     return (a.unsqueeze(-1) + b.unsqueeze(-2)).relu().softmax(-1) @ value
 
 
 def perceptron(
     query: Float[Tensor, "b n d"], key: Float[Tensor, "b m d"], value: Float[Tensor, "b m e"], w: Float[Tensor, " d"]
 ) -> Float[Tensor, "b n e"]:
-    """softmax_j(w^T tanh(query_i + key_j)) value_j, in slices of queries: the graph has as many as its size needs."""
-    m, d = int(key.shape[1]), key.shape[2]  # fixes the positions, and not the batch
+    """Compute softmax_j(w^T tanh(query_i + key_j)) value_j in slices of queries; the input size fixes their number."""
+    m, d = int(key.shape[1]), key.shape[2]  # fixes the number of positions, but not the batch size
     slices = query.split(max(1, SLICE // (m * d)), dim=1)
     return torch.cat([perceptron_weights(some, key, w) @ value for some in slices], 1)
 
 
 def _contiguous(x: Tensor) -> torch.memory_format:
-    return torch.contiguous_format  # a graph has no memory formats, and asking for one would fix the sizes
+    return torch.contiguous_format  # a graph has no memory formats, and testing for one would fix the sizes
 
 
 def _classify(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The head, its one vector a clip classified without an axis of windows.
+    """Return a head's forward pass without the axis of windows if the head has only one.
 
-    Where OpenVINO quantises the classifier, it takes the only window out of the wrong axis (2026.4).
+    OpenVINO 2026.4 squeezes the wrong axis of a single window if it quantises the classifier.
     """
 
     def classify(head: Head, features: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""From a network to its graph: one for all batch sizes, and for all lengths where the network has no say in it."""
+"""Tracing of a network to a graph with dynamic batch size and, if the network allows it, dynamic clip length."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from farfield.layers import fold_batch_norm
 from farfield.models.network import ActionNet
 
 TIME_AXIS = {False: 2, True: 1}
-"""Of the graph's input, by whether it takes frames (b t h w c)."""
+"""Time axis of the graph's input, by whether the graph takes frames (b t h w c)."""
 
 
 @dataclass(frozen=True)
 class Traced:
-    """A network as a graph.
+    """Traced graph of a network.
 
     Attributes:
-        program: clips to logits.
-        takes_frames: its input are uint8 frames (b t h w c) in place of normalised clips (b 3 t h w).
-        any_batch: it takes any number of clips, not only one.
-        any_length: it takes clips of any number of frames that the network takes.
+        program: graph from clips to logits.
+        takes_frames: whether the input is uint8 frames (b t h w c) instead of normalised clips (b 3 t h w).
+        any_batch: whether the batch size is dynamic; otherwise it is 1.
+        any_length: whether the clip length is dynamic, within the lengths that the network accepts.
     """
 
     program: ExportedProgram
@@ -41,8 +41,8 @@ class Traced:
     any_length: bool
 
 
-class OnFrames(nn.Module):
-    """A network with its normalisation in front: uint8 RGB frames (b t h w c) to logits."""
+class WithNormalisation(nn.Module):
+    """Network preceded by its normalisation: uint8 RGB frames (b t h w c) to logits."""
 
     mean: Tensor
     std: Tensor
@@ -58,22 +58,22 @@ class OnFrames(nn.Module):
 
 
 def trace(network: ActionNet, *, takes_frames: bool = False, any_length: bool = True) -> Traced:
-    """A network's graph for clips of its test size, batch norms folded.
+    """Trace a network's graph for clips of its test size, with batch norms folded.
 
     Args:
-        network: which stays as it is.
-        takes_frames: put the normalisation into the graph.
-        any_length: try for a graph that takes clips of any length; False fixes the length to the network's own.
+        network: network to trace; it is moved to the CPU, but not folded itself.
+        takes_frames: include the normalisation in the graph.
+        any_length: try to make the clip length dynamic; False fixes it to the network's own.
 
     Raises:
-        FarfieldError: where PyTorch finds no graph.
+        FarfieldError: if PyTorch cannot trace the network.
     """
     spec = network.clip
     t, side = spec.num_frames, spec.test_side_px
     clips = torch.randn(2, 3, t, side, side)
     with torch.no_grad():
         module: nn.Module = fold_batch_norm(network.to("cpu"), clips[:1])
-    module = OnFrames(module, spec) if takes_frames else module
+    module = WithNormalisation(module, spec) if takes_frames else module
     example = torch.zeros(2, t, side, side, 3, dtype=torch.uint8) if takes_frames else clips
     time = TIME_AXIS[takes_frames]
     attempts = [{0, time}, {0}] if any_length else [{0}]
@@ -82,19 +82,19 @@ def trace(network: ActionNet, *, takes_frames: bool = False, any_length: bool = 
         given = example if 0 in axes else example[:1]
         try:
             program = _export(module, given, axes)
-        except Exception as error:  # whatever PyTorch met in the network
+        except Exception as error:  # torch.export's exceptions are many and undocumented
             reason = " ".join((str(error).strip() or type(error).__name__).split("\n\n")[0].split())
             continue
         free = _free_axes(program)
-        if axes and 0 not in free:  # it holds for the two clips of the example only
+        if axes and 0 not in free:  # the batch size was specialised to the example's two clips
             continue
         return Traced(program, takes_frames, 0 in free, time in free)
-    raise FarfieldError(f"{network.config['backbone']} cannot be exported: PyTorch finds no graph for it. {reason}")
+    raise FarfieldError(f"{network.config['backbone']} cannot be exported: PyTorch cannot trace it. {reason}")
 
 
 def _export(module: nn.Module, example: Tensor, axes: set[int]) -> ExportedProgram:
     shapes = {axis: Dim.DYNAMIC if axis in axes else Dim.STATIC for axis in range(example.ndim)}
-    with torch.no_grad(), graph_forms(), unchecked_shapes(), quiet():
+    with torch.no_grad(), graph_forms(), without_shape_checks(), silence_exporter_logs():
         return torch.export.export(module, (example,), dynamic_shapes=(shapes,), strict=False)
 
 
@@ -105,8 +105,8 @@ def _free_axes(program: ExportedProgram) -> set[int]:
 
 
 @contextmanager
-def unchecked_shapes() -> Iterator[None]:
-    """Without the checks of shapes that jaxtyping's import hook adds: each would fix the sizes that it compares."""
+def without_shape_checks() -> Iterator[None]:
+    """Disable the shape checks of jaxtyping's import hook: each check would make the sizes it compares static."""
     before = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
@@ -116,8 +116,8 @@ def unchecked_shapes() -> Iterator[None]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Without PyTorch's advice for those who write networks."""
+def silence_exporter_logs() -> Iterator[None]:
+    """Suppress warnings of the exporters, which are meant for the authors of networks."""
     loggers = [
         logging.getLogger(name) for name in ("torch.export", "torch._export", "torch.onnx", "torch.fx", "onnxscript")
     ]
