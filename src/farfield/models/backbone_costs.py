@@ -10,6 +10,7 @@ from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError
 from farfield.models.backbones import BACKBONES
 from farfield.models.network import assemble, default_clip
+from farfield.models.network_options import NetworkOptions
 from farfield.models.published_results import PUBLISHED, PublishedResult
 from farfield.models.summary import summarise
 
@@ -58,7 +59,7 @@ def backbone_costs(num_classes: int) -> list[BackboneCosts]:
 
 def _costs(backbone: str, num_classes: int, insert: str | None = None) -> Costs:
     with torch.device("meta"):
-        network = assemble(backbone, num_classes=num_classes, insert=insert)
+        network = assemble(NetworkOptions(backbone, num_classes=num_classes, insert=insert))
     found = summarise(network)
     return Costs(found.parameters, found.multiply_adds)
 
