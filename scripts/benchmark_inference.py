@@ -37,7 +37,7 @@ from torch import Tensor
 from farfield.allocator import keep_freed_memory
 from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError
-from farfield.exporters.describe_export import describe_export
+from farfield.exporters.export_metadata import describe_export
 from farfield.exporters.onnx import OPSET, onnx_model, write_onnx
 from farfield.exporters.openvino import openvino_model
 from farfield.exporters.trace import trace

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import farfield
-from farfield.inference.prediction import SCHEMA_VERSION
+from farfield.inference.prediction_schema import SCHEMA_VERSION
 from farfield.models.network import ActionNet
 from farfield.scoring import load
 
@@ -59,7 +59,7 @@ def test_train_returns_checkpoints_and_metrics(
     assert (trained.epochs, trained.steps, trained.best_epoch) == (1, 2, 1)
     assert trained.best_top1 == pytest.approx(trained.metrics["val/top1"])
     assert trained.metrics["train/loss"] > 0
-    with pytest.raises(farfield.FarfieldError, match="holds a run already"):
+    with pytest.raises(farfield.FarfieldError, match="already holds a run"):
         farfield.train("recall_tiny_nl2", {**overrides, "run_dir": trained.run_dir}, progress=False)
     again = farfield.train("recall_tiny_nl2", {**overrides, "run_dir": trained.run_dir}, resume=True, progress=False)
     assert again.was_complete

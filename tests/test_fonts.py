@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from farfield import fonts
 from farfield.inference.labelled_video import labelled
-from farfield.inference.prediction import RankedLabel
+from farfield.inference.prediction_schema import RankedLabel
 
 WALK, RUN = "\u8d70", "\u8dd1"  # Chinese: walk, run
 NOWHERE = "\U0002ffff"

@@ -94,7 +94,7 @@ def test_recipes_and_templates_are_found(installed: tuple[str, Path], source: Pa
     code = "from farfield.reports.rendering import html_environment as e; print(*e().list_templates(), sep='\\n')"
     templates = sorted(path.name for path in (REPOSITORY / "src/farfield/reports/templates").iterdir())
     assert run("python", "-c", code).split() == templates
-    code = "from farfield.reports.timeline_html import note_html; print(note_html('a < b'))"
+    code = "from farfield.reports.page_fragments import note_html; print(note_html('a < b'))"
     assert "a &lt; b" in run("python", "-c", code)
     values = yaml.safe_load(run("farfield", "fit", "--config", "figures_tiny_nl2", "--print_config"))
     assert values["model"]["insert"] == {"res3": [1], "res4": [1]}

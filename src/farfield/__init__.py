@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from farfield.exporters.export import export
     from farfield.exporters.export_file import ExportReport
     from farfield.inference.predict import predict
-    from farfield.inference.prediction import Prediction
+    from farfield.inference.prediction_schema import Prediction
     from farfield.inference.timeline import TimelineOptions
     from farfield.interpretability.explain import explain
     from farfield.interpretability.explanation import Explanation
@@ -51,7 +51,7 @@ _MODULES = {
     "Explanation": "farfield.interpretability.explanation",
     "ExportReport": "farfield.exporters.export_file",
     "FarfieldError": "farfield.errors",
-    "Prediction": "farfield.inference.prediction",
+    "Prediction": "farfield.inference.prediction_schema",
     "TimelineOptions": "farfield.inference.timeline",
     "TrainResult": "farfield.training.train",
     "build_model": "farfield.build",

@@ -1,7 +1,7 @@
 """Parts of Lightning that are private or untyped, each behind one function.
 
-`tests/test_lightning_compat.py` has a test for each; it fails by name when a Lightning release changes that part. Seen
-to work with Lightning 2.6.0 to 2.6.6.
+`tests/test_lightning_compat.py` has a test for each; it fails by name when a Lightning release changes that part.
+Tested with Lightning 2.6.0 to 2.6.6.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from farfield.checkpoints.checkpoint import load_network, save_model
 from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.convert_file import convert_file
 from farfield.errors import FarfieldError
-from farfield.kinetics import kinetics400_labels
+from farfield.kinetics_labels import kinetics400_labels
 
 SOFTMAX = {"NONLOCAL": {"INSTANTIATION": "softmax", "GROUP": [[1], [1], [1], [1]], "POOL": [[[1, 2, 2]]] * 4}}
 ALPHA = {"SLOWFAST": {"ALPHA": 4}}

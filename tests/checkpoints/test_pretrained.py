@@ -73,7 +73,7 @@ def test_blocks_may_be_added_to_pretrained_weights_but_not_dropped(trained: Path
         network = build_model("tiny", weights=trained, insert={"res3": [1], "res4": [0]})
     assert same_features(network, load_network(trained))
     assert "1 inserted blocks are new" in caplog.text
-    with pytest.raises(FarfieldError, match=r"have 1 inserted blocks that this network has not. Insert the same"):
+    with pytest.raises(FarfieldError, match=r"have 1 inserted blocks that this network does not have. Insert the same"):
         build_model("tiny", weights=trained)
 
 

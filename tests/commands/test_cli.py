@@ -57,11 +57,11 @@ def test_every_command_explains_itself(name: str, run_farfield: Run, capsys: pyt
         (["predict", "a.mp4", "--k", "3"], r"no option k\. Known: videos, .*, list_left_out\. Did you mean 'top_k'"),
         (
             ["export", "--checkpoint", "a.ckpt", "a.onnx"],
-            r"export: checkpoint is given by its place, not as an option\.",
+            r"export: checkpoint is a positional argument, not an option\.",
         ),
         (
             ["predict", "-a.mp4", "--checkpoint", "x"],
-            r"^farfield predict: -a\.mp4 is no option\. If it is a file, write \./-a",
+            r"^farfield predict: -a\.mp4 is not an option\. If it is a file, write \./-a",
         ),
         (
             ["predict", "b.mp4", "--a.mp4", "--checkpoint", "x"],
@@ -69,16 +69,19 @@ def test_every_command_explains_itself(name: str, run_farfield: Run, capsys: pyt
         ),
         (
             ["predict", "b.mp4", "--checkpoint", "-x.ckpt"],
-            r"-x\.ckpt is no option\. If it is a file, write \./-x\.ckpt\. See",
+            r"-x\.ckpt is not an option\. If it is a file, write \./-x\.ckpt\. See",
         ),
         (
             ["predict", "--", "-a.mp4", "--checkpoint", "x"],
-            r"--checkpoint stands after --, .*Put -- and the files after all",
+            r"--checkpoint comes after --, .*Put -- and the files after all",
         ),
-        (["predict", "a.mp4", "--checkpoint", "x", "b.mp4"], r"b\.mp4 is left over\. Files stand together"),
+        (["predict", "a.mp4", "--checkpoint", "x", "b.mp4"], r"b\.mp4 is unexpected\. Put all files together"),
         (["data", "index", "--", "-videos", "m.csv"], r"root is \./-videos, which is not a folder"),
-        (["data", "index", "videos", "-m.csv"], r"-m\.csv is no option\. If it is a file, write \./-m\.csv, or put --"),
-        (["explain", "-a.mp4", "--checkpoint", "x"], r"-a\.mp4 is no option"),
+        (
+            ["data", "index", "videos", "-m.csv"],
+            r"-m\.csv is not an option\. If it is a file, write \./-m\.csv, or put --",
+        ),
+        (["explain", "-a.mp4", "--checkpoint", "x"], r"-a\.mp4 is not an option"),
         (["fit", "--lr", "0.1"], r"fit: there is no option lr\. Did you mean 'model\.optimisation\.lr'\?$"),
         (["fit", "--model.lr", "0.1"], r"no option model\.lr\. Did you mean 'model\.optimisation\.lr'\?$"),
         (["fit", "--epochs", "3"], r"no option epochs\. Did you mean 'trainer\.max_epochs'\?$"),

@@ -187,9 +187,9 @@ def test_a_short_video_is_repeated(
     ("words", "message"),
     [
         (("--stage", "res9"), "there is no stage 'res9'. Known: res2, res3, res4, res5. Did you mean"),
-        (("--label", "walk"), "label is 'walk', which the network does not know. Known: <b>bow</b>,"),
-        (("--label", "None"), "label is 'None', which the network does not know. Known: <b>bow</b>,"),
-        (("--label=None", "--top_k=3"), "label is 'None', which the network does not know. Known: <b>bow</b>,"),
+        (("--label", "walk"), "label is 'walk', which is not a class of the network. Known: <b>bow</b>,"),
+        (("--label", "None"), "label is 'None', which is not a class of the network. Known: <b>bow</b>,"),
+        (("--label=None", "--top_k=3"), "label is 'None', which is not a class of the network. Known: <b>bow</b>,"),
         (("--point", "5"), "point is '5'; give Y,X in pixels of the crop that the network sees, as 40,112."),
         (("--point", "nan,3"), "point is 'nan,3'; give Y,X in pixels"),
         (("--point", "3,32"), "point is 3,32; the network's input is 32 x 32 px. Give y,x in pixels of it"),

@@ -22,10 +22,10 @@ from farfield.data.manifest import read_manifest
 from farfield.errors import VideoError
 from farfield.inference import predict_videos, results_folder
 from farfield.inference.labelled_video import labelled, with_timeline, write_labelled_video
-from farfield.inference.prediction import Prediction, RankedLabel
-from farfield.inference.prediction_formats import as_csv, as_srt, as_vtt
+from farfield.inference.prediction_schema import Prediction, RankedLabel
 from farfield.inference.results_folder import open_results
 from farfield.inference.segments import Segment
+from farfield.inference.tables_and_subtitles import as_csv, as_srt, as_vtt
 from farfield.video.decoders import open_video
 from video.encoding import encode
 
@@ -361,7 +361,7 @@ def test_lines_come_as_they_are_done(
         (["--min_seconds", "2"], "min_seconds is for timelines. Add --timeline"),
         (["--timeline", "--threshold", "2"], "threshold is 2.0; it is a probability"),
         (["--device", "tpu9"], "Choose auto, cpu or cuda"),
-        (["--num_workers", "-1"], "num_workers is -1; it must be at least 0, which is for this process"),
+        (["--num_workers", "-1"], "num_workers is -1; it must be at least 0 (0: no worker processes)"),
         (["--view_batch_size", "0"], "view_batch_size is 0; it must be at least 1"),
         (["--timeline", "--hop_seconds", "-1"], "hop_seconds is -1.0; it must be positive"),
         (["--timeline", "--top_k", "0"], "top_k is 0; it must be at least 1"),

@@ -102,7 +102,7 @@ def test_a_map_without_support_is_empty() -> None:
 
 def test_unknown_labels_and_stages_are_refused() -> None:
     made, clip = network(), torch.randn(CLIP)
-    with pytest.raises(FarfieldError, match=r"label is 'on', which the network does not know\. Known: 0, 1, 2\."):
+    with pytest.raises(FarfieldError, match=r"label is 'on', which is not a class of the network\. Known: 0, 1, 2\."):
         grad_cam(made, clip, label="on", stage="res5")
     with pytest.raises(FarfieldError, match=r"there is no stage 'res6'\. Known: res2, res3, res4, res5\."):
         grad_cam(made, clip, label="1", stage="res6")

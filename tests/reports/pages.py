@@ -13,8 +13,8 @@ from exporters.networks import awake
 from farfield.reports.explanation_page import explanation_html
 from farfield.reports.model_card import model_card
 from farfield.reports.page_content import ShownClip, Table
+from farfield.reports.page_fragments import note_html, picture_html, ranking_html, timeline_html
 from farfield.reports.test_report_markdown import render_test_report
-from farfield.reports.timeline_html import note_html, picture_html, ranking_html, timeline_html
 from farfield.reports.training_report import TrainingReport, write_training_report
 from farfield.reports.verify_report_markdown import render_verify_report
 

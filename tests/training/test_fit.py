@@ -168,7 +168,7 @@ def test_existing_run_is_not_overwritten(
 ) -> None:
     before = (trained / "metrics.csv").read_text()
     assert run_farfield(*arguments(figures, trained)) == 2
-    assert "holds a run already. Give --resume true to go on with it" in capsys.readouterr().err
+    assert "already holds a run. Give --resume true to go on with it" in capsys.readouterr().err
     assert (trained / "metrics.csv").read_text() == before
 
 
@@ -338,7 +338,7 @@ def test_log_names_the_best_epoch_and_a_finished_run(
     again = ("--model.insert={res3: [1]}", "--trainer.max_epochs=2", "--resume=true")
     assert run_farfield(*arguments(figures, run_dir, *again)) == 0
     error = capfd.readouterr().err
-    assert "nothing was left to train: the run is at its end. Raise trainer.max_epochs" in error
+    assert "nothing was left to train: the run is complete. Raise trainer.max_epochs" in error
     best = run_dir / "checkpoints" / "best.ckpt"
     assert f"{best} is of epoch {epoch + 1}, with the highest val/top1: {100 * scores[epoch]:.1f}%" in error
     assert run_farfield(*arguments(figures, tmp_path / "dev", "--trainer.fast_dev_run=true")) == 0

@@ -157,7 +157,7 @@ def test_settings_without_effect_are_refused(
     words = [word for word in arguments(figures, tmp_path) if not word.startswith("--data.val")]
     assert run_farfield(*words, "--model.optimisation.precise_bn_batches=3") == 2
     error = capsys.readouterr().err
-    assert "precise_bn_batches or early_stopping_epochs, which belong to validations" in error
+    assert "precise_bn_batches or early_stopping_epochs, which need validation data" in error
     assert "Give data.val, or leave them out." in error
     assert run_farfield(*arguments(figures, tmp_path), "--model.optimisation.precise_bn_batches=-1") == 2
     assert "precise_bn_batches is -1; it must be at least 0" in capsys.readouterr().err

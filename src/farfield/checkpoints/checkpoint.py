@@ -1,8 +1,9 @@
 """Save and load farfield's checkpoints.
 
 A checkpoint is a dict with `{"farfield": {"format": 1, "model": {...}}, "state_dict": {...}}` and, from training,
-Lightning's entries. "model" holds the fields of `NetworkOptions` as plain types. Reading never executes code from the
-file.
+the entries of Lightning, `training/lightning_module.py` (optimisation, schedule, data) and
+`training/checkpointing.py`. "model" holds the fields of `NetworkOptions` as plain types. Reading never executes code
+from the file.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def check_file_safety(path: Path) -> None:
         return
     if path.stat().st_size and tarfile.is_tarfile(path):  # torch would extract it to disk
         raise FarfieldError(
-            f"{path} is a tar archive, a checkpoint format that PyTorch gave up years ago. It was not extracted."
+            f"{path} is a tar archive, a checkpoint format that PyTorch no longer writes. It was not extracted."
         )
     with path.open("rb") as file:
         for _ in range(8):  # older torch wrote a sequence of pickles, followed by raw numbers

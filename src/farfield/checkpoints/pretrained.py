@@ -198,8 +198,8 @@ def _check_fit(
     ]
     if blocks := {key.split(".inserted.")[0] for key in extra if ".inserted." in key}:
         raise FarfieldError(
-            f"the weights of {source.name} have {len(blocks)} inserted blocks that this network has not. Insert the "
-            f"same: insert={source.config and source.config['insert']}."
+            f"the weights of {source.name} have {len(blocks)} inserted blocks that this network does not have. Insert "
+            f"the same: insert={source.config and source.config['insert']}."
         )
     if extra or other or missing:
         theirs = "" if source.config is None else f" ({source.config['backbone']})"

@@ -1,4 +1,4 @@
-"""`farfield data download`."""
+"""`farfield data download`: download the clips of Kinetics' CSV."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`farfield data index`."""
+"""`farfield data index`: write a manifest of a collection of videos."""
 
 from __future__ import annotations
 

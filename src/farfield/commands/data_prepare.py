@@ -1,4 +1,4 @@
-"""`farfield data prepare`."""
+"""`farfield data prepare`: transcode a collection for training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`farfield data subset`."""
+"""`farfield data subset`: choose classes and videos of a collection."""
 
 from __future__ import annotations
 

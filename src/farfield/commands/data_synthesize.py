@@ -1,4 +1,4 @@
-"""`farfield data synthesize`."""
+"""`farfield data synthesize`: write a generated data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`farfield data verify`."""
+"""`farfield data verify`: decode every video, and find duplicates and leaks."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def _folder_as_dict(written: FolderReport) -> dict[str, Any]:
 def _folder_as_text(written: FolderReport) -> str:
     lines = [f"{written.out}: a folder to publish, read back and identical to the last bit"]
     lines += [f"  {name:<18} {size:,} bytes" for name, size in written.files.items()]
-    figures = written.report or "none: there is no report of farfield test of these weights"
+    figures = written.report or "none: these weights have no report of farfield test"
     return "\n".join([*lines, f"  figures            {figures}"])
 
 

@@ -31,7 +31,7 @@ def fit(arguments: Sequence[str]) -> int:
     if result.was_complete:
         log.info("nothing was left to train: the run is complete. Raise trainer.max_epochs or max_steps to continue")
         if run.model.optimisation.schedule == "cosine":
-            log.info("its cosine has ended, too: see model.optimisation.schedule_length in farfield fit --help")
+            log.info("the cosine schedule has ended too; see model.optimisation.schedule_length in farfield fit --help")
     _log_checkpoints(result)
     return 0
 

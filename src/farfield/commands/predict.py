@@ -18,9 +18,9 @@ from farfield.inference.embeddings import check_parquet
 from farfield.inference.predict import PredictOptions, bar_to
 from farfield.inference.predict_live import LivePrediction, predict_live
 from farfield.inference.predict_videos import predict_videos
-from farfield.inference.prediction import Prediction
-from farfield.inference.prediction_formats import SUBTITLES, Format, as_csv, as_srt, as_table, as_vtt, check_format
+from farfield.inference.prediction_schema import Prediction
 from farfield.inference.results_folder import FEATURE_FILES, check_extras, open_results
+from farfield.inference.tables_and_subtitles import SUBTITLES, Format, as_csv, as_srt, as_table, as_vtt, check_format
 from farfield.inference.timeline import TimelineOptions
 from farfield.parallel import Engine
 from farfield.precision import Precision

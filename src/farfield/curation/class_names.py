@@ -6,7 +6,7 @@ from pathlib import Path
 
 from farfield.curation.text_files import read_text
 from farfield.errors import FarfieldError
-from farfield.kinetics import kinetics400_labels
+from farfield.kinetics_labels import kinetics400_labels
 
 
 def read_class_names(path: str | Path) -> list[str]:

@@ -67,7 +67,7 @@ def list_jobs(
         The jobs, and their number; None for archives, which are read as the jobs are taken.
 
     Raises:
-        FarfieldError: for a source that is none of these, or holds no videos.
+        FarfieldError: for an unsupported source, or one without videos.
     """
     if source.is_dir():
         archives = [path for path in sorted(source.iterdir()) if _is_archive(path)]
@@ -186,7 +186,7 @@ def _identity(path: str, segment: Segment) -> str:
 
 
 class _TargetPaths:
-    """Chooses the files of a store: named as in the collection, inside the store's folder, and unique."""
+    """Unique paths inside the store for its videos, named as in the collection."""
 
     def __init__(self, out: Path) -> None:
         self._videos = out.absolute() / "videos"

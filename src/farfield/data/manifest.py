@@ -167,7 +167,7 @@ class Manifest(Sequence[VideoRecord]):
                 row = int(np.argmax(self.label_ids == self.labels.index(label)))
                 raise FarfieldError(
                     f"{self.source}: {self[row].path} has the label {label!r}, which is not one of the {len(labels)} "
-                    f"that the network knows. {nearest(label, labels)}"
+                    f"of the network. {nearest(label, labels)}"
                 )
         return np.array([position[label] for label in self.labels], dtype=np.int64)[self.label_ids]
 

@@ -16,7 +16,7 @@ from farfield.scoring.score_views import score_clips
 
 
 class ScoringModule(LightningModule):
-    """Scores every view of the test videos.
+    """Score every view of the test videos.
 
     Args:
         network: the network to test.

@@ -11,7 +11,7 @@ from typing import Any
 
 from farfield.atomic_output import atomic_output, refuse_existing
 from farfield.errors import FarfieldError
-from farfield.exporters.describe_export import describe_export
+from farfield.exporters.export_metadata import describe_export
 from farfield.exporters.onnx import OPSET, onnx_model, write_onnx
 from farfield.exporters.openvino import openvino_model, with_metadata, write_openvino
 from farfield.exporters.parity import BATCHES, ParityDifference, on_random_clips, on_reference_clips, other_lengths

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
 from farfield.fonts import pillow_font
-from farfield.inference.prediction import Prediction, RankedLabel
+from farfield.inference.prediction_schema import Prediction, RankedLabel
 from farfield.inference.segments import Segment
 from farfield.video.decoders import open_video
 from farfield.video.frame_rate import frame_rate

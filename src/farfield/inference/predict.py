@@ -13,7 +13,7 @@ import torch
 from farfield.data.clips import views_of
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
-from farfield.inference.prediction import Prediction, rank
+from farfield.inference.prediction_schema import Prediction, rank
 from farfield.inference.sliding_windows import windows_of
 from farfield.inference.timeline import TimelineOptions, make_timeline, score_windows
 from farfield.progress import ProgressBar, progress_bars

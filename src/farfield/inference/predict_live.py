@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from farfield.errors import FarfieldError
 from farfield.inference.live_stream import live_windows
-from farfield.inference.prediction import RankedLabel, rank
+from farfield.inference.prediction_schema import RankedLabel, rank
 from farfield.inference.timeline import score_windows
 from farfield.scoring.load import InferenceModel
 

@@ -12,7 +12,7 @@ import torch
 from farfield.allocator import keep_freed_memory
 from farfield.errors import FarfieldError, VideoError
 from farfield.inference.predict import OnProgress, PredictOptions, predict_file
-from farfield.inference.prediction import Prediction
+from farfield.inference.prediction_schema import Prediction
 from farfield.parallel import Engine, for_each
 from farfield.precision import Precision
 from farfield.scoring.load import InferenceModel, load_model
@@ -70,7 +70,7 @@ def predict_videos(
     seconds_per_video: float = 3600,
     on_progress: OnProgress | None = None,
 ) -> Iterator[Prediction]:
-    """Yield a prediction for each video, in the order in which they finish.
+    """Yield a prediction for each video as it finishes.
 
     Args:
         paths: video files.
@@ -88,7 +88,7 @@ def predict_videos(
         FarfieldError: if the checkpoint, the device or the options cannot be used.
     """
     if num_workers < 0:
-        raise FarfieldError(f"num_workers is {num_workers}; it must be at least 0, which is for this process.")
+        raise FarfieldError(f"num_workers is {num_workers}; it must be at least 0 (0: no worker processes).")
     model = _load(checkpoint, device, precision)  # also with workers, so that a mistake shows once
     if options.features and not hasattr(model, "embed"):
         raise FarfieldError(f"{checkpoint} is exported, and returns scores only. Give its checkpoint to get features.")

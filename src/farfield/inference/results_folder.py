@@ -22,8 +22,8 @@ from farfield.atomic_write import atomic_write
 from farfield.errors import FarfieldError, VideoError, nearest
 from farfield.inference.embeddings import join_features, write_features
 from farfield.inference.labelled_video import write_labelled_video
-from farfield.inference.prediction import Prediction
-from farfield.inference.prediction_formats import SUBTITLES, as_csv, as_srt, as_vtt
+from farfield.inference.prediction_schema import Prediction
+from farfield.inference.tables_and_subtitles import SUBTITLES, as_csv, as_srt, as_vtt
 
 Extra = Literal["csv", "srt", "vtt", "mp4", "safetensors", "parquet"]
 FEATURE_FILES = ("safetensors", "parquet")

@@ -62,7 +62,9 @@ def label_index(network: ActionNet, label: str) -> int:
         FarfieldError: for an unknown class.
     """
     if label not in network.labels:
-        raise FarfieldError(f"label is {label!r}, which the network does not know. {nearest(label, network.labels)}")
+        raise FarfieldError(
+            f"label is {label!r}, which is not a class of the network. {nearest(label, network.labels)}"
+        )
     return network.labels.index(label)
 
 

@@ -13,7 +13,7 @@ from farfield.layers.object_context import ObjectContext
 from farfield.layers.pairwise import concatenation, dot_product, embedded_gaussian
 from farfield.layers.pointwise import PointwiseConv1d, PointwiseConv2d, PointwiseConv3d
 from farfield.layers.pooling import GlobalAvgPool3d, frame_mask
-from farfield.layers.recalibration import recalibrate
+from farfield.layers.precise_batch_norm import recalibrate
 from farfield.layers.replace_modules import replace_modules
 from farfield.layers.self_attention import SelfAttention
 from farfield.layers.sub_batch_norm import SubBatchNorm3d, join_batch_norm, split_batch_norm

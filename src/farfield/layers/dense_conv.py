@@ -104,7 +104,7 @@ def pays_off(in_channels: int, stride: Sequence[int]) -> bool:
 def has_matrix_units() -> bool:
     """Check whether this processor has matrix units for bfloat16 (AMX), on which the dense form is faster.
 
-    On others the additional multiplications by zero cancel the gain. False if PyTorch is too old to tell.
+    On others the added multiplications by zero cancel the gain. False if PyTorch is too old to report it.
     """
     capabilities = getattr(torch.cpu, "get_capabilities", None)
     return capabilities is not None and bool(capabilities().get("amx_bf16"))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from farfield.errors import FarfieldError
 from farfield.models.backbones import Backbone
-from farfield.models.weight_names import to_network
+from farfield.models.network_weight_names import to_network
 
 INFLATABLE = ("c2d_r50", "c2d_r101", "i3d_r50", "i3d_r101", "slow_r50", "slow_r101")
 
@@ -63,7 +63,7 @@ def inflate(state: dict[str, Tensor], backbone: Backbone, *, name: str, source: 
             continue
         key = to_network(plain, backbone).removeprefix("backbone.")
         if key not in wanted:
-            raise FarfieldError(f"{source} has {own}, which {name} has not: its depth differs.")
+            raise FarfieldError(f"{source} has {own}, which {name} does not have: its depth differs.")
         shape = wanted[key]
         if value.ndim == 4 and len(shape) == 5:
             value = value.unsqueeze(2).expand(-1, -1, shape[2], -1, -1) / shape[2]

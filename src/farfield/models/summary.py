@@ -161,7 +161,7 @@ def _parts(network: ActionNet) -> dict[str, str]:
 
 
 def _part(name: str, part_of: dict[str, str]) -> str:
-    """Return the part of a parameter or layer: that of the longest known prefix of its name."""
+    """Return the part that a parameter or layer belongs to, by the longest known prefix of its name."""
     while name:
         if name in part_of:
             return part_of[name]

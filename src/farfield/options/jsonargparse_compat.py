@@ -1,7 +1,7 @@
 """Parts of jsonargparse that are private, or are only found in the text of its messages.
 
 `tests/options/test_jsonargparse_compat.py` has a test for each; it fails by name when a jsonargparse release changes
-that part. Seen to work with jsonargparse 4.48 to 4.53; older releases have other messages.
+that part. Tested with jsonargparse 4.48 to 4.53; older releases have other messages.
 """
 
 from __future__ import annotations

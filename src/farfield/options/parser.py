@@ -146,15 +146,13 @@ def file_hint(message: str, words: Sequence[str]) -> str | None:
     if "--" in words:
         surplus = [word for word in words[words.index("--") :] if re.match("--.", word)]
         if surplus:
-            return (
-                f"{surplus[0]} stands after --, where all is taken for files. Put -- and the files after all options."
-            )
+            return f"{surplus[0]} comes after --, so it is read as a file. Put -- and the files after all options."
         return None
     for word in words:
         short = re.match(r"-[^-]", word) and not re.fullmatch(r"-[\d.e+-]+", word)
         if short or (word.startswith("--") and (has_video_suffix(word) or Path(word).exists())):
             apart = "" if expects_value(message) else ", or put -- before it, after all options"
-            return f"{word} is no option. If it is a file, write ./{word}{apart}. See --help."
+            return f"{word} is not an option. If it is a file, write ./{word}{apart}. See --help."
     return None
 
 
@@ -163,10 +161,10 @@ def explain(message: str, options: Sequence[str], required: Sequence[str] = ()) 
     text = one_line(message)
     if name := unknown_option(text):
         if name in options:  # it is positional
-            return f"{name} is given by its place, not as an option. See --help."
+            return f"{name} is a positional argument, not an option. See --help."
         return f"there is no option {name}. {nearest_option(name, options)}"
     if surplus := surplus_word(text):
-        return f"{surplus} is left over. Files stand together, before or after all options. See --help."
+        return f"{surplus} is unexpected. Put all files together, before or after all options. See --help."
     missing = missing_value(text)
     if missing in required:
         *others, last = (f"--{name}" for name in required)

@@ -43,7 +43,7 @@ def add_routes(app: FastAPI, workers: WorkerPool, folder: PrivateFolder, descrip
                 with workers.queued():
                     return await workers.run(name, "recognise", str(path), name)
         except ClientDisconnect:
-            return Response(status_code=400)  # nobody receives it
+            return Response(status_code=400)  # the client has disconnected
         except OSError as error:
             _log.warning("an upload cannot be stored: %s", error)
             raise Refused("The server cannot store the file; see its log. Try again later.", "busy", 60) from error

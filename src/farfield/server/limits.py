@@ -61,7 +61,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """The network that a server runs, and how it runs it.
+    """Network and inference settings of a server.
 
     Args:
         checkpoint: a file or folder that `load_model` reads.

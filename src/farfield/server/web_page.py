@@ -10,7 +10,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image, ImageDraw
 
-from farfield.reports.timeline_html import note_html, picture_html, ranking_html, timeline_html
+from farfield.reports.page_fragments import note_html, picture_html, ranking_html, timeline_html
 from farfield.server.display_names import UNNAMED, display_name, file_stem
 from farfield.server.limits import Limits, format_bytes
 from farfield.server.private_folder import PrivateFolder

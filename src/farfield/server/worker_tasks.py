@@ -22,7 +22,7 @@ from farfield.data.manifest import VideoRecord
 from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError, VideoError
 from farfield.inference.predict import PredictOptions, predict_video
-from farfield.inference.prediction import Prediction
+from farfield.inference.prediction_schema import Prediction
 from farfield.inference.timeline import TimelineOptions, make_timeline
 from farfield.interpretability.attention_maps import Position, attention_maps, draw_attention
 from farfield.models.insertion import WithBlock

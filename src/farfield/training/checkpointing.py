@@ -105,7 +105,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class RandomState(Callback):
     """Save and restore the state of torch's random generators, so that a resumed run draws the same dropout masks.
 
-    Lightning restores none. The states are stored as tensors, which `weights_only` loading accepts.
+    Lightning does not save them. The states are stored as tensors, which `weights_only` loading accepts.
     """
 
     def __init__(self) -> None:

@@ -97,7 +97,7 @@ class TrainingRun(LightningCLI):
             raise FarfieldError(f"run_dir is {self.run_dir}, which is a file. Give a folder.")
         if self.last_checkpoint.exists() and not self.config.resume:
             raise FarfieldError(
-                f"{self.run_dir} holds a run already. Give --resume true to go on with it, or another --run_dir."
+                f"{self.run_dir} already holds a run. Give --resume true to continue it, or another --run_dir."
             )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -169,8 +169,8 @@ def check_compatible(config: Any, optimisation: Optimisation) -> None:
         raise FarfieldError(f"checkpoint_every_n_steps is {every}; it must be at least 1, or null.")
     if str(config.trainer.strategy).startswith("fsdp") and config.trainer.strategy != FullySharded.NAME:
         raise FarfieldError(
-            f"trainer.strategy is {config.trainer.strategy}, PyTorch's first form of sharding, with "
-            f"which reports and uneven validations hang. Take {FullySharded.NAME}."
+            f"trainer.strategy is {config.trainer.strategy}, PyTorch's FSDP1, which hangs in "
+            f"reports and uneven validations. Use {FullySharded.NAME}."
         )
     if config.trainer.logger is not None:
         raise FarfieldError(
@@ -189,8 +189,8 @@ def check_compatible(config: Any, optimisation: Optimisation) -> None:
         )
     if config.data.val is None and (optimisation.precise_bn_batches or optimisation.early_stopping_epochs):
         raise FarfieldError(
-            "optimisation has precise_bn_batches or early_stopping_epochs, which belong to validations, and there are "
-            "none. Give data.val, or leave them out."
+            "optimisation has precise_bn_batches or early_stopping_epochs, which need validation data. "
+            "Give data.val, or leave them out."
         )
 
 

@@ -22,7 +22,7 @@ class StopEarly(EarlyStopping):
         self.stopped_epoch = -1  # not stopped; Lightning's initial 0 is a valid epoch
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best loss and the wait count; the patience comes from the config, and an earlier stop is void."""
+        """Restore the best loss and the wait count; patience is the config's, and an earlier stop is ignored."""
         super().load_state_dict(state_dict | {"patience": self.patience, "stopped_epoch": -1})
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

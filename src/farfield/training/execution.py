@@ -1,4 +1,4 @@
-"""Settings that change the speed and memory of training, but not its results."""
+"""Compilation and activation checkpointing: settings that change speed and memory, but not results."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ def make_optimizer(
     """
     groups = parameter_groups(module, settings, scales)
     if not groups:
-        raise FarfieldError("all parameters of the network are frozen. Freeze less.")
+        raise FarfieldError("all parameters of the network are frozen. Freeze fewer stages.")
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=settings.lr)
     return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov)

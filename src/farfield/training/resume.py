@@ -30,8 +30,8 @@ def prepare_resume(checkpoint: Path, model: TrainingModule) -> int:
     found, wanted = content["farfield"]["model"], checkpoint_metadata(model.network)["model"]
     if "current_model_state" in content and model.optimisation.ema_decay is None:
         raise FarfieldError(
-            f"{checkpoint} holds averaged weights beside the trained ones; without optimisation.ema_decay, training "
-            "would resume from the average. Give it as before."
+            f"{checkpoint} holds averaged weights as well as the trained ones; without optimisation.ema_decay, "
+            "training would resume from the average. Set it as in the first run."
         )
     differing = [name for name in wanted if found.get(name) != wanted[name]]
     if differing:

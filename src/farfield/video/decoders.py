@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 Decoder = Literal["pyav", "decord"]
 
 DecoderOption = Literal["pyav", "decord", "PyAV"]
-"""What a config may hold: earlier versions wrote PyAV."""
+"""Values accepted in configs; earlier versions wrote PyAV."""
 
 av.logging.set_level(av.logging.PANIC)  # errors come as exceptions; FFmpeg's own log is noise
 

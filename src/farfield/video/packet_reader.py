@@ -64,7 +64,7 @@ class PacketReader:
         return self._container.metadata.get("comment", "")
 
     def first_frame(self) -> VideoFrame | None:
-        """Decode the first frame of the file, opened again; None if there is none."""
+        """Reopen the file and decode its first frame; None if it has no frames."""
         with open_container(independent_source(self._source)) as container:
             frames: Any = container.decode(video_stream(container))
             return next(frames, None)
@@ -155,7 +155,7 @@ class PacketReader:
         self.index = index._replace(stamps=stamps, seconds=seconds, num_held=index.num_held + len(shown))
 
     def _count_frames(self) -> None:
-        """Decode everything where packets do not tell how many frames there are and when each is shown."""
+        """Decode the whole stream to find the frames and times that packets do not determine."""
         shown = [frame.pts for frame in self.decode(self.all_packets())]
         if not shown:
             raise ValueError("no frames")

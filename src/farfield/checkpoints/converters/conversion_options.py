@@ -11,7 +11,7 @@ from farfield.models.head import HeadKind
 
 @dataclass
 class ConversionOptions:
-    """What a checkpoint of another project does not say itself, and the user has to.
+    """Settings that the user must supply because the checkpoint does not contain them.
 
     Args:
         backbone: the network, if the weights fit several.

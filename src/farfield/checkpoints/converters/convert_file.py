@@ -20,10 +20,10 @@ from farfield.checkpoints.converters.restricted_unpickler import Placeholder, as
 from farfield.checkpoints.converters.source_checkpoint import SourceCheckpoint, shapes_of
 from farfield.checkpoints.state_dicts import NetworkState, find_network, origin_of
 from farfield.errors import FarfieldError
-from farfield.kinetics import kinetics400_labels
+from farfield.kinetics_labels import kinetics400_labels
 from farfield.models.network import ActionNet, assemble
 from farfield.models.network_options import NetworkOptions
-from farfield.models.weight_names import to_network
+from farfield.models.network_weight_names import to_network
 
 
 @dataclass

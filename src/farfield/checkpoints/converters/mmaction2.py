@@ -88,12 +88,12 @@ def _section(config: Any, *names: str) -> dict[str, Any]:
 
 
 def _is_literal(config: Mapping[str, Any], name: str) -> bool:
-    """Check that the config sets a name to a value that could be read."""
+    """Return whether the config assigns `name` a literal value."""
     return name in config and not isinstance(config[name], Unreadable)
 
 
 def _check_backbone(backbone: dict[str, Any], path: Any) -> None:
-    """Raise for settings under which the network differs from every farfield backbone."""
+    """Raise if the config describes a network that no farfield backbone matches."""
     allowed: dict[str, list[Any]] = {
         "type": ["ResNet3d", "ResNet3dSlowOnly"],
         "style": ["pytorch"],
@@ -119,7 +119,7 @@ def _block_options(
     found: SourceCheckpoint,
     path: Any,
 ) -> dict[str, Any]:
-    """Return the options of the non-local blocks; ask for what neither config nor shapes tell."""
+    """Return the options of the non-local blocks; ask for those that neither config nor shapes determine."""
     block_options = block_options_by_shape(shapes, path)
     # With sub_sample, g is a Sequential of projection and pooling, which shows in its names.
     pooled = {".non_local_block.g.0." in name for name in state if ".non_local_block.g." in name}

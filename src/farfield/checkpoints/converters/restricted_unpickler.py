@@ -171,7 +171,7 @@ class _Unpickler(_PythonUnpickler):
         return type(str(global_name), (Placeholder,), {"__doc__": f"In place of {module_name}.{global_name}."})
 
     def load_build(self) -> None:
-        """Set an object's state; refuse classes and functions, which would stay changed after loading."""
+        """Set an object's state; refuse to change classes and functions, since that would outlive the load."""
         if isinstance(self.stack[-2], type | types.FunctionType | types.BuiltinFunctionType):
             raise UnsafePickle("it changes a class or a function")
         super().load_build()

@@ -13,7 +13,7 @@ from farfield.errors import FarfieldError
 from farfield.models.backbones import STAGES, option_defaults
 from farfield.models.insertion import WithBlock, resolve_placement
 from farfield.models.network import ActionNet
-from farfield.models.weight_names import PATHWAYS
+from farfield.models.network_weight_names import PATHWAYS
 
 EXPRESSIBLE = ("c2d", "i3d", "slow", "slowfast", "x3d")
 """Architectures that PySlowFast has."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from farfield.models.weight_names import PATHWAYS
+from farfield.models.network_weight_names import PATHWAYS
 
 
 def from_pyslowfast(name: str) -> str | None:

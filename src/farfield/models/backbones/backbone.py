@@ -26,7 +26,7 @@ class Stage:
 
     @classmethod
     def within(cls, container: str, channels: Sequence[int], first: int = 0) -> Stage:
-        """Describe a stage of the children first, first + 1, ... of a container."""
+        """Describe a stage made of consecutive children of a container, from index `first`."""
         return cls(tuple(f"{container}.{first + i}" for i in range(len(channels))), tuple(channels))
 
 

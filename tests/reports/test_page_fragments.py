@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from farfield.reports.timeline_html import COLOURS, MAX_TICKS, OTHER_COLOUR, note_html, scale_ticks, timeline_html
+from farfield.reports.page_fragments import COLOURS, MAX_TICKS, OTHER_COLOUR, note_html, scale_ticks, timeline_html
 
 
 def test_segments_are_placed_and_sized_by_their_seconds() -> None:

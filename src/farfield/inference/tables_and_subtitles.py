@@ -1,4 +1,4 @@
-"""Predictions as text: table, CSV and subtitles."""
+"""Predictions as text: table, CSV and subtitles. The JSON is in `prediction_schema.py`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 from typing import Literal, get_args
 
 from farfield.errors import FarfieldError, nearest
-from farfield.inference.prediction import Prediction
+from farfield.inference.prediction_schema import Prediction
 from farfield.inference.segments import Segment
 
 Format = Literal["table", "json", "jsonl", "csv", "srt", "vtt"]

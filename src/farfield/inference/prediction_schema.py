@@ -60,7 +60,7 @@ class Prediction:
     feature_seconds: Float[np.ndarray, "rows 2"] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to plain types for JSON. Every field of the schema is there; unknown ones are None."""
+        """Convert to plain types for JSON. All fields of the schema are present; unknown values are None."""
         return {
             "schema_version": SCHEMA_VERSION,
             "path": self.path,
