@@ -1,14 +1,14 @@
-"""The tables of "Non-local Neural Networks" (Wang et al., CVPR 2018, table 2) at small scale, on generated videos.
+"""Ablations of "Non-local Neural Networks" (Wang et al., CVPR 2018, table 2) at small scale, on generated videos.
 
 python scripts/ablate.py --out runs/ablation                       everything: 108 runs, hours on two cores
 python scripts/ablate.py --out runs/ablation --tasks recall --tables pairwise
 python scripts/ablate.py --out runs/ablation --costs               then: parameters, multiply-adds, time and memory
 
-Every run is `farfield fit` and `farfield test` as anybody would type them, with `tiny` at 32 pixels. Stopped, the same
-command goes on: finished runs are read, one that was under way resumes from its last epoch. What stands in several
-tables is trained once. OUT gets ablation.json, ablation.md and ablation.png, new after each run.
+Every run calls the commands `farfield fit` and `farfield test`, with `tiny` at 32 pixels. If it was stopped, the same
+command resumes: finished runs are read, an unfinished one resumes from its last epoch. A network that occurs in several
+tables is trained once. ablation.json, ablation.md and ablation.png in OUT are rewritten after each run.
 
-An interval is Student's over the seeds, at 95%, and never narrower than Wilson's over all their test videos.
+Intervals are Student's t over the seeds, at 95%, and never narrower than Wilson's over all their test videos.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ BOTH = {"res3": [1], "res4": [1]}
 
 @dataclass(frozen=True)
 class Task:
-    """A generated data set, and how networks are trained on it.
+    """Generated data set with its training settings.
 
     Attributes:
         videos: of each split.
@@ -93,7 +93,7 @@ OPTIONS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Network:
-    """A row: the arguments of `build_model` in which it differs from `tiny` without blocks."""
+    """Row of a table: the arguments of `build_model` that differ from `tiny` without blocks."""
 
     name: str
     insert: dict[str, list[int]] | None = None
@@ -103,7 +103,7 @@ class Network:
 
     @property
     def key(self) -> str:
-        """The folder of its runs: the same for the same network, whatever it is called."""
+        """Return the folder of the network's runs; it depends on the arguments, not on the row's name."""
         parts = [f"tiny{self.depth}"]
         if self.insert:
             parts += [self.block, *(f"{stage}-{'-'.join(map(str, at))}" for stage, at in self.insert.items())]
@@ -176,12 +176,12 @@ class Run:
 
 
 def unique(tables: Sequence[str]) -> list[Network]:
-    """The networks of some tables, each once, those of the first rows first."""
+    """List the networks of some tables without duplicates, in order of their row."""
     return list({network.key: network for name in tables for network in TABLES[name]}.values())
 
 
 def top1(run: Run, out: Path) -> float | None:
-    """What a finished run reached on the test split; None where it has not finished."""
+    """Return a run's accuracy on the test split; None if the run has not finished."""
     report = read_report(run.folder(out))
     return None if report is None else report["top1"]["value"]
 
@@ -196,7 +196,7 @@ def carry_out(run: Run, out: Path) -> None:
 
 
 def measure_costs(networks: Sequence[Network], task: Task, *, rounds: int = 25) -> dict[str, dict[str, float]]:
-    """Parameters, multiply-adds, and the time and peak memory of a training step relative to `LOCAL`, in turns."""
+    """Measure parameters, multiply-adds, and a training step's time and peak memory relative to `LOCAL`."""
     built = {network.key: network for network in [LOCAL, *networks]}
     costs: dict[str, dict[str, float]] = {}
     steps = {}
@@ -233,7 +233,7 @@ def _training_step(model: torch.nn.Module, task: Task) -> Any:
 
 
 def collect(out: Path, tasks: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
-    """What the finished runs brought out, by task and table."""
+    """Collect the results of the finished runs, by task and table."""
     costs_path = out / "costs.json"
     costs = json.loads(costs_path.read_text()) if costs_path.is_file() else {}
     content: dict[str, Any] = {}
@@ -276,7 +276,7 @@ def as_markdown(content: dict[str, Any]) -> str:
 
 
 def plot(content: dict[str, Any]) -> Figure:
-    """Means with intervals and the single seeds as dots, a column for each table, a row for each task."""
+    """Plot means with intervals, and single seeds as dots: a column for each table, a row for each task."""
     figure = Figure(figsize=(17, 3.1 * len(content)), layout="constrained")
     axes = figure.subplots(len(content), len(TABLES), squeeze=False, sharex="row")
     for at_task, (task, tables) in enumerate(content.items()):

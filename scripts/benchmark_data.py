@@ -1,14 +1,14 @@
-"""What a clip costs: stored files, decoders, one decode for many views, the loader. Ratios, measured in one run.
+"""Benchmark of reading clips: encodings, decoders, one decode for many views, the loader. Ratios, measured in one run.
 
 python scripts/benchmark_data.py clips/*.mp4                on videos of your own, about 5 minutes for eight of them
 python scripts/benchmark_data.py                            on generated ones
 python scripts/benchmark_data.py clips/*.mp4 --plot data.png
 
-Each video is first brought to a short side of 256 pixels without loss, and, where it is shorter than 300 frames, played
-to and fro until it has them, as a clip of Kinetics has: keyframes 250 apart would otherwise not be. From this come all
-encodings. A clip is 8 frames at stride 8, from a random place, RGB; what is timed is opening, decoding and converting.
-The encodings take turns, in another order each time; a figure is the median over the clips of a video, then the
-geometric mean over the videos.
+Each video is first scaled to a short side of 256 pixels without loss. A video shorter than 300 frames, the length of a
+Kinetics clip, is extended by playing it forwards and backwards, so that keyframes 250 apart occur. All encodings are
+made from this master. A clip is 8 frames at stride 8, from a random place, in RGB; the timing covers opening, decoding
+and conversion. The encodings are interleaved in random order; results are medians over the clips of a video, then
+geometric means over the videos.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ SPEC = ClipSpec(num_frames=NUM_FRAMES, frame_stride=STRIDE, crop_px=224, num_cli
 
 
 class DefaultEncoding(Encoding):
-    """x264's own defaults, which nearly all collections have: keyframes up to 250 frames apart."""
+    """x264's defaults, which nearly all collections use: keyframes up to 250 frames apart."""
 
     def x264(self) -> dict[str, str]:
         return {"crf": "23", "preset": "medium", "threads": "1"}
@@ -69,7 +69,7 @@ BASE = "x264's defaults"
 
 @dataclass
 class StoredAs:
-    """One encoding against x264's defaults, geometric means over the videos.
+    """Results of one encoding relative to x264's defaults, geometric means over the videos.
 
     Attributes:
         encoding: its name.
@@ -97,7 +97,7 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 
 def make_master(source: Path, target: Path) -> None:
-    """Without loss, at a short side of 256, LENGTH frames or more."""
+    """Write a lossless master at a short side of 256 with at least LENGTH frames."""
     plain = target.with_suffix(".plain.mp4")
     transcode(source, plain, Encoding(crf=0, preset="ultrafast", keyframe_interval=30, b_frames=0))
     with av.open(str(plain)) as container:
@@ -130,7 +130,7 @@ def read(path: Path, places: np.ndarray, decoder: Decoder = "pyav") -> np.ndarra
 
 
 def limit(path: Path, places: np.ndarray) -> None:
-    """Opens the file and decodes what the clip needs, without converting anything."""
+    """Open the file and decode the clip's frames, without conversion."""
     video = PyAVVideo(path)
     for _ in video._decode(np.unique(places), jump=True):
         pass
@@ -138,7 +138,7 @@ def limit(path: Path, places: np.ndarray) -> None:
 
 
 def torchcodec_reader() -> Callable[[Path, np.ndarray], Any] | None:
-    """Reads with torchcodec, where it is installed and finds FFmpeg's libraries."""
+    """Read with torchcodec, if it is installed and finds FFmpeg's libraries."""
     try:
         from torchcodec.decoders import VideoDecoder
     except (ImportError, RuntimeError, OSError):
@@ -149,7 +149,7 @@ def torchcodec_reader() -> Callable[[Path, np.ndarray], Any] | None:
 
 
 def psnr(master: Path, encoded: Path) -> float:
-    """Peak signal to noise ratio in dB, of luma."""
+    """Compute the peak signal-to-noise ratio of luma, in dB."""
     errors = []
     with av.open(str(master)) as a, av.open(str(encoded)) as b:
         for x, y in zip(a.decode(video=0), b.decode(video=0), strict=True):
@@ -214,7 +214,7 @@ def compare_encodings(
 
 
 def compare_decoders(files: dict[str, Path], clips: int) -> dict[str, float]:
-    """Clips per second and core of each decoder, geometric mean over the videos."""
+    """Measure clips per second and core of each decoder, as the geometric mean over the videos."""
     readers: dict[str, Callable[[Path, np.ndarray], Any]] = {name: partial(read, decoder=name) for name in DECODERS}
     if torchcodec := torchcodec_reader():
         readers["torchcodec"] = torchcodec
@@ -229,7 +229,7 @@ def compare_decoders(files: dict[str, Path], clips: int) -> dict[str, float]:
 
 
 def decoders_only(masters: list[Path], folder: Path, clips: int) -> dict[str, dict[str, float]]:
-    """Clips per second and core of each decoder, and PyAV's ratio to decord, for two encodings."""
+    """Measure clips per second and core of each decoder, and PyAV's ratio to decord, for two encodings."""
     about = {}
     for number, which in enumerate((BASE, "prepared (default)")):
         files = {master.stem: folder / f"{master.stem}_{number}.mp4" for master in masters}
@@ -241,7 +241,7 @@ def decoders_only(masters: list[Path], folder: Path, clips: int) -> dict[str, di
 
 
 def compare_views(files: dict[str, Path], rounds: int) -> float:
-    """How many times cheaper the 30 views of a test are in one decoding than opened and decoded one by one."""
+    """Measure the speed-up of decoding the 30 views of a test together over opening and decoding them one by one."""
     ratios = []
     for path in files.values():
         with open_video(path) as video:
@@ -261,7 +261,7 @@ def consume(loader: Iterable[object]) -> None:
 
 
 def loader_overhead(files: dict[str, Path], batches: int, rounds: int) -> dict[str, float]:
-    """Time for a clip from a loader with one worker, over that of decoding, cutting and stacking in a plain loop."""
+    """Measure a clip's time in a loader with one worker, relative to a plain loop of decode, crop and stack."""
     records = [VideoRecord(str(path), "x") for path in files.values()] * 4
     manifest = Manifest(records * math.ceil(8 * batches / len(records)), root="/")
     dataset = TrainingClips(manifest, ["x"], SPEC, Augmentation(), seed=0)
@@ -295,7 +295,7 @@ def loader_overhead(files: dict[str, Path], batches: int, rounds: int) -> dict[s
 
 
 def trainer_speed(backbone: str, device: str) -> float:
-    """Clips per second that training takes, forward and backward, all cores of this machine or its GPU."""
+    """Measure the clips per second that training consumes, on all cores of this machine or its GPU."""
     model = build_model(backbone, num_classes=400).to(device).to(memory_format=torch.channels_last_3d)
     clips = torch.randn(2, 3, NUM_FRAMES, 224, 224, device=device).contiguous(memory_format=torch.channels_last_3d)
     times = []
@@ -337,8 +337,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("videos", nargs="*", type=Path, help="real videos; none for generated ones")
     parser.add_argument("--clips", type=int, default=20, help="clips of each video")
-    parser.add_argument("--plot", type=Path, help="a picture of bytes against speed")
-    parser.add_argument("--backbone", default="i3d_r50", help="the network that the loader is set against")
+    parser.add_argument("--plot", type=Path, help="write a plot of bytes against speed")
+    parser.add_argument("--backbone", default="i3d_r50", help="network to compare the loader's throughput with")
     parser.add_argument("--device", default="cpu", help="where that network runs")
     parser.add_argument("--decoders_only", action="store_true", help="compare the decoders only, and print JSON")
     parser.add_argument("--json", action="store_true")

@@ -1,17 +1,17 @@
-"""How fast a clip is scored, against PyTorchVideo's network and blocks. Ratios, in one run.
+"""Benchmark of inference against PyTorchVideo's network and blocks. Ratios, measured in one run.
 
 python scripts/benchmark_inference.py                                        some minutes on 2 CPU cores
 python scripts/benchmark_inference.py --compile --bf16
 python scripts/benchmark_inference.py --num_frames 4 --side_px 64 --rounds 1 --only ONNX          whether it runs
 
-PyTorchVideo's side is its hub's network with its own `NonLocal` at the same places, in evaluation and inference mode,
-with PyTorch's defaults (contiguous memory). All have the same weights, clips and number of threads. What is exported is
-exported here, as `farfield export` does it, and every variant's logits are compared with PyTorchVideo's in the same
-run: in float32 they must agree.
+The baseline is PyTorchVideo's hub network with its own `NonLocal` at the same places, in evaluation and inference mode,
+with PyTorch's defaults (contiguous memory). All variants have the same weights, clips and number of threads. Exported
+variants are exported in the same run, as by `farfield export`, and every variant's logits are compared with
+PyTorchVideo's: in float32 they must agree.
 
-The variants take turns; a ratio is PyTorchVideo's time over the variant's own in the same turn, and the median over the
-turns. The weights are random, and 8 bits are calibrated on noise: their difference shows what rounding does to such a
-network, and not what it costs a trained one in accuracy. `farfield export --int8` measures that.
+The variants are interleaved; a ratio is PyTorchVideo's time over the variant's in the same round, as the median over
+the rounds. The weights are random, and 8 bits are calibrated on noise: the difference of the 8-bit logits shows the
+effect of rounding on such a network, not the loss of accuracy of a trained one. `farfield export --int8` measures that.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ BF16_PLAIN = "the same, the first convolution as it is"
 ONNX, OPENVINO, OPENVINO_BF16 = "ONNX, onnxruntime", "OpenVINO", "OpenVINO, bfloat16"
 INT8 = "OpenVINO, 8 bits"
 EXACT = (PLAIN, FOLDED, COMPILED, ONNX, OPENVINO)
-"""What must agree with PyTorchVideo's network."""
+"""Variants whose logits must agree with PyTorchVideo's network."""
 
 Score = Callable[[], Tensor]
 """Scores the clips of the benchmark, once."""
 
 
 def variants(options: argparse.Namespace) -> Iterator[tuple[str, Score]]:
-    """Every variant with its name, PyTorchVideo's first."""
+    """Build all variants by name, PyTorchVideo's first."""
     torch.manual_seed(0)
     ours = our_network(options).eval()
     theirs = their_network(ours).eval()
@@ -177,12 +177,18 @@ def as_text(about: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_network_arguments(parser, batch_size=1)
-    parser.add_argument("--rounds", type=int, default=7, help="turns that count")
-    parser.add_argument("--threads", type=int, default=usable_cores(), help="of every variant; all usable cores")
-    parser.add_argument("--calibration_clips", type=int, default=4, help="of noise, for 8 bits")
-    parser.add_argument("--compile", action="store_true", help="our network through torch.compile, too")
-    parser.add_argument("--bf16", action="store_true", help="bfloat16, too: as fast as the processor has it, not exact")
-    parser.add_argument("--only", nargs="+", metavar="TEXT", help="variants whose name has one of these")
+    parser.add_argument("--rounds", type=int, default=7, help="number of timed rounds")
+    parser.add_argument(
+        "--threads", type=int, default=usable_cores(), help="threads of every variant; default: all usable cores"
+    )
+    parser.add_argument("--calibration_clips", type=int, default=4, help="clips of noise for the 8-bit calibration")
+    parser.add_argument("--compile", action="store_true", help="also measure our network with torch.compile")
+    parser.add_argument(
+        "--bf16", action="store_true", help="also measure bfloat16 (not exact; its speed depends on the processor)"
+    )
+    parser.add_argument(
+        "--only", nargs="+", metavar="TEXT", help="measure only variants whose names contain one of these"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if min(options.rounds, options.batch_size, options.threads, options.calibration_clips) < 1:

@@ -1,15 +1,15 @@
-"""Times every layer, and what it holds in memory, against what a user would otherwise take, in one run.
+"""Benchmark of every layer's time and memory against the usual alternative, in one run.
 
 python scripts/benchmark_layers.py                                     all of it, about 10 minutes on 2 CPU cores
 python scripts/benchmark_layers.py --only "dot product" concatenation  some of it
 python scripts/benchmark_layers.py --device cuda --dtype bfloat16
 
-Ours and theirs take turns; times are medians. Memory is the most that a call holds beside what was there before, from
-PyTorch's allocator. Blocks are whole: projections, pairwise operation, batch norm, residual. What takes n^2 time runs
-up to --quadratic_positions; beyond, theirs is carried on by a n + b n^2 fitted to what was measured.
+Ours and theirs are interleaved; times are medians. Memory is the peak of a call above the memory in use before it, from
+PyTorch's allocator. Blocks are complete: projections, pairwise operation, batch norm, residual. Layers with n^2 time
+run up to --quadratic_positions; beyond, theirs is extrapolated by a n + b n^2 fitted to the measurements.
 
-Anything above 32 MiB is mapped and zeroed anew by the system each time, which costs both sides time, and more of it the
-larger they are. --keep_freed_memory keeps it in the process, so that the growth of the computation alone shows.
+Allocations above 32 MiB are mapped and zeroed by the system each time, which slows down both sides, and more so for
+larger tensors. --keep_freed_memory keeps this memory in the process, so that only the computation's growth is measured.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ FRAME = 28 * 28
 
 
 class Materialised(nn.Module):
-    """A non-local block as it is usually written: the n x n matrix, then its product with g."""
+    """Usual implementation of a non-local block: the n x n matrix, then its product with g."""
 
     def __init__(self, channels: int, pairwise: str) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Materialised(nn.Module):
 
 
 class MaterialisedSelfAttention(SelfAttention):
-    """Self-attention through its n x n map, as it is usually written."""
+    """Usual implementation of self-attention, through its n x n map."""
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         return super().forward(x, return_attention=True)[0]
@@ -94,7 +94,7 @@ def pytorchvideo(pairwise: str, pool: tuple[int, int, int] = (1, 1, 1)) -> Make:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is measured against what; `ours_quadratic` and `theirs_quadratic` say which takes n^2 time."""
+    """Pair of layers to compare; `ours_quadratic` and `theirs_quadratic` mark those with n^2 time."""
 
     name: str
     ours: Make
@@ -198,7 +198,7 @@ COMPARISONS = [
 
 @dataclass
 class Measured:
-    """Seconds and bytes of one layer at n positions; `carried_on` if not measured but grown by n^2."""
+    """Seconds and bytes of one layer at n positions; `carried_on` if extrapolated instead of measured."""
 
     layer: str
     whose: str
@@ -210,7 +210,7 @@ class Measured:
 
 
 def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int:
-    """The most memory that a call holds beside what was there before, as PyTorch's allocator sees it."""
+    """Measure the peak memory of a call above the memory in use before it, from PyTorch's allocator."""
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -230,7 +230,7 @@ def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int:
 
 
 class Bench:
-    """One layer with its input, ready to be run."""
+    """Layer with its input, ready to run."""
 
     def __init__(self, make: Make, positions: int, channels: int, options: argparse.Namespace) -> None:
         self.device = options.device
@@ -245,7 +245,7 @@ class Bench:
         self.seconds: list[tuple[float, float]] = []
 
     def run(self) -> tuple[float, float]:
-        """Seconds of the forward pass, and of forward and backward."""
+        """Measure the seconds of the forward pass, and of forward and backward."""
         start = self._now()
         with torch.autocast(self.device, self.dtype, enabled=self.dtype != torch.float32):
             y = self.layer(self.x)
@@ -270,7 +270,7 @@ class Bench:
 
 
 def compare(comparison: Comparison, positions: int, options: argparse.Namespace) -> list[Measured]:
-    """Runs both in turn. What is quadratic and too large is left out."""
+    """Measure both layers, interleaved. Quadratic layers are skipped at sizes that are too large for them."""
     small = positions <= options.quadratic_positions
     channels = int(options.channels * comparison.channels)
     sides = {}
@@ -287,7 +287,7 @@ def compare(comparison: Comparison, positions: int, options: argparse.Namespace)
 
 
 def carry_on(rows: list[Measured], comparison: Comparison, positions: list[int]) -> list[Measured]:
-    """Theirs beyond what was measured, by the a n + b n^2 that fits it: projections and norm grow with n only."""
+    """Extrapolate theirs by a fit of a n + b n^2; the linear term is for projections and norm."""
     theirs = [row for row in rows if row.layer == comparison.name and row.whose == "theirs"]
     ours = {row.positions for row in rows if row.layer == comparison.name and row.whose == "ours"}
     largest = max((row.positions for row in theirs), default=0)
@@ -306,7 +306,7 @@ def carry_on(rows: list[Measured], comparison: Comparison, positions: list[int])
 
 
 def exponent(rows: list[Measured], quantity: str) -> float:
-    """The slope of log(quantity) over log(n), from n = 1568 on."""
+    """Fit the slope of log(quantity) over log(n), from n = 1568 on."""
     used = [row for row in rows if row.positions >= 2 * FRAME and not row.carried_on]
     if len(used) < 3:
         return float("nan")
@@ -315,7 +315,7 @@ def exponent(rows: list[Measured], quantity: str) -> float:
 
 
 def table(rows: list[Measured], options: argparse.Namespace) -> str:
-    """For each layer and n how many times faster and lighter ours is, and how ours grows with n."""
+    """Format a table of the speed-up, memory ratio and growth exponent of ours, for each layer and n."""
     lines = [
         f"{options.device}, {options.dtype}, C = {options.channels}, {torch.get_num_threads()} threads, "
         f"torch {torch.__version__}; ratios are theirs / ours, ~ is theirs carried on by a n + b n^2",
@@ -346,7 +346,7 @@ def table(rows: list[Measured], options: argparse.Namespace) -> str:
 
 
 def plot(rows: list[Measured], path: Path) -> None:
-    """Time and memory over n, log-log, with the fitted exponents; dashed is theirs, dotted theirs carried on."""
+    """Plot time and memory over n, log-log, with fitted exponents; theirs is dashed, and dotted if extrapolated."""
     shown = [c for c in COMPARISONS if c.theirs_quadratic and any(row.layer == c.name for row in rows)]
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     for axes, quantity, unit in zip(figure.subplots(1, 2), ("seconds", "bytes"), (1.0, 2.0**20), strict=True):
@@ -396,13 +396,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="LAYER", help="some of: " + "; ".join(c.name for c in COMPARISONS))
     parser.add_argument("--positions", nargs="+", type=int, default=[FRAME * 2**k for k in range(7)])
-    parser.add_argument("--quadratic_positions", type=int, default=6272, help="the largest n for what takes n^2 time")
+    parser.add_argument("--quadratic_positions", type=int, default=6272, help="largest n for layers with n^2 time")
     parser.add_argument("--channels", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
     parser.add_argument("--channels_last", action="store_true", help="inputs in channels_last_3d memory")
-    parser.add_argument("--keep_freed_memory", action="store_true", help="give nothing back to the system (glibc)")
+    parser.add_argument("--keep_freed_memory", action="store_true", help="keep freed memory in the process (glibc)")
     parser.add_argument("--plot", type=Path, metavar="PNG")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()

@@ -1,18 +1,18 @@
-"""What a training step costs, in time and memory, against PyTorchVideo's network and blocks. Ratios, in one run.
+"""Benchmark of a training step's time and memory against PyTorchVideo's network and blocks. Ratios, in one run.
 
 python scripts/benchmark_training.py                                         a few minutes on 2 CPU cores
 python scripts/benchmark_training.py --device cuda --precision bf16 --batch_size 16 --steps 20
 python scripts/benchmark_training.py --num_frames 4 --side_px 32 --batch_size 1 --steps 1       whether it runs
 
-PyTorchVideo's side is its hub's network with its own `NonLocal` at the same places, in a plain loop with PyTorch's
-defaults (contiguous memory), in a process of its own: on the CPU, farfield's keeps the memory that it frees. All have
-the same weights, clips, precision and optimiser. Before anything is timed, both networks must give the same logits and
-the same first loss: in float64 and on the CPU, since norms over the few values of a small clip blow rounding up.
-Dropout is left out; two networks would not draw the same.
+The baseline is PyTorchVideo's hub network with its own `NonLocal` at the same places, in a plain loop with PyTorch's
+defaults (contiguous memory), in a separate process, because farfield's process keeps freed memory on the CPU. All
+variants have the same weights, clips, precision and optimiser. Before the timing, both networks must give the same
+logits and the same first loss: in float64 on the CPU, since norms over the few values of a small clip amplify rounding.
+Dropout is off, because the two networks would draw different masks.
 
-The variants take turns, the plain loops between two batches of Lightning's, whose time for a step is all that passes
-from the start of a batch to the next, theirs taken off. A ratio is the median over the turns. Memory is the most that
-is held beside weights and momentum, from PyTorch's allocator: activations, gradients, what operators need.
+The variants are interleaved: the plain loops take their steps between two batches of Lightning's, whose time for a step
+is the time from one batch to the next without the plain loops' steps. A ratio is the median over the rounds. Memory is
+the peak beyond weights and momentum, from PyTorch's allocator: activations, gradients and operators' buffers.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ from farfield.training.optimisation import Optimisation
 
 NUM_CLASSES = 400
 SETTINGS = Optimisation(lr=1e-20)
-"""The default's momentum and weight decay, and a rate at which all steps are alike and none diverges."""
+"""The default momentum and weight decay, with a learning rate small enough that no step diverges."""
 WARM_UP = 2
-"""Turns that are not counted: memory and momentum are new in the first."""
+"""Warm-up rounds: the first allocates memory and momentum."""
 
 BASE, PLAIN, COMPILED = "PyTorchVideo, plain loop", "farfield network, plain loop", "farfield network, compiled"
 LIGHTNING = "farfield, Lightning"
@@ -69,16 +69,16 @@ THEIR_NAMES = {
     "inserted.w_z": "1.conv_out",
     "inserted.norm": "1.norm",
 }
-"""What PyTorchVideo's network calls the parts of ours."""
+"""Names of our network's parts to those of PyTorchVideo's."""
 
 Train = Callable[[int], object]
-"""Takes so many steps."""
+"""Function that takes a number of steps."""
 
 
 def our_network(options: argparse.Namespace) -> ActionNet:
-    """In farfield's memory format, with weights under which every block changes the logits.
+    """Convert a network to farfield's memory format, with weights under which every block changes the logits.
 
-    At birth the inserted blocks are the identity, and their attention is all but uniform.
+    At initialisation the inserted blocks are the identity, and their attention is nearly uniform.
     """
     clip: Any = {"num_frames": options.num_frames, "crop_px": options.side_px}
     network = build_model(options.backbone, num_classes=NUM_CLASSES, insert=options.insert, dropout=0.0, clip=clip)
@@ -93,7 +93,7 @@ def our_network(options: argparse.Namespace) -> ActionNet:
 
 
 def their_network(ours: ActionNet) -> nn.Module:
-    """PyTorchVideo's network with its own blocks at the same places, the weights of ours and contiguous memory."""
+    """Build PyTorchVideo's network with its own blocks at the same places, our weights and contiguous memory."""
     theirs = getattr(hub, ours.config["backbone"])(model_num_class=NUM_CLASSES, dropout_rate=0.0)
     for stage, indices in resolve_placement(ours.backbone, ours.config["insert"]).items():
         for index in indices:
@@ -116,7 +116,7 @@ def their_network(ours: ActionNet) -> nn.Module:
 
 
 def must_be_the_same(ours: ActionNet, theirs: nn.Module, clips: Tensor, labels: Tensor) -> dict[str, float]:
-    """How far the logits in evaluation and the first loss are apart, relative to the largest.
+    """Measure the differences of the logits in evaluation and of the first loss, relative to the largest.
 
     Raises:
         AssertionError: for more than 1e-4, in which case there is nothing to compare.
@@ -134,7 +134,7 @@ def must_be_the_same(ours: ActionNet, theirs: nn.Module, clips: Tensor, labels: 
 
 
 def plain_loop(network: nn.Module, clips: Tensor, labels: Tensor, options: argparse.Namespace) -> Train:
-    """Steps as PyTorch's tutorials have them, with an optimiser of their own."""
+    """Build a plain training loop, as in PyTorch's tutorials, with its own optimiser."""
     optimizer = torch.optim.SGD(
         network.parameters(), lr=SETTINGS.lr, momentum=SETTINGS.momentum, weight_decay=SETTINGS.weight_decay
     )
@@ -151,7 +151,7 @@ def plain_loop(network: nn.Module, clips: Tensor, labels: Tensor, options: argpa
 
 
 class ReadyBatches(pl.LightningDataModule):
-    """The same batch, already in memory, as often as wanted."""
+    """Data module that repeats one batch in memory."""
 
     def __init__(self, batch: Batch, count: int) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class ReadyBatches(pl.LightningDataModule):
 
 
 class Turns(pl.Callback):
-    """Lets the plain loops take a step each before every batch of Lightning's, and times all of them."""
+    """Callback that runs a step of each plain loop before every batch of Lightning's, and times all of them."""
 
     def __init__(self, base: ElsewhereBase, loops: dict[str, Train], device: str) -> None:
         self.base = base
@@ -195,7 +195,7 @@ class Turns(pl.Callback):
 
 
 def fit(recognizer: TrainingModule, batch: Batch, options: argparse.Namespace, steps: int, *callbacks: Any) -> None:
-    """Trains in a real trainer, of which nothing is kept or shown."""
+    """Train with a Lightning trainer without logs, checkpoints or output."""
     trainer = pl.Trainer(
         accelerator=options.device,
         devices=1,
@@ -212,7 +212,7 @@ def fit(recognizer: TrainingModule, batch: Batch, options: argparse.Namespace, s
 
 
 class ElsewhereBase:
-    """PyTorchVideo's loop in another process, whose memory allocator is as PyTorch finds it."""
+    """PyTorchVideo's loop in another process, with the default memory allocator."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         context = multiprocessing.get_context("spawn")
@@ -230,7 +230,7 @@ class ElsewhereBase:
 
 
 def serve_base(options: argparse.Namespace, pipe: Any) -> None:
-    """Answer "step" by its seconds, and "memory" by its bytes, until it is told to stop."""
+    """Answer "step" with seconds and "memory" with bytes, until told to stop."""
     ours, clips, labels = prepared(options)
     network = their_network(ours).to(options.device)
     del ours
@@ -248,9 +248,9 @@ def serve_base(options: argparse.Namespace, pipe: Any) -> None:
 
 
 def memory(network: nn.Module, train: Train, options: argparse.Namespace) -> int:
-    """The peak of a step beside weights and momentum, over the first two of a new optimiser.
+    """Measure the peak memory of a step beyond weights and momentum, over the first two steps of a new optimiser.
 
-    The second holds all: the momentum that the first leaves, as large as what learns, and its gradients if they stay.
+    Only the second step holds everything: the momentum that the first has allocated, and gradients that are not freed.
     """
     network.to(options.device).zero_grad()  # a trainer leaves its network on the CPU
     gc.collect()
@@ -260,7 +260,7 @@ def memory(network: nn.Module, train: Train, options: argparse.Namespace) -> int
 
 
 def prepared(options: argparse.Namespace) -> tuple[ActionNet, Tensor, Tensor]:
-    """Our network, clips and labels: the same in every process."""
+    """Build our network, clips and labels, the same in every process."""
     torch.manual_seed(0)
     network = our_network(options)
     clips = torch.randn(options.batch_size, 3, options.num_frames, options.side_px, options.side_px)
@@ -342,7 +342,7 @@ def as_text(about: dict[str, Any]) -> str:
 
 
 def add_network_arguments(parser: argparse.ArgumentParser, *, batch_size: int) -> None:
-    """Which network is measured, and on what clips."""
+    """Add the options of the network and the clips."""
     parser.add_argument("--backbone", choices=["c2d_r50", "i3d_r50", "slow_r50"], default="i3d_r50")
     parser.add_argument("--insert", default="nl5", help="a preset: nl1, nl5 or nl10")
     parser.add_argument("--num_frames", type=int, default=8)
@@ -353,10 +353,10 @@ def add_network_arguments(parser: argparse.ArgumentParser, *, batch_size: int) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_network_arguments(parser, batch_size=2)
-    parser.add_argument("--steps", type=int, default=5, help="turns that count")
+    parser.add_argument("--steps", type=int, default=5, help="number of timed rounds")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--precision", choices=["float32", "bf16"], default="float32", help="bf16 is autocast's")
-    parser.add_argument("--compile", action="store_true", help="our network through torch.compile, too")
+    parser.add_argument("--precision", choices=["float32", "bf16"], default="float32", help="bf16 uses autocast")
+    parser.add_argument("--compile", action="store_true", help="also measure our network with torch.compile")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.steps < 1 or options.batch_size < 1:

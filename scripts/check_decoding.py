@@ -1,13 +1,13 @@
-"""Decodes damaged files, and says what came of them: crashes, hangs, failures by reason, and wrong frames.
+"""Decode damaged files, and count crashes, hangs, failures by reason, and wrong frames.
 
-Writes numbered videos in several codecs and containers, damages copies of them (bytes flipped, stretches overwritten or
-cut out, ends cut off), and reads each from a child process with a time limit, as random clips and from end to end.
+Writes numbered videos in several codecs and containers, damages copies of them (bits flipped, ranges overwritten,
+zeroed or removed, ends cut off), and reads each in a child process with a timeout, as random clips and from end to end.
 
     python scripts/check_decoding.py                     # 500 variants
     python scripts/check_decoding.py --variants 60       # as the tests do
 
-Exit status 1 where a decoder crashed or hung, an error was none of ours, or a frame of a whole file was not the one
-asked for.
+Exit status 1 if a decoder crashed, hung or raised an error other than farfield's, or if an undamaged file was refused
+or gave a wrong frame.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ FORMATS = [
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one file.
+    """Result of reading one file.
 
     Attributes:
-        wrong: frames that show another number than was asked for.
-        frames: frames that were read.
+        wrong: number of frames that show another number than the requested one.
+        frames: number of frames read.
     """
 
     wrong: int
@@ -61,7 +61,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Variant:
-    """One damaged file."""
+    """Damaged file."""
 
     path: Path
     seed: int
@@ -69,7 +69,7 @@ class Variant:
 
 
 def picture(number: int) -> np.ndarray:
-    """A frame that shows its number, and moves, so that B-frames have something to do."""
+    """Draw a frame that shows its number, with motion, so that B-frames are used."""
     frame = np.full((96, 192, 3), 128, np.uint8)
     frame[60:90, number * 3 : number * 3 + 20] = (200, 60, 20)
     for bit in range(6):
@@ -78,7 +78,7 @@ def picture(number: int) -> np.ndarray:
 
 
 def number_in(frame: np.ndarray) -> int:
-    """Reads what `picture` wrote."""
+    """Read the number that `picture` drew into a frame."""
     middle = frame[CELL + CELL // 2]
     return sum(int(middle[(bit + 2) * CELL + CELL // 2].mean() > 128) << bit for bit in range(6))
 
@@ -96,7 +96,7 @@ def write(path: Path, codec: str) -> None:
 
 
 def damage(content: bytes, rng: np.random.Generator) -> tuple[bytes, str]:
-    """One of five kinds of damage, anywhere in the file."""
+    """Damage a file in one of five ways, at a random place."""
     data = bytearray(content)
     kind = ["bytes flipped", "overwritten", "cut out", "cut off", "zeroed"][int(rng.integers(5))]
     start = int(rng.integers(len(data)))
@@ -116,7 +116,7 @@ def damage(content: bytes, rng: np.random.Generator) -> tuple[bytes, str]:
 
 
 def read(variant: Variant) -> Outcome:
-    """In a child process: random clips, then everything."""
+    """Read random clips, then the whole file; runs in a child process."""
     rng = np.random.default_rng(variant.seed)
     wrong = frames = 0
     with open_video(variant.path) as video:

@@ -41,7 +41,7 @@ WINDOW = ClipSpec(num_frames=3, crop_px=24, frame_stride=2, short_side_px=24)
 
 @dataclass
 class Outcome:
-    """What came of one case.
+    """Result of one case.
 
     Attributes:
         name: of the file.
@@ -98,7 +98,7 @@ def check(case: Case, folder: Path, fresh: int = 8) -> Outcome:
 
 
 def _number(frame: np.ndarray, case: Case) -> int | None:
-    """The number that a frame shows, also where it is fitted between black bars."""
+    """Read the number that a frame shows, also if it is letterboxed."""
     if case.join:
         luma = frame.mean(2)
         rows, columns = np.flatnonzero(luma.max(1) > 20), np.flatnonzero(luma.max(0) > 20)
@@ -170,7 +170,7 @@ def _windows(path: Path, numbers: list, case: Case, decoder: Decoder, _fresh: in
 
 
 def _nearest(square: np.ndarray, case: Case) -> int:
-    """The number of the frame whose central square this looks like most: windows leave out the rest of the barcode."""
+    """Find the frame whose central square is most similar: a window is cropped, so its barcode is not complete."""
     return int(np.abs(_central_squares(case) - square.mean(2, dtype=np.float32)).mean((1, 2)).argmin())
 
 
@@ -201,7 +201,7 @@ def _transcoded(path: Path, numbers: list, case: Case, decoder: Decoder, fresh: 
 
 
 def _by_seeking(path: Path, numbers: list, case: Case, decoder: Decoder, fresh: int) -> str:
-    """As a file is read that is too large to hold in memory."""
+    """Read a file in the way of files that are too large to hold in memory."""
     held, packet_index.HELD_BYTES = packet_index.HELD_BYTES, 1000
     try:
         return _random_order(path, numbers, case, decoder, fresh) or _one_walk(path, numbers, case, decoder, fresh)
@@ -224,7 +224,7 @@ WAYS = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="*", help="a shell pattern for the files' names")
-    parser.add_argument("--share", type=float, default=1.0, help="so large a part of them, spread evenly")
+    parser.add_argument("--share", type=float, default=1.0, help="fraction of the cases to check, evenly spread")
     parser.add_argument("--num_workers", type=int, default=2)
     parser.add_argument("--json", help="a file to write all outcomes to")
     arguments = parser.parse_args()

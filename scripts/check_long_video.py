@@ -1,12 +1,12 @@
-"""A long video with a known course of actions: are all of them found, in memory that does not grow?
+"""Check the timeline of a long generated video: segments found, speed, and constant memory.
 
 python scripts/check_long_video.py --checkpoint runs/figures_tiny_nl2/checkpoints/best.ckpt --hours 2
 
-Writes clips of the generated *figures* task one after the other, some of each action in a row, and predicts their
-timeline in a process of its own. Windows are as far apart as clips are long: one that spans a cut sees a jump back from
-the end of an action to its beginning, which is the mirrored action. A segment is found where one of the same label
-overlaps it by more than half of both together (intersection over union).
-Memory is that process's resident memory, after a tenth of the windows and at most.
+Concatenates clips of the generated *figures* task, several of each action in a row, and predicts the timeline in a
+separate process. The windows' hop is a clip's length: a window across a cut would see a jump back from the end of an
+action to its beginning, which is the mirrored action. A segment is found if a predicted segment with its label overlaps
+it with an intersection over union above 0.5. Memory is the process's resident memory, after a tenth of the windows and
+at its peak.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from farfield.video.writer import write_video
 
 
 def course(hours: float, clips_each: int, seed: int) -> list[str]:
-    """The actions in their order: none twice in a row."""
+    """Draw the sequence of actions, without repeats in a row."""
     rng = np.random.default_rng(seed)
     seconds = clips_each * figures.NUM_FRAMES / figures.FPS
     labels: list[str] = []
@@ -50,13 +50,13 @@ def render(labels: list[str], clips_each: int, seed: int) -> Iterator[np.ndarray
 
 
 def resident_mb() -> float:
-    """Resident memory of this process."""
+    """Return the resident memory of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096 / 2**20
 
 
 def find(video: str, checkpoint: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Runs the timeline; returns its segments, its speed and the memory that it took."""
+    """Predict the timeline; return its segments, speed and memory."""
     model = load_model(checkpoint, device="cpu")
     memory: list[float] = []
     bar = tqdm(desc="timeline", unit="window")
@@ -82,16 +82,16 @@ def find(video: str, checkpoint: str, options: dict[str, Any]) -> dict[str, Any]
 
 
 def overlap(a: Segment, b: Segment) -> float:
-    """Intersection over union."""
+    """Compute the intersection over union of two segments."""
     both = min(a.end_seconds, b.end_seconds) - max(a.start_seconds, b.start_seconds)
     return max(both, 0.0) / (max(a.end_seconds, b.end_seconds) - min(a.start_seconds, b.start_seconds))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--checkpoint", required=True, help="trained on figures")
+    parser.add_argument("--checkpoint", required=True, help="checkpoint of a network trained on figures")
     parser.add_argument("--hours", type=float, default=2.0)
-    parser.add_argument("--clips_per_segment", type=int, default=15, help="of 1.92 s each")
+    parser.add_argument("--clips_per_segment", type=int, default=15, help="clips of 1.92 s in each segment")
     parser.add_argument("--smooth_seconds", type=float, default=6.0)
     parser.add_argument("--min_seconds", type=float, default=6.0)
     parser.add_argument("--seed", type=int, default=0)

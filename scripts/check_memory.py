@@ -1,9 +1,9 @@
-"""Reads thousands of clips in one process, good videos and bad ones, and says what memory it holds.
+"""Read thousands of clips of valid and damaged videos in one process, and check that its memory does not grow.
 
     python scripts/check_memory.py                    # 20,000 clips, about 3 minutes
     python scripts/check_memory.py --clips 2000 --decoder decord
 
-Exit status 1 where resident memory after the last clip is more than 3% above that after the first 1,000.
+Exit status 1 if resident memory after the last clip is more than 3% above that after the first 1,000.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FORMATS = [("mp4", "libx264"), ("mkv", "libx265"), ("webm", "libvpx-vp9"), ("avi
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is in RAM, on Linux."""
+    """Return the resident memory of this process, on Linux."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096
 

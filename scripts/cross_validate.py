@@ -1,11 +1,11 @@
-"""Leave one group out: as many runs as there are groups of videos, each tested on the group that it did not see.
+"""Leave-one-group-out cross-validation: one run for each group of videos, tested on the group left out.
 
 python scripts/cross_validate.py clips.csv --group '([a-z]+)_' --out runs/folds -- --config my.yaml
 python scripts/cross_validate.py clips.csv --group '([a-z]+)_' --out runs/b -- --config my.yaml --model.weights a.ckpt
 
-A group is what the pattern's first group finds in a video's file name, as the person in "daria_walk.avi". What follows
-`--` goes to `farfield fit`; training and test videos, and the run's folder, come from here. Stopped, the same command
-goes on. OUT/folds.json has the figures.
+A video's group is the match of the pattern's first group in its file name, as the person in "daria_walk.avi". Options
+after `--` go to `farfield fit`; training and test videos, and the run's folder, are set by this script. If it was
+stopped, the same command resumes. Results are in OUT/folds.json.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from farfield.evaluation.metrics import wilson
 
 
 def grouped(records: list[VideoRecord], pattern: str) -> dict[str, list[VideoRecord]]:
-    """Videos by what the pattern finds in their file names.
+    """Group videos by the pattern's match in their file names.
 
     Raises:
         FarfieldError: for a pattern that finds nothing in one, or too few groups.
@@ -76,10 +76,12 @@ def collect(groups: dict[str, list[VideoRecord]], out: Path) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("manifest", help="CSV of all videos")
-    parser.add_argument("--root", help="folder that its paths are relative to; its own if not given")
+    parser.add_argument(
+        "--root", help="folder that the manifest's paths are relative to; default: the manifest's folder"
+    )
     parser.add_argument("--group", required=True, help="regular expression with a group, for file names")
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at once, with one core each")
+    parser.add_argument("--jobs", type=int, default=2, help="number of parallel runs, with one core each")
     parser.add_argument("--json", action="store_true")
     words = sys.argv[1:]
     at = words.index("--") if "--" in words else len(words)

@@ -1,7 +1,7 @@
 """Videos for `check_decoding_matrix.py`: containers x codecs x structures, with a barcode of its number in each frame.
 
-All files are made by the FFmpeg binary of the package `imageio-ffmpeg`, another build than the one inside PyAV, which
-also decodes them once from the first frame to the last: that is the truth that the readers have to meet.
+All files are made by the FFmpeg binary of the package `imageio-ffmpeg`, another build than the one inside PyAV. This
+binary also decodes them from the first frame to the last; the readers must return the same frames.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DARK, LIGHT = (40, 20, 60), (230, 225, 190)
 
 @dataclass(frozen=True)
 class Case:
-    """A file of the matrix.
+    """File of the matrix.
 
     Attributes:
         name: the file's name; its suffix chooses the container.
@@ -122,7 +122,7 @@ def make(case: Case, folder: Path) -> Path:
 
 
 def _joined(parts: list[Path]) -> tuple[str, ...]:
-    """FFmpeg's options to read files one after the other: their bytes, or packets where a container has an index."""
+    """Return FFmpeg's options to concatenate files: by bytes, or by packets if the container has an index."""
     if len(parts) == 1:
         return ("-i", str(parts[0]))
     if parts[0].suffix == ".ts":
@@ -140,7 +140,7 @@ def _stored(number: int, width: int, height: int, case: Case) -> np.ndarray:
 
 
 def truth(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """Decode a whole file with FFmpeg's command line, upright, as stored else. Returns uint8 (frames h w 3)."""
+    """Decode a whole file with FFmpeg's command line, upright but otherwise as stored. Returns uint8 (frames h w 3)."""
     width, height = size
     raw = run_ffmpeg(
         "-i", str(path), "-fps_mode", "passthrough", "-vf", f"scale={width}:{height}", "-f", "rawvideo",
@@ -204,7 +204,7 @@ HIDDEN = ("-auto-alt-ref", "1", "-lag-in-frames", "25", "-deadline", "good", "-c
 
 
 def _recovery_points() -> Iterator[Case]:
-    """H.264 without a keyframe but the first: a column of intra blocks wanders through the picture."""
+    """Return cases of H.264 with intra refresh: a moving column of intra blocks, and no keyframe but the first."""
     for suffix in (".mp4", ".mkv", ".ts", ".flv", ".h264"):
         yield _case("intra_refresh", suffix, *X264, *GOP, "-pix_fmt", "yuv420p", "-x264-params", "intra-refresh=1")
 
@@ -261,7 +261,7 @@ H264 = (*X264, *GOP, "-pix_fmt", "yuv420p", *H264_STRUCTURES["b2"])
 
 
 def _times() -> Iterator[Case]:
-    """Variable rates, repeated times, starts elsewhere than at 0, cuts."""
+    """Return cases of variable rates, repeated times, starts other than 0, and cuts."""
 
     variable = tuple((n + n // 3) / FPS for n in range(NUM_FRAMES))
     stretched = ("-vf", f"setpts=(N+floor(N/3)+0.1)/{FPS}/TB")
@@ -330,7 +330,7 @@ def _times() -> Iterator[Case]:
 
 
 def _pictures() -> Iterator[Case]:
-    """Sizes, pixel formats, ranges, orientation, pixel shapes, fields."""
+    """Return cases of sizes, pixel formats, ranges, orientations, pixel aspect ratios and interlacing."""
     for suffix, size in product((".mp4", ".mkv", ".avi"), ((161, 97), (150, 90), (98, 162))):
         odd = ("-pix_fmt", "yuv444p") if size[0] % 2 else ("-pix_fmt", "yuv420p")
         yield _case(f"size_{size[0]}x{size[1]}", suffix, *X264, *GOP, "-bf", "2", *odd, size=size)

@@ -1,4 +1,4 @@
-"""Draws clips as strips of frames with what a network makes of them, as in the README.
+"""Draw clips as strips of frames with a network's predictions, as in the README.
 
 python scripts/draw_predictions.py CLIP... --checkpoint CKPT --out docs/predictions.png
 """

@@ -1,5 +1,5 @@
-# Sourced by the other scripts: makes or reuses .venv and installs farfield into it, with the extras in $1 ("[dev]").
-# Installs again only when pyproject.toml or the extras have changed.
+# Create or reuse .venv, and install farfield into it with the extras in $1 ("[dev]"). Sourced by the other scripts.
+# Installs again only if pyproject.toml or the extras have changed.
 if [ -z "${PYTHON:-}" ]; then
     for candidate in python3 python3.11 python3.12 python3.13; do
         if command -v "$candidate" >/dev/null && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then

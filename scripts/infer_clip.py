@@ -1,4 +1,4 @@
-"""Recognises actions in clips: python scripts/infer_clip.py CLIP --checkpoint CKPT. The same as `farfield predict`."""
+"""Predict the actions in clips: python scripts/infer_clip.py CLIP --checkpoint CKPT. The same as `farfield predict`."""
 
 import sys
 

@@ -1,16 +1,16 @@
-"""Does a network that has learned *recall* look from one cue at the other?
+"""Measure whether the blocks of a network trained on *recall* attend from one cue to the other.
 
 python scripts/measure_recall_attention.py runs/ablation/recall/NAME/seed0/checkpoints/last.ckpt --clips 200
 
-Renders test videos of *recall*, whose two cues lie at known places, and asks each block for the attention of the
-position at one cue. It counts in how many clips
+Renders test videos of *recall*, whose two cues are at known places, and computes each block's attention from the
+position of one cue. It counts the clips in which
 
     strongest   the strongest key outside the query's own cue lies within one cell of the other cue, in a frame of it
-    most        the other cue gets more than half of the attention outside the own cue
+    most        the other cue gets more than half of the attention outside the query's own cue
 
-Chance is the share of keys outside the own cue that lie at the other. --random does the same for the network with
-weights as they are before training: a strongest key there is always, also of attention that is all but uniform, and
-what stands out in a clip has it. So "strongest" alone says little, and "most" is what training must bring.
+Chance is the share of keys outside the own cue that lie at the other. --random measures the network with random weights
+as a control: even nearly uniform attention has a strongest key, which is often at a salient place. So "strongest" alone
+is weak evidence, and "most" is the result that must come from training.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from farfield.synthetic import recall
 from farfield.synthetic.canvas import Point
 
 TASK, TEST = 1, 2
-"""Recall's place among the tasks and the test split's among the splits, as synthetic/synthesize.py draws by."""
+"""Indices of the task *recall* and of the test split, which synthetic/synthesize.py uses as seeds."""
 
 
 COUNTED = ("strongest", "most")
@@ -48,14 +48,14 @@ COUNTED = ("strongest", "most")
 
 @dataclass(frozen=True)
 class Cue:
-    """Where a cue is in a clip: its middle (h, w) in [0, 1) of the crop, and the frames that show it."""
+    """Place of a cue in a clip: its centre (h, w) in [0, 1) of the crop, and the frames that show it."""
 
     place: tuple[float, float]
     frames: list[int]
 
 
 def cue_places(rng: np.random.Generator) -> list[Point]:
-    """Where `recall.render` puts the two cues with this generator: its own draws, up to the places."""
+    """Find the places of the two cues, by repeating the random draws of `recall.render`."""
     rng.permutation(len(recall.COLOURS))
     rng.integers(len(recall.COLOURS), size=2)
     corner = int(rng.integers(4))
@@ -64,7 +64,7 @@ def cue_places(rng: np.random.Generator) -> list[Point]:
 
 
 def render_clip(index: int, seed: int, spec: ClipSpec) -> tuple[torch.Tensor, list[Cue], str]:
-    """A test video as the network gets it, (1 1 t h w c), with its cues and its label."""
+    """Render a test video as the network's input (1 1 t h w c), with its cues and its label."""
     label = recall.LABELS[index % 2]
     draw = (Purpose.SYNTHESIS, seed, TASK, TEST, index)
     frames = torch.from_numpy(np.stack(list(recall.render(label, generator(*draw)))))
@@ -81,7 +81,7 @@ def render_clip(index: int, seed: int, spec: ClipSpec) -> tuple[torch.Tensor, li
 
 
 def near(attention: AttentionMap, cue: Cue, num_frames: int) -> np.ndarray:
-    """Keys within one cell of a cue: along t of a frame that shows it, along h and w of its middle."""
+    """Mark the keys within one cell of a cue: in t, of a frame that shows it; in h and w, of its centre."""
     inside = []
     for axis, (middles, at) in enumerate(zip(attention.middles, (None, *cue.place), strict=True)):
         cell = 1 / len(middles)
@@ -95,7 +95,7 @@ def near(attention: AttentionMap, cue: Cue, num_frames: int) -> np.ndarray:
 
 
 def look(network: ActionNet, clip: torch.Tensor, own: Cue, other: Cue) -> dict[str, dict[str, Any]]:
-    """Where each block looks from the middle of a cue, in the cue's frame that is nearest to the clip's end."""
+    """Measure each block's attention from the centre of a cue, in the last frame that shows it."""
     num_frames = clip.shape[2]
     frame = own.frames[0] if own.frames[0] < num_frames / 2 and 0 in own.frames else own.frames[-1]
     found = {}
@@ -142,8 +142,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("checkpoint")
     parser.add_argument("--clips", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0, help="of the videos, as in farfield data synthesize")
-    parser.add_argument("--random", action="store_true", help="draw the weights anew, for comparison")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the videos, as in farfield data synthesize")
+    parser.add_argument("--random", action="store_true", help="use random weights, as a control")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     try:

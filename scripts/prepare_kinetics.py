@@ -1,4 +1,4 @@
-"""Transcodes a collection for training: python scripts/prepare_kinetics.py ARCHIVES OUT --annotations train.csv.
+"""Transcode a collection for training: python scripts/prepare_kinetics.py ARCHIVES OUT --annotations train.csv.
 
 The same as `farfield data prepare`.
 """

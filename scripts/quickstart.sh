@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From a fresh clone to a trained non-local network, a test report and a labelled video, on two CPU cores.
-# Idempotent: what is there already is kept; a training run that was stopped goes on.
+# Idempotent: existing files are kept, and a training run that was stopped resumes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh ""
@@ -23,10 +23,10 @@ farfield predict data/figures/videos/test_00008_stand_up.mp4 --checkpoint "$run/
 
 cat <<EOF
 
-Where everything lies:
+Output files:
   $run/checkpoints/best.ckpt          the network: weights, labels, sampling, normalisation
   $run/test/report.md                 accuracy with intervals, per class, confusion matrix
   $run/predictions/                   the clip with its labels
-  $run/metrics.csv, curves.png        the run, epoch by epoch
+  $run/metrics.csv, curves.png        metrics by epoch
   data/figures/                       the videos and their manifests
 EOF

@@ -1,4 +1,4 @@
-"""What scripts that train many networks share: one run in processes of its own, and intervals over several."""
+"""Helpers of scripts that train many networks: a run in separate processes, and intervals over several runs."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _ONE_THREAD = "import sys, torch; torch.set_num_threads(1); from farfield.cli im
 
 
 def fit_and_test(folder: Path, options: Mapping[str, Any], manifest: Path, *, extra: Sequence[str] = ()) -> None:
-    """`farfield fit` and `farfield test`, each in a process of one thread; folder/log.txt has what they say.
+    """Run `farfield fit` and `farfield test`, each in a process with one thread; their output goes to folder/log.txt.
 
-    A run that was stopped goes on from its last epoch.
+    A run that was stopped resumes from its last epoch.
 
     Args:
-        folder: of the run.
-        options: of `fit`, by name.
-        manifest: the videos to test on, by the last checkpoint, with the views of the checkpoint's clips.
-        extra: more words for `fit`, which come first: options override them.
+        folder: folder of the run.
+        options: options of `fit`, by name.
+        manifest: videos to test the last checkpoint on, with the checkpoint's own views.
+        extra: more arguments of `fit`, placed first, so that `options` override them.
 
     Raises:
-        RuntimeError: where a command fails.
+        RuntimeError: if a command fails.
     """
     options = {**options, "run_dir": folder, "resume": True}
     fit = ["fit", *extra, *(f"--{name}={_yaml(value)}" for name, value in options.items())]
@@ -49,16 +49,16 @@ def _yaml(value: Any) -> str:
 
 
 def read_report(folder: Path) -> dict[str, Any] | None:
-    """The test report of a run; None where there is none yet."""
+    """Read the test report of a run; None if there is none yet."""
     report = folder / "test" / "report.json"
     return json.loads(report.read_text()) if report.is_file() else None
 
 
 def estimate(values: Sequence[float], videos: int) -> Estimate:
-    """The mean of several runs' accuracies on `videos` videos each, with its 95% interval.
+    """Compute the mean of several runs' accuracies on `videos` videos each, with its 95% interval.
 
-    The interval is Student's over the runs, and never narrower than Wilson's over all their videos: equal results of
-    three runs do not make the test set any larger.
+    The interval is Student's t over the runs, but never narrower than Wilson's over all their videos: equal results of
+    three runs do not make the test set larger.
     """
     mean, count = statistics.fmean(values), len(values)
     sampled = wilson(mean * videos * count, videos * count)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Linters, type checker and tests, in an environment of their own making. What CI runs.
+# Run linters, type checker and tests in .venv, as CI does.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh "[dev]"
@@ -8,7 +8,7 @@ ruff check .
 ruff format --check .
 mypy
 lint-imports
-# A process a core, with one thread each: more would get in each other's way. What fails there, for want of time perhaps,
-# has to pass alone.
+# One process per core with one thread each, to avoid oversubscription. Failed tests, which may have timed out, are rerun
+# without parallel ones.
 OMP_NUM_THREADS=1 python -m pytest -n auto --dist worksteal "$@" ||
     python -m pytest --last-failed --last-failed-no-failures none "$@"

@@ -1,4 +1,4 @@
-"""Trains a network: python scripts/train.py --config figures_tiny_nl2. The same as `farfield fit`."""
+"""Train a network: python scripts/train.py --config figures_tiny_nl2. The same as `farfield fit`."""
 
 import sys
 
