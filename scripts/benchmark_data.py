@@ -43,7 +43,8 @@ from farfield.data.datasets import TrainingClips
 from farfield.data.manifest import Manifest, VideoRecord
 from farfield.data.samplers import EpochBatchSampler
 from farfield.synthetic.synthesize import synthesize
-from farfield.video.decoders import DECODERS, Decoder, open_video
+from farfield.video.decoder_names import Decoder
+from farfield.video.decoders import DECODERS, open_video
 from farfield.video.pyav_decoder import PyAVVideo
 
 NUM_FRAMES, STRIDE, LENGTH = 8, 8, 300

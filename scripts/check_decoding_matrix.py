@@ -34,7 +34,8 @@ from farfield.curation.transcode import transcode
 from farfield.errors import FarfieldError
 from farfield.inference.sliding_windows import sliding_windows
 from farfield.video import packet_index
-from farfield.video.decoders import Decoder, open_video
+from farfield.video.decoder_names import Decoder
+from farfield.video.decoders import open_video
 
 WINDOW = ClipSpec(num_frames=3, crop_px=24, frame_stride=2, short_side_px=24)
 

@@ -9,16 +9,18 @@ import pytest
 
 from farfield.clip_spec import ClipSpec
 from farfield.errors import VideoError
-from farfield.server.limits import Limits
+from farfield.server.limits import Limits, ServerSettings
 from farfield.server.refusals import Refused
 from farfield.server.upload_check import open_upload
 from farfield.video.frame_rate import duration_seconds, frame_rate
 from server import bad_uploads
 
+SPEC = ClipSpec(num_frames=4, crop_px=16)
+
 
 def check_upload(path: Path, name: str, limits: Limits) -> tuple[float, float]:
     """Open an upload and return its duration and frame rate."""
-    with open_upload(path, name, limits, ClipSpec()) as video:
+    with open_upload(path, name, ServerSettings("unused.ckpt", limits), SPEC) as video:
         return duration_seconds(video.times), frame_rate(video.times)
 
 
@@ -26,6 +28,13 @@ def test_an_ordinary_video_passes_with_its_duration_and_frame_rate(make_video: C
     seconds, fps = check_upload(make_video(30), "a.mp4", Limits())
     assert seconds == pytest.approx(1.2, abs=0.02)
     assert fps == pytest.approx(25, abs=0.1)
+
+
+def test_the_chosen_decoder_reads_the_upload(make_video: Callable[..., Path]) -> None:
+    for decoder in ("pyav", "decord"):
+        settings = ServerSettings("unused.ckpt", Limits(), decoder=decoder)  # type: ignore[arg-type]
+        with open_upload(make_video(30), "a", settings, SPEC) as video:
+            assert video.decoder == decoder  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("kind", ["gif", "avi", "mp4"])

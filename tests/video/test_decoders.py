@@ -15,7 +15,8 @@ from conftest import number_of, numbered_frame
 from farfield.curation.transcode import Encoding, transcode
 from farfield.errors import FarfieldError
 from farfield.video import decoders, decord_library
-from farfield.video.decoders import DecodeError, Decoder, current_name, open_video
+from farfield.video.decoder_names import Decoder
+from farfield.video.decoders import DecodeError, current_name, open_video
 from farfield.video.decord_decoder import DecordVideo
 from farfield.video.writer import write_video
 from video.encoding import encode

@@ -13,7 +13,7 @@ from farfield.errors import FarfieldError, VideoError
 from farfield.interpretability.explain import explain as run
 from farfield.interpretability.explanation_files import read_numbers
 from farfield.reports.explanation_page import SPREAD_COLUMNS, spread_rows
-from farfield.video.decoders import Decoder
+from farfield.video.decoder_names import Decoder
 
 
 def explain(

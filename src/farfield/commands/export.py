@@ -10,7 +10,7 @@ from farfield.commands.console import quiet_libraries
 from farfield.exporters.export import export as run
 from farfield.exporters.export_file import COMPARE_CLIPS, TOLERANCE, ExportReport
 from farfield.exporters.publish import FolderReport
-from farfield.video.decoders import Decoder
+from farfield.video.decoder_names import Decoder
 
 
 def export(

@@ -26,7 +26,7 @@ from farfield.parallel import Engine
 from farfield.precision import Precision
 from farfield.progress import ProgressBar
 from farfield.scoring.load import load_model
-from farfield.video.decoders import Decoder
+from farfield.video.decoder_names import Decoder
 
 
 def predict(

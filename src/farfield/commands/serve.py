@@ -8,6 +8,7 @@ from farfield.commands.console import quiet_libraries
 from farfield.errors import FarfieldError
 from farfield.precision import Precision
 from farfield.server.limits import Limits, ServerSettings
+from farfield.video.decoder_names import Decoder
 
 
 def serve(
@@ -18,6 +19,7 @@ def serve(
     names: list[str] | None = None,
     device: str = "auto",
     precision: Precision = "float32",
+    decoder: Decoder = "pyav",
     threads: int | None = None,
     top_k: int = 5,
     num_clips: int | None = None,
@@ -41,6 +43,7 @@ def serve(
             another name than the server's own or these are refused; so are requests from pages of other origins.
         device: where to run: auto, cpu, cuda, cuda:1.
         precision: number format: float32, bfloat16, float16 (GPUs).
+        decoder: pyav or decord.
         threads: PyTorch's threads on the CPU, in each process; null for an equal share of the cores.
         top_k: number of classes in a ranking.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
@@ -71,6 +74,7 @@ def serve(
         num_clips=num_clips,
         num_crops=num_crops,
         window_seconds=window_seconds,
+        decoder=decoder,
     )
     run(settings, host=host, port=port, names=names or [])
     return 0

@@ -11,7 +11,7 @@ from farfield.commands.console import quiet_libraries
 from farfield.errors import FarfieldError
 from farfield.evaluation.evaluate import evaluate
 from farfield.lightning_compat import process_rank
-from farfield.video.decoders import Decoder
+from farfield.video.decoder_names import Decoder
 
 
 @dataclass(frozen=True)

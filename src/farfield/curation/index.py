@@ -20,7 +20,8 @@ from farfield.data.manifest import VideoRecord, write_manifest
 from farfield.errors import FarfieldError
 from farfield.parallel import for_each
 from farfield.progress import ProgressBar
-from farfield.video.decoders import Decoder, open_video
+from farfield.video.decoder_names import Decoder
+from farfield.video.decoders import open_video
 
 Format = Literal["folders", "kinetics", "pyslowfast", "mmaction2"]
 

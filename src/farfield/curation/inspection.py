@@ -19,7 +19,8 @@ from farfield.curation.transcode import frame_rate
 from farfield.data.frame_sampling import ClipTooShort, stream_frames
 from farfield.data.manifest import VideoRecord
 from farfield.video.container import NotAVideo
-from farfield.video.decoders import DecodeError, Decoder, open_video
+from farfield.video.decoder_names import Decoder
+from farfield.video.decoders import DecodeError, open_video
 from farfield.video.decord_exactness import DecordInexact
 from farfield.video.error_reason import reason_of
 from farfield.video.frame_reader import FrameReader, open_reader

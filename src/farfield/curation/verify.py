@@ -26,7 +26,7 @@ from farfield.errors import FarfieldError
 from farfield.parallel import Engine, for_each
 from farfield.progress import ProgressBar
 from farfield.reports.verify_report_markdown import render_verify_report
-from farfield.video.decoders import Decoder
+from farfield.video.decoder_names import Decoder
 
 
 @dataclass

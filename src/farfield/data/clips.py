@@ -20,7 +20,8 @@ from farfield.data.frame_cache import FrameCache
 from farfield.data.frame_sampling import ClipTooShort, random_clip, stream_frames, uniform_views
 from farfield.data.manifest import VideoRecord
 from farfield.errors import VideoError
-from farfield.video.decoders import Decoder, Video, open_video
+from farfield.video.decoder_names import Decoder
+from farfield.video.decoders import Video, open_video
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError, nearest
 from farfield.lightning_compat import processed_batches
 from farfield.parallel import usable_cores
-from farfield.video.decoders import Decoder, DecoderOption, current_name
+from farfield.video.decoder_names import Decoder, DecoderOption
+from farfield.video.decoders import current_name
 
 
 class VideoDataModule(LightningDataModule):

@@ -25,7 +25,7 @@ from farfield.data.randomness import Purpose, generator
 from farfield.data.samplers import SampleKey
 from farfield.data.shared_memory import stack_into_buffer
 from farfield.errors import FarfieldError, VideoError
-from farfield.video.decoders import Decoder
+from farfield.video.decoder_names import Decoder
 
 
 class Failure(NamedTuple):

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from farfield.errors import VideoError
-from farfield.video.decoders import Decoder, Video, open_video
+from farfield.video.decoder_names import Decoder
+from farfield.video.decoders import Video, open_video
 from farfield.video.deinterlacing import Deinterlace
 from farfield.video.tone_mapping import ToneMap
 

@@ -28,7 +28,7 @@ from farfield.models.network import ActionNet
 from farfield.models.summary import summarise
 from farfield.precision import check_mixed_precision
 from farfield.progress import progress_bars_shown
-from farfield.video.decoders import Decoder
+from farfield.video.decoder_names import Decoder
 
 log = logging.getLogger("farfield")
 

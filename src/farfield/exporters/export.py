@@ -22,7 +22,7 @@ from farfield.exporters.publish import FolderReport, publish_folder
 from farfield.exporters.reference_clips import decode_reference_clips, find_reference_videos, spread
 from farfield.models.network import ActionNet
 from farfield.progress import progress_bars
-from farfield.video.decoders import Decoder
+from farfield.video.decoder_names import Decoder
 
 log = logging.getLogger("farfield")
 

@@ -18,7 +18,7 @@ from farfield.data.clips import video_views
 from farfield.data.manifest import VideoRecord, read_manifest
 from farfield.errors import FarfieldError, VideoError
 from farfield.progress import ProgressBar
-from farfield.video.decoders import Decoder
+from farfield.video.decoder_names import Decoder
 
 log = logging.getLogger("farfield")
 

@@ -20,7 +20,8 @@ from farfield.progress import ProgressBar, progress_bars
 from farfield.scoring.aggregation import aggregate_views, view_probabilities
 from farfield.scoring.load import InferenceModel, load_model
 from farfield.scoring.score_views import score_views
-from farfield.video.decoders import Decoder, Video, open_video
+from farfield.video.decoder_names import Decoder
+from farfield.video.decoders import Video, open_video
 from farfield.video.frame_rate import duration_seconds
 
 OnProgress = Callable[[int, int], object]

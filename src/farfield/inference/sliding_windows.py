@@ -20,7 +20,8 @@ from farfield.clip_spec import ClipSpec
 from farfield.data.crops import resize_short_side, spread_crops
 from farfield.data.frame_sampling import ClipTooShort, dense_views, segments, stream_frames
 from farfield.errors import FarfieldError, VideoError
-from farfield.video.decoders import Decoder, Video, open_video
+from farfield.video.decoder_names import Decoder
+from farfield.video.decoders import Video, open_video
 from farfield.video.frame_rate import frame_rate
 
 

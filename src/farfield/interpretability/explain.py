@@ -12,7 +12,7 @@ from farfield.interpretability.explanation_files import check_folder, write_expl
 from farfield.models.network import ActionNet
 from farfield.progress import progress_bars
 from farfield.scoring.load import InferenceModel, is_exported
-from farfield.video.decoders import Decoder
+from farfield.video.decoder_names import Decoder
 
 
 def explain(

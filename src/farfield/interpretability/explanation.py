@@ -29,7 +29,7 @@ from farfield.interpretability.strongest_connections import Connection, stronges
 from farfield.interpretability.view_selection import ScoredViews, choose_view, nearest_frame, score_video_views
 from farfield.interpretability.window_contributions import window_contributions
 from farfield.models.network import ActionNet
-from farfield.video.decoders import Decoder
+from farfield.video.decoder_names import Decoder
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from farfield.errors import FarfieldError
 from farfield.models.network import ActionNet
 from farfield.scoring.aggregation import aggregate_views, view_probabilities
 from farfield.scoring.score_views import score_views
-from farfield.video.decoders import Decoder
+from farfield.video.decoder_names import Decoder
 
 VIEW_BATCH = 4
 """Views in a batch; limits memory."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 from farfield.errors import FarfieldError
 from farfield.precision import Precision
+from farfield.video.decoder_names import Decoder
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class ServerSettings:
         num_clips: clips spread over each video; None for the network's own setting.
         num_crops: crops of each clip; None for the network's own setting.
         window_seconds: length of a timeline's window; None for the network's own.
+        decoder: decoder of uploads, see `open_video`.
     """
 
     checkpoint: str
@@ -84,6 +86,7 @@ class ServerSettings:
     num_clips: int | None = None
     num_crops: int | None = None
     window_seconds: float | None = None
+    decoder: Decoder = "pyav"
 
 
 def format_bytes(count: float) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from farfield.clip_spec import ClipSpec
 from farfield.errors import VideoError
-from farfield.server.limits import Limits
+from farfield.server.limits import Limits, ServerSettings
 from farfield.server.refusals import Refused
 from farfield.video.container import open_container, video_stream
 from farfield.video.decoders import Video, open_video
@@ -18,22 +18,23 @@ _PLAYLIST_STARTS = (b"#EXTM3U", b"ffconcat")
 
 
 @contextmanager
-def open_upload(path: Path, name: str, limits: Limits, spec: ClipSpec) -> Iterator[Video]:
+def open_upload(path: Path, name: str, settings: ServerSettings, spec: ClipSpec) -> Iterator[Video]:
     """Open an uploaded video for the `with` block, after checking it against the limits. The checks decode no frame.
 
     Args:
         path: the file.
         name: display name of the file, for messages.
-        limits: limits on frame size, frame count and duration.
+        settings: decoder, and limits on frame size, frame count and duration.
         spec: clips of the network, which say how frames are converted.
 
     Raises:
         Refused: for a video that exceeds a limit.
         VideoError: for a file that is text or cannot be opened.
     """
+    limits = settings.limits
     refuse_text(path)
     _check_frame_size(path, name, limits)
-    with open_video(path, deinterlace=spec.deinterlace, tone_map=spec.tone_map) as video:
+    with open_video(path, settings.decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map) as video:
         if len(video.times) > limits.frame_count:
             raise Refused(
                 f"{name}: it has {len(video.times)} frames; the limit is {limits.frame_count}. Cut it.", "too_long"

@@ -106,7 +106,7 @@ def recognise(path: str, name: str, frames_file: str | None = None) -> dict[str,
     """
     settings, model = _loaded()
     options = PredictOptions(settings.top_k, settings.num_clips, settings.num_crops)
-    with _refusals(path, name), open_upload(Path(path), name, settings.limits, model.clip) as video:
+    with _refusals(path, name), open_upload(Path(path), name, settings, model.clip) as video:
         prediction = _with_timeline(predict_video(video, path, model, options), video, model, settings)
         result = replace(prediction, path=name).to_dict()
         if frames_file is not None:

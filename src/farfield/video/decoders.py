@@ -13,13 +13,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import av
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from farfield.errors import FarfieldError, VideoError, nearest
+from farfield.video.decoder_names import Decoder, DecoderOption
 from farfield.video.decord_exactness import DecordInexact
 from farfield.video.deinterlacing import Deinterlace
 from farfield.video.error_reason import reason_of
@@ -27,11 +28,6 @@ from farfield.video.frame_reader import open_reader
 from farfield.video.tone_mapping import ToneMap
 
 log = logging.getLogger(__name__)
-
-Decoder = Literal["pyav", "decord"]
-
-DecoderOption = Literal["pyav", "decord", "PyAV"]
-"""Values accepted in configs; earlier versions wrote PyAV."""
 
 av.logging.set_level(av.logging.PANIC)  # errors come as exceptions; FFmpeg's own log is noise
 
