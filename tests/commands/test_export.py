@@ -74,7 +74,7 @@ def test_an_exported_file_predicts_by_itself(
     video = shutil.copy(video, folder / "good.mp4")
     assert run_farfield("export", checkpoint, tmp_path / "new" / "a.onnx", "--clips", folder, "--json") == 0
     said = capsys.readouterr()
-    assert f"farfield export: left out: {folder / 'bad.mp4'}: " in said.err
+    assert f"farfield: left out: {folder / 'bad.mp4'}: " in said.err
     report = json.loads(said.out)
     assert report["input"] == "float32 b 3 t 32 32"
     assert report["bytes"] == (tmp_path / "new" / "a.onnx").stat().st_size
@@ -219,7 +219,7 @@ def test_a_report_that_nobody_asked_for_stops_nothing(
         report.write_text(damaged, encoding="latin-1")
         out = tmp_path / f"out{i}"
         assert run_farfield("export", own, out, "--to_folder") == 0
-        assert f"farfield export: left out: {report} is not a report of farfield test" in capsys.readouterr().err
+        assert f"farfield: left out: {report} is not a report of farfield test" in capsys.readouterr().err
         card = (out / "README.md").read_text()
         assert "Not measured: no test report came with the checkpoint." in card
         assert "pip install farfield" not in card  # whoever registers that name would have it run
