@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from pathlib import Path
 from typing import Any
 
 from farfield.errors import FarfieldError
 from farfield.models.network import ActionNet
 from farfield.untrusted_json import parse_json
+
+log = logging.getLogger("farfield")
 
 METRICS = {"top1": "top-1", "top5": "top-5", "mean_class_accuracy": "mean class accuracy"}
 """Metrics of report.json, and their names for people."""
@@ -34,7 +36,7 @@ def find_report(checkpoint: str | Path, weights: str) -> Path | None:
     try:
         return path if read_report(path).get("weights") == weights else None
     except FarfieldError as error:
-        print(f"farfield export: left out: {error}", file=sys.stderr)
+        log.warning("left out: %s", error)
         return None
 
 
