@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -27,6 +28,12 @@ def _seeds() -> None:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002  # for code that is not ours
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _log_reaches_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `caplog` see farfield's log, which the command line keeps from the root logger."""
+    monkeypatch.setattr(logging.getLogger("farfield"), "propagate", True)
 
 
 def numbered_frame(number: int, *, height: int = 48, width: int = 96) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from farfield.clip_spec import ClipSpec
@@ -14,8 +13,8 @@ from farfield.server.limits import Limits, ServerSettings
 from farfield.server.refusals import Refused
 from farfield.server.upload_check import open_upload
 from farfield.video.frame_rate import duration_seconds, frame_rate
-from farfield.video.writer import write_video
 from server import bad_uploads
+from video.encoding import encode
 
 SPEC = ClipSpec(num_frames=4, crop_px=16)
 
@@ -33,8 +32,7 @@ def test_an_ordinary_video_passes_with_its_duration_and_frame_rate(make_video: C
 
 
 def test_the_chosen_decoder_reads_the_upload(tmp_path: Path) -> None:
-    path = tmp_path / "a.mp4"
-    write_video(path, (np.full((48, 64, 3), i, np.uint8) for i in range(10)), fps=10)
+    path = encode(tmp_path / "a.mp4", num_frames=20)
     for decoder in ("pyav", "decord"):
         settings = ServerSettings("unused.ckpt", Limits(), decoder=decoder)  # type: ignore[arg-type]
         with open_upload(path, "a", settings, SPEC) as video:

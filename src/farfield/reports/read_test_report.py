@@ -19,7 +19,7 @@ METRICS = {"top1": "top-1", "top5": "top-5", "mean_class_accuracy": "mean class 
 def find_report(checkpoint: str | Path, weights: str) -> Path | None:
     """Find the test report in a checkpoint's run folder, <run>/test/report.json.
 
-    A report that cannot be read is named on standard error and ignored: the user did not ask for it.
+    A report that cannot be read is named in the log and ignored: the user did not ask for it.
 
     Args:
         checkpoint: a checkpoint's path.
