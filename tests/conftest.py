@@ -31,9 +31,11 @@ def _seeds() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _log_reaches_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `caplog` see farfield's log, which the command line keeps from the root logger."""
-    monkeypatch.setattr(logging.getLogger("farfield"), "propagate", True)
+def _log_reaches_pytest(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `caplog` see farfield's log, whatever handlers the command line or a library has left behind."""
+    ours = logging.getLogger("farfield")
+    monkeypatch.setattr(ours, "handlers", [caplog.handler])
+    monkeypatch.setattr(ours, "propagate", False)
 
 
 def numbered_frame(number: int, *, height: int = 48, width: int = 96) -> np.ndarray:

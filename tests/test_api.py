@@ -63,6 +63,7 @@ def test_train_returns_checkpoints_and_metrics(
         farfield.train("recall_tiny_nl2", {**overrides, "run_dir": trained.run_dir}, progress=False)
     again = farfield.train("recall_tiny_nl2", {**overrides, "run_dir": trained.run_dir}, resume=True, progress=False)
     assert again.was_complete
+    assert again.metrics["val/top1"] == pytest.approx(trained.metrics["val/top1"], abs=1e-4)
     assert "Epoch" not in capfd.readouterr().out  # no bar
 
 
@@ -140,6 +141,25 @@ def test_explain_and_export_return_what_they_wrote(
     assert farfield.predict(make_video(60), exported, progress=False).ranking
     with pytest.raises(farfield.FarfieldError, match="exported network, which cannot be trained"):
         farfield.load_model(report.out, for_training=True)
+
+
+def test_mistakes_get_clear_errors(trained: farfield.TrainResult, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a user's")
+    exported = tmp_path / "model.pt2"
+    exported.write_bytes(b"x")
+    network = farfield.build_model("tiny", num_classes=2)
+    for mistake, message in (
+        (lambda: farfield.evaluate(network, data / "test.csv", out=tmp_path / "file"), "which is a file"),
+        (lambda: farfield.evaluate(network, data / "test.csv", batch_size=0), "batch_size is 0"),
+        (lambda: farfield.evaluate(exported, data / "test.csv"), "is an exported network"),
+        (lambda: farfield.evaluate(object(), data / "test.csv"), "a network is needed"),  # type: ignore[arg-type]
+        (lambda: farfield.save_model(network, tmp_path / "x.onnx"), "suffix of an exported network"),
+        (lambda: farfield.predict("x.mp4", network, hop=2, num_clips=3), "hop and num_clips are both given"),
+        (lambda: farfield.train(exported), "is not a text file|YAML|config"),
+    ):
+        with pytest.raises(farfield.FarfieldError, match=message):
+            mistake()
+    assert (tmp_path / "file").read_text() == "a user's"
 
 
 def test_docstring_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

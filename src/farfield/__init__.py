@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from farfield.build import build_model
     from farfield.checkpoints.checkpoint import save_model
     from farfield.clip_spec import ClipSpec
-    from farfield.errors import FarfieldError
+    from farfield.errors import FarfieldError, VideoError
     from farfield.evaluation.evaluate import evaluate
     from farfield.evaluation.result import EvaluationResult
     from farfield.exporters.export import export
@@ -35,6 +35,7 @@ __all__ = [
     "Prediction",
     "TimelineOptions",
     "TrainResult",
+    "VideoError",
     "build_model",
     "evaluate",
     "explain",
@@ -54,6 +55,7 @@ _MODULES = {
     "Prediction": "farfield.inference.prediction_schema",
     "TimelineOptions": "farfield.inference.timeline",
     "TrainResult": "farfield.training.train",
+    "VideoError": "farfield.errors",
     "build_model": "farfield.build",
     "evaluate": "farfield.evaluation.evaluate",
     "explain": "farfield.interpretability.explain",

@@ -66,7 +66,7 @@ def test_r101_is_inflated_into_r101_only(tmp_path: Path, r50) -> None:
     kernel = network.backbone.blocks("res4")[22].branch2.conv_a.weight
     state = torch.load(tmp_path / "resnet101.pth", weights_only=True)
     torch.testing.assert_close(kernel.sum(2), state["layer3.22.conv1.weight"])
-    with pytest.raises(FarfieldError, match=r"has layer3.6.conv1.weight, which i3d_r50 has not"):
+    with pytest.raises(FarfieldError, match=r"has layer3.6.conv1.weight, which i3d_r50 does not have"):
         build_model("i3d_r50", num_classes=5, weights=tmp_path / "resnet101.pth")
     with pytest.raises(FarfieldError, match=r"lacks .* weights of i3d_r101"):
         build_model("i3d_r101", num_classes=5, weights=r50[1])

@@ -190,7 +190,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, pt2: Path) -> None:
     for name in ("a.onnx", "b.xml", "c.pt2", "d.pt2", "e.pt2", "f.pt2"):
         with pytest.raises(FarfieldError, match=f"{re.escape(name)} cannot be read: it is damaged"):
             load_exported(tmp_path / name)
-    with pytest.raises(FarfieldError, match=r"alone\.bin, with the weights of alone\.xml, is missing"):
+    with pytest.raises(FarfieldError, match=r"has its weights in alone\.bin, which is missing beside it"):
         load_exported(tmp_path / "alone.xml")
     with pytest.raises(FarfieldError, match="there is no exported network at"):
         load_exported(tmp_path / "none.onnx")

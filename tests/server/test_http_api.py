@@ -439,7 +439,7 @@ def _exceed_memory(checkpoint: str, path: str) -> list[str]:
 
     messages = []
     worker_tasks.start(ServerSettings(checkpoint, Limits(memory_bytes=2**28)))
-    worker_tasks.predict = lambda *_, **__: np.ones(2**30, np.uint8)  # type: ignore[assignment]
+    worker_tasks.predict_video = lambda *_, **__: np.ones(2**30, np.uint8)  # type: ignore[assignment]
     worker_tasks.attention_maps = out_of_memory  # type: ignore[assignment]
     with tempfile.NamedTemporaryFile(suffix=".npy") as kept:
         np.save(kept.name, np.zeros((8, 40, 40, 3), np.uint8))

@@ -168,7 +168,7 @@ def test_existing_run_is_not_overwritten(
 ) -> None:
     before = (trained / "metrics.csv").read_text()
     assert run_farfield(*arguments(figures, trained)) == 2
-    assert "already holds a run. Give --resume true to go on with it" in capsys.readouterr().err
+    assert "already holds a run. Give --resume true to continue it" in capsys.readouterr().err
     assert (trained / "metrics.csv").read_text() == before
 
 
@@ -209,7 +209,7 @@ def test_resuming_another_network_is_refused(
         (["--trainer.precision=fp16"], "fp16"),
         (["--trainer.strategy=dddp"], "dddp"),
         (["--trainer.precision=bf16-true"], "precision is bf16-true; it must be one of 32-true, bf16-mixed, 16-mixed"),
-        (["--trainer.overfit_batches=1"], "trainer.overfit_batches cannot be had"),
+        (["--trainer.overfit_batches=1"], "trainer.overfit_batches is not supported"),
         (["--trainer.logger=false"], "trainer.logger has no effect"),
         (["--trainer.max_epochs=-1"], "schedule is 'cosine', which ends with the run, and the run has no end"),
         (["--model.optimisation.sub_batch_norm_splits=3", "--data.batch_size=4"], "splits is 3 and data.batch_size 4"),
@@ -415,7 +415,7 @@ def test_compare_ignores_how_the_manifest_path_was_given(
         (["--accelerator", "gpux"], "gpux"),
         (
             [],
-            r"none of the 1 videos of .*val\.csv can be read\. The first: \S*nowhere/a\.mp4: there is no such file\.$",
+            r"none of the 1 videos of .*val\.csv can be read\. First: \S*nowhere/a\.mp4: there is no such file\.$",
         ),
     ],
 )

@@ -152,7 +152,7 @@ def test_sigterm_prints_how_to_resume(figures: Path, tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     _, log = process.communicate(timeout=60)
     assert process.returncode == 143, log
-    assert "terminated; go on with the same command and --resume true" in log
+    assert "terminated; resume with the same command and --resume true" in log
 
 
 def test_checkpoints_are_written_after_whole_steps_only(
@@ -249,7 +249,10 @@ def test_resume_with_another_optimiser_is_refused(
     more = ["--resume=true", "--model.optimisation.optimizer=adamw", "--model.optimisation.layer_decay=0.5"]
     assert run_farfield("fit", *options(figures, one_epoch), *STEADY, *more) == 2
     error = capfd.readouterr().err
-    assert "was trained otherwise: optimizer was sgd, now adamw; layer_decay was 1.0, now 0.5. Resume with the" in error
+    assert (
+        "was trained with other settings: optimizer was sgd, now adamw; layer_decay was 1.0, now 0.5. Resume with the"
+        in error
+    )
     assert (one_epoch / "config.yaml").read_text() == config
 
 

@@ -156,7 +156,7 @@ def test_sharded_run_resumes_unsharded_and_the_reverse(figures: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--trainer.strategy=fsdp",), "Take fsdp2"),
+        (("--trainer.strategy=fsdp",), "Use fsdp2"),
         (("--trainer.strategy=fsdp2", "--model.optimisation.ema_decay=0.9"), "use --trainer.strategy ddp"),
     ],
 )

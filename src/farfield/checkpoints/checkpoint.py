@@ -49,6 +49,10 @@ def save_model(network: ActionNet, path: str | Path) -> None:
     Raises:
         FarfieldError: if the file cannot be written, or the numbers of labels and scores differ.
     """
+    if Path(path).suffix.lower() in EXPORTED_SUFFIXES:
+        raise FarfieldError(f"{path} has the suffix of an exported network. Give a name that ends in .ckpt.")
+    if not isinstance(network, ActionNet):
+        raise FarfieldError("an exported network cannot be saved. Save the network that it was exported from.")
     state = {NETWORK_PREFIX + name: value for name, value in network.state_dict().items()}
     write_checkpoint({"farfield": checkpoint_metadata(network), "state_dict": state}, path)
 
@@ -101,6 +105,26 @@ def network_state(content: dict[str, Any], path: str | Path) -> dict[str, Tensor
     }
 
 
+EXPORTED_SUFFIXES = (".onnx", ".xml", ".pt2")
+"""Suffixes of exported networks, which are not checkpoints."""
+
+
+def plain_network(model: str | Path | ActionNet) -> ActionNet:
+    """Return a network, or load it from its checkpoint or published folder.
+
+    Raises:
+        FarfieldError: as `load_network`, or for anything else, as an exported network.
+    """
+    if isinstance(model, ActionNet):
+        return model
+    if isinstance(model, str | Path):
+        return load_network(model)
+    raise FarfieldError(
+        f"a network is needed, from build_model or load_model, or a checkpoint's path; given is a "
+        f"{type(model).__name__}. Of an exported network, give the checkpoint."
+    )
+
+
 def load_network(path: str | Path) -> ActionNet:
     """Load the plain network from a checkpoint, as for training. In evaluation mode, on the CPU.
 
@@ -114,6 +138,8 @@ def load_network(path: str | Path) -> ActionNet:
     """
     if Path(path).is_dir():
         return load_folder(path)
+    if Path(path).suffix.lower() in EXPORTED_SUFFIXES and Path(path).is_file():
+        raise FarfieldError(f"{path} is an exported network. Give the checkpoint that it was exported from.")
     content = read_checkpoint(path)
     state = network_state(content, path)
     return rebuild(content["farfield"].get("model"), state, described=Path(path), weights=Path(path))

@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from farfield.allocator import keep_freed_memory
-from farfield.checkpoints.checkpoint import load_network
+from farfield.checkpoints.checkpoint import plain_network
 from farfield.checkpoints.content_hash import network_hash
 from farfield.data.datamodule import TestDataModule
 from farfield.data.manifest import Manifest, read_manifest
@@ -78,6 +78,7 @@ def evaluate(
     Raises:
         FarfieldError: if the checkpoint or a manifest cannot be read, options are out of range, or no video can be
             read.
+        KeyboardInterrupt: if interrupted.
 
     Example:
         result = farfield.evaluate("best.ckpt", "test.csv", num_clips=10, num_crops=3)
@@ -85,8 +86,12 @@ def evaluate(
     """
     if view_batch_size is not None and view_batch_size < 1:
         raise FarfieldError(f"view_batch_size is {view_batch_size}; it must be at least 1, or null.")
+    if batch_size < 1 or (num_workers or 0) < 0:
+        raise FarfieldError(f"batch_size is {batch_size} and num_workers {num_workers}; give at least 1 and 0.")
+    if out is not None and Path(out).exists() and not Path(out).is_dir():
+        raise FarfieldError(f"out is {out}, which is a file. Give a folder.")
     check_mixed_precision(precision)
-    network = model if isinstance(model, ActionNet) else load_network(model)
+    network = plain_network(model)
     videos = read_manifest(manifest, root=root)
     held_out = None if calibrate_on is None else read_manifest(calibrate_on, root=root)
     restricted: dict[str, Any] = {}
@@ -159,7 +164,10 @@ def _trainer(accelerator: str, devices: int, precision: str, *, progress: bool) 
 
 
 def _score(trainer: Trainer, module: ScoringModule, data: TestDataModule, name: str) -> Scores:
-    trainer.test(module, datamodule=data, verbose=False)
+    try:
+        trainer.test(module, datamodule=data, verbose=False)
+    except SystemExit as error:  # Lightning's, of an interrupt
+        raise KeyboardInterrupt from error
     if not module.scores:
         path, reason = module.failures[0]
         raise FarfieldError(f"none of the {len(data.manifest)} videos of {name} can be read. First: {path}: {reason}.")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from farfield.checkpoints.checkpoint import load_network
+from farfield.checkpoints.checkpoint import plain_network
 from farfield.curation.folder_scan import SkippedFiles
 from farfield.errors import FarfieldError
 from farfield.exporters.export_file import (
@@ -32,7 +32,7 @@ def export(
     out: str | Path,
     *,
     to_folder: bool = False,
-    clips: str | Sequence[str] = (),
+    clips: str | Path | Sequence[str | Path] = (),
     include_preprocessing: bool = False,
     int8: bool = False,
     num_calibration_clips: int = 128,
@@ -71,7 +71,7 @@ def export(
         report = farfield.export("best.ckpt", "model.onnx")
         print(report.worst.logits)  # 3.1e-07
     """
-    given = [clips] if isinstance(clips, str) else list(clips)
+    given = [str(clips)] if isinstance(clips, str | Path) else [str(each) for each in clips]
     if to_folder:
         if given or include_preprocessing or int8:
             raise FarfieldError(
@@ -83,7 +83,7 @@ def export(
         raise FarfieldError("--report is for the model card. Add --to_folder, or leave it out.")
     options = ExportOptions(include_preprocessing, int8, num_calibration_clips, num_compare_clips, tolerance)
     check_output(Path(out), options, any_clips=bool(given))
-    network = model if isinstance(model, ActionNet) else load_network(model)
+    network = plain_network(model)
     network.refuse_folded("exported")
     skipped = SkippedFiles()
     videos = find_reference_videos(given, network.labels, skipped=skipped)

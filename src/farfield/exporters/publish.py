@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from farfield.atomic_output import atomic_output
-from farfield.checkpoints.checkpoint import load_network, read_checkpoint
+from farfield.checkpoints.checkpoint import load_network, plain_network, read_checkpoint
 from farfield.checkpoints.content_hash import network_hash
 from farfield.checkpoints.hub_folder import write_folder
 from farfield.errors import FarfieldError
@@ -46,7 +46,7 @@ def publish_folder(model: str | Path | ActionNet, out: Path, report: str | Path 
             raise FarfieldError("report belongs to a checkpoint. Give the checkpoint's path instead of the network.")
         network, path, measured, data = model, None, None, None
     else:
-        network, weights = load_network(model), network_hash(model)
+        network, weights = plain_network(model), network_hash(model)
         path = Path(report) if report is not None else find_report(model, weights)
         measured = None if path is None else read_report(path)
         if measured is not None:

@@ -60,6 +60,8 @@ class PredictOptions:
             given = getattr(self, name)
             if given is not None and given < 1:
                 raise FarfieldError(f"{name} is {given}; it must be at least 1.")
+        if self.hop is not None and self.num_clips is not None:
+            raise FarfieldError("hop and num_clips are both given; hop chooses the clips. Leave one out.")
         if self.timeline is not None:
             for name in ("num_clips", "hop"):
                 if getattr(self, name) is not None:
@@ -185,7 +187,7 @@ def predict_video(
         start_seconds=start,
         end_seconds=end,
         features=None if scores.features is None else scores.features.mean(0, keepdim=True).cpu().numpy(),
-        feature_seconds=np.array([[start, end]]),
+        feature_seconds=None if scores.features is None else np.array([[start, end]]),
     )
 
 
@@ -208,7 +210,7 @@ def _densely(video: Video, path: str | Path, model: InferenceModel, options: Pre
         start_seconds=start,
         end_seconds=end,
         features=np.mean(vectors, axis=0)[None] if vectors else None,
-        feature_seconds=np.array([[start, end]]),
+        feature_seconds=np.array([[start, end]]) if vectors else None,
     )
 
 
@@ -237,5 +239,5 @@ def _with_timeline(
         error=line.error,
         timeline=line,
         features=line.features,
-        feature_seconds=line.windows,
+        feature_seconds=None if line.features is None else line.windows,
     )

@@ -63,6 +63,8 @@ def explain(
     """
     if top_k < 1:
         raise FarfieldError(f"top_k is {top_k}; it must be at least 1.")
+    if point is not None and len(point) != 2:
+        raise FarfieldError(f"point is {point}; give (y, x) in pixels of the crop that the network sees.")
     if out is not None:
         check_folder(out)
     network = _plain_network(model, device)

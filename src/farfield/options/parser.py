@@ -64,7 +64,11 @@ class ConfigAction(jsonargparse.ActionConfigFile):
     """`--config` with a file, or with the name of a recipe that ships with farfield."""
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
-        super().__call__(parser, cfg, find_config(values), option_string)
+        path = find_config(values)
+        try:
+            super().__call__(parser, cfg, path, option_string)
+        except UnicodeDecodeError as error:
+            raise FarfieldError(f"config is {path}, which is not a text file. Give a YAML file or a recipe.") from error
 
 
 NO_OPTIONS = {"progress"}

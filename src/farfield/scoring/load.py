@@ -9,15 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from farfield.checkpoints.checkpoint import load_network
+from farfield.checkpoints.checkpoint import EXPORTED_SUFFIXES, load_network
 from farfield.clip_spec import ClipSpec
 from farfield.device import find_device
 from farfield.errors import FarfieldError, nearest
 from farfield.models.inference_optimization import optimize_for_inference
 from farfield.models.network import ActionNet
 from farfield.precision import Precision
-
-EXPORTED_SUFFIXES = (".onnx", ".xml", ".pt2")
 
 
 class InferenceModel(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 from collections.abc import Mapping
@@ -63,7 +64,7 @@ def train(
         overrides: options by name, which take precedence, as {"trainer.max_epochs": 5, "run_dir": "runs/mine"};
             `farfield fit --help` lists them.
         resume: resume from the run folder's last checkpoint, if there is one.
-        progress: show Lightning's progress bar.
+        progress: show Lightning's progress bar and its table of the network.
 
     Raises:
         FarfieldError: for options that are unknown, out of range or incompatible, files that cannot be read, or a run
@@ -79,7 +80,7 @@ def train(
     if resume:
         arguments.append("--resume=true")
     if not progress:
-        arguments.append("--trainer.enable_progress_bar=false")
+        arguments += ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
     run = make_run(arguments)
     try:
         return train_run(run)
@@ -122,6 +123,16 @@ def train_run(run: TrainingRun) -> TrainResult:
     return _result(run, was_complete=run.trainer.global_step == done)
 
 
+def _logged_metrics(run_dir: Path) -> dict[str, float]:
+    """Return the last epoch's metrics from metrics.csv, for a run that was complete already."""
+    path = run_dir / "metrics.csv"
+    if not path.is_file():
+        return {}
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: float(value) for name, value in (rows[-1] if rows else {}).items() if value}
+
+
 def _result(run: TrainingRun, *, was_complete: bool) -> TrainResult:
     last, best = run.last_checkpoint, run.last_checkpoint.with_name("best.ckpt")
     best_epoch: int | None = None
@@ -135,7 +146,7 @@ def _result(run: TrainingRun, *, was_complete: bool) -> TrainResult:
         best if best.exists() else None,
         best_epoch,
         top1,
-        {name: float(value) for name, value in run.trainer.callback_metrics.items()},
+        {name: float(value) for name, value in run.trainer.callback_metrics.items()} or _logged_metrics(run.run_dir),
         run.trainer.current_epoch,
         run.trainer.global_step,
         was_complete,
