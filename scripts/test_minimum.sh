@@ -10,7 +10,7 @@ if ! command -v uv >/dev/null; then
     exit 1
 fi
 
-uv venv --quiet --clear .venv-minimum
+uv venv --quiet --clear --seed .venv-minimum  # with pip, which a test asks for
 export VIRTUAL_ENV="$PWD/.venv-minimum" PATH="$PWD/.venv-minimum/bin:$PATH"
 without_wheels=(fvcore iopath jstyleson pytorchvideo)
 uv pip install --quiet --resolution lowest-direct --only-binary :all: "${without_wheels[@]/#/--no-binary=}" \
@@ -18,6 +18,7 @@ uv pip install --quiet --resolution lowest-direct --only-binary :all: "${without
 uv pip install --quiet --no-deps --editable .
 python scripts/lowest_versions.py
 
+quick="not slow or dependency"  # without the slow tests, but for those of the extras and of W&B
 # A process a core, with one thread each. What fails there, for want of time perhaps, has to pass alone.
-OMP_NUM_THREADS=1 python -m pytest -n auto --dist worksteal -m "not slow" "$@" ||
-    python -m pytest --last-failed --last-failed-no-failures none -m "not slow" "$@"
+OMP_NUM_THREADS=1 python -m pytest -n auto --dist worksteal -m "$quick" "$@" ||
+    python -m pytest --last-failed --last-failed-no-failures none -m "$quick" "$@"

@@ -407,6 +407,7 @@ def test_jobs_are_made_as_they_are_needed() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.dependency
 @pytest.mark.usefixtures("ray_cluster")
 def test_over_a_ray_cluster(tmp_path: Path) -> None:
     (tmp_path / "in/a").mkdir(parents=True)
