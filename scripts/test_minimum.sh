@@ -10,12 +10,12 @@ if ! command -v uv >/dev/null; then
     exit 1
 fi
 
-uv venv --quiet --clear --seed .venv-minimum  # with pip, which a test asks for
+uv venv --quiet --clear .venv-minimum
 export VIRTUAL_ENV="$PWD/.venv-minimum" PATH="$PWD/.venv-minimum/bin:$PATH"
 without_wheels=(fvcore iopath jstyleson pytorchvideo)
 uv pip install --quiet --resolution lowest-direct --only-binary :all: "${without_wheels[@]/#/--no-binary=}" \
     --requirements pyproject.toml --extra dev
-uv pip install --quiet --no-deps --editable .
+uv pip install --quiet --no-deps --editable . pip  # a test runs pip
 python scripts/lowest_versions.py
 
 quick="not slow or dependency"  # without the slow tests, but for those of the extras and of W&B
