@@ -15,9 +15,10 @@ export VIRTUAL_ENV="$PWD/.venv-minimum" PATH="$PWD/.venv-minimum/bin:$PATH"
 without_wheels=(fvcore iopath jstyleson pytorchvideo)
 uv pip install --quiet --resolution lowest-direct --only-binary :all: "${without_wheels[@]/#/--no-binary=}" \
     --requirements pyproject.toml --extra dev
-uv pip install --quiet --no-deps --editable .
+uv pip install --quiet --no-deps --editable . pip  # a test runs pip
 python scripts/lowest_versions.py
 
+quick="not slow or dependency"  # without the slow tests, but for those of the extras and of W&B
 # A process a core, with one thread each. What fails there, for want of time perhaps, has to pass alone.
-OMP_NUM_THREADS=1 python -m pytest -n auto --dist worksteal -m "not slow" "$@" ||
-    python -m pytest --last-failed --last-failed-no-failures none -m "not slow" "$@"
+OMP_NUM_THREADS=1 python -m pytest -n auto --dist worksteal -m "$quick" "$@" ||
+    python -m pytest --last-failed --last-failed-no-failures none -m "$quick" "$@"

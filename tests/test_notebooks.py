@@ -25,6 +25,7 @@ def test_there_is_one_for_each_idea() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.dependency
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_runs(name: str, tmp_path: Path) -> None:
     """In a folder of its own: a notebook needs no file but the package's, and leaves none behind."""

@@ -18,7 +18,7 @@ import yaml
 
 from farfield.recipes import list_recipes
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.dependency]
 REPOSITORY = Path(__file__).parents[1]
 HOOK = "import sys, json, setuptools.build_meta as b; getattr(b, sys.argv[1])(sys.argv[2], json.loads(sys.argv[3]))"
 

@@ -185,6 +185,7 @@ def misbehave(job: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.dependency
 @pytest.mark.usefixtures("ray_cluster")
 def test_over_a_ray_cluster(tmp_path: Path) -> None:
     (tmp_path / "in/a").mkdir(parents=True)

@@ -77,6 +77,7 @@ signal.raise_signal(signal.SIGUSR1)
 
 
 @pytest.mark.slow
+@pytest.mark.dependency
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_file_scores_as_the_network_at_every_size(suffix: str, exports: Exports, network: ActionNet) -> None:
     exported = load_exported(exports[suffix][0], num_threads=1)
@@ -293,6 +294,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(
 
 
 @pytest.mark.slow
+@pytest.mark.dependency
 def test_eight_bits_are_measured(network: ActionNet, make_video: Callable[..., Path], tmp_path: Path) -> None:
     pytest.importorskip("nncf")
     paths = [make_video(30), make_video(60), make_video(40)]

@@ -61,6 +61,7 @@ def read_record(path: Path) -> tuple[dict, dict]:
 
 
 @pytest.mark.slow
+@pytest.mark.dependency
 def test_run_is_logged_offline_without_an_account(
     figures: Path,
     tmp_path: Path,
