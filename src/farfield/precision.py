@@ -1,6 +1,7 @@
 """Number formats: of a network in inference, and of automatic mixed precision (AMP) in training and tests.
 
-Imports nothing heavy, since the server's main process imports it.
+AMP takes effect in the trainers of `training/config.py` and `evaluation/evaluate.py`; layers opt out by `no_autocast`
+of `layers/positions.py`. Imports nothing heavy, since the server's main process imports it.
 """
 
 from typing import Literal

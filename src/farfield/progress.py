@@ -1,6 +1,6 @@
 """Progress bars on standard error, and the switch that turns them off.
 
-Training and tests show Lightning's own bars (`training/config.py`, `evaluation/evaluate.py`).
+Training and tests show Lightning's own bars (`training/train.py`, `evaluation/evaluate.py`).
 """
 
 from __future__ import annotations

@@ -358,7 +358,7 @@ def test_lines_come_as_they_are_done(
         (["--write", "csv"], "but out is missing. Give --out FOLDER"),
         (["--write", "cvs", "--out", "x"], "write has 'cvs'. Known: csv, srt, vtt, mp4, safetensors, parquet."),
         (["--timeline", "--hop", "3"], "hop is for rankings; a timeline has windows. Give hop_seconds instead"),
-        (["--min_seconds", "2"], "min_seconds is for timelines. Add --timeline"),
+        (["--min_seconds", "2"], "--min_seconds only applies with --timeline. Add --timeline"),
         (["--timeline", "--threshold", "2"], "threshold is 2.0; it is a probability"),
         (["--device", "tpu9"], "Choose auto, cpu or cuda"),
         (["--num_workers", "-1"], "num_workers is -1; it must be at least 0 (0: no worker processes)"),

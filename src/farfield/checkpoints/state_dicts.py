@@ -90,7 +90,7 @@ class _Candidate:
 
 
 def origin_of(names: Iterable[str]) -> str | None:
-    """Return the origin of a network with these weights; None if it is unknown."""
+    """Identify the project of a network (a key of `NETWORKS`) by its weight names; None if unknown."""
     known = list(names)
 
     def has(start: str) -> bool:

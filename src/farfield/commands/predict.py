@@ -180,7 +180,7 @@ def _timeline_options(timeline: bool, **given: float | None) -> TimelineOptions 
         return TimelineOptions(**given)  # type: ignore[arg-type]  # lengths may be None, the others are numbers
     surplus = [name for name, value in given.items() if value]
     if surplus:
-        raise FarfieldError(f"{surplus[0]} is for timelines. Add --timeline, or leave it out.")
+        raise FarfieldError(f"--{surplus[0]} only applies with --timeline. Add --timeline, or remove --{surplus[0]}.")
     return None
 
 

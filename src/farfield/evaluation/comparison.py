@@ -74,7 +74,7 @@ def _read(run: str) -> Scores:
         raise FarfieldError(f"{run} contains no scores ({FILE}). Give a run that was tested with `farfield test`.")
     scores = read_scores(found)
     if not scores.paths:
-        raise FarfieldError(f"{found} contains no videos. Test the run on a manifest with videos.")
+        raise FarfieldError(f"{found} has scores of 0 videos. Test the run on a manifest that is not empty.")
     if len(set(scores.names)) < len(scores.names):
         raise FarfieldError(f"{found} contains a video twice. Remove the duplicate from the manifest, and test again.")
     return scores

@@ -102,7 +102,7 @@ class Region:
 def object_regions(
     activation: BlockActivation, query: tuple[float, float, float], labels: Sequence[str]
 ) -> list[Region]:
-    """Compute the object regions of which a position takes the largest shares; an empty list for other blocks.
+    """Return the object regions that a position attends to most; empty unless the block is an `ObjectContext`.
 
     Args:
         activation: activation of the block.

@@ -32,7 +32,7 @@ from farfield.layers.positions import check_input, check_sizes, flat_index, from
 
 
 class ObjectContext(nn.Module):
-    """x + gamma (B(x) - x), gamma learned from 0: the identity at initialisation.
+    """Object-contextual attention: x + gamma (B(x) - x). gamma is learned from 0, so the block starts as the identity.
 
     The region logits are the output of the submodule `regions`: returned on request, and available to a forward hook
     inside a network.
@@ -47,7 +47,7 @@ class ObjectContext(nn.Module):
         identity_at_birth: False for the paper's B(x) itself.
 
     Raises:
-        ValueError: for less than one region, or an input of other axes or channels.
+        ValueError: if num_regions is below 1, or the input has other axes or channels.
     """
 
     def __init__(

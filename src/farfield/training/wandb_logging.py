@@ -1,7 +1,7 @@
 """Weights & Biases: the logger, and tables, plots, clips and artifacts.
 
-What is logged: the metrics of `lightning_module.py` and `gradient_norms.py`, the tables, plots and clips of
-`diagnostics.py`, and the config and provenance of `config.py`.
+What is logged: the metrics of `lightning_module.py`, `gradient_norms.py`, `throughput.py` and `skipped_videos.py`, the
+tables, plots and clips of `diagnostics.py`, and the config and provenance of `config.py`.
 
 Without an account, runs are logged offline and can be uploaded later; training never needs the internet.
 """

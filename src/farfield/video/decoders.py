@@ -175,7 +175,12 @@ def _log_fallback(path: Path, reason: str) -> None:
     count = len(files)
     if count == 10 ** (len(str(count)) - 1):
         files_so_far = f"{count} file{'s' if count > 1 else ''} so far"
-        log.warning("decord is not exact on %s, which PyAV reads instead: %s (latest: %s)", files_so_far, reason, path)
+        log.warning(
+            "PyAV reads %s instead of decord, which would return other frames: %s (latest: %s)",
+            files_so_far,
+            reason,
+            path,
+        )
 
 
 def current_name(decoder: DecoderOption) -> Decoder:

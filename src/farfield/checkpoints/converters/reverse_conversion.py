@@ -84,7 +84,7 @@ def _changed_options(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_head(network: ActionNet, kind: str) -> None:
-    """Raise if their head differs and test crops are larger than in training, so that scores would differ."""
+    """Raise if the other project's head would score test crops differently: another head, and another crop size."""
     if network.config["head"] != kind and network.clip.test_side_px != network.clip.crop_px:
         raise FarfieldError(
             f"the network is tested with the head {network.config['head']} on crops of {network.clip.test_side_px} px, "

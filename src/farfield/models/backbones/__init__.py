@@ -1,4 +1,8 @@
-"""Backbones by name, from PyTorchVideo's and torchvision's builders, with farfield's batch norm and without heads."""
+"""Backbones by name, from PyTorchVideo's and torchvision's builders, with farfield's batch norm and without heads.
+
+`resnets.py`: C2D, I3D, Slow, SlowFast. `factorised.py`: CSN, R(2+1)D, X3D. `torchvision_networks.py`: R3D, MC3, S3D and
+transformers. `tiny.py`: networks for two CPU cores.
+"""
 
 import dataclasses
 import inspect
