@@ -51,7 +51,7 @@ def save_model(network: ActionNet, path: str | Path) -> None:
     """
     if Path(path).suffix.lower() in EXPORTED_SUFFIXES:
         raise FarfieldError(f"{path} has the suffix of an exported network. Give a name that ends in .ckpt.")
-    if not isinstance(network, ActionNet):
+    if not hasattr(network, "state_dict"):
         raise FarfieldError("an exported network cannot be saved. Save the network that it was exported from.")
     state = {NETWORK_PREFIX + name: value for name, value in network.state_dict().items()}
     write_checkpoint({"farfield": checkpoint_metadata(network), "state_dict": state}, path)
