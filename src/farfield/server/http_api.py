@@ -21,7 +21,7 @@ from farfield.server.refusals import Refused
 from farfield.server.uploads import save_upload
 from farfield.server.worker_pool import WorkerPool
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger("farfield")
 
 
 def add_routes(app: FastAPI, workers: WorkerPool, folder: PrivateFolder, description: dict[str, Any]) -> None:
@@ -45,7 +45,7 @@ def add_routes(app: FastAPI, workers: WorkerPool, folder: PrivateFolder, descrip
         except ClientDisconnect:
             return Response(status_code=400)  # the client has disconnected
         except OSError as error:
-            _log.warning("an upload cannot be stored: %s", error)
+            log.warning("an upload cannot be stored: %s", error)
             raise Refused("The server cannot store the file; see its log. Try again later.", "busy", 60) from error
 
     @app.get("/health")

@@ -18,7 +18,7 @@ from farfield.server import worker_process
 from farfield.server.limits import Limits, ServerSettings
 from farfield.server.refusals import Refused
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger("farfield")
 
 
 class WorkerPool:
@@ -71,7 +71,7 @@ class WorkerPool:
 
     def _schedule(self, function: str, arguments: tuple[Any, ...]) -> Future:
         if not self.alive:
-            _log.warning("an idle worker process ended; restarting the pool")
+            log.warning("an idle worker process ended; restarting the pool")
             self.stop()
             self._pool = self._start()
         return self._pool.schedule(worker_process.call, args=[function, arguments], timeout=self.limits.job_seconds)
@@ -117,16 +117,16 @@ class WorkerPool:
             except Refused:
                 raise
             except BrokenProcessPool:
-                _log.warning("worker processes end while they load the network; try a lower --limits.num_workers")
+                log.warning("worker processes end while they load the network; try a lower --limits.num_workers")
                 raise Refused("The server's worker processes fail to start. Try again later.", "busy", 60) from None
             except TimeoutError:
                 message = f"{name}: it took longer than {self.limits.job_seconds:g} s. Send a shorter or smaller video."
                 raise Refused(message, "time_limit") from None
             except ProcessExpired as error:
-                _log.warning("a worker process ended with exit code %s", error.exitcode)
+                log.warning("a worker process ended with exit code %s", error.exitcode)
                 raise Refused(f"{name}: the decoder crashed.", "undecodable") from None
             except Exception as error:
-                _log.exception("a bug in farfield")
+                log.exception("a bug in farfield")
                 message = f"{name}: the server failed; see its log. This is a bug in farfield."
                 raise Refused(message, "internal") from error
 

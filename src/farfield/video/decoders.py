@@ -27,7 +27,7 @@ from farfield.video.error_reason import reason_of
 from farfield.video.frame_reader import open_reader
 from farfield.video.tone_mapping import ToneMap
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("farfield")
 
 av.logging.set_level(av.logging.PANIC)  # errors come as exceptions; FFmpeg's own log is noise
 

@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from farfield.video.orientation import Orientation, orientation_of
 from farfield.video.tone_mapping import ToneMap, is_hdr, to_bt709
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("farfield")
 
 _WIDEST_PIXEL = 8
 """Largest credible ratio of a pixel's sides; a larger one comes from a broken header."""
