@@ -10,73 +10,31 @@ from typing import Any
 
 from farfield.commands.console import quiet_libraries
 from farfield.errors import FarfieldError, VideoError
-from farfield.interpretability.explain import explain as run
+from farfield.interpretability.explain import explain as explain_clip
 from farfield.interpretability.explanation_files import read_numbers
+from farfield.options.parser import runs
 from farfield.reports.explanation_page import SPREAD_COLUMNS, spread_rows
-from farfield.video.decoder_names import Decoder
 
 
+@runs(explain_clip, replaced=("video", "model", "out", "point"))
 def explain(
-    clip: str,
-    *,
-    checkpoint: str,
-    out: str,
-    time: float | None = None,
-    point: str | None = None,
-    label: str | None = None,
-    stage: str | None = None,
-    connections: int = 20,
-    num_clips: int | None = None,
-    num_crops: int | None = None,
-    top_k: int = 5,
-    device: str = "auto",
-    decoder: Decoder = "pyav",
-    json: bool = False,
+    clip: str, *, checkpoint: str, out: str, point: str | None = None, json: bool = False, **options: Any
 ) -> int:
-    """Explain a network's prediction for one video: attention, Grad-CAM and evidence over time.
-
-    The output folder contains the attention of one position in each inserted block, as arrows (attention.png) and as a
-    video (attention_BLOCK.mp4); Grad-CAM for a class (grad_cam.png, grad_cam.mp4); the evidence for classes over time
-    (evidence.png); the contribution of each window of the video (windows.png); all of this on one page
-    (explanation.html) and as numbers (explanation.json). The spread of each block's attention is printed.
+    """Explain a prediction.
 
     Args:
         clip: video file.
         checkpoint: a .ckpt file; network, labels, sampling and normalisation come from it.
-        out: output folder; files of an earlier explanation are replaced.
-        time: time of the position whose attention is shown, in seconds from the start of the video; the view that
-            contains this time is explained. null to choose it in the view with the highest probability of the class.
+        out: folder to write to; files of an earlier explanation are replaced.
         point: place of the position, as Y,X in pixels from the top left of the square crop that the network sees
-            (shown in the pictures; explanation.json has its size). null to choose the position through which a block
+            (shown in the pictures; explanation.json has its size). None chooses the position through which a block
             changes the class's score the most.
-        label: class to explain; null for the predicted one.
-        stage: stage whose features Grad-CAM uses, as res4; null for the last.
-        connections: number of arrows for each block.
-        num_clips: clips spread over the video; null for the checkpoint's own setting.
-        num_crops: crops of each clip; null for the checkpoint's own setting.
-        top_k: number of classes to print and draw.
-        device: where to run: auto, cpu, cuda, cuda:1.
-        decoder: pyav or decord.
         json: print the numbers as JSON instead of a table.
     """
     quiet_libraries()
-    at = None if point is None else _parse_point(point)
+    position = None if point is None else _parse_point(point)
     try:
-        run(
-            clip,
-            checkpoint,
-            out=out,
-            time=time,
-            point=at,
-            label=label,
-            stage=stage,
-            connections=connections,
-            num_clips=num_clips,
-            num_crops=num_crops,
-            top_k=top_k,
-            device=device,
-            decoder=decoder,
-        )
+        explain_clip(clip, checkpoint, out=out, point=position, **options)
     except VideoError as error:
         print(f"farfield explain: {error}", file=sys.stderr)
         return 1

@@ -7,66 +7,24 @@ from dataclasses import asdict
 from typing import Any
 
 from farfield.commands.console import quiet_libraries
-from farfield.exporters.export import export as run
-from farfield.exporters.export_file import COMPARE_CLIPS, TOLERANCE, ExportReport
+from farfield.exporters.export import export as export_network
+from farfield.exporters.export_file import ExportReport
 from farfield.exporters.publish import FolderReport
-from farfield.video.decoder_names import Decoder
+from farfield.options.parser import runs
 
 
-def export(
-    checkpoint: str,
-    out: str,
-    *,
-    to_folder: bool = False,
-    clips: str | list[str] | None = None,
-    include_preprocessing: bool = False,
-    int8: bool = False,
-    num_calibration_clips: int = 128,
-    num_compare_clips: int = COMPARE_CLIPS,
-    tolerance: float = TOLERANCE,
-    decoder: Decoder = "pyav",
-    report: str | None = None,
-    json: bool = False,
-) -> int:
-    """Export a checkpoint's network as ONNX, OpenVINO or PyTorch's torch.export, or as a folder to publish.
-
-    Batch norms are folded into convolutions. The file describes itself: `farfield predict --checkpoint model.onnx`
-    needs nothing else. It is run and compared with the network, on random clips of several batch sizes and lengths and
-    on the given videos, and is written only if probabilities and logits are within the tolerance.
+@runs(export_network, replaced=("model", "clips"))
+def export(checkpoint: str, *, clips: str | list[str] | None = None, json: bool = False, **options: Any) -> int:
+    """Export a checkpoint.
 
     Args:
         checkpoint: a .ckpt file, or a folder written by `--to_folder`.
-        out: the file to write, whose suffix is the format: .onnx, .xml (OpenVINO, with a .bin beside it) or .pt2
-            (torch.export); with --to_folder, the folder. It must not exist.
-        to_folder: write model.safetensors, config.json, labels.txt and a model card, README.md.
         clips: a video, a folder, a pattern or a manifest (.csv), or a list of them, as [a.mp4,b.mp4]: the central clips
             of some of the videos are compared on, too. With a manifest's labels, the accuracy in 8 bits is measured.
-        include_preprocessing: the graph takes uint8 RGB frames (b t h w c) and normalises them itself, for programs
-            without farfield. Otherwise it takes normalised clips (b 3 t h w), as the network does.
-        int8: 8-bit weights and activations, for .xml. Their ranges are chosen on clips, and the cost is measured on
-            clips; the tolerance does not apply to it.
-        num_calibration_clips: maximum number of clips, evenly spread, that choose those ranges.
-        num_compare_clips: maximum number of clips, evenly spread, to compare on and to measure 8 bits on.
-        tolerance: the largest accepted difference of a probability, and of a logit relative to the largest one.
-        decoder: pyav or decord.
-        report: report.json of `farfield test`, for the model card; null for <run>/test/report.json, if it is of this
-            checkpoint.
         json: print the report as JSON.
     """
     quiet_libraries()
-    written = run(
-        checkpoint,
-        out,
-        to_folder=to_folder,
-        clips=clips or (),
-        include_preprocessing=include_preprocessing,
-        int8=int8,
-        num_calibration_clips=num_calibration_clips,
-        num_compare_clips=num_compare_clips,
-        tolerance=tolerance,
-        decoder=decoder,
-        report=report,
-    )
+    written = export_network(checkpoint, clips=clips or (), **options)
     if isinstance(written, FolderReport):
         print(json_format.dumps(_folder_as_dict(written), indent=2) if json else _folder_as_text(written))
     else:

@@ -44,23 +44,27 @@ def export(
 ) -> ExportReport | FolderReport:
     """Export a network to ONNX (.onnx), OpenVINO (.xml), torch.export (.pt2), or a folder to publish.
 
-    Batch norms are folded into convolutions. An exported file describes itself: `load_model("model.onnx")` needs
-    nothing else. It is run and compared with the network, on random clips of several batch sizes and lengths and on the
-    given videos, and is written only if probabilities and logits are within the tolerance.
+    Batch norms are folded into convolutions. An exported file describes itself, and is loaded in place of a checkpoint.
+    It is run and compared with the network, on random clips of several batch sizes and lengths and on the given videos,
+    and is written only if probabilities and logits are within the tolerance.
 
     Args:
         model: a checkpoint, a published folder, or a network from `build_model` or `load_model(for_training=True)`.
-        out: the file to write, whose suffix is the format, or with `to_folder` the folder. It must not exist.
+        out: the file to write, whose suffix is the format: .onnx, .xml (OpenVINO, with a .bin beside it) or .pt2
+            (torch.export); with `to_folder`, the folder. It must not exist.
         to_folder: write a folder with model.safetensors, config.json, labels.txt and a model card, README.md.
         clips: videos, folders, patterns or manifests (.csv) whose central clips are compared on. With the classes of a
             manifest, the accuracy in 8 bits is measured.
-        include_preprocessing: see `ExportOptions`.
-        int8: see `ExportOptions`.
-        num_calibration_clips: see `ExportOptions`.
-        num_compare_clips: see `ExportOptions`.
-        tolerance: see `ExportOptions`.
-        decoder: "pyav" or "decord".
-        report: report.json of a test, for the model card; None for <run>/test/report.json of this checkpoint.
+        include_preprocessing: the graph takes uint8 RGB frames (b t h w c) and normalises them itself, for programs
+            without farfield. Otherwise it takes normalised clips (b 3 t h w), as the network does.
+        int8: 8-bit weights and activations, for .xml. Their ranges are chosen on clips, and the cost is measured on
+            clips; the tolerance does not apply to it.
+        num_calibration_clips: maximum number of clips, evenly spread, that choose those ranges.
+        num_compare_clips: maximum number of clips, evenly spread, to compare on and to measure 8 bits on.
+        tolerance: the largest accepted difference of a probability, and of a logit relative to the largest one.
+        decoder: pyav or decord.
+        report: report.json of `farfield test`, for the model card; None for <run>/test/report.json, if it is of this
+            checkpoint.
         progress: show progress bars.
 
     Raises:

@@ -32,24 +32,29 @@ def explain(
     decoder: Decoder = "pyav",
     progress: bool = True,
 ) -> Explanation:
-    """Explain what a network looked at in a video: attention maps, Grad-CAM, evidence over time.
+    """Explain what a network looked at in a video: attention, Grad-CAM and evidence over time.
+
+    A written folder contains the attention of one position in each inserted block, as arrows (attention.png) and as a
+    video (attention_BLOCK.mp4); Grad-CAM for a class (grad_cam.png, grad_cam.mp4); the evidence for classes over time
+    (evidence.png); the contribution of each window of the video (windows.png); all of this on one page
+    (explanation.html) and as numbers (explanation.json).
 
     Args:
         video: a video file.
         model: a checkpoint, or a network from `build_model` or `load_model(for_training=True)`, on its device.
         out: folder to write pictures, videos, a page and numbers to, see `write_explanation`; None writes nothing.
-        time: of the position whose attention is shown, in seconds from the start of the video; the view that shows
-            this moment is explained. None chooses it, in the view with the highest probability of the class.
+        time: time of the position whose attention is shown, in seconds from the start of the video; the view that
+            contains this time is explained. None chooses it in the view with the highest probability of the class.
         point: y and x of the position, in pixels of the crop that the network sees; None chooses the position through
             which a block changes the class's score the most.
-        label: the class to explain; None for the predicted one.
-        stage: stage whose features Grad-CAM weighs, as res4; None for the last.
-        connections: arrows for each block.
-        num_clips: clips spread over the video; None for the network's test setting.
-        num_crops: crops of each clip; None for the network's test setting.
-        top_k: classes in written curves and tables.
+        label: class to explain; None for the predicted one.
+        stage: stage whose features Grad-CAM uses, as res4; None for the last.
+        connections: number of arrows for each block.
+        num_clips: clips spread over the video; None for the checkpoint's own setting.
+        num_crops: crops of each clip; None for the checkpoint's own setting.
+        top_k: number of classes in written curves and tables.
         device: where to run a checkpoint: auto, cpu, cuda, cuda:1.
-        decoder: "pyav" or "decord".
+        decoder: pyav or decord.
         progress: show progress bars.
 
     Raises:

@@ -74,10 +74,11 @@ class ConfigAction(jsonargparse.ActionConfigFile):
 NO_OPTIONS = {"progress"}
 """Parameters of library functions that commands leave at their defaults."""
 
-_LIBRARY_FUNCTIONS: dict[Callable[..., int], Callable[..., Any]] = {}
+_LIBRARY_FUNCTIONS: dict[Callable[..., int], tuple[Callable[..., Any], set[str]]] = {}
+"""Commands, to the library function and those of its parameters that the command replaces."""
 
 
-def runs(function: Callable[..., Any]) -> Callable[[Command], Command]:
+def runs(function: Callable[..., Any], *, replaced: Sequence[str] = ()) -> Callable[[Command], Command]:
     """Declare the library function that a command runs.
 
     The function's parameters become options of the command, and its docstring the help. The command takes them as
@@ -85,10 +86,14 @@ def runs(function: Callable[..., Any]) -> Callable[[Command], Command]:
 
         @runs(write_subset)
         def subset(*, json: bool = False, **options: Any) -> int: ...
+
+    Args:
+        function: the library function.
+        replaced: its parameters that the command replaces by others, of another name or type.
     """
 
     def declare(command: Command) -> Command:
-        _LIBRARY_FUNCTIONS[command] = function
+        _LIBRARY_FUNCTIONS[command] = function, set(replaced)
         return command
 
     return declare
@@ -109,22 +114,23 @@ def parse(
     Raises:
         FarfieldError: for an unknown or missing option, or a value of the wrong type.
     """
-    library = _LIBRARY_FUNCTIONS.get(command)
+    library, replaced = _LIBRARY_FUNCTIONS.get(command, (None, set()))
     functions = [command] if library is None else [library, command]
     parser = CommandParser(prog=prog, description=(functions[0].__doc__ or "").split("Args:")[0])
     types: dict[str, Any] = {}
     described: dict[str, str | None] = {}
-    for function in reversed(functions):
+    for function in functions:
         types |= typing.get_type_hints(function)
         params = docstring_parser.parse(function.__doc__ or "").params
         described |= {param.arg_name: param.description for param in params}
     for name, nargs in positionals.items():
         extra: dict[str, Any] = {} if nargs is None else {"nargs": nargs}
         parser.add_argument(name, type=str if nargs else types[name], help=described[name], **extra)
-    skip: set[str | int] = set(positionals) if library is None else {*positionals, *NO_OPTIONS}
+    taken: set[str | int] = set(positionals)
     for function in functions:
+        skip = {*taken, *replaced, *NO_OPTIONS} if function is library else taken
         parser.add_function_arguments(function, as_group=False, skip=skip)
-        skip = skip | set(inspect.signature(function).parameters)
+        taken |= set(inspect.signature(function).parameters) - replaced
     parser.words = arguments
     arguments = files_after_dashes(arguments)
     flags = {f"--{name}" for name, kind in types.items() if kind is bool}
