@@ -2,26 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import time
-
 import pytest
 
-from farfield.errors import VideoError
+from failing_jobs import misbehave
 from farfield.parallel import for_each
-
-
-def misbehave(job: str) -> str:
-    if job == "crash":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if job == "hang":
-        time.sleep(60)
-    if job == "bad":
-        raise VideoError("x.mp4", "it is no good")
-    if job == "defect":
-        raise KeyError("a defect of ours")
-    return job.upper()
 
 
 def test_a_crash_or_a_hang_costs_one_video() -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,16 +10,6 @@ from farfield.curation.index import index_videos
 from farfield.data.manifest import read_manifest
 from farfield.errors import FarfieldError
 from video.encoding import encode
-
-
-@pytest.fixture
-def tree(tmp_path: Path, make_video: Callable[..., Path], bad_files: dict[str, Path]) -> Path:
-    root = tmp_path / "videos"
-    for name in ("jump/a.mp4", "jump/more/b.mp4", "run/c d.mp4"):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(make_video(40, fps=20), root / name)
-    shutil.copy(bad_files["text"], root / "run/notes.mp4")
-    return root
 
 
 def test_a_folder_tree(tree: Path, tmp_path: Path) -> None:

@@ -18,10 +18,11 @@ import pytest
 from filelock import FileLock
 
 from conftest import number_of
+from failing_jobs import misbehave
 from farfield.curation.encoding import Encoding
 from farfield.curation.prepare import prepare
 from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
-from farfield.errors import FarfieldError, VideoError
+from farfield.errors import FarfieldError
 from farfield.parallel import for_each
 from farfield.video.decoders import open_video
 from farfield.video.writer import write_video
@@ -170,18 +171,6 @@ def test_malformed_videos_do_not_stop_the_run(tmp_path: Path) -> None:
     assert all(manifest.path(i).is_file() for i in range(4))
     with pytest.raises(FarfieldError, match=r"preset is 'foo'.*Known: ultrafast"):
         Encoding(preset="foo")
-
-
-def misbehave(job: str) -> str:
-    if job == "crash":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if job == "hang":
-        time.sleep(60)
-    if job == "bad":
-        raise VideoError("x.mp4", "it is no good")
-    if job == "defect":
-        raise KeyError("a defect of ours")
-    return job.upper()
 
 
 @pytest.mark.slow

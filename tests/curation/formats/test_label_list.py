@@ -1,23 +1,11 @@
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from farfield.curation.index import index_videos
 from farfield.data.manifest import read_manifest
-
-
-@pytest.fixture
-def tree(tmp_path: Path, make_video: Callable[..., Path], bad_files: dict[str, Path]) -> Path:
-    root = tmp_path / "videos"
-    for name in ("jump/a.mp4", "jump/more/b.mp4", "run/c d.mp4"):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(make_video(40, fps=20), root / name)
-    shutil.copy(bad_files["text"], root / "run/notes.mp4")
-    return root
 
 
 @pytest.mark.parametrize(
