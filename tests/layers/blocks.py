@@ -68,7 +68,7 @@ SIZES = {2: (5, 7), 3: (3, 4, 5)}
 
 
 def awake(block: nn.Module) -> nn.Module:
-    """Gives every parameter and statistic a value that matters; at birth the block is the identity."""
+    """Gives every parameter and statistic a value that matters; at initialisation the block is the identity."""
     with torch.no_grad():
         for parameter in block.parameters():
             parameter.normal_(std=0.5)

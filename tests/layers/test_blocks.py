@@ -33,7 +33,7 @@ def test_is_exactly_the_identity_at_initialisation(name: str) -> None:
 
 @every_block
 def test_all_parameters_get_gradients_after_the_first_step(name: str) -> None:
-    """Zero at birth, but not stuck there: the gradient reaches what scales the residual branch."""
+    """Zero at initialisation, but not stuck there: the gradient reaches what scales the residual branch."""
     block, x = make(name)
     optimizer = torch.optim.SGD(block.parameters(), lr=1.0)
     (block(x) * torch.randn_like(x)).sum().backward()

@@ -94,7 +94,7 @@ NO_GRADIENT = {
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_every_block_goes_into_every_backbone(name: str) -> None:
-    """All six kinds at once, in six places: the identity at birth; then every parameter is reached by the gradient."""
+    """All six kinds at once: the identity at initialisation; then the gradient reaches every parameter."""
     torch.manual_seed(3)
     frames, side = small(name)
     network = (
