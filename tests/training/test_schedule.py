@@ -35,9 +35,7 @@ def test_end_is_kept_or_extended_and_rates_are_logged(caplog: pytest.LogCaptureF
 
 def test_ended_schedule_needs_a_choice() -> None:
     ended = PreviousSchedule(100, 100, 10)
-    with pytest.raises(
-        FarfieldError, match=r"at step 100 from 0 to 0\.2 and at first loses what the last epochs gained"
-    ):
+    with pytest.raises(FarfieldError, match=r"at step 100 the rate rises from 0 to 0\.2, and the loss rises at first"):
         total(ended, LR)
     assert total(ended, KEEP) == 100
     assert total(ended, EXTEND) == 200

@@ -117,13 +117,13 @@ def first_non_finite_layer(network: nn.Module, clips: Tensor) -> str | None:
     names = {module: name for name, module in network.named_modules()}
 
     def check_weights(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """Before the module runs, since its weights come before those of its parts."""
+        """Look at a module's own weights before it runs, and so before the weights of its parts."""
         weights = [name for name, p in module.named_parameters(recurse=False) if not is_finite(p)]
         if weights and not found:
             found.append(f"The first layer with NaN or infinite values is {names[module]}: its {weights[0]} has them.")
 
     def check_output(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        """After the module has run, so that the innermost of nested modules is found."""
+        """Look at a module's output after it has run; of nested modules, the innermost is found first."""
         given, returned = _tensors(inputs), _tensors(output)
         if found or all(map(is_finite, returned)) or not all(map(is_finite, given)):
             return

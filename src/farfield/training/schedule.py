@@ -132,9 +132,9 @@ def resumed_total_steps(
     if settings.schedule_length is None and previous.step >= kept:
         raise FarfieldError(
             f"{change}; its schedule has ended at a learning rate of {old:.4g}, so the new epochs would learn nothing. "
-            f"Give {name} extend to stretch it over the whole run, which raises the rate at step {previous.step} from "
-            f"{old:.4g} to {stretched:.4g} and at first loses what the last epochs gained. Or start a new run from "
-            "best.ckpt, with --model.weights and a lower rate."
+            f"Give {name} extend to stretch it over the whole run: at step {previous.step} the rate rises from "
+            f"{old:.4g} to {stretched:.4g}, and the loss rises at first. Or start a new run from best.ckpt, with "
+            "--model.weights and a lower rate."
         )
     after = f" After step {kept} it stays at 0, and nothing more is learned." if kept < total_steps else ""
     log.warning(
