@@ -36,6 +36,7 @@ from farfield.training.loss import ClipBatch, mixed_cross_entropy
 from farfield.training.optimisation import Optimisation, make_optimizer
 from farfield.training.region_loss import region_logits, region_loss, supervises_regions
 from farfield.training.schedule import PreviousSchedule, lr_factor, resumed_total_steps, scale_lr
+from farfield.training.short_clip_conv import correct_short_clip_gradients
 from farfield.training.step_counts import clips_per_step, optimizer_steps
 
 log = logging.getLogger("farfield")
@@ -65,6 +66,7 @@ class TrainingModule(LightningModule):
         freeze_parts(network, self.optimisation)
         if self.optimisation.sub_batch_norm_splits > 1:
             split_batch_norm(network, self.optimisation.sub_batch_norm_splits)
+        correct_short_clip_gradients(network)
         # The memory format of the batches, in which 3D convolutions and norms are faster.
         self.network = network.to(memory_format=torch.channels_last_3d)
         has_region_loss = self.optimisation.region_loss_weight > 0 and supervises_regions(network)

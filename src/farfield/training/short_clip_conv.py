@@ -1,0 +1,30 @@
+"""Correct gradients of convolutions in bfloat16 on the CPU, for clips that are shorter than their kernels.
+
+There, oneDNN leaves the gradient of an `nn.Conv3d`'s weights partly unwritten: with a temporal kernel of 5 and clips of
+4 frames, or of 3 and 2, it is what the memory held before, NaN at times (torch 2.6 to 2.14.1;
+`findings/torch-bfloat16-gradient-unwritten.sh`). In float32 it is right, and so is the forward pass in both.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class ShortClipConv3d(nn.Conv3d):
+    """An `nn.Conv3d` that is computed in float32 under the CPU's autocast if its kernel is longer than the clip."""
+
+    def forward(self, x: Float[Tensor, "b c_in t_in h_in w_in"]) -> Float[Tensor, "b c_out t_out h_out w_out"]:
+        extent = self.dilation[0] * (self.kernel_size[0] - 1) + 1
+        if x.device.type != "cpu" or x.shape[2] >= extent or not torch.is_autocast_enabled("cpu"):
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.to(self.weight.dtype))
+
+
+def correct_short_clip_gradients(network: nn.Module) -> None:
+    """Make every `nn.Conv3d` with a temporal kernel a `ShortClipConv3d`, in place; parameters and hooks stay."""
+    for module in network.modules():
+        if type(module) is nn.Conv3d and module.kernel_size[0] > 1:
+            module.__class__ = ShortClipConv3d
