@@ -11,6 +11,18 @@ from torch import nn
 from farfield.training.execution import run_eagerly
 
 
+class TwoLayers(nn.Module):
+    """A network with a `forward` of its own: torch 2.9 leaves an `nn.Sequential` uncompiled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, 5)
+        self.second = nn.Linear(5, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x).relu())
+
+
 def test_run_eagerly_calls_hooks_and_not_the_compiled_graph() -> None:
     compiled_calls: list[str] = []
 
@@ -21,17 +33,17 @@ def test_run_eagerly_calls_hooks_and_not_the_compiled_graph() -> None:
 
         return call
 
-    network = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
+    network = TwoLayers()
     network.compile(backend=backend)
     x = torch.randn(7, 3)
     expected = network(x)
     assert len(compiled_calls) == 1
     hook_calls: list[nn.Module] = []
-    hook = network[0].register_forward_hook(lambda module, inputs, output: hook_calls.append(module))
+    hook = network.first.register_forward_hook(lambda module, inputs, output: hook_calls.append(module))
     with run_eagerly():
         torch.testing.assert_close(network(x), expected)
     hook.remove()
     assert len(compiled_calls) == 1
-    assert hook_calls == [network[0]]
+    assert hook_calls == [network.first]
     network(x)
     assert len(compiled_calls) == 2  # compiled again outside
