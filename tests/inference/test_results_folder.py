@@ -357,7 +357,7 @@ def test_lines_come_as_they_are_done(
         (["--format", "xml"], "format is 'xml'. Known: table, json"),
         (["--write", "csv"], "but out is missing. Give --out FOLDER"),
         (["--write", "cvs", "--out", "x"], "write has 'cvs'. Known: csv, srt, vtt, mp4, safetensors, parquet."),
-        (["--timeline", "--hop", "3"], "hop is for rankings; a timeline has windows. Give hop_seconds instead"),
+        (["--timeline", "--hop", "3"], "hop applies to rankings only. For a timeline, give hop_seconds"),
         (["--min_seconds", "2"], "--min_seconds only applies with --timeline. Add --timeline"),
         (["--timeline", "--threshold", "2"], "threshold is 2.0; it is a probability"),
         (["--device", "tpu9"], "Choose auto, cpu or cuda"),

@@ -59,7 +59,7 @@ def test_concatenation_softmax_holds_large_affinities() -> None:
 @torch.no_grad()
 def test_dual_attention(ndim: int) -> None:
     layer = awake(DualAttention(8, reduction=2, ndim=ndim)).double()
-    paper = DualAttention(8, reduction=2, ndim=ndim, identity_at_birth=False).double()
+    paper = DualAttention(8, reduction=2, ndim=ndim, identity_at_init=False).double()
     paper.load_state_dict(layer.state_dict())
     x = clip(ndim)
     p = torch.stack([loops.self_attention(c, layer.position) for c in x])
@@ -83,7 +83,7 @@ def test_criss_cross(ndim: int) -> None:
     for passes in (1, 2):
         layer = awake(CrissCrossAttention(8, passes=passes, ndim=ndim)).double()
         close(layer(x), torch.stack([loops.criss_cross(c, layer) for c in x]))
-    paper = CrissCrossAttention(8, passes=2, ndim=ndim, identity_at_birth=False).double()
+    paper = CrissCrossAttention(8, passes=2, ndim=ndim, identity_at_init=False).double()
     paper.load_state_dict({k: v for k, v in layer.state_dict().items() if k != "gamma"})
     torch.nn.init.ones_(layer.gamma)
     close(paper(x), layer(x))
@@ -110,7 +110,7 @@ def test_criss_cross_reaches_everywhere_in_as_many_passes_as_axes(ndim: int) -> 
 @torch.no_grad()
 def test_coordinate_attention(ndim: int) -> None:
     layer = awake(CoordinateAttention(8, ndim=ndim)).double().eval()
-    paper = CoordinateAttention(8, ndim=ndim, identity_at_birth=False).double().eval()
+    paper = CoordinateAttention(8, ndim=ndim, identity_at_init=False).double().eval()
     paper.load_state_dict({k: v for k, v in layer.state_dict().items() if k != "gamma"})
     x = clip(ndim)
     b = torch.stack([loops.coordinate(c, layer) for c in x])
@@ -128,7 +128,7 @@ def test_object_context(ndim: int) -> None:
         b = torch.stack([loops.object_context(c, layer, scale=factor)[0] for c in x])
         close(layer(x), x + layer.gamma * (b - x))
     layer = awake(ObjectContext(8, 3, key_channels=5, ndim=ndim)).double().eval()
-    paper = ObjectContext(8, 3, key_channels=5, ndim=ndim, identity_at_birth=False).double().eval()
+    paper = ObjectContext(8, 3, key_channels=5, ndim=ndim, identity_at_init=False).double().eval()
     paper.load_state_dict({k: v for k, v in layer.state_dict().items() if k != "gamma"})
     x = clip(ndim)
     found = [loops.object_context(c, layer, scale=5**-0.5) for c in x]

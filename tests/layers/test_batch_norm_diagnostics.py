@@ -12,7 +12,7 @@ from farfield.layers import (
     SubBatchNorm3d,
     diagnose,
     format_reports,
-    not_zero_at_birth,
+    not_zero_at_init,
     recalibrate,
 )
 
@@ -92,20 +92,20 @@ def test_changes_nothing() -> None:
         diagnose(network, [])
 
 
-def test_not_zero_at_birth_finds_nonzero_parameters() -> None:
+def test_not_zero_at_init_finds_nonzero_parameters() -> None:
     network = build_model("tiny", num_classes=3, insert={"res4": [0]})
-    assert not_zero_at_birth(network) == []
+    assert not_zero_at_init(network) == []
     name, norm = next((n, m) for n, m in network.named_modules() if getattr(m, "zero_init", False))
     nn.init.ones_(norm.weight)
-    assert not_zero_at_birth(network) == [f"{name}.weight"]
+    assert not_zero_at_init(network) == [f"{name}.weight"]
     synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(NonLocalBlock3d(4))
-    assert not_zero_at_birth(synchronised) == []
+    assert not_zero_at_init(synchronised) == []
     nn.init.ones_(synchronised.norm.weight)
-    assert not_zero_at_birth(synchronised) == ["norm.weight"]
+    assert not_zero_at_init(synchronised) == ["norm.weight"]
     plain = NonLocalBlock3d(4, norm=False)
     nn.init.ones_(plain.w_z.weight)
-    assert not_zero_at_birth(plain) == ["w_z.weight"]
+    assert not_zero_at_init(plain) == ["w_z.weight"]
     layers = nn.Sequential(NonLocalBlock3d(4), SelfAttention(4))
     nn.init.ones_(layers[1].gamma)
-    assert not_zero_at_birth(layers) == ["1.gamma"]
-    assert not_zero_at_birth(layers[1]) == ["gamma"]
+    assert not_zero_at_init(layers) == ["1.gamma"]
+    assert not_zero_at_init(layers[1]) == ["gamma"]

@@ -22,7 +22,7 @@ NETWORKS = {
 def difference(name: str) -> str:
     eager = build_model(name, num_classes=5, **NETWORKS[name]).eval()
     for module in eager.modules():
-        for parameter in getattr(module, "zero_at_birth", ()):
+        for parameter in getattr(module, "zero_at_init", ()):
             torch.nn.init.ones_(module.get_parameter(parameter))
     clip = eager.clip
     x = torch.randn(2, 3, clip.num_frames, clip.crop_px + 32, clip.crop_px)

@@ -77,3 +77,10 @@ def test_fit_offers_the_options_of_build_model(capsys: pytest.CaptureFixture[str
 def test_convert_offers_the_fields_of_conversion_options(capsys: pytest.CaptureFixture[str]) -> None:
     shown = _options(["convert"], capsys)
     assert {"backbone", "backbone_options", "block_options", "head", "clip", "take"} <= shown
+
+
+def test_earlier_names_of_block_options_are_taken() -> None:
+    options = {"insert": {"res3": [1]}, "block": "coordinate_attention", "num_classes": 3}
+    network = assemble(NetworkOptions("tiny", block_options={"identity_at_birth": False}, **options))
+    assert network.config["block_options"] == {"identity_at_init": False}
+    assert not any(name.endswith("gamma") for name, _ in network.named_parameters())

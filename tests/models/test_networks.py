@@ -117,7 +117,7 @@ def test_every_block_goes_into_every_backbone(name: str) -> None:
         assert torch.equal(network.eval()(x), before)
     for block in inserted.values():  # gamma away from zero, and regions away from each other
         for module in block.modules():
-            for parameter in getattr(module, "zero_at_birth", ()):
+            for parameter in getattr(module, "zero_at_init", ()):
                 nn.init.constant_(module.get_parameter(parameter), 0.3)
     regions = inserted["object_context"].regions.weight
     nn.init.normal_(regions, std=2 * regions.shape[1] ** -0.5)

@@ -93,7 +93,7 @@ def dense_views(length: int, spec: ClipSpec, hop: int) -> Int[np.ndarray, "views
 
     Raises:
         ClipTooShort: see `random_clip`.
-        FarfieldError: for a hop below 1, or for segments, where one clip covers the stream.
+        FarfieldError: for a hop below 1, or for sampling="segments", whose one clip spans the whole stream.
     """
     if hop < 1 or spec.sampling == "segments":
         raise FarfieldError(

@@ -65,7 +65,7 @@ class PredictOptions:
         if self.timeline is not None:
             for name in ("num_clips", "hop"):
                 if getattr(self, name) is not None:
-                    raise FarfieldError(f"{name} is for rankings; a timeline has windows. Give hop_seconds instead.")
+                    raise FarfieldError(f"{name} applies to rankings only. For a timeline, give hop_seconds.")
 
     def settings(self) -> dict[str, Any]:
         """Return what predictions depend on, in plain types, for the settings file of a results folder."""

@@ -1,7 +1,7 @@
 """Layers: self-contained drop-in `nn.Module`s for b c t h w."""
 
 from farfield.layers.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, batch_norm, momentum_from_decay
-from farfield.layers.batch_norm_diagnostics import NormReport, diagnose, format_reports, not_zero_at_birth
+from farfield.layers.batch_norm_diagnostics import NormReport, diagnose, format_reports, not_zero_at_init
 from farfield.layers.coordinate_attention import CoordinateAttention
 from farfield.layers.criss_cross import CrissCrossAttention
 from farfield.layers.dual_attention import DualAttention, channel_attention
@@ -55,7 +55,7 @@ __all__ = [
     "freeze_batch_norm",
     "join_batch_norm",
     "momentum_from_decay",
-    "not_zero_at_birth",
+    "not_zero_at_init",
     "recalibrate",
     "replace_modules",
     "split_batch_norm",

@@ -121,7 +121,7 @@ class _BatchNorm(BatchNormBase):
         dtype: torch.dtype | None = None,
     ) -> None:
         self.zero_init = zero_init
-        self.zero_at_birth = ("weight",) if zero_init else ()
+        self.zero_at_init = ("weight",) if zero_init else ()
         if zero_init and not affine:
             raise ValueError("zero_init starts gamma at 0, and affine=False has no gamma. Leave one of them out.")
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device=device, dtype=dtype)

@@ -158,15 +158,15 @@ def diagnose(
     return reports
 
 
-def not_zero_at_birth(network: nn.Module) -> list[str]:
+def not_zero_at_init(network: nn.Module) -> list[str]:
     """Return the parameters that should be zero at initialisation, so that residual branches are zero, but are not.
 
-    Modules list such parameters in an attribute `zero_at_birth`: this package's blocks do, and norms with `zero_init`.
+    Modules list such parameters in an attribute `zero_at_init`: this package's blocks do, and norms with `zero_init`.
     After training they are expected to be nonzero.
     """
     wrong: list[str] = []
     for name, module in network.named_modules():
-        for key in getattr(module, "zero_at_birth", ()):
+        for key in getattr(module, "zero_at_init", ()):
             full = f"{name}.{key}" if name else key
             if full not in wrong and module.get_parameter(key).any():
                 wrong.append(full)

@@ -32,13 +32,13 @@ class CoordinateAttention(nn.Module):
         channels: C.
         reduction: the shared features have C / reduction channels (at least 8, as in the authors' code).
         ndim: position axes: 3 for b c t h w, 2 for b c h w.
-        identity_at_birth: False for the paper's B(x) itself, which halves x for each axis at initialisation.
+        identity_at_init: False for the paper's B(x) itself, which halves x for each axis at initialisation.
 
     Raises:
         ValueError: for an input of other axes or channels.
     """
 
-    def __init__(self, channels: int, *, reduction: int = 32, ndim: int = 3, identity_at_birth: bool = True) -> None:
+    def __init__(self, channels: int, *, reduction: int = 32, ndim: int = 3, identity_at_init: bool = True) -> None:
         super().__init__()
         check_sizes(channels, reduction, ndim)
         inner = max(8, channels // reduction)
@@ -46,8 +46,8 @@ class CoordinateAttention(nn.Module):
         self.reduce = PointwiseConv1d(channels, inner)
         self.norm = BatchNorm1d(inner)
         self.gate = nn.ModuleList(PointwiseConv1d(inner, channels) for _ in range(ndim))
-        self.gamma = nn.Parameter(torch.zeros(1)) if identity_at_birth else None
-        self.zero_at_birth = ("gamma",) if identity_at_birth else ()
+        self.gamma = nn.Parameter(torch.zeros(1)) if identity_at_init else None
+        self.zero_at_init = ("gamma",) if identity_at_init else ()
 
     def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
         y = x

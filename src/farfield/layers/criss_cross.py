@@ -31,7 +31,7 @@ class CrissCrossAttention(nn.Module):
         passes: R; None for the number of axes, which connects all positions.
         reduction: query and key have C / reduction channels (at least 1).
         ndim: position axes: 3 for b c t h w, 2 for b c h w.
-        identity_at_birth: False for the paper's eq. 2 without gamma.
+        identity_at_init: False for the paper's eq. 2 without gamma.
 
     Raises:
         ValueError: for passes below 1, or an input of other axes or channels.
@@ -44,7 +44,7 @@ class CrissCrossAttention(nn.Module):
         passes: int | None = None,
         reduction: int = 8,
         ndim: int = 3,
-        identity_at_birth: bool = True,
+        identity_at_init: bool = True,
     ) -> None:
         super().__init__()
         check_sizes(channels, reduction, ndim)
@@ -57,8 +57,8 @@ class CrissCrossAttention(nn.Module):
         self.query = conv(channels, inner)
         self.key = conv(channels, inner)
         self.value = conv(channels, channels)
-        self.gamma = nn.Parameter(torch.zeros(1)) if identity_at_birth else None
-        self.zero_at_birth = ("gamma",) if identity_at_birth else ()
+        self.gamma = nn.Parameter(torch.zeros(1)) if identity_at_init else None
+        self.zero_at_init = ("gamma",) if identity_at_init else ()
 
     def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
         check_input(x, self.channels, self.ndim, "CrissCrossAttention")

@@ -29,25 +29,25 @@ class DualAttention(nn.Module):
         channels: C.
         reduction: query and key have C / reduction channels (at least 1).
         ndim: position axes: 3 for b c t h w, 2 for b c h w.
-        identity_at_birth: False for the paper's sum of two residuals, 2 x + gamma_p P(x) + gamma_c C(x).
+        identity_at_init: False for the paper's sum of two residuals, 2 x + gamma_p P(x) + gamma_c C(x).
 
     Raises:
         ValueError: for an input of other axes or channels.
     """
 
-    def __init__(self, channels: int, *, reduction: int = 8, ndim: int = 3, identity_at_birth: bool = True) -> None:
+    def __init__(self, channels: int, *, reduction: int = 8, ndim: int = 3, identity_at_init: bool = True) -> None:
         super().__init__()
         self.position = SelfAttention(channels, reduction=reduction, ndim=ndim)
         self.gamma_c = nn.Parameter(torch.zeros(1))
-        self.zero_at_birth = ("gamma_c",)
-        self.identity_at_birth = identity_at_birth
+        self.zero_at_init = ("gamma_c",)
+        self.identity_at_init = identity_at_init
 
     def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
         check_input(x, self.position.channels, self.position.ndim, "DualAttention")
         rows = to_rows(x)
         c = rows @ channel_attention(rows).mT.to(rows.dtype)
         y = self.position(x) + self.gamma_c * like_memory(from_rows(c, x.shape[2:]), x)
-        return y if self.identity_at_birth else x + y
+        return y if self.identity_at_init else x + y
 
     def attention(
         self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]

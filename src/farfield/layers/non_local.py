@@ -133,7 +133,7 @@ class _NonLocalBlock(nn.Module):
         self.w_f = nn.Parameter(torch.empty(heads, 2 * width)) if pairwise == "concatenation" else None
         self.w_z = conv(inner, channels, groups=groups, bias=out_bias)
         self.norm = BATCH_NORM[self.ndim](channels, zero_init=True) if norm else None
-        self.zero_at_birth = ("norm.weight",) if norm else ("w_z.weight",)
+        self.zero_at_init = ("norm.weight",) if norm else ("w_z.weight",)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -44,7 +44,7 @@ class ObjectContext(nn.Module):
         scale: divide the relation's affinities by the square root of key_channels, as the authors' code does and the
             paper does not.
         ndim: position axes: 3 for b c t h w, 2 for b c h w.
-        identity_at_birth: False for the paper's B(x) itself.
+        identity_at_init: False for the paper's B(x) itself.
 
     Raises:
         ValueError: if num_regions is below 1, or the input has other axes or channels.
@@ -58,7 +58,7 @@ class ObjectContext(nn.Module):
         key_channels: int | None = None,
         scale: bool = True,
         ndim: int = 3,
-        identity_at_birth: bool = True,
+        identity_at_init: bool = True,
     ) -> None:
         super().__init__()
         check_sizes(channels, 1, ndim)
@@ -74,8 +74,8 @@ class ObjectContext(nn.Module):
         self.delta = _transform(channels, inner, 1)
         self.rho = _transform(inner, channels, ndim)
         self.g = _transform(2 * channels, channels, ndim)
-        self.gamma = nn.Parameter(torch.zeros(1)) if identity_at_birth else None
-        self.zero_at_birth = ("gamma",) if identity_at_birth else ()
+        self.gamma = nn.Parameter(torch.zeros(1)) if identity_at_init else None
+        self.zero_at_init = ("gamma",) if identity_at_init else ()
 
     @overload
     def forward(

@@ -79,7 +79,7 @@ class SelfAttention(nn.Module):
         width = {"dot_product": 0, "concatenation": 2 * inner, "perceptron": inner}[similarity]
         self.w = nn.Parameter(torch.randn(width) * inner**-0.5) if width else None
         self.gamma = nn.Parameter(torch.zeros(1))
-        self.zero_at_birth = ("gamma",)
+        self.zero_at_init = ("gamma",)
 
     @overload
     def forward(

@@ -55,7 +55,7 @@ class SubBatchNorm3d(nn.Module):
         if zero_init and not affine:
             raise ValueError("zero_init starts gamma at 0, and affine=False has no gamma. Leave one of them out.")
         self.num_features, self.num_splits, self.zero_init = num_features, num_splits, zero_init
-        self.zero_at_birth = ("weight",) if zero_init else ()
+        self.zero_at_init = ("weight",) if zero_init else ()
         self.weight = nn.Parameter(torch.empty(num_features)) if affine else None
         self.bias = nn.Parameter(torch.empty(num_features)) if affine else None
         self.bn = BatchNorm3d(num_features, eps, momentum, affine=False)

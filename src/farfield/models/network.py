@@ -20,6 +20,9 @@ from farfield.models.head import Head
 from farfield.models.insertion import BLOCKS, insert_blocks
 from farfield.models.network_options import NetworkOptions
 
+EARLIER_NAMES = {"identity_at_birth": "identity_at_init"}
+"""Block options as checkpoints and configs of earlier versions name them, and their names now."""
+
 
 class ActionNet(nn.Module):
     """Action recognition network. Created by `build_model` or `load_network`.
@@ -148,7 +151,7 @@ def assemble(options: NetworkOptions) -> ActionNet:
         FarfieldError: for names that do not exist, incompatible options, or clips too small for the network.
     """
     labels = options.resolve_labels()
-    block_options = dict(options.block_options or {})
+    block_options = {EARLIER_NAMES.get(name, name): value for name, value in (options.block_options or {}).items()}
     if options.block == "object_context":
         block_options.setdefault("num_regions", len(labels))
     trunk = build_backbone(options.backbone, options.backbone_options)
