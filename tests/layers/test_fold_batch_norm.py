@@ -16,6 +16,8 @@ from farfield.layers import (
 )
 from layers.blocks import awake
 
+NARROW = {"slowfast_r50": {"width": 8}}
+
 
 def norms(network: nn.Module) -> int:
     return sum(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules())
@@ -48,6 +50,19 @@ def test_whole_networks_agree(backbone: str) -> None:
     other = torch.randn(2, 3, 8, 96, 64)
     expected = network(other)
     torch.testing.assert_close(folded(other), expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "x3d_xs", "slowfast_r50"])
+def test_on_the_meta_device_the_same_norms_fold(backbone: str) -> None:
+    network = awake_gently(build_model(backbone, num_classes=3, backbone_options=NARROW.get(backbone))).eval()
+    x = torch.randn(1, 3, network.clip.num_frames, 64, 64)
+    computed, traced = fold_batch_norm(network, x), fold_batch_norm(network, x.to("meta"))
+    assert [(name, type(module)) for name, module in traced.named_modules()] == [
+        (name, type(module)) for name, module in computed.named_modules()
+    ]
+    assert norms(traced) == 0
+    for (name, ours), theirs in zip(traced.state_dict().items(), computed.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs), name
 
 
 def awake_gently(network: nn.Module) -> nn.Module:

@@ -13,6 +13,7 @@ from farfield.errors import FarfieldError
 from farfield.layers import join_batch_norm, split_batch_norm
 from farfield.models.network import ActionNet, assemble
 from farfield.models.network_options import NetworkOptions
+from farfield.models.skip_initialisation import SkipInitialisation
 
 
 def rebuild(model: Any, state: dict[str, Tensor], *, described: Path, weights: Path) -> ActionNet:
@@ -31,7 +32,8 @@ def rebuild(model: Any, state: dict[str, Tensor], *, described: Path, weights: P
     if reason := _why_invalid(model):
         raise FarfieldError(f"{cannot}: {reason}.")
     try:
-        network = assemble(NetworkOptions(**model))
+        with SkipInitialisation():
+            network = assemble(NetworkOptions(**model))
     except FarfieldError:
         raise
     except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:

@@ -72,7 +72,7 @@ def trace(network: ActionNet, *, takes_frames: bool = False, any_length: bool = 
     t, side = spec.num_frames, spec.test_side_px
     clips = torch.randn(2, 3, t, side, side)
     with torch.no_grad():
-        module: nn.Module = fold_batch_norm(network.to("cpu"), clips[:1])
+        module: nn.Module = fold_batch_norm(network.to("cpu"), clips[:1].to("meta"))
     module = WithNormalisation(module, spec) if takes_frames else module
     example = torch.zeros(2, t, side, side, 3, dtype=torch.uint8) if takes_frames else clips
     time = TIME_AXIS[takes_frames]

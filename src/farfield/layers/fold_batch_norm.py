@@ -23,6 +23,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.overrides import TorchFunctionMode
 
 from farfield.layers.frozen_batch_norm import FrozenBatchNorm3d
+from farfield.layers.meta_copy import meta_copy
 from farfield.layers.replace_modules import replace_modules
 from farfield.layers.sub_batch_norm import join_batch_norm
 
@@ -41,16 +42,18 @@ def fold_batch_norm(
 
     Args:
         network: network of any form. Split batch norms (`SubBatchNorm3d`) are joined first; frozen ones fold, too.
-        example: input to run once, of any valid size.
+        example: input to run once, of any valid size. On the meta device, only shapes are computed, and no values.
         forward: function that runs the example; network(example) if not given.
     """
     network = join_batch_norm(copy.deepcopy(network)).eval()
-    trace = _Trace(network)
+    traced = meta_copy(network) if any(tensor.is_meta for tensor in _tensors_in(example)) else network
+    trace = _Trace(traced)
     with trace:
-        output = forward(network, example) if forward is not None else network(example)
+        output = forward(traced, example) if forward is not None else traced(example)
     trace.reads.update(id(tensor) for tensor in _tensors_in(output))
+    original: dict[nn.Module, Any] = dict(zip(traced.modules(), network.modules(), strict=True))
     folded: set[nn.Module] = set()
-    for conv, norm in trace.pairs():
+    for conv, norm in ((original[conv], original[norm]) for conv, norm in trace.pairs()):
         conv.weight, conv.bias = fuse_conv_bn_weights(
             conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )

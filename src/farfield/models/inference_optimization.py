@@ -28,7 +28,7 @@ def optimize_for_inference(network: ActionNet, dtype: torch.dtype = torch.float3
         return network
     like = next(network.parameters())
     spec = network.clip
-    example = torch.zeros(1, 3, spec.num_frames, spec.crop_px, spec.crop_px, dtype=like.dtype, device=like.device)
+    example = torch.empty(1, 3, spec.num_frames, spec.crop_px, spec.crop_px, dtype=like.dtype, device="meta")
     with torch.no_grad():
         folded = fold_batch_norm(network, example)
         if like.device.type == "cpu" and dtype == torch.bfloat16 and has_matrix_units():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import warnings
 from collections.abc import Mapping, Sequence
@@ -15,10 +14,14 @@ from torch import Tensor, nn
 
 from farfield.clip_spec import ClipOptions, ClipSpec
 from farfield.errors import FarfieldError, nearest
+from farfield.layers import replace_modules
+from farfield.layers.fold_batch_norm import BATCH_NORMS
+from farfield.layers.meta_copy import meta_copy
 from farfield.models.backbones import BACKBONES, Backbone, option_defaults
 from farfield.models.head import Head
 from farfield.models.insertion import BLOCKS, insert_blocks
 from farfield.models.network_options import NetworkOptions
+from farfield.models.skip_initialisation import SkipInitialisation
 
 EARLIER_NAMES = {"identity_at_birth": "identity_at_init"}
 """Block options as checkpoints and configs of earlier versions name them, and their names now."""
@@ -115,7 +118,7 @@ def default_clip(backbone: str, backbone_options: Mapping[str, Any] | None = Non
     Raises:
         FarfieldError: for an unknown name or option.
     """
-    with torch.device("meta"):  # builds the structure without allocating or drawing weights
+    with torch.device("meta"), SkipInitialisation():  # builds the structure without allocating or drawing weights
         return build_backbone(backbone, backbone_options).clip
 
 
@@ -215,11 +218,15 @@ def _feature_maps(trunk: Backbone, spec: ClipSpec, given: str) -> list[list[torc
     Runs on the meta device, so that a clip too small for the network is reported at construction.
     """
     shapes = []
+    # Without batch norms, which keep shapes, and whose meta kernels take most of the time.
+    valueless = replace_modules(
+        meta_copy(trunk).eval(), lambda m: nn.Identity() if isinstance(m, BATCH_NORMS) else None
+    )
     for side in dict.fromkeys((spec.crop_px, spec.test_side_px)):
         clip = torch.empty(1, 3, spec.num_frames, side, side, device="meta")
         try:
             with torch.no_grad():
-                maps = copy.deepcopy(trunk).to("meta").eval()(clip)
+                maps = valueless(clip)
         except (RuntimeError, ValueError, AssertionError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise FarfieldError(

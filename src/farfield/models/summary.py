@@ -7,7 +7,6 @@ The network runs on the meta device, so nothing is computed.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from farfield.layers import FrozenBatchNorm3d
+from farfield.layers.meta_copy import meta_copy
 from farfield.models.insertion import WithBlock
 from farfield.models.network import ActionNet
 
@@ -75,7 +75,7 @@ def summarise(network: ActionNet, *, num_frames: int | None = None, side_px: int
         side_px: height and width of the clip; None for the network's training size.
     """
     t, side = num_frames or network.clip.num_frames, side_px or network.clip.crop_px
-    shapes = copy.deepcopy(network).to("meta").eval()
+    shapes = meta_copy(network).eval()
     part_of = _parts(shapes)
     counted = FlopCounterMode(display=False)
     with counted, torch.no_grad(), _observe(shapes) as seen:
