@@ -18,7 +18,6 @@ from farfield.models.head import HeadKind
 from farfield.models.insertion import BLOCKS
 from farfield.models.network import ActionNet, assemble, build_backbone, default_clip
 from farfield.models.network_options import NetworkOptions
-from farfield.models.skip_initialisation import SkipInitialisation
 
 log = logging.getLogger("farfield")
 
@@ -154,7 +153,7 @@ def _check_same_shapes(name: str, config: Mapping[str, Any], options: NetworkOpt
     """Raise if the network that the weights come from has other weights than the backbone of `options`."""
     trained = config.get("backbone_options")
     given = {**(trained or {}), **options.backbone_options} if options.backbone_options else None
-    with torch.device("meta"), SkipInitialisation():
+    with torch.device("meta"):
         networks = build_backbone(config["backbone"], trained), build_backbone(options.backbone, given)
     shapes = [{key: value.shape for key, value in network.state_dict().items()} for network in networks]
     if shapes[0] != shapes[1]:

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from farfield.errors import FarfieldError
 from farfield.layers import join_batch_norm, split_batch_norm
-from farfield.models.network import ActionNet, assemble
+from farfield.models.network import ActionNet, assemble_uninitialised
 from farfield.models.network_options import NetworkOptions
-from farfield.models.skip_initialisation import SkipInitialisation
 
 
 def rebuild(model: Any, state: dict[str, Tensor], *, described: Path, weights: Path) -> ActionNet:
@@ -32,8 +31,7 @@ def rebuild(model: Any, state: dict[str, Tensor], *, described: Path, weights: P
     if reason := _why_invalid(model):
         raise FarfieldError(f"{cannot}: {reason}.")
     try:
-        with SkipInitialisation():
-            network = assemble(NetworkOptions(**model))
+        network = assemble_uninitialised(NetworkOptions(**model))
     except FarfieldError:
         raise
     except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:

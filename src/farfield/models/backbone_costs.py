@@ -12,7 +12,6 @@ from farfield.models.backbones import BACKBONES
 from farfield.models.network import assemble, default_clip
 from farfield.models.network_options import NetworkOptions
 from farfield.models.published_results import PUBLISHED, PublishedResult
-from farfield.models.skip_initialisation import SkipInitialisation
 from farfield.models.summary import summarise
 
 
@@ -59,7 +58,7 @@ def backbone_costs(num_classes: int) -> list[BackboneCosts]:
 
 
 def _costs(backbone: str, num_classes: int, insert: str | None = None) -> Costs:
-    with torch.device("meta"), SkipInitialisation():
+    with torch.device("meta"):
         network = assemble(NetworkOptions(backbone, num_classes=num_classes, insert=insert))
     found = summarise(network)
     return Costs(found.parameters, found.multiply_adds)

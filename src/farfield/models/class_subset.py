@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from farfield.errors import FarfieldError, nearest
-from farfield.models.network import ActionNet, assemble
+from farfield.models.network import ActionNet, assemble_uninitialised
 from farfield.models.network_options import NetworkOptions
-from farfield.models.skip_initialisation import SkipInitialisation
 
 
 def classifier_rows(old: Sequence[str], new: Sequence[str]) -> list[int] | None:
@@ -42,8 +41,7 @@ def restrict_labels(network: ActionNet, labels: Sequence[str]) -> ActionNet:
     state = dict(network.state_dict())
     for key in ("head.fc.weight", "head.fc.bias"):
         state[key] = state[key][rows]
-    with SkipInitialisation():
-        restricted = assemble(NetworkOptions(**network.config | {"labels": list(labels)}))
+    restricted = assemble_uninitialised(NetworkOptions(**network.config | {"labels": list(labels)}))
     restricted.load_state_dict(state)
     return restricted.to(device=network.device, dtype=network.dtype).train(network.training)
 

@@ -21,7 +21,6 @@ from farfield.models.backbones import BACKBONES, Backbone, option_defaults
 from farfield.models.head import Head
 from farfield.models.insertion import BLOCKS, insert_blocks
 from farfield.models.network_options import NetworkOptions
-from farfield.models.skip_initialisation import SkipInitialisation
 
 EARLIER_NAMES = {"identity_at_birth": "identity_at_init"}
 """Block options as checkpoints and configs of earlier versions name them, and their names now."""
@@ -118,7 +117,7 @@ def default_clip(backbone: str, backbone_options: Mapping[str, Any] | None = Non
     Raises:
         FarfieldError: for an unknown name or option.
     """
-    with torch.device("meta"), SkipInitialisation():  # builds the structure without allocating or drawing weights
+    with torch.device("meta"):  # builds the structure without allocating or drawing weights
         return build_backbone(backbone, backbone_options).clip
 
 
@@ -189,6 +188,26 @@ def assemble(options: NetworkOptions) -> ActionNet:
         clip=cast(ClipOptions, clip.to_dict()),
     )
     return ActionNet(trunk, classifier, labels=labels, clip=clip, config=resolved.to_dict())
+
+
+def assemble_uninitialised(options: NetworkOptions) -> ActionNet:
+    """Build a network whose weights are not set, to load weights into: drawing random ones takes longer than loading.
+
+    Raises:
+        FarfieldError: see `assemble`.
+    """
+    with torch.device("meta"):
+        network = assemble(options)
+    return allocate(network)
+
+
+def allocate(network: ActionNet) -> ActionNet:
+    """Move a network from the meta device to the CPU, its weights unset, to load weights into."""
+    network.to_empty(device="cpu")
+    for name, buffer in network.named_buffers():
+        if name.endswith("num_batches_tracked"):  # the one that a checkpoint may lack
+            buffer.zero_()
+    return network
 
 
 def _make_block(block: str, channels: int, options: Mapping[str, Any]) -> nn.Module:

@@ -21,10 +21,9 @@ from farfield.checkpoints.converters.source_checkpoint import SourceCheckpoint, 
 from farfield.checkpoints.state_dicts import NetworkState, find_network, origin_of
 from farfield.errors import FarfieldError
 from farfield.kinetics_labels import kinetics400_labels
-from farfield.models.network import ActionNet, assemble
+from farfield.models.network import ActionNet, allocate, assemble
 from farfield.models.network_options import NetworkOptions
 from farfield.models.network_weight_names import to_network
-from farfield.models.skip_initialisation import SkipInitialisation
 
 
 @dataclass
@@ -95,14 +94,10 @@ def _convert(
     if found.questions:
         raise FarfieldError(f"{path} ({found.origin}) does not state:\n  - " + "\n  - ".join(found.questions))
     network_options = NetworkOptions(**arguments, labels=_labels(found, labels, path))
-    with (
-        torch.device("meta"),
-        SkipInitialisation(),
-    ):  # shapes only: a small file may describe a network larger than memory
-        state, report = _match(assemble(network_options), found, path)
-    with SkipInitialisation():
+    with torch.device("meta"):  # shapes only: a small file may describe a network larger than memory
         network = assemble(network_options)
-    network.load_state_dict(state)
+        state, report = _match(network, found, path)
+    allocate(network).load_state_dict(state)
     return network.eval(), report
 
 
