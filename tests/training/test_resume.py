@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,31 @@ class StopAt(Callback):
         self.trainer = trainer
 
 
+PLACES = (
+    ("on_train_batch_start", 2),  # in the first epoch
+    ("on_train_batch_start", 6),  # in the second, after batches that workers had prefetched
+    ("on_train_batch_start", 4),  # first batch of an epoch
+    ("on_validation_start", 4),  # after the last batch of an epoch, before its validation
+    ("on_validation_batch_end", 4),  # between two batches of a validation
+    ("on_validation_end", 8),  # after a validation, before the epoch's own checkpoint
+    ("on_train_epoch_start", 8),  # between epochs
+)
+
+
+class CopyRunFolder(Callback):
+    """Copy the run folder at each of `PLACES`: what a run that is killed there leaves."""
+
+    def __init__(self, run_dir: str, to: str) -> None:
+        for hook in {hook for hook, _ in PLACES}:
+            setattr(self, hook, partial(self._copy, hook, Path(run_dir), Path(to)))
+
+    @staticmethod
+    def _copy(hook: str, run_dir: Path, to: Path, trainer: Trainer, *_args: object, **_kwargs: object) -> None:
+        copy = to / f"{hook}_{trainer.global_step}"
+        if (hook, trainer.global_step) in PLACES and not copy.exists():
+            shutil.copytree(run_dir, copy)
+
+
 def options(figures: Path, run_dir: Path) -> list[str]:
     return [
         f"--run_dir={run_dir}",
@@ -56,6 +82,7 @@ def options(figures: Path, run_dir: Path) -> list[str]:
         "--checkpoint_every_n_steps=1",
         f"--trainer.max_epochs={EPOCHS}",
         "--trainer.log_every_n_steps=1",
+        "--report.every_n_epochs=0",
         "--trainer.enable_progress_bar=false",
         "--trainer.enable_model_summary=false",
     ]
@@ -67,45 +94,39 @@ def losses(run_dir: Path, name: str = "steps.csv", column: str = "loss") -> list
 
 
 @pytest.fixture(scope="module")
+def copies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copies of the uninterrupted run's folder."""
+    return tmp_path_factory.mktemp("copies")
+
+
+@pytest.fixture(scope="module")
 def uninterrupted(
-    figures: Path, tmp_path_factory: pytest.TempPathFactory, run_farfield: Callable[..., int]
+    figures: Path, copies: Path, tmp_path_factory: pytest.TempPathFactory, run_farfield: Callable[..., int]
 ) -> tuple[list[float], dict[str, list[float]]]:
     run_dir = tmp_path_factory.mktemp("whole")
-    assert run_farfield("fit", *options(figures, run_dir)) == 0
+    settings = f"{{run_dir: {run_dir}, to: {copies}}}"
+    copy = f"--trainer.callbacks=[{{class_path: training.test_resume.CopyRunFolder, init_args: {settings}}}]"
+    assert run_farfield("fit", *options(figures, run_dir), copy) == 0
     columns = ("epoch", "step", "lr", "train/loss", "train/top1", "val/loss", "val/top1", "val/mean_class_accuracy")
     return losses(run_dir), {column: losses(run_dir, "metrics.csv", column) for column in columns}
 
 
-@pytest.mark.parametrize(
-    ("hook", "step"),
-    [
-        ("on_train_batch_start", 2),  # in the first epoch
-        ("on_train_batch_start", 6),  # in the second, after batches that workers had prefetched
-        ("on_train_batch_start", 4),  # first batch of an epoch
-        ("on_validation_start", 4),  # after the last batch of an epoch, before its validation
-        ("on_validation_batch_end", 4),  # between two batches of a validation
-        ("on_validation_end", 8),  # after a validation, before the epoch's own checkpoint
-        ("on_train_epoch_start", 8),  # between epochs
-    ],
-)
-def test_stopped_run_resumes_with_the_same_curve(
+@pytest.mark.parametrize(("hook", "step"), PLACES)
+def test_run_killed_in_a_hook_resumes_with_the_same_curve(
     hook: str,
     step: int,
     figures: Path,
-    tmp_path: Path,
+    copies: Path,
     run_farfield: Callable[..., int],
     uninterrupted: tuple[list[float], dict[str, list[float]]],
 ) -> None:
-    arguments = options(figures, tmp_path)
-    stop = (
-        f"--trainer.callbacks=[{{class_path: training.test_resume.StopAt, init_args: {{hook: {hook}, step: {step}}}}}]"
-    )
-    with pytest.raises(Stopped):
-        run_farfield("fit", *arguments, stop)
-    assert run_farfield("fit", *arguments, "--resume=true") == 0
-    assert losses(tmp_path) == pytest.approx(uninterrupted[0], rel=1e-4)
+    run_dir = copies / f"{hook}_{step}"
+    logged = losses(run_dir)
+    assert len(logged) <= step < EPOCHS * BATCHES
+    assert run_farfield("fit", *options(figures, run_dir), "--resume=true") == 0
+    assert losses(run_dir) == pytest.approx(uninterrupted[0], rel=1e-4)
     for column, values in uninterrupted[1].items():
-        assert losses(tmp_path, "metrics.csv", column) == pytest.approx(values, rel=1e-4), column
+        assert losses(run_dir, "metrics.csv", column) == pytest.approx(values, rel=1e-4), column
 
 
 def test_uninterrupted_run_logs_every_step(uninterrupted: tuple[list[float], dict[str, list[float]]]) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,24 +18,23 @@ from lightning.pytorch.plugins import MixedPrecision
 from farfield.errors import FarfieldError
 from farfield.training.fsdp import FullySharded
 
+TESTS = Path(__file__).parents[1]
+Run = Callable[..., int]
 
-def run(*arguments: object, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *launcher, "-m", "farfield", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+AVERAGED = ("--model.optimisation.ema_decay=0.8", "--model.optimisation.lr_batch_size=8")
+SHARDED = (
+    "--model.insert={res3: [0]}",
+    "--model.block_options={norm: false}",  # an inserted norm is not frozen
+    "--model.optimisation.weight_decay=0.01",
+    "--model.optimisation.schedule=steps",  # the same whatever the number of epochs
+    "--model.optimisation.step_epochs=[5]",
+    "--trainer.gradient_clip_val=0.5",
+)
+NORMS = (*SHARDED, "--model.optimisation.freeze_batch_norm=false")
 
 
-def farfield(*arguments: object, launcher: tuple[str, ...] = ()) -> str:
-    done = run(*arguments, launcher=launcher)
-    assert done.returncode == 0, done.stderr
-    assert "sync_dist" not in done.stderr  # Lightning's, of figures that are one process's alone
-    assert done.stderr.count("farfield: a step takes") == (arguments[0] == "fit")  # not once a process
-    return done.stdout
-
-
-def fit(
-    figures: Path, run_dir: Path, devices: int, *more: str, launcher: tuple[str, ...] = (), strategy: str = "ddp"
-) -> dict[str, str]:
-    farfield(
+def fit(figures: Path, run_dir: Path, devices: int, *more: str, strategy: str = "ddp") -> list[str]:
+    return [
         "fit",
         f"--run_dir={run_dir}",
         "--model.backbone=tiny",
@@ -48,111 +49,137 @@ def fit(
         "--model.clip.num_frames=4",
         "--trainer.max_epochs=2",
         "--trainer.accelerator=cpu",
-        f"--trainer.strategy={strategy}",
+        f"--trainer.strategy={strategy if devices > 1 else 'auto'}",
         f"--trainer.devices={devices}",
         "--trainer.enable_progress_bar=false",
         "--trainer.enable_model_summary=false",
+        "--report.every_n_epochs=0",
         *more,
-        launcher=launcher,
-    )
+    ]
+
+
+def score(checkpoint: Path, manifest: Path, out: Path, devices: int) -> list[str]:
+    return [
+        "test", f"--checkpoint={checkpoint}", f"--data.manifest={manifest}", f"--devices={devices}", "--json",
+        "--accelerator=cpu", "--data.num_workers=0", "--num_clips=1", "--num_crops=1", f"--out={out}",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def manifests(figures: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Manifests whose shares differ: seven videos, one of them not there, and five in batches of one."""
+    folder = tmp_path_factory.mktemp("manifests")
+    lines = (figures / "val.csv").read_text().replace("videos/", f"{figures}/videos/").splitlines()
+    contents = {"seven": [*lines[:8], lines[8].replace("val_", "missing_")], "five": lines[:6]}
+    for name, content in contents.items():
+        (folder / f"{name}.csv").write_text("\n".join(content) + "\n")
+    return {name: folder / f"{name}.csv" for name in contents}
+
+
+@pytest.fixture(scope="module")
+def two(figures: Path, manifests: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, run_farfield: Run) -> Path:
+    """A folder of runs by two processes, and of `one`, which is scored."""
+    folder = tmp_path_factory.mktemp("two")
+    assert run_farfield(*fit(figures, folder / "one", 1, f"--data.val={manifests['seven']}")) == 0
+    five = (*SHARDED, f"--data.val={manifests['five']}", "--trainer.log_every_n_steps=1", "--report.every_n_epochs=1")
+    accumulated = ("--data.batch_size=1", "--trainer.accumulate_grad_batches=2")
+    first, resumed = "--trainer.max_epochs=1", "--resume=true"
+    commands = {
+        "plain": fit(figures, folder / "plain", 2, f"--data.val={manifests['seven']}"),
+        "test": score(folder / "one/checkpoints/last.ckpt", manifests["seven"], folder / "test", 2),
+        "averaged": fit(figures, folder / "averaged", 2, *AVERAGED),
+        "sharded": fit(figures, folder / "sharded", 2, *five, *accumulated, strategy="fsdp2"),
+        "unsharded": fit(figures, folder / "unsharded", 2, *NORMS),
+        "fsdp2_first": fit(figures, folder / "fsdp2_ddp", 2, *NORMS, first, strategy="fsdp2"),
+        "ddp_then": fit(figures, folder / "fsdp2_ddp", 2, *NORMS, resumed),
+        "ddp_first": fit(figures, folder / "ddp_fsdp2", 2, *NORMS, first),
+        "fsdp2_then": fit(figures, folder / "ddp_fsdp2", 2, *NORMS, resumed, strategy="fsdp2"),
+    }
+    (folder / "commands.json").write_text(json.dumps(commands))
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "training.in_two_processes")
+    errors = run([*launcher, str(folder / "commands.json")])
+    assert "sync_dist" not in errors  # Lightning's, of figures that are one process's alone
+    assert errors.count("farfield: a step takes") == sum(words[0] == "fit" for words in commands.values())
+    return folder
+
+
+def run(words: list[str]) -> str:
+    """Run Python; return what it printed on standard error."""
+    environment = os.environ | {"PYTHONPATH": f"{TESTS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def last_epoch(run_dir: Path) -> dict[str, str]:
     with (run_dir / "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))[-1]
 
 
-def must_have_the_same_weights(one: Path, two: Path) -> None:
+def must_agree(one: Path, two: Path, *names: str) -> None:
+    """Compare metrics of the last epoch, and weights."""
+    theirs, ours = last_epoch(one), last_epoch(two)
+    for name in names:
+        assert float(ours[name]) == pytest.approx(float(theirs[name]), rel=1e-3), name
     first, second = (torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in (one, two))
     for name in (name for name in first if name.startswith("network.")):
         torch.testing.assert_close(second[name], first[name], rtol=1e-3, atol=1e-4, msg=name)
 
 
 @pytest.mark.slow
-def test_two_processes_evaluate_every_video_once(figures: Path, tmp_path: Path) -> None:
+def test_two_processes_evaluate_every_video_once(
+    two: Path, manifests: dict[str, Path], run_farfield: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Metrics equal those of one process, for an odd number of videos with an unreadable one."""
-    lines = (figures / "val.csv").read_text().splitlines()
-    odd = figures / "odd.csv"  # seven videos, one of them not there: the shares differ
-    odd.write_text("\n".join([*lines[:8], lines[8].replace("val_", "missing_")]) + "\n")
-    one = fit(figures, tmp_path / "one", 1, f"--data.val={odd}")
-    two = fit(figures, tmp_path / "two", 2, f"--data.val={odd}")
-    for name in ("val/top1", "val/loss", "val/mean_class_accuracy", "train/loss"):
-        assert float(two[name]) == pytest.approx(float(one[name]), rel=1e-3), name
-    assert two["skipped_videos"] == one["skipped_videos"] == "1"  # whichever process came by it
-    must_have_the_same_weights(tmp_path / "one", tmp_path / "two")
-
-    reports = []
-    for devices in (1, 2):
-        checkpoint = tmp_path / "one/checkpoints/last.ckpt"
-        out = farfield(
-            "test", f"--checkpoint={checkpoint}", f"--data.manifest={odd}", f"--devices={devices}", "--json",
-            "--accelerator=cpu", "--data.num_workers=0", "--num_clips=1", "--num_crops=1", f"--out={tmp_path / 'test'}",
-        )  # fmt: skip
-        reports.append(json.loads(out))
+    must_agree(two / "one", two / "plain", "val/top1", "val/loss", "val/mean_class_accuracy", "train/loss")
+    for name in ("one", "plain"):
+        assert last_epoch(two / name)["skipped_videos"] == "1"  # whichever process came by it
+    capsys.readouterr()
+    assert run_farfield(*score(two / "one/checkpoints/last.ckpt", manifests["seven"], two / "test_one", 1)) == 0
+    reports = [json.loads(capsys.readouterr().out), json.loads((two / "test.out").read_text())]
     assert reports[0]["videos"] == reports[1]["videos"] == 7
     assert reports[0]["top1"] == reports[1]["top1"]
     assert len(reports[1]["undecodable_videos"]) == 1
 
 
 @pytest.mark.slow
-def test_torchrun_trains_like_one_process(figures: Path, tmp_path: Path) -> None:
-    """With the README's command, EMA, and a learning rate scaled by the clips in a step."""
-    more = ("--model.optimisation.ema_decay=0.8", "--model.optimisation.lr_batch_size=8", "--report.every_n_epochs=0")
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
-    one = fit(figures, tmp_path / "one", 1, *more)
-    two = fit(figures, tmp_path / "two", 2, *more, launcher=launcher)
-    for name in ("val/top1", "val/loss", "train/loss", "lr"):
-        assert float(two[name]) == pytest.approx(float(one[name]), rel=1e-3), name
-    must_have_the_same_weights(tmp_path / "one", tmp_path / "two")
-
-
-SHARDED = (
-    "--model.insert={res3: [0]}",
-    "--model.block_options={norm: false}",  # an inserted norm is not frozen
-    "--model.optimisation.weight_decay=0.01",
-    "--model.optimisation.schedule=steps",  # the same whatever the number of epochs
-    "--model.optimisation.step_epochs=[5]",
-    "--trainer.gradient_clip_val=0.5",
-)
+def test_processes_that_lightning_starts_train_like_one(
+    two: Path, figures: Path, manifests: dict[str, Path], tmp_path: Path
+) -> None:
+    errors = run(["-m", "farfield", *fit(figures, tmp_path, 2, f"--data.val={manifests['seven']}")])
+    assert errors.count("farfield: a step takes") == 1  # not once a process
+    must_agree(two / "one", tmp_path, "val/top1", "val/loss", "train/loss")
 
 
 @pytest.mark.slow
-def test_sharded_processes_train_like_one_process(figures: Path, tmp_path: Path) -> None:
+def test_torchrun_trains_like_one_process(two: Path, figures: Path, tmp_path: Path, run_farfield: Run) -> None:
+    """With EMA, and a learning rate scaled by the clips in a step."""
+    assert run_farfield(*fit(figures, tmp_path, 1, *AVERAGED)) == 0
+    must_agree(tmp_path, two / "averaged", "val/top1", "val/loss", "train/loss", "lr")
+
+
+@pytest.mark.slow
+def test_sharded_processes_train_like_one_process(
+    two: Path, figures: Path, manifests: dict[str, Path], tmp_path: Path, run_farfield: Run
+) -> None:
     """With unequal numbers of validation batches, clipped gradients, and attention maps in the first process."""
-    lines = (figures / "val.csv").read_text().splitlines()
-    odd = figures / "five.csv"
-    odd.write_text("\n".join(lines[:6]) + "\n")  # three batches in one process, two in the other
-    more = (*SHARDED, f"--data.val={odd}", "--trainer.log_every_n_steps=1")
-    one = fit(figures, tmp_path / "one", 1, *more)
-    two = fit(
-        figures,
-        tmp_path / "two",
-        2,
-        *more,
-        "--data.batch_size=1",
-        "--trainer.accumulate_grad_batches=2",
-        strategy="fsdp2",
-    )
-    for name in ("val/top1", "val/loss", "train/loss"):
-        assert float(two[name]) == pytest.approx(float(one[name]), rel=1e-3), name
-    must_have_the_same_weights(tmp_path / "one", tmp_path / "two")
-    norms = [list(csv.reader((tmp_path / run / "gradient_norms.csv").open(newline=""))) for run in ("one", "two")]
+    more = (*SHARDED, f"--data.val={manifests['five']}", "--trainer.log_every_n_steps=1")
+    assert run_farfield(*fit(figures, tmp_path, 1, *more)) == 0
+    must_agree(tmp_path, two / "sharded", "val/top1", "val/loss", "train/loss")
+    norms = [list(csv.reader((run / "gradient_norms.csv").open(newline=""))) for run in (tmp_path, two / "sharded")]
     assert norms[0][0] == norms[1][0]
     for ours, theirs in zip(norms[1][1:], norms[0][1:], strict=True):
         assert [float(x) for x in ours] == pytest.approx([float(x) for x in theirs], rel=1e-2, abs=1e-5)
-    assert "What a position attends to" in (tmp_path / "two" / "report.html").read_text()
+    assert "What a position attends to" in (two / "sharded" / "report.html").read_text()
 
 
 @pytest.mark.slow
-def test_sharded_run_resumes_unsharded_and_the_reverse(figures: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("resumed", ["fsdp2_ddp", "ddp_fsdp2"])
+def test_sharded_run_resumes_unsharded_and_the_reverse(two: Path, resumed: str) -> None:
     """Weights, norm statistics, and momenta of groups with and without decay are in the checkpoint."""
-    more = (*SHARDED, "--model.optimisation.freeze_batch_norm=false")
-    fit(figures, tmp_path / "unsharded", 2, *more)
-    for first, then in (("fsdp2", "ddp"), ("ddp", "fsdp2")):
-        run = tmp_path / f"{first}_{then}"
-        fit(figures, run, 2, *more, "--trainer.max_epochs=1", strategy=first)
-        fit(figures, run, 2, *more, "--resume=true", strategy=then)
-        must_have_the_same_weights(tmp_path / "unsharded", run)
+    must_agree(two / "unsharded", two / resumed)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -161,15 +188,17 @@ def test_sharded_run_resumes_unsharded_and_the_reverse(figures: Path, tmp_path: 
     ],
 )
 def test_incompatible_sharding_options_are_refused(
-    figures: Path, tmp_path: Path, more: tuple[str, ...], message: str
+    figures: Path,
+    tmp_path: Path,
+    more: tuple[str, ...],
+    message: str,
+    run_farfield: Run,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    done = run(
-        "fit", f"--run_dir={tmp_path / 'run'}", "--model.backbone=tiny", f"--data.train={figures / 'train.csv'}",
-        "--trainer.accelerator=cpu", "--trainer.devices=1", *more,
-    )  # fmt: skip
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    assert run_farfield(*fit(figures, tmp_path / "run", 1), *more) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
 
 
 def test_sharding_refuses_16_mixed() -> None:
