@@ -14,11 +14,19 @@ from scipy.stats import t as student
 
 from farfield.evaluation.metrics import Estimate, wilson
 
-_ONE_THREAD = "import sys, torch; torch.set_num_threads(1); from farfield.cli import main; sys.exit(main(sys.argv[1:]))"
+_COMMANDS = """
+import json, sys, torch
+from farfield.cli import main
+
+torch.set_num_threads(1)
+for words in json.loads(sys.argv[1]):
+    if status := main(words):
+        sys.exit(f"farfield {words[0]} failed with status {status}")
+"""
 
 
 def fit_and_test(folder: Path, options: Mapping[str, Any], manifest: Path, *, extra: Sequence[str] = ()) -> None:
-    """Run `farfield fit` and `farfield test`, each in a process with one thread; their output goes to folder/log.txt.
+    """Run `farfield fit` and `farfield test` in a process with one thread; their output goes to folder/log.txt.
 
     A run that was stopped resumes from its last epoch.
 
@@ -37,11 +45,12 @@ def fit_and_test(folder: Path, options: Mapping[str, Any], manifest: Path, *, ex
     test += ["--accelerator=cpu", "--data.num_workers=0", "--data.batch_size=16"]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "log.txt").open("w") as log:
-        for words in (fit, test):
-            command = [sys.executable, "-c", _ONE_THREAD, *map(str, words)]
-            status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
-            if status:
-                raise RuntimeError(f"farfield {words[0]} failed with status {status}; see {folder / 'log.txt'}")
+        words = json.dumps([list(map(str, fit)), list(map(str, test))])
+        command = [sys.executable, "-c", _COMMANDS, words]
+        status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+    if status:
+        last = (folder / "log.txt").read_text().splitlines()[-1:]
+        raise RuntimeError(f"{''.join(last) or f'exit status {status}'}; see {folder / 'log.txt'}")
 
 
 def _yaml(value: Any) -> str:

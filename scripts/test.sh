@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# Run linters, type checker and tests in .venv, as CI does.
+# Run linters, type checker and tests in .venv, as CI does. --quick leaves out the slow tests: for each commit.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh "[dev]"
+if [ "${1:-}" = --quick ]; then
+    shift
+    set -- -m "not slow" "$@"
+fi
 
 ruff check .
 ruff format --check .
 mypy
 lint-imports
-# One process per core with one thread each, to avoid oversubscription. Failed tests, which may have timed out, are rerun
-# without parallel ones.
-OMP_NUM_THREADS=1 python -m pytest -n auto --dist worksteal "$@" ||
-    python -m pytest --last-failed --last-failed-no-failures none "$@"
+# A process per core with one thread each, to avoid oversubscription. The tests of a file share fixtures, so they stay together.
+OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile "$@"

@@ -6,6 +6,7 @@ import logging
 import os
 import random
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 os.environ.setdefault("WANDB_MODE", "disabled")  # tests of tracking set it themselves
@@ -70,18 +71,31 @@ def make_video(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def figures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A small *figures* data set: 20 training, 10 validation and 10 test videos."""
-    return synthesize(
-        "figures", str(tmp_path_factory.mktemp("data") / "figures"), num_train=20, num_val=10, num_test=10
-    )
+    folder = tmp_path_factory.mktemp("data") / "figures"
+    with unchanged(synthesize("figures", str(folder), num_train=20, num_val=10, num_test=10)) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
-def recall(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A small *recall* data set: 4 videos in each split."""
-    folder = str(tmp_path_factory.mktemp("data") / "recall")
-    return synthesize("recall", folder, num_train=4, num_val=4, num_test=4)
+    folder = tmp_path_factory.mktemp("data") / "recall"
+    with unchanged(synthesize("recall", str(folder), num_train=4, num_val=4, num_test=4)) as made:
+        yield made
+
+
+@contextmanager
+def unchanged(folder: Path) -> Iterator[Path]:
+    """Fail if a test has written into a folder that all share."""
+
+    def files() -> dict[Path, tuple[int, int]]:
+        return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+    before = files()
+    yield folder
+    assert files() == before
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ SMALL = (
     "--trainer.limit_val_batches=1",
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false",
+    "--report.every_n_epochs=0",
 )
 
 
@@ -38,7 +39,7 @@ def test_config_runs_a_step(
         *SMALL,
     ]
     if content.get("model", {}).get("backbone", "").endswith("_r50"):  # smaller clips, no weights of a hub
-        options += ["--model.clip={num_frames: 4, crop_px: 32}", "--model.weights=null", "--report.every_n_epochs=0"]
+        options += ["--model.clip={num_frames: 4, crop_px: 32}", "--model.weights=null"]
         options += ["--data.augmentation.short_side_px=[36, 40]"] * ("short_side_px" in config.read_text())
         options += ["--trainer.check_val_every_n_epoch=1", "--trainer.precision=32-true"]
         options += ["--model.optimisation.precise_bn_batches=1"] * ("precise_bn" in config.read_text())

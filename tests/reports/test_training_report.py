@@ -92,6 +92,7 @@ def run_dir(figures: Path, tmp_path_factory: pytest.TempPathFactory, run_farfiel
     options = [
         *hostile_manifests(figures, folder),
         "--model.insert={res3: [1]}",
+        "--report.every_n_epochs=1",
         f"--report.num_clips={CLIPS}",
     ]
     options.append("--trainer.callbacks=[{class_path: reports.test_training_report.Recorder}]")
@@ -184,7 +185,6 @@ def test_a_run_without_a_report_has_the_same_losses(
     options = [
         *hostile_manifests(figures, tmp_path),
         "--model.insert={res3: [1]}",
-        "--report.every_n_epochs=0",
     ]
     assert run_farfield(*arguments(figures, tmp_path / "run", *options), "--trainer.max_epochs=2") == 0
     assert not (tmp_path / "run/report.html").exists()
@@ -203,5 +203,5 @@ def test_a_run_that_ends_at_max_steps_reports_its_last_epoch(
 def test_negative_settings_are_refused(
     figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_farfield(*arguments(figures, tmp_path, "--report.num_clips=-3")) == 2
-    assert "every_n_epochs 1 and num_clips -3; both must be at least 0." in capsys.readouterr().err
+    assert run_farfield(*arguments(figures, tmp_path, "--report.every_n_epochs=-1", "--report.num_clips=-3")) == 2
+    assert "every_n_epochs -1 and num_clips -3; both must be at least 0." in capsys.readouterr().err

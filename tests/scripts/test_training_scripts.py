@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import ablate
+import cross_validate
 import pytest
 import runs
 from PIL import Image
@@ -69,16 +70,18 @@ def test_an_ablation_goes_on_where_it_was(
 
 
 @pytest.mark.slow
-def test_each_group_is_left_out_once(figures: Path, tmp_path: Path) -> None:
+def test_each_group_is_left_out_once(
+    figures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = (figures / "train.csv").read_text().splitlines()[:13] + (figures / "val.csv").read_text().splitlines()[1:8]
     (tmp_path / "all.csv").write_text("\n".join(rows) + "\n")
     options = ["--model.backbone=tiny", "--model.clip={num_frames: 4, crop_px: 24}", "--trainer.max_epochs=1"]
     options += ["--data.num_workers=0", "--trainer.accelerator=cpu", "--report.every_n_epochs=0"]
-    command = [sys.executable, SCRIPTS / "cross_validate.py", tmp_path / "all.csv", "--root", figures]
-    command += ["--group", "^(train|val)_", "--out", tmp_path / "folds", "--json", "--", *options]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    about = json.loads(done.stdout)
+    words = ["cross_validate.py", tmp_path / "all.csv", "--root", figures]
+    words += ["--group", "^(train|val)_", "--out", tmp_path / "folds", "--json", "--", *options]
+    monkeypatch.setattr(sys, "argv", list(map(str, words)))
+    assert cross_validate.main() == 0
+    about = json.loads(capsys.readouterr().out)
     assert set(about["folds"]) == {"train", "val"}
     assert about["videos"] == 19
     for group, others in (("train", "val"), ("val", "train")):
@@ -88,10 +91,9 @@ def test_each_group_is_left_out_once(figures: Path, tmp_path: Path) -> None:
         assert all(f"/{group}_" in row for row in tested)
     right = sum(about["folds"][group] * count for group, count in (("train", 12), ("val", 7)))
     assert about["right"] == round(right)
-    command[command.index("^(train|val)_")] = "^(nobody)_"
-    refused = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-    assert refused.returncode == 2
-    assert "finds no group in train_" in refused.stderr
+    sys.argv[sys.argv.index("^(train|val)_")] = "^(nobody)_"
+    assert cross_validate.main() == 2
+    assert "finds no group in train_" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ FAST = (
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false",
     "--trainer.log_every_n_steps=1",
+    "--report.every_n_epochs=0",
     "--data.num_workers=0",
     "--model.clip.crop_px=24",
     "--model.clip.num_frames=4",
@@ -76,7 +77,7 @@ def test_plots_are_drawn_first_last_and_rarely_between(
     right = run_folder.plot_curves
     monkeypatch.setattr(run_folder, "plot_curves", plot_curves)
     monkeypatch.setattr(run_folder, "REDRAW_SECONDS", 1e9)
-    options = ("--trainer.max_epochs=3", "--report.every_n_epochs=0")
+    options = ("--trainer.max_epochs=3",)
     assert run_farfield(*arguments(figures, tmp_path, *options)) == 0
     assert drawn == [1, 3]
     monkeypatch.setattr(run_folder, "REDRAW_SECONDS", 0.0)
@@ -116,7 +117,7 @@ def test_saved_config_reproduces_the_run(trained: Path, tmp_path: Path, run_farf
 def test_epoch_without_validation_has_no_validation_metrics(
     figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
 ) -> None:
-    more = ("--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2", "--report.every_n_epochs=0")
+    more = ("--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2")
     assert run_farfield(*arguments(figures, tmp_path, *more)) == 0
     with (tmp_path / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -383,16 +384,15 @@ def test_compare_ignores_how_the_manifest_path_was_given(
 ) -> None:
     """One of the segments has no frames, in the test and in the calibration."""
     shown = read_manifest(figures / "test.csv")
-    records = [
-        VideoRecord(shown[0].path, shown[0].label, start, end) for start, end in ((0, 0.5), (0.5, None), (99, 100))
-    ]
-    write_manifest(
-        figures / "segments.csv", [*records, *(VideoRecord(row.path, row.label) for row in list(shown)[1:4])]
-    )
-    monkeypatch.chdir(figures.parent)
+    paths = [str(shown.path(i)) for i in range(4)]
+    records = [VideoRecord(paths[0], shown[0].label, start, end) for start, end in ((0, 0.5), (0.5, None), (99, 100))]
+    manifest = tmp_path / "data" / "segments.csv"
+    manifest.parent.mkdir()
+    write_manifest(manifest, [*records, *(VideoRecord(paths[i], shown[i].label) for i in (1, 2, 3))])
+    monkeypatch.chdir(tmp_path)
     words = ["test", "--checkpoint", trained / "checkpoints" / "best.ckpt", "--data.num_workers", 0, "--num_clips", 1]
-    for name, manifest in (("a", "figures/segments.csv"), ("b", figures / "segments.csv")):
-        more = ["--data.manifest", manifest, "--calibrate_on", manifest, "--out", tmp_path / name]
+    for name, given in (("a", "data/segments.csv"), ("b", manifest)):
+        more = ["--data.manifest", given, "--calibrate_on", given, "--out", tmp_path / name]
         assert run_farfield(*words, *more) == 0
         captured = capsys.readouterr()
         assert captured.err.count("left out of the calibration: ") == 1

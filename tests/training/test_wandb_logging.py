@@ -73,7 +73,10 @@ def test_run_is_logged_offline_without_an_account(
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no_netrc"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert run_farfield(*arguments(figures, tmp_path / "run", "--model.insert={res3: [1]}")) == 0
+    assert (
+        run_farfield(*arguments(figures, tmp_path / "run", "--model.insert={res3: [1]}", "--report.every_n_epochs=1"))
+        == 0
+    )
     assert "To upload the run later: wandb sync" in capfd.readouterr().err
     (folder,) = (tmp_path / "run/wandb").glob("offline-run-*")
     (record,) = folder.glob("*.wandb")
