@@ -6,10 +6,12 @@ Engine `local` uses processes of this machine, `ray` the workers of a Ray cluste
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from multiprocessing import get_context
+from multiprocessing.context import BaseContext
 from typing import Generic, Literal, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
@@ -58,6 +60,20 @@ def for_each(
     yield from ENGINES[engine](function, jobs, num_workers, seconds_per_job)
 
 
+def worker_context(module: str) -> BaseContext:
+    """Return a multiprocessing context whose processes have imported a module before they start.
+
+    They are forked from a server process of one thread, so that one that replaces another is ready at once. A fork of
+    this process would inherit locks that other threads hold. Other systems than Linux cannot fork safely once libraries
+    are loaded, and start each process anew.
+    """
+    if sys.platform != "linux":
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([module])
+    return context
+
+
 def _timeout_reason(seconds: float) -> str:
     return f"it took longer than {seconds:g} s"
 
@@ -92,8 +108,7 @@ def _local(
 ) -> Iterator[tuple[Job, Result | str]]:
     workers = num_workers or usable_cores()
     running: dict[Future, Job] = {}
-    # spawn, not fork: a worker that replaces a crashed one would inherit locks that other threads hold.
-    pool = ProcessPool(max_workers=workers, context=get_context("spawn"))
+    pool = ProcessPool(max_workers=workers, context=worker_context(function.__module__))
     try:
         queue = _JobQueue(jobs)
         while running or not queue.exhausted:

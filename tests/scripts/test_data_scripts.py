@@ -38,8 +38,9 @@ def test_memory_stays_flat() -> None:
 
 
 @pytest.mark.slow
-def test_the_benchmark_measures_and_draws(tmp_path: Path) -> None:
-    about = run("benchmark_data.py", "--clips=2", "--backbone=tiny", f"--plot={tmp_path / 'data.png'}")
+def test_the_benchmark_measures_and_draws(figures: Path, tmp_path: Path) -> None:
+    video = next((figures / "videos").glob("*.mp4"))
+    about = run("benchmark_data.py", str(video), "--clips=4", "--backbone=tiny", f"--plot={tmp_path / 'data.png'}")
     encodings = {row["encoding"]: row for row in about["encodings"]}
     assert encodings["x264's defaults"]["speed"] == encodings["x264's defaults"]["bytes"] == 1
     assert encodings["prepared (default)"]["speed"] > 1

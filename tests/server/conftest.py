@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,7 @@ def run_here(checkpoint: Path, limits: Limits, names: frozenset[str] = frozenset
     from farfield.server.app import build_app, build_server, own_host_names
     from farfield.server.limits import ServerSettings
 
+    forkserver.ensure_running()  # its folder for temporary files outlives the one below
     with socket.socket() as listening, tempfile.TemporaryDirectory() as parent:
         listening.bind(("127.0.0.1", 0))
         listening.listen()

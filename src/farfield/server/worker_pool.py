@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
 from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
 from farfield.errors import FarfieldError
+from farfield.parallel import worker_context
 from farfield.server import worker_process
 from farfield.server.limits import Limits, ServerSettings
 from farfield.server.refusals import Refused
@@ -42,7 +42,7 @@ class WorkerPool:
             max_workers=self.limits.num_workers,
             initializer=worker_process.start,
             initargs=[self.settings],
-            context=get_context("spawn"),  # a forked process would inherit locks that other threads hold
+            context=worker_context("farfield.server.worker_tasks"),
         )
 
     @property
