@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from scipy.stats import t as student
 
-from farfield.evaluation.metrics import Estimate, wilson
-
-_COMMANDS = """
-import json, sys, torch
 from farfield.cli import main
-
-torch.set_num_threads(1)
-for words in json.loads(sys.argv[1]):
-    if status := main(words):
-        sys.exit(f"farfield {words[0]} failed with status {status}")
-"""
+from farfield.evaluation.metrics import Estimate, wilson
+from farfield.parallel import worker_context
 
 
 def fit_and_test(folder: Path, options: Mapping[str, Any], manifest: Path, *, extra: Sequence[str] = ()) -> None:
-    """Run `farfield fit` and `farfield test` in a process with one thread; their output goes to folder/log.txt.
+    """Run `farfield fit` and `farfield test` in a process of their own with one thread, and log to folder/log.txt.
 
     A run that was stopped resumes from its last epoch.
 
@@ -44,13 +37,23 @@ def fit_and_test(folder: Path, options: Mapping[str, Any], manifest: Path, *, ex
     test = ["test", "--checkpoint", folder / "checkpoints" / "last.ckpt", "--data.manifest", manifest]
     test += ["--accelerator=cpu", "--data.num_workers=0", "--data.batch_size=16"]
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "log.txt").open("w") as log:
-        words = json.dumps([list(map(str, fit)), list(map(str, test))])
-        command = [sys.executable, "-c", _COMMANDS, words]
-        status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
-    if status:
-        last = (folder / "log.txt").read_text().splitlines()[-1:]
-        raise RuntimeError(f"{''.join(last) or f'exit status {status}'}; see {folder / 'log.txt'}")
+    commands = [[str(word) for word in words] for words in (fit, test)]
+    process = worker_context("farfield.training.config").Process(target=_run, args=(commands, folder / "log.txt"))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise RuntimeError(f"a run failed with status {process.exitcode}; see {folder / 'log.txt'}")
+
+
+def _run(commands: list[list[str]], log: Path) -> None:
+    """Run commands with one thread until one fails; their output goes to a file."""
+    with log.open("w") as file:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), stream.fileno())
+    torch.set_num_threads(1)
+    for words in commands:
+        if status := main(words):
+            sys.exit(status)
 
 
 def _yaml(value: Any) -> str:

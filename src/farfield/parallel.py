@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from multiprocessing import get_context
-from multiprocessing.context import BaseContext
-from typing import Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
 from farfield.errors import FarfieldError, VideoError, nearest
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
 
 Engine = Literal["local", "ray"]
 Job = TypeVar("Job")
@@ -60,7 +62,7 @@ def for_each(
     yield from ENGINES[engine](function, jobs, num_workers, seconds_per_job)
 
 
-def worker_context(module: str) -> BaseContext:
+def worker_context(module: str) -> SpawnContext | ForkServerContext:
     """Return a multiprocessing context whose processes have imported a module before they start.
 
     They are forked from a server process of one thread, so that one that replaces another is ready at once. A fork of
