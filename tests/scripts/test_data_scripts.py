@@ -32,7 +32,7 @@ def test_damaged_files_crash_nothing_and_are_named() -> None:
 
 @pytest.mark.slow
 def test_memory_stays_flat() -> None:
-    about = run("check_memory.py", "--clips=2500", "--settled=700")
+    about = run("check_memory.py", "--clips=1500", "--settled=500")
     assert about["growth"] <= 0.03
     assert about["videos_that_could_not_be_read"] > 0
 
