@@ -6,6 +6,7 @@ import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -115,8 +116,16 @@ def default_clip(backbone: str, backbone_options: Mapping[str, Any] | None = Non
     Raises:
         FarfieldError: for an unknown name or option.
     """
+    if not backbone_options:
+        return _clip_without_options(backbone)
     with torch.device("meta"):  # builds the structure without allocating or drawing weights
         return build_backbone(backbone, backbone_options).clip
+
+
+@cache
+def _clip_without_options(backbone: str) -> ClipSpec:
+    with torch.device("meta"):
+        return build_backbone(backbone).clip
 
 
 def build_backbone(name: str, options: Mapping[str, Any] | None = None) -> Backbone:
