@@ -45,7 +45,7 @@ def test_all_parameters_get_gradients_after_the_first_step(name: str) -> None:
 def test_gradients_are_those_of_the_function(name: str) -> None:
     ndim, block = BLOCKS[name]
     block = awake(block(4)).double().eval()
-    x = torch.randn(2, 4, *{2: (3, 2), 3: (2, 3, 2)}[ndim], dtype=torch.float64, requires_grad=True)
+    x = torch.randn(1, 4, *{2: (3, 2), 3: (2, 3, 2)}[ndim], dtype=torch.float64, requires_grad=True)
     parameters = dict(block.named_parameters())
 
     def call(x: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
@@ -56,10 +56,15 @@ def test_gradients_are_those_of_the_function(name: str) -> None:
 
 @every_block
 def test_clips_of_a_batch_are_independent(name: str) -> None:
+    """In values and in gradients, which the test above checks for one clip."""
     block, x = make(name)
-    block = awake(block).double().eval()
-    together = block(x.double())
-    torch.testing.assert_close(torch.cat([block(clip[None].double()) for clip in x]), together, rtol=1e-11, atol=1e-11)
+    block, x = awake(block).double().eval(), x.double().requires_grad_()
+    together, apart = block(x), torch.cat([block(clip[None]) for clip in x])
+    torch.testing.assert_close(apart, together, rtol=1e-11, atol=1e-11)
+    cotangent, inputs = torch.randn_like(together), [x, *block.parameters()]
+    found = [torch.autograd.grad((y * cotangent).sum(), inputs) for y in (apart, together)]
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", [*BLOCKS, *OTHERS])

@@ -100,9 +100,11 @@ def test_dot_product_does_not_underflow_in_half_precision() -> None:
 
 def test_tiled_attention_agrees_in_values_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     """Widths that differ, over several tiles, and under autocast."""
-    monkeypatch.setattr("farfield.layers.tiled_attention.TILE", 100)
     inputs = [torch.randn(2, 3, n, d, dtype=torch.float64, requires_grad=True) for n, d in ((13, 5), (7, 5), (7, 11))]
-    assert torch.autograd.gradcheck(lambda q, k, v: embedded_gaussian(q, k, v, scale=0.7), inputs)
+    few = [x[:1, :2].detach().requires_grad_() for x in inputs]  # two runs for each of their numbers
+    monkeypatch.setattr("farfield.layers.tiled_attention.TILE", 50)
+    assert torch.autograd.gradcheck(lambda q, k, v: embedded_gaussian(q, k, v, scale=0.7), few)
+    monkeypatch.setattr("farfield.layers.tiled_attention.TILE", 100)
     plain = (0.7 * inputs[0] @ inputs[1].mT).softmax(-1) @ inputs[2]
     torch.testing.assert_close(embedded_gaussian(*inputs, scale=0.7), plain)
     singles = [x.detach().float().requires_grad_() for x in inputs]

@@ -12,10 +12,10 @@ from farfield import build_model
 from farfield.errors import FarfieldError
 
 
-def image_network(layers: list[int] | None = None) -> nn.Module:
+def image_network() -> nn.Module:
     """torchvision's ResNet with norms that matter."""
     torch.manual_seed(5)
-    network = ResNet(Bottleneck, layers) if layers else resnet50()
+    network = resnet50()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.3, 0.6)
@@ -61,14 +61,17 @@ def test_a_video_of_one_repeated_frame_gives_the_image_networks_features(name, f
 
 
 def test_r101_is_inflated_into_r101_only(tmp_path: Path, r50) -> None:
-    torch.save(image_network([3, 4, 23, 3]).state_dict(), tmp_path / "resnet101.pth")
+    with torch.device("meta"):
+        names = ResNet(Bottleneck, [3, 4, 23, 3]).state_dict()
+    state = {name: torch.zeros_like(value, device="cpu") for name, value in names.items()}  # random ones take seconds
+    image = state["layer3.22.conv1.weight"].normal_()
+    torch.save(state, tmp_path / "resnet101.pth")
     network = build_model("i3d_r101", num_classes=5, weights=tmp_path / "resnet101.pth")
-    kernel = network.backbone.blocks("res4")[22].branch2.conv_a.weight
-    state = torch.load(tmp_path / "resnet101.pth", weights_only=True)
-    torch.testing.assert_close(kernel.sum(2), state["layer3.22.conv1.weight"])
-    with pytest.raises(FarfieldError, match=r"has layer3.6.conv1.weight, which i3d_r50 does not have"):
-        build_model("i3d_r50", num_classes=5, weights=tmp_path / "resnet101.pth")
-    with pytest.raises(FarfieldError, match=r"lacks .* weights of i3d_r101"):
-        build_model("i3d_r101", num_classes=5, weights=r50[1])
-    with pytest.raises(FarfieldError, match=r"weights of an image network, which cannot be inflated to r3d_18"):
-        build_model("r3d_18", num_classes=5, weights=r50[1])
+    torch.testing.assert_close(network.backbone.blocks("res4")[22].branch2.conv_a.weight.sum(2), image)
+    with torch.device("meta"):
+        with pytest.raises(FarfieldError, match=r"has layer3.6.conv1.weight, which i3d_r50 does not have"):
+            build_model("i3d_r50", num_classes=5, weights=tmp_path / "resnet101.pth")
+        with pytest.raises(FarfieldError, match=r"lacks .* weights of i3d_r101"):
+            build_model("i3d_r101", num_classes=5, weights=r50[1])
+        with pytest.raises(FarfieldError, match=r"weights of an image network, which cannot be inflated to r3d_18"):
+            build_model("r3d_18", num_classes=5, weights=r50[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from html.parser import HTMLParser
 
 import pytest
@@ -74,10 +75,16 @@ class Structure(HTMLParser):
         self.texts.append(data)
 
 
+@cache
+def plain(page: str) -> str:
+    """A page with a harmless word in every place, made once."""
+    return (HTML | MARKDOWN)[page]("bow")
+
+
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.parametrize("page", HTML)
 def test_html_keeps_its_structure(page: str, text: str) -> None:
-    expected, found = Structure(HTML[page]("bow")), Structure(HTML[page](text))
+    expected, found = Structure(plain(page)), Structure(HTML[page](text))
     assert len(expected.tags) > 10
     assert found.tags == expected.tags
     assert count("\n".join(found.texts), text) >= count("\n".join(expected.texts), "bow") > 4
@@ -115,7 +122,7 @@ def texts_of(markdown: str) -> str:
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.parametrize("page", MARKDOWN)
 def test_markdown_keeps_its_structure(page: str, text: str) -> None:
-    expected, found = MARKDOWN[page]("bow"), MARKDOWN[page](text)
+    expected, found = plain(page), MARKDOWN[page](text)
     assert len(structure_of(expected)) > 50
     assert structure_of(found) == structure_of(expected)
     if "```" not in text:  # which becomes ''' in a fenced block

@@ -147,9 +147,9 @@ def load_pretrained(network: ActionNet, source: PretrainedWeights) -> None:
     else:
         given = {key.replace(".residual.", "."): value for key, value in source.state.items()}
         summary = _match_classifier(given, source.config["labels"], network.labels)
-    wanted = {key.replace(".residual.", "."): key for key in network.state_dict()}
-    _check_fit(given, {plain: network.state_dict()[key] for plain, key in wanted.items()}, source, network)
     state = network.state_dict()
+    wanted = {key.replace(".residual.", "."): key for key in state}
+    _check_fit(given, {plain: state[key] for plain, key in wanted.items()}, source, network)
     with torch.no_grad():
         for key, value in given.items():
             state[wanted[key]].copy_(value)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError
 from farfield.models.backbones import BACKBONES
-from farfield.models.network import assemble, default_clip
+from farfield.models.network import assemble
 from farfield.models.network_options import NetworkOptions
 from farfield.models.published_results import PUBLISHED, PublishedResult
-from farfield.models.summary import summarise
+from farfield.models.summary import Row, summarise
 
 
 @dataclass(frozen=True)
@@ -49,23 +49,26 @@ class BackboneCosts:
 
 def backbone_costs(num_classes: int) -> list[BackboneCosts]:
     """Count the costs of every backbone in `BACKBONES`."""
-    return [
-        BackboneCosts(
-            name, default_clip(name), _costs(name, num_classes), _nl5(name, num_classes), PUBLISHED.get((name, None))
-        )
-        for name in BACKBONES
-    ]
+    return [_costs(name, num_classes) for name in BACKBONES]
 
 
-def _costs(backbone: str, num_classes: int, insert: str | None = None) -> Costs:
+def _costs(backbone: str, num_classes: int) -> BackboneCosts:
+    """Count a backbone's costs with blocks; without them it costs what the other parts do, as blocks keep shapes."""
+    plain = NetworkOptions(backbone, num_classes=num_classes)
     with torch.device("meta"):
-        network = assemble(NetworkOptions(backbone, num_classes=num_classes, insert=insert))
-    found = summarise(network)
-    return Costs(found.parameters, found.multiply_adds)
+        try:
+            network, has_blocks = assemble(replace(plain, insert="nl5")), True
+        except FarfieldError:  # the backbone has no residual stages to insert blocks into
+            network, has_blocks = assemble(plain), False
+    rows = summarise(network).rows
+    return BackboneCosts(
+        backbone,
+        network.clip,
+        _sum([row for row in rows if not row.is_inserted]),
+        _sum(rows) if has_blocks else None,
+        PUBLISHED.get((backbone, None)),
+    )
 
 
-def _nl5(backbone: str, num_classes: int) -> Costs | None:
-    try:
-        return _costs(backbone, num_classes, "nl5")
-    except FarfieldError:  # the backbone has no residual stages to insert blocks into
-        return None
+def _sum(rows: list[Row]) -> Costs:
+    return Costs(sum(row.parameters for row in rows), sum(row.multiply_adds for row in rows))

@@ -6,6 +6,7 @@ import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -14,9 +15,7 @@ from torch import Tensor, nn
 
 from farfield.clip_spec import ClipOptions, ClipSpec
 from farfield.errors import FarfieldError, nearest
-from farfield.layers import replace_modules
-from farfield.layers.fold_batch_norm import BATCH_NORMS
-from farfield.layers.meta_copy import meta_copy
+from farfield.layers.shape_copy import shape_copy
 from farfield.models.backbones import BACKBONES, Backbone, option_defaults
 from farfield.models.head import Head
 from farfield.models.insertion import BLOCKS, insert_blocks
@@ -117,8 +116,16 @@ def default_clip(backbone: str, backbone_options: Mapping[str, Any] | None = Non
     Raises:
         FarfieldError: for an unknown name or option.
     """
+    if not backbone_options:
+        return _clip_without_options(backbone)
     with torch.device("meta"):  # builds the structure without allocating or drawing weights
         return build_backbone(backbone, backbone_options).clip
+
+
+@cache
+def _clip_without_options(backbone: str) -> ClipSpec:
+    with torch.device("meta"):
+        return build_backbone(backbone).clip
 
 
 def build_backbone(name: str, options: Mapping[str, Any] | None = None) -> Backbone:
@@ -237,10 +244,7 @@ def _feature_maps(trunk: Backbone, spec: ClipSpec, given: str) -> list[list[torc
     Runs on the meta device, so that a clip too small for the network is reported at construction.
     """
     shapes = []
-    # Without batch norms, which keep shapes, and whose meta kernels take most of the time.
-    valueless = replace_modules(
-        meta_copy(trunk).eval(), lambda m: nn.Identity() if isinstance(m, BATCH_NORMS) else None
-    )
+    valueless = shape_copy(trunk)
     for side in dict.fromkeys((spec.crop_px, spec.test_side_px)):
         clip = torch.empty(1, 3, spec.num_frames, side, side, device="meta")
         try:

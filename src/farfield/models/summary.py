@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from farfield.layers import FrozenBatchNorm3d
-from farfield.layers.meta_copy import meta_copy
+from farfield.layers.shape_copy import shape_copy
 from farfield.models.insertion import WithBlock
 from farfield.models.network import ActionNet
 
@@ -44,6 +44,11 @@ class Row:
     parameters: int
     multiply_adds: int
     activation_bytes: int
+
+    @property
+    def is_inserted(self) -> bool:
+        """Whether the part is an inserted block."""
+        return "[" in self.part
 
 
 @dataclass(frozen=True)
@@ -75,17 +80,17 @@ def summarise(network: ActionNet, *, num_frames: int | None = None, side_px: int
         side_px: height and width of the clip; None for the network's training size.
     """
     t, side = num_frames or network.clip.num_frames, side_px or network.clip.crop_px
-    shapes = meta_copy(network).eval()
+    shapes = shape_copy(network)
     part_of = _parts(shapes)
     counted = FlopCounterMode(display=False)
-    with counted, torch.no_grad(), _observe(shapes) as seen:
+    with counted, torch.no_grad(), _observe(shapes, network) as seen:
         shapes(torch.empty(1, 3, t, side, side, device="meta"))
     products = {name: sum(by_op.values()) // 2 for name, by_op in counted.get_flop_counts().items()}
     root = type(shapes).__name__
     names = list(dict.fromkeys(part_of.values()))
     outputs: dict[str, tuple[int, ...]] = {}
     parameters = dict.fromkeys(names, 0)
-    for name, parameter in shapes.named_parameters():
+    for name, parameter in network.named_parameters():
         parameters[_part(name, part_of)] += parameter.numel()
     multiply_adds, activations = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
     for name, part in part_of.items():
@@ -109,8 +114,14 @@ class _Observed:
 
 
 @contextmanager
-def _observe(network: nn.Module) -> Iterator[dict[str, _Observed]]:
-    """Record the output of every layer, i.e. of every module without children."""
+def _observe(shapes: nn.Module, network: nn.Module) -> Iterator[dict[str, _Observed]]:
+    """Record the output of every layer, i.e. of every module without children.
+
+    Args:
+        shapes: `shape_copy` of the network.
+        network: network itself, for the kinds of layers.
+    """
+    original = dict(network.named_modules())
     seen: dict[str, _Observed] = {}
 
     def record(name: str, module: nn.Module, output: Tensor | list[Tensor]) -> None:
@@ -125,8 +136,8 @@ def _observe(network: nn.Module) -> Iterator[dict[str, _Observed]]:
         seen[name] = _Observed(shape, before.bytes + size, before.norm_multiply_adds + products)
 
     hooks = [
-        module.register_forward_hook(lambda module, inputs, output, name=name: record(name, module, output))
-        for name, module in network.named_modules()
+        module.register_forward_hook(lambda module, inputs, output, name=name: record(name, original[name], output))
+        for name, module in shapes.named_modules()
         if next(module.children(), None) is None
     ]
     try:

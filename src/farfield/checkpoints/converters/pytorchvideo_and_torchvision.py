@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any
 
 import torch
@@ -143,11 +144,18 @@ def _identify(found: SourceCheckpoint, candidates: tuple[str, ...], options: Con
 
 def _differing(name: str, shapes: dict[str, tuple[int, ...]], backbone_options: dict[str, Any]) -> set[str]:
     """Return the keys whose shapes differ from those of a network."""
+    wanted, head_channels = _wanted_shapes(name, **backbone_options)
+    classes = shapes.get("head.fc.weight", (0,))[0]
+    wanted = wanted | {"head.fc.weight": (classes, head_channels), "head.fc.bias": (classes,)}
+    return {key for key in wanted.keys() | shapes.keys() if wanted.get(key) != shapes.get(key)}
+
+
+@cache
+def _wanted_shapes(name: str, **backbone_options: Any) -> tuple[dict[str, tuple[int, ...]], int]:
+    """Return the shapes of a network's weights but for the classifier, and the number of channels that that takes."""
     with torch.device("meta"):
         backbone = BACKBONES[name](**backbone_options)
         embedding = backbone.make_embedding()
-    wanted = {f"backbone.{key}": tuple(value.shape) for key, value in backbone.state_dict().items()}
-    wanted |= {f"head.embedding.{key}": tuple(value.shape) for key, value in embedding.state_dict().items()}
-    classes = shapes.get("head.fc.weight", (0,))[0]
-    wanted |= {"head.fc.weight": (classes, backbone.head_channels), "head.fc.bias": (classes,)}
-    return {key for key in wanted.keys() | shapes.keys() if wanted.get(key) != shapes.get(key)}
+    shapes = {f"backbone.{key}": shape for key, shape in shapes_of(backbone.state_dict()).items()}
+    shapes |= {f"head.embedding.{key}": shape for key, shape in shapes_of(embedding.state_dict()).items()}
+    return shapes, backbone.head_channels
