@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
@@ -24,15 +26,27 @@ def test_there_is_one_for_each_idea() -> None:
     ]
 
 
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[KernelManager]:
+    """A kernel for all notebooks: to start one and import PyTorch takes longer than most notebooks do."""
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel()
+    yield manager
+    manager.shutdown_kernel(now=True)
+
+
 @pytest.mark.slow
 @pytest.mark.dependency
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_runs(name: str, tmp_path: Path) -> None:
-    """In a folder of its own: a notebook needs no file but the package's, and leaves none behind."""
+def test_runs(name: str, kernel: KernelManager, tmp_path: Path) -> None:
+    """In a folder of its own: a notebook needs no file but the package's, and leaves none behind.
+
+    Names, open figures and Matplotlib's settings are as in a new kernel.
+    """
     notebook = nbformat.read(FOLDER / name, as_version=4)
-    NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-    ).execute()
+    start = f"import os; from matplotlib import pyplot\nos.chdir({str(tmp_path)!r})\npyplot.close('all')\n"
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(start + "pyplot.rcdefaults()\n%reset -f"))
+    NotebookClient(notebook, timeout=120, km=kernel).execute()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,8 +12,9 @@ from farfield.models.network import ActionNet
 
 TINY: dict[str, Any] = {
     "backbone": "tiny",
+    "backbone_options": {"depth": 1},
     "labels": ["bow", "get_up", "lie_down", "sit_down", "wave"],
-    "insert": {"res3": [1]},
+    "insert": {"res3": [0]},
     "clip": {"num_frames": 4, "crop_px": 32, "num_clips": 2},
 }
 
@@ -38,3 +39,11 @@ def awake(seed: int = 0, **arguments: Any) -> ActionNet:
             nn.init.normal_(parameter, std=2 * parameter.shape[1] ** -0.5)
     nn.init.normal_(network.head.fc.weight, std=0.2)
     return network.eval()
+
+
+def without_repeats(network: ActionNet, *, keep: int = 2) -> None:
+    """Remove residual blocks that are like the one before, but for the first `keep` of each stage."""
+    for stage, spec in network.backbone.stage_specs.items():
+        for index in range(keep, len(spec.channels)):
+            if spec.channels[index] == spec.channels[index - 1]:
+                network.backbone.replace_block(stage, index, nn.Identity())

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from exporters.networks import awake
+from exporters.networks import awake, without_repeats
 from farfield.data.manifest import VideoRecord
 from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError
@@ -115,7 +115,7 @@ def test_the_report_says_what_was_compared(suffix: str, exports: Exports, clip: 
 def test_at_most_a_stated_number_of_videos_is_compared_on(
     network: ActionNet, clip: ReferenceClip, tmp_path: Path
 ) -> None:
-    report = export_model(network, tmp_path / "a.onnx", ExportOptions(num_compare_clips=2), clips=[clip] * 5)
+    report = export_model(network, tmp_path / "a.pt2", ExportOptions(num_compare_clips=2), clips=[clip] * 5)
     assert sum(each.clips == clip.name for each in report.differences) == 2
     assert (report.compared_videos, report.given_videos) == (2, 5)
 
@@ -189,11 +189,12 @@ def test_what_the_network_fixes_is_fixed_and_said(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_network_of_two_pathways_has_one_length(tmp_path: Path) -> None:
     """OpenVINO runs its graph at other lengths, too, and gives scores of other clips than it was given."""
-    clip = {"num_frames": 32, "crop_px": 32}
+    clip = {"num_frames": 8, "crop_px": 32}
     network = awake(backbone="slowfast_r50", insert=None, backbone_options={"width": 8}, clip=clip)
+    without_repeats(network, keep=1)
     report = export_model(network, tmp_path / "a.xml")
-    assert report.description.input == "float32 b 3 32 32 32"
-    assert report.notes == ["only clips of 32 frames: the graph fails at other lengths."]
+    assert report.description.input == "float32 b 3 8 32 32"
+    assert report.notes == ["only clips of 8 frames: the graph fails at other lengths."]
 
 
 @pytest.mark.slow
@@ -236,9 +237,8 @@ def test_a_graph_for_any_length_that_fails_at_the_own_one_is_not_said_to_fail_at
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", SUFFIXES[1:])
-def test_above_the_tolerance_nothing_is_written(suffix: str, network: ActionNet, tmp_path: Path) -> None:
-    out = tmp_path / "new" / f"a{suffix}"
+def test_above_the_tolerance_nothing_is_written(network: ActionNet, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "a.xml"  # of two files
     with pytest.raises(FarfieldError, match=r"was not written: on .* random clip.* the tolerance is 1e-12"):
         export_model(network, out, ExportOptions(tolerance=1e-12))
     assert not list(tmp_path.iterdir())

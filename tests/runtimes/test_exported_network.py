@@ -20,7 +20,7 @@ from farfield.errors import FarfieldError
 from farfield.exporters.export import export_model
 from farfield.exporters.openvino import openvino_model
 from farfield.runtimes.exported_network import load_exported
-from farfield.runtimes.metadata import read_description
+from farfield.runtimes.metadata import ExportMetadata, read_description
 from farfield.runtimes.torch_export_archive import _check_string
 from farfield.untrusted_json import MAX_LEVELS
 
@@ -210,6 +210,11 @@ def test_missing_runtime_names_its_extra(
         load_exported(tmp_path / f"a{suffix}")
 
 
+@pytest.fixture(scope="module")
+def description(pt2: Path) -> ExportMetadata:
+    return load_exported(pt2).description
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
@@ -223,9 +228,9 @@ def test_missing_runtime_names_its_extra(
         ({"more": 1}, "cannot read"),
     ],
 )
-def test_a_description_is_checked(change: dict, message: str, pt2: Path) -> None:
-    about = json.loads(load_exported(pt2).description.to_json())
-    assert read_description(json.dumps(about), pt2) == load_exported(pt2).description
+def test_a_description_is_checked(change: dict, message: str, pt2: Path, description: ExportMetadata) -> None:
+    about = json.loads(description.to_json())
+    assert read_description(json.dumps(about), pt2) == description
     with pytest.raises(FarfieldError, match=message):
         read_description(json.dumps({**about, **change}), pt2)
     with pytest.raises(FarfieldError, match="cannot read: it is nested more than 100 levels deep"):
