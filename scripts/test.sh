@@ -12,5 +12,6 @@ ruff check .
 ruff format --check .
 mypy
 lint-imports
-# A process per core with one thread each, to avoid oversubscription. The tests of a file share fixtures, so they stay together.
-OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile "$@"
+# One thread in each process, and one process more than cores, since some tests wait. A file's tests share fixtures, so they
+# stay together.
+OMP_NUM_THREADS=1 python -m pytest -n "$(($(getconf _NPROCESSORS_ONLN) + 1))" --dist loadfile "$@"

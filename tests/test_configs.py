@@ -10,6 +10,8 @@ import pytest
 import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 SWEEPS = sorted((Path(__file__).parents[1] / "configs" / "sweeps").glob("*.yaml"))
 SMALL = (

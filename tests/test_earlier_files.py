@@ -18,6 +18,8 @@ from safetensors.numpy import load_file
 
 from farfield.cli import main
 
+pytestmark = pytest.mark.slow
+
 KEPT = Path(__file__).parent / "earlier"
 EXPECTED: dict[str, Any] = json.loads((KEPT / "expected.json").read_text())
 MADE_IN = "/data/earlier"

@@ -112,6 +112,7 @@ def test_characters_without_a_font_are_reported_once(machine, caplog: pytest.Log
     assert "fonts-noto-cjk" in record.getMessage()
 
 
+@pytest.mark.slow
 def test_placeholder_fonts_are_ignored(tmp_path: Path) -> None:
     """The system's own search, in a fresh process whose user has installed fonts just now."""
     folder = tmp_path / "share" / "fonts"

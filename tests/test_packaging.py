@@ -78,6 +78,7 @@ def _modules(package: Path) -> set[Path]:
     return {path.relative_to(package) for path in package.rglob("*.py")}
 
 
+@pytest.mark.slow
 def test_recipes_and_templates_are_found(installed: tuple[str, Path], source: Path, tmp_path: Path) -> None:
     how, environment = installed
     elsewhere = tmp_path / "elsewhere"

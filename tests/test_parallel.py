@@ -8,6 +8,7 @@ from failing_jobs import misbehave
 from farfield.parallel import for_each
 
 
+@pytest.mark.slow
 def test_a_crash_or_a_hang_costs_one_video() -> None:
     jobs = ["a", "crash", "b", "hang", "bad", *"cdefgh"]
     results = dict(for_each(misbehave, jobs, num_workers=2, seconds_per_job=2))

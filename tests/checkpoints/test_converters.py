@@ -65,6 +65,7 @@ def as_recorded(network: nn.Module, x: Tensor) -> Tensor:
     return scores.softmax(-1) if network.head.kind == "window_softmax_mean" else scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_converted_checkpoint_reproduces_recorded_outputs(name: str, tmp_path: Path) -> None:
     record = read_record(name)
@@ -165,6 +166,7 @@ def test_caffe2s_frozen_norms_are_a_scale_and_a_shift(tmp_path: Path) -> None:
     assert any("frozen to a scale and a shift" in note for note in report.notes)
 
 
+@pytest.mark.slow
 def test_slowfast_of_caffe2_asks_for_alpha(tmp_path: Path) -> None:
     state = narrow("pyslowfast_SLOWFAST_8x8_R50")
     names = read_record("pyslowfast_SLOWFAST_8x8_R50").second_names
@@ -181,6 +183,7 @@ def test_slowfast_of_caffe2_asks_for_alpha(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_x3d_of_pyslowfast_is_pytorchvideos_but_for_one_norm() -> None:
     record = read_record("pytorchvideo_x3d_s")
     state = {record.second_names[key]: value for key, value in record.state().items()}
@@ -201,6 +204,7 @@ def test_x3d_of_pyslowfast_is_pytorchvideos_but_for_one_norm() -> None:
         torch.testing.assert_close(block(x), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["r3d_18", "mc3_18", "r2plus1d_18", "s3d", "mvit_v2_s", "swin3d_t"])
 def test_torchvisions_networks_give_the_same_here(name: str, tmp_path: Path) -> None:
     theirs = get_model(name, num_classes=400).eval()
@@ -407,6 +411,7 @@ def test_the_head_can_be_chosen_and_the_clip_changed() -> None:
     assert _convert(content, ConversionOptions(clip={"num_frames": 4}))[0].config["head_windows"] == [[2, 3, 3]]
 
 
+@pytest.mark.slow
 def test_pyslowfasts_wrappers_of_pytorchvideo_average_probabilities() -> None:
     record = read_record("pytorchvideo_slow_r50")
     state = {f"model.{key}": value for key, value in record.state().items()}
@@ -420,6 +425,7 @@ def test_pyslowfasts_wrappers_of_pytorchvideo_average_probabilities() -> None:
         torch.testing.assert_close(network(x), plain(x))
 
 
+@pytest.mark.slow
 def test_slowfast_4x16_of_pytorchvideo_is_recognised_by_its_fusion_kernel() -> None:
     from pytorchvideo.models.slowfast import create_slowfast
 

@@ -104,6 +104,7 @@ def test_another_networks_weights_are_refused(trained: Path) -> None:
         build_model("tiny_c2d", weights=trained, insert={"res3": [1]})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("zoo", "name"), [("torchvision", "mc3_18"), ("pytorchvideo", "x3d_s"), ("imagenet", "c2d_r50")]
 )
@@ -150,6 +151,7 @@ def test_failed_download_says_what_to_do(tmp_path: Path, monkeypatch) -> None:
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
+@pytest.mark.slow
 def test_another_projects_file_can_be_used_as_weights(tmp_path: Path) -> None:
     from torchvision.models.video import r3d_18
 
@@ -172,6 +174,7 @@ def test_block_options_follow_the_weights_and_cannot_contradict_them(trained: Pa
             build_model("tiny", weights=trained, insert={"res3": [1]}, block_options=options)
 
 
+@pytest.mark.slow
 def test_the_smaller_x3ds_share_weights_but_not_clips(tmp_path: Path, caplog) -> None:
     save_model(build_model("x3d_s", num_classes=3, head="window_mean"), tmp_path / "s.ckpt")
     with caplog.at_level(logging.INFO, "farfield"):
@@ -198,6 +201,7 @@ def test_classifier_rows_match_by_name(old: list[str], new: list[str], rows: lis
     assert classifier_rows(old, new) == rows
 
 
+@pytest.mark.slow
 def test_options_that_a_file_does_not_state_can_be_given_with_weights(tmp_path: Path) -> None:
     from checkpoints.test_converters import narrow
 
@@ -234,6 +238,7 @@ def test_object_context_regions_follow_the_new_classes(tmp_path: Path) -> None:
     assert torch.equal(kept.backbone.blocks("res3")[1].inserted.regions.weight, regions[[3, 1]])
 
 
+@pytest.mark.slow
 def test_options_without_a_shape_follow_the_weights(tmp_path: Path) -> None:
     small = {"width": 8, "alpha": 8, "fusion_kernel": 5}
     save_model(build_model("slowfast_r50", num_classes=3, backbone_options=small), tmp_path / "sf.ckpt")

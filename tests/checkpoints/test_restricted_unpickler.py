@@ -193,6 +193,7 @@ def test_nesting_beyond_the_limit_is_refused_before_it_is_read(kind: str, tmp_pa
                 read(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_long_lists_do_not_count_as_nesting(tmp_path: Path) -> None:
     content = {"log": [{"step": i, "loss": (0.5, [i])} for i in range(5000)]}
     for protocol in (0, 2):

@@ -22,6 +22,7 @@ CFGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CFGS)
 def test_pyslowfast_round_trip_is_exact(name: str, tmp_path: Path) -> None:
     state = narrow(name)
@@ -36,6 +37,7 @@ def test_pyslowfast_round_trip_is_exact(name: str, tmp_path: Path) -> None:
     assert again.clip == network.clip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "expected"),
     [

@@ -208,6 +208,7 @@ def _malformed(weights: State) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_converter_errors_never_show_python_errors(weights: State, tmp_path: Path) -> None:
     said = {}
     for name, content in _malformed(weights).items():
@@ -249,6 +250,7 @@ def test_checkpoint_errors_never_show_python_errors(tmp_path: Path) -> None:
         assert not PYTHON.search(str(caught.value).replace(str(tmp_path), "")), caught.value
 
 
+@pytest.mark.slow
 def test_compiled_or_wrapped_farfield_checkpoints_load(tmp_path: Path) -> None:
     network = build_model("tiny", num_classes=2).eval()
     save_model(torch.compile(network), tmp_path / "compiled.ckpt")  # type: ignore[arg-type]  # nothing is run
@@ -259,6 +261,7 @@ def test_compiled_or_wrapped_farfield_checkpoints_load(tmp_path: Path) -> None:
         assert torch.equal(build_model("tiny", weights=tmp_path / "compiled.ckpt").eval()(x), network(x))
 
 
+@pytest.mark.slow
 def test_wrapped_image_network_can_be_used_as_weights(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     from torchvision.models import resnet50
 
@@ -292,6 +295,7 @@ def test_error_names_the_kind_of_other_files(content: bytes, reason: str, tmp_pa
     assert not PYTHON.search(str(caught.value))
 
 
+@pytest.mark.slow
 def test_report_names_removed_prefixes(
     weights: State, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -107,6 +107,7 @@ def test_mistakes_are_one_line(
     assert captured.out == ""
 
 
+@pytest.mark.slow
 def test_test_writes_a_report_beside_the_checkpoint(
     checkpoint: Path, figures: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,6 +125,7 @@ def test_test_writes_a_report_beside_the_checkpoint(
     assert (checkpoint.parent.parent / "validate/report.md").is_file()
 
 
+@pytest.mark.slow
 def test_test_counts_and_names_what_it_cannot_decode(
     checkpoint: Path,
     figures: Path,
@@ -160,6 +162,7 @@ def test_scores_name_a_video_as_the_manifest_does(
     assert row.startswith(f"{tmp_path.resolve() / 'named.mp4'},{label},")
 
 
+@pytest.mark.slow
 def test_data_commands(tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]) -> None:
     counts = ["--num_train", 2, "--num_val", 2, "--num_test", 2]
     assert run_farfield("data", "synthesize", "recall", tmp_path / "r", *counts) == 0
@@ -187,6 +190,7 @@ def test_whoever_reads_may_go() -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+@pytest.mark.slow
 def test_names_that_are_no_utf_8(checkpoint: Path, make_video: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     name = os.fsencode(tmp_path / "in") + b"/caf\xe9.mp4"
@@ -200,6 +204,7 @@ def test_names_that_are_no_utf_8(checkpoint: Path, make_video: Callable[..., Pat
     assert (tmp_path / "out/caf.srt").is_file()
 
 
+@pytest.mark.slow
 def test_files_whose_names_begin_with_a_dash(
     checkpoint: Path,
     make_video: Callable[..., Path],
@@ -233,6 +238,7 @@ def test_none_is_null(run_farfield: Run, capsys: pytest.CaptureFixture[str]) -> 
         assert "  val: null\n" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_layers_bring_in_torch_alone() -> None:
     code = (
         "import sys; from farfield.layers import NonLocalBlock3d;"

@@ -24,6 +24,7 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_converted_checkpoint_predicts_at_once(
     theirs: Path, figures: Path, tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -48,6 +49,7 @@ def test_a_converted_checkpoint_predicts_at_once(
     assert {ranked["label"] for ranked in prediction["ranking"]} < set("abcdefg")
 
 
+@pytest.mark.slow
 def test_the_account_as_json_and_the_way_back(
     theirs: Path, tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -65,6 +67,7 @@ def test_the_account_as_json_and_the_way_back(
     assert "head.projection.weight -> head.fc.weight (7, 256)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_is_said_and_leaves_nothing(
     theirs: Path, tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,6 +99,7 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(
     assert not list(tmp_path.glob("*.partial"))
 
 
+@pytest.mark.slow
 def test_summary_as_table_and_json(
     theirs: Path, tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,6 +119,7 @@ def test_summary_as_table_and_json(
     assert "neither a checkpoint nor a backbone" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_readmes_table_of_networks_is_what_summary_prints(
     run_farfield: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,8 @@ from farfield.video import decoders
 from farfield.video.decord_decoder import DecordVideo
 from training.test_resume import Stopped
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., int]
 
 

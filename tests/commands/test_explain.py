@@ -114,6 +114,7 @@ def test_the_page_needs_nothing_else_and_escapes_names(explained: Path) -> None:
     assert all(source.startswith(("data:image/png;base64,", "data:video/mp4;base64,")) for source in sources)
 
 
+@pytest.mark.slow
 def test_a_position_is_asked_for_in_seconds_and_pixels(
     checkpoint: Path,
     make_video: Callable[..., Path],
@@ -136,6 +137,7 @@ def test_a_position_is_asked_for_in_seconds_and_pixels(
     assert res4 == {"t_seconds": nearest, "y_px": 8.0, "x_px": 24.0}  # cells of 16 px
 
 
+@pytest.mark.slow
 def test_a_table_is_printed_and_what_was_there_before_is_replaced(
     tmp_path: Path,
     make_video: Callable[..., Path],
@@ -165,6 +167,7 @@ def test_a_table_is_printed_and_what_was_there_before_is_replaced(
     assert json.loads((out / "explanation.json").read_text())["blocks"] == []
 
 
+@pytest.mark.slow
 def test_a_short_video_is_repeated(
     checkpoint: Path,
     make_video: Callable[..., Path],
@@ -245,6 +248,7 @@ def test_files_that_cannot_serve_are_named(
     assert f"{exported} is an exported network, which returns scores only." in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_nothing_is_left_where_writing_fails(
     checkpoint: Path,
     make_video: Callable[..., Path],

@@ -269,6 +269,7 @@ def test_options_are_looked_at_before_clips_are(
         assert "bad.mp4" not in said
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_is_said_and_leaves_nothing(
     checkpoint: Path, run_folder: Path, tmp_path: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,6 +19,8 @@ from farfield.video.decoders import open_video
 
 pytest.importorskip("yt_dlp")
 
+pytestmark = pytest.mark.slow
+
 
 class Site:
     """Serves one video under some names; others are gone, or refused."""

@@ -168,6 +168,7 @@ def linked(tmp_path: Path, make_video: Callable[..., Path]) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_links_keep_their_names_in_manifests_and_predictions(
     linked: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -196,6 +197,7 @@ def test_links_keep_their_names_in_manifests_and_predictions(
     }
 
 
+@pytest.mark.slow
 def test_prepare_follows_links_and_reports_skipped_files(
     linked: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

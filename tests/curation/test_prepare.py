@@ -41,6 +41,7 @@ def shape(path: Path) -> tuple[int, int]:
         return video.frames(np.array([0])).shape[1:3]
 
 
+@pytest.mark.slow
 def test_a_collection_by_manifest(tmp_path: Path, bad_files: dict[str, Path]) -> None:
     (tmp_path / "in/b").mkdir(parents=True)
     encode(tmp_path / "in/b/x.mp4")
@@ -72,6 +73,7 @@ def test_a_collection_by_manifest(tmp_path: Path, bad_files: dict[str, Path]) ->
         prepare(tmp_path / "in/all.csv", tmp_path / "out", encoding=replace(SMALL, crf=30), progress=False)
 
 
+@pytest.mark.slow
 def test_a_collection_by_folders(figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys) -> None:
     for label in ("b", "a"):
         (tmp_path / "in" / label).mkdir(parents=True)
@@ -83,6 +85,7 @@ def test_a_collection_by_folders(figures: Path, tmp_path: Path, run_farfield: Ca
     assert [row.label for row in read_manifest(tmp_path / "out/manifest.csv")] == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_can_be_continued(tmp_path: Path) -> None:
     (tmp_path / "in/a").mkdir(parents=True)
     clip = encode(tmp_path / "clip.mp4", num_frames=60, size=(384, 192))
@@ -108,6 +111,7 @@ def test_a_killed_run_can_be_continued(tmp_path: Path) -> None:
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "in/a").mkdir(parents=True)
     noise = np.random.default_rng(0).integers(0, 255, (10, 192, 192, 3), np.uint8)
@@ -136,6 +140,7 @@ def test_a_folder_that_cannot_be_created_is_a_clear_error(tmp_path: Path) -> Non
         prepare(tmp_path / "in/a", tmp_path / "out", encoding=SMALL, progress=False)
 
 
+@pytest.mark.slow
 def test_sources_are_never_overwritten_and_stores_never_mixed(tmp_path: Path) -> None:
     (tmp_path / "data/videos/a").mkdir(parents=True)
     encode(tmp_path / "data/videos/a/x.mp4", num_frames=10)
@@ -155,6 +160,7 @@ def test_sources_are_never_overwritten_and_stores_never_mixed(tmp_path: Path) ->
         prepare(tmp_path / "data/videos", inside, encoding=SMALL, progress=False)
 
 
+@pytest.mark.slow
 def test_malformed_videos_do_not_stop_the_run(tmp_path: Path) -> None:
     folder = tmp_path / "in/a"
     folder.mkdir(parents=True)

@@ -24,6 +24,7 @@ def numbers(path: Path) -> list[int]:
         return [number_of(frame) for frame in video.frames(np.arange(len(video.times)))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
 def test_kinetics_archives_are_read_without_unpacking(suffix: str, tmp_path: Path) -> None:
     clip = encode(tmp_path / "clip.mp4", num_frames=10)
@@ -64,6 +65,7 @@ def test_kinetics_archives_are_read_without_unpacking(suffix: str, tmp_path: Pat
     assert sum(path.suffix == ".mp4" for path in new) == 5
 
 
+@pytest.mark.slow
 def test_a_truncated_archive_raises_and_keeps_complete_videos(tmp_path: Path) -> None:
     clip = encode(tmp_path / "clip.mp4", num_frames=10)
     with tarfile.open(tmp_path / "whole.tar", "w") as tar:
@@ -79,6 +81,7 @@ def test_a_truncated_archive_raises_and_keeps_complete_videos(tmp_path: Path) ->
     assert made.already_there == 1
 
 
+@pytest.mark.slow
 def test_target_names_are_unique_and_inside_the_store(tmp_path: Path) -> None:
     """Another video of the same name, a damaged file, half-written ones: made anew, and only then."""
     (tmp_path / "in/a").mkdir(parents=True)

@@ -121,6 +121,7 @@ def test_decoders_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert compare_decoders(path) == "differs"
 
 
+@pytest.mark.slow
 def test_videos_are_verified_with_the_chosen_decoder(
     tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,6 +165,7 @@ def hangs_or_crashes(job: InspectionJob):
     return inspect(job)
 
 
+@pytest.mark.slow
 def test_a_hang_or_a_crash_of_the_decoder_costs_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from farfield.curation import verify as module
 
@@ -221,6 +223,7 @@ def test_odd_names_and_rows_cost_themselves_only(tmp_path: Path) -> None:
     assert len(read_manifest(tmp_path / "out/all.csv")) == 1
 
 
+@pytest.mark.slow
 def test_segments_of_one_video_are_no_copies_and_equal_rows_are_told(
     tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

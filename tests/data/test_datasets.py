@@ -38,6 +38,7 @@ def same(a: Batch, b: Batch) -> bool:
     return same_values(a[:4], b[:4])
 
 
+@pytest.mark.slow
 def test_clips_are_the_same_with_any_number_of_workers(figures: Path) -> None:
     torch.rand(3)  # global random state has no part in it
     alone = one_epoch(figures, workers=0)
@@ -163,6 +164,7 @@ def test_a_label_of_the_validation_that_training_lacks_is_refused(figures: Path,
         VideoDataModule(str(figures / "train.csv"), str(tmp_path / "val.csv"), root=str(figures), clip=SPEC)
 
 
+@pytest.mark.slow
 def test_unreadable_videos_do_not_leak_memory(mixed: Manifest) -> None:
     """What is known of a bad video holds no frames of the batches that met it."""
     dataset = TrainingClips(mixed, mixed.labels, SPEC, AUGMENTATION, seed=0)

@@ -48,6 +48,7 @@ def test_buffers_are_reused() -> None:
         assert not any(new for _, new in seen)  # memory that PyTorch allocates for one batch reports that it is shared
 
 
+@pytest.mark.slow
 def test_small_batches_are_not_overwritten_before_they_arrive() -> None:
     for _ in range(10):
         assert [number_in(batch) for (batch,) in loader(Numbered(side=2), workers=1)] == list(range(COUNT))
@@ -69,6 +70,7 @@ def test_buffers_grow_with_the_batches() -> None:
             assert number_in(batch) == number
 
 
+@pytest.mark.slow
 def test_an_interrupted_epoch_frees_its_buffers() -> None:
     batches = loader(Numbered(), workers=1)
     for _ in range(2 * BUFFERS_PER_WORKER):
@@ -81,6 +83,7 @@ def test_an_interrupted_epoch_frees_its_buffers() -> None:
     assert not any(batch.is_shared() for (batch,) in batches)  # else no buffer was free
 
 
+@pytest.mark.slow
 def test_batches_outlive_the_loader() -> None:
     batches = loader(Numbered())
     held = [batch for (batch,) in batches]
@@ -89,6 +92,7 @@ def test_batches_outlive_the_loader() -> None:
     assert [number_in(each) for each in held] == list(range(COUNT))
 
 
+@pytest.mark.slow
 def test_workers_may_be_spawned() -> None:
     batches = loader(Numbered(), workers=1)
     batches.multiprocessing_context = "spawn"

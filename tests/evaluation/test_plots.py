@@ -40,6 +40,7 @@ def texts_of(axes: Axes) -> list[Text]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 6, 25, 40, 41, 174])
 def test_every_name_and_title_is_inside_the_picture_and_none_lies_on_another(classes: int) -> None:
     labels = [f"{name} {i}" for i, name in zip(range(classes), itertools.cycle(SOMETHING), strict=False)]
@@ -83,6 +84,7 @@ def _scores(labels: list[str], targets: list[int], guesses: list[int]) -> Scores
     return Scores(labels, [f"{i}.mp4" for i in range(len(targets))], torch.tensor(targets), views)
 
 
+@pytest.mark.slow
 def test_above_forty_classes_the_report_has_a_table_of_pairs(tmp_path: Path) -> None:
     labels = [f"class of {WALK} {i}" for i in range(41)]
     scores = _scores(labels, [*range(41), 3, 3, 3], [*range(41), 5, 5, 7])

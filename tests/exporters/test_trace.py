@@ -107,6 +107,7 @@ def test_every_kind_of_backbone_has_a_graph(name: str, tmp_path: Path) -> None:
     assert apart(network, module, 3, clip["num_frames"], clip["crop_px"], clip["crop_px"]) < 1e-4
 
 
+@pytest.mark.slow
 def test_a_head_of_windows_fixes_the_length() -> None:
     clip = {"num_frames": 4, "crop_px": 32, "test_crop_px": 64}
     network = awake(head="window_softmax_mean", clip=clip)

@@ -47,6 +47,7 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_windows_come_while_the_stream_goes_on(stream: Path) -> None:
     with live_windows(broadcast(stream, 1.5), SPEC, hop_seconds=10 / 25) as windows:
         found = []
@@ -65,6 +66,7 @@ def test_windows_come_while_the_stream_goes_on(stream: Path) -> None:
     assert all(later - earlier >= 10 / 25 - 0.01 for earlier, later in pairwise(starts))
 
 
+@pytest.mark.slow
 def test_who_is_slow_gets_the_newest_and_falls_not_behind(stream: Path) -> None:
     with live_windows(broadcast(stream, 1.5), SPEC, hop_seconds=1 / 25) as windows:
         starts = []

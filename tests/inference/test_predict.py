@@ -134,6 +134,7 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_predicted(
     assert "Traceback" not in captured.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", list(BLOCKS))
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_scores_nearly_the_same(block: str, precision: Precision, tmp_path: Path) -> None:
@@ -221,6 +222,7 @@ def test_dense_clips_cover_the_whole_video(
         predict(make_video(60), model, hop=0)
 
 
+@pytest.mark.slow
 def test_the_script_is_the_command(checkpoint: Path, make_video: Callable[..., Path]) -> None:
     import subprocess
     import sys

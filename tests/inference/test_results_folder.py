@@ -55,6 +55,7 @@ def lines_of(out: Path) -> dict[str, dict]:
     return {entry["path"]: entry for entry in content}
 
 
+@pytest.mark.slow
 def test_a_second_run_goes_on(
     checkpoint: Path, folder: Path, tmp_path: Path, run_farfield: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +169,7 @@ def test_nothing_stays_of_an_answer_that_is_no_more(tmp_path: Path) -> None:
         assert lines_of(tmp_path) == {}
 
 
+@pytest.mark.slow
 def test_what_cannot_be_written_is_told_beside_the_answer(
     checkpoint: Path,
     folder: Path,
@@ -224,6 +226,7 @@ def test_files_asked_for_later_are_made_and_other_weights_are_refused(
     assert "holds predictions with other settings" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_two_spellings_of_one_path_have_answers_of_their_own(
     checkpoint: Path,
     folder: Path,
@@ -237,6 +240,7 @@ def test_two_spellings_of_one_path_have_answers_of_their_own(
     assert [answer["path"] for answer in json.loads(capsys.readouterr().out)] == ["a.mp4", "./a.mp4"]
 
 
+@pytest.mark.slow
 def test_all_that_can_be_written(checkpoint: Path, folder: Path, tmp_path: Path, run_farfield: Run) -> None:
     out = tmp_path / "out"
     command = ["predict", folder, "--checkpoint", checkpoint, "--out", out, "--timeline", "--hop_seconds", 0.4]
@@ -267,6 +271,7 @@ def test_all_that_can_be_written(checkpoint: Path, folder: Path, tmp_path: Path,
     assert [ranking[label] for label in ("jump", "run", "wave")] == pytest.approx(mean.tolist(), abs=0.01)
 
 
+@pytest.mark.slow
 def test_labelled_videos_show_every_frame_above_the_labels(
     checkpoint: Path, figures: Path, tmp_path: Path, run_farfield: Run
 ) -> None:
@@ -314,6 +319,7 @@ def test_labels_of_any_alphabet_keep_their_place() -> None:
     np.testing.assert_array_equal(shown, expected)
 
 
+@pytest.mark.slow
 def test_workers_find_the_same(
     checkpoint: Path, folder: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -411,6 +417,7 @@ def test_csv_is_one_table() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_live_prints_what_is_seen_as_it_is_seen(
     checkpoint: Path,
     make_video: Callable[..., Path],

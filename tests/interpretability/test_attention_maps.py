@@ -76,6 +76,7 @@ def expected_weights(made: ActionNet, clip: Tensor, *, absolute: bool = False) -
     return weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"num_heads": 4}, {"scope": "space"}])
 def test_a_map_agrees_with_the_softmax_written_as_loops(options: dict[str, Any]) -> None:
     made, clip = network(**options), torch.randn(CLIP)
@@ -281,6 +282,7 @@ def test_a_position_reaches_the_keys_that_have_weight(block: str, options: dict[
     assert not bool((found.weights > 0)[reach == 0].any())
 
 
+@pytest.mark.slow
 def test_the_most_effective_position_moves_the_score_the_most() -> None:
     """The oracle is the change of the score without a millionth of the block's contribution there, in float64."""
     made, clip = network().double(), torch.randn(CLIP, dtype=torch.float64)

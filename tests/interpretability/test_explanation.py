@@ -11,6 +11,7 @@ from farfield.interpretability.explanation_files import write_explanation
 from interpretability.test_attention_maps import two_pathways
 
 
+@pytest.mark.slow
 def test_each_of_two_pathways_is_explained(make_video: Callable[..., Path], tmp_path: Path) -> None:
     made = two_pathways(res4=[0])
     found = explain_video(make_video(60), made, num_clips=1, num_crops=1)

@@ -52,6 +52,7 @@ def test_whole_networks_agree(backbone: str) -> None:
     torch.testing.assert_close(folded(other), expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["tiny", "x3d_xs", "slowfast_r50"])
 def test_on_the_meta_device_the_same_norms_fold(backbone: str) -> None:
     network = awake_gently(build_model(backbone, num_classes=3, backbone_options=NARROW.get(backbone))).eval()

@@ -37,6 +37,7 @@ def test_no_width_or_stride_builds_the_matrix(d: int, e: int) -> None:
     torch.testing.assert_close(fused, (0.5 * theta @ phi.mT).softmax(-1) @ g, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_concatenations_gradient_is_exact() -> None:
     a, b, g = rows(2, 31).requires_grad_(), rows(2, 43).requires_grad_(), rows(2, 43, 3).requires_grad_()
     assert torch.autograd.gradcheck(concatenation, (a, b, g))
@@ -98,6 +99,7 @@ def test_dot_product_does_not_underflow_in_half_precision() -> None:
     assert (half.double() - exact).norm() < 3e-3 * exact.norm()
 
 
+@pytest.mark.slow
 def test_tiled_attention_agrees_in_values_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     """Widths that differ, over several tiles, and under autocast."""
     inputs = [torch.randn(2, 3, n, d, dtype=torch.float64, requires_grad=True) for n, d in ((13, 5), (7, 5), (7, 11))]

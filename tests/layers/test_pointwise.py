@@ -13,6 +13,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ours", "theirs", "size"), CASES)
 @pytest.mark.parametrize(("groups", "bias"), [(1, True), (1, False), (2, True), (2, False)])
 def test_is_pytorchs_convolution(

@@ -39,6 +39,7 @@ def features_of(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
         return body(images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "frames", "first"), [("c2d_r50", 4, 0), ("slow_r50", 20, 9), ("i3d_r50", 40, 9)])
 def test_a_video_of_one_repeated_frame_gives_the_image_networks_features(name, frames, first, r50) -> None:
     """Everywhere for C2D; for the others from the first position at which no kernel reaches over the ends of the clip.
@@ -60,6 +61,7 @@ def test_a_video_of_one_repeated_frame_gives_the_image_networks_features(name, f
         assert (features[:, :, 0] - expected).abs().max() > 1e-3  # so that the above says something
 
 
+@pytest.mark.slow
 def test_r101_is_inflated_into_r101_only(tmp_path: Path, r50) -> None:
     with torch.device("meta"):
         names = ResNet(Bottleneck, [3, 4, 23, 3]).state_dict()

@@ -45,6 +45,7 @@ def randomise(module: nn.Module) -> None:
             child.running_var.uniform_(0.5, 1.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
 def test_backbones_have_farfield_norms_and_stages(name: str) -> None:
     with torch.device("meta"):
@@ -98,6 +99,7 @@ NO_GRADIENT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_every_block_goes_into_every_backbone(name: str) -> None:
     """All six kinds at once: the identity at initialisation; then the gradient reaches every parameter."""
@@ -141,6 +143,7 @@ def test_every_block_goes_into_every_backbone(name: str) -> None:
     assert not outside
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in CONVOLUTIONAL if n not in ("s3d", "slowfast_r101", "slowfast_16x8_r101")])
 def test_a_dilated_backbone_computes_the_same_at_every_fourth_position(name: str) -> None:
     torch.manual_seed(3)

@@ -38,6 +38,7 @@ def test_counts_match_fvcores_for_recorded_networks(name: str) -> None:
         assert larger.multiply_adds == about["multiply_adds_test"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("frames", "after", "added"),
     [(8, False, 8.13), (8, True, 11.21), (16, False, 22.23), (16, True, 28.40)],
@@ -58,6 +59,7 @@ def test_five_blocks_add_the_published_costs(frames: int, after: bool, added: fl
     assert sum(row.multiply_adds for row in blocks) == costs[1][1] - costs[0][1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"), [("tiny", {}), ("tiny", {"dilated": True}), ("r2plus1d_18", {}), ("s3d", {})]
 )

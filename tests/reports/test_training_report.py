@@ -19,6 +19,8 @@ from torch import Tensor
 
 from training.test_fit import arguments
 
+pytestmark = pytest.mark.slow
+
 LABEL = "<script>alert('1')</script> & co"
 CLIPS = 3
 

@@ -31,6 +31,7 @@ def test_an_interval_is_students_or_wilsons_whichever_is_wider() -> None:
     assert runs.estimate([1.0, 0.9, 1.0], 40).high == 1.0
 
 
+@pytest.mark.slow
 def test_the_networks_of_the_tables_are_what_they_are_called() -> None:
     keys = [network.key for network in ablate.unique(list(ablate.TABLES))]
     assert len(keys) == len(set(keys)) == 18

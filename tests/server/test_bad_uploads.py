@@ -13,6 +13,8 @@ import requests
 from server import bad_uploads
 from server.conftest import Served
 
+pytestmark = pytest.mark.slow
+
 
 def memory_mib(pid: int) -> float:
     """Return the private memory of a process and its descendants."""
@@ -26,7 +28,6 @@ def memory_mib(pid: int) -> float:
     return total + sum(memory_mib(int(child)) for child in set(children))
 
 
-@pytest.mark.slow
 def test_each_bad_upload_gets_a_message_and_leaves_nothing_behind(
     server: Served,
     make_video: Callable[..., Path],

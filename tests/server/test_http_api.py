@@ -20,6 +20,8 @@ from farfield.checkpoints.checkpoint import load_network
 from farfield.server import http_api, idle_connections, middleware
 from server.conftest import LABELS, Served
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _no_file_is_left(narrow: Served) -> Iterator[None]:

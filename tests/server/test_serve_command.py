@@ -15,6 +15,8 @@ from farfield.commands import serve as command
 from farfield.server.app import own_host_names
 from server.conftest import run_command
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_missing_extra_is_named(
     run_farfield: Callable[..., int],
@@ -65,7 +67,6 @@ def test_a_port_in_use_is_named(
     assert f"cannot listen on 127.0.0.1:{port}: " in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_read_is_named(
     run_farfield: Callable[..., int],
     tmp_path: Path,
@@ -82,7 +83,6 @@ def test_a_checkpoint_that_cannot_be_read_is_named(
     assert list(tmp_path.glob("farfield-serve-*")) == []
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, reason="nohup runs the tests")
 def test_the_folder_is_removed_on_sighup(checkpoint: Path, tmp_path: Path) -> None:
     words = ["--checkpoint", str(checkpoint), "--port", "0", "--limits.num_workers", "1"]

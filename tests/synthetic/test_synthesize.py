@@ -66,6 +66,7 @@ def test_a_reversed_action_is_its_time_reversed_class(label: str, monkeypatch: p
     assert not np.array_equal(frames[label][0], frames[figures_task.MIRROR[label]][0])
 
 
+@pytest.mark.slow
 def test_a_single_cue_is_not_informative() -> None:
     """Counted over many videos, each cue's colour is as frequent in both classes; together they tell."""
     counts: dict[tuple[str, int], Counter] = {}

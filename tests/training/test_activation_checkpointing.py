@@ -68,6 +68,7 @@ def kept_bytes(model: nn.Module) -> int:
     return sum(storage.nbytes() for place, storage in kept.items() if place not in weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("splits", [1, 2])
 def test_training_is_equal_to_the_bit(splits: int) -> None:
     plain = network(splits=splits)
@@ -167,6 +168,7 @@ def test_running_statistics_survive_non_finite_batches() -> None:
     assert norm.running_mean.isfinite().all()
 
 
+@pytest.mark.slow
 def test_incompatible_settings_are_refused() -> None:
     with pytest.raises(FarfieldError, match=r"^execution.recompute_stages has 'res33'\. .*Did you mean 'res3'\?$"):
         apply_execution(network(), Execution(recompute_stages=("res2", "res33")), has_region_loss=False)

@@ -15,6 +15,8 @@ from farfield.checkpoints.checkpoint import load_network
 from training.test_fit import arguments
 from training.test_resume import Stopped, losses
 
+pytestmark = pytest.mark.slow
+
 DECAY = 0.7
 BATCHES, EPOCHS = 4, 2
 

@@ -186,6 +186,7 @@ def spoiled(where: str, value: float, step: int) -> str:
     return f"--trainer.callbacks=[{{class_path: training.test_nan_guard.Spoils, init_args: {init}}}]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, 3e38])
 def test_non_finite_gradient_stops_the_run(
     value: float, figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capfd: pytest.CaptureFixture[str]
@@ -207,6 +208,7 @@ def test_non_finite_gradient_stops_the_run(
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["--model.optimisation.early_stopping_epochs=1"]])
 def test_non_finite_validation_loss_fails_the_run(
     more: list[str], figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capfd: pytest.CaptureFixture[str]

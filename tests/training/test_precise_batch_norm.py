@@ -18,6 +18,8 @@ from farfield.training.lightning_module import TrainingModule
 from farfield.training.precise_batch_norm import PreciseBatchNorm, average_over_processes
 from training.test_fit import arguments
 
+pytestmark = pytest.mark.slow
+
 MEASURED = 3  # of the 4 batches of an epoch
 
 
@@ -139,7 +141,6 @@ def n_values(x: Tensor) -> int:
     return x[:, 0].numel()
 
 
-@pytest.mark.slow
 def test_two_processes_combine_their_statistics(tmp_path: Path) -> None:
     shares = [torch.randn(5, 3, 2, 3, 7), torch.randn(5, 3, 2, 3, 7) * 2 + 1.5]
     other = torch.multiprocessing.get_context("spawn").Process(target=pooled_by_two, args=(1, str(tmp_path), shares))

@@ -38,6 +38,7 @@ def test_other_region_counts_are_not_supervised() -> None:
     assert logits == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight", [0.4, 0.0])
 def test_run_trains_the_region_logits(
     weight: float, figures: Path, tmp_path: Path, run_farfield: Callable[..., int]

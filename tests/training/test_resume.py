@@ -19,6 +19,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from farfield.training.checkpointing import AtomicCheckpointIO
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 3
 BATCHES = 4  # 18 videos kept of 20, in batches of 5
 
@@ -136,7 +138,6 @@ def test_uninterrupted_run_logs_every_step(uninterrupted: tuple[list[float], dic
     assert len(set(steps)) == len(steps)
 
 
-@pytest.mark.slow
 def test_killed_run_resumes_with_the_same_curve(
     figures: Path,
     tmp_path: Path,
@@ -157,7 +158,6 @@ def test_killed_run_resumes_with_the_same_curve(
     assert losses(tmp_path) == pytest.approx(uninterrupted[0], rel=1e-4)
 
 
-@pytest.mark.slow
 def test_sigterm_prints_how_to_resume(figures: Path, tmp_path: Path) -> None:
     """Schedulers send SIGTERM; the exit status is 143."""
     process = subprocess.Popen(

@@ -47,7 +47,7 @@ def fit(figures: Path, run_dir: Path, devices: int, *more: str, strategy: str = 
         "--data.num_workers=0",
         "--model.clip.crop_px=24",
         "--model.clip.num_frames=4",
-        "--trainer.max_epochs=2",
+        "--trainer.max_epochs=1",
         "--trainer.accelerator=cpu",
         f"--trainer.strategy={strategy if devices > 1 else 'auto'}",
         f"--trainer.devices={devices}",
@@ -83,17 +83,18 @@ def two(figures: Path, manifests: dict[str, Path], tmp_path_factory: pytest.Temp
     assert run_farfield(*fit(figures, folder / "one", 1, f"--data.val={manifests['seven']}")) == 0
     five = (*SHARDED, f"--data.val={manifests['five']}", "--trainer.log_every_n_steps=1", "--report.every_n_epochs=1")
     accumulated = ("--data.batch_size=1", "--trainer.accumulate_grad_batches=2")
-    first, resumed = "--trainer.max_epochs=1", "--resume=true"
+    epochs = "--trainer.max_epochs=2"
+    resumed = (epochs, "--resume=true")
     commands = {
         "plain": fit(figures, folder / "plain", 2, f"--data.val={manifests['seven']}"),
         "test": score(folder / "one/checkpoints/last.ckpt", manifests["seven"], folder / "test", 2),
         "averaged": fit(figures, folder / "averaged", 2, *AVERAGED),
         "sharded": fit(figures, folder / "sharded", 2, *five, *accumulated, strategy="fsdp2"),
-        "unsharded": fit(figures, folder / "unsharded", 2, *NORMS),
-        "fsdp2_first": fit(figures, folder / "fsdp2_ddp", 2, *NORMS, first, strategy="fsdp2"),
-        "ddp_then": fit(figures, folder / "fsdp2_ddp", 2, *NORMS, resumed),
-        "ddp_first": fit(figures, folder / "ddp_fsdp2", 2, *NORMS, first),
-        "fsdp2_then": fit(figures, folder / "ddp_fsdp2", 2, *NORMS, resumed, strategy="fsdp2"),
+        "unsharded": fit(figures, folder / "unsharded", 2, *NORMS, epochs),
+        "fsdp2_first": fit(figures, folder / "fsdp2_ddp", 2, *NORMS, strategy="fsdp2"),
+        "ddp_then": fit(figures, folder / "fsdp2_ddp", 2, *NORMS, *resumed),
+        "ddp_first": fit(figures, folder / "ddp_fsdp2", 2, *NORMS),
+        "fsdp2_then": fit(figures, folder / "ddp_fsdp2", 2, *NORMS, *resumed, strategy="fsdp2"),
     }
     (folder / "commands.json").write_text(json.dumps(commands))
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "training.in_two_processes")

@@ -109,6 +109,7 @@ def test_run_is_logged_offline_without_an_account(
     assert found[("manifest-train",)] == ["train.csv"]
 
 
+@pytest.mark.slow
 def test_sync_hint_lists_every_folder_of_a_resumed_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -143,6 +144,7 @@ def test_account_is_an_api_key_in_the_environment_or_netrc(tmp_path: Path, monke
     assert has_wandb_account()
 
 
+@pytest.mark.slow
 def test_unreachable_server_means_offline(
     figures: Path,
     tmp_path: Path,

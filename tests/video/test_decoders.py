@@ -143,6 +143,7 @@ def test_decord_and_decord2_installed_together_warn(monkeypatch: pytest.MonkeyPa
         decord_library.warn_of_two_decords()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc to see what is loaded")
 def test_decord_loads_no_cuda_libraries() -> None:
     """decord2 would load all that pip installed; with NVBLAS among them, a later import of PyTorch crashes."""

@@ -57,6 +57,7 @@ def stratified() -> list[str]:
     return chosen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({*REGRESSIONS, *stratified()}))
 def test_every_frame_is_right_or_refused(name: str, tmp_path: Path) -> None:
     outcome = check(ALL[name], tmp_path, fresh=4)

@@ -81,6 +81,7 @@ def of_ffmpeg(path: Path) -> np.ndarray:
         return graph.vpull().to_ndarray(format="rgb24").astype(float)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transfer", [HLG, PQ])
 def test_hdr_scene_equals_its_sdr_version(scene: np.ndarray, transfer: int, tmp_path: Path) -> None:
     path = write_hdr(tmp_path / "hdr.mkv", signal(scene, transfer), transfer)
