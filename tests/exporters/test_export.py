@@ -295,7 +295,13 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(
 
 @pytest.mark.slow
 @pytest.mark.dependency
-def test_eight_bits_are_measured(network: ActionNet, make_video: Callable[..., Path], tmp_path: Path) -> None:
+def test_eight_bits_are_measured(
+    network: ActionNet,
+    make_video: Callable[..., Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     pytest.importorskip("nncf")
     paths = [make_video(30), make_video(60), make_video(40)]
     videos = [
@@ -304,6 +310,8 @@ def test_eight_bits_are_measured(network: ActionNet, make_video: Callable[..., P
     ]
     clips = decode_reference_clips(videos, network.clip)
     report = export_model(network, tmp_path / "a.xml", ExportOptions(int8=True), clips=clips)
+    assert caplog.handler.level == 0  # as before: pytest has added it to NNCF's logger
+    assert "nncf" not in "".join(capfd.readouterr())
     accuracy = report.accuracy
     assert accuracy is not None
     assert report.description.int8

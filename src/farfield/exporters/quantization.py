@@ -5,7 +5,6 @@ NNCF gives activations the range that they have on the clips, and weights a rang
 
 from __future__ import annotations
 
-import logging
 import sys
 import warnings
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from torch import Tensor
 from farfield.clip_spec import ClipSpec
 from farfield.exporters.parity import normalised, reference
 from farfield.exporters.reference_clips import ReferenceClip
+from farfield.exporters.trace import silence_exporter_logs
 from farfield.models.network import ActionNet
 from farfield.optional_dependencies import require_packages
 from farfield.progress import ProgressBar
@@ -70,10 +70,10 @@ def quantize(path: Path, spec: ClipSpec, takes_frames: bool, clips: Sequence[Ref
         import nncf
         import openvino
 
-        nncf.set_log_level(logging.ERROR)
-        model = openvino.Core().read_model(path)
-        dataset = nncf.Dataset(clips, graph_input)
-        return nncf.quantize(model, dataset, subset_size=len(clips), preset=nncf.QuantizationPreset.MIXED)
+        with silence_exporter_logs():  # not nncf.set_log_level, which also changes the level of others' handlers
+            model = openvino.Core().read_model(path)
+            dataset = nncf.Dataset(clips, graph_input)
+            return nncf.quantize(model, dataset, subset_size=len(clips), preset=nncf.QuantizationPreset.MIXED)
 
 
 def measure_accuracy(network: ActionNet, int8: ExportedNet, clips: Sequence[ReferenceClip]) -> Accuracy:

@@ -118,9 +118,8 @@ def without_shape_checks() -> Iterator[None]:
 @contextmanager
 def silence_exporter_logs() -> Iterator[None]:
     """Suppress warnings of the exporters, which are meant for the authors of networks."""
-    loggers = [
-        logging.getLogger(name) for name in ("torch.export", "torch._export", "torch.onnx", "torch.fx", "onnxscript")
-    ]
+    names = ("torch.export", "torch._export", "torch.onnx", "torch.fx", "onnxscript", "nncf")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [each.level for each in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
