@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -181,6 +181,15 @@ def test_sharded_run_resumes_unsharded_and_the_reverse(two: Path, resumed: str) 
     must_agree(two / "unsharded", two / resumed)
 
 
+@pytest.fixture
+def process_group() -> Iterator[None]:
+    """End the process group that a run leaves in this process."""
+    yield
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("process_group")
 @pytest.mark.parametrize(
     ("more", "message"),
     [
