@@ -107,7 +107,7 @@ def test_temporary_failures_are_retried(site: Site, tmp_path: Path) -> None:
 
 def test_rate_limiting_stops_the_run(site: Site, tmp_path: Path) -> None:
     rows = annotations(tmp_path, ("a", "blocked0000", 0), *(("a", f"video{i:06d}", 0) for i in range(30)))
-    with pytest.raises(FarfieldError, match=r"429.*run the same command later"):
+    with pytest.raises(FarfieldError, match=r"429.*Run the same command later"):
         download(rows, tmp_path / "out", url=site.url, pause_seconds=0, num_workers=1, progress=False)
     assert len(set(site.asked)) < 10, "it went on"
     made = download(
@@ -147,8 +147,8 @@ def test_a_missing_or_old_runtime_is_reported_before_the_first_clip(
     of_youtube = site.url.replace("127.0.0.1", "youtube.localhost")
     command = ["data", "download", rows, tmp_path / "out", "--pause_seconds=0"]
     for runtime, lack in (
-        (tmp_path / "nowhere", f"there is no deno:{tmp_path / 'nowhere'}. Without it, many"),
-        (old, f"{old} is deno 1.40.2, and 2.3.0 or newer is needed. Without it"),
+        (tmp_path / "nowhere", f"deno:{tmp_path / 'nowhere'} was not found. Many"),
+        (old, f"{old} is deno 1.40.2, and 2.3.0 or newer is needed. Many"),
     ):
         run_farfield(*command, f"--url={of_youtube}", f"--js_runtime=deno:{runtime}")
         first = capsys.readouterr().err.splitlines()[0]

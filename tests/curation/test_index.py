@@ -33,10 +33,12 @@ def test_mistakes_are_named(tree: Path, tmp_path: Path) -> None:
         index_videos(str(tree), out, format="kinetics")
     (tmp_path / "splits/train/jump").mkdir(parents=True)
     (tmp_path / "splits/Val/jump").mkdir(parents=True)
-    with pytest.raises(FarfieldError, match=r"splits are splits, not classes: Val, train\. Index each"):
+    with pytest.raises(FarfieldError, match=r"splits are splits, not classes: Val, train\. Give each"):
         index_videos(str(tmp_path / "splits"), out)
     (tmp_path / "list.txt").write_text("a.mp4 jump\n")
-    with pytest.raises(FarfieldError, match=r"list\.txt, line 1: 'a\.mp4 jump' is not `path label` with a number"):
+    with pytest.raises(
+        FarfieldError, match=r"list\.txt, line 1: 'a\.mp4 jump' must be `path label`, where the label is a number"
+    ):
         index_videos(str(tree), out, format="pyslowfast", annotations=str(tmp_path / "list.txt"))
     assert not Path(out).exists()
 
@@ -52,13 +54,16 @@ def test_a_folder_name_may_begin_with_a_blank(tree: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--annotations", "list.txt"], "format='folders' takes no annotations; kinetics, pyslowfast, mmaction2 do"),
-        (["--labels", "list.txt"], "format='folders' takes no labels; pyslowfast, mmaction2 do. Leave it out"),
+        (
+            ["--annotations", "list.txt"],
+            "takes no annotations. Leave annotations out, or give one of these formats: kinetics, ",
+        ),
+        (["--labels", "list.txt"], "takes no labels. Leave labels out, or give one of these formats: pyslowfast, "),
         (["--format", "kinetics", "--annotations", "latin.txt"], "latin.txt is not UTF-8 text"),
         (["--format", "pyslowfast", "--annotations", "latin.txt"], "latin.txt is not UTF-8 text"),
-        (["--format", "mmaction2", "--annotations", "."], "there is no file .. Give a list with a line `path label`"),
+        (["--format", "mmaction2", "--annotations", "."], "there is no file .. Give a list with one line `path label`"),
         (["--format", "kinetics", "--annotations", "."], "there is no file .. Give Kinetics' CSV"),
-        (["--out_is", "videos"], "videos is a folder. Name a file, as videos/manifest.csv"),
+        (["--out_is", "videos"], "videos is a folder. Give a file, for example videos/manifest.csv"),
         (["--out_is", "list.txt/m.csv"], "list.txt cannot be created: "),
     ],
 )

@@ -69,7 +69,7 @@ def test_a_collection_by_manifest(tmp_path: Path, bad_files: dict[str, Path]) ->
     again = prepare(tmp_path / "in/all.csv", tmp_path / "out", encoding=SMALL, num_workers=1, progress=False)
     assert again.already_there == 3
     assert list(read_manifest(tmp_path / "out/manifest.csv")) == list(manifest)
-    with pytest.raises(FarfieldError, match=r"holds other videos: crf was 23, now 30\. Give the same"):
+    with pytest.raises(FarfieldError, match=r"different settings: crf was 23, now 30\. Give the same"):
         prepare(tmp_path / "in/all.csv", tmp_path / "out", encoding=replace(SMALL, crf=30), progress=False)
 
 
@@ -136,7 +136,7 @@ def test_a_folder_that_cannot_be_created_is_a_clear_error(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     with pytest.raises(FarfieldError, match=r"cannot be used as a store: .*Not a directory"):
         prepare(tmp_path / "in", tmp_path / "file/out", encoding=SMALL, progress=False)
-    with pytest.raises(FarfieldError, match=r"holds no videos\. Its subfolders must be the classes"):
+    with pytest.raises(FarfieldError, match=r"holds no videos\. Give a folder whose subfolders are the classes"):
         prepare(tmp_path / "in/a", tmp_path / "out", encoding=SMALL, progress=False)
 
 
@@ -154,7 +154,7 @@ def test_sources_are_never_overwritten_and_stores_never_mixed(tmp_path: Path) ->
     for _ in range(2):  # the store's videos are no part of the collection that holds it
         made = prepare(tmp_path / "data/videos", inside, encoding=SMALL, num_workers=1, progress=False)
         assert len(made.records) == 1
-    with pytest.raises(FarfieldError, match="holds other videos: source was"):
+    with pytest.raises(FarfieldError, match="different settings: source was"):
         prepare(tmp_path / "data/manifest.csv", inside, encoding=SMALL, progress=False)
     with FileLock(inside / ".lock"), pytest.raises(FarfieldError, match="another run is preparing"):
         prepare(tmp_path / "data/videos", inside, encoding=SMALL, progress=False)

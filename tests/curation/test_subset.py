@@ -66,7 +66,7 @@ def test_videos_are_chosen_uniformly() -> None:
     [
         ({"classes": ("yogha",)}, "there is no class 'yogha'.*Did you mean 'yoga'"),
         ({"pattern": "*skiing*"}, r"no class matches '\*skiing\*'"),
-        ({"num_classes": 6}, "num_classes is 6, and there are 5 to choose from"),
+        ({"num_classes": 6}, "num_classes is 6, but there are only 5 classes to choose from"),
         ({"num_classes": 0}, "num_classes is 0; it must be at least 1"),
         ({"videos_per_class": -1}, "videos_per_class is -1"),
         ({"classes": ()}, "classes is empty"),
@@ -135,7 +135,7 @@ def test_a_subset_of_kinetics_csv(collection: Path) -> None:
 def test_errors_write_nothing(collection: Path) -> None:
     for source, out, arguments, message in (
         ("none.csv", "o.csv", {}, "there is no file"),
-        ("all.csv", "all.csv", {}, "is the list to choose from"),
+        ("all.csv", "all.csv", {}, "is both the source and the output file"),
         ("all.csv", "o.csv", {"root": collection / "elsewhere"}, "none of the 20 chosen videos exists"),
     ):
         with pytest.raises(FarfieldError, match=message):
@@ -178,5 +178,5 @@ def test_a_row_of_wrong_length_is_refused_with_its_line(collection: Path) -> Non
         with pytest.raises(FarfieldError, match=r"k\.csv, line 3: the row has more or fewer values than the header"):
             write_subset(collection / "k.csv", collection / "o.csv")
     assert not (collection / "o.csv").exists()
-    with pytest.raises(FarfieldError, match=r"videos is a folder\. Name a file"):
+    with pytest.raises(FarfieldError, match=r"videos is a folder\. Give a file"):
         write_subset(collection / "all.csv", collection / "videos")

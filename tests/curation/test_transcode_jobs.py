@@ -107,7 +107,7 @@ def test_target_names_are_unique_and_inside_the_store(tmp_path: Path) -> None:
     [
         ("nothere", "there is no .*nothere"),
         ("clip.mp4", "is a video. Give the folder"),
-        ("m.csv", "a manifest has labels"),
+        ("m.csv", "the source is a manifest, which has its own labels"),
     ],
 )
 def test_an_invalid_source_is_refused(source: str, message: str, tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_mistakes_are_clear(tmp_path: Path, figures: Path) -> None:
         verify([figures / "val.csv", figures / "val.csv"], tmp_path)
     with pytest.raises(FarfieldError, match="holds no videos"):
         verify([tmp_path], tmp_path / "out")
-    with pytest.raises(FarfieldError, match=r"val.csv would overwrite"):
+    with pytest.raises(FarfieldError, match=r"val.csv in the report folder would overwrite"):
         verify([figures / "val.csv"], figures)
     (tmp_path / "file").write_text("")
     with pytest.raises(FarfieldError, match="cannot be created: Not a directory"):
@@ -217,7 +217,7 @@ def test_odd_names_and_rows_cost_themselves_only(tmp_path: Path) -> None:
     found = verify([tmp_path / "all.csv"], tmp_path / "out", sample=3, progress=False)
     reasons = [reason for _, reason in found.undecodable]
     assert reasons[0] == "File name too long"
-    assert reasons[2] == "it has 5 frames, and the manifest says 9"
+    assert reasons[2] == "it has 5 frames, but the manifest says 9"
     assert len(reasons) == 3
     assert len((tmp_path / "out/quarantine.csv").read_bytes().splitlines()) == 4
     assert len(read_manifest(tmp_path / "out/all.csv")) == 1

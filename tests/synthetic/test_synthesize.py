@@ -104,7 +104,7 @@ def test_the_same_call_keeps_the_data_set_and_another_is_refused(tmp_path: Path,
     with pytest.raises(FarfieldError, match="Choose another folder, or delete this one"):
         synthesize("figures", str(figures), num_train=30, num_val=10, num_test=10)
     (tmp_path / "train.csv").write_text("my own")
-    with pytest.raises(FarfieldError, match="holds other files"):
+    with pytest.raises(FarfieldError, match="has files that do not belong"):
         synthesize("recall", str(tmp_path))
-    with pytest.raises(FarfieldError, match="each split needs at least 10"):
+    with pytest.raises(FarfieldError, match="num_test at least 10"):
         synthesize("figures", str(tmp_path / "new"), num_val=3)

@@ -1,4 +1,4 @@
-"""Class names from a file with one name a line, or by the name of a data set."""
+"""Read class names from a file with one name per line, or return those of Kinetics-400."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from farfield.kinetics_labels import kinetics400_labels
 
 
 def read_class_names(path: str | Path) -> list[str]:
-    """Read the class names of a file, one a line.
+    """Read class names from a file with one name per line.
 
     Raises:
-        FarfieldError: for a missing file, a file that is not text, or a duplicate name, which would merge two classes.
+        FarfieldError: for a missing file, a file that is not UTF-8 text, or a name that occurs twice.
     """
-    content = read_text(Path(path), "Give one with one class name a line.", kind="file of class names at ")
+    content = read_text(Path(path), "Give a file with one class name per line.", kind="file of class names at ")
     lines: dict[str, list[int]] = {}
     for number, line in enumerate(content.split("\n"), start=1):
         if name := line.strip():
@@ -32,5 +32,5 @@ def read_class_names(path: str | Path) -> list[str]:
 
 
 def find_class_names(class_file: str | Path) -> list[str]:
-    """Return the class names of a file, or, for "kinetics400", those of Kinetics-400."""
+    """Read class names from a file, or return the classes of Kinetics-400 if `class_file` is "kinetics400"."""
     return kinetics400_labels() if str(class_file) == "kinetics400" else read_class_names(class_file)

@@ -1,6 +1,7 @@
-"""Download the clips of Kinetics with yt-dlp, and keep the failures by reason.
+"""Download Kinetics clips with yt-dlp, and record why clips failed.
 
-Many videos are no longer online. Clips that are on disk are not fetched again, and permanent failures not retried.
+Many of the videos are no longer online. Clips that are already on disk are not fetched again, and clips that failed
+permanently are not requested again by default.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ class Downloaded:
 
     Attributes:
         fetched: number of clips fetched by this call.
-        already_there: number of clips that were on disk before.
-        known_to_be_gone: number of clips not requested, since they failed permanently in an earlier call.
-        failures: clip to the reason why it failed, including earlier calls.
-        warnings: number of clips for each warning of yt-dlp.
+        already_there: number of clips that were on disk before this call.
+        known_to_be_gone: number of clips that were not requested, because they failed permanently in an earlier call.
+        failures: reason for each failed clip, including clips that failed in earlier calls.
+        warnings: number of clips that caused each warning of yt-dlp.
     """
 
     fetched: int = 0
@@ -72,25 +73,25 @@ def download(
     js_runtime: str = DEFAULT,
     progress: bool = True,
 ) -> Downloaded:
-    """Download the clips of Kinetics' CSV with yt-dlp, as out/label/<id>_<start>_<end>.mp4.
+    """Download the clips listed in Kinetics' CSV with yt-dlp, to out/label/<id>_<start>_<end>.mp4.
 
-    Clips are stored as `data prepare` stores them. Run the same command again to continue an interrupted run.
-    failures.csv lists the clips that could not be fetched, with the reason; those that failed permanently are not
-    requested again. Each warning of yt-dlp is logged once.
+    Clips are encoded in the same way as by `data prepare`. Run the same command again to continue an interrupted run.
+    failures.csv lists each clip that could not be fetched, with the reason. Clips that failed permanently are not
+    requested again, unless retry is set. Each warning of yt-dlp is logged once.
 
     Args:
-        annotations: Kinetics' CSV, as train.csv; `data subset` makes shorter ones.
-        out: folder of the clips, and of failures.csv.
+        annotations: Kinetics' CSV, for example train.csv. `data subset` selects part of a CSV.
+        out: output folder for the clips and failures.csv.
         clip_seconds: length of a clip from its start.
-        encoding: how clips are stored.
+        encoding: settings of the encoder.
         num_workers: number of videos fetched in parallel.
         bytes_per_second: rate limit for each download; None for no limit.
-        pause_seconds: pause of a worker before each video, and between its requests.
-        retry: request permanent failures of earlier calls again.
-        seconds_per_video: time limit for one video; longer ones fail, and are tried again by the next call.
+        pause_seconds: pause of each worker before a video, and between the requests for this video.
+        retry: also request the clips that failed permanently in earlier calls.
+        seconds_per_video: time limit for one video. A video that takes longer fails, and the next call tries it again.
         url: address of a video; {id} stands for its YouTube id.
-        js_runtime: runtime for YouTube's scripts: deno, which the extra installs; or node (22 or newer), bun, quickjs;
-            or name:path.
+        js_runtime: JavaScript runtime for YouTube's scripts: deno (installed by farfield[download]), node (22 or
+            newer), bun or quickjs; or name:path for a runtime at a path.
         progress: show a progress bar on standard error.
 
     Raises:
@@ -165,7 +166,7 @@ def _collect(
 
 
 def _safe_file_name(name: str) -> str:
-    """Turn a value of the CSV into a file name that cannot lead to another folder."""
+    """Make a value of the CSV a safe file name, without path separators and leading dots."""
     return re.sub(r"[/\\\0]", "_", name).lstrip(".") or "_"
 
 

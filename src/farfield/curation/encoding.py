@@ -1,9 +1,9 @@
-"""Settings of the encoder: H.264 that training reads fast.
+"""Encoder settings for H.264 videos that training can read fast.
 
-Random clips are cheap to read with short groups of pictures, since few frames lie between a clip and the keyframe
-before it. Within a group, frames that no other refers to cost bytes but no time, since the reader drops those it does
-not need. So videos have keyframes at a fixed distance, runs of B-frames that are never referred to, and neither in-loop
-filter nor arithmetic coding, which slow the decoder down (`scripts/benchmark_data.py` measures each).
+Decoding a random clip starts at the last keyframe before it, so a short distance between keyframes makes random clips
+cheap to read. Non-reference B-frames make files larger but reading faster, since the reader skips those that it does
+not need. Videos therefore have keyframes at a fixed distance and runs of non-reference B-frames. The in-loop filter and
+arithmetic coding are off, because they slow decoding down. `scripts/benchmark_data.py` measures each of these effects.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "sl
 
 @dataclass(frozen=True)
 class Encoding:
-    """How videos are encoded.
+    """Settings of the encoder.
 
     Args:
-        short_side_px: short side in pixels to which larger videos are reduced, keeping the aspect ratio. Smaller
-            videos are not enlarged.
+        short_side_px: short side of stored videos in pixels. Larger videos are scaled down, keeping the aspect ratio;
+            smaller videos are not enlarged.
         keyframe_interval: number of frames from one keyframe to the next.
-        b_frames: number of consecutive B-frames, to which no other frame refers.
-        crf: x264's constant rate factor: 0 is lossless, 23 x264's default, 51 the worst quality.
-        preset: x264's preset: slower ones need fewer bytes for the same quality, and more time to encode.
-        deinterlace: "frames" makes one picture of each interlaced frame; "fields" makes one of each field, so that a
-            video at 25 frames per second is stored at 50; "off" does not deinterlace.
-        tone_map: "auto" converts HDR pictures (HLG and PQ) to BT.709; "off" converts none.
+        b_frames: number of consecutive B-frames. They are not used as reference frames.
+        crf: x264's constant rate factor: 0 is lossless, 23 is x264's default, and 51 is the worst quality.
+        preset: x264's preset. A slower preset takes more time to encode and makes smaller files of the same quality.
+        deinterlace: "frames" makes one frame from each interlaced frame; "fields" makes one frame from each field, so
+            that a video at 25 frames per second is stored at 50; "off" does not deinterlace.
+        tone_map: "auto" converts HDR videos (HLG and PQ) to BT.709; "off" leaves them unchanged.
     """
 
     short_side_px: int = 256
@@ -54,10 +54,13 @@ class Encoding:
                     f"encoding.{name} is {getattr(self, name)!r}. {nearest(getattr(self, name), choices)}"
                 )
         if self.b_frames > 16 or self.crf > 51:
-            raise FarfieldError("encoding.b_frames is at most 16 and encoding.crf at most 51.")
+            raise FarfieldError(
+                f"encoding.b_frames is {self.b_frames} and encoding.crf is {self.crf}; b_frames must be at most 16, "
+                "and crf at most 51."
+            )
 
     def x264(self) -> dict[str, str]:
-        """Return the options of FFmpeg's libx264."""
+        """Return these settings as options for FFmpeg's libx264."""
         b_frames = min(self.b_frames, max(self.keyframe_interval - 2, 0))
         structure = {
             "keyint": self.keyframe_interval,

@@ -24,13 +24,14 @@ PERMANENT_FAILURES = {
     r"video (is )?unavailable|video is not available|video is no longer available": "the video is unavailable",
     r"http error (404|410)\b": "there is nothing at its address",
 }
-"""Pattern of yt-dlp's message to the reason, in order of priority. Videos that fail so are not requested again.
+"""Regular expression for yt-dlp's error message, and the reason to record. The first match counts.
 
-failures.csv keeps the reasons: rewording one makes clips that failed for it before be requested again.
+Clips that failed for one of these reasons are not requested again. failures.csv stores the reason as text: after a
+reason is reworded here, clips that failed with the old wording are requested again.
 """
 
 RATE_LIMITED = r"http error 429\b|not a bot|rate-limited|too many requests"
-"""Pattern of messages that the site refuses all requests for now."""
+"""Regular expression for messages which mean that the site currently refuses all requests."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Fetched:
     """Result of fetching one clip.
 
     Attributes:
-        reason: why it failed; None if it succeeded.
+        reason: why the clip could not be fetched; None if it was fetched.
         warnings: yt-dlp's warnings, without duplicates.
     """
 
@@ -91,7 +92,7 @@ def _fetch(job: FetchJob, messages: Messages) -> None:
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise VideoError(job.url, f"{job.target.parent.name} cannot be created: {error.strerror}") from error
+        raise VideoError(job.url, f"the folder {job.target.parent.name} cannot be created: {error.strerror}") from error
     time.sleep(job.pause_seconds)
     with tempfile.TemporaryDirectory() as folder:
         options = job.options | {"outtmpl": str(Path(folder, "video.%(ext)s")), "logger": messages}
@@ -102,19 +103,19 @@ def _fetch(job: FetchJob, messages: Messages) -> None:
             text = str(error)
             if re.search(RATE_LIMITED, _plain(text).lower()):
                 raise FarfieldError(
-                    f"{job.url}: {_plain(text)} The site refuses requests for now; run the same command later to "
-                    "continue. Fewer workers and a longer pause_seconds help."
+                    f"{job.url}: {_plain(text)} The site currently refuses all requests. Run the same command "
+                    "later to continue, if need be with fewer num_workers and a longer pause_seconds."
                 ) from error
             raise VideoError(job.url, reason_for(text)) from error
         files = [path for path in Path(folder).iterdir() if has_video_suffix(path)]
         if not files:
-            raise VideoError(job.url, "nothing was fetched")
+            raise VideoError(job.url, "yt-dlp did not write a video file")
         start, end = job.start_seconds, job.end_seconds
         transcode(files[0], job.target, job.encoding, start_seconds=start, end_seconds=end, name=job.url)
 
 
 def reason_for(text: str) -> str:
-    """Map an error of yt-dlp to a short reason, so that failures can be counted by reason."""
+    """Map an error message of yt-dlp to a short reason, so that failures can be counted by reason."""
     for pattern, reason in PERMANENT_FAILURES.items():
         if re.search(pattern, _plain(text).lower()):
             return reason
@@ -122,7 +123,7 @@ def reason_for(text: str) -> str:
 
 
 class Messages:
-    """Logger for yt-dlp that keeps warnings. Errors are raised by yt-dlp as well; other messages are dropped."""
+    """Logger for yt-dlp that keeps only warnings. yt-dlp raises its errors in addition to logging them."""
 
     def __init__(self, video: str) -> None:
         self.warnings: dict[str, None] = {}
@@ -139,6 +140,6 @@ class Messages:
 
 
 def _plain(text: str) -> str:
-    """Return the first line of a message of yt-dlp, without colours and prefix."""
+    """Return the first line of a message of yt-dlp, without colour codes and the prefix ERROR."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()[0]
     return re.sub(r"^ERROR: (\[[^\]]*\] )?(\S+: )?", "", text)[:200]

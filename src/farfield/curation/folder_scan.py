@@ -1,8 +1,8 @@
 """Find the videos of a folder, and count the skipped files by reason.
 
-Symbolic links to files and folders are followed, and a video keeps the name of its link: in stores that name files by
-their content (DVC, git-annex, the Hugging Face cache), the target's name says nothing. Each folder is scanned once,
-under its own name if it lies inside the scanned folder.
+Symbolic links to files and folders are followed. A linked video is listed under the name of the link, since some stores
+(DVC, git-annex, the Hugging Face cache) name the target by a hash of its content. A folder that several paths lead to
+is scanned once: under its own path if it lies inside the scanned folder, otherwise under the path of a link.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _SUFFIXES = """
     .gif .apng .webp
 """
 VIDEO_SUFFIXES = frozenset(_SUFFIXES.split())
-"""Suffixes of videos in a folder search. A file that is given by name is opened whatever its suffix."""
+"""Suffixes by which a folder scan recognises videos. A file that the user names is opened whatever its suffix."""
 
 SYSTEM_FOLDERS = frozenset(
     ("$recycle.bin", "system volume information", "#recycle", "@recycle", "@eadir", "__macosx", "lost+found")
 )
-"""Folders that operating systems create: trash, previews, recovered files. In lower case."""
+"""Names, in lower case, of folders that operating systems create for trash, previews and recovered files."""
 
 
 class Reason(Enum):
-    """Why a scan skips a file or folder: the text for one, and for several."""
+    """Why a scan skips a file or folder. Each value is the text in the singular and in the plural."""
 
     HIDDEN = ("hidden", "hidden")
     SYSTEM_FOLDER = ("system folder", "system folders")
@@ -63,7 +63,7 @@ class SkippedFiles:
     Attributes:
         keep_names: keep names as well as counts; off by default, since a collection may hold millions of images.
         counts: number of files for each reason. A hidden folder counts once, whatever is in it.
-        endings: counts of suffixes, in lower case, of the files with other endings; "" for no suffix.
+        endings: number of files for each suffix, in lower case, that is not a video suffix; "" for no suffix.
         names: (path, reason) of each file, if `keep_names`.
     """
 
@@ -81,13 +81,16 @@ class SkippedFiles:
             self.names.append((str(PurePath(path)), reason))
 
     def update(self, other: SkippedFiles) -> None:
-        """Add the files of another scan."""
+        """Add the counts and names of another scan."""
         self.counts += other.counts
         self.endings += other.endings
         self.names += other.names
 
     def summary(self) -> str:
-        """Format all counts in one line, as "3 hidden, 12 with other endings (.txt 10, .jpg 2)"; "" for none."""
+        """Format all counts in one line, for example "3 hidden, 12 with other endings (.txt 10, .jpg 2)".
+
+        The line is "" if nothing was skipped.
+        """
         parts = []
         for reason in Reason:
             if count := self.counts[reason]:
@@ -96,7 +99,7 @@ class SkippedFiles:
         return ", ".join(parts)
 
     def sentence(self) -> str:
-        """Format the counts as a sentence for error messages; "" for none."""
+        """Format the counts as a sentence for error messages; "" if nothing was skipped."""
         return f"Left out: {self.summary()}." if self.counts else ""
 
     def _endings(self, shown: int = 6) -> str:
@@ -105,33 +108,33 @@ class SkippedFiles:
         return ", ".join(parts + ([f"{len(found) - shown} others"] if len(found) > shown else []))
 
     def as_dict(self) -> dict[str, int]:
-        """Return the counts by reason, as plain types; without zeros."""
+        """Return the counts by reason as plain types, without reasons that count zero."""
         return {reason.name.lower(): self.counts[reason] for reason in Reason if self.counts[reason]}
 
 
 def has_video_suffix(path: str | PurePath) -> bool:
-    """Return whether a file has the suffix of a video, in upper or lower case."""
+    """Return whether a file has a video suffix, in upper or lower case."""
     return PurePath(path).suffix.lower() in VIDEO_SUFFIXES
 
 
 def hidden_reason(name: str) -> Reason | None:
-    """Return why a file or folder of this name is skipped; None if it is not."""
+    """Return why a scan skips a file or folder of this name; None if it is neither hidden nor a system folder."""
     if name.startswith("."):
         return Reason.HIDDEN
     return Reason.SYSTEM_FOLDER if name.lower() in SYSTEM_FOLDERS else None
 
 
 def scan_folder(root: str | Path, skipped: SkippedFiles, *, exclude: str | Path | None = None) -> list[Path]:
-    """Find the videos under a folder, to any depth.
+    """Find all videos in a folder and its subfolders.
 
     Args:
         root: folder to scan. It may itself be hidden, or a link.
         skipped: record of skipped files, to which this scan adds.
-        exclude: folder that is not part of the collection, as one that is being written; it is not recorded as skipped.
-            Ignored if it is `root` itself or contains it.
+        exclude: folder to leave out without recording it as skipped, for example the output folder. It is scanned
+            nevertheless if it is `root` or contains `root`.
 
     Returns:
-        Sorted paths that begin with `root`. A link keeps its own name.
+        Sorted paths that begin with `root`. A linked video has the path of the link, not of its target.
     """
     real_root = os.path.realpath(root)
     excluded = None if exclude is None else os.path.realpath(exclude)
@@ -173,7 +176,7 @@ def scan_folder(root: str | Path, skipped: SkippedFiles, *, exclude: str | Path 
 
 
 def _entries(folder: str, skipped: SkippedFiles) -> Iterator[os.DirEntry[str]]:
-    """List the entries of a folder by name; none for a folder that cannot be read."""
+    """Yield the entries of a folder, sorted by name. Record a folder that cannot be read as skipped."""
     try:
         with os.scandir(folder) as entries:
             yield from sorted(entries, key=lambda entry: entry.name)

@@ -31,7 +31,7 @@ FORMATS: dict[str, Callable[[Path, Path, list[str] | None, SkippedFiles], Iterat
     "pyslowfast": read_pyslowfast,
     "mmaction2": read_mmaction2,
 }
-"""Format to its reader, which takes the root, the annotations, class names and the record of skipped files."""
+"""Reader of each format. It takes the root, the annotations, the class names and the record of skipped files."""
 
 _WITH_ANNOTATIONS = ("kinetics", "pyslowfast", "mmaction2")
 _WITH_NUMBERS = ("pyslowfast", "mmaction2")
@@ -44,7 +44,7 @@ class Index:
     Attributes:
         records: manifest rows of the readable videos.
         failures: (path, reason) of missing and unreadable videos.
-        skipped: files that the scan of the folder skipped; empty for lists, which name their videos.
+        skipped: files that the scan of the folder skipped; empty for pyslowfast and mmaction2, which scan no folder.
     """
 
     records: list[VideoRecord]
@@ -68,26 +68,29 @@ def index_videos(
     decoder: Decoder = "pyav",
     progress: bool = True,
 ) -> Index:
-    """Index a collection of videos: write a manifest, opening each video once to note its length, rate and size.
+    """Index a collection: write a manifest that lists the length, frame rate and size of each video.
 
-    Unreadable videos are reported and left out. Links to files and folders are followed. Hidden files and folders,
-    files with other suffixes and everything else that is skipped are counted by reason.
+    Each video is opened once. Unreadable videos are reported and left out of the manifest. Links to files and folders
+    are followed. Skipped files and folders, such as hidden ones and files without a video suffix, are counted by
+    reason.
 
     Args:
         root: folder of the videos.
-        out: manifest to write (CSV). Its paths are relative to its own folder, or absolute if `root` is elsewhere.
+        out: manifest to write (CSV). Video paths in it are relative to the manifest's folder; paths of videos outside
+            this folder are absolute.
         format: folders (root/label/.../video); kinetics (videos named <id>_<start>_<end> anywhere under root, labelled
             by Kinetics' CSV); pyslowfast or mmaction2 (lines `path label` with a number as label, paths under root).
-        annotations: Kinetics' CSV, or the list file of the other formats; not for folders.
-        labels: for lists, file with one class name a line, in the order of the numbers; None keeps the numbers.
+        annotations: Kinetics' CSV for kinetics, list file for pyslowfast and mmaction2; None for folders.
+        labels: for pyslowfast and mmaction2, file with the names of classes 0, 1, 2, ..., one per line; None keeps the
+            numbers as labels.
         num_workers: number of processes; None for the number of cores.
-        list_left_out: name every file that is skipped, with the reason.
+        list_left_out: list every skipped file, with the reason.
         decoder: decoder that opens the videos: pyav or decord.
         progress: show a progress bar on standard error.
 
     Raises:
-        FarfieldError: for a missing folder or file, an output that is not a manifest, a format without its
-            annotations, a malformed line, or no readable video.
+        FarfieldError: for a missing folder or file, an existing output file that is not a manifest, a format without
+            its annotations, a malformed line, or no readable video.
     """
     folder, target = Path(root), Path(out)
     refuse_to_replace_other_files(target)
@@ -110,7 +113,7 @@ def index_videos(
     failures = missing + [failure for failure in probed if not isinstance(failure, VideoRecord)]
     if not records:
         raise FarfieldError(
-            f"none of the {len(listed)} videos can be read. The first: {failures[0][0]}: {failures[0][1]}."
+            f"none of the {len(listed)} videos can be read. The first failure: {failures[0][0]}: {failures[0][1]}."
         )
     write_manifest(target, [replace(r, path=path_in_manifest(target.parent, folder, r.path)) for r in records])
     return Index(records, failures, skipped)
@@ -118,20 +121,23 @@ def index_videos(
 
 def _check(root: str | Path, format: str, annotations: object, labels: object) -> None:
     if not Path(root).is_dir():
-        raise FarfieldError(f"root is {root}, which is not a folder.")
+        raise FarfieldError(f"root is {root}, which is not a folder. Give the folder of the videos.")
     if format not in FORMATS:
-        raise FarfieldError(f"format is {format!r}. Known: {', '.join(FORMATS)}.")
+        raise FarfieldError(f"format is {format!r}. Known formats: {', '.join(FORMATS)}.")
     if format in _WITH_ANNOTATIONS and annotations is None:
-        raise FarfieldError(f"format={format!r} needs annotations: the file that lists the videos.")
+        raise FarfieldError(f"format={format!r} needs annotations. Give the file that lists the videos.")
     for name, value, formats in (("annotations", annotations, _WITH_ANNOTATIONS), ("labels", labels, _WITH_NUMBERS)):
         if value is not None and format not in formats:
-            raise FarfieldError(f"format={format!r} takes no {name}; {', '.join(formats)} do. Leave it out.")
+            raise FarfieldError(
+                f"format={format!r} takes no {name}. Leave {name} out, or give one of these formats: "
+                f"{', '.join(formats)}."
+            )
 
 
 def _probe_all(
     root: Path, records: list[VideoRecord], num_workers: int | None, decoder: Decoder, progress: bool
 ) -> list[VideoRecord | tuple[str, str]]:
-    """Probe all videos in parallel; for an unreadable one, (path, reason) takes its place."""
+    """Probe all videos in parallel; return, in order, each completed record, or (path, reason) if unreadable."""
     jobs = [(root, record, decoder) for record in records]
     probed: dict[VideoRecord, VideoRecord | tuple[str, str]] = {}
     running = for_each(_probe, jobs, num_workers=num_workers)
@@ -141,7 +147,7 @@ def _probe_all(
 
 
 def _probe(job: tuple[Path, VideoRecord, Decoder]) -> VideoRecord:
-    """In a worker: fill in a record's number of frames, rate, size and duration."""
+    """In a worker: open a video; return its record with number of frames, frame rate, size and duration."""
     root, record, decoder = job
     with open_video(root / record.path, decoder) as video:
         height, width = video.frames(np.array([0])).shape[1:3]

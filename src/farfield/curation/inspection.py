@@ -1,4 +1,4 @@
-"""Inspect one video: decode every frame, and note its length, size, content hash and thumbnails."""
+"""Inspect one video: decode every frame; return the video's length, size, content hash and thumbnails."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class InspectionJob:
 
     Attributes:
         path: video file.
-        record: its row of the manifest.
-        compare_decoders: whether to compare some frames of decord and PyAV.
-        decoder: decoder of all frames, see `open_video`.
+        record: the video's row of the manifest.
+        compare_decoders: whether to decode some frames with both decord and PyAV, and compare them.
+        decoder: decoder for all frames, see `open_video`.
     """
 
     path: Path
@@ -59,9 +59,9 @@ class Inspected:
         duration_seconds: time from the start of the first frame to the end of the last.
         sha256: content hash of the file.
         thumbnails: grey thumbnails of frames spread over the video.
-        decord: "agrees" or "differs", compared with PyAV; "cannot read it" where decord is not exact; None if not
-            compared.
-        fallback_reason: why PyAV decoded it although decord was requested; None otherwise.
+        decord: whether decord's frames agree with PyAV's: "agrees", "differs", or "cannot read it" if decord fails or
+            is not exact on the file; None if they were not compared.
+        fallback_reason: why PyAV decoded the video although decord was requested; None otherwise.
     """
 
     num_frames: int
@@ -76,13 +76,14 @@ class Inspected:
 
 
 def inspect(job: InspectionJob) -> Inspected:
-    """Decode a video from its first frame to its last.
+    """Decode every frame of a video, and return the video's properties.
 
-    With PyAV, errors that FFmpeg logs and conceals count as damage, although training would not notice them. decord
-    does not report those.
+    With PyAV, decoding errors that FFmpeg only logs and conceals count as damage, although training would not fail on
+    them. decord does not report such errors.
 
     Raises:
-        DecodeError: if a frame is missing or damaged, or if no frame lies in the row's segment.
+        DecodeError: if the file cannot be read, if a frame is missing or damaged, or if the manifest's row has a wrong
+            number of frames or a segment without frames.
     """
     try:
         if not job.path.is_file():
@@ -106,7 +107,7 @@ def _inspect(job: InspectionJob) -> Inspected:
     times, size, thumbnails, fallback_reason = _decode_all(job)
     expected = job.record.num_frames
     if expected is not None and expected != len(times):
-        raise ValueError(f"it has {len(times)} frames, and the manifest says {expected}")
+        raise ValueError(f"it has {len(times)} frames, but the manifest says {expected}")
     duration = float(times[-1]) + 1 / float(frame_rate(times)[0])
     fps = round(len(times) / duration, 3)
     decord = compare_decoders(job.path) if job.compare_decoders else None
@@ -114,7 +115,7 @@ def _inspect(job: InspectionJob) -> Inspected:
 
 
 def _decode_all(job: InspectionJob) -> tuple[np.ndarray, tuple[int, int], np.ndarray, str | None]:
-    """Decode every frame; return times, (width, height), thumbnails, and why PyAV decoded it instead of decord."""
+    """Decode every frame; return times, (width, height), thumbnails and, if decord was replaced by PyAV, the reason."""
     fallback_reason = None
     if job.decoder == "decord":
         try:
@@ -147,13 +148,13 @@ def _decode_all_with_decord(job: InspectionJob) -> tuple[np.ndarray, tuple[int, 
 
 
 def _check_segment(job: InspectionJob, times: np.ndarray) -> None:
-    """Raise `ClipTooShort` if no frame lies in the row's segment."""
+    """Raise `ClipTooShort` if no frame lies in the segment of the manifest's row."""
     stream_frames(times, start_seconds=job.record.start_seconds, end_seconds=job.record.end_seconds)
 
 
 @contextmanager
 def _logged_errors() -> Iterator[list[str]]:
-    """Collect the errors that FFmpeg logs and then conceals with parts of other frames, without raising."""
+    """Collect decoding errors that FFmpeg only logs: it conceals the damaged parts instead of raising an error."""
     level, found = av.logging.get_level(), []  # type: ignore[var-annotated]
     av.logging.set_level(av.logging.ERROR)
     try:
@@ -165,7 +166,7 @@ def _logged_errors() -> Iterator[list[str]]:
 
 
 def _walk(video: FrameReader) -> Iterator[tuple[int, Callable[[], np.ndarray]]]:
-    """Decode all frames; yield their places, and functions that convert them to RGB."""
+    """Decode all frames; yield the index of each, and a function that converts it to RGB."""
     convert = None
     for place, frame in video.walk(0, len(video.times)):
         if frame.is_corrupt:
@@ -177,7 +178,7 @@ def _walk(video: FrameReader) -> Iterator[tuple[int, Callable[[], np.ndarray]]]:
 def _size_and_thumbnails(
     pictures: Iterable[tuple[int, Callable[[], np.ndarray]]], count: int
 ) -> tuple[tuple[int, int], np.ndarray]:
-    """Go through all frames; return width and height of the upright picture, and thumbnails."""
+    """Iterate over all frames; return (width, height) of the upright video, and the thumbnails."""
     wanted = ((np.arange(THUMBNAILS) + 0.5) * count / THUMBNAILS).astype(int)
     thumbnails = np.zeros((THUMBNAILS, THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)
     size = (0, 0)
@@ -196,7 +197,7 @@ def _thumbnail(picture: np.ndarray) -> np.ndarray:
 
 
 def compare_decoders(path: Path) -> DecordSays:
-    """Compare the frames of decord and PyAV at five places."""
+    """Decode up to five frames of a video with decord and PyAV, and return whether they agree."""
     from farfield.video.decord_decoder import DecordVideo  # on first use, see `decoders`
 
     try:

@@ -1,7 +1,7 @@
 """Configure and check the JavaScript runtime that yt-dlp needs for YouTube.
 
 yt-dlp 2025.11 and newer run the scripts of the package yt-dlp-ejs in a JavaScript runtime. By default only deno is
-enabled, which denies scripts access to files and the network.
+enabled, since it denies scripts access to files and the network.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ DEFAULT = "deno"
 
 
 def runtime_options(runtime: str) -> dict[str, dict[str, str]]:
-    """Return yt-dlp's option js_runtimes.
+    """Return the value of yt-dlp's option js_runtimes that enables one runtime.
 
     Args:
         runtime: one of yt-dlp's runtimes (deno, node, bun, quickjs), or name:path.
@@ -30,7 +30,7 @@ def runtime_options(runtime: str) -> dict[str, dict[str, str]]:
 
 
 def why_unavailable(runtime: str) -> str | None:
-    """Return what yt-dlp lacks to run scripts, and how to install it; None if it lacks nothing.
+    """Return a message that says what yt-dlp lacks to run JavaScript and how to install it; None if it lacks nothing.
 
     Args:
         runtime: see `runtime_options`.
@@ -38,7 +38,7 @@ def why_unavailable(runtime: str) -> str | None:
     [(name, options)] = runtime_options(runtime).items()
     found = _known()[name](path=options.get("path")).info
     if found is None:
-        lack = f"no JavaScript runtime: there is no {runtime}"
+        lack = f"no JavaScript runtime: {runtime} was not found"
     elif not found.supported:
         oldest = ".".join(map(str, _known()[name].MIN_SUPPORTED_VERSION))
         lack = f"no JavaScript runtime: {found.path} is {name} {found.version}, and {oldest} or newer is needed"
@@ -47,15 +47,15 @@ def why_unavailable(runtime: str) -> str | None:
     else:
         return None
     return (
-        f"yt-dlp has {lack}. Without it, many of YouTube's formats are missing and clips fail. "
-        "pip install 'farfield[download]' installs all of it, with deno; --js_runtime selects another runtime."
+        f"yt-dlp has {lack}. Many of YouTube's formats will be missing, and clips will fail. Install the scripts and "
+        "deno with pip install 'farfield[download]', or select another runtime with --js_runtime."
     )
 
 
 def _known() -> dict[str, Any]:
-    """Return yt-dlp's classes of runtimes by name.
+    """Return yt-dlp's JavaScript runtime classes by name.
 
-    Private: yt-dlp does not document its module `globals`. Only this function uses it.
+    They are in yt-dlp's module `globals`, which is not documented. Only this function uses that module.
     """
     try:
         from yt_dlp.globals import supported_js_runtimes

@@ -1,4 +1,4 @@
-"""Where a manifest is written: the folder, what may be replaced, and the paths in it."""
+"""Prepare to write a manifest: check the output path, create its folder, and make the video paths."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from farfield.errors import FarfieldError
 
 
 def make_parent_folder(out: Path) -> None:
-    """Create the folder of an output file, so that errors show before the work is done.
+    """Create the folder of an output file before the work starts, so that a wrong path fails early.
 
     Raises:
-        FarfieldError: if the path is a folder, or its folder cannot be created.
+        FarfieldError: if `out` is a folder, or its parent folder cannot be created.
     """
     if out.is_dir():
-        raise FarfieldError(f"{out} is a folder. Name a file, as {out / 'manifest.csv'}.")
+        raise FarfieldError(f"{out} is a folder. Give a file, for example {out / 'manifest.csv'}.")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -22,7 +22,7 @@ def make_parent_folder(out: Path) -> None:
 
 
 def refuse_to_replace_other_files(out: Path) -> None:
-    """Refuse to overwrite anything but a manifest: `out` may by mistake name the annotations.
+    """Refuse to overwrite a file that is not a manifest, such as annotations given as `out` by mistake.
 
     Raises:
         FarfieldError: if `out` exists, is not empty and is not a manifest.
@@ -38,9 +38,10 @@ def refuse_to_replace_other_files(out: Path) -> None:
 
 
 def path_in_manifest(folder: Path, root: Path, inside: str) -> str:
-    """Return a video's path for a manifest: relative if it lies below the manifest's folder, so that both can be moved.
+    """Return a video's path for a manifest: relative if the video is inside the manifest's folder, absolute if not.
 
-    Symbolic links keep their own names: stores that name files by their content link to them.
+    Relative paths stay valid when the manifest and its videos are moved together. For a symbolic link, the path is that
+    of the link, not of its target, since some stores name the target by a hash of its content.
 
     Args:
         folder: folder of the manifest.

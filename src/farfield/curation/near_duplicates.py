@@ -1,7 +1,8 @@
 """Find near-duplicates: copies of a video in another size, codec or quality.
 
-Two videos are near-duplicates if their durations are equal and both parts of their thumbnails correlate: the mean over
-time (static part) and the differences from it (moving part). Different videos of one place share the static part only.
+Two videos are near-duplicates if their durations are nearly equal and their thumbnails correlate in two parts: the mean
+over time (static part) and the differences from this mean (moving part). Different recordings of one place correlate
+only in the static part.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 STILL, MOVING = 0.985, 0.9
-"""Smallest correlations of the static and the moving part at which videos are near-duplicates."""
+"""Correlations of the static part and of the moving part above which two videos are near-duplicates."""
 
 NOISE = 0.5
-"""Root mean square, in grey levels, below which the moving part is noise and not compared."""
+"""Root mean square of the moving part, in grey levels, below which it counts as noise.
+
+If the moving parts of both videos are noise, only the static parts are compared.
+"""
 
 _TABLES, _BITS = 12, 16
 
@@ -25,8 +29,8 @@ def find_near_duplicates(
 ) -> list[tuple[int, int]]:
     """Find pairs of near-duplicates.
 
-    Only pairs that share a hash of the static part are compared (signs of random projections, 12 tables of 16 bits);
-    two copies with a correlation of 0.99 are missed once in 2000 times.
+    Only pairs whose static parts have an equal hash in at least one of 12 hash tables are compared. A hash consists of
+    the signs of 16 random projections. Of the pairs with a correlation of 0.99, one in 2000 is missed.
 
     Returns:
         Pairs of indices, the smaller first, sorted.
@@ -55,7 +59,7 @@ def find_near_duplicates(
 def _candidates(
     still: Float[np.ndarray, "n d"], durations: Float[np.ndarray, " n"]
 ) -> Iterator[tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]]:
-    """Yield pairs of videos of equal duration whose static parts correlate, in chunks."""
+    """Yield chunks of pairs of videos that have nearly equal durations and whose static parts correlate."""
     rng = np.random.default_rng(0)
     for _ in range(_TABLES):
         bits = still @ rng.standard_normal((still.shape[1], _BITS), dtype=np.float32) > 0

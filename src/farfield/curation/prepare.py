@@ -1,6 +1,6 @@
-"""Transcode a collection into a store for training: every video, or annotated segment, once.
+"""Transcode a collection into a store for training: each video, or each annotated segment, becomes one file.
 
-Each file is written atomically, so that an interrupted run can go on: finished files are not made again.
+Each file is written atomically. A run that continues an interrupted one does not transcode finished files again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Prepared:
         out: folder of the store.
         records: rows of the store's manifest.
         already_there: number of videos that an earlier run had finished.
-        unlabelled: number of videos without a known class; they are in the store but not in the manifest.
+        unlabelled: number of videos without a known class. Their files are in the store, but not in its manifest.
         failures: (name, reason) of each video that could not be transcoded.
         seconds: total duration of the store's videos.
         source_bytes: size of the source videos.
@@ -88,23 +88,25 @@ def prepare(
     list_left_out: bool = False,
     progress: bool = True,
 ) -> Prepared:
-    """Transcode a collection into a store from which random clips are read several times faster.
+    """Transcode a collection to H.264 files from which random clips are read several times faster.
 
     Videos become H.264 in MP4 without sound, upright, with a short side of at most 256 pixels and keyframes at a fixed
-    distance; segments of a manifest are cut out. The store has a manifest.csv, and failures.json lists the videos that
-    could not be transcoded and why. Run the same command again to continue an interrupted run, even a killed one.
+    distance. If a manifest gives segments, only these are stored. The output folder, called the store, also has a
+    manifest.csv, and failures.json lists the videos that could not be transcoded, with the reason. Run the same command
+    again to continue a run that was interrupted or killed.
 
     Args:
         source: manifest; folder of videos (label/.../video); tar archive or folder of archives, which are read without
             unpacking.
         out: folder of the store.
-        encoding: how videos are stored.
-        annotations: Kinetics' CSV, for the labels of <id>_<start>_<end>.mp4.
-        root: folder that a manifest's paths are relative to; None for its own.
-        num_workers: number of processes; None for the number of cores, of this machine or of the Ray cluster.
-        seconds_per_video: time limit for one video; longer ones fail.
-        engine: local, or ray: the workers of the cluster at RAY_ADDRESS, which must see the same files.
-        list_left_out: name every file in folders and archives that is skipped, with the reason.
+        encoding: settings of the encoder.
+        annotations: Kinetics' CSV, which gives the labels of videos named <id>_<start>_<end>.mp4.
+        root: folder that a manifest's paths are relative to; None for the manifest's folder.
+        num_workers: number of processes; None for one per core of this machine, or of the Ray cluster.
+        seconds_per_video: time limit for one video. A video that takes longer fails.
+        engine: local for processes on this machine; ray for the Ray cluster at RAY_ADDRESS, whose workers must see the
+            same files.
+        list_left_out: list every skipped file of folders and archives, with the reason.
         progress: show a progress bar on standard error.
 
     Raises:
@@ -162,7 +164,7 @@ def _write_results(results: dict[Path, tuple[TranscodeJob, Transcoded]], prepare
 
 
 def _transcode_if_missing(job: TranscodeJob) -> tuple[Transcoded, bool]:
-    """In a worker: transcode a video unless an earlier run did; return its properties, and whether one did."""
+    """In a worker: transcode a video unless it is finished; return its properties, and whether it was finished."""
     if isinstance(job.source, Path):
         try:
             if not job.source.is_file():

@@ -1,4 +1,4 @@
-"""Folder of transcoded videos: its settings file, its lock, and files of interrupted runs."""
+"""Open the folder of a store of transcoded videos: check its settings, lock it, and remove unfinished files."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ log = logging.getLogger("farfield")
 
 
 def check_store_folder(source: Path, out: Path) -> None:
-    """Refuse a store that would overwrite its source.
+    """Refuse a store folder whose files could overwrite the source.
 
     Raises:
-        FarfieldError: if it would.
+        FarfieldError: if the source is the store's manifest, or a folder inside the store.
     """
     given = source.resolve()
     if given == (out / "manifest.csv").resolve():
         raise FarfieldError(f"{source} would be overwritten by the store's manifest. Give another folder than {out}.")
     if given.is_dir() and given.is_relative_to(out.resolve()):
-        raise FarfieldError(f"{source} lies in {out}, where the store's videos go. Give another folder than {out}.")
+        raise FarfieldError(
+            f"{source} lies in {out}, to which the store's videos are written. Give another folder than {out}."
+        )
 
 
 def open_store(out: Path, encoding: Encoding, source: Path) -> FileLock:
@@ -36,7 +38,8 @@ def open_store(out: Path, encoding: Encoding, source: Path) -> FileLock:
         The acquired lock.
 
     Raises:
-        FarfieldError: for a store of another source or with other settings, or one that another run has locked.
+        FarfieldError: if the store was made from a different source or with different settings, if another run has
+            locked it, or if it cannot be written.
     """
     record = out / "store.json"
     settings = asdict(encoding) | {"source": str(source.resolve())}
@@ -53,8 +56,9 @@ def open_store(out: Path, encoding: Encoding, source: Path) -> FileLock:
     if isinstance(known, dict) and not settings.keys() <= known.keys():
         is_earlier = True
         log.warning(
-            "%s was started by an earlier version. Its videos stay as they are: interlaced, HDR and mirrored ones, and "
-            "H.264 in AVI or ASF, differ from those that are added now. Remove the store to rebuild it.",
+            "%s was started by an earlier version of farfield. Videos that are already in it are kept. Those made from "
+            "interlaced, HDR or mirrored videos, or from H.264 in AVI or ASF, are encoded differently from videos that "
+            "are added now. Remove the store to rebuild it.",
             out,
         )
         known = {name: value for name, value in settings.items() if name not in known} | known
@@ -63,7 +67,8 @@ def open_store(out: Path, encoding: Encoding, source: Path) -> FileLock:
         other = [name for name in settings if known.get(name) != settings[name]]
         changed = [f"{name} was {known.get(name)}, now {settings[name]}" for name in other]
         raise FarfieldError(
-            f"{out} holds other videos: {'; '.join(changed)}. Give the same settings, or another folder."
+            f"{out} was made from a different source or with different settings: {'; '.join(changed)}. Give the same "
+            "source and settings, or another folder."
         )
     if not is_earlier:
         with atomic_write(record) as partial:

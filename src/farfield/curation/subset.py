@@ -1,7 +1,7 @@
-"""Subsets of a data set: some classes, and some videos of each, chosen reproducibly by a seed.
+"""Choose subsets of a data set reproducibly by a seed: some classes, and some videos of each class.
 
-A class or video is chosen by a hash of the seed and its name, not by its place in a list: adding a video, or asking for
-another class, changes no other choice, and asking for half of the videos gives a subset of the same ones.
+Classes and videos are ranked by a hash of the seed and their name, not by their position in a list. One more class does
+not change which videos are chosen from the other classes, and a choice of fewer videos is part of a choice of more.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class Selection:
-    """Criteria of `choose`, as `write_subset` documents them."""
+    """Criteria of `choose`. `write_subset` documents each of them."""
 
     classes: tuple[str, ...] | None = None
     pattern: str | None = None
@@ -42,17 +42,17 @@ class Selection:
             if value is not None and value < 1:
                 raise FarfieldError(f"{name} is {value}; it must be at least 1, or null for all.")
         if self.classes is not None and not self.classes:
-            raise FarfieldError("classes is empty. Name at least one, or leave it out.")
+            raise FarfieldError("classes is empty. Name at least one class, or leave classes out to choose from all.")
 
 
 @dataclass(frozen=True)
 class Subset:
-    """The file that `write_subset` wrote.
+    """File that `write_subset` wrote, and its content.
 
     Attributes:
-        path: the manifest, or, for Kinetics' CSV without a folder of videos, a CSV of the same columns.
-        labels: classes in it.
-        videos: number of rows in it.
+        path: manifest; or a CSV with Kinetics' columns, if the source is Kinetics' CSV and no root is given.
+        labels: classes in the file.
+        videos: number of rows in the file.
         missing: paths of chosen videos that do not exist.
         hash: content hash of the manifest; None for a CSV.
         skipped: files that the scan of `root` skipped.
@@ -66,7 +66,7 @@ class Subset:
     skipped: SkippedFiles = field(default_factory=SkippedFiles)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain types, for JSON."""
+        """Return the result as plain types, for JSON."""
         about = {"out": str(self.path), "videos": self.videos, "classes": self.labels, "hash": self.hash}
         return about | {"missing": self.missing}
 
@@ -83,22 +83,23 @@ def write_subset(
     seed: int = 0,
     root: str | Path | None = None,
 ) -> Subset:
-    """Choose some classes, and some videos of each, from a manifest or from Kinetics' CSV.
+    """Choose some classes, and some videos of each class, from a manifest or from Kinetics' CSV.
 
-    The choice depends on a hash of the seed and the names: asking for one more class, or for half of the videos, does
-    not change the other choices. Chosen videos that do not exist are left out, counted and named.
+    Classes and videos are ranked by a hash of the seed and their name. One more class does not change which videos are
+    chosen from the other classes, and a choice of fewer videos is part of a choice of more. Chosen videos that do not
+    exist are left out, counted and named.
 
     Args:
         source: manifest, or Kinetics' CSV (columns label, youtube_id, time_start, ...).
-        out: manifest to write; a record of the choice is written beside it (*.subset.json). From Kinetics' CSV without
-            root: a CSV of the same columns, to download.
-        classes: class names, as ["archery", "bowling"]; None for all.
-        class_file: file with one class name a line, or kinetics400 for the classes of Kinetics-400.
-        pattern: shell pattern of class names, as "*swimming*"; upper and lower case are the same.
-        num_classes: number of classes, drawn from those that match; None for all.
-        videos_per_class: number of videos drawn from each class; None for all.
+        out: manifest to write; a record of the choice is written beside it (*.subset.json). If source is Kinetics'
+            CSV and root is not given, a CSV with the same columns is written instead, for `data download`.
+        classes: class names, for example ["archery", "bowling"]; None for all.
+        class_file: file with one class name per line, or kinetics400 for the classes of Kinetics-400.
+        pattern: shell pattern that class names must match, for example "*swimming*"; upper and lower case are the same.
+        num_classes: number of classes to draw from those that classes, class_file and pattern allow; None for all.
+        videos_per_class: number of videos to draw from each class; None for all.
         seed: seed of the choice.
-        root: folder of the videos; None for the manifest's own.
+        root: folder of the videos; None for the manifest's folder.
 
     Raises:
         FarfieldError: for an unknown class, a choice without videos, or a file that cannot be written.
@@ -109,7 +110,7 @@ def write_subset(
     selection = Selection(None if names is None else tuple(names), pattern, num_classes, videos_per_class, seed)
     source, out = Path(source), Path(out)
     if out.exists() and out.resolve() == source.resolve():
-        raise FarfieldError(f"{out} is the list to choose from. Write the subset to another file.")
+        raise FarfieldError(f"{out} is both the source and the output file. Write the subset to another file.")
     make_parent_folder(out)
     header, rows = read_rows(source)
     if rows and root is None:
@@ -135,16 +136,17 @@ def write_subset(
 def choose(
     rows: Iterable[Row], selection: Selection, *, label: Callable[[Row], str], name: Callable[[Row], str]
 ) -> list[Row]:
-    """Choose rows by class and number; they keep their order.
+    """Choose rows by the criteria of a selection. The chosen rows keep their order.
 
     Args:
         rows: rows to choose from.
         selection: criteria.
         label: returns a row's class.
-        name: returns what identifies a row within its class, independent of the folder of the collection.
+        name: returns a name that identifies a row within its class and does not contain the folder of the collection.
 
     Raises:
-        FarfieldError: for an unknown class, or a choice without classes.
+        FarfieldError: if a class is unknown, if no class matches the pattern, or if there are fewer classes than
+            `num_classes`.
     """
     by_class: dict[str, list[tuple[int, Row]]] = {}
     for place, row in enumerate(rows):
@@ -177,7 +179,10 @@ def _choose_classes(known: list[str], selection: Selection) -> list[str]:
         names = matching
     if selection.num_classes is not None:
         if selection.num_classes > len(names):
-            raise FarfieldError(f"num_classes is {selection.num_classes}, and there are {len(names)} to choose from.")
+            raise FarfieldError(
+                f"num_classes is {selection.num_classes}, but there are only {len(names)} classes to choose from. Give "
+                f"at most {len(names)}."
+            )
         names = sorted(names, key=lambda name: _rank(selection.seed, name))[: selection.num_classes]
     return names
 
@@ -197,7 +202,10 @@ def _write_manifest(
     missing = [str(folder / record.path) for record in chosen if not (folder / record.path).is_file()]
     present = [record for record in chosen if (folder / record.path).is_file()]
     if not present:
-        raise FarfieldError(f"none of the {len(chosen)} chosen videos exists; the first: {missing[0]}. Is root right?")
+        raise FarfieldError(
+            f"none of the {len(chosen)} chosen videos exists. The first is {missing[0]}. Give the folder of the "
+            "videos as root."
+        )
     placed = [replace(record, path=path_in_manifest(out.parent, folder, record.path)) for record in present]
     write_manifest(out, placed)
     digest = Manifest(placed, root=out.parent).content_hash()

@@ -1,4 +1,4 @@
-"""Text files that a user names: annotations and lists of class names."""
+"""Read text files that a user gives: annotations and lists of class names."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def read_text(path: Path, needed: str, *, kind: str = "file ") -> str:
 
     Args:
         path: file to read.
-        needed: sentence for the error message, saying what file to give.
-        kind: what the file is, for the error message.
+        needed: sentence of the error message that says what file to give.
+        kind: words before the path in the error message, with a blank at the end.
 
     Raises:
         FarfieldError: for a missing file, or one that is not UTF-8 text.

@@ -1,4 +1,4 @@
-"""Transcode one video to H.264 that training reads fast, see `Encoding`."""
+"""Transcode one video to H.264 that training can read fast, see `Encoding`."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ def transcode(
     """Write a video, or its segment [start_seconds, end_seconds), as H.264 in MP4, atomically.
 
     Frames are turned upright, deinterlaced, scaled to square pixels, converted to BT.709 if they are HDR, and stored
-    as 8 bit 4:2:0. A constant rate stays constant; at a variable rate each frame keeps its time. Sound is dropped, and
-    the index precedes the frames.
+    as 8 bit 4:2:0. A constant frame rate stays constant; at a variable rate each frame keeps its time. Sound is
+    dropped, and the index of the MP4 file is placed before the frames.
 
     Args:
-        source: file, or its content.
+        source: file, or a stream of its content.
         target: file to write; its folder must exist.
         encoding: settings of the encoder.
         start_seconds: start of the segment; None for the start of the video.
@@ -100,7 +100,7 @@ def transcode(
             if made.num_frames != len(written):
                 raise DecodeError(name, f"only {made.num_frames} of {len(written)} frames were written")
             if np.abs(times - written).max() > 2e-3:
-                raise DecodeError(name, "the times of its frames could not be stored")
+                raise DecodeError(name, "the frame times in the written file are wrong")
             partial.replace(target)
         except OSError as error:  # of the target; errors of the source are DecodeErrors
             raise FarfieldError(f"{target} cannot be written: {error.strerror or error}.") from error
@@ -118,7 +118,7 @@ def transcode(
 
 
 def probe(path: Path) -> tuple[Transcoded, str]:
-    """Return what `transcode` returned for a file, without the source's size, and the file's comment.
+    """Return the properties of a transcoded file, with 0 for the size of its source, and the file's comment.
 
     Raises:
         DecodeError: if the file cannot be opened.
@@ -141,7 +141,7 @@ def _probe(path: Path) -> tuple[Transcoded, str, np.ndarray]:
 
 
 def frame_rate(times: np.ndarray) -> tuple[Fraction, bool]:
-    """Return the average rate of frames at `times`, and whether it is constant up to the rounding of containers."""
+    """Return the average frame rate, and whether it is constant, apart from the rounding of times in containers."""
     if len(times) < 2:
         return Fraction(25), True
     rate = max((len(times) - 1) / float(times[-1] - times[0]), 1e-3)
@@ -171,7 +171,7 @@ def _encode(
     times: np.ndarray,
     encoding: Encoding,
 ) -> list[float]:
-    """Encode frames shown at `times`; return the times in seconds as written."""
+    """Encode the frames, which are shown at `times`; return the frame times that were written, in seconds."""
     rate, constant = frame_rate(times)
     fields = 2 if encoding.deinterlace == "fields" else 1
     seconds = times - times[0]
@@ -218,7 +218,7 @@ TICK = Fraction(SHORTEST_STEP).limit_denominator(1_000_000)
 
 
 def _upright(frame: VideoFrame, video: FrameReader, to_rgb: RgbConverter, encoding: Encoding) -> VideoFrame:
-    """Turn a frame upright and tone-map it; frames that need neither are returned unchanged."""
+    """Turn a frame upright and tone-map it. A frame that needs neither is returned unchanged."""
     maps_tones = encoding.tone_map == "auto" and is_hdr(frame.color_trc)
     is_plain = (frame.width, frame.height) == video.stored_size and orientation_of(frame) == UPRIGHT
     if is_plain and not maps_tones and not frame.is_corrupt:

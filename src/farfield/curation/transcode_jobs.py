@@ -19,10 +19,10 @@ from farfield.errors import FarfieldError
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
 Segment = tuple[float | None, float | None]
-"""Start and end in seconds; None for those of the video."""
+"""Start and end in seconds; None for the start or the end of the video."""
 
 Labels = dict[ClipKey, str]
-"""Labels of Kinetics' clips."""
+"""Label of each Kinetics clip."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class TranscodeJob:
         start_seconds: start of the segment; None for the start of the video.
         end_seconds: end of the segment; None for the end of the video.
         encoding: settings of the encoder.
-        identity: hash of the source's path and segment; a target with another one is written again.
+        identity: hash of the source's path and segment. An existing target with a different identity is written again.
     """
 
     name: str
@@ -59,12 +59,12 @@ def list_jobs(
         source: manifest, folder, tar archive or folder of tar archives.
         out: folder of the store.
         encoding: settings of the encoder.
-        labels: labels of Kinetics' clips; None takes those of the manifest or the folders.
-        root: folder that a manifest's paths are relative to; None for its own.
-        skipped: record of skipped files, to which this adds; for archives, as they are read.
+        labels: labels of Kinetics' clips; None takes the labels of the manifest, or the folder names.
+        root: folder that a manifest's paths are relative to; None for the manifest's folder.
+        skipped: record to which skipped files are added. Those of archives are added while the archives are read.
 
     Returns:
-        The jobs, and their number; None for archives, which are read as the jobs are taken.
+        The jobs, and their number. For archives the number is None, since they are read while the jobs are consumed.
 
     Raises:
         FarfieldError: for an unsupported source, or one without videos.
@@ -85,7 +85,9 @@ def list_jobs(
         raise FarfieldError(f"{source} is a video. Give the folder that holds it, a manifest, or a tar archive.")
     else:
         if labels is not None:
-            raise FarfieldError("annotations are for a folder or archives; a manifest has labels. Leave them out.")
+            raise FarfieldError(
+                "annotations are given, but the source is a manifest, which has its own labels. Leave annotations out."
+            )
         manifest = read_manifest(source, root=root)
         records, folder = list(manifest), manifest.root
     return _jobs_from_records(records, folder, out, encoding), len(records)
@@ -100,7 +102,7 @@ def _records_of_folder(
 ) -> list[VideoRecord]:
     if labels is None:
         records = classes_of_folder(folder, skipped, exclude=exclude)
-        hint = "Its subfolders must be the classes; or give annotations, Kinetics' CSV."
+        hint = "Give a folder whose subfolders are the classes, or give Kinetics' CSV as annotations."
     else:
         found = videos_of_folder(folder, skipped, exclude=exclude)
         records = [replace(each, label=label_of_clip(PurePosixPath(each.path).stem, labels) or "") for each in found]
@@ -153,9 +155,9 @@ def _jobs_from_archives(
 
 
 def _reason_to_skip(member: tarfile.TarInfo, path: PurePosixPath) -> Reason | None:
-    """Apply the rules of `scan_folder` to a member of an archive.
+    """Return why a member of an archive is skipped, by the rules of `scan_folder`; None if it is not skipped.
 
-    In contrast to a scan, each file of a hidden folder counts, since an archive need not list its folders.
+    Unlike in the scan of a folder, each file in a hidden folder counts, since an archive need not list its folders.
     """
     if member.isdir():
         return None
@@ -168,7 +170,7 @@ def _reason_to_skip(member: tarfile.TarInfo, path: PurePosixPath) -> Reason | No
 
 
 class _CheckedMember(tarfile.TarInfo):
-    """Raises an error for an archive that is cut off in a member's header, which tarfile takes for the end."""
+    """Archive member that raises an error if its header is cut off. tarfile would treat it as the archive's end."""
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
@@ -181,19 +183,19 @@ class _CheckedMember(tarfile.TarInfo):
 
 
 def _identity(path: str, segment: Segment) -> str:
-    """Hash what identifies a video in its collection, to ASCII for the file's metadata."""
+    """Return a hash of a video's path and segment, in ASCII for the metadata of the transcoded file."""
     return hashlib.sha256(f"{path} {segment}".encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 class _TargetPaths:
-    """Unique paths inside the store for its videos, named as in the collection."""
+    """Unique paths for videos in the store, similar to their paths in the collection."""
 
     def __init__(self, out: Path) -> None:
         self._videos = out.absolute() / "videos"
         self._taken: set[str] = set()
 
     def choose(self, path: str, segment: Segment) -> Path:
-        """Choose the file for a video of the collection."""
+        """Return the path in the store for a video of the collection."""
         parts = [part for part in PurePosixPath(path).parts if part not in ("/", "..", ".")]
         name = "/".join(parts[-2:] if path.startswith("/") else parts).removesuffix(".mp4") or "video"
         if segment != (None, None):

@@ -60,13 +60,13 @@ class VerificationReport:
         videos: number of rows.
         undecodable: (path, reason) of each undecodable video.
         same_file: groups of paths whose files have the same content.
-        look_alike: pairs of paths of near-duplicates: other files that look the same.
+        look_alike: pairs of paths of near-duplicates: different files that look the same.
         leaks: (path, split, path, split, why) of videos that two splits share.
-        other_labels: (path, label, path, label) of the same file, or the same segment of it, with two labels.
+        other_labels: (path, label, path, label) of two rows with the same content and segment but different labels.
         repeated_rows: (split, path, count) of rows that a manifest has more than once.
-        classes_without_videos: (split, label) of each empty class.
-        decord: on a sample, number of videos where decord "agrees" with PyAV, "differs", or "cannot read it".
-        decord_differs_on: paths where decord differs.
+        classes_without_videos: (split, label) of each class without a decodable video in the split.
+        decord: number of videos in a sample on which decord "agrees" with PyAV, "differs", or "cannot read it".
+        decord_differs_on: paths of videos on which decord's frames differ from PyAV's.
         durations: percentiles (0, 5, 25, 50, 75, 95, 100%) of the durations in seconds.
         resolutions: number of videos of each "width x height".
         hours: total duration of the videos.
@@ -93,7 +93,7 @@ class VerificationReport:
     fallbacks: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain types, for JSON."""
+        """Return the result as plain types, for JSON."""
         plain = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "skipped"}
         return plain | {"left_out": self.skipped.as_dict()}
 
@@ -136,19 +136,20 @@ def verify(
     undecodable videos. The exit status of the command is 0 if no problem was found, else 1.
 
     Args:
-        sources: manifest of each split, as train.csv val.csv test.csv; or folders of videos.
+        sources: manifest of each split, for example train.csv val.csv test.csv; or a folder of videos for each split.
         out: folder for report.md, report.json, collection.png, quarantine.csv and the manifests.
-        root: folder that the manifests' paths are relative to; None for their own.
-        class_file: file with the class names that every split should have, one a line; None for the classes of all
-            splits together.
-        num_workers: number of processes; None for the number of cores, of this machine or of the Ray cluster.
-        seconds_per_video: time limit for one video; longer ones count as undecodable.
-        sample: number of videos on which the frames of decord and PyAV are compared.
-        engine: local, or ray: the workers of the cluster at RAY_ADDRESS, which must see the same files.
-        list_left_out: name every file in folders that is skipped, with the reason.
+        root: folder that the manifests' paths are relative to; None for the folder of each manifest.
+        class_file: file with the class names that every split should have, one per line; None for every class that
+            occurs in any split.
+        num_workers: number of processes; None for one per core of this machine, or of the Ray cluster.
+        seconds_per_video: time limit for one video. A video that takes longer counts as undecodable.
+        sample: number of videos for which frames of decord are compared with those of PyAV.
+        engine: local for processes on this machine; ray for the Ray cluster at RAY_ADDRESS, whose workers must see the
+            same files.
+        list_left_out: list every skipped file of folders, with the reason.
         progress: show a progress bar on standard error.
-        decoder: decoder of the videos. "decord" decodes the files on which it is exact, but reports less damage than
-            "pyav", which decodes the others.
+        decoder: decoder of the videos. With "decord", PyAV still decodes the files on which decord is not exact.
+            decord reports less damage than PyAV.
 
     Raises:
         FarfieldError: for a source without videos, or a report that cannot be written.
@@ -159,11 +160,17 @@ def verify(
     skipped = SkippedFiles(list_left_out)
     splits = [_read_split(Path(source), root, skipped) for source in sources]
     if len({split.name for split in splits}) < len(splits):
-        raise FarfieldError(f"two of {', '.join(split.name for split in splits)} have the same name. Rename one.")
+        raise FarfieldError(
+            f"two of the splits {', '.join(split.name for split in splits)} have the same name. Splits are named after "
+            "their manifest or folder: rename one."
+        )
     folder = Path(out)
     for source, split in zip(sources, splits, strict=True):
         if Path(source).resolve() == (folder / f"{split.name}.csv").resolve() or split.name == "quarantine":
-            raise FarfieldError(f"the report's {split.name}.csv would overwrite {source}. Give another --out.")
+            raise FarfieldError(
+                f"{split.name}.csv in the report folder would overwrite {source} or the report's quarantine.csv. "
+                f"Rename {source}, or give another --out."
+            )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -295,7 +302,7 @@ def _diagnose(splits: list[Split], labels: Sequence[str] | None) -> Verification
 
 
 def _leaks(group: Sequence[tuple[Split, int]], why: str) -> list[tuple[str, str, str, str, str]]:
-    """Pair the first video of a group with each one in another split."""
+    """Pair the first video of a group with each video of the group that is in another split."""
     first, row = group[0]
     return [
         (str(first.paths[row]), first.name, str(split.paths[i]), split.name, why)
@@ -334,7 +341,7 @@ _MEASURES: tuple[Callable[[Inspected], float], ...] = (
 
 
 def plot_collection(splits: Sequence[Split]) -> Figure:
-    """Plot durations, short sides, rates and videos per class, one colour a split."""
+    """Plot durations, short sides, frame rates and videos per class, with one colour per split."""
     figure = Figure(figsize=(10, 6.4), layout="constrained")
     axes = figure.subplots(2, 2)
     whole = [each for split in splits for each in split.inspected if each is not None]

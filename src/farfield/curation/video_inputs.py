@@ -21,16 +21,16 @@ def find_videos(
 ) -> list[str]:
     """Resolve files, folders, glob patterns, manifests and "-" to a list of files, in order and without duplicates.
 
-    Folders are searched recursively for files with a video's suffix, links followed, as `farfield data index` does. A
-    file that does not exist, or a pattern without a match, stays in the list: it fails by name when it is opened, and
-    the others are still predicted.
+    Folders are searched recursively for files with a video suffix, and links are followed, as by `farfield data index`.
+    A file that does not exist, or a pattern without a match, stays in the list: predict then reports it by name, and
+    still predicts the rest of the list.
 
     Args:
-        inputs: files, folders, patterns, manifests (.csv, whose videos are taken whole), or "-" for standard input,
-            with one of them in each line.
-        listed: the lines for "-"; None for standard input.
-        out: output folder, whose files are never inputs.
-        skipped: record of skipped files, which is added to.
+        inputs: files, folders, glob patterns, manifests (.csv; their segments are ignored), or "-" to read further
+            inputs from standard input, one per line.
+        listed: lines to read for "-"; None reads standard input.
+        out: output folder. Folders and patterns do not find files inside it.
+        skipped: record to which skipped files are added.
 
     Raises:
         FarfieldError: for a folder without videos, or a manifest that cannot be read.

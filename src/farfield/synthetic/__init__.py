@@ -1,1 +1,1 @@
-"""Generated data sets: *figures* needs the order of frames, *recall* long-range dependencies."""
+"""Generated data sets: classifying *figures* needs the order of frames, and *recall* long-range dependencies."""

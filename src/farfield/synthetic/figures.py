@@ -1,7 +1,7 @@
 """Task *figures*: a person performs everyday actions that come in time-reversed pairs.
 
 Sitting down played backwards is standing up, so neither a single frame nor an unordered set of frames distinguishes a
-pair. Body, clothes, background, camera and speed are random; every distribution is symmetric in time.
+pair. Body, clothes, background, camera and speed are random; their distributions stay the same if time is reversed.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ FPS = 25
 
 @dataclass(frozen=True)
 class Pose:
-    """Joint angles in degrees of a figure seen from the side, facing right; 0 hangs down, positive turns forward.
+    """Joint angles, in degrees, of a figure that is seen from the side and faces right.
 
-    `torso` leans forward from upright; `turn` tips the whole body forward. The knees bend the shins backward, the
-    elbows bend the forearms forward.
+    At 0, torso and body are upright, and the limbs hang down. Positive angles lean the torso forward (`torso`), tip the
+    whole body forward (`turn`), swing the arms and thighs forward (`shoulder`, `hip`), bend the forearms forward
+    (`elbow`), and bend the shins backward (`knee`).
     """
 
     torso: float = 0
@@ -36,7 +37,7 @@ class Pose:
     turn: float = 0
 
     def towards(self, other: Pose, fraction: float) -> Pose:
-        """Interpolate linearly between this pose (0) and another (1)."""
+        """Interpolate linearly between this pose (fraction 0) and `other` (fraction 1)."""
         return Pose(*((1 - fraction) * getattr(self, f.name) + fraction * getattr(other, f.name) for f in fields(self)))
 
 
@@ -51,7 +52,12 @@ LYING = Pose(shoulder=14, elbow=6, turn=-88)
 
 @dataclass(frozen=True)
 class Action:
-    """A sequence of poses, and the fraction of it from which the figure holds a box; None for no box."""
+    """An action of a figure.
+
+    Attributes:
+        poses: sequence of poses.
+        box_in_hand_from: progress in [0, 1] from which the figure holds the box; None for an action without a box.
+    """
 
     poses: tuple[Pose, ...]
     box_in_hand_from: float | None = None
@@ -72,7 +78,7 @@ MIRRORED_NAMES = {
     "lie_down": "get_up",
 }
 MIRROR = MIRRORED_NAMES | {after: before for before, after in MIRRORED_NAMES.items()}
-"""Each action to its time-reversed one."""
+"""Time-reversed action of each action."""
 LABELS = sorted(MIRROR)
 
 
@@ -145,7 +151,7 @@ class _Scene:
         return canvas.frame()
 
     def _joints(self, pose: Pose, sway: float) -> dict[str, Point]:
-        """Compute the joints in pixels, relative to the point on the ground below the body; y down, facing right."""
+        """Return the joints in pixels, relative to the ground below the body; x points forward, and y down."""
         torso, arms, thighs, shins = self.proportions * self.size
         up = 180 - pose.torso - pose.turn - sway
         hip: Point = (0.0, 0.0)
@@ -173,7 +179,7 @@ class _Scene:
 
 
 def _reach(start: Point, degrees: float, length: float) -> Point:
-    """Return the point at a distance in a direction: 0 is down, 90 forward (right), 180 up."""
+    """Return the point at a distance and a direction from `start`: 0 is down, 90 forward (right), 180 up."""
     angle = math.radians(degrees)
     return start[0] + math.sin(angle) * length, start[1] + math.cos(angle) * length
 

@@ -1,10 +1,11 @@
-"""Task *recall*: decide whether two cues, one early and one late, in opposite corners, have the same colour.
+"""Task *recall*: decide whether an early cue and a late cue have the same colour.
 
-A cue is a coloured shape that is shown briefly: the first in one corner at the start of the video, the second in the
-opposite corner at the end. Colours are drawn so that neither a single cue nor a sum over positions is informative: with
-features f of the cues, "same" gives f(a) + f(a) and "different" f(a) + f(b), which have equal class means for any f.
-Only an operation that combines both cues can solve the task. (Shapes are drawn independently; `attribute="shape"`
-exchanges the roles.)
+A cue is a coloured shape that is shown briefly. The first cue is shown in one corner at the start of the video, the
+second in the opposite corner at the end. Neither a single cue nor a sum of features over positions predicts the label.
+For any feature f of a cue, the sum is f(a) + f(a) in the class "same" and f(a) + f(b) in the class "different", and the
+colours a and b are drawn such that both classes have the same mean. Only an operation that combines both cues can solve
+the task. Shapes are random and do not depend on the label. With `attribute="shape"`, the label compares the shapes, and
+the colours are random.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def render(label: str, rng: np.random.Generator, *, attribute: str = "colour") -
 
     Args:
         label: "same" or "different".
-        rng: random generator of all other properties.
+        rng: random generator for all properties except the label.
         attribute: attribute that the label compares: "colour" or "shape".
     """
     first, other = rng.permutation(len(COLOURS))[:2]

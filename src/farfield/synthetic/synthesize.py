@@ -23,7 +23,7 @@ from farfield.synthetic import figures, recall
 from farfield.video.writer import write_video
 
 RECORD = "synthesis.json"
-"""Record of a finished data set; written last."""
+"""File that describes a finished data set. It is written last."""
 SPLITS = ("train", "val", "test")
 VERSION = 1
 """Incremented when a task's frames change, so that older data sets are recognised."""
@@ -58,25 +58,25 @@ def synthesize(
 ) -> Path:
     """Write a generated data set: H.264 videos with manifests train.csv, val.csv and test.csv.
 
-    figures: a person performs everyday actions that come in time-reversed pairs, which only the order of frames
-    distinguishes. recall: whether an early and a late cue have the same colour (recall_shape: shape), which needs
-    long-range dependencies.
+    figures: name the everyday action of a person. Actions come in time-reversed pairs, which only the order of frames
+    distinguishes. recall: decide whether an early and a late cue have the same colour, which needs long-range
+    dependencies. recall_shape: decide the same for the shapes of the cues.
 
     Args:
         task: figures, recall or recall_shape.
-        out: folder to write; a finished data set of the same call is kept.
+        out: output folder. If it already has the finished data set with the same arguments, nothing is written.
         num_train: number of training videos; the classes of each split are balanced.
         num_val: number of validation videos.
         num_test: number of test videos.
-        seed: seed of all videos; the same frames on every machine.
+        seed: seed of all videos. Equal seeds give the same frames on every machine.
         num_workers: number of processes; None for the number of cores.
         progress: show a progress bar on standard error.
 
     Returns:
-        The folder, which also holds a record with hashes of the frames.
+        The output folder. Its synthesis.json has hashes of the frames.
 
     Raises:
-        FarfieldError: for a folder with other content, or too few videos for the number of classes.
+        FarfieldError: if the folder has a different data set or other files, or a split has fewer videos than classes.
     """
     if task not in TASKS:
         raise FarfieldError(f"task is {task!r}. Known: {', '.join(TASKS)}.")
@@ -86,7 +86,8 @@ def synthesize(
     labels = TASKS[task].labels
     if min(counts.values()) < len(labels):
         raise FarfieldError(
-            f"{counts} is fewer videos than the {len(labels)} classes; each split needs at least {len(labels)}."
+            f"too few videos ({counts}): each split needs at least one video per class. Give num_train, num_val and "
+            f"num_test at least {len(labels)}."
         )
     folder = Path(out)
     wanted = {
@@ -141,12 +142,17 @@ def _write_one(job: tuple[str, int, str, int, Path]) -> tuple[VideoRecord, str]:
 
 
 def _is_finished(folder: Path, wanted: Mapping[str, object]) -> bool:
-    """Return whether the folder holds the finished data set; refuse a folder with other content."""
+    """Return whether the folder has the finished data set; refuse a folder with a different data set or other files."""
     if (folder / RECORD).is_file():
         found = json.loads((folder / RECORD).read_text())
         if {key: found.get(key) for key in wanted} == wanted:
             return True
-        raise FarfieldError(f"{folder} holds {found}, not {dict(wanted)}. Choose another folder, or delete this one.")
+        raise FarfieldError(
+            f"{folder} already has a different data set: {found}. The requested data set is {dict(wanted)}. Choose "
+            "another folder, or delete this one."
+        )
     if folder.exists() and any(folder.iterdir()) and not (folder / (RECORD + ".partial")).is_file():
-        raise FarfieldError(f"{folder} holds other files. Choose an empty or a new folder.")
+        raise FarfieldError(
+            f"{folder} has files that do not belong to a generated data set. Choose an empty or a new folder."
+        )
     return False

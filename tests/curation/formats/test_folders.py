@@ -33,5 +33,5 @@ def test_classes_are_neither_hidden_nor_empty(tmp_path: Path) -> None:
 
 def test_splits_are_recognised_beside_hidden_folders(tmp_path: Path) -> None:
     touch(tmp_path, "train/run/a.mp4", "val/run/b.mp4", ".cache/c.mp4")
-    with pytest.raises(FarfieldError, match=r"are splits, not classes: train, val\. Index each"):
+    with pytest.raises(FarfieldError, match=r"are splits, not classes: train, val\. Give each"):
         classes_of_folder(tmp_path, SkippedFiles())

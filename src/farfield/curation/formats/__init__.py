@@ -1,4 +1,4 @@
-"""Annotation formats of data sets, one file a format: each reads its annotations into manifest rows.
+"""Readers of annotation formats, one module per format. A reader converts annotations to manifest rows.
 
-`curation/index.py` registers them in FORMATS.
+`curation/index.py` registers the readers in FORMATS.
 """

@@ -11,7 +11,7 @@ from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
-"""Usual names of folders that hold the splits of a data set, each with its own class folders."""
+"""Usual names of split folders, in lower case. A split folder contains class folders."""
 
 
 def read_folders(
@@ -27,15 +27,15 @@ def videos_of_folder(root: Path, skipped: SkippedFiles, *, exclude: Path | None 
 
 
 def classes_of_folder(root: Path, skipped: SkippedFiles, *, exclude: Path | None = None) -> list[VideoRecord]:
-    """List the videos of root/label/.../video, labelled.
+    """List the videos root/label/.../video, each with its class folder as the label.
 
     Args:
         root: folder that holds the class folders.
-        skipped: record of skipped files, to which this adds; also videos outside the class folders and empty classes.
+        skipped: record to which skipped files, videos outside the class folders and empty class folders are added.
         exclude: folder inside `root` that is not part of the collection.
 
     Raises:
-        FarfieldError: if the folders are splits, or the folder cannot be read.
+        FarfieldError: if the folders in `root` are splits, or `root` cannot be read.
     """
     excluded = None if exclude is None else exclude.resolve()
     try:
@@ -46,7 +46,7 @@ def classes_of_folder(root: Path, skipped: SkippedFiles, *, exclude: Path | None
     if folders and all(folder.name.casefold() in SPLITS for folder in folders):
         raise FarfieldError(
             f"the folders in {root} are splits, not classes: {', '.join(folder.name for folder in folders)}. "
-            "Index each of them separately."
+            "Give each split folder separately."
         )
     records = []
     for record in videos_of_folder(root, skipped, exclude=exclude):

@@ -1,4 +1,4 @@
-"""Kinetics: a CSV of YouTube ids and times, and videos named `<id>_<start>_<end>`."""
+"""Kinetics format: a CSV of YouTube ids, times and labels, and videos named `<id>_<start>_<end>`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 
 COLUMNS = {"label", "youtube_id", "time_start"}
-"""Columns that Kinetics' CSV has, and a manifest does not."""
+"""Columns of Kinetics' CSV. A manifest does not have all of them."""
 
 ClipKey = tuple[str, int]
 """YouTube id and start in seconds."""
@@ -25,8 +25,8 @@ def read_kinetics(
 ) -> Iterator[VideoRecord]:
     """Read Kinetics' CSV and find its videos anywhere under `root`.
 
-    A record has no segment, since the video file is the segment already. An annotated clip that is not on disk gets
-    the name it would have.
+    Records have no start and end, since each video file contains only its clip. A clip that is annotated but not on
+    disk gets a record with the usual file name `<id>_<start>_<end>.mp4`.
     """
     by_clip: dict[ClipKey, str] = {}
     for file in scan_folder(root, skipped):
@@ -47,13 +47,13 @@ def read_kinetics(
 
 
 def parse_clip_name(stem: str) -> ClipKey | None:
-    """Parse a file name `<id>_<start>_<end>` without its suffix; None for other names."""
+    """Return the id and the start from a file stem `<id>_<start>_<end>`; None for a stem of another form."""
     named = re.fullmatch(r"(.{11})_(\d+)_(\d+)", stem)
     return (named[1], int(named[2])) if named else None
 
 
 def label_of_clip(stem: str, labels: dict[ClipKey, str]) -> str | None:
-    """Look up the label of a file named `<id>_<start>_<end>`; None for other names and clips without annotation."""
+    """Return the label of a file stem `<id>_<start>_<end>`; None for a stem of another form or a clip without label."""
     clip = parse_clip_name(stem)
     return labels.get(clip) if clip else None
 
@@ -64,24 +64,28 @@ def read_annotations(path: Path) -> Iterator[tuple[ClipKey, str]]:
     Raises:
         FarfieldError: for a missing file, a missing column, or a start that is not a number.
     """
-    content = read_text(path, "Give Kinetics' CSV, as train.csv or validate.csv.")
+    content = read_text(path, "Give Kinetics' CSV, for example train.csv or validate.csv.")
     reader = csv.DictReader(io.StringIO(content, newline=""))
     missing = COLUMNS - set(reader.fieldnames or ())
     if missing:
-        raise FarfieldError(f"{path} lacks columns {sorted(missing)}; is it Kinetics' CSV?")
+        raise FarfieldError(
+            f"{path} lacks the columns {sorted(missing)} of Kinetics' CSV. Give Kinetics' CSV, for example train.csv."
+        )
     for line, row in enumerate(reader, start=2):
         try:
             start = int(float(row["time_start"]))
         except (TypeError, ValueError):
-            raise FarfieldError(f"{path}, line {line}: time_start is {row['time_start']!r}, not seconds.") from None
+            raise FarfieldError(
+                f"{path}, line {line}: time_start is {row['time_start']!r}; it must be a number of seconds."
+            ) from None
         yield (row["youtube_id"], start), row["label"]
 
 
 def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Read the column names and rows of Kinetics' CSV, with all columns; both are empty for any other file.
+    """Read the column names and all rows of Kinetics' CSV; return two empty lists for a file without its columns.
 
     Raises:
-        FarfieldError: for a missing file, a file that is not CSV, or a row of another length than the header.
+        FarfieldError: for a missing file, a file that is not CSV, or a row with more or fewer values than the header.
     """
     if not path.is_file():
         raise FarfieldError(f"there is no file {path}. Give a manifest, or Kinetics' CSV.")

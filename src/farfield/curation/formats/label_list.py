@@ -1,4 +1,4 @@
-"""Lists with a line `path label` for each video, the label a number."""
+"""List files with one line `path label` per video, where the label is a number."""
 
 from __future__ import annotations
 
@@ -12,27 +12,30 @@ from farfield.errors import FarfieldError
 
 
 def read_label_list(root: Path, annotations: Path, class_names: list[str] | None) -> Iterator[VideoRecord]:
-    """Read lines of `path label` or `path,label`.
+    """Read a list file with one line `path label` or `path,label` per video.
 
     Args:
-        root: folder of the videos; absolute paths below it become relative to it.
+        root: folder of the videos. Absolute paths inside this folder are made relative to it.
         annotations: list file.
-        class_names: names to replace the numbers by; None keeps the numbers as labels.
+        class_names: class name for each number; None keeps the numbers as labels.
 
     Raises:
         FarfieldError: for a missing file, a malformed line, or a number without a class name.
     """
-    content = read_text(annotations, "Give a list with a line `path label` for each video.")
+    content = read_text(annotations, "Give a list with one line `path label` per video.")
     for number, text in enumerate(content.splitlines(), start=1):
         if not text.strip():
             continue
         parts = re.fullmatch(r"\s*(.+?)\s*[\s,]\s*(\d+)\s*", text)  # a path may contain spaces
         if parts is None:
-            raise FarfieldError(f"{annotations}, line {number}: {text!r} is not `path label` with a number as label.")
+            raise FarfieldError(
+                f"{annotations}, line {number}: {text!r} must be `path label`, where the label is a number."
+            )
         path, label = parts[1], int(parts[2])
         if class_names is not None and label >= len(class_names):
             raise FarfieldError(
-                f"{annotations}, line {number}: label {label}, but there are {len(class_names)} class names."
+                f"{annotations}, line {number}: the label is {label}, but there are class names only for "
+                f"{len(class_names)} labels, counted from 0. Add the missing class names."
             )
         inside = Path(path).relative_to(root) if Path(path).is_relative_to(root) else Path(path)
         yield VideoRecord(inside.as_posix(), str(label) if class_names is None else class_names[label])

@@ -1,4 +1,4 @@
-"""MMAction2's video lists: a line `path label` for each video."""
+"""MMAction2's video lists: one line `path label` per video."""
 
 from __future__ import annotations
 
