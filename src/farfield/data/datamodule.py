@@ -86,7 +86,9 @@ class VideoDataModule(LightningDataModule):
         if seed < 0:
             raise FarfieldError(f"seed_everything is {seed}; it must be at least 0.")
         if clip is None:
-            raise FarfieldError("data.clip is not set. Pass the network's: VideoDataModule(..., clip=model.clip).")
+            raise FarfieldError(
+                "data.clip is not set. Pass the clip of the network: VideoDataModule(..., clip=model.clip)."
+            )
         self.train_manifest = read_manifest(train, root=root)
         self.val_manifest = None if val is None else read_manifest(val, root=root)
         self.labels = labels or self.train_manifest.labels

@@ -22,7 +22,7 @@ class SampleKey(NamedTuple):
     epoch: int
     row: int
     repeat: int = 0
-    """Distinguishes repetitions of a row in the epoch: 0 for the first, 1 for the second, ..."""
+    """Number that distinguishes the samples of one row in one epoch: 0, 1, ..."""
     scale: float = 1.0
     """Height and width of the clip, relative to the network's input; equal within a batch."""
 

@@ -82,7 +82,10 @@ class _BufferWriter:
         return batch
 
     def as_message(self, batch: Tensor) -> Any:
-        """Return the message to send for the last stacked batch, and mark its buffer as in use; return others as is."""
+        """Return the message to send for the last stacked batch, and mark its buffer as in use.
+
+        Any other tensor is returned unchanged.
+        """
         if self._last is None or self._last[0] != batch.data_ptr():
             return batch
         message, self._last = self._last[1], None
