@@ -97,7 +97,7 @@ def dense_views(length: int, spec: ClipSpec, hop: int) -> Int[np.ndarray, "views
     """
     if hop < 1 or spec.sampling == "segments":
         raise FarfieldError(
-            f"dense sampling needs sampling='clip' and a hop of at least 1; sampling is {spec.sampling!r}, hop {hop}."
+            f"dense sampling needs sampling='clip' and hop at least 1; sampling is {spec.sampling!r}, hop {hop}."
         )
     _check_length(length, spec)
     slack = max(length - spec.span, 0)

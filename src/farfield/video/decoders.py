@@ -176,8 +176,7 @@ def _log_fallback(path: Path, reason: str) -> None:
     if count == 10 ** (len(str(count)) - 1):
         files_so_far = f"{count} file{'s' if count > 1 else ''} so far"
         log.warning(
-            "PyAV has read %s instead of decord, which would fail or return wrong frames. Reason: %s. "
-            "Latest file: %s",
+            "PyAV has read %s instead of decord, which would fail or return wrong frames. Reason: %s. Latest file: %s",
             files_so_far,
             reason,
             path,
