@@ -22,7 +22,7 @@ class Mix(NamedTuple):
     """Random numbers of MixUp or CutMix. A mixed clip's label is `share` x its own + (1 - `share`) x its partner's."""
 
     partner: Int[Tensor, " b"]
-    """Index of the other clip in the batch."""
+    """Index in the batch of each clip's partner."""
     share: Float[Tensor, " b"]
     """Weight of the clip's own label, from 0.5 to 1."""
     box: Int[Tensor, "b 4"]

@@ -51,7 +51,7 @@ class Batch(NamedTuple):
 
 
 class TrainingClips(Dataset[Batch]):
-    """Random clips of videos; an unreadable video is replaced by another one of its class.
+    """Random clips of videos; an unreadable video is replaced by another video of its class.
 
     If no video of the class can be read, a video of another class replaces it, and `Failure.empty_class` names the
     class without readable videos.
@@ -165,7 +165,7 @@ class TrainingClips(Dataset[Batch]):
         )
 
     def _name_empty_class(self, failures: list[Failure], begin: int, wanted: int, taken: int) -> None:
-        """Set `empty_class` in the failures from `begin` on, if a video of another class replaced the wanted one."""
+        """Set `empty_class` in the failures from `begin` on, if `wanted` and the `taken` video differ in class."""
         target = self.targets[wanted]
         if self.targets[taken] != target:
             of_class = np.count_nonzero(self.targets == target)  # these are tried first

@@ -184,5 +184,5 @@ def _log_fallback(path: Path, reason: str) -> None:
 
 
 def current_name(decoder: DecoderOption) -> Decoder:
-    """Return a decoder's current name, for a name that may be spelled as in earlier versions."""
+    """Return a decoder's current name; earlier versions spelled "pyav" as "PyAV"."""
     return "pyav" if decoder == "PyAV" else decoder

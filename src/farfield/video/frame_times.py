@@ -16,7 +16,7 @@ _TOO_SHORT_SECONDS, _USUAL_DELAY_SECONDS = 0.015, 0.1
 
 
 def ascending(times: Float[np.ndarray, " frames"], fps: float) -> Float[np.ndarray, " frames"]:
-    """Return strictly ascending times that begin at 0. If the given times do not ascend, return a constant rate.
+    """Return strictly ascending times from 0; times at a constant rate if the given ones do not ascend.
 
     Frames that share a time are spaced by `SHORTEST_STEP`.
     """
