@@ -138,7 +138,7 @@ def test_a_run_is_not_resumed_on_other_data(earlier: Path, tmp_path: Path, capsy
     other = ["--resume", "true", "--trainer.max_epochs", "3", "--data.batch_size", "6"]
     assert main(["fit", "--config", f"{folder}/config.yaml", "--run_dir", str(folder), *other]) == 2
     assert (
-        "the run to resume had other data: batches_per_epoch was 3, now 2; batch_size was 4, now 6"
+        "data settings differ from those of the run to resume: batches_per_epoch was 3, now 2; batch_size was 4, now 6"
         in capsys.readouterr().err
     )
 

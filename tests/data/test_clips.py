@@ -82,7 +82,7 @@ def test_target_fps_counts_in_seconds(make_video: Callable[..., Path]) -> None:
 def test_a_video_that_is_too_short_is_named(make_video: Callable[..., Path]) -> None:
     spec = ClipSpec(num_frames=8, crop_px=24, frame_stride=8, short_clip="refuse")
     with pytest.raises(
-        VideoError, match=r"12_at_25\.mp4: it has 12 frames; 8 at stride 8 need 57\. Lower frame_stride"
+        VideoError, match=r"12_at_25\.mp4: it has 12 frames, but a clip of 8 frames at stride 8 needs 57\. Lower"
     ):
         video_views(make_video(12), RECORD, spec, num_clips=1, num_crops=1)
 

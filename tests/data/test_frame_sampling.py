@@ -32,7 +32,7 @@ def test_dense_views_cover_every_frame_once_stride_allows() -> None:
     views = dense_views(31, spec(frame_stride=1), hop=4)
     assert set(views.flatten().tolist()) == set(range(31))
     assert views[:, 0].tolist() == [0, 4, 8, 12, 16, 20, 24, 26]
-    with pytest.raises(ValueError, match="hop at least 1; given 'clip' and 0"):
+    with pytest.raises(ValueError, match="hop at least 1; sampling is 'clip', hop 0"):
         dense_views(31, spec(), hop=0)
 
 
@@ -48,7 +48,9 @@ def test_segments_take_one_frame_from_each_equal_part() -> None:
 def test_a_short_video_is_looped_or_refused_as_configured() -> None:
     assert random_clip(4, spec(), np.random.default_rng(0)).tolist() == [0, 3, 2, 1, 0]
     assert uniform_views(1, spec(), 2).tolist() == [[0] * 5] * 2
-    message = "it has 12 frames; 5 at stride 3 need 13. Lower frame_stride, or set short_clip='loop'."
+    message = (
+        "it has 12 frames, but a clip of 5 frames at stride 3 needs 13. Lower frame_stride, or set short_clip='loop'."
+    )
     for call in (
         lambda: random_clip(12, spec(short_clip="refuse"), np.random.default_rng(0)),
         lambda: uniform_views(12, spec(short_clip="refuse"), 2),

@@ -31,8 +31,8 @@ def test_empty_columns_are_left_out(tmp_path: Path) -> None:
     [
         ("", "no column 'path'"),
         ("path,label\n", "lists no videos"),
-        ("a.mp4 3\nb.mp4 1\n", r"has a column 'a\.mp4 3'"),
-        ("path,lable\na,b\n", "has a column 'lable'.*Did you mean 'label'"),
+        ("a.mp4 3\nb.mp4 1\n", r"has an unknown column 'a\.mp4 3'"),
+        ("path,lable\na,b\n", "has an unknown column 'lable'.*Did you mean 'label'"),
         ("path\na\n", "has no column 'label'.*`farfield data index` reads other formats"),
         ("path,label\na\n", "line 2: 1 values for 2 columns"),
         ("path,label\na,\n", "line 2: the label is empty"),

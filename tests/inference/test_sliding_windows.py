@@ -79,7 +79,7 @@ def test_a_short_video_is_one_window_or_none(make_video: Callable[..., Path]) ->
     shown, starts, ends = numbers_of(make_video(7))
     assert shown == [[0, 3, 6, 2]]  # looped
     assert (starts, ends) == ([0], [pytest.approx(7 / 25, abs=1e-3)])
-    with pytest.raises(VideoError, match="it has 7 frames; 4 at stride 3 need 10"):
+    with pytest.raises(VideoError, match="it has 7 frames, but a clip of 4 frames at stride 3 needs 10"):
         numbers_of(make_video(7), SPEC.replace(short_clip="refuse"))
 
 

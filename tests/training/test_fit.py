@@ -220,7 +220,7 @@ def test_resuming_another_network_is_refused(
         (["--model.insert={res5: [1]}", "--model.clip.crop_px=16"], "cannot take clips of 4 frames of 16 px"),
         (
             ["--data.root=/nowhere", "--data.num_workers=1"],
-            "none of the 20 videos .*Are the paths right, from /nowhere",
+            "none of the 20 videos .*Check the manifest's paths, which are relative to /nowhere",
         ),
     ],
 )

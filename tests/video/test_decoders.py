@@ -195,12 +195,12 @@ def test_files_that_pyav_reads_instead_of_decord_are_counted_by_reason(
     said = [record.getMessage() for record in caplog.records if "decord" in record.getMessage()]
     assert len(said) == 2
     assert (
-        "PyAV reads 1 file so far instead of decord, which would return other frames: container mpegts (latest: "
-        in said[0]
+        "PyAV has read 1 file so far instead of decord, which would fail or return wrong frames. "
+        "Reason: container mpegts. Latest file: " in said[0]
     )
     assert (
-        "PyAV reads 10 files so far instead of decord, which would return other frames: container mpegts (latest: "
-        in said[1]
+        "PyAV has read 10 files so far instead of decord, which would fail or return wrong frames. "
+        "Reason: container mpegts. Latest file: " in said[1]
     )
 
 
@@ -217,10 +217,12 @@ def test_decord_error_becomes_a_decode_error_that_names_pyav(tmp_path: Path) -> 
     path = encode(tmp_path / "a.mp4")
     with open_video(path, "decord") as video:
         assert video.decoder == "decord"
-        with pytest.raises(DecodeError, match=r"\(decord; decoder pyav may read it\)") as caught:
+        with pytest.raises(
+            DecodeError, match=r"\(from decord; the decoder pyav may be able to read the file\)"
+        ) as caught:
             video.frames(np.array([40]))
         assert "\n" not in caught.value.reason
-        with pytest.raises(DecodeError, match=r"decoder pyav may read it"):
+        with pytest.raises(DecodeError, match=r"decoder pyav may be able to read the file"):
             list(video.pictures(np.array([39, 40])))
 
 

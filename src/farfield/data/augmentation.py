@@ -1,7 +1,7 @@
 """Augmentation settings (crop, flip, colour jitter, RandAugment, erasing, MixUp, CutMix) and their random draws.
 
-Workers draw the numbers, and `transforms` applies them to the batch on the device. A `Draw` takes a few bytes for each
-clip, so that workers send uint8 frames only.
+Workers draw the numbers, and `transforms` applies them to the batch on the device. Workers thus send only uint8 frames
+and a `Draw`, which takes a few bytes per clip.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from farfield.errors import FarfieldError
 
 
 class Mix(NamedTuple):
-    """Random numbers of MixUp or CutMix: a clip keeps `share` of its label, and its partner's label gets the rest."""
+    """Random numbers of MixUp or CutMix. A mixed clip's label is `share` x its own + (1 - `share`) x its partner's."""
 
     partner: Int[Tensor, " b"]
-    """Index of the other clip in the batch."""
+    """Index in the batch of each clip's partner."""
     share: Float[Tensor, " b"]
-    """At least a half."""
+    """Weight of the clip's own label, from 0.5 to 1."""
     box: Int[Tensor, "b 4"]
     """Top, left, height, width in pixels of the box that CutMix takes from the partner; zeros for MixUp."""
 
 
 class Draw(NamedTuple):
-    """Random numbers for a batch; None for an augmentation that is off."""
+    """Random numbers of a batch's augmentations. A field is None if its augmentation is off."""
 
     flip: Bool[Tensor, " b"] | None = None
     """Which clips to mirror."""
@@ -48,22 +48,24 @@ class Augmentation:
     """Settings of the augmentation of training clips.
 
     Args:
-        crop_scale: smallest and largest fraction of the frame's area for random resized crops. The paper instead
-            resizes the short side to 256 to 320 pixels and crops 224, which varies less; see short_side_px.
+        crop_scale: smallest and largest fraction of the frame's area for random resized crops. The paper's crops vary
+            less: it resizes the short side to 256 to 320 pixels and cuts out 224 x 224; see short_side_px.
         short_side_px: smallest and largest short side for the paper's crop: the short side is resized to a random
-            length, and a square of the network's size is cut out. The paper uses 256 and 320. Replaces crop_scale.
+            length, and a square of the network's size is cut out. The paper uses 256 and 320. If given,
+            crop_scale is ignored.
         flip: mirror half of the clips horizontally.
-        keep_direction: classes that are never mirrored, as "turning left".
+        keep_direction: classes whose clips are never mirrored, such as "turning left".
         colour: colour jitter: largest relative change of brightness, contrast and saturation; 0.4 draws each factor
             from [0.6, 1.4].
         rand_augment: number of RandAugment operations on each clip, the same for all its frames; 0 for none (Cubuk et
-            al., NeurIPS 2020; torchvision's).
+            al., NeurIPS 2020; torchvision's implementation).
         rand_augment_magnitude: magnitude of the operations, 0 to 30.
         erase: probability that a random box is erased from every frame of a clip (Zhong et al., AAAI 2020).
-        mixup: MixUp: parameter of the beta distribution of the blending weight; 0 for no MixUp (Zhang et al., ICLR
-            2018).
-        cutmix: CutMix: parameter of the beta distribution of the area that is replaced from another clip; 0 for no
-            CutMix (Yun et al., ICCV 2019). With both, half of the batches use MixUp and half CutMix.
+        mixup: parameter alpha of the beta distribution from which MixUp draws the blending weight; 0 turns MixUp off
+            (Zhang et al., ICLR 2018).
+        cutmix: parameter alpha of the beta distribution from which CutMix draws the fraction of the area to replace by
+            another clip's; 0 turns CutMix off (Yun et al., ICCV 2019). If MixUp and CutMix are both on, half of the
+            batches use MixUp and half CutMix.
     """
 
     crop_scale: tuple[float, float] = (0.25, 1.0)
@@ -89,13 +91,15 @@ class Augmentation:
             raise FarfieldError(f"augmentation.colour is {self.colour}; it must be at least 0 and below 1.")
         if self.rand_augment < 0 or not 0 <= self.rand_augment_magnitude <= 30:
             raise FarfieldError(
-                f"augmentation.rand_augment is {self.rand_augment} at magnitude {self.rand_augment_magnitude}; it must "
-                "be at least 0, and the magnitude from 0 to 30."
+                f"augmentation.rand_augment is {self.rand_augment} and augmentation.rand_augment_magnitude is "
+                f"{self.rand_augment_magnitude}; rand_augment must be at least 0, and rand_augment_magnitude 0 to 30."
             )
         if not 0 <= self.erase <= 1:
             raise FarfieldError(f"augmentation.erase is {self.erase}; it must be a probability, from 0 to 1.")
         if min(self.mixup, self.cutmix) < 0:
-            raise FarfieldError("augmentation.mixup and augmentation.cutmix must be at least 0.")
+            raise FarfieldError(
+                f"augmentation.mixup is {self.mixup} and augmentation.cutmix is {self.cutmix}; both must be at least 0."
+            )
 
     def draw(
         self,
@@ -108,7 +112,7 @@ class Augmentation:
 
         Args:
             generators: random generator for each clip.
-            batch_generator: random generator for the mixing of clips.
+            batch_generator: random generator for MixUp and CutMix.
             keep: which clips must not be mirrored.
             side_px: height and width of the clips in pixels.
         """

@@ -33,9 +33,9 @@ def batch_loader(dataset: Dataset[Batch], batches: Sampler, num_workers: int) ->
 
 
 class _BatchLoader(DataLoader[Batch]):
-    """Loader that converts the arrays that workers send for small tensors back to tensors.
+    """Loader that converts arrays back to tensors: workers send small tensors as NumPy arrays.
 
-    A tensor is sent as a file in shared memory; opening it takes longer than copying a thousand numbers.
+    PyTorch sends a tensor as a file in shared memory. Opening the file takes longer than copying a thousand numbers.
     """
 
     def __iter__(self) -> Any:
@@ -43,7 +43,10 @@ class _BatchLoader(DataLoader[Batch]):
 
 
 def _encode(part: Any) -> Any:
-    """Replace, in nested tuples, batches in shared buffers by messages, and small tensors by arrays."""
+    """Encode a batch for the main process: tensors in shared buffers as messages, and small tensors as arrays.
+
+    Tuples are encoded element by element.
+    """
     if isinstance(part, torch.Tensor):
         message = as_message(part)
         return part.numpy() if message is part and part.numel() <= 1000 else message

@@ -58,7 +58,7 @@ def training_clips(
         augmentation: settings of the random crop.
         generators: random generator for each clip.
         decoder: see `open_video`.
-        frame_cache: cache that opens the file in place of `open_video`.
+        frame_cache: cache to read frames through; None to read the file directly.
 
     Raises:
         VideoError: if the file cannot be decoded, or is shorter than a clip and `spec.short_clip` is "refuse".
@@ -93,7 +93,7 @@ def _is_ascending(places: np.ndarray) -> bool:
 
 
 def _needed_px(spec: ClipSpec, augmentation: Augmentation) -> int:
-    """Return the short side at which the smallest random crop still has the network's input size."""
+    """Return the short side of a frame whose smallest random crop still has the network's input size, in pixels."""
     if augmentation.short_side_px is not None:
         return augmentation.short_side_px[1]
     return math.ceil(spec.crop_px / math.sqrt(augmentation.crop_scale[0] * 3 / 4))
@@ -111,7 +111,7 @@ def video_views(
     """Open a video once and sample its views for a test, see `views_of`.
 
     Raises:
-        VideoError: as `training_clips`.
+        VideoError: see `training_clips`.
     """
     with _open(path, spec, decoder) as video:
         return views_of(video, path, record, spec, num_clips=num_clips, num_crops=num_crops)
@@ -120,7 +120,8 @@ def video_views(
 def views_of(video: Video, path: Path, record: VideoRecord, spec: ClipSpec, *, num_clips: int, num_crops: int) -> Clip:
     """Sample views from an open video: `num_clips` clips spread evenly in time, each as `num_crops` crops.
 
-    v = clips * crops, and crops vary fastest. A frame that several clips share is decoded and resized once.
+    The axis v of the views has length num_clips * num_crops, and crops vary fastest. A frame
+    that several clips share is decoded and resized once.
 
     Raises:
         VideoError: see `training_clips`.

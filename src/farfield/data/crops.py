@@ -1,4 +1,4 @@
-"""Cropping and resizing of uint8 frames in the worker, so that it sends small batches."""
+"""Cropping and resizing of uint8 frames in the workers, so that they send small batches."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def random_resized_box(height: int, width: int, scale: tuple[float, float], rng:
 def random_square(
     height: int, width: int, size_px: int, short_side_px: tuple[int, int], rng: np.random.Generator
 ) -> Box:
-    """Draw a crop as the paper does: resize the short side to a random length, cut out a square of `size_px`.
+    """Draw a crop as in the paper: resize the short side to a random length, then cut out a square of `size_px`.
 
     The box is in pixels of the frame before resizing, so that only the crop needs to be resized.
 
@@ -63,14 +63,14 @@ def crop_and_resize(frames: Frames, box: Box, size_px: int) -> Frames:
 
 
 def resize_short_side(frames: Frames, short_side_px: int) -> Frames:
-    """Resize frames to a short side in pixels, keeping the aspect ratio."""
+    """Resize frames so that the short side has `short_side_px` pixels, keeping the aspect ratio."""
     height, width = frames.shape[1:3]
     factor = short_side_px / min(height, width)
     return _resize(frames, max(round(height * factor), short_side_px), max(round(width * factor), short_side_px))
 
 
 def spread_crops(frames: Frames, size_px: int, num_crops: int) -> list[Frames]:
-    """Cut square crops spread evenly along the longer side, centred along the other; a single crop is the centre."""
+    """Cut square crops spread evenly along the longer side, centred along the shorter; a single crop is central."""
     height, width = frames.shape[1:3]
     fractions = np.linspace(0, 1, num_crops) if num_crops > 1 else np.array([0.5])
     crops = []

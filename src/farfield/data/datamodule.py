@@ -28,29 +28,29 @@ class VideoDataModule(LightningDataModule):
     Args:
         train: manifest of the training videos.
         val: manifest of the validation videos; None for no validation.
-        root: folder that the manifests' paths are relative to; None for each manifest's own.
-        labels: class names in the network's order; None for those of the training manifest, sorted.
-        batch_size: number of clips in a training batch of one process; of videos in a validation batch.
+        root: folder that the manifests' paths are relative to; None for the folder of each manifest.
+        labels: class names in the network's order; None for the training manifest's labels, sorted.
+        batch_size: number of clips in a training batch, and of videos in a validation batch, of one process.
         num_workers: number of processes that decode; None for the number of cores, at most 8. 0 decodes in the main
             process.
         augmentation: random variation of training clips.
         clips_per_video: number of clips of each video in a batch, which then has batch_size / clips_per_video videos.
-            Opening and seeking are paid once; gradients of the clips are correlated.
+            Each video is opened once for all its clips, which saves time, but the clips' gradients are correlated.
         class_balanced: draw all classes equally often, instead of each video once an epoch.
-        short_cycle: alternate batches of four times the clips at half the side, twice at 0.71 of the side, and
-            batch_size at the full side, which takes 3/7 of the steps (Wu et al., "A Multigrid Method", CVPR 2020). The
-            learning rate depends on batch_size alone.
-        decoder: pyav, which decodes only the frames that are needed; or decord, for the files of which it returns the
-            requested frames: PyAV reads the others, and the log says how many. PyAV, as earlier versions wrote it, is
-            pyav.
+        short_cycle: cycle through batches of 4 x batch_size clips at half the height and width, 2 x batch_size clips
+            at 0.71 of the height and width, and batch_size clips at the full size. An epoch then has 3/7 of the steps
+            (Wu et al., "A Multigrid Method", CVPR 2020). The learning rate depends on batch_size alone.
+        decoder: pyav, which decodes only the frames that are needed, or decord. With decord, PyAV still reads the files
+            of which decord would return wrong frames, and the log says how many. Configs of earlier versions may spell
+            pyav as PyAV.
         memory_gb: size of the cache of decoded training frames, in 10^9 bytes, divided among the workers: a small set
-            of videos is decoded in the first epochs only. In time each worker caches every video; with num_workers 0
-            there is one copy.
+            of videos is decoded in the first epochs only. Over the epochs, every worker caches every video, so that
+            a video is held num_workers times; with num_workers 0 it is held once.
         clip: input of the network.
         seed: seed of the run.
 
     Raises:
-        FarfieldError: for a missing or malformed manifest, or an unknown label.
+        FarfieldError: for a missing or malformed manifest, or a label in a manifest that is not in `labels`.
     """
 
     def __init__(
@@ -86,7 +86,9 @@ class VideoDataModule(LightningDataModule):
         if seed < 0:
             raise FarfieldError(f"seed_everything is {seed}; it must be at least 0.")
         if clip is None:
-            raise FarfieldError("data.clip is not set. Give the network's: VideoDataModule(..., clip=model.clip).")
+            raise FarfieldError(
+                "data.clip is not set. Pass the clip of the network: VideoDataModule(..., clip=model.clip)."
+            )
         self.train_manifest = read_manifest(train, root=root)
         self.val_manifest = None if val is None else read_manifest(val, root=root)
         self.labels = labels or self.train_manifest.labels
@@ -102,8 +104,8 @@ class VideoDataModule(LightningDataModule):
         self.seed = seed
         if augmentation.short_side_px is not None and augmentation.short_side_px[0] < clip.crop_px:
             raise FarfieldError(
-                f"data.augmentation.short_side_px is {augmentation.short_side_px}: a square of {clip.crop_px} pixels "
-                "must fit into the resized frame. Raise it."
+                f"data.augmentation.short_side_px is {augmentation.short_side_px}, but a square of {clip.crop_px} x "
+                f"{clip.crop_px} pixels must fit into the resized frame. Raise both values to at least {clip.crop_px}."
             )
         for label in augmentation.keep_direction:
             if label not in self.labels:
@@ -151,11 +153,11 @@ class VideoDataModule(LightningDataModule):
         return max(1, min(whole, limit) if isinstance(limit, int) else int(whole * limit))
 
     def training_paths(self, rows: Sequence[int]) -> list[str]:
-        """Return the paths of some training videos."""
+        """Return the paths of the training videos in the given rows of the manifest."""
         return [str(self.train_manifest.path(row)) for row in rows]
 
     def validation_batch(self, rows: Sequence[int]) -> Batch:
-        """Load some validation videos, one central view each, as network input on the CPU."""
+        """Load the validation videos in the given rows, one central view each, as network input on the CPU."""
         assert self.val_manifest is not None
         views = EvaluationViews(
             self.val_manifest, self.labels, self.clip, num_clips=1, num_crops=1, decoder=self.decoder
@@ -184,8 +186,9 @@ class VideoDataModule(LightningDataModule):
         changed = [f"{name} was {before.get(name)}, now {now[name]}" for name in now if before.get(name) != now[name]]
         if changed:
             raise FarfieldError(
-                f"the run to resume had other data: {'; '.join(changed)}. Resume with the same training manifest, "
-                "batch_size, seed and number of processes, or start a new run in another --run_dir."
+                f"data settings differ from those of the run to resume: {'; '.join(changed)}. Resume with the same "
+                "training manifest, data settings, seed and number of processes, or start a new run in another "
+                "--run_dir."
             )
 
     def _train_sampler(self) -> EpochBatchSampler:
@@ -202,7 +205,7 @@ class VideoDataModule(LightningDataModule):
         )
 
     def _position(self) -> tuple[int, int]:
-        """Return the epoch and the number of its batches that are done, from the count that checkpoints keep."""
+        """Return the epoch and the number of its batches already trained on, from the count that checkpoints store."""
         if self.trainer is None:
             return 0, 0
         return divmod(processed_batches(self.trainer), self.batches_per_epoch())

@@ -1,4 +1,4 @@
-"""Datasets of uint8 clips for training and evaluation, with the videos that could not be decoded.
+"""Datasets of uint8 clips for training and evaluation. Each batch also lists the videos that could not be decoded.
 
 One item is one batch: the sampler passes lists of keys to `__getitem__`, and the loader does not collate.
 """
@@ -34,7 +34,7 @@ class Failure(NamedTuple):
     path: str
     reason: str
     empty_class: str | None = None
-    """The video's class if none of its videos can be read, so that a video of another class replaced it; else None."""
+    """The video's class if no video of the class could be read and one of another class replaced it; otherwise None."""
 
 
 class Batch(NamedTuple):
@@ -51,10 +51,10 @@ class Batch(NamedTuple):
 
 
 class TrainingClips(Dataset[Batch]):
-    """Random clips of videos; an unreadable video is replaced by another one of its class.
+    """Random clips of videos; an unreadable video is replaced by another video of its class.
 
     If no video of the class can be read, a video of another class replaces it, and `Failure.empty_class` names the
-    class.
+    class without readable videos.
 
     Args:
         manifest: training videos.
@@ -64,10 +64,10 @@ class TrainingClips(Dataset[Batch]):
         seed: seed of the run.
         clips_per_video: number of clips of each video, which is opened once for all of them (Hoffer et al., CVPR 2020).
         decoder: "pyav" or "decord", see `open_video`.
-        cache_bytes: size of the cache of decoded frames in each process that loads.
+        cache_bytes: size in bytes of each loading process's cache of decoded frames; 0 for no cache.
 
     Raises:
-        FarfieldError: for an unknown label; while loading, if no video can be read.
+        FarfieldError: if the manifest has a label that is not in `labels`; while loading, if no video can be read.
     """
 
     def __init__(
@@ -133,7 +133,10 @@ class TrainingClips(Dataset[Batch]):
         return [generator(purpose, self.seed, key.epoch, key.row, *([clip] if clip else [])) for clip in clips]
 
     def _load(self, key: SampleKey, failures: list[Failure]) -> tuple[list[Clip], int]:
-        """Load a video's clips, or those of a replacement; return them with its row, and append to `failures`."""
+        """Load the clips of a video, or of a replacement if it cannot be read; return them and the loaded video's row.
+
+        Videos that cannot be read are appended to `failures`.
+        """
         known_before = len(failures)
         for index in chain([key.row], self._replacements(key)):  # a generator: drawn only if needed
             if index not in self._known_failures:
@@ -157,11 +160,12 @@ class TrainingClips(Dataset[Batch]):
             failures.append(self._known_failures[index])
         raise FarfieldError(
             f"none of the {len(self.manifest)} videos of {self.manifest.source} can be read. "
-            f"The last: {failures[-1].path}: {failures[-1].reason}. Are the paths right, from {self.manifest.root}?"
+            f"Last error: {failures[-1].path}: {failures[-1].reason}. Check the manifest's paths, which are relative "
+            f"to {self.manifest.root}."
         )
 
     def _name_empty_class(self, failures: list[Failure], begin: int, wanted: int, taken: int) -> None:
-        """Set `empty_class` in the failures from `begin` on, if a video of another class replaced the wanted one."""
+        """Set `empty_class` in the failures from `begin` on, if `wanted` and the `taken` video differ in class."""
         target = self.targets[wanted]
         if self.targets[taken] != target:
             of_class = np.count_nonzero(self.targets == target)  # these are tried first
@@ -177,7 +181,7 @@ class TrainingClips(Dataset[Batch]):
 
 
 class EvaluationViews(Dataset[Batch]):
-    """All views of videos, each decoded once; an unreadable video is left out and reported in the batch.
+    """All views of each video, which is decoded once. Unreadable videos are left out and listed in `Batch.failures`.
 
     Args:
         manifest: videos to evaluate.
@@ -188,7 +192,7 @@ class EvaluationViews(Dataset[Batch]):
         decoder: "pyav" or "decord", see `open_video`.
 
     Raises:
-        FarfieldError: for an unknown label.
+        FarfieldError: if the manifest has a label that is not in `labels`.
     """
 
     def __init__(

@@ -34,13 +34,14 @@ SPREAD = 8
 class FrameCache:
     """Cache of decoded frames with a fixed capacity; opens videos like `open_video`.
 
-    Frames are the same as without a cache. From the second request for a video on, all frames between the first and the
-    last requested one are decoded, unless they are many more: the decoder passes them anyway, and later clips start
-    elsewhere. Frames that do not fit are decoded each time. Nothing is evicted, since an epoch uses each video once.
+    Frames are the same as without a cache. The first request for a video decodes the requested frames only. Later
+    requests also decode and cache the frames between the missing ones, unless that exceeds `SPREAD` frames per missing
+    frame: the decoder passes these frames anyway, and later clips need them. Frames that do not fit into the cache are
+    decoded each time. Nothing is evicted, since an epoch uses each video once.
 
     Args:
         num_bytes: capacity for frames, in bytes.
-        decoder: see `open_video`, as for the next two.
+        decoder: see `open_video`.
         deinterlace: see `open_video`.
         tone_map: see `open_video`.
     """
@@ -60,10 +61,10 @@ class FrameCache:
 
     @contextmanager
     def open(self, path: Path) -> Iterator[Video]:
-        """Open a video for a `with` block; its file is opened only for frames that are not cached.
+        """Open a video for a `with` block. Its file is opened only to decode frames that are not cached.
 
         Raises:
-            DecodeError: as `open_video`.
+            DecodeError: see `open_video`.
         """
         if path not in self._videos:
             with self._open(path) as video:
@@ -80,7 +81,7 @@ class FrameCache:
         return np.stack([cached.frames[key] for key in wanted])
 
     def _decode(self, path: Path, cached: _CachedVideo, missing: list[int], short_side_px: int | None) -> bool:
-        """Decode and cache the missing frames, and those between if they fit; return whether it succeeded."""
+        """Decode and cache the missing frames, and the frames between them if all fit; return whether it succeeded."""
         known = next((each for (side, _), each in cached.frames.items() if side == short_side_px), None)
         each_bytes = self._frame_bytes if known is None else known.nbytes
         if len(missing) * each_bytes > self.bytes_left:

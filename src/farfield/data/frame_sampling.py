@@ -24,12 +24,12 @@ def stream_frames(
     start_seconds: float | None = None,
     end_seconds: float | None = None,
 ) -> Int[np.ndarray, " stream"]:
-    """Return the frame of the video at each position of the stream.
+    """Return, for each position of the stream, the index of the video's frame.
 
     Args:
         times: start time of each frame in seconds, ascending.
-        target_fps: frame rate of the stream; None for the video's own frames. Position k is the frame that a player
-            shows at time k / target_fps.
+        target_fps: frame rate of the stream; None for the video's own frames. With a rate, position k holds the frame
+            that a player shows k / target_fps seconds after the segment's first frame.
         start_seconds: start of the annotated segment, on the time axis of `times`; None for the start of the video.
         end_seconds: end of the segment, excluded; None for the end of the video.
 
@@ -41,7 +41,7 @@ def stream_frames(
     if last <= first:
         shown = f"[{start_seconds or 0:g}, {'end' if end_seconds is None else f'{end_seconds:g}'}) s"
         ends = f"its last frame is at {times[-1]:.3f} s" if len(times) else "it has no frames"
-        raise ClipTooShort(f"no frame lies in the segment {shown}; {ends}. Correct the manifest's segment.")
+        raise ClipTooShort(f"no frame lies in the segment {shown}; {ends}. Correct the segment in the manifest.")
     if target_fps is None:
         return np.arange(first, last)
     spacing = np.median(np.diff(times)) if len(times) > 1 else 1 / target_fps
@@ -52,7 +52,7 @@ def stream_frames(
 
 
 def random_clip(length: int, spec: ClipSpec, rng: np.random.Generator) -> Int[np.ndarray, " num_frames"]:
-    """Sample a training clip: a uniformly random start, or one random frame from each segment.
+    """Sample a training clip: from a uniformly random start, or one random frame of each segment.
 
     Args:
         length: number of frames in the stream.
@@ -75,7 +75,7 @@ def random_clip(length: int, spec: ClipSpec, rng: np.random.Generator) -> Int[np
 def uniform_views(length: int, spec: ClipSpec, num_clips: int) -> Int[np.ndarray, "num_clips num_frames"]:
     """Sample test clips spread evenly from the first frame to the last; a single clip is central.
 
-    With segments, view v of V takes the frame at (v + 1/2) / V of each segment.
+    With sampling="segments", view v of V takes the frame at (v + 1/2) / V of each segment.
 
     Raises:
         ClipTooShort: see `random_clip`.
@@ -89,7 +89,7 @@ def uniform_views(length: int, spec: ClipSpec, num_clips: int) -> Int[np.ndarray
 
 
 def dense_views(length: int, spec: ClipSpec, hop: int) -> Int[np.ndarray, "views num_frames"]:
-    """Sample clips that start every `hop` frames and together cover the stream; the last clip ends at its end.
+    """Sample clips that start every `hop` frames and together cover the stream; the last clip ends with the stream.
 
     Raises:
         ClipTooShort: see `random_clip`.
@@ -97,7 +97,7 @@ def dense_views(length: int, spec: ClipSpec, hop: int) -> Int[np.ndarray, "views
     """
     if hop < 1 or spec.sampling == "segments":
         raise FarfieldError(
-            f"dense sampling needs sampling='clip' and hop at least 1; given {spec.sampling!r} and {hop}."
+            f"dense sampling needs sampling='clip' and hop at least 1; sampling is {spec.sampling!r}, hop {hop}."
         )
     _check_length(length, spec)
     slack = max(length - spec.span, 0)
@@ -122,6 +122,7 @@ def _check_length(length: int, spec: ClipSpec) -> None:
     if length < needed and spec.short_clip == "refuse":
         rate = "" if spec.target_fps is None else f" at {spec.target_fps:g} frames per second"
         raise ClipTooShort(
-            f"it has {length} frames{rate}; {spec.num_frames} at stride {spec.frame_stride} need {needed}. "
+            f"it has {length} frames{rate}, but a clip of {spec.num_frames} frames at stride {spec.frame_stride} needs "
+            f"{needed}. "
             "Lower frame_stride, or set short_clip='loop'."
         )

@@ -3,7 +3,8 @@
     path,label[,start_seconds,end_seconds][,num_frames,fps,width,height,duration_seconds]
 
 Paths are relative to the manifest's folder, or to a given root. [start_seconds, end_seconds) is the annotated segment;
-empty means the whole video. Indexing fills the last columns. Blanks around a value are stripped.
+without one, the whole video is used. `farfield data index` fills num_frames and the columns after it. Spaces around a
+value are stripped.
 """
 
 from __future__ import annotations
@@ -45,9 +46,10 @@ _WHOLE_NUMBERS = ("num_frames", "width", "height")
 
 
 class _StringArray:
-    """Strings in one array of bytes with offsets.
+    """Strings stored in one array of bytes with offsets.
 
-    Worker processes share its memory: there are no Python objects with reference counts, which they would write to.
+    Worker processes share the memory of these arrays. They would copy the memory of Python strings by writing to the
+    strings' reference counts.
     """
 
     def __init__(self) -> None:
@@ -71,7 +73,7 @@ class _StringArray:
 
 
 class Manifest(Sequence[VideoRecord]):
-    """Rows of a manifest in arrays, so that 650,000 rows need little memory, which worker processes share.
+    """Manifest that holds its columns in arrays: 650,000 rows need little memory, and worker processes share it.
 
     Args:
         records: rows of the manifest.
@@ -88,7 +90,10 @@ class Manifest(Sequence[VideoRecord]):
 
     @classmethod
     def of_columns(cls, blocks: Iterable[dict[str, Sequence[Any]]], *, root: Path, source: str) -> Manifest:
-        """Create a manifest from blocks of rows, each a dict of columns: strings, and numbers with NaN for empty."""
+        """Create a manifest from blocks of rows.
+
+        A block maps column names to their values: strings, or numbers with NaN for an empty value.
+        """
         made = cls.__new__(cls)
         made._set_columns(blocks, root, source)
         return made
@@ -110,7 +115,7 @@ class Manifest(Sequence[VideoRecord]):
                 parts.append(np.array(block[name], dtype=np.float64) if name in block else np.full(count, np.nan))
         self._paths.close()
         self.labels: list[str] = _sort_labels(set(met))
-        """Sorted labels that occur; if all are numbers, sorted as numbers, so that position i is class i."""
+        """Labels that occur, sorted. If all are numbers, they are sorted as numbers, so that 10 comes after 9."""
         number = {label: i for i, label in enumerate(self.labels)}
         in_order = np.array([number[label] for label in met], dtype=np.int64)
         self.label_ids: np.ndarray = in_order[np.concatenate(ids)] if ids else np.empty(0, dtype=np.int64)
@@ -140,7 +145,7 @@ class Manifest(Sequence[VideoRecord]):
         return self.root / self._paths[index]
 
     def content_hash(self) -> str:
-        """Hash paths, labels and segments: manifests with the same hash list the same videos."""
+        """Return a hash of paths, labels and segments. Manifests with the same hash list the same videos."""
         digest = hashlib.sha256(json.dumps(self.labels).encode())
         segments = [self._numbers[name] for name in ("start_seconds", "end_seconds")]
         for column in (self._paths.bytes, self._paths.ends, self.label_ids, *segments):
@@ -148,9 +153,9 @@ class Manifest(Sequence[VideoRecord]):
         return digest.hexdigest()[:16]
 
     def provenance(self) -> dict[str, Any]:
-        """Return source, content hash, counts, and the number of videos missing from a subset.
+        """Return source, content hash, numbers of videos and classes, and number of videos missing from a subset.
 
-        Plain types, for checkpoints, reports and trackers.
+        All values have plain types, so that checkpoints, reports and experiment trackers can store them.
         """
         about = {"manifest": self.source, "hash": self.content_hash(), "videos": len(self), "classes": len(self.labels)}
         return about | {"missing": _count_missing(Path(self.source), about["hash"])}
@@ -167,7 +172,7 @@ class Manifest(Sequence[VideoRecord]):
                 row = int(np.argmax(self.label_ids == self.labels.index(label)))
                 raise FarfieldError(
                     f"{self.source}: {self[row].path} has the label {label!r}, which is not one of the {len(labels)} "
-                    f"of the network. {nearest(label, labels)}"
+                    f"classes of the network. {nearest(label, labels)}"
                 )
         return np.array([position[label] for label in self.labels], dtype=np.int64)[self.label_ids]
 
@@ -177,7 +182,7 @@ def read_manifest(path: str | Path, *, root: str | Path | None = None) -> Manife
 
     Args:
         path: CSV file.
-        root: folder that the paths in it are relative to; None for the manifest's own.
+        root: folder that the paths in the file are relative to; None for the folder of the manifest.
 
     Raises:
         FarfieldError: for a missing or empty file, a missing or unknown column, or an invalid value, with its line.
@@ -193,7 +198,7 @@ def read_manifest(path: str | Path, *, root: str | Path | None = None) -> Manife
     except csv.Error as error:
         raise FarfieldError(f"{path} is not a CSV file: {error}") from error
     if not len(manifest):
-        raise FarfieldError(f"{path} lists no videos.")
+        raise FarfieldError(f"{path} lists no videos. Add a row for each video.")
     return manifest
 
 
@@ -205,12 +210,12 @@ def _column(parts: list[np.ndarray]) -> np.ndarray | None:
 
 
 def record_file(manifest: str | Path) -> Path:
-    """Return the path of the record of how a subset was chosen, beside its manifest."""
+    """Return the path of the JSON file beside a subset's manifest that records how the subset was chosen."""
     return Path(manifest).with_suffix(".subset.json")
 
 
 def _count_missing(manifest: Path, digest: object) -> int | None:
-    """Return how many chosen videos were missing when the subset was made; None without a record."""
+    """Return how many chosen videos were missing when the subset was made; None if there is no record of it."""
     try:
         about = json.loads(record_file(manifest).read_text())
     except (OSError, ValueError):
@@ -247,7 +252,7 @@ def _blocks(file: Iterator[str], path: Path) -> Iterator[dict[str, Sequence[Any]
         raise csv.Error("its first line is not text")
     for name in header:
         if name not in COLUMNS:
-            raise FarfieldError(f"{path} has a column {name!r}. {nearest(name, COLUMNS)}")
+            raise FarfieldError(f"{path} has an unknown column {name!r}. {nearest(name, COLUMNS)}")
     for name in COLUMNS[:2]:
         if name not in header:
             raise FarfieldError(
@@ -271,7 +276,10 @@ def _blocks(file: Iterator[str], path: Path) -> Iterator[dict[str, Sequence[Any]
             numbered = [(number, row) for number, row in enumerate(rows, start=line) if row]
             for number, row in numbered:
                 if len(row) != len(header):
-                    raise FarfieldError(f"{path}, line {number}: {len(row)} values for {len(header)} columns.")
+                    raise FarfieldError(
+                        f"{path}, line {number}: {len(row)} values for {len(header)} columns. Give one value for each "
+                        "column, and put values that contain commas in double quotes."
+                    )
             columns = [[row[i] for _, row in numbered] for i in range(len(header))]
             numbers = [number for number, _ in numbered]
         texts = {name: [text.strip() for text in column] for name, column in zip(header, columns, strict=True)}
@@ -297,7 +305,9 @@ def _checked(texts: Mapping[str, Sequence[str]], path: Path, lines: Sequence[int
     columns: dict[str, Any] = {name: texts[name] for name in COLUMNS[:2]}
     for name in COLUMNS[:2]:
         if not all(texts[name]):
-            raise FarfieldError(f"{path}, line {lines[texts[name].index('')]}: the {name} is empty.")
+            raise FarfieldError(
+                f"{path}, line {lines[texts[name].index('')]}: the {name} is empty. Every row needs a path and a label."
+            )
     for name in COLUMNS[2:]:
         if name not in texts or not any(texts[name]):
             continue

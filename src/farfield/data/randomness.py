@@ -1,7 +1,7 @@
-"""Random generators of the data: a function of (seed, epoch, sample index) and purpose.
+"""Random generators for data loading, each determined by a purpose, the seed, the epoch and the sample index.
 
-They depend neither on global random state nor on time or worker, so that any number of workers, and a resumed run, get
-the same clips.
+They do not depend on global random state, time or worker. Any number of workers, and a resumed run, therefore get the
+same clips.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ import numpy as np
 
 
 class Purpose(IntEnum):
-    """What is drawn; draws for different purposes are independent. The numbers are seeds: never change one."""
+    """Purpose of a random draw; draws for different purposes are independent.
+
+    The values are part of the generators' seeds: never change one.
+    """
 
     ORDER = 1
     CLIP = 2
@@ -23,5 +26,5 @@ class Purpose(IntEnum):
 
 
 def generator(purpose: Purpose, seed: int, *position: int) -> np.random.Generator:
-    """Return the generator for a purpose and position, as `generator(Purpose.CLIP, seed, epoch, index)`."""
+    """Return the generator for a purpose, seed and position, e.g. `generator(Purpose.CLIP, seed, epoch, index)`."""
     return np.random.default_rng([int(purpose), seed, *position])

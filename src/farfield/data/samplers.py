@@ -1,4 +1,7 @@
-"""Samplers: shuffled and class-balanced training batches, which resume in the middle of an epoch; test batches."""
+"""Samplers of training and evaluation batches.
+
+Training batches are shuffled or class-balanced, and can resume in the middle of an epoch.
+"""
 
 from __future__ import annotations
 
@@ -14,38 +17,38 @@ from farfield.errors import FarfieldError
 
 
 class SampleKey(NamedTuple):
-    """One sample of one epoch. It holds all that a worker needs to know, so that workers have no state."""
+    """One sample of one epoch: all that a worker needs to load it, so that workers keep no state."""
 
     epoch: int
     row: int
     repeat: int = 0
-    """Number of times that the row came before in the epoch."""
+    """Number that distinguishes the samples of one row in one epoch: 0, 1, ..."""
     scale: float = 1.0
     """Height and width of the clip, relative to the network's input; equal within a batch."""
 
 
 SHORT_CYCLE = ((4, 0.5), (2, 0.5**0.5), (1, 1.0))
-"""(Factor of the batch size, factor of the side) of consecutive batches, which have equally many pixels (Wu et al., "A
-Multigrid Method for Efficiently Training Video Models", CVPR 2020, section 3.2)."""
+"""Factors of (batch size, height and width) for consecutive batches, which all have the same number of pixels (Wu et
+al., "A Multigrid Method for Efficiently Training Video Models", CVPR 2020, section 3.2)."""
 
 
 class EpochBatchSampler(Sampler[list[SampleKey]]):
-    """Training batches in random order, a function of (seed, epoch); an incomplete last batch is dropped.
+    """Training batches in a random order that depends only on seed and epoch; an incomplete last batch is dropped.
 
     Args:
         num_samples: number of rows of the manifest.
         batch_size: number of videos in a batch of one process.
         seed: seed of the run.
         position: function that is called at the start of an epoch and returns (epoch, number of its batches already
-            trained on). The trainer's count is used, since batches that workers prefetched before a run was stopped
-            must not be skipped.
+            trained on). The trainer counts them: batches that workers had prefetched when a run was stopped have not
+            been trained on, and must not be skipped.
         rank: rank of this process; each process gets a disjoint and equal share.
         world_size: number of processes that train together.
         classes: class of each row, to draw all classes equally often; None draws each video once an epoch.
-        short_cycle: vary batch size and side as `SHORT_CYCLE`; `batch_size` is that of the largest clips.
+        short_cycle: vary batch size and clip size as in `SHORT_CYCLE`; `batch_size` then applies to the largest clips.
 
     Raises:
-        FarfieldError: for fewer samples than processes, or than a short cycle needs.
+        FarfieldError: if there are fewer samples than processes, or too few samples for one short cycle.
     """
 
     def __init__(
@@ -62,7 +65,8 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
     ) -> None:
         if num_samples < world_size:
             raise FarfieldError(
-                f"{num_samples} videos are too few for {world_size} processes: each needs at least one."
+                f"{num_samples} videos are too few for {world_size} processes: each process needs at least one video. "
+                "Use fewer processes."
             )
         wanted = batch_size * sum(times for times, _ in SHORT_CYCLE) * world_size
         if short_cycle and num_samples < wanted:
@@ -79,14 +83,17 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         self.cycle = SHORT_CYCLE if short_cycle else ((1, 1.0),)
 
     def __len__(self) -> int:
-        """Return the number of batches of a whole epoch, per process; at least one, which may be incomplete."""
+        """Return the number of batches per process in a whole epoch.
+
+        With too few videos for a whole batch, it is 1, and that batch is incomplete.
+        """
         share = self.num_samples // self.world_size
         rounds, left = divmod(share, self.batch_size * sum(times for times, _ in self.cycle))
         ends = np.cumsum([times * self.batch_size for times, _ in self.cycle])
         return max(1, rounds * len(self.cycle) + int((ends <= left).sum()))
 
     def _batch_slice(self, batch: int) -> tuple[slice, float]:
-        """Return the slice of the process's samples that are in a batch, and the scale of its clips."""
+        """Return a batch's slice of this process's samples, and the scale of the batch's clips."""
         rounds, phase = divmod(batch, len(self.cycle))
         times = [times for times, _ in self.cycle]
         start = self.batch_size * (rounds * sum(times) + sum(times[:phase]))
@@ -112,12 +119,13 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
 def class_balanced_order(
     classes: Int[np.ndarray, " samples"], rng: np.random.Generator
 ) -> tuple[Int[np.ndarray, " samples"], Int[np.ndarray, " samples"]]:
-    """Draw as many samples as there are rows, with equal numbers of each class, up to one.
+    """Draw `len(classes)` samples, the same number of each class, give or take one.
 
-    A class with fewer videos repeats them, in another order; of a class with more, each epoch leaves out other videos.
+    A class with too few videos repeats them, in a new order each time. A class with too many videos leaves out some of
+    them, chosen at random for each epoch.
 
     Returns:
-        Rows in random order, and how often each came before.
+        Rows in random order, and `SampleKey.repeat` for each.
     """
     present, counts = np.unique(classes, return_counts=True)
     share, rest = divmod(len(classes), len(present))
@@ -134,9 +142,9 @@ def class_balanced_order(
 
 
 class EvaluationBatches(Sampler[list[int]]):
-    """Batches of evaluation: every row once, divided among the processes; the last batch of a process may be empty.
+    """Evaluation batches: every row once, divided among the processes; the last batch of a process may be empty.
 
-    Each process has equally many batches, since distributed networks synchronise at every batch.
+    All processes have the same number of batches, since distributed networks synchronise at every batch.
     """
 
     def __init__(self, count: int, size: int, *, rank: int = 0, world_size: int = 1) -> None:

@@ -1,9 +1,9 @@
 """Reusable shared-memory buffers for batches.
 
-PyTorch's loader allocates new shared memory for every batch, which the operating system clears page by page: for 8
-clips of 8 x 224 x 224 that takes twenty times as long as copying them. Here each worker keeps a few buffers. The main
-process maps each of them once and then receives only the buffer's number. A buffer is free again when no tensor or view
-in the main process refers to it.
+PyTorch's loader allocates new shared memory for every batch, and the operating system clears this memory page by page.
+For 8 clips of 8 x 224 x 224, clearing takes twenty times as long as copying the clips. Here each worker reuses a few
+buffers. The main process maps each buffer once and then receives only the buffer's number. A buffer is free again when
+no tensor or view in the main process refers to it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,16 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 BUFFERS_PER_WORKER = 6
-"""At most: two batches wait, one is being made, the others are in use. If none is free, new memory is allocated."""
+"""Largest number of buffers: for two batches that wait, one that is being made, and three in use.
+
+If no buffer is free, new memory is allocated.
+"""
 
 
 class SharedBatches:
-    """Main process's side of the buffers of a loader's workers; `init_worker` is the loader's `worker_init_fn`.
+    """The main process's part of the shared buffers: it receives batches from a loader's workers.
+
+    Pass `init_worker` to the loader as `worker_init_fn`.
 
     Args:
         num_workers: number of the loader's worker processes.
@@ -37,7 +42,7 @@ class SharedBatches:
         _loaders[self._name] = self
 
     def init_worker(self, worker: int) -> None:
-        """In a worker: make `stack_into_buffer` and `as_message` use this worker's buffers."""
+        """Make `stack_into_buffer` and `as_message` use this worker's buffers; call it in the worker."""
         global _writer
         _writer = _BufferWriter(self._name, worker, self._in_use)
 
@@ -52,7 +57,7 @@ class SharedBatches:
 
 
 class _BufferWriter:
-    """A worker's side of its buffers."""
+    """A worker's part of the shared buffers: it stacks batches in them and makes the messages to send."""
 
     def __init__(self, name: str, worker: int, in_use: UInt8[Tensor, "workers buffers"]) -> None:
         self._name, self._worker, self._in_use = name, worker, in_use[worker]
@@ -60,7 +65,7 @@ class _BufferWriter:
         self._last: tuple[int, _BufferMessage] | None = None  # address of the last batch, and the message to send
 
     def stack(self, parts: Sequence[Tensor]) -> Tensor | None:
-        """Stack tensors in a free buffer; None if none is free."""
+        """Stack tensors in a free buffer; return None if no buffer is free or the tensors are not uint8."""
         shape = (len(parts), *parts[0].shape)
         number = next((number for number in range(BUFFERS_PER_WORKER) if not self._in_use[number]), None)
         if number is None or parts[0].dtype != torch.uint8:
@@ -77,7 +82,10 @@ class _BufferWriter:
         return batch
 
     def as_message(self, batch: Tensor) -> Any:
-        """Return the message to send in place of the last batch, and mark its buffer as in use."""
+        """Return the message to send for the last stacked batch, and mark its buffer as in use.
+
+        Any other tensor is returned unchanged.
+        """
         if self._last is None or self._last[0] != batch.data_ptr():
             return batch
         message, self._last = self._last[1], None
@@ -86,7 +94,7 @@ class _BufferWriter:
 
 
 class _BufferMessage:
-    """Message in place of a batch; unpickling it in the main process returns the batch."""
+    """Message that a worker sends instead of a batch; unpickling it in the main process returns the batch."""
 
     def __init__(self, name: str, worker: int, buffer: int, shape: tuple[int, ...], memory: Tensor | None) -> None:
         self._name, self._worker, self.buffer, self._shape, self._memory = name, worker, buffer, shape, memory
@@ -107,11 +115,11 @@ def _receive(name: str, *message: Any) -> Tensor:
 
 
 def stack_into_buffer(parts: Sequence[Tensor]) -> Tensor:
-    """Stack tensors; in a worker, in a shared buffer if one is free."""
+    """Stack tensors. In a worker, the result is in a shared buffer if one is free."""
     batch = _writer.stack(parts) if _writer else None
     return default_collate(list(parts)) if batch is None else batch
 
 
 def as_message(batch: Tensor) -> Any:
-    """In a worker: return the message to send for a tensor from `stack_into_buffer`; other tensors unchanged."""
+    """Return, in a worker, the message to send for a tensor from `stack_into_buffer`; any other tensor unchanged."""
     return _writer.as_message(batch) if _writer else batch

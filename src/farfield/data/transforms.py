@@ -20,7 +20,7 @@ def network_input(
     draw: Draw | None = None,
     augmentation: Augmentation | None = None,
 ) -> Float[Tensor, "b*v c t h w"]:
-    """Apply the drawn augmentations and normalise; views are merged into the batch axis.
+    """Return the network's input: augment clips as drawn, normalise, and merge the views into the batch axis.
 
     Args:
         clips: RGB frames.
@@ -29,7 +29,7 @@ def network_input(
         augmentation: settings that `draw` was drawn with; used for RandAugment.
 
     Returns:
-        float32 in channels_last_3d memory format, which frames have already and 3D convolutions prefer.
+        float32 in channels_last_3d memory format, which decoded frames already have and 3D convolutions prefer.
     """
     draw = draw or Draw()
     if draw.flip is not None:
@@ -66,7 +66,7 @@ def rand_augment(
 
 
 def mix_clips(x: Float[Tensor, "b v t h w c"], mix: Mix) -> Float[Tensor, "b v t h w c"]:
-    """Apply MixUp, or CutMix to clips whose mix has a box."""
+    """Apply CutMix to clips whose box in `mix` is not empty, and MixUp to all others."""
     others = x[mix.partner]
     is_cut = _per_clip(mix.box[:, 2] > 0)
     blended = torch.lerp(others, x, _per_clip(mix.share))
@@ -82,9 +82,10 @@ def box_mask(boxes: Int[Tensor, "b 4"], height: int, width: int) -> Tensor:
 
 
 def change_colour(x: Float[Tensor, "b v t h w c"], factors: Float[Tensor, "b 3"]) -> Float[Tensor, "b v t h w c"]:
-    """Change brightness, contrast and saturation in this order, one factor each per clip, as torchvision's `adjust_*`.
+    """Multiply each clip's brightness, contrast and saturation, in this order, as torchvision's `adjust_*` do.
 
-    Contrast blends with the mean grey value of the whole clip, so that frames do not flicker.
+    The columns of `factors` are in the same order. Contrast blends with the mean grey value of the whole clip, so that
+    frames do not flicker.
     """
     brightness, contrast, saturation = (_per_clip(factors[:, i]) for i in range(3))
     x = (x * brightness).clamp(0, 1)

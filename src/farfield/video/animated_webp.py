@@ -1,4 +1,4 @@
-"""Read animated WebP with Pillow, as FFmpeg does not."""
+"""Read animated WebP with Pillow, since FFmpeg does not read it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from farfield.video.frame_times import browser_delays
 
 
 def is_webp(source: Source) -> bool:
-    """Return whether a file, or its content, begins as WebP does."""
+    """Return whether a file, or its content, begins with the header of WebP."""
     if isinstance(source, Path):
         with source.open("rb") as file:
             head = file.read(12)
@@ -29,7 +29,7 @@ def is_webp(source: Source) -> bool:
 
 
 class AnimatedWebP:
-    """An open animation, with the interface of `PyAVVideo`; `close` it after use.
+    """An open WebP animation, with the interface of `PyAVVideo`; `close` it after use.
 
     Raises:
         NotAVideo: for a single picture.
@@ -69,13 +69,13 @@ class AnimatedWebP:
     def pictures(
         self, places: Int[np.ndarray, " t"], short_side_px: int | None = None
     ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w c"]]]:
-        """Yield the frames at `places`, ascending, see `PyAVVideo.pictures`."""
+        """Yield (place, frame) for each of the ascending `places`, see `PyAVVideo.pictures`."""
         convert = self.to_rgb(short_side_px)
         for place in places.tolist():
             yield place, convert(self._frame(place))
 
     def walk(self, start: int, stop: int, *, both_fields: bool = False) -> Iterator[tuple[int, VideoFrame]]:
-        """Yield the frames of [start, stop), see `PyAVVideo.walk`."""
+        """Yield (place, frame) for each place of [start, stop), see `PyAVVideo.walk`."""
         for place in range(start, stop):
             yield place, self._frame(place)
 

@@ -12,12 +12,12 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 Source = Path | BinaryIO
-"""A file, or its content."""
+"""Path of a file, or its content as an open binary file."""
 
 NOT_VIDEOS = frozenset(
     ["tty", "image2", "ansi", "bin", "xbin", "idf", "adf", "hls", "applehttp", "dash", "concat", "sdp", "imf"]
 )
-"""Formats that FFmpeg plays as videos but are not: texts, pictures, and playlists that name other files."""
+"""Formats that are not videos, though FFmpeg plays them as videos: texts, pictures, playlists of other files."""
 
 _STILL_CODECS = {"mjpeg", "png", "bmp", "webp", "jpegls"}
 
@@ -59,7 +59,7 @@ def video_stream(container: InputContainer) -> VideoStream | None:
 
 
 def independent_source(source: Source) -> Source:
-    """Return a source that can be opened from its beginning while `source` stays open."""
+    """Return a source with the same content that can be read from its beginning while `source` is in use."""
     if isinstance(source, Path):
         return source
     if isinstance(source, io.BytesIO):

@@ -1,8 +1,8 @@
-"""Names of the video decoders. Imports neither of them."""
+"""Names of the video decoders. This module imports neither decoder."""
 
 from typing import Literal
 
 Decoder = Literal["pyav", "decord"]
 
 DecoderOption = Literal["pyav", "decord", "PyAV"]
-"""Values accepted in configs; earlier versions wrote PyAV."""
+"""Values accepted in configs; earlier versions spelled pyav as PyAV."""

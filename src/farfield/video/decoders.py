@@ -1,9 +1,9 @@
 """Open a video file with PyAV or decord.
 
-PyAV decodes only the packets that the requested frames need, see `pyav_decoder.py`. decord decodes where it is asked
-for and exact, see `decord_decoder.py`; any other file goes to PyAV, and the log says so. Damaged files and files that
-cannot be opened raise a `DecodeError` with the path and the reason. A video is opened in the process that uses it, with
-one thread, and closed there.
+PyAV decodes only the packets that the requested frames need, see `pyav_decoder.py`. If decord is requested, it decodes
+the files of which it returns exactly the requested frames, see `decord_decoder.py`. PyAV decodes all other files, and
+the log says so. Damaged files and files that cannot be opened raise a `DecodeError` with the path and the reason. A
+video is opened in the process that uses it, with one thread, and closed there.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ class Video(Protocol):
     """When each frame is first shown, in seconds from the first, ascending."""
 
     def frames(self, indices: Int[np.ndarray, " t"], short_side_px: int | None = None) -> UInt8[np.ndarray, "t h w c"]:
-        """Decode the frames at `indices`, in that order; an index may come more than once. RGB, upright.
+        """Decode the frames at `indices`, in that order, as upright RGB. An index may occur more than once.
 
-        With `short_side_px`, much larger frames may come reduced to a short side of that many pixels.
+        With `short_side_px`, frames at least twice as large may be reduced to a short side of that many pixels.
         """
 
     def pictures(
         self, places: Int[np.ndarray, " t"], short_side_px: int | None = None
     ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w c"]]]:
-        """Yield the frames at `places`, ascending, in one pass through the file that holds few of them in memory."""
+        """Yield (place, frame) for each of the ascending `places`, in one pass that keeps few frames in memory."""
 
     def close(self) -> None: ...
 
@@ -62,7 +62,7 @@ class OpenVideo:
     Attributes:
         times: when each frame is first shown, in seconds from the first, ascending.
         decoder: the decoder that reads the file.
-        fallback_reason: why PyAV reads it although decord was requested; None otherwise.
+        fallback_reason: why PyAV reads the file although decord was requested; None if the requested decoder reads it.
     """
 
     def __init__(self, path: Path, video: Video, decoder: Decoder, fallback_reason: str | None = None) -> None:
@@ -93,7 +93,7 @@ class OpenVideo:
     def _error(self, error: Exception) -> DecodeError:
         reason = reason_of(error)
         if self.decoder == "decord":
-            reason += " (decord; decoder pyav may read it)"
+            reason += " (from decord; the decoder pyav may be able to read the file)"
         return DecodeError(self._path, reason)
 
 
@@ -105,7 +105,7 @@ def open_video(
 
     Args:
         path: video file.
-        decoder: "pyav", or "decord" for the files of which it returns the requested frames; PyAV reads the others.
+        decoder: "pyav" or "decord". Files of which decord would return wrong frames are read by PyAV in both cases.
         deinterlace: "auto" deinterlaces frames that are marked as interlaced, "off" none.
         tone_map: "auto" converts HDR frames (HLG and PQ) to BT.709, "off" none.
 
@@ -144,7 +144,7 @@ def _open_with_pyav(path: Path, deinterlace: Deinterlace, tone_map: ToneMap) -> 
 
 
 def _open_with_decord(path: Path, deinterlace: Deinterlace, tone_map: ToneMap) -> OpenVideo:
-    """Open a file with decord if decord is exact on it, else with PyAV."""
+    """Open a file with decord if it returns exactly the requested frames of the file, otherwise with PyAV."""
     # Imported on first use: processes that only use PyAV save 5 MB and 50 ms.
     from farfield.video.decord_decoder import DecordVideo
 
@@ -167,7 +167,7 @@ _fallbacks: defaultdict[str, set[Path]] = defaultdict(set)
 
 
 def _log_fallback(path: Path, reason: str) -> None:
-    """Log the number of files per reason at the 1st, 10th, 100th, ... file of this process."""
+    """Log the number of files with this reason at the 1st, 10th, 100th, ... such file of this process."""
     files = _fallbacks[reason]
     if path in files:
         return
@@ -176,7 +176,7 @@ def _log_fallback(path: Path, reason: str) -> None:
     if count == 10 ** (len(str(count)) - 1):
         files_so_far = f"{count} file{'s' if count > 1 else ''} so far"
         log.warning(
-            "PyAV reads %s instead of decord, which would return other frames: %s (latest: %s)",
+            "PyAV has read %s instead of decord, which would fail or return wrong frames. Reason: %s. Latest file: %s",
             files_so_far,
             reason,
             path,
@@ -184,5 +184,5 @@ def _log_fallback(path: Path, reason: str) -> None:
 
 
 def current_name(decoder: DecoderOption) -> Decoder:
-    """Return a decoder's name as this version spells it."""
+    """Return a decoder's current name; earlier versions spelled "pyav" as "PyAV"."""
     return "pyav" if decoder == "PyAV" else decoder

@@ -1,4 +1,4 @@
-"""Decode with decord, only files of which it returns the requested frames (see `decord_exactness.py`)."""
+"""Decode with decord, and refuse files of which it would return wrong frames (see `decord_exactness.py`)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class DecordVideo:
     """A video opened with decord, with the interface of `decoders.Video`; `close` it after use.
 
     Raises:
-        DecordInexact: if decord cannot open the file, or would return other frames than requested.
+        DecordInexact: if decord cannot open the file, or would not return exactly the requested frames.
         av.FFmpegError, ValueError: if FFmpeg cannot open the file.
     """
 
@@ -41,7 +41,7 @@ class DecordVideo:
     def pictures(
         self, places: Int[np.ndarray, " t"], short_side_px: int | None = None
     ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w c"]]]:
-        """Yield the frames at `places`, ascending, in one pass through the file."""
+        """Yield (place, frame) for each of the ascending `places`, in one pass through the file."""
         for start in range(0, len(places), _FRAMES_PER_BATCH):
             batch = places[start : start + _FRAMES_PER_BATCH]
             yield from zip(batch.tolist(), self.frames(batch), strict=True)

@@ -1,10 +1,10 @@
-"""Whether decord returns the requested frames of a file, decided from the packet index and the first frame.
+"""Check, from a file's packet index and first frame, whether decord returns exactly the requested frames.
 
-decord opens many more files than it reads correctly. It seeks to other frames in AVI, MPEG program and transport
-streams and WMV, with HEVC, MPEG-4 part 2 and MPEG-2, in open groups of pictures, and where timestamps are missing or
-wrong. It counts frames that an edit list leaves out, and hidden pictures. It stretches frames after a change of size,
-and does not mirror, deinterlace, map HDR to BT.709, or make pixels square. It fails on a few small widths. All of
-these are refused here.
+decord opens many files that it does not read correctly. It seeks to wrong frames in the containers AVI, MPEG program
+stream, MPEG transport stream and WMV; with the codecs HEVC, MPEG-4 part 2 and MPEG-2; in open groups of pictures; and
+where timestamps are missing or wrong. It counts hidden pictures, and frames that an edit list leaves out. It stretches
+frames after a change of size. It does not mirror frames, deinterlace them, map HDR to BT.709, or make pixels square. It
+fails on a few small widths. All such files are refused here.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _CODECS = {"h264", "av1", "libdav1d", "libaom-av1", "vp8", "vp9", "libvpx", "lib
 
 
 class DecordInexact(Exception):
-    """decord would return other frames than requested, or cannot open the file; the message is the reason."""
+    """decord cannot open a file, or would not return exactly the requested frames. The message is the reason."""
 
 
 def check_decord_is_exact(path: Path) -> PacketIndex:
-    """Return the packet index of a file of which decord returns the requested frames.
+    """Check that decord returns exactly the requested frames of a file, and return the file's packet index.
 
     Raises:
-        DecordInexact: for any other file, with the reason.
+        DecordInexact: if decord would not return exactly the requested frames; the message is the reason.
         av.FFmpegError, ValueError: if FFmpeg cannot open the file.
     """
     try:
@@ -83,7 +83,7 @@ def check_decord_is_exact(path: Path) -> PacketIndex:
 
 
 def _is_misread_width(width: int) -> bool:
-    """Return whether decord fails on pictures of this width, on some processor.
+    """Return whether decord fails on pictures of this width on at least one kind of processor.
 
     decord divides the bytes of a row by the width to get the number of channels. FFmpeg pads rows by up to 64 pixels,
     depending on the processor, so that the result is not 3 for a few small widths, such as 48, 96 and 144.

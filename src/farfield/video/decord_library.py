@@ -1,8 +1,9 @@
-"""Import decord without CUDA's libraries: the one file that imports decord.
+"""Import decord without loading CUDA's libraries. No other file imports decord.
 
-On import, decord2 3.4 looks up the package `nvidia` (`importlib.util.find_spec`) and loads every CUDA library that pip
-installed there with global symbols: 0.4 GB a process, and NVBLAS among them intercepts the BLAS calls of a PyTorch that
-is imported later, which crashes. Decoding on the CPU needs none of them, and decord has no option to leave them out.
+On import, decord2 3.4 finds the package `nvidia` (`importlib.util.find_spec`) and loads every CUDA library that pip
+installed in it, with global symbols. This takes 0.4 GB per process. If PyTorch is imported later, one of the libraries,
+NVBLAS, intercepts PyTorch's BLAS calls, and PyTorch crashes. Decoding on the CPU needs none of these libraries, and
+decord has no option to leave them out.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def warn_of_two_decords() -> None:
             continue
     if len(found) == 2:
         warnings.warn(
-            f"{' and '.join(found)} are both installed. They share one package folder, so that the imported code is a "
+            f"{' and '.join(found)} are both installed. They share one package folder, so the imported code is a "
             "mix of both. Fix it with: pip uninstall -y decord decord2 && pip install decord2",
             RuntimeWarning,
             stacklevel=2,

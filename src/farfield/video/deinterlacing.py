@@ -1,7 +1,8 @@
 """Deinterlacing with FFmpeg's bwdif filter.
 
-An interlaced frame holds two fields, the even and the odd lines, taken at two moments: moving objects show combs, which
-networks are not trained on. bwdif interpolates the missing lines of a field from the same and the neighbouring frames.
+An interlaced frame holds two fields, the even and the odd lines, taken at different moments. Moving objects therefore
+have comb-like edges, which networks are not trained on. bwdif interpolates the missing lines of a field from the same
+and the neighbouring frames.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ Deinterlace = Literal["auto", "off"]
 def deinterlaced(
     frames: Iterable[tuple[int, VideoFrame]], *, both_fields: bool = False
 ) -> Iterator[tuple[int, VideoFrame]]:
-    """Deinterlace the frames that are marked as interlaced; pass the others through.
+    """Deinterlace the frames that are marked as interlaced; yield all others unchanged.
 
     Args:
-        frames: (place, frame), ascending. Include both neighbours of a frame; otherwise its result depends on which
-            other frames are requested.
-        both_fields: yield one picture per field, two per frame, instead of one per frame.
+        frames: (place, frame), ascending. Include both neighbours of each frame that you need: its picture depends on
+            the frames before and after it in `frames`.
+        both_fields: yield two pictures of each interlaced frame, one per field, instead of one.
 
     Yields:
-        The place and its picture; each place twice with `both_fields`.
+        (place, picture); with `both_fields`, twice for an interlaced frame.
     """
     graph: Graph | None = None
     kind: tuple[object, ...] = ()
@@ -48,7 +49,7 @@ def deinterlaced(
 
 
 _TIME_BASE = Fraction(1, 1000)
-"""Arbitrary. A frame's place serves as its timestamp, which bwdif doubles."""
+"""Arbitrary time base: a frame's place serves as its timestamp. bwdif doubles timestamps."""
 
 
 def _graph(frame: VideoFrame, both_fields: bool) -> Graph:

@@ -6,7 +6,10 @@ import re
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the reason in a decoder's exception, in one line and without the file's name, so that reasons count."""
+    """Return the reason in a decoder's exception as one line.
+
+    It leaves out the file's name, so that files can be counted by reason.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
     # decord puts times, source lines and the failed comparison before the reason; FFmpeg a number, and its log after.

@@ -20,7 +20,7 @@ _WIDEST_PIXEL = 8
 """Largest credible ratio of a pixel's sides; a larger one comes from a broken header."""
 
 _ROUNDING = 0.01
-"""Largest difference from 1 that counts as 1: FFmpeg's scale filter writes such ratios when it rounds a size."""
+"""Ratios this close to 1 are taken as 1: FFmpeg's scale filter writes them when it rounds a size."""
 
 
 class RgbConverter:
@@ -28,10 +28,10 @@ class RgbConverter:
 
     Args:
         size: width and height in pixels of the video's first frame, as stored.
-        pixel_aspect_ratio: width of a stored pixel over its height; the output has square pixels: the stored height,
-            and a wider or narrower width.
-        short_side_px: short side in pixels to which frames at least twice as large are reduced, with their aspect
-            ratio. None for the full size.
+        pixel_aspect_ratio: width of a stored pixel over its height. The output has square pixels: it keeps the stored
+            height and changes the width.
+        short_side_px: frames whose short side is at least twice this number of pixels are reduced to it, keeping their
+            aspect ratio. None for the full size.
         tone_map: "auto" converts HDR frames to BT.709; "off" keeps the stored signal, which looks flat and grey.
         name: name of the video for the log.
     """
@@ -60,7 +60,7 @@ class RgbConverter:
     def __call__(self, frame: VideoFrame) -> UInt8[np.ndarray, "h w c"]:
         """Convert one frame; the result is often a view of the decoder's memory.
 
-        A frame of another size than the first is letterboxed to the first one's size.
+        A frame whose size differs from the first frame's is letterboxed to that size.
 
         Raises:
             ValueError: for a damaged frame.
@@ -96,7 +96,7 @@ class RgbConverter:
 
 
 def plausible_pixel_aspect(pixel_aspect_ratio: Fraction | float) -> float:
-    """Return the pixel aspect ratio as a number; 1 for implausible values and for 1 up to rounding."""
+    """Return the pixel aspect ratio as a number; 1 if it is implausible, or differs from 1 only by rounding."""
     aspect = float(pixel_aspect_ratio)
     if not 1 / _WIDEST_PIXEL <= aspect <= _WIDEST_PIXEL or abs(aspect - 1) < _ROUNDING:
         return 1.0

@@ -7,11 +7,11 @@ from jaxtyping import Float
 
 
 def frame_rate(times: Float[np.ndarray, " frames"]) -> float:
-    """Return the average frames per second; 1 for a single frame, or frames of one time."""
+    """Return the average frames per second; 1 for a single frame, or if all frames have the same time."""
     seconds = float(times[-1] - times[0])
     return (len(times) - 1) / seconds if seconds > 0 else 1.0
 
 
 def duration_seconds(times: Float[np.ndarray, " frames"]) -> float:
-    """Return a video's length: the last frame is shown as long as the others on average."""
+    """Return a video's duration, where the last frame lasts as long as the average of all frames before it."""
     return float(times[-1] - times[0]) * (len(times) / max(len(times) - 1, 1))

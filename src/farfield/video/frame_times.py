@@ -9,14 +9,14 @@ LONGEST_GAP_SECONDS = 10.0
 """A longer gap in a transport or program stream is taken for a clock reset, as by FFmpeg's command line."""
 
 SHORTEST_STEP = 1 / 90_000
-"""Seconds from a frame to the next if the container gives both the same time."""
+"""Seconds from one frame to the next if the container gives the same time for both."""
 
 _TOO_SHORT_SECONDS, _USUAL_DELAY_SECONDS = 0.015, 0.1
-"""Browsers show a frame of an animated image for 100 ms if its delay is 10 ms or none."""
+"""Browsers show a frame of an animated image for 100 ms if its delay is 10 ms or less."""
 
 
 def ascending(times: Float[np.ndarray, " frames"], fps: float) -> Float[np.ndarray, " frames"]:
-    """Return times from 0, strictly ascending; at a constant rate if the container's times are not ascending.
+    """Return strictly ascending times from 0; times at a constant rate if the given ones do not ascend.
 
     Frames that share a time are spaced by `SHORTEST_STEP`.
     """
@@ -33,7 +33,7 @@ def ascending(times: Float[np.ndarray, " frames"], fps: float) -> Float[np.ndarr
 def continuous(stamps: list[int | None]) -> Float[np.ndarray, " frames"]:
     """Return times of frames in display order, with unknown times interpolated and without jumps back.
 
-    After a jump back, time continues from the frame before.
+    After a jump back, time continues from the previous frame at the usual distance between frames.
     """
     places = np.array([place for place, stamp in enumerate(stamps) if stamp is not None])
     known = np.array([stamp for stamp in stamps if stamp is not None], np.float64)

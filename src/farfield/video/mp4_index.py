@@ -16,7 +16,7 @@ from jaxtyping import Int
 from farfield.video.container import Source, independent_source
 
 _LARGEST_INDEX = 2**28
-"""Bytes. A larger index is broken, or belongs to a video of weeks."""
+"""Size in bytes. A larger index is broken, or belongs to a video that lasts weeks."""
 
 
 def composition_offsets(source: Source, track_id: int, num_frames: int) -> Int[np.ndarray, " frames"] | None:
@@ -28,8 +28,9 @@ def composition_offsets(source: Source, track_id: int, num_frames: int) -> Int[n
         num_frames: number of frames in the track.
 
     Returns:
-        Zeros if the track has none: display order is decoding order. None if the index cannot be read, lists another
-        number of frames, or is spread over the file (fragments).
+        Offset of each frame in decoding order; zeros if the track stores no offsets, since its display order is then
+        its decoding order. None if the index cannot be read, lists a number of frames other than `num_frames`, or is
+        spread over the file (fragments).
     """
     opened = independent_source(source)
     file = opened.open("rb") if isinstance(opened, Path) else opened

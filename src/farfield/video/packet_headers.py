@@ -1,6 +1,6 @@
-"""Facts in a packet's first bytes: whether it is shown, its size, and parameters that it carries.
+"""Read from a packet's bytes whether its picture is shown, the picture's size, and which parameters it carries.
 
-FFmpeg's demuxers do not report them. Sources: RFC 6386, section 9.1 (VP8); the VP9 bitstream specification,
+FFmpeg's demuxers do not report these. Sources: RFC 6386, section 9.1 (VP8); the VP9 bitstream specification,
 section 6.2 and annex B; ITU-T H.264, table 7-1; ITU-T H.265, table 7-1; ITU-T T.81, annex B.
 """
 
@@ -14,19 +14,20 @@ import av
 CODECS_WITH_HIDDEN_PICTURES = frozenset(["vp8", "libvpx", "vp9", "libvpx-vp9"])
 """Codecs with packets that are decoded but never shown."""
 CODECS_WITH_PARAMETER_SETS = frozenset(["h264", "hevc"])
-"""Codecs with parameter sets."""
+"""Codecs whose packets may contain parameter sets."""
 CODECS_WITH_PALETTES = frozenset(
     ("rawvideo", "qtrle", "msrle", "msvideo1", "smc", "8bps", "cinepak", "png", "tscc", "tscc2", "zmbv", "idcinvideo")
 )
-"""Codecs whose palette may come as side data of the packets."""
+"""Codecs whose packets may carry a palette as side data."""
 
 _START_CODE = re.compile(rb"\x00\x00\x01(.)", re.DOTALL)
 
 
 def is_hidden(packet: av.Packet, codec: str) -> bool:
-    """Return whether a packet of a codec of `CODECS_WITH_HIDDEN_PICTURES` holds only a picture that is never shown.
+    """Return whether a packet holds only a picture that is never shown.
 
-    Encoders that look ahead write such "alternate reference" pictures as separate packets with their own timestamps.
+    The codec must be one of `CODECS_WITH_HIDDEN_PICTURES`. Encoders that look ahead write such pictures ("alternate
+    reference frames") as separate packets with their own timestamps.
     """
     data = memoryview(packet)
     if codec in ("vp8", "libvpx"):
@@ -40,7 +41,7 @@ def is_hidden(packet: av.Packet, codec: str) -> bool:
 
 
 def size_header(packet: av.Packet, codec: str) -> bytes:
-    """Return the bytes of a keyframe that hold its width and height, for comparison; b"" for other codecs."""
+    """Return a keyframe's bytes that hold its width and height, for comparison; b"" for an unsupported codec."""
     data = bytes(packet)
     if codec in ("vp8", "libvpx"):
         return data[6:10]
@@ -59,7 +60,7 @@ _FRAME_HEADER = re.compile(rb"\xff[\xc0-\xc2]..\x08(....)", re.DOTALL)
 
 
 def carries_state(packet: av.Packet, codec: av.VideoCodecContext) -> bool:
-    """Return whether a packet carries a palette or new extradata, which later packets are decoded with."""
+    """Return whether a packet carries a palette or new extradata, which the decoder needs for later packets."""
     if packet.has_sidedata("palette"):
         return True
     return packet.has_sidedata("new_extradata") and bytes(packet.get_sidedata("new_extradata")) != codec.extradata
@@ -87,7 +88,7 @@ def is_recovery_point(packet: av.Packet, codec: av.VideoCodecContext) -> bool:
 
 
 def _unit_headers(data: memoryview, extradata: bytes | None, is_hevc: bool) -> Iterator[int]:
-    """Yield the first byte of each NAL unit, for start codes (Annex B) and length prefixes (avcC, hvcC)."""
+    """Yield the first byte of each NAL unit. Units have start codes (Annex B) or length prefixes (avcC, hvcC)."""
     if not extradata or extradata[0] != 1:  # Annex B: start codes
         for found in _START_CODE.finditer(data):
             yield found[1][0]

@@ -22,7 +22,7 @@ _RAW = frozenset(
 """FFmpeg's formats for raw codec streams without a container."""
 
 HELD_BYTES = 64 * 2**20
-"""Largest total of packets that stay in memory while a file is open; packets of larger files are read again."""
+"""A file's packets stay in memory while it is open, up to this total in bytes; those of larger files are reread."""
 
 FURTHEST_REORDERING = 16
 """Largest reordering delay in frames that H.264 and HEVC allow."""
@@ -55,8 +55,8 @@ class _PacketScan(NamedTuple):
 
     Attributes:
         infos: header fields.
-        held: the packets; None if they are larger than `HELD_BYTES`.
-        is_entry_point: whether decoding can begin at each.
+        held: the packets; None if together they are larger than `HELD_BYTES`.
+        is_entry_point: for each packet, whether decoding can begin at it.
         carries_state: see `PacketIndex`.
     """
 
@@ -73,15 +73,16 @@ class PacketIndex(NamedTuple):
         stamps: display time of each frame, in units of the stream's time base, ascending; frame numbers if `by_number`.
         seconds: display time of each frame, in seconds from the first.
         keyframes: where decoding can begin, in the order of `stamps`.
-        by_number: timestamps are unreliable: frames are identified by counting what the decoder shows.
-        is_reordered: the timestamps show that decoding order and display order differ.
+        by_number: whether timestamps are unreliable, so that frames are identified by counting the decoder's output.
+        is_reordered: whether the timestamps show that decoding order and display order differ.
         packets: all packets in decoding order; None if they have to be read again.
-        num_held: number of frames in the file. The index of a file that was cut off lists more.
-        is_whole: every packet was read; otherwise only the container's index.
-        carries_state: packets carry palettes or parameters for later ones (see `packet_headers`): none may be skipped.
-        leading: stamps of frames that are decoded after the first keyframe and shown before it. They are not in
-            `stamps`: only decoding shows whether they refer to frames that are not in the file.
-        is_counted: packets and frames may differ in number: only decoding shows how many frames there are.
+        num_held: number of frames that the file contains. If the file was cut off, its index may list more.
+        is_whole: whether the index was built by reading every packet, not only the container's own index.
+        carries_state: whether packets carry palettes or parameters that later packets need (see `packet_headers`), so
+            that no packet may be skipped.
+        leading: stamps of frames that are decoded after the first keyframe but shown before it. They are not in
+            `stamps`, since only decoding shows whether they refer to frames that are missing from the file.
+        is_counted: whether the number of frames may differ from that of packets, so that only decoding can count them.
     """
 
     stamps: Int[np.ndarray, " frames"]
@@ -98,7 +99,7 @@ class PacketIndex(NamedTuple):
 
 
 def from_index(container: InputContainer, stream: VideoStream, source: Source) -> PacketIndex | None:
-    """Build the index of an H.264 MP4 from its tables, without reading packets; None if they do not suffice."""
+    """Build the index of an H.264 MP4 from its tables, without reading packets; None if the tables do not suffice."""
     entries = stream.index_entries
     if not _is_mp4(container) or stream.name != "h264" or stream.start_time is None:
         return None
@@ -224,7 +225,7 @@ def _read_all(container: InputContainer, stream: VideoStream) -> _PacketScan:
 
 
 def _has_clock_reset(decoded: list[int]) -> bool:
-    """Return whether decoding times jump back, as in concatenated streams; smaller steps back are muxers' errors."""
+    """Return whether decoding times jump far back, as in concatenated streams; small steps back are muxers' errors."""
     steps = np.diff(decoded)
     if not np.any(steps < 0):
         return False
@@ -235,8 +236,8 @@ def _has_clock_reset(decoded: list[int]) -> bool:
 def _frame_rate(stream: VideoStream, shown: list[_PacketInfo], *, has_times: bool) -> float:
     """Return the frames per second.
 
-    For a stream without timestamps, FFmpeg reports an average of 25 regardless of the stream, and guesses twice the
-    rate of slow H.264. Its durations of packets are correct.
+    For a stream without timestamps, FFmpeg always reports an average rate of 25, and its guessed rate is twice the true
+    one for slow H.264. The packet durations that it reports are correct.
     """
     duration = float(np.median([packet.duration for packet in shown])) * float(stream.time_base or 0)
     if not has_times and duration > 0:

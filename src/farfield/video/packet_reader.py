@@ -26,7 +26,7 @@ class PacketReader:
 
     Attributes:
         codec: decoder of the stream.
-        index: what is known of the packets; replaced when decoding shows that it is wrong.
+        index: index of the packets; replaced when decoding shows that it is wrong.
 
     Raises:
         av.FFmpegError, ValueError, MemoryError: if the source cannot be opened, or holds no frame.
@@ -71,15 +71,15 @@ class PacketReader:
 
     @property
     def is_order_known(self) -> bool:
-        """Whether timestamps give the display order: frames are reordered, or the decoder cannot reorder them."""
+        """Whether timestamps give the display order: they show reordering, or the codec cannot reorder frames."""
         return self.index.is_reordered or not self.codec.has_b_frames
 
     def place_of(self, keyframe: int) -> int:
-        """Return the place of the first frame that can be decoded from a keyframe on."""
+        """Return the place of the first frame that can be decoded when decoding begins at a keyframe."""
         return int(np.searchsorted(self.index.stamps, self.index.keyframes[keyframe].stamp)) if keyframe else 0
 
     def latest_keyframes(self, places: list[int]) -> Int[np.ndarray, " places"]:
-        """Return, for each place, the number of the keyframe from which its frame can be decoded."""
+        """Return, for each place, the number of the latest keyframe from which its frame can be decoded."""
         shown = [keyframe.stamp for keyframe in self.index.keyframes]
         return np.maximum(np.searchsorted(shown, self.index.stamps[places], side="right") - 1, 0)
 
@@ -96,7 +96,10 @@ class PacketReader:
                 return
 
     def _attempts_to_reach(self, first: Keyframe) -> Iterator[Iterator[av.Packet]]:
-        """Yield packets that may hold a keyframe: from where seeking lands; if that is behind it, from the first."""
+        """Yield runs of packets in which to look for a keyframe: first from where seeking lands, then all packets.
+
+        All packets are needed if seeking lands after the keyframe. Without seeking, they are the only run.
+        """
         if self.index.packets is None and not self.index.carries_state:
             try:
                 self._container.seek(first.seek_stamp, stream=self.stream)
@@ -139,7 +142,7 @@ class PacketReader:
         self.index = index
 
     def _add_leading_frames(self) -> None:
-        """Add the frames that the decoder shows before the first keyframe to the index."""
+        """Decode the frames that are shown before the first keyframe, and add them to the index."""
         index = self.index
         shown: list[int] = []
         for frame in self.decode(self.all_packets()):
@@ -155,7 +158,10 @@ class PacketReader:
         self.index = index._replace(stamps=stamps, seconds=seconds, num_held=index.num_held + len(shown))
 
     def _count_frames(self) -> None:
-        """Decode the whole stream to find the frames and times that packets do not determine."""
+        """Count the frames and read their times by decoding the whole stream.
+
+        This is for streams whose packets do not tell the number of frames.
+        """
         shown = [frame.pts for frame in self.decode(self.all_packets())]
         if not shown:
             raise ValueError("no frames")

@@ -72,12 +72,12 @@ class PyAVVideo:
         return self._size
 
     def frames(self, indices: Int[np.ndarray, " t"], short_side_px: int | None = None) -> UInt8[np.ndarray, "t h w c"]:
-        """Decode the frames at `indices`, in that order; an index may come more than once. RGB, upright.
+        """Decode the frames at `indices`, in that order, as upright RGB. An index may occur more than once.
 
         Args:
             indices: places in `times`.
-            short_side_px: short side in pixels to which frames at least twice as large are reduced, with their aspect
-                ratio: less to hold and to resize. None for their full size.
+            short_side_px: frames whose short side is at least twice this number of pixels are reduced to it, keeping
+                their aspect ratio, to save memory and time. None for the full size.
 
         Raises:
             av.FFmpegError, ValueError, MemoryError: if a frame is damaged or missing.
@@ -95,7 +95,7 @@ class PyAVVideo:
     def pictures(
         self, places: Int[np.ndarray, " t"], short_side_px: int | None = None
     ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w c"]]]:
-        """Decode the frames at `places`, ascending, in one pass through the file, without keeping them.
+        """Decode the frames at the ascending `places` in one pass through the file, without keeping them.
 
         Yields:
             The place and its frame, as returned by `frames`.
@@ -137,11 +137,11 @@ class PyAVVideo:
     def _decode(
         self, places: Int[np.ndarray, " t"], *, jump: bool, both_fields: bool = False
     ) -> Iterator[tuple[int, VideoFrame]]:
-        """Decode the frames at `places`, ascending, and deinterlace the interlaced ones.
+        """Decode the frames at the ascending `places`, and deinterlace those that are interlaced.
 
         Args:
             places: places in `times`.
-            jump: seek to the latest keyframe before each frame; otherwise decode on from the first.
+            jump: seek to the latest keyframe before each frame; otherwise seek only once, for the first place.
             both_fields: see `walk`.
         """
         left = deque(places.tolist())
@@ -164,7 +164,7 @@ class PyAVVideo:
                 yield place, frame
 
     def _confirm_size(self, frame: VideoFrame) -> None:
-        """Use the first frame's size if the container announces another one."""
+        """Use the size of the first frame if the container states a different one."""
         if self._is_size_confirmed or (frame.width, frame.height) == self._size:
             return
         self._is_size_confirmed = True

@@ -1,7 +1,8 @@
 """Tone mapping of HDR (HLG and PQ in BT.2020) to BT.709, which networks are trained on.
 
-ITU-R BT.2100 defines the light that a display emits for a signal. BT.2408 puts diffuse white at 203 cd/m2, 75% of the
-HLG signal: it becomes the white of BT.709, and brighter light is clipped. A scene looks the same in HDR and SDR.
+ITU-R BT.2100 defines the light that a display emits for a signal. BT.2408 puts diffuse white at 203 cd/m2,
+which is 75% of the HLG signal. This level becomes the white of BT.709, and brighter light is clipped, so that a scene
+looks the same in HDR and SDR.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from PIL import Image, ImageFilter
 ToneMap = Literal["auto", "off"]
 
 PQ, HLG = 16, 18
-"""Transfer characteristics of ITU-T H.273."""
+"""Codes of two transfer characteristics in ITU-T H.273."""
 BT709 = 1
-"""Primaries of ITU-T H.273."""
+"""Code of the BT.709 colour primaries in ITU-T H.273."""
 WHITE_NITS = 203.0
 HLG_PEAK_NITS, HLG_SYSTEM_GAMMA = 1000.0, 1.2
 LUMINANCE_2020 = np.array([0.2627, 0.6780, 0.0593])
 BT709_OF_BT2020 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]])
-"""ITU-R BT.2087, linear light."""
+"""Matrix from linear BT.2020 RGB to linear BT.709 RGB (ITU-R BT.2087)."""
 
 _LUT_SIDE = 65  # the largest that Pillow accepts
 
@@ -39,7 +40,7 @@ def to_bt709(picture: UInt8[np.ndarray, "h w c"], transfer: int, primaries: int)
     Args:
         picture: RGB, full range.
         transfer: `PQ` or `HLG`.
-        primaries: a frame's `color_primaries`: `BT709`; any other value means BT.2020, which HDR has by default.
+        primaries: a frame's `color_primaries`. Any value except `BT709` is taken as BT.2020, the default of HDR.
     """
     image = Image.fromarray(np.ascontiguousarray(picture))
     return np.asarray(image.filter(_lut(transfer, primaries == BT709)))
