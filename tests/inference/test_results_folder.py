@@ -362,7 +362,10 @@ def test_lines_come_as_they_are_done(
         (["--format", "srt"], "format is srt, but subtitles need a timeline. Add --timeline"),
         (["--format", "xml"], "format is 'xml', which does not exist. Known: table, json"),
         (["--write", "csv"], "but out is missing. Give --out FOLDER"),
-        (["--write", "cvs", "--out", "x"], "write contains 'cvs', an unknown kind of file. Known: csv, srt, vtt, mp4, safetensors, parquet."),
+        (
+            ["--write", "cvs", "--out", "x"],
+            "write contains 'cvs', an unknown kind of file. Known: csv, srt, vtt, mp4, safetensors, parquet.",
+        ),
         (["--timeline", "--hop", "3"], "hop cannot be combined with a timeline. Leave it out; hop_seconds sets"),
         (["--min_seconds", "2"], "--min_seconds only applies with --timeline. Add --timeline"),
         (["--timeline", "--threshold", "2"], "threshold is 2.0; it must be a probability"),

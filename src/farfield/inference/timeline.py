@@ -167,7 +167,7 @@ def score_windows(
 
 
 def _batches(windows: Iterable[Window], view_batch_size: int) -> Iterator[list[Window]]:
-    """Group windows into batches of at least `view_batch_size` views. A decoding error is raised after the last batch."""
+    """Group windows into batches of at least `view_batch_size` views. A decoding error comes after the last batch."""
     batch: list[Window] = []
     try:
         for window in windows:
