@@ -360,7 +360,7 @@ def test_lines_come_as_they_are_done(
     ("options", "message"),
     [
         (["--format", "srt"], "format is srt, but subtitles need a timeline. Add --timeline"),
-        (["--format", "xml"], "format is 'xml', which does not exist. Known: table, json"),
+        (["--format", "xml"], "format is 'xml'. Known: table, json"),
         (["--write", "csv"], "but out is missing. Give --out FOLDER"),
         (
             ["--write", "cvs", "--out", "x"],
