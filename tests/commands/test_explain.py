@@ -152,13 +152,13 @@ def test_a_table_is_printed_and_what_was_there_before_is_replaced(
     assert run_farfield("explain", video, "--checkpoint", dual, "--out", out) == 0
     assert {path.name for path in out.iterdir()} >= {"mine.txt", "attention_res3-1.mp4", "part_res3-1.png"}
     shown = capsys.readouterr().out
-    assert "res3[1] is the identity, as at initialisation: its attention has no effect." in shown
+    assert "res3[1] returns its input unchanged, as at initialisation: its attention has no effect." in shown
     rows = [line.split() for line in shown.splitlines() if line.startswith("res3[1]  ")]
     assert [row[1:3] for row in rows] == [["the", "position"], ["mean", rows[1][2]], ["if", "uniform"]]
     assert "channel attention" in (out / "explanation.html").read_text()
     assert run_farfield("explain", video, "--checkpoint", plain, "--out", out) == 0
     shown = capsys.readouterr().out
-    assert "this network has no inserted blocks, so that there is no attention to show." in shown
+    assert "this network has no inserted blocks, so there is no attention to show." in shown
     names = {path.name for path in out.iterdir()}
     assert names == {
         *("mine.txt", "grad_cam.png", "grad_cam.mp4", "evidence.png", "windows.png"),
@@ -178,7 +178,7 @@ def test_a_short_video_is_repeated(
     out = tmp_path / "out"
     assert run_farfield("explain", make_video(7), "--checkpoint", checkpoint, "--out", out, "--num_clips", 1) == 0
     assert (
-        "the video is shorter than a clip and was looped to fill it; times beyond its end continue"
+        "the video is shorter than a clip and was looped to fill it; times of repeated frames go on"
         in capsys.readouterr().out
     )
     seconds = json.loads((out / "explanation.json").read_text())["view"]["frame_seconds"]
@@ -196,9 +196,12 @@ def test_a_short_video_is_repeated(
         (("--point", "5"), "point is '5'; give Y,X in pixels of the crop that the network sees, as 40,112."),
         (("--point", "nan,3"), "point is 'nan,3'; give Y,X in pixels"),
         (("--point", "3,32"), "point is 3,32; the network's input is 32 x 32 px. Give y,x in pixels of it"),
-        (("--time", "9"), "time is 9 s, which is in no view of this video; the nearest spans 2.00 s to 2.4"),
-        (("--time", "-1"), "time is -1 s, which is in no view of this video; the nearest spans 0.00 s"),
-        (("--time", "0.8"), "time is 0.8 s, which is in no view of this video; the nearest spans 1.00 s to 1.42 s."),
+        (("--time", "9"), "time is 9 s, but no view of this video contains it; the nearest view is from 2.00 s to 2.4"),
+        (("--time", "-1"), "time is -1 s, but no view of this video contains it; the nearest view is from 0.00 s"),
+        (
+            ("--time", "0.8"),
+            "time is 0.8 s, but no view of this video contains it; the nearest view is from 1.00 s to 1.42 s.",
+        ),
         (("--connections", "0"), "connections is 0; it must be at least 1. The paper shows 20."),
         (("--top_k", "0"), "top_k is 0; it must be at least 1."),
         (("--num_clips", "0"), "clip.num_clips is 0; it must be at least 1."),
@@ -240,12 +243,12 @@ def test_files_that_cannot_serve_are_named(
     taken.write_text("mine")
     for place in (taken, taken / "below"):
         assert run_farfield("explain", make_video(60), "--checkpoint", checkpoint, "--out", place) == 2
-        assert f"out is {place}, and {taken} is a file. Give a folder." in capsys.readouterr().err
+        assert f"out is {place}, but {taken} is a file. Give a folder." in capsys.readouterr().err
     assert taken.read_text() == "mine"
     exported = tmp_path / "a.onnx"
     exported.write_bytes(b"onnx")
     assert run_farfield("explain", make_video(60), "--checkpoint", exported, "--out", out) == 2
-    assert f"{exported} is an exported network, which returns scores only." in capsys.readouterr().err
+    assert f"{exported} is an exported network, which returns only scores." in capsys.readouterr().err
 
 
 @pytest.mark.slow

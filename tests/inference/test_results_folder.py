@@ -106,7 +106,7 @@ def test_a_folder_of_other_answers_is_refused(
     assert run_farfield(*command, tmp_path / "out") == 0
     before = (tmp_path / "out/predictions.jsonl").read_bytes()
     assert run_farfield(*command, tmp_path / "out", "--top_k", 1) == 2
-    assert "holds predictions with other settings: top_k was 5, now 1. Give the same" in capsys.readouterr().err
+    assert "holds predictions made with other settings: top_k was 5, now 1. Give the same" in capsys.readouterr().err
     assert run_farfield(*command, tmp_path / "out", "--timeline", "--threshold", 0.5) == 2
     assert (
         "settings: min_seconds was None, now 0.0; smooth_seconds was None, now 0.0; threshold was None, now 0.5; "
@@ -115,7 +115,7 @@ def test_a_folder_of_other_answers_is_refused(
     assert "timeline was False, now True" in error
     assert (tmp_path / "out/predictions.jsonl").read_bytes() == before
     assert run_farfield(*command, folder) == 2
-    assert "holds other files. Give a new or an empty one" in capsys.readouterr().err
+    assert "holds files other than predictions. Give a new or empty one" in capsys.readouterr().err
     assert run_farfield(*command, folder / "a.mp4") == 2
     assert "which is a file. Give a folder" in capsys.readouterr().err
     assert run_farfield(*command, folder / "a.mp4/x") == 2
@@ -223,7 +223,7 @@ def test_files_asked_for_later_are_made_and_other_weights_are_refused(
     other.head.fc.bias.data += 1  # trained on
     save_model(other, network)
     assert run_farfield(*command) == 2
-    assert "holds predictions with other settings" in capsys.readouterr().err
+    assert "holds predictions made with other settings" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -359,13 +359,16 @@ def test_lines_come_as_they_are_done(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--format", "srt"], "format is srt, and subtitles need a timeline. Add --timeline"),
+        (["--format", "srt"], "format is srt, but subtitles need a timeline. Add --timeline"),
         (["--format", "xml"], "format is 'xml'. Known: table, json"),
         (["--write", "csv"], "but out is missing. Give --out FOLDER"),
-        (["--write", "cvs", "--out", "x"], "write has 'cvs'. Known: csv, srt, vtt, mp4, safetensors, parquet."),
-        (["--timeline", "--hop", "3"], "hop applies to rankings only. For a timeline, give hop_seconds"),
+        (
+            ["--write", "cvs", "--out", "x"],
+            "write contains 'cvs', an unknown kind of file. Known: csv, srt, vtt, mp4, safetensors, parquet.",
+        ),
+        (["--timeline", "--hop", "3"], "hop cannot be combined with a timeline. Leave it out; hop_seconds sets"),
         (["--min_seconds", "2"], "--min_seconds only applies with --timeline. Add --timeline"),
-        (["--timeline", "--threshold", "2"], "threshold is 2.0; it is a probability"),
+        (["--timeline", "--threshold", "2"], "threshold is 2.0; it must be a probability"),
         (["--device", "tpu9"], "Choose auto, cpu or cuda"),
         (["--num_workers", "-1"], "num_workers is -1; it must be at least 0 (0: no worker processes)"),
         (["--view_batch_size", "0"], "view_batch_size is 0; it must be at least 1"),

@@ -71,7 +71,7 @@ def test_windows_of_segments_have_the_length_that_is_given(make_video: Callable[
     assert shown[-1] == [36, 40, 44, 48]
     assert (starts[1], ends[1]) == pytest.approx((8 / 25, 24 / 25), abs=1e-3)
     assert ends[-1] == pytest.approx(50 / 25, abs=1e-3)
-    with pytest.raises(FarfieldError, match=r"windows have no length of their own\. Give window_seconds"):
+    with pytest.raises(FarfieldError, match=r"it has no window length of its own\. Give window_seconds"):
         numbers_of(make_video(50), spec)
 
 

@@ -130,7 +130,7 @@ def test_what_happens_when_in_a_video_that_pauses(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"smooth_seconds": -1.0}, "smooth_seconds is -1.0; it must be 0 or more"),
-        ({"threshold": 1.0}, "threshold is 1.0; it is a probability"),
+        ({"threshold": 1.0}, "threshold is 1.0; it must be a probability"),
         ({"num_crops": 0}, "num_crops is 0; it must be at least 1"),
     ],
 )
@@ -155,7 +155,7 @@ def test_cells_are_averages_over_the_windows_that_reach_into_them() -> None:
 
 
 def test_windows_of_one_moment_make_no_cells() -> None:
-    with pytest.raises(ValueError, match="windows must start one after the other, and have a length"):
+    with pytest.raises(ValueError, match="each window must start later than the previous one"):
         to_cells(np.array([0.0, 1.0, 1.0]), np.array([2.0, 2.0, 3.0]), np.ones((3, 1)))
 
 

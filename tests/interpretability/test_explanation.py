@@ -16,7 +16,7 @@ def test_each_of_two_pathways_is_explained(make_video: Callable[..., Path], tmp_
     made = two_pathways(res4=[0])
     found = explain_video(make_video(60), made, num_clips=1, num_crops=1)
     assert [cam.stage for cam in found.cams] == ["res5", "fast_res5"]
-    assert "Grad-CAM is computed for each of the two pathways, from its own features." in found.notes
+    assert "Grad-CAM is computed separately for the features of each of the two pathways." in found.notes
     assert [block.shown.block for block in found.blocks] == ["res4[0]"]
     content = write_explanation(found, tmp_path)
     assert {"grad_cam.mp4", "grad_cam_fast_res5.mp4", "attention_res4-0.mp4", "evidence.png"} <= set(content["files"])
@@ -30,7 +30,7 @@ def test_a_network_without_maps_has_notes(make_video: Callable[..., Path]) -> No
     found = explain_video(make_video(60), made, num_clips=2, num_crops=1)
     assert (found.blocks, found.cams) == ([], [])
     assert found.notes == [
-        "this network has no inserted blocks, so that there is no attention to show.",
+        "this network has no inserted blocks, so there is no attention to show.",
         "no Grad-CAM: the network has no features over time and space before its classifier.",
         "no evidence over time: the network outputs one vector for the whole clip, not features over time.",
     ]

@@ -43,5 +43,5 @@ def test_windows_of_the_same_time_are_drawn_side_by_side() -> None:
 
 def test_one_window_has_no_contributions_and_zero_windows_are_refused() -> None:
     assert len(draw_windows([0], [3], PROBABILITIES[:1], ["a", "b", "c"], explained=0).axes) == 1
-    with pytest.raises(FarfieldError, match="given 1 starts, 2 ends and 4 rows of probabilities; the same number"):
+    with pytest.raises(FarfieldError, match="given 1 start_seconds, 2 end_seconds and 4 rows of probabilities"):
         draw_windows([0], [3, 4], PROBABILITIES, ["a", "b", "c"])

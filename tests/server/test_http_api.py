@@ -215,7 +215,7 @@ def test_uploads_in_progress_count_towards_the_space(narrow: Served, kind: bytes
     with slow_sender(narrow, kind), slow_sender(narrow, kind):
         third = narrow.ask(b"x" * 600_000)
         assert (third.status_code, third.json()["reason"]) == (503, "busy"), third.text
-        assert third.json()["error"] == "The server's space for videos is full. Try again later."
+        assert third.json()["error"] == "The server's disk space for videos is full. Try again later."
         assert narrow.ask(b"x").status_code == 400  # which fits
     assert narrow.ask(b"x" * 600_000).status_code == 400
 
@@ -232,7 +232,7 @@ def test_a_full_disk_is_reported_as_json(narrow: Served, caplog: pytest.LogCaptu
         503,
         {"error": "The server cannot store the file; see its log. Try again later.", "reason": "busy"},
     )
-    assert "an upload cannot be stored: [Errno 27]" in caplog.text
+    assert "an upload could not be stored: [Errno 27]" in caplog.text
 
 
 def test_a_bug_is_reported_as_json(narrow: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -383,8 +383,8 @@ def test_the_server_answers_only_to_its_own_names(narrow: Served, headers: dict[
     assert answer.status_code == status
     if status == 403:
         assert answer.json()["error"] == (
-            "This server answers only to these host names: 127.0.0.1, ::1, localhost, video.example.org. Add a proxy's "
-            "with farfield serve --names."
+            "This server answers only to these host names: 127.0.0.1, ::1, localhost, video.example.org. Add the name "
+            "of a proxy with farfield serve --names."
         )
 
 

@@ -40,7 +40,7 @@ def test_a_missing_extra_is_named(
         (["--window_seconds", "-1"], "window_seconds is -1.0; it must be positive."),
         (
             ["--names", "[https://video.example.org]"],
-            "'https://video.example.org' is not a host name. Give the bare nam",
+            "'https://video.example.org' is not a host name. Give it without",
         ),
         (["--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid:7860: "),
     ],

@@ -1,7 +1,8 @@
 """Embeddings for retrieval: the features before the classifier, a row per video or per window of a timeline.
 
-safetensors: `features` (float32, rows x c), `seconds` (float64, rows x 2) and `video` (int64, rows), an index into
-the JSON list `paths` of the file's metadata. Parquet: columns path, start_seconds, end_seconds and features.
+A .safetensors file holds `features` (float32, rows x c), `seconds` (float64, rows x 2: start and end) and `video`
+(int64, rows). `video` is the row's index into the list of paths, which is JSON under `paths` in the file's metadata. A
+.parquet file has the columns path, start_seconds, end_seconds and features.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ def check_parquet() -> None:
     """Check that pyarrow is installed.
 
     Raises:
-        FarfieldError: if it is not.
+        FarfieldError: if pyarrow is not installed.
     """
     if find_spec("pyarrow") is None:
-        raise FarfieldError("Parquet needs pyarrow: pip install 'farfield[parquet]', or write safetensors.")
+        raise FarfieldError("Writing parquet needs pyarrow. Run pip install 'farfield[parquet]', or write safetensors.")
 
 
 def write_features(path: Path, features: Float[np.ndarray, "rows c"], seconds: Float[np.ndarray, "rows 2"]) -> None:
-    """Write the rows of one video atomically."""
+    """Write the features of one video and the times they span to a .safetensors file, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content: dict[str, np.ndarray] = {
         "features": np.ascontiguousarray(features, np.float32),
@@ -42,11 +43,11 @@ def write_features(path: Path, features: Float[np.ndarray, "rows c"], seconds: F
 
 
 def join_features(parts: Mapping[str, Path], path: Path) -> None:
-    """Join the rows of all videos in one .safetensors or .parquet file, written atomically.
+    """Join the feature files of all videos into one .safetensors or .parquet file, written atomically.
 
     Args:
-        parts: the video's path to the file of its rows.
-        path: the file to write.
+        parts: for each video, its path and the file that `write_features` wrote for it.
+        path: the file to write; its suffix chooses the format. Not written if there are no videos.
     """
     if not parts:
         return

@@ -25,8 +25,8 @@ BACKGROUND, BEST, OTHERS, CURSOR = (16, 18, 24), (24, 128, 92), (38, 84, 124), (
 def write_labelled_video(prediction: Prediction, path: str | Path, *, num_labels: int = 3) -> None:
     """Write a copy of the video as H.264 MP4 without sound, with its labels below the frames.
 
-    Without a timeline, the labels are the best of the whole video. With one, they are the current segment and a strip
-    of all segments with a cursor.
+    Without a timeline, the panel below the frames shows the `num_labels` most probable classes of the whole video. With
+    a timeline, it shows the label of the current segment, and a strip of all segments with a cursor.
 
     Raises:
         VideoError: if the video cannot be decoded.
@@ -50,7 +50,7 @@ def write_labelled_video(prediction: Prediction, path: str | Path, *, num_labels
 def labelled(
     frames: Iterable[UInt8[np.ndarray, "h w c"]], ranking: list[RankedLabel]
 ) -> Iterator[UInt8[np.ndarray, "h2 w2 c"]]:
-    """Enlarge small frames, and add a panel below: a bar and a line of text for each label."""
+    """Enlarge small frames, and add a panel below each that shows a bar and a line of text for each label."""
     return _above((((), frame) for frame in frames), lambda width, _: _ranking_panel(width, ranking))
 
 
@@ -60,9 +60,9 @@ def with_timeline(
     """Add a panel below each frame: the current segment, and a strip of all segments with a cursor.
 
     Args:
-        frames: (seconds, frame).
-        segments: in order.
-        duration_seconds: duration that the strip's width represents.
+        frames: time in seconds and picture of each frame.
+        segments: segments of the video, in order of time.
+        duration_seconds: duration of the whole strip.
     """
     colours = segment_colours(segments)
 
@@ -80,7 +80,7 @@ def with_timeline(
 
 
 def segment_colours(segments: list[Segment]) -> dict[str, tuple[int, int, int]]:
-    """Assign a colour to each label, in order of first appearance; close to matplotlib's tab10."""
+    """Assign a colour to each label, in order of first appearance. The colours resemble matplotlib's tab10."""
     labels = list(dict.fromkeys(each.label for each in segments))
     return {label: _PALETTE[i % len(_PALETTE)] for i, label in enumerate(labels)}
 
@@ -102,7 +102,7 @@ _PALETTE = [
 def _above(
     frames: Iterable[tuple[tuple[int, ...], np.ndarray]], draw: Callable[[int, tuple[int, ...]], np.ndarray]
 ) -> Iterator[UInt8[np.ndarray, "h w c"]]:
-    """Enlarge frames and add panels below; a panel is redrawn when its key changes."""
+    """Enlarge each frame and add a panel below it. The panel is redrawn only when the key beside the frame changes."""
     last: tuple[int, ...] | None = None
     panel = np.empty(0)
     for key, frame in frames:
@@ -155,7 +155,7 @@ def _timeline_panel(
 
 
 def _write(draw: ImageDraw.ImageDraw, left: int, middle: int, width: int, label: str, probability: float) -> None:
-    """Draw a label on one line, truncated if too long, and its probability at the right."""
+    """Draw a label on one line, truncated if it is too long, and its probability at the right edge."""
     size = _text_size(width)
     font, whole = pillow_font(" ".join(label.split()), size)
     own, percent = pillow_font(f"{100 * probability:.1f}%", size)

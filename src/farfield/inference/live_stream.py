@@ -1,6 +1,6 @@
-"""The newest window of a camera or stream. Excess frames are dropped, so latency stays bounded.
+"""Windows of a camera or stream, always the newest one. Excess frames are dropped, so that latency stays bounded.
 
-A thread decodes and holds the frames of one window.
+A thread decodes the stream and keeps only the frames of the newest window.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from farfield.video.error_reason import reason_of
 from farfield.video.frame_conversion import RgbConverter
 
 DEFAULT_FPS = 25.0
-"""Assumed rate of a stream that does not state one."""
+"""Frame rate assumed for a stream that does not state its own."""
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def live_windows(
     window_seconds: float | None = None,
     timeout_seconds: float = 10.0,
 ) -> Iterator[Iterator[Window]]:
-    """Open a camera or stream for the `with` block, and yield its newest windows.
+    """Open a camera or stream for the `with` block, and yield an iterator of its newest windows.
 
     Args:
         source: a URL that FFmpeg opens (rtsp, http, udp, tcp, ...), or a camera's device such as /dev/video0.
@@ -51,8 +51,9 @@ def live_windows(
         timeout_seconds: timeout for opening the source and for each read.
 
     Raises:
-        FarfieldError: if a length is not positive or missing.
-        VideoError: if the source cannot be opened; while iterating, if it ends with an error.
+        FarfieldError: if hop_seconds or window_seconds is not positive, or if window_seconds is None and the network
+            has no window length of its own.
+        VideoError: if the source cannot be opened. The iterator raises it if the stream ends with an error.
     """
     check_window_lengths(spec, hop_seconds, window_seconds)
     camera = _Camera(source, spec, timeout_seconds)
@@ -63,7 +64,7 @@ def live_windows(
 
 
 class _Camera:
-    """Frames of a live source, cropped to the network's size; a thread decodes them."""
+    """A live source whose frames a thread decodes and crops to the network's input size."""
 
     def __init__(self, source: str, spec: ClipSpec, timeout_seconds: float) -> None:
         self.source = source
@@ -111,7 +112,7 @@ class _Camera:
                 self.arrived.notify()
 
     def _decoded(self) -> Iterator[tuple[float, VideoFrame]]:
-        """Yield (time in seconds, frame), deinterlaced if the first frame is marked as interlaced."""
+        """Yield (time in seconds, frame). Frames are deinterlaced if the first one is marked as interlaced."""
         frames = self._container.decode(self._stream)
         first = next(frames, None)
         if first is None:
@@ -138,9 +139,10 @@ class _Camera:
         )
 
     def _at_constant_rate(self) -> Iterator[tuple[float, UInt8[Tensor, "h w c"]]]:
-        """Yield (time in seconds, frame) at the network's frame rate as `stream_frames` does, or else every frame.
+        """Yield (time in seconds, frame) at the network's frame rate, as `stream_frames` does.
 
-        If the source's clock jumps back, as after a restart, time continues from the previous frame.
+        Every frame is yielded if the network has no frame rate of its own. If the source's clock jumps back, for
+        example after a restart, time continues from the previous frame.
         """
         convert: RgbConverter | None = None
         first: float | None = None
@@ -168,7 +170,7 @@ class _Camera:
 def _newest(
     camera: _Camera, spec: ClipSpec, hop_seconds: float | None, window_seconds: float | None
 ) -> Iterator[Window]:
-    """Yield the newest window each time `hop` more frames have arrived."""
+    """Yield the newest window, each time at least one hop of further frames has arrived."""
     span, hop = span_and_hop(camera.fps, spec, hop_seconds=hop_seconds, window_seconds=window_seconds)
     indices = window_indices(span, spec, span, hop, spread=window_seconds is not None)[0][0]
     camera.start(span)

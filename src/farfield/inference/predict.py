@@ -25,7 +25,7 @@ from farfield.video.decoders import Video, open_video
 from farfield.video.frame_rate import duration_seconds
 
 OnProgress = Callable[[int, int], object]
-"""Called with (windows done, windows in all)."""
+"""Callback for progress, called with the number of windows scored so far and the number of all windows."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,15 @@ class PredictOptions:
     Args:
         top_k: classes in the ranking.
         num_clips: clips spread over the video; None for the network's test setting.
-        num_crops: crops of each clip; None for the network's test setting, with a timeline for 1.
-        hop: instead of num_clips, clips that start every `hop` frames and together cover the whole video.
-        timeline: options of the timeline; None for none.
-        features: return the features before the classifier too.
+        num_crops: crops of each clip; None for the network's test setting, or for 1 crop if there is a timeline.
+        hop: frames from the start of one clip to the next. The clips cover the whole video. Replaces num_clips.
+        timeline: options of the timeline; None to make no timeline.
+        features: whether to also return the features before the classifier.
         view_batch_size: views per forward pass; bounds memory. Predictions do not depend on it, except for rounding.
         decoder: "pyav" or "decord".
 
     Raises:
-        FarfieldError: for counts below 1, or options that do not go together.
+        FarfieldError: for a count below 1, for hop together with num_clips, or for either together with a timeline.
     """
 
     top_k: int = 5
@@ -61,14 +61,17 @@ class PredictOptions:
             if given is not None and given < 1:
                 raise FarfieldError(f"{name} is {given}; it must be at least 1.")
         if self.hop is not None and self.num_clips is not None:
-            raise FarfieldError("hop and num_clips are both given; hop chooses the clips. Leave one out.")
+            raise FarfieldError("hop and num_clips are both given, but each of them chooses the clips. Give only one.")
         if self.timeline is not None:
             for name in ("num_clips", "hop"):
                 if getattr(self, name) is not None:
-                    raise FarfieldError(f"{name} applies to rankings only. For a timeline, give hop_seconds.")
+                    raise FarfieldError(
+                        f"{name} cannot be combined with a timeline. Leave it out; hop_seconds sets the distance "
+                        "between a timeline's windows."
+                    )
 
     def settings(self) -> dict[str, Any]:
-        """Return what predictions depend on, in plain types, for the settings file of a results folder."""
+        """Return the options that affect predictions, in plain types, for the settings file of a results folder."""
         views = {name: getattr(self, name) for name in ("num_clips", "num_crops", "hop")}
         given = {name: value for name, value in views.items() if value is not None}
         content: dict[str, Any] = {
@@ -99,28 +102,28 @@ def predict(
     decoder: Decoder = "pyav",
     progress: bool = True,
 ) -> Prediction:
-    """Predict the actions in a video: its most probable classes and, on request, what happens when.
+    """Predict the actions in a video: its most probable classes and, on request, a timeline of its actions.
 
-    The ranking averages the probabilities of views spread over the video, as in a test, or with a timeline those of
-    sliding windows.
+    The ranking averages class probabilities over views that are spread over the video, as in a test. With a timeline,
+    it averages them over sliding windows instead.
 
     Args:
         video: a video file.
-        model: from `load_model` or `build_model`, on the device to run on, or a path for `load_model`. It is put in
-            evaluation mode.
+        model: a network from `load_model` or `build_model`, on the device to run on, or a path that `load_model` reads.
+            The network is put in evaluation mode.
         top_k: classes in the ranking.
         num_clips: clips spread over the video; None for the network's test setting.
-        num_crops: crops of each clip; None for the network's test setting, with a timeline for 1.
-        hop: instead of num_clips, clips that start every `hop` frames and together cover the whole video.
-        timeline: slide windows over the video and return segments; True, or `TimelineOptions`.
-        features: return the features before the classifier too.
+        num_crops: crops of each clip; None for the network's test setting, or for 1 crop if there is a timeline.
+        hop: frames from the start of one clip to the next. The clips cover the whole video. Replaces num_clips.
+        timeline: whether to slide windows over the video and return segments; `TimelineOptions` to choose how.
+        features: whether to also return the features before the classifier.
         view_batch_size: views per forward pass; bounds memory.
         decoder: "pyav" or "decord".
         progress: show a progress bar while windows are scored.
 
     Raises:
-        VideoError: if the file cannot be decoded, or is too short and must not be looped.
-        FarfieldError: for options out of range, or a model that cannot be loaded.
+        VideoError: if the file cannot be decoded, or is shorter than a clip and the network does not loop it.
+        FarfieldError: for options that `PredictOptions` refuses, or a model that cannot be loaded.
     """
     wanted = {True: TimelineOptions(), False: None}[timeline] if isinstance(timeline, bool) else timeline
     options = PredictOptions(top_k, num_clips, num_crops, hop, wanted, features, view_batch_size, decoder)
@@ -130,7 +133,7 @@ def predict(
 
 
 def bar_to(bar: ProgressBar, done: int, total: int) -> None:
-    """Move a progress bar to `done` of `total`."""
+    """Set a progress bar to `done` of `total` steps."""
     bar.total = total
     bar.update(done - bar.n)
 
@@ -138,7 +141,7 @@ def bar_to(bar: ProgressBar, done: int, total: int) -> None:
 def predict_file(
     path: str | Path, model: InferenceModel, options: PredictOptions, *, on_progress: OnProgress | None = None
 ) -> Prediction:
-    """Predict the actions in a video file, which is opened once.
+    """Predict the actions in a video file.
 
     Raises:
         FarfieldError, VideoError: as `predict`.
@@ -159,11 +162,11 @@ def predict_video(
     """Predict the actions in an open video.
 
     Args:
-        video: from `open_video`.
-        path: its file, for messages and the result.
+        video: an open video from `open_video`.
+        path: file of the video, for messages and the result.
         model: as in `predict`.
-        options: what to predict, and how.
-        on_progress: called as windows are scored.
+        options: options of the prediction.
+        on_progress: called with (windows done, windows in all) as a timeline's windows are scored.
 
     Raises:
         FarfieldError, VideoError: as `predict`.
@@ -192,10 +195,12 @@ def predict_video(
 
 
 def _densely(video: Video, path: str | Path, model: InferenceModel, options: PredictOptions, hop: int) -> Prediction:
-    """Average over clips that follow each other by `hop` frames; few are held at a time."""
+    """Predict by averaging over clips that start every `hop` frames. Only a few clips are in memory at a time."""
     spec = model.clip
     if spec.sampling == "segments":
-        raise FarfieldError(f"hop is {hop}; it needs a network whose sampling is 'clip', not 'segments'.")
+        raise FarfieldError(
+            f"hop is {hop}, but this network samples frames from the whole video, not clips of it. Leave hop out."
+        )
     num_crops = spec.num_crops if options.num_crops is None else options.num_crops
     windows = windows_of(video, path, spec, hop_frames=hop, num_crops=num_crops)
     scores = list(score_windows(windows, model, options.view_batch_size, options.features))

@@ -17,8 +17,8 @@ class LivePrediction:
     """The prediction for one window of a stream.
 
     Attributes:
-        start_seconds: time of the window's first frame since the stream was opened.
-        end_seconds: time when its last frame is no longer shown.
+        start_seconds: time of the window's first frame, counted from the first frame of the stream.
+        end_seconds: time at which the display of the window's last frame ends.
         ranking: the most probable classes, best first.
     """
 
@@ -35,7 +35,7 @@ def predict_live(
     hop_seconds: float | None = None,
     window_seconds: float | None = None,
 ) -> Iterator[LivePrediction]:
-    """Yield a prediction for the newest window of a camera or stream, until it ends.
+    """Yield predictions for the newest windows of a camera or stream, until it ends.
 
     Args:
         source: as in `live_windows`.
@@ -45,7 +45,7 @@ def predict_live(
         window_seconds: length of a window; None for the network's own.
 
     Raises:
-        FarfieldError: if a length is not positive or missing, or top_k is below 1.
+        FarfieldError: if top_k is below 1, or for window lengths that `live_windows` refuses.
         VideoError: if the source cannot be opened, or ends with an error.
     """
     if top_k < 1:

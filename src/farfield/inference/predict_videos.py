@@ -1,4 +1,4 @@
-"""Predict many videos: here, in workers or over a Ray cluster. A video that fails does not stop the others."""
+"""Predict many videos, in this process, in workers or on a Ray cluster. A failing video does not stop the others."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from farfield.scoring.load import InferenceModel, load_model
 
 @dataclass(frozen=True)
 class PredictionJob:
-    """A video for a worker, which loads the network itself.
+    """A video for a worker process to predict, and the network for it to load.
 
     Attributes:
         file: absolute path of the video.
-        path: the path as it was given.
-        checkpoint: as `load_model` takes it.
-        device: likewise.
-        precision: likewise.
-        options: what to predict, and how.
+        path: path of the video as the caller gave it.
+        checkpoint: path for `load_model`.
+        device: device for `load_model`.
+        precision: precision for `load_model`.
+        options: options of the prediction.
     """
 
     file: str
@@ -40,7 +40,7 @@ class PredictionJob:
 
 
 def run_job(job: PredictionJob) -> Prediction:
-    """Predict one video in a worker, which keeps the network for the next one."""
+    """Predict one video in a worker process. The worker keeps the network in memory for its next video."""
     return predict_file(job.file, _cached_model(job.checkpoint, job.device, job.precision), job.options)
 
 
@@ -51,7 +51,7 @@ def _cached_model(checkpoint: str, device: str, precision: Precision) -> Inferen
 
 
 def _load(checkpoint: str, device: str, precision: Precision) -> InferenceModel:
-    """Load a network in a process that only predicts."""
+    """Load a network; on the CPU, also let this process keep freed memory for reuse."""
     model = load_model(checkpoint, device=device, precision=precision)
     if model.device.type == "cpu":
         keep_freed_memory()
@@ -74,15 +74,16 @@ def predict_videos(
 
     Args:
         paths: video files.
-        options: what to predict, and how.
-        checkpoint: as `load_model` takes it.
-        device: likewise.
-        precision: likewise.
-        num_workers: processes with one thread each; 0 for this process, in the order of `paths`. For "ray", 0 means
-            one per core of the cluster.
+        options: options of the prediction.
+        checkpoint: path for `load_model`.
+        device: device for `load_model`.
+        precision: precision for `load_model`.
+        num_workers: worker processes, of one thread each. 0 predicts in this process, in the order of `paths`; with
+            "ray", 0 means one worker per core of the cluster.
         engine: "local" or "ray".
-        seconds_per_video: timeout of a video in a worker.
-        on_progress: called in this process as windows are scored.
+        seconds_per_video: time limit for each video in a worker.
+        on_progress: called with (windows done, windows in all) as a timeline's windows are scored; not called by
+            workers.
 
     Raises:
         FarfieldError: if the checkpoint, the device or the options cannot be used.
@@ -91,7 +92,10 @@ def predict_videos(
         raise FarfieldError(f"num_workers is {num_workers}; it must be at least 0 (0: no worker processes).")
     model = _load(checkpoint, device, precision)  # also with workers, so that a mistake shows once
     if options.features and not hasattr(model, "embed"):
-        raise FarfieldError(f"{checkpoint} is exported, and returns scores only. Give its checkpoint to get features.")
+        raise FarfieldError(
+            f"{checkpoint} is an exported network, which returns no features. Give the checkpoint that it was exported "
+            "from."
+        )
     if engine == "local" and num_workers == 0:
         for path in paths:
             try:

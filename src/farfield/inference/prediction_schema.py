@@ -1,6 +1,6 @@
-"""The answer for one video, and its JSON schema.
+"""The prediction for one video, and its JSON schema.
 
-`Prediction.to_dict` is what `farfield predict --json`, the server's POST /predict and `predictions.jsonl` write:
+`farfield predict --json`, the server's POST /predict and `predictions.jsonl` write the result of `Prediction.to_dict`.
 docs/predictions.md documents the fields.
 """
 
@@ -16,7 +16,7 @@ from farfield.inference.segments import Segment
 from farfield.inference.timeline import Timeline
 
 SCHEMA_VERSION = 1
-"""Version of the JSON schema. It changes when a field is renamed, removed, or changes its meaning."""
+"""Version of the JSON schema. It is raised when a field is renamed or removed, or when its meaning changes."""
 
 
 @dataclass(frozen=True)
@@ -29,21 +29,21 @@ class RankedLabel:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network predicts for one video.
+    """A network's prediction for one video.
 
     Attributes:
-        path: the video file, or the name of an uploaded one.
-        ranking: the most probable classes of the whole video, best first; empty if it could not be read.
+        path: the video file, or the name of an uploaded file.
+        ranking: the most probable classes of the whole video, best first; empty if the video could not be read.
         model: the network's backbone.
         duration_seconds: length of the video; None if unknown.
         start_seconds: time of the first frame that was scored.
-        end_seconds: time of the last one; with windows, the end of the last window.
+        end_seconds: time of the last frame that was scored; with a timeline or hop, the end of the last window.
         segments: the actions over time; None without a timeline.
-        error: why the video could not be read, or not to its end; None if it could.
+        error: why the video could not be read, or could be read only in part; None if it was read completely.
         note: why there is no timeline although one was requested; None otherwise.
         timeline: class probabilities over time; None without a timeline. Not in the JSON.
-        features: (rows c), a row for the video or for each window; None if not requested. Not in the JSON.
-        feature_seconds: (rows 2), start and end of each row. Not in the JSON.
+        features: one row for the video, or one for each window of the timeline; None if not requested. Not in the JSON.
+        feature_seconds: start and end, in seconds, of the part of the video behind each row. Not in the JSON.
     """
 
     path: str
@@ -76,10 +76,10 @@ class Prediction:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Prediction:
-        """Convert back from `to_dict`, or from what versions before the schema wrote.
+        """Build a prediction from the result of `to_dict`, also as versions before the schema wrote it.
 
         Raises:
-            KeyError, TypeError: for anything else.
+            KeyError, TypeError: if the content is not that of a prediction.
         """
         known = {field.name for field in fields(cls)}
         given = {name: value for name, value in content.items() if name in known}

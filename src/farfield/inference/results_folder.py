@@ -1,8 +1,9 @@
 """A folder of predictions that a later run resumes.
 
-predictions.jsonl gets a line for each video as soon as it is predicted; settings.json holds the options; the files of
-each video lie beside it under the video's name. A resumed run repeats videos whose file has changed, that failed, or
-whose line was cut off by a crash. One run at a time writes to a folder.
+predictions.jsonl gets a line for each video as soon as it is predicted. settings.json holds the options. The extra
+files of each video (subtitles, labelled copy) are named after the video. A resumed run predicts a video again if the
+video's file has changed, if its prediction failed, or if a crash cut off its line. Only one run at a time can write to
+a folder.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ SETTINGS, JOURNAL, LOCK = "settings.json", "predictions.jsonl", ".lock"
 
 
 def check_extras(extras: Sequence[str], *, timeline: bool) -> None:
-    """Check that extra files are of known kinds, and that subtitles have a timeline.
+    """Check that the extra files are of known kinds, and that subtitles are requested only with a timeline.
 
     Raises:
-        FarfieldError: if not.
+        FarfieldError: for an unknown kind, or for subtitles without a timeline.
     """
     for extra in extras:
         if extra not in get_args(Extra):
-            raise FarfieldError(f"write has {extra!r}. {nearest(extra, get_args(Extra))}")
+            raise FarfieldError(f"write contains {extra!r}, an unknown kind of file. {nearest(extra, get_args(Extra))}")
         if extra in SUBTITLES and not timeline:
-            raise FarfieldError(f"write has {extra}, and subtitles need a timeline. Add --timeline.")
+            raise FarfieldError(f"write contains {extra}, but subtitles need a timeline. Add --timeline.")
 
 
 @contextmanager
@@ -49,13 +50,13 @@ def open_results(folder: str | Path, settings: dict[str, Any], extras: Sequence[
 
     Args:
         folder: created if missing.
-        settings: what predictions depend on, in plain types.
-        extras: what else to write: csv (one file), srt, vtt and mp4 (one for each video), safetensors or parquet
-            (features, one file).
+        settings: options that affect predictions, in plain types, from `PredictOptions.settings`.
+        extras: kinds of extra files to write. One file for each video: srt, vtt or mp4. One file for all videos: csv,
+            or safetensors or parquet for features.
 
     Raises:
-        FarfieldError: if the folder is a file, cannot be written, holds other files or predictions with other settings,
-            or is locked by another run.
+        FarfieldError: if the folder is a file, cannot be written, is locked by another run, holds predictions that were
+            made with other settings, or holds files that are not from farfield.
     """
     path = Path(folder)
     with _writing(path):
@@ -64,7 +65,7 @@ def open_results(folder: str | Path, settings: dict[str, Any], extras: Sequence[
         path.mkdir(parents=True, exist_ok=True)
         if not (path / SETTINGS).is_file() and any(each.name != LOCK for each in path.iterdir()):
             # Writing could overwrite a video of the same name.
-            raise FarfieldError(f"the folder {folder} holds other files. Give a new or an empty one.")
+            raise FarfieldError(f"the folder {folder} holds files other than predictions. Give a new or empty one.")
         try:
             lock = FileLock(path / LOCK).acquire(timeout=0)
         except Timeout as error:
@@ -78,7 +79,9 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise FarfieldError(f"out is {folder}, which cannot be written: {error.strerror or error}.") from error
+        raise FarfieldError(
+            f"out is {folder}, which cannot be written: {error.strerror or error}. Give another folder."
+        ) from error
 
 
 class Results:
@@ -97,7 +100,7 @@ class Results:
         self._numbers: dict[str, int] = {}
 
     def is_done(self, path: str) -> bool:
-        """Return whether a video's prediction and its files are there, and the video has not changed since."""
+        """Return whether a video's prediction and extra files exist, and the video has not changed since then."""
         entry = self._entries.get(path)
         if entry is None or entry["file"] != _file_state(path):
             return False
@@ -110,10 +113,10 @@ class Results:
     def add(self, prediction: Prediction) -> Prediction:
         """Write a prediction's files, then its line in predictions.jsonl.
 
-        If the video could not be read, files of an earlier prediction are removed.
+        If the video could not be read, the files that an earlier run wrote for it are removed.
 
         Returns:
-            The prediction, with an error if its files could not be written.
+            The prediction. If its files could not be written, its `error` says why.
         """
         name = self._name(prediction.path)
         failed: str | None = None
@@ -134,7 +137,7 @@ class Results:
         return prediction
 
     def finish(self, paths: Sequence[str]) -> None:
-        """Write the files of all predictions (CSV, features), and keep one line per video in predictions.jsonl."""
+        """Write the files that cover all videos (CSV, features), and reduce predictions.jsonl to one line per video."""
         entries = [self._entries[path] for path in paths if path in self._entries]
         with _writing(self.folder):
             self._write_whole(JOURNAL, "".join(map(_line, self._entries.values())))
@@ -163,16 +166,16 @@ class Results:
             write_labelled_video(prediction, copy)
 
     def _files_of(self, name: str) -> dict[str, str]:
-        """Return the extra files of one video, by kind."""
+        """Return the names of the extra files of one video, by kind."""
         return {kind: f"{name}{end}" for kind, end in _SUFFIXES.items() if kind in self._extras}
 
     def _part(self, name: str) -> Path:
         return self.folder / "features" / f"{name}.safetensors"
 
     def _name(self, path: str) -> str:
-        """Return the file's name without its suffix, numbered if another video has the same.
+        """Return the name for a video's files: its own name without suffix, numbered if another video has the same.
 
-        It is UTF-8, and short enough for the suffixes added to it: file systems allow 255 bytes.
+        The name is valid UTF-8. It is cut to 200 bytes, because file systems allow 255 bytes including suffixes.
         """
         if path in self._entries:
             return str(self._entries[path]["name"])
@@ -184,7 +187,7 @@ class Results:
         return name
 
     def _check_settings(self, settings: dict[str, Any]) -> None:
-        """Check that the settings are those of the stored predictions, if there are any."""
+        """Check that the settings equal those of the stored predictions, if the folder has any."""
         if not self._entries:
             return
         try:
@@ -199,8 +202,8 @@ class Results:
         ]
         if changed:
             raise FarfieldError(
-                f"{self.folder} holds predictions with other settings: {'; '.join(changed)}. Give the same settings, "
-                "or another folder."
+                f"{self.folder} holds predictions made with other settings: {'; '.join(changed)}. Give the same "
+                "settings, or another folder."
             )
 
     def _read(self) -> dict[str, dict[str, Any]]:
@@ -224,7 +227,7 @@ class Results:
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """Flatten groups of settings to one level."""
+    """Merge the groups of settings into one dictionary."""
     flat = {name: value for name, value in settings.items() if not isinstance(value, dict) and name != "windows"}
     for group in settings.values():
         flat |= group if isinstance(group, dict) else {}
@@ -232,7 +235,7 @@ def _flat(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 _RECORD = ("name", "file")
-"""Keys of a line that are not of the prediction."""
+"""Keys of a line of predictions.jsonl that are not fields of `Prediction`."""
 _SUFFIXES = {"srt": ".srt", "vtt": ".vtt", "mp4": "_labelled.mp4"}
 """Suffixes of the extra files of one video, by kind."""
 

@@ -1,4 +1,4 @@
-"""Segments of a timeline: merge neighbouring cells of one class."""
+"""Segments of a timeline: runs of neighbouring cells of the same class."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 @dataclass(frozen=True)
 class Segment:
-    """One action, in the half-open interval [start, end).
+    """One action and its time span, the half-open interval [start, end).
 
     Attributes:
         start_seconds: start of the action.
@@ -34,15 +34,16 @@ def find_segments(
     min_seconds: float = 0.0,
     threshold: float = 0.0,
 ) -> list[Segment]:
-    """Merge neighbouring cells of one class into segments.
+    """Merge neighbouring cells of the same class into segments.
 
     Args:
-        times: bounds of the cells.
-        cells: probabilities.
+        times: bounds of the cells in seconds.
+        cells: class probabilities of each cell.
         labels: class names.
-        min_seconds: a segment that is shorter takes the class of one of its neighbours, the shortest first: of the one
-            that is more probable in it. One without neighbours, or between two gaps, is left out.
-        threshold: cells whose best class is less probable belong to no segment.
+        min_seconds: minimum length. Shorter segments are merged into a neighbour, the shortest segment first: into the
+            neighbour whose class is more probable during the short segment. A short segment with no neighbour but gaps
+            is left out.
+        threshold: minimum probability of a cell's best class. Cells below it belong to no segment, and form gaps.
     """
     min_seconds -= 1e-6  # times are sums of parts, which are rounded
     chosen = np.where(cells.max(1) >= threshold, cells.argmax(1), -1)

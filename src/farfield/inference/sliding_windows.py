@@ -1,7 +1,7 @@
-"""Sliding windows over a long video: each frame is decoded once, and only the frames in use are held.
+"""Sliding windows over a long video. Each frame is decoded once, and only frames that are still needed are in memory.
 
-A window is a clip as the network was trained on, taken from the stream of frames (see `frame_sampling.py`) at equal
-hops.
+A window is a clip of the kind that the network was trained on. Windows are taken at equal hops from the video's stream
+of frames, see `frame_sampling.py`.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ from farfield.video.frame_rate import frame_rate
 
 @dataclass(frozen=True)
 class Window:
-    """A clip at one place of a long video.
+    """A clip at one time of a long video.
 
     Attributes:
-        frames: uint8, RGB, cropped to the network's size; v crops.
-        start_seconds: when the first frame is shown.
-        end_seconds: when the last frame is no longer shown.
+        frames: v crops of the clip, of the network's input size; uint8 RGB.
+        start_seconds: time at which the display of the first frame starts.
+        end_seconds: time at which the display of the last frame ends.
 
-    If the network has a frame rate of its own, both are times on that grid, not the times of the frames shown there.
+    If the network has a frame rate of its own, start and end are multiples of its frame interval, and may differ from
+    the times of the video's own frames.
     """
 
     frames: UInt8[Tensor, "v t h w c"]
@@ -44,11 +45,11 @@ class Window:
 
 @dataclass(frozen=True)
 class Windows:
-    """The windows of an open video, for one iteration.
+    """The windows of an open video. They can be iterated over only once.
 
     Attributes:
-        starts: in seconds, ascending.
-        ends: in seconds, each later than its start.
+        starts: start of each window in seconds, ascending.
+        ends: end of each window in seconds, later than its start.
     """
 
     starts: Float[np.ndarray, " windows"]
@@ -86,9 +87,9 @@ def sliding_windows(
         decoder: see `open_video`.
 
     Raises:
-        FarfieldError: if a length is not positive or missing.
-        VideoError: if the file cannot be opened, or is shorter than a window and must not be looped; while iterating,
-            if a frame cannot be decoded.
+        FarfieldError: for lengths that `check_window_lengths` refuses.
+        VideoError: if the file cannot be opened, or is shorter than a window while `short_clip` is "refuse". Iterating
+            over the windows raises it if a frame cannot be decoded.
     """
     check_window_lengths(spec, hop_seconds, window_seconds)
     with open_video(path, decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map) as video:
@@ -113,23 +114,23 @@ def windows_of(
     window_seconds: float | None = None,
     num_crops: int = 1,
 ) -> Windows:
-    """Slide windows over an open video. The first starts with the video, the last ends with it.
+    """Slide windows over an open video. The first window starts at the video's start, the last ends at its end.
 
-    A video shorter than a window has one window.
+    A video that is shorter than a window has one window.
 
     Args:
-        video: from `open_video`.
-        path: its file, for messages.
+        video: an open video from `open_video`.
+        path: file of the video, for messages.
         spec: clips of the network.
-        hop_seconds: from the start of one window to the next, rounded to frames; None for half a window.
-        hop_frames: the same in frames of the stream, instead of hop_seconds.
-        window_seconds: length of a window. None for `num_frames` frames at `frame_stride`; a network that samples
-            segments has no such length, and needs window_seconds.
+        hop_seconds: time from the start of one window to the next, rounded to frames; None for half a window.
+        hop_frames: hop in frames of the stream; replaces hop_seconds.
+        window_seconds: length of a window; None for the length of `num_frames` frames at `frame_stride`. Required for a
+            network that samples segments of the whole video, because its clips have no fixed length.
         num_crops: square crops of each window, spread along the longer side.
 
     Raises:
-        FarfieldError: if a length is not positive or missing.
-        VideoError: if the video is shorter than a window and must not be looped.
+        FarfieldError: for lengths that `check_window_lengths` refuses.
+        VideoError: if the video is shorter than a window while `short_clip` is "refuse".
     """
     check_window_lengths(spec, hop_seconds, window_seconds)
     stream = stream_frames(video.times, target_fps=spec.target_fps)
@@ -150,25 +151,26 @@ def windows_of(
 
 
 def check_window_lengths(spec: ClipSpec | None, hop_seconds: float | None, window_seconds: float | None) -> None:
-    """Check the lengths of windows before a video is opened.
+    """Check the hop and the window length, before a video is opened.
 
     Raises:
-        FarfieldError: if a length is not positive, or the network has no window length of its own.
+        FarfieldError: if one of them is not positive, or if window_seconds is None and the network has no window length
+            of its own.
     """
     for name, given in (("hop", hop_seconds), ("window", window_seconds)):
         if given is not None and not given > 0:
             raise FarfieldError(f"{name}_seconds is {given}; it must be positive.")
     if spec is not None and spec.sampling == "segments" and window_seconds is None:
         raise FarfieldError(
-            "this network samples frames from the whole video, so its windows have no length of their own. Give "
-            "window_seconds: how long an action takes."
+            "this network samples frames from the whole video, so it has no window length of its own. Give "
+            "window_seconds, about the length of an action."
         )
 
 
 def span_and_hop(
     fps: float, spec: ClipSpec, *, hop_seconds: float | None, window_seconds: float | None
 ) -> tuple[int, int]:
-    """Convert a window's length and hop to frames at `fps`; each is at least one frame."""
+    """Convert the length and the hop of windows from seconds to frames at `fps`, each at least one frame."""
     span = spec.span if window_seconds is None else max(round(window_seconds * fps), 1)
     hop = max(span // 2, 1) if hop_seconds is None else max(round(hop_seconds * fps), 1)
     return span, hop
@@ -177,14 +179,15 @@ def span_and_hop(
 def window_indices(
     length: int, spec: ClipSpec, span: int, hop: int, *, spread: bool
 ) -> tuple[Int[np.ndarray, "windows num_frames"], Int[np.ndarray, "windows 2"]]:
-    """Choose each window's frames in a stream of `length` frames, and its bounds [start, end).
+    """Choose the frames and the bounds [start, end) of each window in a stream of `length` frames.
 
     Args:
         length: frames in the stream.
         spec: clips of the network.
         span: frames that a window covers.
-        hop: frames from one window to the next.
-        spread: spread `num_frames` frames over the span, instead of taking them at the network's stride.
+        hop: frames from the start of one window to the start of the next.
+        spread: whether to spread the `num_frames` frames evenly over the span, instead of taking them at the network's
+            frame stride.
 
     Raises:
         ClipTooShort: as `dense_views`.
@@ -200,7 +203,7 @@ def window_indices(
 def _crop(
     pictures: Iterable[tuple[int, np.ndarray]], spec: ClipSpec, num_crops: int
 ) -> Iterator[tuple[int, UInt8[Tensor, "v h w c"]]]:
-    """Resize and crop one frame at a time, so that only frames of the network's size are held."""
+    """Resize and crop one frame at a time, so that no full-size frames pile up in memory."""
     for index, picture in pictures:
         resized = resize_short_side(torch.from_numpy(picture.copy())[None], spec.test_short_side_px)
         yield index, torch.stack([crop[0] for crop in spread_crops(resized, spec.test_side_px, num_crops)])
@@ -212,8 +215,9 @@ def assemble_windows(
     """Assemble windows from a stream of frames, and drop frames that no later window needs.
 
     Args:
-        frames: (index, crops), ascending.
-        windows: the frame indices of each window, with ascending starts; consumed lazily, so it may be endless.
+        frames: index and crops of each frame, by ascending index.
+        windows: frame indices of each window, by ascending start. They are read one window at a time, so the iterable
+            may be endless.
     """
     held: dict[int, Tensor] = {}
     waiting = iter(windows)

@@ -1,4 +1,4 @@
-"""Predictions as text: table, CSV and subtitles. The JSON is in `prediction_schema.py`."""
+"""Formatting of predictions as text: table, CSV and subtitles. For JSON, see `prediction_schema.py`."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ SUBTITLES = ("srt", "vtt")
 
 
 def check_format(name: str, *, timeline: bool) -> None:
-    """Check that a format exists, and that subtitles have a timeline.
+    """Check that a format exists, and that subtitles are requested only with a timeline.
 
     Raises:
-        FarfieldError: if not.
+        FarfieldError: for an unknown format, or for subtitles without a timeline.
     """
     if name not in get_args(Format):
-        raise FarfieldError(f"format is {name!r}. {nearest(name, get_args(Format))}")
+        raise FarfieldError(f"format is {name!r}, which does not exist. {nearest(name, get_args(Format))}")
     if name in SUBTITLES and not timeline:
-        raise FarfieldError(f"format is {name}, and subtitles need a timeline. Add --timeline.")
+        raise FarfieldError(f"format is {name}, but subtitles need a timeline. Add --timeline.")
 
 
 def as_table(prediction: Prediction) -> str:
-    """Format a ranking, or with a timeline its segments, as a table below the file's name."""
+    """Format a prediction as a table below the file's name: its ranking, or its segments if it has a timeline."""
     seen = f"{prediction.start_seconds:.2f} s to {prediction.end_seconds:.2f} s"
     lines = [f"{prediction.path}  ({seen})"]
     if prediction.segments is None:
@@ -49,11 +49,11 @@ CSV_HEADER = {
     False: ["path", "rank", "label", "probability", "start_seconds", "end_seconds", "error"],
     True: ["path", "label", "probability", "start_seconds", "end_seconds", "error"],
 }
-"""Columns without a timeline (a row per ranked class) and with one (a row per segment)."""
+"""Columns by whether there is a timeline: False has a row per ranked class, True a row per segment."""
 
 
 def as_csv(predictions: list[Prediction], *, timeline: bool, header: bool = True) -> str:
-    """Format predictions as CSV. A video that could not be read has one row, with the reason."""
+    """Format predictions as CSV. A video that could not be read completely has a row with the reason."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     if header:
@@ -94,7 +94,7 @@ def as_vtt(prediction: Prediction) -> str:
 
 
 def _cue(segment: Segment) -> str:
-    """Format a cue on one line; labels cannot end it or start another."""
+    """Format a cue's text on one line. Line breaks and "-->" in a label are replaced: they would break the file."""
     return f"{' '.join(segment.label.split()).replace('-->', '->')} ({100 * segment.probability:.0f}%)"
 
 

@@ -1,4 +1,4 @@
-"""Class probabilities over time in a long video, and the segments that follow from them."""
+"""Class probabilities over time in a long video, and the segments computed from them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class TimelineOptions:
     """Options of a timeline.
 
     Args:
-        hop_seconds: from one window to the next; None for half a window.
+        hop_seconds: time from the start of one window to the next; None for half a window.
         window_seconds: length of a window; None for the network's own.
-        smooth_seconds: average probabilities over this duration around each moment.
-        min_seconds: segments shorter than this join a neighbour.
-        threshold: moments whose best class is less probable belong to no segment.
+        smooth_seconds: duration around each moment over which probabilities are averaged.
+        min_seconds: minimum length of a segment. Shorter segments are merged into a neighbour.
+        threshold: minimum probability of a moment's best class. Moments below it belong to no segment.
 
     Raises:
         FarfieldError: for values out of range.
@@ -48,7 +48,7 @@ class TimelineOptions:
             if not given >= 0:
                 raise FarfieldError(f"{name} is {given}; it must be 0 or more.")
         if not 0 <= self.threshold < 1:
-            raise FarfieldError(f"threshold is {self.threshold}; it is a probability, at least 0 and below 1.")
+            raise FarfieldError(f"threshold is {self.threshold}; it must be a probability, at least 0 and below 1.")
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ class Timeline:
 
     Attributes:
         labels: class names, in the order of `probabilities`.
-        times: bounds of cells in seconds, see `to_cells`.
-        probabilities: of each class in each cell.
-        segments: neighbouring cells of one class, in order; there is a gap where no class is probable enough.
+        times: bounds of the cells in seconds, see `to_cells`.
+        probabilities: probability of each class in each cell.
+        segments: runs of cells of the same class, in order of time, with gaps where no class reaches the threshold.
         windows: start and end of each window, in seconds.
-        error: why the video could not be read to its end; None if it could.
-        features: the features before the classifier of each window; None if not requested.
+        error: why the video could not be read to its end; None if it was read to its end.
+        features: features of each window, from before the classifier; None if not requested.
     """
 
     labels: list[str]
@@ -91,16 +91,16 @@ def make_timeline(
     features: bool = False,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> Timeline:
-    """Score sliding windows over an open video of any length, in memory that does not grow with its frames.
+    """Score sliding windows over an open video, and find its segments. Only a few windows' frames are in memory.
 
     Args:
-        video: from `open_video`.
-        path: its file, for messages.
-        model: from `load_model` or `build_model`.
-        options: windows and segments.
+        video: an open video from `open_video`.
+        path: file of the video, for messages.
+        model: a network from `load_model` or `build_model`.
+        options: options of the windows and segments.
         num_crops: square crops of each window.
         view_batch_size: windows x crops per forward pass; bounds memory.
-        features: return the features of each window too.
+        features: whether to also return the features of each window.
         on_progress: called with (windows done, windows in all).
 
     Raises:
@@ -143,7 +143,7 @@ def make_timeline(
 
 
 class WindowScore(NamedTuple):
-    """One window's class probabilities and, if requested, its features; averaged over crops."""
+    """Class probabilities and, if requested, features of one window, both averaged over crops."""
 
     probabilities: Float[np.ndarray, " classes"]
     features: Float[np.ndarray, " c"] | None
@@ -152,9 +152,9 @@ class WindowScore(NamedTuple):
 def score_windows(
     windows: Iterable[Window], model: InferenceModel, view_batch_size: int = 8, features: bool = False
 ) -> Iterator[WindowScore]:
-    """Yield the scores of each window; windows go through the network in batches.
+    """Yield the scores of each window. Windows are scored in batches.
 
-    If a frame cannot be decoded, the windows before it are yielded before the error is raised.
+    If a frame cannot be decoded, the scores of the windows before it are yielded before the error is raised.
     """
     for batch in _batches(windows, view_batch_size):
         views = torch.cat([window.frames for window in batch])
@@ -167,7 +167,7 @@ def score_windows(
 
 
 def _batches(windows: Iterable[Window], view_batch_size: int) -> Iterator[list[Window]]:
-    """Group windows to at least `view_batch_size` views; an error comes after the last complete window."""
+    """Group windows into batches of at least `view_batch_size` views. A decoding error comes after the last batch."""
     batch: list[Window] = []
     try:
         for window in windows:
@@ -186,16 +186,24 @@ def _batches(windows: Iterable[Window], view_batch_size: int) -> Iterator[list[W
 def to_cells(
     starts: Float[np.ndarray, " windows"], ends: Float[np.ndarray, " windows"], found: Float[np.ndarray, "windows k"]
 ) -> tuple[Float[np.ndarray, " cells+1"], Float[np.ndarray, "cells k"]]:
-    """Cut time into cells at the starts of windows, and average the windows that overlap each cell.
+    """Cut time into cells at the starts of windows, and average over the windows that overlap each cell.
 
-    A window's weight in a cell is the length of their overlap. After the start of the last window, cells continue at
-    the same hop to its end.
+    A window's weight in a cell is the length of their overlap. From the start to the end of the last window, cells
+    continue at the same hop.
+
+    Args:
+        starts: start of each window in seconds, ascending.
+        ends: end of each window in seconds.
+        found: class probabilities of each window.
+
+    Returns:
+        The bounds of the cells in seconds, and the class probabilities of each cell.
 
     Raises:
         ValueError: if a window does not start later than the previous one, or does not end after its start.
     """
     if np.any(np.diff(starts) <= 0) or np.any(ends <= starts):
-        raise ValueError("windows must start one after the other, and have a length.")
+        raise ValueError("each window must start later than the previous one, and end after its own start.")
     end = float(ends.max())
     hop = float(np.median(np.diff(starts))) if len(starts) > 1 else end - float(starts[0])
     rest = np.arange(1, max(math.ceil((end - starts[-1]) / hop - 1e-6), 1)) * hop
@@ -214,7 +222,7 @@ def to_cells(
 def smooth(
     times: Float[np.ndarray, " cells+1"], cells: Float[np.ndarray, "cells k"], seconds: float
 ) -> Float[np.ndarray, "cells k"]:
-    """Average over `seconds` around the middle of each cell; partly covered cells count in proportion."""
+    """Average probabilities over `seconds` around each cell's middle. Cells covered in part count in proportion."""
     if seconds == 0:
         return cells
     integral = np.concatenate([np.zeros((1, cells.shape[1])), np.cumsum(cells * np.diff(times)[:, None], axis=0)])
@@ -225,7 +233,7 @@ def smooth(
 
 
 def _at(moments: np.ndarray, times: np.ndarray, integral: np.ndarray) -> np.ndarray:
-    """Interpolate the integral linearly at `moments`, for all classes at once."""
+    """Interpolate the integral of the probabilities over time linearly at `moments`, for all classes at once."""
     place = np.clip(np.searchsorted(times, moments, side="right") - 1, 0, len(times) - 2)
     part = ((moments - times[place]) / (times[place + 1] - times[place]))[:, None]
     return integral[place] * (1 - part) + integral[place + 1] * part

@@ -1,9 +1,9 @@
-"""Parts of attention blocks besides maps over positions: gates, channel attention, object regions, several passes.
+"""Parts of attention blocks that are not maps over positions: gates, channel attention, object regions, passes.
 
-    coordinate attention   gates along t, h and w, drawn as curves; no position attends to another, so there is no map
-    dual attention         channel attention in addition to the map: how much channel c takes of channel d
-    object context         soft object regions, and how much a position takes of each
-    criss-cross            attention after all passes; a single pass reaches only the position's own lines
+    coordinate attention   gates along t, h and w, drawn as curves; there is no map, as no position attends to another
+    dual attention         channel attention in addition to the map: the weight of channel d in the output of channel c
+    object context         soft object regions, and the weight of each region in a position's output
+    criss-cross            attention after all passes; in a single pass, a position reaches only the lines through it
 
 Criss-cross attention of R passes with attention matrices A_1 .. A_R (each n x n, never built): a random walk of R
 steps from position i ends at j with probability (A_R ... A_1)_ij. The residual connection of each pass, which allows
@@ -32,11 +32,11 @@ from farfield.layers.dual_attention import channel_attention
 from farfield.layers.positions import to_rows
 
 REGIONS = 4
-"""Number of object regions drawn for a block, those with the largest shares."""
+"""Number of object regions drawn for a block. The regions with the largest shares are drawn."""
 
 
 def missing_map_reason(activation: BlockActivation) -> str | None:
-    """Return in one line why a block has no attention over positions; None if it has."""
+    """Return in one line why a block has no attention map over positions; None if it has one."""
     if hasattr(activation.block, "attention"):
         return None
     if isinstance(activation.block, CoordinateAttention):
@@ -46,11 +46,14 @@ def missing_map_reason(activation: BlockActivation) -> str | None:
 
 @torch.no_grad()
 def attention_after_all_passes(activation: BlockActivation, attention: AttentionMap) -> AttentionMap | None:
-    """Compute a position's attention after all passes of criss-cross attention; None for other blocks, or one pass.
+    """Compute a position's attention after all passes of criss-cross attention.
 
     Args:
         activation: activation of the block.
         attention: attention of the position in the last pass.
+
+    Returns:
+        The attention; None if the block is not criss-cross attention or has only one pass.
     """
     block: Any = activation.block
     if not isinstance(block, CrissCrossAttention) or block.passes < 2:
@@ -88,9 +91,9 @@ class Region:
     """A soft object region.
 
     Attributes:
-        name: class or number of the region.
-        weights: weight of each position in the region; they sum to 1.
-        share: share of the region in what a query position takes.
+        name: class of the region, or its number.
+        weights: weight of each position in the region, with sum 1.
+        share: attention weight of the region for a query position; the shares of all regions sum to 1.
     """
 
     name: str
@@ -102,12 +105,12 @@ class Region:
 def object_regions(
     activation: BlockActivation, query: tuple[float, float, float], labels: Sequence[str]
 ) -> list[Region]:
-    """Return the object regions that a position attends to most; empty unless the block is an `ObjectContext`.
+    """Return the object regions that a position attends to most; an empty list if the block is not an `ObjectContext`.
 
     Args:
         activation: activation of the block.
-        query: the position.
-        labels: class names; they name the regions if there is one for each class.
+        query: the position, (t, h, w) in the clip.
+        labels: class names. They are used as the regions' names if there are as many regions as classes.
     """
     block: Any = activation.block
     if not isinstance(block, ObjectContext):
@@ -135,13 +138,16 @@ def draw_component(
     query: tuple[float, float, float],
     labels: Sequence[str],
 ) -> tuple[str, Figure] | None:
-    """Draw what a block has besides a map over positions, and return a caption and the figure; None if it has nothing.
+    """Draw the part of a block that is not a map over positions: gates, channel attention or object regions.
 
     Args:
         activation: activation of the block.
         frames: the clip.
-        query: the position whose shares of the regions are shown.
+        query: the position for which the shares of the object regions are shown.
         labels: class names.
+
+    Returns:
+        A caption and the figure; None if the block has no such part.
     """
     block: Any = activation.block
     if isinstance(block, CoordinateAttention):
@@ -151,11 +157,11 @@ def draw_component(
         )
     if isinstance(block, DualAttention):
         weights = channel_attention(to_rows(activation.x))[0].float().cpu().numpy()
-        caption = "channel attention: how much each channel (row) takes of each other channel (column)"
+        caption = "channel attention: the weight of each source channel (column) in each target channel (row)"
         return f"{activation.name}: {caption}", _draw_channels(weights)
     found = object_regions(activation, query, labels)
     if found:
-        caption = "soft object regions, and the share of each in what the position in the box takes"
+        caption = "soft object regions, and the share of each in the attention of the position in the box"
         return f"{activation.name}: {caption}", _draw_regions(found, activation, frames)
     return None
 

@@ -1,12 +1,13 @@
 """Attention maps: what one position of a clip attends to in each inserted block (figure 3 of the paper, as weights).
 
-Only the requested rows of a block's attention are computed, never the n x n matrix. If no position is given, the one
-with the least entropy is chosen from a grid over the clip: a position that attends to everything equally explains
-nothing. `most_effective` chooses by the block's effect on a class's score instead.
+Only the requested rows of a block's attention are computed, never the n x n matrix. If no position is given, the
+position whose attention has the least entropy is chosen from a grid over the clip, because a position that attends to
+everything equally explains nothing. `most_effective` instead chooses the position by the block's effect on a class's
+score.
 
-Softmax forms (embedded Gaussian, Gaussian) have weights that are not negative and sum to 1. The weights of the dot
-product have signs, and those of the concatenation have no fixed sum: both are divided by the sum of their absolute
-values, and the signs are kept separately. Heads are averaged.
+In the softmax forms (embedded Gaussian, Gaussian), the weights are not negative and sum to 1. In the dot product form
+they can be negative, and in the concatenation form they have no fixed sum. The weights of these two forms are divided
+by the sum of their absolute values, and their signs are kept separately. Weights are averaged over heads.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ from farfield.layers import CrissCrossAttention
 from farfield.models.network import ActionNet
 
 Position = tuple[float | None, float | None, float | None]
-"""(t, h, w) in the clip, each in [0, 1); None along an axis on which the position is to be chosen."""
+"""(t, h, w) in the clip, each in [0, 1). None for a coordinate means that it is chosen automatically."""
 
 GRID = 4
-"""Positions along each axis of the grid from which one is chosen, and over which figures are averaged."""
+"""Size of the grid of positions along each axis. A position is chosen from the grid, and measures average over it."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,13 @@ class AttentionMap:
 
     Attributes:
         block: where the block is inserted, as "res4[1]".
-        query: the position's middle in the clip, (t, h, w) in [0, 1).
-        weights: weights of the keys, averaged over heads; not negative, with sum 1. Forms other than softmax have
-            signs, which are kept in `signs`.
-        entropy: entropy of the weights in bits; uniform attention has log2 of their number.
-        places: middles of the keys in the clip along t, h and w; None for evenly spaced keys. Pooled keys omit a
-            border that does not fill a window, and a slow pathway's frames are not evenly spaced.
-        signs: sign of each weight's average over heads, -1, 0 or 1; None if all are positive.
-        reach: mask of the keys in the block's scope, which the position can attend to; None for all.
+        query: middle of the position in the clip, (t, h, w) in [0, 1).
+        weights: absolute weights of the keys, averaged over heads, with sum 1.
+        entropy: entropy of the weights in bits. Uniform attention over n keys has log2(n) bits.
+        places: middles of the keys in the clip along t, h and w; None for evenly spaced keys. Keys are not evenly
+            spaced if pooling omits a border that does not fill a window, or if they come from a slow pathway's frames.
+        signs: sign of each weight's average over heads, -1, 0 or 1; None if no weights are negative.
+        reach: mask of the keys that the position can attend to, given the block's scope; None for all keys.
     """
 
     block: str
@@ -68,7 +68,7 @@ class AttentionMap:
 
     @property
     def middles(self) -> Middles:
-        """Middles of the keys: `places`, or those of evenly spaced keys."""
+        """Middles of the keys in the clip along t, h and w, also for evenly spaced keys."""
         t, h, w = self.weights.shape
         return self.places or (even_middles(t), even_middles(h), even_middles(w))
 
@@ -87,13 +87,13 @@ class AttentionMap:
 def attention_maps(
     network: ActionNet, clip: Float[Tensor, "1 3 t h w"], *, position: Position | None = None
 ) -> list[AttentionMap]:
-    """Compute the attention of one position in each inserted block that has such maps, in the network's order.
+    """Compute the attention map of one position in each inserted block that has attention maps, in the network's order.
 
     Args:
         network: network in evaluation mode, on the device of the clip.
         clip: clip, normalised by `network.clip`.
-        position: (t, h, w) in [0, 1). None for the position of a 4 x 4 x 4 grid with the least entropy, chosen for
-            each block; None for one of the three to choose only that coordinate.
+        position: (t, h, w) in the clip, each in [0, 1). None chooses, for each block, the position of a 4 x 4 x 4
+            grid whose attention has the least entropy. None for one of t, h and w chooses only that coordinate.
 
     Raises:
         FarfieldError: for a position outside of the clip.
@@ -113,16 +113,18 @@ def check_position(position: Position | None) -> None:
         FarfieldError: for a position outside of the clip.
     """
     if position is not None and not all(at is None or 0 <= at < 1 for at in position):
-        raise FarfieldError(f"position is {position}; t, h and w are fractions of the clip, at least 0 and below 1.")
+        raise FarfieldError(
+            f"position is {position}; t, h and w must be fractions of the clip, at least 0 and below 1."
+        )
 
 
 @torch.no_grad()
 def attention_rows(activation: BlockActivation, position: Position | None = None) -> list[AttentionMap]:
-    """Compute the attention of all grid positions, or of those with the coordinates that `position` gives.
+    """Compute the attention map of each position of a grid over the clip.
 
     Args:
         activation: activation of a block with attention over positions.
-        position: fixed coordinates, as in `attention_maps`.
+        position: coordinates to fix, see `Position`. The grid covers only the axes that are None; None covers all axes.
     """
     block, x = activation.block, activation.x
     wanted = itertools.product(*(even_middles(GRID) if at is None else [at] for at in position or (None,) * 3))
@@ -152,15 +154,16 @@ def attention_rows(activation: BlockActivation, position: Position | None = None
 
 
 def most_effective(activation: BlockActivation, position: Position = (None, None, None)) -> AttentionMap:
-    """Compute the attention of the position at which the block affects the score most.
+    """Compute the attention map of the position at which the block affects the score of a class most.
 
-    The effect is |gradient of the score at z_i times (z_i - x_i)|: to first order, the change of the score without the
-    block's contribution there. A low entropy alone would also choose positions whose attention the block does not use.
-    If the block is the identity, as at its initialisation, the position is chosen by entropy.
+    The effect at position i is |dy/dz_i . (z_i - x_i)|, for the block's input x and output z and the score y. To first
+    order, it is the change of the score if the block left x_i unchanged. Choosing by low entropy could choose a
+    position whose attention has no effect on the score. If the block has no effect anywhere, for example because it is
+    the identity as at initialisation, the position is chosen by entropy.
 
     Args:
-        activation: activation of a block with its `effect`, recorded for a class.
-        position: fixed coordinates, as in `attention_maps`.
+        activation: activation of a block, with its `effect` on the score of a class.
+        position: coordinates to fix, see `Position`.
     """
     assert activation.effect is not None
     open_to_choice = [
@@ -177,12 +180,12 @@ def most_effective(activation: BlockActivation, position: Position = (None, None
 
 
 def entropy_bits(weights: Float[Tensor, "q t h w"]) -> Float[Tensor, " q"]:
-    """Compute the entropy in bits of each map of weights that sum to 1."""
+    """Compute the entropy in bits of each map. The weights of a map must sum to 1."""
     return torch.special.entr(weights).sum((1, 2, 3)) / np.log(2)
 
 
 def _key_middles(block: Any, middles: Middles) -> Middles:
-    """Return the middles of the keys; a pooled key has the mean of its window's positions."""
+    """Return the middles of the keys in the clip. The middle of a pooled key is the mean over its pooling window."""
     windows = getattr(block, "key_pool", None) or (1, 1, 1)
     t, h, w = (
         each[: len(each) // window * window].reshape(-1, window).mean(1)
@@ -192,7 +195,11 @@ def _key_middles(block: Any, middles: Middles) -> Middles:
 
 
 def _reach(block: Any, place: Sequence[int], size: Sequence[int]) -> Bool[Tensor, "t h w"] | None:
-    """Return the mask of keys in a position's scope: its frame, its place in all frames, or its lines; None for all."""
+    """Return the mask of the keys that a position can attend to; None if it can attend to all.
+
+    The scope "space" is the position's time step. The scope "time" is its place in all time steps. Criss-cross
+    attention reaches the lines through the position along t, h and w.
+    """
     scope = getattr(block, "scope", "spacetime")
     lines = isinstance(block, CrissCrossAttention)
     if scope == "spacetime" and not lines:
@@ -211,9 +218,9 @@ def _reach(block: Any, place: Sequence[int], size: Sequence[int]) -> Bool[Tensor
 def draw_attention(
     frames: UInt8[np.ndarray, "t h w c"], maps: Sequence[AttentionMap], *, columns: int = 8, title: str = ""
 ) -> Figure:
-    """Draw a row of frames for each map: the darker a place, the less of the attention it gets.
+    """Draw a row of frames for each map. The less attention a place gets, the darker it is drawn.
 
-    A box marks the position itself in the nearest frame.
+    A box marks the query position, in the drawn frame that is nearest to it.
 
     Args:
         frames: the clip.

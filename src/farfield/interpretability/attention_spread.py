@@ -1,8 +1,8 @@
 """Measures of attention: its entropy, and its mean distance in time and space.
 
-The entropy tells how many keys the attention is spread over: 2^bits, if their weights were equal. The mean distance,
-sum_j a_ij d(i, j), tells how far the block looks: |t_j - t_i| in time, the Euclidean distance in space. Uniform
-attention over the keys in scope is the baseline of both.
+The entropy measures how many keys the attention is spread over: attention spread equally over n keys has log2(n) bits.
+The mean distance sum_j a_ij d(i, j) measures how far away the attended keys are. Its d is |t_j - t_i| in time, and the
+Euclidean distance in space. The baseline of both measures is uniform attention over the keys in scope.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from farfield.interpretability.attention_maps import AttentionMap, entropy_bits
 
 @dataclass(frozen=True)
 class Spread:
-    """Spread of the attention of one position, or the mean over several.
+    """Spread of the attention of one position, or the mean spread of several positions.
 
     Attributes:
-        entropy_bits: entropy.
-        entropy_share: entropy as a share of that of uniform attention over the keys in scope.
+        entropy_bits: entropy of the attention weights in bits.
+        entropy_share: entropy divided by the entropy of uniform attention over the keys in scope.
         frames: mean distance in time, in frames of the clip.
         seconds: mean distance in time, in seconds of the video.
         px: mean distance in space, in pixels of the clip.
@@ -63,7 +63,7 @@ def measure_spread(attention: AttentionMap, seconds: Float[np.ndarray, " t"], si
 
 
 def uniform_attention(attention: AttentionMap) -> AttentionMap:
-    """Return uniform attention of the same position over the keys in its scope."""
+    """Return the map of the same position with uniform attention over the keys in its scope."""
     reach = torch.ones_like(attention.weights) if attention.reach is None else attention.reach.float()
     weights = reach / reach.sum()
     entropy = float(entropy_bits(weights[None])[0])
@@ -71,18 +71,18 @@ def uniform_attention(attention: AttentionMap) -> AttentionMap:
 
 
 def mean_spread(spreads: Sequence[Spread]) -> Spread:
-    """Average each measure."""
+    """Average each measure over several positions."""
     names = [field.name for field in fields(Spread)]
     return Spread(*(float(np.mean([getattr(each, name) for each in spreads])) for name in names))
 
 
 def seconds_at(middles: Float[np.ndarray, " n"], seconds: Float[np.ndarray, " t"]) -> Float[np.ndarray, " n"]:
-    """Convert positions along a clip, in [0, 1), to seconds, interpolated between frames."""
+    """Convert positions along a clip, in [0, 1), to seconds. Times are interpolated between frames."""
     return np.interp(middles * len(seconds) - 0.5, np.arange(len(seconds)), seconds)
 
 
 def ascending_times(seconds: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
-    """Return the times of a clip, made ascending if a short video was looped to fill it."""
+    """Return the times of a clip's frames, replaced by ascending times if a short video was looped to fill the clip."""
     steps = np.diff(seconds)
     if not len(steps) or steps.min() >= 0:
         return seconds

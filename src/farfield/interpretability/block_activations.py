@@ -1,8 +1,8 @@
-"""Inputs of a network's inserted blocks, recorded during a forward pass, and where their positions lie in the clip.
+"""Recording of the inputs of a network's inserted blocks, and where the blocks' positions lie in the clip.
 
-A block's positions are a grid (t h w) that is coarser than the clip. In space, a position covers an equal part of the
-frame. In time, it covers an equal part of its pathway's frames; those of the slow pathway of two are not the middles of
-equal parts of the clip, but 0, 4, 8, 13, ... 31 of 32, from the first to the last.
+A block's positions form a grid (t h w) that is coarser than the clip. In space, each position covers an equal part of
+the frame. In time, each covers an equal part of the frames of its pathway. The frames of a slow pathway run from the
+first to the last frame of the clip, for example 0, 4, 8, 13, ... 31 of 32, and are not exactly evenly spaced.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ Middles = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class BlockActivation:
-    """Input and effect of one inserted block.
+    """Input of one inserted block, and its effect on the score of a class.
 
     Attributes:
         name: where the block is inserted, as "res4[1]".
         block: the module.
-        x: input.
-        middles: middles of the positions of x.
-        is_identity: whether the output z equals x, as at initialisation.
-        effect: effect of each position on a class's score, |dy/dz_i . (z_i - x_i)|; None if no class was given.
+        x: input of the block.
+        middles: middles of the positions of x in the clip.
+        is_identity: whether the block's output z equals x, as at initialisation.
+        effect: effect of the block at each position i on a class's score y, |dy/dz_i . (z_i - x_i)|; None if no class
+            was given.
     """
 
     name: str
@@ -49,13 +50,14 @@ class BlockActivation:
 def record_activations(
     network: ActionNet, clip: Float[Tensor, "1 3 t h w"], *, class_index: int | None = None
 ) -> list[BlockActivation]:
-    """Run a clip through the network and record each inserted block, in the network's order.
+    """Run a clip through the network, and record the input of each inserted block, in the network's order.
 
     Args:
         network: network in evaluation mode, on the device of the clip. Its weights get no gradient.
         clip: clip, normalised by `network.clip`.
-        class_index: class on whose score each position's effect is computed, at the cost of a backward pass down to
-            the first block. It is the effect on the logit; the softmax's gradient vanishes if the network is certain.
+        class_index: class for which the blocks' effects are computed, which takes a backward pass down to the first
+            block; None to compute no effects. The score is the logit, because the softmax's gradient vanishes if the
+            network is certain.
     """
     backbone, num_frames = network.backbone, clip.shape[2]
     names = {
@@ -90,13 +92,13 @@ def record_activations(
 
 
 def grid_middles(backbone: Backbone, stage: str, num_frames: int, size: tuple[int, ...]) -> Middles:
-    """Compute where the positions of a stage's features lie in a clip.
+    """Compute the middles of the positions of a stage's features in the clip.
 
     Args:
         backbone: backbone of the stage.
-        stage: name of the stage, as "res4", or "fast_res4" in a network of two pathways.
+        stage: name of the stage, for example "res4", or "fast_res4" in the fast pathway of a network with two.
         num_frames: number of frames of the network's input.
-        size: t, h and w of the features.
+        size: size of the features along t, h and w.
     """
     frames: Any = np.arange(num_frames)
     if isinstance(backbone, TwoPathwayBackbone) and not stage.startswith("fast_"):
@@ -111,5 +113,5 @@ def even_middles(size: int) -> Float[np.ndarray, " size"]:
 
 
 def nearest_index(at: float, middles: Float[np.ndarray, " size"]) -> int:
-    """Return the index of the position along an axis whose middle is nearest to `at`, in [0, 1)."""
+    """Return the index of the middle that is nearest to `at`, a coordinate in [0, 1)."""
     return int(np.searchsorted((middles[1:] + middles[:-1]) / 2, at, side="right"))

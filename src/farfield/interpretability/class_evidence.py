@@ -1,12 +1,14 @@
 """Class evidence over time: the logits of each time step, before they are averaged.
 
-If the head is global average pooling and one linear layer, pooling over time commutes with the layer:
+If the head is global average pooling and one linear layer, averaging over time before the linear layer gives the same
+result as averaging after it. For the features A of a clip:
 
     y = W mean_thw(A) + b = mean_t (W mean_hw(A_t) + b) = mean_t y(t)
 
-y(t) is a logit for each time step, and the network's own logit is exactly their mean. With two pathways, each step of
-the slow one is repeated for the alpha steps of the fast one that it spans. This does not hold with a nonlinear
-embedding between pooling and the linear layer, or with pooling windows that weight time steps unequally.
+y(t) is the logit of a class at time step t, and the network's own logit y is exactly the mean over t. With two
+pathways, each time step of the slow pathway is repeated for the alpha steps of the fast pathway that it spans. There is
+no such evidence if a nonlinear embedding lies between pooling and linear layer, or if the head averages over pooling
+windows that weight time steps unequally.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ class Evidence:
     """Logits of each time step and class; their mean over time is the network's output.
 
     Attributes:
-        scores: y(t).
+        scores: logits y(t).
         middles: middle of each time step in the clip, in [0, 1).
     """
 
@@ -41,7 +43,7 @@ class Evidence:
 
 @torch.no_grad()
 def class_evidence(network: ActionNet, clip: Float[Tensor, "1 3 t h w"]) -> Evidence | str:
-    """Compute the evidence over time, or return in one line why this network has none.
+    """Compute the class evidence over time, or return in one line why this network has none.
 
     Args:
         network: network in evaluation mode, on the device of the clip.
@@ -72,11 +74,13 @@ def class_evidence(network: ActionNet, clip: Float[Tensor, "1 3 t h w"]) -> Evid
 def draw_evidence(
     found: Evidence, seconds: Sequence[float] | Float[np.ndarray, " t"], labels: Sequence[str], *, top_k: int = 5
 ) -> Figure:
-    """Draw the evidence of the classes with the largest means as curves, and the means, which are the network's logits.
+    """Draw the evidence of the `top_k` most probable classes over time as curves, and their means as dotted lines.
+
+    The mean of a class is the network's logit.
 
     Args:
-        found: the evidence.
-        seconds: time of each step.
+        found: evidence to draw.
+        seconds: time of each time step.
         labels: class names.
         top_k: number of curves.
     """

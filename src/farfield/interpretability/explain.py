@@ -1,4 +1,4 @@
-"""Explain what a network looked at in a video."""
+"""`farfield.explain`: explain what a network looked at in a video."""
 
 from __future__ import annotations
 
@@ -34,33 +34,35 @@ def explain(
 ) -> Explanation:
     """Explain what a network looked at in a video: attention, Grad-CAM and evidence over time.
 
-    A written folder contains the attention of one position in each inserted block, as arrows (attention.png) and as a
-    video (attention_BLOCK.mp4); Grad-CAM for a class (grad_cam.png, grad_cam.mp4); the evidence for classes over time
-    (evidence.png); the contribution of each window of the video (windows.png); all of this on one page
-    (explanation.html) and as numbers (explanation.json).
+    If `out` is given, these files are written to it: the attention of one position in each inserted block, as arrows
+    (attention.png) and as a video per block (attention_BLOCK.mp4); Grad-CAM for a class (grad_cam.png, grad_cam.mp4);
+    the evidence for classes over time (evidence.png); the contribution of each window of the video (windows.png); a
+    page that shows all of these (explanation.html), and their numbers (explanation.json).
 
     Args:
         video: a video file.
-        model: a checkpoint, or a network from `build_model` or `load_model(for_training=True)`, on its device.
+        model: a checkpoint, or a network from `build_model` or `load_model(for_training=True)`. A network is run on the
+            device that it is on.
         out: folder to write pictures, videos, a page and numbers to, see `write_explanation`; None writes nothing.
-        time: time of the position whose attention is shown, in seconds from the start of the video; the view that
-            contains this time is explained. None chooses it in the view with the highest probability of the class.
-        point: y and x of the position, in pixels of the crop that the network sees; None chooses the position through
-            which a block changes the class's score the most.
-        label: class to explain; None for the predicted one.
-        stage: stage whose features Grad-CAM uses, as res4; None for the last.
+        time: time of the position whose attention is shown, in seconds from the start of the video. A view that
+            contains this time is explained. None explains the view with the highest probability of the class, and
+            chooses the time for each block.
+        point: y and x of the position, in pixels of the crop that the network sees. None chooses, for each block, the
+            position at which the block changes the class's score the most.
+        label: class to explain; None for the predicted class.
+        stage: stage whose features Grad-CAM uses, for example res4; None for the last stage.
         connections: number of arrows for each block.
         num_clips: clips spread over the video; None for the checkpoint's own setting.
         num_crops: crops of each clip; None for the checkpoint's own setting.
-        top_k: number of classes in written curves and tables.
-        device: where to run a checkpoint: auto, cpu, cuda, cuda:1.
+        top_k: number of classes in the curves and tables that are written.
+        device: device on which to run a checkpoint: auto, cpu, cuda, cuda:1.
         decoder: pyav or decord.
         progress: show progress bars.
 
     Raises:
-        VideoError: if the file cannot be decoded, or is too short and must not be looped.
-        FarfieldError: if the model cannot be loaded or is exported or folded, for a class, stage, time or point that
-            does not exist, or if `out` cannot be written.
+        VideoError: if the file cannot be decoded, or is shorter than a clip and the network does not loop it.
+        FarfieldError: if the model cannot be loaded, is exported, or is folded; for a class, stage, time or point that
+            does not exist; or if `out` cannot be written.
 
     Example:
         found = farfield.explain("clip.mp4", "best.ckpt", out="explained")
@@ -92,14 +94,20 @@ def explain(
 
 
 def _plain_network(model: str | Path | InferenceModel, device: str) -> ActionNet:
-    """Return a network whose layers can be looked into."""
+    """Return the model as an `ActionNet`, whose layers can be accessed.
+
+    Raises:
+        FarfieldError: if it is exported or folded, or cannot be loaded.
+    """
     if isinstance(model, ActionNet):
         model.refuse_folded("explained")
         return model
     if not isinstance(model, str | Path):
-        raise FarfieldError("an exported network returns scores only. Give the checkpoint that it was exported from.")
+        raise FarfieldError(
+            "model is an exported network, which returns only scores. Give the checkpoint that it was exported from."
+        )
     if is_exported(model) or (Path(model).is_dir() and any(Path(model).glob("*.onnx"))):
         raise FarfieldError(
-            f"{model} is an exported network, which returns scores only. Give the .ckpt that it was exported from."
+            f"{model} is an exported network, which returns only scores. Give the .ckpt that it was exported from."
         )
     return load_network(model).to(find_device(device))

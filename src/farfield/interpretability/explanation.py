@@ -34,12 +34,12 @@ from farfield.video.decoder_names import Decoder
 
 @dataclass(frozen=True)
 class BlockExplanation:
-    """One block's attention: that of the chosen position, and averages over the clip.
+    """Attention of one block: the map of the chosen position, and averages over positions of the clip.
 
     Attributes:
-        shown: map of the chosen position.
-        after_passes: attention after all passes of criss-cross attention; None for other blocks.
-        connections: strongest connections.
+        shown: attention map of the chosen position.
+        after_passes: attention map after all passes of criss-cross attention; None for other blocks and for one pass.
+        connections: strongest connections of the chosen position.
         query: spread of the chosen position's attention.
         mean: mean spread over a grid of positions.
         uniform: mean spread of uniform attention over the same grid.
@@ -62,14 +62,14 @@ class Explanation:
         labels: class names.
         views: the video's views and their scores.
         explained: index of the explained view.
-        predicted: class with the highest averaged probability.
+        predicted: class with the highest probability, averaged over views.
         label: explained class.
         seconds: time of each frame of the explained view, ascending.
         activations: inputs of the inserted blocks.
-        blocks: attention of the blocks that have maps over positions.
-        cams: Grad-CAM of each requested stage.
-        evidence: class evidence over time, or why there is none.
-        notes: what is missing or unusual, a line each.
+        blocks: attention of each block that has attention maps over positions.
+        cams: Grad-CAM map of each requested stage.
+        evidence: class evidence over time, or in one line why there is none.
+        notes: a line for each part of the explanation that is missing or unusual.
     """
 
     path: str
@@ -92,12 +92,12 @@ class Explanation:
 
     @property
     def maps(self) -> list[AttentionMap]:
-        """Maps to draw, in the network's order of blocks."""
+        """Attention maps to draw, in the network's order of blocks."""
         return [m for block in self.blocks for m in (block.shown, block.after_passes) if m is not None]
 
     @property
     def query(self) -> tuple[float, float, float]:
-        """Position explained in the last block, or the clip's middle if there is none."""
+        """Position whose attention is shown in the last block; the clip's middle if no block has attention maps."""
         return self.blocks[-1].shown.query if self.blocks else (0.5, 0.5, 0.5)
 
     def ranking(self, top_k: int) -> list[tuple[str, float]]:
@@ -119,22 +119,22 @@ def explain_video(
     num_crops: int | None = None,
     decoder: Decoder = "pyav",
 ) -> Explanation:
-    """Explain a network's prediction for a video, in the view with the highest score or the one at a given time.
+    """Explain a network's prediction for one view of a video: the view with the highest score, or one at a given time.
 
     Args:
         path: video file.
         network: network on the device to run on. It is set to evaluation mode.
-        time: time of the position in seconds from the start of the video; None to choose it.
-        point: y and x of the position in pixels of the network's input; None to choose it.
-        label: class to explain; None for the predicted one.
-        stage: stage for Grad-CAM; None for the last one, of each pathway if there are two.
+        time: time of the position whose attention is shown, in seconds from the start of the video; None chooses it.
+        point: y and x of the position, in pixels of the network's input; None chooses it.
+        label: class to explain; None for the predicted class.
+        stage: stage for Grad-CAM; None for the last stage, or the last stage of each pathway if there are two.
         connections: number of strongest connections to keep for each block.
         num_clips: clips spread over the video; None for the network's own test setting.
         num_crops: crops of each clip; None for the network's own test setting.
         decoder: see `open_video`.
 
     Raises:
-        VideoError: if the file cannot be decoded, or is too short and may not be looped.
+        VideoError: if the file cannot be decoded, or is shorter than a clip and the network does not loop it.
         FarfieldError: for an unknown class or stage, or a time or point outside of the views.
     """
     network.eval()
@@ -178,10 +178,10 @@ def explain_video(
 def _check_request(
     network: ActionNet, *, point: tuple[float, float] | None, label: str | None, stage: str | None, connections: int
 ) -> None:
-    """Check what can be checked before the video is opened.
+    """Check the arguments that can be checked before the video is opened.
 
     Raises:
-        FarfieldError: for a point outside of the network's input, an unknown class or stage, or no connections.
+        FarfieldError: for a point outside of the network's input, an unknown class or stage, or connections below 1.
     """
     side = network.clip.test_side_px
     if point is not None and not all(0 <= at < side for at in point):
@@ -198,30 +198,32 @@ def _check_request(
 
 
 def _notes(explanation: Explanation) -> list[str]:
-    """List what the explanation lacks, and what its reader must know."""
+    """List what is missing from the explanation, and what is needed to read it correctly."""
     notes = []
     if np.diff(explanation.views.seconds[explanation.explained]).min(initial=0) < 0:
         notes.append(
-            "the video is shorter than a clip and was looped to fill it; times beyond its end continue from there."
+            "the video is shorter than a clip and was looped to fill it; times of repeated frames go on past its end."
         )
     if not explanation.activations:
-        notes.append("this network has no inserted blocks, so that there is no attention to show.")
+        notes.append("this network has no inserted blocks, so there is no attention to show.")
     notes += [reason for each in explanation.activations if (reason := missing_map_reason(each))]
     notes += [
-        f"{each.name} is the identity, as at initialisation: its attention has no effect."
+        f"{each.name} returns its input unchanged, as at initialisation: its attention has no effect."
         for each in explanation.activations
         if each.is_identity
     ]
     if any(block.shown.signs is not None for block in explanation.blocks):
         notes.append(
-            "attention weights have signs; maps show their absolute values, and negative connections are dashed."
+            "attention weights can be negative: maps show absolute values, and arrows of negative weights are dashed."
         )
     if not explanation.cams:
         notes.append("no Grad-CAM: the network has no features over time and space before its classifier.")
     if len(explanation.cams) == 2:
-        notes.append("Grad-CAM is computed for each of the two pathways, from its own features.")
+        notes.append("Grad-CAM is computed separately for the features of each of the two pathways.")
     notes += [
-        f"Grad-CAM of {cam.stage} is 0: no features support {cam.label}." for cam in explanation.cams if cam.empty
+        f"Grad-CAM of {cam.stage} is 0 everywhere: no features of this stage support {cam.label}."
+        for cam in explanation.cams
+        if cam.empty
     ]
     if isinstance(explanation.evidence, str):
         notes.append(explanation.evidence)

@@ -30,11 +30,11 @@ from farfield.video.writer import write_video
 
 NUMBERS = "explanation.json"
 OURS = re.compile(r"(attention|part|grad_cam|evidence|windows|explanation)[\w.-]*\.(png|mp4|html|json)")
-"""File names that an explanation writes, and that a later one in the same folder may delete."""
+"""Names of the files of an explanation. A later explanation in the same folder may delete only files of these names."""
 
 
 def check_folder(out: str | Path) -> Path:
-    """Check that a path is or can become a folder, before anything is computed.
+    """Check that a path is a folder or can be created as one. Call it before a long computation.
 
     Raises:
         FarfieldError: if the path or one of its parents is a file.
@@ -42,14 +42,14 @@ def check_folder(out: str | Path) -> Path:
     folder = Path(out)
     for part in (folder, *folder.parents):
         if part.exists() and not part.is_dir():
-            raise FarfieldError(f"out is {out}, and {part} is a file. Give a folder.")
+            raise FarfieldError(f"out is {out}, but {part} is a file. Give a folder.")
     return folder
 
 
 def write_explanation(
     explanation: Explanation, out: str | Path, *, connections: int = 20, top_k: int = 5
 ) -> dict[str, Any]:
-    """Write an explanation's images, videos, page and numbers into a folder. If that fails, nothing is written.
+    """Write an explanation's images, videos, page and numbers into a folder. If making one fails, none is written.
 
     The files of an earlier explanation in the folder are replaced; other files are kept.
 
@@ -63,7 +63,7 @@ def write_explanation(
         The content of explanation.json.
 
     Raises:
-        FarfieldError: for a path that is a file or cannot be written.
+        FarfieldError: if `out` is a file or cannot be written.
     """
     folder = check_folder(out)
     try:
@@ -76,17 +76,19 @@ def write_explanation(
             for name in content["files"]:  # explanation.json last: its presence shows that all files are there
                 shutil.move(Path(made, name), folder / name)
     except OSError as error:
-        raise FarfieldError(f"out is {out}, which cannot be written: {error.strerror or error}.") from error
+        raise FarfieldError(
+            f"out is {out}, which cannot be written: {error.strerror or error}. Give another folder."
+        ) from error
     return content
 
 
 def read_numbers(out: str | Path) -> dict[str, Any]:
-    """Read the numbers of an explanation that `write_explanation` wrote."""
+    """Read the explanation.json that `write_explanation` wrote to a folder."""
     return json.loads((Path(out) / NUMBERS).read_text())
 
 
 def _left_behind(folder: Path) -> list[Path]:
-    """Return the files of an earlier explanation, as listed in its explanation.json."""
+    """Return the files of an earlier explanation in the folder, as listed in its explanation.json."""
     try:
         names = json.loads((folder / NUMBERS).read_text())["files"]
         return [folder / name for name in names if OURS.fullmatch(name)]
@@ -145,7 +147,7 @@ def _write_all(explanation: Explanation, folder: Path, connections: int, top_k: 
 def draw_cams(
     cams: list[GradCam], frames: UInt8[np.ndarray, "t h w c"], seconds: Float[np.ndarray, " t"], *, columns: int = 8
 ) -> Figure:
-    """Draw a row of plain frames, and below it a row of frames for each Grad-CAM map."""
+    """Draw a row of frames without heat, and below it a row with the heat of each Grad-CAM map."""
     count, height, width = frames.shape[:3]
     shown = np.unique(np.linspace(0, count - 1, min(columns, count)).round().astype(int))
     rows: list[tuple[str, np.ndarray]] = [("the clip", frames[shown])]
@@ -170,13 +172,13 @@ def draw_cams(
 
 
 def _fps(seconds: np.ndarray) -> float:
-    """Return the frame rate at which a video lasts as long as its clip, between 1 and 30 for players."""
+    """Return the frame rate at which a clip plays at its original speed, limited to 1 to 30 frames per second."""
     duration = float(seconds[-1] - seconds[0])
     return float(np.clip((len(seconds) - 1) / duration, 1, 30)) if duration > 0 else 1.0
 
 
 def _file_name(block: str) -> str:
-    """Convert a block's name to a file name: "res4[1], 3 passes" to "res4-1-3-passes"."""
+    """Convert a block's name to a part of a file name: "res4[1], 3 passes" to "res4-1-3-passes"."""
     return re.sub(r"[^\w]+", "-", block).strip("-")
 
 

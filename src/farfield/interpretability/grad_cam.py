@@ -1,13 +1,15 @@
 """Grad-CAM over space and time: a map of the regions of a clip that support a class.
 
 Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017, with
-a map over t h w in place of h w. With features A_k of a stage, n = t*h*w positions, and the score y of a class:
+a map over (t, h, w) instead of (h, w). For a stage's features A_k in channel k, n = t*h*w positions, and the score y of
+a class:
 
     alpha_k = 1/n sum_thw dy / dA_k,thw          eq. 1
     L_thw   = ReLU(sum_k alpha_k A_k,thw)        eq. 2
 
-At the last stage, before global pooling and one linear layer with weights w, alpha_k = w_k / n, so that L is the CAM
-of Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, up to ReLU and the factor.
+If the last stage is followed by global pooling and one linear layer with weights w, then alpha_k = w_k / n there. L is
+then the CAM of Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, with a ReLU and the
+factor 1/n.
 """
 
 from __future__ import annotations
@@ -30,10 +32,11 @@ class GradCam:
     """Map of the regions of a clip that support a class.
 
     Attributes:
-        stage: stage of the features, as "res5".
-        label: class.
-        values: L, not negative. Its scale depends on that of the features, so that only ratios are meaningful.
-        middles: middles of its positions in the clip.
+        stage: stage of the features, for example "res5".
+        label: class that the regions support.
+        values: the map L, not negative. Only ratios of its values are meaningful, because its scale depends on the
+            scale of the features.
+        middles: middles of the map's positions in the clip.
     """
 
     stage: str
@@ -43,12 +46,12 @@ class GradCam:
 
     @property
     def empty(self) -> bool:
-        """Whether the map is 0: no features of this stage support the class."""
+        """Whether the map is 0 everywhere, because no features of this stage support the class."""
         return not bool(self.values.max() > 0)
 
 
 def default_stages(network: ActionNet) -> list[str]:
-    """Return the last stage of each pathway; an empty list for a network without stages."""
+    """Return the last stage of each pathway, to use for Grad-CAM; an empty list for a network without stages."""
     stages = list(network.backbone.stage_specs)
     if isinstance(network.backbone, TwoPathwayBackbone):
         return [next(s for s in reversed(stages) if s.startswith("fast_") is fast) for fast in (False, True)]
@@ -69,13 +72,13 @@ def label_index(network: ActionNet, label: str) -> int:
 
 
 def grad_cam(network: ActionNet, clip: Float[Tensor, "1 3 t h w"], *, label: str, stage: str) -> GradCam:
-    """Compute the map of one stage. The network's weights get no gradient and may be frozen.
+    """Compute the Grad-CAM map of one stage. The network's weights get no gradient, and may be frozen.
 
     Args:
         network: network in evaluation mode, on the device of the clip.
         clip: clip, normalised by `network.clip`.
         label: class to explain.
-        stage: stage of the features; a block inserted after its last residual block is part of it.
+        stage: stage of the features. A block inserted after the stage's last residual block belongs to the stage.
 
     Raises:
         FarfieldError: for an unknown class or stage.

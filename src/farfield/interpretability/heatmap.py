@@ -14,18 +14,18 @@ from farfield.interpretability.block_activations import Middles, even_middles
 GLOW = (255, 120, 0)
 CYAN, GREY = (0, 255, 255), (150, 150, 150)
 VIDEO_WIDTH = 320
-"""Width in pixels to which smaller clips are enlarged, at least, by a whole factor."""
+"""Minimum width of a video in pixels. Smaller clips are enlarged to at least this width, by an integer factor."""
 
 
 def resample(
     values: Float[np.ndarray, "t h w"], middles: Middles, size: tuple[int, int, int]
 ) -> Float[np.ndarray, "t2 h2 w2"]:
-    """Interpolate values from a grid of positions to the pixels of a clip, linearly.
+    """Interpolate values linearly from a grid of positions to the pixels of a clip.
 
     Args:
         values: value of each position.
-        middles: middles of the positions; values are constant beyond the first and the last.
-        size: frames, height and width of the clip.
+        middles: middles of the positions in the clip. Before the first middle and after the last, values are constant.
+        size: number of frames, height and width of the clip.
     """
     for axis, (given, wanted) in enumerate(zip(middles, size, strict=True)):
         shares = np.stack([np.interp(even_middles(wanted), given, unit) for unit in np.eye(len(given))], 1)
@@ -36,7 +36,7 @@ def resample(
 def overlay_heat(
     frames: UInt8[np.ndarray, "t h w c"], heat: Float[np.ndarray, "t h w"]
 ) -> Float[np.ndarray, "t h w c"]:
-    """Draw heat over frames: dark where it is 0, orange where it is 1. The result is in 0 to 255.
+    """Draw heat over frames: dark where the heat is 0, orange where it is 1. Pixels of the result are from 0 to 255.
 
     Args:
         frames: RGB frames.
@@ -48,7 +48,7 @@ def overlay_heat(
 
 
 def draw_box(picture: np.ndarray, place: tuple[float, float], colour: tuple[int, int, int] = CYAN) -> None:
-    """Draw a box of an eighth of the picture's height around a place (h, w) in [0, 1), in place."""
+    """Draw a box around a place (h, w) in [0, 1) into the picture itself. The box is an eighth of the picture high."""
     height, width = picture.shape[:2]
     half = max(height // 16, 3)
     y, x = (int(np.clip(at * size, half, size - 1 - half)) for at, size in zip(place, (height, width), strict=True))
@@ -64,13 +64,14 @@ def heat_video(
     *,
     query: tuple[float, float, float] | None = None,
 ) -> Iterator[UInt8[np.ndarray, "h2 w2 c"]]:
-    """Yield the frames of a heat map video, each above its time and a bar chart of the heat in all frames.
+    """Yield the frames of a heat map video. Below each frame are its time and a bar chart of the heat of all frames.
 
     Args:
         frames: the clip.
         heat: heat in [0, 1].
         seconds: time of each frame.
-        query: position (t, h, w) to mark with a box, cyan in its frame and grey in the others; None for no box.
+        query: position (t, h, w) to mark with a box, cyan in the position's frame and grey in all others; None for no
+            box.
     """
     factor = -(-VIDEO_WIDTH // frames.shape[2])
     pictures = overlay_heat(frames, heat)

@@ -1,4 +1,4 @@
-"""Legends of class names in any script, literal and shortened."""
+"""Plot legends of class names: names in any script, drawn literally, and shortened if they are long."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from farfield.fonts import drawable, font_families
 
 
 def draw_legend(axes: Axes, handles: Sequence[Artist], names: Sequence[str], *, title: str) -> None:
-    """Put a legend to the right of the axes. A dollar sign in a label is shown, and does not start a formula."""
+    """Put a legend to the right of the axes. A dollar sign in a name is drawn as such, and does not start a formula."""
     place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "frameon": False}
     shown = [drawable(name) for name in names]
     legend = axes.legend(list(handles), shown, title=title, fontsize=9, title_fontsize=9, **place)

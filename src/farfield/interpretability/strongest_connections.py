@@ -1,7 +1,7 @@
 """Drawing of a position's strongest connections as arrows over the frames.
 
-This is figure 3 of Wang et al., "Non-local Neural Networks", CVPR 2018. An arrow goes from the query position to a
-place that it attends to, in the same or another frame; the paper shows the 20 of highest weight.
+The drawing follows figure 3 of Wang et al., "Non-local Neural Networks", CVPR 2018. Each arrow goes from the query
+position to a place that it attends to, in the same or another frame. The paper shows the 20 arrows of highest weight.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from farfield.interpretability.attention_maps import AttentionMap
 FRAME_INCHES = 1.55
 LABEL_INCHES = 1.25
 GAP = 0.04
-"""Gap between frames, in widths of a frame."""
+"""Gap between frames, as a share of a frame's width."""
 FULL = 8
-"""Multiple of the uniform weight at which an arrow is drawn at full width; weaker attention is hardly a finding."""
+"""Arrows are drawn at full width only from this multiple of the uniform weight, so that weak attention looks weak."""
 FAINTEST = 0.01
-"""Share of the strongest connection below which a connection is not drawn."""
+"""Connections are not drawn if their weight is below this share of the strongest connection's weight."""
 
 
 @dataclass(frozen=True)
 class Connection:
-    """One place that a position attends to.
+    """A place that the query position attends to.
 
     Attributes:
         t, h, w: middle of the place in the clip, in [0, 1).
-        weight: share of the attention; negative for a negative affinity.
+        weight: share of the attention; negative if the attention weight has a negative sign.
     """
 
     t: float
@@ -47,7 +47,7 @@ class Connection:
 
 
 def strongest_connections(attention: AttentionMap, count: int) -> list[Connection]:
-    """Return the places with the largest positive shares of the attention, largest first.
+    """Return the places with the largest absolute attention weights, largest first. Places of weight 0 are left out.
 
     Raises:
         FarfieldError: for a count below 1.
@@ -75,11 +75,12 @@ def draw_connections(
     seconds: Sequence[float] | None = None,
     title: str = "",
 ) -> Figure:
-    """Draw a row of frames for each map, with arrows from the position's box to its strongest connections.
+    """Draw a row of frames for each map, with arrows from the query position to its strongest connections.
 
-    A thicker and redder arrow has a larger share; a dashed one has a negative affinity, and a ring without an arrow is
-    the position's own place. Connections of less than a hundredth of the strongest are not drawn. The position's frame
-    is always shown, then those with the largest shares; a place in a hidden frame is drawn in the nearest one.
+    A box marks the query position. Thicker and redder arrows have a larger share of the attention, and dashed arrows
+    have a negative weight. A ring without an arrow is a connection of the position to its own place. Connections with
+    less than a hundredth of the strongest one's weight are not drawn. The query position's frame is always shown, and
+    then the frames with the largest shares. A place in a frame that is not shown is drawn in the nearest shown frame.
 
     Args:
         frames: the clip.
@@ -125,11 +126,14 @@ def draw_connections(
 
 
 def shown_frames(num_frames: int, wanted: Iterable[int], columns: int) -> list[int]:
-    """Choose the frames to show, ascending: `wanted` for three quarters of the columns, then those farthest from them.
+    """Choose the frames to show, and return them in ascending order.
+
+    Three quarters of the columns show the most important frames. The others show the frames farthest from the chosen
+    ones.
 
     Args:
         num_frames: number of frames of the clip.
-        wanted: frames by importance, the most important first.
+        wanted: frame numbers, the most important first.
         columns: number of frames to show.
     """
     columns = min(columns, num_frames)
@@ -147,7 +151,7 @@ def _frame(t: float, num_frames: int) -> int:
 def _draw_frames(
     axes: Axes, frames: np.ndarray, shown: Sequence[int], own: int, seconds: Sequence[float] | None
 ) -> None:
-    """Draw frames side by side, each of width 1, from (0, 0) at the top left; the position's has a coloured title."""
+    """Draw frames side by side, each of width 1, with (0, 0) at the top left. The query's frame has a bold title."""
     height = frames.shape[1] / frames.shape[2]
     for column, number in enumerate(shown):
         left = column * (1 + GAP)
@@ -216,7 +220,7 @@ def _draw_arrows(
 
 
 def _bend(start: tuple[float, float], end: tuple[float, float], height: float) -> float:
-    """Return the curvature of an arrow, bent to the side of the row with more room, within the row."""
+    """Return the curvature of an arrow. It bends to the side with more room, and stays within its row of frames."""
     middle = (start[1] + end[1]) / 2
     down = middle < height / 2
     room = (height - middle if down else middle) / max(abs(end[0] - start[0]), 1e-6)

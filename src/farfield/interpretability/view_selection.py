@@ -1,4 +1,4 @@
-"""Scoring of a video's test views, and the choice of the view to explain."""
+"""Scoring of a video's test views, and choice of the view to explain."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from farfield.scoring.score_views import score_views
 from farfield.video.decoder_names import Decoder
 
 VIEW_BATCH = 4
-"""Views in a batch; limits memory."""
+"""Number of views in a batch; bounds memory."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ScoredViews:
     """The views of one video and their scores.
 
     Attributes:
-        frames: uint8 RGB frames; v is clips x crops, and crops vary fastest.
+        frames: uint8 RGB frames. v is clips x crops: all crops of the first clip, then all crops of the second.
         seconds: time of each frame of each view.
         probabilities: class probabilities of each view.
         num_crops: number of crops of each clip.
@@ -44,7 +44,7 @@ class ScoredViews:
 
     @property
     def window_seconds(self) -> tuple[Float[np.ndarray, " clips"], Float[np.ndarray, " clips"]]:
-        """Start and end of each clip in seconds; it ends half a frame's distance after its last frame is shown."""
+        """Start and end of each clip in seconds. The end is half a frame interval of the clip after its last frame."""
         of_clips = self.seconds[:: self.num_crops]
         starts, ends = of_clips.min(1), of_clips.max(1)
         count = of_clips.shape[1]
@@ -63,13 +63,13 @@ def score_video_views(
 
     Args:
         path: a video file.
-        network: on the device to run on.
+        network: network on the device to run on.
         num_clips: clips spread over the video; None for the network's test setting.
         num_crops: crops of each clip; None for the network's test setting.
         decoder: see `open_video`.
 
     Raises:
-        VideoError: if the file cannot be decoded, or is too short and must not be looped.
+        VideoError: if the file cannot be decoded, or is shorter than a clip and the network does not loop it.
         FarfieldError: for a number of clips or crops below 1.
     """
     changes = {"num_clips": num_clips, "num_crops": num_crops}
@@ -88,13 +88,13 @@ def score_video_views(
 
 
 def choose_view(views: ScoredViews, index: int, seconds: float | None = None) -> int:
-    """Choose the view with the highest probability of a class, among all views or those nearest to a given time.
+    """Return the index of the view with the highest probability of a class, among all views or those at a given time.
 
     Args:
         views: views of the video.
         index: index of the class.
-        seconds: time that the view must contain; of the views that do, those with a frame nearest to it are compared.
-            None for all views.
+        seconds: time that the view must contain. Of the views that contain it, only those with the frame nearest to it
+            are compared. None compares all views.
 
     Raises:
         FarfieldError: for a time that no view contains.
@@ -107,8 +107,8 @@ def choose_view(views: ScoredViews, index: int, seconds: float | None = None) ->
     if not away.min() <= 0:
         nearest = int(away.argmin())
         raise FarfieldError(
-            f"time is {seconds:g} s, which is in no view of this video; the nearest spans {starts[nearest]:.2f} s to "
-            f"{ends[nearest]:.2f} s. Choose a time in a view, or raise num_clips (now "
+            f"time is {seconds:g} s, but no view of this video contains it; the nearest view is from "
+            f"{starts[nearest]:.2f} s to {ends[nearest]:.2f} s. Choose a time in a view, or raise num_clips (now "
             f"{len(of_class) // views.num_crops})."
         )
     distances = np.where(away <= 0, np.abs(views.seconds - seconds).min(1), np.inf)

@@ -1,10 +1,11 @@
 """Contribution of each window of a video to the prediction.
 
-A video's probabilities are the mean over its windows. The mean without one of them is the prediction without it:
+A video's class probabilities p are the mean over its windows. A window's contribution is how much it raises this mean
+for the predicted class, compared with the mean over the other windows:
 
     contribution_i = p - p_without_i = (p_i - p) / (windows - 1)
 
-for the predicted class: above 0 if the window supports it more than the others do.
+It is positive if the window gives the class a higher probability than the other windows do on average.
 """
 
 from __future__ import annotations
@@ -47,10 +48,10 @@ def draw_windows(
     explained: int | None = None,
     title: str = "",
 ) -> Figure:
-    """Draw the windows as bars from start to end, at the probabilities of the most probable classes.
+    """Draw the probabilities of the most probable classes in each window, as bars from its start to its end.
 
-    A second plot shows each window's contribution to the most probable class. Windows that all span the same time, as
-    those of a network that samples from the whole video, are drawn side by side and numbered.
+    A second plot shows each window's contribution to the most probable class. If all windows span the same time,
+    because the network samples frames from the whole video, they are drawn side by side and numbered.
 
     Args:
         start_seconds: start of each window.
@@ -67,8 +68,8 @@ def draw_windows(
     windows = len(probabilities)
     if not windows or len(start_seconds) != windows or len(end_seconds) != windows:
         raise FarfieldError(
-            f"given {len(start_seconds)} starts, {len(end_seconds)} ends and {windows} rows of probabilities; the "
-            "same number of each is needed, at least one."
+            f"given {len(start_seconds)} start_seconds, {len(end_seconds)} end_seconds and {windows} rows of "
+            "probabilities. Give one of each per window, for at least one window."
         )
     starts, ends = np.asarray(start_seconds, dtype=float), np.asarray(end_seconds, dtype=float)
     same = windows > 1 and np.ptp(starts + ends) < 0.5 * float((ends - starts).mean())

@@ -1,4 +1,4 @@
-"""Assembly of the server from its parts, and the function that runs it."""
+"""The server: assembly of its application, and `serve`, which runs it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from farfield.server.worker_pool import WorkerPool
 
 GRADIO_ENVIRONMENT = {
     "GRADIO_ANALYTICS_ENABLED": "False",
-    "GRADIO_RUN_HISTORY": "False",  # the option of mount_gradio_app is newer than the lowest Gradio that we take
+    "GRADIO_RUN_HISTORY": "False",  # mount_gradio_app's own option is missing in our oldest supported Gradio
     "GRADIO_SSR_MODE": "False",
     "GRADIO_MCP_SERVER": "False",
     "GRADIO_SHARE": "False",
@@ -37,9 +37,9 @@ def serve(settings: ServerSettings, *, host: str = "127.0.0.1", port: int = 7860
     """Serve the page and the HTTP API until interrupted. Print the URL to standard output.
 
     Args:
-        settings: network and limits.
+        settings: network, its inference settings, and limits.
         host: address to listen on; 0.0.0.0 for all interfaces of this machine.
-        port: port to listen on; 0 for any free one.
+        port: port to listen on; 0 for any free port.
         names: host names of a reverse proxy in front of the server.
 
     Raises:
@@ -48,7 +48,9 @@ def serve(settings: ServerSettings, *, host: str = "127.0.0.1", port: int = 7860
     _clean_up_on_signals()
     for name in names:
         if not name or host_name(name) != name.lower():
-            raise FarfieldError(f"{name!r} is not a host name. Give the bare name, for example video.example.org.")
+            raise FarfieldError(
+                f"{name!r} is not a host name. Give it without scheme and port, for example video.example.org."
+            )
     listening = _listen(host, port)
     address, port = listening.getsockname()[:2]
     app = build_app(settings, hosts=own_host_names(host, address), names=frozenset(name.lower() for name in names))
@@ -59,14 +61,14 @@ def serve(settings: ServerSettings, *, host: str = "127.0.0.1", port: int = 7860
 
 
 def build_server(app: RequestFilter) -> uvicorn.Server:
-    """Configure uvicorn for an application."""
+    """Build the uvicorn server that runs an application."""
     config = uvicorn.Config(
         app,
         http=TimedConnection,
         log_level="warning",
         server_header=False,
         limit_concurrency=MAX_CONNECTIONS,
-        timeout_graceful_shutdown=2,  # the page's event stream would keep the server from ending
+        timeout_graceful_shutdown=2,  # otherwise the page's open event stream keeps the server running
     )
     return uvicorn.Server(config)
 
@@ -91,11 +93,11 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def own_host_names(host: str, address: str) -> frozenset[str] | None:
-    """Return the host names by which a server on the loopback interface is known; None for one on another interface.
+    """Return the host names that reach a server on the loopback interface; None if it listens on another interface.
 
     Args:
-        host: name or address that the user gave, in any spelling.
-        address: address that the server listens on.
+        host: host name or address as the user gave it.
+        address: IP address that the server listens on.
     """
     if not ipaddress.ip_address(address).is_loopback:
         return None
@@ -109,11 +111,11 @@ def build_app(
     hosts: frozenset[str] | None = None,
     names: frozenset[str] = frozenset(),
 ) -> RequestFilter:
-    """Build the server as an ASGI application. Its worker processes and its folder end with its lifespan.
+    """Build the server as an ASGI application. Its shutdown ends its worker processes and deletes its private folder.
 
     Args:
-        settings: network and limits.
-        page: whether to serve the web page besides the HTTP API.
+        settings: network, its inference settings, and limits.
+        page: whether to serve the web page in addition to the HTTP API.
         hosts: host names that the server answers to, see `RequestFilter`.
         names: host names of a reverse proxy, see `RequestFilter`.
 

@@ -1,7 +1,7 @@
 """The undocumented parts of Gradio that the server depends on; no other file uses them.
 
-tests/server/test_gradio_compat.py checks each one by name against the installed Gradio. Nothing here imports Gradio, so
-that a server without a page does not need it.
+tests/server/test_gradio_compat.py checks that the installed Gradio still has each of them. This file does not import
+Gradio, so that a server without a page does not need it.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-# The requests that the page sends. Gradio documents neither these routes nor a way to switch off the others, some of
-# which fetch addresses for a client or edit its recordings. `middleware` closes all that are not listed here.
+# Routes of the requests that the page sends. Gradio has other routes, some of which fetch URLs for a client or edit its
+# recordings, and documents no way to switch them off. `middleware` refuses every route that is not listed here.
 UPLOAD_ROUTE = "/gradio_api/upload"
 EVENT_ROUTE = "/gradio_api/queue/join"
 FILE_ROUTE = "/gradio_api/file="
@@ -34,14 +34,14 @@ GET_ROUTES = frozenset(
 GET_FOLDERS = ("/assets/", "/static/", "/svelte/", "/gradio_api/heartbeat/")
 
 TRIM_BUTTON = 'button[aria-label="Trim video to selection"]'
-"""CSS selector of the video player's trim button, which no option removes. It downloads a decoder from a public CDN."""
+"""CSS selector of the video player's trim button, which downloads a decoder from a public CDN. No option removes it."""
 
 
 def file_paths(event: Any) -> Iterator[Any]:
     """Yield each value in an event's JSON that Gradio may read as the path of a file.
 
-    Gradio turns an object with a "path" and its own "meta" into a file at any depth (`gradio.FileData`). Here "path"
-    alone counts, whatever is beside it.
+    At any depth of the JSON, Gradio reads an object with a "path" and Gradio's own "meta" as a file
+    (`gradio.FileData`). To be safe, this function yields every "path", with or without "meta".
     """
     if isinstance(event, dict):
         if "path" in event:
@@ -55,10 +55,11 @@ def file_paths(event: Any) -> Iterator[Any]:
 def enable_upload_check(page: Any) -> None:
     """Make Gradio check that files in events were uploaded to it.
 
-    Gradio skips the check until `launch()` has set `has_launched`; an app that is mounted with `mount_gradio_app` is
-    never launched, and neither `allowed_paths` nor `blocked_paths` changes that. `middleware` checks the paths first.
+    Gradio skips this check until `launch()` has set `has_launched`. An app that is mounted with `mount_gradio_app` is
+    never launched, so that Gradio would never check, whatever `allowed_paths` and `blocked_paths` say. `middleware`
+    checks the same paths before Gradio does.
 
     Args:
-        page: the `gradio.Blocks`, mounted.
+        page: the mounted `gradio.Blocks`.
     """
     page.has_launched = True

@@ -3,7 +3,7 @@
     curl -F file=@clip.mp4 http://127.0.0.1:7860/predict       or  --data-binary @clip.mp4
     curl http://127.0.0.1:7860/health
 
-Errors are JSON, too: {"error": a message, "reason": a key of `refusals.STATUSES`}.
+Errors are JSON objects: {"error": a message, "reason": a key of `refusals.STATUSES`}.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def add_routes(app: FastAPI, workers: WorkerPool, folder: PrivateFolder, descrip
         except ClientDisconnect:
             return Response(status_code=400)  # the client has disconnected
         except OSError as error:
-            log.warning("an upload cannot be stored: %s", error)
+            log.warning("an upload could not be stored: %s", error)
             raise Refused("The server cannot store the file; see its log. Try again later.", "busy", 60) from error
 
     @app.get("/health")

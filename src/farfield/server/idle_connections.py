@@ -1,7 +1,7 @@
-"""Timeouts of connections that send no request, and a limit on how many of them stay open.
+"""Timeout for connections that send no request, and a limit on their number.
 
 uvicorn waits for the head of a request without a time limit, and counts waiting connections towards
-`limit_concurrency`: a few hundred clients that send nothing would block all others.
+`limit_concurrency`. Without the limits of this file, a few hundred clients that send nothing would block all others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ HEAD_SECONDS = 10.0
 """Time limit for the head of a request to arrive."""
 MAX_CONNECTIONS = 256
 MAX_IDLE = MAX_CONNECTIONS // 2
-"""Connections without a request; one more closes the oldest."""
+"""Limit on connections that have no request in progress. One more closes the oldest of them."""
 
 
 class TimedConnection(HttpConnection):

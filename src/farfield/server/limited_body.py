@@ -1,4 +1,4 @@
-"""Request bodies that are limited in size and time while they arrive, and the responses to them."""
+"""Limits on the size and arrival time of a request's body, and the sending of its response."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from farfield.server.limits import format_bytes
 from farfield.server.refusals import Refused
 
 DRAIN_SECONDS = 2.0
-"""Time for which a refused body is still read: many clients look for the response only after they have sent all."""
+"""Time to go on reading a refused body. Many clients read the response only after they have sent the whole body."""
 _HEADERS = {
     # The page loads nothing from other origins, and no other origin may embed it in a frame.
     "content-security-policy": "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'self'",
@@ -26,10 +26,10 @@ class LimitedBody:
     """ASGI `receive` that reports a disconnect when the body exceeds its size or time limit.
 
     Attributes:
-        promised: bytes of the file that the request announces.
+        promised: announced size of the uploaded file in bytes; 0 if the request is not an upload.
         count: bytes received so far.
         ended: whether the whole body has been received.
-        refused: why the rest of the body is not passed on; None while it is.
+        refused: the refusal, after which the rest of the body is not passed on; None if the request is not refused.
     """
 
     def __init__(self, receive: Receive, max_bytes: int, seconds: float) -> None:
@@ -88,11 +88,11 @@ class LimitedBody:
         return b"".join(parts)
 
     def replay(self, body: bytes) -> None:
-        """Pass on a body that has been read already."""
+        """Make the next call return `body`, which has been received already."""
         self._replay = body
 
     async def drain(self) -> None:
-        """Read and discard the rest of a refused body for a short time."""
+        """Read and discard the rest of a refused body, for at most `DRAIN_SECONDS`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_SECONDS):
                 while not self.ended:
@@ -101,7 +101,7 @@ class LimitedBody:
 
 
 class HeaderAddingSend:
-    """ASGI `send` that adds our security headers and discards the app's response to a refused body."""
+    """ASGI `send` that adds security headers, and discards the app's response if the request's body was refused."""
 
     def __init__(self, send: Send, body: LimitedBody) -> None:
         self._send = send
@@ -113,7 +113,7 @@ class HeaderAddingSend:
             await self.send(message)
 
     async def send(self, message: Message) -> None:
-        """Send a message, whether the body was refused or not."""
+        """Send a message of the response, even if the body was refused."""
         if message["type"] == "http.response.start":
             self.started = True
             MutableHeaders(raw=message.setdefault("headers", [])).update(_HEADERS)
@@ -121,6 +121,6 @@ class HeaderAddingSend:
 
 
 def too_large(max_bytes: int) -> Refused:
-    """Return the refusal of a request of more than `max_bytes`."""
+    """Return the refusal for a request with a body larger than `max_bytes`."""
     limit = format_bytes(max_bytes - max_bytes % 2**20 or max_bytes)
     return Refused(f"The request is larger than the limit of {limit}. Send a smaller one.", "too_large")

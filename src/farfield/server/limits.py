@@ -1,4 +1,4 @@
-"""Limits of the server (upload size, video length, memory, time) and its other settings."""
+"""Settings of the server: its limits (upload size, video length, memory, time), its network and inference settings."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ class Limits:
     """Limits of the server; each is an option of `farfield serve`.
 
     Args:
-        upload_bytes: size of an uploaded file.
-        clip_seconds: duration of a video.
-        frame_pixels: width x height of a frame.
-        frame_count: frames of a video; a high frame rate puts thousands into a second.
-        num_workers: worker processes, each of which computes one request at a time.
-        max_waiting: requests in the queue; further ones are refused as busy.
-        job_seconds: computing time of a request; its worker process is then killed and replaced.
-        upload_seconds: time for a request's body to arrive.
+        upload_bytes: maximum size of an uploaded file.
+        clip_seconds: maximum duration of a video.
+        frame_pixels: maximum width x height of a frame.
+        frame_count: maximum number of frames of a video. Limits short videos of a very high frame rate.
+        num_workers: number of worker processes, each of which computes one request at a time.
+        max_waiting: maximum number of requests in the queue. Further requests are refused as busy.
+        job_seconds: maximum computing time of a request. The worker process of a slower request is killed and replaced.
+        upload_seconds: maximum time for a request's body to arrive.
         memory_bytes: memory that a worker process may allocate after it has loaded the network. Enforced on Linux only,
-            and not on a GPU, whose driver reserves very large address ranges.
-        keep_seconds: how long the page keeps a video, for playback and for clicks on its frames.
-        kept_bytes: disk space of all videos that are kept or being uploaded.
-        timeline_windows: windows of a timeline; in a longer video they are further apart.
+            and only if the network runs on the CPU: a GPU driver reserves very large address ranges.
+        keep_seconds: time for which a video is kept for the page, for playback and for clicks on its frames.
+        kept_bytes: maximum disk space of all videos that are kept or being uploaded.
+        timeline_windows: approximate maximum number of windows in a timeline. In a long video they are further apart.
 
     Raises:
-        FarfieldError: for a limit that is not positive, or a `kept_bytes` below `upload_bytes`.
+        FarfieldError: for a limit that is not positive (max_waiting may be 0), or a `kept_bytes` below `upload_bytes`.
     """
 
     upload_bytes: int = 200 * 2**20
@@ -55,8 +55,8 @@ class Limits:
                 raise FarfieldError(f"{field.name} is {value}; it must be positive.")
         if self.kept_bytes < self.upload_bytes:
             raise FarfieldError(
-                f"kept_bytes is {self.kept_bytes} and upload_bytes {self.upload_bytes}: the largest upload must fit. "
-                "Raise kept_bytes to upload_bytes or more."
+                f"kept_bytes is {self.kept_bytes}, but an upload may have {self.upload_bytes} bytes (upload_bytes) and "
+                "must fit. Raise kept_bytes to upload_bytes or more."
             )
 
 
@@ -65,15 +65,15 @@ class ServerSettings:
     """Network and inference settings of a server.
 
     Args:
-        checkpoint: a file or folder that `load_model` reads.
-        limits: limits on what a request may cost.
+        checkpoint: file or folder that `load_model` reads.
+        limits: limits on the size, time and memory of requests.
         device: device to run on: auto, cpu, cuda, cuda:1.
-        precision: precision, as for `load_model`.
+        precision: precision for `load_model`.
         threads: PyTorch threads of each worker process; None for an equal share of the cores.
         top_k: number of classes in a ranking.
         num_clips: clips spread over each video; None for the network's own setting.
         num_crops: crops of each clip; None for the network's own setting.
-        window_seconds: length of a timeline's window; None for the network's own.
+        window_seconds: length of a timeline's windows; None for the network's own window length.
         decoder: decoder of uploads, see `open_video`.
     """
 
@@ -90,7 +90,7 @@ class ServerSettings:
 
 
 def format_bytes(count: float) -> str:
-    """Format a number of bytes for people, as "200 MiB"."""
+    """Format a number of bytes with a unit, for example "200 MiB"."""
     for unit in ("bytes", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.3g} {unit}"

@@ -1,8 +1,8 @@
-"""Middleware in front of the whole server: which hosts, origins, routes, files and sizes a request may have.
+"""Middleware in front of the whole server. It checks the host, origin, route, file paths and size of each request.
 
-Gradio has routes that this page does not use (they fetch addresses for a client, or edit recordings), and a mounted
-Gradio app does not check the file paths in a client's events. Only the routes that the page needs are open, and a path
-must lie in the server's private folder.
+Gradio has routes that this page does not use (they fetch URLs for a client, or edit recordings), and a mounted Gradio
+app does not check the file paths in a client's events. The middleware opens only the routes that the page needs, and
+refuses file paths outside of the server's private folder.
 """
 
 from __future__ import annotations
@@ -25,24 +25,25 @@ UPLOAD_ROUTES = frozenset({"/predict", gradio_compat.UPLOAD_ROUTE})
 POST_ROUTES = UPLOAD_ROUTES | gradio_compat.POST_ROUTES
 GET_ROUTES = gradio_compat.GET_ROUTES | {"/health"}
 EVENT_BYTES = 256 * 2**10
-"""Size limit of the body of every request but an upload."""
+"""Maximum size of a request's body, except for uploads."""
 FORM_BYTES = 16 * 2**10
-"""Bytes that a form may need besides its file."""
+"""Bytes allowed for the parts of an upload form other than its file."""
 MAX_UPLOADS = 64
-"""Uploads that may be in progress at once."""
+"""Maximum number of uploads in progress at once."""
 
 
 class RequestFilter:
-    """ASGI middleware that passes on only allowed requests, limited in size and time.
+    """ASGI middleware that refuses requests that are not allowed, and limits the size and time of the others.
 
     Args:
         app: the application to protect.
         folder: the private folder in which the paths of a client's events must lie.
-        limits: sizes and times.
-        hosts: host names that the server answers to; None for any. A server that listens on the loopback interface
-            knows its names; another name in the Host header is a sign of DNS rebinding, by which a foreign page reads
-            from a local server.
-        names: host names of a reverse proxy in front of the server; pages of these origins may send requests, too.
+        limits: limits on sizes and times.
+        hosts: host names that the server answers to; None for any. Set for a server on the loopback interface: another
+            name in the Host header is a sign of DNS rebinding, an attack by which a foreign page reads from a local
+            server.
+        names: host names of a reverse proxy in front of the server. Requests to these names and from pages of these
+            origins are accepted, too.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class RequestFilter:
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
         if scope["type"] != "http":
-            return None  # returning without an answer rejects a WebSocket
+            return None  # returning without a response rejects a WebSocket
         headers = Headers(scope=scope)
         body = LimitedBody(receive, self._max_bytes(scope["path"]), self._limits.upload_seconds)
         response = HeaderAddingSend(send, body)
@@ -100,7 +101,8 @@ class RequestFilter:
         if self._hosts is not None and host_name(host) not in self._hosts:
             names = ", ".join(sorted(self._hosts))
             raise Refused(
-                f"This server answers only to these host names: {names}. Add a proxy's with farfield serve --names.",
+                f"This server answers only to these host names: {names}. Add the name of a proxy with farfield serve "
+                "--names.",
                 "forbidden",
             )
         if method in ("GET", "HEAD"):
@@ -110,12 +112,12 @@ class RequestFilter:
             origin = headers.get("origin")
             if origin is not None and not self._is_own_origin(origin.lower(), host.lower()):
                 raise Refused(
-                    "Requests from pages of another origin are not accepted. Add a proxy's host name with farfield "
+                    "Requests from pages of another origin are not accepted. Add the name of a proxy with farfield "
                     "serve --names.",
                     "forbidden",
                 )
         if not known:
-            raise Refused("Not found. There are POST /predict, GET /health, and the page at /.", "not_found")
+            raise Refused("Not found. The server has POST /predict, GET /health, and the page at /.", "not_found")
         length = headers.get("content-length", "0")
         if length.isdecimal() and (len(length) > 15 or int(length) > self._max_bytes(path)):
             raise too_large(self._max_bytes(path))
@@ -129,7 +131,10 @@ class RequestFilter:
         return scheme in ("http", "https") and (place == host or host_name(place) in self._names)
 
     def _reserve_space(self, body: LimitedBody, headers: Headers) -> None:
-        """Reserve disk space for an upload's announced size, so that uploads in progress fit in it together."""
+        """Reserve disk space for the announced size of an upload; refuse the upload if the space is not free.
+
+        The sizes of all uploads in progress count as used space.
+        """
         uploads = [each for each in self._uploads if not each.ended]
         if len(uploads) >= MAX_UPLOADS:
             raise Refused("Too many uploads are in progress. Try again in a few seconds.", "busy", 5)
@@ -138,11 +143,11 @@ class RequestFilter:
         taken = self.folder.size() + sum(each.missing for each in uploads)
         if taken + body.promised > self._limits.kept_bytes:
             seconds = round(self._limits.keep_seconds)
-            raise Refused("The server's space for videos is full. Try again later.", "busy", seconds)
+            raise Refused("The server's disk space for videos is full. Try again later.", "busy", seconds)
         self._uploads.add(body)
 
     def _checked_event(self, body: bytes) -> bytes:
-        """Return the body of a Gradio event, or refuse it if it names a file outside of the private folder."""
+        """Return the body of a Gradio event, or raise `Refused` if it names a file outside of the private folder."""
         try:
             paths = list(gradio_compat.file_paths(parse_json(body)))
         except JsonError as error:
@@ -153,7 +158,7 @@ class RequestFilter:
 
 
 def host_name(host: str) -> str | None:
-    """Return the name in a Host header, in lower case and without its port; None if there is none."""
+    """Return the host name in a Host header, in lower case and without the port; None if the header has no name."""
     try:
         return urlsplit(f"//{host}").hostname
     except ValueError:
@@ -165,7 +170,7 @@ def refusal_response(refused: Refused, *, plain: bool = False) -> Response:
 
     Args:
         refused: the refusal.
-        plain: whether to send plain text, which Gradio's page shows unchanged, in place of JSON.
+        plain: whether to send plain text instead of JSON. Gradio's page shows plain text unchanged.
     """
     headers = {"connection": "close"}
     if refused.retry_seconds is not None:

@@ -1,7 +1,8 @@
 """The server's private temporary folder, which is removed when the server ends.
 
-A folder that a killed server left behind is removed by the next server that starts. A file lock, which the operating
-system releases when its process ends, tells whether a folder is still in use.
+If a server is killed, the next server that starts removes its folder. Each server holds a file lock in its folder. The
+operating system releases the lock when the server's process ends, so that a lock that can be acquired marks a folder
+that is no longer in use.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class PrivateFolder:
 
     @contextmanager
     def incoming_file(self) -> Iterator[Path]:
-        """Yield a path for an upload, and delete the file when the block ends."""
+        """Yield a path to write an upload to, and delete the file when the block ends."""
         path = self._incoming / secrets.token_hex(16)
         try:
             yield path
@@ -54,14 +55,14 @@ class PrivateFolder:
             path.unlink(missing_ok=True)
 
     def new_kept_folder(self) -> Path:
-        """Create a folder for the files that the page shows of one video."""
+        """Create a folder for the files of one video that the page shows, such as its frames."""
         path = self._kept / secrets.token_hex(16)
         path.mkdir()
         return path
 
     @contextmanager
     def in_use(self, *paths: Path) -> Iterator[None]:
-        """Protect the paths from `delete_expired` until the block ends, and then restart their time."""
+        """Protect the paths from `delete_expired` until the block ends, and then set their age to 0."""
         self._in_use.extend(paths)
         try:
             yield
@@ -72,7 +73,7 @@ class PrivateFolder:
                     os.utime(path)
 
     def shows(self, path: str) -> bool:
-        """Return whether a path, with links and `..` resolved, is a file that the page may show."""
+        """Return whether the page may show the file at a path, after links and `..` are resolved."""
         try:
             resolved = Path(path).resolve()
         except (OSError, ValueError):  # a loop of links; a null byte
@@ -81,12 +82,12 @@ class PrivateFolder:
         return resolved.is_relative_to(self.path) and not any(resolved.is_relative_to(each) for each in closed)
 
     def size(self) -> int:
-        """Return the bytes of all files in the folder."""
+        """Return the total size of all files in the folder, in bytes."""
         walk = os.walk(self.path)  # unlike a glob, it tolerates files that are deleted meanwhile
         return sum(_size(Path(folder, name)) for folder, _, names in walk for name in names)
 
     def delete_expired(self, keep_seconds: float) -> None:
-        """Delete what was last written more than `keep_seconds` ago, except for paths in use."""
+        """Delete files and folders that were last written more than `keep_seconds` ago, except for paths in use."""
         before = time.time() - keep_seconds
         in_use = tuple(self._in_use)
         for path in sorted(self.path.rglob("*"), reverse=True):  # files before their folders

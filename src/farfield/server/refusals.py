@@ -1,4 +1,4 @@
-"""Requests that the server refuses: the exception, its reasons and their HTTP statuses."""
+"""The exception for requests that the server refuses, its reasons, and their HTTP statuses."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ VIDEO_DELETED = "The video has been deleted. Upload it again."
 
 
 class Refused(FarfieldError):
-    """A request that gets no result.
+    """Raised for a request that gets an error instead of a result.
 
     Attributes:
-        reason: the cause, in one word for programs; a key of `STATUSES`.
-        retry_seconds: when to try again; None if a retry cannot help.
+        reason: code of the cause, for programs; a key of `STATUSES`.
+        retry_seconds: time to wait before trying again; None if trying again cannot help.
     """
 
     def __init__(self, message: str, reason: str, retry_seconds: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Checks of an uploaded video before it is decoded: that it is a video, its frame size, frame count and duration."""
+"""Checks of an uploaded file before it is decoded: that it is a video, and its frame size, frame count and duration."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def open_upload(path: Path, name: str, settings: ServerSettings, spec: ClipSpec)
     """Open an uploaded video for the `with` block, after checking it against the limits. The checks decode no frame.
 
     Args:
-        path: the file.
+        path: the uploaded file.
         name: display name of the file, for messages.
         settings: decoder, and limits on frame size, frame count and duration.
-        spec: clips of the network, which say how frames are converted.
+        spec: clips of the network; only its settings for deinterlacing and tone mapping are used.
 
     Raises:
         Refused: for a video that exceeds a limit.
@@ -65,9 +65,9 @@ def _check_frame_size(path: Path, name: str, limits: Limits) -> None:
 def refuse_text(path: Path) -> None:
     """Refuse a text file before FFmpeg reads it.
 
-    FFmpeg recognises playlists by their content, and opens the files and addresses that they name before
-    `open_container` can refuse the format. Every video format has control characters, of sizes and counts, in its first
-    bytes; a text has none.
+    FFmpeg recognises playlists by their content, and opens the files and URLs listed in them before `open_container`
+    can refuse the format. The first bytes of every video format include sizes and counts, some of which are control
+    characters. A text file has no control characters.
 
     Raises:
         VideoError: for a text file or a playlist.

@@ -1,4 +1,4 @@
-"""Streaming of an upload from a request's body to a file."""
+"""Streaming of an uploaded file from a request's body to disk."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from farfield.server.display_names import display_name
 from farfield.server.refusals import Refused
 
 MAX_PARTS = 100
-"""Parts of a form; the server's own process parses each of them, so that their number must be limited."""
+"""Maximum number of parts in a form. The server's own process parses the parts, so that many would slow it down."""
 
 
 async def save_upload(request: Request, target: Path) -> str:
-    """Write the file in a request's body to `target`: a form's first file, or the whole body if it is not a form.
+    """Write the first file of a form in a request's body to `target`, or the whole body if it is not a form.
 
     Returns:
-        The client's name of the file, safe to display. It does not affect where the file is written.
+        The file name that the client gave, made safe to display; "the video" if it gave none.
 
     Raises:
-        Refused: for a malformed form, one without a file or with too many parts, or an empty body.
+        Refused: for an empty body, or a form that is malformed, has no file or has too many parts.
         ClientDisconnect: if the client disconnects.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
@@ -52,7 +52,7 @@ def _no_file() -> Refused:
 
 
 async def _save_first_file(body: AsyncIterator[bytes], boundary: bytes, file: BinaryIO) -> str | None:
-    """Write the first part that has a file name and skip the others; return that name, or None if there is none."""
+    """Write the first part with a file name, and skip all other parts. Return the name; None if no part has one."""
     parts = _FormParts(file)
     if not boundary:
         raise FormParserError("the boundary is missing")
@@ -77,10 +77,10 @@ async def _save_first_file(body: AsyncIterator[bytes], boundary: bytes, file: Bi
 
 
 class _FormParts:
-    """Callbacks of the form parser.
+    """Callbacks of the form parser. They write the first file of the form.
 
     Attributes:
-        name: the first file's name, safe to display; None before there is one.
+        name: name of the first file, safe to display; None until a part with a file name is found.
         ended: whether the form is complete.
     """
 

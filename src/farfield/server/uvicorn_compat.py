@@ -1,8 +1,9 @@
 """The undocumented parts of uvicorn's connection class that the server depends on; no other file uses them.
 
-uvicorn has no option that limits the time for the head of a request: `timeout_keep_alive` counts only between requests,
-and one byte ends it (https://github.com/Kludex/uvicorn/issues/157). A class of our own for `Config(http=)` is the only
-place where such a limit can be set. tests/server/test_uvicorn_compat.py checks what it relies on by name.
+uvicorn has no option that limits the time for the head of a request. Its `timeout_keep_alive` applies only between
+requests, and the first byte of a request ends it (https://github.com/Kludex/uvicorn/issues/157). A limit can be set
+only in a connection class that is passed as `Config(http=)`. tests/server/test_uvicorn_compat.py checks that the
+installed uvicorn still has the parts that this class uses.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 class HttpConnection(H11Protocol):
-    """A connection of uvicorn's server that calls `wait_for_request` whenever it begins to wait for one."""
+    """A connection of uvicorn's server that calls `wait_for_request` whenever it begins to wait for a request."""
 
     def wait_for_request(self) -> None:
-        """Do nothing; a subclass starts its timeout here."""
+        """Do nothing. A subclass overrides this method to start its timeout."""
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the connection is open and no request is being answered on it."""
+        """Whether the connection is open and has no request in progress."""
         return not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete)
 
     @property
     def all_connections(self) -> list[HttpConnection]:
-        """All open connections of the server, this one among them."""
+        """All open connections of the server, including this one."""
         return [each for each in self.connections if isinstance(each, HttpConnection)]
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
@@ -34,7 +35,7 @@ class HttpConnection(H11Protocol):
         return self.loop.call_later(seconds, callback)
 
     def close(self) -> None:
-        """Close the connection after what has been written is sent."""
+        """Close the connection after all data written so far has been sent."""
         self.transport.close()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

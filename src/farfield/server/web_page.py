@@ -1,4 +1,4 @@
-"""The web page. Import it after `app.GRADIO_ENVIRONMENT` is set, because Gradio reads the environment on import."""
+"""The web page. Set `app.GRADIO_ENVIRONMENT` before importing this file: Gradio reads the environment on import."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from farfield.server.web_page_style import CSS, FOLLOW_PLAYER
 from farfield.server.worker_pool import WorkerPool
 
 SHOWN_PX = 360
-"""Height to which smaller frames are enlarged, roughly, so that points in them can be clicked."""
+"""Approximate height in pixels to which smaller frames are enlarged, so that points in them can be clicked."""
 CAMERA = {"video": {"width": {"ideal": 640}, "height": {"ideal": 480}}}
-"""Resolution requested from a camera; its default may be many times what a network uses."""
+"""Resolution requested from a camera. A camera's default resolution may be far higher than a network needs."""
 WAITING = note_html("Drop or record a video, and its labels appear here.")
 NO_VIDEO = "Drop a video first."
 
 
 def build_page(workers: WorkerPool, folder: PrivateFolder, description: dict[str, Any]) -> gr.Blocks:
-    """Build the page, to be mounted in the application.
+    """Build the page as `gradio.Blocks`, which the application mounts.
 
     Args:
         workers: worker processes that run the network.
@@ -72,7 +72,7 @@ def build_page(workers: WorkerPool, folder: PrivateFolder, description: dict[str
                     answer = _html("", elem_id="answer")
             attention = _html("", elem_id="attention")
         outputs = [state, status, timeline, ranking, download, attention_column, frame, picture, answer, attention]
-        # The worker pool's queue refuses requests when it is full; Gradio's own would let them wait without a word.
+        # The worker pool's queue refuses requests when it is full; Gradio's own would keep them waiting silently.
         options: dict[str, Any] = {"concurrency_limit": None, "api_visibility": "private"}
         video.change(
             handlers.recognise, video, outputs, show_progress_on=[ranking], trigger_mode="always_last", **options
@@ -100,7 +100,7 @@ PAGE_OPTIONS: dict[str, Any] = {
     "pwa": False,
     "show_error": False,
 }
-"""Options of `mount_gradio_app`."""
+"""Options for `mount_gradio_app`."""
 
 
 def _heading(description: dict[str, Any], limits: Limits) -> str:
@@ -115,15 +115,18 @@ def _heading(description: dict[str, Any], limits: Limits) -> str:
 
 def _attention_note(attends: bool) -> str:
     if not attends:
-        return note_html("This network has no non-local blocks, so that there is no attention to show.")
+        return note_html("This network has no non-local blocks, so there is no attention to show.")
     return note_html(
-        "Choose one of the frames that the network saw, and click a point in it. Each row below is an inserted block: "
-        "the brighter a place in a frame, the more the point attends to it."
+        "Choose one of the frames that the network saw, and click a point in it. Each row of the picture below shows "
+        "one inserted block: the brighter a place in a frame, the more the point attends to it."
     )
 
 
 class _Handlers:
-    """Event handlers of the page. Its state holds the folder of a video's frames, their times and the top label."""
+    """Event handlers of the page.
+
+    The page's state holds the folder of the video's frames, the times of the frames, and the most probable label.
+    """
 
     def __init__(self, workers: WorkerPool, folder: PrivateFolder, attends: bool) -> None:
         self._workers = workers
@@ -131,7 +134,7 @@ class _Handlers:
         self._attends = attends
 
     async def recognise(self, path: str | None) -> list[Any]:
-        """Recognise an uploaded or recorded video; clear the page if the video was removed."""
+        """Recognise the actions in an uploaded or recorded video; clear the page if the user has removed the video."""
         if path is None:
             return _cleared(WAITING)
         name = display_name(Path(path).name)
@@ -166,7 +169,7 @@ class _Handlers:
         ]
 
     def show_frame(self, state: dict[str, Any] | None, frame: float) -> list[Any]:
-        """Show the frame that the slider points to."""
+        """Show the frame whose number is set by the slider."""
         try:
             return [_picture(_require_video(state), _frame_index(state, frame), None), gr.skip()]
         except Refused as refused:
@@ -184,11 +187,15 @@ class _Handlers:
                 raise ValueError("outside")
             x, y = min(x, 0.9999), min(y, 0.9999)
         except (TypeError, ValueError):
-            return [gr.skip(), note_html("The click was outside of the frame. Click in it.", failed=True), gr.skip()]
+            return [
+                gr.skip(),
+                note_html("The click was outside of the frame. Click inside it.", failed=True),
+                gr.skip(),
+            ]
         return await self._attend(state, frame, (y, x))
 
     async def attend_to_any(self, state: dict[str, Any] | None, frame: float) -> list[Any]:
-        """Show what the point of a frame with the least spread-out attention attends to."""
+        """Choose the point of a frame whose attention is least spread out, and show what it attends to."""
         return await self._attend(state, frame, None)
 
     async def _attend(self, state: dict[str, Any] | None, frame: float, point: tuple[float, float] | None) -> list[Any]:
@@ -210,7 +217,7 @@ class _Handlers:
 
 
 def _cleared(status: str) -> list[Any]:
-    """Return empty values for all outputs of `recognise` but the status."""
+    """Return values for the outputs of `recognise` that show the status and clear the rest of the page."""
     return [
         None,
         status,
@@ -243,14 +250,14 @@ def _load_frames(state: dict[str, Any]) -> np.ndarray:
 
 
 def _picture_size(state: dict[str, Any]) -> tuple[int, int]:
-    """Return width and height of the picture that is shown for clicks."""
+    """Return the width and height of the picture in which the user clicks a point."""
     height, width = _load_frames(state).shape[1:3]
     factor = max(round(SHOWN_PX / height), 1)
     return width * factor, height * factor
 
 
 def _picture(state: dict[str, Any], index: int, point: tuple[float, float] | None) -> Any:
-    """Draw a frame for clicks, with a ring around the point (down, across) that was clicked."""
+    """Draw the frame in which the user clicks a point, with a ring around the clicked point (down, across)."""
     frame = Image.fromarray(np.array(_load_frames(state)[index]))
     frame = frame.resize(_picture_size(state), Image.Resampling.BICUBIC)
     if point is not None:

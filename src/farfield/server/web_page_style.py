@@ -1,4 +1,4 @@
-"""CSS of the page, and its one script."""
+"""The CSS and the JavaScript of the page."""
 
 from __future__ import annotations
 
@@ -52,4 +52,4 @@ setInterval(() => {
   if (head && video) head.style.left = Math.min(100 * video.currentTime / Number(head.dataset.duration), 100) + "%";
 }, 100);
 """
-"""Script of the timeline: a click on a segment moves the player to its start, and a line shows the player's time."""
+"""Script of the timeline. A click on a segment moves the player to its start, and a line shows the player's time."""

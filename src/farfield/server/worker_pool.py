@@ -22,18 +22,18 @@ log = logging.getLogger("farfield")
 
 
 class WorkerPool:
-    """The worker processes and the one queue in front of them, shared by the page and the HTTP API.
+    """The worker processes and their queue of requests, shared by the page and the HTTP API.
 
     Use it from one event loop only.
 
     Args:
-        settings: settings that each process starts with.
+        settings: settings of the server; each worker process loads the network from them.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
         self.busy = 0
-        """Number of requests that are queued or computed."""
+        """Number of requests that are waiting in the queue or being computed."""
         self._free_workers = asyncio.Semaphore(self.limits.num_workers)
         self._pool = self._start()
 
@@ -47,7 +47,7 @@ class WorkerPool:
 
     @property
     def alive(self) -> bool:
-        """Whether the pool accepts tasks. An idle process that dies ends the pool until the next request."""
+        """Whether the pool accepts tasks. If an idle process dies, the pool ends, and the next request restarts it."""
         return bool(self._pool.active)
 
     @property
@@ -56,7 +56,7 @@ class WorkerPool:
         return self.settings.limits
 
     def describe(self) -> dict[str, Any]:
-        """Start the processes, wait for the first one, and return the result of `worker_tasks.describe`.
+        """Start the processes, wait until one is ready, and return the result of `worker_tasks.describe`.
 
         Raises:
             FarfieldError: if the network cannot be loaded, or a process ends while it loads.
@@ -66,7 +66,7 @@ class WorkerPool:
         except (BrokenProcessPool, ProcessExpired) as error:
             raise FarfieldError(
                 f"one of {self.limits.num_workers} worker processes ended while it loaded the network, probably for "
-                "lack of memory. Use fewer (--limits.num_workers 1) or a smaller network."
+                "lack of memory. Use fewer processes (--limits.num_workers 1) or a smaller network."
             ) from error
 
     def _schedule(self, function: str, arguments: tuple[Any, ...]) -> Future:
@@ -84,7 +84,7 @@ class WorkerPool:
 
     @contextmanager
     def queued(self) -> Iterator[None]:
-        """Count a request as queued or computed until the block ends.
+        """Count a request in `busy` until the block ends.
 
         Raises:
             Refused: if the queue is full.
@@ -102,11 +102,12 @@ class WorkerPool:
         Args:
             name: display name of the file, for messages.
             function: name of the function.
-            arguments: arguments of plain types.
+            arguments: arguments of the function, of plain types.
 
         Raises:
-            Refused: if the function raises it, exceeds its time, crashes its process, or no process can be started. Any
-                other exception is a bug: it is logged, and refused as "internal".
+            Refused: if the function raises it, takes longer than the time limit or crashes its process, or if no
+                process can be started. Any other exception of the function is a bug: it is logged, and raised as
+                `Refused` with the reason "internal".
         """
         async with self._free_workers:
             try:
@@ -126,7 +127,7 @@ class WorkerPool:
                 log.warning("a worker process ended with exit code %s", error.exitcode)
                 raise Refused(f"{name}: the decoder crashed.", "undecodable") from None
             except Exception as error:
-                log.exception("a bug in farfield")
+                log.exception("a worker process failed because of a bug in farfield")
                 message = f"{name}: the server failed; see its log. This is a bug in farfield."
                 raise Refused(message, "internal") from error
 

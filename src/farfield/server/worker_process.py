@@ -1,6 +1,6 @@
 """Entry points of a worker process.
 
-The server's own process imports this file, too, so that it must import neither PyTorch nor a decoder.
+The server's own process imports this file, too. The file must therefore import neither PyTorch nor a decoder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ _start_error: Exception | None = None
 def start(settings: ServerSettings) -> None:
     """Initialise this worker process: load the network.
 
-    An error is stored and raised by each task: the pool would only report that a process ended.
+    If loading fails, the error is stored, and `call` raises it for each task. If this function raised it, the pool
+    would report only that a process ended.
     """
     global _start_error
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the server ends its workers

@@ -1,7 +1,7 @@
-"""The functions that run in a worker process, the only part of the server that decodes uploads.
+"""The functions that run in a worker process. No other part of the server decodes uploads.
 
 A process loads the network once, when it starts. The functions take paths and return plain types. Their error messages
-use a file's display name, never its path on this machine.
+contain a file's display name, never its path on this machine.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _started: tuple[ServerSettings, InferenceModel] | None = None
 
 
 def start(settings: ServerSettings) -> None:
-    """Load the network into this process, and limit the memory that it may allocate from then on.
+    """Load the network into this process, and limit the memory that the process may allocate afterwards.
 
     Raises:
         FarfieldError: if the network cannot be loaded.
@@ -55,7 +55,7 @@ def start(settings: ServerSettings) -> None:
 
 
 def _limit_memory(count: int) -> None:
-    """Limit this process to `count` bytes more than it uses now."""
+    """Limit the memory of this process to `count` bytes more than it uses now."""
     if sys.platform != "linux":  # other systems do not enforce the limit, or lack the module
         return
     import resource
@@ -75,7 +75,7 @@ def _loaded() -> tuple[ServerSettings, InferenceModel]:
 
 
 def describe() -> dict[str, Any]:
-    """Describe the network: its name, labels, number of frames, device, and whether it has attention to show."""
+    """Describe the network: its name, labels, number of frames, device, and whether it has attention maps to show."""
     settings, model = _loaded()
     config = getattr(model, "config", {})
     blocks = model.modules() if isinstance(model, ActionNet) else ()
@@ -89,17 +89,17 @@ def describe() -> dict[str, Any]:
 
 
 def recognise(path: str, name: str, frames_file: str | None = None) -> dict[str, Any]:
-    """Predict the ranking and the timeline of an uploaded video, which is opened once.
+    """Predict the ranking and the timeline of an uploaded video.
 
     Args:
-        path: the file.
+        path: the uploaded file.
         name: display name of the file.
-        frames_file: where to write the frames that `draw_point_attention` needs, an .npy file of uint8 (t h w c); None
-            to write none.
+        frames_file: .npy file to which the frames for `draw_point_attention` are written, uint8 (t h w c); None to
+            write no frames.
 
     Returns:
-        `Prediction.to_dict()` with the display name as path. With `frames_file` also frame_seconds, the time of each
-        frame.
+        The result of `Prediction.to_dict`, with the display name as path. If `frames_file` is given, it also has
+        frame_seconds, the time of each written frame.
 
     Raises:
         Refused: for a file that cannot be decoded or exceeds a limit.
@@ -117,10 +117,10 @@ def recognise(path: str, name: str, frames_file: str | None = None) -> dict[str,
 
 
 def _with_timeline(prediction: Prediction, video: Video, model: InferenceModel, settings: ServerSettings) -> Prediction:
-    """Add a timeline to a prediction, or a note why there is none."""
+    """Add the segments of a timeline to a prediction, or a note that says why there is no timeline."""
     spec, window = model.clip, settings.window_seconds
     if window is None and spec.sampling == "segments":
-        note = "This network samples frames from the whole video, so that there is no timeline."
+        note = "This network samples frames from the whole video, so there is no timeline."
         return replace(prediction, note=note)
     length = window or spec.span / (spec.target_fps or frame_rate(video.times))
     hop = max(length / 2, duration_seconds(video.times) / settings.limits.timeline_windows)
@@ -133,11 +133,13 @@ def draw_point_attention(frames_file: str, position: Position, title: str = "") 
 
     Args:
         frames_file: file of frames that `recognise` wrote.
-        position: (t, h, w) of the clip in [0, 1); None along an axis where it is to be chosen.
+        position: (t, h, w) in the clip, each in [0, 1). None for a coordinate chooses the one whose attention has the
+            least entropy.
         title: title above the image.
 
     Raises:
-        Refused: for a network without such blocks, frames that have been deleted, or too little memory.
+        Refused: if the network is exported or has no blocks with attention maps, if the frames have been deleted, or if
+            there is too little memory.
     """
     _, model = _loaded()
     if not isinstance(model, ActionNet):
@@ -158,7 +160,7 @@ def draw_point_attention(frames_file: str, position: Position, title: str = "") 
 
 @contextmanager
 def _refusals(path: str, name: str) -> Iterator[None]:
-    """Convert errors that an upload causes to `Refused`, with its display name in place of its path."""
+    """Convert errors that an upload causes to `Refused`. Messages contain its display name in place of its path."""
     try:
         yield
     except Refused:
@@ -176,7 +178,7 @@ def _refusals(path: str, name: str) -> Iterator[None]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return whether an error is a failed allocation; PyTorch's on the CPU is known by its text only."""
+    """Return whether an error is a failed allocation. PyTorch's error on the CPU can be recognised only by its text."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
 
 
