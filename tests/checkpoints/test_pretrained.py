@@ -182,7 +182,7 @@ def test_the_smaller_x3ds_share_weights_but_not_clips(tmp_path: Path, caplog) ->
     assert (network.clip.num_frames, network.clip.crop_px) == (16, 224)
     assert network.config["head_windows"] == [[16, 7, 7]]
     assert network.clip == resolve_clip("x3d_m", weights=tmp_path / "s.ckpt")
-    assert "weights of x3d_s, with the clip settings of x3d_m" in caplog.text
+    assert "using the weights of x3d_s with the clip settings of x3d_m" in caplog.text
     with pytest.raises(FarfieldError, match=r"backbone is i3d_r50, but the weights of .* are for x3d_s and do not fit"):
         build_model("i3d_r50", weights=tmp_path / "s.ckpt")
 
