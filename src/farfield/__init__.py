@@ -1,7 +1,7 @@
 """farfield: video action recognition that sees the whole clip at once.
 
-The public names load on first use, so that `import farfield` is fast and `from farfield.layers import ...` brings in
-torch alone.
+The public names load on first use, so that `import farfield` is fast and `from farfield.layers import ...` imports
+only torch.
 """
 
 from importlib import import_module

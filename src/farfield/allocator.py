@@ -2,7 +2,7 @@
 
 By default glibc maps each large array and unmaps it when it is freed, so that the system clears its pages each time.
 Training steps, and inference on batches of views, allocate and free the same arrays repeatedly. PyTorch's tuning guide
-recommends other allocators for the same reason; this needs none.
+recommends other allocators for the same reason; glibc's own allocator needs only two settings.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def keep_freed_memory() -> bool:
-    """Configure glibc's allocator to keep freed memory; return whether it did. Does nothing on other systems."""
+    """Configure glibc's allocator to keep freed memory, and return whether that succeeded; False on other systems."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
         return False

@@ -1,4 +1,4 @@
-"""Atomic writes of a file or folder that must not exist yet, with files beside it.
+"""Atomic writes of a new file or folder, together with the files that are written beside it.
 
 Output is written to a temporary folder on the same file system, and moved when complete. An error or Ctrl-C leaves the
 destination unchanged.
@@ -58,7 +58,7 @@ def atomic_output(out: Path) -> Iterator[Path]:
 
 
 def _move(stage: Path, out: Path) -> None:
-    """Move the files beside the output first, so that the output is complete when it appears."""
+    """Move the output and the files beside it; the output comes last, so that it is complete when it appears."""
     parts = sorted(stage.iterdir(), key=lambda part: part.name == out.name)
     refuse_existing(*(out.with_name(part.name) for part in parts))
     moved: list[Path] = []

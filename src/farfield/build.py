@@ -42,11 +42,11 @@ def build_model(
     Args:
         backbone: name of the backbone, as i3d_r50; `farfield summary all` lists them.
         num_classes: number of classes; optional with `labels`, or with weights of a video network.
-        labels: class names. By default those of the weights, if the number of classes agrees, or "0", "1", ...
+        labels: class names. Default: those of the weights if their number is `num_classes`, otherwise "0", "1", ...
         weights: initial weights: "imagenet" (torchvision's ResNet, inflated), "pytorchvideo" or "torchvision" (their
             Kinetics-400 weights), or a file: a farfield checkpoint, a checkpoint that `farfield convert` reads, or
-            torchvision's ResNet. The classifier is reinitialised, unless the weights know every class by name: then
-            their rows of the classifier are kept. Default: random weights.
+            torchvision's ResNet. The classifier is reinitialised, unless every class name is also a class of the
+            weights: then the classifier's rows of these classes are loaded. Default: random weights.
         backbone_options: options of the backbone, as {dilated: true}.
         insert: where to insert blocks: a preset (nl1, nl5, nl10, nl5_r101, nl3_r101), or {stage: indices of residual
             blocks}, as {res3: [1, 3], fast_res3: [1]}. Default: nowhere.
@@ -55,10 +55,10 @@ def build_model(
         block_options: keyword arguments of that block, as {pairwise: dot_product, key_pool: null}. object_context has
             as many regions as classes unless num_regions is set.
         dropout: probability of dropping a feature before the classifier.
-        head: how clips larger than in training are classified: gap_fc, window_mean or window_softmax_mean, see
+        head: how the network classifies clips larger than in training: gap_fc, window_mean or window_softmax_mean, see
             farfield.models.head. Default: that of the weights, or gap_fc.
-        head_windows: (t h w) for each pathway, for the window heads. Default: the feature map's size for `clip`.
-        clip: changes to the clip settings of the weights, or else of the backbone.
+        head_windows: window (t h w) of each pathway, for the window heads. Default: the feature map's size for `clip`.
+        clip: changes to the default clip settings: those of a video network's weights, otherwise those of the backbone.
 
     Raises:
         FarfieldError: for a name that does not exist, incompatible options, or weights that do not fit.
@@ -85,10 +85,11 @@ def build_model(
 
 
 def _with_pretrained_options(options: NetworkOptions, pretrained: PretrainedWeights) -> NetworkOptions:
-    """Fill in options that are unset with those of the network that the weights come from.
+    """Fill in unset options with those of the pretrained network.
 
     Raises:
-        FarfieldError: for options under which the weights would compute something else.
+        FarfieldError: if an option that is set conflicts with the pretrained network, so that the same weights would
+            give different outputs.
     """
     config = pretrained.config
     if config is None:  # an image network's weights leave every option open
@@ -98,7 +99,7 @@ def _with_pretrained_options(options: NetworkOptions, pretrained: PretrainedWeig
         sizes = default_clip(options.backbone, options.backbone_options).to_dict()
         clip = sizes | {name: config["clip"][name] for name in ("mean", "std")}
         config = {**config, "clip": clip, "head_windows": None}
-        log.info("weights of %s, with the clips of %s", config["backbone"], options.backbone)
+        log.info("using the weights of %s with the clip settings of %s", config["backbone"], options.backbone)
     changes: dict[str, Any] = {
         "clip": {**config["clip"], **(options.clip or {})},
         "backbone_options": _merge_backbone_options(config, options.backbone_options or {}, pretrained.name),
@@ -115,26 +116,28 @@ def _with_pretrained_options(options: NetworkOptions, pretrained: PretrainedWeig
 
 
 def _merge_backbone_options(config: Mapping[str, Any], given: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Merge given backbone options into those of the weights. Dilation may change: it only refines the feature map.
+    """Merge the given backbone options into those of the pretrained network.
 
     Raises:
-        FarfieldError: for another option under which the weights would compute something else.
+        FarfieldError: if a given option other than `dilated` differs from the pretrained network's, so that the same
+            weights would give different outputs. Dilation may differ, because it only refines the feature map.
     """
     trained = config.get("backbone_options", {})
     for option, value in given.items():
         if option != "dilated" and option in trained and trained[option] != value:
             raise FarfieldError(
                 f"backbone_options has {option}: {value}, but the weights of {name} were trained with "
-                f"{trained[option]}. Leave it out."
+                f"{trained[option]}. Leave out {option}."
             )
     return {**trained, **given}
 
 
 def _merge_block_options(config: Mapping[str, Any], given: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Merge given block options into those of the weights.
+    """Merge the given block options into those of the pretrained network.
 
     Raises:
-        FarfieldError: for an option under which the weights would compute something else.
+        FarfieldError: if a given option other than `num_regions` differs from the pretrained network's, so that the
+            same weights would give different outputs.
     """
     options = dict(config["block_options"])
     if options.get("num_regions") == len(config["labels"]):  # one region per class: follows the new classes
@@ -144,13 +147,14 @@ def _merge_block_options(config: Mapping[str, Any], given: Mapping[str, Any], na
         trained = options.get(option, parameters[option].default) if option in parameters else value
         if value != trained and option != "num_regions":
             raise FarfieldError(
-                f"block_options has {option}: {value}; the blocks in {name} were trained with {trained}. Leave it out."
+                f"block_options has {option}: {value}, but the blocks in {name} were trained with {trained}. Leave out "
+                f"{option}."
             )
     return {**options, **given}
 
 
 def _check_same_shapes(name: str, config: Mapping[str, Any], options: NetworkOptions) -> None:
-    """Raise if the network that the weights come from has other weights than the backbone of `options`."""
+    """Raise an error if the pretrained weights differ in name or shape from those of the backbone of `options`."""
     trained = config.get("backbone_options")
     given = {**(trained or {}), **options.backbone_options} if options.backbone_options else None
     with torch.device("meta"):
@@ -158,8 +162,8 @@ def _check_same_shapes(name: str, config: Mapping[str, Any], options: NetworkOpt
     shapes = [{key: value.shape for key, value in network.state_dict().items()} for network in networks]
     if shapes[0] != shapes[1]:
         raise FarfieldError(
-            f"the weights of {name} are those of {config['backbone']}, which do not fit {options.backbone}. Build that "
-            "backbone, or choose other weights."
+            f"backbone is {options.backbone}, but the weights of {name} are for {config['backbone']} and do not fit. "
+            f"Set backbone to {config['backbone']}, or choose other weights."
         )
 
 
@@ -173,7 +177,7 @@ def resolve_clip(
     """Return the clip settings that `build_model` gives a network built with these arguments.
 
     Raises:
-        FarfieldError: for names that do not exist, or invalid clip settings.
+        FarfieldError: for a name that does not exist, or invalid clip settings.
     """
     spec = default_clip(backbone, backbone_options)
     pretrained = None if weights is None else weights_clip(weights, backbone, backbone_options, block_options)

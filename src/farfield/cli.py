@@ -23,7 +23,7 @@ class Command:
     Attributes:
         function: the command's function, as "module:function".
         summary: one line for the overview of all commands.
-        positionals: positional parameters to their nargs.
+        positionals: argparse's nargs of each positional parameter, by name; None for one value.
     """
 
     function: str
@@ -83,7 +83,7 @@ COMMANDS: dict[str, Command] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 0 success, 1 some videos could not be read, 2 a user's mistake."""
+    """Run a command and return its exit status: 0 for success, 1 if videos failed, 2 for a user's mistake."""
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")  # preserves file names that are not UTF-8
@@ -124,9 +124,9 @@ def _main(words: list[str]) -> int:
 
 
 def _with_null(words: list[str]) -> list[str]:
-    """Replace the option value None by null, which the parser expects; help texts from docstrings may say None.
+    """Replace the option value None by null, which the parser expects. Users may copy None from a help text.
 
-    --label keeps None, which may be a class name.
+    The option --label is not changed, because None may be the name of a class.
     """
     before = ["", *words]
     return [

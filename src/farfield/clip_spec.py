@@ -1,4 +1,4 @@
-"""Input of a network: clip length, size, sampling and normalisation. Checkpoints store it, and data/ follows it."""
+"""Input of a network: clip length, size, sampling and normalisation. Checkpoints store it, and data/ applies it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class ClipSpec:
         short_side_px: short side in pixels to which frames are resized in a test, before cropping. None for
             `test_crop_px` if that is given, else for 256 / 224 of `crop_px`, as in the paper.
         mean: per-channel (RGB) mean that is subtracted from pixels in [0, 1].
-        std: per-channel (RGB) standard deviation that they are then divided by.
-        num_clips: number of clips per video in a test, spread evenly over it. The paper uses 10.
+        std: per-channel (RGB) standard deviation by which the difference is then divided.
+        num_clips: number of clips per video in a test, spread evenly over the video. The paper uses 10.
         num_crops: number of square crops per clip in a test, spread evenly along the longer side. The paper uses 3.
-        deinterlace: "auto" deinterlaces frames that are flagged as interlaced, "off" none.
-        tone_map: "auto" converts HDR pictures (HLG and PQ) to BT.709, "off" none.
+        deinterlace: "auto" deinterlaces frames that are flagged as interlaced, "off" never does.
+        tone_map: "auto" converts HDR frames (HLG and PQ) to BT.709, "off" never does.
 
     Raises:
         FarfieldError: for an invalid value.
@@ -66,14 +66,17 @@ class ClipSpec:
             name = "crop_px" if self.test_crop_px is None else "test_crop_px"
             raise FarfieldError(
                 f"clip.short_side_px is {self.short_side_px} and clip.{name} {self.test_side_px}: a crop must fit into "
-                f"the resized frame. Raise short_side_px to {name} or more, or leave it out."
+                f"the resized frame. Raise clip.short_side_px to {self.test_side_px} or more, or leave it out."
             )
         for name in ("sampling", "short_clip", "deinterlace", "tone_map"):
             choices = typing.get_args(typing.get_type_hints(ClipSpec)[name])
             if getattr(self, name) not in choices:
                 raise FarfieldError(f"clip.{name} is {getattr(self, name)!r}. {nearest(getattr(self, name), choices)}")
         if not _is_rgb(self.mean) or not _is_rgb(self.std) or not all(each > 0 for each in self.std):
-            raise FarfieldError("clip.mean and clip.std are three numbers each (R, G, B), std positive.")
+            raise FarfieldError(
+                f"clip.mean is {self.mean!r} and clip.std is {self.std!r}; each must be three numbers (R, G, B), those "
+                "of std positive."
+            )
         object.__setattr__(self, "mean", tuple(self.mean))  # lists, as YAML and checkpoints give them
         object.__setattr__(self, "std", tuple(self.std))
 
@@ -96,7 +99,7 @@ class ClipSpec:
         """Return a copy with some values changed.
 
         Raises:
-            FarfieldError: for an unknown name, with the nearest known one.
+            FarfieldError: for an unknown name; the message suggests the nearest known name.
         """
         names = [field.name for field in dataclasses.fields(self)]
         for name in changes:
@@ -105,7 +108,7 @@ class ClipSpec:
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain types, for checkpoints and configs."""
+        """Return the values by name, in plain types for checkpoints and configs."""
         values = dataclasses.asdict(self)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
@@ -120,7 +123,7 @@ def _is_rgb(value: object) -> bool:
 
 
 class ClipOptions(TypedDict, total=False):
-    """Values of a `ClipSpec` that a config sets; the others are the backbone's."""
+    """Values of a `ClipSpec` that a config sets; values that are not set come from the weights or the backbone."""
 
     num_frames: int
     crop_px: int

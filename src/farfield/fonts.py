@@ -30,7 +30,7 @@ def font_families(texts: str | Iterable[str]) -> list[str]:
 
 
 def draw_text(text: str) -> dict[str, Any]:
-    """Return arguments to draw a text with matplotlib: fonts, and no formulas at dollar signs."""
+    """Return matplotlib's arguments for drawing a text: its fonts, and dollar signs drawn as they are."""
     return {"fontfamily": font_families(text), "parse_math": False}
 
 
@@ -51,7 +51,7 @@ def shown_names(labels: Sequence[str]) -> list[str]:
 
 
 def pillow_font(text: str, size: int) -> tuple[ImageFont.FreeTypeFont, str]:
-    """Return the font that has most of a text's characters, and the text with question marks for the others."""
+    """Return the font with the most characters of a text, and the text with question marks for those that it lacks."""
     needed = {letter for letter in text if _needs_glyph(letter)}
     candidates = [_default_font(), *_fallbacks(frozenset(text))]
     best = max(candidates, key=lambda path: len(needed & _letters(path)))  # ties go to the first, the default font
@@ -78,7 +78,7 @@ def _needs_glyph(letter: str) -> bool:
 
 @cache
 def _letters(path: str) -> frozenset[str]:
-    """Return the characters of a font; none for a damaged font, or a bitmap font, which cannot be scaled."""
+    """Return the characters of a font; an empty set for a damaged font, or a bitmap font, which cannot be scaled."""
     from matplotlib.ft2font import FT2Font
 
     try:

@@ -1,7 +1,7 @@
 """Parts of Lightning that are private or untyped, each behind one function.
 
-`tests/test_lightning_compat.py` has a test for each; it fails by name when a Lightning release changes that part.
-Tested with Lightning 2.6.0 to 2.6.6.
+`tests/test_lightning_compat.py` has a test for each part. When a Lightning release changes a part, the name of the
+failing test says which. Tested with Lightning 2.6.0 to 2.6.6.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def log_every_n_steps(trainer: Trainer) -> int:
 def processed_batches(trainer: Trainer) -> int:
     """Count the training batches of the whole run that this process has finished, earlier sessions included.
 
-    Checkpoints restore the count. The public `global_step` counts optimiser steps, which are fewer where gradients are
-    accumulated, and Lightning has no public count of batches.
+    Checkpoints restore the count. The public `global_step` counts optimiser steps, which are fewer if gradients are
+    accumulated. Lightning has no public count of batches.
     """
     done: int = trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
     return done
@@ -65,8 +65,8 @@ def synchronize_batch_norm(strategy: Strategy, network: nn.Module) -> nn.Module:
 def set_mesh_sizes(strategy: ModelParallelStrategy, *, data_parallel: int, tensor_parallel: int) -> None:
     """Set the shape of a strategy's device mesh; call before `setup_environment`, which builds the mesh.
 
-    The constructor takes the sizes, but before the number of processes is known; its "auto" means one data-parallel
-    group a node.
+    The strategy's constructor also takes the sizes, but it is called before the number of processes is known. Its
+    "auto" means one data-parallel group per node.
     """
     strategy._data_parallel_size = data_parallel
     strategy._tensor_parallel_size = tensor_parallel

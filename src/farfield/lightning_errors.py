@@ -1,4 +1,4 @@
-"""Turn Lightning's complaints about options into errors without a traceback."""
+"""Turn Lightning's errors about options into `FarfieldError`s, which are printed without a traceback."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def lightning_errors_as_ours(*more: type[Exception]) -> Iterator[None]:
     """Raise Lightning's MisconfigurationException in this block as `FarfieldError`.
 
     Args:
-        more: other exceptions to treat alike: some options raise a ValueError.
+        more: types of exceptions to convert, too, as ValueError, which some options raise.
     """
     from lightning.fabric.utilities.exceptions import MisconfigurationException  # late: slow to import
 

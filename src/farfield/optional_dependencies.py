@@ -14,7 +14,7 @@ RUNTIMES = {
     "openvino": "openvino",
     "nncf": "openvino",
 }
-"""Packages that write and run exported files, to the extra of farfield that installs them."""
+"""For each package that writes or runs exported files, the extra of farfield that installs it."""
 
 
 @contextmanager
@@ -29,5 +29,5 @@ def require_packages(*packages: str) -> Iterator[None]:
     except ImportError as error:
         missing = next((name for name in packages if name in str(error)), packages[0])
         raise FarfieldError(
-            f'this needs the package {missing}, which is not installed: pip install "farfield[{RUNTIMES[missing]}]"'
+            f'the package {missing} is needed, but is not installed: pip install "farfield[{RUNTIMES[missing]}]"'
         ) from error

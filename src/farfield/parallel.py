@@ -43,15 +43,17 @@ def for_each(
     """Run a function on all jobs; yield each job with its result, or the reason why it failed, as they finish.
 
     Args:
-        function: function that is importable by name. It raises a `VideoError` if one job fails; any other error ends
-            the run.
-        jobs: jobs, taken from the iterable as workers become free; they may be generated lazily, and large.
-        num_workers: number of processes; None for the number of cores, of this machine or of the cluster.
-        seconds_per_job: timeout of a job.
+        function: function that is importable by name. If it raises a `VideoError`, only this job fails; any other error
+            ends the run.
+        jobs: jobs to run. Each is taken from the iterable when a worker becomes free, so that jobs can be generated
+            lazily, and can be large.
+        num_workers: number of processes; None for the number of cores of this machine, or of the cluster.
+        seconds_per_job: timeout of each job.
         engine: "local" or "ray".
 
     Raises:
-        FarfieldError: for an unknown or missing engine; also any other error that `function` raises.
+        FarfieldError: if the engine is unknown or not installed, or a number is invalid.
+        Exception: any error of `function` that is not a `VideoError`.
     """
     if engine not in ENGINES:
         raise FarfieldError(f"engine is {engine!r}. {nearest(engine, ENGINES)}")
@@ -63,11 +65,11 @@ def for_each(
 
 
 def worker_context(module: str) -> SpawnContext | ForkServerContext:
-    """Return a multiprocessing context whose processes have imported a module before they start.
+    """Return a multiprocessing context whose processes start quickly, with a module imported in advance on Linux.
 
-    They are forked from a server process of one thread, so that one that replaces another is ready at once. A fork of
-    this process would inherit locks that other threads hold. Other systems than Linux cannot fork safely once libraries
-    are loaded, and start each process anew.
+    On Linux, processes are forked from a single-threaded server process that has imported the module, so that the
+    replacement for a stopped process is ready at once. A fork of this process instead would inherit locks that other
+    threads hold. Other systems cannot fork safely once libraries are loaded, so there each process starts anew.
     """
     if sys.platform != "linux":
         return get_context("spawn")
@@ -81,7 +83,7 @@ def _timeout_reason(seconds: float) -> str:
 
 
 class _JobQueue(Generic[Job]):
-    """Takes jobs from an iterable; if it raises, running jobs are finished before the error is raised again."""
+    """Queue of jobs from an iterable. An error of the iterable is kept, so that running jobs can finish first."""
 
     def __init__(self, jobs: Iterable[Job]) -> None:
         self._jobs = iter(jobs)
@@ -89,7 +91,7 @@ class _JobQueue(Generic[Job]):
         self.exhausted = False
 
     def take(self) -> Job | None:
-        """Return the next job; None if there is none."""
+        """Return the next job; None if no job is left."""
         if not self.exhausted:
             try:
                 return next(self._jobs)
@@ -100,7 +102,7 @@ class _JobQueue(Generic[Job]):
         return None
 
     def raise_error(self) -> None:
-        """Raise the error of the iterable, if it raised one."""
+        """Raise the error that the iterable raised, if any."""
         if self._error is not None:
             raise self._error
 

@@ -17,7 +17,7 @@ _SHOWN = ContextVar("progress_bars_shown", default=True)
 
 @contextmanager
 def progress_bars(shown: bool) -> Iterator[None]:
-    """Show progress bars in this block, or none."""
+    """Show or hide the progress bars in this block; inside a block that hides them, they stay hidden."""
     token = _SHOWN.set(shown and _SHOWN.get())
     try:
         yield
@@ -31,7 +31,7 @@ def progress_bars_shown() -> bool:
 
 
 class ProgressBar(tqdm):
-    """tqdm's bar, hidden where `progress_bars(False)` is in effect. The arguments are tqdm's."""
+    """tqdm's progress bar, hidden inside a `progress_bars(False)` block. The arguments are tqdm's."""
 
     def __init__(self, *args: Any, disable: bool | None = False, **kwargs: Any) -> None:
         super().__init__(*args, disable=disable if _SHOWN.get() else True, **kwargs)

@@ -1,7 +1,7 @@
 """Find the recipes that ship with farfield: YAML files for `--config`, and sweeps for `wandb sweep`.
 
-They are the files of the repository's configs/. A wheel has copies in farfield/configs (see setup.py); a checkout, or
-an editable install of one, reads configs/ itself.
+The recipes are the files of the repository's configs/. A wheel contains copies of them in farfield/configs (see
+setup.py). In a checkout, or an editable install of one, configs/ is read directly.
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ def find_recipe(name: str) -> Recipe:
 
 
 def copy_recipe(recipe: Recipe, to: str) -> Path:
-    """Copy a recipe to a new file, or into a folder under its own name. Return where it is.
+    """Copy a recipe to a new file, or into a folder under its own name. Return the path of the copy.
 
     Args:
-        recipe: what to copy.
-        to: an existing folder, a new one if it ends in a slash, or else the file.
+        recipe: recipe to copy.
+        to: an existing folder; or a new folder, with a slash at the end; or the new file.
 
     Raises:
         FarfieldError: if the file exists already, or cannot be written.
@@ -92,7 +92,9 @@ def copy_recipe(recipe: Recipe, to: str) -> Path:
         with atomic_write(target) as partial:
             partial.write_text(recipe.text, encoding="utf-8")
     except OSError as error:
-        raise FarfieldError(f"{target} cannot be written: {error.strerror}.") from error
+        raise FarfieldError(
+            f"{target} cannot be written: {error.strerror}. Give --copy another file or folder."
+        ) from error
     return target
 
 
@@ -109,7 +111,7 @@ def find_config(given: str) -> str:
         return str(recipes[given].path)
     raise FarfieldError(
         f"config is {given!r}, which is neither a file nor a recipe. {nearest(_stem(given), recipes)} "
-        "`farfield configs` describes them."
+        "`farfield configs` lists all recipes."
     )
 
 
@@ -135,7 +137,7 @@ def _is_yaml_mapping(given: str) -> bool:
 
 
 def _is_file(given: str) -> bool:
-    """Return whether a path can be read as a file: a regular file, a link to one, or a pipe as of `<(...)`."""
+    """Return whether a path can be read as a file: a regular file, a link to one, or a pipe, as `<(...)`."""
     try:
         return Path(given).exists() and not Path(given).is_dir()
     except (OSError, ValueError):  # too long for a name, or with a null character

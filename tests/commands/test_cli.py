@@ -65,7 +65,7 @@ def test_every_command_explains_itself(name: str, run_farfield: Run, capsys: pyt
         ),
         (
             ["predict", "b.mp4", "--a.mp4", "--checkpoint", "x"],
-            r"write \./--a\.mp4, or put -- before it, after all options",
+            r"write \./--a\.mp4, or put all options first, then --, then the files",
         ),
         (
             ["predict", "b.mp4", "--checkpoint", "-x.ckpt"],
@@ -73,13 +73,13 @@ def test_every_command_explains_itself(name: str, run_farfield: Run, capsys: pyt
         ),
         (
             ["predict", "--", "-a.mp4", "--checkpoint", "x"],
-            r"--checkpoint comes after --, .*Put -- and the files after all",
+            r"--checkpoint comes after --, .*Put options before --, and files after it",
         ),
         (["predict", "a.mp4", "--checkpoint", "x", "b.mp4"], r"b\.mp4 is unexpected\. Put all files together"),
         (["data", "index", "--", "-videos", "m.csv"], r"root is \./-videos, which is not a folder"),
         (
             ["data", "index", "videos", "-m.csv"],
-            r"-m\.csv is not an option\. If it is a file, write \./-m\.csv, or put --",
+            r"-m\.csv is not an option\. If it is a file, write \./-m\.csv, or put all options",
         ),
         (["explain", "-a.mp4", "--checkpoint", "x"], r"-a\.mp4 is not an option"),
         (["fit", "--lr", "0.1"], r"fit: there is no option lr\. Did you mean 'model\.optimisation\.lr'\?$"),

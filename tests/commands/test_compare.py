@@ -81,7 +81,7 @@ def test_the_table_says_the_same(
     assert run_farfield("compare", a, b) == 0
     lines = capsys.readouterr().out.splitlines()
     only = f"right in A only: {content['right_in_a_only']}, in B only: {content['right_in_b_only']}"
-    assert lines[:3] == [f"A {a}", f"B {b}", f"41 videos; {only}; 12 that only one of them scored are left out"]
+    assert lines[:3] == [f"A {a}", f"B {b}", f"41 videos; {only}; left out, because only one run scored them: 12"]
     for line, name in zip(lines[-3:], ("top1", "top5", "mean_class_accuracy"), strict=True):
         figure = content[name]
         shown = f"{100 * figure['low']:+.1f} to {100 * figure['high']:+.1f}"

@@ -437,11 +437,11 @@ def test_live_prints_what_is_seen_as_it_is_seen(
     assert run_farfield(*command, "tcp://127.0.0.1:9") == 1
     assert "tcp://127.0.0.1:9: Connection refused" in capsys.readouterr().err
     for words, message in (
-        (["a.mp4", "b.mp4"], "--live watches one camera or stream; given are 2."),
-        (["a.mp4", "--json"], "--live prints a table or jsonl, line by line; format is 'json'."),
-        (["a.mp4", "--threshold", 0.5], "--live predicts each window as it arrives, and takes no threshold."),
-        (["a.mp4", "--num_clips", 3], "takes no num_clips."),
-        (["a.mp4", "--engine", "ray"], "takes no engine."),
+        (["a.mp4", "b.mp4"], "--live watches one camera or stream, but 2 are given. Give one."),
+        (["a.mp4", "--json"], "format is 'json', but --live prints a table or jsonl only."),
+        (["a.mp4", "--threshold", 0.5], "--live and --threshold cannot be combined. Leave out --threshold."),
+        (["a.mp4", "--num_clips", 3], "Leave out --num_clips."),
+        (["a.mp4", "--engine", "ray"], "Leave out --engine."),
         (["a.mp4", "--top_k", 0], "top_k is 0; it must be at least 1."),
         ([make_video(60), "--window_seconds", -1], "window_seconds is -1.0; it must be positive."),
     ):

@@ -232,7 +232,7 @@ def test_segments_of_an_hour_of_noise_are_found_soon() -> None:
 
 
 def test_features_come_of_networks_only(stripes: Path) -> None:
-    with pytest.raises(FarfieldError, match="an exported network returns scores only"):
+    with pytest.raises(FarfieldError, match="an exported network returns scores, but no features"):
         timeline(stripes, Brightness(), features=True)
     assert not hasattr(Brightness(), "embed")
     assert hasattr(ActionNet, "embed")

@@ -28,7 +28,9 @@ def test_a_missing_extra_is_named(
     monkeypatch.setattr(command, "find_spec", lambda name: None if name == "gradio" else find(name))
     assert run_farfield("serve", "--checkpoint", checkpoint) == 2
     said = capsys.readouterr().err
-    assert said == ('farfield serve: the server needs gradio, which is not installed: pip install "farfield[demo]"\n')
+    assert said == (
+        'farfield serve: the server needs packages that are not installed (gradio): pip install "farfield[demo]"\n'
+    )
 
 
 @pytest.mark.parametrize(

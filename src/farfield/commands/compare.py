@@ -11,13 +11,14 @@ from farfield.evaluation.comparison import compare_runs
 def compare(run_a: str, run_b: str, *, draws: int = 10_000, seed: int = 0, json: bool = False) -> int:
     """Compare two tested runs: differences of run B from run A with 95% intervals, by the paired bootstrap.
 
-    Both must have been tested (`farfield test`) on the same videos; videos that only one could read are left out.
+    Both runs must have been tested (`farfield test`) on the same videos. Videos that only one of the tests could read
+    are left out of the comparison.
 
     Args:
         run_a: a run's folder, the folder of a test's report, or its scores.npz.
-        run_b: likewise.
-        draws: bootstrap draws.
-        seed: of the bootstrap.
+        run_b: the other run, given in the same way.
+        draws: number of bootstrap draws.
+        seed: seed of the bootstrap.
         json: print JSON.
     """
     found = compare_runs(run_a, run_b, draws=draws, seed=seed)
@@ -30,7 +31,7 @@ def compare(run_a: str, run_b: str, *, draws: int = 10_000, seed: int = 0, json:
     print(
         f"{found.videos} videos; right in A only: {found.right_in_a_only}, in B only: {found.right_in_b_only}", end=""
     )
-    print(f"; {found.left_out} that only one of them scored are left out" if found.left_out else "")
+    print(f"; left out, because only one run scored them: {found.left_out}" if found.left_out else "")
     print(f"\n{'':<20} {'A':>7} {'B':>7} {'B - A':>7}   95% interval      p")
     for shown, each in (
         ("top-1", found.top1),

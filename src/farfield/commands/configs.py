@@ -11,17 +11,19 @@ from farfield.recipes import Recipe, copy_recipe, find_recipe, list_recipes
 def configs(name: str | None = None, *, copy: str | None = None, json: bool = False) -> int:
     """List the recipes that ship with farfield, print one, or copy one to edit.
 
-    Recipes are used by name: `farfield fit --config NAME`. Those below sweeps/ are for `wandb sweep`, which takes a
-    file: copy them first.
+    To train with a recipe, give its name: `farfield fit --config NAME`. Recipes whose names start with sweeps/ are for
+    `wandb sweep`, which needs a file: copy them first.
 
     Args:
-        name: name of a recipe; all are listed if it is left out.
+        name: name of a recipe; without a name, all recipes are listed.
         copy: folder, or new file, to copy the recipe to.
-        json: print JSON: name, summary and path of each recipe, or of the named one with its text.
+        json: print JSON: the name, summary and path of every recipe, or of the named recipe together with its text.
     """
     if name is None:
         if copy is not None:
-            raise FarfieldError(f"copy is {copy}, but no recipe is named. Give its name: farfield configs NAME --copy.")
+            raise FarfieldError(
+                f"copy is {copy}, but no recipe is named. Name the recipe to copy: farfield configs NAME --copy {copy}."
+            )
         return _print_list(list_recipes(), json=json)
     recipe = find_recipe(name)
     if copy is not None:

@@ -10,10 +10,10 @@ from farfield.curation.folder_scan import SkippedFiles
 
 
 def report_skipped_files(skipped: SkippedFiles, *, can_list: bool = True) -> None:
-    """Print to standard error how many files the scans of folders skipped, and their names if they were kept.
+    """Print to standard error how many files the folder scans skipped, and the names of these files if they were kept.
 
     Args:
-        skipped: record of the scans.
+        skipped: record of the files that the scans skipped.
         can_list: whether the command has the option --list_left_out.
     """
     for path, reason in skipped.names:

@@ -36,13 +36,13 @@ def convert(
     Args:
         input: checkpoint to convert.
         out: output file; it must not exist.
-        to: output format: farfield, or for a checkpoint of farfield's: pytorchvideo or slowfast, if they support the
-            network.
+        to: output format. farfield converts another project's checkpoint; pytorchvideo and slowfast convert a farfield
+            checkpoint, if that project supports the network.
         labels: text file with one class name per line, in the order of the scores; null for Kinetics-400's class names
             if there are 400 classes, and numbers otherwise.
         all_keys: print every weight with its new name and shape.
         json: print the full report as JSON.
-        options: fields of `ConversionOptions`; the parser reads them there.
+        options: the fields of `ConversionOptions`, each of which is an option of the command.
     """
     quiet_libraries()
     if Path(out).exists():
@@ -87,14 +87,15 @@ def _account(network: ActionNet, report: ConversionReport, out: str) -> str:
         f"  network   {_shown(network)}, {parameters:,} parameters",
         f"  head      {network.config['head']}{windows}",
         f"  clips     {clip.num_frames} frames at stride {clip.frame_stride}"
-        f"{'' if clip.target_fps is None else f' of {clip.target_fps:g} per second'}, {clip.crop_px} px in training",
+        f"{'' if clip.target_fps is None else f' at {clip.target_fps:g} frames per second'}, "
+        f"{clip.crop_px} px in training",
         f"  test      {clip.num_clips} clips x {clip.num_crops} crops of {clip.test_side_px} px, "
         f"short side {clip.test_short_side_px} px",
         f"  pixels    mean {_three(clip.mean)}, standard deviation {_three(clip.std)}",
         f"  weights   {len(report.mapped)} mapped, 0 missing, 0 unexpected, 0 of other shapes",
     ]
     if report.set_to_zero:
-        lines.append(f"            {len(report.set_to_zero)} counters of batches are not in the file: set to 0")
+        lines.append(f"            {len(report.set_to_zero)} batch-norm counters are missing in the file: set to 0")
     for name, reason in report.ignored:
         lines.append(f"  ignored   {name}: {reason}")
     lines += [f"  note      {note}" for note in report.notes]

@@ -1,4 +1,4 @@
-"""`farfield data download`: download the clips of Kinetics' CSV."""
+"""`farfield data download`: download the clips that a Kinetics CSV lists."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from farfield.options.parser import runs
 
 @runs(download_clips)
 def download(*, out: str, json: bool = False, **options: Any) -> int:
-    """Download the clips of Kinetics' CSV; return 1 if some failed.
+    """Download the clips that a Kinetics CSV lists; return 1 if some downloads failed.
 
     Args:
         json: print JSON.
@@ -28,7 +28,8 @@ def download(*, out: str, json: bool = False, **options: Any) -> int:
     print(f"{out}: {made.fetched} clips fetched, {made.already_there} there already, {len(made.failures)} failed")
     if made.known_to_be_gone:
         print(
-            f"{made.known_to_be_gone} permanent failures were not requested again; --retry requests them.",
+            f"{made.known_to_be_gone} clips that failed permanently before were not requested again; "
+            "--retry requests them.",
             file=sys.stderr,
         )
     for reason, count in made.reasons().items():

@@ -27,12 +27,12 @@ def prepare(*, out: str, json: bool = False, **options: Any) -> int:
     before, after = about["bytes_before"] / 1e6, about["bytes_after"] / 1e6
     print(f"{out}: {about['videos']} videos, {about['hours']:.2f} hours, {before:.1f} MB before, {after:.1f} MB now")
     if made.already_there:
-        print(f"{made.already_there} were there already.")
+        print(f"{made.already_there} videos were there already.")
     if made.unlabelled:
-        hint = "give annotations, or videos in folders named for their classes"
-        print(f"{made.unlabelled} have no known class and are not in manifest.csv: {hint}.", file=sys.stderr)
+        hint = "give annotations, or put the videos in folders named after their classes"
+        print(f"{made.unlabelled} videos without a known class are not in manifest.csv: {hint}.", file=sys.stderr)
     for reason, count in made.reasons().items():
         print(f"failed: {count} x {reason}", file=sys.stderr)
     if made.failures:
-        print(f"{made.failures_file} lists them.", file=sys.stderr)
+        print(f"{made.failures_file} lists the failed videos.", file=sys.stderr)
     return 1 if made.failures else 0

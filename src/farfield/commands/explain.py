@@ -26,9 +26,9 @@ def explain(
         clip: video file.
         checkpoint: a .ckpt file; network, labels, sampling and normalisation come from it.
         out: folder to write to; files of an earlier explanation are replaced.
-        point: place of the position, as Y,X in pixels from the top left of the square crop that the network sees
-            (shown in the pictures; explanation.json has its size). None chooses the position through which a block
-            changes the class's score the most.
+        point: position whose attention is shown, as Y,X in pixels from the top left of the square crop that the network
+            sees. The pictures show this crop, and explanation.json has its size. None chooses the position through
+            which a block changes the class's score the most.
         json: print the numbers as JSON instead of a table.
     """
     quiet_libraries()

@@ -19,8 +19,9 @@ def export(checkpoint: str, *, clips: str | list[str] | None = None, json: bool 
 
     Args:
         checkpoint: a .ckpt file, or a folder written by `--to_folder`.
-        clips: a video, a folder, a pattern or a manifest (.csv), or a list of them, as [a.mp4,b.mp4]: the central clips
-            of some of the videos are compared on, too. With a manifest's labels, the accuracy in 8 bits is measured.
+        clips: videos on which the exported network is compared with the checkpoint, too: a video, a folder, a pattern
+            or a manifest (.csv), or a list of them, as [a.mp4,b.mp4]. The comparison uses the central clips of at most
+            num_compare_clips videos. With a manifest's labels, it also measures the accuracy in 8 bits.
         json: print the report as JSON.
     """
     quiet_libraries()
@@ -38,9 +39,9 @@ def _folder_as_dict(written: FolderReport) -> dict[str, Any]:
 
 
 def _folder_as_text(written: FolderReport) -> str:
-    lines = [f"{written.out}: a folder to publish, read back and identical to the last bit"]
+    lines = [f"{written.out}: a folder to publish; read back, its weights are identical to the last bit"]
     lines += [f"  {name:<18} {size:,} bytes" for name, size in written.files.items()]
-    figures = written.report or "none: these weights have no report of farfield test"
+    figures = written.report or "none: there is no report of farfield test for these weights"
     return "\n".join([*lines, f"  figures            {figures}"])
 
 
@@ -76,23 +77,24 @@ def _as_text(report: ExportReport) -> str:
         f"  batch       {'any number of clips' if about.any_batch else 'one clip'}",
         f"  time        {'any length' if about.any_length else f'{about.clip.num_frames} frames'}",
         f"  compared    on {len(report.differences)} batches{float_net}: probabilities within "
-        f"{worst.probabilities:.1e}, logits within {worst.logits:.1e} of the largest; tolerance {report.tolerance:g}",
+        f"{worst.probabilities:.1e}, logits within {worst.logits:.1e} of the largest logit; "
+        f"tolerance {report.tolerance:g}",
     ]
     if report.given_videos:
-        lines.append(f"              {report.compared_videos} of the {report.given_videos} clips given are among them")
+        lines.append(f"              with {report.compared_videos} of the {report.given_videos} given clips")
     shown = sorted(report.differences, key=lambda each: -each.logits)[:_SHOWN]
     lines += [f"              {each.clips}: {each.probabilities:.1e}, {each.logits:.1e}" for each in shown]
     if len(report.differences) > len(shown):
         lines.append(f"              and {len(report.differences) - len(shown)} with smaller differences (all: --json)")
     if accuracy is not None:
         lines += [
-            f"  8 bits      on {accuracy.videos} videos, against the network: the same class for "
+            f"  8 bits      on {accuracy.videos} videos, compared with the unquantised network: the same class for "
             f"{100 * accuracy.agreement:.1f}%; probabilities differ by {accuracy.mean:.1e} on average, by "
-            f"{accuracy.largest:.1e} at most. The tolerance does not apply.",
+            f"{accuracy.largest:.1e} at most. The tolerance does not apply to 8 bits.",
         ]
         if accuracy.top1 is not None and accuracy.top1_int8 is not None:
             lines.append(
-                f"  top-1       {100 * accuracy.top1:.1f}% of the network, {100 * accuracy.top1_int8:.1f}% in 8 bits, "
-                "one central clip a video"
+                f"  top-1       {100 * accuracy.top1:.1f}% before quantisation, "
+                f"{100 * accuracy.top1_int8:.1f}% in 8 bits, on one central clip per video"
             )
     return "\n".join([*lines, *(f"  note        {note}" for note in report.notes)])

@@ -1,4 +1,4 @@
-"""`farfield fit`: train a network as a config says."""
+"""`farfield fit`: train a network from a config."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger("farfield")
 
 
 def fit(arguments: Sequence[str]) -> int:
-    """Train as the options say; `farfield fit --help` lists them."""
+    """Train a network with the given options; `farfield fit --help` lists all options."""
     quiet_libraries()
     if process_rank():
         log.setLevel(logging.WARNING)  # the first process logs for all
@@ -39,6 +39,6 @@ def fit(arguments: Sequence[str]) -> int:
 def _log_checkpoints(result: TrainResult) -> None:
     best, top1 = result.best_checkpoint, result.best_top1
     if best is not None and top1 is not None:
-        log.info("%s is of epoch %d, with the highest val/top1: %.1f%%", best, result.best_epoch, 100 * top1)
+        log.info("best checkpoint: %s, of epoch %d, with val/top1 %.1f%%", best, result.best_epoch, 100 * top1)
     elif result.last_checkpoint is not None:
         log.info("checkpoints: %s", result.last_checkpoint)

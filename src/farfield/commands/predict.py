@@ -57,10 +57,10 @@ def predict(
     engine: Engine = "local",
     list_left_out: bool = False,
 ) -> int:
-    """Predict the actions in videos: the most probable classes of each, or with --timeline what happens when.
+    """Predict the actions in videos: the most probable classes of each video, or of its segments with --timeline.
 
-    A video that cannot be decoded is named with its reason, and the others are still predicted; the exit status is
-    then 1. With --out, the same command resumes where it was stopped.
+    If a video cannot be decoded, the command prints its name and the reason, still predicts the other videos, and exits
+    with status 1. With --out, running the same command again resumes where it was stopped.
 
     Args:
         videos: files, folders, patterns, manifests (.csv), or - for a list of them on standard input.
@@ -68,29 +68,30 @@ def predict(
             normalisation come from it.
         top_k: number of classes to print.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
-        num_crops: crops of each clip; null for the checkpoint's own setting, with a timeline for 1.
-        hop: instead of num_clips, clips that start every `hop` frames and together cover the whole video.
-        timeline: slide windows over each video, however long, and print segments in time.
+        num_crops: crops of each clip; null for 1 with --timeline, and for the checkpoint's own setting otherwise.
+        hop: score clips that start every `hop` frames and together cover the whole video, instead of num_clips clips.
+        timeline: slide windows over each video, however long, and print its segments: start, end and class.
         live: watch one camera (/dev/video0) or stream (a URL), and print predictions until it ends or Ctrl-C.
         window_seconds: length of a window; null for the network's own.
         hop_seconds: time from one window to the next; null for half a window.
         smooth_seconds: average probabilities over this duration around each moment.
-        min_seconds: segments shorter than this join a neighbour.
-        threshold: moments whose best class is less probable belong to no segment.
-        format: output format: table, json (one list), jsonl (an object a line, as they finish), csv, srt or vtt.
+        min_seconds: segments shorter than this are merged into a neighbouring segment.
+        threshold: moments whose most probable class has a probability below this belong to no segment.
+        format: output format: table, json (one list), jsonl (one object per video and line, printed when
+            the video is finished), csv, srt or vtt.
         json: the same as --format json.
         out: folder to keep the predictions in: predictions.jsonl, and the files that `write` names.
-        write: other files to write into `out`, as "csv,mp4": csv, srt and vtt (subtitles), mp4 (copies of the videos
+        write: more files to write into `out`, as "csv,mp4": csv, srt and vtt (subtitles), mp4 (copies of the videos
             with their labels, without sound), safetensors and parquet (features before the classifier, for retrieval).
         device: where to run: auto, cpu, cuda, cuda:1.
         precision: number format: float32, bfloat16 (about twice as fast where the processor supports it; scores
             change in the third digit), float16 (GPUs).
         decoder: pyav or decord.
         view_batch_size: views per forward pass; bounds memory.
-        num_workers: processes with one thread each; 0 for this process.
+        num_workers: number of worker processes, with one thread each; 0 to predict in this process.
         seconds_per_video: timeout of a video in a worker.
         engine: "local", or "ray" for a cluster that sees the same files.
-        list_left_out: name all files that are skipped in folders, with the reason.
+        list_left_out: print the name of every file that is skipped in a folder, with the reason.
     """
     quiet_libraries()
     chosen: Format = "json" if json else format
@@ -146,7 +147,10 @@ def predict(
     paths = find_videos(videos, out=out, skipped=skipped)
     report_skipped_files(skipped)
     if chosen in SUBTITLES and len(paths) > 1:
-        raise FarfieldError(f"{len(paths)} videos need as many subtitle files: give --out FOLDER --write {chosen}.")
+        raise FarfieldError(
+            f"format is {chosen}, which prints the subtitles of one video, but {len(paths)} videos are given. Give "
+            f"--out FOLDER --write {chosen}, to write a file for each video."
+        )
     with nullcontext() if out is None else open_results(out, settings(), extras) as results:
         done = {path: results.prediction(path) for path in paths if results is not None and results.is_done(path)}
         _print_each(done.values(), chosen)
@@ -187,11 +191,11 @@ def _timeline_options(timeline: bool, **given: float | None) -> TimelineOptions 
 def _check_live(videos: list[str], format: Format, **others: object) -> None:
     surplus = [name for name, given in others.items() if given]
     if surplus:
-        raise FarfieldError(f"--live predicts each window as it arrives, and takes no {surplus[0]}. Leave it out.")
+        raise FarfieldError(f"--live and --{surplus[0]} cannot be combined. Leave out --{surplus[0]}.")
     if len(videos) != 1:
-        raise FarfieldError(f"--live watches one camera or stream; given are {len(videos)}.")
+        raise FarfieldError(f"--live watches one camera or stream, but {len(videos)} are given. Give one.")
     if format not in ("table", "jsonl"):
-        raise FarfieldError(f"--live prints a table or jsonl, line by line; format is {format!r}.")
+        raise FarfieldError(f"format is {format!r}, but --live prints a table or jsonl only. Give --format jsonl.")
 
 
 def _print_live(predictions: Iterable[LivePrediction], format: Format) -> int:
@@ -211,7 +215,7 @@ def _print_live(predictions: Iterable[LivePrediction], format: Format) -> int:
 
 
 def _print_each(predictions: Iterable[Prediction], format: Format) -> None:
-    """Print predictions in the formats that do not need all of them."""
+    """Print predictions if the format (table or jsonl) prints each video as soon as it is finished."""
     for prediction in predictions:
         if format == "jsonl":
             ProgressBar.write(json_format.dumps(prediction.to_dict()))
@@ -220,7 +224,7 @@ def _print_each(predictions: Iterable[Prediction], format: Format) -> None:
 
 
 def _print_all(predictions: list[Prediction], format: Format, *, timeline: bool) -> None:
-    """Print predictions in the formats that need all of them."""
+    """Print the predictions of all videos if the format (json, csv, srt or vtt) is printed at the end."""
     if format == "json":
         print(json_format.dumps([prediction.to_dict() for prediction in predictions], indent=2))
     elif format == "csv":
@@ -230,7 +234,7 @@ def _print_all(predictions: list[Prediction], format: Format, *, timeline: bool)
 
 
 class _Bars:
-    """Progress on standard error: of the videos, and of the windows of a long one."""
+    """Progress bars on standard error: one for the videos, and one for the windows of a long video."""
 
     def __init__(self, total: int, done: int) -> None:
         self._videos = ProgressBar(desc="predict", total=total, initial=done, unit="video", disable=total == 1)

@@ -29,23 +29,25 @@ def serve(
 ) -> int:
     """Serve a web page (upload or record a clip; see labels, timeline and attention) and an HTTP API.
 
-    POST /predict (a form's file, or the file as body) returns JSON; GET /health returns the server's state. By default
-    the server listens on the loopback interface only. It performs no authentication: on a network, put it behind a
-    proxy that authenticates and forwards the Host header, and give the proxy's name, as --names [video.example.org].
-    Uploads are decoded in separate processes, within limits. Uploads to the API are deleted after the response, those
-    of the page after limits.keep_seconds.
+    POST /predict (the video as a form's file, or as the body) returns JSON; GET /health returns the server's state. By
+    default the server listens on the loopback interface only. It performs no authentication: on a network, put it
+    behind a proxy that authenticates and forwards the Host header, and give the proxy's name, as
+    --names [video.example.org].
+    Uploads are decoded in separate processes, within limits. Uploads to the API are deleted after the response, and
+    uploads from the page after limits.keep_seconds.
 
     Args:
         checkpoint: a .ckpt file, or an exported network; labels, sampling and normalisation come from it.
         host: address to listen on; 0.0.0.0 for all addresses of this machine.
         port: port to listen on; 0 for any free port.
-        names: host names of proxies in front of the server. On the loopback interface, requests with a Host header of
-            another name than the server's own or these are refused; so are requests from pages of other origins.
+        names: host names of proxies in front of the server. On the loopback interface, the server refuses requests
+            whose Host header is neither its own name nor one of these names. It also refuses requests from pages of
+            other origins.
         device: where to run: auto, cpu, cuda, cuda:1.
         precision: number format: float32, bfloat16, float16 (GPUs).
         decoder: pyav or decord.
         threads: PyTorch's threads on the CPU, in each process; null for an equal share of the cores.
-        top_k: number of classes in a ranking.
+        top_k: number of classes that a ranking lists.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
         num_crops: crops of each clip; null for the checkpoint's own setting.
         window_seconds: length of a timeline's window; null for the network's own.
@@ -55,7 +57,7 @@ def serve(
     missing = [name for name in ("gradio", "fastapi", "uvicorn") if find_spec(name) is None]
     if missing:
         raise FarfieldError(
-            f'the server needs {", ".join(missing)}, which is not installed: pip install "farfield[demo]"'
+            f'the server needs packages that are not installed ({", ".join(missing)}): pip install "farfield[demo]"'
         )
     for name, count in (("top_k", top_k), ("num_clips", num_clips), ("num_crops", num_crops), ("threads", threads)):
         if count is not None and count < 1:

@@ -33,24 +33,28 @@ def summary(
 ) -> int:
     """Print a network's output shapes, parameters, multiply-adds and activation memory, by stage and inserted block.
 
-    The counts are for one clip of the training size. As in fvcore, a multiply-add counts 1, a batch norm in evaluation
-    2 per element. Activation memory is that of all layers' outputs in float32. Only shapes are computed, no values.
+    The counts are for one clip of the training size. As in fvcore, a multiply-add counts as 1, and a batch norm in
+    evaluation mode as 2 per element. Activation memory is that of all layers' outputs in float32. The network is not
+    run: only shapes are computed.
 
     Args:
         network: a backbone's name; a checkpoint (.ckpt), to which the other options do not apply; or "all", for a table
             of all backbones with and without the paper's five non-local blocks.
-        num_classes: classes.
+        num_classes: number of classes.
         backbone_options: the backbone's own options, as {dilated: true}.
         insert: where to insert blocks: a preset, as nl5, or {stage: indices of residual blocks}.
-        block: what to insert.
+        block: block to insert, as non_local.
         block_options: that block's options, as {pairwise: dot_product}.
-        clip: another size of clip: {num_frames: 32, crop_px: 256}.
+        clip: changes to the backbone's clip settings, as {num_frames: 32, crop_px: 256}.
         json: print JSON.
     """
     quiet_libraries()
     changed = [backbone_options, insert, block_options, clip] != [None] * 4 or block != "non_local"
     if changed and network not in BACKBONES and (network == "all" or Path(network).is_file()):
-        raise FarfieldError(f"options apply to a backbone's name only, but network is {network}. Leave them out.")
+        raise FarfieldError(
+            f"network is {network}, but backbone_options, insert, block, block_options and clip only apply to the name "
+            "of a backbone. Leave these options out."
+        )
     if network == "all":
         costs = backbone_costs(num_classes)
         content = [asdict(each) | {"clip": each.clip.to_dict()} for each in costs]

@@ -20,9 +20,9 @@ class TestData:
 
     Args:
         manifest: CSV of the videos.
-        root: folder that its paths are relative to; None for the manifest's own.
+        root: folder that the manifest's paths are relative to; None for the folder of the manifest.
         num_workers: decoding processes; None for the number of cores, at most 8.
-        batch_size: videos in a batch.
+        batch_size: number of videos in a batch.
     """
 
     __test__ = False  # not a test of pytest's
@@ -34,7 +34,10 @@ class TestData:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or (self.num_workers or 0) < 0:
-            raise FarfieldError("data.batch_size must be at least 1, data.num_workers at least 0 or null.")
+            raise FarfieldError(
+                f"data.batch_size is {self.batch_size} and data.num_workers is {self.num_workers}. batch_size must be "
+                "at least 1, and num_workers at least 0, or null."
+            )
 
 
 def test(
@@ -67,13 +70,13 @@ def test(
             (scores.npz, also for `farfield compare`) and pictures; null for `test` in the run's folder.
         accelerator: where to run, as Lightning's Trainer takes it: auto, cpu, gpu.
         devices: number of devices, each with a process of its own and a share of the videos.
-        precision: of the network, as Lightning's Trainer takes it: 32-true, bf16-mixed, 16-mixed.
+        precision: number format of the network, as Lightning's Trainer takes it: 32-true, bf16-mixed, 16-mixed.
         decoder: pyav or decord.
         view_batch_size: views per forward pass; null for all views of a batch.
-        restrict_labels: score among the manifest's classes only, which are some of the network's: a subset of
-            Kinetics with a network of all of its classes.
-        calibrate_on: manifest of the validation videos: their scores choose a temperature, with which probabilities
-            are reported (Guo et al., ICML 2017). It changes no ranking.
+        restrict_labels: score only among the classes of the manifest. The network must know all of them, as a network
+            of Kinetics-400 knows the classes of a Kinetics subset.
+        calibrate_on: manifest of the validation videos. Their scores determine a temperature for the probabilities in
+            the report (Guo et al., ICML 2017). The temperature changes no ranking of classes.
         json: print the report as JSON.
     """
     quiet_libraries()
@@ -104,7 +107,7 @@ def test(
 def validate(
     checkpoint: str, data: TestData, *, accelerator: str = "auto", decoder: Decoder = "pyav", json: bool = False
 ) -> int:
-    """Score a checkpoint as after a training epoch: one central view per video. `test` uses all views.
+    """Score a checkpoint on one central view per video, as after a training epoch. `farfield test` uses all views.
 
     Args:
         checkpoint: a .ckpt file.

@@ -1,7 +1,7 @@
-"""Parts of jsonargparse that are private, or are only found in the text of its messages.
+"""Private parts of jsonargparse, and facts about a mistake that only the text of its error messages contains.
 
-`tests/options/test_jsonargparse_compat.py` has a test for each; it fails by name when a jsonargparse release changes
-that part. Tested with jsonargparse 4.48 to 4.53; older releases have other messages.
+`tests/options/test_jsonargparse_compat.py` has a test for each part. When a jsonargparse release changes a part, the
+name of the failing test says which. Tested with jsonargparse 4.48 to 4.53; older releases have other messages.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import jsonargparse
 from jsonargparse import _typehints
 
 _LARGEST_EXACT = 2**53
-"""Above this, not every integer has a float of its own."""
+"""A float64 can represent every integer up to this one exactly."""
 
 
 @contextmanager
 def accept_whole_floats() -> Iterator[None]:
-    """Accept 16.0 for 16 wherever an option or config value must be an integer; sweeps write floats.
+    """Accept 16.0 as 16 wherever an option or config value must be an integer, because sweeps write floats.
 
-    A value that may also be a float or a string is not changed: for Lightning's limit_val_batches, 1.0 means all
+    A value whose type also allows a float or a string is not changed: for Lightning's limit_val_batches, 1.0 means all
     batches and 1 means one batch.
 
     jsonargparse has no such setting, so its private function that checks a value against a type is wrapped.
@@ -53,7 +53,7 @@ def accept_whole_floats() -> Iterator[None]:
 
 
 def _as_integer(value: Any) -> Any:
-    """Convert a float, or the text of one, to int if that is exact; return other values unchanged."""
+    """Convert a float, or a string that holds one, to int if the result is exact; return any other value unchanged."""
     if isinstance(value, str):
         try:
             number = float(value)
@@ -76,20 +76,20 @@ def option_names(parser: jsonargparse.ArgumentParser) -> list[str]:
 
 
 def required_options(parser: jsonargparse.ArgumentParser) -> list[str]:
-    """List the arguments that must be given."""
+    """List the names of the required options and positional arguments."""
     return [action.dest for action in parser._actions if action.required]
 
 
 def one_line(message: str) -> str:
-    """Join a message's lines, and drop the mention of the link whose function raised it."""
+    """Join a message's lines into one, without jsonargparse's prefix about a failed link of arguments."""
     text = " ".join(line.strip() for line in message.splitlines() if line.strip())
     return re.sub(r"^Call to compute_fn of link .*? failed: ", "", text)
 
 
 def is_about_words(text: str) -> bool:
-    """Return whether a message reports words that could not be assigned to arguments.
+    """Return whether a message reports unrecognised arguments, missing arguments, or an option without a value.
 
-    A file name that starts with "-" is a common cause.
+    A common cause is a file name that starts with "-".
     """
     return bool(
         re.search(r"[Uu]nrecognized arguments|expected (one|at least one) argument|arguments are required", text)
@@ -102,7 +102,7 @@ def expects_value(text: str) -> bool:
 
 
 def unknown_option(text: str) -> str | None:
-    """Return the name of the unknown option that a message reports, with its groups."""
+    """Return the name of the unknown option that a message reports, with its groups; None for other messages."""
     unknown = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", text) or re.search(
         r"[Uu]nrecognized arguments: --([\w.-]+)"
         r"|does not accept option '([\w.]+)'"
@@ -114,13 +114,13 @@ def unknown_option(text: str) -> str | None:
 
 
 def surplus_word(text: str) -> str | None:
-    """Return the first word that a message reports as one too many and that does not start with "-"."""
+    """Return the first unrecognised argument in a message, if it does not start with "-"; None otherwise."""
     surplus = re.search(r"[Uu]nrecognized arguments: ([^-\s]\S*)", text)
     return surplus[1] if surplus else None
 
 
 def missing_value(text: str) -> str | None:
-    """Return the name of the option that a message reports as None where a value is needed."""
+    """Return the name of the option that a message reports as None although it needs a value; None otherwise."""
     missing = re.search(r'[Pp]arser key "([\w.]+)": Expected a .* Got value: None$', text)
     return missing[1] if missing else None
 
@@ -132,7 +132,7 @@ class RefusedValue:
     Attributes:
         option: name of the option, with its groups.
         given: value as text.
-        must_be: required type in words; None where `choices` or `unexpected_key` say it.
+        must_be: required type in words; None if `choices` or `unexpected_key` describes the mistake instead.
         choices: values that the option can have.
         unexpected_key: unknown key in the value, for an option that is a mapping with fixed keys.
     """
@@ -145,9 +145,9 @@ class RefusedValue:
 
 
 def refused_value(text: str) -> RefusedValue | None:
-    """Read a message about a value of the wrong type; None for other messages.
+    """Parse a message about a value of the wrong type; return None for other messages.
 
-    For an option of several possible types, jsonargparse lists the reasons of each.
+    For an option that allows several types, jsonargparse lists why the value fits none of them.
     """
     found = re.search(r'[Pp]arser key "([\w.]+)"', text)
     if found is None:

@@ -34,7 +34,7 @@ Command = TypeVar("Command", bound=Callable[..., int])
 
 
 class CommandParser(jsonargparse.ArgumentParser):
-    """Raise mistakes as `FarfieldError`s, which the command line prints without a traceback."""
+    """Argument parser that raises a user's mistake as a `FarfieldError`, which is printed without a traceback."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # No abbreviations: a mistyped option must not be taken for another that starts with it.
@@ -51,7 +51,7 @@ class CommandParser(jsonargparse.ArgumentParser):
             return super().parse_object(*args, **kwargs)
 
     def format_help(self, *args: Any, **kwargs: Any) -> str:
-        """Write Python's `str | Path` and `None`, from signatures and docstrings, as what is typed: str and null."""
+        """Format the help, with Python's `str | Path` and `None` replaced by what a user types: str and null."""
         text = re.sub(r"Union\[str,\s+Path,\s+null\]", "str | null", super().format_help(*args, **kwargs))
         return re.sub(r"\bNone\b", "null", re.sub(r"str\s+\|\s+Path", "str", text))
 
@@ -72,24 +72,24 @@ class ConfigAction(jsonargparse.ActionConfigFile):
 
 
 NO_OPTIONS = {"progress"}
-"""Parameters of library functions that commands leave at their defaults."""
+"""Parameters of library functions that do not become options; commands leave them at their defaults."""
 
 _LIBRARY_FUNCTIONS: dict[Callable[..., int], tuple[Callable[..., Any], set[str]]] = {}
-"""Commands, to the library function and those of its parameters that the command replaces."""
+"""Library function that each command runs, and the names of the function's parameters that the command replaces."""
 
 
 def runs(function: Callable[..., Any], *, replaced: Sequence[str] = ()) -> Callable[[Command], Command]:
     """Declare the library function that a command runs.
 
-    The function's parameters become options of the command, and its docstring the help. The command takes them as
-    `**options`, names those that it needs itself, and adds options of its own:
+    The function's parameters become options of the command, and its docstring becomes the help. The command takes the
+    options as `**options`, except those that it uses itself, which it names. It can add options of its own:
 
         @runs(write_subset)
         def subset(*, json: bool = False, **options: Any) -> int: ...
 
     Args:
         function: the library function.
-        replaced: its parameters that the command replaces by others, of another name or type.
+        replaced: parameters of the function that the command replaces by its own, with another name or type.
     """
 
     def declare(command: Command) -> Command:
@@ -105,11 +105,12 @@ def parse(
     """Parse a command's arguments into keyword arguments for its function.
 
     Args:
-        command: function whose parameters become options, and whose docstring becomes the help; both come from the
-            library function first if the command declares one by `runs`.
+        command: function whose parameters become options, and whose docstring becomes the help. If the command declares
+            a library function by `runs`, that function's parameters become options, too, and its docstring introduces
+            the help.
         arguments: words after the command's name.
         prog: name of the command, for its help.
-        positionals: positional parameters, to argparse's nargs.
+        positionals: argparse's nargs of each positional parameter, by name.
 
     Raises:
         FarfieldError: for an unknown or missing option, or a value of the wrong type.
@@ -142,7 +143,7 @@ def parse(
 
 
 def files_after_dashes(words: Sequence[str]) -> Sequence[str]:
-    """Rewrite file names after `--` that start with `-`, so that they are not taken for options: `./-a.mp4`."""
+    """Remove `--`, and write later file names that start with `-` as `./-a.mp4`, so that they are not options."""
     if "--" not in words:
         return words
     end = words.index("--")
@@ -150,18 +151,18 @@ def files_after_dashes(words: Sequence[str]) -> Sequence[str]:
 
 
 def file_hint(message: str, words: Sequence[str]) -> str | None:
-    """Explain how to write a file name that starts with `-` and was taken for an option; None if there is none."""
+    """Explain how to write a file name that starts with `-` and was taken for an option; None for other mistakes."""
     if not is_about_words(message):
         return None
     if "--" in words:
         surplus = [word for word in words[words.index("--") :] if re.match("--.", word)]
         if surplus:
-            return f"{surplus[0]} comes after --, so it is read as a file. Put -- and the files after all options."
+            return f"{surplus[0]} comes after --, so it is read as a file. Put options before --, and files after it."
         return None
     for word in words:
         short = re.match(r"-[^-]", word) and not re.fullmatch(r"-[\d.e+-]+", word)
         if short or (word.startswith("--") and (has_video_suffix(word) or Path(word).exists())):
-            apart = "" if expects_value(message) else ", or put -- before it, after all options"
+            apart = "" if expects_value(message) else ", or put all options first, then --, then the files"
             return f"{word} is not an option. If it is a file, write ./{word}{apart}. See --help."
     return None
 
@@ -185,8 +186,9 @@ def explain(message: str, options: Sequence[str], required: Sequence[str] = ()) 
 def nearest_option(given: str, options: Sequence[str]) -> str:
     """Suggest the known option that is nearest to `given`; "lr" finds "model.optimisation.lr".
 
-    Candidates are the options whose last part equals the given one's, is similar to it, or contains it; else those
-    similar as a whole. Among several, the one most similar as a whole is suggested.
+    First, the last parts of the names (after the last dot) are compared: candidates are the options whose last part is
+    the most similar, or else those whose last part contains that of `given`. If there are none, candidates are the
+    options whose full name is similar. Of several candidates, the one with the most similar full name is suggested.
     """
 
     def likeness(one: str, other: str) -> float:

@@ -1,4 +1,4 @@
-"""Explanation page: explanation.html, which embeds every picture and video and needs no other file and no network."""
+"""Explanation page, explanation.html. It embeds all pictures and videos: it needs no other file and no internet."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def explanation_html(
 
 
 def spread_rows(content: Mapping[str, Any]) -> list[list[str]]:
-    """Tabulate how widely each block's positions attend, from the numbers in explanation.json."""
+    """Tabulate how widely attention spreads in each block, from the numbers in explanation.json."""
     rows = []
     for block in content["blocks"]:
         for key, name in (("of_query", "the position"), ("mean", "mean"), ("uniform", "if uniform")):

@@ -1,6 +1,6 @@
-"""Model card of a published folder: the network, how to use it, and its measured accuracy with the command.
+"""Model card of a published folder: the network, how to use it, its accuracy, and the command that measured it.
 
-It states only what the checkpoint and its test report contain: no licence, no accuracy that was not measured.
+The card states only what the checkpoint and its test report contain: no licence, no accuracy that was not measured.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def model_card(
     data: dict[str, Any] | None = None,
     report: dict[str, Any] | None = None,
 ) -> str:
-    """Render the card as Markdown with YAML front matter, as model hubs read it.
+    """Render the card as Markdown with YAML front matter, the format that model hubs read.
 
     Args:
         network: network to publish.
         name: name of the folder.
-        data: data sets of the training, from the checkpoint: {"train": {"manifest": ..., "hash": ..., ...}}.
+        data: data sets used in training, from the checkpoint: {"train": {"manifest": ..., "hash": ..., ...}}.
         report: content of the test's report.json; None for a card without accuracy.
     """
     clip = network.clip
@@ -69,7 +69,7 @@ def _training_data(data: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _model_index(name: str, report: dict[str, Any] | None) -> list[dict[str, Any]] | None:
-    """Build the front matter's model-index; None without an accuracy that compares with that of other networks."""
+    """Build the front matter's model-index; None if no accuracy was measured, or only among some of the classes."""
     if report is None or "scored_among" in report:  # among some of the classes, accuracy is higher
         return None
     metrics = [

@@ -1,4 +1,4 @@
-"""Tables, figures and clips that pages show, and their encoding as data URIs: a page needs no other file."""
+"""Tables, figures and clips for pages, and their encoding as data URIs, so that a page needs no other file."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def figure_uri(figure: Figure) -> str:
 
 
 def clip_uri(clip: ShownClip) -> str:
-    """Encode a clip as H.264, slow enough to see each of its few frames, and that as a data URI."""
+    """Encode a clip as a data URI of an H.264 video, slowed to 4 frames per second so that each frame can be seen."""
     with TemporaryDirectory() as folder:
         path = Path(folder, "clip.mp4")
         write_video(path, clip.frames, fps=4)

@@ -10,7 +10,7 @@ from farfield.reports.page_content import png_uri
 from farfield.reports.rendering import render
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a0508c", "#8a6d00", "#3f7fb5", "#7a4a2b", "#5b5ea6")
-"""Okabe and Ito's palette, which colour-blind people tell apart; its light colours darkened to carry white text."""
+"""Okabe and Ito's palette for colour-blind readers; the light colours are darkened to make white text legible."""
 OTHER_COLOUR = "#6b7280"
 MAX_TICKS = 8
 
@@ -37,10 +37,10 @@ def timeline_html(segments: Sequence[dict[str, Any]], duration: float) -> str:
 
 
 def scale_ticks(length: float) -> list[tuple[float, str]]:
-    """Choose at most about `MAX_TICKS` round seconds for a scale.
+    """Choose about `MAX_TICKS` or fewer tick marks at round times, for a scale in seconds.
 
     Returns:
-        Position in seconds and text of each; the first one's text has the unit.
+        Position in seconds and text of each tick mark; the first text includes the unit.
     """
     steps = [base * 10**power for power in range(-2, 5) for base in (1, 2, 5)]
     step = next((each for each in steps if length / each <= MAX_TICKS), steps[-1])
@@ -60,5 +60,5 @@ def picture_html(png: bytes, description: str) -> str:
 
 
 def note_html(text: str, *, failed: bool = False) -> str:
-    """Render a line of text, "" for none; a failure is named in words, not only by colour."""
+    """Render a line of text, or nothing for an empty text. A failure is marked in words, not only by colour."""
     return render("note.html.j2", text=text, failed=failed) if text else ""

@@ -13,20 +13,20 @@ from farfield.untrusted_json import parse_json
 log = logging.getLogger("farfield")
 
 METRICS = {"top1": "top-1", "top5": "top-5", "mean_class_accuracy": "mean class accuracy"}
-"""Metrics of report.json, and their names for people."""
+"""Metrics of report.json, and the names that reports show for them."""
 
 
 def find_report(checkpoint: str | Path, weights: str) -> Path | None:
     """Find the test report in a checkpoint's run folder, <run>/test/report.json.
 
-    A report that cannot be read is named in the log and ignored: the user did not ask for it.
+    A report that cannot be read is logged and ignored, because the user did not name it.
 
     Args:
         checkpoint: a checkpoint's path.
         weights: the checkpoint's `network_hash`.
 
     Returns:
-        The path; None where there is no report of these weights.
+        The path of the report; None if there is none, or if it is not of these weights.
     """
     folder = Path(checkpoint).absolute().parent
     run = folder.parent if folder.name == "checkpoints" else folder
@@ -36,7 +36,7 @@ def find_report(checkpoint: str | Path, weights: str) -> Path | None:
     try:
         return path if read_report(path).get("weights") == weights else None
     except FarfieldError as error:
-        log.warning("left out: %s", error)
+        log.warning("test report ignored: %s", error)
         return None
 
 
@@ -44,7 +44,7 @@ def read_report(path: str | Path) -> dict[str, Any]:
     """Read a report.json that `farfield test` wrote.
 
     Raises:
-        FarfieldError: for a file that is missing or is not a test report.
+        FarfieldError: if the file is missing, or is not a test report.
     """
     path = Path(path)
     if not path.is_file():
@@ -57,12 +57,14 @@ def read_report(path: str | Path) -> dict[str, Any]:
         int(content["videos"])
         [each["label"] for each in content.get("classes", [])]
     except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
-        raise FarfieldError(f"{path} is not a report of farfield test: {error!r}.") from error
+        raise FarfieldError(
+            f"{path} is not a report of farfield test: {error!r}. Give the report.json of a test."
+        ) from error
     return content
 
 
 def check_report(report: dict[str, Any], network: ActionNet, path: str | Path, weights: str) -> None:
-    """Refuse a report of another network, or of other weights.
+    """Raise an error if a report is of another network, or of other weights of the same network.
 
     Args:
         report: content of report.json.
@@ -71,7 +73,7 @@ def check_report(report: dict[str, Any], network: ActionNet, path: str | Path, w
         weights: the checkpoint's `network_hash`.
 
     Raises:
-        FarfieldError: where backbone, blocks, classes or weights differ.
+        FarfieldError: if backbone, blocks, classes or weights differ.
     """
     ours = {
         "weights": weights,
@@ -90,8 +92,9 @@ def check_report(report: dict[str, Any], network: ActionNet, path: str | Path, w
     for name, value in ours.items():
         if theirs[name] != value:
             raise FarfieldError(
-                f"{path} is of another network: its {name} {_shortened(theirs[name])}, the checkpoint's "
-                f"{_shortened(value)}. Test this checkpoint with farfield test, or leave --report out."
+                f"{path} is the report of another network: {name} {_shortened(theirs[name])} in the report, "
+                f"but {_shortened(value)} in the checkpoint. Test the checkpoint with farfield test, or leave "
+                "--report out."
             )
 
 

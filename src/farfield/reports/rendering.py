@@ -1,8 +1,8 @@
 """Jinja2 environments for the HTML and Markdown templates; both escape every value.
 
-Labels, file names and error messages come from strangers, so a template cannot forget to escape them: an HTML template
-escapes by Jinja2's autoescaping, a Markdown template by `escape_markdown`, applied to every `{{ value }}`. Only the
-filters below and `|safe` (HTML) mark text as already escaped.
+Labels, file names and error messages are untrusted, so every `{{ value }}` is escaped automatically: in HTML templates
+by Jinja2's autoescaping, in Markdown templates by `escape_markdown`. Only the filters below and `|safe` (HTML) mark
+text as already escaped.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill a template of reports/templates/, by its suffix as HTML or Markdown."""
+    """Render a template of reports/templates/ as HTML or Markdown, according to its suffix."""
     if template.endswith(".html.j2"):
         return html_environment().get_template(template).render(values)
     if template.endswith(".md.j2"):
         return markdown_environment().get_template(template).render(values)
-    raise ValueError(f"{template} ends in neither .html.j2 nor .md.j2, so that its escaping is unknown.")
+    raise ValueError(f"{template} ends in neither .html.j2 nor .md.j2; the suffix decides how values are escaped.")
 
 
 @cache
@@ -65,8 +65,8 @@ def percent(share: float, digits: int = 2) -> str:
 class Markdown(str):
     """Text that is valid Markdown and is not escaped again.
 
-    Not markupsafe's `Markup`, whose `+`, `%` and `join` escape for HTML only; those of a `str` give a plain string,
-    which is escaped as a whole.
+    markupsafe's `Markup` would not do: its `+`, `%` and `join` escape for HTML. Here they are those of `str` and return
+    a plain string, which is then escaped as a whole.
     """
 
     __slots__ = ()
@@ -91,7 +91,7 @@ _LIST_MARKER = re.compile(r"^(\d+)([.)])(?=[ ]|$)")
 
 
 def escape_markdown(text: object) -> Markdown:
-    """Escape a text so that Markdown renders it letter by letter, on one line.
+    """Escape a text so that Markdown renders every character literally, on one line.
 
     Letters, digits and punctuation that cannot be syntax are kept, so that the source stays readable; everything else
     becomes a character reference. URLs and e-mail addresses do not become links.
@@ -105,7 +105,7 @@ def _reference(character: str) -> str:
 
 
 def code_span(text: object) -> Markdown:
-    """Wrap a text in backticks, more than it has in a row, so that it cannot end the code span."""
+    """Wrap a text in a code span, with more backticks than its longest run, so that the text cannot end the span."""
     one_line = _one_line(text)
     if not one_line:
         return Markdown("")
@@ -116,15 +116,15 @@ def code_span(text: object) -> Markdown:
 
 
 def fenced_line(text: object) -> Markdown:
-    """Put a text on one line that cannot end a fenced code block."""
+    """Join a text into one line, and replace any ``` in it, so that it cannot end a fenced code block."""
     return Markdown(_one_line(text).replace("```", "'''"))
 
 
 def json_value(value: object) -> Markdown:
-    """Encode a value as ASCII JSON on one line, which is valid YAML, too."""
+    """Encode a value as ASCII JSON on one line, which is also valid YAML."""
     return Markdown(json.dumps(value))
 
 
 def _one_line(text: object) -> str:
-    """Replace line breaks with spaces, and control characters, which a terminal would obey, with U+FFFD."""
+    """Join a text into one line, and replace control characters, which a terminal would obey, with U+FFFD."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", "\ufffd", " ".join(str(text).split()))

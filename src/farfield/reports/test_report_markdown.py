@@ -10,11 +10,11 @@ from farfield.reports.rendering import render
 
 
 def render_test_report(report: Mapping[str, Any], shown_names: Mapping[str, str], *, list_confused: bool) -> str:
-    """Render report.md.
+    """Render report.md from the content of report.json.
 
     Args:
         report: content of report.json.
-        shown_names: each label as tables show it.
+        shown_names: name that the tables show for each label.
         list_confused: add the table of the most confused classes.
     """
     names = list(report)

@@ -1,4 +1,4 @@
-"""Training report: report.html, a run on one page that needs no other file and no network."""
+"""Training report, report.html: one page about a run. It needs no other file and no internet."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class TrainingReport:
         title: name of the run.
         epoch: last epoch, counted from 1.
         step: optimiser steps so far.
-        validation: metrics with their intervals.
+        validation: validation metrics with their confidence intervals.
         curves: figures of the run so far, by description.
         classes: accuracy of each class.
-        most_confused: pairs of classes; None for a matrix that names its classes.
-        confusion_matrix: of the validation.
-        reliability: accuracy over confidence.
-        most_confidently_wrong: clips.
-        predicted_clips: clips that are the same after each epoch.
-        attention: attention maps of those clips.
+        most_confused: most often confused pairs of classes; None for few classes, which the confusion matrix names.
+        confusion_matrix: confusion matrix of the validation.
+        reliability: reliability diagram, accuracy over confidence.
+        most_confidently_wrong: clips with the most confident wrong predictions.
+        predicted_clips: clips with their predictions; the same clips after each epoch.
+        attention: attention maps of `predicted_clips`.
         batch_norms: batch-norm diagnostics; None where there are none.
         epochs: the run's metrics.csv.
         about: versions, manifests and provenance of the run, by name.
@@ -56,7 +56,7 @@ class TrainingReport:
 
 
 def write_training_report(path: Path, report: TrainingReport) -> None:
-    """Write the page in an atomic write."""
+    """Write the page atomically."""
     page = render(
         "training_report.html.j2",
         title=report.title,

@@ -8,8 +8,9 @@ from typing import Any
 from farfield.reports.rendering import render
 
 MAX_ITEMS = 100
-"""Entries of a section, and MAX_SIZES frame sizes; the rest is in report.json."""
+"""Largest number of entries that a section shows; report.json has all of them."""
 MAX_SIZES = 30
+"""Largest number of frame sizes that are shown; report.json has all of them."""
 
 SECTIONS = {
     "undecodable": "Cannot be decoded",
@@ -19,18 +20,18 @@ SECTIONS = {
     "repeated_rows": "Repeated rows",
     "look_alike": "Near-duplicates",
     "classes_without_videos": "Classes without videos",
-    "decord_differs_on": "decord gives other frames",
+    "decord_differs_on": "decord and PyAV give different frames",
 }
-"""Lists of report.json, in the order of the sections, and the sections' headings."""
+"""Lists in report.json, in the order in which report.md shows them, and their headings."""
 
 
 def render_verify_report(report: Mapping[str, Any], *, reasons: Mapping[str, int], left_out: str) -> str:
-    """Render report.md.
+    """Render report.md from the content of report.json.
 
     Args:
         report: content of report.json.
         reasons: number of undecodable videos by reason, shown in place of their paths.
-        left_out: files that scans of folders passed over, in words; "" for none.
+        left_out: summary of the files that the folder scans skipped; "" for none.
     """
     return render(
         "verify_report.md.j2",

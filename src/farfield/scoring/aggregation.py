@@ -12,7 +12,7 @@ def view_probabilities(logits: Float[Tensor, "bv classes"], num_videos: int) -> 
 
     Args:
         logits: one row per view, the views of a video next to each other.
-        num_videos: b.
+        num_videos: number of videos (b).
     """
     return logits.float().softmax(-1).unflatten(0, (num_videos, -1))
 
@@ -23,8 +23,8 @@ def aggregate_views(
     """Average class probabilities over views: the scores of a video are the mean over its clips and crops.
 
     Args:
-        probabilities: of each view; leading axes are kept.
-        weights: of each view, as the seconds that it covers; None for equal weights.
+        probabilities: class probabilities of each view; leading axes are kept.
+        weights: weight of each view, for example the seconds that it covers; None for equal weights.
     """
     if weights is None:
         return probabilities.mean(-2)

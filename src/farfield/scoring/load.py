@@ -19,7 +19,7 @@ from farfield.precision import Precision
 
 
 class InferenceModel(Protocol):
-    """What inference needs of a network, whether it comes from a checkpoint or an exported file."""
+    """Interface for inference, which networks from checkpoints and from exported files share."""
 
     labels: list[str]
     clip: ClipSpec
@@ -45,18 +45,18 @@ def load_model(
 def load_model(
     path: str | Path, *, device: str = "auto", precision: Precision = "float32", for_training: bool = False
 ) -> InferenceModel:
-    """Load a network, by default ready to infer at full speed.
+    """Load a network, by default optimised for inference.
 
-    Batch norms of a checkpoint are folded into its convolutions: the same scores, to rounding, in less time. A folded
-    network can be neither trained nor saved.
+    The optimisation folds a checkpoint's batch norms into its convolutions. The scores are the same up to rounding, in
+    less time. A folded network can be neither trained nor saved.
 
     Args:
         path: a .ckpt file, a folder written by `farfield export --to_folder`, or an exported .onnx, .xml (OpenVINO) or
             .pt2 (torch.export) file.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
-        precision: of weights and features. "bfloat16" keeps 3 digits and is about twice as fast on processors that
-            support it (GPUs since Ampere, AVX512-BF16, AMX); "float16" is for GPUs. Exported files run in float32, or
-            with OpenVINO in bfloat16.
+        precision: number format of weights and features. "bfloat16" keeps 3 digits and is about twice as
+            fast on processors that support it (GPUs since Ampere, AVX512-BF16, AMX); "float16" is for GPUs. Exported
+            files run in float32, or with OpenVINO in bfloat16.
         for_training: return the plain `ActionNet`, which can be trained, saved, converted and exported.
 
     Raises:
@@ -76,15 +76,18 @@ def load_model(
         from farfield.runtimes.exported_network import load_exported  # late: needs an extra
 
         if for_training:
-            raise FarfieldError(f"{path} is an exported network, which cannot be trained. Give its checkpoint.")
+            raise FarfieldError(f"{path} is an exported network, which cannot be trained. Give the checkpoint.")
         if device not in ("auto", "cpu"):
-            raise FarfieldError(f"{path} runs on the CPU; device is {device!r}. Give its checkpoint to run it there.")
+            raise FarfieldError(
+                f"device is {device!r}, but {path} is an exported network, which runs on the CPU only. Leave device "
+                "out, or give the checkpoint instead."
+            )
         return load_exported(Path(path), precision=precision)
     network = load_network(path).to(chosen)
     if not for_training:
         return optimize_for_inference(network, getattr(torch, precision))
     if precision != "float32":
-        raise FarfieldError(f"precision is {precision!r}; with for_training it must be 'float32'.")
+        raise FarfieldError(f"precision is {precision!r}; with for_training it must be 'float32'. Leave precision out.")
     return network
 
 

@@ -29,7 +29,7 @@ class ViewScores(NamedTuple):
 
 
 def score_clips(model: Callable[[Tensor], Tensor], batches: Iterable[Float[Tensor, "b 3 t h w"]]) -> ViewScores:
-    """Score batches of normalised clips, one batch at a time. The caller sets the mode and the gradient context."""
+    """Score batches of normalised clips in turn. The caller sets train or eval mode, and the gradient context."""
     return ViewScores(torch.cat([model(clips).float() for clips in batches]), None)
 
 
@@ -42,13 +42,13 @@ def score_views(
     features: bool = False,
     progress: bool = False,
 ) -> ViewScores:
-    """Score uint8 views, `batch_size` at a time, which bounds memory.
+    """Score uint8 views in batches of `batch_size`, to bound memory.
 
     Args:
         model: from `load_model` or `build_model`; it is put in evaluation mode.
         views: RGB frames of the network's size.
         batch_size: views per forward pass.
-        features: return the features before the classifier too.
+        features: also return the features before the classifier.
         progress: show a progress bar.
 
     Raises:
@@ -60,7 +60,7 @@ def score_views(
     if not features:
         return score_clips(model, batches)
     if not isinstance(model, ActionNet):
-        raise FarfieldError("an exported network returns scores only. Use its checkpoint to get features.")
+        raise FarfieldError("an exported network returns scores, but no features. Use its checkpoint to get features.")
     embedded = [model.embed(clips) for clips in batches]
     logits = torch.cat([model.head.classify(each).float() for each in embedded])
     return ViewScores(logits, torch.cat([each.mean(1).float() for each in embedded]))
