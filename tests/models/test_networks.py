@@ -300,7 +300,7 @@ def test_tiny_has_the_documented_temporal_receptive_field(name: str, frames: int
         ({"clip": {"num_frames": 0}}, "clip.num_frames is 0; it must be at least 1"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"num_classes": None}, "labels is None and num_classes is None"),
-        ({"num_classes": 1}, "at least 2; num_classes is 1"),
+        ({"num_classes": 1}, "num_classes is 1. Set labels, or num_classes to at least 2"),
         ({"labels": ["a", "a"], "num_classes": None}, "must all differ; repeated: a"),
         ({"labels": ["a", "b"]}, "num_classes is 5, but there are 2 labels"),
     ],
