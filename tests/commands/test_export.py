@@ -259,7 +259,7 @@ def test_options_are_looked_at_before_clips_are(
     (clips / "bad.mp4").write_text("no video")
     (tmp_path / "kept.onnx").write_text("somebody's")
     for words, message in (
-        (("a.onxx",), "does not end in a format's suffix"),
+        (("a.onxx",), "needs the suffix of a format"),
         (("kept.onnx",), "kept.onnx exists already"),
         (("a.onnx", "--int8"), "8 bits are for OpenVINO"),
         (("a.onnx", "--tolerance", -1), "tolerance is -1.0; it must be at least 0"),
@@ -289,11 +289,11 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(
     for words, message in (
         (
             (checkpoint, out),
-            "does not end in a format's suffix: .onnx, .xml, .pt2. For a folder to publish: --to_folder.",
+            "needs the suffix of a format: .onnx, .xml, .pt2. To write a folder to publish, add --to_folder.",
         ),
         ((tmp_path / "no.ckpt", tmp_path / "a.onnx"), "there is no checkpoint at"),
         ((checkpoint, kept, "--to_folder"), "kept exists already. Choose another name"),
-        ((*folder, "--int8"), "--to_folder writes the network as it is"),
+        ((*folder, "--int8"), "--to_folder writes the network unchanged"),
         (
             (*folder, "--report", kept / "other.json"),
             "is the report of another network: backbone c2d_r50 in the report, but tiny in the checkpoint",

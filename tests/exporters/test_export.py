@@ -182,7 +182,9 @@ def test_what_the_network_fixes_is_fixed_and_said(tmp_path: Path) -> None:
     network = awake(head="window_mean")
     report = export_model(network, tmp_path / "a.pt2")
     assert report.description.input == "float32 b 3 4 32 32"
-    assert report.notes == ["only clips of 4 frames: the network has a size that depends on the number of frames."]
+    assert report.notes == [
+        "the file takes only clips of 4 frames: the network has a size that depends on the number of frames."
+    ]
     with pytest.raises(FarfieldError, match=r"a\.pt2 takes clips of exactly 4 frames; given 5"):
         load_exported(tmp_path / "a.pt2")(clips_of(network, 1, 5))
 
@@ -195,7 +197,7 @@ def test_a_network_of_two_pathways_has_one_length(tmp_path: Path) -> None:
     without_repeats(network, keep=1)
     report = export_model(network, tmp_path / "a.xml")
     assert report.description.input == "float32 b 3 8 32 32"
-    assert report.notes == ["only clips of 8 frames: the graph fails at other lengths."]
+    assert report.notes == ["the file takes only clips of 8 frames: the graph fails at other lengths."]
 
 
 @pytest.mark.slow
@@ -212,7 +214,7 @@ def test_a_graph_that_is_wrong_at_other_lengths_is_made_for_one(
 
     monkeypatch.setattr(operator_forms, "softmax_attention", only_for_four_frames)
     report = export_model(awake(), tmp_path / "a.pt2")
-    assert report.notes == ["only clips of 4 frames: the graph is wrong at other lengths."]
+    assert report.notes == ["the file takes only clips of 4 frames: the graph's scores are wrong at other lengths."]
     assert not report.description.any_length
     assert [each.name for each in tmp_path.iterdir()] == ["a.pt2"]
 
@@ -233,7 +235,7 @@ def test_a_graph_for_any_length_that_fails_at_the_own_one_is_not_said_to_fail_at
 
     monkeypatch.setattr(export_file, "load_exported", load)
     report = export_model(awake(), tmp_path / "a.pt2")
-    assert report.notes == ["only clips of 4 frames: the graph for any length fails."]
+    assert report.notes == ["the file takes only clips of 4 frames: the graph for any length fails."]
     assert not report.description.any_length
 
 
@@ -273,8 +275,12 @@ def test_an_interrupted_export_leaves_nothing(
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("a.onxx", {}, "does not end in a format's suffix: .onnx, .xml, .pt2. For a folder to publish: --to_folder"),
-        ("a", {}, "does not end in a format's suffix"),
+        (
+            "a.onxx",
+            {},
+            "needs the suffix of a format: .onnx, .xml, .pt2. To write a folder to publish, add --to_folder",
+        ),
+        ("a", {}, "needs the suffix of a format"),
         ("kept.onnx", {}, "kept.onnx exists already. Choose another name"),
         ("kept.xml", {}, "kept.bin exists already"),
         ("a.onnx", {"int8": True}, "8 bits are for OpenVINO"),

@@ -149,7 +149,7 @@ def test_is_an_instance_of_pytorchs_convolution() -> None:
 
 def test_an_input_smaller_than_the_pool_is_refused() -> None:
     with pytest.raises(
-        ValueError, match=r"is \(2, 1, 5\), which is smaller than its key_pool \(1, 2, 2\).*set key_pool"
+        ValueError, match=r"is \(2, 1, 5\), which is smaller than the key_pool \(1, 2, 2\).*set key_pool"
     ):
         NonLocalBlock3d(4)(torch.randn(1, 4, 2, 1, 5))
 
@@ -157,19 +157,19 @@ def test_an_input_smaller_than_the_pool_is_refused() -> None:
 @pytest.mark.parametrize(
     ("block", "options", "message"),
     [
-        (NonLocalBlock3d, {"channels": 1}, "at least one channel; given channels=1, with 0 inside. Set inner_channels"),
+        (NonLocalBlock3d, {"channels": 1}, "given channels=1 and inner_channels=0. Set inner_channels"),
         (NonLocalBlock3d, {"channels": 4, "pairwise": "softmax"}, "pairwise is 'softmax'; choose among gaussian, emb"),
         (
             NonLocalBlock3d,
             {"channels": 4, "scope": "frame"},
             "scope is 'frame'; choose among spacetime, space",
         ),
-        (NonLocalBlock2d, {"channels": 4, "scope": "time"}, "scope is 'time'; choose among .* only for t h w"),
+        (NonLocalBlock2d, {"channels": 4, "scope": "time"}, "scope is 'time'; choose among .* need clips"),
         (NonLocalBlock3d, {"channels": 8, "num_heads": 3}, "num_heads=3 must divide the 4 inner channels"),
         (
             NonLocalBlock3d,
             {"channels": 8, "groups": 2, "num_heads": 1},
-            "groups=2 the 8 channels and the heads",
+            "groups=2 must divide both the 8 channels and num_heads",
         ),
         (NonLocalBlock3d, {"channels": 4, "key_pool": 2}, "key_pool is 2; give 3 positive window sizes"),
         (NonLocalBlock3d, {"channels": 4, "key_pool": (2, 2)}, r"key_pool is \(2, 2\); give 3 positive window sizes"),
@@ -190,7 +190,7 @@ def test_a_query_outside_is_refused(types_unchecked: None) -> None:
     with pytest.raises(ValueError, match=r"query \[0, 5, 0\] lies outside of the positions \(2, 3, 4\)"):
         block.attention(torch.randn(1, 4, 2, 3, 4), torch.tensor([[0, 0, 0], [0, 5, 0]]))
     for queries in (torch.tensor([0, 0, 0]), torch.zeros(1, 3), [[0, 0, 0]]):
-        with pytest.raises(ValueError, match=r"queries need an integer tensor \(q, 3\), a row for each position"):
+        with pytest.raises(ValueError, match=r"queries need an integer tensor \(q, 3\), one row per position"):
             block.attention(torch.randn(1, 4, 2, 3, 4), queries)
-    with pytest.raises(ValueError, match=r"each query needs 3 coordinates, as positions are \(2, 3, 4\); given 2"):
+    with pytest.raises(ValueError, match=r"each query needs 3 coordinates, one per axis of \(2, 3, 4\); given 2"):
         block.attention(torch.randn(1, 4, 2, 3, 4), torch.tensor([[0, 0]]))

@@ -97,7 +97,7 @@ def test_gradients_are_those_of_the_function() -> None:
 def test_a_batch_without_equal_parts_is_refused() -> None:
     with pytest.raises(ValueError, match=r"a batch of 6 cannot be split into 4 equal parts. Choose a batch size"):
         SubBatchNorm3d(5, 4).double()(X)
-    with pytest.raises(ValueError, match=r"already split into 2 parts; given 4. Call join_batch_norm"):
+    with pytest.raises(ValueError, match=r"already split into 2 parts; given num_splits=4. Call join_batch_norm"):
         split_batch_norm(nn.Sequential(SubBatchNorm3d(5, 2)), 4)
     with pytest.raises(ValueError, match="num_splits is 0; give at least 1"):
         SubBatchNorm3d(5, 0)

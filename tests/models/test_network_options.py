@@ -51,7 +51,7 @@ def test_configs_without_later_fields_are_read() -> None:
     [
         ({"dropout": 1.0}, "dropout is 1.0; it must be a probability"),
         ({"block": "dual"}, "block is 'dual', which does not exist. Known: .*dual_attention"),
-        ({"insert": {"res3": 1}}, "give lists of residual blocks"),
+        ({"insert": {"res3": 1}}, "give lists of block indices"),
         ({"block_options": {"scale": False}}, "but insert is None. Set insert"),
         ({"insert": "nl1", "block_options": {"ndim": 2}}, "block_options has ndim"),
     ],

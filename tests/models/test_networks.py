@@ -161,7 +161,7 @@ def test_a_dilated_backbone_computes_the_same_at_every_fourth_position(name: str
 
 
 def test_networks_without_strides_in_blocks_cannot_be_dilated() -> None:
-    with pytest.raises(FarfieldError, match=r"backbone 's3d' has no option 'dilated'. It has none"):
+    with pytest.raises(FarfieldError, match=r"backbone 's3d' has no option 'dilated'. This backbone has no options"):
         build_model("s3d", num_classes=5, backbone_options={"dilated": True})
 
 
@@ -189,11 +189,11 @@ def test_slowfast_packs_its_slow_frames_as_pyslowfast_does() -> None:
         ({"backbone": "tiny", "backbone_options": {"width": 8}}, "no option 'width'. Known: depth, dilated"),
         (
             {"backbone": "slowfast_r50", "backbone_options": {"width": 12}},
-            "width is 12 and beta_inv is 8; it must divide width",
+            "width, 12, must be divisible by beta_inv, 8",
         ),
         (
             {"backbone": "i3d_r50", "backbone_options": {"temporal_kernels": [[2], [1], [1], [1]]}},
-            "give the odd kernel",
+            "give a list of odd kernel lengths",
         ),
         ({"backbone": "mvit_v2_s", "clip": {"crop_px": 192}}, "mvit_v2_s .* cannot take clips of 16 frames of 192 px"),
     ],
@@ -210,7 +210,7 @@ def test_unknown_networks_are_refused(arguments: dict, message: str) -> None:
         ({"block_options": {"scale": False}}, "but insert is None"),
         (
             {"insert": {"res3": [0]}, "block": "dual_attention", "block_options": {"ndim": 2}},
-            "always have 3 axes. Leave it out",
+            "always have 3 axes. Leave ndim out",
         ),
         (
             {"insert": {"res3": [0]}, "block": "criss_cross", "block_options": {"pases": 2}},
@@ -288,7 +288,7 @@ def test_tiny_has_the_documented_temporal_receptive_field(name: str, frames: int
         ({"backbone": "i3d_r5"}, "backbone is 'i3d_r5', which does not exist.*Did you mean 'i3d_r50'"),
         ({"insert": {"res6": [0]}}, "there is no stage 'res6'. Known: res2, res3, res4, res5"),
         ({"insert": {"res3": [2]}}, "no residual block 2 in res3: this network has 2 there. Choose from 0 to 1"),
-        ({"insert": {"res3": [1, 1]}}, "a block at res3, 1 is given twice"),
+        ({"insert": {"res3": [1, 1]}}, "residual block 1 of res3 is given twice"),
         ({"insert": "nl5"}, r"insert='nl5' places blocks at .*no residual block 3 in res3"),
         ({"insert": "nl6"}, "insert is 'nl6', which is not a preset. Known: nl1, nl5, nl10, nl5_r101, nl3_r101"),
         ({"insert": {"res3": [1]}, "block": "nonlocal"}, "block is 'nonlocal'.*Did you mean 'non_local'"),
@@ -299,8 +299,8 @@ def test_tiny_has_the_documented_temporal_receptive_field(name: str, frames: int
         ({"clip": {"num_frame": 3}}, "clip has no 'num_frame'.*Did you mean 'num_frames'"),
         ({"clip": {"num_frames": 0}}, "clip.num_frames is 0; it must be at least 1"),
         ({"dropout": 1.0}, "dropout is 1.0"),
-        ({"num_classes": None}, "needs labels or num_classes"),
-        ({"num_classes": 1}, "at least 2; num_classes is 1"),
+        ({"num_classes": None}, "labels is None and num_classes is None"),
+        ({"num_classes": 1}, "num_classes is 1. Set labels, or num_classes to at least 2"),
         ({"labels": ["a", "a"], "num_classes": None}, "must all differ; repeated: a"),
         ({"labels": ["a", "b"]}, "num_classes is 5, but there are 2 labels"),
     ],

@@ -26,7 +26,10 @@ from farfield.runtimes.torch_export_archive import write_pt2
 TOLERANCE = 1e-4
 
 COMPARE_CLIPS = 64
-"""Default number of clips to compare on. A wrong graph differs on the first clip, so more are only for rare inputs."""
+"""Default maximum number of clips to compare on.
+
+A wrong graph differs on the first clip already; the other clips are for rare inputs.
+"""
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,8 @@ class ExportReport:
         differences: differences of the float graph from the network, one per compared batch.
         tolerance: tolerance for the differences.
         accuracy: accuracy of the 8-bit network on the compared videos; None for a float network.
-        compared_videos: number of given videos that were compared on.
-        given_videos: number of given videos.
+        compared_videos: number of videos whose central clips were compared.
+        given_videos: number of videos that the user gave.
         notes: limits of the file that a user should know.
     """
 
@@ -71,10 +74,10 @@ class ExportOptions:
     """Options of an export to a file.
 
     Args:
-        include_preprocessing: the graph takes uint8 RGB frames (b t h w c) and normalises them itself, for programs
-            without farfield. Otherwise it takes normalised clips (b 3 t h w), as the network does.
-        int8: quantise weights and activations to 8 bits, for .xml. The ranges are calibrated and the loss of accuracy
-            is measured on the given clips; the tolerance applies to the float graph.
+        include_preprocessing: make the graph take uint8 RGB frames (b t h w c) and normalise them itself, for programs
+            without farfield. Otherwise the graph takes normalised clips (b 3 t h w), as the network does.
+        int8: quantise weights and activations to 8 bits, for .xml. The ranges are calibrated, and the loss of
+            accuracy is measured, on the given clips. The tolerance applies to the float graph.
         num_calibration_clips: maximum number of clips, evenly spread, for the calibration of 8-bit ranges.
         num_compare_clips: maximum number of clips, evenly spread, to compare on and to measure 8-bit accuracy on.
         tolerance: largest accepted difference of a probability, and of a logit relative to the largest logit.
@@ -105,7 +108,7 @@ def export_model(
     The graph takes any number of clips, and clips of any length if the network allows it.
 
     Args:
-        network: moved to the CPU, and put in evaluation mode.
+        network: network to export. It is moved to the CPU and put in evaluation mode.
         out: path of the file to write.
         options: options of the graph and the comparison.
         clips: clips to compare on, and to calibrate 8-bit ranges on.
@@ -125,7 +128,7 @@ def export_model(
         except _FixedLengthOnlyError as error:
             reason = str(error)
     report = _attempt(network, out, options, clips, any_length=False)
-    report.notes.insert(0, f"only clips of {network.clip.num_frames} frames: {reason}.")
+    report.notes.insert(0, f"the file takes only clips of {network.clip.num_frames} frames: {reason}.")
     return report
 
 
@@ -137,7 +140,7 @@ def check_output(out: Path, options: ExportOptions, *, any_clips: bool) -> None:
     """
     if out.suffix not in LOADERS:
         raise FarfieldError(
-            f"{out} does not end in a format's suffix: {', '.join(LOADERS)}. For a folder to publish: --to_folder."
+            f"{out} needs the suffix of a format: {', '.join(LOADERS)}. To write a folder to publish, add --to_folder."
         )
     if options.int8 and out.suffix != ".xml":
         raise FarfieldError(f"8 bits are for OpenVINO only, but out is {out}. Give a file that ends in .xml.")
@@ -199,7 +202,7 @@ def _compare(network: ActionNet, exported: Any, lengths: Sequence[int], toleranc
     if not others:
         raise _FixedLengthOnlyError("the network accepts no other length")
     if not all(each.within(tolerance) for each in others):
-        raise _FixedLengthOnlyError("the graph is wrong at other lengths")
+        raise _FixedLengthOnlyError("the graph's scores are wrong at other lengths")
     return own + others
 
 
@@ -221,7 +224,7 @@ def _check_parity(differences: Sequence[ParityDifference], tolerance: float, out
     for each in differences:
         if not each.within(tolerance):
             raise FarfieldError(
-                f"{out} was not written: on {each.clips} its probabilities differ from the network's by up to "
-                f"{each.probabilities:.1e}, its logits by up to {each.logits:.1e} of the largest; the tolerance is "
-                f"{tolerance:g}. Raise --tolerance if this is accurate enough."
+                f"{out} was not written: on {each.clips}, the exported probabilities differ from the network's by "
+                f"up to {each.probabilities:.1e}, and the logits by up to {each.logits:.1e} of the largest logit; "
+                f"the tolerance is {tolerance:g}. Raise --tolerance if this is accurate enough."
             )

@@ -75,7 +75,10 @@ def softmax_attention(
 def associative_product(
     theta: Float[Tensor, "*b n d"], phi: Float[Tensor, "*b m d"], g: Float[Tensor, "*b m e"], *, scale: float = 1.0
 ) -> Float[Tensor, "*b n e"]:
-    """Compute 1/m theta_i^T (phi^T g), in this order for all sizes, even if the other order is cheaper at some."""
+    """Compute scale/m theta_i^T (phi^T g), in this order for all input sizes.
+
+    For small inputs (theta_i^T phi^T) g is cheaper, but a graph fixes one order.
+    """
     return (theta * scale) @ ((phi.mT @ g) / phi.shape[-2])
 
 
@@ -96,7 +99,10 @@ def softmax_of_sums(
 def perceptron(
     query: Float[Tensor, "b n d"], key: Float[Tensor, "b m d"], value: Float[Tensor, "b m e"], w: Float[Tensor, " d"]
 ) -> Float[Tensor, "b n e"]:
-    """Compute softmax_j(w^T tanh(query_i + key_j)) value_j in slices of queries; the input size fixes their number."""
+    """Compute softmax_j(w^T tanh(query_i + key_j)) value_j in slices of queries.
+
+    The traced input size fixes the number of slices.
+    """
     m, d = int(key.shape[1]), key.shape[2]  # fixes the number of positions, but not the batch size
     slices = query.split(max(1, SLICE // (m * d)), dim=1)
     return torch.cat([perceptron_weights(some, key, w) @ value for some in slices], 1)
@@ -107,9 +113,9 @@ def _contiguous(x: Tensor) -> torch.memory_format:
 
 
 def _classify(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return a head's forward pass without the axis of windows if the head has only one.
+    """Return a head's forward pass in which a head without windows has no axis of windows.
 
-    OpenVINO 2026.4 squeezes the wrong axis of a single window if it quantises the classifier.
+    OpenVINO 2026.4 squeezes the wrong axis if that axis has length 1 and the classifier is quantised.
     """
 
     def classify(head: Head, features: Any) -> Tensor:

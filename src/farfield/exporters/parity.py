@@ -17,7 +17,7 @@ from farfield.progress import ProgressBar
 from farfield.runtimes.exported_network import ExportedNet
 
 BATCHES = (1, 3)
-"""Numbers of random clips at the network's own length."""
+"""Batch sizes of the random clips at the network's own length."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,14 @@ def difference(
 
 
 def other_lengths(num_frames: int) -> list[int]:
-    """Return lengths, besides the network's own, at which a graph for any length must be right; some are odd."""
+    """Return the clip lengths, besides the network's own, at which a graph for any length is checked."""
     return sorted({max(1, num_frames // 2), num_frames + 1, 2 * num_frames} - {num_frames})
 
 
 def on_random_clips(network: ActionNet, exported: ExportedNet, lengths: Sequence[int]) -> Iterator[ParityDifference]:
-    """Compare on noise: batches of several sizes at the network's own length, and two clips at other lengths.
+    """Compare the exported network with the original on random clips.
 
+    Clips of the network's own length come in batches of several sizes, clips of other lengths in batches of two.
     Lengths that the network itself rejects are left out.
     """
     spec = network.clip
@@ -78,7 +79,7 @@ def on_random_clips(network: ActionNet, exported: ExportedNet, lengths: Sequence
 def on_reference_clips(
     network: ActionNet, exported: ExportedNet, clips: Sequence[ReferenceClip]
 ) -> Iterator[ParityDifference]:
-    """Compare on clips of real videos."""
+    """Compare the exported network with the original on clips of real videos."""
     for clip in ProgressBar(clips, "compare", unit="clip", delay=1, leave=False):
         x = normalised(clip.frames, network.clip)
         yield difference(clip.name, x.shape[2], reference(network, x), exported(x))

@@ -21,7 +21,7 @@ class FolderReport:
 
     Attributes:
         out: the folder.
-        files: file name to size in bytes.
+        files: size in bytes of each file, by file name.
         report: the test report whose figures are on the model card; None if there is none.
     """
 
@@ -34,9 +34,10 @@ def publish_folder(model: str | Path | ActionNet, out: Path, report: str | Path 
     """Write a network as a folder to publish, and check that it reads back bit for bit.
 
     Args:
-        model: a checkpoint, a published folder, or a network, which comes without training data and test report.
+        model: a checkpoint, a published folder, or a network. Without a checkpoint, the model card has no training
+            data and no test report.
         out: the folder; it must not exist.
-        report: report.json of a test; None for <run>/test/report.json, if it is of this checkpoint.
+        report: report.json of a test; None for <run>/test/report.json, if that report is of this checkpoint.
 
     Raises:
         FarfieldError: if the folder exists or cannot be written, or the report is of another network.
@@ -64,4 +65,6 @@ def publish_folder(model: str | Path | ActionNet, out: Path, report: str | Path 
 def _check_same(network: ActionNet, again: ActionNet, out: Path) -> None:
     ours, theirs = network.state_dict(), again.state_dict()
     if network.config != again.config or any(not value.equal(theirs[name]) for name, value in ours.items()):
-        raise FarfieldError(f"{out} was not written: read back, it differs from the network.")
+        raise FarfieldError(
+            f"{out} was not written: the network read back from it differs from the original. Check the disk."
+        )

@@ -1,6 +1,7 @@
-"""Post-training quantization to 8 bits, and what it costs in accuracy on clips.
+"""Post-training quantization to 8 bits, and measurement of the loss of accuracy on clips.
 
-NNCF gives activations the range that they have on the clips, and weights a range per channel. Nothing is trained.
+NNCF chooses the range of activations from their values on the clips, and a range per channel for weights. Nothing is
+trained.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ class Accuracy:
 
     Attributes:
         videos: number of videos.
-        agreement: share of them with the same most probable class.
+        agreement: share of videos for which both networks have the same most probable class.
         largest: the largest difference of a class probability.
         mean: mean over videos of the largest difference of a class probability.
-        top1: of the original, over the videos whose class is known; None if none is.
-        top1_int8: of the 8-bit network, likewise.
+        top1: top-1 accuracy of the original on the videos whose class is known; None if no class is known.
+        top1_int8: top-1 accuracy of the 8-bit network on the same videos; None if no class is known.
     """
 
     videos: int
@@ -54,9 +55,9 @@ def quantize(path: Path, spec: ClipSpec, takes_frames: bool, clips: Sequence[Ref
 
     Args:
         path: .xml file.
-        spec: clips of the network.
-        takes_frames: the graph takes uint8 frames and normalises them itself.
-        clips: to choose the ranges by.
+        spec: clip settings of the network.
+        takes_frames: whether the graph takes uint8 frames and normalises them itself.
+        clips: clips to choose the ranges on.
 
     Raises:
         FarfieldError: if NNCF is not installed.
@@ -77,7 +78,7 @@ def quantize(path: Path, spec: ClipSpec, takes_frames: bool, clips: Sequence[Ref
 
 
 def measure_accuracy(network: ActionNet, int8: ExportedNet, clips: Sequence[ReferenceClip]) -> Accuracy:
-    """Score clips with both networks, and compare."""
+    """Compare the scores of the original and of the 8-bit network on clips."""
     scores: list[tuple[Float[Tensor, " classes"], Float[Tensor, " classes"]]] = []
     for clip in ProgressBar(clips, "measure 8 bits", unit="clip", delay=1, leave=False):
         x = normalised(clip.frames, network.clip)

@@ -56,15 +56,16 @@ class ReferenceClip:
 def find_reference_videos(
     clips: Sequence[str], labels: Sequence[str], *, skipped: SkippedFiles | None = None
 ) -> list[ReferenceVideo]:
-    """Resolve videos, folders, patterns and manifests to videos, those of manifests with their classes.
+    """Resolve files, folders, patterns and manifests to videos. Videos of a manifest have a class.
 
     Args:
-        clips: what to resolve; a .csv is a manifest.
+        clips: paths or patterns to resolve; a .csv file is a manifest.
         labels: class names of the network.
-        skipped: record of skipped files, which is added to.
+        skipped: record to which skipped files are added.
 
     Raises:
-        FarfieldError: for a folder without videos, or a manifest that cannot be read or has other classes.
+        FarfieldError: for a folder without videos, or a manifest that cannot be read or has classes that the network
+            lacks.
     """
     manifests = [given for given in clips if given.lower().endswith(".csv")]
     rest = [given for given in clips if given not in manifests]
@@ -78,7 +79,7 @@ def find_reference_videos(
 
 
 def spread(count: int, at_most: int) -> list[int]:
-    """Return up to `at_most` of the indices below `count`, evenly spread."""
+    """Return at most `at_most` indices from 0 to count - 1, evenly spread."""
     return sorted({int(i) for i in np.linspace(0, count - 1, min(count, at_most))})
 
 
@@ -98,5 +99,7 @@ def decode_reference_clips(
         except VideoError as error:
             log.warning("left out: %s", error)
     if videos and not clips:
-        raise FarfieldError(f"none of the {len(videos)} clips to compare on can be read.")
+        raise FarfieldError(
+            f"none of the {len(videos)} videos to compare on can be read. The log says why. Give other videos."
+        )
     return clips

@@ -21,7 +21,7 @@ from farfield.layers import fold_batch_norm
 from farfield.models.network import ActionNet
 
 TIME_AXIS = {False: 2, True: 1}
-"""Time axis of the graph's input, by whether the graph takes frames (b t h w c)."""
+"""Time axis of the graph's input: 1 if the graph takes frames (b t h w c), 2 if it takes clips (b 3 t h w)."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Traced:
 
 
 class WithNormalisation(nn.Module):
-    """Network preceded by its normalisation: uint8 RGB frames (b t h w c) to logits."""
+    """Network preceded by the normalisation of its input: uint8 RGB frames (b t h w c) to logits."""
 
     mean: Tensor
     std: Tensor

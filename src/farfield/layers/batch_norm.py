@@ -39,14 +39,16 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> tuple[Float[Tensor, "b c *positions"], Float[Tensor, " c"], Float[Tensor, " c"]]:
-    """Compute the equation above, for reference; `BatchNorm3d` runs PyTorch's fused kernel with the same result.
+    """Compute batch normalisation by the equations above, as a reference for `BatchNorm3d`.
+
+    `BatchNorm3d` runs PyTorch's fused kernel, which gives the same result.
 
     Args:
         x: floating-point input of b c and any number of position axes.
         gamma: scale per channel.
         beta: shift per channel.
         running_mean: running mean, used in evaluation and updated in training.
-        running_var: running variance, unbiased, likewise.
+        running_var: unbiased running variance, used in evaluation and updated in training.
         training: normalise by the batch's own statistics and update the running ones.
         momentum: weight of the new batch (PyTorch's convention).
         eps: added to the variance.
@@ -55,7 +57,7 @@ def batch_norm(
         Output, updated running mean and updated running variance. Nothing is changed in place.
 
     Raises:
-        ValueError: in training with a single value per channel, whose variance is undefined.
+        ValueError: if the input has a single value per channel in training: its variance is undefined.
     """
     axes = [0, *range(2, x.ndim)]
     per_channel = (1, -1) + (1,) * (x.ndim - 2)
@@ -63,7 +65,7 @@ def batch_norm(
         m = x.numel() // x.shape[1]
         if m < 2:
             raise ValueError(
-                f"batch_norm in training needs more than one value per channel; the input is {tuple(x.shape)}."
+                f"batch_norm in training needs more than one value per channel; given an input of {tuple(x.shape)}."
             )
         mu = x.mean(axes)
         sigma2 = x.var(axes, unbiased=False)
@@ -76,12 +78,12 @@ def batch_norm(
 
 
 def momentum_from_decay(decay: float) -> float:
-    """Convert the decay of the other convention, `running = decay running + (1 - decay) batch`, to PyTorch's momentum.
+    """Convert a decay, as in `running = decay running + (1 - decay) batch`, to PyTorch's momentum.
 
-    The conversion is its own inverse: 0.9 in Caffe2, Keras or a textbook is 0.1 here, and vice versa.
+    A decay of 0.9 in Caffe2, Keras or a textbook is a momentum of 0.1 in PyTorch. The same function converts back.
 
     Raises:
-        ValueError: outside [0, 1].
+        ValueError: if decay is outside [0, 1].
     """
     if not 0 <= decay <= 1:
         raise ValueError(f"a decay or momentum must lie between 0 and 1; given {decay}.")
@@ -91,9 +93,9 @@ def momentum_from_decay(decay: float) -> float:
 class _BatchNorm(BatchNormBase):
     """Batch normalisation over {axes}.
 
-    A subclass of PyTorch's, so that sync-BN conversion, fusing and checkpoint formats work unchanged, with two
-    additions: `zero_init` starts gamma at zero, also after a reset of the parameters; and the gradient on the CPU is
-    correct for position axes of size 1 (see `forward`).
+    This is a subclass of PyTorch's batch norm, so that sync-BN conversion, fusing and checkpoint formats work
+    unchanged. It has two additions: `zero_init` starts gamma at zero, also after a reset of the parameters; and the
+    gradient on the CPU is correct for position axes of size 1 (see `forward`).
 
     Args:
         num_features: channels c.
@@ -105,7 +107,7 @@ class _BatchNorm(BatchNormBase):
             (Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 5.1; Wang et al., CVPR 2018, section 4.1).
 
     Raises:
-        ValueError: for zero_init without a gamma; in training, for a single value per channel.
+        ValueError: if zero_init is set with affine=False; in training, if the input has a single value per channel.
     """
 
     def __init__(
@@ -134,9 +136,10 @@ class _BatchNorm(BatchNormBase):
     def forward(self, x: Float[Tensor, "b c *positions"]) -> Float[Tensor, "b c *positions"]:
         """Run PyTorch's batch norm, with a workaround for its gradient on the CPU.
 
-        For contiguous x, PyTorch's CPU kernel mistakes a channels-last gradient for a contiguous one if its stride in
-        an axis of size 1 is not the canonical one, as after residual sums and pooling (seen in torch 2.14). All three
-        gradients are then silently computed from permuted values.
+        If x is contiguous and the incoming gradient is channels-last, PyTorch's CPU kernel can mistake the gradient for
+        a contiguous tensor. This happens if the gradient's stride in an axis of size 1 is not the canonical one, as
+        after residual sums and pooling (seen in torch 2.14). The gradients of x, gamma and beta are then silently
+        computed from permuted values.
         """
         y: Tensor = super().forward(x)
         at_risk = y.requires_grad and y.device.type == "cpu" and 1 in y.shape[2:] and x.is_contiguous()
@@ -158,4 +161,4 @@ class BatchNorm3d(_BatchNorm, nn.BatchNorm3d):
 
 
 BATCH_NORM: dict[int, type[_BatchNorm]] = {1: BatchNorm1d, 2: BatchNorm2d, 3: BatchNorm3d}
-"""Classes by the number of position axes."""
+"""Batch-norm classes by the number of position axes."""

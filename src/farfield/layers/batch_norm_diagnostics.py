@@ -1,7 +1,8 @@
 """Batch-norm diagnostics: outdated running statistics, small batches, dead or exploding channels.
 
-A norm does the same in evaluation as in training only if its running statistics match its input. `diagnose` runs the
-network in evaluation mode on some batches, measures each norm's input, and compares.
+A batch norm gives the same output in evaluation as in training only if its running statistics match the statistics of
+its input. `diagnose` runs the network in evaluation mode on some batches, measures the mean and variance of each norm's
+input, and compares them with the running statistics.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ class NormReport:
     Args:
         name: name in `named_modules`.
         num_features: channels.
-        clips_per_batch: samples that share statistics.
-        values_per_channel: samples times positions of one batch, the effective batch size.
+        clips_per_batch: number of samples that are normalised by the same statistics.
+        values_per_channel: clips_per_batch times the number of positions, the effective batch size.
         mean_drift: |batch mean - running mean| in running standard deviations, median over channels.
-        worst_mean_drift: the same, maximum over channels.
+        worst_mean_drift: |batch mean - running mean| in running standard deviations, maximum over channels.
         var_ratio: batch variance / running variance, median over channels.
         dead: number of channels whose output is constant although gamma is not all zero.
         exploding: number of channels whose output is not finite, or has a standard deviation above `explodes`.
@@ -65,21 +66,22 @@ def diagnose(
     dies: float = 1e-5,
     explodes: float = 100.0,
 ) -> list[NormReport]:
-    """Diagnose every batch norm with running statistics, in the order in which they run. Changes nothing.
+    """Return a report on every batch norm with running statistics, in the order in which the norms run.
 
-    A problem in one norm changes the input of all later ones, so start with the first.
+    The network is left unchanged. A problem in one norm changes the input of all later norms, so fix the first one
+    first.
 
     Args:
         network: network to diagnose; training and evaluation modes are restored.
         batches: evaluation data, in batches of the training size.
         forward: function that runs a batch; network(batch) if not given. For a loader of (clips, labels):
             `forward=lambda network, batch: network(batch[0])`.
-        drifts: threshold for the median mean drift; the median variance may differ by a factor of 1 + drifts.
+        drifts: largest accepted `mean_drift`. Accepted values of `var_ratio` are 1 / (1 + drifts) to 1 + drifts.
         dies: standard deviation of a channel's output below which it is dead.
         explodes: standard deviation of a channel's output above which it explodes.
 
     Raises:
-        ValueError: for no batches.
+        ValueError: if there are no batches.
     """
     names = {
         m: name for name, m in network.named_modules() if isinstance(m, BATCH_NORMS) and m.running_mean is not None
@@ -133,7 +135,7 @@ def diagnose(
         median_drift = drift.nanmedian().item()
         problems = []
         if not median_drift <= drifts or not 1 / (1 + drifts) <= ratio <= 1 + drifts:
-            problems.append("running statistics do not match its input: recalibrate")
+            problems.append("running statistics do not match the norm's input: recalibrate")
         live = isinstance(norm, BatchNormBase) and not isinstance(norm, nn.SyncBatchNorm)
         if clips_per_batch < SMALL_BATCH and live:
             problems.append(f"statistics over {clips_per_batch} clips are noisy in training: freeze or synchronise")
@@ -159,10 +161,10 @@ def diagnose(
 
 
 def not_zero_at_init(network: nn.Module) -> list[str]:
-    """Return the parameters that should be zero at initialisation, so that residual branches are zero, but are not.
+    """Return the names of the parameters that should be zero at initialisation but are not.
 
-    Modules list such parameters in an attribute `zero_at_init`: this package's blocks do, and norms with `zero_init`.
-    After training they are expected to be nonzero.
+    Modules whose residual branch starts at zero list the parameters responsible in an attribute `zero_at_init`: this
+    package's blocks do, and norms with `zero_init`. After training, these parameters are expected to be nonzero.
     """
     wrong: list[str] = []
     for name, module in network.named_modules():

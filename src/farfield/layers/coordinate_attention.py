@@ -9,7 +9,8 @@ axes' profiles, and each profile gives a gate:
     g^a = sigmoid(gate_a f^a) for each axis a                             eq. 7 and 8
     B(x)_thw = x_thw g^t_t g^h_h g^w_w                                    eq. 9
 
-It weights positions by products of per-axis gates. No position attends to another, so there is no attention map.
+The layer weights each position by the product of its gates. No position attends to another, so there is no attention
+map.
 Cost in positions n: O(n C), and (t + h + w) C^2 / reduction for the gates.
 """
 
@@ -26,16 +27,17 @@ from farfield.layers.positions import check_input, check_sizes
 
 
 class CoordinateAttention(nn.Module):
-    """x + gamma (B(x) - x), gamma learned from 0: the identity at initialisation.
+    """Coordinate attention: x + gamma (B(x) - x). gamma is learned from 0, so the block starts as the identity.
 
     Args:
         channels: C.
         reduction: the shared features have C / reduction channels (at least 8, as in the authors' code).
         ndim: position axes: 3 for b c t h w, 2 for b c h w.
-        identity_at_init: False for the paper's B(x) itself, which halves x for each axis at initialisation.
+        identity_at_init: False for the paper's output B(x), without gamma and the residual. At initialisation B(x)
+            multiplies x by about 1/2 for each axis.
 
     Raises:
-        ValueError: for an input of other axes or channels.
+        ValueError: if the input does not have the layer's axes and channels.
     """
 
     def __init__(self, channels: int, *, reduction: int = 32, ndim: int = 3, identity_at_init: bool = True) -> None:
@@ -56,7 +58,10 @@ class CoordinateAttention(nn.Module):
         return y if self.gamma is None else x + self.gamma * (y - x)
 
     def gates(self, x: Float[Tensor, "b c *positions"]) -> list[Float[Tensor, "b c along"]]:
-        """Return the gates g^t, g^h, g^w, each between 0 and 1 along its axis (g^h and g^w in images)."""
+        """Return the gates g^t, g^h and g^w (in images, g^h and g^w).
+
+        Each has values from 0 to 1, one per channel and position of its axis.
+        """
         check_input(x, self.channels, self.ndim, "CoordinateAttention")
         axes = range(2, 2 + self.ndim)
         profiles = [x.mean([other for other in axes if other != axis]) for axis in axes]

@@ -1,16 +1,16 @@
 """Criss-cross attention.
 
-Huang et al., "CCNet: Criss-Cross Attention for Semantic Segmentation", ICCV 2019, section 3.2, brought to video: a
-position attends to those on its own lines along t, h and w, t + h + w - 2 of them (itself counted once), with one
-softmax over all lines together:
+Huang et al., "CCNet: Criss-Cross Attention for Semantic Segmentation", ICCV 2019, section 3.2, brought to video. Each
+position attends to the t + h + w - 2 positions on its own lines along t, h and w (itself counted once), with one
+softmax over all three lines:
 
     x'_i = gamma sum_{j on i's lines} softmax_j(query_i^T key_j) value_j + x_i        eq. 2
 
 gamma is not in eq. 2; the authors' released code has it, learned from 0.
 
-Two positions share no line in general. One pass carries information along one axis, so R = 3 passes with shared
-weights connect all positions (section 3.3: R = 2 in images). Cost in positions n: O(n (t + h + w) C) per pass, n^(4/3)
-in a cube, compared with n^2.
+In general two positions share no line. One pass carries information along one axis, so R = 3 passes with shared
+weights connect all positions (section 3.3: R = 2 in images). Cost in positions n: O(n (t + h + w) C) per pass. If
+t = h = w, this grows as n^(4/3), compared with n^2 for full attention.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from farfield.layers.positions import check_input, check_sizes, flat_index, like
 
 
 class CrissCrossAttention(nn.Module):
-    """R passes of criss-cross attention with shared weights; gamma starts at 0: the identity at initialisation.
+    """R passes of criss-cross attention with shared weights. gamma is learned from 0: the block starts as the identity.
 
     Args:
         channels: C.
-        passes: R; None for the number of axes, which connects all positions.
+        passes: R; None for one pass per axis, which is enough to connect all positions.
         reduction: query and key have C / reduction channels (at least 1).
         ndim: position axes: 3 for b c t h w, 2 for b c h w.
         identity_at_init: False for the paper's eq. 2 without gamma.
 
     Raises:
-        ValueError: for passes below 1, or an input of other axes or channels.
+        ValueError: if passes is below 1, or the input does not have the layer's axes and channels.
     """
 
     def __init__(
@@ -80,7 +80,9 @@ class CrissCrossAttention(nn.Module):
     def attention(
         self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]
     ) -> Float[Tensor, "b heads q *positions"]:
-        """Return what chosen positions (t, h, w) attend to in the last pass: maps that sum to 1, 0 off their lines.
+        """Return the attention maps of chosen positions (t, h, w) in the last pass.
+
+        Each map sums to 1, and is 0 at all positions that are not on the chosen position's lines.
 
         Raises:
             ValueError: for a query outside of x.
@@ -108,7 +110,10 @@ class CrissCrossAttention(nn.Module):
 def line_affinities(
     query: Float[Tensor, "b *positions d"], key: Float[Tensor, "b *positions d"]
 ) -> Float[Tensor, "b *positions keys"]:
-    """Compute query_i^T key_j for the j on the lines of i, along t, then h, then w; -inf for repetitions of i."""
+    """Compute query_i^T key_j for all j on the lines of i: first along t, then along h, then along w.
+
+    Position i is on each of its lines. From the second line on, its affinity to itself is -inf, so that it counts once.
+    """
     found = []
     for axis in range(1, query.ndim - 1):
         along = (query.movedim(axis, -2) @ key.movedim(axis, -2).mT).movedim(-2, axis)

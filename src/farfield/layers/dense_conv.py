@@ -1,10 +1,10 @@
-"""A strided convolution of few channels, computed as a dense one of many (space to depth).
+"""A strided convolution of few channels, computed as a convolution of many channels (space to depth).
 
 A network's first convolution has 3 input channels, a kernel of 5 x 7 x 7 and a stride of 2. Matrix units, with 32
-numbers per row in bfloat16, spend nine tenths of their work on padding channels. If the s x s positions of a stride and
-the frames under the kernel become channels, the same sum runs over kt s s C channels, with stride 1 and a kernel of
-ceil(k / s): the "space-to-depth" of MLPerf's ResNet-50 (Ying et al., "Image Classification at Supercomputer Scale",
-2018), extended to time. The overhead is multiplications by zero if k is not a multiple of s.
+numbers per row in bfloat16, spend nine tenths of their work on padding channels. Here the s x s positions of a stride
+and the kt frames under the kernel become channels. The same sum then runs over kt s s C channels, with stride 1 and a
+kernel of ceil(k / s): the "space-to-depth" of MLPerf's ResNet-50 (Ying et al., "Image Classification at Supercomputer
+Scale", 2018), extended to time. The overhead is multiplications by zero if k is not a multiple of s.
 
 In one axis, with stride s, kernel w_0 .. w_{K-1} and padding p,
 
@@ -32,13 +32,16 @@ class DenseConv3d(nn.Module):
         conv: convolution whose weights are rearranged.
 
     Raises:
-        ValueError: for a convolution with groups, dilation, hooks or a padding mode other than zeros.
+        ValueError: if the convolution has groups, dilation, hooks, or a padding mode other than zeros.
     """
 
     def __init__(self, conv: nn.Conv3d) -> None:
         super().__init__()
         if not can_be_dense(conv):
-            raise ValueError(f"{conv} cannot be made dense: it needs one group, no dilation and padding by zeros.")
+            raise ValueError(
+                f"{conv} cannot be made dense. Give an nn.Conv3d with padding by zeros, and without groups, dilation "
+                "or hooks."
+            )
         assert not isinstance(conv.padding, str)  # checked by can_be_dense
         self.kernel_size, self.stride, self.padding = conv.kernel_size, conv.stride, conv.padding
         self.weight = nn.Parameter(dense_weight(conv.weight.detach(), self.stride, self.padding), requires_grad=False)
@@ -58,7 +61,7 @@ class DenseConv3d(nn.Module):
 def dense_weight(
     weight: Float[Tensor, "c2 c kt kh kw"], stride: Sequence[int], padding: Sequence[int]
 ) -> Float[Tensor, "c2 dense_c 1 nh nw"]:
-    """Rearrange a weight for the dense convolution, whose channels are (kt sh sw c)."""
+    """Rearrange the weight of a strided convolution for its dense form, whose input channels are (kt sh sw c)."""
     pads: list[int] = []
     for axis in (2, 1):
         before = -padding[axis] % stride[axis]
@@ -69,7 +72,9 @@ def dense_weight(
 
 
 def axis_padding(size: int, kernel: int, stride: int, padding: int) -> tuple[int, int]:
-    """Return the padding before and after an axis that divides it into blocks; negative values crop unused positions.
+    """Return the padding before and after an axis, with which its length is a multiple of the stride.
+
+    A negative value crops positions that no output uses.
 
     Args:
         size: length of the axis.
@@ -84,7 +89,7 @@ def axis_padding(size: int, kernel: int, stride: int, padding: int) -> tuple[int
 
 
 def can_be_dense(conv: nn.Module) -> TypeGuard[nn.Conv3d]:
-    """Check for a plain convolution with one group, no dilation, and padding by a given number of zeros."""
+    """Check for an `nn.Conv3d` without hooks, with one group, no dilation, and padding by a given number of zeros."""
     if type(conv) is not nn.Conv3d or has_forward_hooks(conv):
         return False
     zeros = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
@@ -92,19 +97,20 @@ def can_be_dense(conv: nn.Module) -> TypeGuard[nn.Conv3d]:
 
 
 def is_stem(conv: nn.Module) -> TypeGuard[nn.Conv3d]:
-    """Check for a convolution that `can_be_dense` and is faster so on matrix units."""
+    """Check for a convolution that can be made dense and is then faster on matrix units."""
     return can_be_dense(conv) and pays_off(conv.in_channels, conv.stride)
 
 
 def pays_off(in_channels: int, stride: Sequence[int]) -> bool:
-    """Check for few channels and a spatial stride to gain channels from, which pays off on matrix units."""
+    """Check whether the dense form is faster on matrix units: few input channels, and a spatial stride above 1."""
     return in_channels <= 4 and stride[1] * stride[2] > 1
 
 
 def has_matrix_units() -> bool:
     """Check whether this processor has matrix units for bfloat16 (AMX), on which the dense form is faster.
 
-    On others the added multiplications by zero cancel the gain. False if PyTorch is too old to report it.
+    On other processors the added multiplications by zero cancel the gain. Returns False if PyTorch is too old to report
+    matrix units.
     """
     capabilities = getattr(torch.cpu, "get_capabilities", None)
     return capabilities is not None and bool(capabilities().get("amx_bf16"))

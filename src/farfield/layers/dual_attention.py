@@ -5,9 +5,10 @@ Fu et al., "Dual Attention Network for Scene Segmentation" (DANet), CVPR 2019, b
     P(x)_i = sum_j softmax_j(query_i^T key_j) value_j                     section 3.2, eq. 1 and 2
     C(x)_c = sum_d softmax_d(max_d' e_cd' - e_cd) x_d,  e = x x^T         section 3.3, eq. 3 and 4
 
-Channel attention has no projections, which keeps the relations between channels. The authors' code, unlike eq. 3,
-subtracts the energy from the row's maximum, so that a channel attends most to channels *unlike* itself; so do their
-checkpoints and this layer. Cost in positions n: O(n^2 C) time in O(n) memory for P, O(n C^2) for C.
+Channel attention has no projections, which keeps the relations between channels. Eq. 3 is a softmax over the energies
+e_cd. The authors' code and checkpoints, and this layer, subtract each energy from its row's maximum first, so that a
+channel attends most to channels *unlike* itself. Cost in positions n: O(n^2 C) time in O(n) memory for P,
+O(n C^2) for C.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from farfield.layers.self_attention import SelfAttention
 
 
 class DualAttention(nn.Module):
-    """x + gamma_p P(x) + gamma_c C(x), both gammas learned from 0: the identity at initialisation.
+    """Dual attention: x + gamma_p P(x) + gamma_c C(x).
 
-    x + gamma_p P(x) is `SelfAttention`, the submodule `position`, which holds gamma_p.
+    Both gammas are learned from 0, so the block starts as the identity. The submodule `position` is a `SelfAttention`:
+    it computes x + gamma_p P(x), and holds gamma_p.
 
     Args:
         channels: C.
@@ -32,7 +34,7 @@ class DualAttention(nn.Module):
         identity_at_init: False for the paper's sum of two residuals, 2 x + gamma_p P(x) + gamma_c C(x).
 
     Raises:
-        ValueError: for an input of other axes or channels.
+        ValueError: if the input does not have the layer's axes and channels.
     """
 
     def __init__(self, channels: int, *, reduction: int = 8, ndim: int = 3, identity_at_init: bool = True) -> None:
@@ -52,7 +54,7 @@ class DualAttention(nn.Module):
     def attention(
         self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]
     ) -> Float[Tensor, "b heads q *positions"]:
-        """Return what chosen positions (t, h, w) attend to in P: maps that sum to 1, with one head.
+        """Return the attention maps of chosen positions (t, h, w) in P, with one head. Each map sums to 1.
 
         Raises:
             ValueError: for a query outside of x.

@@ -35,14 +35,15 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def fold_batch_norm(
     network: nn.Module, example: Any, *, forward: Callable[[nn.Module, Any], object] | None = None
 ) -> nn.Module:
-    """Copy a network to evaluation mode and fold norms into the convolutions that they follow.
+    """Return a copy of a network in evaluation mode, with batch norms folded into the convolutions before them.
 
-    A norm is folded if its input is a convolution's output that nothing else reads, and both run once; an identity
-    replaces it. Other norms stay. Outputs agree up to rounding.
+    A norm is folded if its input is the output of a convolution, nothing else reads that output, and norm and
+    convolution each run once. `nn.Identity` takes the place of a folded norm. All other norms stay. The outputs of the
+    copy and of the network agree up to rounding.
 
     Args:
-        network: network of any form. Split batch norms (`SubBatchNorm3d`) are joined first; frozen ones fold, too.
-        example: input to run once, of any valid size. On the meta device, only shapes are computed, and no values.
+        network: network of any form. Split batch norms (`SubBatchNorm3d`) are joined first. Frozen norms are folded.
+        example: input for one forward pass, of any valid size. If it is on the meta device, only shapes are computed.
         forward: function that runs the example; network(example) if not given.
     """
     network = join_batch_norm(copy.deepcopy(network)).eval()
@@ -106,7 +107,7 @@ class _Trace(TorchFunctionMode):
         self.alive += [inputs[0], output]
 
     def pairs(self) -> Iterator[tuple[Any, Any]]:
-        """Yield each convolution and norm that can be folded."""
+        """Yield each pair of a convolution and the norm that can be folded into it."""
         for norm, given in self.input.items():
             conv = self.maker.get(given)
             if isinstance(norm, BATCH_NORMS) and isinstance(conv, CONVOLUTIONS) and norm.running_mean is not None:

@@ -1,7 +1,8 @@
 """A 3D convolution with a temporal kernel of 1, computed as a 2D convolution of frames.
 
-Of the factorised kernels t x 1 x 1 and 1 x d x d, the second mixes no frames: it is a 2D convolution of the b t frames
-of a batch. In channels_last_3d memory the frames are consecutive and each is channels_last, so nothing is copied.
+Factorised convolutions have kernels t x 1 x 1 and 1 x d x d. A kernel 1 x d x d mixes no frames: it is a 2D convolution
+of the b t frames of a batch. In channels_last_3d memory the frames are consecutive and each is channels_last, so
+nothing is copied.
 PyTorch has faster kernels for the 2D form: on CPUs it computes small 3D convolutions (kernels of at most 3, few clips,
 small maps) by unfolding, which takes more time and memory (`scripts/benchmark_layers.py --only FrameConv3d
 --channels_last`).
@@ -20,19 +21,20 @@ from farfield.layers.torch_private import has_forward_hooks
 
 
 class FrameConv3d(nn.Conv3d):
-    """`nn.Conv3d` with a kernel and a stride of 1 in time: the same parameters, state dict and output.
+    """2D form of an `nn.Conv3d` with kernel 1 and stride 1 in time: same parameters, state dict and output.
 
     Args:
         conv: convolution whose parameters are shared.
 
     Raises:
-        ValueError: for a convolution for which `spans_one_frame` is False.
+        ValueError: if `spans_one_frame` is False for the convolution.
     """
 
     def __init__(self, conv: nn.Conv3d) -> None:
         if not spans_one_frame(conv):
             raise ValueError(
-                f"{conv} is not a plain nn.Conv3d with kernel 1, stride 1 and no padding in time, and padding by zeros."
+                f"{conv} cannot run as a 2D convolution of frames. Give an nn.Conv3d without hooks, with "
+                "kernel 1, stride 1 and no padding in time, and with padding by zeros in space."
             )
         shape: Any = {name: getattr(conv, name) for name in ("kernel_size", "stride", "padding", "dilation", "groups")}
         super().__init__(conv.in_channels, conv.out_channels, **shape, bias=conv.bias is not None, device="meta")
@@ -60,6 +62,6 @@ def convolve_frames(network: nn.Module) -> nn.Module:
     """Replace every convolution that spans a single frame by a `FrameConv3d`, in place.
 
     Returns:
-        `network`, or its replacement.
+        `network`, or its replacement if it is such a convolution itself.
     """
     return replace_modules(network, lambda module: FrameConv3d(module) if spans_one_frame(module) else None)

@@ -1,6 +1,8 @@
 """Frozen batch normalisation, for fine-tuning on small batches, whose statistics are noisy.
 
-y = (x - running_mean) / sqrt(running_var + eps) * gamma + beta, with all four fixed: a scale and a shift per channel.
+    y = (x - running_mean) / sqrt(running_var + eps) * gamma + beta
+
+The statistics, gamma and beta are all fixed, so the layer is a fixed scale and shift per channel.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from farfield.layers.torch_private import BatchNormBase
 class FrozenBatchNorm3d(nn.Module):
     """Batch norm with fixed statistics, gamma and beta, all of them buffers, in training and evaluation.
 
-    Not a subclass of PyTorch's batch norm, which the sync-BN conversion would turn back into a trained one. Loads the
-    state dict of a batch norm.
+    It is not a subclass of PyTorch's batch norm, because the sync-BN conversion would turn a subclass back into a
+    trained norm. It loads the state dict of a batch norm.
 
     Args:
         num_features: channels c.
@@ -64,7 +66,7 @@ def freeze_batch_norm(network: nn.Module) -> nn.Module:
         `network`, or its replacement if it is a batch norm itself.
 
     Raises:
-        ValueError: for a batch norm without running statistics, which has nothing to freeze.
+        ValueError: if a batch norm has no running statistics: there is nothing to freeze.
     """
     return replace_modules(network, _frozen)
 
@@ -74,7 +76,9 @@ def _frozen(module: nn.Module) -> nn.Module | None:
     if not isinstance(module, BatchNormBase):
         return None
     if module.running_mean is None or module.running_var is None:
-        raise ValueError("a batch norm without running statistics can't be frozen (track_running_stats=False).")
+        raise ValueError(
+            "a batch norm without running statistics can't be frozen. Build the network with track_running_stats=True."
+        )
     frozen = FrozenBatchNorm3d(module.num_features, module.eps)
     frozen.to(device=module.running_mean.device, dtype=module.running_mean.dtype)
     frozen.load_state_dict({**frozen.state_dict(), **module.state_dict()})

@@ -53,25 +53,25 @@ class _NonLocalBlock(nn.Module):
         channels: C, the channels of input and output.
         pairwise: f: "gaussian", "embedded_gaussian" (the paper's default), "dot_product" or "concatenation".
         inner_channels: C'; None for C/2 (section 3.3).
-        key_pool: window per axis of the max-pooling of the keys' and values' input; "paper" for 2 over each axis of
-            space in the scope{paper_pool}; None for no pooling. Positions that do not fill a window at the border are
-            left out, as in the authors' code.
+        key_pool: window of the max-pooling before keys and values, one size per axis. "paper" for 2 along each axis of
+            space{paper_pool}, and no pooling if the scope is "time"; None for no pooling. Positions at the border that
+            do not fill a window are left out, as in the authors' code.
         pool_after_projection: pool phi(x) and g(x) instead of x. The paper and PySlowFast pool x; MMAction2 pools the
-            projections. A maximum does not commute with them, so a checkpoint needs the order that it was trained with.
-        scale: divide affinities by the square root of their width (C' per head; C for "gaussian"). It is not in eq. 3,
-            but the authors' released code and checkpoints have it for softmax over embedded features; None does the
-            same. "concatenation" has no scale.
+            projections. The outputs differ, so a checkpoint needs the order that it was trained with.
+        scale: divide affinities by the square root of the number of channels compared (C' per head; C per head for
+            "gaussian"). None scales "embedded_gaussian" only: eq. 3 has no scale, but the authors' released code and
+            checkpoints do. "concatenation" cannot be scaled.
         scope: positions that a position attends to: all ("spacetime"), those of its frame ("space"), or the same place
             in all frames ("time"), as in the paper's table 2d. Only for t h w.
         num_heads: number of parts of C' that attend separately. An extension; the paper has 1. None for one head per
             group.
-        groups: groups of the four projections, so that each group of channels is a separate non-local block. An
-            extension; the paper has 1.
+        groups: number of channel groups in the four projections. Each group of channels is then a separate non-local
+            block. An extension; the paper has 1.
         out_bias: add a bias in W_z. The paper's and PySlowFast's blocks have it; MMAction2's have none before a norm.
         norm: add batch normalisation after W_z.
 
     Raises:
-        ValueError: for incompatible options, an input of other axes or channels, or one smaller than `key_pool`.
+        ValueError: if options are incompatible, or the input has other axes or channels or is smaller than `key_pool`.
     """
 
     ndim: int
@@ -97,22 +97,25 @@ class _NonLocalBlock(nn.Module):
         heads = groups if num_heads is None else num_heads
         if channels < 1 or inner < 1:
             raise ValueError(
-                f"{name} needs at least one channel; given channels={channels}, with {inner} inside. "
-                "Set inner_channels."
+                f"{name} needs at least one channel and one inner channel; given channels={channels} and "
+                f"inner_channels={inner}. Set inner_channels, which is channels // 2 by default."
             )
         if pairwise not in get_args(Pairwise):
             raise ValueError(f"pairwise is {pairwise!r}; choose among {', '.join(get_args(Pairwise))}.")
         if scope not in get_args(Scope) or (scope != "spacetime" and self.ndim != 3):
             raise ValueError(
-                f"scope is {scope!r}; choose among spacetime, space and time, the last two only for t h w."
+                f"scope is {scope!r}; choose among spacetime, space and time. Space and time need clips (t h w)."
             )
         if min(heads, groups) < 1 or inner % heads or heads % groups or channels % groups:
             raise ValueError(
-                f"num_heads={heads} must divide the {inner} inner channels, and groups={groups} the {channels} "
-                f"channels and the heads (num_heads is the number of groups by default). Choose others."
+                f"num_heads={heads} must divide the {inner} inner channels, and groups={groups} must divide both the "
+                f"{channels} channels and num_heads. Change num_heads (by default the number of groups) or groups."
             )
         if pairwise == "gaussian" and channels % heads:
-            raise ValueError(f"the Gaussian form compares x itself: {heads} heads must divide its {channels} channels.")
+            raise ValueError(
+                f"pairwise='gaussian' compares the channels of x itself, so num_heads={heads} must divide "
+                f"{channels}. Change num_heads."
+            )
         if pairwise == "concatenation" and scale:
             raise ValueError("the concatenation form has no scale. Leave scale out.")
         self.channels = channels
@@ -166,15 +169,16 @@ class _NonLocalBlock(nn.Module):
     def attention(
         self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]
     ) -> Float[Tensor, "b heads q *keys"]:
-        """Return what chosen positions attend to: the weights f / C of eq. 1, in O(n) per query.
+        """Return the attention maps of chosen positions: the weights f / C of eq. 1, in O(n) per query.
 
         Args:
             x: the block's input.
             queries: positions (t, h, w) of x.
 
         Returns:
-            A map over the keys' positions, of which there are fewer if keys are pooled; 0 outside of the scope. Softmax
-            forms sum to 1 over the map; the others are the affinities divided by the number of keys.
+            A map over the keys' positions for each query; pooled keys have fewer positions. Weights outside of the
+            scope are 0. Maps of the two Gaussian forms sum to 1. Weights of the dot product and of concatenation are
+            the affinities divided by the number of keys.
 
         Raises:
             ValueError: for a query outside of x.
@@ -208,9 +212,9 @@ class _NonLocalBlock(nn.Module):
         return maps
 
     def _rows(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute queries, keys and values as (b' heads n d), where b' is the batch times the scope's groups.
+        """Compute queries, keys and values as (b' heads n d), where b' is the batch times the groups of `_group`.
 
-        For concatenation d is 1: queries and keys are a_i and b_j of w_f^T [theta_i, phi_j] = a_i + b_j.
+        For concatenation, queries and keys have d = 1: they are a_i and b_j in w_f^T [theta_i, phi_j] = a_i + b_j.
         """
         check_input(x, self.channels, self.ndim, type(self).__name__)
         keys = x if self.pool_after_projection else self._pool(x)
@@ -229,7 +233,7 @@ class _NonLocalBlock(nn.Module):
             return x
         if any(size < window for size, window in zip(x.shape[2:], self.key_pool, strict=True)):
             raise ValueError(
-                f"the non-local block's input is {tuple(x.shape[2:])}, which is smaller than its key_pool "
+                f"the non-local block's input is {tuple(x.shape[2:])}, which is smaller than the key_pool "
                 f"{self.key_pool}. Give a larger clip, insert the block earlier, or set key_pool to None "
                 "(null in YAML)."
             )
@@ -278,7 +282,10 @@ def _key_pool(key_pool: Sequence[int] | str | None, scope: str, ndim: int) -> tu
         raise ValueError(f"key_pool is {key_pool!r}; give {ndim} positive window sizes, 'paper' or None.")
     t, *space = key_pool
     if (scope == "time" and max(space) > 1) or (scope == "space" and t > 1):
-        raise ValueError(f"key_pool {tuple(key_pool)} pools over positions that scope {scope!r} separates.")
+        raise ValueError(
+            f"key_pool {tuple(key_pool)} pools over positions that scope {scope!r} separates. "
+            "Give windows (1, h, w) for scope 'space' and (t, 1, 1) for scope 'time'."
+        )
     return None if max(key_pool) == 1 else tuple(key_pool)
 
 

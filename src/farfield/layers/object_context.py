@@ -34,20 +34,20 @@ from farfield.layers.positions import check_input, check_sizes, flat_index, from
 class ObjectContext(nn.Module):
     """Object-contextual attention: x + gamma (B(x) - x). gamma is learned from 0, so the block starts as the identity.
 
-    The region logits are the output of the submodule `regions`: returned on request, and available to a forward hook
-    inside a network.
+    The submodule `regions` computes the region logits. `forward` returns them if return_regions is True; inside a
+    network, a forward hook on `regions` can read them.
 
     Args:
         channels: C.
         num_regions: K; the number of classes if the regions are supervised in classification.
         key_channels: channels of phi, psi and delta; None for C/2 (the paper: 256 of 512).
-        scale: divide the relation's affinities by the square root of key_channels, as the authors' code does and the
-            paper does not.
+        scale: divide the relation's affinities by the square root of key_channels, as in the authors' code. The
+            paper has no scale.
         ndim: position axes: 3 for b c t h w, 2 for b c h w.
-        identity_at_init: False for the paper's B(x) itself.
+        identity_at_init: False for the paper's output B(x), without gamma and the residual.
 
     Raises:
-        ValueError: if num_regions is below 1, or the input has other axes or channels.
+        ValueError: if num_regions is below 1, or the input does not have the layer's axes and channels.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ObjectContext(nn.Module):
         super().__init__()
         check_sizes(channels, 1, ndim)
         if num_regions < 1:
-            raise ValueError(f"num_regions is {num_regions}; give at least 1, for video the number of classes.")
+            raise ValueError(f"num_regions is {num_regions}; give at least 1, for classification one per class.")
         inner = max(1, channels // 2) if key_channels is None else key_channels
         self.channels, self.ndim = channels, ndim
         self.scale = inner**-0.5 if scale else 1.0
@@ -105,7 +105,9 @@ class ObjectContext(nn.Module):
     def attention(
         self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]
     ) -> Float[Tensor, "b heads q *positions"]:
-        """Return what chosen positions (t, h, w) attend to through the regions: sum_k w_ik m_ki', maps that sum to 1.
+        """Return the attention maps of chosen positions (t, h, w) through the regions: sum_k w_ik m_ki'.
+
+        Each map sums to 1.
 
         Raises:
             ValueError: for a query outside of x.

@@ -28,7 +28,7 @@ from farfield.layers.positions import at_least_float32
 from farfield.layers.tiled_attention import tiled_attention
 
 BLOCK, SLAB = 32, 64
-"""Rows and columns that `_sum_first` sums at a time, so that they stay in the processor's cache."""
+"""Numbers of rows and of columns that `_sum_first` sums at a time: few enough to stay in the processor's cache."""
 
 
 def embedded_gaussian(
@@ -38,7 +38,9 @@ def embedded_gaussian(
     *,
     scale: float = 1.0,
 ) -> Float[Tensor, "*b n e"]:
-    """Compute softmax_j(scale theta_i^T phi_j) g_j with PyTorch's fused attention, or by tiles if that cannot.
+    """Compute softmax_j(scale theta_i^T phi_j) g_j with PyTorch's fused attention.
+
+    On a CPU, fused attention needs d = e; `tiled_attention` computes inputs of different widths.
 
     Args:
         theta: queries, one row per position.
@@ -65,7 +67,7 @@ def dot_product(
     *,
     scale: float = 1.0,
 ) -> Float[Tensor, "*b n e"]:
-    """Compute 1/m sum_j scale theta_i^T phi_j g_j = theta_i^T (phi^T g) scale/m: the product is associative.
+    """Compute 1/m sum_j scale theta_i^T phi_j g_j, by the cheaper of (theta phi^T) g and theta (phi^T g).
 
     Args:
         theta: queries, one row per position.
@@ -86,8 +88,8 @@ def concatenation(
 ) -> Float[Tensor, "*b n e"]:
     """Compute 1/m sum_j ReLU(a_i + b_j) g_j exactly in O(n log n + n e).
 
-    ReLU(a_i + b_j) is a_i + b_j if b_j > -a_i, else 0. With keys in descending order of b those of position i come
-    first, so
+    ReLU(a_i + b_j) is a_i + b_j if b_j > -a_i, and 0 otherwise. If the keys are sorted by descending b, the keys with
+    b_j > -a_i come first. So
 
         sum_j ReLU(a_i + b_j) g_j = a_i sum_{j: b_j > -a_i} g_j + sum_{j: b_j > -a_i} b_j g_j
 
@@ -127,7 +129,9 @@ def concatenation_weights(a: Float[Tensor, "*b q"], b: Float[Tensor, "*b m"]) ->
 
 
 class Above:
-    """Sums over the keys j with a_i + b_j > 0, for every query i: two sorts, then O(n e) for each sum of e columns.
+    """Sums over the keys j with a_i + b_j > 0, for every query i.
+
+    The constructor sorts queries and keys. Each sum of e columns then takes O(n e).
 
     Args:
         a: values of the queries.
@@ -154,15 +158,15 @@ class Above:
         return y.reshape(*self.batch, *y.shape[-2:])
 
     def count(self) -> Int[Tensor, "*b n"]:
-        """Return the number of keys in each query's sums."""
+        """Return the number of keys j with a_i + b_j > 0, for every query i."""
         return self.plan[1].reshape(*self.batch, self.plan[1].shape[1])
 
 
 class _SumFirst(torch.autograd.Function):
-    """Sum of the first count_i rows in the keys' order.
+    """For every query i, the sum of the first count_i rows in the sorted order of the keys.
 
-    Key j is among the first of query i exactly if query i is among the first of key j, so the gradient is the same sum
-    with exchanged roles.
+    Query i sums over key j exactly if a_i + b_j > 0. The condition is symmetric, so the gradient is the same sum with
+    queries and keys exchanged.
     """
 
     @staticmethod
@@ -198,7 +202,10 @@ def _sum_first(
 
 
 def _in_one_table(order: Int[Tensor, "b m"]) -> Int[Tensor, "b m_in_blocks"]:
-    """Return row numbers for the batch's rows stacked in one table, padded to whole blocks, which no count reaches."""
+    """Convert row numbers of each sample to row numbers of the flattened batch, padded to whole blocks.
+
+    No count reaches the padding.
+    """
     batch, m = order.shape
     order = order + torch.arange(batch, device=order.device).unsqueeze(1) * m
     return F.pad(order, (0, -m % BLOCK))

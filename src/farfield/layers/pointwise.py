@@ -1,7 +1,7 @@
 """1x1x1 convolution as a matrix product of every position's row and W^T.
 
-Attention needs positions as rows, and the product gives rows for channels_last and contiguous input. On some CPUs it is
-several times faster than PyTorch's convolution of a contiguous tensor, on others equally fast
+Attention needs one row per position, and the product gives rows for both channels_last and contiguous input. On some
+CPUs the product is several times faster than PyTorch's convolution of a contiguous tensor, on others equally fast
 (`scripts/benchmark_layers.py --only PointwiseConv3d`). The classes are subclasses of PyTorch's convolutions, so state
 dicts, fusing with a batch norm and forward hooks work as usual.
 """
@@ -36,7 +36,7 @@ class _PointwiseConv(ConvBase):
     def forward(
         self, x: Float[Tensor, "b c *positions"], *, memory_format: torch.memory_format = torch.channels_last
     ) -> Float[Tensor, "b c2 *positions"]:
-        """Convolve. `memory_format` is that of the output: channels_last (2D or 3D) or contiguous."""
+        """Convolve. `memory_format` is the output's memory format: channels_last (2D or 3D) or contiguous."""
         return pointwise(x, self.weight.flatten(1), self.bias, groups=self.groups, memory_format=memory_format)
 
 
@@ -90,4 +90,4 @@ POINTWISE_CONV: dict[int, type[PointwiseConv1d] | type[PointwiseConv2d] | type[P
     2: PointwiseConv2d,
     3: PointwiseConv3d,
 }
-"""Classes by the number of position axes."""
+"""Pointwise convolution classes by the number of position axes."""

@@ -20,8 +20,9 @@ from farfield.layers.positions import at_least_float32
 class GlobalAvgPool3d(nn.Module):
     """Mean over t, h and w: (b c t h w) -> (b c), or (b c 1 1 1) with `keepdim`.
 
-    With a mask, only positions where it is True count: (b t) for clips of different lengths (see `frame_mask`), or
-    (b t h w). Other positions have no effect, even if they are NaN; a clip without any position gives 0.
+    With a mask, only positions where the mask is True count. The mask is (b t), for clips of different lengths (see
+    `frame_mask`), or (b t h w). Positions where it is False have no effect, even if they are NaN. A clip whose mask is
+    False everywhere gives 0.
 
     Args:
         keepdim: keep the pooled axes with length 1, for a fully convolutional head.
@@ -43,7 +44,7 @@ class GlobalAvgPool3d(nn.Module):
             raise ValueError(f"the mask must be boolean, True where positions count; given {mask.dtype}.")
         if mask.shape not in ((x.shape[0], x.shape[2]), (x.shape[0], *x.shape[2:])):
             raise ValueError(
-                f"the mask needs (b, t) or (b, t, h, w) of the clips, which are {tuple(x.shape)}; "
+                f"the mask needs shape (b, t) or (b, t, h, w), for clips (b, c, t, h, w) of shape {tuple(x.shape)}; "
                 f"given {tuple(mask.shape)}."
             )
         mask = mask.view(x.shape[0], 1, *mask.shape[1:], *(1,) * (4 - mask.ndim)).expand(-1, 1, *x.shape[2:])

@@ -1,6 +1,7 @@
 """Positions of a clip as the rows of a matrix: (b c t h w) <-> (b n c), n = t*h*w, in the order of the axes.
 
-Rows are a view: contiguous for a tensor in channels_last memory, transposed for a contiguous one.
+Rows are a view of the tensor. The view is contiguous for a tensor in channels_last memory, and transposed for a
+contiguous tensor.
 """
 
 from __future__ import annotations
@@ -51,22 +52,23 @@ def flat_index(queries: Int[Tensor, "q axes"], size: Sequence[int]) -> Int[Tenso
     """Convert coordinates (t, h, w) to row numbers.
 
     Raises:
-        ValueError: for a coordinate outside of `size`, or anything but a (q, axes) tensor of integers.
+        ValueError: if queries is not a (q, axes) tensor of integers, or a coordinate lies outside of `size`.
     """
     if not isinstance(queries, Tensor) or queries.ndim != 2 or queries.is_floating_point() or queries.is_complex():
         raise ValueError(
-            f"queries need an integer tensor (q, {len(size)}), a row for each position, as torch.tensor([[0, 3, 5]]); "
+            f"queries need an integer tensor (q, {len(size)}), one row per position, as torch.tensor([[0, 3, 5]]); "
             f"given {tuple(queries.shape) if isinstance(queries, Tensor) else type(queries).__name__}."
         )
     if queries.shape[1] != len(size):
         raise ValueError(
-            f"each query needs {len(size)} coordinates, as positions are {tuple(size)}; given {queries.shape[1]}."
+            f"each query needs {len(size)} coordinates, one per axis of {tuple(size)}; given {queries.shape[1]}."
         )
     limits = torch.tensor(size, device=queries.device)
     outside = ((queries < 0) | (queries >= limits)).any(1)
     if outside.any():
         raise ValueError(
-            f"query {queries[outside][0].tolist()} lies outside of the positions {tuple(size)}, which count from 0."
+            f"query {queries[outside][0].tolist()} lies outside of the positions {tuple(size)}. "
+            "Coordinates count from 0."
         )
     strides = [math.prod(size[axis + 1 :]) for axis in range(len(size))]
     return (queries * torch.tensor(strides, device=queries.device)).sum(1)
@@ -76,7 +78,7 @@ def check_input(x: Tensor, channels: int, ndim: int, name: str) -> None:
     """Check that an input is floating-point and has the layer's axes and channels.
 
     Raises:
-        ValueError: if it has not.
+        ValueError: if one of these is not so.
     """
     if not isinstance(x, Tensor) or not x.is_floating_point():
         given = x.dtype if isinstance(x, Tensor) else type(x).__name__
@@ -90,7 +92,7 @@ def check_sizes(channels: int, reduction: int, ndim: int) -> None:
     """Check a layer's options.
 
     Raises:
-        ValueError: for channels or a reduction below 1, or position axes other than 2 or 3.
+        ValueError: if channels or reduction is below 1, or ndim is neither 2 nor 3.
     """
     if channels < 1 or reduction < 1:
         raise ValueError(f"channels and reduction must be at least 1; given {channels} and {reduction}.")

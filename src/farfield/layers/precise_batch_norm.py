@@ -7,9 +7,9 @@ mean m_k and *biased* variance v_k, with M = sum n_k,
     mean = sum n_k m_k / M
     var  = sum n_k (v_k + (m_k - mean)^2) / M
 
-which is the variance of all M values, times M / (M - 1), since PyTorch's running variance is unbiased. Computed in
-float64. Meanwhile each batch is normalised by its own statistics, so that deeper layers have the same input as in
-training.
+This var is the biased variance of all M values. It is multiplied by M / (M - 1), since PyTorch's running variance is
+unbiased. Statistics are computed in float64. While they are gathered, each batch is normalised by its own statistics,
+so that deeper layers have the same input as in training.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def recalibrate(
 ) -> int:
     """Recompute the running statistics of every batch norm in `network`, in place.
 
-    All other modules run in evaluation mode (no dropout). Modes and momentum are restored; after an exception, the
-    statistics are, too.
+    All other modules run in evaluation mode (no dropout). Training modes and momentum are restored afterwards. After an
+    exception, the statistics are restored, too.
 
     Args:
         network: network on the device of the batches. Batch norms without running statistics and frozen ones are left
@@ -45,7 +45,8 @@ def recalibrate(
         Number of batches.
 
     Raises:
-        ValueError: for no batches, a network without such a norm, or a batch with one value per channel.
+        ValueError: if there are no batches, the network has no batch norm with running statistics, batches is a tensor,
+            or a batch has one value per channel.
     """
     if isinstance(batches, Tensor):
         raise ValueError("batches is a tensor, which would be split into single clips. Give a list: [clips].")

@@ -10,7 +10,9 @@ from farfield.layers.torch_private import child_slots
 
 
 def replace_modules(network: nn.Module, replacement: Callable[[nn.Module], nn.Module | None]) -> nn.Module:
-    """Replace modules inside `network`, in place. A module in several places is replaced by the same one everywhere.
+    """Replace modules inside `network`, in place.
+
+    A module that occurs in several places is replaced by the same new module in all of them.
 
     Args:
         network: network to search.
@@ -18,7 +20,7 @@ def replace_modules(network: nn.Module, replacement: Callable[[nn.Module], nn.Mo
             module and search inside it.
 
     Returns:
-        `network`, or its replacement.
+        `network`, or its replacement if it is replaced itself.
     """
     known: dict[nn.Module, nn.Module] = {}
 

@@ -5,10 +5,10 @@ features x (C channels, n positions), with 1x1x1 convolutions query and key to C
 
     beta_ij = softmax_j s(query_i, key_j)        how much position i attends to position j (eq. 1)
     o_i     = sum_j beta_ij value_j              eq. 2
-    y_i     = gamma o_i + x_i                    eq. 3; gamma is learned and starts at 0: first local, then wider
+    y_i     = gamma o_i + x_i                    eq. 3; gamma is learned from 0
 
-The paper's eq. 2 has values of C/8 channels and a projection back to C. Here, as in DANet, one projection to C takes
-the place of their product.
+In the paper's eq. 2 the values have C/8 channels and are projected back to C. Here, as in DANet, a single projection to
+C channels replaces these two projections.
 
 The similarity s is one of
 
@@ -51,7 +51,7 @@ SLICE = 2**24
 
 
 class SelfAttention(nn.Module):
-    """y = x + gamma o(x), with the shape of x and exactly x at initialisation.
+    """Self-attention: y = x + gamma o(x). gamma is learned from 0, so the block starts as the identity.
 
     Args:
         channels: C.
@@ -60,7 +60,7 @@ class SelfAttention(nn.Module):
         ndim: position axes: 3 for b c t h w, 2 for b c h w.
 
     Raises:
-        ValueError: for an unknown similarity, or an input of other axes or channels.
+        ValueError: if similarity is unknown, or the input does not have the layer's axes and channels.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class SelfAttention(nn.Module):
     def attention(
         self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]
     ) -> Float[Tensor, "b heads q *positions"]:
-        """Return what chosen positions (t, h, w) attend to: beta of eq. 1 as maps that sum to 1, with one head.
+        """Return the attention maps of chosen positions (t, h, w): beta of eq. 1, with one head. Each map sums to 1.
 
         Raises:
             ValueError: for a query outside of x.

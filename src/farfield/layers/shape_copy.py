@@ -1,4 +1,4 @@
-"""Copy a module to compute the shapes of features, quickly."""
+"""Copy a module to the meta device, to compute the shapes of features quickly."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def shape_copy(module: M) -> M:
-    """Copy a module in evaluation mode to the meta device, with `nn.Identity` for norms and activations.
+    """Copy a module in evaluation mode to the meta device, with `nn.Identity` in place of norms and activations.
 
-    These keep the shape of their input, and their meta kernels take most of the time. The copy's modules have the names
-    of the original's.
+    Norms and activations keep the shape of their input, and would take most of the time on the meta device. The copy's
+    modules have the same names as the original's.
     """
     return replace_modules(  # type: ignore[return-value]  # the copy itself, unless it is a single norm or activation
         meta_copy(module).eval(), lambda each: nn.Identity() if isinstance(each, SHAPE_KEEPING) else None

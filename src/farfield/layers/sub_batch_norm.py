@@ -2,8 +2,8 @@
 
 Wu, Girshick, He, Feichtenhofer, Kraehenbuehl, "A Multigrid Method for Efficiently Training Video Models", CVPR 2020,
 section 3: as the mini-batch grows, batch norm keeps the statistics of a batch of the base size. The batch is split into
-S parts, sample i into part i mod S, and each part is normalised by its own statistics; gamma and beta are shared. The
-same as PySlowFast's `SubBatchNorm3d` (`BN.NORM_TYPE: sub_batchnorm`), with its state-dict keys.
+S parts, sample i into part i mod S, and each part is normalised by its own statistics; gamma and beta are shared. This
+is PySlowFast's `SubBatchNorm3d` (`BN.NORM_TYPE: sub_batchnorm`), with its state-dict keys.
 
 For evaluation the S running statistics are aggregated: with equal parts,
 
@@ -24,8 +24,8 @@ from farfield.layers.replace_modules import replace_modules
 class SubBatchNorm3d(nn.Module):
     """Batch normalisation over b c t h w, separately for S parts of the batch.
 
-    The statistics for evaluation (`bn`) are aggregated from the parts' (`split_bn`) on `eval()` and whenever a state
-    dict is taken in training.
+    `split_bn` holds the statistics of the parts, `bn` those for evaluation. `eval()` aggregates the former into the
+    latter; so does `state_dict()` in training.
 
     Args:
         num_features: channels c.
@@ -36,7 +36,7 @@ class SubBatchNorm3d(nn.Module):
         zero_init: start from gamma = 0 (see `BatchNorm3d`).
 
     Raises:
-        ValueError: for less than one part, zero_init without a gamma, or a training batch that S does not divide.
+        ValueError: if num_splits is below 1, zero_init is set with affine=False, or S does not divide a training batch.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class SubBatchNorm3d(nn.Module):
             if len(x) % self.num_splits:
                 raise ValueError(
                     f"a batch of {len(x)} cannot be split into {self.num_splits} equal parts. Choose a batch size that "
-                    f"is divisible by num_splits, and drop a smaller last batch."
+                    f"is divisible by num_splits, and drop the last batch if it is smaller."
                 )
             # Samples i, i + S, ... share a part: the channels of S consecutive samples become separate channels.
             parts = x.reshape(len(x) // self.num_splits, -1, *x.shape[2:])
@@ -109,24 +109,25 @@ class SubBatchNorm3d(nn.Module):
 
 
 def split_batch_norm(network: nn.Module, num_splits: int) -> nn.Module:
-    """Replace every 3D batch norm in `network` by a `SubBatchNorm3d`, in place; a gamma of zero stays zero.
+    """Replace every 3D batch norm in `network` by a `SubBatchNorm3d`, in place.
 
-    Each part starts from the batch norm's running statistics. The state dict then has PySlowFast's keys: load
-    checkpoints of plain norms before, and call `join_batch_norm` before saving one for others.
+    Gamma and beta are kept, and each part starts from the batch norm's running statistics. The state dict then has
+    PySlowFast's keys. So load checkpoints of networks with plain batch norms before the split, and call
+    `join_batch_norm` before saving a checkpoint for such networks.
 
     Returns:
         `network`, or its replacement if it is a batch norm itself.
 
     Raises:
-        ValueError: for a norm that is already split into another number of parts.
+        ValueError: if a norm is already split into another number of parts.
     """
 
     def split(module: nn.Module) -> nn.Module | None:
         if isinstance(module, SubBatchNorm3d):
             if module.num_splits != num_splits:
                 raise ValueError(
-                    f"a norm is already split into {module.num_splits} parts; given {num_splits}. Call join_batch_norm "
-                    "first."
+                    f"a norm is already split into {module.num_splits} parts; given num_splits={num_splits}. Call "
+                    "join_batch_norm first."
                 )
             return module
         return _split(module, num_splits) if isinstance(module, nn.BatchNorm3d) else None
@@ -154,7 +155,7 @@ def _split(norm: nn.BatchNorm3d, num_splits: int) -> SubBatchNorm3d:
 
 
 def join_batch_norm(network: nn.Module) -> nn.Module:
-    """Invert `split_batch_norm`, in place: the batch norms compute the same in evaluation."""
+    """Replace every `SubBatchNorm3d` by a `BatchNorm3d` with the same output in evaluation, in place."""
     return replace_modules(network, lambda module: _join(module) if isinstance(module, SubBatchNorm3d) else None)
 
 

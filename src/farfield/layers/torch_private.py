@@ -1,6 +1,6 @@
 """PyTorch's private names that the layers use, because they have no public equivalent.
 
-tests/layers/test_torch_private.py fails by name if one of them is gone.
+tests/layers/test_torch_private.py fails if PyTorch no longer has one of them, and names it.
 """
 
 from __future__ import annotations
@@ -8,19 +8,22 @@ from __future__ import annotations
 from torch import nn
 
 BatchNormBase = nn.modules.batchnorm._BatchNorm
-"""Base class of BatchNorm1d to 3d and SyncBatchNorm, for what they have in common."""
+"""Base class of BatchNorm1d to 3d and SyncBatchNorm."""
 
 ConvBase = nn.modules.conv._ConvNd
-"""Base class of Conv1d to 3d, for what they have in common."""
+"""Base class of Conv1d to 3d."""
 
 
 def has_forward_hooks(module: nn.Module) -> bool:
-    """Check for forward hooks: they can be added and removed publicly, but not listed."""
+    """Check whether a module has forward hooks. PyTorch has no public function that lists them."""
     return bool(module._forward_pre_hooks or module._forward_hooks)
 
 
 def child_slots(module: nn.Module) -> dict[str, nn.Module | None]:
-    """Return the children by name, to be changed in place. `named_children()` skips a child's second name."""
+    """Return the dict of a module's children by name. Setting an item replaces the child in the module.
+
+    Unlike `named_children()`, the dict lists a child that has two names under both.
+    """
     return module._modules
 
 

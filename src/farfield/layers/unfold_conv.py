@@ -42,7 +42,7 @@ def output_size(
     if min(windows) < 1:
         raise ValueError(
             f"no window of {tuple(kernel)} (dilation {tuple(dilation)}) fits into {tuple(size)} "
-            f"with padding {tuple(padding)}."
+            f"with padding {tuple(padding)}. Give a larger input or a smaller kernel."
         )
     return windows
 
@@ -59,17 +59,17 @@ def unfold(
 
     Args:
         x: input of b c and the axes to slide over.
-        kernel_size: window size, per axis or the same for all.
+        kernel_size: window size, one per axis or one for all axes.
         stride: steps between windows.
         padding: zeros added at both ends.
         dilation: steps between a window's values.
 
     Returns:
-        (b, c * kernel values, windows), ordered by channel and then the kernel's axes, like a flattened convolution
-        weight; windows in the order of the axes.
+        Columns (b, c * number of kernel values, number of windows). A column's values are ordered by channel and then
+        by the kernel's axes, like a flattened convolution weight. Windows are in the order of the axes of x.
 
     Raises:
-        ValueError: if no window fits, or for sizes of another number of axes.
+        ValueError: if no window fits, or an argument has another number of values than x has position axes.
     """
     axes = x.ndim - 2
     kernel, stride, padding, dilation = (_per_axis(v, axes) for v in (kernel_size, stride, padding, dilation))
@@ -91,22 +91,27 @@ def fold(
     padding: int | Sequence[int] = 0,
     dilation: int | Sequence[int] = 1,
 ) -> Float[Tensor, "b c *size"]:
-    """Add every window's values to the positions that `unfold` took them from: its transpose, not its inverse.
+    """Add every window's values to the positions that `unfold` took them from.
+
+    This is the transpose of `unfold`, not its inverse.
 
     Args:
         columns: columns in the order of `unfold`.
         size: size of the output's position axes.
-        kernel_size: window size as in `unfold`; likewise stride, padding and dilation.
+        kernel_size: window size, as in `unfold`.
+        stride: steps between windows, as in `unfold`.
+        padding: zeros added at both ends, as in `unfold`.
+        dilation: steps between a window's values, as in `unfold`.
 
     Raises:
-        ValueError: if the columns' shape does not fit these windows.
+        ValueError: if the columns do not have the shape that `unfold` returns for this size and these windows.
     """
     axes = len(size)
     kernel, stride, padding, dilation = (_per_axis(v, axes) for v in (kernel_size, stride, padding, dilation))
     windows = output_size(size, kernel, stride, padding, dilation)
     if columns.shape[1] % math.prod(kernel) or columns.shape[2] != math.prod(windows):
         raise ValueError(
-            f"{tuple(size)} has {windows} windows of {tuple(kernel)}, which needs columns of "
+            f"{tuple(size)} has {windows} windows of {tuple(kernel)}, so fold needs columns of "
             f"(b, c * {math.prod(kernel)}, {math.prod(windows)}); given {tuple(columns.shape)}."
         )
     values = columns.unflatten(2, windows).unflatten(1, (-1, *kernel))  # b c kernel... windows...
@@ -168,7 +173,7 @@ def unfold_conv(
 
 
 class _UnfoldConv(ConvBase):
-    """PyTorch's {name}, computed by `unfold_conv`, with the same arguments, parameters and results, for batches."""
+    """PyTorch's {name}, computed by `unfold_conv`: same arguments, parameters and results. Takes batches only."""
 
     def forward(self, x: Float[Tensor, "b c *size"]) -> Float[Tensor, "b c2 *windows"]:
         # PyTorch's resolved padding for F.pad, last axis first. It includes "same" and other padding modes.

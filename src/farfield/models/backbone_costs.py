@@ -34,9 +34,9 @@ class BackboneCosts:
 
     Attributes:
         backbone: name of the backbone.
-        clip: the backbone's own clip.
+        clip: clip settings that the backbone was designed for.
         plain: costs without blocks.
-        nl5: costs with five non-local blocks; None if the backbone has no places for them.
+        nl5: costs with five non-local blocks; None if the backbone has no stages to insert blocks into.
         published: published result without blocks; None if there is none.
     """
 
@@ -53,7 +53,10 @@ def backbone_costs(num_classes: int) -> list[BackboneCosts]:
 
 
 def _costs(backbone: str, num_classes: int) -> BackboneCosts:
-    """Count a backbone's costs with blocks; without them it costs what the other parts do, as blocks keep shapes."""
+    """Count a backbone's costs with and without blocks.
+
+    Blocks keep shapes, so the costs without blocks are those of all other parts of the network with blocks.
+    """
     plain = NetworkOptions(backbone, num_classes=num_classes)
     with torch.device("meta"):
         try:

@@ -10,7 +10,7 @@ from farfield.models.network_options import NetworkOptions
 
 
 def classifier_rows(old: Sequence[str], new: Sequence[str]) -> list[int] | None:
-    """Return the index of each new class among the old ones; None unless all are found, each once.
+    """Return the index in `old` of each class in `new`; None if a class is not found or is found twice.
 
     Names that do not match exactly are compared without case, and with underscores as spaces.
     """
@@ -24,10 +24,11 @@ def classifier_rows(old: Sequence[str], new: Sequence[str]) -> list[int] | None:
 
 
 def restrict_labels(network: ActionNet, labels: Sequence[str]) -> ActionNet:
-    """Build the same network for some of its classes; their scores stay the same.
+    """Build a copy of a network that scores only the given classes, with the same weights.
 
     Raises:
-        FarfieldError: for a class that the network does not have, naming the nearest.
+        FarfieldError: if the network does not have one of the classes (the message names the nearest class), or two
+            labels name the same class.
     """
     rows = classifier_rows(network.labels, labels)
     if rows is None:
@@ -35,7 +36,8 @@ def restrict_labels(network: ActionNet, labels: Sequence[str]) -> ActionNet:
         unknown = next((label for label in labels if _normalise(label) not in known), None)
         if unknown is None:
             raise FarfieldError(
-                f"the labels {list(labels)[:20]} do not name {len(labels)} different classes of the network."
+                f"the labels {list(labels)[:20]} do not name {len(labels)} different classes of the network. "
+                "Give each class once, spelled as in the network's labels."
             )
         raise FarfieldError(f"the network has no class {unknown!r}. {nearest(unknown, network.labels)}")
     state = dict(network.state_dict())

@@ -1,12 +1,13 @@
 """Classification head: pooling, dropout, one linear layer.
 
-On clips of the training size the three kinds compute the same. On larger ones, which many networks are tested on, they
-differ, and a published result belongs to one of them:
+On clips of the training size the three kinds of head give the same class probabilities. On larger clips, which many
+networks are tested on, the probabilities differ. A published result is valid for one kind:
 
 - gap_fc: pool everything, then classify (torchvision's ResNets, MMAction2).
 - window_mean: pool a window of the training feature map's size at every position, classify each window, and average
   the logits (PyTorchVideo).
-- window_softmax_mean: the same, but average the windows' probabilities (PySlowFast and the paper's own Caffe2 code).
+- window_softmax_mean: like window_mean, but average the windows' probabilities (PySlowFast and the paper's Caffe2
+  code).
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ class Head(nn.Module):
     """Map features (b c t h w) to scores (b classes), whose softmax is the class probability.
 
     Args:
-        channels: c, summed over pathways; after the embedding, if there is one.
+        channels: number of channels that the classifier takes: the sum over pathways, or the embedding's output.
         num_classes: number of classes.
         dropout: probability of dropping a feature before the classifier.
-        kind: treatment of features that are larger than in training, see above.
-        windows: (t h w) for each pathway, for the two window kinds.
+        kind: treatment of features that are larger than in training (see the top of this file).
+        windows: window (t h w) for each pathway, for the two window kinds; None for gap_fc.
         embedding: module between pooling and classifier, (b c ...) -> (b c2 ...).
 
     Raises:
-        FarfieldError: for a kind that does not exist, or windows that do not fit it.
+        FarfieldError: if the kind does not exist, or the windows do not fit the kind.
     """
 
     def __init__(
@@ -55,10 +56,11 @@ class Head(nn.Module):
             raise FarfieldError(f"head is {kind!r}. {nearest(kind, get_args(HeadKind))}")
         if (windows is None) != (kind == "gap_fc"):
             raise FarfieldError(
-                f"head is {kind!r} and head_windows is {windows}: window heads need head_windows, gap_fc takes none."
+                f"head is {kind!r} and head_windows is {windows}. Set head_windows for window_mean and "
+                "window_softmax_mean, and leave it out for gap_fc."
             )
         if windows and any(len(window) != 3 or min(window) < 1 for window in windows):
-            raise FarfieldError(f"head_windows is {windows}; each pathway needs three lengths (t h w), at least 1.")
+            raise FarfieldError(f"head_windows is {windows}; each pathway needs three lengths (t h w) of at least 1.")
         self.kind = kind
         self.pool = GlobalAvgPool3d(keepdim=True)
         self.windows = (

@@ -13,7 +13,7 @@ from farfield.models.network import ActionNet
 
 
 def optimize_for_inference(network: ActionNet, dtype: torch.dtype = torch.float32) -> ActionNet:
-    """Copy a network to evaluation mode, optimised for speed, on the same device.
+    """Return a copy of a network in evaluation mode, optimised for speed, on the same device.
 
     Batch norms are folded into convolutions, convolutions with a temporal kernel of 1 run as 2D ones, weights are
     stored as channels_last_3d, and for bfloat16 on CPUs with matrix units the first convolution is made dense. Scores

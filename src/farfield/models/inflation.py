@@ -48,12 +48,12 @@ def inflate(state: dict[str, Tensor], backbone: Backbone, *, name: str, source: 
         source: origin of the weights, for messages.
 
     Raises:
-        FarfieldError: for another backbone, or an image network of another depth or width.
+        FarfieldError: if the backbone cannot be inflated, or the image network has another depth or width.
     """
     if name not in INFLATABLE:
         raise FarfieldError(
-            f"{source} are weights of an image network, which cannot be inflated to {name}. Backbones that they fit: "
-            f"{', '.join(INFLATABLE)}."
+            f"{source} are weights of an image network, which cannot be inflated to {name}. Choose one of the "
+            f"backbones {', '.join(INFLATABLE)}."
         )
     wanted = {key.replace(".residual.", "."): value.shape for key, value in backbone.state_dict().items()}
     inflated: dict[str, Tensor] = {}
@@ -63,7 +63,7 @@ def inflate(state: dict[str, Tensor], backbone: Backbone, *, name: str, source: 
             continue
         key = to_network(plain, backbone).removeprefix("backbone.")
         if key not in wanted:
-            raise FarfieldError(f"{source} has {own}, which {name} does not have: its depth differs.")
+            raise FarfieldError(f"{source} has {own}, which {name} lacks. Give a ResNet of the same depth.")
         shape = wanted[key]
         if value.ndim == 4 and len(shape) == 5:
             value = value.unsqueeze(2).expand(-1, -1, shape[2], -1, -1) / shape[2]
@@ -72,5 +72,7 @@ def inflate(state: dict[str, Tensor], backbone: Backbone, *, name: str, source: 
         inflated[key] = value
     missing = [key for key in wanted if key not in inflated and ".inserted." not in key and "num_batches" not in key]
     if missing:
-        raise FarfieldError(f"{source} lacks {len(missing)} weights of {name}, as {missing[0]}: its depth differs.")
+        raise FarfieldError(
+            f"{source} lacks {len(missing)} weights of {name}, as {missing[0]}. Give a ResNet of the same depth."
+        )
     return inflated

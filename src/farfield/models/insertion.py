@@ -19,7 +19,7 @@ from farfield.layers import (
 from farfield.models.backbones import Backbone
 
 Placement = Mapping[str, Sequence[int]]
-"""Stage to the indices, from 0, of the residual blocks after which a block is inserted."""
+"""For each stage, the indices (from 0) of the residual blocks after which a block is inserted."""
 
 BLOCKS: dict[str, Callable[..., nn.Module]] = {
     "non_local": NonLocalBlock3d,
@@ -90,7 +90,7 @@ PRESETS: dict[str, Callable[[Backbone], Placement]] = {
 
 
 def resolve_placement(backbone: Backbone, where: str | Placement) -> Placement:
-    """Resolve a preset's name to places, and check that they exist.
+    """Return the placement that a preset's name or a mapping stands for, and check that the places exist.
 
     Raises:
         FarfieldError: for a preset, a stage or a residual block that does not exist, or a repeated place.
@@ -98,7 +98,7 @@ def resolve_placement(backbone: Backbone, where: str | Placement) -> Placement:
     given = ""
     if isinstance(where, str):
         if where.lstrip().startswith("{"):  # from a command line, where it did not parse as places
-            raise FarfieldError(f"insert is {where!r}; give lists of residual blocks, as {{res3: [1], res4: [1, 3]}}.")
+            raise FarfieldError(f"insert is {where!r}; give lists of block indices, as {{res3: [1], res4: [1, 3]}}.")
         if where not in PRESETS:
             raise FarfieldError(
                 f"insert is {where!r}, which is not a preset. {nearest(where, PRESETS)} Or give {{stage: indices}}."
@@ -119,7 +119,7 @@ def resolve_placement(backbone: Backbone, where: str | Placement) -> Placement:
                     f"from 0 to {count - 1}."
                 )
             if list(indices).count(index) > 1:
-                raise FarfieldError(f"{given}a block at {stage}, {index} is given twice. Give each place once.")
+                raise FarfieldError(f"{given}residual block {index} of {stage} is given twice. Give it once.")
     return where
 
 
@@ -129,7 +129,8 @@ def insert_blocks(backbone: Backbone, where: str | Placement, make_block: Callab
     Args:
         backbone: backbone to change; a residual block at index i stays at index i.
         where: name of a preset, or {stage: indices}.
-        make_block: function from the number of channels to a block that keeps the shape (b c t h w).
+        make_block: function that takes the number of channels and creates a block. The block keeps the shape
+            (b c t h w).
 
     Raises:
         FarfieldError: for a preset, a stage or a residual block that does not exist, or a place that already has a
@@ -139,7 +140,9 @@ def insert_blocks(backbone: Backbone, where: str | Placement, make_block: Callab
     for stage, indices in where.items():
         for index in indices:
             if isinstance(backbone.blocks(stage)[index], WithBlock):
-                raise FarfieldError(f"there is already a block at {stage}, {index}. Give each place once.")
+                raise FarfieldError(
+                    f"there is already a block after residual block {index} of {stage}. Choose another."
+                )
     made = {  # all before the first is inserted, so that a failure changes nothing
         (stage, index): make_block(backbone.stage(stage).channels[index])
         for stage, indices in where.items()

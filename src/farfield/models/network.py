@@ -22,7 +22,7 @@ from farfield.models.insertion import BLOCKS, insert_blocks
 from farfield.models.network_options import NetworkOptions
 
 EARLIER_NAMES = {"identity_at_birth": "identity_at_init"}
-"""Block options as checkpoints and configs of earlier versions name them, and their names now."""
+"""Names of block options in checkpoints and configs of earlier versions, with the current names."""
 
 
 class ActionNet(nn.Module):
@@ -32,8 +32,8 @@ class ActionNet(nn.Module):
         labels: class names, in the order of the scores.
         clip: sampling, size and normalisation of the input.
         config: fields of `NetworkOptions` that define this network, as plain types.
-        is_folded: batch norms are folded into convolutions for inference, so the network can be neither trained nor
-            saved.
+        is_folded: whether batch norms are folded into convolutions for inference. A folded network can be neither
+            trained nor saved.
     """
 
     is_folded = False
@@ -90,14 +90,14 @@ class ActionNet(nn.Module):
         """Check that the network is not folded.
 
         Args:
-            purpose: what it cannot be, as "trained".
+            purpose: what a folded network cannot be, for the message, as "trained".
 
         Raises:
-            FarfieldError: if it is folded, with the option that loads the plain network.
+            FarfieldError: if the network is folded. The message names the option that loads it unfolded.
         """
         if self.is_folded:
             raise FarfieldError(
-                f"this network is folded for inference and cannot be {purpose}. Load the plain one: "
+                f"this network is folded for inference and cannot be {purpose}. Load it unfolded: "
                 "load_model(path, for_training=True)."
             )
 
@@ -139,7 +139,7 @@ def build_backbone(name: str, options: Mapping[str, Any] | None = None) -> Backb
     known = option_defaults(name)
     for option in options or {}:
         if option not in known:
-            hint = nearest(option, known) if known else "It has none."
+            hint = nearest(option, known) if known else "This backbone has no options."
             raise FarfieldError(f"backbone {name!r} has no option {option!r}. {hint}")
     try:
         with warnings.catch_warnings():
@@ -198,7 +198,9 @@ def assemble(options: NetworkOptions) -> ActionNet:
 
 
 def assemble_uninitialised(options: NetworkOptions) -> ActionNet:
-    """Build a network whose weights are not set, to load weights into: drawing random ones takes longer than loading.
+    """Build a network with uninitialised weights, to load weights into.
+
+    This is faster than `assemble`, since drawing random weights takes longer than loading.
 
     Raises:
         FarfieldError: see `assemble`.
@@ -209,7 +211,7 @@ def assemble_uninitialised(options: NetworkOptions) -> ActionNet:
 
 
 def allocate(network: ActionNet) -> ActionNet:
-    """Move a network from the meta device to the CPU, its weights unset, to load weights into."""
+    """Move a network from the meta device to the CPU with uninitialised weights, to load weights into."""
     network.to_empty(device="cpu")
     for name, buffer in network.named_buffers():
         if name.endswith("num_batches_tracked"):  # the one that a checkpoint may lack
@@ -234,8 +236,8 @@ def _make_block(block: str, channels: int, options: Mapping[str, Any]) -> nn.Mod
 
 
 def _reason(error: Exception) -> str:
-    """Return a layer's own message, which is meant for users, or a general one for Python's."""
-    return f": {error}" if isinstance(error, ValueError) else ". One has the wrong type or size."
+    """Return the reason for an error message: that of a layer's ValueError, or a general one for errors of Python."""
+    return f": {error}" if isinstance(error, ValueError) else ". One of them has the wrong type or size."
 
 
 def _feature_maps(trunk: Backbone, spec: ClipSpec, given: str) -> list[list[torch.Size]]:
@@ -263,7 +265,10 @@ def _feature_maps(trunk: Backbone, spec: ClipSpec, given: str) -> list[list[torc
 def _check_windows(windows: Sequence[Sequence[int]], maps: list[torch.Size], given: str) -> None:
     """Raise for windows that do not fit the feature maps."""
     if len(windows) != len(maps):
-        raise FarfieldError(f"head_windows has {len(windows)} windows; {given} has {len(maps)} pathways. Give as many.")
+        raise FarfieldError(
+            f"head_windows has {len(windows)} windows, but {given} has {len(maps)} pathways. "
+            "Give one window per pathway."
+        )
     for window, shape in zip(windows, maps, strict=True):
         if any(side > size for side, size in zip(window, shape[2:], strict=True)):
             raise FarfieldError(

@@ -14,7 +14,7 @@ from farfield.models.insertion import BLOCKS
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """Everything that defines a network but its weights. A checkpoint stores it as a dict.
+    """Everything that defines a network except its weights. A checkpoint stores the options as a dict.
 
     The fields are the keyword arguments of `farfield.build_model`, whose docstring explains them. `assemble` builds the
     network and fills in unset options.
@@ -41,26 +41,26 @@ class NetworkOptions:
         if self.block not in BLOCKS:
             raise FarfieldError(f"block is {self.block!r}, which does not exist. {nearest(self.block, BLOCKS)}")
         if isinstance(self.insert, Mapping) and any(isinstance(each, int | str) for each in self.insert.values()):
-            raise FarfieldError(f"insert is {dict(self.insert)}; give lists of residual blocks, as {{'res4': [1]}}.")
+            raise FarfieldError(f"insert is {dict(self.insert)}; give lists of block indices, as {{'res4': [1]}}.")
         options = dict(self.block_options or {})
         if not self.insert and (self.block != "non_local" or options):
             raise FarfieldError(
                 f"block is {self.block!r} with options {options}, but insert is {self.insert!r}. Set insert, as 'nl5' "
-                "or {'res3': [1]}, or leave both out."
+                "or {'res3': [1]}, or leave block and block_options out."
             )
         if "ndim" in options:
-            raise FarfieldError("block_options has ndim; blocks in a video network always have 3 axes. Leave it out.")
+            raise FarfieldError("block_options has ndim; blocks in a video network always have 3 axes. Leave ndim out.")
 
     def resolve_labels(self) -> list[str]:
         """Return the class names: `labels`, or "0", "1", ... for `num_classes` classes.
 
         Raises:
-            FarfieldError: for fewer than two classes, repeated names, or counts that disagree.
+            FarfieldError: for fewer than two classes, repeated names, or a num_classes other than the number of labels.
         """
         if self.labels is None:
             if self.num_classes is None or self.num_classes < 2:
                 raise FarfieldError(
-                    f"a network needs labels or num_classes, at least 2; num_classes is {self.num_classes}."
+                    f"labels is None and num_classes is {self.num_classes}. Set labels, or num_classes to at least 2."
                 )
             return [str(i) for i in range(self.num_classes)]
         names = [str(label) for label in self.labels]
@@ -69,14 +69,17 @@ class NetworkOptions:
                 f"num_classes is {self.num_classes}, but there are {len(names)} labels. Leave num_classes out."
             )
         if len(names) < 2:
-            raise FarfieldError(f"labels must be at least two; given {names}.")
+            raise FarfieldError(f"a network needs at least two labels; given {names}.")
         if len(set(names)) != len(names):
             repeated = sorted({name for name in names if names.count(name) > 1})
             raise FarfieldError(f"labels must all differ; repeated: {', '.join(repeated[:5])}.")
         return names
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain types, as a checkpoint or a YAML file stores them. `num_classes` is left to the labels."""
+        """Return the options as plain types, as a checkpoint or a YAML file stores them.
+
+        `num_classes` is left out, since it is the number of labels.
+        """
         return {name: _plain(value) for name, value in vars(self).items() if name != "num_classes"}
 
 

@@ -35,7 +35,7 @@ class PublishedResult:
 
 
 def published_figures(network: ActionNet) -> PublishedResult | None:
-    """Return the published result for this backbone with these blocks; None if there is none."""
+    """Return the published result for a network's backbone and inserted blocks; None if there is none."""
     insert, config = network.config["insert"], network.config
     if isinstance(insert, dict):
         presets = (name for name, preset in PRESETS.items() if preset(network.backbone) == insert)

@@ -1,8 +1,8 @@
 """Count a network's parameters, multiply-adds and activation memory, by stage and by inserted block.
 
-Multiply-adds are counted as by fvcore: a multiply-add is 1; convolutions, linear layers and matrix products count,
-including those of attention; a batch norm in evaluation counts 2 per element; pooling, sums and softmax do not count.
-The network runs on the meta device, so nothing is computed.
+Multiply-adds are counted as by fvcore: one multiply-add counts 1; convolutions, linear layers and matrix products
+count, including those of attention; a batch norm in evaluation counts 2 per element; pooling, sums and softmax do not
+count. The network runs on the meta device, so nothing is computed.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Row:
     """Costs of one part of a network.
 
     Attributes:
-        part: "stem", "res3", "res3[1] non_local", "head"; "trunk" for a network without stages.
-        output: (c t h w) of its output.
+        part: name of the part, as "stem", "res3", "res3[1] non_local" or "head"; "trunk" if a network has no stages.
+        output: shape (c t h w) of the part's output.
         parameters: number of learned values.
         multiply_adds: multiply-adds for one clip.
-        activation_bytes: size of all its layers' outputs for one clip in float32, without those that overwrite their
-            input.
+        activation_bytes: total size of the outputs of the part's layers, for one clip in float32. Layers that overwrite
+            their input do not count.
     """
 
     part: str
@@ -53,7 +53,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """Costs of all parts of a network, in its order, for one clip of (t h w)."""
+    """Costs of a network for one clip (t h w): one row per part, in the order of the network."""
 
     clip: tuple[int, int, int]
     rows: list[Row]
@@ -119,7 +119,7 @@ def _observe(shapes: nn.Module, network: nn.Module) -> Iterator[dict[str, _Obser
 
     Args:
         shapes: `shape_copy` of the network.
-        network: network itself, for the kinds of layers.
+        network: the original network, whose layers have their original types.
     """
     original = dict(network.named_modules())
     seen: dict[str, _Observed] = {}

@@ -53,7 +53,7 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "tiny": tiny,
     "tiny_c2d": tiny_c2d,
 }
-"""Functions that build a backbone; each takes its options by keyword, as `dilated=True`."""
+"""Functions that build the backbones, by name. Each takes the backbone's options by keyword, as `dilated=True`."""
 
 
 def option_defaults(backbone: str) -> dict[str, Any]:

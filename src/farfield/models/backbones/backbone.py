@@ -19,7 +19,7 @@ STAGES = ("res2", "res3", "res4", "res5")
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage: path of each residual block in the trunk, and its output channels."""
+    """Residual blocks of a stage: their paths in the trunk and their output channels."""
 
     paths: tuple[str, ...]
     channels: tuple[int, ...]
@@ -33,8 +33,8 @@ class Stage:
 class Place(NamedTuple):
     """Position of a parameter or module in a network: the "stem" (layer 0), or a stage and residual block number.
 
-    Modules between two residual blocks, as SlowFast's fusions, count as part of the earlier one. Both pathways have the
-    same numbers.
+    Modules between two residual blocks, as SlowFast's fusions, count as part of the earlier block. Blocks at
+    the same depth of the two pathways have the same number.
     """
 
     stage: str
@@ -85,7 +85,7 @@ class Backbone(nn.Module):
         """Return the description of a stage.
 
         Raises:
-            FarfieldError: for a stage that this network has not.
+            FarfieldError: if this network has no stage of that name.
         """
         if name not in self.stage_specs:
             known = nearest(name, self.stage_specs) if self.stage_specs else "This network has none."
@@ -93,7 +93,7 @@ class Backbone(nn.Module):
         return self.stage_specs[name]
 
     def blocks(self, stage: str) -> list[nn.Module]:
-        """Return a stage's residual blocks, each together with the block inserted after it."""
+        """Return a stage's residual blocks, each together with any block inserted after it."""
         return [self.trunk.get_submodule(path) for path in self.stage(stage).paths]
 
     def replace_block(self, stage: str, index: int, block: nn.Module) -> None:
@@ -134,7 +134,7 @@ class TwoPathwayBackbone(Backbone):
     "fast_res5" are those of the fast pathway.
 
     Args:
-        alpha: number of the fast pathway's frames per frame of the slow pathway.
+        alpha: number of frames in the fast pathway per frame in the slow pathway.
         Others: as `Backbone`; out_channels is c1 + c2.
     """
 
@@ -152,7 +152,7 @@ class TwoPathwayBackbone(Backbone):
         """Compute the features of both pathways: [(b c1 t/alpha h' w'), (b c2 t h' w')].
 
         Raises:
-            ValueError: for a number of frames that alpha does not divide.
+            ValueError: if the number of frames is not divisible by alpha.
         """
         frames = clips.shape[2]
         if frames % self.alpha:

@@ -23,7 +23,7 @@ def dilate(backbone: B) -> B:
     """Dilate the last two stages of every pathway, in place. Call it before blocks are inserted.
 
     Raises:
-        FarfieldError: for a network whose strides are not in its residual blocks' convolutions.
+        FarfieldError: if the network's strides are not in the convolutions of its residual blocks.
     """
     for prefix in {name.removesuffix("res4") for name in backbone.stage_specs if name.endswith("res4")}:
         dilation = 1
@@ -31,7 +31,9 @@ def dilate(backbone: B) -> B:
             for block in backbone.blocks(prefix + stage):
                 dilation = _dilate_block(block, dilation)
         if dilation != 4:
-            raise FarfieldError("this network cannot be dilated: its strides are not in its residual blocks.")
+            raise FarfieldError(
+                "this network cannot be dilated: its strides are not in its residual blocks. Leave dilated out."
+            )
     return backbone
 
 

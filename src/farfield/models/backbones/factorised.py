@@ -33,8 +33,8 @@ def x3d_xs(*, norm_on_first_shortcut: bool = False, dilated: bool = False) -> Ba
     """Build X3D-XS: 4 frames at stride 12, 160 px. Feichtenhofer, "X3D", CVPR 2020.
 
     Args:
-        norm_on_first_shortcut: add a batch norm after the shortcut of res2's first block, as PySlowFast's X3D has and
-            PyTorchVideo's has not.
+        norm_on_first_shortcut: add a batch norm after the shortcut convolution of res2's first block. PySlowFast's X3D
+            has this norm; PyTorchVideo's does not.
         dilated: dilate the last two stages instead of striding them.
     """
     clip = ClipSpec(num_frames=4, crop_px=160, frame_stride=12, short_side_px=182)
@@ -42,19 +42,19 @@ def x3d_xs(*, norm_on_first_shortcut: bool = False, dilated: bool = False) -> Ba
 
 
 def x3d_s(*, norm_on_first_shortcut: bool = False, dilated: bool = False) -> Backbone:
-    """Build X3D-S: 13 frames at stride 6, 160 px; options as of `x3d_xs`."""
+    """Build X3D-S: 13 frames at stride 6, 160 px; same options as `x3d_xs`."""
     clip = ClipSpec(num_frames=13, crop_px=160, frame_stride=6, short_side_px=182)
     return _x3d(clip, norm_on_first_shortcut=norm_on_first_shortcut, dilated=dilated)
 
 
 def x3d_m(*, norm_on_first_shortcut: bool = False, dilated: bool = False) -> Backbone:
-    """Build X3D-M: 16 frames at stride 5, 224 px; options as of `x3d_xs`."""
+    """Build X3D-M: 16 frames at stride 5, 224 px; same options as `x3d_xs`."""
     clip = ClipSpec(num_frames=16, crop_px=224, frame_stride=5)
     return _x3d(clip, norm_on_first_shortcut=norm_on_first_shortcut, dilated=dilated)
 
 
 def x3d_l(*, norm_on_first_shortcut: bool = False, dilated: bool = False) -> Backbone:
-    """Build X3D-L: more blocks, 16 frames at stride 5, 312 px; options as of `x3d_xs`."""
+    """Build X3D-L: more blocks, 16 frames at stride 5, 312 px; same options as `x3d_xs`."""
     clip = ClipSpec(num_frames=16, crop_px=312, frame_stride=5, short_side_px=356)
     return _x3d(clip, depth_factor=5.0, norm_on_first_shortcut=norm_on_first_shortcut, dilated=dilated)
 

@@ -15,7 +15,10 @@ from farfield.models.backbones.backbone import STAGES, Backbone, Stage, TwoPathw
 from farfield.models.backbones.dilation import dilate
 
 Kernels = Sequence[Sequence[int]]
-"""Temporal kernel of each residual block's first convolution, for res2 .. res5; a shorter list repeats."""
+"""Temporal kernels of the residual blocks' first convolutions: one list for each of res2 .. res5.
+
+A list that is shorter than its stage is repeated.
+"""
 
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 """Residual blocks in res2 .. res5."""
@@ -40,7 +43,7 @@ FAMILIES = {"c2d": C2D, "i3d": I3D, "slow": SLOW}
 FAST_KERNELS: Kernels = ((3,), (3,), (3,), (3,))
 KERNELS_50_50: Kernels = ((1,), (1,), (3,) * 6 + (1,) * 17, (3,))
 FAST_KERNELS_50_50: Kernels = ((3,), (3,), (3,) * 6 + (1,) * 17, (3,))
-"""For SlowFast 16x8 R101, whose res4 has temporal kernels only in its first six blocks, as in a 50-layer network."""
+"""Temporal kernels of SlowFast 16x8 R101. In res4 only the first six blocks have them, as in a 50-layer network."""
 
 
 @dataclass(frozen=True)
@@ -150,14 +153,14 @@ def slowfast_16x8_r101(**options: Any) -> TwoPathwayBackbone:
 
 
 def spelled_out(kernels: Kernels, depths: Sequence[int]) -> list[list[int]]:
-    """Return one kernel per residual block; lists shorter than their stage are repeated.
+    """Return one temporal kernel per residual block of each stage. Lists shorter than their stage are repeated.
 
     Raises:
-        FarfieldError: unless there are four stages of odd kernels.
+        FarfieldError: if kernels is not four lists of odd numbers.
     """
     if len(kernels) != 4 or any(not stage or any(k < 1 or k % 2 == 0 for k in stage) for stage in kernels):
         raise FarfieldError(
-            f"temporal_kernels is {kernels}; give the odd kernel lengths of res2, res3, res4 and res5, as "
+            f"temporal_kernels is {kernels}; give a list of odd kernel lengths for each of res2 to res5, as "
             "[[3], [3, 1], [3, 1], [1, 3]]. A list shorter than its stage is repeated."
         )
     return [[stage[i % len(stage)] for i in range(depth)] for stage, depth in zip(kernels, depths, strict=True)]
@@ -197,7 +200,7 @@ def _slowfast(depth: int, options: SlowFastOptions, *, num_frames: int) -> TwoPa
 
     width, beta_inv = options.width, options.beta_inv
     if width % beta_inv:
-        raise FarfieldError(f"width is {width} and beta_inv is {beta_inv}; it must divide width. Change one.")
+        raise FarfieldError(f"width, {width}, must be divisible by beta_inv, {beta_inv}. Change one of them.")
     kernels = options.temporal_kernels or SLOW.kernels
     fast_kernels = options.fast_temporal_kernels or FAST_KERNELS
     network = create_slowfast(

@@ -14,7 +14,7 @@ def tiny(*, depth: int = 2, dilated: bool = False) -> Backbone:
     """Build an I3D-like network small enough to train on two CPU cores in minutes.
 
     Temporal kernels of 5 in the stem, as in I3D, and of 3 in every other bottleneck block; no temporal stride. With two
-    blocks per stage, its temporal receptive field is 13 frames: 1 + 4 + 4 * 2.
+    blocks per stage, the temporal receptive field is 13 frames: 1 + 4 + 4 * 2.
 
     Args:
         depth: bottleneck blocks per stage.

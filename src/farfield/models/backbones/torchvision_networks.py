@@ -87,7 +87,7 @@ _PIXELS: dict = {"mean": (0.43216, 0.394666, 0.37645), "std": (0.22803, 0.22145,
 def replace_batch_norm(network: nn.Module) -> None:
     """Replace every `nn.BatchNorm3d` by farfield's, in place, keeping parameters and statistics.
 
-    For builders without an option for the norm, as torchvision's video networks.
+    It is for networks whose builders have no option for the norm, such as torchvision's.
     """
     replace_modules(network, lambda module: _to_farfield(module) if type(module) is nn.BatchNorm3d else None)
 
@@ -117,7 +117,7 @@ def _build(name: str) -> Any:
 
 
 class _AsMap(nn.Module):
-    """Wrap a network with one vector per clip to return a feature map of one position: (b 3 t h w) -> (b c 1 1 1)."""
+    """Wrap a network that returns one vector per clip, to return a feature map: (b 3 t h w) -> (b c 1 1 1)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
