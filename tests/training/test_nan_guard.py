@@ -146,7 +146,7 @@ def test_diverging_run_stops_with_finite_weights(
     assert told, line
     step = int(told[2])
     assert step >= 1
-    where = r"The first layer with (NaN or infinite values|a NaN or infinite output) is "
+    where = r"The first layer with (NaN or infinite weights|a NaN or infinite output) is "
     assert re.search(where + r"(backbone\.trunk\.blocks|head)\.\S+", line)
     shown = re.search(r"The batch's clips: (.+)\. Lower the learning rate", line)
     assert shown, line

@@ -249,7 +249,7 @@ def test_resume_uses_the_configs_optimiser_settings(
     assert (
         run_farfield("fit", *options(figures, run_dir), *STEADY, "--trainer.max_epochs=2", "--resume=true", *more) == 0
     )
-    told = "resuming with changed settings: lr was 0.02, now 0.005; momentum was 0.9, now 0.5; weight_decay was 0.0001, now"
+    told = "resuming with changed settings: lr was 0.02, now 0.005; momentum was 0.9, now 0.5; weight_decay was 0.0001"
     assert told in capfd.readouterr().err
     assert losses(run_dir, column="lr") == pytest.approx([0.02] * BATCHES + [0.005] * BATCHES)
     content = torch.load(run_dir / "checkpoints/last.ckpt", weights_only=True)
@@ -269,7 +269,7 @@ def test_resume_with_another_optimiser_is_refused(
     assert run_farfield("fit", *options(figures, one_epoch), *STEADY, *more) == 2
     error = capfd.readouterr().err
     assert (
-        "was trained with different settings: optimizer was sgd, now adamw; layer_decay was 1.0, now 0.5. Resume with the"
+        "was trained with different settings: optimizer was sgd, now adamw; layer_decay was 1.0, now 0.5. Resume with"
         in error
     )
     assert (one_epoch / "config.yaml").read_text() == config
