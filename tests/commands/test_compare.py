@@ -145,11 +145,11 @@ def test_mistakes_are_one_line(
         ([run, tmp_path / "more.npz"], "the runs have different classes: yawn is in one of them only. Test both with"),
         (
             [run, tmp_path / "elsewhere.npz"],
-            "no video in common: one has videos/0 é.mp4, the other elsewhere/videos/0 é.mp4. Test both on the same",
+            "in common. For example, the first has videos/0 é.mp4, and the second has elsewhere/videos/0 é.mp4. Test",
         ),
         (
             [run_b, tmp_path / "relabelled.npz"],
-            "videos/9 é.mp4 is 'dive' for one run and 'jump' for the other. Test both",
+            "videos/9 é.mp4 has the label 'dive' in one run and 'jump' in the other. Test both",
         ),
         ([run, run, "--draws", 99], "draws is 99; it must be at least 100"),
         ([run, run, "--draw", 503], "there is no option draw. ", "Did you mean 'draws'"),

@@ -124,7 +124,7 @@ def test_a_calibrated_predictor_has_little_error_and_an_overconfident_one_much()
 
 def test_no_videos_are_refused() -> None:
     nothing, labels = torch.zeros(0, 5), torch.zeros(0, dtype=torch.int64)
-    with pytest.raises(ValueError, match=r"^there are no videos to measure calibration on\.$"):
+    with pytest.raises(ValueError, match=r"^no videos were given; measuring calibration needs at least one\.$"):
         calibration(nothing, labels)
-    with pytest.raises(ValueError, match=r"^there are no videos to fit a temperature on\.$"):
+    with pytest.raises(ValueError, match=r"^no videos were given; fitting a temperature needs at least one\.$"):
         fit_temperature(nothing, labels)

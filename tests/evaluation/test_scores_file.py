@@ -84,7 +84,9 @@ def test_a_video_has_the_mean_of_its_views() -> None:
 
 def test_a_missing_file_says_who_writes_it(tmp_path: Path) -> None:
     missing = tmp_path / "scores.npz"
-    with pytest.raises(FarfieldError, match=rf"^{re.escape(str(missing))} does not exist\. `farfield test` writes it"):
+    with pytest.raises(
+        FarfieldError, match=rf"^{re.escape(str(missing))} does not exist\. Run `farfield test` to write it"
+    ):
         read_scores(missing)
 
 

@@ -122,7 +122,7 @@ def test_batches_of_draws_are_all_filled() -> None:
 
 @pytest.mark.parametrize(("of_a", "of_b"), [(0, 0), (5, 7), (7, 5)])
 def test_what_is_not_paired_is_refused(of_a: int, of_b: int) -> None:
-    message = rf"^paired scores must be for the same videos; given {of_a} and {of_b}\.$"
+    message = rf"^a has {of_a} scores and b has {of_b}\. Give one score per video"
     with pytest.raises(ValueError, match=message):
         paired_bootstrap(np.zeros(of_a), np.zeros(of_b))
 

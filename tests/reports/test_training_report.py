@@ -206,4 +206,4 @@ def test_negative_settings_are_refused(
     figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_farfield(*arguments(figures, tmp_path, "--report.every_n_epochs=-1", "--report.num_clips=-3")) == 2
-    assert "every_n_epochs -1 and num_clips -3; both must be at least 0." in capsys.readouterr().err
+    assert "every_n_epochs is -1 and report.num_clips is -3; both must be at least 0." in capsys.readouterr().err

@@ -179,7 +179,7 @@ def test_resuming_another_network_is_refused(
     shutil.copytree(trained / "checkpoints", tmp_path / "checkpoints")
     assert run_farfield(*arguments(figures, tmp_path, "--resume=true", "--model.backbone=tiny_c2d")) == 2
     error = capsys.readouterr().err
-    assert "is of another network: backbone was tiny, now tiny_c2d; insert was {'res3': [1]}, now None" in error
+    assert "is of a different network: backbone was tiny, now tiny_c2d; insert was {'res3': [1]}, now None" in error
     assert (
         run_farfield(
             *arguments(figures, tmp_path, "--resume", "true", "--model.insert={res3: [1]}", "--data.batch_size=3")
@@ -203,8 +203,8 @@ def test_resuming_another_network_is_refused(
         (["--model.backbone=tinny"], "fit: backbone is 'tinny'.*Did you mean 'tiny'"),
         (["--run_dir=README.md"], "run_dir is README.md, which is a file"),
         (["--config=nowhere.yaml"], "nowhere.yaml"),
-        (["--model.optimisation.schedule=steps"], "without step_epochs"),
-        (["--model.optimisation.weight_decay=-1"], "weight_decay -1"),
+        (["--model.optimisation.schedule=steps"], "is 'steps', but step_epochs is empty"),
+        (["--model.optimisation.weight_decay=-1"], "weight_decay is -1"),
         (["--trainer.accelerator=gpu"], "(?i)gpu|cuda"),
         (["--trainer.accelerator=gpux"], "gpux"),
         (["--trainer.precision=fp16"], "fp16"),
@@ -212,9 +212,15 @@ def test_resuming_another_network_is_refused(
         (["--trainer.precision=bf16-true"], "precision is bf16-true; it must be one of 32-true, bf16-mixed, 16-mixed"),
         (["--trainer.overfit_batches=1"], "trainer.overfit_batches is not supported"),
         (["--trainer.logger=false"], "trainer.logger has no effect"),
-        (["--trainer.max_epochs=-1"], "schedule is 'cosine', which ends with the run, and the run has no end"),
-        (["--model.optimisation.sub_batch_norm_splits=3", "--data.batch_size=4"], "splits is 3 and data.batch_size 4"),
-        (["--run_dir=README.md/run"], "run_dir README.md/run cannot be made: Not a directory"),
+        (
+            ["--trainer.max_epochs=-1"],
+            "schedule is 'cosine', which needs to know where the run ends, but no end is set",
+        ),
+        (
+            ["--model.optimisation.sub_batch_norm_splits=3", "--data.batch_size=4"],
+            "data.batch_size is 4, which is not a multiple of optimisation.sub_batch_norm_splits",
+        ),
+        (["--run_dir=README.md/run"], "run_dir README.md/run cannot be created: Not a directory"),
         (["--data.num_workers=-1"], "data.num_workers is -1"),
         (["--checkpoint_every_n_steps=0"], "checkpoint_every_n_steps is 0"),
         (["--model.insert={res5: [1]}", "--model.clip.crop_px=16"], "cannot take clips of 4 frames of 16 px"),
@@ -370,7 +376,7 @@ def test_validation_without_readable_videos_is_an_error(
 ) -> None:
     (tmp_path / "val.csv").write_text("path,label\nnowhere/a.mp4,bow\nnowhere/b.mp4,bow\n")
     assert run_farfield(*arguments(figures, tmp_path / "run", f"--data.val={tmp_path / 'val.csv'}")) == 2
-    assert "no video of the validation can be read; skipped_videos.csv in the run" in capfd.readouterr().err
+    assert "none of the validation videos can be read; skipped_videos.csv in the run" in capfd.readouterr().err
     assert not (tmp_path / "run" / "checkpoints" / "best.ckpt").exists()
 
 
@@ -415,7 +421,7 @@ def test_compare_ignores_how_the_manifest_path_was_given(
         (["--accelerator", "gpux"], "gpux"),
         (
             [],
-            r"none of the 1 videos of .*val\.csv can be read\. First: \S*nowhere/a\.mp4: there is no such file\.$",
+            r"none of the 1 videos in .*val\.csv can be read\. .* is \S*nowhere/a\.mp4: there is no such file\. Check",
         ),
     ],
 )

@@ -80,7 +80,10 @@ def test_a_checkpoint_of_frozen_norms_loads_into_live_ones(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"freeze_through": "res6"}, "freeze_through is 'res6'. Known: stem, res2, res3, res4, res5"),
+        (
+            {"freeze_through": "res6"},
+            "freeze_through is 'res6', not a stage of this network. Known: stem, res2, res3, res4, res5",
+        ),
     ],
 )
 def test_unknown_stage_is_refused(arguments: dict, message: str) -> None:

@@ -49,5 +49,5 @@ def test_invalid_decay_is_refused() -> None:
 def test_network_without_stages_is_refused() -> None:
     with torch.device("meta"):
         network = build_model("mvit_v2_s", num_classes=3)
-    with pytest.raises(FarfieldError, match="layer_decay needs stages, and this network has none"):
+    with pytest.raises(FarfieldError, match="layer_decay needs a network with stages, but this network has none"):
         learning_rate_scales(network, 0.5)

@@ -54,7 +54,7 @@ def test_non_finite_weight_is_located(layer: str, parameter: str, value: float) 
     model = network()
     model.get_submodule(layer).get_parameter(parameter).data.view(-1)[1] = value
     found = first_non_finite_layer(model, clips())
-    assert found == f"The first layer with NaN or infinite values is {layer}: its {parameter} has them."
+    assert found == f"The first layer with NaN or infinite weights is {layer} (in its {parameter})."
 
 
 def test_non_finite_weight_of_an_inserted_block_is_located() -> None:
@@ -62,7 +62,7 @@ def test_non_finite_weight_of_an_inserted_block_is_located() -> None:
     layer = "backbone.trunk.blocks.2.res_blocks.1.inserted"
     model.get_submodule(layer).get_parameter("w_f").data.view(-1)[1] = torch.nan
     found = first_non_finite_layer(model, clips())
-    assert found == f"The first layer with NaN or infinite values is {layer}: its w_f has them."
+    assert found == f"The first layer with NaN or infinite weights is {layer} (in its w_f)."
 
 
 def test_overflowing_activation_is_located() -> None:
@@ -120,7 +120,7 @@ def test_non_finite_loss_of_finite_outputs_stops_the_run(loss: float) -> None:
     batch = SimpleNamespace(clips=clips(), indices=torch.tensor([11, 5]))
     callback.on_train_batch_start(trainer, module, batch, 0)
     message = (
-        rf"^the loss is {loss} at step 7 of epoch 4, .* All layers' outputs are finite; only the loss is not\. "
+        rf"^the loss is {loss} at step 7, in epoch 4, .* All layers' outputs are finite; only the loss is not\. "
         r"The batch's clips: 11\.mp4, 5\.mp4\."
     )
     stops = nullcontext() if loss == 3e38 else pytest.raises(FarfieldError, match=message)
@@ -142,11 +142,11 @@ def test_diverging_run_stops_with_finite_weights(
     error = capfd.readouterr().err
     assert "Traceback" not in error
     (line,) = [line for line in error.splitlines() if line.startswith("farfield fit:")]
-    told = re.search(r"the loss is (nan|inf) at step (\d+) of epoch 1, and training has stopped", line)
+    told = re.search(r"the loss is (nan|inf) at step (\d+), in epoch 1, and training has stopped", line)
     assert told, line
     step = int(told[2])
     assert step >= 1
-    where = r"The first layer with (NaN or infinite values|a NaN or infinite output) is "
+    where = r"The first layer with (NaN or infinite weights|a NaN or infinite output) is "
     assert re.search(where + r"(backbone\.trunk\.blocks|head)\.\S+", line)
     shown = re.search(r"The batch's clips: (.+)\. Lower the learning rate", line)
     assert shown, line
@@ -200,8 +200,8 @@ def test_non_finite_gradient_stops_the_run(
     if value != 3e38:
         assert last["global_step"] == 2
         assert re.search(
-            r"^farfield fit: the loss is \d\S+, and gradients are NaN or infinite, at step 2 of epoch 1, and training "
-            r"has stopped; the last checkpoint is unchanged\. In the order of the backward pass, the first is that of "
+            r"^farfield fit: the loss is \d\S+, and gradients are NaN or infinite, at step 2, in epoch 1, and training "
+            r"has stopped; the last checkpoint is unchanged\. The first such gradient in the backward pass is that of "
             r"backbone\.trunk\.blocks\.2\.res_blocks\.1\.branch2\.conv_a\.weight\. The batch's clips: .*\.mp4\. Lower",
             capfd.readouterr().err,
             re.MULTILINE,

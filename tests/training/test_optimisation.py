@@ -57,7 +57,7 @@ def test_norms_and_biases_are_not_decayed() -> None:
     ("settings", "message"),
     [
         ({"lr": 0}, "optimisation.lr is 0"),
-        ({"schedule": "steps"}, "'steps' without step_epochs"),
+        ({"schedule": "steps"}, "'steps', but step_epochs is empty"),
         ({"step_epochs": (3,)}, "no effect with the cosine schedule"),
         ({"label_smoothing": 1}, r"must be in \[0, 1\)"),
     ],

@@ -161,8 +161,8 @@ def test_settings_without_effect_are_refused(
     words = [word for word in arguments(figures, tmp_path) if not word.startswith("--data.val")]
     assert run_farfield(*words, "--model.optimisation.precise_bn_batches=3") == 2
     error = capsys.readouterr().err
-    assert "precise_bn_batches or early_stopping_epochs, which need validation data" in error
-    assert "Give data.val, or leave them out." in error
+    assert "optimisation.early_stopping_epochs need validation data, but data.val is not set" in error
+    assert "Set data.val, or remove these options." in error
     assert run_farfield(*arguments(figures, tmp_path), "--model.optimisation.precise_bn_batches=-1") == 2
     assert "precise_bn_batches is -1; it must be at least 0" in capsys.readouterr().err
 
@@ -172,6 +172,6 @@ def test_network_without_norms_is_refused() -> None:
     for name in [name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm3d)]:
         network.set_submodule(name, nn.Identity())
     callback, module = PreciseBatchNorm(3), TrainingModule(network)
-    message = r"precise_bn_batches needs norms with .* this network has none\. Set it to 0\.$"
+    message = r"precise_bn_batches needs norms with .* this network has none\. Set precise_bn_batches to 0\.$"
     with pytest.raises(FarfieldError, match=message):
         callback.on_fit_start(Trainer(accelerator="cpu", logger=False, enable_checkpointing=False), module)

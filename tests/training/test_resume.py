@@ -249,9 +249,7 @@ def test_resume_uses_the_configs_optimiser_settings(
     assert (
         run_farfield("fit", *options(figures, run_dir), *STEADY, "--trainer.max_epochs=2", "--resume=true", *more) == 0
     )
-    told = (
-        "resuming with other settings: lr was 0.02, now 0.005; momentum was 0.9, now 0.5; weight_decay was 0.0001, now"
-    )
+    told = "resuming with changed settings: lr was 0.02, now 0.005; momentum was 0.9, now 0.5; weight_decay was 0.0001"
     assert told in capfd.readouterr().err
     assert losses(run_dir, column="lr") == pytest.approx([0.02] * BATCHES + [0.005] * BATCHES)
     content = torch.load(run_dir / "checkpoints/last.ckpt", weights_only=True)
@@ -271,7 +269,7 @@ def test_resume_with_another_optimiser_is_refused(
     assert run_farfield("fit", *options(figures, one_epoch), *STEADY, *more) == 2
     error = capfd.readouterr().err
     assert (
-        "was trained with other settings: optimizer was sgd, now adamw; layer_decay was 1.0, now 0.5. Resume with the"
+        "was trained with different settings: optimizer was sgd, now adamw; layer_decay was 1.0, now 0.5. Resume with"
         in error
     )
     assert (one_epoch / "config.yaml").read_text() == config
@@ -310,20 +308,22 @@ def test_extending_an_ended_run_needs_a_choice(
     more = ["--trainer.max_epochs=2", "--resume=true"]
     assert run_farfield("fit", *first, *more) == 2
     error = capfd.readouterr().err
-    assert "the run was to end after epoch 1, and now ends after epoch 2; its schedule has ended at a learning" in error
-    assert "schedule_length extend to stretch it over the whole run: at step 4 the rate rises from 0 to" in error
+    assert "the run was to end after epoch 1, and now ends after epoch 2. The schedule has ended at a learning" in error
+    assert (
+        "schedule_length extend to stretch the schedule over the whole run: at step 4 the rate rises from 0 to" in error
+    )
     assert (tmp_path / "run/config.yaml").read_text() == config
     kept, extended = (shutil.copytree(tmp_path / "run", tmp_path / name) for name in ("kept", "extended"))
     how = "--model.optimisation.schedule_length"
     assert run_farfield("fit", *options(figures, kept), *more, f"{how}=keep") == 0
-    assert "After step 4 it stays at 0, and nothing more is learned." in capfd.readouterr().err
+    assert "After step 4 the rate stays at 0, and nothing more is learned." in capfd.readouterr().err
     assert losses(kept, column="lr")[4:] == [0.0] * 4
     before, after = (
         torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in (tmp_path / "run", kept)
     )
     assert torch.equal(before["network.head.fc.weight"], after["network.head.fc.weight"])
     assert run_farfield("fit", *options(figures, extended), *more, f"{how}=extend") == 0
-    assert "at step 4, where it continues, the learning rate changes from 0 to 0.01." in capfd.readouterr().err
+    assert "at step 4, where the run continues, the learning rate changes from 0 to 0.01." in capfd.readouterr().err
     half = [0.01 * (1 + math.cos(math.pi * step / 8)) for step in range(4, 8)]  # the second half of a cosine of 8 steps
     assert losses(extended, column="lr")[4:] == pytest.approx(half)
     assert run_farfield("fit", *options(figures, extended), *more, f"{how}=extend") == 0  # now it is its own schedule
@@ -346,7 +346,7 @@ def test_extending_a_stopped_run_keeps_its_schedule(
     assert run_farfield("fit", *arguments, "--resume=true", "--trainer.max_epochs=4") == 0
     now, longer = (0.01 * (1 + math.cos(math.pi * 6 / steps)) for steps in (12, 16))
     error = capfd.readouterr().err
-    assert "the run was to end after epoch 3, and now ends after epoch 4; its schedule is kept" in error
+    assert "the run was to end after epoch 3, and now ends after epoch 4. The schedule is kept" in error
     assert f"the learning rate is {now:.4g}; with extend it would be {longer:.4g}." in error
     assert losses(tmp_path)[:12] == pytest.approx(uninterrupted[0], rel=1e-4)
     assert losses(tmp_path, column="lr")[12:] == [0.0] * 4

@@ -13,7 +13,7 @@ from farfield.evaluation.metrics import Estimate, wilson
 
 @dataclass(frozen=True)
 class AccuracyAtViews:
-    """Top-1 with `views` views of each video averaged, drawn at random from all views of the test."""
+    """Top-1 accuracy when `views` views of each video, drawn at random from all views of the test, are averaged."""
 
     views: int
     top1: Estimate
@@ -24,8 +24,8 @@ def accuracy_by_views(
 ) -> list[AccuracyAtViews]:
     """Measure top-1 for every number of views, from 1 to all, averaged over `draws` random orders of the views.
 
-    The interval is that of the number of videos; averaging over orders only removes the effect of which views come
-    first.
+    The confidence interval accounts for the number of videos only. Averaging over orders removes the effect of which
+    views come first, but does not narrow the interval.
     """
     count = view_probabilities.shape[1]
     hits = torch.zeros(count, dtype=torch.int64)

@@ -7,8 +7,8 @@ is
     ECE = sum_B |B| / n |acc(B) - conf(B)|
 
 Temperature scaling (eq. 9) divides logits by one number T, chosen by the likelihood of videos that the network was not
-trained on. It changes probabilities but not rankings. Here it divides the logarithm of the probabilities averaged over
-views, because these are the probabilities that are reported.
+trained on. It changes probabilities but not rankings. Here T divides the logarithm of the probabilities averaged over
+views, because the reported probabilities are these averages.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 MAX_TEMPERATURE = 20.0
-"""The search range is [1 / MAX_TEMPERATURE, MAX_TEMPERATURE]: if all videos are right, the likelihood is unbounded."""
+"""Temperatures are searched in [1 / MAX_TEMPERATURE, MAX_TEMPERATURE].
+
+Without bounds, the best temperature would be 0 when all videos are predicted correctly.
+"""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def calibration(
         ValueError: if there are no videos.
     """
     if not len(labels):
-        raise ValueError("there are no videos to measure calibration on.")
+        raise ValueError("no videos were given; measuring calibration needs at least one.")
     confidence, predicted = probabilities.double().max(1)
     right = (predicted == labels).double()
     places = (confidence * num_bins).ceil().long().clamp(1, num_bins) - 1
@@ -88,7 +91,7 @@ def fit_temperature(probabilities: Float[Tensor, "n classes"], labels: Int[Tenso
         ValueError: if there are no videos.
     """
     if not len(labels):
-        raise ValueError("there are no videos to fit a temperature on.")
+        raise ValueError("no videos were given; fitting a temperature needs at least one.")
     logits = _log(probabilities)
     of_label = logits.gather(1, labels[:, None])[:, 0]
     if not (logits.amax(1) > logits.amin(1)).any():

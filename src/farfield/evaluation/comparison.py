@@ -41,13 +41,14 @@ def compare_runs(run_a: str | Path, run_b: str | Path, *, draws: int = 10_000, s
     """Compare two runs that were tested on the same videos.
 
     Args:
-        run_a: a run's folder, the folder of a test's report, or its scores.npz.
-        run_b: likewise.
+        run_a: run A, given as the run's folder, the folder of a test report, or a scores.npz file.
+        run_b: run B, given in the same way.
         draws: bootstrap draws.
         seed: random seed of the bootstrap.
 
     Raises:
-        FarfieldError: if a run has no scores, or the runs have no videos in common or different classes.
+        FarfieldError: if a run has no scores, the runs have no videos in common, their classes or labels differ, or an
+            option is out of range.
     """
     if draws < 100:
         raise FarfieldError(f"draws is {draws}; it must be at least 100, to resolve the bounds of the interval.")
@@ -74,7 +75,9 @@ def _read(run: str) -> Scores:
         raise FarfieldError(f"{run} contains no scores ({FILE}). Give a run that was tested with `farfield test`.")
     scores = read_scores(found)
     if not scores.paths:
-        raise FarfieldError(f"{found} has scores of 0 videos. Test the run on a manifest that is not empty.")
+        raise FarfieldError(
+            f"{found} contains no video scores. Test the run again on a manifest that lists at least one video."
+        )
     if len(set(scores.names)) < len(scores.names):
         raise FarfieldError(f"{found} contains a video twice. Remove the duplicate from the manifest, and test again.")
     return scores
@@ -96,8 +99,8 @@ def _paired(a: Scores, b: Scores, name_a: str, name_b: str) -> tuple[Scores, Sco
             shared = _shared_rows(real_a, real_b)
     if not shared:
         raise FarfieldError(
-            f"{name_a} and {name_b} have no video in common: one has {names[0]}, the other {b.names[0]}. Test both "
-            "on the same manifest."
+            f"{name_a} and {name_b} have no video in common. For example, the first has {names[0]}, and the second has "
+            f"{b.names[0]}. Test both on the same manifest."
         )
     in_a, in_b = (torch.tensor(rows) for rows in zip(*shared, strict=True))
     classes = torch.tensor([b.labels.index(label) for label in a.labels])
@@ -105,8 +108,8 @@ def _paired(a: Scores, b: Scores, name_a: str, name_b: str) -> tuple[Scores, Sco
     if not torch.equal(classes[targets], theirs):
         row = int((classes[targets] != theirs).nonzero()[0, 0])
         raise FarfieldError(
-            f"{names[shared[row][0]]} is {a.labels[int(targets[row])]!r} for one run and "
-            f"{b.labels[int(theirs[row])]!r} for the other. Test both on the same manifest."
+            f"{names[shared[row][0]]} has the label {a.labels[int(targets[row])]!r} in one run and "
+            f"{b.labels[int(theirs[row])]!r} in the other. Test both on the same manifest."
         )
     paths = [a.paths[row] for row, _ in shared]
     first = Scores(a.labels, paths, targets, a.views[in_a])

@@ -52,26 +52,26 @@ def evaluate(
     decoder: Decoder = "pyav",
     progress: bool = True,
 ) -> EvaluationResult:
-    """Score a network on the videos of a manifest, averaged over views.
+    """Test a network on the videos of a manifest, with the scores of each video averaged over its views.
 
-    Each video is opened and decoded once for all of its views. Videos that cannot be read are named in the result.
+    Each video is opened and decoded once for all of its views. Videos that cannot be read are listed in the result.
 
     Args:
         model: a checkpoint, or a network from `build_model` or `load_model`.
         manifest: CSV of the videos.
-        root: folder that its paths are relative to; None for the manifest's own.
+        root: folder that the manifest's paths are relative to; None for the folder that contains the manifest.
         num_clips: clips spread over each video; None for the network's test setting.
         num_crops: crops of each clip; None for the network's test setting.
         out: folder to write the report to, see `write_report`; None writes nothing.
-        accelerator: as Lightning's Trainer takes it: auto, cpu, gpu.
-        devices: number of devices, each with a process of its own and a share of the videos.
-        precision: as Lightning's Trainer takes it: 32-true, bf16-mixed, 16-mixed.
+        accelerator: accelerator of Lightning's Trainer: auto, cpu or gpu.
+        devices: number of devices. Each runs its own process, which scores a share of the videos.
+        precision: precision of Lightning's Trainer: 32-true, bf16-mixed or 16-mixed.
         batch_size: videos per batch.
-        num_workers: decoding processes; None for the number of cores, at most 8.
-        view_batch_size: views per forward pass, which bounds memory; None for all views of a batch.
-        restrict_labels: score among the manifest's classes only, which are some of the network's.
-        calibrate_on: manifest of the validation videos: their scores choose a temperature for the probabilities
-            (Guo et al., ICML 2017). It changes no ranking.
+        num_workers: decoding processes; None for one per CPU core, at most 8.
+        view_batch_size: views per forward pass; fewer need less memory. None for all views of a batch.
+        restrict_labels: choose among the manifest's classes only, which must be a subset of the network's classes.
+        calibrate_on: manifest of validation videos, on which a temperature for the probabilities is fitted (Guo et
+            al., ICML 2017). The temperature does not change the ranking of the classes.
         decoder: "pyav" or "decord".
         progress: show a progress bar.
 
@@ -87,7 +87,10 @@ def evaluate(
     if view_batch_size is not None and view_batch_size < 1:
         raise FarfieldError(f"view_batch_size is {view_batch_size}; it must be at least 1, or null.")
     if batch_size < 1 or (num_workers or 0) < 0:
-        raise FarfieldError(f"batch_size is {batch_size} and num_workers {num_workers}; give at least 1 and 0.")
+        raise FarfieldError(
+            f"batch_size is {batch_size} and num_workers is {num_workers}; batch_size must be at least 1, and "
+            "num_workers at least 0, or null."
+        )
     if out is not None and Path(out).exists() and not Path(out).is_dir():
         raise FarfieldError(f"out is {out}, which is a file. Give a folder.")
     check_mixed_precision(precision)
@@ -170,7 +173,10 @@ def _score(trainer: Trainer, module: ScoringModule, data: TestDataModule, name: 
         raise KeyboardInterrupt from error
     if not module.scores:
         path, reason = module.failures[0]
-        raise FarfieldError(f"none of the {len(data.manifest)} videos of {name} can be read. First: {path}: {reason}.")
+        raise FarfieldError(
+            f"none of the {len(data.manifest)} videos in {name} can be read. The first failure is {path}: {reason}. "
+            "Check the manifest's paths and the videos."
+        )
     indices, targets, probabilities = (torch.cat(parts) for parts in zip(*module.scores, strict=True))
     rows = indices.tolist()
     paths = [_canonical(data.manifest.path(row)) for row in rows]
@@ -181,5 +187,8 @@ def _score(trainer: Trainer, module: ScoringModule, data: TestDataModule, name: 
 
 
 def _canonical(video: Path) -> str:
-    """Return a path that does not depend on the working folder. A link keeps its own name: its target may be a hash."""
+    """Return a video's absolute path.
+
+    Links in its folder are resolved. A link to the video keeps its own name, since its target may be named by a hash.
+    """
     return str(video.parent.resolve() / video.name)

@@ -1,11 +1,11 @@
 """Accuracy metrics of scored videos, with 95% confidence intervals.
 
 Top-k accuracy is a proportion of n videos; its interval is Wilson's ("Probable inference, the law of succession, and
-statistical inference", JASA 1927), which stays inside [0, 1] and does not collapse to a point at 0 or 1.
+statistical inference", JASA 1927), which stays inside [0, 1] and has a width above 0 even at accuracies of 0 and 1.
 
-Mean class accuracy is the mean over the C classes that occur of each class's own top-1. If all classes were equally
-hard, its variance would be p (1 - p) / n_eff with n_eff = C^2 / sum_c 1/n_c; Wilson's interval is taken with this
-effective number of videos. With balanced classes n_eff = n, and both intervals are the same.
+Mean class accuracy is the mean of the top-1 accuracies of the C classes that have videos. If all classes were equally
+hard, its variance would be p (1 - p) / n_eff with n_eff = C^2 / sum_c 1/n_c, where n_c is the number of videos of class
+c. Its interval is Wilson's for n_eff videos. With balanced classes n_eff = n, so the interval is that of top-1.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Metrics:
 
 
 def wilson(successes: float, n: float, *, confidence: float = 0.95) -> Estimate:
-    """Return successes / n with Wilson's score interval; (0, 0, 1) for n = 0."""
+    """Return successes / n with Wilson's score interval. For n = 0, the value is 0 and the interval is [0, 1]."""
     if n == 0:
         return Estimate(0.0, 0.0, 1.0)
     z = NormalDist().inv_cdf((1 + confidence) / 2)

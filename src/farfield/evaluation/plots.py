@@ -20,10 +20,13 @@ from farfield.evaluation.calibration import Calibration
 from farfield.fonts import draw_text, shown_names
 
 NAMED_CLASSES = 40
-"""Maximum number of classes that are drawn with their names; `confused_pairs` lists the most confused of more."""
+"""Maximum number of classes for which plots show names.
+
+With more classes, reports list the most frequent confusions (`confused_pairs`) instead.
+"""
 _CELL_INCHES = 0.34
 _LINE = 44
-"""Characters in a line of a class name; two lines fit beside a cell."""
+"""Maximum characters in a line of a class name; two lines fit beside a cell."""
 
 
 def plot_confusion(
@@ -31,8 +34,8 @@ def plot_confusion(
 ) -> Figure:
     """Draw a confusion matrix with rows normalised to 1; save it as PNG if a path is given.
 
-    The figure grows with the number of classes and the length of their names. A name whose letters no font has is
-    replaced by its number; with more than `NAMED_CLASSES` classes, no names are drawn.
+    The figure grows with the number of classes and the length of their names. A name with letters that no
+    font can draw is replaced by the number of the class. With more than `NAMED_CLASSES` classes, no names are drawn.
     """
     counts = confusion.numpy()
     fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -72,7 +75,7 @@ def _fit_figure(figure: Figure, places: Mapping[Axes, tuple[float, float, float,
 
     Args:
         figure: figure to resize in place.
-        places: axes to (left, bottom, width, height) in inches, from any origin.
+        places: (left, bottom, width, height) of each axes in inches, relative to a common origin that may be anywhere.
         margin: margin around the content, in inches.
     """
     size = figure.get_size_inches()
@@ -87,7 +90,7 @@ def _fit_figure(figure: Figure, places: Mapping[Axes, tuple[float, float, float,
 
 
 def names_with_numbers(labels: Sequence[str]) -> dict[str, str]:
-    """Return labels for tables, with the name used in plots in brackets if that differs."""
+    """Map each label to its text in tables: the label, with its name in plots in brackets where that differs."""
     if len(labels) > NAMED_CLASSES:
         return {label: label for label in labels}
     return {
@@ -102,7 +105,8 @@ def confused_pairs(
     """List the most frequently confused pairs of classes, the most frequent first.
 
     Returns:
-        For each pair: label, predicted, videos (number confused) and share (of the label's videos).
+        For each pair: label (true class), predicted (predicted class), videos (number of videos confused) and share
+        (fraction of the true class's videos).
     """
     wrong = confusion.clone()
     wrong.fill_diagonal_(0)
@@ -122,7 +126,12 @@ def confused_pairs(
 
 
 def plot_reliability(before: Calibration, after: Calibration | None = None) -> Figure:
-    """Draw a reliability diagram, with the share of videos in each bin below; `after` is with temperature scaling."""
+    """Draw a reliability diagram, and below it the share of videos in each bin.
+
+    Args:
+        before: calibration without temperature scaling.
+        after: calibration with temperature scaling; None to draw only `before`.
+    """
     figure = Figure(figsize=(4.6, 5.2), layout="constrained")
     curve, shares = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     curve.plot([0, 1], [0, 1], color="0.7", lw=1, label="perfectly calibrated")
@@ -145,7 +154,12 @@ def plot_reliability(before: Calibration, after: Calibration | None = None) -> F
 
 
 def plot_views(curve: Sequence[AccuracyAtViews], giga_multiply_adds: float | None = None) -> Figure:
-    """Draw top-1 over the number of views, with the cost on the upper axis if that of a view is given."""
+    """Plot top-1 against the number of views.
+
+    Args:
+        curve: top-1 for each number of views.
+        giga_multiply_adds: cost of one view. If given, the upper axis shows the cost per video.
+    """
     figure = Figure(figsize=(5.6, 3.6), layout="constrained")
     axes = figure.add_subplot()
     views = [each.views for each in curve]

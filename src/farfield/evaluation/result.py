@@ -1,4 +1,4 @@
-"""The result of an evaluation: metrics with intervals, calibration, and figures per class."""
+"""The result of an evaluation: metrics with intervals, calibration, and results per class."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ class ClassResult:
     """One class of an evaluation.
 
     Attributes:
-        label: the class.
-        videos: number of its videos.
-        accuracy: share of them that are recognised; None without videos.
-        most_often_taken_for: the class that most of the others are taken for; None if there is none.
+        label: name of the class.
+        videos: number of videos of the class.
+        accuracy: fraction of these videos that are classified correctly; None if there are no videos.
+        most_often_taken_for: class that is predicted most often for the misclassified videos; None if no video is
+            misclassified.
     """
 
     label: str
@@ -39,10 +40,10 @@ class EvaluationResult:
     """The result of an evaluation.
 
     Attributes:
-        scores: of the videos that could be read.
-        failures: (path, reason) of every video that could not be read; they are in no metric.
+        scores: scores of the videos that could be read.
+        failures: (path, reason) of every video that could not be read; metrics do not include it.
         temperature: calibration temperature of the reported probabilities; None if they are not calibrated.
-        view_giga_multiply_adds: cost of one view; None if unknown.
+        view_giga_multiply_adds: cost of one view, in units of 10^9 multiply-adds; None if unknown.
         about: what was evaluated and how: checkpoint, manifest, views, precision, ...
     """
 
@@ -60,7 +61,7 @@ class EvaluationResult:
     def metrics(self) -> Metrics:
         """Return top-1, top-5 and mean class accuracy with intervals, and the confusion matrix.
 
-        They come from the network's own probabilities: a temperature changes no ranking, except by rounding.
+        The probabilities are those without temperature scaling, which changes no ranking except by rounding.
         """
         return self._metrics
 
@@ -80,20 +81,20 @@ class EvaluationResult:
         return found
 
     def calibrations(self) -> tuple[Calibration, Calibration | None]:
-        """Return the calibration of the network's probabilities and, if there is a temperature, with it."""
+        """Return the calibration without and with temperature scaling; the second is None without a temperature."""
         plain = calibration(self.scores.probabilities, self.scores.targets)
         if self.temperature is None:
             return plain, None
         return plain, calibration(self.probabilities(), self.scores.targets)
 
     def accuracy_by_views(self) -> list[AccuracyAtViews]:
-        """Return top-1 against the number of views; empty for one view."""
+        """Return top-1 for each number of averaged views; an empty list if videos have only one view."""
         if self.scores.views.shape[1] == 1:
             return []
         return accuracy_by_views(self.scores.views, self.scores.targets)
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to plain types: the content of report.json."""
+        """Return the content of report.json, as plain Python types."""
         metrics = self._metrics
         plain, calibrated = self.calibrations()
         content: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""File of a test's scores (scores.npz): class probabilities of each view of each video."""
+"""Read and write scores.npz, the class probabilities of each view of each video of a test."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Scores:
         paths: paths of the videos.
         targets: true classes, as indices of `labels`.
         views: class probabilities of each view.
-        segments: [start, end) in seconds of the scored segment of each video, NaN for the video's own start or end;
-            None if no row of the manifest has a segment.
+        segments: scored segment of each video, as [start, end) in seconds. NaN stands for the start or the end of the
+            whole video. None if no row of the manifest has a segment.
     """
 
     labels: list[str]
@@ -74,7 +74,7 @@ def write_scores(scores: Scores, path: Path, *, confusion: Int[Tensor, "classes 
 
 
 def read_scores(path: Path) -> Scores:
-    """Read a file of `write_scores`, without unpickling.
+    """Read a file written by `write_scores`, without unpickling.
 
     Raises:
         FarfieldError: if the file is missing or is not a scores file.
@@ -89,10 +89,12 @@ def read_scores(path: Path) -> Scores:
                 torch.from_numpy(content["segments"]).double() if "segments" in content else None,
             )
     except FileNotFoundError as error:
-        raise FarfieldError(f"{path} does not exist. `farfield test` writes it.") from error
+        raise FarfieldError(f"{path} does not exist. Run `farfield test` to write it.") from error
     # numpy, zipfile and zlib raise many, undocumented exceptions for damaged files.
     except Exception as error:
-        raise FarfieldError(f"{path} is not a scores file written by `farfield test`: {error}") from error
+        raise FarfieldError(
+            f"{path} is not a scores file written by `farfield test`: {error}. Run `farfield test` to write a new one."
+        ) from error
     n, classes = len(scores.paths), len(scores.labels)
     shapes = tuple(scores.targets.shape), tuple(scores.views.shape)
     fits = shapes[0] == (n,) and len(shapes[1]) == 3 and (shapes[1][0], shapes[1][2]) == (n, classes)
@@ -101,6 +103,6 @@ def read_scores(path: Path) -> Scores:
     if not fits or (n and not 0 <= int(scores.targets.min()) <= int(scores.targets.max()) < classes):
         raise FarfieldError(
             f"{path} is not a scores file written by `farfield test`: it has {n} videos, {classes} classes, targets of "
-            f"shape {shapes[0]} and views of shape {shapes[1]}."
+            f"shape {shapes[0]} and views of shape {shapes[1]}. Run `farfield test` to write a new one."
         )
     return scores

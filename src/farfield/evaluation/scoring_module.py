@@ -20,11 +20,11 @@ class ScoringModule(LightningModule):
 
     Args:
         network: the network to test.
-        view_batch_size: views per forward pass, which bounds memory; None for all views of a batch.
+        view_batch_size: views per forward pass; fewer need less memory. None for all views of a batch.
 
     Attributes:
-        scores: (indices, labels, probabilities of each view) of each batch, of all processes at the end.
-        failures: (path, reason) of each video that could not be read, of all processes at the end.
+        scores: (indices, labels, probabilities of each view) of each batch; after the test, from all processes.
+        failures: (path, reason) of each video that could not be read; after the test, from all processes.
     """
 
     def __init__(self, network: ActionNet, *, view_batch_size: int | None = None) -> None:

@@ -2,7 +2,7 @@
 
 Efron and Tibshirani, "An Introduction to the Bootstrap", 1993; Koehn, EMNLP 2004. The n videos are resampled with
 replacement many times, and the difference of the two runs' metrics is computed on each sample. The quantiles of these
-differences are the confidence interval. Pairing removes the variance of how hard each video is for both runs.
+differences are the confidence interval. Pairing removes the variance due to videos that are easy or hard for both runs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class Difference:
         value: b - a.
         low: lower bound of the 95% confidence interval.
         high: upper bound of the 95% confidence interval.
-        p_value: two-sided: probability of a difference at least as large if the runs were equally good.
+        p_value: two-sided p-value: probability of an absolute difference of at least |b - a| if the runs were equally
+            good.
     """
 
     a: float
@@ -47,9 +48,10 @@ def paired_bootstrap(
     Args:
         a: scores of run A.
         b: scores of run B, for the same videos in the same order.
-        groups: group (class) of each video: the metric is the mean of the groups' means; None for the mean over videos.
-            Videos are resampled from all groups, and a sample's metric is over the groups that occur in it. Resampling
-            within groups would underestimate the variance of a class with few videos, to 0 for a single one.
+        groups: group (class) of each video. If given, the metric is the mean of the groups' mean scores; if None, the
+            mean over videos. Videos are drawn from all groups together, and the metric of a sample averages the groups
+            that occur in it. Resampling within each group would underestimate the variance of a class with few videos:
+            for a class with one video, it would be 0.
         draws: number of bootstrap samples.
         seed: random seed.
 
@@ -57,10 +59,12 @@ def paired_bootstrap(
         ValueError: if there are no videos, or the numbers of scores differ.
     """
     if not len(a) or len(a) != len(b):
-        raise ValueError(f"paired scores must be for the same videos; given {len(a)} and {len(b)}.")
+        raise ValueError(
+            f"a has {len(a)} scores and b has {len(b)}. Give one score per video, for the same videos (at least 1)."
+        )
     n = len(a)
     if groups is not None and len(groups) != n:
-        raise ValueError(f"groups must be for the same videos; given {len(groups)} for {n} scores.")
+        raise ValueError(f"groups has {len(groups)} entries for {n} videos. Give one group per video.")
     of_group = np.zeros(n, np.int64) if groups is None else np.unique(groups, return_inverse=True)[1]
     num_groups = int(of_group.max()) + 1
     rng = np.random.default_rng(seed)

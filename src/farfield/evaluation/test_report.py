@@ -25,12 +25,12 @@ from farfield.reports.test_report_markdown import render_test_report
 def write_report(result: EvaluationResult, folder: str | Path) -> dict[str, Any]:
     """Write report.json, report.md, predictions.csv, scores.npz and pictures.
 
-    Arrays that grow with videos x classes or classes x classes are in scores.npz: as JSON, the confusion matrix of
+    Large arrays (videos x classes and classes x classes) are in scores.npz only: as JSON, the confusion matrix of
     3,000 classes takes 80 MB. The pictures are confusion_matrix.png, reliability.png and, for several views, views.png.
 
     Args:
-        result: the evaluation.
-        folder: created if missing.
+        result: evaluation to report.
+        folder: output folder, created if missing.
 
     Returns:
         The content of report.json.
@@ -54,7 +54,7 @@ def write_report(result: EvaluationResult, folder: str | Path) -> dict[str, Any]
 
 
 def _write_atomically(path: Path, text: str) -> None:
-    """Write text atomically; file names in it need not be UTF-8."""
+    """Write text to a file atomically. The text may contain file names that are not valid UTF-8."""
     with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
 

@@ -1,8 +1,8 @@
 """Activation checkpointing: residual blocks store only their input, and are recomputed in the backward pass.
 
-Less memory for more time (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016). The recomputation
-repeats the forward pass exactly, dropout included, except that it leaves the norms' running statistics alone: they
-would otherwise be updated twice a step.
+This saves memory and costs time (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016). The recomputation
+repeats the forward pass exactly, dropout included, except that it does not update the norms' running statistics, which
+would otherwise be updated twice per step.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from farfield.training.norm_layers import BATCH_NORMS
 
 
 def checkpoint_activations(network: ActionNet, stages: Sequence[str]) -> None:
-    """Turn on activation checkpointing for the residual blocks of some stages, inserted blocks included; in place.
+    """Turn on activation checkpointing in place for the given stages: their residual blocks and inserted blocks.
 
     Parameter names and results do not change.
 
     Raises:
-        FarfieldError: for a stage that the network does not have.
+        FarfieldError: if the network does not have one of the stages.
     """
     for stage in stages:
         if stage not in network.backbone.stage_specs:
             known = network.backbone.stage_specs
-            hint = nearest(stage, known) if known else "This network has no stages."
-            raise FarfieldError(f"execution.recompute_stages has {stage!r}. {hint}")
+            hint = nearest(stage, known) if known else "This network has no stages: remove the option."
+            raise FarfieldError(f"execution.recompute_stages has {stage!r}, not a stage of this network. {hint}")
         for block in network.backbone.blocks(stage):
             # A subclass instead of a wrapper module, which would change the names of the parameters.
             block.__class__ = type(f"Checkpointed{type(block).__name__}", (_Checkpointed, type(block)), {})
@@ -51,10 +51,11 @@ class _Checkpointed(nn.Module):
 
 @contextmanager
 def keep_running_statistics(module: nn.Module) -> Iterator[None]:
-    """Stop batch norms from updating their running statistics; they still normalise by the batch.
+    """Keep batch norms from updating their running statistics within a `with` block.
 
-    Sets the momentum to 0. Turning `track_running_stats` off would select another operation, which saves other tensors
-    for the backward pass than the one that is recomputed.
+    They still normalise by the statistics of the batch. The momentum is set to 0. Turning `track_running_stats` off
+    instead would select a different operation, which saves different tensors for the backward pass than the original
+    forward pass did.
     """
     norms: list[Any] = [norm for norm in module.modules() if isinstance(norm, BATCH_NORMS) and norm.training]
     names = ("momentum", "running_mean", "running_var", "num_batches_tracked")

@@ -22,8 +22,8 @@ def checkpoint_callbacks(folder: Path, *, every_n_steps: int | None, has_validat
 
     Args:
         folder: folder for the checkpoints.
-        every_n_steps: optimiser steps between writes of last.ckpt within an epoch; None for once an epoch.
-        has_validation: keep best.ckpt, the epoch with the highest val/top1.
+        every_n_steps: optimiser steps between writes of last.ckpt within an epoch; None for after each epoch only.
+        has_validation: whether the run has validation. If so, best.ckpt holds the epoch with the highest val/top1.
     """
     fixed: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
     callbacks: list[Callback] = [
@@ -39,10 +39,11 @@ def checkpoint_callbacks(folder: Path, *, every_n_steps: int | None, has_validat
 
 
 class MidEpochCheckpoint(ModelCheckpoint):
-    """Save within epochs, but only after whole optimiser steps and not after an epoch's last batch.
+    """Save within epochs, but only right after an optimiser step, and not after an epoch's last batch.
 
-    Accumulated gradients are not in a checkpoint. After the last batch, the epoch's own checkpoint follows; a run
-    resumed from one written before the validation would skip that validation.
+    Between the batches of an optimiser step nothing is saved, because checkpoints do not contain accumulated gradients.
+    After the last batch nothing is saved, because a run resumed from that point would skip the epoch's validation. The
+    checkpoint at the end of the epoch is written after the validation.
     """
 
     @property
@@ -58,7 +59,7 @@ class MidEpochCheckpoint(ModelCheckpoint):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keep the best epoch; ties go to the later one, since small validation sets tie often."""
+    """Keep the checkpoint of the best epoch. Ties, which small validation sets often have, go to the later epoch."""
 
     STATE_KEY = "_BestCheckpoint"
 
@@ -68,7 +69,7 @@ class BestCheckpoint(ModelCheckpoint):
         return super().state_key.replace(type(self).__qualname__, self.STATE_KEY, 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best score if this folder has a best checkpoint; the run's folder may have moved."""
+        """Restore the best score if the folder still contains best.ckpt, even if the run's folder has been moved."""
         assert self.dirpath is not None
         best = Path(self.dirpath, f"{self.filename}.ckpt")
         if best.is_file() and best_score(state_dict) is not None:
@@ -81,7 +82,7 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 def best_top1(checkpoint: Mapping[str, Any]) -> float | None:
-    """Return the highest val/top1 of the run that a checkpoint belongs to; None if it had no validation."""
+    """Return the highest val/top1 of the run that a checkpoint belongs to; None if the run had no validation."""
     for name, state in checkpoint["callbacks"].items():
         if name.startswith(BestCheckpoint.STATE_KEY):
             return best_score(state)

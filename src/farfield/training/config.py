@@ -41,7 +41,7 @@ class _TrainingParser(CommandParser, LightningArgumentParser):
 
 
 class TrainingRun(LightningCLI):
-    """LightningCLI with a run folder, our callbacks, and a link from the network's clips to the data."""
+    """LightningCLI with a run folder, farfield's callbacks, and data that is read with the network's clip settings."""
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         parser = _TrainingParser(**kwargs)
@@ -58,9 +58,9 @@ class TrainingRun(LightningCLI):
             "--run_dir",
             type=str,
             required=True,
-            help="folder for everything that the run writes. Its checkpoints/last.ckpt is of the last epoch, best.ckpt "
-            "of the one with the highest val/top1, measured on one central view per video, with the averaged weights "
-            "if there are any; ties go to the later epoch",
+            help="folder for everything that the run writes. checkpoints/last.ckpt is written after each epoch. "
+            "checkpoints/best.ckpt is that of the epoch with the highest val/top1; ties go to the later epoch. "
+            "Validation uses one central view per video, and the averaged weights if ema_decay is set",
         )
         parser.add_argument(
             "--resume", type=bool, default=False, help="resume from the run folder's last checkpoint, if there is one"
@@ -69,7 +69,7 @@ class TrainingRun(LightningCLI):
             "--checkpoint_every_n_steps",
             type=int | None,
             default=None,
-            help="also write last.ckpt every so many steps, for long epochs; null for after each epoch only",
+            help="also write last.ckpt within epochs, every this many optimiser steps; null for after each epoch only",
         )
         parser.add_class_arguments(WandbSettings, "wandb")
         parser.add_class_arguments(ReportSettings, "report")
@@ -105,7 +105,9 @@ class TrainingRun(LightningCLI):
         try:
             self.run_dir.mkdir(parents=True, exist_ok=True)  # only now, so that rejected options leave no folder
         except OSError as error:
-            raise FarfieldError(f"run_dir {self.run_dir} cannot be made: {error.strerror}.") from error
+            raise FarfieldError(
+                f"run_dir {self.run_dir} cannot be created: {error.strerror}. Give a folder that can be written."
+            ) from error
         manifests = self.config_init.data.provenance()
         about: dict[str, Any] = {"code": code_version(), "weights": weights_provenance(self.config.model.weights)}
         tracked = self.config.as_dict() | {"manifests": manifests, "lineage": dict(about)}
@@ -125,7 +127,7 @@ class TrainingRun(LightningCLI):
         return trainer
 
     def _callbacks(self, about: dict[str, Any], logger: Logger | None) -> list[Callback]:
-        """Return our callbacks, in the order in which they must run."""
+        """Return the callbacks that farfield adds, in the order in which they must run."""
         optimisation: Optimisation = self.config_init.model.optimisation
         config = self.parser.dump(self.config, skip_none=False)
         callbacks: list[Callback] = [
@@ -159,23 +161,23 @@ def _several(given: Any) -> list[Any]:
 
 
 def check_compatible(config: Any, optimisation: Optimisation) -> None:
-    """Check that settings go together, before anything is written.
+    """Check for values and combinations of settings that cannot work, before anything is written.
 
     Raises:
-        FarfieldError: if they do not.
+        FarfieldError: if there are any.
     """
     every = config.checkpoint_every_n_steps
     if every is not None and every < 1:
         raise FarfieldError(f"checkpoint_every_n_steps is {every}; it must be at least 1, or null.")
     if str(config.trainer.strategy).startswith("fsdp") and config.trainer.strategy != FullySharded.NAME:
         raise FarfieldError(
-            f"trainer.strategy is {config.trainer.strategy}, PyTorch's FSDP1, which hangs in "
-            f"reports and uneven validations. Use {FullySharded.NAME}."
+            f"trainer.strategy is {config.trainer.strategy}, which selects PyTorch's FSDP1. It hangs while a report is "
+            f"made, and when processes validate different numbers of batches. Use {FullySharded.NAME}."
         )
     if config.trainer.logger is not None:
         raise FarfieldError(
-            "trainer.logger has no effect: figures go to metrics.csv and to Weights & Biases. Leave it out; "
-            "--wandb.mode says whether they go there."
+            "trainer.logger has no effect: metrics are logged to metrics.csv and to Weights & Biases. Remove "
+            "trainer.logger; to turn Weights & Biases off, use --wandb.mode disabled."
         )
     if config.trainer.overfit_batches:
         raise FarfieldError(
@@ -184,13 +186,13 @@ def check_compatible(config: Any, optimisation: Optimisation) -> None:
         )
     if config.data.batch_size % optimisation.sub_batch_norm_splits:
         raise FarfieldError(
-            f"optimisation.sub_batch_norm_splits is {optimisation.sub_batch_norm_splits} and data.batch_size "
-            f"{config.data.batch_size}; the first must divide the second."
+            f"data.batch_size is {config.data.batch_size}, which is not a multiple of "
+            f"optimisation.sub_batch_norm_splits ({optimisation.sub_batch_norm_splits}). Change one of them."
         )
     if config.data.val is None and (optimisation.precise_bn_batches or optimisation.early_stopping_epochs):
         raise FarfieldError(
-            "optimisation has precise_bn_batches or early_stopping_epochs, which need validation data. "
-            "Give data.val, or leave them out."
+            "optimisation.precise_bn_batches and optimisation.early_stopping_epochs need validation data, but data.val "
+            "is not set. Set data.val, or remove these options."
         )
 
 
@@ -201,7 +203,7 @@ def clip_values(
     backbone_options: dict[str, Any] | None,
     block_options: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """Resolve the clips of the network: those of the weights or the backbone, with the config's changes."""
+    """Return the network's clip settings: those of its weights or backbone, with the config's changes applied."""
     return resolve_clip(backbone, clip, weights, backbone_options, block_options).to_dict()
 
 
@@ -209,10 +211,10 @@ def make_run(arguments: Sequence[str]) -> TrainingRun:
     """Parse options, and build the trainer, the module and the data of a run.
 
     Args:
-        arguments: as after `farfield fit` on a command line.
+        arguments: command-line arguments of `farfield fit`.
 
     Raises:
-        FarfieldError: for options that are unknown, out of range or incompatible, or files that cannot be read.
+        FarfieldError: if options are unknown, out of range or incompatible, or files cannot be read.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="LightningCLI's args parameter")  # it is meant for callers like this

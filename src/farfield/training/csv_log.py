@@ -19,8 +19,8 @@ def append_row(path: Path, row: list[Any]) -> None:
 def start_log(path: Path, columns: Sequence[str], last_step: int) -> None:
     """Write the header of a new log, or drop the rows after `last_step` from an existing one.
 
-    A resumed run repeats those steps and writes their rows again. Incomplete rows, which a killed run may leave, are
-    dropped too.
+    A resumed run repeats the steps after `last_step` and writes their rows again. Incomplete rows, which a killed run
+    may leave, are dropped too.
     """
     rows: list[list[str]] = []
     if path.is_file():

@@ -1,6 +1,6 @@
-"""Diagnostics of a validation beside its metrics: tables, plots, and clips.
+"""Diagnostics of a validation: metrics with intervals, calibration, tables, plots and clips.
 
-Gathered once, for both report.html and Weights & Biases.
+They are gathered once, for both report.html and Weights & Biases.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Diagnostics:
     """Diagnostics of a validation.
 
     Attributes:
-        epoch: epoch that it followed, counted from 0.
-        step: optimiser steps until then.
+        epoch: epoch that the validation followed, counted from 0.
+        step: optimiser steps done before the validation.
         metrics: metrics with their confidence intervals.
         calibration: calibration of the probabilities.
         tables: tables by name.
@@ -68,10 +68,11 @@ def gather_diagnostics(
     """Gather the diagnostics of the validation that has just ended; None if no video could be read.
 
     Args:
-        trainer: trainer, whose data module re-reads the few clips that are shown.
+        trainer: trainer. Its data module reads the clips that are shown once more.
         module: module with the validated weights.
-        training_clips: last training batch, on the network's device, for the batch-norm diagnostics; None for none.
-        num_clips: clips of each kind.
+        training_clips: clips of the last training batch, on the network's device, for the batch-norm diagnostics; None
+            to leave these diagnostics out.
+        num_clips: clips to show of each kind: most confidently wrong, and fixed.
     """
     scored = [part for part in module.val_scores if len(part[0])]
     if not scored:
@@ -120,7 +121,7 @@ def training_report(found: Diagnostics, *, run_dir: Path, about: dict[str, Any],
 
     Args:
         found: diagnostics of the last validation.
-        run_dir: folder with the run's metrics.csv and, where they are logged, gradient_norms.csv.
+        run_dir: folder with the run's metrics.csv and, if gradient norms are logged, gradient_norms.csv.
         about: versions, manifests and provenance of the run, by name.
         config: every value of the config, as YAML.
     """
@@ -163,7 +164,7 @@ def validation_table(found: Diagnostics) -> Table:
 
 
 def class_table(metrics: Metrics, labels: Sequence[str]) -> Table:
-    """Tabulate each class's accuracy and the class it is most often mistaken for; lowest accuracy first."""
+    """Tabulate the accuracy of each class, lowest first, and the class that it is most often mistaken for."""
     rows: list[list[Any]] = []
     name = names_with_numbers(labels)
     for index, label in enumerate(labels):

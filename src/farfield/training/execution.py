@@ -19,8 +19,8 @@ class Execution:
 
     Args:
         compile: compile the network with torch.compile: the first step takes minutes, later ones are faster.
-        recompute_stages: stages with activation checkpointing, as [res2, res3]: their residual blocks store only their
-            inputs and are recomputed in the backward pass, which saves memory and costs time.
+        recompute_stages: stages with activation checkpointing, for example [res2, res3]. Their residual blocks store
+            only their inputs and are recomputed in the backward pass, which saves memory and costs time.
     """
 
     compile: bool = False
@@ -31,7 +31,7 @@ def apply_execution(network: ActionNet, execution: Execution, *, has_region_loss
     """Apply the settings to a network, in place.
 
     Raises:
-        FarfieldError: for a stage that the network does not have, or incompatible settings.
+        FarfieldError: if the network does not have one of the stages, or the settings are incompatible.
     """
     checkpoint_activations(network, execution.recompute_stages)
     if execution.compile and execution.recompute_stages:

@@ -12,12 +12,12 @@ from farfield.errors import FarfieldError
 
 
 class ExponentialMovingAverage(EMAWeightAveraging):
-    """Lightning's EMA callback, with the averaged weights in place for the whole validation, reports included.
+    """Lightning's EMA callback, changed so that the whole validation and its reports use the averaged weights.
 
-    A checkpoint's `state_dict` holds the averaged weights, its `current_model_state` those being trained.
+    In a checkpoint, `state_dict` holds the averaged weights, and `current_model_state` the weights that are trained.
 
     Args:
-        decay: weight of the old average in each update; applies to the norms' statistics too.
+        decay: weight of the old average in each update. The norms' statistics are averaged with it, too.
     """
 
     state_key = "AveragedWeights"
@@ -29,8 +29,8 @@ class ExponentialMovingAverage(EMAWeightAveraging):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if isinstance(trainer.strategy, ModelParallelStrategy):
             raise FarfieldError(
-                "optimisation.ema_decay needs a second, unsharded copy of the network, and trainer.strategy shards it. "
-                "Remove ema_decay, or use --trainer.strategy ddp."
+                "optimisation.ema_decay needs a second, unsharded copy of the network, but trainer.strategy shards the "
+                "network. Remove ema_decay, or use --trainer.strategy ddp."
             )
         pl_module.to(trainer.strategy.root_device)  # the average is created on the network's device, still the CPU here
         with warnings.catch_warnings():

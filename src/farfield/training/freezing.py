@@ -18,16 +18,18 @@ log = logging.getLogger("farfield")
 def freeze_parts(network: ActionNet, settings: Optimisation) -> None:
     """Freeze the stages and batch norms that the settings name, in place.
 
-    A frozen stage keeps its weights and its norms' statistics. Blocks inserted into it are usually new, and still
-    learn.
+    A frozen stage keeps its weights and its norms' statistics. Blocks inserted into a frozen stage are usually new, and
+    are still trained.
 
     Raises:
-        FarfieldError: for a stage that the network does not have.
+        FarfieldError: if the network does not have the stage `freeze_through`.
     """
     if settings.freeze_through is not None:
         frozen = _modules_through(network, settings.freeze_through)
         count = sum(p.numel() for _, module in frozen for p in module.parameters(recurse=False))
-        log.info("frozen up to the end of %s: %d parameters and their norms", settings.freeze_through, count)
+        log.info(
+            "frozen up to the end of %s: %d parameters, and the statistics of the norms", settings.freeze_through, count
+        )
         for name, module in frozen:
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad_(False)
@@ -39,19 +41,23 @@ def freeze_parts(network: ActionNet, settings: Optimisation) -> None:
             for name, module in network.named_modules()
             if isinstance(module, BATCH_NORMS) and ".inserted." not in name
         ]
-        log.info("%d batch norms are frozen; those of inserted blocks learn", len(norms))
+        log.info("%d batch norms are frozen; the norms of inserted blocks are trained", len(norms))
         for name in norms:
             network.set_submodule(name, freeze_batch_norm(network.get_submodule(name)))
 
 
 def _modules_through(network: ActionNet, stage: str) -> list[tuple[str, nn.Module]]:
-    """List the leaf modules of the trunk up to the end of a stage, without those of inserted blocks."""
+    """List the leaf modules of the trunk up to the end of a stage, except those of inserted blocks."""
     stages = [name for name in network.backbone.stage_specs if not name.startswith("fast_")]
     if not stages:
-        raise FarfieldError(f"optimisation.freeze_through is {stage!r}, and this network has no stages. Remove it.")
+        raise FarfieldError(
+            f"optimisation.freeze_through is {stage!r}, but this network has no stages. Remove the option."
+        )
     order = ["stem", *stages]
     if stage not in order:
-        raise FarfieldError(f"optimisation.freeze_through is {stage!r}. {nearest(stage, order)}")
+        raise FarfieldError(
+            f"optimisation.freeze_through is {stage!r}, not a stage of this network. {nearest(stage, order)}"
+        )
     # Only leaves have parameters in the trunks.
     leaves = {name: m for name, m in network.backbone.trunk.named_modules() if next(m.children(), None) is None}
     places = network.backbone.places(leaves)

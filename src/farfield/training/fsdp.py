@@ -1,7 +1,7 @@
 """Fully sharded data parallel (FSDP): weights, gradients and optimiser state are split over the processes.
 
-Zhao et al., "PyTorch FSDP", 2023, in PyTorch's second version, `fully_shard`: the weights of a residual block are
-gathered before it runs and released after it. Results equal those of DDP.
+The method is that of Zhao et al., "PyTorch FSDP", 2023; the implementation is PyTorch's second one, `fully_shard`. The
+weights of a residual block are gathered before the block runs, and released afterwards. Results equal those of DDP.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ log = logging.getLogger("farfield")
 
 
 class FullySharded(ModelParallelStrategy):
-    """`--trainer.strategy fsdp2`: `fully_shard` over all processes.
+    """Strategy of `--trainer.strategy fsdp2`: shard the network over all processes with `fully_shard`.
 
-    Checkpoints are single files in the same format as those of other strategies: a DDP run can be resumed with the same
-    number of processes under FSDP, and the reverse.
+    Checkpoints are single files in the same format as those of other strategies: a DDP run can be resumed under FSDP
+    with the same number of processes, and an FSDP run under DDP.
     """
 
     NAME = "fsdp2"
@@ -56,8 +56,8 @@ class FullySharded(ModelParallelStrategy):
         precision = self.precision_plugin.precision
         if str(precision).startswith("16"):
             raise FarfieldError(
-                f"trainer.precision is {precision}, and its loss scale would differ between the processes of "
-                f"{self.NAME}. Use bf16-mixed or 32-true."
+                f"trainer.precision is {precision}, which trainer.strategy {self.NAME} does not support: the loss "
+                "scale would differ between the processes. Use bf16-mixed or 32-true."
             )
         # Nothing here changes logits in place.
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
@@ -67,7 +67,7 @@ class FullySharded(ModelParallelStrategy):
         log.info("process %d holds %d of %d parameters", self.global_rank, local, total)
 
     def on_validation_start(self) -> None:
-        """Gather the weights for the whole validation, in which processes may have different numbers of batches."""
+        """Gather the weights for the whole validation, since processes may validate different numbers of batches."""
         network: Any = self.lightning_module.network  # type: ignore[union-attr]
         for buffer in network.buffers():  # like DDP: all use the norm statistics of the first process
             torch.distributed.broadcast(buffer, 0)
@@ -77,9 +77,10 @@ class FullySharded(ModelParallelStrategy):
         self._validation.close()
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """Gather the state dict of an optimiser, as without sharding, in the first process; empty in the others.
+        """Return an optimiser's unsharded state dict in the first process, and an empty one in the other processes.
 
-        Lightning's own method numbers parameters in the order of the module; other strategies use the optimiser's.
+        Parameters are numbered in the order of the optimiser, as with other strategies. Lightning's method for sharded
+        networks would number them in the order of the module.
         """
         assert self.model is not None
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -115,7 +116,7 @@ def _rename_parameters(state: dict[str, Any], names: dict[Any, Any]) -> dict[str
 def shard(network: ActionNet, mesh: DeviceMesh) -> None:
     """Shard every weight over the processes of a mesh, in place.
 
-    A residual block with the blocks inserted after it is gathered at once.
+    The weights of a residual block and of the blocks inserted after it are gathered together.
     """
     network.to(memory_format=torch.contiguous_format)  # the only format that fully_shard accepts
     for stage in network.backbone.stage_specs:
@@ -126,7 +127,7 @@ def shard(network: ActionNet, mesh: DeviceMesh) -> None:
 
 @contextmanager
 def unsharded(network: nn.Module) -> Iterator[None]:
-    """Gather all weights in every process, so that each can run the network without the others.
+    """Gather all weights in every process, so that each process can run the network without the others.
 
     All processes must enter and leave together. Does nothing for a network that is not sharded.
     """

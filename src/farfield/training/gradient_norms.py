@@ -16,7 +16,7 @@ from farfield.training.fsdp import full_tensor
 
 
 class GradientNorms(Callback):
-    """Log the gradient norm of each stage, before clipping, every `log_every_n_steps`; also to gradient_norms.csv."""
+    """Log each stage's gradient norm before clipping, also to gradient_norms.csv, every `log_every_n_steps` steps."""
 
     def __init__(self, run_dir: Path) -> None:
         self.path = run_dir / "gradient_norms.csv"

@@ -12,14 +12,16 @@ from farfield.models.network import ActionNet
 def learning_rate_scales(network: ActionNet, layer_decay: float) -> dict[str, float]:
     """Map each parameter's name to its learning rate relative to the head's.
 
-    The head has 1, and each layer `layer_decay` times that of the layer above. A layer is a residual block with the
-    blocks inserted after it; the stem is the lowest.
+    The scale of the head is 1. Each layer has `layer_decay` times the scale of the next layer towards the head. A layer
+    is a residual block with the blocks inserted after it; the stem is the first layer.
 
     Raises:
-        FarfieldError: for a network without stages.
+        FarfieldError: if the network has no stages.
     """
     if not network.backbone.stage_specs:
-        raise FarfieldError("optimisation.layer_decay needs stages, and this network has none. Remove it.")
+        raise FarfieldError(
+            "optimisation.layer_decay needs a network with stages, but this network has none. Remove the option."
+        )
     trunk = "backbone.trunk."
     names = [name.removeprefix(trunk) for name, _ in network.named_parameters() if name.startswith(trunk)]
     places = network.backbone.places(names)

@@ -48,8 +48,8 @@ class TrainingModule(LightningModule):
     Args:
         network: network to train; its keys in a checkpoint start with "network.".
         optimisation: training hyperparameters.
-        execution: settings that change speed and memory only.
-        view_batch_size: most views in one forward pass of an evaluation, which bounds memory; None for no limit.
+        execution: settings that change speed and memory, but not results.
+        view_batch_size: most views in one forward pass of the validation; fewer need less memory. None for no limit.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class TrainingModule(LightningModule):
         apply_execution(network, execution or Execution(), has_region_loss=has_region_loss)
         self.view_batch_size = view_batch_size
         self.previous_schedule: PreviousSchedule | None = None
-        """Schedule of the run before it is resumed."""
+        """Schedule of the run up to the checkpoint that it is resumed from; None for a new run."""
         self._schedule: dict[str, Any] = {}
         classes = len(network.labels)
         # Saved in checkpoints, so that the metrics of an epoch that was interrupted and resumed cover all its batches.
@@ -103,7 +103,7 @@ class TrainingModule(LightningModule):
         return self.network(clips)
 
     def on_train_start(self) -> None:
-        """Restore the config's optimiser settings, which a resume has replaced by those in the checkpoint."""
+        """Restore the optimiser settings of the config. Resuming has replaced them by those of the checkpoint."""
         optimizer, scheduler = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler
         assert isinstance(scheduler, LambdaLR)
         for group, settings, factor in zip(
@@ -160,8 +160,8 @@ class TrainingModule(LightningModule):
         confusion = self.val_confusion.compute()
         if not confusion.any() and not self.trainer.sanity_checking:
             raise FarfieldError(
-                "no video of the validation can be read; skipped_videos.csv in the run folder gives the reasons. Check "
-                "the paths in data.val."
+                "none of the validation videos can be read; skipped_videos.csv in the run folder gives the reasons. "
+                "Check the paths in data.val."
             )
         per_class = confusion.sum(1)
         accuracies = confusion.diagonal()[per_class > 0] / per_class[per_class > 0]
@@ -180,7 +180,10 @@ class TrainingModule(LightningModule):
             self.val_scores = all_gather_list(self.val_scores)
 
     def score(self, batch: ClipBatch) -> Float[Tensor, "b views classes"]:
-        """Compute the class probabilities of each view of a batch; a video's are the mean over its views."""
+        """Compute class probabilities for each view of each video in a batch.
+
+        The probabilities of a video are the mean of those of its views.
+        """
         videos = len(batch.labels)
         if videos == 0:
             return torch.empty(0, 1, len(self.network.labels), device=self.device)
@@ -191,8 +194,8 @@ class TrainingModule(LightningModule):
         steps_per_epoch, total_steps = optimizer_steps(self.trainer)
         if total_steps is None and self.optimisation.schedule == "cosine":
             raise FarfieldError(
-                "optimisation.schedule is 'cosine', which ends with the run, and the run has no end. Give "
-                "trainer.max_epochs or trainer.max_steps, or use schedule: steps."
+                "optimisation.schedule is 'cosine', which needs to know where the run ends, but no end is set. Set "
+                "trainer.max_epochs or trainer.max_steps, or use optimisation.schedule: steps."
             )
         settings = scale_lr(self.optimisation, clips_per_step(self.trainer))
         run_steps = total_steps
@@ -230,8 +233,9 @@ def build_training_module(
     Args:
         labels: class names; they come from the training manifest.
         optimisation: learning rate, schedule and regularisation.
-        execution: settings that change speed and memory only.
-        network: jsonargparse reads the call below, and offers the arguments of `build_model` that it does not set.
+        execution: settings that change speed and memory, but not results.
+        network: further arguments of `build_model`. jsonargparse finds them in the call below, and offers as options
+            those that the call does not set.
     """
     built = build_model(labels=labels, num_classes=None, head_windows=None, **network)
     return TrainingModule(built, optimisation, execution=execution)

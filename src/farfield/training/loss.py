@@ -1,4 +1,4 @@
-"""The training loss: cross entropy over labels, mixed for MixUp and CutMix."""
+"""The training loss: cross entropy, which mixes two labels for clips mixed by MixUp or CutMix."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from torch.nn import functional as F
 
 
 class ClipBatch(Protocol):
-    """The part of a batch that training uses."""
+    """Attributes of a batch that training uses."""
 
     clips: Float[Tensor, "b*v 3 t h w"]
     labels: Int[Tensor, " b"]
     draw: Any
-    """Where clips were mixed, `draw.mix` has `partner` (place in the batch) and `share` (weight of the own label)."""
+    """Random draws of the augmentation; may be None.
+
+    If clips were mixed, `draw.mix` has `partner`, the index in the batch of the clip that each was mixed with, and
+    `share`, the weight of each clip's own label.
+    """
 
 
 def mixed_cross_entropy(logits: Float[Tensor, "b classes"], batch: ClipBatch, label_smoothing: float) -> Tensor:
-    """Compute the mean cross entropy; mixed clips count both labels by their shares (MixUp, CutMix)."""
+    """Compute the mean cross entropy. For mixed clips (MixUp, CutMix), both labels count, weighted by their shares."""
     mix = None if batch.draw is None else batch.draw.mix
     own = F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing, reduction="none")
     if mix is None:

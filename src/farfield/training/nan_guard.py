@@ -24,8 +24,9 @@ _REMEDY = (
 class NaNGuard(Callback):
     """Check each step's loss and gradients before they change the weights, and each validation's loss.
 
-    In distributed training, all processes stop when one finds a problem: gradients are shared, and would carry it into
-    the weights of the others. Reading the loss synchronises the host with the device once a step.
+    In distributed training, all processes stop when one finds a NaN or infinite value: gradients are averaged over the
+    processes, which would spread the value to the weights of all. Reading the loss synchronises the host with the
+    device once per step.
     """
 
     def __init__(self) -> None:
@@ -58,7 +59,7 @@ class NaNGuard(Callback):
         where = (
             f"{unsound[0]} has NaN or infinite values."
             if unsound
-            else "The weights are finite; outputs of the layers are not."
+            else "All weights are finite, so the outputs of a layer are not."
         )
         raise FarfieldError(
             f"the validation loss is NaN or infinite after epoch {trainer.current_epoch + 1}, and training has "
@@ -95,20 +96,20 @@ class NaNGuard(Callback):
                     "message has the details."
                 )
             what = f"the loss is {float(loss):.4g}, and gradients are NaN or infinite,"
-            where = f"In the order of the backward pass, the first is that of {layers[-1]}."
+            where = f"The first such gradient in the backward pass is that of {layers[-1]}."
         paths = data_module(trainer).training_paths(batch.indices.tolist())
         raise FarfieldError(
-            f"{what} at step {trainer.global_step} of epoch {trainer.current_epoch + 1}, and training has stopped; the "
-            f"last checkpoint is unchanged. {where} The batch's clips: {', '.join(paths)}. {_REMEDY}"
+            f"{what} at step {trainer.global_step}, in epoch {trainer.current_epoch + 1}, and training has stopped; "
+            f"the last checkpoint is unchanged. {where} The batch's clips: {', '.join(paths)}. {_REMEDY}"
         )
 
 
 @torch.no_grad()
 def first_non_finite_layer(network: nn.Module, clips: Tensor) -> str | None:
-    """Describe the first layer whose weights or output have a NaN or infinite value; None if there is none.
+    """Describe the first layer whose weights or output have a NaN or infinite value; None if no layer has.
 
     Args:
-        network: network to run once, in its current mode; the norms' statistics do not change.
+        network: network to run once, in training or evaluation mode as it is; the norms' statistics do not change.
         clips: (b 3 t h w).
     """
     if not is_finite(clips):
@@ -117,13 +118,13 @@ def first_non_finite_layer(network: nn.Module, clips: Tensor) -> str | None:
     names = {module: name for name, module in network.named_modules()}
 
     def check_weights(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """Look at a module's own weights before it runs, and so before the weights of its parts."""
+        """Check a module's own weights before it runs, and so before those of its submodules."""
         weights = [name for name, p in module.named_parameters(recurse=False) if not is_finite(p)]
         if weights and not found:
-            found.append(f"The first layer with NaN or infinite values is {names[module]}: its {weights[0]} has them.")
+            found.append(f"The first layer with NaN or infinite weights is {names[module]} (in its {weights[0]}).")
 
     def check_output(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        """Look at a module's output after it has run; of nested modules, the innermost is found first."""
+        """Check a module's output after it has run, so that the innermost of nested modules is checked first."""
         given, returned = _tensors(inputs), _tensors(output)
         if found or all(map(is_finite, returned)) or not all(map(is_finite, given)):
             return

@@ -21,10 +21,10 @@ class Optimisation:
     """Training hyperparameters.
 
     Args:
-        lr: peak learning rate, for this run's batch size, or for `lr_batch_size` clips if that is given.
-        lr_batch_size: clips in an optimiser step for which `lr` was chosen: `lr` is multiplied by the clips of this
-            run's steps (all processes, accumulated batches) over it (Goyal et al., "Accurate, Large Minibatch SGD",
-            2017).
+        lr: peak learning rate. It is used as it is, or is scaled if `lr_batch_size` is given.
+        lr_batch_size: number of clips per optimiser step for which `lr` was chosen. The rate is scaled in proportion to
+            this run's clips per step, over all processes and accumulated batches (Goyal et al., "Accurate, Large
+            Minibatch SGD", 2017). None does not scale it.
         optimizer: "sgd", or "adamw" (Loshchilov and Hutter, ICLR 2019) with PyTorch's betas.
         momentum: momentum of SGD.
         nesterov: use Nesterov momentum.
@@ -32,30 +32,33 @@ class Optimisation:
         label_smoothing: share of the target that is spread over all classes (Szegedy et al., CVPR 2016).
         schedule: "cosine" falls to 0 along half a cosine (Loshchilov and Hutter, ICLR 2017); "steps" multiplies by
             `step_factor` at each of `step_epochs`.
-        schedule_length: cosine of a run that is resumed with another end, for example more epochs. "keep" ends it where
-            it was to end; the rate stays at 0 afterwards. "extend" stretches it over the new length, which changes the
-            rate at once: more epochs raise it, and at first lose what was learned at the lower rate. None keeps it,
-            and refuses to resume a run whose schedule has ended.
-        warmup_epochs: epochs, or a fraction of one, in which the rate rises linearly from `warmup_factor` times `lr`.
+        schedule_length: what happens to the cosine when a run is resumed with a different end, for example with more
+            epochs. "keep" lets the cosine end where it would have ended; the rate stays at 0 afterwards. "extend"
+            stretches the cosine over the new length, which changes the rate at once: with more epochs the rate rises,
+            and what was learned at the lower rate is lost at first. None is like "keep", but refuses to resume a run
+            whose schedule has ended.
+        warmup_epochs: epochs in which the rate rises linearly from `warmup_factor` times `lr` to `lr`; may be a
+            fraction.
         warmup_factor: learning rate at the start of the warm-up, relative to `lr`.
         step_epochs: epochs at which the "steps" schedule lowers the rate.
         step_factor: factor of the "steps" schedule.
         region_loss_weight: weight of the auxiliary loss on the regions of inserted "object_context" blocks with one
-            region a class (Yuan et al., ECCV 2020, section 3.3).
+            region per class (Yuan et al., ECCV 2020, section 3.3).
         freeze_through: fine-tuning: last frozen stage, "stem", "res2", ... or "res5"; stages before it are frozen too,
-            and blocks inserted there still learn. None trains everything.
-        freeze_batch_norm: fine-tuning on small batches: norms keep their statistics, scales and shifts, except those
-            of inserted blocks, which start at zero.
-        layer_decay: fine-tuning: learning rate of each layer relative to the layer above; the head has `lr`.
+            but blocks inserted there are trained. None trains everything.
+        freeze_batch_norm: fine-tuning on small batches: batch norms keep their statistics, scales and shifts. The norms
+            of inserted blocks, which start at zero, are still trained.
+        layer_decay: fine-tuning: factor by which the learning rate falls from each layer to the one before it. The head
+            has `lr`. 1 gives all layers the same rate.
         ema_decay: decay of an exponential moving average (EMA) of the weights, updated after each step; validation and
             checkpoints use the average. None turns it off.
-        precise_bn_batches: training batches of each process on which the norms' statistics are measured before each
+        precise_bn_batches: training batches per process on which the norms' statistics are measured before each
             validation (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021); 0 keeps the moving averages.
-        sub_batch_norm_splits: parts of a batch for which norms compute separate statistics in training, as if on
-            several GPUs (PySlowFast's sub-batch norm); 1 for the whole batch. For statistics over all processes, see
-            trainer.sync_batchnorm.
-        early_stopping_epochs: validations in a row without a lower val/loss after which training stops. None never
-            stops early.
+        sub_batch_norm_splits: number of parts that a batch is split into in training: norms compute the statistics of
+            each part separately, as if on several GPUs (PySlowFast's sub-batch norm). 1 does not split. For statistics
+            over all processes, see trainer.sync_batchnorm.
+        early_stopping_epochs: stop training after this many validations in a row without a new lowest val/loss. None
+            never stops early.
     """
 
     lr: float = 0.01
@@ -85,13 +88,13 @@ class Optimisation:
             raise FarfieldError(f"optimisation.lr is {self.lr}; it must be positive.")
         if self.weight_decay < 0 or self.momentum < 0 or (self.nesterov and self.momentum == 0):
             raise FarfieldError(
-                f"optimisation has weight_decay {self.weight_decay} and momentum {self.momentum}; both must be "
-                "at least 0, and momentum above 0 for nesterov."
+                f"optimisation.weight_decay is {self.weight_decay} and optimisation.momentum is {self.momentum}; both "
+                "must be at least 0, and nesterov needs a momentum above 0."
             )
         if self.region_loss_weight < 0:
             raise FarfieldError(
-                f"optimisation.region_loss_weight is {self.region_loss_weight}; it must be at least 0, which "
-                "turns this loss off."
+                f"optimisation.region_loss_weight is {self.region_loss_weight}; it must be at least 0. A "
+                "weight of 0 turns the region loss off."
             )
         if not 0 <= self.label_smoothing < 1:
             raise FarfieldError(f"optimisation.label_smoothing is {self.label_smoothing}; it must be in [0, 1).")
@@ -114,15 +117,18 @@ class Optimisation:
                 raise FarfieldError(f"optimisation.{name} is {value}; it must be at least {least}.")
         if self.freeze_batch_norm and (self.precise_bn_batches or self.sub_batch_norm_splits > 1):
             raise FarfieldError(
-                "optimisation.freeze_batch_norm keeps the norms' statistics; precise_bn_batches and "
-                "sub_batch_norm_splits change them. Remove one."
+                "optimisation.freeze_batch_norm keeps the norms' statistics, but precise_bn_batches and "
+                "sub_batch_norm_splits change them. Remove freeze_batch_norm, or the options that conflict with it."
             )
         if self.schedule == "steps" and not self.step_epochs:
             raise FarfieldError(
-                "optimisation.schedule is 'steps' without step_epochs. Give them, for example [40, 80]."
+                "optimisation.schedule is 'steps', but step_epochs is empty. Set step_epochs, for example to [40, 80]."
             )
         if self.schedule == "cosine" and self.step_epochs:
-            raise FarfieldError("optimisation.step_epochs has no effect with the cosine schedule. Set schedule: steps.")
+            raise FarfieldError(
+                "optimisation.step_epochs has no effect with the cosine schedule. Set schedule: steps, or remove "
+                "step_epochs."
+            )
 
 
 def parameter_groups(
@@ -133,7 +139,7 @@ def parameter_groups(
     Args:
         module: module to train.
         settings: learning rate and weight decay.
-        scales: parameter name to learning rate relative to `settings.lr`; None for 1 throughout.
+        scales: learning rate of each parameter, by name, relative to `settings.lr`; None for 1 for all.
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for prefix, child in module.named_modules():

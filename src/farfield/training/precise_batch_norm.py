@@ -26,7 +26,7 @@ class PreciseBatchNorm(Callback):
     Each process measures its own clips; the statistics are then averaged over processes.
 
     Args:
-        num_batches: batches of each process.
+        num_batches: number of batches per process.
     """
 
     def __init__(self, num_batches: int) -> None:
@@ -35,8 +35,8 @@ class PreciseBatchNorm(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not _norms(pl_module):
             raise FarfieldError(
-                "optimisation.precise_bn_batches needs norms with running statistics, and this network has none. "
-                "Set it to 0."
+                "optimisation.precise_bn_batches needs norms with running statistics, but this network has none. "
+                "Set precise_bn_batches to 0."
             )
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -61,7 +61,10 @@ def _norms(module: nn.Module) -> list[Any]:
 
 
 def average_over_processes(norm: Any) -> None:
-    """Combine the mean and variance of a norm over processes with equal numbers of values, in place."""
+    """Combine a norm's running mean and variance over the processes, in place.
+
+    Each process must have measured the same number of values.
+    """
     count = torch.distributed.get_world_size()
     moments = torch.stack([norm.running_mean, norm.running_var + norm.running_mean**2]).double()
     torch.distributed.all_reduce(moments)

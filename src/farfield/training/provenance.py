@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def code_version() -> str:
-    """Return the package's version, and the commit when it runs from a git checkout: "0.1.0 (1a2b3c4d, changed)"."""
+    """Return the package's version, with the commit if it runs from a git checkout: "0.1.0 (1a2b3c4d, changed)"."""
     folder, number = Path(__file__).parents[1], version("farfield")
     try:
         root = Path(_git(folder, "rev-parse", "--show-toplevel"))

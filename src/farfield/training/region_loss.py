@@ -1,7 +1,8 @@
 """Auxiliary loss on the object regions of `ObjectContext` blocks (OCRNet), adapted to clips.
 
-In segmentation, the ground-truth map supervises the region logits. A clip has one label: with one region a class, the
-region logits averaged over all positions classify the clip (Yuan et al., ECCV 2020; the average is ours).
+In segmentation (Yuan et al., ECCV 2020), a ground-truth map supervises the region logits at each position. A clip has
+only one label. Therefore the loss applies to blocks with one region per class, averages their region logits over all
+positions, and is the cross entropy of this average with the clip's label. The averaging is ours.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from farfield.models.network import ActionNet
 
 
 def supervised_blocks(network: ActionNet) -> list[ObjectContext]:
-    """List the `ObjectContext` blocks with one region a class."""
+    """List the `ObjectContext` blocks with one region per class."""
     blocks = [block for block in network.modules() if isinstance(block, ObjectContext)]
     return [block for block in blocks if block.regions.out_channels == len(network.labels)]
 
 
 def supervises_regions(network: ActionNet) -> bool:
-    """Return whether the region loss applies to a network."""
+    """Return whether a network has blocks that the region loss supervises."""
     return bool(supervised_blocks(network))
 
 
@@ -45,5 +46,5 @@ def region_logits(network: ActionNet) -> Iterator[list[Float[Tensor, "b classes 
 
 
 def region_loss(logits: Sequence[Float[Tensor, "b classes t h w"]], labels: Int[Tensor, " b"]) -> Float[Tensor, ""]:
-    """Compute the cross entropy of logits averaged over positions, and its mean over blocks."""
+    """Average each block's logits over positions, and return the cross entropy averaged over clips and blocks."""
     return torch.stack([F.cross_entropy(each.mean((2, 3, 4)), labels) for each in logits]).mean()

@@ -14,30 +14,32 @@ from farfield.training.schedule import previous_schedule
 log = logging.getLogger("farfield")
 
 FIXED_SETTINGS = ("optimizer", "freeze_through", "freeze_batch_norm", "layer_decay")
-"""Settings that the optimiser's state depends on, which a resumed run cannot change."""
+"""Settings that a resumed run cannot change, because the optimiser's state depends on them."""
 
 
 def prepare_resume(checkpoint: Path, model: TrainingModule) -> int:
-    """Check that a run can resume from a checkpoint, and hand the module the schedule so far.
+    """Check that a run can resume from a checkpoint, and set the module's `previous_schedule` from it.
 
     Returns:
-        The optimiser steps that are done.
+        The number of optimiser steps already done.
 
     Raises:
-        FarfieldError: if the checkpoint is of another network, or of settings that the optimiser's state depends on.
+        FarfieldError: if the checkpoint is of a different network, was trained with different `FIXED_SETTINGS`, or has
+            averaged weights although `ema_decay` is not set.
     """
     content = read_checkpoint(checkpoint)
     found, wanted = content["farfield"]["model"], checkpoint_metadata(model.network)["model"]
     if "current_model_state" in content and model.optimisation.ema_decay is None:
         raise FarfieldError(
-            f"{checkpoint} holds averaged weights as well as the trained ones; without optimisation.ema_decay, "
-            "training would resume from the average. Set it as in the first run."
+            f"{checkpoint} was trained with optimisation.ema_decay, which is not set now: training would resume from "
+            "the averaged weights. Set optimisation.ema_decay as in the first run."
         )
     differing = [name for name in wanted if found.get(name) != wanted[name]]
     if differing:
         shown = "; ".join(f"{name} was {found.get(name)}, now {wanted[name]}" for name in differing)
         raise FarfieldError(
-            f"{checkpoint} is of another network: {shown}. Resume with the same, or choose another --run_dir."
+            f"{checkpoint} is of a different network: {shown}. Resume with the same network, or choose another "
+            "--run_dir."
         )
     now = asdict(model.optimisation)
     before = content["farfield"].get("optimisation", {})  # older checkpoints do not say
@@ -45,10 +47,10 @@ def prepare_resume(checkpoint: Path, model: TrainingModule) -> int:
     shown = "; ".join(f"{name} was {before[name]}, now {now[name]}" for name in changed)
     if fixed := [name for name in changed if name in FIXED_SETTINGS]:
         raise FarfieldError(
-            f"{checkpoint} was trained with other settings: {shown}. Resume with the same {', '.join(fixed)}, which "
-            "the optimiser's state depends on, or choose another --run_dir."
+            f"{checkpoint} was trained with different settings: {shown}. Resume with the same {', '.join(fixed)}, "
+            "since the optimiser's state depends on it, or choose another --run_dir."
         )
     if changed:
-        log.info("resuming with other settings: %s", shown)
+        log.info("resuming with changed settings: %s", shown)
     model.previous_schedule = previous_schedule(content)
     return model.previous_schedule.step

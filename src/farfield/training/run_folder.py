@@ -1,4 +1,4 @@
-"""The files of a run folder beside its checkpoints: config.yaml, metrics.csv, steps.csv and plots."""
+"""Write the files of a run folder other than checkpoints: config.yaml, metrics.csv, steps.csv and plots."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from farfield.training.lightning_module import TrainingModule
 log = logging.getLogger("farfield")
 
 REDRAW_SECONDS = 10.0
-"""Shortest time between plots. Drawing takes a third of a second, as long as an epoch of a few dozen clips."""
+"""Minimum time between plots. Drawing takes a third of a second, as long as training on a few dozen clips."""
 
 
 class RunFiles(Callback):
     """Write config.yaml, metrics.csv, steps.csv and plots to the run folder.
 
-    metrics.csv has a row per epoch; steps.csv has one every log_every_n_steps, since reading a loss synchronises with
-    the device. Rows are written at once. When a run resumes, rows after its checkpoint are dropped.
+    metrics.csv has a row per epoch. steps.csv has a row every log_every_n_steps steps, not every step, since reading a
+    loss synchronises with the device. Rows are written immediately. When a run resumes, rows after its checkpoint are
+    dropped.
 
-    Plots are drawn after an epoch, at most every REDRAW_SECONDS, and at the end of a run that is not killed.
+    Plots are drawn after an epoch, at most every REDRAW_SECONDS, and when the run ends, unless it is killed.
     """
 
     EPOCH_COLUMNS = (

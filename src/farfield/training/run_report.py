@@ -26,9 +26,9 @@ class ReportSettings:
     """Settings of report.html and the media in Weights & Biases.
 
     Args:
-        every_n_epochs: epochs between reports, for epochs with a validation; the last epoch always has one. 0 turns
-            reports off.
-        num_clips: clips of each kind: the most confidently wrong, and fixed ones with attention maps.
+        every_n_epochs: write a report every this many epochs and after the last epoch, about that epoch's validation.
+            Epochs without a validation have no report. 0 turns reports off.
+        num_clips: clips to show of each kind: the most confidently wrong, and a fixed choice with attention maps.
     """
 
     every_n_epochs: int = 1
@@ -37,8 +37,8 @@ class ReportSettings:
     def __post_init__(self) -> None:
         if self.every_n_epochs < 0 or self.num_clips < 0:
             raise FarfieldError(
-                f"report has every_n_epochs {self.every_n_epochs} and num_clips {self.num_clips}; both must be at "
-                "least 0."
+                f"report.every_n_epochs is {self.every_n_epochs} and report.num_clips is {self.num_clips}; both must "
+                "be at least 0."
             )
 
 

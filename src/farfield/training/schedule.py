@@ -2,7 +2,7 @@
 
 A cosine ends with the run. If a run is resumed with more epochs, a cosine over all of them would raise the rate at the
 step where the run continues, and lose at first what was learned at a low rate. So the old schedule is kept, unless
-`schedule_length` says otherwise.
+`schedule_length` is "extend".
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def lr_factor(step: int, settings: Optimisation, *, steps_per_epoch: float, tota
 
 
 def scale_lr(settings: Optimisation, clips_per_step: int) -> Optimisation:
-    """Scale `lr` linearly from `lr_batch_size` to the clips of this run's steps."""
+    """Return settings with `lr` scaled linearly from `lr_batch_size` to this run's clips per step."""
     if settings.lr_batch_size is None or settings.lr_batch_size == clips_per_step:
         return settings
     lr = settings.lr * clips_per_step / settings.lr_batch_size
     log.info(
-        "the learning rate is %g: %g for %d clips a step, times %d / %d",
+        "the learning rate is %g: %g (for %d clips per step) times %d / %d",
         lr,
         settings.lr,
         settings.lr_batch_size,
@@ -56,9 +56,9 @@ class PreviousSchedule:
     Attributes:
         step: optimiser steps done.
         total_steps: step at which the schedule ends; None if unknown.
-        steps_per_epoch: optimiser steps in an epoch; None for as many as now.
-        run_steps: step at which the run was to end, which is after `total_steps` if the schedule had been kept at an
-            earlier resume; None for `total_steps`.
+        steps_per_epoch: optimiser steps in an epoch; None if unknown, and taken to be the same as now.
+        run_steps: step at which the run was to end. It is later than `total_steps` if an earlier resume kept the
+            schedule of a run that was extended. None if it is the same as `total_steps`.
     """
 
     step: int
@@ -68,7 +68,7 @@ class PreviousSchedule:
 
 
 def previous_schedule(checkpoint: Mapping[str, Any]) -> PreviousSchedule:
-    """Read the schedule from a checkpoint; older ones do not store it, and it is inferred from the learning rate."""
+    """Read the schedule from a checkpoint. If an older checkpoint lacks it, infer it from the learning rate."""
     step = int(checkpoint["global_step"])
     saved = checkpoint["farfield"].get("schedule")
     if saved:
@@ -77,7 +77,10 @@ def previous_schedule(checkpoint: Mapping[str, Any]) -> PreviousSchedule:
 
 
 def _total_steps_from_rate(checkpoint: Mapping[str, Any], step: int) -> int | None:
-    """Invert the cosine; None with a warm-up, for other schedules, and if the rate has not changed yet."""
+    """Infer the step at which a cosine schedule ends from the learning rate at the current step.
+
+    Returns None if the schedule is not a cosine, has a warm-up, or has not changed the rate yet.
+    """
     settings = checkpoint["farfield"].get("optimisation", {})
     states = checkpoint.get("lr_schedulers") or [{}]
     rates, peaks = states[0].get("_last_lr"), states[0].get("base_lrs")
@@ -90,7 +93,7 @@ def _total_steps_from_rate(checkpoint: Mapping[str, Any], step: int) -> int | No
 def resumed_total_steps(
     previous: PreviousSchedule, settings: Optimisation, *, steps_per_epoch: float, total_steps: int
 ) -> int:
-    """Return the step at which the schedule of a resumed run ends, and log a change.
+    """Return the step at which the schedule of a resumed run ends, and log it if the run has a new end.
 
     Args:
         previous: schedule before the resume.
@@ -99,7 +102,7 @@ def resumed_total_steps(
         total_steps: step at which the run now ends.
 
     Raises:
-        FarfieldError: for a schedule that has ended, with `schedule_length` unset: the run would learn nothing.
+        FarfieldError: if the schedule has ended and `schedule_length` is None: the run would learn nothing.
     """
     if settings.schedule != "cosine" or previous.total_steps in (None, total_steps):
         return total_steps
@@ -124,22 +127,22 @@ def resumed_total_steps(
     name = "--model.optimisation.schedule_length"
     if settings.schedule_length == "extend":
         log.warning(
-            "%s; its schedule is stretched to the new length (%s extend): at step %d, where it continues, the learning "
-            "rate changes from %.4g to %.4g.",
+            "%s. The schedule is stretched to the new length (%s extend): at step %d, where the run continues, the "
+            "learning rate changes from %.4g to %.4g.",
             change, name, previous.step, old, stretched,
         )  # fmt: skip
         return total_steps
     if settings.schedule_length is None and previous.step >= kept:
         raise FarfieldError(
-            f"{change}; its schedule has ended at a learning rate of {old:.4g}, so the new epochs would learn nothing. "
-            f"Give {name} extend to stretch it over the whole run: at step {previous.step} the rate rises from "
-            f"{old:.4g} to {stretched:.4g}, and the loss rises at first. Or start a new run from best.ckpt, with "
-            "--model.weights and a lower rate."
+            f"{change}. The schedule has ended at a learning rate of {old:.4g}, so the new epochs would learn nothing. "
+            f"Give {name} extend to stretch the schedule over the whole run: at step {previous.step} the rate rises "
+            f"from {old:.4g} to {stretched:.4g}, and the loss rises at first. Or start a new run from best.ckpt, with "
+            "--model.weights and a lower learning rate."
         )
-    after = f" After step {kept} it stays at 0, and nothing more is learned." if kept < total_steps else ""
+    after = f" After step {kept} the rate stays at 0, and nothing more is learned." if kept < total_steps else ""
     log.warning(
-        "%s; its schedule is kept (%s keep): at step %d, where it continues, the learning rate is %.4g; with extend it "
-        "would be %.4g.%s",
+        "%s. The schedule is kept (%s keep): at step %d, where the run continues, the learning rate is %.4g; with "
+        "extend it would be %.4g.%s",
         change, name, previous.step, rate(kept), stretched, after,
     )  # fmt: skip
     return kept

@@ -1,8 +1,9 @@
-"""Correct gradients of convolutions in bfloat16 on the CPU, for clips that are shorter than their kernels.
+"""Work around wrong gradients of 3D convolutions in bfloat16 on the CPU, for clips shorter than the kernel.
 
-There, oneDNN leaves the gradient of an `nn.Conv3d`'s weights partly unwritten: with a temporal kernel of 5 and clips of
-4 frames, or of 3 and 2, it is what the memory held before, NaN at times (torch 2.6 to 2.14.1;
-`findings/torch-bfloat16-gradient-unwritten.sh`). In float32 it is right, and so is the forward pass in both.
+In this case oneDNN does not write the whole gradient of an `nn.Conv3d`'s weights, for example with a temporal kernel of
+5 and clips of 4 frames, or a kernel of 3 and clips of 2 frames. The unwritten part is what the memory held before, at
+times NaN (torch 2.6 to 2.14.1; `findings/torch-bfloat16-gradient-unwritten.sh`). In float32 the gradient is correct.
+The forward pass is correct in both.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 
 class ShortClipConv3d(nn.Conv3d):
-    """An `nn.Conv3d` that is computed in float32 under the CPU's autocast if its kernel is longer than the clip."""
+    """`nn.Conv3d` that, under autocast on the CPU, computes in float32 if its kernel is longer than the clip."""
 
     def forward(self, x: Float[Tensor, "b c_in t_in h_in w_in"]) -> Float[Tensor, "b c_out t_out h_out w_out"]:
         extent = self.dilation[0] * (self.kernel_size[0] - 1) + 1
@@ -24,7 +25,7 @@ class ShortClipConv3d(nn.Conv3d):
 
 
 def correct_short_clip_gradients(network: nn.Module) -> None:
-    """Make every `nn.Conv3d` with a temporal kernel a `ShortClipConv3d`, in place; parameters and hooks stay."""
+    """Turn every `nn.Conv3d` with a temporal kernel into a `ShortClipConv3d`, in place; parameters and hooks stay."""
     for module in network.modules():
         if type(module) is nn.Conv3d and module.kernel_size[0] > 1:
             module.__class__ = ShortClipConv3d

@@ -1,4 +1,4 @@
-"""Optimiser steps in an epoch and a run, and clips in a step."""
+"""Number of optimiser steps per epoch and per run, and of clips per step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ log = logging.getLogger("farfield")
 
 
 def optimizer_steps(trainer: Trainer) -> tuple[int, int | None]:
-    """Count the optimiser steps of an epoch and of the run; None for a run without an end.
+    """Count the optimiser steps of an epoch and of the run; the latter is None for a run without an end.
 
     `trainer.estimated_stepping_batches` would start the data loader's workers before a resumed run has restored its
     position in the epoch.
@@ -26,7 +26,7 @@ def optimizer_steps(trainer: Trainer) -> tuple[int, int | None]:
 
 
 def clips_per_step(trainer: Trainer) -> int:
-    """Count the clips of an optimiser step, over all processes and accumulated batches, and log how they come about."""
+    """Count the clips of an optimiser step, over all processes and accumulated batches, and log the calculation."""
     batch_size: int = data_module(trainer).batch_size
     clips = batch_size * trainer.world_size * trainer.accumulate_grad_batches
     log.info(

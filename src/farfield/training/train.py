@@ -30,12 +30,12 @@ class TrainResult:
         run_dir: folder with everything that the run wrote.
         last_checkpoint: checkpoint of the last epoch; None if none was written.
         best_checkpoint: checkpoint of the epoch with the highest val/top1; None without validation.
-        best_epoch: that epoch, counted from 1; None without validation.
-        best_top1: its val/top1 in [0, 1]; None without validation.
-        metrics: the last values of all logged metrics, as "train/loss" and "val/top1".
-        epochs: epochs trained, earlier runs of a resumed one included.
-        steps: optimiser steps, likewise.
-        was_complete: nothing was left to train when the run was resumed.
+        best_epoch: number of the best checkpoint's epoch, counted from 1; None without validation.
+        best_top1: val/top1 of the best checkpoint, in [0, 1]; None without validation.
+        metrics: last value of each logged metric, by name, for example "train/loss" and "val/top1".
+        epochs: epochs trained, including those before a resume.
+        steps: optimiser steps, including those before a resume.
+        was_complete: whether the run was resumed but had nothing left to train.
     """
 
     run_dir: Path
@@ -60,15 +60,15 @@ def train(
 
     Args:
         config: a YAML file, or the name of a recipe that ships with farfield (`farfield configs` lists them). None if
-            `overrides` say everything.
-        overrides: options by name, which take precedence, as {"trainer.max_epochs": 5, "run_dir": "runs/mine"};
-            `farfield fit --help` lists them.
+            `overrides` gives all options.
+        overrides: options by name, which override the config, for example {"trainer.max_epochs": 5, "run_dir":
+            "runs/mine"}. `farfield fit --help` lists the options.
         resume: resume from the run folder's last checkpoint, if there is one.
         progress: show Lightning's progress bar and its table of the network.
 
     Raises:
-        FarfieldError: for options that are unknown, out of range or incompatible, files that cannot be read, or a run
-            folder that holds a run already and is not resumed.
+        FarfieldError: if options are unknown, out of range or incompatible, files cannot be read, or the run folder
+            already holds a run and `resume` is False.
         KeyboardInterrupt: if interrupted; `resume=True` continues from the last checkpoint.
 
     Example:
@@ -89,20 +89,20 @@ def train(
 
 
 def _as_word(value: Any) -> str:
-    """Format a value as a command line's word."""
+    """Format a value as a command-line argument."""
     if isinstance(value, str | Path):
         return str(value)
     try:
         return json.dumps(value)
     except TypeError as error:
-        raise FarfieldError(f"an override is {value!r}; give text, numbers, lists or dicts.") from error
+        raise FarfieldError(f"an override has the value {value!r}. Give text, numbers, lists or dicts.") from error
 
 
 def train_run(run: TrainingRun) -> TrainResult:
     """Train a run from `make_run` to its end.
 
     Raises:
-        FarfieldError: if it cannot be resumed from its last checkpoint, or an option is not supported.
+        FarfieldError: if the run cannot be resumed from its last checkpoint, or an option is not supported.
         KeyboardInterrupt, SystemExit: if interrupted.
     """
     resumed = run.last_checkpoint if run.last_checkpoint.exists() else None

@@ -36,7 +36,7 @@ class WandbSettings:
 
     Args:
         mode: "online", "offline" or "disabled"; "auto" is online with an account (WANDB_API_KEY or `wandb login`),
-            else offline. The environment variable WANDB_MODE overrides it.
+            otherwise offline. The environment variable WANDB_MODE overrides this setting.
         project: project to log to.
         name: name of the run; None for the name of its folder.
         artifacts: log manifests and checkpoints as artifacts.
@@ -49,7 +49,7 @@ class WandbSettings:
 
 
 def make_wandb_logger(settings: WandbSettings, run_dir: Path, config: dict[str, Any]) -> WandbLogger | None:
-    """Start logging a run, under its old id if it is resumed. Return None if mode is "disabled".
+    """Start logging a run, under its previous id if it is resumed. Return None if the mode is "disabled".
 
     Raises:
         FarfieldError: if mode is "online" and the server cannot be reached.
@@ -93,15 +93,15 @@ def make_wandb_logger(settings: WandbSettings, run_dir: Path, config: dict[str, 
 def _unsynced_folders(folder: Path, run_id: str) -> list[Path]:
     """List the offline folders of a run that are not uploaded yet, oldest first; each resume adds one.
 
-    wandb has no API for it: the names of the folders, and of the .synced file that `wandb sync` leaves, are its own
-    convention (seen in 0.31).
+    wandb has no API for this. The folders are found by name, and the uploaded ones by the .synced file that `wandb
+    sync` leaves in them. Both names follow wandb's undocumented convention (as of 0.31).
     """
     parts = {*folder.parent.glob(f"offline-run-*-{run_id}"), folder}
     return sorted(part for part in parts if part == folder or not any(part.glob("*.wandb.synced")))
 
 
 def sweep_folder(run_dir: Path) -> Path:
-    """Return the folder of a run: `run_dir`, or a folder of its own in it for each run of a W&B sweep."""
+    """Return `run_dir`, or, for a run of a W&B sweep, the subfolder of `run_dir` that is named by the run's id."""
     run_id = os.environ.get("WANDB_RUN_ID")
     return run_dir / run_id if run_id and os.environ.get("WANDB_SWEEP_ID") else run_dir
 
@@ -150,7 +150,7 @@ class WandbArtifacts(Callback):
     """Log manifests and checkpoints as artifacts; checkpoints get the aliases "best" and "last".
 
     Args:
-        manifests: split name to manifest file.
+        manifests: manifest file of each split, by the split's name.
         folder: folder of the checkpoints.
     """
 
