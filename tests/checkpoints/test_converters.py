@@ -324,8 +324,8 @@ def test_mmaction2_without_its_config_asks() -> None:
     ("change", "message"),
     [
         ({"MODEL": {"ARCH": "mvit"}}, "MODEL.ARCH 'mvit'. Values that can be converted: c2d"),
-        ({"MODEL": {"ARCH": "i3d", "HEAD_ACT": "sigmoid"}}, "config has MODEL.HEAD_ACT sigmoid"),
-        ({"RESNET": {"NUM_GROUPS": 32}}, "RESNET.NUM_GROUPS 32"),
+        ({"MODEL": {"ARCH": "i3d", "HEAD_ACT": "sigmoid"}}, "config sets MODEL.HEAD_ACT to sigmoid"),
+        ({"RESNET": {"NUM_GROUPS": 32}}, "RESNET.NUM_GROUPS to 32"),
         ({"RESNET": {"SPATIAL_DILATIONS": [[1], [1], [1], [2]]}}, "spatial strides .* and dilations"),
         ({"NONLOCAL": {"GROUP": [[1], [4], [1], [1]]}}, r"groups of frames \(NONLOCAL.GROUP \[1, 4\]\)"),
         ({"NONLOCAL": {"POOL": [[[1, 1, 1]], [[1, 2, 2]], [[1, 1, 1]], [[1, 1, 1]]]}}, "pool keys by different"),

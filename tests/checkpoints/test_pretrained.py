@@ -90,7 +90,10 @@ def test_a_dilated_network_takes_the_same_weights(trained: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"weights": "nowhere.ckpt"}, "weights is 'nowhere.ckpt', which does not exist. Give a path, or imagenet"),
+        (
+            {"weights": "nowhere.ckpt"},
+            "weights is 'nowhere.ckpt', which does not exist. Give the path of a file, or a model",
+        ),
         ({"weights": "imagenet"}, "weights='imagenet' has no weights for tiny, only for c2d_r50"),
         ({"weights": "pytorchvideo"}, "weights='pytorchvideo' has no weights for tiny"),
         ({"weights": "torchvision"}, "weights='torchvision' has no weights for tiny, only for r3d_18"),

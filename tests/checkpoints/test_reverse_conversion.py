@@ -124,12 +124,12 @@ def test_pytorchvideo_builders_load_converted_networks(name: str) -> None:
             to_pyslowfast,
             "c2d_r50 with options .* cannot be converted",
         ),
-        ({"insert": "nl1", "block": "criss_cross"}, to_pyslowfast, "it has no criss_cross"),
+        ({"insert": "nl1", "block": "criss_cross"}, to_pyslowfast, "it has no block criss_cross"),
         ({"insert": "nl1", "block_options": {"pairwise": "gaussian"}}, to_pyslowfast, "no pairwise function gaussian"),
         ({"insert": "nl1", "block_options": {"pool_after_projection": True}}, to_pyslowfast, "these blocks after it"),
         ({"insert": "nl1", "block_options": {"scale": False}}, to_pyslowfast, "embedded_gaussian with scale False"),
         ({"insert": "nl1", "block_options": {"out_bias": False}}, to_pyslowfast, "have a bias before the norm"),
-        ({"insert": "nl1", "block_options": {"num_heads": 2}}, to_pyslowfast, "it has no num_heads"),
+        ({"insert": "nl1", "block_options": {"num_heads": 2}}, to_pyslowfast, "does not have the options num_heads"),
     ],
 )
 def test_inexpressible_networks_are_refused(arguments: dict, to, message: str) -> None:
