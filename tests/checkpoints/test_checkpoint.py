@@ -44,15 +44,15 @@ def test_checkpoint_rebuilds_the_network(tmp_path: Path) -> None:
         (lambda path: torch.save({"farfield": 3, "state_dict": {}}, path), "is not a farfield checkpoint"),
         (
             lambda path: torch.save({"farfield": {"format": 1}, "state_dict": {}}, path),
-            "that this version cannot read: ",
+            "by this version of farfield: ",
         ),
         (
             lambda path: torch.save({"farfield": {"format": 1, "model": {"back": 1}}, "state_dict": {}}, path),
-            "cannot read: .*back",
+            "by this version of farfield: .*back",
         ),
         (
             lambda path: torch.save({"farfield": {"format": 99}, "state_dict": {}}, path),
-            "format 99; this version reads 1",
+            "format 99, but this version of farfield reads format 1",
         ),
     ],
 )
@@ -96,7 +96,7 @@ def test_invalid_descriptions_are_refused(tmp_path: Path) -> None:
     model = content["farfield"]["model"]
     for change in ({"insert": 5}, {"insert": ["res3"]}, {"labels": "ab"}, {"clip": {**model["clip"], "std": []}}):
         torch.save({**content, "farfield": {"format": 1, "model": {**model, **change}}}, tmp_path / "b.ckpt")
-        with pytest.raises(FarfieldError, match=r"b\.ckpt describes its network in a way|clip\.mean and clip\.std are"):
+        with pytest.raises(FarfieldError, match=r"options in .*b\.ckpt cannot be read|clip\.mean and clip\.std are"):
             load_network(tmp_path / "b.ckpt")
 
 
@@ -113,7 +113,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     content = torch.load(tmp_path / "a.ckpt", weights_only=True)
     content["farfield"]["model"]["labels"] = ["a", "b", "c"]
     torch.save(content, tmp_path / "a.ckpt")
-    with pytest.raises(FarfieldError, match="do not fit the network that it describes"):
+    with pytest.raises(FarfieldError, match="do not fit the network options in the same file"):
         load_network(tmp_path / "a.ckpt")
 
 

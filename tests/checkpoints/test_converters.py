@@ -127,7 +127,7 @@ def test_caffe2s_pickle_is_the_same_network_as_pyslowfasts(tmp_path: Path) -> No
     extra = {"conv1_w_momentum": np.zeros(3, np.float32), "lr": np.float32(0.1), "model_iter": np.array([7])}
     with (tmp_path / "model.pkl").open("wb") as file:
         pickle.dump({"blobs": {**blobs, **extra}}, file, protocol=2)
-    with pytest.raises(FarfieldError, match=r"does not state:\n  - the pairwise function.*embedded_gaussian"):
+    with pytest.raises(FarfieldError, match=r"does not state .*:\n  - the pairwise function.*embedded_gaussian"):
         convert_file(tmp_path / "model.pkl")
     told = {"block_options": {"pairwise": "embedded_gaussian"}, "backbone_options": {"stem_pool_padding": True}}
     network, report = convert_file(tmp_path / "model.pkl", options=ConversionOptions(**told, clip={"crop_px": 64}))
@@ -163,7 +163,7 @@ def test_caffe2s_frozen_norms_are_a_scale_and_a_shift(tmp_path: Path) -> None:
     x = torch.randn(2, 8, 1, 3, 3)
     scale, shift = state["s1.pathway0_stem.bn.weight"], state["s1.pathway0_stem.bn.bias"]
     torch.testing.assert_close(norm(x), x * scale.view(-1, 1, 1, 1) + shift.view(-1, 1, 1, 1))
-    assert any("frozen to a scale and a shift" in note for note in report.notes)
+    assert any("have only a scale and a shift" in note for note in report.notes)
 
 
 @pytest.mark.slow
@@ -323,9 +323,9 @@ def test_mmaction2_without_its_config_asks() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"MODEL": {"ARCH": "mvit"}}, "MODEL.ARCH 'mvit'; convertible are c2d"),
-        ({"MODEL": {"ARCH": "i3d", "HEAD_ACT": "sigmoid"}}, "config has MODEL.HEAD_ACT sigmoid"),
-        ({"RESNET": {"NUM_GROUPS": 32}}, "RESNET.NUM_GROUPS 32"),
+        ({"MODEL": {"ARCH": "mvit"}}, "MODEL.ARCH 'mvit'. Values that can be converted: c2d"),
+        ({"MODEL": {"ARCH": "i3d", "HEAD_ACT": "sigmoid"}}, "config sets MODEL.HEAD_ACT to sigmoid"),
+        ({"RESNET": {"NUM_GROUPS": 32}}, "RESNET.NUM_GROUPS to 32"),
         ({"RESNET": {"SPATIAL_DILATIONS": [[1], [1], [1], [2]]}}, "spatial strides .* and dilations"),
         ({"NONLOCAL": {"GROUP": [[1], [4], [1], [1]]}}, r"groups of frames \(NONLOCAL.GROUP \[1, 4\]\)"),
         ({"NONLOCAL": {"POOL": [[[1, 1, 1]], [[1, 2, 2]], [[1, 1, 1]], [[1, 1, 1]]]}}, "pool keys by different"),
@@ -347,7 +347,7 @@ def test_pooling_cannot_be_moved_across_the_projection(asked: bool) -> None:
         "meta": mmaction2_config(f"{I3D_OF_MMACTION2}, {NON_LOCAL}")
     }  # fmt: skip
     key = "model_state" if asked else "state_dict"
-    with pytest.raises(FarfieldError, match="pooling and projecting do not commute"):
+    with pytest.raises(FarfieldError, match="pooling the keys after the projection and pooling them before it"):
         _convert({key: narrow(name), **about}, ConversionOptions(block_options={"pool_after_projection": asked}))
 
 
@@ -419,7 +419,7 @@ def test_pyslowfasts_wrappers_of_pytorchvideo_average_probabilities() -> None:
     assert network.config["head"] == "window_softmax_mean"
     assert network.config["head_windows"] == [[8, 2, 2]]
     plain, report = _convert({"model_state": record.state()}, ConversionOptions(clip={"crop_px": 64}))
-    assert any("slow_r50, 8x8, are assumed; for 4x16" in note for note in report.notes)
+    assert any("8 frames with stride 8 are assumed, as in PyTorchVideo's slow_r50" in note for note in report.notes)
     x = record.input()[..., :64]  # one window: the two heads agree
     with torch.no_grad():
         torch.testing.assert_close(network(x), plain(x))

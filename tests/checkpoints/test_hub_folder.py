@@ -87,23 +87,26 @@ def _cut_off(folder: Path) -> None:
             r"config\.json cannot be read: it is nested more than 100 levels deep\.",
         ),
         (lambda f: (f / "config.json").write_bytes(b"\xff\xfe"), r"config\.json cannot be read"),
-        (lambda f: (f / "config.json").write_text("[]"), "does not describe the network of the weights"),
-        (_config(lambda c: c.update(format=2)), "has format 2; this version reads 1"),
-        (_config(lambda c: c["model"].update(depth=3)), "describes its network in a way that this version cannot read"),
+        (lambda f: (f / "config.json").write_text("[]"), "has no network options"),
+        (_config(lambda c: c.update(format=2)), "has format 2, but this version of farfield reads format 1"),
+        (_config(lambda c: c["model"].update(depth=3)), "cannot be read by this version of farfield"),
         (_config(lambda c: c["model"].update(backbone="tinny")), "backbone is 'tinny', which does not exist"),
-        (_config(lambda c: c["model"].update(labels=["a", "b"])), "do not fit the network that config.json describes"),
+        (_config(lambda c: c["model"].update(labels=["a", "b"])), "do not fit the network options in config.json"),
         (
             _config(lambda c: c["model"].update(insert=5)),
-            "describes its network in a way that this version cannot read",
+            "cannot be read by this version of farfield",
         ),
-        (_config(lambda c: c["model"].update(labels="abc")), "this version cannot read: labels is not a list of names"),
+        (
+            _config(lambda c: c["model"].update(labels="abc")),
+            "this version of farfield: labels is not a list of strings",
+        ),
         (_config(lambda c: c["model"]["clip"].update(std=[])), r"clip\.std is \[\]; each must be three numbers"),
         (
             _config(lambda c: c["model"]["clip"].update(std=[1, float("nan"), 1])),
             r"clip\.std is \[1, nan, 1\]; each must be three numbers",
         ),
         (_config(lambda c: c["model"]["clip"].update(mean=["a", 1, 1])), "clip.mean is .* each must be three numbers"),
-        (_one_weight_less, "do not fit the network that config.json describes"),
+        (_one_weight_less, "do not fit the network options in config.json"),
         (_cut_off, r"model\.safetensors cannot be read: it is damaged"),
         (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 99), r"model\.safetensors cannot be read"),
     ],
@@ -130,7 +133,7 @@ def test_content_hash_of_a_folder_ignores_labels_and_card(folder: Path) -> None:
 
 
 def test_labels_of_several_lines_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FarfieldError, match=r"is not a single line, as labels\.txt needs"):
+    with pytest.raises(FarfieldError, match=r"is not a single line, but labels\.txt holds one"):
         write_folder(awake(labels=["a\nb", "c"]), tmp_path / "a", "")
     assert not (tmp_path / "a").exists()
 

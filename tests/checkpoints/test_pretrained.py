@@ -42,7 +42,7 @@ def test_new_classes_get_a_new_classifier_and_a_log_line(trained: Path, caplog) 
     assert network.clip == load_network(trained).clip
     assert network.config["block_options"] == {"key_pool": None}
     [line] = [record.getMessage() for record in caplog.records]
-    assert line.endswith("the classifier of 4 classes is replaced by a new one of 2")
+    assert line.endswith("the classifier of 4 classes is replaced by a new one of 2 classes")
 
 
 def test_known_classes_keep_their_classifier_rows(trained: Path, caplog) -> None:
@@ -52,7 +52,7 @@ def test_known_classes_keep_their_classifier_rows(trained: Path, caplog) -> None
     assert network.labels == ["Bowling", "air_drumming"]
     x = torch.randn(2, 3, 4, 40, 40)
     torch.testing.assert_close(network(x), old(x)[:, [2, 0]])
-    assert "of the classifier 2 classes are kept" in caplog.text
+    assert "the classifier's rows of 2 classes are kept" in caplog.text
     same = build_model("tiny", weights=trained, insert={"res3": [1]}).eval()
     assert same.labels == LABELS
     assert torch.equal(same(x), old(x))
@@ -73,7 +73,9 @@ def test_blocks_may_be_added_to_pretrained_weights_but_not_dropped(trained: Path
         network = build_model("tiny", weights=trained, insert={"res3": [1], "res4": [0]})
     assert same_features(network, load_network(trained))
     assert "1 inserted blocks are new" in caplog.text
-    with pytest.raises(FarfieldError, match=r"have 1 inserted blocks that this network does not have. Insert the same"):
+    with pytest.raises(
+        FarfieldError, match=r"1 inserted blocks that this network does not have. Build the network with"
+    ):
         build_model("tiny", weights=trained)
 
 
@@ -88,10 +90,13 @@ def test_a_dilated_network_takes_the_same_weights(trained: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"weights": "nowhere.ckpt"}, "weights is 'nowhere.ckpt', which does not exist. Give a path, or imagenet"),
-        ({"weights": "imagenet"}, "weights='imagenet' has no weights for tiny; it has them for c2d_r50"),
+        (
+            {"weights": "nowhere.ckpt"},
+            "weights is 'nowhere.ckpt', which does not exist. Give the path of a file, or a model",
+        ),
+        ({"weights": "imagenet"}, "weights='imagenet' has no weights for tiny, only for c2d_r50"),
         ({"weights": "pytorchvideo"}, "weights='pytorchvideo' has no weights for tiny"),
-        ({"weights": "torchvision"}, "weights='torchvision' has no weights for tiny; it has them for r3d_18"),
+        ({"weights": "torchvision"}, "weights='torchvision' has no weights for tiny, only for r3d_18"),
     ],
 )
 def test_missing_weights_are_refused(arguments: dict, message: str) -> None:
@@ -146,7 +151,7 @@ def test_failed_download_says_what_to_do(tmp_path: Path, monkeypatch) -> None:
     from torchvision.models.video import R3D_18_Weights
 
     monkeypatch.setattr(R3D_18_Weights.KINETICS400_V1.value, "url", (tmp_path / "none" / "r3d.pth").as_uri())
-    with pytest.raises(FarfieldError, match=r"cannot be downloaded: .* Download it elsewhere and give its path"):
+    with pytest.raises(FarfieldError, match=r"cannot be downloaded: .* Download the file elsewhere and give its path"):
         build_model("r3d_18", weights="torchvision")
     assert not list((tmp_path / "checkpoints").iterdir())
 

@@ -76,17 +76,17 @@ def test_arrays_of_either_numpy_and_of_python_2_are_read(tmp_path: Path) -> None
 
 def test_non_numeric_weights_are_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {"backbone.conv1.conv.weight": HistoryBuffer()}}, tmp_path / "a.pth")
-    with pytest.raises(FarfieldError, match=r"HistoryBuffer in place of the weight backbone.conv1.conv.weight"):
+    with pytest.raises(FarfieldError, match=r"HistoryBuffer for backbone.conv1.conv.weight"):
         convert_file(tmp_path / "a.pth")
     objects = np.array([SetsMarker("in an array"), None], dtype=object)
     with (tmp_path / "a.pkl").open("wb") as file:
         pickle.dump({"blobs": {"conv1_w": objects}}, file, protocol=2)
-    with pytest.raises(FarfieldError, match="ndarray in place of the weight conv1_w"):
+    with pytest.raises(FarfieldError, match="ndarray for conv1_w"):
         convert_file(tmp_path / "a.pkl")
     assert CALLED == []
-    with pytest.raises(FarfieldError, match="named 3; names must be text"):
+    with pytest.raises(FarfieldError, match="named 3, but names must be text"):
         as_tensors({3: torch.zeros(1)}, "a.pth")
-    with pytest.raises(FarfieldError, match="holds no weights: list where a dict"):
+    with pytest.raises(FarfieldError, match="holds no weights: a list instead of a dict"):
         as_tensors([1], "a.pth")
 
 
@@ -110,8 +110,11 @@ def _truncated() -> bytes:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: _zip(path, compress=True, lie=False), "archive/data.pkl is compressed. It was not decompressed"),
-        (lambda path: _zip(path, compress=False, lie=True), "claim to be larger than its .* bytes. It was not read"),
+        (
+            lambda path: _zip(path, compress=True, lie=False),
+            "archive/data.pkl is compressed, .* It was not decompressed",
+        ),
+        (lambda path: _zip(path, compress=False, lie=True), "larger than the whole file .* It was not read"),
         (lambda path: path.write_bytes(_truncated()), "cannot be read as a checkpoint: it is truncated"),
         (lambda path: path.write_bytes(b""), "cannot be read as a checkpoint: it is empty"),
         (lambda path: path.write_bytes(b"\x80\x02" + b"(" * 100), "cannot be read as a checkpoint"),
@@ -120,7 +123,7 @@ def _truncated() -> bytes:
         (lambda path: path.write_text("path,label\na.mp4,run\n"), "cannot be read as a checkpoint: it is a text file"),
         (lambda path: None, "there is no checkpoint at"),
         (lambda path: path.mkdir(), "is a folder. Give the path of a checkpoint"),
-        (lambda path: torch.save([1], path), "holds a list; a checkpoint is a dict"),
+        (lambda path: torch.save([1], path), "holds a list, but a checkpoint must be a dict"),
     ],
 )
 def test_damaged_files_are_refused(make, message: str, tmp_path: Path) -> None:
@@ -220,7 +223,7 @@ def test_classes_and_functions_cannot_be_changed_by_a_file(shared: bytes, tmp_pa
 
 def test_view_larger_than_its_storage_is_refused(tmp_path: Path) -> None:
     torch.save({"model_state": {"s1.pathway0_stem.conv.weight": torch.zeros(1).expand(2)}}, tmp_path / "a.pyth")
-    with pytest.raises(FarfieldError, match=r"Tensor in place of the weight s1.pathway0_stem"):
+    with pytest.raises(FarfieldError, match=r"Tensor for s1.pathway0_stem"):
         convert_file(tmp_path / "a.pyth")
 
 
@@ -245,11 +248,11 @@ def test_shapes_are_compared_before_the_network_is_allocated(tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"DATA": {"NUM_FRAMES": "eight"}}, "DATA.NUM_FRAMES 'eight'; a positive number is needed"),
-        ({"DATA": {"NUM_FRAMES": 0}}, "DATA.NUM_FRAMES 0; a positive number"),
-        ({"DATA": {"MEAN": None}}, "DATA.MEAN None; three numbers are needed"),
+        ({"DATA": {"NUM_FRAMES": "eight"}}, "DATA.NUM_FRAMES 'eight', not a positive number"),
+        ({"DATA": {"NUM_FRAMES": 0}}, "DATA.NUM_FRAMES 0, not a positive number"),
+        ({"DATA": {"MEAN": None}}, "DATA.MEAN None, not three numbers"),
         ({"RESNET": {"SPATIAL_STRIDES": 2}}, "config has spatial strides 2 and dilations"),
-        ({"MODEL": {"ARCH": ["c2d"], "HEAD_ACT": "softmax"}}, r"has MODEL.ARCH \['c2d'\]; convertible are c2d"),
+        ({"MODEL": {"ARCH": ["c2d"], "HEAD_ACT": "softmax"}}, r"has MODEL.ARCH \['c2d'\]\. Values that can be"),
     ],
 )
 def test_config_values_of_wrong_types_are_refused(change: dict, message: str, tmp_path: Path) -> None:

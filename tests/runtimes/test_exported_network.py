@@ -108,7 +108,11 @@ def test_archives_that_could_run_code_are_refused(pt2: Path, tmp_path: Path) -> 
         ),
         "constant.pt2": (constants, {"data/constants/tensor_0": tensor.getvalue()}, "'c' is not a plain tensor"),
         "object.pt2": (lambda n, c: c, {"data/constants/custom_obj_0": pickle.dumps(None)}, "custom_obj_0"),
-        "library.pt2": (lambda n, c: c, {"data/aotinductor/model/a.so": b""}, "it holds 'data/aotinductor/model"),
+        "library.pt2": (
+            lambda n, c: c,
+            {"data/aotinductor/model/a.so": b""},
+            "it holds the member 'data/aotinductor/model",
+        ),
         "guards.pt2": (model(guarded), {}, "its graph has guards"),
         "formula.pt2": (model(formula), {}, "its graph has the formula 'abs(s0)'"),
         "symbol.pt2": (model(symbol), {}, "its graph has the formula 's0.real'"),
@@ -190,7 +194,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, pt2: Path) -> None:
     for name in ("a.onnx", "b.xml", "c.pt2", "d.pt2", "e.pt2", "f.pt2"):
         with pytest.raises(FarfieldError, match=f"{re.escape(name)} cannot be read: it is damaged"):
             load_exported(tmp_path / name)
-    with pytest.raises(FarfieldError, match=r"has its weights in alone\.bin, which is missing beside it"):
+    with pytest.raises(FarfieldError, match=r"needs its weights, alone\.bin, in the same folder"):
         load_exported(tmp_path / "alone.xml")
     with pytest.raises(FarfieldError, match="there is no exported network at"):
         load_exported(tmp_path / "none.onnx")
@@ -219,9 +223,9 @@ def description(pt2: Path) -> ExportMetadata:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "this version reads format 1"),
-        ({"labels": ["a"]}, "labels is not a list of names"),
-        ({"labels": [1, 2]}, "labels is not a list of names"),
+        ({"format": 2}, "its format is not 1"),
+        ({"labels": ["a"]}, "labels is not a list of two or more strings"),
+        ({"labels": [1, 2]}, "labels is not a list of two or more strings"),
         ({"any_batch": "yes"}, "any_batch is 'yes'"),
         ({"clip": {"num_frames": 0, "crop_px": 8}}, "clip.num_frames is 0"),
         ({"clip": None}, "cannot read"),

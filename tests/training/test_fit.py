@@ -285,7 +285,7 @@ def test_run_starts_from_weights(
     words = [word for word in arguments(figures, tmp_path / "run") if "model.clip" not in word]
     more = ("--model.insert={res3: [1]}", f"--model.weights={best}", "--model.optimisation.freeze_through=res4")
     assert run_farfield(*words, *more, "--model.optimisation.layer_decay=0.5") == 0
-    assert "of the classifier all classes are kept" in capsys.readouterr().err
+    assert "the classifier's rows of all classes are kept" in capsys.readouterr().err
     before, after = load_network(best), load_network(tmp_path / "run" / "checkpoints" / "last.ckpt")
     assert after.clip == before.clip
     old, new = before.state_dict(), after.state_dict()

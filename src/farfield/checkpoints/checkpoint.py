@@ -1,9 +1,8 @@
 """Save and load farfield's checkpoints.
 
-A checkpoint is a dict with `{"farfield": {"format": 1, "model": {...}}, "state_dict": {...}}` and, from training,
-the entries of Lightning, `training/lightning_module.py` (optimisation, schedule, data) and
-`training/checkpointing.py`. "model" holds the fields of `NetworkOptions` as plain types. Reading never executes code
-from the file.
+A checkpoint is a dict with `{"farfield": {"format": 1, "model": {...}}, "state_dict": {...}}`. Training adds entries
+from Lightning, `training/lightning_module.py` (optimisation, schedule, data) and `training/checkpointing.py`. "model"
+holds the fields of `NetworkOptions` as plain types. Reading never executes code from the file.
 """
 
 from __future__ import annotations
@@ -25,20 +24,21 @@ from farfield.models.network import ActionNet
 
 FORMAT = 1
 NETWORK_PREFIX = "network."
-"""Name of the network in the training module, and so the prefix of its keys in a checkpoint."""
+"""Prefix of the network's keys in a checkpoint, since the training module's attribute is called `network`."""
 
 
 def checkpoint_metadata(network: ActionNet) -> dict[str, Any]:
-    """Return what a checkpoint stores besides the weights to rebuild the network.
+    """Return the metadata that a checkpoint needs to rebuild the network: format version and network options.
 
     Raises:
-        FarfieldError: if the number of labels was changed and differs from the number of scores, or it is folded.
+        FarfieldError: if the network's batch norms are folded, or it has more or fewer labels than scores.
     """
     network.refuse_folded("saved")
     scores = network.head.fc.out_features
     if len(network.labels) != scores:
         raise FarfieldError(
-            f"the network has {len(network.labels)} labels and {scores} scores. Set as many labels as scores."
+            f"the network has {len(network.labels)} labels and {scores} scores. Set network.labels to {scores} labels, "
+            "one per score."
         )
     return {"format": FORMAT, "model": {**network.config, "labels": list(network.labels)}}
 
@@ -47,7 +47,8 @@ def save_model(network: ActionNet, path: str | Path) -> None:
     """Save a network as a checkpoint, with an atomic write.
 
     Raises:
-        FarfieldError: if the file cannot be written, or the numbers of labels and scores differ.
+        FarfieldError: if the network is exported or folded, if it has more or fewer labels than scores, or if the file
+            has the suffix of an exported network or cannot be written.
     """
     if Path(path).suffix.lower() in EXPORTED_SUFFIXES:
         raise FarfieldError(f"{path} has the suffix of an exported network. Give a name that ends in .ckpt.")
@@ -58,7 +59,7 @@ def save_model(network: ActionNet, path: str | Path) -> None:
 
 
 def is_farfield_checkpoint(path: str | Path) -> bool:
-    """Check by its content that a file is a farfield checkpoint; False for files that cannot be read."""
+    """Return whether a file contains a farfield checkpoint. False for files that cannot be read."""
     try:
         check_file_safety(Path(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -71,8 +72,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint's content without executing code from it.
 
     Raises:
-        FarfieldError: for a file that is missing, damaged, holds other objects than plain types and tensors, or is not
-            a farfield checkpoint.
+        FarfieldError: if the file is missing, damaged or not a farfield checkpoint, or holds objects that are neither
+            tensors nor plain types.
     """
     path = Path(path)
     check_file_safety(path)
@@ -83,11 +84,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     about = content.get("farfield") if isinstance(content, dict) else None
     if not isinstance(about, dict) or not isinstance(content.get("state_dict"), dict):
         raise FarfieldError(
-            f"{path} is not a farfield checkpoint: it does not describe the network of its weights. If another project "
+            f"{path} is not a farfield checkpoint: it has no network options beside its weights. If another project "
             "wrote it, convert it: farfield convert."
         )
     if about.get("format") != FORMAT:
-        raise FarfieldError(f"{path} has checkpoint format {about.get('format')}; this version reads {FORMAT}.")
+        raise FarfieldError(
+            f"{path} has checkpoint format {about.get('format')}, but this version of farfield reads format {FORMAT}. "
+            "Use the version that wrote the file."
+        )
     return content
 
 
@@ -110,23 +114,24 @@ EXPORTED_SUFFIXES = (".onnx", ".xml", ".pt2")
 
 
 def plain_network(model: str | Path | ActionNet) -> ActionNet:
-    """Return a network, or load it from its checkpoint or published folder.
+    """Return the given network, or load it from the path of a checkpoint or hub folder.
 
     Raises:
-        FarfieldError: as `load_network`, or for anything else, as an exported network.
+        FarfieldError: as for `load_network`, or if `model` is neither an `ActionNet` nor a path, such as an exported
+            network.
     """
     if isinstance(model, ActionNet):
         return model
     if isinstance(model, str | Path):
         return load_network(model)
     raise FarfieldError(
-        f"a network is needed, from build_model or load_model, or a checkpoint's path; given is a "
-        f"{type(model).__name__}. Of an exported network, give the checkpoint."
+        f"a {type(model).__name__} was given, but a network from build_model or load_model, or a checkpoint's path, is "
+        "needed. For an exported network, give the checkpoint that it was exported from."
     )
 
 
 def load_network(path: str | Path) -> ActionNet:
-    """Load the plain network from a checkpoint, as for training. In evaluation mode, on the CPU.
+    """Load a network from a checkpoint without optimising it. It is in evaluation mode, on the CPU.
 
     `farfield.load_model` loads networks optimised for inference.
 
@@ -134,7 +139,8 @@ def load_network(path: str | Path) -> ActionNet:
         path: a checkpoint, or a folder that `farfield export --to_folder` wrote.
 
     Raises:
-        FarfieldError: as `read_checkpoint` and `load_folder`, or if the weights do not fit the network described.
+        FarfieldError: as for `read_checkpoint` and `load_folder`, for an exported network, or if the weights do not fit
+            the network options.
     """
     if Path(path).is_dir():
         return load_folder(path)

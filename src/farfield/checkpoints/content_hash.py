@@ -10,7 +10,7 @@ from farfield.errors import FarfieldError
 
 
 def network_hash(checkpoint: str | Path) -> str:
-    """Hash a network's file, or the weights and config of its folder: 16 hexadecimal digits.
+    """Return a content hash (16 hexadecimal digits) of a network's file, or of the weights and config in its folder.
 
     Raises:
         FarfieldError: if a file cannot be read.

@@ -1,7 +1,7 @@
 """Safety checks for checkpoint files before they are read, and explanations for unreadable ones.
 
-`check_file_safety` refuses files that `torch.load` would decompress to far more than their size, run as a program
-(TorchScript archives contain code), or recurse into too deeply.
+`check_file_safety` refuses files that are unsafe to pass to `torch.load`: compressed archives, which may expand to far
+more than their size; TorchScript archives, whose code would run; and pickles nested too deeply to read recursively.
 """
 
 from __future__ import annotations
@@ -26,10 +26,13 @@ def check_file_safety(path: Path) -> None:
         FarfieldError: for a folder, a missing file, an archive that is not a checkpoint, or a pickle nested too deeply.
     """
     if path.is_dir():
-        raise FarfieldError(f"{path} is a folder. Give the path of a checkpoint, as runs/NAME/checkpoints/best.ckpt.")
+        raise FarfieldError(
+            f"{path} is a folder. Give the path of a checkpoint file, such as runs/NAME/checkpoints/best.ckpt."
+        )
     if not path.is_file():
         raise FarfieldError(
-            f"there is no checkpoint at {path}. Give the path of a file, as runs/NAME/checkpoints/best.ckpt."
+            f"there is no checkpoint at {path}. Give the path of a checkpoint file, such as "
+            "runs/NAME/checkpoints/best.ckpt."
         )
     if zipfile.is_zipfile(path):
         _check_archive(path)
@@ -41,7 +44,8 @@ def check_file_safety(path: Path) -> None:
         return
     if path.stat().st_size and tarfile.is_tarfile(path):  # torch would extract it to disk
         raise FarfieldError(
-            f"{path} is a tar archive, a checkpoint format that PyTorch no longer writes. It was not extracted."
+            f"{path} is a tar archive, a checkpoint format that PyTorch no longer writes. It was not extracted. "
+            "If you trust the file, read it with torch.load and write it again with torch.save."
         )
     with path.open("rb") as file:
         for _ in range(8):  # older torch wrote a sequence of pickles, followed by raw numbers
@@ -57,18 +61,18 @@ def _check_archive(path: Path) -> None:
     packed = [m.filename for m in members if m.compress_type != zipfile.ZIP_STORED]
     code = [m.filename for m in members if m.filename.endswith("constants.pkl") or "/code/" in f"/{m.filename}"]
     if code:
-        what = f"it is a TorchScript program ({code[0]}), whose code would run. Save its state dict instead"
+        what = f"it is a TorchScript program ({code[0]}), which would run when read. Save its state dict instead"
     elif packed:
-        what = f"{packed[0]} is compressed. It was not decompressed"
+        what = f"its member {packed[0]} is compressed, but torch.save never compresses. It was not decompressed"
     elif sum(m.file_size for m in members) > size:
-        what = f"its members claim to be larger than its {size} bytes. It was not read"
+        what = f"its members claim to be larger than the whole file ({size} bytes). It was not read"
     else:
         return
     raise FarfieldError(f"{path} cannot be read as a checkpoint: {what}.")
 
 
 def _check_nesting(file: IO[bytes], path: Path) -> bool:
-    """Follow a pickle's instructions to measure its nesting. Returns whether there was a pickle.
+    """Check how deeply a pickle is nested, without unpickling it. Returns whether the file had a complete pickle.
 
     Raises:
         FarfieldError: for more than `MAX_NESTING` levels.
@@ -88,7 +92,7 @@ def _check_nesting(file: IO[bytes], path: Path) -> bool:
 
 
 def _follow(code: pickletools.OpcodeInfo, argument: Any, depths: list[int | None], memo: dict[Any, int]) -> None:
-    """Apply one instruction to `depths`: the pickle's stack with each object replaced by its depth.
+    """Apply one pickle instruction to `depths`, the unpickler's stack with each object replaced by its nesting depth.
 
     For [[7]], without the instructions for the memo:
 
@@ -129,7 +133,7 @@ class UnsafePickle(pickle.UnpicklingError):
 
 
 _KINDS = {
-    b"\x89HDF": "an HDF5 file, as Keras writes them",
+    b"\x89HDF": "an HDF5 file, which Keras writes",
     b"\x1f\x8b": "compressed with gzip. Unpack it",
     b"BZh": "compressed with bzip2. Unpack it",
     b"\xfd7zXZ": "compressed with xz. Unpack it",
@@ -139,11 +143,11 @@ _KINDS = {
     b"RIFF": "a video, sound or picture",
     b"\x1aE\xdf\xa3": "a video",
 }
-"""First bytes of other kinds of files that users give as checkpoints."""
+"""First bytes of files that users may give as a checkpoint by mistake, and what the message says of the file."""
 
 
 def why_unreadable(path: Path, error: Exception) -> str:
-    """Explain to the user why a file cannot be read as a checkpoint: the end of a sentence."""
+    """Return the last part of an error message: why a file cannot be read as a checkpoint."""
     with path.open("rb") as file:
         head = file.read(4096)
     if not head:
@@ -165,5 +169,8 @@ def why_unreadable(path: Path, error: Exception) -> str:
     if isinstance(error, UnsafePickle):
         return f"{error}."
     if isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error):
-        return "it holds Python objects. If another project wrote it, convert it: farfield convert."
+        return (
+            "it holds Python objects that are neither tensors nor plain types. If another project wrote it, convert "
+            "it: farfield convert."
+        )
     return "it is damaged, truncated, or not a checkpoint."

@@ -26,7 +26,7 @@ WEIGHTS, CONFIG, LABELS, CARD = "model.safetensors", "config.json", "labels.txt"
 
 
 def write_folder(network: ActionNet, folder: Path, card: str) -> None:
-    """Create a folder with the four files. Use it inside `atomic_output`: a failure leaves an incomplete folder.
+    """Write a network's four files to a new folder. Call it inside `atomic_output`: a failure leaves some files behind.
 
     Args:
         network: network with plain batch norms, as `load_network` returns it.
@@ -34,11 +34,13 @@ def write_folder(network: ActionNet, folder: Path, card: str) -> None:
         card: content of README.md.
 
     Raises:
-        FarfieldError: for a label that contains a line break.
+        FarfieldError: for a label that is empty or contains a line break.
     """
     for label in network.labels:
         if len(label.splitlines()) != 1:
-            raise FarfieldError(f"the label {label!r} is not a single line, as labels.txt needs. Rename it.")
+            raise FarfieldError(
+                f"the label {label!r} is not a single line, but labels.txt holds one label per line. Rename it."
+            )
     folder.mkdir()
     state = {name: value.contiguous() for name, value in network.state_dict().items()}
     (folder / WEIGHTS).write_bytes(save(state, metadata={"format": "pt"}))  # save_file makes it unreadable for others
@@ -49,17 +51,17 @@ def write_folder(network: ActionNet, folder: Path, card: str) -> None:
 
 
 def load_folder(folder: str | Path) -> ActionNet:
-    """Load a network from a folder. In evaluation mode, on the CPU.
+    """Load a network from a hub folder. It is in evaluation mode, on the CPU.
 
     Raises:
-        FarfieldError: for missing or damaged files, or weights that do not fit.
+        FarfieldError: if files are missing or damaged, or the weights do not fit the network options.
     """
     folder = Path(folder)
     missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
     if len(missing) == 2:
         raise FarfieldError(
-            f"{folder} is a folder. Give the path of a checkpoint, as runs/NAME/checkpoints/best.ckpt, or a folder "
-            "that farfield export wrote."
+            f"{folder} is a folder. Give the path of a checkpoint, such as runs/NAME/checkpoints/best.ckpt, or of a "
+            "folder that farfield export wrote."
         )
     if missing:
         raise FarfieldError(f"{folder} has no {missing[0]}: it is incomplete. Copy or export it again.")
@@ -74,7 +76,7 @@ def load_folder(folder: str | Path) -> ActionNet:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """Read and check config.json; return its description of the network."""
+    """Read config.json and return its network options, which are still unchecked."""
     try:
         content = parse_json(path.read_bytes())
     except JsonError as error:
@@ -83,8 +85,12 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise FarfieldError(f"{path} cannot be read: {error.strerror}.") from error
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise FarfieldError(
-            f"{path} does not describe the network of the weights beside it: farfield export did not write it."
+            f"{path} has no network options (the entry model): farfield export did not write it. Export the checkpoint "
+            "again with farfield export --to_folder."
         )
     if content.get("format") != FORMAT:
-        raise FarfieldError(f"{path} has format {content.get('format')}; this version reads {FORMAT}.")
+        raise FarfieldError(
+            f"{path} has format {content.get('format')}, but this version of farfield reads format {FORMAT}. Use the "
+            "version that wrote the folder."
+        )
     return content["model"]

@@ -1,7 +1,7 @@
 """Find pretrained weights and load them into a network.
 
-A network built for other classes keeps everything but the classifier. If the weights know every new class by name,
-their rows of the classifier are kept, too.
+If the network's classes differ from those of the weights, everything except the classifier is loaded. If every class of
+the network is, by name, also a class of the weights, the classifier's rows for these classes are loaded, too.
 """
 
 from __future__ import annotations
@@ -58,14 +58,15 @@ def find_weights(
     """Read weights by name or path.
 
     Args:
-        weights: "imagenet", "pytorchvideo", "torchvision", or a file: a farfield checkpoint, one that a converter
-            reads, or torchvision's ResNet.
+        weights: "imagenet", "pytorchvideo", "torchvision", or the path of a file: a farfield checkpoint, another
+            project's checkpoint that `farfield convert` reads, or torchvision's image ResNet.
         backbone: network to find weights for.
-        backbone_options: backbone options that another project's file may not state.
-        block_options: block options that another project's file may not state.
+        backbone_options: backbone options, used where another project's file does not state them.
+        block_options: options of the non-local blocks, used where another project's file does not state them.
 
     Raises:
-        FarfieldError: for a name or file that does not exist, does not fit or cannot be downloaded.
+        FarfieldError: if the file does not exist or cannot be read or converted, or if the model zoo has no weights
+            for the backbone or the download fails.
     """
     if str(weights) in ZOOS:
         path = _download(_url(str(weights), backbone))
@@ -73,7 +74,8 @@ def find_weights(
         path = Path(weights)
         if not path.is_file():
             raise FarfieldError(
-                f"weights is {str(weights)!r}, which does not exist. Give a path, or {', '.join(ZOOS)}."
+                f"weights is {str(weights)!r}, which does not exist. Give the path of a file, or a model zoo: "
+                f"{', '.join(ZOOS)}."
             )
     options = ConversionOptions(
         backbone=backbone,
@@ -85,7 +87,7 @@ def find_weights(
 
 @lru_cache(maxsize=1)
 def _read(name: str, _modified: int, options: str) -> PretrainedWeights:
-    """Read a file, cached: the clip settings of network and data are asked for separately."""
+    """Read a file of weights. The last result is cached, as network and clip settings are read in separate calls."""
     path = Path(name)
     if is_farfield_checkpoint(path):
         content = read_checkpoint(path)
@@ -118,7 +120,8 @@ def weights_clip(
     """Return the clip settings that weights were trained with, as a `ClipSpec`'s values. Downloads nothing.
 
     Returns:
-        None for weights that leave the backbone's own settings unchanged.
+        Values of `ClipSpec`; only mean and std if the weights belong to another backbone. None if the backbone's own
+        settings apply.
 
     Raises:
         FarfieldError: as `find_weights`.
@@ -143,7 +146,7 @@ def load_pretrained(network: ActionNet, source: PretrainedWeights) -> None:
     if source.config is None:
         inflated = inflate(source.state, network.backbone, name=network.config["backbone"], source=source.name)
         given = {f"backbone.{key}": value for key, value in inflated.items()}
-        summary = f"inflated; the classifier of {len(network.labels)} classes is new"
+        summary = f"inflated to 3D; the classifier ({len(network.labels)} classes) has new, random weights"
     else:
         given = {key.replace(".residual.", "."): value for key, value in source.state.items()}
         summary = _match_classifier(given, source.config["labels"], network.labels)
@@ -160,9 +163,13 @@ def load_pretrained(network: ActionNet, source: PretrainedWeights) -> None:
 
 
 def _match_classifier(given: dict[str, Tensor], old: Sequence[str], new: Sequence[str]) -> str:
-    """Select the rows of the classifier in `given`, or remove it if a class is unknown. Return a summary for the log.
+    """Keep the new classes' rows of the classifier in `given`, or remove the classifier if a class is unknown.
 
-    The regions of object context that stand for classes are treated alike.
+    Object context that has one region per class also has weights with one row per class. They are kept or removed in
+    the same way.
+
+    Returns:
+        A summary for the log.
     """
     numbered = len(old) != len(new) and all(label.isdigit() for label in (*old, *new))  # placeholders, not names
     rows = None if numbered else classifier_rows(old, new)
@@ -173,12 +180,12 @@ def _match_classifier(given: dict[str, Tensor], old: Sequence[str], new: Sequenc
         else:
             given[key] = given[key][rows]
     if rows is None:
-        return f"the classifier of {len(old)} classes is replaced by a new one of {len(new)}"
-    return f"of the classifier {'all' if len(rows) == len(old) else len(rows)} classes are kept"
+        return f"the classifier of {len(old)} classes is replaced by a new one of {len(new)} classes"
+    return f"the classifier's rows of {'all' if len(rows) == len(old) else len(rows)} classes are kept"
 
 
 def _new_blocks(given: Iterable[str], wanted: Iterable[str]) -> set[str]:
-    """Return the inserted blocks that the weights do not have."""
+    """Return the names of the network's inserted blocks for which no weights are given."""
     old = {key.split(".inserted.")[0] for key in given if ".inserted." in key}
     return {key.split(".inserted.")[0] for key in wanted if ".inserted." in key} - old
 
@@ -186,7 +193,7 @@ def _new_blocks(given: Iterable[str], wanted: Iterable[str]) -> set[str]:
 def _check_fit(
     given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: PretrainedWeights, network: ActionNet
 ) -> None:
-    """Raise if weights are missing, unexpected or of other shapes, but for a new classifier and new blocks."""
+    """Raise if weights are missing, unexpected or of the wrong shape. New blocks and the classifier may be missing."""
     extra = [key for key in given if key not in wanted]
     other = [key for key in given if key in wanted and given[key].shape != wanted[key].shape]
     new = tuple(f"{block}.inserted." for block in _new_blocks(given, wanted))
@@ -198,15 +205,15 @@ def _check_fit(
     ]
     if blocks := {key.split(".inserted.")[0] for key in extra if ".inserted." in key}:
         raise FarfieldError(
-            f"the weights of {source.name} have {len(blocks)} inserted blocks that this network does not have. Insert "
-            f"the same: insert={source.config and source.config['insert']}."
+            f"the weights of {source.name} have {len(blocks)} inserted blocks that this network does not have. Build "
+            f"the network with the same blocks: insert={source.config and source.config['insert']}."
         )
     if extra or other or missing:
         theirs = "" if source.config is None else f" ({source.config['backbone']})"
         raise FarfieldError(
             f"the weights of {source.name}{theirs} do not fit {network.config['backbone']}: {len(extra)} are "
-            f"unexpected, {len(other)} have another shape, {len(missing)} are missing, as "
-            f"{(extra or other or missing)[0]}."
+            f"unexpected, {len(other)} have another shape, {len(missing)} are missing; for example "
+            f"{(extra or other or missing)[0]}. Give weights of a network with the same backbone and options."
         )
 
 
@@ -214,7 +221,7 @@ def _url(zoo: str, backbone: str) -> str:
     """Return the address of a backbone's weights in a model zoo.
 
     Raises:
-        FarfieldError: if the zoo has none.
+        FarfieldError: if the zoo has no weights for this backbone.
     """
     known: Sequence[str]
     if zoo == "imagenet":
@@ -235,7 +242,7 @@ def _url(zoo: str, backbone: str) -> str:
             return _pytorchvideo_url(backbone)
         known = PYTORCHVIDEO
     raise FarfieldError(
-        f"weights={zoo!r} has no weights for {backbone}; it has them for {', '.join(known)}. Give a checkpoint, or "
+        f"weights={zoo!r} has no weights for {backbone}, only for {', '.join(known)}. Give the path of a file, or "
         "leave weights out (null in a config) for random weights."
     )
 
@@ -257,6 +264,7 @@ def _download(url: str) -> Path:
             torch.hub.download_url_to_file(url, str(path))
         except (URLError, OSError) as error:
             raise FarfieldError(
-                f"{url} cannot be downloaded: {error}. Download it elsewhere and give its path, or save it as {path}."
+                f"{url} cannot be downloaded: {error}. Download the file elsewhere and give its path, or "
+                f"save it as {path}."
             ) from error
     return path

@@ -16,18 +16,18 @@ from farfield.models.network_options import NetworkOptions
 
 
 def rebuild(model: Any, state: dict[str, Tensor], *, described: Path, weights: Path) -> ActionNet:
-    """Build the network and load its weights. In evaluation mode, on the CPU.
+    """Build a network from unchecked options and load its weights. It is in evaluation mode, on the CPU.
 
     Args:
         model: fields of `NetworkOptions`, unchecked.
-        state: the network's state dict; split batch norms, as sub-batch norm trains them, are joined.
-        described: file that holds the fields, for messages.
+        state: the network's state dict. Batch norms that were split for sub-batch norm are joined again.
+        described: file that holds the options, for messages.
         weights: file that holds the state dict, for messages.
 
     Raises:
-        FarfieldError: for fields that do not define a network, or weights that do not fit it.
+        FarfieldError: if the options do not define a network, or the weights do not fit it.
     """
-    cannot = f"{described} describes its network in a way that this version cannot read"
+    cannot = f"the network options in {described} cannot be read by this version of farfield"
     if reason := _why_invalid(model):
         raise FarfieldError(f"{cannot}: {reason}.")
     try:
@@ -36,15 +36,15 @@ def rebuild(model: Any, state: dict[str, Tensor], *, described: Path, weights: P
         raise
     except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
         raise FarfieldError(f"{cannot}: one of {', '.join(model)} has an invalid value.") from error
-    what = "it" if described == weights else described.name
-    misfit = f"the weights in {weights} do not fit the network that {what} describes"
+    what = "the same file" if described == weights else described.name
+    misfit = f"the weights in {weights} do not fit the network options in {what}"
     try:
         split = next((name for name in state if name.endswith(".split_bn.running_mean")), None)
         if split is not None:
             whole = state[split.replace(".split_bn.", ".bn.")]
             split_batch_norm(network, len(state[split]) // len(whole))
     except (RuntimeError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
-        raise FarfieldError(f"{misfit}: statistics of its batch norms are missing or have other sizes.") from error
+        raise FarfieldError(f"{misfit}: split batch norms have no statistics, or wrong sizes.") from error
     if reason := differences(state, network.state_dict()):
         raise FarfieldError(f"{misfit}: {reason}.")
     network.load_state_dict(state)
@@ -54,23 +54,23 @@ def rebuild(model: Any, state: dict[str, Tensor], *, described: Path, weights: P
 
 
 def _why_invalid(model: Any) -> str | None:
-    """Return why `model` cannot be fields of `NetworkOptions`; None if it may be."""
+    """Return the reason why `model` is not a dict of `NetworkOptions` fields, or None if there is no reason."""
     if not isinstance(model, Mapping):
-        return "there is no description" if model is None else "its description is not a set of named values"
+        return "they are missing" if model is None else "they are not a dict"
     known = [field.name for field in dataclasses.fields(NetworkOptions)]
     surplus = [name for name in model if name not in known]
     if surplus:
-        return f"{surplus[0]!r} is unknown (known: {', '.join(known)}); a later version may have written it"
+        return f"{surplus[0]!r} is unknown (known: {', '.join(known)}). If a later version wrote it, update farfield"
     if "backbone" not in model:
-        return "it names no backbone"
+        return "backbone is missing"
     labels = model.get("labels", [])
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        return "labels is not a list of names"
+        return "labels is not a list of strings"
     return None
 
 
 def differences(given: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> str | None:
-    """Summarise how weights differ from those of a network: counts and one example. None if they fit."""
+    """Summarise how given weights differ from a network's: each kind with a count and an example. None if they fit."""
     no_weight = [name for name, value in given.items() if not isinstance(value, Tensor)]
     surplus = [name for name in given if name not in wanted and name not in no_weight]
     # PyTorch fills in the batch norms' counters; frozen ones have none.
@@ -81,11 +81,11 @@ def differences(given: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> str |
         "are not tensors": no_weight,
         "are missing": missing,
         "are unexpected": surplus,
-        "have other shapes": other,
+        "have the wrong shape": other,
     }
     counts = [
         f"{len(names)} {what} ({names[0]}{', ...' if names[1:] else ''})" for what, names in shown.items() if names
     ]
     if other:
-        counts[-1] += f": {tuple(given[other[0]].shape)}, the network has {tuple(wanted[other[0]].shape)}"
+        counts[-1] += f": {tuple(given[other[0]].shape)} instead of {tuple(wanted[other[0]].shape)}"
     return "; ".join(counts) or None

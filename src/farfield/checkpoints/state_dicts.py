@@ -25,7 +25,7 @@ WRAPPERS = {
     "_checkpoint_wrapped_module": "activation checkpointing",
     "_forward_module": "Lightning Fabric",
 }
-"""Name parts that wrappers insert, to the wrapper. No known network uses them itself."""
+"""Each part that a wrapper inserts into weight names, with the wrapper. No network's own names contain these parts."""
 
 NETWORKS: dict[str, tuple[tuple[str, ...], ...]] = {
     "PySlowFast": (("s1.pathway0_stem.",),),
@@ -35,7 +35,8 @@ NETWORKS: dict[str, tuple[tuple[str, ...], ...]] = {
     "image ResNet": (("conv1.weight", "layer1.0.conv1.weight"),),
     "torchvision": (("stem.0.",), ("features.0.0.",), ("conv_proj.",), ("patch_embed.",)),
 }
-"""Origins and their name prefixes. A state dict belongs to an origin if it has every prefix of one tuple."""
+"""Origins, each with alternative tuples of prefixes. A state dict belongs to an origin if, for one of the tuples, every
+prefix begins the name of a weight."""
 
 _CONTAINERS = ("", "model_state", "state_dict", "model", "model_state_dict", "network", "net", "module")
 """Keys under which projects store a network, in the order of preference."""
@@ -50,12 +51,12 @@ class NetworkState:
     """A network's weights found in a checkpoint.
 
     Attributes:
-        values: the file's values, unchecked, by the network's own names.
-        names: the network's own names to the full names in the file's state dict.
-        container: key of the state dict in the file, as "state_dict"; empty for the file itself.
-        prefix: prefix of the network's names, as "model.", without wrappers.
+        values: the unchecked value of each weight, by its name in the network.
+        names: each name in the network, to the full name in the file's state dict.
+        container: key of the state dict in the file, such as "state_dict"; empty if the file itself is the state dict.
+        prefix: prefix of the network's names in the state dict, such as "model.", without wrapper parts.
         beside: other weights in the same state dict, which may be part of a larger network.
-        ignored: entries that are not part of the network: name and reason.
+        ignored: name of each entry that is not part of the network, and the reason.
         notes: prefixes that were removed, and which of several networks was chosen.
     """
 
@@ -73,7 +74,7 @@ class _Candidate:
     container: str
     prefix: str
     names: dict[str, str]
-    """The whole state dict's names without wrappers, to the file's names."""
+    """Every name in the state dict without its wrapper parts, to the full name in the file."""
 
     @property
     def shown(self) -> str:
@@ -100,7 +101,7 @@ def origin_of(names: Iterable[str]) -> str | None:
 
 
 def without_wrappers(names: Iterable[str], path: Any) -> dict[str, str]:
-    """Map names without the parts that wrappers insert to the full names.
+    """Remove the parts that wrappers insert into names. Returns each shortened name with its full name.
 
     Raises:
         FarfieldError: if two names become the same.
@@ -109,7 +110,7 @@ def without_wrappers(names: Iterable[str], path: Any) -> dict[str, str]:
     for name in names:
         short = _plain(name)
         if short in plain:
-            raise FarfieldError(f"{path} has two weights for the same place: {plain[short]} and {name}.")
+            raise FarfieldError(f"{path} has two weights called {short}: {plain[short]} and {name}. Remove one.")
         plain[short] = name
     return plain
 
@@ -125,14 +126,15 @@ def find_network(content: Mapping[Any, Any], path: Any, take: str | None = None)
         content: the checkpoint.
         path: for messages.
         take: which of several networks to take: a container ("ema_state_dict"), a prefix ("model_ema"), or both
-            ("state_dict.model_ema"). Other weights in the same state dict are then ignored. None for the trained one,
-            if the others are averages of it.
+            ("state_dict.model_ema"). Other weights in the same state dict are then ignored. None takes the
+            trained network, if all others are averages of its weights.
 
     Returns:
-        The network's weights; if no network is recognised, those of the largest state dict, unchanged.
+        The network's weights. If no network is recognised, those of the largest state dict under their full names.
 
     Raises:
-        FarfieldError: for several networks, none of that name, or a file without weights.
+        FarfieldError: if the choice between several networks is ambiguous, no network is called `take`, or the file has
+            no weights.
     """
     dicts = dict(_state_dicts(content))
     candidates = [candidate for name, state in dicts.items() for candidate in _candidates(name, state, path)]
@@ -161,7 +163,7 @@ def find_network(content: Mapping[Any, Any], path: Any, take: str | None = None)
 
 
 def _state_dicts(content: Mapping[Any, Any], name: str = "", depth: int = 0) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Yield every dict with text keys and its place in the file, the file itself first."""
+    """Yield every dict that has text keys, with its dotted key in the file. The top level (empty key) comes first."""
     texts = {key: value for key, value in content.items() if isinstance(key, str)}
     if texts:
         yield name, texts
@@ -229,7 +231,7 @@ def _is_training_only(name: str) -> bool:
 
 
 def _unknown(content: Mapping[Any, Any], dicts: Mapping[str, dict[str, Any]], path: Any) -> NetworkState:
-    """Return the largest state dict, of unknown origin.
+    """Return the weights of the largest state dict, for a file whose origin is unknown.
 
     Raises:
         FarfieldError: if there are no weights.
@@ -242,7 +244,7 @@ def _unknown(content: Mapping[Any, Any], dicts: Mapping[str, dict[str, Any]], pa
     if largest is None or not weights[largest]:
         keys = ", ".join(str(key)[:40] for key in list(content)[:8])
         raise FarfieldError(
-            f"{path} holds no weights by name; it holds {keys or 'nothing'}. A pickled network needs the code that "
-            "defines it: run that code and save network.state_dict()."
+            f"{path} has no dict of named weights. It contains: {keys or 'nothing'}. If it is a pickled network, load "
+            "it in the code that defines the network, and save network.state_dict()."
         )
     return NetworkState(weights[largest], {name: name for name in weights[largest]}, largest)

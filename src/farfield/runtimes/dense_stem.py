@@ -1,7 +1,7 @@
 """Make the first convolution of an OpenVINO graph dense, for processors with matrix units.
 
-See `farfield.layers.dense_conv` for the arithmetic. Exported files hold the plain convolution, which is faster on other
-processors; the graph is changed after loading.
+See `farfield.layers.dense_conv` for the arithmetic. Exported files hold the plain convolution, which is faster on
+processors without matrix units. The loaded graph is changed, not the file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from farfield.layers.dense_conv import axis_padding, dense_weight, pays_off
 
 
 def make_stem_dense(model: Any) -> None:
-    """Replace convolutions with few channels and a spatial stride in an OpenVINO graph, in place."""
+    """Make convolutions with few channels and a spatial stride dense. Changes the OpenVINO graph in place."""
     from openvino.utils import replace_node
 
     for node in model.get_ordered_ops():
@@ -26,7 +26,7 @@ def make_stem_dense(model: Any) -> None:
 
 
 def _is_stem(node: Any) -> bool:
-    """Check for a plain 3D convolution that is faster dense."""
+    """Return whether a node is a plain 3D convolution that would run faster as a dense one."""
     clips, weight = (node.input_value(i) for i in range(2))
     about = node.get_attributes()
     if weight.get_node().get_type_name() != "Constant" or len(weight.shape) != 5:
@@ -60,7 +60,7 @@ def _dense(node: Any) -> Any:
 
 
 def _frames_from(clips: Any, first: int, kernel: int, stride: int) -> Any:
-    """Slice the frames for one temporal position of the kernel."""
+    """Return the input frames that are multiplied by one temporal slice of the kernel (kernel[:, :, first])."""
     from openvino import opset13 as op
 
     beyond = first - kernel + 1 or np.iinfo(np.int64).max  # counted from the end

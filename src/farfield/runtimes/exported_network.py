@@ -2,8 +2,8 @@
 
     .onnx   onnxruntime        .xml (and .bin)   OpenVINO        .pt2   PyTorch
 
-All run on the CPU, in float32 unless the file is int8 or OpenVINO is set to bfloat16, and execute only the graph, no
-other code from the file.
+All run on the CPU. They compute in float32, unless the file is int8 or OpenVINO is set to bfloat16. They execute only
+the graph, and no other code from the file.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ExportedNet:
         config: `NetworkOptions` of the exported network, as a dict.
         description: metadata of the file.
         device: the CPU.
-        dtype: type of the input clips; the graph may compute in another.
+        dtype: data type of the input clips; the graph may compute in another data type.
     """
 
     device = torch.device("cpu")
@@ -53,13 +53,13 @@ class ExportedNet:
         self._run = run
 
     def eval(self) -> ExportedNet:
-        """Return itself: there is no training mode."""
+        """Return the network itself, which is always in evaluation mode."""
         return self
 
     def __call__(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b classes"]:
         """Score clips that are normalised as `clip` specifies. `softmax(-1)` gives class probabilities.
 
-        For a file that includes the normalisation, the original frames are recovered exactly.
+        If the graph takes frames and normalises them itself, the exact frames are first recovered from the clips.
 
         Raises:
             FarfieldError: for clips of a size that the file does not accept.
@@ -81,11 +81,14 @@ class ExportedNet:
             raise FarfieldError(f"{self.path} cannot take clips of {tuple(clips.shape)}: {reason}") from error
         scores = torch.cat(logits)
         if scores.shape != (len(clips), len(self.labels)):  # a graph for one length may return anything for another
-            raise FarfieldError(f"{self.path} returns {tuple(scores.shape)} scores for clips of {tuple(clips.shape)}.")
+            raise FarfieldError(
+                f"{self.path} returned scores of shape {tuple(scores.shape)} for clips of shape {tuple(clips.shape)}, "
+                f"not {(len(clips), len(self.labels))}. Export the checkpoint for clips of this length."
+            )
         return scores
 
     def frames_of(self, clips: Float[Tensor, "b 3 t h w"]) -> UInt8[Tensor, "b t h w c"]:
-        """Recover the frames that these clips were normalised from."""
+        """Undo the normalisation: return the uint8 frames from which the clips were made."""
         mean, std = (clips.new_tensor(values).view(3, 1, 1, 1) for values in (self.clip.mean, self.clip.std))
         frames = ((clips * std + mean) * 255).round().clamp(0, 255)
         return frames.to(torch.uint8).permute(0, 2, 3, 4, 1)
@@ -100,8 +103,8 @@ class ExportedNet:
             )
         if not self.description.any_length and t != self.clip.num_frames:
             raise FarfieldError(
-                f"{self.path} takes clips of exactly {self.clip.num_frames} frames; given {t}. Give as many, "
-                "or export a checkpoint for that length."
+                f"{self.path} takes clips of exactly {self.clip.num_frames} frames; given {t}. Give "
+                f"{self.clip.num_frames} frames, or export a checkpoint for clips of {t} frames."
             )
 
 
@@ -110,7 +113,7 @@ def load_exported(path: str | Path, *, num_threads: int | None = None, precision
 
     Args:
         path: .onnx, .xml (with its .bin beside it) or .pt2 file.
-        num_threads: threads of the runtime; None for PyTorch's number. A .pt2 always uses PyTorch's.
+        num_threads: number of threads; None for PyTorch's number of threads, which .pt2 files always use.
         precision: precision of the computation: "float32", or "bfloat16" for .xml.
 
     Raises:
@@ -122,11 +125,11 @@ def load_exported(path: str | Path, *, num_threads: int | None = None, precision
     if suffix not in LOADERS:
         raise FarfieldError(f"{path} is not an exported network. Known suffixes: {', '.join(LOADERS)}.")
     if not path.is_file():
-        raise FarfieldError(f"there is no exported network at {path}.")
+        raise FarfieldError(f"there is no exported network at {path}. Check the path.")
     if precision not in PRECISIONS[suffix]:
         raise FarfieldError(
             f"{path} supports precision {' or '.join(PRECISIONS[suffix])}; given {precision!r}. A checkpoint supports "
-            "all."
+            "every precision."
         )
     text, start = LOADERS[suffix](path, num_threads or torch.get_num_threads(), precision)
     description = read_description(text, path)
@@ -153,7 +156,7 @@ def _openvino(path: Path, num_threads: int, precision: str) -> tuple[str | None,
         import openvino
     if not path.with_suffix(".bin").is_file():
         raise FarfieldError(
-            f"{path} has its weights in {path.with_suffix('.bin').name}, which is missing beside it. Copy both files."
+            f"{path} needs its weights, {path.with_suffix('.bin').name}, in the same folder. Copy both files there."
         )
     core = openvino.Core()
     model = _read(path, lambda: core.read_model(path))
@@ -163,7 +166,10 @@ def _openvino(path: Path, num_threads: int, precision: str) -> tuple[str | None,
 
 
 def compile_openvino(model: Any, num_threads: int, precision: str = "float32") -> Any:
-    """Compile an OpenVINO graph, which may be changed. Sets the precision, since some machines default to bfloat16."""
+    """Compile an OpenVINO graph for the CPU. It may be changed in place.
+
+    The precision is always set, since OpenVINO uses bfloat16 on some processors by default.
+    """
     import openvino
 
     if precision == "bfloat16" and has_matrix_units():
@@ -203,7 +209,7 @@ def _read(path: Path, load: Callable[[], Any]) -> Any:
         return load()
     except Exception as error:  # of any type, depending on the damage
         reason = " ".join(str(error).split())[:200]
-        raise FarfieldError(f"{path} cannot be read: it is damaged, or of another kind ({reason}).") from error
+        raise FarfieldError(f"{path} cannot be read: it is damaged, or not a {path.suffix} file ({reason}).") from error
 
 
 LOADERS: dict[str, Callable[[Path, int, str], tuple[str | None, Callable[[], Run]]]] = {
@@ -211,6 +217,6 @@ LOADERS: dict[str, Callable[[Path, int, str], tuple[str | None, Callable[[], Run
     ".xml": _openvino,
     ".pt2": _pt2,
 }
-"""Suffix to the function that reads the file. It returns the metadata and a function that starts the graph."""
+"""For each suffix, the function that reads the file. It returns the metadata, and a function to start the graph."""
 PRECISIONS = {".onnx": ("float32",), ".xml": ("float32", "bfloat16"), ".pt2": ("float32",)}
-"""Suffix to the precisions that its runtime supports."""
+"""For each suffix, the precisions that its runtime supports."""

@@ -28,7 +28,7 @@ class ExportMetadata:
         any_batch: the batch size is free; otherwise it is 1.
         any_length: the number of frames is free; otherwise it is `clip.num_frames`.
         int8: weights and activations are quantised to 8 bits.
-        opset: ONNX opset, also of OpenVINO files, which are converted from ONNX; None for PyTorch's.
+        opset: ONNX opset of .onnx files and of .xml files, which are converted from ONNX; None for .pt2 files.
         farfield: version of farfield that wrote the file.
     """
 
@@ -55,7 +55,7 @@ class ExportMetadata:
 
 
 def read_description(text: str | None, path: Path) -> ExportMetadata:
-    """Parse the output of `to_json`, checking every value.
+    """Parse and check the metadata that `ExportMetadata.to_json` wrote.
 
     Raises:
         FarfieldError: for metadata that is missing, damaged or of another format.
@@ -65,22 +65,22 @@ def read_description(text: str | None, path: Path) -> ExportMetadata:
             f"{path} has no metadata with labels and clip settings: farfield export did not write it. "
             "Export the checkpoint again."
         )
-    damaged = f"{path} describes its network in a way that this version cannot read"
+    damaged = f"{path} has metadata that this version of farfield cannot read"
     try:
         values = parse_json(text)
     except JsonError as error:
         raise FarfieldError(f"{damaged}: {error}.") from error
     if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
-        raise FarfieldError(f"{damaged}: this version reads format {FORMAT}.")
+        raise FarfieldError(f"{damaged}: its format is not {FORMAT}.")
     for name in ("takes_frames", "any_batch", "any_length", "int8"):
         if not isinstance(values.get(name), bool):
-            raise FarfieldError(f"{damaged}: {name} is {values.get(name)!r}.")
+            raise FarfieldError(f"{damaged}: {name} is {values.get(name)!r}, not a boolean.")
     labels = values.get("labels")
     if not isinstance(labels, list) or len(labels) < 2 or not all(isinstance(label, str) for label in labels):
-        raise FarfieldError(f"{damaged}: labels is not a list of names.")
+        raise FarfieldError(f"{damaged}: labels is not a list of two or more strings.")
     try:
         return ExportMetadata(**{**values, "clip": ClipSpec.from_dict(values["clip"])})
     except FarfieldError as error:
         raise FarfieldError(f"{damaged}: {error}") from error
     except (TypeError, KeyError, ValueError) as error:
-        raise FarfieldError(f"{damaged}: settings are missing, unknown, or have other types.") from error
+        raise FarfieldError(f"{damaged}: settings are missing, unknown, or of the wrong type.") from error

@@ -1,8 +1,9 @@
 """Preserve the thread's alternate signal stack while OpenVINO loads its CPU plugin.
 
 OpenVINO's CPU plugin sets an alternate signal stack for the thread that loads it; when unloaded, it frees that stack
-and restores the previous one. If the plugin loaded first is also unloaded first, the second one restores a freed stack,
-and the next signal that Python handles (Ctrl-C, the end of a child process) kills the process.
+and restores the previous one. If two plugins are loaded and the first is unloaded before the second, the second then
+restores the first one's stack, which is already freed, and the next signal that Python
+handles (Ctrl-C, the end of a child process) kills the process.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class _Stack(ctypes.Structure):
 
 @contextmanager
 def keep_signal_stack() -> Iterator[None]:
-    """Restore the signal stack on exit, so that the plugin finds none of its own to restore later."""
+    """Restore the thread's signal stack on exit, so that no plugin later restores the stack of another plugin."""
     if sys.platform != "linux":  # on other systems the plugin does not change it
         yield
         return

@@ -1,10 +1,10 @@
-"""Write and safely read PyTorch's archives of graphs (.pt2).
+"""Write graphs as PyTorch's archives (.pt2), and read them safely.
 
 `torch.export.load` unpickles entries that an archive marks as pickles, executes its guards, and evaluates its size
 formulas as Python. So an archive is only read if it contains nothing but what `write_pt2` writes: tensors as plain
 bytes, and a graph as JSON whose operators are functions of numbers, whose formulas are arithmetic, and which has no
 guards. Everything else is refused before PyTorch reads it. PyTorch then reads a new archive of the checked members,
-since its zip reader and Python's could find different members in one file.
+since PyTorch's zip reader and Python's could find different members in the same file.
 
 Private APIs: `ExportedProgram._guards_code` and `_example_inputs`, since there is no public way to save without guards
 and example inputs. tests/runtimes/test_torch_export_private.py fails if they are gone.
@@ -54,7 +54,7 @@ OPERATORS = re.compile(
     |math\.\w+|torch\.sym_\w+""",
     re.VERBOSE,
 )
-"""Operators that networks use, all functions of numbers. Others can access files (from_file) or call functions."""
+"""Operators that a graph may call. They only compute with numbers; others can access files or call functions."""
 FORMULA = re.compile(r"[\w\s+\-*/%(),.<>=!&|~]*")
 WORDS = {
     *("FloorDiv", "ModularIndexing", "Where", "PythonMod", "Mod", "CleanDiv", "CeilToInt", "FloorToInt", "CeilDiv"),
@@ -69,7 +69,7 @@ CONTAINERS = {"builtins.tuple", "builtins.list", "builtins.dict"}
 
 
 def write_pt2(program: ExportedProgram, description: str, path: Path) -> None:
-    """Write a graph with its metadata, but without guards, source lines and example inputs.
+    """Write a graph with its metadata. Guards, source lines and example inputs are left out.
 
     The guards would refuse sizes for which the graph is correct; the exporter measures which sizes those are.
     """
@@ -117,7 +117,7 @@ def _checked(path: Path) -> dict[str, bytes]:
     """Read the members of an archive after checking that none can contain code.
 
     Raises:
-        FarfieldError: for a member that can.
+        FarfieldError: for a member that could contain code.
     """
     with zipfile.ZipFile(path) as archive:
         if len(set(archive.namelist())) < len(archive.namelist()):
@@ -127,7 +127,7 @@ def _checked(path: Path) -> dict[str, bytes]:
             raise _refusal(path, "it has several top-level folders")
         for name in names:
             if not MEMBERS.fullmatch(name):
-                raise _refusal(path, f"it holds {name!r}")
+                raise _refusal(path, f"it holds the member {name!r}")
         for name in ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json"):
             if name in names:
                 for place, about in parse_json(archive.read(names[name]))["config"].items():
@@ -147,7 +147,7 @@ def _checked(path: Path) -> dict[str, bytes]:
 
 
 def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield every string of the graph's JSON with its key; keys of range_constraints are yielded as formulas."""
+    """Yield every string in JSON with its key. Keys of range_constraints are formulas: they get the key expr_str."""
     if isinstance(value, dict):
         for name, each in value.items():
             if key == "range_constraints":
@@ -176,4 +176,7 @@ def _check_string(key: str, value: str, path: Path) -> None:
 
 
 def _refusal(path: Path, what: str) -> FarfieldError:
-    return FarfieldError(f"{path} was not read: {what}, which farfield never writes and which could run code.")
+    return FarfieldError(
+        f"{path} was not read: {what}, which farfield never writes and which could run code. "
+        "Export the checkpoint again."
+    )

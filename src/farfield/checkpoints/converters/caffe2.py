@@ -26,12 +26,12 @@ from farfield.checkpoints.converters.weight_names import from_caffe2
 
 ASK_PADDING = (
     "whether the stem's pooling is padded: --backbone_options '{stem_pool_padding: true}' (PySlowFast's models) or "
-    "false (video-nonlocal-net's own)"
+    "false (video-nonlocal-net's models)"
 )
 
 
 def describe_caffe2(blobs: Mapping[str, Any], options: ConversionOptions, path: Any) -> SourceCheckpoint:
-    """Describe C2D, I3D, Slow and SlowFast, with and without non-local blocks."""
+    """Describe a Caffe2 checkpoint of C2D, I3D, Slow or SlowFast, with or without non-local blocks."""
     ignored = {
         str(name): "optimiser state"
         for name in blobs
@@ -68,7 +68,7 @@ def describe_caffe2(blobs: Mapping[str, Any], options: ConversionOptions, path: 
 
 
 def _affine_norms(found: SourceCheckpoint) -> None:
-    """Add statistics to norms that were frozen to a scale and a shift, so that they compute the same."""
+    """Add mean 0 and variance 1 to batch norms of which the file has only scale and shift. Outputs stay the same."""
     frozen = [n for n in list(found.state) if n.endswith("norm.weight") or ".norm_" in n or "_norm.weight" in n]
     frozen = [n for n in frozen if n.endswith(".weight") and n.replace(".weight", ".running_var") not in found.state]
     for name in frozen:
@@ -77,5 +77,5 @@ def _affine_norms(found: SourceCheckpoint) -> None:
         found.state[name.replace(".weight", ".running_var")] = torch.full_like(weight, 1 - 1e-5)  # + eps gives 1
     if frozen:
         found.notes.append(
-            f"{len(frozen)} norms were frozen to a scale and a shift; their statistics are mean 0, variance 1"
+            f"{len(frozen)} batch norms have only a scale and a shift in the file; mean 0 and variance 1 were added"
         )

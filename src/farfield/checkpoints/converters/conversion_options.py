@@ -1,4 +1,4 @@
-"""Options of a conversion that the user states."""
+"""Options that the user sets for a conversion."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ class ConversionOptions:
     """Settings that the user must supply because the checkpoint does not contain them.
 
     Args:
-        backbone: the network, if the weights fit several.
-        backbone_options: backbone options that the file does not state, as {alpha: 4}.
-        block_options: options of its non-local blocks that the file does not state, as {pairwise: dot_product}.
-        head: how larger clips are tested, instead of the origin's way: gap_fc, window_mean, window_softmax_mean.
-        clip: changes to the sampling, crops, normalisation and test views of the file or its origin.
-        take: which network to convert, if the file holds several, or one beside other weights: the name of its state
-            dict, as ema_state_dict, or the prefix of its weights' names, as model_ema. Default: the trained one.
-            MMAction2 and Lightning, if they average weights, save the average as state_dict.
+        backbone: name of the network, needed if the weights fit several networks.
+        backbone_options: backbone options that the file does not state, such as {alpha: 4}.
+        block_options: options of the non-local blocks that the file does not state, such as {pairwise: dot_product}.
+        head: how clips larger than in training are scored: gap_fc, window_mean or window_softmax_mean. Default: as in
+            the original project.
+        clip: changes to the clip settings (sampling, crops, normalisation, test views) that the file states or that its
+            project uses.
+        take: which network to convert if the file holds several, or holds other weights beside the network: the name
+            of its state dict, such as ema_state_dict, or the prefix of its weights' names, such as model_ema. Default:
+            the trained network, not an average of its weights. MMAction2 and Lightning store averaged weights, if
+            there are any, as state_dict.
     """
 
     backbone: str | None = None

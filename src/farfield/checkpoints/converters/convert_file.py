@@ -32,9 +32,10 @@ class ConversionReport:
 
     Attributes:
         origin: project that wrote the checkpoint.
-        mapped: name of each weight in the file, to its name in the network.
-        set_to_zero: batch norms' batch counters, which the file lacks; used only if momentum is None.
-        ignored: weights left out on purpose: name and reason.
+        mapped: each weight's name in the file, to its name in the network.
+        set_to_zero: batch norms' counters (num_batches_tracked) that the file lacks. PyTorch reads them only if the
+            batch norm's momentum is None.
+        ignored: name of each weight that is left out on purpose, and the reason.
         notes: assumptions about what the file does not state.
     """
 
@@ -52,8 +53,8 @@ def convert_file(
 
     Args:
         path: PySlowFast's .pyth, PyTorchVideo's hub files, MMAction2's and torchvision's .pth, Caffe2's .pkl.
-        labels: class names; None for Kinetics-400's if there are 400 classes, and numbers otherwise.
-        options: settings that the file does not state; `clip` and `head` may also differ from what it states.
+        labels: class names. If None, 400 classes get Kinetics-400's names, and any other number of classes is numbered.
+        options: settings that the file does not state. `clip` and `head` may also override those that it states.
 
     Raises:
         FarfieldError: for a file that cannot be read or has an unknown origin, for weights that are missing, unexpected
@@ -67,8 +68,8 @@ def convert_file(
         if isinstance(error, FarfieldError):
             raise
         raise FarfieldError(
-            f"{path} cannot be converted: its weights have the names of a known project, but its config or their "
-            "shapes do not fit that project. Nothing was converted."
+            f"{path} cannot be converted: its weights are named as in a known project, but its config or the shapes "
+            "of its weights do not fit that project. Nothing was converted."
         ) from error
 
 
@@ -92,7 +93,10 @@ def _convert(
     if options.head or {"num_frames", "crop_px"} & options.clip.keys():
         arguments.pop("head_windows", None)
     if found.questions:
-        raise FarfieldError(f"{path} ({found.origin}) does not state:\n  - " + "\n  - ".join(found.questions))
+        raise FarfieldError(
+            f"{path} ({found.origin}) does not state these settings. Give them as options:\n  - "
+            + "\n  - ".join(found.questions)
+        )
     network_options = NetworkOptions(**arguments, labels=_labels(found, labels, path))
     with torch.device("meta"):  # shapes only: a small file may describe a network larger than memory
         network = assemble(network_options)
@@ -102,16 +106,16 @@ def _convert(
 
 
 def describe_file(path: str | Path, options: ConversionOptions) -> SourceCheckpoint:
-    """Describe a checkpoint; its origin is recognised by its keys.
+    """Read a checkpoint and describe it in farfield's terms. Its project is recognised by the names of its weights.
 
     Raises:
         FarfieldError: for an unknown origin.
     """
     content = read_file(path)
     if not isinstance(content, Mapping):
-        hint = " A pickled network needs the code that defines it: run that code and save network.state_dict()."
+        hint = " If it is a pickled network, load it in the code that defines it, and save network.state_dict()."
         raise FarfieldError(
-            f"{path} holds a {type(content).__name__}; a checkpoint is a dict of weights by name."
+            f"{path} holds a {type(content).__name__}, but a checkpoint must be a dict of weights by name."
             f"{hint if isinstance(content, Placeholder) else ''}"
         )
     blobs = content.get("blobs", content)
@@ -121,8 +125,8 @@ def describe_file(path: str | Path, options: ConversionOptions) -> SourceCheckpo
     if found.beside and origin_of(found.values) != "image ResNet":
         some = ", ".join(found.beside[:3]) + (f" and {len(found.beside) - 3} more" if len(found.beside) > 3 else "")
         raise FarfieldError(
-            f"{path} holds a network, with the prefix {found.prefix!r}, and further weights: {some}. Whether its "
-            f"scores depend on them is unknown. If they do not, run: farfield convert {path} OUT "
+            f"{path} holds a network, with the prefix {found.prefix!r}, and further weights: {some}. The scores may "
+            f"depend on these weights. If the scores do not depend on them, run: farfield convert {path} OUT "
             f"--take {found.prefix.rstrip('.')}."
         )
     described = _describe_network(found, content, options, path)
@@ -136,10 +140,10 @@ def describe_file(path: str | Path, options: ConversionOptions) -> SourceCheckpo
 def _describe_network(
     found: NetworkState, content: Mapping[Any, Any], options: ConversionOptions, path: Any
 ) -> SourceCheckpoint:
-    """Describe the network in a PyTorch checkpoint, by its origin.
+    """Describe the network in a PyTorch checkpoint as the converter of its project does.
 
     Raises:
-        FarfieldError: for an origin that is unknown or needs no conversion.
+        FarfieldError: if the project is unknown, or the file is an image network or has weights of farfield itself.
     """
     state, origin = as_tensors(found.values, path), origin_of(found.values)
     if origin == "PySlowFast":
@@ -160,20 +164,20 @@ def _describe_network(
         return describe_torchvision(state, options, path)
     if origin == "farfield":
         raise FarfieldError(
-            f"{path} holds weights of a farfield network without its description. Build the same network with "
+            f"{path} holds weights of a farfield network without the network options. Build the same network with "
             "build_model, call load_state_dict, and save it with farfield.save_model."
         )
     some = ", ".join(list(state)[:3])
     raise FarfieldError(
-        f"{path} has an unknown origin: its weights are named {some}, ... Convertible are checkpoints of PySlowFast, "
-        "PyTorchVideo, MMAction2 (recognizer3d I3D and SlowOnly), torchvision, and Caffe2's video-nonlocal-net."
+        f"{path} has an unknown origin: its weights are named {some}, ... Checkpoints that can be converted: "
+        "PySlowFast, PyTorchVideo, MMAction2 (recognizer3d I3D and SlowOnly), torchvision, Caffe2's video-nonlocal-net."
     )
 
 
 def _describe_wrapped_pytorchvideo(
     state: dict[str, Tensor], cfg: dict[str, Any] | None, options: ConversionOptions, path: Any
 ) -> SourceCheckpoint:
-    """Describe PySlowFast's wrappers of PyTorchVideo's networks, which average probabilities."""
+    """Describe a PyTorchVideo network in PySlowFast's wrapper, which averages the probabilities of all windows."""
     if cfg is None:
         return describe_pytorchvideo(state, options, path, softmax_inside=True)
     options = replace(options, backbone_options={**slowfast_alpha(cfg), **options.backbone_options})
@@ -190,8 +194,8 @@ def _check_no_contradiction(found: SourceCheckpoint, options: ConversionOptions,
         FarfieldError: naming the option and the file's value.
     """
     reasons = {
-        "pool_after_projection": "pooling and projecting do not commute: a block that pools its keys after the "
-        "projection computes something else than one that pools before it",
+        "pool_after_projection": "pooling the keys after the projection and pooling them before it give different "
+        "outputs",
     }
     block = found.arguments.get("block_options", {})
     if found.arguments.get("insert"):
@@ -204,12 +208,13 @@ def _check_no_contradiction(found: SourceCheckpoint, options: ConversionOptions,
             if name in stated and stated[name] != value:
                 reason = f"; {reasons[name]}" if name in reasons else ""
                 raise FarfieldError(
-                    f"{path} cannot be converted to {name}: {value}: the file has {stated[name]}{reason}. Leave it out."
+                    f"{path} cannot be converted with {name}: {value}, since the file has {name}: {stated[name]}"
+                    f"{reason}. Leave the option out."
                 )
 
 
 def _match(network: ActionNet, found: SourceCheckpoint, path: Any) -> tuple[dict[str, Tensor], ConversionReport]:
-    """Map the weights to the network's keys, accounting for every one.
+    """Map every weight of the file to its key in the network.
 
     Raises:
         FarfieldError: listing weights that are missing, unexpected, or of another shape.
@@ -249,7 +254,7 @@ def _labels(found: SourceCheckpoint, labels: Sequence[str] | None, path: Any) ->
     """Return the class names: those given, Kinetics-400's for 400 classes, or numbers.
 
     Raises:
-        FarfieldError: for a checkpoint without a classifier, or another number of labels.
+        FarfieldError: if the checkpoint has no classifier, or the number of labels is not its number of classes.
     """
     key = "head.fc.weight"
     shape = shapes_of(found.state).get(key)
@@ -258,7 +263,7 @@ def _labels(found: SourceCheckpoint, labels: Sequence[str] | None, path: Any) ->
     if labels is not None:
         if len(labels) != shape[0]:
             raise FarfieldError(
-                f"there are {len(labels)} labels, but {path} has {shape[0]} classes. Give one per class."
+                f"there are {len(labels)} labels, but {path} has {shape[0]} classes. Give one label per class."
             )
         return list(labels)
     if shape[0] == 400:

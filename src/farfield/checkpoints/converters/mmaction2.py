@@ -1,8 +1,8 @@
 """MMAction2's Recognizer3D checkpoints: ResNet3d (I3D) and ResNet3dSlowOnly with an I3D head.
 
-The non-local blocks are mmcv's: with sub_sample, keys are pooled after the projection; there is no bias before the
-norm; softmax affinities are scaled only if use_scale is set, dot products are divided by the number of keys. The head
-pools everything and classifies once.
+The non-local blocks are mmcv's. If sub_sample is set, keys are pooled after the projection. There is no bias before the
+norm. Softmax affinities are scaled only if use_scale is set; dot products are always divided by the number of keys. The
+head averages the whole feature map and classifies once.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ ASK_PAIRWISE = (
 )
 ASK_STRIDES = (
     "the temporal strides of the stem (conv1_stride_t and pool1_stride_t in MMAction2's config): "
-    "--backbone_options '{stem_temporal_strides: [2, 2]}' for its I3D on 32 frames"
+    "--backbone_options '{stem_temporal_strides: [2, 2]}' for MMAction2's I3D on 32 frames"
 )
 
 
 def describe_mmaction2(state: dict[str, Tensor], meta: Any, options: ConversionOptions, path: Any) -> SourceCheckpoint:
-    """Describe MMAction2's I3D and SlowOnly, with and without non-local blocks."""
+    """Describe a checkpoint of MMAction2's I3D or SlowOnly, with or without non-local blocks."""
     ignored = {name: "used in training only" for name in state if name.startswith("data_preprocessor.")}
     kept = {name: value for name, value in state.items() if name not in ignored}
     plain, own, unknown = renamed(kept, from_mmaction2, path)
@@ -106,8 +106,8 @@ def _check_backbone(backbone: dict[str, Any], path: Any) -> None:
     for name, values in allowed.items():
         if _is_literal(backbone, name) and backbone[name] not in values:
             raise FarfieldError(
-                f"{path} cannot be converted exactly: its config has backbone {name} {backbone[name]!r}; only "
-                f"{' or '.join(map(str, values))} is supported."
+                f"{path} cannot be converted exactly: its config sets {name} of the backbone to {backbone[name]!r}; "
+                f"only {' or '.join(map(str, values))} is supported."
             )
 
 
@@ -119,18 +119,24 @@ def _block_options(
     found: SourceCheckpoint,
     path: Any,
 ) -> dict[str, Any]:
-    """Return the options of the non-local blocks; ask for those that neither config nor shapes determine."""
+    """Return the options of the non-local blocks. Add a question if neither config nor shapes determine them."""
     block_options = block_options_by_shape(shapes, path)
     # With sub_sample, g is a Sequential of projection and pooling, which shows in its names.
     pooled = {".non_local_block.g.0." in name for name in state if ".non_local_block.g." in name}
     if len(pooled) > 1:
-        raise FarfieldError(f"some of the non-local blocks of {path} pool their keys and others do not.")
+        raise FarfieldError(
+            f"{path} cannot be converted: some of its non-local blocks pool their keys and others do not, but all must "
+            "have the same options."
+        )
     block_options |= {"pool_after_projection": True} if pooled == {True} else {"key_pool": None}
     settings = _section(backbone, "non_local_cfg")
     if settings:
         mode = settings.get("mode", "embedded_gaussian")  # mmcv's default
         if mode not in ("embedded_gaussian", "gaussian", "dot_product", "concatenation"):
-            raise FarfieldError(f"{path} has the non-local mode {mode!r}, which mmcv does not have.")
+            raise FarfieldError(
+                f"{path} cannot be converted: its config sets the mode of the non-local blocks to {mode!r}, which mmcv "
+                "does not have."
+            )
         block_options["pairwise"] = mode
         if mode == "embedded_gaussian":
             block_options["scale"] = bool(settings.get("use_scale", True))

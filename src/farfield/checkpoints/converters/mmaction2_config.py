@@ -15,10 +15,10 @@ class Unreadable:
 
 
 def parse_python_config(text: str) -> dict[str, Any]:
-    """Return the values that a config assigns: literals, dict(...), and names assigned earlier.
+    """Return the variables that a config assigns, with their values.
 
-    Other expressions become an `Unreadable`. Text that is not Python, or nests brackets more than `MAX_LEVELS` deep,
-    gives an empty dict.
+    Literals, dict(...) and names assigned earlier are read; any other expression becomes an `Unreadable`. The result is
+    empty for text that is not Python, or nests brackets more than `MAX_LEVELS` deep.
     """
     if _exceeds_max_levels(text):
         return {}
@@ -36,7 +36,7 @@ def parse_python_config(text: str) -> dict[str, Any]:
 
 
 def _exceeds_max_levels(text: str) -> bool:
-    """Check the nesting of brackets before `ast.parse`, whose own limit depends on the Python version."""
+    """Return whether brackets nest too deeply to parse. The limit of `ast.parse` depends on the Python version."""
     level = 0
     try:
         for token in tokenize.generate_tokens(io.StringIO(text).readline):

@@ -50,7 +50,7 @@ ASK_X3D = "which X3D it is: --backbone x3d_xs, x3d_s or x3d_m, which differ only
 def describe_pyslowfast(
     state: dict[str, Tensor], cfg: dict[str, Any] | None, options: ConversionOptions, path: Any
 ) -> SourceCheckpoint:
-    """Describe PySlowFast's own networks: C2D, I3D, Slow, SlowFast, X3D, with and without non-local blocks."""
+    """Describe a checkpoint of PySlowFast's C2D, I3D, Slow, SlowFast or X3D, with or without non-local blocks."""
     x3d = any(".branch2.se." in name or name == "head.conv_5.weight" for name in state)
     plain, own, unknown = renamed(state, x3d_from_pyslowfast if x3d else from_pyslowfast, path)
     found = SourceCheckpoint("PySlowFast", {}, plain, own, unknown=unknown)
@@ -82,7 +82,9 @@ def describe_pyslowfast(
         ]
         for stem in stems:
             plain[stem] = plain[stem].flip(1)
-        found.notes.append("the network took BGR frames (REVERSE_INPUT_CHANNEL): its first kernels are changed to RGB")
+        found.notes.append(
+            "the network took BGR frames (REVERSE_INPUT_CHANNEL): its first convolutions were changed to take RGB"
+        )
     return found
 
 
@@ -92,7 +94,9 @@ def _architecture(cfg: dict[str, Any] | None, path: Any) -> tuple[str | None, di
         return None, {}
     name = setting(cfg, "MODEL.ARCH", None)
     if not isinstance(name, str) or name not in ARCHITECTURES:
-        raise FarfieldError(f"{path} has MODEL.ARCH {name!r}; convertible are {', '.join(ARCHITECTURES)}.")
+        raise FarfieldError(
+            f"{path} has MODEL.ARCH {name!r}. Values that can be converted: {', '.join(ARCHITECTURES)}."
+        )
     family, extra = ARCHITECTURES[name]
     return family, dict(extra)
 
@@ -100,7 +104,7 @@ def _architecture(cfg: dict[str, Any] | None, path: Any) -> tuple[str | None, di
 def _x3d(
     shapes: dict, cfg: dict[str, Any] | None, options: ConversionOptions, found: SourceCheckpoint
 ) -> dict[str, Any]:
-    """Return the backbone and its options; ask which X3D it is if depth and config do not tell."""
+    """Return X3D's backbone and backbone options. Add a question if depth and config do not identify the network."""
     by_clip = {4: "x3d_xs", 13: "x3d_s", 16: "x3d_m"}
     deep = any(name.startswith("res4.11.") for name in shapes)
     if options.backbone:
@@ -119,10 +123,10 @@ def _x3d(
 def pyslowfast_block_options(
     shapes: dict, cfg: dict[str, Any] | None, options: ConversionOptions, found: SourceCheckpoint, path: Any
 ) -> dict[str, Any]:
-    """Return the options of the non-local blocks; ask for the pairwise function if there is no config.
+    """Return the options of the non-local blocks. Without a config, add a question about the pairwise function.
 
     Raises:
-        FarfieldError: for blocks that `NonLocalBlock3d` cannot express.
+        FarfieldError: for blocks that `NonLocalBlock3d` cannot compute.
     """
     block_options = block_options_by_shape(shapes, path)
     if cfg is None:
@@ -132,7 +136,7 @@ def pyslowfast_block_options(
     instantiation = setting(cfg, "NONLOCAL.INSTANTIATION", "dot_product")
     if instantiation not in PAIRWISE:
         raise FarfieldError(
-            f"{path} has NONLOCAL.INSTANTIATION {instantiation!r}; convertible are {', '.join(PAIRWISE)}."
+            f"{path} has NONLOCAL.INSTANTIATION {instantiation!r}. Values that can be converted: {', '.join(PAIRWISE)}."
         )
     block_options["pairwise"] = PAIRWISE[instantiation]
     pools, groups = setting(cfg, "NONLOCAL.POOL", None), setting(cfg, "NONLOCAL.GROUP", None)
@@ -147,11 +151,12 @@ def pyslowfast_block_options(
     if seen_groups - {1}:
         raise FarfieldError(
             f"{path} cannot be converted exactly: its non-local blocks work on groups of frames (NONLOCAL.GROUP "
-            f"{sorted(seen_groups)}); only 1 is supported."
+            f"{sorted(seen_groups)}); only NONLOCAL.GROUP 1 is supported."
         )
     if len(seen_pools) > 1:
         raise FarfieldError(
-            f"{path} cannot be converted exactly: its stages pool keys by different sizes {sorted(seen_pools)}."
+            f"{path} cannot be converted exactly: its stages pool keys by different sizes {sorted(seen_pools)}; only "
+            "one size for all stages is supported."
         )
     if seen_pools and seen_pools != {(1, 2, 2)}:
         pool = seen_pools.pop()
@@ -160,13 +165,12 @@ def pyslowfast_block_options(
 
 
 def pyslowfast_clip_and_head(cfg: dict[str, Any] | None, found: SourceCheckpoint) -> dict[str, Any]:
-    """Return the config's clip settings and the head; window sizes are computed as PySlowFast does."""
+    """Return the config's clip settings, and the head with the window sizes that PySlowFast would use."""
     head: dict[str, Any] = {"head": "window_softmax_mean"}
     x3d = found.arguments["backbone"].startswith("x3d")
     if cfg is None:
         found.notes.append(
-            "the file does not state the clips that it was trained on: those of the backbone are assumed; --clip "
-            "changes them"
+            "the file does not state its clip settings: the backbone's defaults are assumed; --clip changes them"
         )
         crop = zoo_crop(found.arguments["backbone"])
         return head | {"clip": {"test_crop_px": crop, "short_side_px": crop}}

@@ -12,11 +12,11 @@ from farfield.untrusted_json import MAX_LEVELS
 
 
 class _RefusedYaml(ValueError):
-    """YAML that could expand to far more than its size on disk; the message says why."""
+    """Raised for YAML that is unsafe to parse. The message completes the sentence "the config inside PATH ..."."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML loader with yacs's tuples and a nesting limit. Refuses merge keys, which yacs never writes."""
+    """Safe YAML loader that reads yacs's tuples, limits nesting, and refuses merge keys, which yacs never writes."""
 
     _level = 0
 
@@ -44,7 +44,7 @@ _Loader.add_constructor("tag:yaml.org,2002:python/tuple", _sequence)
 
 
 def read_cfg(text: Any, path: Any) -> dict[str, Any] | None:
-    """Parse PySlowFast's config from a checkpoint; None if there is none.
+    """Parse the text of PySlowFast's config in a checkpoint. None if it is not text or not a YAML mapping.
 
     Raises:
         FarfieldError: for a config that cannot be read.
@@ -64,13 +64,13 @@ def read_cfg(text: Any, path: Any) -> dict[str, Any] | None:
 
 
 def _refuse_large(cfg: Any, path: Any) -> None:
-    """Raise for a config of very many values: aliases let a few lines expand to millions; real ones have hundreds."""
+    """Raise for a config of more than 100,000 values. Real ones have hundreds, but aliases can expand to millions."""
     waiting, seen = [cfg], 0
     while waiting:
         value = waiting.pop()
         seen += 1
         if seen > 100_000:
-            raise FarfieldError(f"the config inside {path} has more than 100,000 values. No config of PySlowFast does.")
+            raise FarfieldError(f"the config inside {path} has more than 100,000 values; real ones have hundreds.")
         if isinstance(value, Mapping):
             waiting += value.values()
         elif isinstance(value, list | tuple):
@@ -88,10 +88,10 @@ def setting(cfg: Mapping[str, Any], name: str, default: Any) -> Any:
 
 
 def number(cfg: Mapping[str, Any], name: str, default: float | None, kind: type = int) -> Any:
-    """Return a positive number, converted from text if necessary.
+    """Return the value of a setting that must be a positive number, converted from text if necessary.
 
     Raises:
-        FarfieldError: for anything else, naming the setting.
+        FarfieldError: if the value is not a positive number.
     """
     value = setting(cfg, name, default)
     if value is None and default is None:
@@ -101,14 +101,14 @@ def number(cfg: Mapping[str, Any], name: str, default: float | None, kind: type 
     except ValueError:
         converted = None
     if converted is None or converted <= 0 or float(value) != converted:
-        raise FarfieldError(f"the config inside the checkpoint has {name} {value!r}; a positive number is needed.")
+        raise FarfieldError(f"the config inside the checkpoint has {name} {value!r}, not a positive number.")
     return converted
 
 
 def _three_numbers(cfg: Mapping[str, Any], name: str, default: float) -> tuple[float, ...]:
     value = setting(cfg, name, [default] * 3)
     if not isinstance(value, list) or len(value) != 3 or not all(isinstance(v, int | float) for v in value):
-        raise FarfieldError(f"the config inside the checkpoint has {name} {value!r}; three numbers are needed.")
+        raise FarfieldError(f"the config inside the checkpoint has {name} {value!r}, not three numbers.")
     return tuple(float(v) for v in value)
 
 
@@ -117,10 +117,10 @@ def _flat(value: Any) -> list[Any]:
 
 
 def refuse_other_networks(cfg: dict[str, Any], path: Any) -> None:
-    """Raise for settings under which the network differs from every farfield network.
+    """Raise if a setting makes the network differ from every network that farfield can build.
 
     Raises:
-        FarfieldError: naming the setting.
+        FarfieldError: with the setting, its value and the supported values.
     """
     allowed: dict[str, tuple[Any, Any]] = {
         "RESNET.NUM_GROUPS": (1, [1]),
@@ -135,7 +135,8 @@ def refuse_other_networks(cfg: dict[str, Any], path: Any) -> None:
         value = setting(cfg, name, default)
         if value not in values:
             raise FarfieldError(
-                f"{path} cannot be converted exactly: its config has {name} {value}; only {values} is supported."
+                f"{path} cannot be converted exactly: its config sets {name} to {value}; only "
+                f"{' or '.join(map(str, values))} is supported."
             )
     strides = setting(cfg, "RESNET.SPATIAL_STRIDES", [[1], [2], [2], [2]])
     dilations = setting(cfg, "RESNET.SPATIAL_DILATIONS", [[1], [1], [1], [1]])
@@ -149,7 +150,7 @@ def refuse_other_networks(cfg: dict[str, Any], path: Any) -> None:
 
 
 def slowfast_alpha(cfg: dict[str, Any]) -> dict[str, Any]:
-    """Return SlowFast's alpha as a backbone option; empty for other networks."""
+    """Return SlowFast's alpha as a dict of backbone options, which is empty for other networks."""
     return {"alpha": number(cfg, "SLOWFAST.ALPHA", 4)} if setting(cfg, "MODEL.ARCH", None) == "slowfast" else {}
 
 

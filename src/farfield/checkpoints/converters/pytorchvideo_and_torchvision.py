@@ -33,13 +33,14 @@ SOFTMAX_INSIDE = ("x3d_xs", "x3d_s", "x3d_m", "x3d_l", "r2plus1d_r50")
 def describe_pytorchvideo(
     state: dict[str, Tensor], options: ConversionOptions, path: Any, *, softmax_inside: bool = False
 ) -> SourceCheckpoint:
-    """Describe PyTorchVideo's hub networks.
+    """Describe a checkpoint of one of PyTorchVideo's hub networks.
 
     Args:
         state: weights by PyTorchVideo's names.
-        options: answers of the user.
+        options: conversion options that the user sets.
         path: for messages.
-        softmax_inside: the head applies a softmax at each window, as PySlowFast's wrappers do for every network.
+        softmax_inside: whether the head applies a softmax at each window, which PySlowFast's wrapper does for every
+            network.
     """
     last = max(int(match[1]) for match in (re.match(r"blocks\.([0-9]{1,2})\.", name) for name in state) if match)
     renamed = {_pytorchvideo_key(name, last): name for name in state}
@@ -49,7 +50,8 @@ def describe_pytorchvideo(
     name = _identify(found, PYTORCHVIDEO, options, path)
     if name == "slow_r50" and "num_frames" not in options.clip:
         found.notes.append(
-            "clips of PyTorchVideo's slow_r50, 8x8, are assumed; for 4x16: --clip '{num_frames: 4, frame_stride: 16}'"
+            "8 frames with stride 8 are assumed, as in PyTorchVideo's slow_r50; for 4x16: --clip "
+            "'{num_frames: 4, frame_stride: 16}'"
         )
     inside = softmax_inside or name in SOFTMAX_INSIDE
     head = "window_softmax_mean" if inside else "window_mean"
@@ -66,7 +68,10 @@ FUSION = "backbone.trunk.blocks.0.multipathway_fusion.conv_fast_to_slow.weight"
 
 
 def _fusion_options(found: SourceCheckpoint, name: str, options: ConversionOptions) -> dict[str, Any]:
-    """Return SlowFast's fusion kernel; ask for alpha, which no weight shows, if it is not that of 8x8."""
+    """Return the option fusion_kernel of a SlowFast whose kernel is not that of 8x8; empty for other networks.
+
+    Such a network may have another alpha, which its weights do not show: unless the user gives it, a question is added.
+    """
     kernel = found.state[FUSION].shape[2] if FUSION in found.state else None
     if name != "slowfast_r50" or kernel in (None, 7):
         return {}
@@ -94,7 +99,7 @@ def _pytorchvideo_key(name: str, last: int) -> str:
 
 
 def describe_torchvision(state: dict[str, Tensor], options: ConversionOptions, path: Any) -> SourceCheckpoint:
-    """Describe torchvision's video networks."""
+    """Describe a checkpoint of one of torchvision's video networks."""
     transformer = any(name.startswith(("conv_proj.", "patch_embed.")) for name in state)
     names, weights = {}, {}
     for name, value in state.items():
@@ -117,10 +122,10 @@ def _torchvision_key(name: str, *, transformer: bool) -> str:
 
 
 def _identify(found: SourceCheckpoint, candidates: tuple[str, ...], options: ConversionOptions, path: Any) -> str:
-    """Return the network whose weights have exactly these shapes; ask if several do.
+    """Return the name of the network whose weights have exactly these shapes. Add a question if several have them.
 
     Raises:
-        FarfieldError: if none does, naming the nearest and the differences.
+        FarfieldError: if no network has them. The message names the nearest network and the weights that differ.
     """
     if options.backbone:
         return options.backbone
@@ -132,18 +137,19 @@ def _identify(found: SourceCheckpoint, candidates: tuple[str, ...], options: Con
         nearest = min(differing, key=lambda name: len(differing[name]))
         some = sorted(differing[nearest])[:5]
         raise FarfieldError(
-            f"{path} looks like a network of {found.origin}, but fits none of {', '.join(candidates)}. The nearest is "
-            f"{nearest}, from which {len(differing[nearest])} weights differ: {', '.join(some)}."
+            f"{path} looks like a network of {found.origin}, but its weights fit none of {', '.join(candidates)}. The "
+            f"nearest is {nearest}: {len(differing[nearest])} weights are missing, unexpected or of another shape, "
+            f"such as {', '.join(some)}."
         )
     if len(fitting) > 1:
         found.questions.append(
-            f"which network it is: --backbone {', '.join(fitting[:-1])} or {fitting[-1]} have the same weights"
+            f"which network it is, since the weights fit several: --backbone {', '.join(fitting[:-1])} or {fitting[-1]}"
         )
     return fitting[0]
 
 
 def _differing(name: str, shapes: dict[str, tuple[int, ...]], backbone_options: dict[str, Any]) -> set[str]:
-    """Return the keys whose shapes differ from those of a network."""
+    """Return the keys that only the weights or only the network has, or whose shapes differ."""
     wanted, head_channels = _wanted_shapes(name, **backbone_options)
     classes = shapes.get("head.fc.weight", (0,))[0]
     wanted = wanted | {"head.fc.weight": (classes, head_channels), "head.fc.bias": (classes,)}
@@ -152,7 +158,7 @@ def _differing(name: str, shapes: dict[str, tuple[int, ...]], backbone_options: 
 
 @cache
 def _wanted_shapes(name: str, **backbone_options: Any) -> tuple[dict[str, tuple[int, ...]], int]:
-    """Return the shapes of a network's weights but for the classifier, and the number of channels that that takes."""
+    """Return the shapes of all weights but the classifier's, and the classifier's number of input channels."""
     with torch.device("meta"):
         backbone = BACKBONES[name](**backbone_options)
         embedding = backbone.make_embedding()

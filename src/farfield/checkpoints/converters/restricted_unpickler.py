@@ -2,11 +2,12 @@
 
 `torch.load(weights_only=True)` is tried first. It refuses files that hold more than tensors and plain types, such as
 Caffe2's pickles of numpy arrays and MMEngine's logs. Those are read by an unpickler that builds arrays, tensors and
-plain types, and replaces objects of every other class by an inert placeholder: it imports and calls nothing else.
+plain types, and replaces every other object by an inert placeholder. It imports and calls no class or function of the
+file except those in `_ALLOWED`.
 
-Private APIs, each with a test in test_private_apis.py: `pickle._Unpickler`, the unpickler written in Python, because
-the public C class lets no subclass override a single instruction and allocates its memo by an index from the file;
-`torch._utils`' functions, because pickled tensors name them.
+Private APIs, each with a test in test_private_apis.py: `pickle._Unpickler`, the unpickler written in Python, and
+`torch._utils`' functions, because pickled tensors name them. The public unpickler, written in C, is unsuitable: a
+subclass cannot override single instructions, and it allocates as much memory as an index in the file asks for.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ _DAMAGED = (
 
 
 class Placeholder:
-    """Inert stand-in for an object of any other class. It accepts every operation of a pickle and does nothing."""
+    """Inert stand-in for an object whose class the unpickler does not allow.
+
+    It accepts every operation that unpickling performs on an object, and does nothing.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
     def __setstate__(self, state: Any) -> None: ...
@@ -46,7 +50,7 @@ class Placeholder:
 
 
 def read_file(path: str | Path) -> Any:
-    """Read a checkpoint: dicts, lists, tensors, arrays, plain types, and placeholders for the rest.
+    """Read a checkpoint as dicts, lists, tensors, arrays and plain types. All other objects become placeholders.
 
     Raises:
         FarfieldError: for a file that is missing, damaged or unsafe to read.
@@ -67,27 +71,27 @@ def read_file(path: str | Path) -> Any:
 
 
 def as_tensors(state: Any, path: str | Path) -> dict[str, Tensor]:
-    """Convert a state dict to tensors.
+    """Convert the values of a state dict to tensors.
 
     Raises:
         FarfieldError: for keys that are not text, or values that are not numeric tensors or arrays.
     """
     if not isinstance(state, Mapping) or not state:
-        raise FarfieldError(f"{path} holds no weights: {type(state).__name__} where a dict of tensors is needed.")
+        raise FarfieldError(f"{path} holds no weights: a {type(state).__name__} instead of a dict with tensors.")
     tensors = {}
     for key, value in state.items():
         if not isinstance(key, str):
-            raise FarfieldError(f"{path} has a weight named {key!r}; names must be text.")
+            raise FarfieldError(f"{path} has a weight named {key!r}, but names must be text.")
         if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
             value = torch.from_numpy(np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("=")))
         if not isinstance(value, Tensor) or not _is_dense(value):
-            raise FarfieldError(f"{path} has {type(value).__name__} in place of the weight {key}.")
+            raise FarfieldError(f"{path} has a value of type {type(value).__name__} for {key}, not a dense tensor.")
         tensors[key] = value.detach()
     return tensors
 
 
 def _is_dense(value: Tensor) -> bool:
-    """Check that a tensor is dense, real and on the CPU, and no larger than its storage, as a view may claim to be."""
+    """Return whether a tensor is dense, real and on the CPU. A view that claims to exceed its storage is refused."""
     if value.layout is not torch.strided or value.device.type != "cpu" or value.is_nested:
         return False
     fits = value.numel() * value.element_size() <= value.untyped_storage().nbytes()
@@ -109,21 +113,21 @@ def _is_old_torch(path: Path) -> bool:
 
 
 def _reconstruct(array_type: Any, shape: Any, kind: Any) -> np.ndarray:
-    """Create an empty array for the pickle to fill, as numpy's function does, but of no subclass."""
+    """Create an empty array for the pickle to fill, as numpy's own function does. Refuses other classes."""
     if array_type is not np.ndarray:
-        raise UnsafePickle("it has an array of a class that is not numpy's own")
+        raise UnsafePickle("it has an array whose class is not numpy.ndarray")
     return np.ndarray.__new__(np.ndarray, (0,), "b")
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """Encode text as latin1, as pickles of Python 2's bytes ask for; refuse other codecs."""
+    """Encode text as latin1, as unpickling Python 2's bytes requires. Refuses other encodings."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise UnsafePickle(f"it has text encoded as {encoding!r}")
     return text.encode("latin1")
 
 
 def _scalar(dtype: np.dtype, data: Any = None) -> Any:
-    """Create a numpy number."""
+    """Create a numpy scalar from its bytes."""
     if not isinstance(dtype, np.dtype) or dtype.kind not in "fiub" or not isinstance(data, bytes):
         raise UnsafePickle("it has a malformed numpy number")
     return np.frombuffer(data, dtype)[0]
@@ -133,7 +137,7 @@ def _dtype(kind: Any, *args: Any) -> np.dtype:
     """Create a numpy data type."""
     dtype = np.dtype(kind, False, True)  # a copy, on which the byte order is then set
     if dtype.kind not in "fiubOSUV":
-        raise UnsafePickle(f"it has values of numpy's type {dtype}")
+        raise UnsafePickle(f"it has values of the unsupported numpy type {dtype}")
     return dtype
 
 
@@ -161,7 +165,7 @@ _PythonUnpickler: Any = pickle._Unpickler
 
 
 class _Unpickler(_PythonUnpickler):
-    """Unpickler that builds arrays, tensors and plain types, and placeholders for all other classes."""
+    """Unpickler that builds arrays, tensors and plain types, and replaces all other objects by placeholders."""
 
     dispatch: ClassVar[dict[int, Any]] = dict(_PythonUnpickler.dispatch)
 
@@ -171,7 +175,7 @@ class _Unpickler(_PythonUnpickler):
         return type(str(global_name), (Placeholder,), {"__doc__": f"In place of {module_name}.{global_name}."})
 
     def load_build(self) -> None:
-        """Set an object's state; refuse to change classes and functions, since that would outlive the load."""
+        """Set an object's state. Refuses to change classes and functions: the change would persist after loading."""
         if isinstance(self.stack[-2], type | types.FunctionType | types.BuiltinFunctionType):
             raise UnsafePickle("it changes a class or a function")
         super().load_build()
@@ -180,7 +184,7 @@ class _Unpickler(_PythonUnpickler):
 
 
 def _restricted_pickle() -> types.ModuleType:
-    """Return a module with the functions of pickle that `torch.load` uses."""
+    """Return a stand-in for the module `pickle` whose functions use the restricted unpickler, for `torch.load`."""
     module = types.ModuleType("restricted_pickle")
     module.Unpickler = _Unpickler  # type: ignore[attr-defined]
     module.load = lambda file, **options: _Unpickler(file, **options).load()  # type: ignore[attr-defined]

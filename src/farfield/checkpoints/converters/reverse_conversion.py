@@ -16,7 +16,7 @@ from farfield.models.network import ActionNet
 from farfield.models.network_weight_names import PATHWAYS
 
 EXPRESSIBLE = ("c2d", "i3d", "slow", "slowfast", "x3d")
-"""Architectures that PySlowFast has."""
+"""Families of backbones that PySlowFast has."""
 EXPRESSIBLE_OPTIONS = {
     "width", "alpha", "beta_inv", "fusion_ratio", "fusion_kernel", "temporal_pool", "norm_on_first_shortcut",
 }  # fmt: skip
@@ -27,14 +27,15 @@ def to_pytorchvideo(network: ActionNet) -> dict[str, Any]:
     """Convert a network to a checkpoint of PyTorchVideo's hub: `{"model_state": ...}`.
 
     Raises:
-        FarfieldError: for a network that none of its hub builders creates.
+        FarfieldError: if no hub builder of PyTorchVideo creates such a network.
     """
     config = network.config
     options = _changed_options(config)
     if config["backbone"] not in PYTORCHVIDEO or config["insert"] or options:
         raise FarfieldError(
-            f"PyTorchVideo cannot express {config['backbone']} with options {options} and insert={config['insert']}; "
-            f"it has {', '.join(PYTORCHVIDEO)}, without non-local blocks."
+            f"{config['backbone']} with options {options} and insert={config['insert']} cannot be converted to "
+            f"PyTorchVideo. Networks that can be converted: {', '.join(PYTORCHVIDEO)}, with their default options and "
+            "without non-local blocks."
         )
     _check_head(network, "window_softmax_mean" if config["backbone"] in SOFTMAX_INSIDE else "window_mean")
     blocks = network.backbone.trunk.get_submodule("blocks")
@@ -53,19 +54,20 @@ def to_pyslowfast(network: ActionNet) -> dict[str, Any]:
     """Convert a network to a checkpoint of PySlowFast, with the part of its config that defines the network.
 
     Raises:
-        FarfieldError: for a network that PySlowFast cannot express.
+        FarfieldError: if PySlowFast has no such network.
     """
     config = network.config
     family = config["backbone"].split("_")[0]
     options = _changed_options(config)
     if family not in EXPRESSIBLE or options.keys() - EXPRESSIBLE_OPTIONS or options.get("temporal_pool") is True:
         raise FarfieldError(
-            f"PySlowFast cannot express {config['backbone']} with options {options}; it has {', '.join(EXPRESSIBLE)}."
+            f"{config['backbone']} with options {options} cannot be converted to PySlowFast. Networks that can be "
+            f"converted: {', '.join(EXPRESSIBLE)}."
         )
     if family == "x3d" and not options.get("norm_on_first_shortcut"):
         raise FarfieldError(
-            "PySlowFast's X3D has one batch norm more than PyTorchVideo's, after the shortcut of res2's first block; "
-            "this network was built without it."
+            "PySlowFast's X3D has a batch norm after the shortcut of res2's first block, but this network was built "
+            "without it, as in PyTorchVideo. Only an X3D with norm_on_first_shortcut can be converted to PySlowFast."
         )
     if config["insert"]:
         _check_block(config)
@@ -77,41 +79,41 @@ def to_pyslowfast(network: ActionNet) -> dict[str, Any]:
 
 
 def _changed_options(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the backbone options that differ from the published network's."""
+    """Return the backbone options that differ from the defaults, which are those of the published network."""
     defaults = option_defaults(config["backbone"])
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
     return {name: value for name, value in config["backbone_options"].items() if value != plain[name]}
 
 
 def _check_head(network: ActionNet, kind: str) -> None:
-    """Raise if the other project's head would score test crops differently: another head, and another crop size."""
+    """Raise if the heads differ and test crops are larger or smaller than training crops: scores would differ."""
     if network.config["head"] != kind and network.clip.test_side_px != network.clip.crop_px:
         raise FarfieldError(
-            f"the network is tested with the head {network.config['head']} on crops of {network.clip.test_side_px} px, "
-            f"theirs has the head {kind}: scores would differ. Use head {kind}, or a test_crop_px of "
-            f"{network.clip.crop_px}."
+            f"the network scores test crops of {network.clip.test_side_px} px with the head {network.config['head']}, "
+            f"but the other project uses the head {kind}, so its scores would differ. Use head {kind}, or set "
+            f"test_crop_px to {network.clip.crop_px}."
         )
 
 
 def _check_block(config: dict[str, Any]) -> None:
-    """Raise for inserted blocks that PySlowFast cannot express."""
+    """Raise for inserted blocks that PySlowFast does not have."""
     options = {key: value for key, value in config["block_options"].items() if value is not None or key == "key_pool"}
     pairwise = options.pop("pairwise", "embedded_gaussian")
     reason = None
     if config["block"] != "non_local":
-        reason = f"it has no {config['block']}"
+        reason = f"it has no block {config['block']}"
     elif pairwise not in ("embedded_gaussian", "dot_product"):
         reason = f"it has no pairwise function {pairwise}"
     elif options.get("pool_after_projection"):
-        reason = "it pools the keys before projecting them, and pooling and projecting do not commute"
+        reason = "it pools the keys before the projection, these blocks after it, and the outputs differ"
     elif options.get("scale") not in (None, pairwise == "embedded_gaussian"):
-        reason = f"it has no {pairwise} with scale {options['scale']}"
+        reason = f"it does not support {pairwise} with scale {options['scale']}"
     elif more := [key for key in options if key not in ("key_pool", "pool_after_projection", "scale", "out_bias")]:
-        reason = f"it has no {', '.join(more)}"
+        reason = f"it does not have the options {', '.join(more)}"
     elif options.get("out_bias") is False:
-        reason = "its blocks have a bias before the norm"
+        reason = "its blocks have a bias before the norm, and these do not"
     if reason:
-        raise FarfieldError(f"PySlowFast cannot express these blocks: {reason}.")
+        raise FarfieldError(f"the inserted blocks cannot be converted to PySlowFast: {reason}.")
 
 
 def _plain_name(key: str, network: ActionNet) -> str:

@@ -1,4 +1,4 @@
-"""Description of another project's checkpoint, and how to derive it from the shapes of its weights."""
+"""Description of another project's checkpoint, and functions that derive it from the shapes of the weights."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class SourceCheckpoint:
         origin: name of the project.
         arguments: fields of `NetworkOptions`, without the labels.
         state: weights by plain name (see weight_names.py), or by the network's own keys if `own_keys` is set.
-        own_names: each key of `state` to its name in the file.
-        own_keys: `state` is keyed by the network's own names.
-        ignored: weights left out on purpose: name and reason.
-        unknown: names that no network of this origin has.
+        own_names: each key of `state`, to the weight's name in the file.
+        own_keys: whether the keys of `state` are the network's own, instead of plain names.
+        ignored: name of each weight that is left out on purpose, and the reason.
+        unknown: names of weights that no network of this project has.
         notes: information for the user, such as assumptions about what the file does not state.
-        questions: settings that neither the file nor the user states.
+        questions: settings that the user must give because the file does not state them, each with its option.
     """
 
     origin: str
@@ -55,7 +55,7 @@ def renamed(
     """Rename weights to plain names.
 
     Returns:
-        Weights by plain name, plain names to the file's names, and the file's names without a plain one.
+        Weights by plain name; a dict from plain names to the file's names; the file's names that have no plain name.
 
     Raises:
         FarfieldError: if two weights get the same name.
@@ -68,22 +68,22 @@ def renamed(
         if plain is None:
             unknown.append(name)
         elif plain in own:
-            raise FarfieldError(f"{path} has two weights for the same place: {own[plain]} and {name}.")
+            raise FarfieldError(f"{path} has two weights called {plain}: {own[plain]} and {name}. Remove one.")
         else:
             plain_state[plain], own[plain] = value, name
     return plain_state, own, unknown
 
 
 def resnet_arguments(shapes: Shapes, *, family: str | None, path: Any) -> dict[str, Any]:
-    """Return backbone and backbone options of a ResNet with one or two pathways.
+    """Derive the backbone and backbone options of a ResNet with one or two pathways.
 
     Args:
         shapes: shapes of the weights by plain name.
-        family: c2d, i3d, slow or slowfast if the file's config states it; None to derive it from the kernels.
+        family: c2d, i3d or slow, if the file or the user states it; None to derive it from the kernels.
         path: for messages.
 
     Raises:
-        FarfieldError: for a network that no farfield backbone can express.
+        FarfieldError: for a network that no farfield backbone can represent.
     """
     if not any(name.startswith("res2.") for name in shapes) or "stem.conv.weight" not in shapes:
         raise FarfieldError(f"{path} holds no ResNet: weights of the stem or stages are missing.")
@@ -91,7 +91,7 @@ def resnet_arguments(shapes: Shapes, *, family: str | None, path: Any) -> dict[s
     counts = tuple(_count(shapes, f"res{k}") for k in (2, 3, 4, 5))
     depth = next((layers for layers, blocks in DEPTHS.items() if blocks == counts), None)
     if depth is None:
-        raise FarfieldError(f"{path} has {counts} residual blocks in res2 .. res5; known are {list(DEPTHS.values())}.")
+        raise FarfieldError(f"{path} has {counts} residual blocks in res2 .. res5, not one of {list(DEPTHS.values())}.")
     kernels = _kernels(shapes, "", counts)
     width, stem_kernel = shapes["stem.conv.weight"][0], shapes["stem.conv.weight"][2]
     options: dict[str, Any] = {} if width == 64 else {"width": width}
@@ -110,13 +110,14 @@ def resnet_arguments(shapes: Shapes, *, family: str | None, path: Any) -> dict[s
     if family is None:
         if not fitting:
             raise FarfieldError(
-                f"{path} has temporal kernels {kernels} and {stem_kernel} in the stem, which is neither C2D, I3D nor "
-                "Slow. Say which network it is with --backbone."
+                f"{path} has temporal kernels {kernels} in res2 .. res5 and {stem_kernel} in the stem. These are not "
+                "the kernels of C2D, I3D or Slow. Give the network with --backbone."
             )
         family = fitting[0]
     elif FAMILIES[family].stem_kernel != stem_kernel:
         raise FarfieldError(
-            f"{path} has a temporal kernel of {stem_kernel} in its stem; {family} has {FAMILIES[family].stem_kernel}."
+            f"{path} is not {family}: its stem has a temporal kernel of {stem_kernel}, but {family}'s has "
+            f"{FAMILIES[family].stem_kernel}."
         )
     if family not in fitting:
         options["temporal_kernels"] = kernels
@@ -124,7 +125,7 @@ def resnet_arguments(shapes: Shapes, *, family: str | None, path: Any) -> dict[s
 
 
 def given_family(options: ConversionOptions) -> str | None:
-    """Return c2d, i3d or slow, if the user states it."""
+    """Return the family of the backbone that the user gives: c2d, i3d or slow. None without one of these."""
     family = options.backbone.rsplit("_r", 1)[0] if options.backbone else None
     return family if family in FAMILIES else None
 
@@ -177,15 +178,18 @@ def block_options_by_shape(shapes: Shapes, path: Any) -> dict[str, Any]:
     if any(width * 2 != channels for channels, width in inner.values()):
         if len(set(inner.values())) > 1:
             raise FarfieldError(
-                f"the non-local blocks of {path} have (channels, inner channels) {inner}; if "
-                "widths differ, all blocks must have half as many channels inside."
+                f"the non-local blocks of {path} have different (channels, inner channels): {inner}. They can be "
+                "converted only if all are equal, or if every block has half as many inner channels as channels."
             )
         options["inner_channels"] = next(iter(inner.values()))[1]
 
     def all_have(suffix: str) -> bool:
         found = {f"{stage}.{i}.inserted.{suffix}" in shapes for stage, i in places}
         if len(found) > 1:
-            raise FarfieldError(f"some of the non-local blocks of {path} have {suffix} and others do not.")
+            raise FarfieldError(
+                f"{path} cannot be converted: some of its non-local blocks have {suffix} and others do not, but all "
+                "must have the same options."
+            )
         return found.pop()
 
     if not all_have("w_z.bias"):

@@ -44,7 +44,7 @@ def _pyslowfast_residual(rest: str) -> str | None:
 
 
 def x3d_from_pyslowfast(name: str) -> str | None:
-    """Translate names of PySlowFast's X3D, whose stem and squeeze-and-excitation PyTorchVideo names differently."""
+    """Translate names of PySlowFast's X3D. Its stem and squeeze-and-excitation have other names in PyTorchVideo."""
     plain = from_pyslowfast(name)
     if plain is None:
         return None
@@ -60,7 +60,7 @@ _CAFFE2_CONV = {"w": "weight", "b": "bias"}
 
 
 def from_caffe2(name: str) -> str | None:
-    """Translate blobs of the paper's own code (video-nonlocal-net) and of PySlowFast's Caffe2 models."""
+    """Translate blob names of the paper's own code (video-nonlocal-net) and of PySlowFast's Caffe2 models."""
     pathway = "fast_" if name.startswith("t_") else ""
     rest = name.removeprefix("t_")
     if match := re.fullmatch(r"(?:res_)?conv1(_bn)?_(w|s|b|rm|riv)", rest):
