@@ -13,7 +13,10 @@ _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
 
 
 class JsonError(ValueError):
-    """The text is not JSON, or is nested too deeply. The message is a clause: "it is not JSON (line 1, column 3)"."""
+    """The text is not JSON, or is nested too deeply.
+
+    The error's text continues a sentence that begins with the file's name: "it is not JSON (line 1, column 3)".
+    """
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -387,7 +387,7 @@ def test_wrapper_prefix_is_removed_and_bgr_kernels_are_reordered() -> None:
             {"model_state": state, "cfg": pyslowfast_cfg("c2d", frames=8, DATA={"REVERSE_INPUT_CHANNEL": True})}
         )
         torch.testing.assert_close(bgr(x.flip(1)), plain(x))
-    assert any("changed to RGB" in note for note in report.notes)
+    assert any("changed to take RGB" in note for note in report.notes)
 
 
 def test_labels_come_from_the_user_or_from_the_number_of_classes() -> None:

@@ -83,7 +83,10 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(
         (["convert", theirs, out, "--labels", tmp_path / "bytes.txt"], "is not UTF-8 text"),
         (["convert", theirs, out, "--labels", tmp_path / "no.txt"], "there is no file of class names"),
         (["convert", theirs, out, "--to", "slowfast"], "is not a farfield checkpoint"),
-        (["convert", theirs, out, "--block_options", "{pairwise: gaussian}"], "the file has embedded_gaussian"),
+        (
+            ["convert", theirs, out, "--block_options", "{pairwise: gaussian}"],
+            "file has pairwise: embedded_gaussian",
+        ),
         (["convert", theirs, out, "--head", "gapfc"], "head is 'gapfc'. Known: gap_fc, window_mean"),
         (["convert", theirs, out, "--clip", "{num_frame: 8}"], "clip has no 'num_frame'. Known: num_frames"),
         (["convert", theirs, kept / "x.ckpt"], "x.ckpt cannot be written"),

@@ -134,7 +134,7 @@ def test_incompatible_settings_are_refused(figures: Path) -> None:
     train = str(figures / "train.csv")
     with pytest.raises(FarfieldError, match=r"clips_per_video is 3 and data\.batch_size 8"):
         VideoDataModule(train, clip=SPEC, clips_per_video=3)
-    with pytest.raises(FarfieldError, match=r"short_side_px is \(32, 40\): a square of 48 pixels"):
+    with pytest.raises(FarfieldError, match=r"short_side_px is \(32, 40\), but a square of 48 x 48 pixels"):
         VideoDataModule(train, clip=SPEC, augmentation=Augmentation(short_side_px=(32, 40)))
     with pytest.raises(FarfieldError, match=r"keep_direction names 'bowl', which is not a class.*Did you mean 'bow'"):
         VideoDataModule(train, clip=SPEC, augmentation=Augmentation(keep_direction=("bowl",)))

@@ -73,7 +73,7 @@ def test_gamma_and_beta_can_undo_the_normalisation() -> None:
 
 def test_one_value_per_channel_is_refused_in_training() -> None:
     one = torch.ones(4)
-    with pytest.raises(ValueError, match=r"more than one value per channel; the input is \(1, 4, 1, 1, 1\)"):
+    with pytest.raises(ValueError, match=r"more than one value per channel; given an input of \(1, 4, 1, 1, 1\)"):
         batch_norm(torch.ones(1, 4, 1, 1, 1), one, one, one, one, training=True)
 
 

@@ -51,5 +51,5 @@ def test_masked_positions_as_loops() -> None:
 
 
 def test_a_mask_of_another_shape_is_refused(types_unchecked: None) -> None:
-    with pytest.raises(ValueError, match=r"mask needs \(b, t\) or \(b, t, h, w\) .* \(2, 3, 4, 5, 6\); given \(2, 5\)"):
+    with pytest.raises(ValueError, match=r"mask needs shape \(b, t\) or .* \(2, 3, 4, 5, 6\); given \(2, 5\)"):
         GlobalAvgPool3d()(torch.randn(2, 3, 4, 5, 6), torch.ones(2, 5, dtype=torch.bool))

@@ -195,11 +195,11 @@ def test_files_that_pyav_reads_instead_of_decord_are_counted_by_reason(
     said = [record.getMessage() for record in caplog.records if "decord" in record.getMessage()]
     assert len(said) == 2
     assert (
-        "PyAV has read 1 file so far instead of decord, which would fail or return wrong frames. "
+        "decord would fail on some files or return wrong frames, so PyAV reads them: 1 file so far. "
         "Reason: container mpegts. Latest file: " in said[0]
     )
     assert (
-        "PyAV has read 10 files so far instead of decord, which would fail or return wrong frames. "
+        "decord would fail on some files or return wrong frames, so PyAV reads them: 10 files so far. "
         "Reason: container mpegts. Latest file: " in said[1]
     )
 

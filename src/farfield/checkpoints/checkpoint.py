@@ -125,8 +125,8 @@ def plain_network(model: str | Path | ActionNet) -> ActionNet:
     if isinstance(model, str | Path):
         return load_network(model)
     raise FarfieldError(
-        f"a {type(model).__name__} was given, but a network from build_model or load_model, or a checkpoint's path, is "
-        "needed. For an exported network, give the checkpoint that it was exported from."
+        f"the model is of type {type(model).__name__}; a network from build_model or load_model, or a checkpoint's "
+        "path, is needed. For an exported network, give the checkpoint that it was exported from."
     )
 
 

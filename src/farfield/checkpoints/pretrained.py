@@ -159,7 +159,7 @@ def load_pretrained(network: ActionNet, source: PretrainedWeights) -> None:
     log.info("weights of %s: %s", source.name, summary)
     fresh = _new_blocks(given, wanted)
     if fresh:
-        log.info("%d inserted blocks are new: they are the identity until they are trained", len(fresh))
+        log.info("%d inserted blocks have no pretrained weights: each is the identity until it is trained", len(fresh))
 
 
 def _match_classifier(given: dict[str, Tensor], old: Sequence[str], new: Sequence[str]) -> str:

@@ -36,8 +36,8 @@ def restrict_labels(network: ActionNet, labels: Sequence[str]) -> ActionNet:
         unknown = next((label for label in labels if _normalise(label) not in known), None)
         if unknown is None:
             raise FarfieldError(
-                f"the labels {list(labels)[:20]} do not name {len(labels)} different classes of the network. "
-                "Give each class once, spelled as in the network's labels."
+                f"some of these {len(labels)} labels name the same class of the network: {list(labels)[:20]}. Give "
+                "each class once, spelled as in the network's labels."
             )
         raise FarfieldError(f"the network has no class {unknown!r}. {nearest(unknown, network.labels)}")
     state = dict(network.state_dict())

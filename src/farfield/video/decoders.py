@@ -174,10 +174,10 @@ def _log_fallback(path: Path, reason: str) -> None:
     files.add(path)
     count = len(files)
     if count == 10 ** (len(str(count)) - 1):
-        files_so_far = f"{count} file{'s' if count > 1 else ''} so far"
         log.warning(
-            "PyAV has read %s instead of decord, which would fail or return wrong frames. Reason: %s. Latest file: %s",
-            files_so_far,
+            "decord would fail on some files or return wrong frames, so PyAV reads them: %s so far. Reason: %s. Latest "
+            "file: %s",
+            f"{count} file{'s' if count > 1 else ''}",
             reason,
             path,
         )

@@ -209,5 +209,5 @@ def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def zoo_crop(backbone: str) -> int:
-    """Return the test crop size of PySlowFast's and PyTorchVideo's model zoos: a frame's whole short side."""
+    """Return the test crop size of PySlowFast's and PyTorchVideo's model zoos, which crop as much as the short side."""
     return default_clip(backbone).test_short_side_px
