@@ -5,51 +5,29 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
 from farfield.curation.class_names import read_class_names
+from farfield.curation.collection_plot import plot_collection
 from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.formats.folders import classes_of_folder, videos_of_folder
 from farfield.curation.formats.kinetics import parse_clip_name
 from farfield.curation.inspection import Inspected, InspectionJob, inspect
 from farfield.curation.manifest_output import path_in_manifest
 from farfield.curation.near_duplicates import find_near_duplicates
-from farfield.data.manifest import Manifest, VideoRecord, read_manifest, write_manifest
+from farfield.curation.split import Split
+from farfield.data.manifest import Manifest, read_manifest, write_manifest
 from farfield.errors import FarfieldError
 from farfield.parallel import Engine, for_each
 from farfield.progress import ProgressBar
 from farfield.reports.verify_report_markdown import render_verify_report
 from farfield.video.decoder_names import Decoder
-
-
-@dataclass
-class Split:
-    """One manifest or folder, and the results of its videos.
-
-    Attributes:
-        name: name in the report.
-        records: rows of the manifest.
-        root: folder that the rows' paths are relative to.
-        inspected: result for each row; None for an undecodable video.
-        reasons: why each video cannot be decoded; None for one that can.
-    """
-
-    name: str
-    records: list[VideoRecord]
-    root: Path
-    inspected: list[Inspected | None] = field(default_factory=list)
-    reasons: list[str | None] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.paths = [self.root / record.path for record in self.records]
-        """File of each row."""
 
 
 @dataclass(frozen=True)
@@ -331,34 +309,3 @@ def _write(splits: list[Split], diagnosis: VerificationReport, folder: Path) -> 
             write_manifest(folder / f"{split.name}.csv", kept)
     with matplotlib.rc_context({"savefig.dpi": 120}):
         plot_collection(splits).savefig(folder / "collection.png")
-
-
-_MEASURES: tuple[Callable[[Inspected], float], ...] = (
-    lambda seen: seen.duration_seconds,
-    lambda seen: min(seen.width, seen.height),
-    lambda seen: seen.fps,
-)
-
-
-def plot_collection(splits: Sequence[Split]) -> Figure:
-    """Plot durations, short sides, frame rates and videos per class, with one colour per split."""
-    figure = Figure(figsize=(10, 6.4), layout="constrained")
-    axes = figure.subplots(2, 2)
-    whole = [each for split in splits for each in split.inspected if each is not None]
-    bins = [np.histogram_bin_edges([measure(each) for each in whole], bins=40) for measure in _MEASURES]
-    for split in splits:
-        seen = [each for each in split.inspected if each is not None]
-        labels = Counter(row.label for row, each in zip(split.records, split.inspected, strict=True) if each)
-        values = [[measure(each) for each in seen] for measure in _MEASURES]
-        for axis, numbers, edges in zip(axes.flat[:3], values, bins, strict=True):
-            axis.hist(numbers, bins=edges, histtype="stepfilled", alpha=0.5, label=split.name)
-        counts = sorted(labels.values(), reverse=True)
-        axes[1, 1].step(range(1, len(counts) + 1), counts, where="mid", label=split.name)
-    names = ("duration in seconds", "short side in pixels", "frames per second", "classes, largest first")
-    for axis, name in zip(axes.flat, names, strict=True):
-        axis.set_xlabel(name)
-        axis.set_ylabel("videos")
-        axis.grid(alpha=0.3)
-    axes[1, 1].set_ylim(bottom=0)
-    axes[0, 0].legend()
-    return figure

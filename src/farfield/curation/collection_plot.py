@@ -1,0 +1,42 @@
+"""Plot of a verified collection's durations, sizes, frame rates and classes, by split."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from farfield.curation.inspection import Inspected
+from farfield.curation.split import Split
+
+_MEASURES: tuple[Callable[[Inspected], float], ...] = (
+    lambda seen: seen.duration_seconds,
+    lambda seen: min(seen.width, seen.height),
+    lambda seen: seen.fps,
+)
+
+
+def plot_collection(splits: Sequence[Split]) -> Figure:
+    """Plot durations, short sides, frame rates and videos per class, with one colour per split."""
+    figure = Figure(figsize=(10, 6.4), layout="constrained")
+    axes = figure.subplots(2, 2)
+    whole = [each for split in splits for each in split.inspected if each is not None]
+    bins = [np.histogram_bin_edges([measure(each) for each in whole], bins=40) for measure in _MEASURES]
+    for split in splits:
+        seen = [each for each in split.inspected if each is not None]
+        labels = Counter(row.label for row, each in zip(split.records, split.inspected, strict=True) if each)
+        values = [[measure(each) for each in seen] for measure in _MEASURES]
+        for axis, numbers, edges in zip(axes.flat[:3], values, bins, strict=True):
+            axis.hist(numbers, bins=edges, histtype="stepfilled", alpha=0.5, label=split.name)
+        counts = sorted(labels.values(), reverse=True)
+        axes[1, 1].step(range(1, len(counts) + 1), counts, where="mid", label=split.name)
+    names = ("duration in seconds", "short side in pixels", "frames per second", "classes, largest first")
+    for axis, name in zip(axes.flat, names, strict=True):
+        axis.set_xlabel(name)
+        axis.set_ylabel("videos")
+        axis.grid(alpha=0.3)
+    axes[1, 1].set_ylim(bottom=0)
+    axes[0, 0].legend()
+    return figure
