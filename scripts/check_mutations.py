@@ -91,7 +91,7 @@ class Outcome:
         mutation: the change.
         covering: number of tests that cover its line.
         caught_by: first test that failed with it and passes without; None if none did.
-        why: what happened otherwise: "survived", "no test covers it", "timed out" (which is a catch).
+        why: "caught", "survived", "no test covers it", or why it could not be decided, which counts as not caught.
         seconds: wall time.
     """
 
