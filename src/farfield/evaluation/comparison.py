@@ -89,7 +89,7 @@ def _paired(a: Scores, b: Scores, name_a: str, name_b: str) -> tuple[Scores, Sco
         differing = sorted(set(a.labels) ^ set(b.labels))
         raise FarfieldError(
             f"the runs have different classes: {', '.join(differing[:5])} {'is' if len(differing) == 1 else 'are'} in "
-            "one of them only. Test both on the same manifest with restrict_labels set to true."
+            "one of them only. Test both with restrict_labels set to true on the same manifest."
         )
     names = a.names
     shared = _shared_rows(names, b.names)
