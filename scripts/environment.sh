@@ -16,6 +16,8 @@ fi
 stamp=.venv/farfield-installed
 wanted="$(cksum <pyproject.toml) $1"
 if ! grep -qxF "$wanted" "$stamp" 2>/dev/null; then
+    # The pip that Python brings may be old: 23.2 takes half as long again to install as 26.3.
+    .venv/bin/pip install --quiet --disable-pip-version-check --upgrade pip
     .venv/bin/pip install --quiet --disable-pip-version-check --editable ".$1"
     echo "$wanted" >>"$stamp"
 fi

@@ -19,6 +19,5 @@ uv pip install --quiet --no-deps --editable . pip  # a test runs pip
 python scripts/lowest_versions.py
 
 quick="not slow or dependency"  # without the slow tests, but for those of the extras and of W&B
-# A process a core, with one thread each. What fails there, for want of time perhaps, has to pass alone.
-OMP_NUM_THREADS=1 python -m pytest -n auto --dist worksteal -m "$quick" "$@" ||
-    python -m pytest --last-failed --last-failed-no-failures none -m "$quick" "$@"
+unset PYTHONDONTWRITEBYTECODE  # as in test.sh
+OMP_NUM_THREADS=1 python -m pytest -n "$(($(getconf _NPROCESSORS_ONLN) + 1))" --dist loadfile -m "$quick" "$@"

@@ -191,8 +191,9 @@ def test_over_a_ray_cluster(tmp_path: Path) -> None:
     assert len(made.records) == 4
     assert [Path(name).name for name, _ in made.failures] == ["bad.mp4"]
     assert numbers(tmp_path / "out" / made.records[2].path) == list(range(10))
-    results = dict(for_each(misbehave, ["a", "crash", "hang", "bad"], seconds_per_job=12, engine="ray"))
+    results = dict(for_each(misbehave, ["a", "crash", "bad"], seconds_per_job=300, engine="ray"))
+    results |= dict(for_each(misbehave, ["hang"], seconds_per_job=3, engine="ray"))  # others may take long
     assert results["a"] == "A"
     assert results["crash"] == "the decoder crashed"
-    assert results["hang"] == "it took longer than 12 s"
+    assert results["hang"] == "it took longer than 3 s"
     assert results["bad"] == "it is no good"

@@ -419,7 +419,7 @@ def test_an_allocation_beyond_the_memory_limit_is_refused(checkpoint: Path, make
     from concurrent.futures import ProcessPoolExecutor
 
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        message = pool.submit(_exceed_memory, str(checkpoint), str(make_video(30))).result(60)
+        message = pool.submit(_exceed_memory, str(checkpoint), str(make_video(30))).result(300)
     assert message == [
         "a.mp4: it needs more memory than the limit allows. Send a smaller video.",
         "the video: it needs more memory than the limit allows. Send a smaller video.",
