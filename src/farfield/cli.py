@@ -56,6 +56,9 @@ COMMANDS: dict[str, Command] = {
         "choose classes and videos of a collection",
         {"source": None, "out": None},
     ),
+    "data split": Command(
+        "farfield.commands.data_split:split", "make training, validation and test manifests, or folds", {"source": None}
+    ),
     "data verify": Command(
         "farfield.commands.data_verify:verify", "decode every video, and find duplicates and leaks", {"sources": "+"}
     ),

@@ -15,6 +15,7 @@ import runs
 from PIL import Image
 from scipy import stats
 
+from farfield.curation.split import split
 from farfield.evaluation.metrics import wilson
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -94,7 +95,26 @@ def test_each_group_is_left_out_once(
     assert about["right"] == round(right)
     sys.argv[sys.argv.index("^(train|val)_")] = "^(nobody)_"
     assert cross_validate.main() == 2
-    assert "finds no group in train_" in capsys.readouterr().err
+    assert "finds nothing in 'train_" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_folds_of_data_split_are_run_and_pooled(
+    figures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split(figures / "train.csv", tmp_path / "folds", folds=2)
+    options = ["--model.backbone=tiny", "--model.clip={num_frames: 4, crop_px: 24}", "--trainer.max_epochs=1"]
+    options += ["--data.num_workers=0", "--trainer.accelerator=cpu", "--report.every_n_epochs=0"]
+    words = ["cross_validate.py", tmp_path / "folds", "--out", tmp_path / "runs", "--jobs=1", "--json", "--", *options]
+    monkeypatch.setattr(sys, "argv", list(map(str, words)))
+    assert cross_validate.main() == 0
+    about = json.loads(capsys.readouterr().out)
+    assert list(about["folds"]) == ["fold_1", "fold_2"]
+    assert about["videos"] == 20
+    assert about["right"] == round(10 * sum(about["folds"].values()))
+    sys.argv[1] = str(tmp_path / "runs")
+    assert cross_validate.main() == 2
+    assert "holds no folds. Make them: farfield data split" in capsys.readouterr().err
 
 
 @pytest.mark.slow

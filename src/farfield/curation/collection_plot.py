@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from farfield.curation.inspected_split import InspectedSplit
 from farfield.curation.inspection import Inspected
-from farfield.curation.split import Split
 
 _MEASURES: tuple[Callable[[Inspected], float], ...] = (
     lambda seen: seen.duration_seconds,
@@ -18,7 +18,7 @@ _MEASURES: tuple[Callable[[Inspected], float], ...] = (
 )
 
 
-def plot_collection(splits: Sequence[Split]) -> Figure:
+def plot_collection(splits: Sequence[InspectedSplit]) -> Figure:
     """Plot durations, short sides, frame rates and videos per class, with one colour per split."""
     figure = Figure(figsize=(10, 6.4), layout="constrained")
     axes = figure.subplots(2, 2)

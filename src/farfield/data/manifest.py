@@ -1,10 +1,11 @@
 """Manifests: CSV files that list videos and their labels.
 
-    path,label[,start_seconds,end_seconds][,num_frames,fps,width,height,duration_seconds]
+    path,label[,start_seconds,end_seconds][,num_frames,fps,width,height,duration_seconds][,group]
 
 Paths are relative to the manifest's folder, or to a given root. [start_seconds, end_seconds) is the annotated segment;
-without one, the whole video is used. `farfield data index` fills num_frames and the columns after it. Spaces around a
-value are stripped.
+without one, the whole video is used. `farfield data index` fills num_frames to duration_seconds. `group` names what
+videos have in common, such as the person or the source video; `farfield data split` keeps groups whole. Spaces around
+a value are stripped.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ from farfield.errors import FarfieldError, nearest
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """One row of a manifest. Times are in seconds; None for an empty value."""
+    """One row of a manifest. Times are in seconds; None for an empty value.
+
+    `group` names the person, camera or source video that the video shares with others.
+    """
 
     path: str
     label: str
@@ -39,9 +43,11 @@ class VideoRecord:
     width: int | None = None
     height: int | None = None
     duration_seconds: float | None = None
+    group: str | None = None
 
 
 COLUMNS = tuple(field.name for field in fields(VideoRecord))
+_NUMBERS = COLUMNS[2:-1]
 _WHOLE_NUMBERS = ("num_frames", "width", "height")
 
 
@@ -84,8 +90,9 @@ class Manifest(Sequence[VideoRecord]):
     def __init__(self, records: Iterable[VideoRecord], *, root: str | Path, source: str = "manifest") -> None:
         rows = list(records)
         columns: dict[str, Sequence[Any]] = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
-        for name in COLUMNS[2:]:
+        for name in _NUMBERS:
             columns[name] = [math.nan if value is None else value for value in columns[name]]
+        columns["group"] = [value or "" for value in columns["group"]]
         self._set_columns([columns] if rows else [], Path(root), source)
 
     @classmethod
@@ -104,16 +111,20 @@ class Manifest(Sequence[VideoRecord]):
         self._paths = _StringArray()
         met: dict[str, int] = {}
         ids: list[np.ndarray] = []
-        numbers: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS[2:]}
+        numbers: dict[str, list[np.ndarray]] = {name: [] for name in _NUMBERS}
+        groups = _StringArray()
         for block in blocks:
             self._paths.add(block["path"])
             count = len(block["path"])
+            groups.add(block.get("group", [""] * count))
             for label in dict.fromkeys(block["label"]):
                 met.setdefault(label, len(met))
             ids.append(np.fromiter(map(met.__getitem__, block["label"]), np.int64, count))
             for name, parts in numbers.items():
                 parts.append(np.array(block[name], dtype=np.float64) if name in block else np.full(count, np.nan))
         self._paths.close()
+        groups.close()
+        self._groups = groups if groups.ends[-1] else None
         self.labels: list[str] = _sort_labels(set(met))
         """Labels that occur, sorted. If all are numbers, they are sorted as numbers, so that 10 comes after 9."""
         number = {label: i for i, label in enumerate(self.labels)}
@@ -128,7 +139,9 @@ class Manifest(Sequence[VideoRecord]):
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         numbers: dict[str, Any] = {name: self._number(name, index) for name in self._numbers}
-        return VideoRecord(self._paths[index], self.labels[self.label_ids[index]], **numbers)
+        label = self.labels[self.label_ids[index]]
+        group = self._groups[index] or None if self._groups else None
+        return VideoRecord(self._paths[index], label, **numbers, group=group)
 
     def __iter__(self) -> Iterator[VideoRecord]:
         return (self[i] for i in range(len(self)))
@@ -177,12 +190,13 @@ class Manifest(Sequence[VideoRecord]):
         return np.array([position[label] for label in self.labels], dtype=np.int64)[self.label_ids]
 
 
-def read_manifest(path: str | Path, *, root: str | Path | None = None) -> Manifest:
+def read_manifest(path: str | Path, *, root: str | Path | None = None, group_column: str = "group") -> Manifest:
     """Read a manifest.
 
     Args:
         path: CSV file.
         root: folder that the paths in the file are relative to; None for the folder of the manifest.
+        group_column: column that holds the group of each video, for files that name it otherwise.
 
     Raises:
         FarfieldError: for a missing or empty file, a missing or unknown column, or an invalid value, with its line.
@@ -194,7 +208,7 @@ def read_manifest(path: str | Path, *, root: str | Path | None = None) -> Manife
         # File names need not be UTF-8; other text that is not shows in the header or as an unknown label.
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             folder = path.parent if root is None else Path(root)
-            manifest = Manifest.of_columns(_blocks(file, path), root=folder, source=str(path))
+            manifest = Manifest.of_columns(_blocks(file, path, group_column), root=folder, source=str(path))
     except csv.Error as error:
         raise FarfieldError(f"{path} is not a CSV file: {error}") from error
     if not len(manifest):
@@ -245,9 +259,11 @@ def _sort_labels(labels: set[str]) -> list[str]:
     return sorted(labels, key=lambda label: (int(label) if numbers else 0, label))
 
 
-def _blocks(file: Iterator[str], path: Path) -> Iterator[dict[str, Sequence[Any]]]:
+def _blocks(file: Iterator[str], path: Path, group_column: str) -> Iterator[dict[str, Sequence[Any]]]:
     """Read and check the rows in blocks, to limit the memory needed."""
     header = [name.strip() for name in next(csv.reader(file), [])]
+    if group_column in header and "group" not in header:
+        header[header.index(group_column)] = "group"
     if any(not name.isprintable() for name in header):
         raise csv.Error("its first line is not text")
     for name in header:
@@ -308,7 +324,7 @@ def _checked(texts: Mapping[str, Sequence[str]], path: Path, lines: Sequence[int
             raise FarfieldError(
                 f"{path}, line {lines[texts[name].index('')]}: the {name} is empty. Every row needs a path and a label."
             )
-    for name in COLUMNS[2:]:
+    for name in _NUMBERS:
         if name not in texts or not any(texts[name]):
             continue
         numbers = np.fromiter(map(_number, texts[name]), np.float64, len(lines))
@@ -318,6 +334,8 @@ def _checked(texts: Mapping[str, Sequence[str]], path: Path, lines: Sequence[int
                 f"{path}, line {lines[row]}: {name} is {texts[name][row]!r}; it must be a number >= 0, or empty."
             )
         columns[name] = np.floor(numbers) if name in _WHOLE_NUMBERS else numbers
+    if "group" in texts:
+        columns["group"] = texts["group"]
     if "end_seconds" in columns:
         ends = columns["end_seconds"]
         starts = np.nan_to_num(columns.get("start_seconds", ends * 0))

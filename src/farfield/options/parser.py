@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -53,6 +54,7 @@ class CommandParser(jsonargparse.ArgumentParser):
     def format_help(self, *args: Any, **kwargs: Any) -> str:
         """Format the help, with Python's `str | Path` and `None` replaced by what a user types: str and null."""
         text = re.sub(r"Union\[str,\s+Path,\s+null\]", "str | null", super().format_help(*args, **kwargs))
+        text = re.sub(r"Optional\[list\[(\w+)\]\]|list\[(\w+)\]", r"one or more \1\2", text)
         return re.sub(r"\bNone\b", "null", re.sub(r"str\s+\|\s+Path", "str", text))
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -134,12 +136,36 @@ def parse(
         taken |= set(inspect.signature(function).parameters) - replaced
     parser.words = arguments
     arguments = files_after_dashes(arguments)
+    lists = {f"--{name}" for name, kind in types.items() if "list[" in str(kind)}
+    arguments = _join_lists(arguments, lists)
     flags = {f"--{name}" for name, kind in types.items() if kind is bool}
     words = [
         f"{word}=true" if word in flags and following not in ("true", "false") else word
         for word, following in zip(arguments, [*arguments[1:], None], strict=False)
     ]
-    return vars(parser.instantiate_classes(parser.parse_args(words)))
+    return vars(parser.instantiate(parser.parse_args(words)))
+
+
+def _join_lists(words: Sequence[str], lists: set[str]) -> list[str]:
+    """Write the words after an option that takes a list as one JSON list: `--fractions 0.7 0.3` as [0.7, 0.3].
+
+    A list that is written as one, and null, stay as they are.
+    """
+    joined: list[str] = []
+    rest = list(words)
+    while rest:
+        joined.append(rest.pop(0))
+        if joined[-1] not in lists or not rest or rest[0] == "null" or rest[0].startswith("["):
+            continue
+        end = next((i for i, word in enumerate(rest) if word.startswith("--")), len(rest))
+        if end:
+            joined.append("[" + ", ".join(word if _is_number(word) else json.dumps(word) for word in rest[:end]) + "]")
+            del rest[:end]
+    return joined
+
+
+def _is_number(word: str) -> bool:
+    return re.fullmatch(r"-?(\d+\.?\d*|\.\d+)(e-?\d+)?", word) is not None
 
 
 def files_after_dashes(words: Sequence[str]) -> Sequence[str]:

@@ -87,7 +87,7 @@ class TrainingRun(LightningCLI):
         model = self.config.model
         model.clip = clip_values(model.backbone, model.clip, model.weights, model.backbone_options, model.block_options)
         if shown:
-            print(parser.dump(self.config, skip_none=False), end="")
+            print(parser.dump(self.config, skip_unset=False), end="")
             raise SystemExit(0)
 
     def before_instantiate_classes(self) -> None:
@@ -129,7 +129,7 @@ class TrainingRun(LightningCLI):
     def _callbacks(self, about: dict[str, Any], logger: Logger | None) -> list[Callback]:
         """Return the callbacks that farfield adds, in the order in which they must run."""
         optimisation: Optimisation = self.config_init.model.optimisation
-        config = self.parser.dump(self.config, skip_none=False)
+        config = self.parser.dump(self.config, skip_unset=False)
         callbacks: list[Callback] = [
             Throughput(),
             SkippedVideos(self.run_dir),
