@@ -154,7 +154,7 @@ def test_mistakes_get_clear_errors(trained: farfield.TrainResult, data: Path, tm
         (lambda: farfield.evaluate(exported, data / "test.csv"), "is an exported network"),
         (
             lambda: farfield.evaluate(object(), data / "test.csv"),
-            "the model is of type object; a network from build_model",
+            "the model is of type object; give a network from build_model",
         ),  # type: ignore[arg-type]
         (lambda: farfield.save_model(network, tmp_path / "x.onnx"), "suffix of an exported network"),
         (lambda: farfield.predict("x.mp4", network, hop=2, num_clips=3), "hop and num_clips are both given"),

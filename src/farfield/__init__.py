@@ -69,7 +69,7 @@ _MODULES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import version  # late: takes longer to import than all of this
+        from importlib.metadata import version  # imported late: slower than the rest of this file
 
         return version("farfield")
     if name in _MODULES:

@@ -1,8 +1,9 @@
 """Keep freed CPU memory in the process, instead of returning it to the operating system after every layer.
 
-By default glibc maps each large array and unmaps it when it is freed, so that the system clears its pages each time.
-Training steps, and inference on batches of views, allocate and free the same arrays repeatedly. PyTorch's tuning guide
-recommends other allocators for the same reason; glibc's own allocator needs only two settings.
+By default glibc gets the memory of each large array from the operating system and returns it when the array is freed.
+The system clears the pages each time. Training steps, and inference on batches of views, allocate and free arrays of
+the same sizes repeatedly. PyTorch's tuning guide recommends other allocators to avoid this cost; two settings of
+glibc's own allocator avoid it, too.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def keep_freed_memory() -> bool:
-    """Configure glibc's allocator to keep freed memory, and return whether that succeeded; False on other systems."""
+    """Configure glibc's allocator to keep freed memory, and return whether that succeeded; False without glibc."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
         return False

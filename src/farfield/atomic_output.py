@@ -28,7 +28,11 @@ def refuse_existing(*places: Path) -> None:
 
 @contextmanager
 def atomic_output(out: Path) -> Iterator[Path]:
-    """Yield a temporary path of the same name; when the block ends, move it and the files beside it to the destination.
+    """Yield a temporary path to write to. When the block ends without an error, move the output to `out`.
+
+    Args:
+        out: destination of a file or folder. The temporary path has the same name, in a temporary folder. Files that
+            the block writes to that folder, too, are moved to the folder of `out`.
 
     Raises:
         FarfieldError: if the destination exists, or cannot be written.

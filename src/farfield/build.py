@@ -37,28 +37,30 @@ def build_model(
     head_windows: Sequence[Sequence[int]] | None = None,
     clip: ClipOptions | None = None,
 ) -> ActionNet:
-    """Build a network.
+    """Build a network with random or pretrained weights. Examples below are in YAML notation.
 
     Args:
-        backbone: name of the backbone, as i3d_r50; `farfield summary all` lists them.
+        backbone: name of the backbone, e.g. i3d_r50. `farfield summary all` lists the names.
         num_classes: number of classes; optional with `labels`, or with weights of a video network.
-        labels: class names. Default: those of the weights if their number is `num_classes`, otherwise "0", "1", ...
+        labels: class names. Default: those of the weights if `num_classes` agrees or is None, else "0", "1", ...
         weights: initial weights: "imagenet" (torchvision's ResNet, inflated), "pytorchvideo" or "torchvision" (their
             Kinetics-400 weights), or a file: a farfield checkpoint, a checkpoint that `farfield convert` reads, or
-            torchvision's ResNet. The classifier is reinitialised, unless every class name is also a class of the
-            weights: then the classifier's rows of these classes are loaded. Default: random weights.
-        backbone_options: options of the backbone, as {dilated: true}.
+            torchvision's ResNet. If the weights have every class of the network, the classifier's rows of these
+            classes are loaded; otherwise the classifier is random. Default: random weights.
+        backbone_options: options of the backbone, e.g. {dilated: true}.
         insert: where to insert blocks: a preset (nl1, nl5, nl10, nl5_r101, nl3_r101), or {stage: indices of residual
-            blocks}, as {res3: [1, 3], fast_res3: [1]}. Default: nowhere.
+            blocks}, e.g. {res3: [1, 3], fast_res3: [1]}. Default: nowhere.
         block: block to insert: non_local, self_attention, dual_attention, criss_cross, coordinate_attention or
             object_context.
-        block_options: keyword arguments of that block, as {pairwise: dot_product, key_pool: null}. object_context has
-            as many regions as classes unless num_regions is set.
+        block_options: keyword arguments of the block, e.g. {pairwise: dot_product, key_pool: null}.
+            object_context has as many regions as classes unless num_regions is set.
         dropout: probability of dropping a feature before the classifier.
-        head: how the network classifies clips larger than in training: gap_fc, window_mean or window_softmax_mean, see
-            farfield.models.head. Default: that of the weights, or gap_fc.
-        head_windows: window (t h w) of each pathway, for the window heads. Default: the feature map's size for `clip`.
-        clip: changes to the default clip settings: those of a video network's weights, otherwise those of the backbone.
+        head: gap_fc, window_mean or window_softmax_mean. They differ only on clips larger than in training, see
+            farfield.models.head. Default: the head of the weights' network, or gap_fc.
+        head_windows: pooling window (t h w) of each pathway in its feature map, for window_mean and
+            window_softmax_mean. Default: the size of the feature map for `clip`.
+        clip: clip settings that differ from the defaults. The defaults are those of a video network's weights, or else
+            those of the backbone.
 
     Raises:
         FarfieldError: for a name that does not exist, incompatible options, or weights that do not fit.
@@ -92,7 +94,7 @@ def _with_pretrained_options(options: NetworkOptions, pretrained: PretrainedWeig
             give different outputs.
     """
     config = pretrained.config
-    if config is None:  # an image network's weights leave every option open
+    if config is None:  # weights of an image network set no option
         return options
     if config["backbone"] != options.backbone:  # X3D's smaller networks share weights, but not clip settings
         _check_same_shapes(pretrained.name, config, options)

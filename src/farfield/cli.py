@@ -1,7 +1,7 @@
-"""Entry point of the command line: the table of commands, and dispatch to their functions.
+"""Entry point of the command line: the table of commands, and their dispatch.
 
-`fit` is parsed by LightningCLI, the other commands by jsonargparse: a command is a function, its options are the
-function's parameters, and its help is the docstring.
+LightningCLI parses `fit`, and jsonargparse the other commands. A command is a function, its options are the function's
+parameters, and its help is the function's docstring.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     "fit": Command("farfield.commands.fit:fit", "train a network from a config"),
-    "validate": Command("farfield.commands.test:validate", "score a checkpoint, one central view per video"),
+    "validate": Command("farfield.commands.test:validate", "score a checkpoint on one central view per video"),
     "test": Command("farfield.commands.test:test", "score a checkpoint on all views, and write a report"),
     "predict": Command("farfield.commands.predict:predict", "recognise actions in video files", {"videos": "+"}),
     "explain": Command(
-        "farfield.commands.explain:explain", "explain a prediction: attention, Grad-CAM, evidence", {"clip": None}
+        "farfield.commands.explain:explain", "explain a prediction by attention, Grad-CAM and evidence", {"clip": None}
     ),
     "serve": Command("farfield.commands.serve:serve", "serve predictions on a web page and by HTTP"),
     "data index": Command(
@@ -86,7 +86,14 @@ COMMANDS: dict[str, Command] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 0 for success, 1 if videos failed, 2 for a user's mistake."""
+    """Run a command and return its exit status.
+
+    The status is 0 for success, 1 if videos failed or standard output was closed, 2 for an error that the user can fix,
+    and 130 for Ctrl-C.
+
+    Args:
+        arguments: words after `farfield`; None for those of `sys.argv`.
+    """
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")  # preserves file names that are not UTF-8

@@ -1,4 +1,4 @@
-"""Input of a network: clip length, size, sampling and normalisation. Checkpoints store it, and data/ applies it."""
+"""Clip settings: length, size, sampling and normalisation of a network's input. Checkpoints store them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from farfield.errors import FarfieldError, nearest
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """How frames of a video become a network's input, in training and in a test.
+    """Settings by which frames of a video become a network's input, in training and in a test.
+
+    "The paper" below is Wang et al., "Non-local Neural Networks", CVPR 2018.
 
     Args:
         num_frames: number of frames in a clip (t of b c t h w).
         crop_px: height and width of the input in pixels, in training and, unless `test_crop_px` is given, in a test.
-        test_crop_px: height and width of the input in a test: PySlowFast's networks train on 224 pixels and are tested
-            on 256. None for `crop_px`.
-        frame_stride: distance between consecutive frames of a clip, in frames of the video, or of the video resampled
-            to `target_fps`.
-        target_fps: frame rate to which the video is resampled; None for its own rate.
+        test_crop_px: height and width of the input in a test, in pixels; None for `crop_px`. PySlowFast trains its
+            networks on 224 pixels and tests them on 256.
+        frame_stride: distance between consecutive frames of a clip, in frames of the video; of the resampled video if
+            `target_fps` is given.
+        target_fps: frame rate to which the video is resampled; None for the video's own rate.
         sampling: "clip" takes frames at a fixed distance from a start in the video. "segments" divides the video into
             `num_frames` equal parts and takes one frame of each, so that a clip spans the video (Wang et al.,
             "Temporal Segment Networks", ECCV 2016); `frame_stride` then has no effect.
-        short_clip: treatment of a video shorter than the clip: "loop" repeats it, "refuse" raises an error.
+        short_clip: treatment of a video shorter than a clip: "loop" repeats the video, "refuse" raises an error.
         short_side_px: short side in pixels to which frames are resized in a test, before cropping. None for
             `test_crop_px` if that is given, else for 256 / 224 of `crop_px`, as in the paper.
         mean: per-channel (RGB) mean that is subtracted from pixels in [0, 1].
@@ -65,8 +67,8 @@ class ClipSpec:
         if self.short_side_px is not None and self.short_side_px < self.test_side_px:
             name = "crop_px" if self.test_crop_px is None else "test_crop_px"
             raise FarfieldError(
-                f"clip.short_side_px is {self.short_side_px} and clip.{name} {self.test_side_px}: a crop must fit into "
-                f"the resized frame. Raise clip.short_side_px to {self.test_side_px} or more, or leave it out."
+                f"clip.short_side_px is {self.short_side_px} and clip.{name} is {self.test_side_px}: a crop must fit "
+                f"into the resized frame. Raise clip.short_side_px to {self.test_side_px} or more, or leave it out."
             )
         for name in ("sampling", "short_clip", "deinterlace", "tone_map"):
             choices = typing.get_args(typing.get_type_hints(ClipSpec)[name])
@@ -74,15 +76,15 @@ class ClipSpec:
                 raise FarfieldError(f"clip.{name} is {getattr(self, name)!r}. {nearest(getattr(self, name), choices)}")
         if not _is_rgb(self.mean) or not _is_rgb(self.std) or not all(each > 0 for each in self.std):
             raise FarfieldError(
-                f"clip.mean is {self.mean!r} and clip.std is {self.std!r}; each must be three numbers (R, G, B), those "
-                "of std positive."
+                f"clip.mean is {self.mean!r} and clip.std is {self.std!r}; each must be three numbers (R, G, B), and "
+                "those of clip.std must be positive."
             )
         object.__setattr__(self, "mean", tuple(self.mean))  # lists, as YAML and checkpoints give them
         object.__setattr__(self, "std", tuple(self.std))
 
     @property
     def test_side_px(self) -> int:
-        """Return height and width of the input in a test, in pixels."""
+        """Return the height and width of the input in a test, in pixels."""
         return self.test_crop_px or self.crop_px
 
     @property
@@ -104,7 +106,7 @@ class ClipSpec:
         names = [field.name for field in dataclasses.fields(self)]
         for name in changes:
             if name not in names:
-                raise FarfieldError(f"clip has no {name!r}. {nearest(name, names)}")
+                raise FarfieldError(f"clip has no setting {name!r}. {nearest(name, names)}")
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Device names."""
+"""Resolve device names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def find_device(name: str) -> torch.device:
     """Resolve a device name; "auto" is the GPU if there is one, otherwise the CPU.
 
     Raises:
-        FarfieldError: if the device does not exist.
+        FarfieldError: if the name is unknown, or this machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -19,5 +19,7 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise FarfieldError(f"device is {name!r}: {str(error).splitlines()[0]} Choose auto, cpu or cuda.") from error
+        raise FarfieldError(
+            f"device is {name!r}, which cannot be used ({str(error).splitlines()[0]}). Choose auto, cpu or cuda."
+        ) from error
     return device

@@ -15,11 +15,11 @@ class FarfieldError(ValueError):
 
 
 class VideoError(FarfieldError):
-    """One video cannot be used: it is damaged, has no video stream, or is too short and must not be looped.
+    """Raised for a video that is damaged, has no video stream, or is too short and must not be looped.
 
     Attributes:
         path: path of the video.
-        reason: what is wrong with it, in one line.
+        reason: what is wrong with the video, in one line.
     """
 
     def __init__(self, path: object, reason: str) -> None:
@@ -32,7 +32,10 @@ class VideoError(FarfieldError):
 
 
 def nearest(given: str, known: Iterable[str]) -> str:
-    """Return a hint for a message: the nearest of the known names, and the list of them (at most 30)."""
+    """Return a hint for an error message: the known names, and the name nearest to `given` if one is near.
+
+    Of more than 30 names, only the nearest is given, or the first 30 if none is near.
+    """
     names = [str(name) for name in known]
     plain = {name.casefold(): name for name in reversed(names)}
     close = [plain[found] for found in difflib.get_close_matches(str(given).casefold(), plain, n=1)]

@@ -1,7 +1,7 @@
 """Find fonts for class names in any script, for matplotlib and Pillow.
 
-matplotlib's default font, DejaVu Sans, has the glyphs of most alphabets but not of Chinese, Japanese and Korean, which
-it draws as boxes. For missing glyphs, the system's fonts are searched. Nothing is downloaded.
+matplotlib's default font, DejaVu Sans, has the glyphs of most alphabets but not of Chinese, Japanese and Korean. The
+glyphs that it lacks are taken from the system's fonts, since matplotlib would draw boxes. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def drawable(text: str) -> str:
 
 
 def shown_name(label: str, number: int) -> str:
-    """Return the name of a class for pictures: its label, or its number (from 0) if no font has its characters."""
+    """Return the name of a class for pictures: its label, or "class N" (N from 0) if no font has its characters."""
     return f"class {number}" if _lacking(label) else label
 
 
 def shown_names(labels: Sequence[str]) -> list[str]:
-    """Return `shown_name` of all classes."""
+    """Return the `shown_name` of each class."""
     return [shown_name(label, number) for number, label in enumerate(labels)]
 
 
@@ -67,7 +67,7 @@ def _open(path: str, size: int) -> ImageFont.FreeTypeFont:
 
 @cache
 def _default_font() -> str:
-    from matplotlib import get_data_path  # late: it takes a while
+    from matplotlib import get_data_path  # late: slow to import
 
     return str(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"))
 
@@ -78,7 +78,7 @@ def _needs_glyph(letter: str) -> bool:
 
 @cache
 def _letters(path: str) -> frozenset[str]:
-    """Return the characters of a font; an empty set for a damaged font, or a bitmap font, which cannot be scaled."""
+    """Return the characters of a font; none for a damaged font, or for a bitmap font, which cannot be scaled."""
     from matplotlib.ft2font import FT2Font
 
     try:
@@ -106,7 +106,10 @@ def _font_order(path: str) -> tuple[bool, bool, str]:
 
 @lru_cache(4096)
 def _fallbacks(letters: frozenset[str]) -> tuple[str, ...]:
-    """Choose a few system fonts for characters that the default font lacks, greedily by number of characters."""
+    """Choose system fonts for the characters that the default font lacks, and return their paths.
+
+    One font that has all of the characters is preferred. Otherwise fonts are chosen greedily by number of characters.
+    """
     lacking = {letter for letter in letters if _needs_glyph(letter)} - _letters(_default_font())
     chosen: list[str] = []
     while lacking:
@@ -130,7 +133,7 @@ def _family(path: str) -> str:
 
 @lru_cache(4096)
 def _lacking(text: str) -> str:
-    """Return the characters of a text that no installed font has; log a warning once."""
+    """Return the characters of a text that no installed font has; log one warning per process."""
     fonts = [_default_font(), *_fallbacks(frozenset(text))]
     lacking = {letter for letter in text if _needs_glyph(letter)}.difference(*map(_letters, fonts))
     if lacking:
@@ -144,9 +147,9 @@ _warned: list[str] = []
 def _warn_once(text: str) -> None:
     if not _warned:
         log.warning(
-            "no font on this machine has all characters of %r: pictures show class numbers or question marks instead; "
-            "tables and pages show the names. Install a font that has them, as fonts-noto-cjk (Debian, Ubuntu) or "
-            "google-noto-sans-cjk-fonts (Fedora), and draw again.",
+            "no font on this machine has all characters of %r. Pictures show class numbers or question marks instead; "
+            "tables and pages show the names. Install a font that has these characters, for example fonts-noto-cjk "
+            "(Debian, Ubuntu) or google-noto-sans-cjk-fonts (Fedora), and draw again.",
             text,
         )
         _warned.append(text)

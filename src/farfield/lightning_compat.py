@@ -1,7 +1,7 @@
 """Parts of Lightning that are private or untyped, each behind one function.
 
-`tests/test_lightning_compat.py` has a test for each part. When a Lightning release changes a part, the name of the
-failing test says which. Tested with Lightning 2.6.0 to 2.6.6.
+`tests/test_lightning_compat.py` has a test for each part. If a Lightning release changes a part, the failing test names
+it. Tested with Lightning 2.6.0 to 2.6.6.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import nn
 
 
 def process_rank() -> int:
-    """Return the global rank of this process, 0 where training is not distributed.
+    """Return the global rank of this process; 0 if training is not distributed.
 
     Before a `Trainer` exists, Lightning keeps the rank (from RANK, SLURM_PROCID, ...) as an attribute that it sets on
     the function `rank_zero_only`, which type checkers do not see.
@@ -29,7 +29,7 @@ def process_rank() -> int:
 def data_module(trainer: Trainer) -> Any:
     """Return the data module given to `fit(datamodule=)`, or None.
 
-    `Trainer.datamodule` is documented, but is set by a connector and not declared in the class.
+    Lightning documents `Trainer.datamodule`, but sets it in a connector and does not declare it in the class.
     """
     return getattr(trainer, "datamodule", None)
 
@@ -37,26 +37,26 @@ def data_module(trainer: Trainer) -> Any:
 def log_every_n_steps(trainer: Trainer) -> int:
     """Return the trainer's `log_every_n_steps`; 0 turns step logs off.
 
-    Documented as an argument of `Trainer`; as an attribute it is set by a connector and not declared in the class.
+    Lightning documents it as an argument of `Trainer`, but sets the attribute in a connector without declaring it.
     """
     steps: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
     return steps
 
 
 def processed_batches(trainer: Trainer) -> int:
-    """Count the training batches of the whole run that this process has finished, earlier sessions included.
+    """Return the number of training batches that this process has finished in the whole run.
 
-    Checkpoints restore the count. The public `global_step` counts optimiser steps, which are fewer if gradients are
-    accumulated. Lightning has no public count of batches.
+    The count includes the batches before a resume, because checkpoints restore it. The public `global_step` counts
+    optimiser steps, which are fewer if gradients are accumulated. Lightning has no public count of batches.
     """
     done: int = trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
     return done
 
 
 def synchronize_batch_norm(strategy: Strategy, network: nn.Module) -> nn.Module:
-    """Replace batch norms by synchronised ones if the trainer was given `sync_batchnorm=True`, as DDP does.
+    """Replace batch norms by synchronised ones, as DDP does, if the trainer has `sync_batchnorm=True`.
 
-    The trainer keeps that setting only as the strategy's `_layer_sync`, and `ModelParallelStrategy` ignores it.
+    The trainer keeps this setting only as the strategy's `_layer_sync`, and `ModelParallelStrategy` ignores it.
     """
     layer_sync = strategy._layer_sync  # type: ignore[attr-defined]  # of ParallelStrategy
     return network if layer_sync is None else layer_sync.apply(network)
@@ -65,7 +65,7 @@ def synchronize_batch_norm(strategy: Strategy, network: nn.Module) -> nn.Module:
 def set_mesh_sizes(strategy: ModelParallelStrategy, *, data_parallel: int, tensor_parallel: int) -> None:
     """Set the shape of a strategy's device mesh; call before `setup_environment`, which builds the mesh.
 
-    The strategy's constructor also takes the sizes, but it is called before the number of processes is known. Its
+    The strategy's constructor also takes the sizes, but at that time the number of processes is not known. Its value
     "auto" means one data-parallel group per node.
     """
     strategy._data_parallel_size = data_parallel

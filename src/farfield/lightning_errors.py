@@ -10,10 +10,10 @@ from farfield.errors import FarfieldError
 
 @contextmanager
 def lightning_errors_as_ours(*more: type[Exception]) -> Iterator[None]:
-    """Raise Lightning's MisconfigurationException in this block as `FarfieldError`.
+    """Convert a MisconfigurationException that Lightning raises in the `with` block to a `FarfieldError`.
 
     Args:
-        more: types of exceptions to convert, too, as ValueError, which some options raise.
+        more: further exception types to convert, such as ValueError, which some options raise.
     """
     from lightning.fabric.utilities.exceptions import MisconfigurationException  # late: slow to import
 

@@ -14,12 +14,15 @@ RUNTIMES = {
     "openvino": "openvino",
     "nncf": "openvino",
 }
-"""For each package that writes or runs exported files, the extra of farfield that installs it."""
+"""The farfield extra that installs each package needed to write or run exported files."""
 
 
 @contextmanager
 def require_packages(*packages: str) -> Iterator[None]:
-    """Turn an `ImportError` of these packages into an error that names the extra to install.
+    """Convert an `ImportError` in the `with` block to an error that names the extra to install.
+
+    Args:
+        packages: packages that the block imports; keys of `RUNTIMES`.
 
     Raises:
         FarfieldError: if a package is not installed.

@@ -1,6 +1,6 @@
-"""Run a function on many videos in worker processes, with a timeout for each; hangs and crashes do not end the run.
+"""Run a function on many videos in worker processes. A video that hangs or crashes its process does not end the run.
 
-Engine `local` uses processes of this machine, `ray` the workers of a Ray cluster that sees the same files.
+Engine "local" uses processes of this machine, "ray" the workers of a Ray cluster that has the files at the same paths.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CRASHED = "the decoder crashed"
 
 
 def usable_cores() -> int:
-    """Return the number of cores that this process may use; containers and schedulers may limit it."""
+    """Return the number of CPU cores that this process may use, which a container or scheduler may limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -40,15 +40,15 @@ def for_each(
     seconds_per_job: float = 600,
     engine: Engine = "local",
 ) -> Iterator[tuple[Job, Result | str]]:
-    """Run a function on all jobs; yield each job with its result, or the reason why it failed, as they finish.
+    """Run a function on all jobs. As each job finishes, yield it with its result, or with the reason for its failure.
 
     Args:
         function: function that is importable by name. If it raises a `VideoError`, only this job fails; any other error
             ends the run.
-        jobs: jobs to run. Each is taken from the iterable when a worker becomes free, so that jobs can be generated
+        jobs: jobs to run. At most two per worker are taken from the iterable in advance, so that jobs can be generated
             lazily, and can be large.
         num_workers: number of processes; None for the number of cores of this machine, or of the cluster.
-        seconds_per_job: timeout of each job.
+        seconds_per_job: timeout of each job in seconds.
         engine: "local" or "ray".
 
     Raises:
@@ -60,7 +60,7 @@ def for_each(
     if num_workers is not None and num_workers < 1:
         raise FarfieldError(f"num_workers is {num_workers}; it must be at least 1, or null.")
     if seconds_per_job <= 0:
-        raise FarfieldError(f"the time limit is {seconds_per_job} s; it must be positive.")
+        raise FarfieldError(f"the time limit per job is {seconds_per_job} s; it must be positive.")
     yield from ENGINES[engine](function, jobs, num_workers, seconds_per_job)
 
 
@@ -68,8 +68,8 @@ def worker_context(module: str) -> SpawnContext | ForkServerContext:
     """Return a multiprocessing context whose processes start quickly, with a module imported in advance on Linux.
 
     On Linux, processes are forked from a single-threaded server process that has imported the module, so that the
-    replacement for a stopped process is ready at once. A fork of this process instead would inherit locks that other
-    threads hold. Other systems cannot fork safely once libraries are loaded, so there each process starts anew.
+    replacement for a stopped process is ready at once. A fork of this process would inherit locks that its other
+    threads hold. Other systems cannot fork safely once libraries are loaded, so each of their processes starts anew.
     """
     if sys.platform != "linux":
         return get_context("spawn")
@@ -83,7 +83,7 @@ def _timeout_reason(seconds: float) -> str:
 
 
 class _JobQueue(Generic[Job]):
-    """Queue of jobs from an iterable. An error of the iterable is kept, so that running jobs can finish first."""
+    """Queue of jobs from an iterable. The iterable's error is raised later, so that running jobs can finish."""
 
     def __init__(self, jobs: Iterable[Job]) -> None:
         self._jobs = iter(jobs)
@@ -91,7 +91,7 @@ class _JobQueue(Generic[Job]):
         self.exhausted = False
 
     def take(self) -> Job | None:
-        """Return the next job; None if no job is left."""
+        """Return the next job; None if no job is left, or the iterable has raised an error."""
         if not self.exhausted:
             try:
                 return next(self._jobs)

@@ -1,7 +1,7 @@
-"""Number formats: of a network in inference, and of automatic mixed precision (AMP) in training and tests.
+"""Number formats for inference, and for automatic mixed precision (AMP) in training and tests.
 
-AMP takes effect in the trainers of `training/config.py` and `evaluation/evaluate.py`; layers opt out by `no_autocast`
-of `layers/positions.py`. Imports nothing heavy, since the server's main process imports it.
+AMP takes effect in the trainers of `training/config.py` and `evaluation/evaluate.py`. A layer opts out by `no_autocast`
+of `layers/positions.py`. This file must not import PyTorch, because the server's main process imports this file.
 """
 
 from typing import Literal
@@ -16,7 +16,7 @@ MIXED_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 def check_mixed_precision(name: str) -> None:
-    """Check that a trainer's precision keeps weights in float32, which input clips, norms and probabilities need.
+    """Check that a trainer's precision keeps weights in float32. Clips, norms and probabilities need float32, too.
 
     Raises:
         FarfieldError: if the precision is not one of `MIXED_PRECISIONS`.

@@ -17,7 +17,7 @@ _SHOWN = ContextVar("progress_bars_shown", default=True)
 
 @contextmanager
 def progress_bars(shown: bool) -> Iterator[None]:
-    """Show or hide the progress bars in this block; inside a block that hides them, they stay hidden."""
+    """Show or hide the progress bars in the `with` block. Inside a block that hides them, they stay hidden."""
     token = _SHOWN.set(shown and _SHOWN.get())
     try:
         yield
@@ -26,7 +26,7 @@ def progress_bars(shown: bool) -> Iterator[None]:
 
 
 def progress_bars_shown() -> bool:
-    """Return whether progress bars are shown here."""
+    """Return whether the enclosing `progress_bars` blocks show progress bars; True outside of such blocks."""
     return _SHOWN.get()
 
 

@@ -1,7 +1,7 @@
 """Find the recipes that ship with farfield: YAML files for `--config`, and sweeps for `wandb sweep`.
 
 The recipes are the files of the repository's configs/. A wheel contains copies of them in farfield/configs (see
-setup.py). In a checkout, or an editable install of one, configs/ is read directly.
+setup.py). A checkout, or an editable install of it, reads configs/ directly.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Recipe:
     """A YAML file that ships with farfield.
 
     Attributes:
-        name: path below configs/ without the suffix, as `figures_tiny_nl2` or `sweeps/figures_lr`.
+        name: path below configs/ without the suffix, e.g. `figures_tiny_nl2` or `sweeps/figures_lr`.
         path: path of the file.
     """
 
@@ -43,7 +43,7 @@ class Recipe:
 
     @property
     def summary(self) -> str:
-        """Return the first line of the header."""
+        """Return the first line of the header comment."""
         return self.text.partition("\n")[0].removeprefix("#").strip()
 
 
@@ -51,7 +51,7 @@ def list_recipes() -> list[Recipe]:
     """List the shipped recipes by name, sweeps last.
 
     Raises:
-        FarfieldError: if this installation has none.
+        FarfieldError: if this installation has no recipes.
     """
     folder = _folder()
     found = [
@@ -64,7 +64,7 @@ def find_recipe(name: str) -> Recipe:
     """Find a recipe by name.
 
     Raises:
-        FarfieldError: for an unknown name; the message suggests the nearest.
+        FarfieldError: for an unknown name; the message suggests the nearest name.
     """
     recipes = {recipe.name: recipe for recipe in list_recipes()}
     if name not in recipes:
@@ -77,7 +77,7 @@ def copy_recipe(recipe: Recipe, to: str) -> Path:
 
     Args:
         recipe: recipe to copy.
-        to: an existing folder; or a new folder, with a slash at the end; or the new file.
+        to: path of the new file, or of a folder for it. A path that does not exist is a folder if it ends with a slash.
 
     Raises:
         FarfieldError: if the file exists already, or cannot be written.
@@ -137,7 +137,7 @@ def _is_yaml_mapping(given: str) -> bool:
 
 
 def _is_file(given: str) -> bool:
-    """Return whether a path can be read as a file: a regular file, a link to one, or a pipe, as `<(...)`."""
+    """Return whether a path can be read as a file: a regular file, a link to one, or a pipe such as `<(...)`."""
     try:
         return Path(given).exists() and not Path(given).is_dir()
     except (OSError, ValueError):  # too long for a name, or with a null character

@@ -7,15 +7,15 @@ import re
 from typing import Any
 
 MAX_LEVELS = 100
-"""Largest depth of nested lists and objects that is accepted; the files and events that are parsed have about 20."""
+"""Maximum depth of nested lists and objects. The files and events that farfield reads have about 20 levels."""
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
 """A string, possibly unterminated, or a bracket."""
 
 
 class JsonError(ValueError):
-    """The text is not JSON, or is nested too deeply.
+    """Raised for text that is not JSON, or is nested too deeply.
 
-    The error's text continues a sentence that begins with the file's name: "it is not JSON (line 1, column 3)".
+    The message continues a sentence that begins with the file's name: "it is not JSON (line 1, column 3)".
     """
 
 

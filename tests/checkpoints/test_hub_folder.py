@@ -78,9 +78,9 @@ def _cut_off(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: (f / "model.safetensors").unlink(), r"has no model\.safetensors: it is incomplete"),
-        (lambda f: (f / "config.json").unlink(), r"has no config\.json: it is incomplete"),
-        (lambda f: [(f / n).unlink() for n in ("config.json", "model.safetensors")], "is a folder. Give the path of"),
+        (lambda f: (f / "model.safetensors").unlink(), r"is incomplete: it has no model\.safetensors"),
+        (lambda f: (f / "config.json").unlink(), r"is incomplete: it has no config\.json"),
+        (lambda f: [(f / n).unlink() for n in ("config.json", "model.safetensors")], "is a folder without config"),
         (lambda f: (f / "config.json").write_text("{"), r"config\.json cannot be read: it is not JSON"),
         (
             lambda f: (f / "config.json").write_text("[" * (MAX_LEVELS + 1) + "]" * (MAX_LEVELS + 1)),

@@ -94,9 +94,12 @@ def test_a_dilated_network_takes_the_same_weights(trained: Path) -> None:
             {"weights": "nowhere.ckpt"},
             "weights is 'nowhere.ckpt', which does not exist. Give the path of a file, or a model",
         ),
-        ({"weights": "imagenet"}, "weights='imagenet' has no weights for tiny, only for c2d_r50"),
-        ({"weights": "pytorchvideo"}, "weights='pytorchvideo' has no weights for tiny"),
-        ({"weights": "torchvision"}, "weights='torchvision' has no weights for tiny, only for r3d_18"),
+        ({"weights": "imagenet"}, "weights is 'imagenet', a model zoo that has no weights for tiny, only for c2d_r50"),
+        ({"weights": "pytorchvideo"}, "weights is 'pytorchvideo', a model zoo that has no weights for tiny"),
+        (
+            {"weights": "torchvision"},
+            "weights is 'torchvision', a model zoo that has no weights for tiny, only for r3d_18",
+        ),
     ],
 )
 def test_missing_weights_are_refused(arguments: dict, message: str) -> None:

@@ -86,7 +86,7 @@ def test_non_numeric_weights_are_refused(tmp_path: Path) -> None:
     assert CALLED == []
     with pytest.raises(FarfieldError, match="named 3, but names must be text"):
         as_tensors({3: torch.zeros(1)}, "a.pth")
-    with pytest.raises(FarfieldError, match="holds no weights: a list instead of a dict"):
+    with pytest.raises(FarfieldError, match="holds no weights: found a list instead of a non-empty dict"):
         as_tensors([1], "a.pth")
 
 
@@ -248,8 +248,8 @@ def test_shapes_are_compared_before_the_network_is_allocated(tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"DATA": {"NUM_FRAMES": "eight"}}, "DATA.NUM_FRAMES 'eight', not a positive number"),
-        ({"DATA": {"NUM_FRAMES": 0}}, "DATA.NUM_FRAMES 0, not a positive number"),
+        ({"DATA": {"NUM_FRAMES": "eight"}}, "DATA.NUM_FRAMES 'eight', not a positive int"),
+        ({"DATA": {"NUM_FRAMES": 0}}, "DATA.NUM_FRAMES 0, not a positive int"),
         ({"DATA": {"MEAN": None}}, "DATA.MEAN None, not three numbers"),
         ({"RESNET": {"SPATIAL_STRIDES": 2}}, "config has spatial strides 2 and dilations"),
         ({"MODEL": {"ARCH": ["c2d"], "HEAD_ACT": "softmax"}}, r"has MODEL.ARCH \['c2d'\]\. Values that can be"),

@@ -132,12 +132,12 @@ def test_trained_weights_are_preferred_and_averaged_ones_can_be_taken(
     network, report = convert(content, tmp_path / "a.pth")
     assert torch.equal(network.state_dict()[STEM], stem)
     assert (
-        f"the weights are those of {trained}; to convert another network of the file: --take {averaged}" in report.notes
+        f"the network {trained} was converted; --take {averaged} converts another network in the file" in report.notes
     )
     network, report = convert(content, tmp_path / "a.pth", take=averaged)
     assert torch.equal(network.state_dict()[STEM], 2 * stem)
     assert (
-        f"the weights are those of {averaged}; to convert another network of the file: --take {trained}" in report.notes
+        f"the network {averaged} was converted; --take {trained} converts another network in the file" in report.notes
     )
 
 

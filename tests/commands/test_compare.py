@@ -140,7 +140,7 @@ def test_mistakes_are_one_line(
         (
             [run, tmp_path / "renamed.npz"],
             "different classes: salute, wave are in one of them only. ",
-            "--restrict_labels",
+            "restrict_labels set to true",
         ),
         ([run, tmp_path / "more.npz"], "the runs have different classes: yawn is in one of them only. Test both with"),
         (

@@ -177,10 +177,7 @@ def test_a_short_video_is_repeated(
 ) -> None:
     out = tmp_path / "out"
     assert run_farfield("explain", make_video(7), "--checkpoint", checkpoint, "--out", out, "--num_clips", 1) == 0
-    assert (
-        "the video is shorter than a clip and was looped to fill it; times of repeated frames go on"
-        in capsys.readouterr().out
-    )
+    assert "the video is shorter than a clip, so it was looped; repeated frames have" in capsys.readouterr().out
     seconds = json.loads((out / "explanation.json").read_text())["view"]["frame_seconds"]
     assert seconds == pytest.approx([0, 0.12, 0.24, 0.36], abs=0.01)
     assert run_farfield("explain", make_video(1), "--checkpoint", checkpoint, "--out", out, "--time", 0) == 0
@@ -195,14 +192,14 @@ def test_a_short_video_is_repeated(
         (("--label=None", "--top_k=3"), "label is 'None', which is not a class of the network. Known: <b>bow</b>,"),
         (("--point", "5"), "point is '5'; give Y,X in pixels of the crop that the network sees, as 40,112."),
         (("--point", "nan,3"), "point is 'nan,3'; give Y,X in pixels"),
-        (("--point", "3,32"), "point is 3,32; the network's input is 32 x 32 px. Give y,x in pixels of it"),
+        (("--point", "3,32"), "point is 3,32; the network's input is 32 x 32 px. Give y,x in pixels of the "),
         (("--time", "9"), "time is 9 s, but no view of this video contains it; the nearest view is from 2.00 s to 2.4"),
         (("--time", "-1"), "time is -1 s, but no view of this video contains it; the nearest view is from 0.00 s"),
         (
             ("--time", "0.8"),
             "time is 0.8 s, but no view of this video contains it; the nearest view is from 1.00 s to 1.42 s.",
         ),
-        (("--connections", "0"), "connections is 0; it must be at least 1. The paper shows 20."),
+        (("--connections", "0"), "connections is 0; it must be at least 1. The non-local paper shows 20."),
         (("--top_k", "0"), "top_k is 0; it must be at least 1."),
         (("--num_clips", "0"), "clip.num_clips is 0; it must be at least 1."),
         (("--device", "tpu9"), "device is 'tpu9'"),

@@ -261,7 +261,7 @@ def test_options_are_looked_at_before_clips_are(
     for words, message in (
         (("a.onxx",), "needs the suffix of a format"),
         (("kept.onnx",), "kept.onnx exists already"),
-        (("a.onnx", "--int8"), "8 bits are for OpenVINO"),
+        (("a.onnx", "--int8"), "int8 is for OpenVINO"),
         (("a.onnx", "--tolerance", -1), "tolerance is -1.0; it must be at least 0"),
         (("a.xml", "--int8", "--num_calibration_clips", 0), "num_calibration_clips is 0; it must be at least 1"),
         (("a.xml", "--num_compare_clips", 0), "num_compare_clips is 0; it must be at least 1"),
@@ -289,11 +289,11 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(
     for words, message in (
         (
             (checkpoint, out),
-            "needs the suffix of a format: .onnx, .xml, .pt2. To write a folder to publish, add --to_folder.",
+            "needs the suffix of a format: .onnx, .xml, .pt2. To write a folder to publish, set to_folder.",
         ),
         ((tmp_path / "no.ckpt", tmp_path / "a.onnx"), "there is no checkpoint at"),
         ((checkpoint, kept, "--to_folder"), "kept exists already. Choose another name"),
-        ((*folder, "--int8"), "--to_folder writes the network unchanged"),
+        ((*folder, "--int8"), "to_folder writes the network unchanged"),
         (
             (*folder, "--report", kept / "other.json"),
             "is the report of another network: backbone c2d_r50 in the report, but tiny in the checkpoint",
@@ -310,8 +310,8 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(
             (checkpoint, kept / "none.json" / "a", "--to_folder"),
             "a cannot be written: File exists. Choose another place.",
         ),
-        ((checkpoint, tmp_path / "a.pt2", "--report", kept / "other.json"), "Add --to_folder, or leave --report out"),
-        ((checkpoint, tmp_path / "a.xml", "--int8"), "Give --clips"),
+        ((checkpoint, tmp_path / "a.pt2", "--report", kept / "other.json"), "Set to_folder, or leave report out"),
+        ((checkpoint, tmp_path / "a.xml", "--int8"), "Give clips"),
         ((checkpoint, tmp_path / "a.pt2", "--clips", kept), "holds no videos"),
     ):
         assert run_farfield("export", *words) == 2, words

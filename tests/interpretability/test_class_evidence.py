@@ -52,9 +52,7 @@ def test_windows_that_weight_steps_unequally_have_no_evidence(head: Any) -> None
     assert isinstance(found, Evidence)
     torch.testing.assert_close(found.scores.mean(0), made(same)[0].detach())
     larger = class_evidence(made, torch.randn(1, 3, 7, 56, 56))
-    assert larger == (
-        f"no evidence over time: the {head} head averages over windows, which weight time steps unequally."
-    )
+    assert larger == f"no evidence over time: the {head} head's pooling windows weight time steps unequally."
 
 
 def test_networks_that_do_not_pool_over_time_last_have_no_evidence() -> None:

@@ -41,7 +41,7 @@ def test_places_and_signs_of_the_map_are_used() -> None:
 
 @pytest.mark.parametrize("count", [0, -3])
 def test_less_than_one_connection_is_refused(count: int) -> None:
-    with pytest.raises(FarfieldError, match=f"connections is {count}; it must be at least 1. The paper shows 20."):
+    with pytest.raises(FarfieldError, match=f"count is {count}; it must be at least 1. The non-local paper shows 20."):
         strongest_connections(one_map(), count)
 
 

@@ -187,10 +187,10 @@ def test_invalid_options_are_refused(
 
 def test_a_query_outside_is_refused(types_unchecked: None) -> None:
     block = NonLocalBlock3d(4)
-    with pytest.raises(ValueError, match=r"query \[0, 5, 0\] lies outside of the positions \(2, 3, 4\)"):
+    with pytest.raises(ValueError, match=r"query \[0, 5, 0\] lies outside of the input, whose size is \(2, 3, 4\)"):
         block.attention(torch.randn(1, 4, 2, 3, 4), torch.tensor([[0, 0, 0], [0, 5, 0]]))
     for queries in (torch.tensor([0, 0, 0]), torch.zeros(1, 3), [[0, 0, 0]]):
-        with pytest.raises(ValueError, match=r"queries need an integer tensor \(q, 3\), one row per position"):
+        with pytest.raises(ValueError, match=r"queries must be an integer tensor \(q, 3\), one row per position"):
             block.attention(torch.randn(1, 4, 2, 3, 4), queries)
     with pytest.raises(ValueError, match=r"each query needs 3 coordinates, one per axis of \(2, 3, 4\); given 2"):
         block.attention(torch.randn(1, 4, 2, 3, 4), torch.tensor([[0, 0]]))

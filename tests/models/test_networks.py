@@ -189,7 +189,7 @@ def test_slowfast_packs_its_slow_frames_as_pyslowfast_does() -> None:
         ({"backbone": "tiny", "backbone_options": {"width": 8}}, "no option 'width'. Known: depth, dilated"),
         (
             {"backbone": "slowfast_r50", "backbone_options": {"width": 12}},
-            "width, 12, must be divisible by beta_inv, 8",
+            "width is 12 and beta_inv is 8; width must be divisible by beta_inv",
         ),
         (
             {"backbone": "i3d_r50", "backbone_options": {"temporal_kernels": [[2], [1], [1], [1]]}},
@@ -296,7 +296,7 @@ def test_tiny_has_the_documented_temporal_receptive_field(name: str, frames: int
             {"insert": {"res3": [1]}, "block_options": {"pool": 2}},
             "block 'non_local' has no option 'pool'. Known: .* Did you mean 'key_pool'",
         ),
-        ({"clip": {"num_frame": 3}}, "clip has no 'num_frame'.*Did you mean 'num_frames'"),
+        ({"clip": {"num_frame": 3}}, "clip has no setting 'num_frame'.*Did you mean 'num_frames'"),
         ({"clip": {"num_frames": 0}}, "clip.num_frames is 0; it must be at least 1"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"num_classes": None}, "labels is None and num_classes is None"),

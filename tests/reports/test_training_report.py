@@ -175,7 +175,7 @@ def test_most_confidently_wrong_clips_agree_with_the_validation(page: Page) -> N
     for target, chances in zip(targets.tolist(), probabilities.tolist(), strict=True):
         guess = max(range(len(chances)), key=chances.__getitem__)
         if guess != target:
-            wrong.append((chances[guess], f"{Recorder.labels[target]}, taken for {Recorder.labels[guess]}"))
+            wrong.append((chances[guess], f"{Recorder.labels[target]}, predicted as {Recorder.labels[guess]}"))
     assert len(wrong) > CLIPS
     expected = [f"{words} ({chance:.0%})" for chance, words in sorted(wrong, reverse=True)[:CLIPS]]
     assert page.captions["Most confidently wrong"] == expected

@@ -29,7 +29,7 @@ def test_a_missing_extra_is_named(
     assert run_farfield("serve", "--checkpoint", checkpoint) == 2
     said = capsys.readouterr().err
     assert said == (
-        'farfield serve: the server needs packages that are not installed (gradio): pip install "farfield[demo]"\n'
+        'farfield serve: the server needs packages that are not installed: gradio. Run pip install "farfield[demo]".\n'
     )
 
 

@@ -82,7 +82,7 @@ def test_a_checkpoint_of_frozen_norms_loads_into_live_ones(tmp_path) -> None:
     [
         (
             {"freeze_through": "res6"},
-            "freeze_through is 'res6', not a stage of this network. Known: stem, res2, res3, res4, res5",
+            "freeze_through is 'res6', which is not a stage of this network. Known: stem, res2, res3, res4, res5",
         ),
     ],
 )

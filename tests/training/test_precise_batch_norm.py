@@ -172,6 +172,6 @@ def test_network_without_norms_is_refused() -> None:
     for name in [name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm3d)]:
         network.set_submodule(name, nn.Identity())
     callback, module = PreciseBatchNorm(3), TrainingModule(network)
-    message = r"precise_bn_batches needs norms with .* this network has none\. Set precise_bn_batches to 0\.$"
+    message = r"precise_bn_batches needs batch norms with .* this network has none\. Set precise_bn_batches to 0\.$"
     with pytest.raises(FarfieldError, match=message):
         callback.on_fit_start(Trainer(accelerator="cpu", logger=False, enable_checkpointing=False), module)

@@ -100,7 +100,7 @@ def two(figures: Path, manifests: dict[str, Path], tmp_path_factory: pytest.Temp
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "training.in_two_processes")
     errors = run([*launcher, str(folder / "commands.json")])
     assert "sync_dist" not in errors  # Lightning's, of figures that are one process's alone
-    assert errors.count("farfield: a step takes") == sum(words[0] == "fit" for words in commands.values())
+    assert errors.count("farfield: an optimiser step takes") == sum(words[0] == "fit" for words in commands.values())
     return folder
 
 
@@ -148,7 +148,7 @@ def test_processes_that_lightning_starts_train_like_one(
     two: Path, figures: Path, manifests: dict[str, Path], tmp_path: Path
 ) -> None:
     errors = run(["-m", "farfield", *fit(figures, tmp_path, 2, f"--data.val={manifests['seven']}")])
-    assert errors.count("farfield: a step takes") == 1  # not once a process
+    assert errors.count("farfield: an optimiser step takes") == 1  # not once a process
     must_agree(two / "one", tmp_path, "val/top1", "val/loss", "train/loss")
 
 

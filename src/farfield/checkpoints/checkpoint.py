@@ -31,7 +31,7 @@ def checkpoint_metadata(network: ActionNet) -> dict[str, Any]:
     """Return the metadata that a checkpoint needs to rebuild the network: format version and network options.
 
     Raises:
-        FarfieldError: if the network's batch norms are folded, or it has more or fewer labels than scores.
+        FarfieldError: if the network's batch norms are folded, or the number of labels differs from that of scores.
     """
     network.refuse_folded("saved")
     scores = network.head.fc.out_features
@@ -47,8 +47,8 @@ def save_model(network: ActionNet, path: str | Path) -> None:
     """Save a network as a checkpoint, with an atomic write.
 
     Raises:
-        FarfieldError: if the network is exported or folded, if it has more or fewer labels than scores, or if the file
-            has the suffix of an exported network or cannot be written.
+        FarfieldError: if the network is exported or folded, if the number of labels differs from that of scores, or if
+            `path` has the suffix of an exported network or cannot be written.
     """
     if Path(path).suffix.lower() in EXPORTED_SUFFIXES:
         raise FarfieldError(f"{path} has the suffix of an exported network. Give a name that ends in .ckpt.")
@@ -84,8 +84,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     about = content.get("farfield") if isinstance(content, dict) else None
     if not isinstance(about, dict) or not isinstance(content.get("state_dict"), dict):
         raise FarfieldError(
-            f"{path} is not a farfield checkpoint: it has no network options beside its weights. If another project "
-            "wrote it, convert it: farfield convert."
+            f"{path} is not a farfield checkpoint, which holds network options and weights. If another project wrote "
+            "it, convert it with farfield convert."
         )
     if about.get("format") != FORMAT:
         raise FarfieldError(
@@ -99,7 +99,7 @@ def network_state(content: dict[str, Any], path: str | Path) -> dict[str, Tensor
     """Return the network's weights in a farfield checkpoint, without the prefixes of wrappers such as torch.compile.
 
     Raises:
-        FarfieldError: if two weights have the same name.
+        FarfieldError: if two weights have the same name without these prefixes.
     """
     plain = without_wrappers(map(str, content["state_dict"]), path)
     return {
@@ -117,23 +117,23 @@ def plain_network(model: str | Path | ActionNet) -> ActionNet:
     """Return the given network, or load it from the path of a checkpoint or hub folder.
 
     Raises:
-        FarfieldError: as for `load_network`, or if `model` is neither an `ActionNet` nor a path, such as an exported
-            network.
+        FarfieldError: as for `load_network`, or if `model` is neither a path nor an `ActionNet`, for example a loaded
+            exported network.
     """
     if isinstance(model, ActionNet):
         return model
     if isinstance(model, str | Path):
         return load_network(model)
     raise FarfieldError(
-        f"the model is of type {type(model).__name__}; a network from build_model or load_model, or a checkpoint's "
-        "path, is needed. For an exported network, give the checkpoint that it was exported from."
+        f"the model is of type {type(model).__name__}; give a network from build_model or load_model, or the path of a "
+        "checkpoint. For an exported network, give the checkpoint that it was exported from."
     )
 
 
 def load_network(path: str | Path) -> ActionNet:
-    """Load a network from a checkpoint without optimising it. It is in evaluation mode, on the CPU.
+    """Load a network from a checkpoint without optimising it. The network is in evaluation mode, on the CPU.
 
-    `farfield.load_model` loads networks optimised for inference.
+    `farfield.load_model` loads a network and, by default, optimises it for inference.
 
     Args:
         path: a checkpoint, or a folder that `farfield export --to_folder` wrote.
@@ -152,7 +152,7 @@ def load_network(path: str | Path) -> ActionNet:
 
 
 def write_checkpoint(content: dict[str, Any], path: str | Path) -> None:
-    """Write a checkpoint's content with an atomic write; missing folders are created.
+    """Write a checkpoint's content atomically. Missing folders are created.
 
     Raises:
         FarfieldError: if the file cannot be written.

@@ -20,10 +20,10 @@ MAX_NESTING = 500
 
 
 def check_file_safety(path: Path) -> None:
-    """Check a file without decompressing or unpickling any of it.
+    """Check that a checkpoint file is safe to read, without decompressing or unpickling any of it.
 
     Raises:
-        FarfieldError: for a folder, a missing file, an archive that is not a checkpoint, or a pickle nested too deeply.
+        FarfieldError: for a folder, a missing file, an unsafe archive, or a pickle nested too deeply.
     """
     if path.is_dir():
         raise FarfieldError(
@@ -54,7 +54,7 @@ def check_file_safety(path: Path) -> None:
 
 
 def _check_archive(path: Path) -> None:
-    """Raise for zip archives that contain code, or whose content is larger than the file."""
+    """Raise for a zip archive that has code, compressed members, or members larger in total than the file."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     size = path.stat().st_size
@@ -72,7 +72,7 @@ def _check_archive(path: Path) -> None:
 
 
 def _check_nesting(file: IO[bytes], path: Path) -> bool:
-    """Check how deeply a pickle is nested, without unpickling it. Returns whether the file had a complete pickle.
+    """Check how deeply a pickle is nested, without unpickling it. Returns whether the pickle is complete.
 
     Raises:
         FarfieldError: for more than `MAX_NESTING` levels.
@@ -129,7 +129,7 @@ def _follow(code: pickletools.OpcodeInfo, argument: Any, depths: list[int | None
 
 
 class UnsafePickle(pickle.UnpicklingError):
-    """Raised for a pickle that is refused; the message is shown to the user."""
+    """Raised for an unsafe pickle. The message continues the sentence "PATH cannot be read as a checkpoint: ..."."""
 
 
 _KINDS = {
@@ -138,12 +138,12 @@ _KINDS = {
     b"BZh": "compressed with bzip2. Unpack it",
     b"\xfd7zXZ": "compressed with xz. Unpack it",
     b"\x28\xb5\x2f\xfd": "compressed with zstd. Unpack it",
-    b"\x89PNG": "a picture",
-    b"\xff\xd8\xff": "a picture",
-    b"RIFF": "a video, sound or picture",
+    b"\x89PNG": "an image",
+    b"\xff\xd8\xff": "an image",
+    b"RIFF": "a video, audio or image file",
     b"\x1aE\xdf\xa3": "a video",
 }
-"""First bytes of files that users may give as a checkpoint by mistake, and what the message says of the file."""
+"""First bytes of files that users may give as a checkpoint by mistake, each with the end of the message "it is ..."."""
 
 
 def why_unreadable(path: Path, error: Exception) -> str:
@@ -160,7 +160,7 @@ def why_unreadable(path: Path, error: Exception) -> str:
     if head[4:8] == b"ftyp":
         return "it is a video."
     if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < path.stat().st_size:
-        return "it is a safetensors file. Write its weights with torch.save(safetensors.torch.load_file(...), ...)."
+        return "it is a safetensors file. Rewrite it first: torch.save(safetensors.torch.load_file(PATH), NEW_PATH)."
     try:
         if all(character.isprintable() or character in "\r\n\t" for character in head.decode("utf-8")):
             return "it is a text file."
@@ -171,6 +171,6 @@ def why_unreadable(path: Path, error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error):
         return (
             "it holds Python objects that are neither tensors nor plain types. If another project wrote it, convert "
-            "it: farfield convert."
+            "it with farfield convert."
         )
     return "it is damaged, truncated, or not a checkpoint."

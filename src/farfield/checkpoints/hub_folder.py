@@ -1,4 +1,4 @@
-"""Save and load a network as a folder for model hubs.
+"""Save and load a network as a folder for model hubs, which holds these files:
 
 model.safetensors   weights, read without unpickling
 config.json         {"format": 1, "model": {...fields of NetworkOptions...}}
@@ -26,10 +26,10 @@ WEIGHTS, CONFIG, LABELS, CARD = "model.safetensors", "config.json", "labels.txt"
 
 
 def write_folder(network: ActionNet, folder: Path, card: str) -> None:
-    """Write a network's four files to a new folder. Call it inside `atomic_output`: a failure leaves some files behind.
+    """Write a network's four files to a new folder. Call this inside `atomic_output`: a failure leaves files behind.
 
     Args:
-        network: network with plain batch norms, as `load_network` returns it.
+        network: network whose batch norms are neither folded nor split, as `load_network` returns it.
         folder: path that does not exist yet.
         card: content of README.md.
 
@@ -43,7 +43,7 @@ def write_folder(network: ActionNet, folder: Path, card: str) -> None:
             )
     folder.mkdir()
     state = {name: value.contiguous() for name, value in network.state_dict().items()}
-    (folder / WEIGHTS).write_bytes(save(state, metadata={"format": "pt"}))  # save_file makes it unreadable for others
+    (folder / WEIGHTS).write_bytes(save(state, metadata={"format": "pt"}))  # save_file lets only its owner read it
     content = {"format": FORMAT, "model": network.config}
     (folder / CONFIG).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / LABELS).write_text("".join(f"{label}\n" for label in network.labels), encoding="utf-8")
@@ -51,20 +51,20 @@ def write_folder(network: ActionNet, folder: Path, card: str) -> None:
 
 
 def load_folder(folder: str | Path) -> ActionNet:
-    """Load a network from a hub folder. It is in evaluation mode, on the CPU.
+    """Load a network from a hub folder. The network is in evaluation mode, on the CPU.
 
     Raises:
-        FarfieldError: if files are missing or damaged, or the weights do not fit the network options.
+        FarfieldError: if files are missing or damaged, the network options are invalid, or the weights do not fit them.
     """
     folder = Path(folder)
     missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
     if len(missing) == 2:
         raise FarfieldError(
-            f"{folder} is a folder. Give the path of a checkpoint, such as runs/NAME/checkpoints/best.ckpt, or of a "
-            "folder that farfield export wrote."
+            f"{folder} is a folder without {CONFIG} or {WEIGHTS}. Give the path of a checkpoint, such as "
+            "runs/NAME/checkpoints/best.ckpt, or of a folder that farfield export --to_folder wrote."
         )
     if missing:
-        raise FarfieldError(f"{folder} has no {missing[0]}: it is incomplete. Copy or export it again.")
+        raise FarfieldError(f"{folder} is incomplete: it has no {missing[0]}. Copy or export the folder again.")
     config = _read_config(folder / CONFIG)
     try:
         state = load_file(folder / WEIGHTS)

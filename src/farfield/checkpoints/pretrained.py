@@ -1,7 +1,7 @@
 """Find pretrained weights and load them into a network.
 
-If the network's classes differ from those of the weights, everything except the classifier is loaded. If every class of
-the network is, by name, also a class of the weights, the classifier's rows for these classes are loaded, too.
+The rows of the classifier are matched to the network's classes by name. If the weights lack one of these classes, the
+network's classifier keeps its random initialisation, and all other weights are loaded.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ def find_weights(
     backbone_options: Mapping[str, Any] | None = None,
     block_options: Mapping[str, Any] | None = None,
 ) -> PretrainedWeights:
-    """Read weights by name or path.
+    """Read pretrained weights from a model zoo or a file.
 
     Args:
-        weights: "imagenet", "pytorchvideo", "torchvision", or the path of a file: a farfield checkpoint, another
-            project's checkpoint that `farfield convert` reads, or torchvision's image ResNet.
-        backbone: network to find weights for.
-        backbone_options: backbone options, used where another project's file does not state them.
-        block_options: options of the non-local blocks, used where another project's file does not state them.
+        weights: model zoo ("imagenet", "pytorchvideo", "torchvision"), or the path of a file: a farfield checkpoint,
+            another project's checkpoint that `farfield convert` reads, or torchvision's image ResNet.
+        backbone: name of the backbone to find weights for.
+        backbone_options: backbone options that another project's file may not state; None for no options.
+        block_options: options of the non-local blocks that such a file may not state; None for no options.
 
     Raises:
         FarfieldError: if the file does not exist or cannot be read or converted, or if the model zoo has no weights
@@ -87,7 +87,7 @@ def find_weights(
 
 @lru_cache(maxsize=1)
 def _read(name: str, _modified: int, options: str) -> PretrainedWeights:
-    """Read a file of weights. The last result is cached, as network and clip settings are read in separate calls."""
+    """Read a file of weights. The last result is cached, since callers read network and clip settings separately."""
     path = Path(name)
     if is_farfield_checkpoint(path):
         content = read_checkpoint(path)
@@ -119,12 +119,14 @@ def weights_clip(
 ) -> dict[str, Any] | None:
     """Return the clip settings that weights were trained with, as a `ClipSpec`'s values. Downloads nothing.
 
+    The arguments are those of `find_weights`.
+
     Returns:
         Values of `ClipSpec`; only mean and std if the weights belong to another backbone. None if the backbone's own
         settings apply.
 
     Raises:
-        FarfieldError: as `find_weights`.
+        FarfieldError: if an existing file cannot be read or converted.
     """
     if str(weights) == "pytorchvideo" and backbone in PYTORCHVIDEO:
         return pytorchvideo_clip(backbone)
@@ -141,7 +143,7 @@ def load_pretrained(network: ActionNet, source: PretrainedWeights) -> None:
     """Load weights into a network, and log what was not loaded.
 
     Raises:
-        FarfieldError: if the weights belong to another network.
+        FarfieldError: if the weights do not fit the network.
     """
     if source.config is None:
         inflated = inflate(source.state, network.backbone, name=network.config["backbone"], source=source.name)
@@ -159,14 +161,18 @@ def load_pretrained(network: ActionNet, source: PretrainedWeights) -> None:
     log.info("weights of %s: %s", source.name, summary)
     fresh = _new_blocks(given, wanted)
     if fresh:
-        log.info("%d inserted blocks have no pretrained weights: each is the identity until it is trained", len(fresh))
+        log.info("%d inserted blocks have no pretrained weights; each is the identity until it is trained", len(fresh))
 
 
 def _match_classifier(given: dict[str, Tensor], old: Sequence[str], new: Sequence[str]) -> str:
-    """Keep the new classes' rows of the classifier in `given`, or remove the classifier if a class is unknown.
+    """Reduce the classifier in `given` to the network's classes, or remove it if a class is not among `old`.
 
-    Object context that has one region per class also has weights with one row per class. They are kept or removed in
-    the same way.
+    The regions of an object-context block with one region per class are reduced or removed in the same way.
+
+    Args:
+        given: weights to load, by state-dict key; changed in place.
+        old: class names of the weights.
+        new: class names of the network.
 
     Returns:
         A summary for the log.
@@ -193,7 +199,7 @@ def _new_blocks(given: Iterable[str], wanted: Iterable[str]) -> set[str]:
 def _check_fit(
     given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: PretrainedWeights, network: ActionNet
 ) -> None:
-    """Raise if weights are missing, unexpected or of the wrong shape. New blocks and the classifier may be missing."""
+    """Raise if weights are missing, unexpected or misshapen. Those of new blocks and the classifier may be missing."""
     extra = [key for key in given if key not in wanted]
     other = [key for key in given if key in wanted and given[key].shape != wanted[key].shape]
     new = tuple(f"{block}.inserted." for block in _new_blocks(given, wanted))
@@ -242,8 +248,8 @@ def _url(zoo: str, backbone: str) -> str:
             return _pytorchvideo_url(backbone)
         known = PYTORCHVIDEO
     raise FarfieldError(
-        f"weights={zoo!r} has no weights for {backbone}, only for {', '.join(known)}. Give the path of a file, or "
-        "leave weights out (null in a config) for random weights."
+        f"weights is {zoo!r}, a model zoo that has no weights for {backbone}, only for {', '.join(known)}. Give the "
+        "path of a file, or leave weights out (null in a config) for random weights."
     )
 
 

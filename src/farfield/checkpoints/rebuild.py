@@ -16,7 +16,7 @@ from farfield.models.network_options import NetworkOptions
 
 
 def rebuild(model: Any, state: dict[str, Tensor], *, described: Path, weights: Path) -> ActionNet:
-    """Build a network from unchecked options and load its weights. It is in evaluation mode, on the CPU.
+    """Build a network from unchecked options and load its weights. The network is in evaluation mode, on the CPU.
 
     Args:
         model: fields of `NetworkOptions`, unchecked.
@@ -44,7 +44,7 @@ def rebuild(model: Any, state: dict[str, Tensor], *, described: Path, weights: P
             whole = state[split.replace(".split_bn.", ".bn.")]
             split_batch_norm(network, len(state[split]) // len(whole))
     except (RuntimeError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
-        raise FarfieldError(f"{misfit}: split batch norms have no statistics, or wrong sizes.") from error
+        raise FarfieldError(f"{misfit}: split batch norms lack statistics or have wrong sizes.") from error
     if reason := differences(state, network.state_dict()):
         raise FarfieldError(f"{misfit}: {reason}.")
     network.load_state_dict(state)
@@ -54,7 +54,7 @@ def rebuild(model: Any, state: dict[str, Tensor], *, described: Path, weights: P
 
 
 def _why_invalid(model: Any) -> str | None:
-    """Return the reason why `model` is not a dict of `NetworkOptions` fields, or None if there is no reason."""
+    """Return the reason why `model` is not a dict of `NetworkOptions` fields, or None if it is."""
     if not isinstance(model, Mapping):
         return "they are missing" if model is None else "they are not a dict"
     known = [field.name for field in dataclasses.fields(NetworkOptions)]
@@ -70,7 +70,7 @@ def _why_invalid(model: Any) -> str | None:
 
 
 def differences(given: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> str | None:
-    """Summarise how given weights differ from a network's: each kind with a count and an example. None if they fit."""
+    """Summarise how given weights differ from a network's, with a count and an example per kind; None if they fit."""
     no_weight = [name for name, value in given.items() if not isinstance(value, Tensor)]
     surplus = [name for name in given if name not in wanted and name not in no_weight]
     # PyTorch fills in the batch norms' counters; frozen ones have none.

@@ -25,7 +25,7 @@ WRAPPERS = {
     "_checkpoint_wrapped_module": "activation checkpointing",
     "_forward_module": "Lightning Fabric",
 }
-"""Each part that a wrapper inserts into weight names, with the wrapper. No network's own names contain these parts."""
+"""Name parts that wrappers insert into weight names, each with its wrapper. Unwrapped networks have none of them."""
 
 NETWORKS: dict[str, tuple[tuple[str, ...], ...]] = {
     "PySlowFast": (("s1.pathway0_stem.",),),
@@ -35,11 +35,11 @@ NETWORKS: dict[str, tuple[tuple[str, ...], ...]] = {
     "image ResNet": (("conv1.weight", "layer1.0.conv1.weight"),),
     "torchvision": (("stem.0.",), ("features.0.0.",), ("conv_proj.",), ("patch_embed.",)),
 }
-"""Origins, each with alternative tuples of prefixes. A state dict belongs to an origin if, for one of the tuples, every
-prefix begins the name of a weight."""
+"""Projects, each with alternative tuples of prefixes of weight names. A state dict belongs to a project if its names
+have every prefix of one of the tuples."""
 
 _CONTAINERS = ("", "model_state", "state_dict", "model", "model_state_dict", "network", "net", "module")
-"""Keys under which projects store a network, in the order of preference."""
+"""Keys under which projects store a network, in order of preference."""
 _AVERAGED = {"ema", "swa", "avg", "average", "averaged", "teacher", "momentum", "shadow"}
 _TRAINING_ONLY = {"criterion", "criteria", "loss", "losses", "metric", "metrics", "acc", "accuracy", "auroc", "confmat"}
 _COUNTERS = {"n_averaged", "steps", "total_ops", "total_params", "_extra_state"}
@@ -52,12 +52,12 @@ class NetworkState:
 
     Attributes:
         values: the unchecked value of each weight, by its name in the network.
-        names: each name in the network, to the full name in the file's state dict.
+        names: the full name of each weight in the file's state dict, by its name in the network.
         container: key of the state dict in the file, such as "state_dict"; empty if the file itself is the state dict.
         prefix: prefix of the network's names in the state dict, such as "model.", without wrapper parts.
-        beside: other weights in the same state dict, which may be part of a larger network.
+        beside: full names of other weights in the same state dict, which may be part of a larger network.
         ignored: name of each entry that is not part of the network, and the reason.
-        notes: prefixes that were removed, and which of several networks was chosen.
+        notes: messages for the user: removed prefixes, and which of several networks was chosen.
     """
 
     values: dict[str, Any]
@@ -74,7 +74,7 @@ class _Candidate:
     container: str
     prefix: str
     names: dict[str, str]
-    """Every name in the state dict without its wrapper parts, to the full name in the file."""
+    """The full name of every weight in the state dict, by its name without wrapper parts."""
 
     @property
     def shown(self) -> str:
@@ -101,10 +101,10 @@ def origin_of(names: Iterable[str]) -> str | None:
 
 
 def without_wrappers(names: Iterable[str], path: Any) -> dict[str, str]:
-    """Remove the parts that wrappers insert into names. Returns each shortened name with its full name.
+    """Remove the parts that wrappers insert into names. Returns the full names by shortened name.
 
     Raises:
-        FarfieldError: if two names become the same.
+        FarfieldError: if two shortened names are the same.
     """
     plain: dict[str, str] = {}
     for name in names:
@@ -124,13 +124,14 @@ def find_network(content: Mapping[Any, Any], path: Any, take: str | None = None)
 
     Args:
         content: the checkpoint.
-        path: for messages.
+        path: path of the checkpoint, for messages.
         take: which of several networks to take: a container ("ema_state_dict"), a prefix ("model_ema"), or both
             ("state_dict.model_ema"). Other weights in the same state dict are then ignored. None takes the
-            trained network, if all others are averages of its weights.
+            network that is not an average of weights; of several, the one in the first container of
+            `_CONTAINERS`.
 
     Returns:
-        The network's weights. If no network is recognised, those of the largest state dict under their full names.
+        The network's weights. If no network is recognised, the weights of the largest state dict, by their full names.
 
     Raises:
         FarfieldError: if the choice between several networks is ambiguous, no network is called `take`, or the file has
@@ -163,7 +164,7 @@ def find_network(content: Mapping[Any, Any], path: Any, take: str | None = None)
 
 
 def _state_dicts(content: Mapping[Any, Any], name: str = "", depth: int = 0) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Yield every dict that has text keys, with its dotted key in the file. The top level (empty key) comes first."""
+    """Yield the dotted key and the text-keyed entries of every nested dict. The top level (empty key) comes first."""
     texts = {key: value for key, value in content.items() if isinstance(key, str)}
     if texts:
         yield name, texts
@@ -187,10 +188,10 @@ def _candidates(container: str, state: Mapping[str, Any], path: Any) -> list[_Ca
 
 
 def _choose(candidates: list[_Candidate], path: Any, take: str | None) -> _Candidate:
-    """Choose the network called `take`, or the only trained one.
+    """Choose the network called `take`, or, if `take` is None, the trained network in the preferred container.
 
     Raises:
-        FarfieldError: if there is none, or more than one.
+        FarfieldError: if no network is called `take`, or the choice is ambiguous.
     """
     if take is not None:
         named = [c for c in candidates if take.rstrip(".") in (c.shown, c.container, c.prefix.rstrip("."))]
@@ -213,7 +214,7 @@ def _choice_notes(chosen: _Candidate, candidates: list[_Candidate]) -> list[str]
     if not others:
         return []
     return [
-        f"the weights are those of {chosen.shown}; to convert another network of the file: --take {' or '.join(others)}"
+        f"the network {chosen.shown} was converted; --take {' or '.join(others)} converts another network in the file"
     ]
 
 

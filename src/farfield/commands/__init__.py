@@ -1,1 +1,1 @@
-"""The command line's commands, one file each: parse, call, print."""
+"""Commands of the command line. Each calls the library and prints the result."""

@@ -9,16 +9,16 @@ from farfield.evaluation.comparison import compare_runs
 
 
 def compare(run_a: str, run_b: str, *, draws: int = 10_000, seed: int = 0, json: bool = False) -> int:
-    """Compare two tested runs: differences of run B from run A with 95% intervals, by the paired bootstrap.
+    """Compare two tested runs by a paired bootstrap: print the differences B - A with 95% intervals.
 
     Both runs must have been tested (`farfield test`) on the same videos. Videos that only one of the tests could read
     are left out of the comparison.
 
     Args:
-        run_a: a run's folder, the folder of a test's report, or its scores.npz.
-        run_b: the other run, given in the same way.
+        run_a: run A: the run's folder, the folder of its test report, or the file scores.npz in that folder.
+        run_b: run B, given in the same way.
         draws: number of bootstrap draws.
-        seed: seed of the bootstrap.
+        seed: random seed of the bootstrap.
         json: print JSON.
     """
     found = compare_runs(run_a, run_b, draws=draws, seed=seed)

@@ -17,7 +17,7 @@ def configs(name: str | None = None, *, copy: str | None = None, json: bool = Fa
     Args:
         name: name of a recipe; without a name, all recipes are listed.
         copy: folder, or new file, to copy the recipe to.
-        json: print JSON: the name, summary and path of every recipe, or of the named recipe together with its text.
+        json: print JSON: the name, summary and path of every recipe, or of the named recipe with its text or copy.
     """
     if name is None:
         if copy is not None:

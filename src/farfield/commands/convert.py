@@ -28,10 +28,10 @@ def convert(
 ) -> int:
     """Convert a checkpoint of PySlowFast, PyTorchVideo, MMAction2, torchvision or Caffe2 (video-nonlocal-net).
 
-    The origin is detected from the names of the weights; settings that the weights do not determine are read from the
-    file's own config, or must be given. If a weight is missing, unexpected or of another shape, nothing is written.
-    Prefixes of wrappers (torch.compile, DDP, a LightningModule) are removed from the names. No code from the file is
-    executed.
+    The origin is detected from the names of the weights. Settings that the weights do not determine are read from the
+    config in the file, or must be given as options. If a weight is missing, unexpected or of another shape, nothing is
+    written. Prefixes of wrappers (torch.compile, DDP, a LightningModule) are removed from the names. No code from the
+    file is executed.
 
     Args:
         input: checkpoint to convert.

@@ -24,11 +24,12 @@ def explain(
 
     Args:
         clip: video file.
-        checkpoint: a .ckpt file; network, labels, sampling and normalisation come from it.
+        checkpoint: a .ckpt file, or a folder written by `farfield export --to_folder`; network, labels, sampling
+            and normalisation come from it.
         out: folder to write to; files of an earlier explanation are replaced.
         point: position whose attention is shown, as Y,X in pixels from the top left of the square crop that the network
-            sees. The pictures show this crop, and explanation.json has its size. None chooses the position through
-            which a block changes the class's score the most.
+            sees. The pictures show this crop, and explanation.json has its size. None chooses, for each block, the
+            position at which the block changes the class's score the most.
         json: print the numbers as JSON instead of a table.
     """
     quiet_libraries()

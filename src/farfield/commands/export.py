@@ -19,9 +19,9 @@ def export(checkpoint: str, *, clips: str | list[str] | None = None, json: bool 
 
     Args:
         checkpoint: a .ckpt file, or a folder written by `--to_folder`.
-        clips: videos on which the exported network is compared with the checkpoint, too: a video, a folder, a pattern
-            or a manifest (.csv), or a list of them, as [a.mp4,b.mp4]. The comparison uses the central clips of at most
-            num_compare_clips videos. With a manifest's labels, it also measures the accuracy in 8 bits.
+        clips: videos on which the exported network is compared with the checkpoint, in addition to random clips: a
+            video, a folder, a pattern or a manifest (.csv), or a list of them, as [a.mp4,b.mp4]. The central clips of
+            at most num_compare_clips videos are used. With int8, a manifest's labels are used to measure the accuracy.
         json: print the report as JSON.
     """
     quiet_libraries()
@@ -39,7 +39,7 @@ def _folder_as_dict(written: FolderReport) -> dict[str, Any]:
 
 
 def _folder_as_text(written: FolderReport) -> str:
-    lines = [f"{written.out}: a folder to publish; read back, its weights are identical to the last bit"]
+    lines = [f"{written.out}: a folder to publish; its weights were read back and are identical to the last bit"]
     lines += [f"  {name:<18} {size:,} bytes" for name, size in written.files.items()]
     figures = written.report or "none: there is no report of farfield test for these weights"
     return "\n".join([*lines, f"  figures            {figures}"])

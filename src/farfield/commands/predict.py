@@ -72,13 +72,13 @@ def predict(
         hop: score clips that start every `hop` frames and together cover the whole video, instead of num_clips clips.
         timeline: slide windows over each video, however long, and print its segments: start, end and class.
         live: watch one camera (/dev/video0) or stream (a URL), and print predictions until it ends or Ctrl-C.
-        window_seconds: length of a window; null for the network's own.
-        hop_seconds: time from one window to the next; null for half a window.
+        window_seconds: length of a window; null for the length of the network's clips.
+        hop_seconds: time from the start of one window to the next; null for half a window.
         smooth_seconds: average probabilities over this duration around each moment.
         min_seconds: segments shorter than this are merged into a neighbouring segment.
         threshold: moments whose most probable class has a probability below this belong to no segment.
-        format: output format: table, json (one list), jsonl (one object per video and line, printed when
-            the video is finished), csv, srt or vtt.
+        format: output format: table, json (one list), jsonl (one line with an object per video, printed when the video
+            is finished), csv, srt or vtt.
         json: the same as --format json.
         out: folder to keep the predictions in: predictions.jsonl, and the files that `write` names.
         write: more files to write into `out`, as "csv,mp4": csv, srt and vtt (subtitles), mp4 (copies of the videos
@@ -89,8 +89,8 @@ def predict(
         decoder: pyav or decord.
         view_batch_size: views per forward pass; bounds memory.
         num_workers: number of worker processes, with one thread each; 0 to predict in this process.
-        seconds_per_video: timeout of a video in a worker.
-        engine: "local", or "ray" for a cluster that sees the same files.
+        seconds_per_video: maximum time in seconds for one video in a worker process.
+        engine: "local", or "ray" for a Ray cluster whose machines see the same files.
         list_left_out: print the name of every file that is skipped in a folder, with the reason.
     """
     quiet_libraries()

@@ -29,10 +29,11 @@ def serve(
 ) -> int:
     """Serve a web page (upload or record a clip; see labels, timeline and attention) and an HTTP API.
 
-    POST /predict (the video as a form's file, or as the body) returns JSON; GET /health returns the server's state. By
-    default the server listens on the loopback interface only. It performs no authentication: on a network, put it
-    behind a proxy that authenticates and forwards the Host header, and give the proxy's name, as
+    POST /predict (with the video as the file of a form, or as the body) returns JSON; GET /health returns the server's
+    state. By default the server listens on the loopback interface only. It performs no authentication: on a network,
+    put it behind a proxy that authenticates and forwards the Host header, and give the proxy's name, as
     --names [video.example.org].
+
     Uploads are decoded in separate processes, within limits. Uploads to the API are deleted after the response, and
     uploads from the page after limits.keep_seconds.
 
@@ -50,14 +51,14 @@ def serve(
         top_k: number of classes that a ranking lists.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
         num_crops: crops of each clip; null for the checkpoint's own setting.
-        window_seconds: length of a timeline's window; null for the network's own.
+        window_seconds: length of a timeline's windows; null for the length of the network's clips.
         limits: limits on the resources of a request.
     """
     quiet_libraries()
     missing = [name for name in ("gradio", "fastapi", "uvicorn") if find_spec(name) is None]
     if missing:
         raise FarfieldError(
-            f'the server needs packages that are not installed ({", ".join(missing)}): pip install "farfield[demo]"'
+            f'the server needs packages that are not installed: {", ".join(missing)}. Run pip install "farfield[demo]".'
         )
     for name, count in (("top_k", top_k), ("num_clips", num_clips), ("num_crops", num_crops), ("threads", threads)):
         if count is not None and count < 1:

@@ -21,7 +21,7 @@ class TestData:
     Args:
         manifest: CSV of the videos.
         root: folder that the manifest's paths are relative to; None for the folder of the manifest.
-        num_workers: decoding processes; None for the number of cores, at most 8.
+        num_workers: decoding processes; None for one per CPU core, at most 8.
         batch_size: number of videos in a batch.
     """
 
@@ -56,7 +56,7 @@ def test(
     calibrate_on: str | None = None,
     json: bool = False,
 ) -> int:
-    """Score a checkpoint on the videos of a manifest, averaged over views, and write a report.
+    """Score a checkpoint on the videos of a manifest, and write a report. Scores of a video are averaged over views.
 
     The network, its labels, sampling and normalisation come from the checkpoint. Every video is opened and decoded
     once for all of its views.
@@ -66,8 +66,8 @@ def test(
         data: the videos to score.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
         num_crops: crops of each clip; null for the checkpoint's own setting.
-        out: folder for report.json, report.md, predictions.csv, the scores of all views and the confusion matrix
-            (scores.npz, also for `farfield compare`) and pictures; null for `test` in the run's folder.
+        out: folder for report.json, report.md, predictions.csv, plots, and scores.npz (the probabilities of all views
+            and the confusion matrix, for `farfield compare`); null for the folder `test` in the run's folder.
         accelerator: where to run, as Lightning's Trainer takes it: auto, cpu, gpu.
         devices: number of devices, each with a process of its own and a share of the videos.
         precision: number format of the network, as Lightning's Trainer takes it: 32-true, bf16-mixed, 16-mixed.
@@ -76,7 +76,8 @@ def test(
         restrict_labels: score only among the classes of the manifest. The network must know all of them, as a network
             of Kinetics-400 knows the classes of a Kinetics subset.
         calibrate_on: manifest of the validation videos. Their scores determine a temperature for the probabilities in
-            the report (Guo et al., ICML 2017). The temperature changes no ranking of classes.
+            the report (Guo et al., ICML 2017). The temperature does not change the ranking of the classes. Null for no
+            temperature.
         json: print the report as JSON.
     """
     quiet_libraries()

@@ -38,7 +38,7 @@ class Downloaded:
         fetched: number of clips fetched by this call.
         already_there: number of clips that were on disk before this call.
         known_to_be_gone: number of clips that were not requested, because they failed permanently in an earlier call.
-        failures: reason for each failed clip, including clips that failed in earlier calls.
+        failures: reason for each failed clip, by clip name, including clips that failed in earlier calls.
         warnings: number of clips that caused each warning of yt-dlp.
     """
 
@@ -82,16 +82,16 @@ def download(
     Args:
         annotations: Kinetics' CSV, for example train.csv. `data subset` selects part of a CSV.
         out: output folder for the clips and failures.csv.
-        clip_seconds: length of a clip from its start.
+        clip_seconds: length of each clip, from its start in the CSV.
         encoding: settings of the encoder.
         num_workers: number of videos fetched in parallel.
-        bytes_per_second: rate limit for each download; None for no limit.
+        bytes_per_second: rate limit of each download; None for no limit.
         pause_seconds: pause of each worker before a video, and between the requests for this video.
         retry: also request the clips that failed permanently in earlier calls.
         seconds_per_video: time limit for one video. A video that takes longer fails, and the next call tries it again.
         url: address of a video; {id} stands for its YouTube id.
         js_runtime: JavaScript runtime for YouTube's scripts: deno (installed by farfield[download]), node (22 or
-            newer), bun or quickjs; or name:path for a runtime at a path.
+            newer), bun or quickjs; or name:path if the runtime is not on PATH.
         progress: show a progress bar on standard error.
 
     Raises:
@@ -101,7 +101,7 @@ def download(
     try:
         import yt_dlp  # noqa: F401
     except ImportError as error:
-        raise FarfieldError("yt-dlp is not installed: pip install 'farfield[download]'.") from error
+        raise FarfieldError("yt-dlp is not installed. Install it with pip install 'farfield[download]'.") from error
     if "{id}" not in url:
         raise FarfieldError(f"url is {url!r}; it must contain {{id}}, which stands for the video's YouTube id.")
     folder = Path(out)
@@ -166,7 +166,7 @@ def _collect(
 
 
 def _safe_file_name(name: str) -> str:
-    """Make a value of the CSV a safe file name, without path separators and leading dots."""
+    """Turn a value of the CSV into a safe file name: replace path separators, and remove leading dots."""
     return re.sub(r"[/\\\0]", "_", name).lstrip(".") or "_"
 
 

@@ -2,8 +2,9 @@
 
 Decoding a random clip starts at the last keyframe before it, so a short distance between keyframes makes random clips
 cheap to read. Non-reference B-frames make files larger but reading faster, since the reader skips those that it does
-not need. Videos therefore have keyframes at a fixed distance and runs of non-reference B-frames. The in-loop filter and
-arithmetic coding are off, because they slow decoding down. `scripts/benchmark_data.py` measures each of these effects.
+not need. Videos therefore have keyframes at a fixed distance and runs of non-reference B-frames. The deblocking
+filter and CABAC entropy coding are off, because they slow decoding down. `scripts/benchmark_data.py` measures the
+effects of the keyframe distance and of the B-frames.
 """
 
 from __future__ import annotations

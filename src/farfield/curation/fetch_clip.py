@@ -46,7 +46,7 @@ class FetchJob:
         end_seconds: end of the clip in the video.
         options: options for yt-dlp.
         encoding: settings of the encoder.
-        pause_seconds: pause before the request.
+        pause_seconds: pause before the first request.
     """
 
     id: str
@@ -73,10 +73,10 @@ class Fetched:
 
 
 def fetch(job: FetchJob) -> Fetched:
-    """In a worker: fetch a video, and cut the clip out of it.
+    """Fetch a video and cut the clip out of it, in a worker process.
 
     Raises:
-        FarfieldError: if the site refuses all requests.
+        FarfieldError: if the site refuses all requests, or the clip cannot be written.
     """
     messages = Messages(job.id)
     try:

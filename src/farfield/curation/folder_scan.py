@@ -2,7 +2,8 @@
 
 Symbolic links to files and folders are followed. A linked video is listed under the name of the link, since some stores
 (DVC, git-annex, the Hugging Face cache) name the target by a hash of its content. A folder that several paths lead to
-is scanned once: under its own path if it lies inside the scanned folder, otherwise under the path of a link.
+is scanned once: under its own path if it lies inside the scanned folder, otherwise under the path of the first
+link to it.
 """
 
 from __future__ import annotations
@@ -62,9 +63,9 @@ class SkippedFiles:
 
     Attributes:
         keep_names: keep names as well as counts; off by default, since a collection may hold millions of images.
-        counts: number of files for each reason. A hidden folder counts once, whatever is in it.
+        counts: number of files and folders for each reason. A hidden folder counts once, whatever is in it.
         endings: number of files for each suffix, in lower case, that is not a video suffix; "" for no suffix.
-        names: (path, reason) of each file, if `keep_names`.
+        names: (path, reason) of each skipped file or folder; empty unless `keep_names`.
     """
 
     keep_names: bool = False
@@ -108,7 +109,7 @@ class SkippedFiles:
         return ", ".join(parts + ([f"{len(found) - shown} others"] if len(found) > shown else []))
 
     def as_dict(self) -> dict[str, int]:
-        """Return the counts by reason as plain types, without reasons that count zero."""
+        """Return the counts above zero by reason, as plain types."""
         return {reason.name.lower(): self.counts[reason] for reason in Reason if self.counts[reason]}
 
 
@@ -131,7 +132,7 @@ def scan_folder(root: str | Path, skipped: SkippedFiles, *, exclude: str | Path 
         root: folder to scan. It may itself be hidden, or a link.
         skipped: record of skipped files, to which this scan adds.
         exclude: folder to leave out without recording it as skipped, for example the output folder. It is scanned
-            nevertheless if it is `root` or contains `root`.
+            nevertheless if it is `root` or contains `root`. None excludes nothing.
 
     Returns:
         Sorted paths that begin with `root`. A linked video has the path of the link, not of its target.
@@ -185,7 +186,7 @@ def _entries(folder: str, skipped: SkippedFiles) -> Iterator[os.DirEntry[str]]:
 
 
 def _kind(entry: os.DirEntry[str], skipped: SkippedFiles) -> int | None:
-    """Return the file type bits of an entry, following links; None if they cannot be read."""
+    """Return the mode (file type bits) of an entry, following links. On an error, record it as skipped; return None."""
     if entry.is_file(follow_symlinks=False):
         return stat.S_IFREG  # known from the directory listing, without a system call for each file
     try:

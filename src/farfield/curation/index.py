@@ -31,7 +31,7 @@ FORMATS: dict[str, Callable[[Path, Path, list[str] | None, SkippedFiles], Iterat
     "pyslowfast": read_pyslowfast,
     "mmaction2": read_mmaction2,
 }
-"""Reader of each format. It takes the root, the annotations, the class names and the record of skipped files."""
+"""Reader of each format. A reader takes the root, the annotations, the class names and the record of skipped files."""
 
 _WITH_ANNOTATIONS = ("kinetics", "pyslowfast", "mmaction2")
 _WITH_NUMBERS = ("pyslowfast", "mmaction2")
@@ -89,8 +89,8 @@ def index_videos(
         progress: show a progress bar on standard error.
 
     Raises:
-        FarfieldError: for a missing folder or file, an existing output file that is not a manifest, a format without
-            its annotations, a malformed line, or no readable video.
+        FarfieldError: for a missing folder or file, an existing output file that is not a manifest, annotations or
+            labels that do not fit the format, a malformed line, or no readable video.
     """
     folder, target = Path(root), Path(out)
     refuse_to_replace_other_files(target)
@@ -113,7 +113,7 @@ def index_videos(
     failures = missing + [failure for failure in probed if not isinstance(failure, VideoRecord)]
     if not records:
         raise FarfieldError(
-            f"none of the {len(listed)} videos can be read. The first failure: {failures[0][0]}: {failures[0][1]}."
+            f"none of the {len(listed)} videos can be read. The first failure is {failures[0][0]}: {failures[0][1]}."
         )
     write_manifest(target, [replace(r, path=path_in_manifest(target.parent, folder, r.path)) for r in records])
     return Index(records, failures, skipped)
@@ -147,7 +147,7 @@ def _probe_all(
 
 
 def _probe(job: tuple[Path, VideoRecord, Decoder]) -> VideoRecord:
-    """In a worker: open a video; return its record with number of frames, frame rate, size and duration."""
+    """Open a video, in a worker process; return its record with number of frames, frame rate, size and duration."""
     root, record, decoder = job
     with open_video(root / record.path, decoder) as video:
         height, width = video.frames(np.array([0])).shape[1:3]

@@ -11,14 +11,14 @@ from farfield.data.manifest import VideoRecord
 
 @dataclass
 class InspectedSplit:
-    """One manifest or folder, and the results of its videos.
+    """One manifest or folder of videos, and the inspection result of each video.
 
     Attributes:
         name: name in the report.
-        records: rows of the manifest.
+        records: rows of the manifest; for a folder, one row per video.
         root: folder that the rows' paths are relative to.
         inspected: result for each row; None for an undecodable video.
-        reasons: why each video cannot be decoded; None for one that can.
+        reasons: for each row, why its video cannot be decoded; None for a decodable video.
     """
 
     name: str
@@ -29,4 +29,4 @@ class InspectedSplit:
 
     def __post_init__(self) -> None:
         self.paths = [self.root / record.path for record in self.records]
-        """File of each row."""
+        """Path of each row's video file."""

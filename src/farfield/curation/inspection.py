@@ -58,7 +58,7 @@ class Inspected:
         height: height in pixels.
         duration_seconds: time from the start of the first frame to the end of the last.
         sha256: content hash of the file.
-        thumbnails: grey thumbnails of frames spread over the video.
+        thumbnails: grey thumbnails of 8 frames spread evenly over the video.
         decord: whether decord's frames agree with PyAV's: "agrees", "differs", or "cannot read it" if decord fails or
             is not exact on the file; None if they were not compared.
         fallback_reason: why PyAV decoded the video although decord was requested; None otherwise.
@@ -213,6 +213,6 @@ def compare_decoders(path: Path) -> DecordSays:
         if len(ours.times) != len(theirs.times):
             return "differs"
         expected = ours.frames(chosen).astype(int)
-    # Decoders round differently from 10 bit; a neighbouring frame differs by far more where anything moves.
+    # The decoders round 10-bit video differently. A wrong frame differs by far more, unless the video is static.
     same = expected.shape == pictures.shape and np.abs(expected - pictures).mean((1, 2, 3)).max() < 4
     return "agrees" if same else "differs"

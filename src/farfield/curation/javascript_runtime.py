@@ -48,7 +48,7 @@ def why_unavailable(runtime: str) -> str | None:
         return None
     return (
         f"yt-dlp has {lack}. Many of YouTube's formats will be missing, and clips will fail. Install the scripts and "
-        "deno with pip install 'farfield[download]', or select another runtime with --js_runtime."
+        "deno with pip install 'farfield[download]', or give another runtime as js_runtime."
     )
 
 

@@ -1,4 +1,4 @@
-"""Prepare to write a manifest: check the output path, create its folder, and make the video paths."""
+"""Prepare to write a manifest: check the output path, create its folder, and compute the videos' paths."""
 
 from __future__ import annotations
 

@@ -32,6 +32,10 @@ def find_near_duplicates(
     Only pairs whose static parts have an equal hash in at least one of 12 hash tables are compared. A hash consists of
     the signs of 16 random projections. Of the pairs with a correlation of 0.99, one in 2000 is missed.
 
+    Args:
+        thumbnails: grey thumbnails of t frames of each of n videos.
+        durations_seconds: duration of each video.
+
     Returns:
         Pairs of indices, the smaller first, sorted.
     """

@@ -33,12 +33,12 @@ class Prepared:
     Attributes:
         out: folder of the store.
         records: rows of the store's manifest.
-        already_there: number of videos that an earlier run had finished.
+        already_there: number of videos that an earlier run transcoded.
         unlabelled: number of videos without a known class. Their files are in the store, but not in its manifest.
         failures: (name, reason) of each video that could not be transcoded.
         seconds: total duration of the store's videos.
-        source_bytes: size of the source videos.
-        bytes: size of the store's videos.
+        source_bytes: total size of the source videos.
+        bytes: total size of the store's videos.
         skipped: files that the scan of the folder or archives skipped.
     """
 
@@ -88,29 +88,31 @@ def prepare(
     list_left_out: bool = False,
     progress: bool = True,
 ) -> Prepared:
-    """Transcode a collection to H.264 files from which random clips are read several times faster.
+    """Transcode a collection to H.264 files from which random clips are read fast.
 
     Videos become H.264 in MP4 without sound, upright, with a short side of at most 256 pixels and keyframes at a fixed
     distance. If a manifest gives segments, only these are stored. The output folder, called the store, also has a
-    manifest.csv, and failures.json lists the videos that could not be transcoded, with the reason. Run the same command
-    again to continue a run that was interrupted or killed.
+    manifest.csv, and a failures.json that lists the videos that could not be transcoded, with the reason. Run the same
+    command again to continue a run that was interrupted or killed.
 
     Args:
         source: manifest; folder of videos (label/.../video); tar archive or folder of archives, which are read without
             unpacking.
         out: folder of the store.
         encoding: settings of the encoder.
-        annotations: Kinetics' CSV, which gives the labels of videos named <id>_<start>_<end>.mp4.
+        annotations: Kinetics' CSV, which gives the labels of videos named <id>_<start>_<end>.mp4. None for the labels
+            of the manifest or of the folders.
         root: folder that a manifest's paths are relative to; None for the manifest's folder.
         num_workers: number of processes; None for one per core of this machine, or of the Ray cluster.
         seconds_per_video: time limit for one video. A video that takes longer fails.
         engine: local for processes on this machine; ray for the Ray cluster at RAY_ADDRESS, whose workers must see the
             same files.
-        list_left_out: list every skipped file of folders and archives, with the reason.
+        list_left_out: list every file that is skipped in a folder or archive, with the reason.
         progress: show a progress bar on standard error.
 
     Raises:
-        FarfieldError: for a source without videos, a store with other settings, or a store that cannot be written.
+        FarfieldError: for an unsupported source, a manifest or folder without videos, a store of another source or with
+            other settings, or a store that cannot be written.
     """
     source, out = Path(source), Path(out)
     labels = None if annotations is None else dict(read_annotations(Path(annotations)))
@@ -164,7 +166,7 @@ def _write_results(results: dict[Path, tuple[TranscodeJob, Transcoded]], prepare
 
 
 def _transcode_if_missing(job: TranscodeJob) -> tuple[Transcoded, bool]:
-    """In a worker: transcode a video unless it is finished; return its properties, and whether it was finished."""
+    """Transcode a video in a worker process unless an earlier run has; return its properties, and whether one had."""
     if isinstance(job.source, Path):
         try:
             if not job.source.is_file():

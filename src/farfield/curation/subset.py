@@ -1,7 +1,8 @@
 """Choose subsets of a data set reproducibly by a seed: some classes, and some videos of each class.
 
-Classes and videos are ranked by a hash of the seed and their name, not by their position in a list. One more class does
-not change which videos are chosen from the other classes, and a choice of fewer videos is part of a choice of more.
+Classes and videos are ranked by a hash of the seed and their name, not by their position in a list. With one seed, an
+added class therefore does not change which videos of the other classes are chosen, and raising num_classes or
+videos_per_class only adds videos.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class Selection:
-    """Criteria of `choose`. `write_subset` documents each of them."""
+    """Criteria by which `choose` selects rows; they are arguments of `write_subset`, which documents them."""
 
     classes: tuple[str, ...] | None = None
     pattern: str | None = None
@@ -47,10 +48,11 @@ class Selection:
 
 @dataclass(frozen=True)
 class Subset:
-    """File that `write_subset` wrote, and its content.
+    """Result of `write_subset`.
 
     Attributes:
-        path: manifest; or a CSV with Kinetics' columns, if the source is Kinetics' CSV and no root is given.
+        path: file that was written: a manifest; or a CSV with Kinetics' columns, if the source is Kinetics' CSV and no
+            root is given.
         labels: classes in the file.
         videos: number of rows in the file.
         missing: paths of chosen videos that do not exist.
@@ -85,9 +87,9 @@ def write_subset(
 ) -> Subset:
     """Choose some classes, and some videos of each class, from a manifest or from Kinetics' CSV.
 
-    Classes and videos are ranked by a hash of the seed and their name. One more class does not change which videos are
-    chosen from the other classes, and a choice of fewer videos is part of a choice of more. Chosen videos that do not
-    exist are left out, counted and named.
+    Classes and videos are ranked by a hash of the seed and their name. With one seed, an added class therefore does not
+    change which videos of the other classes are chosen, and raising num_classes or videos_per_class only adds videos.
+    Chosen videos that do not exist are left out, and the result lists them.
 
     Args:
         source: manifest, or Kinetics' CSV (columns label, youtube_id, time_start, ...).
@@ -95,14 +97,15 @@ def write_subset(
             CSV and root is not given, a CSV with the same columns is written instead, for `data download`.
         classes: class names, for example ["archery", "bowling"]; None for all.
         class_file: file with one class name per line, or kinetics400 for the classes of Kinetics-400.
-        pattern: shell pattern that class names must match, for example "*swimming*"; upper and lower case are the same.
+        pattern: shell pattern that class names must match, for example "*swimming*"; case is ignored.
         num_classes: number of classes to draw from those that classes, class_file and pattern allow; None for all.
         videos_per_class: number of videos to draw from each class; None for all.
         seed: seed of the choice.
-        root: folder of the videos; None for the manifest's folder.
+        root: folder of the videos. None takes the manifest's folder; with Kinetics' CSV, see out.
 
     Raises:
-        FarfieldError: for an unknown class, a choice without videos, or a file that cannot be written.
+        FarfieldError: for an unknown class, invalid or incompatible arguments, a source that cannot be read, a manifest
+            without videos, or an output folder that cannot be created.
     """
     if classes is not None and class_file is not None:
         raise FarfieldError("classes and class_file are both given. Leave one out.")
@@ -121,8 +124,8 @@ def write_subset(
         assert root is not None
         folder = Path(root)
         if not folder.is_dir():
-            raise FarfieldError(f"root is {root}, which is not a folder.")
-        # Chosen by the CSV's rows, as without root, so that the second choice is what was downloaded after the first.
+            raise FarfieldError(f"root is {root}, which is not a folder. Give the folder of the videos.")
+        # Ranked by the CSV's rows, as without root: the same selection then names the clips that were downloaded.
         pairs = list(zip(rows, read_kinetics(folder, source, None, skipped), strict=True))
         kept = choose(pairs, selection, label=lambda pair: pair[0]["label"], name=lambda pair: _kinetics_name(pair[0]))
         chosen = [record for _, record in kept]
@@ -141,8 +144,9 @@ def choose(
     Args:
         rows: rows to choose from.
         selection: criteria.
-        label: returns a row's class.
-        name: returns a name that identifies a row within its class and does not contain the folder of the collection.
+        label: function that returns a row's class.
+        name: function that returns a name that identifies a row within its class and does not contain the folder of the
+            collection.
 
     Raises:
         FarfieldError: if a class is unknown, if no class matches the pattern, or if there are fewer classes than

@@ -64,8 +64,8 @@ def transcode(
     """Write a video, or its segment [start_seconds, end_seconds), as H.264 in MP4, atomically.
 
     Frames are turned upright, deinterlaced, scaled to square pixels, converted to BT.709 if they are HDR, and stored
-    as 8 bit 4:2:0. A constant frame rate stays constant; at a variable rate each frame keeps its time. Sound is
-    dropped, and the index of the MP4 file is placed before the frames.
+    as 8-bit 4:2:0; `encoding` can turn deinterlacing and HDR conversion off. A constant frame rate stays constant; at a
+    variable rate each frame keeps its time. Sound is dropped, and the MP4 file's index is placed before the frames.
 
     Args:
         source: file, or a stream of its content.
@@ -77,7 +77,7 @@ def transcode(
         comment: text for the file's metadata; `probe` returns it.
 
     Raises:
-        DecodeError: if a frame of the segment cannot be decoded.
+        DecodeError: if a frame of the segment cannot be decoded or encoded, or if no frame lies in the segment.
         FarfieldError: if the target cannot be written.
     """
     name = name or str(source)
@@ -141,7 +141,7 @@ def _probe(path: Path) -> tuple[Transcoded, str, np.ndarray]:
 
 
 def frame_rate(times: np.ndarray) -> tuple[Fraction, bool]:
-    """Return the average frame rate, and whether it is constant, apart from the rounding of times in containers."""
+    """Return the average frame rate of frames shown at `times` (seconds), and whether it is constant up to rounding."""
     if len(times) < 2:
         return Fraction(25), True
     rate = max((len(times) - 1) / float(times[-1] - times[0]), 1e-3)
@@ -171,7 +171,7 @@ def _encode(
     times: np.ndarray,
     encoding: Encoding,
 ) -> list[float]:
-    """Encode the frames, which are shown at `times`; return the frame times that were written, in seconds."""
+    """Encode frames into a container. `times` and the returned times that were written are in seconds."""
     rate, constant = frame_rate(times)
     fields = 2 if encoding.deinterlace == "fields" else 1
     seconds = times - times[0]
@@ -214,11 +214,11 @@ def _encode(
 
 
 TICK = Fraction(SHORTEST_STEP).limit_denominator(1_000_000)
-"""Time base at a variable rate: times are rounded to multiples of it."""
+"""Time base in seconds for a variable frame rate: frame times are rounded to multiples of it."""
 
 
 def _upright(frame: VideoFrame, video: FrameReader, to_rgb: RgbConverter, encoding: Encoding) -> VideoFrame:
-    """Turn a frame upright and tone-map it. A frame that needs neither is returned unchanged."""
+    """Turn a frame upright, and convert HDR to BT.709. A frame that needs neither is returned unchanged."""
     maps_tones = encoding.tone_map == "auto" and is_hdr(frame.color_trc)
     is_plain = (frame.width, frame.height) == video.stored_size and orientation_of(frame) == UPRIGHT
     if is_plain and not maps_tones and not frame.is_corrupt:

@@ -33,11 +33,11 @@ class TranscodeJob:
         name: name of the video in messages.
         target: file to write.
         label: class of the video; None if unknown.
-        source: file to read, or its content.
+        source: video file, or the content of a video file from an archive.
         start_seconds: start of the segment; None for the start of the video.
         end_seconds: end of the segment; None for the end of the video.
         encoding: settings of the encoder.
-        identity: hash of the source's path and segment. An existing target with a different identity is written again.
+        identity: hash of the source's path and segment. An existing target with a different identity is overwritten.
     """
 
     name: str
@@ -59,15 +59,17 @@ def list_jobs(
         source: manifest, folder, tar archive or folder of tar archives.
         out: folder of the store.
         encoding: settings of the encoder.
-        labels: labels of Kinetics' clips; None takes the labels of the manifest, or the folder names.
+        labels: label of each Kinetics clip. None takes the labels of the manifest or of the class folders; for a video
+            in an archive, the name of its folder.
         root: folder that a manifest's paths are relative to; None for the manifest's folder.
-        skipped: record to which skipped files are added. Those of archives are added while the archives are read.
+        skipped: record of skipped files, to which this function adds. Files in archives are added as the jobs are
+            consumed.
 
     Returns:
         The jobs, and their number. For archives the number is None, since they are read while the jobs are consumed.
 
     Raises:
-        FarfieldError: for an unsupported source, or one without videos.
+        FarfieldError: for an unsupported source, a manifest or folder without videos, or `labels` with a manifest.
     """
     if source.is_dir():
         archives = [path for path in sorted(source.iterdir()) if _is_archive(path)]
@@ -195,7 +197,7 @@ class _TargetPaths:
         self._taken: set[str] = set()
 
     def choose(self, path: str, segment: Segment) -> Path:
-        """Return the path in the store for a video of the collection."""
+        """Return an unused path in the store for a video, from its path in the collection and its segment."""
         parts = [part for part in PurePosixPath(path).parts if part not in ("/", "..", ".")]
         name = "/".join(parts[-2:] if path.startswith("/") else parts).removesuffix(".mp4") or "video"
         if segment != (None, None):

@@ -36,11 +36,12 @@ class VerificationReport:
     """Result of verifying a collection.
 
     Attributes:
-        videos: number of rows.
+        videos: number of manifest rows, or of videos in folders, in all splits.
         undecodable: (path, reason) of each undecodable video.
         same_file: groups of paths whose files have the same content.
         look_alike: pairs of paths of near-duplicates: different files that look the same.
-        leaks: (path, split, path, split, why) of videos that two splits share.
+        leaks: (path, split, path, split, why) of each pair of related videos in different splits: the same file,
+            near-duplicates, or clips of one YouTube video.
         other_labels: (path, label, path, label) of two rows with the same content and segment but different labels.
         repeated_rows: (split, path, count) of rows that a manifest has more than once.
         classes_without_videos: (split, label) of each class without a decodable video in the split.
@@ -50,7 +51,7 @@ class VerificationReport:
         resolutions: number of videos of each "width x height".
         hours: total duration of the videos.
         skipped: files that scans of folders skipped; they do not count as problems.
-        decoder: decoder of the videos.
+        decoder: decoder that was requested.
         fallbacks: number of videos that PyAV decoded although decord was requested, by reason; not a problem.
     """
 
@@ -109,11 +110,11 @@ def verify(
     progress: bool = True,
     decoder: Decoder = "pyav",
 ) -> VerificationReport:
-    """Decode every video of a collection completely, and find duplicates, leaks between splits and empty classes.
+    """Decode every video of a collection completely, and find duplicates, leaks between splits and missing classes.
 
     Each video is decoded in a child process with a time limit, so that a hang or a crash of the decoder affects only
-    that video. The folder `out` gets a report, plots, quarantine.csv and a copy of each manifest without the
-    undecodable videos. The exit status of the command is 0 if no problem was found, else 1.
+    that video. The folder `out` gets a report, plots, quarantine.csv (the undecodable videos), and for each split a
+    manifest of the decodable videos with a label. The exit status of the command is 0 if no problem was found, else 1.
 
     Args:
         sources: manifest of each split, for example train.csv val.csv test.csv; or a folder of videos for each split.
@@ -125,10 +126,10 @@ def verify(
             occurs in any split.
         num_workers: number of processes; None for one per core of this machine, or of the Ray cluster.
         seconds_per_video: time limit for one video. A video that takes longer counts as undecodable.
-        sample: number of videos for which frames of decord are compared with those of PyAV.
+        sample: number of videos on which to compare decord's frames with PyAV's; 0 for no comparison.
         engine: local for processes on this machine; ray for the Ray cluster at RAY_ADDRESS, whose workers must see the
             same files.
-        list_left_out: list every skipped file of folders, with the reason.
+        list_left_out: list every file that is skipped in a folder, with the reason.
         progress: show a progress bar on standard error.
         decoder: decoder of the videos. With "decord", PyAV still decodes the files on which decord is not exact.
             decord reports less damage than PyAV.
@@ -151,7 +152,7 @@ def verify(
         if Path(source).resolve() == (folder / f"{split.name}.csv").resolve() or split.name == "quarantine":
             raise FarfieldError(
                 f"{split.name}.csv in the report folder would overwrite {source} or the report's quarantine.csv. "
-                f"Rename {source}, or give another --out."
+                f"Rename {source}, or give another folder as out."
             )
     try:
         folder.mkdir(parents=True, exist_ok=True)

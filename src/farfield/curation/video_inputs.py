@@ -22,14 +22,14 @@ def find_videos(
     """Resolve files, folders, glob patterns, manifests and "-" to a list of files, in order and without duplicates.
 
     Folders are searched recursively for files with a video suffix, and links are followed, as by `farfield data index`.
-    A file that does not exist, or a pattern without a match, stays in the list: predict then reports it by name, and
-    still predicts the rest of the list.
+    A file that does not exist, or a pattern without a match, stays in the list: predict reports it by name and
+    continues with the other files.
 
     Args:
         inputs: files, folders, glob patterns, manifests (.csv; their segments are ignored), or "-" to read further
             inputs from standard input, one per line.
         listed: lines to read for "-"; None reads standard input.
-        out: output folder. Folders and patterns do not find files inside it.
+        out: output folder. Files inside it are ignored when folders and patterns are searched. None ignores no file.
         skipped: record to which skipped files are added.
 
     Raises:

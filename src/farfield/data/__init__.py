@@ -1,1 +1,1 @@
-"""From a manifest to batches: frame sampling, datasets, samplers, crops, augmentation, LightningDataModule."""
+"""From manifest to batch: frame sampling, datasets, samplers, crops, augmentation, LightningDataModule."""

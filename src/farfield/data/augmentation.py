@@ -1,7 +1,7 @@
 """Augmentation settings (crop, flip, colour jitter, RandAugment, erasing, MixUp, CutMix) and their random draws.
 
-Workers draw the numbers, and `transforms` applies them to the batch on the device. Workers thus send only uint8 frames
-and a `Draw`, which takes a few bytes per clip.
+Workers crop the clips and draw the random numbers of all other augmentations, which `transforms` applies on the device.
+Workers thus send only uint8 frames and a `Draw`, which takes a few bytes per clip.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ class Draw(NamedTuple):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Settings of the augmentation of training clips.
+    """Settings of the random crops and other augmentations of training clips.
 
     Args:
-        crop_scale: smallest and largest fraction of the frame's area for random resized crops. The paper's crops vary
-            less: it resizes the short side to 256 to 320 pixels and cuts out 224 x 224; see short_side_px.
+        crop_scale: smallest and largest fraction of the frame's area for random resized crops. The paper's crops,
+            which vary less, are set by short_side_px.
         short_side_px: smallest and largest short side for the paper's crop: the short side is resized to a random
             length, and a square of the network's size is cut out. The paper uses 256 and 320. If given,
             crop_scale is ignored.
-        flip: mirror half of the clips horizontally.
+        flip: mirror each clip horizontally with probability 1/2.
         keep_direction: classes whose clips are never mirrored, such as "turning left".
         colour: colour jitter: largest relative change of brightness, contrast and saturation; 0.4 draws each factor
             from [0.6, 1.4].

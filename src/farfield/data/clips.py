@@ -61,7 +61,8 @@ def training_clips(
         frame_cache: cache to read frames through; None to read the file directly.
 
     Raises:
-        VideoError: if the file cannot be decoded, or is shorter than a clip and `spec.short_clip` is "refuse".
+        VideoError: if the file cannot be decoded, if no frame lies in the record's segment, or if the video is shorter
+            than a clip and `spec.short_clip` is "refuse".
     """
     try:
         with (
@@ -93,7 +94,7 @@ def _is_ascending(places: np.ndarray) -> bool:
 
 
 def _needed_px(spec: ClipSpec, augmentation: Augmentation) -> int:
-    """Return the short side of a frame whose smallest random crop still has the network's input size, in pixels."""
+    """Return the smallest short side, in pixels, at which no random crop is smaller than the network's input."""
     if augmentation.short_side_px is not None:
         return augmentation.short_side_px[1]
     return math.ceil(spec.crop_px / math.sqrt(augmentation.crop_scale[0] * 3 / 4))
@@ -120,8 +121,8 @@ def video_views(
 def views_of(video: Video, path: Path, record: VideoRecord, spec: ClipSpec, *, num_clips: int, num_crops: int) -> Clip:
     """Sample views from an open video: `num_clips` clips spread evenly in time, each as `num_crops` crops.
 
-    The axis v of the views has length num_clips * num_crops, and crops vary fastest. A frame
-    that several clips share is decoded and resized once.
+    The axis v of the views has length num_clips * num_crops, and crops vary fastest. A frame that several clips share
+    is decoded and resized once.
 
     Raises:
         VideoError: see `training_clips`.

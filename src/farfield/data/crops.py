@@ -57,7 +57,7 @@ def random_square(
 
 
 def crop_and_resize(frames: Frames, box: Box, size_px: int) -> Frames:
-    """Crop a box from every frame and resize it to a square, with antialiasing."""
+    """Crop a box from every frame and resize it to a square of `size_px`, with antialiasing."""
     top, left, height, width = box
     return _resize(frames[:, top : top + height, left : left + width], size_px, size_px)
 

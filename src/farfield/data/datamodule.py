@@ -43,9 +43,9 @@ class VideoDataModule(LightningDataModule):
         decoder: pyav, which decodes only the frames that are needed, or decord. With decord, PyAV still reads the files
             of which decord would return wrong frames, and the log says how many. Configs of earlier versions may spell
             pyav as PyAV.
-        memory_gb: size of the cache of decoded training frames, in 10^9 bytes, divided among the workers: a small set
-            of videos is decoded in the first epochs only. Over the epochs, every worker caches every video, so that
-            a video is held num_workers times; with num_workers 0 it is held once.
+        memory_gb: size of the cache of decoded training frames, in 10^9 bytes, divided among the workers; 0 for no
+            cache. A small set of videos is decoded in the first epochs only. Over the epochs, every worker caches
+            every video, so that a video takes its space num_workers times (once with num_workers 0).
         clip: input of the network.
         seed: seed of the run.
 
@@ -84,7 +84,7 @@ class VideoDataModule(LightningDataModule):
         if not memory_gb >= 0:
             raise FarfieldError(f"data.memory_gb is {memory_gb}; it must be at least 0.")
         if seed < 0:
-            raise FarfieldError(f"seed_everything is {seed}; it must be at least 0.")
+            raise FarfieldError(f"seed (in a config, seed_everything) is {seed}; it must be at least 0.")
         if clip is None:
             raise FarfieldError(
                 "data.clip is not set. Pass the clip of the network: VideoDataModule(..., clip=model.clip)."
@@ -182,13 +182,14 @@ class VideoDataModule(LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Check that the settings equal those of the run to resume; raise `FarfieldError` if not."""
         now, before = self.state_dict(), {"short_cycle": False} | state_dict  # missing in older checkpoints
         changed = [f"{name} was {before.get(name)}, now {now[name]}" for name in now if before.get(name) != now[name]]
         if changed:
             raise FarfieldError(
                 f"data settings differ from those of the run to resume: {'; '.join(changed)}. Resume with the same "
                 "training manifest, data settings, seed and number of processes, or start a new run in another "
-                "--run_dir."
+                "run folder."
             )
 
     def _train_sampler(self) -> EpochBatchSampler:
@@ -221,7 +222,8 @@ class TestDataModule(LightningDataModule):
         num_clips: number of clips spread over each video.
         num_crops: number of crops of each clip.
         batch_size: number of videos in a batch of one process.
-        num_workers: number of processes that decode; None for the number of cores, at most 8.
+        num_workers: number of processes that decode; None for the number of cores, at most 8. 0 decodes in the main
+            process.
         decoder: see `open_video`.
     """
 

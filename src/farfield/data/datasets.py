@@ -34,7 +34,7 @@ class Failure(NamedTuple):
     path: str
     reason: str
     empty_class: str | None = None
-    """The video's class if no video of the class could be read and one of another class replaced it; otherwise None."""
+    """The video's class if no video of the class could be read and one of another class replaced it; None otherwise."""
 
 
 class Batch(NamedTuple):
@@ -43,7 +43,7 @@ class Batch(NamedTuple):
     clips: UInt8[Tensor, "b v t h w c"] | Float[Tensor, "bv c t h w"]
     labels: Int[Tensor, " b"]
     indices: Int[Tensor, " b"]
-    """Rows of the manifest."""
+    """Row of each video in the manifest; for a replaced video, the row of its replacement."""
     draw: Draw | None
     """Augmentations to apply on the device; None for no augmentation."""
     failures: list[Failure]
@@ -96,7 +96,7 @@ class TrainingClips(Dataset[Batch]):
             else None
         )
         self._keeps_direction = np.isin(np.array(labels, dtype=object), augmentation.keep_direction)
-        # Saves opening an unreadable file again. Not the exceptions, whose tracebacks would keep frames alive.
+        # Saves opening an unreadable file again. Exceptions are not kept: their tracebacks would keep frames alive.
         self._known_failures: dict[int, Failure] = {}
 
     def __getitem__(self, keys: Sequence[SampleKey]) -> Batch:
@@ -165,7 +165,7 @@ class TrainingClips(Dataset[Batch]):
         )
 
     def _name_empty_class(self, failures: list[Failure], begin: int, wanted: int, taken: int) -> None:
-        """Set `empty_class` in the failures from `begin` on, if `wanted` and the `taken` video differ in class."""
+        """Set `empty_class` in the failures from `begin` on if the rows `wanted` and `taken` differ in class."""
         target = self.targets[wanted]
         if self.targets[taken] != target:
             of_class = np.count_nonzero(self.targets == target)  # these are tried first

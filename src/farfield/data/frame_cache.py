@@ -36,8 +36,8 @@ class FrameCache:
 
     Frames are the same as without a cache. The first request for a video decodes the requested frames only. Later
     requests also decode and cache the frames between the missing ones, unless that exceeds `SPREAD` frames per missing
-    frame: the decoder passes these frames anyway, and later clips need them. Frames that do not fit into the cache are
-    decoded each time. Nothing is evicted, since an epoch uses each video once.
+    frame: the decoder passes these frames anyway, and later clips may need them. Frames that do not fit into the cache
+    are decoded each time. Nothing is evicted, since an epoch uses each video once.
 
     Args:
         num_bytes: capacity for frames, in bytes.
@@ -61,7 +61,9 @@ class FrameCache:
 
     @contextmanager
     def open(self, path: Path) -> Iterator[Video]:
-        """Open a video for a `with` block. Its file is opened only to decode frames that are not cached.
+        """Open a video for a `with` block.
+
+        After the first call for a video, its file is opened only to decode frames that are not cached.
 
         Raises:
             DecodeError: see `open_video`.

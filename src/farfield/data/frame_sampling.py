@@ -14,7 +14,7 @@ from farfield.errors import FarfieldError
 
 
 class ClipTooShort(FarfieldError):
-    """A video is shorter than a clip, and `short_clip` is "refuse"."""
+    """A video has no frame in its segment, or fewer than a clip needs and `short_clip` is "refuse"."""
 
 
 def stream_frames(
@@ -52,11 +52,11 @@ def stream_frames(
 
 
 def random_clip(length: int, spec: ClipSpec, rng: np.random.Generator) -> Int[np.ndarray, " num_frames"]:
-    """Sample a training clip: from a uniformly random start, or one random frame of each segment.
+    """Sample a training clip that starts at a random frame, or that has one random frame of each segment.
 
     Args:
         length: number of frames in the stream.
-        spec: number of frames, stride and treatment of short videos.
+        spec: number of frames, stride, sampling and treatment of short videos.
         rng: random generator.
 
     Returns:
@@ -75,7 +75,10 @@ def random_clip(length: int, spec: ClipSpec, rng: np.random.Generator) -> Int[np
 def uniform_views(length: int, spec: ClipSpec, num_clips: int) -> Int[np.ndarray, "num_clips num_frames"]:
     """Sample test clips spread evenly from the first frame to the last; a single clip is central.
 
-    With sampling="segments", view v of V takes the frame at (v + 1/2) / V of each segment.
+    With sampling="segments", clip v of `num_clips` takes the frame at (v + 1/2) / `num_clips` of each segment.
+
+    Returns:
+        Positions in the stream.
 
     Raises:
         ClipTooShort: see `random_clip`.
@@ -90,6 +93,9 @@ def uniform_views(length: int, spec: ClipSpec, num_clips: int) -> Int[np.ndarray
 
 def dense_views(length: int, spec: ClipSpec, hop: int) -> Int[np.ndarray, "views num_frames"]:
     """Sample clips that start every `hop` frames and together cover the stream; the last clip ends with the stream.
+
+    Returns:
+        Positions in the stream.
 
     Raises:
         ClipTooShort: see `random_clip`.
@@ -108,7 +114,10 @@ def dense_views(length: int, spec: ClipSpec, hop: int) -> Int[np.ndarray, "views
 def segments(
     length: int, num_segments: int, offset: float | Float[np.ndarray, " num_segments"]
 ) -> Int[np.ndarray, " num_segments"]:
-    """Choose one frame from each of `num_segments` equal parts, at `offset` in [0, 1) of the part (0.5: its centre)."""
+    """Choose one frame from each of `num_segments` equal parts of a stream of `length` frames; return their positions.
+
+    `offset` in [0, 1) is the place of the frame in its part; 0.5 is the centre.
+    """
     places = (np.arange(num_segments) + offset) * (length / num_segments)
     return np.minimum(places.astype(np.int64), length - 1)
 
@@ -124,5 +133,5 @@ def _check_length(length: int, spec: ClipSpec) -> None:
         raise ClipTooShort(
             f"it has {length} frames{rate}, but a clip of {spec.num_frames} frames at stride {spec.frame_stride} needs "
             f"{needed}. "
-            "Lower frame_stride, or set short_clip='loop'."
+            "Lower num_frames or frame_stride, or set short_clip='loop'."
         )

@@ -166,9 +166,10 @@ class Manifest(Sequence[VideoRecord]):
         return digest.hexdigest()[:16]
 
     def provenance(self) -> dict[str, Any]:
-        """Return source, content hash, numbers of videos and classes, and number of videos missing from a subset.
+        """Return source, content hash, numbers of videos and classes, and number of missing videos.
 
-        All values have plain types, so that checkpoints, reports and experiment trackers can store them.
+        Missing videos are those that `data subset` chose but did not find; None for other manifests. All values have
+        plain types, so that checkpoints, reports and experiment trackers can store them.
         """
         about = {"manifest": self.source, "hash": self.content_hash(), "videos": len(self), "classes": len(self.labels)}
         return about | {"missing": _count_missing(Path(self.source), about["hash"])}
@@ -199,13 +200,14 @@ def read_manifest(path: str | Path, *, root: str | Path | None = None, group_col
         group_column: column that holds the group of each video, for files that name it otherwise.
 
     Raises:
-        FarfieldError: for a missing or empty file, a missing or unknown column, or an invalid value, with its line.
+        FarfieldError: for a missing or empty file, a missing or unknown column, or an invalid value, whose line the
+            message names.
     """
     path = Path(path)
     if not path.is_file():
         raise FarfieldError(f"there is no manifest at {path}. `farfield data index` makes one from a folder of videos.")
     try:
-        # File names need not be UTF-8; other text that is not shows in the header or as an unknown label.
+        # File names need not be UTF-8. Any other text that is not UTF-8 fails as a header or an unknown label.
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             folder = path.parent if root is None else Path(root)
             manifest = Manifest.of_columns(_blocks(file, path, group_column), root=folder, source=str(path))
@@ -217,7 +219,7 @@ def read_manifest(path: str | Path, *, root: str | Path | None = None, group_col
 
 
 def _column(parts: list[np.ndarray]) -> np.ndarray | None:
-    """Concatenate the parts of a column; None for a column without values."""
+    """Concatenate the parts of a column; None if all values are NaN."""
     if all(np.isnan(part).all() for part in parts):
         return None
     return np.concatenate(parts)
@@ -240,7 +242,7 @@ def _count_missing(manifest: Path, digest: object) -> int | None:
 
 
 def write_manifest(path: str | Path, records: Sequence[VideoRecord]) -> None:
-    """Write a manifest atomically; empty columns are left out."""
+    """Write a manifest atomically, without columns that are None in every record."""
     path = Path(path)
     used = [name for i, name in enumerate(COLUMNS) if i < 2 or any(getattr(r, name) is not None for r in records)]
     with (
@@ -313,10 +315,10 @@ def _checked(texts: Mapping[str, Sequence[str]], path: Path, lines: Sequence[int
     Args:
         texts: columns of strings.
         path: file, for messages.
-        lines: line of each row in the file.
+        lines: line number of each row in the file.
 
     Raises:
-        FarfieldError: for an invalid value, with its line.
+        FarfieldError: for an invalid value; the message names the line.
     """
     columns: dict[str, Any] = {name: texts[name] for name in COLUMNS[:2]}
     for name in COLUMNS[:2]:

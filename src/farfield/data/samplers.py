@@ -40,9 +40,9 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         batch_size: number of videos in a batch of one process.
         seed: seed of the run.
         position: function that is called at the start of an epoch and returns (epoch, number of its batches already
-            trained on). The trainer counts them: batches that workers had prefetched when a run was stopped have not
-            been trained on, and must not be skipped.
-        rank: rank of this process; each process gets a disjoint and equal share.
+            trained on), as counted by the trainer. Batches that were only prefetched when a run stopped do not count,
+            so a resumed run does not skip them.
+        rank: rank of this process; the processes get disjoint, equally large shares of the samples.
         world_size: number of processes that train together.
         classes: class of each row, to draw all classes equally often; None draws each video once an epoch.
         short_cycle: vary batch size and clip size as in `SHORT_CYCLE`; `batch_size` then applies to the largest clips.
@@ -119,7 +119,7 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
 def class_balanced_order(
     classes: Int[np.ndarray, " samples"], rng: np.random.Generator
 ) -> tuple[Int[np.ndarray, " samples"], Int[np.ndarray, " samples"]]:
-    """Draw `len(classes)` samples, the same number of each class, give or take one.
+    """Draw `len(classes)` samples, such that the numbers of samples per class differ by at most one.
 
     A class with too few videos repeats them, in a new order each time. A class with too many videos leaves out some of
     them, chosen at random for each epoch.
@@ -145,6 +145,12 @@ class EvaluationBatches(Sampler[list[int]]):
     """Evaluation batches: every row once, divided among the processes; the last batch of a process may be empty.
 
     All processes have the same number of batches, since distributed networks synchronise at every batch.
+
+    Args:
+        count: number of rows of the manifest.
+        size: number of videos in a batch of one process.
+        rank: rank of this process.
+        world_size: number of processes.
     """
 
     def __init__(self, count: int, size: int, *, rank: int = 0, world_size: int = 1) -> None:

@@ -20,14 +20,14 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 BUFFERS_PER_WORKER = 6
-"""Largest number of buffers: for two batches that wait, one that is being made, and three in use.
+"""Largest number of buffers per worker: two batches that wait, one that is being made, and three in use.
 
-If no buffer is free, new memory is allocated.
+If no buffer is free, the batch is put in newly allocated memory.
 """
 
 
 class SharedBatches:
-    """The main process's part of the shared buffers: it receives batches from a loader's workers.
+    """Main-process side of the shared buffers: receives batches from a loader's workers.
 
     Pass `init_worker` to the loader as `worker_init_fn`.
 
@@ -47,7 +47,10 @@ class SharedBatches:
         _writer = _BufferWriter(self._name, worker, self._in_use)
 
     def receive(self, worker: int, buffer: int, shape: tuple[int, ...], memory: Tensor | None) -> Tensor:
-        """Return the batch in a buffer, which is freed when the batch and all its views are deleted."""
+        """Return the batch in a buffer. The buffer becomes free when the batch and all its views are deleted.
+
+        `memory` is the buffer's memory if it is new; None if it is mapped already.
+        """
         if memory is not None:
             self._mapped[worker, buffer] = memory
         # A new array for every batch: a tensor and its views keep it alive, and its finalizer frees the buffer.
@@ -57,7 +60,7 @@ class SharedBatches:
 
 
 class _BufferWriter:
-    """A worker's part of the shared buffers: it stacks batches in them and makes the messages to send."""
+    """Worker side of the shared buffers: stacks batches in the buffers and makes the messages to send."""
 
     def __init__(self, name: str, worker: int, in_use: UInt8[Tensor, "workers buffers"]) -> None:
         self._name, self._worker, self._in_use = name, worker, in_use[worker]
@@ -104,7 +107,7 @@ class _BufferMessage:
 
 
 _writer: _BufferWriter | None = None
-"""Set in worker processes only."""
+"""This worker's side of the shared buffers; None in the main process."""
 
 _loaders: weakref.WeakValueDictionary[str, SharedBatches] = weakref.WeakValueDictionary()
 """The main process's `SharedBatches` by name."""
@@ -121,5 +124,5 @@ def stack_into_buffer(parts: Sequence[Tensor]) -> Tensor:
 
 
 def as_message(batch: Tensor) -> Any:
-    """Return, in a worker, the message to send for a tensor from `stack_into_buffer`; any other tensor unchanged."""
+    """Return the message to send for a worker's last batch from `stack_into_buffer`; any other tensor unchanged."""
     return _writer.as_message(batch) if _writer else batch

@@ -1,4 +1,4 @@
-"""Transforms of a uint8 batch to the network's input on the device: flip, colour, erase, mix, normalise."""
+"""Transforms of a uint8 batch to network input on the device: flip, RandAugment, colour, normalise, erase, mix."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def network_input(
         clips: RGB frames.
         spec: mean and standard deviation for the normalisation.
         draw: random numbers of the augmentations; None for no augmentation.
-        augmentation: settings that `draw` was drawn with; used for RandAugment.
+        augmentation: settings that `draw` was drawn with, for RandAugment; None for the defaults.
 
     Returns:
         float32 in channels_last_3d memory format, which decoded frames already have and 3D convolutions prefer.
@@ -54,7 +54,8 @@ def rand_augment(
     """Apply torchvision's RandAugment, with the same operations for all frames of a clip, chosen by the clip's seed."""
     transform = v2.RandAugment(augmentation.rand_augment, augmentation.rand_augment_magnitude, fill=128)
     changed = torch.empty_like(clips)
-    # It uses the CPU's default generator, as dropout does; torch.manual_seed would also seed the GPU's generator.
+    # RandAugment uses the CPU's default generator, as dropout does.
+    # torch.manual_seed would also seed the GPU's generator.
     cpu_generator = torch.default_generator
     before = cpu_generator.get_state()
     for i, seed in enumerate(seeds.tolist()):

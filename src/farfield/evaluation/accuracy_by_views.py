@@ -13,7 +13,7 @@ from farfield.evaluation.metrics import Estimate, wilson
 
 @dataclass(frozen=True)
 class AccuracyAtViews:
-    """Top-1 accuracy when `views` views of each video, drawn at random from all views of the test, are averaged."""
+    """Top-1 accuracy when only `views` randomly drawn views of each video are averaged."""
 
     views: int
     top1: Estimate
@@ -24,7 +24,7 @@ def accuracy_by_views(
 ) -> list[AccuracyAtViews]:
     """Measure top-1 for every number of views, from 1 to all, averaged over `draws` random orders of the views.
 
-    The confidence interval accounts for the number of videos only. Averaging over orders removes the effect of which
+    The confidence interval accounts for the number of videos only. Averaging over orders reduces the effect of which
     views come first, but does not narrow the interval.
     """
     count = view_probabilities.shape[1]

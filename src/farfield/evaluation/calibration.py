@@ -6,9 +6,9 @@ is
 
     ECE = sum_B |B| / n |acc(B) - conf(B)|
 
-Temperature scaling (eq. 9) divides logits by one number T, chosen by the likelihood of videos that the network was not
-trained on. It changes probabilities but not rankings. Here T divides the logarithm of the probabilities averaged over
-views, because the reported probabilities are these averages.
+Temperature scaling (eq. 9) divides logits by one number T. T maximises the likelihood of the labels of videos that the
+network was not trained on. Scaling changes probabilities but not rankings. Here T divides the logarithm of the
+probabilities averaged over views, because the reported probabilities are these averages.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Bin:
     Attributes:
         low: lower edge of the bin, exclusive.
         high: upper edge of the bin, inclusive.
-        videos: number of videos.
-        accuracy: top-1 accuracy of the videos.
-        confidence: mean top-1 probability.
+        videos: number of videos in the bin.
+        accuracy: top-1 accuracy of these videos, in [0, 1].
+        confidence: mean top-1 probability of these videos.
     """
 
     low: float

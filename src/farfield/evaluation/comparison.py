@@ -16,15 +16,15 @@ from farfield.evaluation.significance import Difference, paired_bootstrap
 
 @dataclass(frozen=True)
 class Comparison:
-    """Comparison of run B with run A, on the videos that both scored.
+    """Comparison of run B with run A, on the videos that both runs scored.
 
     Attributes:
-        videos: number of videos that both scored.
+        videos: number of videos that both runs scored.
         left_out: number of videos that only one run scored.
         right_in_a_only: number of videos that only A predicts correctly.
         right_in_b_only: number of videos that only B predicts correctly.
-        top1: difference of top-1.
-        top5: difference of top-5.
+        top1: difference of top-1 accuracy.
+        top5: difference of top-5 accuracy.
         mean_class_accuracy: difference of mean class accuracy.
     """
 
@@ -84,12 +84,12 @@ def _read(run: str) -> Scores:
 
 
 def _paired(a: Scores, b: Scores, name_a: str, name_b: str) -> tuple[Scores, Scores, int]:
-    """Return the scores of the videos that both runs scored, with videos and classes in the order of the first run."""
+    """Return both runs' scores of their shared videos, in A's order of videos and classes, and the number left out."""
     if set(a.labels) != set(b.labels):
         differing = sorted(set(a.labels) ^ set(b.labels))
         raise FarfieldError(
             f"the runs have different classes: {', '.join(differing[:5])} {'is' if len(differing) == 1 else 'are'} in "
-            "one of them only. Test both with --restrict_labels true on the same manifest."
+            "one of them only. Test both with restrict_labels set to true on the same manifest."
         )
     names = a.names
     shared = _shared_rows(names, b.names)

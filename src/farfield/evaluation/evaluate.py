@@ -58,8 +58,8 @@ def evaluate(
 
     Args:
         model: a checkpoint, or a network from `build_model` or `load_model`.
-        manifest: CSV of the videos.
-        root: folder that the manifest's paths are relative to; None for the folder that contains the manifest.
+        manifest: CSV file that lists the videos and their classes.
+        root: folder that the paths in both manifests are relative to; None for each manifest's own folder.
         num_clips: clips spread over each video; None for the network's test setting.
         num_crops: crops of each clip; None for the network's test setting.
         out: folder to write the report to, see `write_report`; None writes nothing.
@@ -67,11 +67,11 @@ def evaluate(
         devices: number of devices. Each runs its own process, which scores a share of the videos.
         precision: precision of Lightning's Trainer: 32-true, bf16-mixed or 16-mixed.
         batch_size: videos per batch.
-        num_workers: decoding processes; None for one per CPU core, at most 8.
+        num_workers: decoding processes; None for one per CPU core, at most 8. 0 decodes in the main process.
         view_batch_size: views per forward pass; fewer need less memory. None for all views of a batch.
-        restrict_labels: choose among the manifest's classes only, which must be a subset of the network's classes.
+        restrict_labels: predict only the manifest's classes, which must be a subset of the network's classes.
         calibrate_on: manifest of validation videos, on which a temperature for the probabilities is fitted (Guo et
-            al., ICML 2017). The temperature does not change the ranking of the classes.
+            al., ICML 2017). The temperature does not change the ranking of the classes. None for no temperature.
         decoder: "pyav" or "decord".
         progress: show a progress bar.
 
@@ -189,6 +189,7 @@ def _score(trainer: Trainer, module: ScoringModule, data: TestDataModule, name: 
 def _canonical(video: Path) -> str:
     """Return a video's absolute path.
 
-    Links in its folder are resolved. A link to the video keeps its own name, since its target may be named by a hash.
+    Symbolic links in the folder's path are resolved. If the video is itself a link, the link's name is kept, since the
+    target may be named by a hash.
     """
     return str(video.parent.resolve() / video.name)

@@ -22,7 +22,7 @@ from farfield.fonts import draw_text, shown_names
 NAMED_CLASSES = 40
 """Maximum number of classes for which plots show names.
 
-With more classes, reports list the most frequent confusions (`confused_pairs`) instead.
+With more classes, reports instead list the most frequent confusions (`confused_pairs`).
 """
 _CELL_INCHES = 0.34
 _LINE = 44
@@ -32,9 +32,9 @@ _LINE = 44
 def plot_confusion(
     confusion: Int[Tensor, "classes classes"], labels: Sequence[str], path: str | Path | None = None
 ) -> Figure:
-    """Draw a confusion matrix with rows normalised to 1; save it as PNG if a path is given.
+    """Draw a confusion matrix with rows normalised to 1, and save it if a path is given.
 
-    The figure grows with the number of classes and the length of their names. A name with letters that no
+    The figure grows with the number of classes and the length of their names. A name with letters that no installed
     font can draw is replaced by the number of the class. With more than `NAMED_CLASSES` classes, no names are drawn.
     """
     counts = confusion.numpy()
@@ -90,7 +90,7 @@ def _fit_figure(figure: Figure, places: Mapping[Axes, tuple[float, float, float,
 
 
 def names_with_numbers(labels: Sequence[str]) -> dict[str, str]:
-    """Map each label to its text in tables: the label, with its name in plots in brackets where that differs."""
+    """Map each label to its text in tables: the label and, where plots show another name, that name in parentheses."""
     if len(labels) > NAMED_CLASSES:
         return {label: label for label in labels}
     return {
@@ -102,7 +102,7 @@ def names_with_numbers(labels: Sequence[str]) -> dict[str, str]:
 def confused_pairs(
     confusion: Int[Tensor, "classes classes"], labels: Sequence[str], most: int = 30
 ) -> list[dict[str, Any]]:
-    """List the most frequently confused pairs of classes, the most frequent first.
+    """List the pairs of classes that are confused most often (at most `most`), the most frequent first.
 
     Returns:
         For each pair: label (true class), predicted (predicted class), videos (number of videos confused) and share
@@ -158,7 +158,7 @@ def plot_views(curve: Sequence[AccuracyAtViews], giga_multiply_adds: float | Non
 
     Args:
         curve: top-1 for each number of views.
-        giga_multiply_adds: cost of one view. If given, the upper axis shows the cost per video.
+        giga_multiply_adds: cost of one view in 10^9 multiply-adds. If given, an upper axis shows the cost per video.
     """
     figure = Figure(figsize=(5.6, 3.6), layout="constrained")
     axes = figure.add_subplot()

@@ -41,7 +41,7 @@ class EvaluationResult:
 
     Attributes:
         scores: scores of the videos that could be read.
-        failures: (path, reason) of every video that could not be read; metrics do not include it.
+        failures: (path, reason) of every video that could not be read. Metrics do not include these videos.
         temperature: calibration temperature of the reported probabilities; None if they are not calibrated.
         view_giga_multiply_adds: cost of one view, in units of 10^9 multiply-adds; None if unknown.
         about: what was evaluated and how: checkpoint, manifest, views, precision, ...
@@ -61,7 +61,7 @@ class EvaluationResult:
     def metrics(self) -> Metrics:
         """Return top-1, top-5 and mean class accuracy with intervals, and the confusion matrix.
 
-        The probabilities are those without temperature scaling, which changes no ranking except by rounding.
+        They are computed without temperature scaling, which would change no ranking except by rounding.
         """
         return self._metrics
 

@@ -39,7 +39,7 @@ class Scores:
 
     @property
     def names(self) -> list[str]:
-        """Unique name of each row: the path and, if there are segments, the segment."""
+        """Name of each row: the video's path and, if there are segments, its segment."""
         if self.segments is None:
             return self.paths
         return [
@@ -90,7 +90,7 @@ def read_scores(path: Path) -> Scores:
             )
     except FileNotFoundError as error:
         raise FarfieldError(f"{path} does not exist. Run `farfield test` to write it.") from error
-    # numpy, zipfile and zlib raise many, undocumented exceptions for damaged files.
+    # numpy, zipfile and zlib raise many undocumented exceptions for damaged files.
     except Exception as error:
         raise FarfieldError(
             f"{path} is not a scores file written by `farfield test`: {error}. Run `farfield test` to write a new one."

@@ -56,7 +56,7 @@ def paired_bootstrap(
         seed: random seed.
 
     Raises:
-        ValueError: if there are no videos, or the numbers of scores differ.
+        ValueError: if there are no videos, or the lengths of a, b and groups differ.
     """
     if not len(a) or len(a) != len(b):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Write an evaluation's report: report.json, report.md, predictions.csv, scores.npz and pictures."""
+"""Write an evaluation's report: report.json, report.md, predictions.csv, scores.npz and plots."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from farfield.reports.test_report_markdown import render_test_report
 
 
 def write_report(result: EvaluationResult, folder: str | Path) -> dict[str, Any]:
-    """Write report.json, report.md, predictions.csv, scores.npz and pictures.
+    """Write report.json, report.md, predictions.csv, scores.npz and plots (PNG).
 
     Large arrays (videos x classes and classes x classes) are in scores.npz only: as JSON, the confusion matrix of
-    3,000 classes takes 80 MB. The pictures are confusion_matrix.png, reliability.png and, for several views, views.png.
+    3,000 classes takes 80 MB. The plots are confusion_matrix.png, reliability.png and, for several views, views.png.
 
     Args:
         result: evaluation to report.
@@ -65,7 +65,7 @@ def _predictions(result: EvaluationResult) -> str:
     columns = ["path", "label", "predicted", "probability", "probability_of_label"]
     segments = [[]] * len(scores.paths) if scores.segments is None else scores.segments.tolist()
     writer.writerow([*columns, *([] if scores.segments is None else ["start_seconds", "end_seconds"])])
-    predicted = scores.probabilities.argmax(1).tolist()  # a temperature's rounding changes none
+    predicted = scores.probabilities.argmax(1).tolist()  # unscaled: rounding after scaling could change a class
     rows = zip(scores.paths, scores.targets.tolist(), predicted, result.probabilities(), segments, strict=True)
     for path, target, best, row, segment in rows:
         cells = [path, scores.labels[target], scores.labels[best], f"{row[best]:.6f}", f"{row[target]:.6f}"]

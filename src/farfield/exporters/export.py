@@ -1,4 +1,4 @@
-"""Export a network: to ONNX, OpenVINO, torch.export, or a folder to publish."""
+"""Export a network to a file (ONNX, OpenVINO or torch.export) or to a folder to publish."""
 
 from __future__ import annotations
 
@@ -44,28 +44,29 @@ def export(
 ) -> ExportReport | FolderReport:
     """Export a network to ONNX (.onnx), OpenVINO (.xml), torch.export (.pt2), or a folder to publish.
 
-    Batch norms are folded into convolutions. An exported file contains its labels and clip settings, so it can be
-    loaded in place of a checkpoint. The exported graph is run and compared with the network, on random clips of several
-    batch sizes and lengths and on the given videos. The file is written only if the differences of probabilities and of
-    logits are within the tolerance.
+    A folder holds the network unchanged. In a file, batch norms are folded into convolutions. A file also holds the
+    labels and clip settings, so it can be loaded in place of a checkpoint. Before a file is written, its graph is
+    compared with the network on random clips of several batch sizes and lengths, and on the given videos. The file is
+    written only if the differences of probabilities and of logits are within the tolerance.
 
     Args:
         model: a checkpoint, a published folder, or a network from `build_model` or `load_model(for_training=True)`.
-        out: the file to write, whose suffix is the format: .onnx, .xml (OpenVINO, with a .bin beside it) or .pt2
-            (torch.export); with `to_folder`, the folder. It must not exist.
+        out: the file to write, whose suffix chooses the format: .onnx, .xml (OpenVINO, with a .bin beside it) or .pt2
+            (torch.export). With `to_folder`, the folder to write. `out` must not exist.
         to_folder: write a folder with model.safetensors, config.json, labels.txt and a model card, README.md.
         clips: videos, folders, patterns or manifests (.csv). The exported graph and the network are compared on the
             central clip of each video. With int8, the classes in a manifest are used to measure the accuracy.
         include_preprocessing: make the graph take uint8 RGB frames (b t h w c) and normalise them itself, for programs
             without farfield. Otherwise the graph takes normalised clips (b 3 t h w), as the network does.
-        int8: quantise weights and activations to 8 bits, for .xml. Their ranges are chosen, and the loss of accuracy is
-            measured, on the clips. The tolerance applies to the graph before quantisation.
-        num_calibration_clips: maximum number of clips, evenly spread, to choose the 8-bit ranges on.
-        num_compare_clips: maximum number of clips, evenly spread, to compare on and to measure 8-bit accuracy on.
+        int8: quantise weights and activations to 8 bits; for .xml only. The ranges are chosen, and the loss of accuracy
+            is measured, on `clips`. The tolerance applies to the graph before quantisation.
+        num_calibration_clips: maximum number of clips to choose the 8-bit ranges on, spread evenly over `clips`.
+        num_compare_clips: maximum number of clips to compare and to measure 8-bit accuracy on, spread evenly over
+            `clips`.
         tolerance: the largest accepted difference of a probability, and of a logit relative to the largest logit.
-        decoder: pyav or decord.
-        report: report.json of `farfield test`, for the model card; None for <run>/test/report.json, if that report
-            is of this checkpoint.
+        decoder: "pyav" or "decord".
+        report: report.json of `farfield test`, for a folder's model card. None for <run>/test/report.json, if it was
+            measured on this checkpoint.
         progress: show progress bars.
 
     Raises:
@@ -81,12 +82,12 @@ def export(
     if to_folder:
         if given or include_preprocessing or int8:
             raise FarfieldError(
-                "--to_folder writes the network unchanged. Leave out --clips, --include_preprocessing and --int8: they "
-                "are for .onnx, .xml and .pt2."
+                "to_folder writes the network unchanged. Leave out clips, include_preprocessing and int8: they are for "
+                ".onnx, .xml and .pt2."
             )
         return publish_folder(model, Path(out), report)
     if report is not None:
-        raise FarfieldError("--report is for the model card of a folder. Add --to_folder, or leave --report out.")
+        raise FarfieldError("report is for the model card of a folder. Set to_folder, or leave report out.")
     options = ExportOptions(include_preprocessing, int8, num_calibration_clips, num_compare_clips, tolerance)
     check_output(Path(out), options, any_clips=bool(given))
     network = plain_network(model)

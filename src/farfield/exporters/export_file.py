@@ -1,4 +1,4 @@
-"""Export of a network to a file, with a parity check before the file is written."""
+"""Export of a network to a file, which is kept only if its scores agree with the network's."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOLERANCE = 1e-4
 COMPARE_CLIPS = 64
 """Default maximum number of clips to compare on.
 
-A wrong graph differs on the first clip already; the other clips are for rare inputs.
+A wrong graph usually differs on the first clip already; the other clips cover rare inputs.
 """
 
 
@@ -38,14 +38,14 @@ class ExportReport:
 
     Attributes:
         out: path of the file.
-        bytes: size of the file, including a separate file of weights.
-        description: metadata in the file.
+        bytes: size of the file in bytes, including the .bin file of an .xml.
+        description: metadata stored in the file.
         differences: differences of the float graph from the network, one per compared batch.
-        tolerance: tolerance for the differences.
+        tolerance: largest accepted difference.
         accuracy: accuracy of the 8-bit network on the compared videos; None for a float network.
         compared_videos: number of videos whose central clips were compared.
         given_videos: number of videos that the user gave.
-        notes: limits of the file that a user should know.
+        notes: limitations of the file, as sentences.
     """
 
     out: Path
@@ -76,10 +76,10 @@ class ExportOptions:
     Args:
         include_preprocessing: make the graph take uint8 RGB frames (b t h w c) and normalise them itself, for programs
             without farfield. Otherwise the graph takes normalised clips (b 3 t h w), as the network does.
-        int8: quantise weights and activations to 8 bits, for .xml. The ranges are calibrated, and the loss of
-            accuracy is measured, on the given clips. The tolerance applies to the float graph.
-        num_calibration_clips: maximum number of clips, evenly spread, for the calibration of 8-bit ranges.
-        num_compare_clips: maximum number of clips, evenly spread, to compare on and to measure 8-bit accuracy on.
+        int8: quantise weights and activations to 8 bits; for .xml only. The ranges of values are calibrated, and the
+            loss of accuracy is measured, on the given clips. The tolerance applies to the graph before quantisation.
+        num_calibration_clips: maximum number of given clips, evenly spread, to calibrate the 8-bit ranges on.
+        num_compare_clips: maximum number of given clips, evenly spread, to compare and to measure 8-bit accuracy on.
         tolerance: largest accepted difference of a probability, and of a logit relative to the largest logit.
 
     Raises:
@@ -103,18 +103,18 @@ class ExportOptions:
 def export_model(
     network: ActionNet, out: str | Path, options: ExportOptions | None = None, *, clips: Sequence[ReferenceClip] = ()
 ) -> ExportReport:
-    """Export a network to a file, see `export`.
+    """Export a network to a file in the format that the suffix of `out` names; see `export`.
 
-    The graph takes any number of clips, and clips of any length if the network allows it.
+    The graph takes any batch size and any clip length if the network allows it.
 
     Args:
         network: network to export. It is moved to the CPU and put in evaluation mode.
         out: path of the file to write.
         options: options of the graph and the comparison.
-        clips: clips to compare on, and to calibrate 8-bit ranges on.
+        clips: clips to compare on and, with int8, to calibrate the ranges on.
 
     Raises:
-        FarfieldError: as `export`.
+        FarfieldError: see `export`.
     """
     out, options = Path(out), options or ExportOptions()
     check_output(out, options, any_clips=bool(clips))
@@ -133,19 +133,20 @@ def export_model(
 
 
 def check_output(out: Path, options: ExportOptions, *, any_clips: bool) -> None:
-    """Check the output file before anything is read or computed.
+    """Check the output path and the options before anything is read or computed.
 
     Raises:
-        FarfieldError: if the file exists, its suffix is unknown, or the options do not fit it.
+        FarfieldError: if the file exists, its suffix is unknown, or int8 is requested without clips or for a suffix
+            other than .xml.
     """
     if out.suffix not in LOADERS:
         raise FarfieldError(
-            f"{out} needs the suffix of a format: {', '.join(LOADERS)}. To write a folder to publish, add --to_folder."
+            f"{out} needs the suffix of a format: {', '.join(LOADERS)}. To write a folder to publish, set to_folder."
         )
     if options.int8 and out.suffix != ".xml":
-        raise FarfieldError(f"8 bits are for OpenVINO only, but out is {out}. Give a file that ends in .xml.")
+        raise FarfieldError(f"int8 is for OpenVINO only, but out is {out}. Give a file that ends in .xml.")
     if options.int8 and not any_clips:
-        raise FarfieldError("8 bits need clips for the calibration and to measure the accuracy. Give --clips.")
+        raise FarfieldError("int8 needs clips to calibrate on and to measure the accuracy on. Give clips.")
     refuse_existing(out, *([out.with_suffix(".bin")] if out.suffix == ".xml" else []))
 
 
@@ -226,5 +227,5 @@ def _check_parity(differences: Sequence[ParityDifference], tolerance: float, out
             raise FarfieldError(
                 f"{out} was not written: on {each.clips}, the exported probabilities differ from the network's by "
                 f"up to {each.probabilities:.1e}, and the logits by up to {each.logits:.1e} of the largest logit; "
-                f"the tolerance is {tolerance:g}. Raise --tolerance if this is accurate enough."
+                f"the tolerance is {tolerance:g}. Raise tolerance if this is accurate enough."
             )

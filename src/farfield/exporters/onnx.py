@@ -57,5 +57,5 @@ def onnx_model(program: ExportedProgram, description: str) -> Any:
 
 
 def write_onnx(model: Any, path: Path) -> None:
-    """Write a model to one file, including its weights."""
+    """Write an ONNX model to one file that includes its weights."""
     path.write_bytes(model.SerializeToString())

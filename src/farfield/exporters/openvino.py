@@ -14,7 +14,7 @@ def openvino_model(model: Any, description: str) -> Any:
     """Convert an ONNX model to an OpenVINO model with metadata.
 
     Raises:
-        FarfieldError: if OpenVINO is missing, or rejects an operator of the model.
+        FarfieldError: if OpenVINO is not installed, or rejects an operator of the model.
     """
     with require_packages("openvino"):
         import openvino
@@ -34,7 +34,7 @@ def with_metadata(model: Any, description: str) -> Any:
 
 
 def write_openvino(model: Any, path: Path) -> None:
-    """Write a model as .xml with its weights in a .bin file beside it, without changing their precision."""
+    """Write an OpenVINO model as .xml, with its weights in a .bin file beside it, without changing their precision."""
     import openvino
 
     openvino.save_model(model, path, compress_to_fp16=False)

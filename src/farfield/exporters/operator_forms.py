@@ -4,8 +4,9 @@ The layers choose kernels by device, memory format and size: fused attention, ti
 sums. A graph fixes one choice for all input sizes, and ONNX has no sorted search. While a network is traced,
 `graph_forms` replaces the kernels by direct implementations of the equations. Runtimes fuse the operators they can.
 
-The cost: runtimes that cannot fuse a softmax between two matrix products materialise the affinities (n x m values per
-head and clip), and all runtimes do so for the concatenation forms.
+These implementations can need more memory: runtimes that cannot fuse a softmax between two matrix products materialise
+the affinities of n queries and m keys (n x m values per head and clip). All runtimes do so for the concatenation
+operations.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ CONVOLUTION: dict[int, Callable[..., Tensor]] = {3: F.conv1d, 4: F.conv2d, 5: F.
 
 @contextmanager
 def graph_forms() -> Iterator[None]:
-    """Replace the layers' kernels by the exportable forms below. Not thread-safe."""
+    """Replace the layers' kernels by the implementations in this file for the `with` block. Not thread-safe."""
     forms: list[tuple[Any, str, Callable[..., Any]]] = [
         (pointwise, "pointwise", convolution),
         (non_local, "pointwise", convolution),
@@ -77,7 +78,7 @@ def associative_product(
 ) -> Float[Tensor, "*b n e"]:
     """Compute scale/m theta_i^T (phi^T g), in this order for all input sizes.
 
-    For small inputs (theta_i^T phi^T) g is cheaper, but a graph fixes one order.
+    For small inputs the order (theta_i^T phi^T) g is cheaper, but a graph fixes one order.
     """
     return (theta * scale) @ ((phi.mT @ g) / phi.shape[-2])
 
@@ -85,14 +86,14 @@ def associative_product(
 def relu_of_sums(
     a: Float[Tensor, "*b n"], b: Float[Tensor, "*b m"], g: Float[Tensor, "*b m e"]
 ) -> Float[Tensor, "*b n e"]:
-    """Compute 1/m sum_j ReLU(a_i + b_j) g_j, through the n x m matrix."""
+    """Compute 1/m sum_j ReLU(a_i + b_j) g_j; the n x m affinities are materialised."""
     return ((a.unsqueeze(-1) + b.unsqueeze(-2)).relu() @ g) / b.shape[-1]
 
 
 def softmax_of_sums(
     a: Float[Tensor, "b n"], b: Float[Tensor, "b m"], value: Float[Tensor, "b m e"]
 ) -> Float[Tensor, "b n e"]:
-    """Compute softmax_j(ReLU(a_i + b_j)) value_j, through the n x m matrix."""
+    """Compute softmax_j(ReLU(a_i + b_j)) value_j; the n x m affinities are materialised."""
     return (a.unsqueeze(-1) + b.unsqueeze(-2)).relu().softmax(-1) @ value
 
 
@@ -113,9 +114,9 @@ def _contiguous(x: Tensor) -> torch.memory_format:
 
 
 def _classify(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return a head's forward pass in which a head without windows has no axis of windows.
+    """Wrap a head's forward pass so that heads without windows compute no window axis (of length 1).
 
-    OpenVINO 2026.4 squeezes the wrong axis if that axis has length 1 and the classifier is quantised.
+    OpenVINO 2026.4 squeezes the wrong axis if there is a window axis of length 1 and the classifier is quantised.
     """
 
     def classify(head: Head, features: Any) -> Tensor:

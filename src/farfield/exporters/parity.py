@@ -25,8 +25,8 @@ class ParityDifference:
     """Difference between two networks on one batch of clips.
 
     Attributes:
-        clips: the batch, as "3 random clips of 8 frames", or a video's path.
-        frames: frames of each clip.
+        clips: name of the batch: a text such as "3 random clips of 8 frames", or a video's path.
+        frames: number of frames in each clip.
         probabilities: the largest difference of a class probability.
         logits: the largest difference of a logit, relative to the largest logit.
     """
@@ -44,7 +44,7 @@ class ParityDifference:
 def difference(
     clips: str, frames: int, ours: Float[Tensor, "b classes"], theirs: Float[Tensor, "b classes"]
 ) -> ParityDifference:
-    """Compare two batches of logits."""
+    """Compare two networks' logits for the same batch, which `clips` names."""
     probabilities = (ours.softmax(-1) - theirs.softmax(-1)).abs().max()
     return ParityDifference(clips, frames, float(probabilities), float((ours - theirs).abs().max() / ours.abs().max()))
 
@@ -86,11 +86,11 @@ def on_reference_clips(
 
 
 def normalised(frames: UInt8[Tensor, "b t h w c"], spec: ClipSpec) -> Float[Tensor, "b 3 t h w"]:
-    """Normalise frames to the network's input."""
+    """Normalise uint8 RGB frames to the network's input."""
     return network_input(frames[:, None], spec)
 
 
 @torch.inference_mode()
 def reference(network: ActionNet, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b classes"]:
-    """Return the logits of the network itself, unfolded."""
+    """Return the logits of the original network, whose batch norms are not folded."""
     return network.eval()(clips)

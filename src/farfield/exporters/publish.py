@@ -22,7 +22,7 @@ class FolderReport:
     Attributes:
         out: the folder.
         files: size in bytes of each file, by file name.
-        report: the test report whose figures are on the model card; None if there is none.
+        report: path of the test report whose figures are on the model card; None if there is none.
     """
 
     out: Path
@@ -31,20 +31,23 @@ class FolderReport:
 
 
 def publish_folder(model: str | Path | ActionNet, out: Path, report: str | Path | None = None) -> FolderReport:
-    """Write a network as a folder to publish, and check that it reads back bit for bit.
+    """Write a network as a folder to publish, and check that the network read back from it is identical.
 
     Args:
-        model: a checkpoint, a published folder, or a network. Without a checkpoint, the model card has no training
-            data and no test report.
+        model: a checkpoint, a published folder, or a network. Only a checkpoint's model card describes the training
+            data. A network's model card has no test report.
         out: the folder; it must not exist.
-        report: report.json of a test; None for <run>/test/report.json, if that report is of this checkpoint.
+        report: report.json of a test. None for <run>/test/report.json, if it was measured on this checkpoint.
 
     Raises:
-        FarfieldError: if the folder exists or cannot be written, or the report is of another network.
+        FarfieldError: if the folder exists or cannot be written, the network is folded, or the report is of another
+            network or given without a checkpoint or folder.
     """
     if isinstance(model, ActionNet):
         if report is not None:
-            raise FarfieldError("report belongs to a checkpoint. Give the checkpoint's path instead of the network.")
+            raise FarfieldError(
+                "report needs the path of the tested checkpoint, but model is a network. Give the path as model."
+            )
         network, path, measured, data = model, None, None, None
     else:
         network, weights = plain_network(model), network_hash(model)

@@ -31,13 +31,13 @@ from farfield.runtimes.exported_network import ExportedNet
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Accuracy of an 8-bit network against the original, on the central clips of videos.
+    """Accuracy of an 8-bit network compared with the original, on the central clips of videos.
 
     Attributes:
         videos: number of videos.
         agreement: share of videos for which both networks have the same most probable class.
-        largest: the largest difference of a class probability.
-        mean: mean over videos of the largest difference of a class probability.
+        largest: the largest difference of a class probability, over all videos.
+        mean: the largest difference of a class probability per video, averaged over videos.
         top1: top-1 accuracy of the original on the videos whose class is known; None if no class is known.
         top1_int8: top-1 accuracy of the 8-bit network on the same videos; None if no class is known.
     """
@@ -54,7 +54,7 @@ def quantize(path: Path, spec: ClipSpec, takes_frames: bool, clips: Sequence[Ref
     """Quantize the graph of an OpenVINO file to 8 bits.
 
     Args:
-        path: .xml file.
+        path: .xml file of the float graph.
         spec: clip settings of the network.
         takes_frames: whether the graph takes uint8 frames and normalises them itself.
         clips: clips to choose the ranges on.

@@ -1,4 +1,4 @@
-"""Clips of real videos that exported networks are compared, calibrated and measured on. Each is decoded once."""
+"""Decode clips of real videos, on which exported networks are compared, calibrated and measured."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class ReferenceVideo:
     """A video to take a clip from.
 
     Attributes:
-        path: the file.
-        record: its row of a manifest.
-        target: its class; None if unknown.
+        path: path of the video file.
+        record: row of the manifest; for a video that is not from a manifest, a row that has only the path.
+        target: class index of the video; None if unknown.
     """
 
     path: Path
@@ -44,8 +44,8 @@ class ReferenceClip:
 
     Attributes:
         name: the video's path.
-        frames: uint8, RGB, of the network's test size.
-        target: the video's class; None if unknown.
+        frames: RGB frames, resized and cropped to the network's test size.
+        target: class index of the video; None if unknown.
     """
 
     name: str
@@ -56,7 +56,7 @@ class ReferenceClip:
 def find_reference_videos(
     clips: Sequence[str], labels: Sequence[str], *, skipped: SkippedFiles | None = None
 ) -> list[ReferenceVideo]:
-    """Resolve files, folders, patterns and manifests to videos. Videos of a manifest have a class.
+    """Resolve files, folders, patterns and manifests to videos. Only videos from a manifest have a class.
 
     Args:
         clips: paths or patterns to resolve; a .csv file is a manifest.
@@ -86,7 +86,7 @@ def spread(count: int, at_most: int) -> list[int]:
 def decode_reference_clips(
     videos: Sequence[ReferenceVideo], spec: ClipSpec, *, decoder: Decoder = "pyav"
 ) -> list[ReferenceClip]:
-    """Decode the central clip of each video. Videos that cannot be read are named in the log and left out.
+    """Decode the central clip of each video. Videos that cannot be read are logged and left out.
 
     Raises:
         FarfieldError: if none can be read.

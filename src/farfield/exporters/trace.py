@@ -62,7 +62,7 @@ def trace(network: ActionNet, *, takes_frames: bool = False, any_length: bool = 
 
     Args:
         network: network to trace; it is moved to the CPU, but not folded itself.
-        takes_frames: include the normalisation in the graph.
+        takes_frames: whether the graph takes uint8 frames and normalises them itself.
         any_length: try to make the clip length dynamic; False fixes it to the network's own.
 
     Raises:
@@ -117,7 +117,7 @@ def without_shape_checks() -> Iterator[None]:
 
 @contextmanager
 def silence_exporter_logs() -> Iterator[None]:
-    """Suppress warnings of the exporters, which are meant for the authors of networks."""
+    """Suppress the exporters' warnings, which address authors of networks."""
     names = ("torch.export", "torch._export", "torch.onnx", "torch.fx", "onnxscript", "nncf")
     loggers = [logging.getLogger(name) for name in names]
     levels = [each.level for each in loggers]

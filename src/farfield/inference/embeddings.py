@@ -1,4 +1,4 @@
-"""Embeddings for retrieval: the features before the classifier, a row per video or per window of a timeline.
+"""Embeddings for retrieval: the features before the classifier, one row per video or per window of a timeline.
 
 A .safetensors file holds `features` (float32, rows x c), `seconds` (float64, rows x 2: start and end) and `video`
 (int64, rows). `video` is the row's index into the list of paths, which is JSON under `paths` in the file's metadata. A
@@ -32,7 +32,7 @@ def check_parquet() -> None:
 
 
 def write_features(path: Path, features: Float[np.ndarray, "rows c"], seconds: Float[np.ndarray, "rows 2"]) -> None:
-    """Write the features of one video and the times they span to a .safetensors file, atomically."""
+    """Write one video's features, and the start and end of each row in seconds, to a .safetensors file, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content: dict[str, np.ndarray] = {
         "features": np.ascontiguousarray(features, np.float32),

@@ -17,16 +17,17 @@ from farfield.video.frame_rate import frame_rate
 from farfield.video.writer import write_video
 
 MIN_WIDTH = 320
-"""Smaller videos are enlarged by an integer factor to at least this width in pixels, so that text is readable."""
+"""Narrower videos are enlarged by an integer factor to at least this width in pixels, so that text is readable."""
 
 BACKGROUND, BEST, OTHERS, CURSOR = (16, 18, 24), (24, 128, 92), (38, 84, 124), (255, 255, 255)
 
 
 def write_labelled_video(prediction: Prediction, path: str | Path, *, num_labels: int = 3) -> None:
-    """Write a copy of the video as H.264 MP4 without sound, with its labels below the frames.
+    """Write a copy of a video as H.264 MP4 without sound, with the predicted labels below the frames.
 
     Without a timeline, the panel below the frames shows the `num_labels` most probable classes of the whole video. With
-    a timeline, it shows the label of the current segment, and a strip of all segments with a cursor.
+    a timeline, it shows the label of the current segment, and a strip of all segments with a cursor. If only a part of
+    the video could be read, the copy ends where that part ends.
 
     Raises:
         VideoError: if the video cannot be decoded.
@@ -60,9 +61,9 @@ def with_timeline(
     """Add a panel below each frame: the current segment, and a strip of all segments with a cursor.
 
     Args:
-        frames: time in seconds and picture of each frame.
+        frames: (time in seconds, RGB picture) of each frame.
         segments: segments of the video, in order of time.
-        duration_seconds: duration of the whole strip.
+        duration_seconds: duration that the strip shows.
     """
     colours = segment_colours(segments)
 
@@ -102,7 +103,7 @@ _PALETTE = [
 def _above(
     frames: Iterable[tuple[tuple[int, ...], np.ndarray]], draw: Callable[[int, tuple[int, ...]], np.ndarray]
 ) -> Iterator[UInt8[np.ndarray, "h w c"]]:
-    """Enlarge each frame and add a panel below it. The panel is redrawn only when the key beside the frame changes."""
+    """Enlarge each frame and add a panel below it. The panel is redrawn only when the frame's key changes."""
     last: tuple[int, ...] | None = None
     panel = np.empty(0)
     for key, frame in frames:

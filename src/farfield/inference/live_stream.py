@@ -1,4 +1,4 @@
-"""Windows of a camera or stream, always the newest one. Excess frames are dropped, so that latency stays bounded.
+"""Read the newest window of a camera or live stream. Excess frames are dropped, so that latency stays bounded.
 
 A thread decodes the stream and keeps only the frames of the newest window.
 """
@@ -29,7 +29,7 @@ from farfield.video.error_reason import reason_of
 from farfield.video.frame_conversion import RgbConverter
 
 DEFAULT_FPS = 25.0
-"""Frame rate assumed for a stream that does not state its own."""
+"""Frame rate assumed for a stream that does not state one."""
 
 
 @contextmanager
@@ -45,14 +45,14 @@ def live_windows(
 
     Args:
         source: a URL that FFmpeg opens (rtsp, http, udp, tcp, ...), or a camera's device such as /dev/video0.
-        spec: clips of the network.
-        hop_seconds: minimum time between windows; None for half a window.
-        window_seconds: length of a window; None for the network's own, see `windows_of`.
+        spec: the network's clip settings.
+        hop_seconds: minimum time between the starts of windows; None for half a window.
+        window_seconds: length of a window; None for `num_frames` frames at `frame_stride`.
         timeout_seconds: timeout for opening the source and for each read.
 
     Raises:
         FarfieldError: if hop_seconds or window_seconds is not positive, or if window_seconds is None and the network
-            has no window length of its own.
+            samples segments of a whole video.
         VideoError: if the source cannot be opened. The iterator raises it if the stream ends with an error.
     """
     check_window_lengths(spec, hop_seconds, window_seconds)
@@ -170,7 +170,7 @@ class _Camera:
 def _newest(
     camera: _Camera, spec: ClipSpec, hop_seconds: float | None, window_seconds: float | None
 ) -> Iterator[Window]:
-    """Yield the newest window, each time at least one hop of further frames has arrived."""
+    """Yield the newest window whenever at least one hop of new frames has arrived."""
     span, hop = span_and_hop(camera.fps, spec, hop_seconds=hop_seconds, window_seconds=window_seconds)
     indices = window_indices(span, spec, span, hop, spread=window_seconds is not None)[0][0]
     camera.start(span)

@@ -33,7 +33,7 @@ class PredictOptions:
     """Options of a prediction.
 
     Args:
-        top_k: classes in the ranking.
+        top_k: number of classes in the ranking.
         num_clips: clips spread over the video; None for the network's test setting.
         num_crops: crops of each clip; None for the network's test setting, or for 1 crop if there is a timeline.
         hop: frames from the start of one clip to the next. The clips cover the whole video. Replaces num_clips.
@@ -43,7 +43,7 @@ class PredictOptions:
         decoder: "pyav" or "decord".
 
     Raises:
-        FarfieldError: for a count below 1, for hop together with num_clips, or for either together with a timeline.
+        FarfieldError: for a count below 1, for hop together with num_clips, or for one of these two with a timeline.
     """
 
     top_k: int = 5
@@ -111,19 +111,20 @@ def predict(
         video: a video file.
         model: a network from `load_model` or `build_model`, on the device to run on, or a path that `load_model` reads.
             The network is put in evaluation mode.
-        top_k: classes in the ranking.
+        top_k: number of classes in the ranking.
         num_clips: clips spread over the video; None for the network's test setting.
         num_crops: crops of each clip; None for the network's test setting, or for 1 crop if there is a timeline.
         hop: frames from the start of one clip to the next. The clips cover the whole video. Replaces num_clips.
-        timeline: whether to slide windows over the video and return segments; `TimelineOptions` to choose how.
+        timeline: True to slide windows over the video and return segments; `TimelineOptions` to set their options.
         features: whether to also return the features before the classifier.
         view_batch_size: views per forward pass; bounds memory.
         decoder: "pyav" or "decord".
         progress: show a progress bar while windows are scored.
 
     Raises:
-        VideoError: if the file cannot be decoded, or is shorter than a clip and the network does not loop it.
-        FarfieldError: for options that `PredictOptions` refuses, or a model that cannot be loaded.
+        VideoError: if the file cannot be decoded, or is shorter than a clip and the network's `short_clip` is "refuse".
+        FarfieldError: if an option is out of range or incompatible with another (see `PredictOptions`) or with the
+            network, or the model cannot be loaded.
     """
     wanted = {True: TimelineOptions(), False: None}[timeline] if isinstance(timeline, bool) else timeline
     options = PredictOptions(top_k, num_clips, num_crops, hop, wanted, features, view_batch_size, decoder)
@@ -199,7 +200,7 @@ def _densely(video: Video, path: str | Path, model: InferenceModel, options: Pre
     spec = model.clip
     if spec.sampling == "segments":
         raise FarfieldError(
-            f"hop is {hop}, but this network samples frames from the whole video, not clips of it. Leave hop out."
+            f"hop is {hop}, but this network samples each clip's frames from the whole video. Leave hop out."
         )
     num_crops = spec.num_crops if options.num_crops is None else options.num_crops
     windows = windows_of(video, path, spec, hop_frames=hop, num_crops=num_crops)

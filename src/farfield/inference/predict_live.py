@@ -1,4 +1,4 @@
-"""Predict the actions in a camera or stream, window by window."""
+"""Predict the actions in a live camera or stream, window by window."""
 
 from __future__ import annotations
 
@@ -38,14 +38,15 @@ def predict_live(
     """Yield predictions for the newest windows of a camera or stream, until it ends.
 
     Args:
-        source: as in `live_windows`.
+        source: a URL that FFmpeg opens (rtsp, http, udp, tcp, ...), or a camera's device such as /dev/video0.
         model: from `load_model`.
-        top_k: classes in each ranking.
-        hop_seconds: minimum time between windows; None for half a window.
-        window_seconds: length of a window; None for the network's own.
+        top_k: number of classes in each ranking.
+        hop_seconds: minimum time between the starts of windows; None for half a window.
+        window_seconds: length of a window; None for the length of the network's clips.
 
     Raises:
-        FarfieldError: if top_k is below 1, or for window lengths that `live_windows` refuses.
+        FarfieldError: if top_k is below 1, hop_seconds or window_seconds is not positive, or window_seconds is None and
+            the network samples segments of a whole video.
         VideoError: if the source cannot be opened, or ends with an error.
     """
     if top_k < 1:

@@ -1,4 +1,4 @@
-"""Predict many videos, in this process, in workers or on a Ray cluster. A failing video does not stop the others."""
+"""Predict many videos, in one process, in workers or on a Ray cluster. A failing video does not stop the others."""
 
 from __future__ import annotations
 
@@ -78,15 +78,16 @@ def predict_videos(
         checkpoint: path for `load_model`.
         device: device for `load_model`.
         precision: precision for `load_model`.
-        num_workers: worker processes, of one thread each. 0 predicts in this process, in the order of `paths`; with
-            "ray", 0 means one worker per core of the cluster.
+        num_workers: number of worker processes, each with one thread. 0 predicts in this process, in the order of
+            `paths`; with "ray", 0 means one worker per core of the cluster.
         engine: "local" or "ray".
-        seconds_per_video: time limit for each video in a worker.
+        seconds_per_video: time limit for each video in a worker process.
         on_progress: called with (windows done, windows in all) as a timeline's windows are scored; not called by
             workers.
 
     Raises:
-        FarfieldError: if the checkpoint, the device or the options cannot be used.
+        FarfieldError: if the checkpoint cannot be loaded on the device, an option is invalid, or features are requested
+            from an exported network.
     """
     if num_workers < 0:
         raise FarfieldError(f"num_workers is {num_workers}; it must be at least 0 (0: no worker processes).")

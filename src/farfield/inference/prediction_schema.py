@@ -43,7 +43,8 @@ class Prediction:
         note: why there is no timeline although one was requested; None otherwise.
         timeline: class probabilities over time; None without a timeline. Not in the JSON.
         features: one row for the video, or one for each window of the timeline; None if not requested. Not in the JSON.
-        feature_seconds: start and end, in seconds, of the part of the video behind each row. Not in the JSON.
+        feature_seconds: start and end, in seconds, of the part of the video that each row of features covers; None if
+            there are no features. Not in the JSON.
     """
 
     path: str
@@ -76,10 +77,10 @@ class Prediction:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Prediction:
-        """Build a prediction from the result of `to_dict`, also as versions before the schema wrote it.
+        """Build a prediction from the result of `to_dict`. Results without a schema version are accepted, too.
 
         Raises:
-            KeyError, TypeError: if the content is not that of a prediction.
+            KeyError, TypeError: if the content is not a prediction.
         """
         known = {field.name for field in fields(cls)}
         given = {name: value for name, value in content.items() if name in known}

@@ -1,4 +1,4 @@
-"""A folder of predictions that a later run resumes.
+"""A folder of predictions that a later run can resume.
 
 predictions.jsonl gets a line for each video as soon as it is predicted. settings.json holds the options. The extra
 files of each video (subtitles, labelled copy) are named after the video. A resumed run predicts a video again if the
@@ -137,7 +137,7 @@ class Results:
         return prediction
 
     def finish(self, paths: Sequence[str]) -> None:
-        """Write the files that cover all videos (CSV, features), and reduce predictions.jsonl to one line per video."""
+        """Write the CSV and feature files of the videos in `paths`; reduce predictions.jsonl to one line per video."""
         entries = [self._entries[path] for path in paths if path in self._entries]
         with _writing(self.folder):
             self._write_whole(JOURNAL, "".join(map(_line, self._entries.values())))
@@ -173,7 +173,7 @@ class Results:
         return self.folder / "features" / f"{name}.safetensors"
 
     def _name(self, path: str) -> str:
-        """Return the name for a video's files: its own name without suffix, numbered if another video has the same.
+        """Return the name for a video's files: the video's name without suffix, numbered if that is taken.
 
         The name is valid UTF-8. It is cut to 200 bytes, because file systems allow 255 bytes including suffixes.
         """
@@ -245,7 +245,7 @@ def _line(entry: dict[str, Any]) -> str:
 
 
 def _file_state(path: str) -> list[int] | None:
-    """Return a file's size and modification time, which change with its content."""
+    """Return a file's size in bytes and modification time in nanoseconds; None if the file cannot be accessed."""
     try:
         about = Path(path).stat()
     except OSError:

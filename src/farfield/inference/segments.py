@@ -1,4 +1,4 @@
-"""Segments of a timeline: runs of neighbouring cells of the same class."""
+"""Segments of a timeline: runs of neighbouring cells (short time intervals) of the same class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Segment:
     Attributes:
         start_seconds: start of the action.
         end_seconds: end of the action.
-        label: its class.
+        label: class of the action.
         probability: average probability of the class over the segment.
     """
 
@@ -40,10 +40,10 @@ def find_segments(
         times: bounds of the cells in seconds.
         cells: class probabilities of each cell.
         labels: class names.
-        min_seconds: minimum length. Shorter segments are merged into a neighbour, the shortest segment first: into the
-            neighbour whose class is more probable during the short segment. A short segment with no neighbour but gaps
-            is left out.
-        threshold: minimum probability of a cell's best class. Cells below it belong to no segment, and form gaps.
+        min_seconds: minimum length of a segment. Shorter segments are merged, the shortest first, into the neighbouring
+            segment whose class is more probable during the short segment. A short segment with gaps or the video's
+            bounds on both sides is dropped.
+        threshold: minimum probability of a cell's best class. Cells below it form gaps between segments.
     """
     min_seconds -= 1e-6  # times are sums of parts, which are rounded
     chosen = np.where(cells.max(1) >= threshold, cells.argmax(1), -1)

@@ -1,7 +1,7 @@
 """Sliding windows over a long video. Each frame is decoded once, and only frames that are still needed are in memory.
 
-A window is a clip of the kind that the network was trained on. Windows are taken at equal hops from the video's stream
-of frames, see `frame_sampling.py`.
+A window is a clip of the network's number of frames. Windows start at equal distances (hops) in the video's stream of
+frames (see `frame_sampling.py`), except that the last one ends with the video.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from farfield.video.frame_rate import frame_rate
 
 @dataclass(frozen=True)
 class Window:
-    """A clip at one time of a long video.
+    """One window of a long video.
 
     Attributes:
         frames: v crops of the clip, of the network's input size; uint8 RGB.
         start_seconds: time at which the display of the first frame starts.
         end_seconds: time at which the display of the last frame ends.
 
-    If the network has a frame rate of its own, start and end are multiples of its frame interval, and may differ from
-    the times of the video's own frames.
+    If the network has a `target_fps`, start and end are multiples of 1 / target_fps, and may differ from the times of
+    the video's frames.
     """
 
     frames: UInt8[Tensor, "v t h w c"]
@@ -79,17 +79,17 @@ def sliding_windows(
 
     Args:
         path: video file.
-        spec: clips of the network.
-        hop_seconds: as in `windows_of`.
-        hop_frames: as in `windows_of`.
-        window_seconds: as in `windows_of`.
-        num_crops: as in `windows_of`.
-        decoder: see `open_video`.
+        spec: the network's clip settings.
+        hop_seconds: time from the start of one window to the next; None for half a window.
+        hop_frames: hop in frames of the stream; replaces hop_seconds.
+        window_seconds: length of a window; None for `num_frames` frames at `frame_stride`.
+        num_crops: square crops of each window, spread along the longer side.
+        decoder: "pyav" or "decord".
 
     Raises:
-        FarfieldError: for lengths that `check_window_lengths` refuses.
-        VideoError: if the file cannot be opened, or is shorter than a window while `short_clip` is "refuse". Iterating
-            over the windows raises it if a frame cannot be decoded.
+        FarfieldError: see `check_window_lengths`.
+        VideoError: if the file cannot be opened, or if window_seconds is None, the video is shorter than a clip and
+            `short_clip` is "refuse". Iterating over the windows raises it if a frame cannot be decoded.
     """
     check_window_lengths(spec, hop_seconds, window_seconds)
     with open_video(path, decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map) as video:
@@ -121,7 +121,7 @@ def windows_of(
     Args:
         video: an open video from `open_video`.
         path: file of the video, for messages.
-        spec: clips of the network.
+        spec: the network's clip settings.
         hop_seconds: time from the start of one window to the next, rounded to frames; None for half a window.
         hop_frames: hop in frames of the stream; replaces hop_seconds.
         window_seconds: length of a window; None for the length of `num_frames` frames at `frame_stride`. Required for a
@@ -129,8 +129,8 @@ def windows_of(
         num_crops: square crops of each window, spread along the longer side.
 
     Raises:
-        FarfieldError: for lengths that `check_window_lengths` refuses.
-        VideoError: if the video is shorter than a window while `short_clip` is "refuse".
+        FarfieldError: see `check_window_lengths`.
+        VideoError: if window_seconds is None, the video is shorter than a clip and `short_clip` is "refuse".
     """
     check_window_lengths(spec, hop_seconds, window_seconds)
     stream = stream_frames(video.times, target_fps=spec.target_fps)
@@ -151,11 +151,16 @@ def windows_of(
 
 
 def check_window_lengths(spec: ClipSpec | None, hop_seconds: float | None, window_seconds: float | None) -> None:
-    """Check the hop and the window length, before a video is opened.
+    """Check the hop and the window length before a video is opened.
+
+    Args:
+        spec: the network's clip settings; None if the network is not known yet.
+        hop_seconds: time between the starts of windows; None for the default.
+        window_seconds: length of a window; None for the default.
 
     Raises:
-        FarfieldError: if one of them is not positive, or if window_seconds is None and the network has no window length
-            of its own.
+        FarfieldError: if hop_seconds or window_seconds is not positive, or if window_seconds is None and the network
+            samples segments of a whole video.
     """
     for name, given in (("hop", hop_seconds), ("window", window_seconds)):
         if given is not None and not given > 0:
@@ -183,14 +188,14 @@ def window_indices(
 
     Args:
         length: frames in the stream.
-        spec: clips of the network.
+        spec: the network's clip settings.
         span: frames that a window covers.
         hop: frames from the start of one window to the start of the next.
         spread: whether to spread the `num_frames` frames evenly over the span, instead of taking them at the network's
             frame stride.
 
     Raises:
-        ClipTooShort: as `dense_views`.
+        ClipTooShort: if, without `spread`, the stream is shorter than a clip while `spec.short_clip` is "refuse".
     """
     last = max(length - span, 0)
     starts = np.array([*range(0, last, hop), last])

@@ -41,7 +41,7 @@ def as_table(prediction: Prediction) -> str:
             for each in prediction.segments
         ]
         if not prediction.segments:
-            lines.append("  no class is probable enough anywhere")
+            lines.append("  no class reaches the threshold for long enough")
     return "\n".join(lines)
 
 
@@ -49,11 +49,11 @@ CSV_HEADER = {
     False: ["path", "rank", "label", "probability", "start_seconds", "end_seconds", "error"],
     True: ["path", "label", "probability", "start_seconds", "end_seconds", "error"],
 }
-"""Columns by whether there is a timeline: False has a row per ranked class, True a row per segment."""
+"""CSV columns without a timeline (False, one row per ranked class) and with one (True, one row per segment)."""
 
 
 def as_csv(predictions: list[Prediction], *, timeline: bool, header: bool = True) -> str:
-    """Format predictions as CSV. A video that could not be read completely has a row with the reason."""
+    """Format predictions as CSV. A video that could not be read completely gets an additional row with the reason."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     if header:
@@ -94,7 +94,7 @@ def as_vtt(prediction: Prediction) -> str:
 
 
 def _cue(segment: Segment) -> str:
-    """Format a cue's text on one line. Line breaks and "-->" in a label are replaced: they would break the file."""
+    """Format a cue's text on one line. Line breaks and "-->" in a label would break the file, and are replaced."""
     return f"{' '.join(segment.label.split()).replace('-->', '->')} ({100 * segment.probability:.0f}%)"
 
 

@@ -28,7 +28,7 @@ class TimelineOptions:
     Args:
         hop_seconds: time from the start of one window to the next; None for half a window.
         window_seconds: length of a window; None for the network's own.
-        smooth_seconds: duration around each moment over which probabilities are averaged.
+        smooth_seconds: duration around each moment over which probabilities are averaged; 0 for no smoothing.
         min_seconds: minimum length of a segment. Shorter segments are merged into a neighbour.
         threshold: minimum probability of a moment's best class. Moments below it belong to no segment.
 
@@ -57,12 +57,12 @@ class Timeline:
 
     Attributes:
         labels: class names, in the order of `probabilities`.
-        times: bounds of the cells in seconds, see `to_cells`.
+        times: bounds of the cells (time intervals) in seconds, see `to_cells`.
         probabilities: probability of each class in each cell.
         segments: runs of cells of the same class, in order of time, with gaps where no class reaches the threshold.
         windows: start and end of each window, in seconds.
         error: why the video could not be read to its end; None if it was read to its end.
-        features: features of each window, from before the classifier; None if not requested.
+        features: features of each window before the classifier; None if not requested.
     """
 
     labels: list[str]
@@ -91,7 +91,7 @@ def make_timeline(
     features: bool = False,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> Timeline:
-    """Score sliding windows over an open video, and find its segments. Only a few windows' frames are in memory.
+    """Score sliding windows over an open video, and find its segments. Memory holds the frames of a few windows only.
 
     Args:
         video: an open video from `open_video`.
@@ -104,8 +104,9 @@ def make_timeline(
         on_progress: called with (windows done, windows in all).
 
     Raises:
-        FarfieldError: if the network has no window length of its own and none is given.
-        VideoError: if no window can be decoded.
+        FarfieldError: if `options.window_seconds` is None and the network samples segments of a whole video.
+        VideoError: if no window can be decoded, or if `options.window_seconds` is None, the video is shorter than a
+            clip and the network's `short_clip` is "refuse".
     """
     windows = windows_of(
         video,
@@ -188,8 +189,8 @@ def to_cells(
 ) -> tuple[Float[np.ndarray, " cells+1"], Float[np.ndarray, "cells k"]]:
     """Cut time into cells at the starts of windows, and average over the windows that overlap each cell.
 
-    A window's weight in a cell is the length of their overlap. From the start to the end of the last window, cells
-    continue at the same hop.
+    Each window is weighted by the length of its overlap with the cell. From the start to the end of the last window,
+    cells continue at the same hop.
 
     Args:
         starts: start of each window in seconds, ascending.

@@ -1,13 +1,13 @@
-"""Parts of attention blocks that are not maps over positions: gates, channel attention, object regions, passes.
+"""Explanations of attention blocks beyond their attention maps: gates, channel attention, object regions, passes.
 
-    coordinate attention   gates along t, h and w, drawn as curves; there is no map, as no position attends to another
-    dual attention         channel attention in addition to the map: the weight of channel d in the output of channel c
+    coordinate attention   gates along t, h and w, drawn as curves. No position attends to another, so there is no map.
+    dual attention         channel attention: the weight of channel d in the output of channel c
     object context         soft object regions, and the weight of each region in a position's output
-    criss-cross            attention after all passes; in a single pass, a position reaches only the lines through it
+    criss-cross            attention after all passes. In one pass, a position attends only to the lines through it.
 
-Criss-cross attention of R passes with attention matrices A_1 .. A_R (each n x n, never built): a random walk of R
-steps from position i ends at j with probability (A_R ... A_1)_ij. The residual connection of each pass, which allows
-fewer than R steps, is ignored.
+Criss-cross attention with R passes has attention matrices A_1 .. A_R (each n x n, never built). After all passes,
+position i attends to j with weight (A_R ... A_1)_ij, the probability that a random walk of R steps from i ends at j.
+The weight ignores the residual connection of each pass, which allows fewer than R steps.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from farfield.layers.dual_attention import channel_attention
 from farfield.layers.positions import to_rows
 
 REGIONS = 4
-"""Number of object regions drawn for a block. The regions with the largest shares are drawn."""
+"""Maximum number of object regions drawn for a block. The regions with the largest shares are drawn."""
 
 
 def missing_map_reason(activation: BlockActivation) -> str | None:
-    """Return in one line why a block has no attention map over positions; None if it has one."""
+    """Return a one-line reason why a block has no attention map over positions; None if it has one."""
     if hasattr(activation.block, "attention"):
         return None
     if isinstance(activation.block, CoordinateAttention):
@@ -49,11 +49,11 @@ def attention_after_all_passes(activation: BlockActivation, attention: Attention
     """Compute a position's attention after all passes of criss-cross attention.
 
     Args:
-        activation: activation of the block.
-        attention: attention of the position in the last pass.
+        activation: recorded input of the block.
+        attention: attention map of the position in the last pass.
 
     Returns:
-        The attention; None if the block is not criss-cross attention or has only one pass.
+        The attention map; None if the block is not criss-cross attention or has only one pass.
     """
     block: Any = activation.block
     if not isinstance(block, CrissCrossAttention) or block.passes < 2:
@@ -91,7 +91,7 @@ class Region:
     """A soft object region.
 
     Attributes:
-        name: class of the region, or its number.
+        name: class name of the region; "region N" if regions do not correspond to classes.
         weights: weight of each position in the region, with sum 1.
         share: attention weight of the region for a query position; the shares of all regions sum to 1.
     """
@@ -108,8 +108,8 @@ def object_regions(
     """Return the object regions that a position attends to most; an empty list if the block is not an `ObjectContext`.
 
     Args:
-        activation: activation of the block.
-        query: the position, (t, h, w) in the clip.
+        activation: recorded input of the block.
+        query: the position, (t, h, w) in the clip, each in [0, 1).
         labels: class names. They are used as the regions' names if there are as many regions as classes.
     """
     block: Any = activation.block
@@ -141,9 +141,9 @@ def draw_component(
     """Draw the part of a block that is not a map over positions: gates, channel attention or object regions.
 
     Args:
-        activation: activation of the block.
-        frames: the clip.
-        query: the position for which the shares of the object regions are shown.
+        activation: recorded input of the block.
+        frames: RGB frames of the clip.
+        query: position for which the shares of the object regions are shown, (t, h, w), each in [0, 1).
         labels: class names.
 
     Returns:
@@ -161,7 +161,7 @@ def draw_component(
         return f"{activation.name}: {caption}", _draw_channels(weights)
     found = object_regions(activation, query, labels)
     if found:
-        caption = "soft object regions, and the share of each in the attention of the position in the box"
+        caption = "soft object regions, and the share of each in the attention of the query position"
         return f"{activation.name}: {caption}", _draw_regions(found, activation, frames)
     return None
 

@@ -1,13 +1,13 @@
-"""Attention maps: what one position of a clip attends to in each inserted block (figure 3 of the paper, as weights).
+"""Attention maps: the weights with which one position of a clip attends to all positions in each inserted block.
 
-Only the requested rows of a block's attention are computed, never the n x n matrix. If no position is given, the
-position whose attention has the least entropy is chosen from a grid over the clip, because a position that attends to
-everything equally explains nothing. `most_effective` instead chooses the position by the block's effect on a class's
-score.
+Only the requested rows of a block's attention are computed, never the n x n matrix over all n positions. If no position
+is given, the position whose attention has the least entropy is chosen from a grid over the clip, because a position
+that attends to everything equally explains nothing. `most_effective` instead chooses the position by the block's
+effect on a class's score.
 
-In the softmax forms (embedded Gaussian, Gaussian), the weights are not negative and sum to 1. In the dot product form
-they can be negative, and in the concatenation form they have no fixed sum. The weights of these two forms are divided
-by the sum of their absolute values, and their signs are kept separately. Weights are averaged over heads.
+Softmax weights (Gaussian and embedded Gaussian) are at least 0 and sum to 1. Dot-product weights can be negative, and
+concatenation weights have no fixed sum. Both are divided by the sum of their absolute values, and signs are kept
+separately. Weights are averaged over heads.
 """
 
 from __future__ import annotations
@@ -40,20 +40,21 @@ Position = tuple[float | None, float | None, float | None]
 """(t, h, w) in the clip, each in [0, 1). None for a coordinate means that it is chosen automatically."""
 
 GRID = 4
-"""Size of the grid of positions along each axis. A position is chosen from the grid, and measures average over it."""
+"""Number of grid positions along each axis. Positions are chosen from the grid, and mean measures are taken over it."""
 
 
 @dataclass(frozen=True)
 class AttentionMap:
-    """What one position attends to in one block.
+    """Attention weights of one position, the query, in one block.
 
     Attributes:
-        block: where the block is inserted, as "res4[1]".
-        query: middle of the position in the clip, (t, h, w) in [0, 1).
+        block: residual block after which the block is inserted, for example "res4[1]".
+        query: middle of the query position in the clip, (t, h, w), each in [0, 1).
         weights: absolute weights of the keys, averaged over heads, with sum 1.
         entropy: entropy of the weights in bits. Uniform attention over n keys has log2(n) bits.
         places: middles of the keys in the clip along t, h and w; None for evenly spaced keys. Keys are not evenly
-            spaced if pooling omits a border that does not fill a window, or if they come from a slow pathway's frames.
+            spaced if pooling omits a border that does not fill a pooling window, or if they come from a slow pathway's
+            frames.
         signs: sign of each weight's average over heads, -1, 0 or 1; None if no weights are negative.
         reach: mask of the keys that the position can attend to, given the block's scope; None for all keys.
     """
@@ -68,7 +69,7 @@ class AttentionMap:
 
     @property
     def middles(self) -> Middles:
-        """Middles of the keys in the clip along t, h and w, also for evenly spaced keys."""
+        """Middles of the keys in the clip along t, h and w: `places`, or computed for evenly spaced keys."""
         t, h, w = self.weights.shape
         return self.places or (even_middles(t), even_middles(h), even_middles(w))
 
@@ -123,8 +124,9 @@ def attention_rows(activation: BlockActivation, position: Position | None = None
     """Compute the attention map of each position of a grid over the clip.
 
     Args:
-        activation: activation of a block with attention over positions.
-        position: coordinates to fix, see `Position`. The grid covers only the axes that are None; None covers all axes.
+        activation: recorded input of a block with attention over positions.
+        position: (t, h, w), each in [0, 1) to fix a coordinate, or None for the grid's coordinates. None for the whole
+            position fixes no coordinate.
     """
     block, x = activation.block, activation.x
     wanted = itertools.product(*(even_middles(GRID) if at is None else [at] for at in position or (None,) * 3))
@@ -157,13 +159,13 @@ def most_effective(activation: BlockActivation, position: Position = (None, None
     """Compute the attention map of the position at which the block affects the score of a class most.
 
     The effect at position i is |dy/dz_i . (z_i - x_i)|, for the block's input x and output z and the score y. To first
-    order, it is the change of the score if the block left x_i unchanged. Choosing by low entropy could choose a
-    position whose attention has no effect on the score. If the block has no effect anywhere, for example because it is
+    order, this is how much the score would change if the block left x_i unchanged. A position of low entropy, in
+    contrast, may have no effect on the score. If the block has no effect anywhere, for example because it is
     the identity as at initialisation, the position is chosen by entropy.
 
     Args:
-        activation: activation of a block, with its `effect` on the score of a class.
-        position: coordinates to fix, see `Position`.
+        activation: recorded input of a block, with its `effect` on the score of a class.
+        position: (t, h, w), each in [0, 1) to fix a coordinate, or None to choose it.
     """
     assert activation.effect is not None
     open_to_choice = [
@@ -218,13 +220,13 @@ def _reach(block: Any, place: Sequence[int], size: Sequence[int]) -> Bool[Tensor
 def draw_attention(
     frames: UInt8[np.ndarray, "t h w c"], maps: Sequence[AttentionMap], *, columns: int = 8, title: str = ""
 ) -> Figure:
-    """Draw a row of frames for each map. The less attention a place gets, the darker it is drawn.
+    """Draw a row of frames for each map. Places that get less attention are darker.
 
-    A box marks the query position, in the drawn frame that is nearest to it.
+    A box marks the query position, in the shown frame that is nearest to it in time.
 
     Args:
-        frames: the clip.
-        maps: maps to draw, at least one.
+        frames: RGB frames of the clip.
+        maps: attention maps to draw, at least one.
         columns: number of frames to show, evenly spaced.
         title: title above the rows.
     """

@@ -1,8 +1,9 @@
 """Measures of attention: its entropy, and its mean distance in time and space.
 
 The entropy measures how many keys the attention is spread over: attention spread equally over n keys has log2(n) bits.
-The mean distance sum_j a_ij d(i, j) measures how far away the attended keys are. Its d is |t_j - t_i| in time, and the
-Euclidean distance in space. The baseline of both measures is uniform attention over the keys in scope.
+The mean distance of the keys j that position i attends to is sum_j a_ij d(i, j), with attention weights a_ij. The
+distance d(i, j) is |t_j - t_i| in time, and the Euclidean distance in space. The baseline of both measures is uniform
+attention over the keys that the position can attend to.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Spread:
 
     Attributes:
         entropy_bits: entropy of the attention weights in bits.
-        entropy_share: entropy divided by the entropy of uniform attention over the keys in scope.
+        entropy_share: entropy divided by that of uniform attention over the keys that the position can attend to.
         frames: mean distance in time, in frames of the clip.
         seconds: mean distance in time, in seconds of the video.
         px: mean distance in space, in pixels of the clip.
@@ -40,9 +41,9 @@ def measure_spread(attention: AttentionMap, seconds: Float[np.ndarray, " t"], si
     """Measure the spread of one position's attention.
 
     Args:
-        attention: attention of the position.
-        seconds: time of each frame of the clip, ascending.
-        size_px: height and width of the clip.
+        attention: attention map of the position.
+        seconds: time of each frame of the clip in seconds, ascending.
+        size_px: height and width of the clip in pixels.
     """
     weights = attention.weights.double().numpy()
     t, h, w = attention.middles
@@ -63,7 +64,7 @@ def measure_spread(attention: AttentionMap, seconds: Float[np.ndarray, " t"], si
 
 
 def uniform_attention(attention: AttentionMap) -> AttentionMap:
-    """Return the map of the same position with uniform attention over the keys in its scope."""
+    """Return the map of the same position with uniform attention over the keys that it can attend to."""
     reach = torch.ones_like(attention.weights) if attention.reach is None else attention.reach.float()
     weights = reach / reach.sum()
     entropy = float(entropy_bits(weights[None])[0])
@@ -82,7 +83,10 @@ def seconds_at(middles: Float[np.ndarray, " n"], seconds: Float[np.ndarray, " t"
 
 
 def ascending_times(seconds: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
-    """Return the times of a clip's frames, replaced by ascending times if a short video was looped to fill the clip."""
+    """Return the times of a clip's frames in seconds.
+
+    If a short video was looped to fill the clip, return ascending times instead, at the video's median frame interval.
+    """
     steps = np.diff(seconds)
     if not len(steps) or steps.min() >= 0:
         return seconds

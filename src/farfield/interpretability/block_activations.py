@@ -27,11 +27,11 @@ Middles = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class BlockActivation:
-    """Input of one inserted block, and its effect on the score of a class.
+    """Input of one inserted block, and the block's effect on the score of a class.
 
     Attributes:
-        name: where the block is inserted, as "res4[1]".
-        block: the module.
+        name: residual block after which the block is inserted, for example "res4[1]", counted from 0.
+        block: the inserted module.
         x: input of the block.
         middles: middles of the positions of x in the clip.
         is_identity: whether the block's output z equals x, as at initialisation.
@@ -55,9 +55,9 @@ def record_activations(
     Args:
         network: network in evaluation mode, on the device of the clip. Its weights get no gradient.
         clip: clip, normalised by `network.clip`.
-        class_index: class for which the blocks' effects are computed, which takes a backward pass down to the first
-            block; None to compute no effects. The score is the logit, because the softmax's gradient vanishes if the
-            network is certain.
+        class_index: index of the class on whose score the blocks' effects are computed, in a backward pass down to the
+            first block; None to compute no effects. The score is the logit, because the softmax's gradient vanishes if
+            the network is certain.
     """
     backbone, num_frames = network.backbone, clip.shape[2]
     names = {

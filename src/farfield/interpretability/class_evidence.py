@@ -7,8 +7,8 @@ result as averaging after it. For the features A of a clip:
 
 y(t) is the logit of a class at time step t, and the network's own logit y is exactly the mean over t. With two
 pathways, each time step of the slow pathway is repeated for the alpha steps of the fast pathway that it spans. There is
-no such evidence if a nonlinear embedding lies between pooling and linear layer, or if the head averages over pooling
-windows that weight time steps unequally.
+no such evidence if a nonlinear embedding lies between pooling and the linear layer, or if the head averages over
+pooling windows that weight time steps unequally.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Evidence:
 
 @torch.no_grad()
 def class_evidence(network: ActionNet, clip: Float[Tensor, "1 3 t h w"]) -> Evidence | str:
-    """Compute the class evidence over time, or return in one line why this network has none.
+    """Compute the class evidence over time, or return a one-line reason why this network has none.
 
     Args:
         network: network in evaluation mode, on the device of the clip.
@@ -60,7 +60,7 @@ def class_evidence(network: ActionNet, clip: Float[Tensor, "1 3 t h w"]) -> Evid
         tuple(each.shape[2:]) != tuple(window.kernel_size)  # type: ignore[arg-type]
         for each, window in zip(maps, head.windows, strict=True)
     ):
-        return f"no evidence over time: the {head.kind} head averages over windows, which weight time steps unequally."
+        return f"no evidence over time: the {head.kind} head's pooling windows weight time steps unequally."
     steps = max(each.shape[2] for each in maps)
     if any(steps % each.shape[2] for each in maps):
         return "no evidence over time: the time steps of the two pathways do not align."
@@ -76,11 +76,11 @@ def draw_evidence(
 ) -> Figure:
     """Draw the evidence of the `top_k` most probable classes over time as curves, and their means as dotted lines.
 
-    The mean of a class is the network's logit.
+    The mean of a class's curve is the network's logit of the class.
 
     Args:
         found: evidence to draw.
-        seconds: time of each time step.
+        seconds: time of each time step in seconds.
         labels: class names.
         top_k: number of curves.
     """

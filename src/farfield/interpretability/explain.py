@@ -1,4 +1,4 @@
-"""`farfield.explain`: explain what a network looked at in a video."""
+"""`farfield.explain`: explain a network's prediction for a video."""
 
 from __future__ import annotations
 
@@ -32,37 +32,39 @@ def explain(
     decoder: Decoder = "pyav",
     progress: bool = True,
 ) -> Explanation:
-    """Explain what a network looked at in a video: attention, Grad-CAM and evidence over time.
+    """Explain a network's prediction for a video by attention, Grad-CAM and class evidence over time.
 
-    If `out` is given, these files are written to it: the attention of one position in each inserted block, as arrows
-    (attention.png) and as a video per block (attention_BLOCK.mp4); Grad-CAM for a class (grad_cam.png, grad_cam.mp4);
-    the evidence for classes over time (evidence.png); the contribution of each window of the video (windows.png); a
-    page that shows all of these (explanation.html), and their numbers (explanation.json).
+    If `out` is given, it gets a page that shows the whole explanation (explanation.html), its numbers
+    (explanation.json), and its pictures and videos. attention.png shows the attention of one position in each inserted
+    block as arrows, attention_BLOCK.mp4 as a heat map. part_BLOCK.png shows the gates, channel attention or object
+    regions of blocks that have them. grad_cam.png and grad_cam.mp4 show Grad-CAM for the explained class. evidence.png
+    shows the evidence for classes over time. windows.png shows how much each clip contributes to the prediction.
 
     Args:
         video: a video file.
         model: a checkpoint, or a network from `build_model` or `load_model(for_training=True)`. A network is run on the
             device that it is on.
-        out: folder to write pictures, videos, a page and numbers to, see `write_explanation`; None writes nothing.
+        out: folder to write the files to; created if it does not exist. None writes nothing.
         time: time of the position whose attention is shown, in seconds from the start of the video. A view that
             contains this time is explained. None explains the view with the highest probability of the class, and
             chooses the time for each block.
         point: y and x of the position, in pixels of the crop that the network sees. None chooses, for each block, the
             position at which the block changes the class's score the most.
         label: class to explain; None for the predicted class.
-        stage: stage whose features Grad-CAM uses, for example res4; None for the last stage.
-        connections: number of arrows for each block.
-        num_clips: clips spread over the video; None for the checkpoint's own setting.
-        num_crops: crops of each clip; None for the checkpoint's own setting.
+        stage: stage whose features Grad-CAM uses, for example res4; None for the last stage, or the last stage of each
+            pathway if there are two.
+        connections: maximum number of arrows for each block.
+        num_clips: number of clips spread over the video; None for the network's test setting.
+        num_crops: number of crops of each clip; None for the network's test setting.
         top_k: number of classes in the curves and tables that are written.
         device: device on which to run a checkpoint: auto, cpu, cuda, cuda:1.
-        decoder: pyav or decord.
+        decoder: decoder that opens the video: pyav or decord.
         progress: show progress bars.
 
     Raises:
         VideoError: if the file cannot be decoded, or is shorter than a clip and the network does not loop it.
-        FarfieldError: if the model cannot be loaded, is exported, or is folded; for a class, stage, time or point that
-            does not exist; or if `out` cannot be written.
+        FarfieldError: if the model cannot be loaded, is exported, or has folded batch norms; if an argument is invalid,
+            such as an unknown class or a time that no view contains; or if `out` cannot be written.
 
     Example:
         found = farfield.explain("clip.mp4", "best.ckpt", out="explained")
@@ -97,7 +99,7 @@ def _plain_network(model: str | Path | InferenceModel, device: str) -> ActionNet
     """Return the model as an `ActionNet`, whose layers can be accessed.
 
     Raises:
-        FarfieldError: if it is exported or folded, or cannot be loaded.
+        FarfieldError: if the model is exported, has folded batch norms, or cannot be loaded.
     """
     if isinstance(model, ActionNet):
         model.refuse_folded("explained")
@@ -108,6 +110,6 @@ def _plain_network(model: str | Path | InferenceModel, device: str) -> ActionNet
         )
     if is_exported(model) or (Path(model).is_dir() and any(Path(model).glob("*.onnx"))):
         raise FarfieldError(
-            f"{model} is an exported network, which returns only scores. Give the .ckpt that it was exported from."
+            f"{model} is an exported network, which returns only scores. Give the .ckpt file that it was exported from."
         )
     return load_network(model).to(find_device(device))

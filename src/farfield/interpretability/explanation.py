@@ -38,7 +38,7 @@ class BlockExplanation:
 
     Attributes:
         shown: attention map of the chosen position.
-        after_passes: attention map after all passes of criss-cross attention; None for other blocks and for one pass.
+        after_passes: attention map after all passes of criss-cross attention; None for other blocks and if passes = 1.
         connections: strongest connections of the chosen position.
         query: spread of the chosen position's attention.
         mean: mean spread over a grid of positions.
@@ -65,11 +65,11 @@ class Explanation:
         predicted: class with the highest probability, averaged over views.
         label: explained class.
         seconds: time of each frame of the explained view, ascending.
-        activations: inputs of the inserted blocks.
+        activations: recorded inputs of the inserted blocks, and the blocks' effects on the score of `label`.
         blocks: attention of each block that has attention maps over positions.
         cams: Grad-CAM map of each requested stage.
-        evidence: class evidence over time, or in one line why there is none.
-        notes: a line for each part of the explanation that is missing or unusual.
+        evidence: class evidence over time, or a one-line reason why there is none.
+        notes: one line for each part of the explanation that is missing or unusual.
     """
 
     path: str
@@ -119,23 +119,28 @@ def explain_video(
     num_crops: int | None = None,
     decoder: Decoder = "pyav",
 ) -> Explanation:
-    """Explain a network's prediction for one view of a video: the view with the highest score, or one at a given time.
+    """Explain a network's prediction for one view of a video.
+
+    The explained view is the one with the highest probability of the explained class, among all views or those at a
+    given time.
 
     Args:
         path: video file.
         network: network on the device to run on. It is set to evaluation mode.
-        time: time of the position whose attention is shown, in seconds from the start of the video; None chooses it.
-        point: y and x of the position, in pixels of the network's input; None chooses it.
+        time: time of the position whose attention is shown, in seconds from the start of the video; None chooses it for
+            each block (see `most_effective`).
+        point: y and x of the position, in pixels of the network's input; None chooses them for each block.
         label: class to explain; None for the predicted class.
         stage: stage for Grad-CAM; None for the last stage, or the last stage of each pathway if there are two.
-        connections: number of strongest connections to keep for each block.
-        num_clips: clips spread over the video; None for the network's own test setting.
-        num_crops: crops of each clip; None for the network's own test setting.
+        connections: maximum number of strongest connections to keep for each block.
+        num_clips: number of clips spread over the video; None for the network's test setting.
+        num_crops: number of crops of each clip; None for the network's test setting.
         decoder: see `open_video`.
 
     Raises:
         VideoError: if the file cannot be decoded, or is shorter than a clip and the network does not loop it.
-        FarfieldError: for an unknown class or stage, or a time or point outside of the views.
+        FarfieldError: for an unknown class or stage, a time that no view contains, a point outside of the network's
+            input, or connections, num_clips or num_crops below 1.
     """
     network.eval()
     side = network.clip.test_side_px
@@ -186,11 +191,11 @@ def _check_request(
     side = network.clip.test_side_px
     if point is not None and not all(0 <= at < side for at in point):
         raise FarfieldError(
-            f"point is {point[0]:g},{point[1]:g}; the network's input is {side} x {side} px. Give y,x in pixels of it, "
-            f"each at least 0 and below {side}."
+            f"point is {point[0]:g},{point[1]:g}; the network's input is {side} x {side} px. Give y,x in pixels of the "
+            f"input, each at least 0 and below {side}."
         )
     if connections < 1:
-        raise FarfieldError(f"connections is {connections}; it must be at least 1. The paper shows 20.")
+        raise FarfieldError(f"connections is {connections}; it must be at least 1. The non-local paper shows 20.")
     if label is not None:
         label_index(network, label)
     if stage is not None:
@@ -202,7 +207,7 @@ def _notes(explanation: Explanation) -> list[str]:
     notes = []
     if np.diff(explanation.views.seconds[explanation.explained]).min(initial=0) < 0:
         notes.append(
-            "the video is shorter than a clip and was looped to fill it; times of repeated frames go on past its end."
+            "the video is shorter than a clip, so it was looped; repeated frames have times past the video's end."
         )
     if not explanation.activations:
         notes.append("this network has no inserted blocks, so there is no attention to show.")
@@ -246,7 +251,13 @@ def _explain_block(
 
 
 def to_json(explanation: Explanation, *, top_k: int = 5, files: Sequence[str] = ()) -> dict[str, Any]:
-    """Convert an explanation to plain types for JSON, in seconds of the video and pixels of the network's input."""
+    """Convert an explanation to plain types for JSON, in seconds of the video and pixels of the network's input.
+
+    Args:
+        explanation: explanation to convert.
+        top_k: number of classes in the ranking and the evidence.
+        files: names of the written files, to list in the result.
+    """
     side_h, side_w = explanation.frames.shape[1:3]
 
     def place(t: float, h: float, w: float) -> dict[str, float]:

@@ -30,11 +30,11 @@ from farfield.video.writer import write_video
 
 NUMBERS = "explanation.json"
 OURS = re.compile(r"(attention|part|grad_cam|evidence|windows|explanation)[\w.-]*\.(png|mp4|html|json)")
-"""Names of the files of an explanation. A later explanation in the same folder may delete only files of these names."""
+"""Names of an explanation's files. Writing another explanation to the same folder may delete only files so named."""
 
 
 def check_folder(out: str | Path) -> Path:
-    """Check that a path is a folder or can be created as one. Call it before a long computation.
+    """Check that a path is a folder or can be created as one, and return it. Call this before a long computation.
 
     Raises:
         FarfieldError: if the path or one of its parents is a file.
@@ -49,14 +49,14 @@ def check_folder(out: str | Path) -> Path:
 def write_explanation(
     explanation: Explanation, out: str | Path, *, connections: int = 20, top_k: int = 5
 ) -> dict[str, Any]:
-    """Write an explanation's images, videos, page and numbers into a folder. If making one fails, none is written.
+    """Write an explanation's images, videos, page and numbers to a folder. If one cannot be created, none is written.
 
     The files of an earlier explanation in the folder are replaced; other files are kept.
 
     Args:
         explanation: explanation to write.
         out: output folder; created if it does not exist.
-        connections: number of arrows for each block.
+        connections: maximum number of arrows for each block.
         top_k: number of classes in plots and tables.
 
     Returns:
@@ -147,7 +147,7 @@ def _write_all(explanation: Explanation, folder: Path, connections: int, top_k: 
 def draw_cams(
     cams: list[GradCam], frames: UInt8[np.ndarray, "t h w c"], seconds: Float[np.ndarray, " t"], *, columns: int = 8
 ) -> Figure:
-    """Draw a row of frames without heat, and below it a row with the heat of each Grad-CAM map."""
+    """Draw a row of `columns` evenly spaced frames, and below it a row of the same frames with each Grad-CAM map."""
     count, height, width = frames.shape[:3]
     shown = np.unique(np.linspace(0, count - 1, min(columns, count)).round().astype(int))
     rows: list[tuple[str, np.ndarray]] = [("the clip", frames[shown])]

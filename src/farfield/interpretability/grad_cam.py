@@ -34,7 +34,7 @@ class GradCam:
     Attributes:
         stage: stage of the features, for example "res5".
         label: class that the regions support.
-        values: the map L, not negative. Only ratios of its values are meaningful, because its scale depends on the
+        values: the map L, at least 0. Only ratios of its values are meaningful, because its scale depends on the
             scale of the features.
         middles: middles of the map's positions in the clip.
     """

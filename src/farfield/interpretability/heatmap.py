@@ -14,7 +14,7 @@ from farfield.interpretability.block_activations import Middles, even_middles
 GLOW = (255, 120, 0)
 CYAN, GREY = (0, 255, 255), (150, 150, 150)
 VIDEO_WIDTH = 320
-"""Minimum width of a video in pixels. Smaller clips are enlarged to at least this width, by an integer factor."""
+"""Minimum width of a heat map video in pixels. Smaller clips are enlarged to at least it, by an integer factor."""
 
 
 def resample(
@@ -48,7 +48,7 @@ def overlay_heat(
 
 
 def draw_box(picture: np.ndarray, place: tuple[float, float], colour: tuple[int, int, int] = CYAN) -> None:
-    """Draw a box around a place (h, w) in [0, 1) into the picture itself. The box is an eighth of the picture high."""
+    """Draw a square box into `picture` around (h, w), each in [0, 1). Its side is about 1/8 of the picture's height."""
     height, width = picture.shape[:2]
     half = max(height // 16, 3)
     y, x = (int(np.clip(at * size, half, size - 1 - half)) for at, size in zip(place, (height, width), strict=True))
@@ -64,12 +64,12 @@ def heat_video(
     *,
     query: tuple[float, float, float] | None = None,
 ) -> Iterator[UInt8[np.ndarray, "h2 w2 c"]]:
-    """Yield the frames of a heat map video. Below each frame are its time and a bar chart of the heat of all frames.
+    """Yield the frames of a heat map video. Below each frame are its time and a bar chart of every frame's mean heat.
 
     Args:
-        frames: the clip.
+        frames: RGB frames of the clip.
         heat: heat in [0, 1].
-        seconds: time of each frame.
+        seconds: time of each frame in seconds.
         query: position (t, h, w) to mark with a box, cyan in the position's frame and grey in all others; None for no
             box.
     """

@@ -1,4 +1,4 @@
-"""Plot legends of class names: names in any script, drawn literally, and shortened if they are long."""
+"""Plot legends of class names, which can be in any script and are drawn literally. Long names can be shortened."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from farfield.fonts import drawable, font_families
 
 
 def draw_legend(axes: Axes, handles: Sequence[Artist], names: Sequence[str], *, title: str) -> None:
-    """Put a legend to the right of the axes. A dollar sign in a name is drawn as such, and does not start a formula."""
+    """Put a legend to the right of the axes. A dollar sign in a name does not start a formula."""
     place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "frameon": False}
     shown = [drawable(name) for name in names]
     legend = axes.legend(list(handles), shown, title=title, fontsize=9, title_fontsize=9, **place)
@@ -22,5 +22,5 @@ def draw_legend(axes: Axes, handles: Sequence[Artist], names: Sequence[str], *, 
 
 
 def short_label(label: str, most: int = 36) -> str:
-    """Shorten a label to at most `most` characters."""
+    """Shorten a label to at most `most` characters. An ellipsis replaces the rest."""
     return label if len(label) <= most else label[: most - 1] + "…"

@@ -26,7 +26,10 @@ LABEL_INCHES = 1.25
 GAP = 0.04
 """Gap between frames, as a share of a frame's width."""
 FULL = 8
-"""Arrows are drawn at full width only from this multiple of the uniform weight, so that weak attention looks weak."""
+"""An arrow has full width only if its weight is at least this multiple of the uniform weight.
+
+So the arrows of weak attention are thin.
+"""
 FAINTEST = 0.01
 """Connections are not drawn if their weight is below this share of the strongest connection's weight."""
 
@@ -37,7 +40,7 @@ class Connection:
 
     Attributes:
         t, h, w: middle of the place in the clip, in [0, 1).
-        weight: share of the attention; negative if the attention weight has a negative sign.
+        weight: share of the query position's attention, with the sign of the attention weight.
     """
 
     t: float
@@ -47,13 +50,13 @@ class Connection:
 
 
 def strongest_connections(attention: AttentionMap, count: int) -> list[Connection]:
-    """Return the places with the largest absolute attention weights, largest first. Places of weight 0 are left out.
+    """Return the `count` places with the largest absolute attention weights, largest first, without places of weight 0.
 
     Raises:
-        FarfieldError: for a count below 1.
+        FarfieldError: if count is below 1.
     """
     if count < 1:
-        raise FarfieldError(f"connections is {count}; it must be at least 1. The paper shows 20.")
+        raise FarfieldError(f"count is {count}; it must be at least 1. The non-local paper shows 20.")
     best = attention.weights.flatten().topk(min(count, attention.weights.numel()))
     found = []
     for weight, index in zip(best.values.tolist(), best.indices.tolist(), strict=True):
@@ -79,19 +82,20 @@ def draw_connections(
 
     A box marks the query position. Thicker and redder arrows have a larger share of the attention, and dashed arrows
     have a negative weight. A ring without an arrow is a connection of the position to its own place. Connections with
-    less than a hundredth of the strongest one's weight are not drawn. The query position's frame is always shown, and
-    then the frames with the largest shares. A place in a frame that is not shown is drawn in the nearest shown frame.
+    less than a hundredth of the strongest one's weight are not drawn. The query position's frame is always shown, then
+    the frames with the largest shares. The remaining columns, about a quarter or more, show the frames farthest from
+    these. A place in a frame that is not shown is drawn in the nearest shown frame.
 
     Args:
-        frames: the clip.
-        maps: maps to draw, at least one.
-        count: number of arrows for each map.
+        frames: RGB frames of the clip.
+        maps: attention maps to draw, at least one.
+        count: maximum number of arrows for each map.
         columns: number of frames to show.
-        seconds: time of each frame; None to number the frames.
+        seconds: time of each frame in seconds; None to number the frames.
         title: title above the rows.
 
     Raises:
-        FarfieldError: for a count below 1.
+        FarfieldError: if count is below 1.
     """
     num_frames, height, width = frames.shape[:3]
     found = [
@@ -128,12 +132,12 @@ def draw_connections(
 def shown_frames(num_frames: int, wanted: Iterable[int], columns: int) -> list[int]:
     """Choose the frames to show, and return them in ascending order.
 
-    Three quarters of the columns show the most important frames. The others show the frames farthest from the chosen
-    ones.
+    Up to about three quarters of the columns show the most important frames. Each remaining column shows the frame that
+    is farthest from all frames chosen before it.
 
     Args:
         num_frames: number of frames of the clip.
-        wanted: frame numbers, the most important first.
+        wanted: frame numbers, the most important first; at least one.
         columns: number of frames to show.
     """
     columns = min(columns, num_frames)
@@ -220,7 +224,7 @@ def _draw_arrows(
 
 
 def _bend(start: tuple[float, float], end: tuple[float, float], height: float) -> float:
-    """Return the curvature of an arrow. It bends to the side with more room, and stays within its row of frames."""
+    """Return an arrow's curvature, so that it bends to the side with more room and stays within its row of frames."""
     middle = (start[1] + end[1]) / 2
     down = middle < height / 2
     room = (height - middle if down else middle) / max(abs(end[0] - start[0]), 1e-6)

@@ -44,7 +44,7 @@ class ScoredViews:
 
     @property
     def window_seconds(self) -> tuple[Float[np.ndarray, " clips"], Float[np.ndarray, " clips"]]:
-        """Start and end of each clip in seconds. The end is half a frame interval of the clip after its last frame."""
+        """Start and end of each clip in seconds. The end is half the clip's frame interval after its last frame."""
         of_clips = self.seconds[:: self.num_crops]
         starts, ends = of_clips.min(1), of_clips.max(1)
         count = of_clips.shape[1]
@@ -59,13 +59,13 @@ def score_video_views(
     num_crops: int | None = None,
     decoder: Decoder = "pyav",
 ) -> ScoredViews:
-    """Sample and score the views of a video, as a test does.
+    """Sample and score the views of a video, as `farfield test` does.
 
     Args:
         path: a video file.
         network: network on the device to run on.
-        num_clips: clips spread over the video; None for the network's test setting.
-        num_crops: crops of each clip; None for the network's test setting.
+        num_clips: number of clips spread over the video; None for the network's test setting.
+        num_crops: number of crops of each clip; None for the network's test setting.
         decoder: see `open_video`.
 
     Raises:
@@ -93,8 +93,8 @@ def choose_view(views: ScoredViews, index: int, seconds: float | None = None) ->
     Args:
         views: views of the video.
         index: index of the class.
-        seconds: time that the view must contain. Of the views that contain it, only those with the frame nearest to it
-            are compared. None compares all views.
+        seconds: time that the view must contain. Of the views that contain this time, only those with the frame nearest
+            to it are compared. None compares all views.
 
     Raises:
         FarfieldError: for a time that no view contains.

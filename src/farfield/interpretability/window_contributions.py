@@ -1,11 +1,11 @@
 """Contribution of each window of a video to the prediction.
 
-A video's class probabilities p are the mean over its windows. A window's contribution is how much it raises this mean
-for the predicted class, compared with the mean over the other windows:
+A window is the time span of one sampled clip. A video's class probabilities p are the mean over its windows. A window's
+contribution is how much it raises this mean for the predicted class, compared with the mean over the other windows:
 
     contribution_i = p - p_without_i = (p_i - p) / (windows - 1)
 
-It is positive if the window gives the class a higher probability than the other windows do on average.
+The contribution is positive if the window gives the class a higher probability than the other windows do on average.
 """
 
 from __future__ import annotations
@@ -48,17 +48,18 @@ def draw_windows(
     explained: int | None = None,
     title: str = "",
 ) -> Figure:
-    """Draw the probabilities of the most probable classes in each window, as bars from its start to its end.
+    """Draw the probabilities of the most probable classes in each window, as lines from the window's start to its end.
 
-    A second plot shows each window's contribution to the most probable class. If all windows span the same time,
-    because the network samples frames from the whole video, they are drawn side by side and numbered.
+    If there are several windows, a second plot shows each window's contribution to the most probable class. If all
+    windows span the same time, because the network samples frames from the whole video, they are drawn side by side and
+    numbered.
 
     Args:
         start_seconds: start of each window.
         end_seconds: end of each window, exclusive.
         probabilities: class probabilities of each window.
         labels: class names.
-        top_k: number of classes.
+        top_k: number of classes to draw.
         explained: index of a window to mark; None for no mark.
         title: title above the plot.
 

@@ -1,4 +1,4 @@
-"""Layers: self-contained drop-in `nn.Module`s for b c t h w."""
+"""Self-contained drop-in layers for video tensors (b c t h w), as `nn.Module`s."""
 
 from farfield.layers.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, batch_norm, momentum_from_decay
 from farfield.layers.batch_norm_diagnostics import NormReport, diagnose, format_reports, not_zero_at_init

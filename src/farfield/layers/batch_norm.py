@@ -44,12 +44,12 @@ def batch_norm(
     `BatchNorm3d` runs PyTorch's fused kernel, which gives the same result.
 
     Args:
-        x: floating-point input of b c and any number of position axes.
+        x: floating-point input (b, c, then any number of position axes).
         gamma: scale per channel.
         beta: shift per channel.
         running_mean: running mean, used in evaluation and updated in training.
         running_var: unbiased running variance, used in evaluation and updated in training.
-        training: normalise by the batch's own statistics and update the running ones.
+        training: normalise by the batch's statistics and update the running ones; False normalises by the running ones.
         momentum: weight of the new batch (PyTorch's convention).
         eps: added to the variance.
 
@@ -94,20 +94,20 @@ class _BatchNorm(BatchNormBase):
     """Batch normalisation over {axes}.
 
     This is a subclass of PyTorch's batch norm, so that sync-BN conversion, fusing and checkpoint formats work
-    unchanged. It has two additions: `zero_init` starts gamma at zero, also after a reset of the parameters; and the
+    unchanged. It has two additions. `zero_init` starts gamma at zero, also after a reset of the parameters. The
     gradient on the CPU is correct for position axes of size 1 (see `forward`).
 
     Args:
         num_features: channels c.
         eps: added to the variance.
-        momentum: weight of the new batch in the running statistics; None for their plain average.
+        momentum: weight of the new batch in the running statistics; None for the plain average over batches.
         affine: learn gamma and beta.
         track_running_stats: keep running statistics for evaluation.
         zero_init: start from gamma = 0, so that a residual branch ending in this norm is zero at initialisation
             (Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 5.1; Wang et al., CVPR 2018, section 4.1).
 
     Raises:
-        ValueError: if zero_init is set with affine=False; in training, if the input has a single value per channel.
+        ValueError: if zero_init is set with affine=False, or a training input has a single value per channel.
     """
 
     def __init__(

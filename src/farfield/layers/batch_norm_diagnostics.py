@@ -23,24 +23,26 @@ from farfield.layers.torch_private import BatchNormBase
 BATCH_NORMS = (BatchNormBase, FrozenBatchNorm3d)
 
 SMALL_BATCH = 16
-"""Clips per batch (per part of a `SubBatchNorm3d`) below which statistics are noisy: Wu and He, "Group Normalization",
-ECCV 2018."""
+"""Clips per batch, or per part of a `SubBatchNorm3d`, below which statistics are noisy.
+
+See Wu and He, "Group Normalization", ECCV 2018.
+"""
 
 
 @dataclass(frozen=True)
 class NormReport:
     """Diagnosis of one batch norm.
 
-    Args:
+    Attributes:
         name: name in `named_modules`.
-        num_features: channels.
+        num_features: number of channels.
         clips_per_batch: number of samples that are normalised by the same statistics.
         values_per_channel: clips_per_batch times the number of positions, the effective batch size.
-        mean_drift: |batch mean - running mean| in running standard deviations, median over channels.
-        worst_mean_drift: |batch mean - running mean| in running standard deviations, maximum over channels.
-        var_ratio: batch variance / running variance, median over channels.
-        dead: number of channels whose output is constant although gamma is not all zero.
-        exploding: number of channels whose output is not finite, or has a standard deviation above `explodes`.
+        mean_drift: |measured mean - running mean| in running standard deviations, median over channels.
+        worst_mean_drift: |measured mean - running mean| in running standard deviations, maximum over channels.
+        var_ratio: measured variance / running variance, median over channels.
+        dead: number of channels whose output is almost constant; 0 if gamma is zero in all channels.
+        exploding: number of channels whose output has a standard deviation that is not finite or above `explodes`.
         problems: descriptions of problems; empty for a healthy norm.
     """
 
@@ -74,7 +76,7 @@ def diagnose(
     Args:
         network: network to diagnose; training and evaluation modes are restored.
         batches: evaluation data, in batches of the training size.
-        forward: function that runs a batch; network(batch) if not given. For a loader of (clips, labels):
+        forward: function that runs a batch; None for network(batch). For a loader of (clips, labels):
             `forward=lambda network, batch: network(batch[0])`.
         drifts: largest accepted `mean_drift`. Accepted values of `var_ratio` are 1 / (1 + drifts) to 1 + drifts.
         dies: standard deviation of a channel's output below which it is dead.
@@ -163,8 +165,8 @@ def diagnose(
 def not_zero_at_init(network: nn.Module) -> list[str]:
     """Return the names of the parameters that should be zero at initialisation but are not.
 
-    Modules whose residual branch starts at zero list the parameters responsible in an attribute `zero_at_init`: this
-    package's blocks do, and norms with `zero_init`. After training, these parameters are expected to be nonzero.
+    A module whose residual branch starts at zero lists the responsible parameters in its attribute `zero_at_init`. This
+    package's blocks and norms with `zero_init` have it. After training, these parameters are expected to be nonzero.
     """
     wrong: list[str] = []
     for name, module in network.named_modules():

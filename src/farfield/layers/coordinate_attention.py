@@ -1,6 +1,6 @@
 """Coordinate attention.
 
-Hou, Zhou, Feng, "Coordinate Attention for Efficient Mobile Network Design", CVPR 2021, section 3.2, brought to video.
+Hou, Zhou, Feng, "Coordinate Attention for Efficient Mobile Network Design", CVPR 2021, section 3.2, extended to video.
 Pooling over all axes but one keeps the position along that axis; a shared reduction exchanges information between the
 axes' profiles, and each profile gives a gate:
 
@@ -10,8 +10,7 @@ axes' profiles, and each profile gives a gate:
     B(x)_thw = x_thw g^t_t g^h_h g^w_w                                    eq. 9
 
 The layer weights each position by the product of its gates. No position attends to another, so there is no attention
-map.
-Cost in positions n: O(n C), and (t + h + w) C^2 / reduction for the gates.
+map. The cost for n positions is O(n C), and O((t + h + w) C^2 / reduction) for the gates.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ class CoordinateAttention(nn.Module):
     Args:
         channels: C.
         reduction: the shared features have C / reduction channels (at least 8, as in the authors' code).
-        ndim: position axes: 3 for b c t h w, 2 for b c h w.
+        ndim: number of position axes, 3 for b c t h w or 2 for b c h w.
         identity_at_init: False for the paper's output B(x), without gamma and the residual. At initialisation B(x)
             multiplies x by about 1/2 for each axis.
 
     Raises:
-        ValueError: if the input does not have the layer's axes and channels.
+        ValueError: if a number is out of range, or the input has the wrong axes or channels.
     """
 
     def __init__(self, channels: int, *, reduction: int = 32, ndim: int = 3, identity_at_init: bool = True) -> None:
@@ -60,7 +59,7 @@ class CoordinateAttention(nn.Module):
     def gates(self, x: Float[Tensor, "b c *positions"]) -> list[Float[Tensor, "b c along"]]:
         """Return the gates g^t, g^h and g^w (in images, g^h and g^w).
 
-        Each has values from 0 to 1, one per channel and position of its axis.
+        Each gate has values from 0 to 1, one per channel and position along its axis.
         """
         check_input(x, self.channels, self.ndim, "CoordinateAttention")
         axes = range(2, 2 + self.ndim)

@@ -1,16 +1,16 @@
 """Criss-cross attention.
 
-Huang et al., "CCNet: Criss-Cross Attention for Semantic Segmentation", ICCV 2019, section 3.2, brought to video. Each
+Huang et al., "CCNet: Criss-Cross Attention for Semantic Segmentation", ICCV 2019, section 3.2, extended to video. Each
 position attends to the t + h + w - 2 positions on its own lines along t, h and w (itself counted once), with one
 softmax over all three lines:
 
     x'_i = gamma sum_{j on i's lines} softmax_j(query_i^T key_j) value_j + x_i        eq. 2
 
-gamma is not in eq. 2; the authors' released code has it, learned from 0.
+gamma is not in the paper's eq. 2. The authors' released code has it, learned from 0.
 
 In general two positions share no line. One pass carries information along one axis, so R = 3 passes with shared
-weights connect all positions (section 3.3: R = 2 in images). Cost in positions n: O(n (t + h + w) C) per pass. If
-t = h = w, this grows as n^(4/3), compared with n^2 for full attention.
+weights connect all positions (section 3.3: R = 2 in images). The cost for n positions is O(n (t + h + w) C) per pass.
+If t = h = w, it grows as n^(4/3), compared with n^2 for full attention.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class CrissCrossAttention(nn.Module):
 
     Args:
         channels: C.
-        passes: R; None for one pass per axis, which is enough to connect all positions.
+        passes: number of passes R; None for one pass per axis, which is enough to connect all positions.
         reduction: query and key have C / reduction channels (at least 1).
-        ndim: position axes: 3 for b c t h w, 2 for b c h w.
-        identity_at_init: False for the paper's eq. 2 without gamma.
+        ndim: number of position axes, 3 for b c t h w or 2 for b c h w.
+        identity_at_init: learn gamma from 0; False for the paper's eq. 2, without gamma.
 
     Raises:
-        ValueError: if passes is below 1, or the input does not have the layer's axes and channels.
+        ValueError: if a number is out of range, or the input has the wrong axes or channels.
     """
 
     def __init__(
@@ -112,7 +112,8 @@ def line_affinities(
 ) -> Float[Tensor, "b *positions keys"]:
     """Compute query_i^T key_j for all j on the lines of i: first along t, then along h, then along w.
 
-    Position i is on each of its lines. From the second line on, its affinity to itself is -inf, so that it counts once.
+    Position i is on each of its lines. On the second and third line, its affinity to itself is -inf, so that the
+    softmax counts it once.
     """
     found = []
     for axis in range(1, query.ndim - 1):

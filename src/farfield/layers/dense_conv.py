@@ -1,10 +1,11 @@
 """A strided convolution of few channels, computed as a convolution of many channels (space to depth).
 
-A network's first convolution has 3 input channels, a kernel of 5 x 7 x 7 and a stride of 2. Matrix units, with 32
-numbers per row in bfloat16, spend nine tenths of their work on padding channels. Here the s x s positions of a stride
-and the kt frames under the kernel become channels. The same sum then runs over kt s s C channels, with stride 1 and a
-kernel of ceil(k / s): the "space-to-depth" of MLPerf's ResNet-50 (Ying et al., "Image Classification at Supercomputer
-Scale", 2018), extended to time. The overhead is multiplications by zero if k is not a multiple of s.
+A network's first convolution has 3 input channels, for example with a kernel of 5 x 7 x 7 and a stride of 2. A
+processor's matrix units take 32 numbers per row in bfloat16, so they spend nine tenths of their work on padding
+channels. Here the s x s positions of a stride and the kt frames under the kernel become channels. The same sum then
+runs over kt s s C channels, with stride 1 and a kernel of ceil((k + r) / s), where r < s is defined below. This is the
+"space-to-depth" of MLPerf's ResNet-50 (Ying et al., "Image Classification at Supercomputer Scale", 2018), extended to
+time. The overhead is multiplications by the zeros that pad the kernel to a multiple of s.
 
 In one axis, with stride s, kernel w_0 .. w_{K-1} and padding p,
 
@@ -26,21 +27,21 @@ from farfield.layers.torch_private import has_forward_hooks
 
 
 class DenseConv3d(nn.Module):
-    """Dense form of a strided `nn.Conv3d` with the same output, for inference.
+    """Dense (space-to-depth) form of a strided `nn.Conv3d` with the same output, for inference.
 
     Args:
         conv: convolution whose weights are rearranged.
 
     Raises:
-        ValueError: if the convolution has groups, dilation, hooks, or a padding mode other than zeros.
+        ValueError: if the convolution has groups, dilation, hooks, or padding other than a given number of zeros.
     """
 
     def __init__(self, conv: nn.Conv3d) -> None:
         super().__init__()
         if not can_be_dense(conv):
             raise ValueError(
-                f"{conv} cannot be made dense. Give an nn.Conv3d with padding by zeros, and without groups, dilation "
-                "or hooks."
+                f"{conv} cannot be made dense. Give an nn.Conv3d padded by a given number of zeros, without groups, "
+                "dilation or hooks."
             )
         assert not isinstance(conv.padding, str)  # checked by can_be_dense
         self.kernel_size, self.stride, self.padding = conv.kernel_size, conv.stride, conv.padding
@@ -72,7 +73,7 @@ def dense_weight(
 
 
 def axis_padding(size: int, kernel: int, stride: int, padding: int) -> tuple[int, int]:
-    """Return the padding before and after an axis, with which its length is a multiple of the stride.
+    """Return the padding before and after an axis that makes its length a multiple of the stride.
 
     A negative value crops positions that no output uses.
 

@@ -1,14 +1,14 @@
 """Dual attention: position attention and channel attention, side by side.
 
-Fu et al., "Dual Attention Network for Scene Segmentation" (DANet), CVPR 2019, brought to video: positions are t*h*w.
+Fu et al., "Dual Attention Network for Scene Segmentation" (DANet), CVPR 2019, extended to video: n = t*h*w positions.
 
     P(x)_i = sum_j softmax_j(query_i^T key_j) value_j                     section 3.2, eq. 1 and 2
     C(x)_c = sum_d softmax_d(max_d' e_cd' - e_cd) x_d,  e = x x^T         section 3.3, eq. 3 and 4
 
 Channel attention has no projections, which keeps the relations between channels. Eq. 3 is a softmax over the energies
 e_cd. The authors' code and checkpoints, and this layer, subtract each energy from its row's maximum first, so that a
-channel attends most to channels *unlike* itself. Cost in positions n: O(n^2 C) time in O(n) memory for P,
-O(n C^2) for C.
+channel attends most to channels *unlike* itself. With C channels, P(x) costs O(n^2 C) time in O(n) memory, and C(x)
+costs O(n C^2).
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class DualAttention(nn.Module):
     Args:
         channels: C.
         reduction: query and key have C / reduction channels (at least 1).
-        ndim: position axes: 3 for b c t h w, 2 for b c h w.
+        ndim: number of position axes, 3 for b c t h w or 2 for b c h w.
         identity_at_init: False for the paper's sum of two residuals, 2 x + gamma_p P(x) + gamma_c C(x).
 
     Raises:
-        ValueError: if the input does not have the layer's axes and channels.
+        ValueError: if a number is out of range, or the input has the wrong axes or channels.
     """
 
     def __init__(self, channels: int, *, reduction: int = 8, ndim: int = 3, identity_at_init: bool = True) -> None:
@@ -63,7 +63,7 @@ class DualAttention(nn.Module):
 
 
 def channel_attention(rows: Float[Tensor, "b n c"]) -> Float[Tensor, "b c c"]:
-    """Compute softmax_d(max_d' e_cd' - e_cd) with e = x x^T: the weight of channel d for channel c."""
+    """Compute softmax_d(max_d' e_cd' - e_cd) with e = rows^T rows: the weight of channel d for channel c."""
     with no_autocast(rows):  # a sum over n positions overflows in half precision
         rows = at_least_float32(rows)
         energy = rows.mT @ rows

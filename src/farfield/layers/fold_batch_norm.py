@@ -5,8 +5,8 @@ In evaluation a batch norm is a scale and a shift per channel, and a convolution
     gamma (w * x + b - mean) / sqrt(var + eps) + beta = w' * x + b'
     w' = gamma / sqrt(var + eps) w            b' = gamma / sqrt(var + eps) (b - mean) + beta
 
-is one convolution, and saves a pass over the features. PyTorch does the arithmetic; this file finds which norm follows
-which convolution, for any network, by tracing one forward pass.
+is one convolution, and saves a pass over the features. PyTorch computes w' and b'. Tracing one forward pass finds which
+norm follows which convolution, in any network.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def fold_batch_norm(
 ) -> nn.Module:
     """Return a copy of a network in evaluation mode, with batch norms folded into the convolutions before them.
 
-    A norm is folded if its input is the output of a convolution, nothing else reads that output, and norm and
-    convolution each run once. `nn.Identity` takes the place of a folded norm. All other norms stay. The outputs of the
-    copy and of the network agree up to rounding.
+    A norm with running statistics is folded if its input is the output of a convolution, nothing else reads that
+    output, and norm and convolution each run once. The convolution's weight must not be reparametrised. Folded norms
+    are replaced by `nn.Identity`; all other norms stay. The outputs of copy and network agree up to rounding.
 
     Args:
-        network: network of any form. Split batch norms (`SubBatchNorm3d`) are joined first. Frozen norms are folded.
+        network: any network. Split batch norms (`SubBatchNorm3d`) are joined first. Frozen norms are folded.
         example: input for one forward pass, of any valid size. If it is on the meta device, only shapes are computed.
-        forward: function that runs the example; network(example) if not given.
+        forward: function that runs the example; None for network(example).
     """
     network = join_batch_norm(copy.deepcopy(network)).eval()
     traced = meta_copy(network) if any(tensor.is_meta for tensor in _tensors_in(example)) else network

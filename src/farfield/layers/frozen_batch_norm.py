@@ -20,7 +20,7 @@ from farfield.layers.torch_private import BatchNormBase
 
 
 class FrozenBatchNorm3d(nn.Module):
-    """Batch norm with fixed statistics, gamma and beta, all of them buffers, in training and evaluation.
+    """Batch norm whose statistics, gamma and beta are buffers, fixed in training and evaluation.
 
     It is not a subclass of PyTorch's batch norm, because the sync-BN conversion would turn a subclass back into a
     trained norm. It loads the state dict of a batch norm.
@@ -28,6 +28,9 @@ class FrozenBatchNorm3d(nn.Module):
     Args:
         num_features: channels c.
         eps: added to the variance.
+
+    Raises:
+        ValueError: if an input does not have num_features channels.
     """
 
     weight: Tensor

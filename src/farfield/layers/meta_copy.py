@@ -1,4 +1,4 @@
-"""Copy a module without its values."""
+"""Copy a module without the values of its parameters and buffers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def meta_copy(module: M) -> M:
-    """Copy a module with its parameters and buffers on the meta device, so that it computes shapes and no values."""
+    """Copy a module with its parameters and buffers on the meta device, so that the copy computes only shapes."""
     memo: dict[int, Any] = {}
     for tensor in chain(module.parameters(), module.buffers()):
         shape = torch.empty_like(tensor, device="meta")

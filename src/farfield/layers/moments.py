@@ -1,4 +1,4 @@
-"""Combine means and variances per channel of several batches."""
+"""Combine the per-channel means and variances of several batches."""
 
 from __future__ import annotations
 

@@ -51,18 +51,18 @@ class _NonLocalBlock(nn.Module):
 
     Args:
         channels: C, the channels of input and output.
-        pairwise: f: "gaussian", "embedded_gaussian" (the paper's default), "dot_product" or "concatenation".
-        inner_channels: C'; None for C/2 (section 3.3).
+        pairwise: function f, "gaussian", "embedded_gaussian" (the paper's default), "dot_product" or "concatenation".
+        inner_channels: number of inner channels C'; None for C/2 (section 3.3).
         key_pool: window of the max-pooling before keys and values, one size per axis. "paper" for 2 along each axis of
             space{paper_pool}, and no pooling if the scope is "time"; None for no pooling. Positions at the border that
             do not fill a window are left out, as in the authors' code.
         pool_after_projection: pool phi(x) and g(x) instead of x. The paper and PySlowFast pool x; MMAction2 pools the
             projections. The outputs differ, so a checkpoint needs the order that it was trained with.
         scale: divide affinities by the square root of the number of channels compared (C' per head; C per head for
-            "gaussian"). None scales "embedded_gaussian" only: eq. 3 has no scale, but the authors' released code and
-            checkpoints do. "concatenation" cannot be scaled.
+            "gaussian"). None scales only "embedded_gaussian": eq. 3 has no scale, but the authors' released code and
+            checkpoints have one. "concatenation" cannot be scaled.
         scope: positions that a position attends to: all ("spacetime"), those of its frame ("space"), or the same place
-            in all frames ("time"), as in the paper's table 2d. Only for t h w.
+            in all frames ("time"), as in the paper's table 2d. "space" and "time" need clips (t h w).
         num_heads: number of parts of C' that attend separately. An extension; the paper has 1. None for one head per
             group.
         groups: number of channel groups in the four projections. Each group of channels is then a separate non-local
@@ -71,7 +71,7 @@ class _NonLocalBlock(nn.Module):
         norm: add batch normalisation after W_z.
 
     Raises:
-        ValueError: if options are incompatible, or the input has other axes or channels or is smaller than `key_pool`.
+        ValueError: if options are incompatible, or the input has wrong axes or channels or is smaller than `key_pool`.
     """
 
     ndim: int
@@ -113,11 +113,11 @@ class _NonLocalBlock(nn.Module):
             )
         if pairwise == "gaussian" and channels % heads:
             raise ValueError(
-                f"pairwise='gaussian' compares the channels of x itself, so num_heads={heads} must divide "
-                f"{channels}. Change num_heads."
+                f"pairwise='gaussian' compares the channels of x itself, so num_heads={heads} must divide the "
+                f"{channels} channels. Change num_heads."
             )
         if pairwise == "concatenation" and scale:
-            raise ValueError("the concatenation form has no scale. Leave scale out.")
+            raise ValueError("pairwise='concatenation' has no scale. Leave scale out.")
         self.channels = channels
         self.pairwise = pairwise
         self.scope = scope
@@ -307,7 +307,7 @@ def _ungroup(rows: Float[Tensor, "b2 n c"], size: Sequence[int], scope: str) -> 
 
 
 def _place(index: Int[Tensor, " q"], size: Sequence[int], scope: str) -> tuple[Int[Tensor, " q"], Int[Tensor, " q"]]:
-    """Return each position's group, and its row in the group."""
+    """Return each position's group in `_group`, and its row in the group."""
     if scope == "spacetime":
         return torch.zeros_like(index), index
     t, place = index // (size[1] * size[2]), index % (size[1] * size[2])

@@ -1,8 +1,8 @@
 """Object-contextual representations.
 
-Yuan, Chen, Wang, "Object-Contextual Representations for Semantic Segmentation" (OCRNet), ECCV 2020, section 3, brought
-to video. Positions are pooled to K soft object regions, and each position attends to the regions instead of to all
-positions:
+Yuan, Chen, Wang, "Object-Contextual Representations for Semantic Segmentation" (OCRNet), ECCV 2020, section 3,
+extended to video. Positions are pooled to K soft object regions, and each position attends to the regions instead of
+to all positions:
 
     m_ki  = softmax_i (region logits)_ki           soft object regions: a spatial softmax over the positions
     f_k   = sum_i m_ki x_i                         region representations
@@ -10,11 +10,11 @@ positions:
     y_i   = rho(sum_k w_ik delta(f_k))             object-contextual representation
     B(x)_i = g([x_i, y_i])                         augmented representation
 
-phi, psi, delta, rho and g are 1x1 convolution, batch norm, ReLU. In segmentation the region logits are supervised by
-the ground-truth map (auxiliary loss, weight 0.4). A video has one label: with one region per class, the logits averaged
-over all positions classify the clip, and the same auxiliary loss applies to them.
+phi, psi, delta, rho and g are each a 1x1 convolution, batch norm and ReLU. In segmentation the region logits are
+supervised by the ground-truth map (auxiliary loss, weight 0.4). A video has one label: with one region per class, the
+logits averaged over all positions classify the clip, and the same auxiliary loss applies to them.
 
-Cost in positions n: O(n K C), linear.
+For n positions, attention costs O(n K C), which is linear in n.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ class ObjectContext(nn.Module):
 
     Args:
         channels: C.
-        num_regions: K; the number of classes if the regions are supervised in classification.
+        num_regions: number of regions K; the number of classes if the regions are supervised in classification.
         key_channels: channels of phi, psi and delta; None for C/2 (the paper: 256 of 512).
         scale: divide the relation's affinities by the square root of key_channels, as in the authors' code. The
             paper has no scale.
-        ndim: position axes: 3 for b c t h w, 2 for b c h w.
+        ndim: number of position axes, 3 for b c t h w or 2 for b c h w.
         identity_at_init: False for the paper's output B(x), without gamma and the residual.
 
     Raises:
-        ValueError: if num_regions is below 1, or the input does not have the layer's axes and channels.
+        ValueError: if a number is out of range, or the input has the wrong axes or channels.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ObjectContext(nn.Module):
         super().__init__()
         check_sizes(channels, 1, ndim)
         if num_regions < 1:
-            raise ValueError(f"num_regions is {num_regions}; give at least 1, for classification one per class.")
+            raise ValueError(f"num_regions is {num_regions}; give at least 1; for classification, one per class.")
         inner = max(1, channels // 2) if key_channels is None else key_channels
         self.channels, self.ndim = channels, ndim
         self.scale = inner**-0.5 if scale else 1.0
@@ -90,7 +90,7 @@ class ObjectContext(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c *positions"], *, return_regions: bool = False
     ) -> Float[Tensor, "b c *positions"] | tuple[Float[Tensor, "b c *positions"], Float[Tensor, "b k *positions"]]:
-        """Compute the output and, on request, return the region logits."""
+        """Compute the output; with return_regions, also return the region logits."""
         check_input(x, self.channels, self.ndim, "ObjectContext")
         logits = self.regions(x)
         f = self._representations(x, logits)
@@ -105,9 +105,9 @@ class ObjectContext(nn.Module):
     def attention(
         self, x: Float[Tensor, "b c *positions"], queries: Int[Tensor, "q axes"]
     ) -> Float[Tensor, "b heads q *positions"]:
-        """Return the attention maps of chosen positions (t, h, w) through the regions: sum_k w_ik m_ki'.
+        """Return the attention maps of chosen positions (t, h, w) through the regions.
 
-        Each map sums to 1.
+        Position i attends to position j with weight sum_k w_ik m_kj. Each map sums to 1.
 
         Raises:
             ValueError: for a query outside of x.

@@ -12,9 +12,11 @@ g (m e) of the m key positions, with any leading axes (batch, heads).
     dot product         f = theta_i^T phi_j            C = m         eq. 4
     concatenation       f = ReLU(w_f^T [theta_i, phi_j])   C = m     eq. 5, with w_f^T [theta_i, phi_j] = a_i + b_j
 
-Costs without the projections, for n = m: 2 n^2 d multiply-adds in O(n) memory for the Gaussian forms (fused or tiled
-attention); n d e for the dot product (the product is associative); n log n + n e for concatenation (sort and prefix
-sums).
+Costs without the projections, for n = m:
+
+    Gaussian forms      O(n^2 (d + e)) time in O(n) memory, by fused or tiled attention
+    dot product         O(n d e), because the matrix product is associative
+    concatenation       O(n log n + n e), by sorting and prefix sums
 """
 
 from __future__ import annotations
@@ -38,15 +40,15 @@ def embedded_gaussian(
     *,
     scale: float = 1.0,
 ) -> Float[Tensor, "*b n e"]:
-    """Compute softmax_j(scale theta_i^T phi_j) g_j with PyTorch's fused attention.
+    """Compute sum_j softmax_j(scale theta_i^T phi_j) g_j with PyTorch's fused attention.
 
-    On a CPU, fused attention needs d = e; `tiled_attention` computes inputs of different widths.
+    On a CPU, fused attention needs d = e. `tiled_attention` is used there if d and e differ.
 
     Args:
         theta: queries, one row per position.
         phi: keys.
         g: values.
-        scale: factor of the affinities before the softmax; 1 in the paper.
+        scale: factor of the affinities theta_i^T phi_j before the softmax; 1 in the paper.
     """
     d, e = theta.shape[-1], g.shape[-1]
     if theta.device.type == "cpu" and d != e:
@@ -73,7 +75,7 @@ def dot_product(
         theta: queries, one row per position.
         phi: keys.
         g: values.
-        scale: factor of the affinities; 1 in the paper.
+        scale: factor of the affinities theta_i^T phi_j; 1 in the paper.
     """
     n, m, d, e = theta.shape[-2], phi.shape[-2], theta.shape[-1], g.shape[-1]
     # sqrt(1/m) before and after the sum over m positions, so that half precision neither overflows nor underflows.
@@ -97,7 +99,7 @@ def concatenation(
 
     Args:
         a: w_theta^T theta_i, the queries' part of w_f^T [theta_i, phi_j].
-        b: w_phi^T phi_j, the keys' part.
+        b: w_phi^T phi_j, the keys' part of it.
         g: values.
     """
     a, b, values = (at_least_float32(part) for part in (a, b, g))
@@ -152,7 +154,7 @@ class Above:
         )
 
     def sum(self, rows: Float[Tensor, "*b m e"]) -> Float[Tensor, "*b n e"]:
-        """Compute sum_{j: a_i + b_j > 0} rows_j. Differentiable in the rows; piecewise constant in a and b."""
+        """Compute sum_{j: a_i + b_j > 0} rows_j. It is differentiable in rows, and piecewise constant in a and b."""
         rows = rows.unsqueeze(0) if rows.ndim == 2 else rows.flatten(0, -3)
         y = _SumFirst.apply(rows, *self.plan)
         return y.reshape(*self.batch, *y.shape[-2:])
@@ -163,7 +165,7 @@ class Above:
 
 
 class _SumFirst(torch.autograd.Function):
-    """For every query i, the sum of the first count_i rows in the sorted order of the keys.
+    """Sum of the first count_i rows in the sorted order of the keys, for every query i.
 
     Query i sums over key j exactly if a_i + b_j > 0. The condition is symmetric, so the gradient is the same sum with
     queries and keys exchanged.
@@ -204,7 +206,7 @@ def _sum_first(
 def _in_one_table(order: Int[Tensor, "b m"]) -> Int[Tensor, "b m_in_blocks"]:
     """Convert row numbers of each sample to row numbers of the flattened batch, padded to whole blocks.
 
-    No count reaches the padding.
+    The counts of `_sum_first` never include the padding.
     """
     batch, m = order.shape
     order = order + torch.arange(batch, device=order.device).unsqueeze(1) * m

@@ -19,7 +19,9 @@ from farfield.layers.torch_private import ConvBase
 
 
 class _PointwiseConv(ConvBase):
-    """Convolution with kernel size 1, (b c *positions) -> (b c2 *positions), whose output has positions as rows.
+    """Convolution with kernel size 1, (b c *positions) -> (b c2 *positions), as a matrix product.
+
+    By default, the output of the 2D and 3D convolutions is in channels_last memory: one row of channels per position.
 
     Args:
         in_channels: c.

@@ -35,7 +35,11 @@ class GlobalAvgPool3d(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c t h w"], mask: Bool[Tensor, "b t *hw"] | None = None
     ) -> Float[Tensor, "b c *ones"]:
-        """Average over t, h and w; with a mask, over the positions where it is True."""
+        """Average over t, h and w; with a mask, over the positions where it is True.
+
+        Raises:
+            ValueError: if x is not (b c t h w), or the mask is not boolean with shape (b t) or (b t h w).
+        """
         if x.ndim != 5:
             raise ValueError(f"GlobalAvgPool3d needs (b c t h w); given {tuple(x.shape)}.")
         if mask is None:
@@ -60,6 +64,6 @@ def frame_mask(num_frames: Int[Tensor, " b"], t: int) -> Bool[Tensor, "b t"]:
 
     Args:
         num_frames: number of frames of each clip, without padding.
-        t: number of frames of the batch, with padding.
+        t: number of frames of every clip in the batch, with padding.
     """
     return torch.arange(t, device=num_frames.device) < num_frames.unsqueeze(1)

@@ -44,19 +44,19 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def no_autocast(x: Tensor) -> torch.autocast:
-    """Return a context without autocast on the device of x."""
+    """Return a context manager that disables autocast on the device of x."""
     return torch.autocast("cpu" if x.device.type == "meta" else x.device.type, enabled=False)
 
 
 def flat_index(queries: Int[Tensor, "q axes"], size: Sequence[int]) -> Int[Tensor, " q"]:
-    """Convert coordinates (t, h, w) to row numbers.
+    """Convert coordinates (t, h, w) to row numbers of `to_rows`, for positions of `size` (t, h, w).
 
     Raises:
         ValueError: if queries is not a (q, axes) tensor of integers, or a coordinate lies outside of `size`.
     """
     if not isinstance(queries, Tensor) or queries.ndim != 2 or queries.is_floating_point() or queries.is_complex():
         raise ValueError(
-            f"queries need an integer tensor (q, {len(size)}), one row per position, as torch.tensor([[0, 3, 5]]); "
+            f"queries must be an integer tensor (q, {len(size)}), one row per position, as torch.tensor([[0, 3, 5]]); "
             f"given {tuple(queries.shape) if isinstance(queries, Tensor) else type(queries).__name__}."
         )
     if queries.shape[1] != len(size):
@@ -67,7 +67,7 @@ def flat_index(queries: Int[Tensor, "q axes"], size: Sequence[int]) -> Int[Tenso
     outside = ((queries < 0) | (queries >= limits)).any(1)
     if outside.any():
         raise ValueError(
-            f"query {queries[outside][0].tolist()} lies outside of the positions {tuple(size)}. "
+            f"query {queries[outside][0].tolist()} lies outside of the input, whose size is {tuple(size)}. "
             "Coordinates count from 0."
         )
     strides = [math.prod(size[axis + 1 :]) for axis in range(len(size))]
@@ -78,7 +78,7 @@ def check_input(x: Tensor, channels: int, ndim: int, name: str) -> None:
     """Check that an input is floating-point and has the layer's axes and channels.
 
     Raises:
-        ValueError: if one of these is not so.
+        ValueError: if the input is not a floating-point tensor, or has the wrong axes or channels.
     """
     if not isinstance(x, Tensor) or not x.is_floating_point():
         given = x.dtype if isinstance(x, Tensor) else type(x).__name__

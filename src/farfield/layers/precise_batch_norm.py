@@ -37,19 +37,19 @@ def recalibrate(
     Args:
         network: network on the device of the batches. Batch norms without running statistics and frozen ones are left
             unchanged.
-        batches: training batches with augmentation, a few thousand clips.
-        forward: function that runs a batch; network(batch) if not given. For a loader of (clips, labels):
+        batches: training batches with augmentation, a few thousand clips in total.
+        forward: function that runs a batch; None for network(batch). For a loader of (clips, labels):
             `forward=lambda network, batch: network(batch[0])`.
 
     Returns:
-        Number of batches.
+        Number of batches used.
 
     Raises:
         ValueError: if there are no batches, the network has no batch norm with running statistics, batches is a tensor,
             or a batch has one value per channel.
     """
     if isinstance(batches, Tensor):
-        raise ValueError("batches is a tensor, which would be split into single clips. Give a list: [clips].")
+        raise ValueError("batches is a tensor, which would be split into single clips. Give a list of batches.")
     seen = {m: Moments() for m in network.modules() if isinstance(m, BatchNormBase) and m.track_running_stats}
     if not seen:
         raise ValueError("the network has no batch norm with running statistics; there is nothing to recalibrate.")

@@ -20,7 +20,7 @@ The similarity s is one of
 
 The dot product runs fused, in O(n) memory. The concatenation is exact in O(n log n + n C): exp(ReLU(a_i + b_j)) is
 exp(a_i) exp(b_j) for keys with b_j > -a_i and 1 for others, so prefix sums over the sorted keys give both parts. The
-perceptron has no such form: it needs n^2 C/8 tanh, computed in slices of bounded memory.
+perceptron has no such form: it needs n^2 C/8 values of tanh, computed in slices of bounded memory.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ class SelfAttention(nn.Module):
 
     Args:
         channels: C.
-        similarity: s: "dot_product", "concatenation" or "perceptron".
+        similarity: the function s, "dot_product", "concatenation" or "perceptron".
         reduction: query and key have C / reduction channels (at least 1).
-        ndim: position axes: 3 for b c t h w, 2 for b c h w.
+        ndim: number of position axes, 3 for b c t h w or 2 for b c h w.
 
     Raises:
-        ValueError: if similarity is unknown, or the input does not have the layer's axes and channels.
+        ValueError: if similarity is unknown, a number is out of range, or the input has the wrong axes or channels.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class SelfAttention(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c *positions"], *, return_attention: bool = False
     ) -> Float[Tensor, "b c *positions"] | tuple[Float[Tensor, "b c *positions"], Float[Tensor, "b n n"]]:
-        """Compute the output and, on request, return the whole n x n attention map. For large n use `attention`."""
+        """Compute the output; with return_attention, also return all n x n weights. For large n, use `attention`."""
         check_input(x, self.channels, self.ndim, "SelfAttention")
         query, key, value = to_rows(self.query(x)), to_rows(self.key(x)), to_rows(self.value(x))
         if return_attention:
@@ -140,11 +140,11 @@ class SelfAttention(nn.Module):
 def softmax_concatenation(
     a: Float[Tensor, "b n"], b: Float[Tensor, "b m"], value: Float[Tensor, "b m e"]
 ) -> Float[Tensor, "b n e"]:
-    """Compute softmax_j(ReLU(a_i + b_j)) value_j exactly in O(n log n + n e).
+    """Compute sum_j softmax_j(ReLU(a_i + b_j)) value_j exactly in O(n log n + n e).
 
     Args:
         a: the queries' part of the similarity.
-        b: the keys' part.
+        b: the keys' part of the similarity.
         value: values.
     """
     dtype = value.dtype
@@ -164,14 +164,17 @@ def softmax_concatenation(
 def perceptron_weights(
     query: Float[Tensor, "b q d"], key: Float[Tensor, "b m d"], w: Float[Tensor, " d"]
 ) -> Float[Tensor, "b q m"]:
-    """Compute softmax_j w^T tanh(query_i + key_j) in O(q m d) memory."""
+    """Compute softmax_j(w^T tanh(query_i + key_j)) in O(q m d) memory."""
     return (torch.tanh(query.unsqueeze(2) + key.unsqueeze(1)) @ w.to(query.dtype)).softmax(-1)
 
 
 def perceptron(
     query: Float[Tensor, "b n d"], key: Float[Tensor, "b m d"], value: Float[Tensor, "b m e"], w: Float[Tensor, " d"]
 ) -> Float[Tensor, "b n e"]:
-    """Compute softmax_j(w^T tanh(query_i + key_j)) value_j by slices of queries, recomputed in the backward pass."""
+    """Compute sum_j softmax_j(w^T tanh(query_i + key_j)) value_j in slices of queries.
+
+    Each slice is recomputed in the backward pass, so that memory stays bounded.
+    """
 
     def respond(some: Tensor) -> Tensor:
         return perceptron_weights(some, key, w) @ value

@@ -2,7 +2,7 @@
 
 Wu, Girshick, He, Feichtenhofer, Kraehenbuehl, "A Multigrid Method for Efficiently Training Video Models", CVPR 2020,
 section 3: as the mini-batch grows, batch norm keeps the statistics of a batch of the base size. The batch is split into
-S parts, sample i into part i mod S, and each part is normalised by its own statistics; gamma and beta are shared. This
+S parts, with sample i in part i mod S. Each part is normalised by its own statistics; gamma and beta are shared. This
 is PySlowFast's `SubBatchNorm3d` (`BN.NORM_TYPE: sub_batchnorm`), with its state-dict keys.
 
 For evaluation the S running statistics are aggregated: with equal parts,
@@ -24,19 +24,19 @@ from farfield.layers.replace_modules import replace_modules
 class SubBatchNorm3d(nn.Module):
     """Batch normalisation over b c t h w, separately for S parts of the batch.
 
-    `split_bn` holds the statistics of the parts, `bn` those for evaluation. `eval()` aggregates the former into the
-    latter; so does `state_dict()` in training.
+    The submodule `split_bn` holds the running statistics of the parts, and `bn` the aggregated ones for evaluation.
+    `eval()` updates `bn` from `split_bn`, and so does `state_dict()` in training mode.
 
     Args:
         num_features: channels c.
-        num_splits: S; must divide the batch in training.
+        num_splits: number of parts S; must divide the batch size in training.
         eps: added to the variance.
-        momentum: weight of the new batch in the running statistics; None for their plain average.
+        momentum: weight of the new batch in the running statistics; None for the plain average over batches.
         affine: learn gamma and beta.
         zero_init: start from gamma = 0 (see `BatchNorm3d`).
 
     Raises:
-        ValueError: if num_splits is below 1, zero_init is set with affine=False, or S does not divide a training batch.
+        ValueError: if num_splits is below 1 or does not divide a training batch, or zero_init is set with affine=False.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class SubBatchNorm3d(nn.Module):
 
     @torch.no_grad()
     def aggregate(self) -> None:
-        """Compute the statistics for evaluation from those of the parts."""
+        """Compute the running statistics for evaluation from those of the parts."""
         means = self.split_bn.running_mean.view(self.num_splits, -1)  # type: ignore[union-attr]
         variances = self.split_bn.running_var.view(self.num_splits, -1)  # type: ignore[union-attr]
         mean = means.mean(0)
@@ -119,7 +119,7 @@ def split_batch_norm(network: nn.Module, num_splits: int) -> nn.Module:
         `network`, or its replacement if it is a batch norm itself.
 
     Raises:
-        ValueError: if a norm is already split into another number of parts.
+        ValueError: if num_splits is below 1, or a norm is already split into another number of parts.
     """
 
     def split(module: nn.Module) -> nn.Module | None:
@@ -155,7 +155,11 @@ def _split(norm: nn.BatchNorm3d, num_splits: int) -> SubBatchNorm3d:
 
 
 def join_batch_norm(network: nn.Module) -> nn.Module:
-    """Replace every `SubBatchNorm3d` by a `BatchNorm3d` with the same output in evaluation, in place."""
+    """Replace every `SubBatchNorm3d` in `network` by a `BatchNorm3d` with the same output in evaluation, in place.
+
+    Returns:
+        `network`, or its replacement if it is a `SubBatchNorm3d` itself.
+    """
     return replace_modules(network, lambda module: _join(module) if isinstance(module, SubBatchNorm3d) else None)
 
 

@@ -26,7 +26,10 @@ TILE = 2**21
 def tiled_attention(
     query: Float[Tensor, "b n d"], key: Float[Tensor, "b m d"], value: Float[Tensor, "b m e"], *, scale: float
 ) -> Float[Tensor, "b n e"]:
-    """Compute softmax(scale query key^T) value in float32 or float64. Differentiable once."""
+    """Compute softmax(scale query key^T) value in float32 or float64, and return it in the dtype of `value`.
+
+    It is differentiable once.
+    """
     inputs = (at_least_float32(part) for part in (query, key, value))
     return _TiledAttention.apply(*inputs, scale).to(value.dtype)
 

@@ -58,7 +58,7 @@ def unfold(
     """Return the windows of x as columns, for any number of axes (`torch.nn.functional.unfold` takes two).
 
     Args:
-        x: input of b c and the axes to slide over.
+        x: input (b, c, then the axes to slide over).
         kernel_size: window size, one per axis or one for all axes.
         stride: steps between windows.
         padding: zeros added at both ends.
@@ -69,7 +69,7 @@ def unfold(
         by the kernel's axes, like a flattened convolution weight. Windows are in the order of the axes of x.
 
     Raises:
-        ValueError: if no window fits, or an argument has another number of values than x has position axes.
+        ValueError: if no window fits, or an argument is a sequence whose length is not the number of position axes.
     """
     axes = x.ndim - 2
     kernel, stride, padding, dilation = (_per_axis(v, axes) for v in (kernel_size, stride, padding, dilation))
@@ -137,12 +137,13 @@ def unfold_conv(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Float[Tensor, "b c2 *windows"]:
-    """Convolve by (Cout, Cin*kt*kh*kw) @ (Cin*kt*kh*kw, positions). Agrees with `F.conv2d` and `F.conv3d`.
+    """Convolve as a matrix product, (Cout, Cin*kt*kh*kw) @ (Cin*kt*kh*kw, positions).
 
-    A reference for reading and benchmarks: the columns take kt*kh*kw times the memory of x.
+    The result agrees with `F.conv2d` and `F.conv3d`. This is a reference for reading and benchmarks, because the
+    columns take up to about kt*kh*kw times the memory of x.
 
     Args:
-        x: input of b c and the axes to slide over.
+        x: input (b, c, then the axes to slide over).
         weight: weight in PyTorch's layout, (Cout, Cin / groups, kernel...).
         bias: one value per output channel.
         stride: steps between windows.
@@ -151,13 +152,13 @@ def unfold_conv(
         groups: number of channel groups, each with a separate product.
 
     Raises:
-        ValueError: if no window fits, or the channels do not fit the groups.
+        ValueError: if no window fits, or x, weight and groups do not match.
     """
     axes = x.ndim - 2
     if weight.ndim != x.ndim or x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
         raise ValueError(
             f"weight {tuple(weight.shape)} in {groups} groups needs {weight.shape[1] * groups} input channels over "
-            f"{weight.ndim - 2} axes; given {tuple(x.shape)}."
+            f"{weight.ndim - 2} axes, and a number of output channels that groups divides; given x {tuple(x.shape)}."
         )
     kernel = tuple(weight.shape[2:])
     columns = unfold(x, kernel, stride=stride, padding=padding, dilation=dilation)
@@ -173,7 +174,7 @@ def unfold_conv(
 
 
 class _UnfoldConv(ConvBase):
-    """PyTorch's {name}, computed by `unfold_conv`: same arguments, parameters and results. Takes batches only."""
+    """{name} computed by `unfold_conv`, with the same arguments, parameters and results. x needs a batch axis."""
 
     def forward(self, x: Float[Tensor, "b c *size"]) -> Float[Tensor, "b c2 *windows"]:
         # PyTorch's resolved padding for F.pad, last axis first. It includes "same" and other padding modes.

@@ -1,4 +1,7 @@
-"""Costs of all backbones at their own clip size, without blocks and with the paper's five non-local blocks."""
+"""Costs of every backbone for one clip, without blocks and with five non-local blocks.
+
+The blocks are those of preset nl5 (Wang et al., CVPR 2018). The clip has the size that the backbone was designed for.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +33,13 @@ class Costs:
 
 @dataclass(frozen=True)
 class BackboneCosts:
-    """Costs of a backbone at its own clip size.
+    """Costs of a backbone for one clip of the size that it was designed for.
 
     Attributes:
         backbone: name of the backbone.
         clip: clip settings that the backbone was designed for.
         plain: costs without blocks.
-        nl5: costs with five non-local blocks; None if the backbone has no stages to insert blocks into.
+        nl5: costs with the non-local blocks of preset nl5; None if the backbone has no stages to insert blocks into.
         published: published result without blocks; None if there is none.
     """
 
@@ -48,14 +51,14 @@ class BackboneCosts:
 
 
 def backbone_costs(num_classes: int) -> list[BackboneCosts]:
-    """Count the costs of every backbone in `BACKBONES`."""
+    """Count the costs of every backbone in `BACKBONES`, with a classifier for `num_classes` classes."""
     return [_costs(name, num_classes) for name in BACKBONES]
 
 
 def _costs(backbone: str, num_classes: int) -> BackboneCosts:
     """Count a backbone's costs with and without blocks.
 
-    Blocks keep shapes, so the costs without blocks are those of all other parts of the network with blocks.
+    Inserted blocks do not change shapes, so the costs without blocks are those of all other parts of the network.
     """
     plain = NetworkOptions(backbone, num_classes=num_classes)
     with torch.device("meta"):

@@ -10,9 +10,10 @@ from farfield.models.network_options import NetworkOptions
 
 
 def classifier_rows(old: Sequence[str], new: Sequence[str]) -> list[int] | None:
-    """Return the index in `old` of each class in `new`; None if a class is not found or is found twice.
+    """Return the index in `old` of each class in `new`; None if a class has no match, or two classes the same match.
 
-    Names that do not match exactly are compared without case, and with underscores as spaces.
+    Names that do not match exactly are compared without case, and with underscores as spaces. A name that then matches
+    several classes in `old` has no match.
     """
     exact = {label: i for i, label in enumerate(old)}
     normalised: dict[str, int | None] = {}

@@ -1,11 +1,11 @@
 """Classification head: pooling, dropout, one linear layer.
 
-On clips of the training size the three kinds of head give the same class probabilities. On larger clips, which many
-networks are tested on, the probabilities differ. A published result is valid for one kind:
+On clips of the training size the three kinds of head give the same class probabilities. On larger clips, on which many
+networks are tested, the probabilities differ. A published result is valid for one kind:
 
-- gap_fc: pool everything, then classify (torchvision's ResNets, MMAction2).
-- window_mean: pool a window of the training feature map's size at every position, classify each window, and average
-  the logits (PyTorchVideo).
+- gap_fc: average-pool all positions, then classify (torchvision's ResNets, MMAction2).
+- window_mean: average-pool a sliding window of the training feature map's size (stride 1), classify each window, and
+  average the logits (PyTorchVideo).
 - window_softmax_mean: like window_mean, but average the windows' probabilities (PySlowFast and the paper's Caffe2
   code).
 """
@@ -34,11 +34,12 @@ class Head(nn.Module):
         num_classes: number of classes.
         dropout: probability of dropping a feature before the classifier.
         kind: treatment of features that are larger than in training (see the top of this file).
-        windows: window (t h w) for each pathway, for the two window kinds; None for gap_fc.
-        embedding: module between pooling and classifier, (b c ...) -> (b c2 ...).
+        windows: for window_mean and window_softmax_mean, the pooling window (t h w) of each pathway in its feature map;
+            None for gap_fc.
+        embedding: module between pooling and classifier, (b c ...) -> (b c2 ...); None for no such module.
 
     Raises:
-        FarfieldError: if the kind does not exist, or the windows do not fit the kind.
+        FarfieldError: if the kind does not exist, or the windows are invalid or do not fit the kind.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Head(nn.Module):
         return self.classify(self.embed(features))
 
     def embed(self, features: Float[Tensor, "b c t h w"] | list[Float[Tensor, "b _ _ h w"]]) -> Float[Tensor, "b v c2"]:
-        """Return the classifier's input: one vector, or one per window for the window kinds."""
+        """Return the classifier's input for each clip: one vector for gap_fc, else one vector per window."""
         maps = features if isinstance(features, list) else [features]
         if self.windows is None:
             pooled = [self.pool(each) for each in maps]
@@ -87,13 +88,13 @@ class Head(nn.Module):
         return self.embedding(torch.cat(pooled, 1)).flatten(2).transpose(1, 2)
 
     def classify(self, vectors: Float[Tensor, "b v c2"]) -> Float[Tensor, "b classes"]:
-        """Score the vectors that `embed` returns."""
+        """Compute the scores of each clip from the vectors that `embed` returns."""
         logits = self.fc(self.dropout(vectors))
         if logits.shape[1] == 1:
             return logits[:, 0]
         if self.kind == "window_mean":
             return logits.mean(1)
-        # The log of the averaged probabilities, whose softmax is that average.
+        # The log of the averaged probabilities. Its softmax is the average.
         return logits.log_softmax(-1).logsumexp(1) - math.log(logits.shape[1])
 
     def _windowed(self, features: Float[Tensor, "b c t h w"], pool: nn.Module) -> Float[Tensor, "b c t2 h2 w2"]:

@@ -15,13 +15,14 @@ from farfield.models.network import ActionNet
 def optimize_for_inference(network: ActionNet, dtype: torch.dtype = torch.float32) -> ActionNet:
     """Return a copy of a network in evaluation mode, optimised for speed, on the same device.
 
-    Batch norms are folded into convolutions, convolutions with a temporal kernel of 1 run as 2D ones, weights are
-    stored as channels_last_3d, and for bfloat16 on CPUs with matrix units the first convolution is made dense. Scores
-    agree up to the rounding of `dtype`. Clips in channels_last_3d, as `network_input` returns them, are fastest. The
-    copy cannot be trained or saved as a checkpoint; it keeps labels, clip and config.
+    Batch norms are folded into convolutions, convolutions with a temporal kernel of 1 run as 2D ones, and weights are
+    stored as channels_last_3d. For bfloat16 on CPUs with matrix units, the first convolution becomes a `DenseConv3d`.
+    Scores equal those of the original network up to the rounding of `dtype`. Clips in channels_last_3d, as
+    `network_input` returns them, are fastest. The copy keeps labels, clip and config, but cannot be trained or saved as
+    a checkpoint.
 
     Args:
-        network: network in any mode.
+        network: network in any mode. A network that is already folded is returned as it is, whatever `dtype` is.
         dtype: type of the copy's weights and of its input.
     """
     if network.is_folded:

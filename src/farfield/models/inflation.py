@@ -27,7 +27,7 @@ def is_image_resnet(state: Mapping[str, Any]) -> bool:
 
 
 def plain_name(name: str) -> str | None:
-    """Translate torchvision's name of a weight to a plain name (see weight_names.py); None for the classifier."""
+    """Translate torchvision's name of a weight to a plain name (see `to_network`); None for the classifier."""
     if match := re.fullmatch(r"(conv1|bn1)\.(\w+)", name):
         return f"stem.{'norm' if match[1] == 'bn1' else 'conv'}.{match[2]}"
     if match := re.fullmatch(r"layer([1-4])\.(\d+)\.(conv|bn)([123])\.(\w+)", name):
@@ -39,7 +39,7 @@ def plain_name(name: str) -> str | None:
 
 
 def inflate(state: dict[str, Tensor], backbone: Backbone, *, name: str, source: Any) -> dict[str, Tensor]:
-    """Inflate an image network's weights to a backbone's state dict, without inserted blocks.
+    """Inflate an image network's weights to a backbone's state dict. Inserted blocks get no weights.
 
     Args:
         state: state dict of torchvision's ResNet-50 or ResNet-101.
@@ -68,11 +68,14 @@ def inflate(state: dict[str, Tensor], backbone: Backbone, *, name: str, source: 
         if value.ndim == 4 and len(shape) == 5:
             value = value.unsqueeze(2).expand(-1, -1, shape[2], -1, -1) / shape[2]
         if value.shape != shape:
-            raise FarfieldError(f"{source} has {own} of shape {tuple(value.shape)}; {name} needs {tuple(shape)}.")
+            raise FarfieldError(
+                f"{source} has {own} of shape {tuple(value.shape)}; {name} needs {tuple(shape)}. Give a ResNet of the "
+                "same depth and width."
+            )
         inflated[key] = value
     missing = [key for key in wanted if key not in inflated and ".inserted." not in key and "num_batches" not in key]
     if missing:
         raise FarfieldError(
-            f"{source} lacks {len(missing)} weights of {name}, as {missing[0]}. Give a ResNet of the same depth."
+            f"{source} lacks {len(missing)} weights of {name}, e.g. {missing[0]}. Give a ResNet of the same depth."
         )
     return inflated

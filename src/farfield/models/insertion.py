@@ -1,4 +1,4 @@
-"""Insert blocks into a backbone. One function for every backbone and every block."""
+"""Insert blocks into a backbone. One function serves every backbone and every type of block."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ BLOCKS: dict[str, Callable[..., nn.Module]] = {
     "coordinate_attention": CoordinateAttention,
     "object_context": ObjectContext,
 }
-"""Blocks by name. Each is called with the number of channels, and its options by keyword."""
+"""Block classes by name. Each takes the number of channels, and its options by keyword."""
 
 
 class WithBlock(nn.Module):
-    """A residual block followed by an inserted block. It replaces the residual block."""
+    """A residual block followed by an inserted block. The pair takes the residual block's place in the backbone."""
 
     def __init__(self, residual: nn.Module, inserted: nn.Module) -> None:
         super().__init__()
@@ -50,22 +50,26 @@ def nl1(backbone: Backbone) -> Placement:
 
 
 def nl5(backbone: Backbone) -> Placement:
-    """Place five blocks, after every other residual block of res3 and res4 of a 50-layer network. Ibid., section 4.1.
+    """Place five blocks, after every other residual block of res3 and res4 of a 50-layer network.
 
-    PySlowFast's 101-layer networks have them at the same five places (configs/Kinetics/I3D_NLN_8x8_R101.yaml).
+    As in Wang et al., CVPR 2018, section 4.1. PySlowFast's 101-layer networks have blocks at the same five places
+    (configs/Kinetics/I3D_NLN_8x8_R101.yaml).
     """
     return {"res3": [1, 3], "res4": [1, 3, 5]}
 
 
 def nl10(backbone: Backbone) -> Placement:
-    """Place ten blocks, after every residual block of res3 and res4 of a 50-layer network. Ibid., section 4.1."""
+    """Place ten blocks, after every residual block of res3 and res4 of a 50-layer network.
+
+    As in Wang et al., CVPR 2018, section 4.1.
+    """
     return {"res3": [0, 1, 2, 3], "res4": [0, 1, 2, 3, 4, 5]}
 
 
 def nl5_r101(backbone: Backbone) -> Placement:
     """Place five blocks in a 101-layer network.
 
-    As in the authors' code: after every second residual block of res3 and every seventh of res4
+    As in the code of Wang et al., CVPR 2018: after every second residual block of res3 and every seventh of res4
     (facebookresearch/video-nonlocal-net, lib/models/resnet_video.py).
     """
     return {"res3": [1, 3], "res4": [6, 13, 20]}
@@ -90,21 +94,21 @@ PRESETS: dict[str, Callable[[Backbone], Placement]] = {
 
 
 def resolve_placement(backbone: Backbone, where: str | Placement) -> Placement:
-    """Return the placement that a preset's name or a mapping stands for, and check that the places exist.
+    """Resolve a preset's name or a mapping to a placement, and check that its residual blocks exist.
 
     Raises:
-        FarfieldError: for a preset, a stage or a residual block that does not exist, or a repeated place.
+        FarfieldError: for a preset, a stage or a residual block that does not exist, or a residual block given twice.
     """
     given = ""
     if isinstance(where, str):
-        if where.lstrip().startswith("{"):  # from a command line, where it did not parse as places
-            raise FarfieldError(f"insert is {where!r}; give lists of block indices, as {{res3: [1], res4: [1, 3]}}.")
+        if where.lstrip().startswith("{"):  # a mapping from the command line that did not parse
+            raise FarfieldError(f"insert is {where!r}; give lists of block indices, e.g. {{res3: [1], res4: [1, 3]}}.")
         if where not in PRESETS:
             raise FarfieldError(
                 f"insert is {where!r}, which is not a preset. {nearest(where, PRESETS)} Or give {{stage: indices}}."
             )
         if not backbone.stage_specs:
-            raise FarfieldError(f"insert is {where!r}, but this network has no stages for blocks. Leave it out.")
+            raise FarfieldError(f"insert is {where!r}, but this network has no stages for blocks. Leave insert out.")
         preset, where = where, PRESETS[where](backbone)
         given = f"insert={preset!r} places blocks at {dict(where)}; "
     for stage, indices in where.items():
@@ -128,7 +132,7 @@ def insert_blocks(backbone: Backbone, where: str | Placement, make_block: Callab
 
     Args:
         backbone: backbone to change; a residual block at index i stays at index i.
-        where: name of a preset, or {stage: indices}.
+        where: name of a preset, or {stage: indices of residual blocks}.
         make_block: function that takes the number of channels and creates a block. The block keeps the shape
             (b c t h w).
 
@@ -141,7 +145,7 @@ def insert_blocks(backbone: Backbone, where: str | Placement, make_block: Callab
         for index in indices:
             if isinstance(backbone.blocks(stage)[index], WithBlock):
                 raise FarfieldError(
-                    f"there is already a block after residual block {index} of {stage}. Choose another."
+                    f"there is already a block after residual block {index} of {stage}. Choose another residual block."
                 )
     made = {  # all before the first is inserted, so that a failure changes nothing
         (stage, index): make_block(backbone.stage(stage).channels[index])

@@ -22,11 +22,11 @@ from farfield.models.insertion import BLOCKS, insert_blocks
 from farfield.models.network_options import NetworkOptions
 
 EARLIER_NAMES = {"identity_at_birth": "identity_at_init"}
-"""Names of block options in checkpoints and configs of earlier versions, with the current names."""
+"""Block options of earlier versions, which old checkpoints and configs contain, and their current names."""
 
 
 class ActionNet(nn.Module):
-    """Action recognition network. Created by `build_model` or `load_network`.
+    """Action recognition network, created by `build_model` or `load_network`.
 
     Attributes:
         labels: class names, in the order of the scores.
@@ -55,11 +55,11 @@ class ActionNet(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the weights and of the input."""
+        """Data type of the weights and of the input."""
         return self.head.fc.weight.dtype
 
     def forward(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b classes"]:
-        """Score clips that are normalised as `clip` specifies. `softmax(-1)` gives class probabilities.
+        """Score clips that are normalised as `clip` specifies. The softmax of the scores is the class probability.
 
         Raises:
             ValueError: for input that is not floating-point, or not of five axes with three channels.
@@ -67,12 +67,12 @@ class ActionNet(nn.Module):
         return self.head(self._features(clips))
 
     def embed(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b v c"]:
-        """Compute the classifier's input: one vector per clip, or one per window for the window heads.
+        """Compute the classifier's input for each clip: one vector, or one per window for the window heads.
 
-        `head.classify` turns it into scores.
+        `head.classify` computes the scores from the vectors.
 
         Raises:
-            ValueError: as `forward`.
+            ValueError: for the same input as in `forward`.
         """
         return self.head.embed(self._features(clips))
 
@@ -90,10 +90,10 @@ class ActionNet(nn.Module):
         """Check that the network is not folded.
 
         Args:
-            purpose: what a folded network cannot be, for the message, as "trained".
+            purpose: what the network is to be, for the message: "this network ... cannot be {purpose}".
 
         Raises:
-            FarfieldError: if the network is folded. The message names the option that loads it unfolded.
+            FarfieldError: if the network is folded. The message says how to load it unfolded.
         """
         if self.is_folded:
             raise FarfieldError(
@@ -198,7 +198,7 @@ def assemble(options: NetworkOptions) -> ActionNet:
 
 
 def assemble_uninitialised(options: NetworkOptions) -> ActionNet:
-    """Build a network with uninitialised weights, to load weights into.
+    """Build a network with uninitialised weights, into which weights are to be loaded.
 
     This is faster than `assemble`, since drawing random weights takes longer than loading.
 
@@ -211,10 +211,10 @@ def assemble_uninitialised(options: NetworkOptions) -> ActionNet:
 
 
 def allocate(network: ActionNet) -> ActionNet:
-    """Move a network from the meta device to the CPU with uninitialised weights, to load weights into."""
+    """Move a network from the meta device to the CPU. Its weights are uninitialised until weights are loaded."""
     network.to_empty(device="cpu")
     for name, buffer in network.named_buffers():
-        if name.endswith("num_batches_tracked"):  # the one that a checkpoint may lack
+        if name.endswith("num_batches_tracked"):  # the only buffer that a checkpoint may lack
             buffer.zero_()
     return network
 
@@ -236,14 +236,14 @@ def _make_block(block: str, channels: int, options: Mapping[str, Any]) -> nn.Mod
 
 
 def _reason(error: Exception) -> str:
-    """Return the reason for an error message: that of a layer's ValueError, or a general one for errors of Python."""
+    """Return the end of an error message: the text of a ValueError, or a general reason for any other error."""
     return f": {error}" if isinstance(error, ValueError) else ". One of them has the wrong type or size."
 
 
 def _feature_maps(trunk: Backbone, spec: ClipSpec, given: str) -> list[list[torch.Size]]:
-    """Return the shape of each pathway's features for clips of the training size and, if it differs, the test size.
+    """Return the feature shapes of each pathway for clips of the training size and, if it differs, of the test size.
 
-    Runs on the meta device, so that a clip too small for the network is reported at construction.
+    The trunk runs on the meta device, so that a clip too small for the network is reported at construction.
     """
     shapes = []
     valueless = shape_copy(trunk)
@@ -263,7 +263,7 @@ def _feature_maps(trunk: Backbone, spec: ClipSpec, given: str) -> list[list[torc
 
 
 def _check_windows(windows: Sequence[Sequence[int]], maps: list[torch.Size], given: str) -> None:
-    """Raise for windows that do not fit the feature maps."""
+    """Raise an error if the windows are not one per pathway, or one is larger than its pathway's feature map."""
     if len(windows) != len(maps):
         raise FarfieldError(
             f"head_windows has {len(windows)} windows, but {given} has {len(maps)} pathways. "

@@ -1,4 +1,4 @@
-"""Options that define a network: backbone, inserted blocks, head, classes and clips."""
+"""Options that define a network: backbone, inserted blocks, head, classes and clip settings."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class NetworkOptions:
         if self.block not in BLOCKS:
             raise FarfieldError(f"block is {self.block!r}, which does not exist. {nearest(self.block, BLOCKS)}")
         if isinstance(self.insert, Mapping) and any(isinstance(each, int | str) for each in self.insert.values()):
-            raise FarfieldError(f"insert is {dict(self.insert)}; give lists of block indices, as {{'res4': [1]}}.")
+            raise FarfieldError(f"insert is {dict(self.insert)}; give lists of block indices, e.g. {{'res4': [1]}}.")
         options = dict(self.block_options or {})
         if not self.insert and (self.block != "non_local" or options):
             raise FarfieldError(
-                f"block is {self.block!r} with options {options}, but insert is {self.insert!r}. Set insert, as 'nl5' "
-                "or {'res3': [1]}, or leave block and block_options out."
+                f"block is {self.block!r} with options {options}, but insert is {self.insert!r}. Set insert, e.g. to "
+                "'nl5' or {'res3': [1]}, or leave block and block_options out."
             )
         if "ndim" in options:
             raise FarfieldError("block_options has ndim; blocks in a video network always have 3 axes. Leave ndim out.")
@@ -84,7 +84,7 @@ class NetworkOptions:
 
 
 def _plain(value: Any) -> Any:
-    """Convert mappings and tuples, at any depth, to dicts and lists."""
+    """Convert mappings and tuples to dicts and lists, at every level of nesting."""
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

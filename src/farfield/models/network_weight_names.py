@@ -1,10 +1,15 @@
-"""Translate plain weight names, which do not depend on the implementation, to a network's keys."""
+"""Translate plain weight names to the keys of a network's state dict.
+
+A plain name, such as `res3.1.branch2.conv_a.weight`, does not depend on how a network is implemented. It is described
+in checkpoints/converters/weight_names.py.
+"""
 
 from __future__ import annotations
 
 from farfield.models.backbones import Backbone, TwoPathwayBackbone
 
 PATHWAYS = ("", "fast_")
+"""Prefix of plain names in the slow (or only) and in the fast pathway."""
 
 
 def to_network(plain: str, backbone: Backbone) -> str:

@@ -16,8 +16,8 @@ class PublishedResult:
         source: publication or model zoo.
         parameters_m: parameters in millions; None if not published.
         gflops: multiply-adds of one view in billions, counted by the source at its test crop; None if not published.
-        top1: top-1 accuracy in per cent, with `views`.
-        views: clips x crops per video.
+        top1: top-1 accuracy in per cent.
+        views: views per video for `top1`, as clips x crops, e.g. "10 x 3".
     """
 
     source: str
@@ -35,7 +35,10 @@ class PublishedResult:
 
 
 def published_figures(network: ActionNet) -> PublishedResult | None:
-    """Return the published result for a network's backbone and inserted blocks; None if there is none."""
+    """Return the published result for a network's backbone and inserted blocks.
+
+    None if there is none, or if the network's clip length, crop or options differ from the published ones.
+    """
     insert, config = network.config["insert"], network.config
     if isinstance(insert, dict):
         presets = (name for name, preset in PRESETS.items() if preset(network.backbone) == insert)

@@ -1,8 +1,8 @@
 """Count a network's parameters, multiply-adds and activation memory, by stage and by inserted block.
 
-Multiply-adds are counted as by fvcore: one multiply-add counts 1; convolutions, linear layers and matrix products
-count, including those of attention; a batch norm in evaluation counts 2 per element; pooling, sums and softmax do not
-count. The network runs on the meta device, so nothing is computed.
+Multiply-adds are counted as by fvcore. One multiply-add counts as 1. Convolutions, linear layers and matrix products
+count, including those of attention. A norm layer in evaluation counts 2 per output element. Pooling, sums and softmax
+do not count. The network runs on the meta device, so nothing is computed.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ class Row:
     """Costs of one part of a network.
 
     Attributes:
-        part: name of the part, as "stem", "res3", "res3[1] non_local" or "head"; "trunk" if a network has no stages.
-        output: shape (c t h w) of the part's output.
+        part: name of the part, such as "stem", "res3", "res3[1] non_local" or "head". A network without stages has the
+            parts "trunk" and "head".
+        output: shape of the part's output for one clip: (c t h w), or (classes,) for the head.
         parameters: number of learned values.
         multiply_adds: multiply-adds for one clip.
-        activation_bytes: total size of the outputs of the part's layers, for one clip in float32. Layers that overwrite
-            their input do not count.
+        activation_bytes: total size of the outputs of the part's layers, for one clip in float32. In-place layers,
+            identities and dropout do not count.
     """
 
     part: str
@@ -53,7 +54,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """Costs of a network for one clip (t h w): one row per part, in the order of the network."""
+    """Costs of a network for one clip.
+
+    Attributes:
+        clip: size (t h w) of the clip.
+        rows: costs of each part, in the order of the network.
+    """
 
     clip: tuple[int, int, int]
     rows: list[Row]
@@ -76,8 +82,8 @@ def summarise(network: ActionNet, *, num_frames: int | None = None, side_px: int
 
     Args:
         network: network to count, left unchanged.
-        num_frames: frames of the clip; None for the network's own.
-        side_px: height and width of the clip; None for the network's training size.
+        num_frames: frames of the clip; None for `network.clip.num_frames`.
+        side_px: height and width of the clip in pixels; None for the training size, `network.clip.crop_px`.
     """
     t, side = num_frames or network.clip.num_frames, side_px or network.clip.crop_px
     shapes = shape_copy(network)
@@ -115,7 +121,7 @@ class _Observed:
 
 @contextmanager
 def _observe(shapes: nn.Module, network: nn.Module) -> Iterator[dict[str, _Observed]]:
-    """Record the output of every layer, i.e. of every module without children.
+    """Record the output of every layer by name. A layer is a module without children.
 
     Args:
         shapes: `shape_copy` of the network.
@@ -148,7 +154,7 @@ def _observe(shapes: nn.Module, network: nn.Module) -> Iterator[dict[str, _Obser
 
 
 def _parts(network: ActionNet) -> dict[str, str]:
-    """Map each layer, and each inserted block as a whole, to its part of the network."""
+    """Map the name of each layer, and of each inserted block as a whole, to the name of its part of the network."""
     backbone = network.backbone
     if not backbone.stage_specs:
         return {"backbone": "trunk", "head": "head"}

@@ -1,4 +1,4 @@
-"""Private parts of jsonargparse, and facts about a mistake that only the text of its error messages contains.
+"""Use private parts of jsonargparse, and parse its error messages.
 
 `tests/options/test_jsonargparse_compat.py` has a test for each part. When a jsonargparse release changes a part, the
 name of the failing test says which. Tested with jsonargparse 4.48 to 4.53; older releases have other messages.
@@ -69,7 +69,7 @@ def _as_integer(value: Any) -> Any:
 def option_names(parser: jsonargparse.ArgumentParser) -> list[str]:
     """List a parser's options and positional arguments, without --help, --config and --print_config.
 
-    argparse has no public list of a parser's arguments; `_actions` has been its list since Python 2.7.
+    argparse has no public list of a parser's arguments. `_actions` is a private list that has existed since Python 2.7.
     """
     names = [action.dest for action in parser._actions]
     return [name for name in names if not re.search(r"(^|\.)(help|config|print_\w+)$", name)]
@@ -120,7 +120,7 @@ def surplus_word(text: str) -> str | None:
 
 
 def missing_value(text: str) -> str | None:
-    """Return the name of the option that a message reports as None although it needs a value; None otherwise."""
+    """Return the name of the option that a message reports to have no value; None for other messages."""
     missing = re.search(r'[Pp]arser key "([\w.]+)": Expected a .* Got value: None$', text)
     return missing[1] if missing else None
 
@@ -131,10 +131,10 @@ class RefusedValue:
 
     Attributes:
         option: name of the option, with its groups.
-        given: value as text.
+        given: the value, as text.
         must_be: required type in words; None if `choices` or `unexpected_key` describes the mistake instead.
         choices: values that the option can have.
-        unexpected_key: unknown key in the value, for an option that is a mapping with fixed keys.
+        unexpected_key: unknown key in the value of an option that is a mapping with fixed keys; otherwise None.
     """
 
     option: str

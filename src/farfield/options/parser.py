@@ -1,4 +1,4 @@
-"""Command-line options from a function's parameters, with error messages that name the nearest option."""
+"""Derive command-line options from a function's parameters, and name the nearest option in error messages."""
 
 from __future__ import annotations
 
@@ -63,14 +63,16 @@ class CommandParser(jsonargparse.ArgumentParser):
 
 
 class ConfigAction(jsonargparse.ActionConfigFile):
-    """`--config` with a file, or with the name of a recipe that ships with farfield."""
+    """Action of `--config`, which takes a file or the name of a recipe that ships with farfield."""
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
         path = find_config(values)
         try:
             super().__call__(parser, cfg, path, option_string)
         except UnicodeDecodeError as error:
-            raise FarfieldError(f"config is {path}, which is not a text file. Give a YAML file or a recipe.") from error
+            raise FarfieldError(
+                f"config is {path}, which is not a text file. Give a YAML file or the name of a recipe."
+            ) from error
 
 
 NO_OPTIONS = {"progress"}
@@ -83,8 +85,8 @@ _LIBRARY_FUNCTIONS: dict[Callable[..., int], tuple[Callable[..., Any], set[str]]
 def runs(function: Callable[..., Any], *, replaced: Sequence[str] = ()) -> Callable[[Command], Command]:
     """Declare the library function that a command runs.
 
-    The function's parameters become options of the command, and its docstring becomes the help. The command takes the
-    options as `**options`, except those that it uses itself, which it names. It can add options of its own:
+    The function's parameters become options of the command, and its docstring becomes the help. The command receives
+    the options as `**options`, and names the parameters that it reads itself. It can add options of its own:
 
         @runs(write_subset)
         def subset(*, json: bool = False, **options: Any) -> int: ...
@@ -112,7 +114,7 @@ def parse(
             the help.
         arguments: words after the command's name.
         prog: name of the command, for its help.
-        positionals: argparse's nargs of each positional parameter, by name.
+        positionals: argparse's nargs of each positional parameter, by name; None for exactly one value.
 
     Raises:
         FarfieldError: for an unknown or missing option, or a value of the wrong type.
@@ -169,7 +171,7 @@ def _is_number(word: str) -> bool:
 
 
 def files_after_dashes(words: Sequence[str]) -> Sequence[str]:
-    """Remove `--`, and write later file names that start with `-` as `./-a.mp4`, so that they are not options."""
+    """Remove `--`, and put `./` before later file names that start with `-`, so that they are not read as options."""
     if "--" not in words:
         return words
     end = words.index("--")
@@ -177,7 +179,7 @@ def files_after_dashes(words: Sequence[str]) -> Sequence[str]:
 
 
 def file_hint(message: str, words: Sequence[str]) -> str | None:
-    """Explain how to write a file name that starts with `-` and was taken for an option; None for other mistakes."""
+    """Explain how to give a file whose name starts with `-` and was read as an option; None for other mistakes."""
     if not is_about_words(message):
         return None
     if "--" in words:
@@ -194,7 +196,7 @@ def file_hint(message: str, words: Sequence[str]) -> str | None:
 
 
 def explain(message: str, options: Sequence[str], required: Sequence[str] = ()) -> str:
-    """Turn a parser's message into one line that names the nearest known option, or what is missing."""
+    """Rewrite a parser's error message as one line that names the nearest known option or the missing option."""
     text = one_line(message)
     if name := unknown_option(text):
         if name in options:  # it is positional
@@ -234,7 +236,7 @@ def nearest_option(given: str, options: Sequence[str]) -> str:
 
 
 def _explain_value(text: str) -> str | None:
-    """Explain a value of the wrong type in one sentence, without the parser's list of all possible types."""
+    """Explain a value of the wrong type without the parser's list of all types; None for other messages."""
     refused = refused_value(text)
     if refused is None:
         return None

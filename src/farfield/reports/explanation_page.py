@@ -1,4 +1,4 @@
-"""Explanation page, explanation.html. It embeds all pictures and videos: it needs no other file and no internet."""
+"""HTML page that explains a prediction, explanation.html. The page embeds all of its pictures and videos."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def explanation_html(
     videos: Mapping[str, bytes],
     captions: Mapping[str, str],
 ) -> str:
-    """Render the page as HTML.
+    """Render the explanation page as HTML.
 
     Args:
-        content: numbers of the explanation, as in explanation.json.
-        pictures: PNGs by file name.
-        videos: MP4s by file name.
+        content: content of explanation.json.
+        pictures: content of each PNG, by file name.
+        videos: content of each MP4, by file name.
         captions: captions of the pictures named part_BLOCK.png, by file name.
     """
     sources = {name: png_uri(png) for name, png in pictures.items()}

@@ -1,6 +1,6 @@
-"""Model card of a published folder: the network, how to use it, its accuracy, and the command that measured it.
+"""Model card of a published folder: the network, its use, its accuracy, and the command that measured the accuracy.
 
-The card states only what the checkpoint and its test report contain: no licence, no accuracy that was not measured.
+The card states only what the checkpoint and its test report contain. It names no licence.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ def model_card(
     data: dict[str, Any] | None = None,
     report: dict[str, Any] | None = None,
 ) -> str:
-    """Render the card as Markdown with YAML front matter, the format that model hubs read.
+    """Render a network's model card as Markdown with YAML front matter, the format that model hubs read.
 
     Args:
         network: network to publish.
         name: name of the folder.
-        data: data sets used in training, from the checkpoint: {"train": {"manifest": ..., "hash": ..., ...}}.
+        data: the checkpoint's description of the training data: {"train": {"manifest": ..., "hash": ..., ...}}; None
+            for a card without training data.
         report: content of the test's report.json; None for a card without accuracy.
     """
     clip = network.clip
@@ -69,7 +70,7 @@ def _training_data(data: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _model_index(name: str, report: dict[str, Any] | None) -> list[dict[str, Any]] | None:
-    """Build the front matter's model-index; None if no accuracy was measured, or only among some of the classes."""
+    """Build the front matter's model-index; None without a test report, or if only some of the classes were scored."""
     if report is None or "scored_among" in report:  # among some of the classes, accuracy is higher
         return None
     metrics = [

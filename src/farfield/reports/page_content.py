@@ -1,4 +1,4 @@
-"""Tables, figures and clips for pages, and their encoding as data URIs, so that a page needs no other file."""
+"""Tables, figures and clips for HTML pages. They are encoded as data URIs, so that a page needs no other file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from farfield.video.writer import write_video
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its column names and its rows of cells."""
+    """A table of column names and rows of cells."""
 
     columns: list[str]
     rows: list[list[Any]]
@@ -27,14 +27,14 @@ class Table:
 
 @dataclass(frozen=True)
 class ShownClip:
-    """A clip to play: frames (t h w c) and a caption."""
+    """A clip to play: RGB frames (t h w c) and a caption."""
 
     frames: UInt8[np.ndarray, "t h w c"]
     caption: str
 
 
 def read_table(path: Path) -> Table:
-    """Read a CSV file with a header."""
+    """Read a CSV file, whose first row names the columns."""
     with path.open(newline="") as file:
         columns, *rows = list(csv.reader(file))
     return Table(columns, rows)
@@ -51,7 +51,7 @@ def mp4_uri(mp4: bytes) -> str:
 
 
 def figure_uri(figure: Figure) -> str:
-    """Draw a figure and encode it as a data URI."""
+    """Draw a figure and encode it as a data URI of a PNG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=90)
     return png_uri(buffer.getvalue())

@@ -23,7 +23,7 @@ def timeline_html(segments: Sequence[dict[str, Any]], duration: float) -> str:
         duration: length of the video in seconds.
 
     Returns:
-        HTML. Each button has the segment's start as `data-seconds`, for the script that moves the player there.
+        HTML. Each button's `data-seconds` is the start of its segment, for the script that moves the player there.
     """
     length = max([duration, 1e-3, *(each["end_seconds"] for each in segments)])
     seconds: dict[str, float] = defaultdict(float)
@@ -37,7 +37,7 @@ def timeline_html(segments: Sequence[dict[str, Any]], duration: float) -> str:
 
 
 def scale_ticks(length: float) -> list[tuple[float, str]]:
-    """Choose about `MAX_TICKS` or fewer tick marks at round times, for a scale in seconds.
+    """Choose at most `MAX_TICKS` tick marks at round times, for a scale of `length` seconds.
 
     Returns:
         Position in seconds and text of each tick mark; the first text includes the unit.
@@ -50,12 +50,12 @@ def scale_ticks(length: float) -> list[tuple[float, str]]:
 
 
 def ranking_html(ranking: Sequence[dict[str, Any]]) -> str:
-    """Render a table of labels with bars, best first; each entry has a label and a probability."""
+    """Render a ranking, a list of entries with label and probability in the order to show, as a table with bars."""
     return render("ranking.html.j2", ranking=ranking)
 
 
 def picture_html(png: bytes, description: str) -> str:
-    """Render a wide picture that scrolls where the window is narrow."""
+    """Render a wide picture that scrolls sideways in a narrow browser window."""
     return render("wide_picture.html.j2", source=png_uri(png), description=description)
 
 

@@ -22,11 +22,11 @@ def find_report(checkpoint: str | Path, weights: str) -> Path | None:
     A report that cannot be read is logged and ignored, because the user did not name it.
 
     Args:
-        checkpoint: a checkpoint's path.
+        checkpoint: path of the checkpoint.
         weights: the checkpoint's `network_hash`.
 
     Returns:
-        The path of the report; None if there is none, or if it is not of these weights.
+        The path of the report; None if it is missing, cannot be read, or is of other weights.
     """
     folder = Path(checkpoint).absolute().parent
     run = folder.parent if folder.name == "checkpoints" else folder
@@ -58,13 +58,13 @@ def read_report(path: str | Path) -> dict[str, Any]:
         [each["label"] for each in content.get("classes", [])]
     except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
         raise FarfieldError(
-            f"{path} is not a report of farfield test: {error!r}. Give the report.json of a test."
+            f"{path} is not a report of farfield test: {error!r}. Give the report.json that the test wrote."
         ) from error
     return content
 
 
 def check_report(report: dict[str, Any], network: ActionNet, path: str | Path, weights: str) -> None:
-    """Raise an error if a report is of another network, or of other weights of the same network.
+    """Check that a report is of this network with these weights.
 
     Args:
         report: content of report.json.
@@ -87,7 +87,7 @@ def check_report(report: dict[str, Any], network: ActionNet, path: str | Path, w
         "inserted": report.get("inserted"),
         "classes": [each.get("label") for each in report.get("classes", [])],
     }
-    if "scored_among" in report:  # it lists some of the classes
+    if "scored_among" in report:  # the report lists only some of the classes
         del ours["classes"]
     for name, value in ours.items():
         if theirs[name] != value:

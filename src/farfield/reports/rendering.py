@@ -43,7 +43,7 @@ def markdown_environment() -> Environment:
 
 
 def _environment(**options: Any) -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # slow, and no command needs it to start
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # late: slow to import
 
     environment = Environment(
         loader=PackageLoader("farfield.reports", "templates"),
@@ -65,8 +65,8 @@ def percent(share: float, digits: int = 2) -> str:
 class Markdown(str):
     """Text that is valid Markdown and is not escaped again.
 
-    markupsafe's `Markup` would not do: its `+`, `%` and `join` escape for HTML. Here they are those of `str` and return
-    a plain string, which is then escaped as a whole.
+    markupsafe's `Markup` is unsuitable, because its `+`, `%` and `join` escape for HTML. This class has those of `str`,
+    which return a plain string; that string is then escaped as a whole.
     """
 
     __slots__ = ()
@@ -93,8 +93,8 @@ _LIST_MARKER = re.compile(r"^(\d+)([.)])(?=[ ]|$)")
 def escape_markdown(text: object) -> Markdown:
     """Escape a text so that Markdown renders every character literally, on one line.
 
-    Letters, digits and punctuation that cannot be syntax are kept, so that the source stays readable; everything else
-    becomes a character reference. URLs and e-mail addresses do not become links.
+    Letters, digits and punctuation that cannot be syntax are kept, so that the source stays readable. All other
+    characters become character references. URLs and e-mail addresses do not become links.
     """
     escaped = _LITERAL.sub(lambda found: found[1] or _reference(found[0]), _one_line(text))
     return Markdown(_LIST_MARKER.sub(lambda found: found[1] + _reference(found[2]), escaped))
@@ -116,7 +116,7 @@ def code_span(text: object) -> Markdown:
 
 
 def fenced_line(text: object) -> Markdown:
-    """Join a text into one line, and replace any ``` in it, so that it cannot end a fenced code block."""
+    """Join a text into one line, and replace ``` by ''', so that the text cannot end a fenced code block."""
     return Markdown(_one_line(text).replace("```", "'''"))
 
 
@@ -126,5 +126,5 @@ def json_value(value: object) -> Markdown:
 
 
 def _one_line(text: object) -> str:
-    """Join a text into one line, and replace control characters, which a terminal would obey, with U+FFFD."""
+    """Join a text into one line, and replace control characters, which a terminal would execute, by U+FFFD."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", "\ufffd", " ".join(str(text).split()))

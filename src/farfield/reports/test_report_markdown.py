@@ -1,4 +1,4 @@
-"""Test report as Markdown: report.md, beside report.json."""
+"""Markdown version, report.md, of the test report report.json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training report, report.html: one page about a run. It needs no other file and no internet."""
+"""Training report: an HTML page about a run, report.html. The page embeds all of its pictures and videos."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from farfield.reports.rendering import render
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """Content of the report.
+    """Content of the training report.
 
     Attributes:
         title: name of the run.
@@ -25,13 +25,13 @@ class TrainingReport:
         validation: validation metrics with their confidence intervals.
         curves: figures of the run so far, by description.
         classes: accuracy of each class.
-        most_confused: most often confused pairs of classes; None for few classes, which the confusion matrix names.
-        confusion_matrix: confusion matrix of the validation.
+        most_confused: most often confused pairs of classes; None for few classes, whose confusion matrix shows names.
+        confusion_matrix: confusion matrix of the validation videos.
         reliability: reliability diagram, accuracy over confidence.
         most_confidently_wrong: clips with the most confident wrong predictions.
-        predicted_clips: clips with their predictions; the same clips after each epoch.
+        predicted_clips: clips with their predictions. The clips are the same after each epoch.
         attention: attention maps of `predicted_clips`.
-        batch_norms: batch-norm diagnostics; None where there are none.
+        batch_norms: batch-norm diagnostics on the last training batch; None without a training batch.
         epochs: the run's metrics.csv.
         about: versions, manifests and provenance of the run, by name.
         config: every value of the config, as YAML.
@@ -56,7 +56,7 @@ class TrainingReport:
 
 
 def write_training_report(path: Path, report: TrainingReport) -> None:
-    """Write the page atomically."""
+    """Render a training report as HTML, and write it to `path` atomically."""
     page = render(
         "training_report.html.j2",
         title=report.title,

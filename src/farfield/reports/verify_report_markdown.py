@@ -1,4 +1,4 @@
-"""Report of `farfield data verify` as Markdown: report.md, beside report.json."""
+"""Markdown version, report.md, of report.json, the report of `farfield data verify`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 from farfield.reports.rendering import render
 
 MAX_ITEMS = 100
-"""Largest number of entries that a section shows; report.json has all of them."""
+"""Maximum number of entries that a section shows; report.json has all entries."""
 MAX_SIZES = 30
-"""Largest number of frame sizes that are shown; report.json has all of them."""
+"""Maximum number of frame sizes that report.md shows; report.json has all sizes."""
 
 SECTIONS = {
     "undecodable": "Cannot be decoded",

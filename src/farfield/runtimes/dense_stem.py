@@ -1,7 +1,7 @@
-"""Make the first convolution of an OpenVINO graph dense, for processors with matrix units.
+"""Replace the first convolution of an OpenVINO graph by a space-to-depth convolution, for CPUs with matrix units.
 
-See `farfield.layers.dense_conv` for the arithmetic. Exported files hold the plain convolution, which is faster on
-processors without matrix units. The loaded graph is changed, not the file.
+See `farfield.layers.dense_conv` for the arithmetic. Exported files hold the original convolution, which is faster on
+CPUs without matrix units. Only the loaded graph is changed, not the file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from farfield.layers.dense_conv import axis_padding, dense_weight, pays_off
 
 
 def make_stem_dense(model: Any) -> None:
-    """Make convolutions with few channels and a spatial stride dense. Changes the OpenVINO graph in place."""
+    """Replace strided convolutions of few channels by space-to-depth ones, in place in an OpenVINO graph."""
     from openvino.utils import replace_node
 
     for node in model.get_ordered_ops():
@@ -26,7 +26,7 @@ def make_stem_dense(model: Any) -> None:
 
 
 def _is_stem(node: Any) -> bool:
-    """Return whether a node is a plain 3D convolution that would run faster as a dense one."""
+    """Return whether a node is a 3D convolution that would run faster as a space-to-depth convolution."""
     clips, weight = (node.input_value(i) for i in range(2))
     about = node.get_attributes()
     if weight.get_node().get_type_name() != "Constant" or len(weight.shape) != 5:
@@ -37,7 +37,7 @@ def _is_stem(node: Any) -> bool:
 
 
 def _dense(node: Any) -> Any:
-    """Build the graph of `DenseConv3d.forward`, with channels first."""
+    """Build the operators of `DenseConv3d.forward` in channels-first layout."""
     from openvino import opset13 as op
 
     clips = node.input_value(0)

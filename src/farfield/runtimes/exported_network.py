@@ -1,9 +1,9 @@
-"""Load and run exported files, with the interface of a network.
+"""Load exported files as networks, and run them.
 
     .onnx   onnxruntime        .xml (and .bin)   OpenVINO        .pt2   PyTorch
 
-All run on the CPU. They compute in float32, unless the file is int8 or OpenVINO is set to bfloat16. They execute only
-the graph, and no other code from the file.
+All three runtimes run on the CPU. They compute in float32, unless the file is int8 or OpenVINO is set to bfloat16. They
+execute only the graph, and no other code from the file.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class ExportedNet:
         clip: sampling, size and normalisation of the input.
         config: `NetworkOptions` of the exported network, as a dict.
         description: metadata of the file.
+        path: path of the file.
         device: the CPU.
         dtype: data type of the input clips; the graph may compute in another data type.
     """
@@ -59,9 +60,10 @@ class ExportedNet:
     def __call__(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b classes"]:
         """Score clips that are normalised as `clip` specifies. `softmax(-1)` gives class probabilities.
 
-        If the graph takes frames and normalises them itself, the exact frames are first recovered from the clips.
+        If the graph takes frames and normalises them itself, the exact uint8 frames are first recovered from the clips.
 
         Raises:
+            ValueError: if the clips are not a floating-point tensor (b 3 t h w).
             FarfieldError: for clips of a size that the file does not accept.
         """
         if clips.ndim != 5 or clips.shape[1] != 3 or not clips.is_floating_point():
@@ -82,8 +84,8 @@ class ExportedNet:
         scores = torch.cat(logits)
         if scores.shape != (len(clips), len(self.labels)):  # a graph for one length may return anything for another
             raise FarfieldError(
-                f"{self.path} returned scores of shape {tuple(scores.shape)} for clips of shape {tuple(clips.shape)}, "
-                f"not {(len(clips), len(self.labels))}. Export the checkpoint for clips of this length."
+                f"{self.path} returned scores of shape {tuple(scores.shape)} for clips of shape {tuple(clips.shape)}; "
+                f"{(len(clips), len(self.labels))} is needed. Export a checkpoint for clips of this length."
             )
         return scores
 
@@ -98,8 +100,8 @@ class ExportedNet:
         side = self.clip.test_side_px
         if (height, width) != (side, side):
             raise FarfieldError(
-                f"{self.path} takes clips of {side} x {side} pixels; given {height} x {width}. Export the checkpoint "
-                "for the size that you need."
+                f"{self.path} takes clips of {side} x {side} pixels; given {height} x {width}. Resize or crop the "
+                f"clips, or export a checkpoint for clips of {height} x {width} pixels."
             )
         if not self.description.any_length and t != self.clip.num_frames:
             raise FarfieldError(
@@ -117,8 +119,8 @@ def load_exported(path: str | Path, *, num_threads: int | None = None, precision
         precision: precision of the computation: "float32", or "bfloat16" for .xml.
 
     Raises:
-        FarfieldError: for a file that is missing, damaged, of another kind or not written by farfield, an unsupported
-            precision, or a runtime that is not installed.
+        FarfieldError: if the file is missing, damaged, of an unknown suffix or not written by farfield, the precision
+            is not supported, or the runtime is not installed.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -128,8 +130,8 @@ def load_exported(path: str | Path, *, num_threads: int | None = None, precision
         raise FarfieldError(f"there is no exported network at {path}. Check the path.")
     if precision not in PRECISIONS[suffix]:
         raise FarfieldError(
-            f"{path} supports precision {' or '.join(PRECISIONS[suffix])}; given {precision!r}. A checkpoint supports "
-            "every precision."
+            f"{path} supports precision {' or '.join(PRECISIONS[suffix])}; given {precision!r}. Give a supported "
+            "precision, or load the checkpoint, which supports every precision."
         )
     text, start = LOADERS[suffix](path, num_threads or torch.get_num_threads(), precision)
     description = read_description(text, path)
@@ -156,7 +158,7 @@ def _openvino(path: Path, num_threads: int, precision: str) -> tuple[str | None,
         import openvino
     if not path.with_suffix(".bin").is_file():
         raise FarfieldError(
-            f"{path} needs its weights, {path.with_suffix('.bin').name}, in the same folder. Copy both files there."
+            f"{path} needs its weights, {path.with_suffix('.bin').name}, in the same folder. Copy that file too."
         )
     core = openvino.Core()
     model = _read(path, lambda: core.read_model(path))
@@ -166,7 +168,7 @@ def _openvino(path: Path, num_threads: int, precision: str) -> tuple[str | None,
 
 
 def compile_openvino(model: Any, num_threads: int, precision: str = "float32") -> Any:
-    """Compile an OpenVINO graph for the CPU. It may be changed in place.
+    """Compile an OpenVINO graph for the CPU. The graph may be changed in place.
 
     The precision is always set, since OpenVINO uses bfloat16 on some processors by default.
     """
@@ -217,6 +219,6 @@ LOADERS: dict[str, Callable[[Path, int, str], tuple[str | None, Callable[[], Run
     ".xml": _openvino,
     ".pt2": _pt2,
 }
-"""For each suffix, the function that reads the file. It returns the metadata, and a function to start the graph."""
+"""For each suffix, the function that reads a file. It returns the metadata, and a function that prepares the graph."""
 PRECISIONS = {".onnx": ("float32",), ".xml": ("float32", "bfloat16"), ".pt2": ("float32",)}
 """For each suffix, the precisions that its runtime supports."""

@@ -13,7 +13,7 @@ from farfield.untrusted_json import JsonError, parse_json
 
 FORMAT = 1
 KEY = "farfield"
-"""Key of the metadata: in ONNX's metadata, OpenVINO's rt_info, and an extra file of PyTorch's archive."""
+"""Name of the entry that holds this metadata in ONNX's metadata_props, OpenVINO's rt_info and PyTorch's extra files."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class ExportMetadata:
         labels: class names, in the order of the scores.
         clip: sampling, size and normalisation of the input, whose height and width are `clip.test_side_px`.
         model: `NetworkOptions` of the exported network, as a dict.
-        takes_frames: the input is uint8 RGB frames (b t h w c); otherwise normalised clips (b 3 t h w).
-        any_batch: the batch size is free; otherwise it is 1.
-        any_length: the number of frames is free; otherwise it is `clip.num_frames`.
-        int8: weights and activations are quantised to 8 bits.
+        takes_frames: whether the input is uint8 RGB frames (b t h w c) instead of normalised clips (b 3 t h w).
+        any_batch: whether the graph accepts any batch size; otherwise only 1.
+        any_length: whether the graph accepts other numbers of frames; otherwise only `clip.num_frames`.
+        int8: whether weights and activations are quantised to 8 bits.
         opset: ONNX opset of .onnx files and of .xml files, which are converted from ONNX; None for .pt2 files.
         farfield: version of farfield that wrote the file.
     """
@@ -44,7 +44,7 @@ class ExportMetadata:
 
     @property
     def input(self) -> str:
-        """Type and axes of the input for display: "float32 b 3 8 224 224", with letters for free axes."""
+        """Type and shape of the input, for display, such as "float32 b 3 8 224 224". A letter is a dynamic size."""
         side = self.clip.test_side_px
         b, t = "b" if self.any_batch else 1, "t" if self.any_length else self.clip.num_frames
         return f"uint8 {b} {t} {side} {side} 3" if self.takes_frames else f"float32 {b} 3 {t} {side} {side}"
@@ -58,29 +58,29 @@ def read_description(text: str | None, path: Path) -> ExportMetadata:
     """Parse and check the metadata that `ExportMetadata.to_json` wrote.
 
     Raises:
-        FarfieldError: for metadata that is missing, damaged or of another format.
+        FarfieldError: if the metadata is missing, damaged or of another format version.
     """
+    again = "Export the checkpoint again."
     if not text:
         raise FarfieldError(
-            f"{path} has no metadata with labels and clip settings: farfield export did not write it. "
-            "Export the checkpoint again."
+            f"{path} has no metadata with labels and clip settings: farfield export did not write it. {again}"
         )
     damaged = f"{path} has metadata that this version of farfield cannot read"
     try:
         values = parse_json(text)
     except JsonError as error:
-        raise FarfieldError(f"{damaged}: {error}.") from error
+        raise FarfieldError(f"{damaged}: {error}. {again}") from error
     if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
-        raise FarfieldError(f"{damaged}: its format is not {FORMAT}.")
+        raise FarfieldError(f"{damaged}: its format is not {FORMAT}. {again}")
     for name in ("takes_frames", "any_batch", "any_length", "int8"):
         if not isinstance(values.get(name), bool):
-            raise FarfieldError(f"{damaged}: {name} is {values.get(name)!r}, not a boolean.")
+            raise FarfieldError(f"{damaged}: {name} is {values.get(name)!r}, not a boolean. {again}")
     labels = values.get("labels")
     if not isinstance(labels, list) or len(labels) < 2 or not all(isinstance(label, str) for label in labels):
-        raise FarfieldError(f"{damaged}: labels is not a list of two or more strings.")
+        raise FarfieldError(f"{damaged}: labels is not a list of two or more strings. {again}")
     try:
         return ExportMetadata(**{**values, "clip": ClipSpec.from_dict(values["clip"])})
     except FarfieldError as error:
-        raise FarfieldError(f"{damaged}: {error}") from error
+        raise FarfieldError(f"{damaged}: {error} {again}") from error
     except (TypeError, KeyError, ValueError) as error:
-        raise FarfieldError(f"{damaged}: settings are missing, unknown, or of the wrong type.") from error
+        raise FarfieldError(f"{damaged}: settings are missing, unknown, or of the wrong type. {again}") from error

@@ -2,8 +2,8 @@
 
 OpenVINO's CPU plugin sets an alternate signal stack for the thread that loads it; when unloaded, it frees that stack
 and restores the previous one. If two plugins are loaded and the first is unloaded before the second, the second then
-restores the first one's stack, which is already freed, and the next signal that Python
-handles (Ctrl-C, the end of a child process) kills the process.
+restores the first one's stack, which is already freed, and the next signal that Python handles (Ctrl-C, the end of a
+child process) kills the process.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 
 class _Stack(ctypes.Structure):
-    """Linux's stack_t."""
+    """The C struct `stack_t` of Linux, which describes a signal stack."""
 
     _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
 

@@ -1,13 +1,13 @@
-"""Write graphs as PyTorch's archives (.pt2), and read them safely.
+"""Write graphs as torch.export archives (.pt2), and read such archives without executing code from them.
 
 `torch.export.load` unpickles entries that an archive marks as pickles, executes its guards, and evaluates its size
 formulas as Python. So an archive is only read if it contains nothing but what `write_pt2` writes: tensors as plain
-bytes, and a graph as JSON whose operators are functions of numbers, whose formulas are arithmetic, and which has no
+bytes, and a graph as JSON whose operators only compute with numbers, whose formulas are arithmetic, and which has no
 guards. Everything else is refused before PyTorch reads it. PyTorch then reads a new archive of the checked members,
 since PyTorch's zip reader and Python's could find different members in the same file.
 
-Private APIs: `ExportedProgram._guards_code` and `_example_inputs`, since there is no public way to save without guards
-and example inputs. tests/runtimes/test_torch_export_private.py fails if they are gone.
+Two private attributes, `ExportedProgram._guards_code` and `_example_inputs`, are cleared, since there is no public way
+to save without guards and example inputs. tests/runtimes/test_torch_export_private.py fails if they are gone.
 """
 
 from __future__ import annotations
@@ -62,16 +62,16 @@ WORDS = {
     *("Identity", "Max", "Min", "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "And", "Or", "Not", "floor", "ceiling", "Abs"),
     *("True", "False", "oo", "int_oo", "Rational", "Integer", "Float", "Add", "Mul", "Pow"),
 }
-"""Functions of PyTorch and SymPy that size formulas use."""
+"""Functions and constants of PyTorch and SymPy that size formulas may use."""
 SYMBOL = re.compile(r"[suz]+\d+|\d+(e\d+)?")
 NEW_SYMBOL = re.compile(r"Symbol\('[suz]+\d+'(, (positive|integer|nonnegative)=True)*\)")
 CONTAINERS = {"builtins.tuple", "builtins.list", "builtins.dict"}
 
 
 def write_pt2(program: ExportedProgram, description: str, path: Path) -> None:
-    """Write a graph with its metadata. Guards, source lines and example inputs are left out.
+    """Write a graph and its metadata to a .pt2 file, without guards, source lines and example inputs.
 
-    The guards would refuse sizes for which the graph is correct; the exporter measures which sizes those are.
+    The guards would refuse sizes for which the graph is correct. The exporter tests for which sizes it is correct.
     """
     program = copy.copy(program)
     program._guards_code = []
@@ -83,13 +83,15 @@ def write_pt2(program: ExportedProgram, description: str, path: Path) -> None:
 
 
 def read_pt2(path: Path) -> tuple[ExportedProgram, str | None]:
-    """Read a graph and its metadata without executing code from the file.
+    """Read a graph and its metadata (None if there is none) without executing code from the file.
 
     Raises:
-        FarfieldError: for an archive that is damaged, or contains anything but a graph and tensors.
+        FarfieldError: if the archive is damaged, or contains anything but a graph, tensors and metadata.
     """
     if not zipfile.is_zipfile(path):
-        raise FarfieldError(f"{path} cannot be read: it is damaged, or not an archive of torch.export.")
+        raise FarfieldError(
+            f"{path} cannot be read: it is damaged, or not a torch.export archive. Export the checkpoint again."
+        )
     check_file_safety(path)
     try:
         members = _checked(path)
@@ -100,7 +102,7 @@ def read_pt2(path: Path) -> tuple[ExportedProgram, str | None]:
         raise
     except Exception as error:  # of any type, depending on the damage
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise FarfieldError(f"{path} cannot be read: it is damaged ({reason}).") from error
+        raise FarfieldError(f"{path} cannot be read: it is damaged ({reason}). Export the checkpoint again.") from error
 
 
 def _archive(members: dict[str, bytes]) -> io.BytesIO:
@@ -147,7 +149,7 @@ def _checked(path: Path) -> dict[str, bytes]:
 
 
 def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield every string in JSON with its key. Keys of range_constraints are formulas: they get the key expr_str."""
+    """Yield each string in parsed JSON as (key, string). Keys of range_constraints are formulas, with key expr_str."""
     if isinstance(value, dict):
         for name, each in value.items():
             if key == "range_constraints":
@@ -161,7 +163,7 @@ def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _check_string(key: str, value: str, path: Path) -> None:
-    """Raise for an operator, formula or container that is not allowed."""
+    """Raise a `FarfieldError` for an operator, formula or container that is not allowed."""
     if key in ("target", "as_operator") and not OPERATORS.fullmatch(value):
         raise _refusal(path, f"its graph calls {value[:80]!r}")
     if key == "expr_str":

@@ -11,7 +11,7 @@ def view_probabilities(logits: Float[Tensor, "bv classes"], num_videos: int) -> 
     """Turn the logits of views into class probabilities, grouped by video.
 
     Args:
-        logits: one row per view, the views of a video next to each other.
+        logits: one row per view; the views of each video are consecutive rows.
         num_videos: number of videos (b).
     """
     return logits.float().softmax(-1).unflatten(0, (num_videos, -1))
@@ -20,11 +20,11 @@ def view_probabilities(logits: Float[Tensor, "bv classes"], num_videos: int) -> 
 def aggregate_views(
     probabilities: Float[Tensor, "*b views classes"], weights: Float[Tensor, " views"] | None = None
 ) -> Float[Tensor, "*b classes"]:
-    """Average class probabilities over views: the scores of a video are the mean over its clips and crops.
+    """Average class probabilities over the views (clips and crops) of each video.
 
     Args:
         probabilities: class probabilities of each view; leading axes are kept.
-        weights: weight of each view, for example the seconds that it covers; None for equal weights.
+        weights: weight of each view, for example its duration in seconds; None for equal weights.
     """
     if weights is None:
         return probabilities.mean(-2)

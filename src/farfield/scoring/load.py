@@ -19,7 +19,7 @@ from farfield.precision import Precision
 
 
 class InferenceModel(Protocol):
-    """Interface for inference, which networks from checkpoints and from exported files share."""
+    """Inference interface of networks loaded from checkpoints and from exported files."""
 
     labels: list[str]
     clip: ClipSpec
@@ -54,10 +54,10 @@ def load_model(
         path: a .ckpt file, a folder written by `farfield export --to_folder`, or an exported .onnx, .xml (OpenVINO) or
             .pt2 (torch.export) file.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
-        precision: number format of weights and features. "bfloat16" keeps 3 digits and is about twice as
+        precision: number format of weights and features. "bfloat16" keeps 3 significant digits and is about twice as
             fast on processors that support it (GPUs since Ampere, AVX512-BF16, AMX); "float16" is for GPUs. Exported
-            files run in float32, or with OpenVINO in bfloat16.
-        for_training: return the plain `ActionNet`, which can be trained, saved, converted and exported.
+            files support "float32", and OpenVINO's .xml files "bfloat16", too.
+        for_training: return the unoptimised `ActionNet`, which can be trained, saved, converted and exported.
 
     Raises:
         FarfieldError: if the file cannot be read, the device does not exist, or the file does not support the device,
@@ -92,5 +92,5 @@ def load_model(
 
 
 def is_exported(path: str | Path) -> bool:
-    """Return whether a path names an exported file."""
+    """Return whether a path has the suffix of an exported file (.onnx, .xml or .pt2) and is not a folder."""
     return Path(path).suffix.lower() in EXPORTED_SUFFIXES and not Path(path).is_dir()

@@ -1,4 +1,4 @@
-"""Score views: clips in, logits out and, on request, the features before the classifier."""
+"""Compute the logits of views and, on request, the features before the classifier."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ViewScores(NamedTuple):
 
 
 def score_clips(model: Callable[[Tensor], Tensor], batches: Iterable[Float[Tensor, "b 3 t h w"]]) -> ViewScores:
-    """Score batches of normalised clips in turn. The caller sets train or eval mode, and the gradient context."""
+    """Score batches of normalised clips. The model's mode (train or eval) and gradient tracking are left unchanged."""
     return ViewScores(torch.cat([model(clips).float() for clips in batches]), None)
 
 
@@ -46,9 +46,9 @@ def score_views(
 
     Args:
         model: from `load_model` or `build_model`; it is put in evaluation mode.
-        views: RGB frames of the network's size.
+        views: RGB frames, resized and cropped to the network's test size.
         batch_size: views per forward pass.
-        features: also return the features before the classifier.
+        features: whether to also return the features before the classifier.
         progress: show a progress bar.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The server: assembly of its application, and `serve`, which runs it."""
+"""Build the server's application (`build_app`) and run it (`serve`)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ GRADIO_ENVIRONMENT = {
 
 
 def serve(settings: ServerSettings, *, host: str = "127.0.0.1", port: int = 7860, names: Collection[str] = ()) -> None:
-    """Serve the page and the HTTP API until interrupted. Print the URL to standard output.
+    """Print the server's URL to standard output, and serve the page and the HTTP API until interrupted.
 
     Args:
         settings: network, its inference settings, and limits.
@@ -93,7 +93,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def own_host_names(host: str, address: str) -> frozenset[str] | None:
-    """Return the host names that reach a server on the loopback interface; None if it listens on another interface.
+    """Return the host names that reach a server on the loopback interface; None for a server on another interface.
 
     Args:
         host: host name or address as the user gave it.

@@ -1,7 +1,7 @@
 """The undocumented parts of Gradio that the server depends on; no other file uses them.
 
 tests/server/test_gradio_compat.py checks that the installed Gradio still has each of them. This file does not import
-Gradio, so that a server without a page does not need it.
+Gradio, so that a server without a page does not need Gradio.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ def file_paths(event: Any) -> Iterator[Any]:
 
 
 def enable_upload_check(page: Any) -> None:
-    """Make Gradio check that files in events were uploaded to it.
+    """Make Gradio check that the files in a client's events were uploaded to Gradio.
 
     Gradio skips this check until `launch()` has set `has_launched`. An app that is mounted with `mount_gradio_app` is
-    never launched, so that Gradio would never check, whatever `allowed_paths` and `blocked_paths` say. `middleware`
-    checks the same paths before Gradio does.
+    never launched, so Gradio would never check, whatever `allowed_paths` and `blocked_paths` say. `middleware` checks
+    the same paths before Gradio does.
 
     Args:
         page: the mounted `gradio.Blocks`.

@@ -1,6 +1,6 @@
 """Timeout for connections that send no request, and a limit on their number.
 
-uvicorn waits for the head of a request without a time limit, and counts waiting connections towards
+uvicorn waits for the head of a request without a time limit, and counts idle connections towards
 `limit_concurrency`. Without the limits of this file, a few hundred clients that send nothing would block all others.
 """
 
@@ -14,18 +14,19 @@ from farfield.server.uvicorn_compat import HttpConnection
 HEAD_SECONDS = 10.0
 """Time limit for the head of a request to arrive."""
 MAX_CONNECTIONS = 256
+"""Number of open connections at which uvicorn begins to answer requests with status 503."""
 MAX_IDLE = MAX_CONNECTIONS // 2
-"""Limit on connections that have no request in progress. One more closes the oldest of them."""
+"""Maximum number of connections without a request in progress. A further one closes the longest idle connection."""
 
 
 class TimedConnection(HttpConnection):
-    """A connection that is closed when no request arrives in time."""
+    """A connection that is closed if no request arrives within `HEAD_SECONDS`."""
 
     _idle_since = 0.0
     _timeout: asyncio.TimerHandle | None = None
 
     def wait_for_request(self) -> None:
-        """Restart the timeout, and close the server's oldest idle connection if there are too many."""
+        """Restart the timeout, and close the server's longest idle connection if there are more than `MAX_IDLE`."""
         self._idle_since = time.monotonic()
         if self._timeout is not None:
             self._timeout.cancel()

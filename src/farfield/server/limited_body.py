@@ -1,4 +1,4 @@
-"""Limits on the size and arrival time of a request's body, and the sending of its response."""
+"""ASGI `receive` that limits the size and arrival time of a request's body, and `send` that adds security headers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from farfield.server.limits import format_bytes
 from farfield.server.refusals import Refused
 
 DRAIN_SECONDS = 2.0
-"""Time to go on reading a refused body. Many clients read the response only after they have sent the whole body."""
+"""Time to read on after a refusal. Many clients read the response only after they have sent the whole body."""
 _HEADERS = {
     # The page loads nothing from other origins, and no other origin may embed it in a frame.
     "content-security-policy": "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'self'",
@@ -25,9 +25,14 @@ _HEADERS = {
 class LimitedBody:
     """ASGI `receive` that reports a disconnect when the body exceeds its size or time limit.
 
+    Args:
+        receive: the server's `receive`.
+        max_bytes: maximum size of the body.
+        seconds: maximum time for the whole body to arrive, counted from the creation of this object.
+
     Attributes:
         promised: announced size of the uploaded file in bytes; 0 if the request is not an upload.
-        count: bytes received so far.
+        count: number of bytes received so far.
         ended: whether the whole body has been received.
         refused: the refusal, after which the rest of the body is not passed on; None if the request is not refused.
     """
@@ -76,7 +81,7 @@ class LimitedBody:
         """Receive the whole body.
 
         Raises:
-            Refused: if it exceeds a limit.
+            Refused: if the body exceeds a limit.
             ClientDisconnect: if the client disconnects.
         """
         parts = []

@@ -1,4 +1,4 @@
-"""Settings of the server: its limits (upload size, video length, memory, time), its network and inference settings."""
+"""Settings of the server: its network, inference settings and limits (upload size, video length, memory, time)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Limits:
         upload_seconds: maximum time for a request's body to arrive.
         memory_bytes: memory that a worker process may allocate after it has loaded the network. Enforced on Linux only,
             and only if the network runs on the CPU: a GPU driver reserves very large address ranges.
-        keep_seconds: time for which a video is kept for the page, for playback and for clicks on its frames.
+        keep_seconds: time for which the page's videos are kept, for playback and for clicks on their frames.
         kept_bytes: maximum disk space of all videos that are kept or being uploaded.
-        timeline_windows: approximate maximum number of windows in a timeline. In a long video they are further apart.
+        timeline_windows: approximate maximum number of windows in a timeline. They are further apart in long videos.
 
     Raises:
         FarfieldError: for a limit that is not positive (max_waiting may be 0), or a `kept_bytes` below `upload_bytes`.
@@ -67,8 +67,8 @@ class ServerSettings:
     Args:
         checkpoint: file or folder that `load_model` reads.
         limits: limits on the size, time and memory of requests.
-        device: device to run on: auto, cpu, cuda, cuda:1.
-        precision: precision for `load_model`.
+        device: device to run on, such as auto, cpu, cuda or cuda:1.
+        precision: number format of the network, see `load_model`.
         threads: PyTorch threads of each worker process; None for an equal share of the cores.
         top_k: number of classes in a ranking.
         num_clips: clips spread over each video; None for the network's own setting.

@@ -1,8 +1,8 @@
 """Middleware in front of the whole server. It checks the host, origin, route, file paths and size of each request.
 
-Gradio has routes that this page does not use (they fetch URLs for a client, or edit recordings), and a mounted Gradio
-app does not check the file paths in a client's events. The middleware opens only the routes that the page needs, and
-refuses file paths outside of the server's private folder.
+Gradio has routes that the server's page does not use (they fetch URLs for a client, or edit recordings), and a mounted
+Gradio app does not check the file paths in a client's events. The middleware lets through only the routes that the page
+needs, and refuses file paths outside of the server's private folder.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ UPLOAD_ROUTES = frozenset({"/predict", gradio_compat.UPLOAD_ROUTE})
 POST_ROUTES = UPLOAD_ROUTES | gradio_compat.POST_ROUTES
 GET_ROUTES = gradio_compat.GET_ROUTES | {"/health"}
 EVENT_BYTES = 256 * 2**10
-"""Maximum size of a request's body, except for uploads."""
+"""Maximum size of the body of a request that is not an upload."""
 FORM_BYTES = 16 * 2**10
 """Bytes allowed for the parts of an upload form other than its file."""
 MAX_UPLOADS = 64
@@ -33,7 +33,7 @@ MAX_UPLOADS = 64
 
 
 class RequestFilter:
-    """ASGI middleware that refuses requests that are not allowed, and limits the size and time of the others.
+    """ASGI middleware that refuses requests that are not allowed, and limits the size and arrival time of allowed ones.
 
     Args:
         app: the application to protect.
@@ -42,8 +42,8 @@ class RequestFilter:
         hosts: host names that the server answers to; None for any. Set for a server on the loopback interface: another
             name in the Host header is a sign of DNS rebinding, an attack by which a foreign page reads from a local
             server.
-        names: host names of a reverse proxy in front of the server. Requests to these names and from pages of these
-            origins are accepted, too.
+        names: host names of a reverse proxy in front of the server. Requests to these names, and from pages that were
+            loaded from these names, are accepted, too.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class RequestFilter:
         except ClientDisconnect:
             pass
         except Exception:
-            if body.refused is None:  # otherwise the app failed because its body was cut off
+            if body.refused is None:  # otherwise the app failed because the body was cut off
                 raise
         finally:
             self._uploads.discard(body)
@@ -131,9 +131,9 @@ class RequestFilter:
         return scheme in ("http", "https") and (place == host or host_name(place) in self._names)
 
     def _reserve_space(self, body: LimitedBody, headers: Headers) -> None:
-        """Reserve disk space for the announced size of an upload; refuse the upload if the space is not free.
+        """Reserve disk space for an upload's announced size, or raise `Refused` if too little space is free.
 
-        The sizes of all uploads in progress count as used space.
+        The announced sizes of all uploads in progress count as used space.
         """
         uploads = [each for each in self._uploads if not each.ended]
         if len(uploads) >= MAX_UPLOADS:

@@ -1,8 +1,8 @@
 """The server's private temporary folder, which is removed when the server ends.
 
-If a server is killed, the next server that starts removes its folder. Each server holds a file lock in its folder. The
-operating system releases the lock when the server's process ends, so that a lock that can be acquired marks a folder
-that is no longer in use.
+The next server that starts removes the folder of a server that was killed. Each server holds a file lock in its folder.
+The operating system releases the lock when the server's process ends, so a folder whose lock can be acquired is no
+longer in use.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _YOUNG_SECONDS = 10.0
 
 
 class PrivateFolder:
-    """A temporary folder of mode 0700.
+    """A temporary folder that only the server's user can access (mode 0700).
 
     `incoming` holds the uploads of the HTTP API while they are processed. `kept` and Gradio's own folders hold the
     page's files until `delete_expired` removes them.
@@ -62,7 +62,7 @@ class PrivateFolder:
 
     @contextmanager
     def in_use(self, *paths: Path) -> Iterator[None]:
-        """Protect the paths from `delete_expired` until the block ends, and then set their age to 0."""
+        """Protect the paths from `delete_expired` until the block ends, and then set their modification time to now."""
         self._in_use.extend(paths)
         try:
             yield

@@ -23,11 +23,11 @@ VIDEO_DELETED = "The video has been deleted. Upload it again."
 
 
 class Refused(FarfieldError):
-    """Raised for a request that gets an error instead of a result.
+    """Raised for a request that the server answers with an error.
 
     Attributes:
-        reason: code of the cause, for programs; a key of `STATUSES`.
-        retry_seconds: time to wait before trying again; None if trying again cannot help.
+        reason: machine-readable cause of the refusal; a key of `STATUSES`.
+        retry_seconds: time to wait before sending the request again; None if sending it again cannot help.
     """
 
     def __init__(self, message: str, reason: str, retry_seconds: int | None = None) -> None:
@@ -40,5 +40,5 @@ class Refused(FarfieldError):
 
     @property
     def status(self) -> int:
-        """The HTTP status."""
+        """HTTP status of the response."""
         return STATUSES[self.reason]

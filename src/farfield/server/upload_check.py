@@ -65,9 +65,9 @@ def _check_frame_size(path: Path, name: str, limits: Limits) -> None:
 def refuse_text(path: Path) -> None:
     """Refuse a text file before FFmpeg reads it.
 
-    FFmpeg recognises playlists by their content, and opens the files and URLs listed in them before `open_container`
-    can refuse the format. The first bytes of every video format include sizes and counts, some of which are control
-    characters. A text file has no control characters.
+    FFmpeg recognises a playlist by its content, and opens the files and URLs that the playlist lists before
+    `open_container` can refuse the format. The first bytes of every video format include control characters, as parts
+    of sizes and counts. A text file has no control characters except white space.
 
     Raises:
         VideoError: for a text file or a playlist.

@@ -15,14 +15,14 @@ from farfield.server.display_names import display_name
 from farfield.server.refusals import Refused
 
 MAX_PARTS = 100
-"""Maximum number of parts in a form. The server's own process parses the parts, so that many would slow it down."""
+"""Maximum number of parts in a form. The server's main process parses them, so that many would slow all requests."""
 
 
 async def save_upload(request: Request, target: Path) -> str:
-    """Write the first file of a form in a request's body to `target`, or the whole body if it is not a form.
+    """Write a request's file to `target`: the first file of a form, or the whole body if the body is not a form.
 
     Returns:
-        The file name that the client gave, made safe to display; "the video" if it gave none.
+        The file name that the client gave, made safe to display; "the video" if the client gave none.
 
     Raises:
         Refused: for an empty body, or a form that is malformed, has no file or has too many parts.
@@ -77,7 +77,7 @@ async def _save_first_file(body: AsyncIterator[bytes], boundary: bytes, file: Bi
 
 
 class _FormParts:
-    """Callbacks of the form parser. They write the first file of the form.
+    """Callbacks of the form parser, which write the first file of the form to `file`.
 
     Attributes:
         name: name of the first file, safe to display; None until a part with a file name is found.

@@ -1,4 +1,4 @@
-"""The web page. Set `app.GRADIO_ENVIRONMENT` before importing this file: Gradio reads the environment on import."""
+"""The web page. Before importing this file, copy `app.GRADIO_ENVIRONMENT` to `os.environ`, which Gradio then reads."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def build_page(workers: WorkerPool, folder: PrivateFolder, description: dict[str
 
     Args:
         workers: worker processes that run the network.
-        folder: the server's private folder; the files that the page shows stay there for `keep_seconds`.
+        folder: the server's private folder, which holds the files that the page shows.
         description: result of `WorkerPool.describe`.
     """
     handlers = _Handlers(workers, folder, description["attends"])
@@ -100,7 +100,7 @@ PAGE_OPTIONS: dict[str, Any] = {
     "pwa": False,
     "show_error": False,
 }
-"""Options for `mount_gradio_app`."""
+"""Keyword arguments for `gradio.mount_gradio_app`."""
 
 
 def _heading(description: dict[str, Any], limits: Limits) -> str:
@@ -176,7 +176,7 @@ class _Handlers:
             return [None, note_html(str(refused), failed=True)]
 
     async def attend_to_click(self, state: dict[str, Any] | None, frame: float, event: gr.SelectData) -> list[Any]:
-        """Show what the clicked point attends to."""
+        """Show what the point that the user clicked attends to."""
         try:
             sides = _picture_size(_require_video(state))
         except Refused as refused:
@@ -195,7 +195,7 @@ class _Handlers:
         return await self._attend(state, frame, (y, x))
 
     async def attend_to_any(self, state: dict[str, Any] | None, frame: float) -> list[Any]:
-        """Choose the point of a frame whose attention is least spread out, and show what it attends to."""
+        """Choose the point of a frame with the least spread-out attention, and show what that point attends to."""
         return await self._attend(state, frame, None)
 
     async def _attend(self, state: dict[str, Any] | None, frame: float, point: tuple[float, float] | None) -> list[Any]:
@@ -257,7 +257,7 @@ def _picture_size(state: dict[str, Any]) -> tuple[int, int]:
 
 
 def _picture(state: dict[str, Any], index: int, point: tuple[float, float] | None) -> Any:
-    """Draw the frame in which the user clicks a point, with a ring around the clicked point (down, across)."""
+    """Draw the frame in which the user clicks a point, with a ring around a point (y, x), each in [0, 1)."""
     frame = Image.fromarray(np.array(_load_frames(state)[index]))
     frame = frame.resize(_picture_size(state), Image.Resampling.BICUBIC)
     if point is not None:

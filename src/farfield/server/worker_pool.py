@@ -24,7 +24,7 @@ log = logging.getLogger("farfield")
 class WorkerPool:
     """The worker processes and their queue of requests, shared by the page and the HTTP API.
 
-    Use it from one event loop only.
+    Use a pool from one event loop only.
 
     Args:
         settings: settings of the server; each worker process loads the network from them.
@@ -47,7 +47,7 @@ class WorkerPool:
 
     @property
     def alive(self) -> bool:
-        """Whether the pool accepts tasks. If an idle process dies, the pool ends, and the next request restarts it."""
+        """Whether the pool accepts tasks. If an idle process dies, the pool ends until the next request restarts it."""
         return bool(self._pool.active)
 
     @property

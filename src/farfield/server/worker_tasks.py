@@ -1,7 +1,7 @@
-"""The functions that run in a worker process. No other part of the server decodes uploads.
+"""Functions that run in a worker process. No other part of the server decodes uploads.
 
-A process loads the network once, when it starts. The functions take paths and return plain types. Their error messages
-contain a file's display name, never its path on this machine.
+A worker process loads the network once, when it starts. The functions take paths and return plain types. Their error
+messages contain a file's display name, never its path on this machine.
 """
 
 from __future__ import annotations
@@ -129,12 +129,12 @@ def _with_timeline(prediction: Prediction, video: Video, model: InferenceModel, 
 
 
 def draw_point_attention(frames_file: str, position: Position, title: str = "") -> bytes:
-    """Draw what a position attends to in each inserted block, as a PNG image.
+    """Draw what a position attends to in each inserted block, and return a PNG image.
 
     Args:
         frames_file: file of frames that `recognise` wrote.
-        position: (t, h, w) in the clip, each in [0, 1). None for a coordinate chooses the one whose attention has the
-            least entropy.
+        position: (t, h, w) in the clip, each in [0, 1). For a coordinate that is None, the value whose attention has
+            the least entropy is chosen.
         title: title above the image.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Generated data sets: classifying *figures* needs the order of frames, and *recall* long-range dependencies."""
+"""Generated data sets: *figures* tests the use of frame order, and *recall* the use of long-range dependencies."""

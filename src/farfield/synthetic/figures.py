@@ -55,7 +55,7 @@ class Action:
     """An action of a figure.
 
     Attributes:
-        poses: sequence of poses.
+        poses: poses that the figure passes through, at equal distances of progress.
         box_in_hand_from: progress in [0, 1] from which the figure holds the box; None for an action without a box.
     """
 
@@ -78,16 +78,16 @@ MIRRORED_NAMES = {
     "lie_down": "get_up",
 }
 MIRROR = MIRRORED_NAMES | {after: before for before, after in MIRRORED_NAMES.items()}
-"""Time-reversed action of each action."""
+"""Name of the time-reversed action for each action."""
 LABELS = sorted(MIRROR)
 
 
 def render(label: str, rng: np.random.Generator) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """Render the frames of one video of an action."""
+    """Render the frames of one video that shows the action `label`, one of `LABELS`."""
     backwards = label not in FORWARD_ACTIONS
     action = FORWARD_ACTIONS[MIRROR[label] if backwards else label]
     scene = _Scene(rng)
-    share = rng.uniform(0.55, 0.85)  # fraction of the video that the action takes: sets its speed
+    share = rng.uniform(0.55, 0.85)  # fraction of the video that the action takes; sets the action's speed
     onset = rng.uniform(0, 1 - share)
     for number in range(NUM_FRAMES):
         time = number / (NUM_FRAMES - 1)
@@ -122,8 +122,8 @@ class _Scene:
 
         Args:
             action: action of the figure.
-            progress: progress of the action in [0, 1].
-            time: time in [0, 1], for the camera motion and the sway.
+            progress: progress of the action, from 0 for its first pose to 1 for its last.
+            time: time in the video in [0, 1], which sets the camera position and the sway.
         """
         shift_x, shift_y = self.pan * (time - 0.5) * 2
         top, left = self.margin + round(float(shift_y)), self.margin + round(float(shift_x))

@@ -58,13 +58,13 @@ def synthesize(
 ) -> Path:
     """Write a generated data set: H.264 videos with manifests train.csv, val.csv and test.csv.
 
-    figures: name the everyday action of a person. Actions come in time-reversed pairs, which only the order of frames
-    distinguishes. recall: decide whether an early and a late cue have the same colour, which needs long-range
-    dependencies. recall_shape: decide the same for the shapes of the cues.
+    In figures, the class is the everyday action of a person. Actions come in time-reversed pairs, which only the order
+    of frames distinguishes. In recall, the class says whether an early and a late cue have the same colour, which needs
+    long-range dependencies. In recall_shape, the class says whether the two cues have the same shape.
 
     Args:
         task: figures, recall or recall_shape.
-        out: output folder. If it already has the finished data set with the same arguments, nothing is written.
+        out: output folder. If it already has a finished data set with the same arguments, nothing is written.
         num_train: number of training videos; the classes of each split are balanced.
         num_val: number of validation videos.
         num_test: number of test videos.
@@ -79,7 +79,7 @@ def synthesize(
         FarfieldError: if the folder has a different data set or other files, or a split has fewer videos than classes.
     """
     if task not in TASKS:
-        raise FarfieldError(f"task is {task!r}. Known: {', '.join(TASKS)}.")
+        raise FarfieldError(f"task is {task!r}. Known tasks: {', '.join(TASKS)}.")
     if seed < 0:
         raise FarfieldError(f"seed is {seed}; it must be at least 0.")
     counts = dict(zip(SPLITS, (num_train, num_val, num_test), strict=True))
@@ -120,7 +120,7 @@ def synthesize(
 
 
 def _write_one(job: tuple[str, int, str, int, Path]) -> tuple[VideoRecord, str]:
-    """In a worker: render and encode one video; return its manifest row and a hash of its frames."""
+    """Render and encode one video, in a worker process; return its manifest row and a hash of its frames."""
     name, seed, split, index, folder = job
     task = TASKS[name]
     label = task.labels[index % len(task.labels)]
@@ -142,7 +142,7 @@ def _write_one(job: tuple[str, int, str, int, Path]) -> tuple[VideoRecord, str]:
 
 
 def _is_finished(folder: Path, wanted: Mapping[str, object]) -> bool:
-    """Return whether the folder has the finished data set; refuse a folder with a different data set or other files."""
+    """Return whether the wanted data set is finished; refuse a folder with a different data set or other files."""
     if (folder / RECORD).is_file():
         found = json.loads((folder / RECORD).read_text())
         if {key: found.get(key) for key in wanted} == wanted:

@@ -21,18 +21,20 @@ from farfield.training.norm_layers import BATCH_NORMS
 
 
 def checkpoint_activations(network: ActionNet, stages: Sequence[str]) -> None:
-    """Turn on activation checkpointing in place for the given stages: their residual blocks and inserted blocks.
+    """Turn on activation checkpointing for the residual blocks and inserted blocks of the given stages, in place.
 
     Parameter names and results do not change.
 
     Raises:
-        FarfieldError: if the network does not have one of the stages.
+        FarfieldError: if the network lacks one of the stages.
     """
     for stage in stages:
         if stage not in network.backbone.stage_specs:
             known = network.backbone.stage_specs
             hint = nearest(stage, known) if known else "This network has no stages: remove the option."
-            raise FarfieldError(f"execution.recompute_stages has {stage!r}, not a stage of this network. {hint}")
+            raise FarfieldError(
+                f"execution.recompute_stages has {stage!r}, which is not a stage of this network. {hint}"
+            )
         for block in network.backbone.blocks(stage):
             # A subclass instead of a wrapper module, which would change the names of the parameters.
             block.__class__ = type(f"Checkpointed{type(block).__name__}", (_Checkpointed, type(block)), {})
@@ -53,7 +55,7 @@ class _Checkpointed(nn.Module):
 def keep_running_statistics(module: nn.Module) -> Iterator[None]:
     """Keep batch norms from updating their running statistics within a `with` block.
 
-    They still normalise by the statistics of the batch. The momentum is set to 0. Turning `track_running_stats` off
+    They still normalise by the statistics of the batch. Their momentum is set to 0. Turning `track_running_stats` off
     instead would select a different operation, which saves different tensors for the backward pass than the original
     forward pass did.
     """

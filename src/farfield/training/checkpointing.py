@@ -1,4 +1,4 @@
-"""The checkpoints of a run: which are kept, how they are written, and the random state in them."""
+"""Checkpoints of a run: callbacks that write them, atomic writes, and the random state that they hold."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ def checkpoint_callbacks(folder: Path, *, every_n_steps: int | None, has_validat
 
     Args:
         folder: folder for the checkpoints.
-        every_n_steps: optimiser steps between writes of last.ckpt within an epoch; None for after each epoch only.
-        has_validation: whether the run has validation. If so, best.ckpt holds the epoch with the highest val/top1.
+        every_n_steps: number of optimiser steps between writes of last.ckpt within an epoch; None writes it only after
+            each epoch.
+        has_validation: whether the run has validation data. If so, best.ckpt holds the epoch with the highest val/top1.
     """
     fixed: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
     callbacks: list[Callback] = [
@@ -39,10 +40,10 @@ def checkpoint_callbacks(folder: Path, *, every_n_steps: int | None, has_validat
 
 
 class MidEpochCheckpoint(ModelCheckpoint):
-    """Save within epochs, but only right after an optimiser step, and not after an epoch's last batch.
+    """Save checkpoints within epochs, right after an optimiser step, but not after an epoch's last batch.
 
-    Between the batches of an optimiser step nothing is saved, because checkpoints do not contain accumulated gradients.
-    After the last batch nothing is saved, because a run resumed from that point would skip the epoch's validation. The
+    While gradients accumulate, nothing is saved, because checkpoints do not contain accumulated gradients. After the
+    last batch, nothing is saved, because a run resumed from that point would skip the epoch's validation. The
     checkpoint at the end of the epoch is written after the validation.
     """
 
@@ -104,9 +105,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class RandomState(Callback):
-    """Save and restore the state of torch's random generators, so that a resumed run draws the same dropout masks.
+    """Save and restore the state of torch's random generators, so that a resumed run continues their sequences.
 
-    Lightning does not save them. The states are stored as tensors, which `weights_only` loading accepts.
+    Lightning does not save the states. They are stored as tensors, which `weights_only` loading accepts.
     """
 
     def __init__(self) -> None:

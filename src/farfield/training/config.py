@@ -49,7 +49,7 @@ class TrainingRun(LightningCLI):
             "-c",
             "--config",
             action=ConfigAction,
-            help="a YAML file, or the name of a recipe that `farfield configs` lists; later options override it",
+            help="a YAML file, or the name of a recipe from `farfield configs`; options after it override its values",
         )
         return parser
 
@@ -59,8 +59,8 @@ class TrainingRun(LightningCLI):
             type=str,
             required=True,
             help="folder for everything that the run writes. checkpoints/last.ckpt is written after each epoch. "
-            "checkpoints/best.ckpt is that of the epoch with the highest val/top1; ties go to the later epoch. "
-            "Validation uses one central view per video, and the averaged weights if ema_decay is set",
+            "checkpoints/best.ckpt holds the epoch with the highest val/top1; ties go to the later epoch. "
+            "Validation uses one central view per video, and the averaged weights if optimisation.ema_decay is set",
         )
         parser.add_argument(
             "--resume", type=bool, default=False, help="resume from the run folder's last checkpoint, if there is one"
@@ -69,7 +69,7 @@ class TrainingRun(LightningCLI):
             "--checkpoint_every_n_steps",
             type=int | None,
             default=None,
-            help="also write last.ckpt within epochs, every this many optimiser steps; null for after each epoch only",
+            help="optimiser steps between writes of last.ckpt within an epoch; null writes it only after each epoch",
         )
         parser.add_class_arguments(WandbSettings, "wandb")
         parser.add_class_arguments(ReportSettings, "report")
@@ -97,7 +97,8 @@ class TrainingRun(LightningCLI):
             raise FarfieldError(f"run_dir is {self.run_dir}, which is a file. Give a folder.")
         if self.last_checkpoint.exists() and not self.config.resume:
             raise FarfieldError(
-                f"{self.run_dir} already holds a run. Give --resume true to continue it, or another --run_dir."
+                f"{self.run_dir} already holds a run. Give --resume true to continue it (in Python, resume=True), or "
+                "another run_dir."
             )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -161,18 +162,18 @@ def _several(given: Any) -> list[Any]:
 
 
 def check_compatible(config: Any, optimisation: Optimisation) -> None:
-    """Check for values and combinations of settings that cannot work, before anything is written.
+    """Check that settings are valid and compatible, before anything is written.
 
     Raises:
-        FarfieldError: if there are any.
+        FarfieldError: if a setting is out of range or not supported, or settings are incompatible.
     """
     every = config.checkpoint_every_n_steps
     if every is not None and every < 1:
         raise FarfieldError(f"checkpoint_every_n_steps is {every}; it must be at least 1, or null.")
     if str(config.trainer.strategy).startswith("fsdp") and config.trainer.strategy != FullySharded.NAME:
         raise FarfieldError(
-            f"trainer.strategy is {config.trainer.strategy}, which selects PyTorch's FSDP1. It hangs while a report is "
-            f"made, and when processes validate different numbers of batches. Use {FullySharded.NAME}."
+            f"trainer.strategy is {config.trainer.strategy}, which selects PyTorch's FSDP1. FSDP1 hangs while a report "
+            f"is made, and when processes validate different numbers of batches. Use {FullySharded.NAME}."
         )
     if config.trainer.logger is not None:
         raise FarfieldError(
@@ -203,7 +204,7 @@ def clip_values(
     backbone_options: dict[str, Any] | None,
     block_options: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """Return the network's clip settings: those of its weights or backbone, with the config's changes applied."""
+    """Merge clip settings: the config's override those of the weights, which override the backbone's defaults."""
     return resolve_clip(backbone, clip, weights, backbone_options, block_options).to_dict()
 
 
@@ -226,6 +227,6 @@ def make_run(arguments: Sequence[str]) -> TrainingRun:
             auto_configure_optimizers=False,
             save_config_callback=None,  # the run folder's config.yaml holds resolved values
             trainer_defaults={"use_distributed_sampler": False, "log_every_n_steps": 10, "num_sanity_val_steps": 0},
-            parser_kwargs={"prog": "farfield fit", "description": "Train a network as a config says."},
+            parser_kwargs={"prog": "farfield fit", "description": "Train a network from a config."},
             args=list(arguments),
         )

@@ -1,6 +1,6 @@
-"""Diagnostics of a validation: metrics with intervals, calibration, tables, plots and clips.
+"""Diagnostics of a validation: metrics with confidence intervals, calibration, tables, plots and clips.
 
-They are gathered once, for both report.html and Weights & Biases.
+The diagnostics are computed once, and shown in both report.html and Weights & Biases.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Diagnostics:
     """Diagnostics of a validation.
 
     Attributes:
-        epoch: epoch that the validation followed, counted from 0.
-        step: optimiser steps done before the validation.
+        epoch: epoch after which the validation ran, counted from 0.
+        step: number of optimiser steps done before the validation.
         metrics: metrics with their confidence intervals.
         calibration: calibration of the probabilities.
         tables: tables by name.
@@ -65,14 +65,15 @@ class Diagnostics:
 def gather_diagnostics(
     trainer: Trainer, module: TrainingModule, training_clips: Tensor | None, *, num_clips: int
 ) -> Diagnostics | None:
-    """Gather the diagnostics of the validation that has just ended; None if no video could be read.
+    """Gather the diagnostics of the validation that has just ended. Return None if no video could be read.
 
     Args:
-        trainer: trainer. Its data module reads the clips that are shown once more.
+        trainer: trainer whose data module reads the clips to show again.
         module: module with the validated weights.
         training_clips: clips of the last training batch, on the network's device, for the batch-norm diagnostics; None
             to leave these diagnostics out.
-        num_clips: clips to show of each kind: most confidently wrong, and fixed.
+        num_clips: number of clips in each of two lists: the most confident errors, and the same videos after each
+            validation.
     """
     scored = [part for part in module.val_scores if len(part[0])]
     if not scored:
@@ -92,7 +93,7 @@ def gather_diagnostics(
     is_wrong = guesses != targets
     worst = chances.masked_fill(~is_wrong, -1).topk(min(num_clips, int(is_wrong.sum()))).indices
     fixed = torch.unique(torch.linspace(0, len(rows) - 1, min(num_clips, len(rows))).long())
-    order = rows.argsort()  # the same videos each time, independent of the processes' order
+    order = rows.argsort()  # the same videos each time, in whatever order the processes scored them
     for name, places in (("most_confidently_wrong", worst), ("predicted_clips", order[fixed])):
         found.clips[name] = []
         for place in places.tolist():
@@ -101,7 +102,7 @@ def gather_diagnostics(
                 continue
             frames = shown_frames(batch.clips, network.clip)[0]
             truth, guess = labels[int(targets[place])], labels[int(guesses[place])]
-            caption = f"{truth}, taken for {guess} ({float(chances[place]):.0%})"
+            caption = f"{truth}, predicted as {guess} ({float(chances[place]):.0%})"
             found.clips[name].append(ShownClip(frames, caption))
             if name == "predicted_clips":
                 clip = batch.clips.to(module.device)
@@ -117,7 +118,7 @@ def gather_diagnostics(
 
 
 def training_report(found: Diagnostics, *, run_dir: Path, about: dict[str, Any], config: str) -> TrainingReport:
-    """Build the content of the run's report page.
+    """Build the content of a run's report.html.
 
     Args:
         found: diagnostics of the last validation.
@@ -149,7 +150,7 @@ def training_report(found: Diagnostics, *, run_dir: Path, about: dict[str, Any],
 
 
 def validation_table(found: Diagnostics) -> Table:
-    """Tabulate the validation's metrics with their intervals, and its calibration error."""
+    """Tabulate the validation's metrics with 95% confidence intervals, and its expected calibration error."""
     metrics = {
         "top-1": found.metrics.top1,
         "top-5": found.metrics.top5,
@@ -164,7 +165,10 @@ def validation_table(found: Diagnostics) -> Table:
 
 
 def class_table(metrics: Metrics, labels: Sequence[str]) -> Table:
-    """Tabulate the accuracy of each class, lowest first, and the class that it is most often mistaken for."""
+    """Tabulate each class's accuracy, lowest first, and the class most often predicted for it by mistake.
+
+    Classes without videos are left out.
+    """
     rows: list[list[Any]] = []
     name = names_with_numbers(labels)
     for index, label in enumerate(labels):
@@ -204,6 +208,6 @@ def norm_table(module: TrainingModule, clips: Float[Tensor, "b 3 t h w"]) -> Tab
 
 
 def shown_frames(clips: Float[Tensor, "b c t h w"], spec: ClipSpec) -> UInt8[np.ndarray, "b t h w c"]:
-    """Convert network input back to uint8 frames."""
+    """Convert normalised network input back to uint8 RGB frames."""
     pixels = clips.float().cpu().permute(0, 2, 3, 4, 1) * torch.tensor(spec.std) + torch.tensor(spec.mean)
     return (pixels * 255).round().clamp(0, 255).to(torch.uint8).numpy()

@@ -12,9 +12,9 @@ log = logging.getLogger("farfield")
 
 
 class StopEarly(EarlyStopping):
-    """Stop after `validations` validations in a row without a new lowest val/loss, and log the stop.
+    """Stop training after `validations` validations in a row without a new lowest val/loss, and log the stop.
 
-    A NaN or infinite loss does not stop the run here: `NaNGuard` raises an error for it.
+    For a NaN or infinite loss, `NaNGuard` raises an error instead.
     """
 
     def __init__(self, validations: int) -> None:
@@ -22,9 +22,9 @@ class StopEarly(EarlyStopping):
         self.stopped_epoch = -1  # not stopped; Lightning's initial 0 is a valid epoch
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best loss and the number of validations since.
+        """Restore the lowest loss and the number of validations since then.
 
-        The patience is that of the current config, and an earlier stop is ignored.
+        The patience remains that of the current config, and an earlier stop is ignored.
         """
         super().load_state_dict(state_dict | {"patience": self.patience, "stopped_epoch": -1})
 

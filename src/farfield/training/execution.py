@@ -18,7 +18,7 @@ class Execution:
     """Compilation and activation checkpointing of the network in training.
 
     Args:
-        compile: compile the network with torch.compile: the first step takes minutes, later ones are faster.
+        compile: compile the network with torch.compile. The first step takes minutes; later steps are faster.
         recompute_stages: stages with activation checkpointing, for example [res2, res3]. Their residual blocks store
             only their inputs and are recomputed in the backward pass, which saves memory and costs time.
     """
@@ -31,7 +31,7 @@ def apply_execution(network: ActionNet, execution: Execution, *, has_region_loss
     """Apply the settings to a network, in place.
 
     Raises:
-        FarfieldError: if the network does not have one of the stages, or the settings are incompatible.
+        FarfieldError: if the network lacks one of the stages, or the settings are incompatible.
     """
     checkpoint_activations(network, execution.recompute_stages)
     if execution.compile and execution.recompute_stages:

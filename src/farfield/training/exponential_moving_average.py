@@ -14,10 +14,10 @@ from farfield.errors import FarfieldError
 class ExponentialMovingAverage(EMAWeightAveraging):
     """Lightning's EMA callback, changed so that the whole validation and its reports use the averaged weights.
 
-    In a checkpoint, `state_dict` holds the averaged weights, and `current_model_state` the weights that are trained.
+    In a checkpoint, `state_dict` holds the averaged weights, and `current_model_state` those that are trained.
 
     Args:
-        decay: weight of the old average in each update. The norms' statistics are averaged with it, too.
+        decay: weight of the old average in each update of the weights and of the norms' statistics.
     """
 
     state_key = "AveragedWeights"

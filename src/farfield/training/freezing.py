@@ -16,19 +16,21 @@ log = logging.getLogger("farfield")
 
 
 def freeze_parts(network: ActionNet, settings: Optimisation) -> None:
-    """Freeze the stages and batch norms that the settings name, in place.
+    """Freeze stages and batch norms as set by `freeze_through` and `freeze_batch_norm`, in place.
 
-    A frozen stage keeps its weights and its norms' statistics. Blocks inserted into a frozen stage are usually new, and
-    are still trained.
+    A frozen stage keeps its weights and its batch norms' statistics. Blocks inserted into a frozen stage are still
+    trained, since they are usually new.
 
     Raises:
-        FarfieldError: if the network does not have the stage `freeze_through`.
+        FarfieldError: if `freeze_through` is not a stage of the network.
     """
     if settings.freeze_through is not None:
         frozen = _modules_through(network, settings.freeze_through)
         count = sum(p.numel() for _, module in frozen for p in module.parameters(recurse=False))
         log.info(
-            "frozen up to the end of %s: %d parameters, and the statistics of the norms", settings.freeze_through, count
+            "%d parameters up to the end of %s are frozen, and the batch norms' statistics",
+            count,
+            settings.freeze_through,
         )
         for name, module in frozen:
             for parameter in module.parameters(recurse=False):
@@ -41,7 +43,7 @@ def freeze_parts(network: ActionNet, settings: Optimisation) -> None:
             for name, module in network.named_modules()
             if isinstance(module, BATCH_NORMS) and ".inserted." not in name
         ]
-        log.info("%d batch norms are frozen; the norms of inserted blocks are trained", len(norms))
+        log.info("%d batch norms are frozen; those of inserted blocks are still trained", len(norms))
         for name in norms:
             network.set_submodule(name, freeze_batch_norm(network.get_submodule(name)))
 
@@ -56,7 +58,7 @@ def _modules_through(network: ActionNet, stage: str) -> list[tuple[str, nn.Modul
     order = ["stem", *stages]
     if stage not in order:
         raise FarfieldError(
-            f"optimisation.freeze_through is {stage!r}, not a stage of this network. {nearest(stage, order)}"
+            f"optimisation.freeze_through is {stage!r}, which is not a stage of this network. {nearest(stage, order)}"
         )
     # Only leaves have parameters in the trunks.
     leaves = {name: m for name, m in network.backbone.trunk.named_modules() if next(m.children(), None) is None}

@@ -1,6 +1,6 @@
 """Fully sharded data parallel (FSDP): weights, gradients and optimiser state are split over the processes.
 
-The method is that of Zhao et al., "PyTorch FSDP", 2023; the implementation is PyTorch's second one, `fully_shard`. The
+The method is that of Zhao et al., "PyTorch FSDP", 2023, in PyTorch's second implementation, `fully_shard`. The
 weights of a residual block are gathered before the block runs, and released afterwards. Results equal those of DDP.
 """
 
@@ -77,7 +77,7 @@ class FullySharded(ModelParallelStrategy):
         self._validation.close()
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """Return an optimiser's unsharded state dict in the first process, and an empty one in the other processes.
+        """Return an optimiser's unsharded state dict in the first process, and an empty dict in the other processes.
 
         Parameters are numbered in the order of the optimiser, as with other strategies. Lightning's method for sharded
         networks would number them in the order of the module.
@@ -129,7 +129,7 @@ def shard(network: ActionNet, mesh: DeviceMesh) -> None:
 def unsharded(network: nn.Module) -> Iterator[None]:
     """Gather all weights in every process, so that each process can run the network without the others.
 
-    All processes must enter and leave together. Does nothing for a network that is not sharded.
+    All processes must enter and leave the `with` block together. A network that is not sharded is left unchanged.
     """
     units = [module for module in network.modules() if isinstance(module, FSDPModule)]
     for unit in units:
@@ -144,7 +144,7 @@ def unsharded(network: nn.Module) -> Iterator[None]:
 
 
 def full_tensor(x: Tensor) -> Tensor:
-    """Gather a tensor that may be sharded. All processes must call it."""
+    """Gather a tensor that may be sharded. Every process must call this function."""
     return x.full_tensor() if isinstance(x, DTensor) else x
 
 

@@ -44,7 +44,7 @@ def stages_of(network: ActionNet) -> list[str]:
 
 
 def gradient_norms(network: ActionNet) -> dict[str, float]:
-    """Compute the L2 norm of the gradients of "stem", "res2", ... and "head"; inserted blocks belong to their stage."""
+    """Compute the L2 norm of the gradients of "stem", "res2", ... and "head". A stage includes its inserted blocks."""
     trunk = "backbone.trunk."
     gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
     places = network.backbone.places([name.removeprefix(trunk) for name in gradients if name.startswith(trunk)])

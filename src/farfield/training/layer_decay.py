@@ -1,6 +1,6 @@
 """Layer-wise learning-rate decay for fine-tuning.
 
-Clark et al., "ELECTRA", ICLR 2020, section 3.1, for transformers; Bao et al., "BEiT", ICLR 2022, for vision.
+The method is that of Clark et al., "ELECTRA", ICLR 2020, section 3.1; Bao et al., "BEiT", ICLR 2022, use it in vision.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from farfield.models.network import ActionNet
 def learning_rate_scales(network: ActionNet, layer_decay: float) -> dict[str, float]:
     """Map each parameter's name to its learning rate relative to the head's.
 
-    The scale of the head is 1. Each layer has `layer_decay` times the scale of the next layer towards the head. A layer
-    is a residual block with the blocks inserted after it; the stem is the first layer.
+    The head's relative rate is 1. That of each layer is `layer_decay` times that of the next layer towards the head. A
+    layer is a residual block with the blocks inserted after it; the stem is the first layer.
 
     Raises:
         FarfieldError: if the network has no stages.

@@ -43,13 +43,14 @@ log = logging.getLogger("farfield")
 
 
 class TrainingModule(LightningModule):
-    """Train and validate a network.
+    """Lightning module that trains and validates a network.
 
     Args:
         network: network to train; its keys in a checkpoint start with "network.".
         optimisation: training hyperparameters.
         execution: settings that change speed and memory, but not results.
-        view_batch_size: most views in one forward pass of the validation; fewer need less memory. None for no limit.
+        view_batch_size: maximum number of views per forward pass in validation; a smaller number needs less memory.
+            None for no limit.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class TrainingModule(LightningModule):
         return self.network(clips)
 
     def on_train_start(self) -> None:
-        """Restore the optimiser settings of the config. Resuming has replaced them by those of the checkpoint."""
+        """Restore the config's optimiser settings, which resuming has replaced by those of the checkpoint."""
         optimizer, scheduler = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler
         assert isinstance(scheduler, LambdaLR)
         for group, settings, factor in zip(
@@ -228,14 +229,14 @@ def build_training_module(
     execution: Execution = Execution(),  # noqa: B008  # frozen
     **network: Any,
 ) -> TrainingModule:
-    """Build a network and wrap it for training. Further options are those of `build_model`.
+    """Build a network and wrap it in a `TrainingModule`. Further options are those of `build_model`.
 
     Args:
-        labels: class names; they come from the training manifest.
+        labels: class names, from the training manifest.
         optimisation: learning rate, schedule and regularisation.
         execution: settings that change speed and memory, but not results.
-        network: further arguments of `build_model`. jsonargparse finds them in the call below, and offers as options
-            those that the call does not set.
+        network: further arguments of `build_model`. jsonargparse reads the call of `build_model` in this function, and
+            offers as options the arguments that the call does not set.
     """
     built = build_model(labels=labels, num_classes=None, head_windows=None, **network)
     return TrainingModule(built, optimisation, execution=execution)

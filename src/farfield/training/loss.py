@@ -11,20 +11,20 @@ from torch.nn import functional as F
 
 
 class ClipBatch(Protocol):
-    """Attributes of a batch that training uses."""
+    """A batch of clips, with the attributes that training uses."""
 
     clips: Float[Tensor, "b*v 3 t h w"]
     labels: Int[Tensor, " b"]
     draw: Any
-    """Random draws of the augmentation; may be None.
+    """Random draws of the augmentation; None without augmentation.
 
-    If clips were mixed, `draw.mix` has `partner`, the index in the batch of the clip that each was mixed with, and
-    `share`, the weight of each clip's own label.
+    If clips were mixed, `draw.mix` has `partner` (b,), the batch index of the clip that each clip was mixed with, and
+    `share` (b,), the weight of each clip's own label. Otherwise `draw.mix` is None.
     """
 
 
 def mixed_cross_entropy(logits: Float[Tensor, "b classes"], batch: ClipBatch, label_smoothing: float) -> Tensor:
-    """Compute the mean cross entropy. For mixed clips (MixUp, CutMix), both labels count, weighted by their shares."""
+    """Compute the mean cross entropy. For clips mixed by MixUp or CutMix, both labels count, weighted by share."""
     mix = None if batch.draw is None else batch.draw.mix
     own = F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing, reduction="none")
     if mix is None:

@@ -24,9 +24,9 @@ _REMEDY = (
 class NaNGuard(Callback):
     """Check each step's loss and gradients before they change the weights, and each validation's loss.
 
-    In distributed training, all processes stop when one finds a NaN or infinite value: gradients are averaged over the
-    processes, which would spread the value to the weights of all. Reading the loss synchronises the host with the
-    device once per step.
+    In 16-mixed precision, gradients are not checked: the gradient scaler skips steps with infinite gradients. In
+    distributed training, all processes stop when one finds a NaN or infinite value, since the averaged gradients would
+    spread it to the weights of all processes. Reading the loss synchronises the host with the device once per step.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class NaNGuard(Callback):
         where = (
             f"{unsound[0]} has NaN or infinite values."
             if unsound
-            else "All weights are finite, so the outputs of a layer are not."
+            else "All weights are finite, so a layer's output is NaN or infinite."
         )
         raise FarfieldError(
             f"the validation loss is NaN or infinite after epoch {trainer.current_epoch + 1}, and training has "
@@ -87,7 +87,7 @@ class NaNGuard(Callback):
                     "has the details."
                 )
             what = f"the loss is {float(loss)}"
-            where = found or "All layers' outputs are finite; only the loss is not."
+            where = found or "All layers' outputs are finite; only the loss is NaN or infinite."
         else:
             layers = [name for name, gradient in gradients.items() if not is_finite(gradient)]
             if not layers:
@@ -106,11 +106,14 @@ class NaNGuard(Callback):
 
 @torch.no_grad()
 def first_non_finite_layer(network: nn.Module, clips: Tensor) -> str | None:
-    """Describe the first layer whose weights or output have a NaN or infinite value; None if no layer has.
+    """Run a network once to find the first layer whose weights or output have a NaN or infinite value.
 
     Args:
-        network: network to run once, in training or evaluation mode as it is; the norms' statistics do not change.
-        clips: (b 3 t h w).
+        network: network to run, in its current mode (training or evaluation). Batch-norm statistics do not change.
+        clips: network input, (b 3 t h w).
+
+    Returns:
+        A sentence that names the layer, or says that the clips have such values; None if all values are finite.
     """
     if not is_finite(clips):
         return "The clips have NaN or infinite values."
@@ -118,13 +121,13 @@ def first_non_finite_layer(network: nn.Module, clips: Tensor) -> str | None:
     names = {module: name for name, module in network.named_modules()}
 
     def check_weights(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """Check a module's own weights before it runs, and so before those of its submodules."""
+        """Check a module's own weights before it runs, and therefore before its submodules' weights."""
         weights = [name for name, p in module.named_parameters(recurse=False) if not is_finite(p)]
         if weights and not found:
             found.append(f"The first layer with NaN or infinite weights is {names[module]} (in its {weights[0]}).")
 
     def check_output(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        """Check a module's output after it has run, so that the innermost of nested modules is checked first."""
+        """Check a module's output after it has run. Of nested modules, the innermost is therefore checked first."""
         given, returned = _tensors(inputs), _tensors(output)
         if found or all(map(is_finite, returned)) or not all(map(is_finite, given)):
             return

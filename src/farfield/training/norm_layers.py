@@ -12,4 +12,4 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 NORMS = (*BATCH_NORMS, *INSTANCE_NORMS, SubBatchNorm3d, nn.GroupNorm, nn.LayerNorm)
-"""Layers whose parameters get no weight decay."""
+"""Normalisation layers; their parameters get no weight decay."""

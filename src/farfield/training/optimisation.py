@@ -21,42 +21,41 @@ class Optimisation:
     """Training hyperparameters.
 
     Args:
-        lr: peak learning rate. It is used as it is, or is scaled if `lr_batch_size` is given.
+        lr: peak learning rate, for `lr_batch_size` clips per optimiser step if that is given.
         lr_batch_size: number of clips per optimiser step for which `lr` was chosen. The rate is scaled in proportion to
             this run's clips per step, over all processes and accumulated batches (Goyal et al., "Accurate, Large
-            Minibatch SGD", 2017). None does not scale it.
+            Minibatch SGD", 2017). None uses `lr` unscaled.
         optimizer: "sgd", or "adamw" (Loshchilov and Hutter, ICLR 2019) with PyTorch's betas.
         momentum: momentum of SGD.
         nesterov: use Nesterov momentum.
-        weight_decay: weight decay of all weights; norms and biases have none.
+        weight_decay: weight decay of all parameters except biases and the parameters of norms.
         label_smoothing: share of the target that is spread over all classes (Szegedy et al., CVPR 2016).
-        schedule: "cosine" falls to 0 along half a cosine (Loshchilov and Hutter, ICLR 2017); "steps" multiplies by
-            `step_factor` at each of `step_epochs`.
+        schedule: "cosine" lowers the learning rate to 0 along half a cosine (Loshchilov and Hutter, ICLR 2017);
+            "steps" multiplies it by `step_factor` at each of `step_epochs`.
         schedule_length: what happens to the cosine when a run is resumed with a different end, for example with more
-            epochs. "keep" lets the cosine end where it would have ended; the rate stays at 0 afterwards. "extend"
-            stretches the cosine over the new length, which changes the rate at once: with more epochs the rate rises,
-            and what was learned at the lower rate is lost at first. None is like "keep", but refuses to resume a run
-            whose schedule has ended.
+            epochs. "keep" ends the cosine at its original epoch; the rate stays at 0 afterwards. "extend" stretches
+            the cosine over the new length, which changes the rate abruptly: with more epochs the rate rises, and the
+            loss rises at first. None is like "keep", but refuses to resume a run whose schedule has ended.
         warmup_epochs: epochs in which the rate rises linearly from `warmup_factor` times `lr` to `lr`; may be a
             fraction.
         warmup_factor: learning rate at the start of the warm-up, relative to `lr`.
         step_epochs: epochs at which the "steps" schedule lowers the rate.
-        step_factor: factor of the "steps" schedule.
+        step_factor: factor by which the "steps" schedule multiplies the rate.
         region_loss_weight: weight of the auxiliary loss on the regions of inserted "object_context" blocks with one
             region per class (Yuan et al., ECCV 2020, section 3.3).
-        freeze_through: fine-tuning: last frozen stage, "stem", "res2", ... or "res5"; stages before it are frozen too,
-            but blocks inserted there are trained. None trains everything.
-        freeze_batch_norm: fine-tuning on small batches: batch norms keep their statistics, scales and shifts. The norms
-            of inserted blocks, which start at zero, are still trained.
-        layer_decay: fine-tuning: factor by which the learning rate falls from each layer to the one before it. The head
-            has `lr`. 1 gives all layers the same rate.
+        freeze_through: last stage to freeze in fine-tuning: "stem", "res2", ... or "res5". All earlier stages are
+            frozen too; blocks inserted into frozen stages are still trained. None freezes no stage.
+        freeze_batch_norm: keep the statistics, scales and shifts of batch norms unchanged, for fine-tuning on small
+            batches. The batch norms of inserted blocks are still trained.
+        layer_decay: learning rate of each layer relative to the next layer towards the head, for fine-tuning. The
+            head's rate is `lr`. 1 gives all layers the same rate.
         ema_decay: decay of an exponential moving average (EMA) of the weights, updated after each step; validation and
             checkpoints use the average. None turns it off.
-        precise_bn_batches: training batches per process on which the norms' statistics are measured before each
+        precise_bn_batches: training batches per process on which batch norms' statistics are re-estimated before each
             validation (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021); 0 keeps the moving averages.
-        sub_batch_norm_splits: number of parts that a batch is split into in training: norms compute the statistics of
-            each part separately, as if on several GPUs (PySlowFast's sub-batch norm). 1 does not split. For statistics
-            over all processes, see trainer.sync_batchnorm.
+        sub_batch_norm_splits: number of parts that a training batch is split into. Batch norms compute the statistics
+            of each part separately, as if on several GPUs (PySlowFast's sub-batch norm). 1 does not split. For
+            statistics over all processes, see trainer.sync_batchnorm.
         early_stopping_epochs: stop training after this many validations in a row without a new lowest val/loss. None
             never stops early.
     """
@@ -89,7 +88,7 @@ class Optimisation:
         if self.weight_decay < 0 or self.momentum < 0 or (self.nesterov and self.momentum == 0):
             raise FarfieldError(
                 f"optimisation.weight_decay is {self.weight_decay} and optimisation.momentum is {self.momentum}; both "
-                "must be at least 0, and nesterov needs a momentum above 0."
+                "must be at least 0, and optimisation.nesterov needs a momentum above 0."
             )
         if self.region_loss_weight < 0:
             raise FarfieldError(
@@ -101,7 +100,7 @@ class Optimisation:
         if not 0 < self.layer_decay <= 1:
             raise FarfieldError(f"optimisation.layer_decay is {self.layer_decay}; it must be above 0 and at most 1.")
         if self.optimizer == "adamw" and self.nesterov:
-            raise FarfieldError("optimisation.nesterov has no effect with adamw. Remove it.")
+            raise FarfieldError("optimisation.nesterov has no effect with adamw. Set nesterov: false.")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise FarfieldError(
                 f"optimisation.ema_decay is {self.ema_decay}; it must be between 0 and 1, for example 0.999."
@@ -139,7 +138,8 @@ def parameter_groups(
     Args:
         module: module to train.
         settings: learning rate and weight decay.
-        scales: learning rate of each parameter, by name, relative to `settings.lr`; None for 1 for all.
+        scales: learning rate of each parameter, by name, relative to `settings.lr`; None gives all parameters
+            `settings.lr`.
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for prefix, child in module.named_modules():
@@ -164,7 +164,7 @@ def make_optimizer(
     """
     groups = parameter_groups(module, settings, scales)
     if not groups:
-        raise FarfieldError("all parameters of the network are frozen. Freeze fewer stages.")
+        raise FarfieldError("all parameters of the module are frozen. Set requires_grad = True for those to train.")
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=settings.lr)
     return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov)

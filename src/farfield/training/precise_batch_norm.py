@@ -1,4 +1,4 @@
-"""Precise batch norm: re-estimate the norms' statistics on training clips before each validation."""
+"""Precise batch norm: re-estimate batch norms' running statistics on training clips before each validation."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ log = logging.getLogger("farfield")
 
 
 class PreciseBatchNorm(Callback):
-    """Re-estimate running statistics on the next training batches, with the current weights.
+    """Re-estimate batch norms' running statistics before each validation, with the current weights.
 
-    Each process measures its own clips; the statistics are then averaged over processes.
+    Each process uses its own training batches. The statistics are then combined over all processes.
 
     Args:
-        num_batches: number of batches per process.
+        num_batches: number of training batches per process.
     """
 
     def __init__(self, num_batches: int) -> None:
@@ -35,8 +35,8 @@ class PreciseBatchNorm(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not _norms(pl_module):
             raise FarfieldError(
-                "optimisation.precise_bn_batches needs norms with running statistics, but this network has none. "
-                "Set precise_bn_batches to 0."
+                "optimisation.precise_bn_batches needs batch norms with running statistics, but this network has "
+                "none. Set precise_bn_batches to 0."
             )
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -61,9 +61,9 @@ def _norms(module: nn.Module) -> list[Any]:
 
 
 def average_over_processes(norm: Any) -> None:
-    """Combine a norm's running mean and variance over the processes, in place.
+    """Replace a batch norm's running mean and variance by those over all processes, in place.
 
-    Each process must have measured the same number of values.
+    Each process must have computed its statistics from the same number of values.
     """
     count = torch.distributed.get_world_size()
     moments = torch.stack([norm.running_mean, norm.running_var + norm.running_mean**2]).double()

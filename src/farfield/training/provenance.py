@@ -1,4 +1,4 @@
-"""Provenance of a run: the code's version, and the hash of the initial weights."""
+"""Provenance of a run: the version of the code, and the name or hash of the initial weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def code_version() -> str:
-    """Return the package's version, with the commit if it runs from a git checkout: "0.1.0 (1a2b3c4d, changed)"."""
+    """Return the package's version, in a git checkout with the commit: "0.1.0 (1a2b3c4d, changed)"."""
     folder, number = Path(__file__).parents[1], version("farfield")
     try:
         root = Path(_git(folder, "rev-parse", "--show-toplevel"))
@@ -28,7 +28,7 @@ def _git(folder: Path, *words: str) -> str:
 
 
 def weights_provenance(weights: str | None) -> str | None:
-    """Identify the initial weights: a known name, or a file's path with the first 16 digits of its SHA-256."""
+    """Return `weights`; if it is the path of a file, add the first 16 hexadecimal digits of the file's SHA-256."""
     if weights is None or not Path(weights).is_file():
         return weights
     with Path(weights).open("rb") as file:

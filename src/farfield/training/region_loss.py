@@ -2,7 +2,7 @@
 
 In segmentation (Yuan et al., ECCV 2020), a ground-truth map supervises the region logits at each position. A clip has
 only one label. Therefore the loss applies to blocks with one region per class, averages their region logits over all
-positions, and is the cross entropy of this average with the clip's label. The averaging is ours.
+positions, and takes the cross entropy of this average with the clip's label. The averaging is not in the paper.
 """
 
 from __future__ import annotations

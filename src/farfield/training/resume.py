@@ -38,8 +38,7 @@ def prepare_resume(checkpoint: Path, model: TrainingModule) -> int:
     if differing:
         shown = "; ".join(f"{name} was {found.get(name)}, now {wanted[name]}" for name in differing)
         raise FarfieldError(
-            f"{checkpoint} is of a different network: {shown}. Resume with the same network, or choose another "
-            "--run_dir."
+            f"{checkpoint} is of a different network: {shown}. Resume with the same network, or give another run_dir."
         )
     now = asdict(model.optimisation)
     before = content["farfield"].get("optimisation", {})  # older checkpoints do not say
@@ -48,7 +47,7 @@ def prepare_resume(checkpoint: Path, model: TrainingModule) -> int:
     if fixed := [name for name in changed if name in FIXED_SETTINGS]:
         raise FarfieldError(
             f"{checkpoint} was trained with different settings: {shown}. Resume with the same {', '.join(fixed)}, "
-            "since the optimiser's state depends on it, or choose another --run_dir."
+            "since the optimiser's state depends on it, or give another run_dir."
         )
     if changed:
         log.info("resuming with changed settings: %s", shown)

@@ -1,4 +1,4 @@
-"""Report the diagnostics of validations in report.html and Weights & Biases."""
+"""Write the diagnostics of validations to report.html and Weights & Biases."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ class ReportSettings:
     """Settings of report.html and the media in Weights & Biases.
 
     Args:
-        every_n_epochs: write a report every this many epochs and after the last epoch, about that epoch's validation.
-            Epochs without a validation have no report. 0 turns reports off.
-        num_clips: clips to show of each kind: the most confidently wrong, and a fixed choice with attention maps.
+        every_n_epochs: number of epochs between reports. The last epoch is also reported on. Epochs without a
+            validation have no report. 0 turns reports off.
+        num_clips: number of clips in each of two lists: the most confident errors, and the same videos in each report,
+            with attention maps.
     """
 
     every_n_epochs: int = 1
@@ -43,13 +44,13 @@ class ReportSettings:
 
 
 class RunReport(Callback):
-    """Gather diagnostics after a validation, with the validated weights, and write them at the end of the epoch.
+    """Compute diagnostics after a validation, with the validated weights, and report them at the end of the epoch.
 
     Args:
         run_dir: run folder.
         settings: report settings.
         about: provenance of the run, shown in the report.
-        config: all resolved values, as YAML.
+        config: every resolved value of the config, as YAML.
     """
 
     FILE = "report.html"
@@ -79,7 +80,9 @@ class RunReport(Callback):
             with run_eagerly():
                 self._found = gather_diagnostics(trainer, pl_module, clips, num_clips=self.settings.num_clips)
         except Exception:  # a failed report must not end the run
-            log.warning("the diagnostics of epoch %d could not be gathered", trainer.current_epoch + 1, exc_info=True)
+            log.warning(
+                "epoch %d has no report, since its diagnostics failed", trainer.current_epoch + 1, exc_info=True
+            )
         pl_module.train(training)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -91,8 +94,10 @@ class RunReport(Callback):
             write_training_report(self.run_dir / self.FILE, report)
             if isinstance(trainer.logger, WandbLogger):
                 log_diagnostics(trainer.logger, found)
-        except Exception:  # as above
-            log.warning("the report of epoch %d could not be written", found.epoch + 1, exc_info=True)
+        except Exception:  # a failed report must not end the run
+            log.warning(
+                "the report of epoch %d could not be written; training continues", found.epoch + 1, exc_info=True
+            )
 
     def _is_due(self, trainer: Trainer) -> bool:
         every, epoch = self.settings.every_n_epochs, trainer.current_epoch + 1

@@ -1,8 +1,8 @@
 """The learning-rate schedule, and how it continues in a resumed run.
 
-A cosine ends with the run. If a run is resumed with more epochs, a cosine over all of them would raise the rate at the
-step where the run continues, and lose at first what was learned at a low rate. So the old schedule is kept, unless
-`schedule_length` is "extend".
+The cosine schedule reaches 0 at the end of the run. If a run is resumed with more epochs, stretching the cosine over
+all of them would raise the learning rate abruptly, and the loss would rise at first. A resumed run therefore keeps its
+old schedule, unless `schedule_length` is "extend".
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def scale_lr(settings: Optimisation, clips_per_step: int) -> Optimisation:
         return settings
     lr = settings.lr * clips_per_step / settings.lr_batch_size
     log.info(
-        "the learning rate is %g: %g (for %d clips per step) times %d / %d",
+        "the learning rate is %g: lr %g, given for %d clips per step, times %d / %d",
         lr,
         settings.lr,
         settings.lr_batch_size,
@@ -55,10 +55,10 @@ class PreviousSchedule:
 
     Attributes:
         step: optimiser steps done.
-        total_steps: step at which the schedule ends; None if unknown.
-        steps_per_epoch: optimiser steps in an epoch; None if unknown, and taken to be the same as now.
-        run_steps: step at which the run was to end. It is later than `total_steps` if an earlier resume kept the
-            schedule of a run that was extended. None if it is the same as `total_steps`.
+        total_steps: step at which the schedule ends; None if unknown, or if the run has no end.
+        steps_per_epoch: optimiser steps in an epoch; None if unknown. It is then assumed not to have changed.
+        run_steps: step at which the run was to end. It differs from `total_steps` if an earlier resume changed the end
+            of the run and kept the schedule. None if unknown, or if the run has no end.
     """
 
     step: int
@@ -97,12 +97,12 @@ def resumed_total_steps(
 
     Args:
         previous: schedule before the resume.
-        settings: current settings, with the learning rate in use.
-        steps_per_epoch: optimiser steps in an epoch now.
+        settings: current settings, with `lr` scaled by `scale_lr`.
+        steps_per_epoch: current number of optimiser steps in an epoch.
         total_steps: step at which the run now ends.
 
     Raises:
-        FarfieldError: if the schedule has ended and `schedule_length` is None: the run would learn nothing.
+        FarfieldError: if the schedule has ended and `schedule_length` is None, so that the run would learn nothing.
     """
     if settings.schedule != "cosine" or previous.total_steps in (None, total_steps):
         return total_steps

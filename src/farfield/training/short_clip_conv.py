@@ -1,7 +1,7 @@
 """Work around wrong gradients of 3D convolutions in bfloat16 on the CPU, for clips shorter than the kernel.
 
 In this case oneDNN does not write the whole gradient of an `nn.Conv3d`'s weights, for example with a temporal kernel of
-5 and clips of 4 frames, or a kernel of 3 and clips of 2 frames. The unwritten part is what the memory held before, at
+5 and clips of 4 frames, or a kernel of 3 and clips of 2 frames. The unwritten part holds old memory content, at
 times NaN (torch 2.6 to 2.14.1; `findings/torch-bfloat16-gradient-unwritten.sh`). In float32 the gradient is correct.
 The forward pass is correct in both.
 """
@@ -25,7 +25,7 @@ class ShortClipConv3d(nn.Conv3d):
 
 
 def correct_short_clip_gradients(network: nn.Module) -> None:
-    """Turn every `nn.Conv3d` with a temporal kernel into a `ShortClipConv3d`, in place; parameters and hooks stay."""
+    """Turn every `nn.Conv3d` with a temporal kernel into a `ShortClipConv3d`, in place; keep parameters and hooks."""
     for module in network.modules():
         if type(module) is nn.Conv3d and module.kernel_size[0] > 1:
             module.__class__ = ShortClipConv3d

@@ -1,4 +1,4 @@
-"""Number of optimiser steps per epoch and per run, and of clips per step."""
+"""Count the optimiser steps per epoch and per run, and the clips per optimiser step."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ log = logging.getLogger("farfield")
 
 
 def optimizer_steps(trainer: Trainer) -> tuple[int, int | None]:
-    """Count the optimiser steps of an epoch and of the run; the latter is None for a run without an end.
+    """Return the optimiser steps per epoch and per run; the latter is None for a run without an end.
 
-    `trainer.estimated_stepping_batches` would start the data loader's workers before a resumed run has restored its
-    position in the epoch.
+    `trainer.estimated_stepping_batches` is not used: it would start the data loader's workers before a resumed run has
+    restored its position in the epoch.
     """
     batches = data_module(trainer).batches_per_epoch()
     per_epoch = -(-batches // trainer.accumulate_grad_batches)
@@ -30,7 +30,7 @@ def clips_per_step(trainer: Trainer) -> int:
     batch_size: int = data_module(trainer).batch_size
     clips = batch_size * trainer.world_size * trainer.accumulate_grad_batches
     log.info(
-        "a step takes %d clips: batch size %d x processes %d x accumulated batches %d",
+        "an optimiser step takes %d clips: batch size %d x processes %d x accumulated batches %d",
         clips,
         batch_size,
         trainer.world_size,

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class Throughput(Callback):
-    """Log the clips per second of all processes, and the share of time that training waited for the data loader."""
+    """Log the clips per second, summed over processes, and the share of time spent waiting for the data loader."""
 
     def __init__(self) -> None:
         self._start = self._waiting_since = time.perf_counter()

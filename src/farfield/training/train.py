@@ -1,4 +1,4 @@
-"""Train a network as a config says."""
+"""Train a network from a config."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class TrainResult:
         run_dir: folder with everything that the run wrote.
         last_checkpoint: checkpoint of the last epoch; None if none was written.
         best_checkpoint: checkpoint of the epoch with the highest val/top1; None without validation.
-        best_epoch: number of the best checkpoint's epoch, counted from 1; None without validation.
+        best_epoch: epoch of the best checkpoint, counted from 1; None without validation.
         best_top1: val/top1 of the best checkpoint, in [0, 1]; None without validation.
         metrics: last value of each logged metric, by name, for example "train/loss" and "val/top1".
-        epochs: epochs trained, including those before a resume.
-        steps: optimiser steps, including those before a resume.
+        epochs: number of epochs trained, including those before a resume.
+        steps: number of optimiser steps, including those before a resume.
         was_complete: whether the run was resumed but had nothing left to train.
     """
 
@@ -56,7 +56,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
 ) -> TrainResult:
-    """Train a network as a config says.
+    """Train a network from a config.
 
     Args:
         config: a YAML file, or the name of a recipe that ships with farfield (`farfield configs` lists them). None if
@@ -95,11 +95,13 @@ def _as_word(value: Any) -> str:
     try:
         return json.dumps(value)
     except TypeError as error:
-        raise FarfieldError(f"an override has the value {value!r}. Give text, numbers, lists or dicts.") from error
+        raise FarfieldError(
+            f"overrides has the value {value!r}. Give text, numbers, True, False, None, lists or dicts."
+        ) from error
 
 
 def train_run(run: TrainingRun) -> TrainResult:
-    """Train a run from `make_run` to its end.
+    """Run the training set up by `make_run`, from its last checkpoint if it has one.
 
     Raises:
         FarfieldError: if the run cannot be resumed from its last checkpoint, or an option is not supported.
@@ -111,7 +113,7 @@ def train_run(run: TrainingRun) -> TrainResult:
         done = prepare_resume(resumed, run.model)
         log.info("resuming from %s", resumed)
     elif run.config.resume:
-        log.info("%s holds no checkpoint to resume from: a new run begins", run.run_dir)
+        log.info("%s holds no checkpoint to resume from, so a new run begins", run.run_dir)
     exit_code = 1
     try:
         with lightning_errors_as_ours():
@@ -124,7 +126,7 @@ def train_run(run: TrainingRun) -> TrainResult:
 
 
 def _logged_metrics(run_dir: Path) -> dict[str, float]:
-    """Return the last epoch's metrics from metrics.csv, for a run that was complete already."""
+    """Return the last epoch's metrics from metrics.csv, for a resumed run with nothing left to train."""
     path = run_dir / "metrics.csv"
     if not path.is_file():
         return {}

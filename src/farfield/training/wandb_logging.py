@@ -1,9 +1,9 @@
-"""Weights & Biases: the logger, and tables, plots, clips and artifacts.
+"""Log runs to Weights & Biases: metrics, tables, plots, clips and artifacts.
 
-What is logged: the metrics of `lightning_module.py`, `gradient_norms.py`, `throughput.py` and `skipped_videos.py`, the
-tables, plots and clips of `diagnostics.py`, and the config and provenance of `config.py`.
+The metrics come from `lightning_module.py`, `gradient_norms.py`, `throughput.py` and `skipped_videos.py`, the tables,
+plots and clips from `diagnostics.py`, and the config and provenance from `config.py`.
 
-Without an account, runs are logged offline and can be uploaded later; training never needs the internet.
+By default, a run without an account or without internet access is logged offline, and can be uploaded later.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ class WandbSettings:
     """Weights & Biases settings.
 
     Args:
-        mode: "online", "offline" or "disabled"; "auto" is online with an account (WANDB_API_KEY or `wandb login`),
-            otherwise offline. The environment variable WANDB_MODE overrides this setting.
+        mode: "online", "offline" or "disabled". "auto" is online if there is an account (WANDB_API_KEY or `wandb
+            login`) and the server can be reached, otherwise offline. The environment variable WANDB_MODE overrides this
+            setting.
         project: project to log to.
-        name: name of the run; None for the name of its folder.
+        name: name of the run; None for the name of the run folder.
         artifacts: log manifests and checkpoints as artifacts.
     """
 
@@ -49,7 +50,7 @@ class WandbSettings:
 
 
 def make_wandb_logger(settings: WandbSettings, run_dir: Path, config: dict[str, Any]) -> WandbLogger | None:
-    """Start logging a run, under its previous id if it is resumed. Return None if the mode is "disabled".
+    """Start logging a run; a resumed run keeps its id. Return None if the mode is "disabled".
 
     Raises:
         FarfieldError: if mode is "online" and the server cannot be reached.
@@ -91,9 +92,9 @@ def make_wandb_logger(settings: WandbSettings, run_dir: Path, config: dict[str, 
 
 
 def _unsynced_folders(folder: Path, run_id: str) -> list[Path]:
-    """List the offline folders of a run that are not uploaded yet, oldest first; each resume adds one.
+    """List the offline folders of a run that are not uploaded yet, oldest first. Each resume adds a folder.
 
-    wandb has no API for this. The folders are found by name, and the uploaded ones by the .synced file that `wandb
+    wandb has no API for this. The folders are found by name, and uploaded folders by the .synced file that `wandb
     sync` leaves in them. Both names follow wandb's undocumented convention (as of 0.31).
     """
     parts = {*folder.parent.glob(f"offline-run-*-{run_id}"), folder}
@@ -101,7 +102,7 @@ def _unsynced_folders(folder: Path, run_id: str) -> list[Path]:
 
 
 def sweep_folder(run_dir: Path) -> Path:
-    """Return `run_dir`, or, for a run of a W&B sweep, the subfolder of `run_dir` that is named by the run's id."""
+    """Return `run_dir`, or, for a run of a W&B sweep, its subfolder named after the run's id."""
     run_id = os.environ.get("WANDB_RUN_ID")
     return run_dir / run_id if run_id and os.environ.get("WANDB_SWEEP_ID") else run_dir
 
@@ -112,7 +113,7 @@ def has_wandb_account() -> bool:
 
 
 def _why_offline() -> str:
-    """Return the reason to log offline; empty if the server can be used."""
+    """Return the reason to log offline; an empty string if the run can be logged online."""
     if not has_wandb_account():
         return "no account was found"
     try:

@@ -1,4 +1,4 @@
-"""Read animated WebP with Pillow, since FFmpeg does not read it."""
+"""Read animated WebP with Pillow, since FFmpeg cannot read it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from farfield.video.frame_times import browser_delays
 
 
 def is_webp(source: Source) -> bool:
-    """Return whether a file, or its content, begins with the header of WebP."""
+    """Return whether a file, or its content, begins with a WebP header."""
     if isinstance(source, Path):
         with source.open("rb") as file:
             head = file.read(12)
@@ -32,8 +32,8 @@ class AnimatedWebP:
     """An open WebP animation, with the interface of `PyAVVideo`; `close` it after use.
 
     Raises:
-        NotAVideo: for a single picture.
-        OSError, ValueError: for a damaged file.
+        NotAVideo: if the file holds a single picture.
+        OSError, ValueError: if the file is damaged.
     """
 
     comment = ""
@@ -62,20 +62,20 @@ class AnimatedWebP:
         self._image.close()
 
     def frames(self, indices: Int[np.ndarray, " t"], short_side_px: int | None = None) -> UInt8[np.ndarray, "t h w c"]:
-        """Decode the frames at `indices`, see `PyAVVideo.frames`."""
+        """Decode the frames at `indices` (see `PyAVVideo.frames`)."""
         wanted, places = np.unique(indices, return_inverse=True)
         return np.stack([picture for _, picture in self.pictures(wanted, short_side_px)])[places]
 
     def pictures(
         self, places: Int[np.ndarray, " t"], short_side_px: int | None = None
     ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w c"]]]:
-        """Yield (place, frame) for each of the ascending `places`, see `PyAVVideo.pictures`."""
+        """Yield (place, frame) for each of the ascending `places` (see `PyAVVideo.pictures`)."""
         convert = self.to_rgb(short_side_px)
         for place in places.tolist():
             yield place, convert(self._frame(place))
 
     def walk(self, start: int, stop: int, *, both_fields: bool = False) -> Iterator[tuple[int, VideoFrame]]:
-        """Yield (place, frame) for each place of [start, stop), see `PyAVVideo.walk`."""
+        """Yield (place, frame) for each place in [start, stop) (see `PyAVVideo.walk`)."""
         for place in range(start, stop):
             yield place, self._frame(place)
 

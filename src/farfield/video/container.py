@@ -17,20 +17,20 @@ Source = Path | BinaryIO
 NOT_VIDEOS = frozenset(
     ["tty", "image2", "ansi", "bin", "xbin", "idf", "adf", "hls", "applehttp", "dash", "concat", "sdp", "imf"]
 )
-"""Formats that are not videos, though FFmpeg plays them as videos: texts, pictures, playlists of other files."""
+"""FFmpeg's names of formats that it opens as videos, although they are text, still pictures or playlists."""
 
 _STILL_CODECS = {"mjpeg", "png", "bmp", "webp", "jpegls"}
 
 
 class NotAVideo(ValueError):
-    """The file has no video that could be decoded."""
+    """The file holds no video."""
 
 
 def open_container(source: Source) -> InputContainer:
     """Open a file, or its content, for decoding with one thread.
 
     Raises:
-        NotAVideo: if it has no video stream.
+        NotAVideo: if it has no video stream, or is in one of the formats `NOT_VIDEOS`.
         av.FFmpegError, ValueError: if it cannot be opened, or its codec is unknown.
     """
     # An absolute path: FFmpeg parses a relative one with a colon as a protocol.
@@ -50,7 +50,10 @@ def open_container(source: Source) -> InputContainer:
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
-    """Return the stream that a player would show: not a cover picture, and not a still if there is a moving stream."""
+    """Return the stream that a player would show; None if there is none.
+
+    Cover pictures are never shown, and still pictures only if there is no moving stream.
+    """
     streams = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
     moving = [each for each in streams if not (each.codec_context and each.codec_context.name in _STILL_CODECS)]
     best = container.streams.best("video")

@@ -1,9 +1,9 @@
 """Open a video file with PyAV or decord.
 
-PyAV decodes only the packets that the requested frames need, see `pyav_decoder.py`. If decord is requested, it decodes
-the files of which it returns exactly the requested frames, see `decord_decoder.py`. PyAV decodes all other files, and
-the log says so. Damaged files and files that cannot be opened raise a `DecodeError` with the path and the reason. A
-video is opened in the process that uses it, with one thread, and closed there.
+PyAV decodes only the packets that the requested frames need (see `pyav_decoder.py`). If decord is requested, it
+decodes only files for which it returns exactly the requested frames (see `decord_decoder.py`). PyAV decodes all other
+files, and a warning is logged. Damaged files and files that cannot be opened raise a `DecodeError` with the path and
+the reason. A video is opened in the process that uses it, with one thread, and closed there.
 """
 
 from __future__ import annotations
@@ -40,18 +40,21 @@ class Video(Protocol):
     """An open video."""
 
     times: Float[np.ndarray, " frames"]
-    """When each frame is first shown, in seconds from the first, ascending."""
+    """Display time of each frame, in seconds after the first frame, ascending."""
 
     def frames(self, indices: Int[np.ndarray, " t"], short_side_px: int | None = None) -> UInt8[np.ndarray, "t h w c"]:
         """Decode the frames at `indices`, in that order, as upright RGB. An index may occur more than once.
 
-        With `short_side_px`, frames at least twice as large may be reduced to a short side of that many pixels.
+        With `short_side_px`, a frame whose short side is at least twice that many pixels may be downscaled to it.
         """
 
     def pictures(
         self, places: Int[np.ndarray, " t"], short_side_px: int | None = None
     ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w c"]]]:
-        """Yield (place, frame) for each of the ascending `places`, in one pass that keeps few frames in memory."""
+        """Yield (place, frame) for each of the ascending `places`, in one pass that keeps few frames in memory.
+
+        A place is an index into `times`.
+        """
 
     def close(self) -> None: ...
 
@@ -60,8 +63,8 @@ class OpenVideo:
     """An open video file whose decoder's errors are raised as `DecodeError`.
 
     Attributes:
-        times: when each frame is first shown, in seconds from the first, ascending.
-        decoder: the decoder that reads the file.
+        times: display time of each frame, in seconds after the first frame, ascending.
+        decoder: name of the decoder that reads the file.
         fallback_reason: why PyAV reads the file although decord was requested; None if the requested decoder reads it.
     """
 
@@ -72,7 +75,7 @@ class OpenVideo:
         self.fallback_reason = fallback_reason
 
     def frames(self, indices: Int[np.ndarray, " t"], short_side_px: int | None = None) -> UInt8[np.ndarray, "t h w c"]:
-        """Decode the frames at `indices`, see `Video.frames`."""
+        """Decode the frames at `indices` (see `Video.frames`)."""
         try:
             return self._video.frames(indices, short_side_px)
         except Exception as error:  # decord raises its own types, IndexError, OSError, ...
@@ -81,7 +84,7 @@ class OpenVideo:
     def pictures(
         self, places: Int[np.ndarray, " t"], short_side_px: int | None = None
     ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w c"]]]:
-        """Yield the frames at `places`, see `Video.pictures`."""
+        """Yield (place, frame) for each of `places` (see `Video.pictures`)."""
         try:
             yield from self._video.pictures(places, short_side_px)
         except Exception as error:
@@ -105,14 +108,15 @@ def open_video(
 
     Args:
         path: video file.
-        decoder: "pyav" or "decord". Files of which decord would return wrong frames are read by PyAV in both cases.
-        deinterlace: "auto" deinterlaces frames that are marked as interlaced, "off" none.
-        tone_map: "auto" converts HDR frames (HLG and PQ) to BT.709, "off" none.
+        decoder: "pyav" or "decord". With "decord", PyAV still reads the files for which decord would return wrong
+            frames.
+        deinterlace: "auto" deinterlaces frames that are marked as interlaced; "off" leaves them as they are.
+        tone_map: "auto" converts HDR frames (HLG and PQ) to BT.709; "off" leaves them as they are.
 
     Raises:
         DecodeError: if the file is missing, empty or cannot be opened; inside the block, from `frames` and `pictures`,
             if a frame cannot be decoded.
-        FarfieldError: for an unknown decoder.
+        FarfieldError: if the decoder is unknown.
     """
     if decoder not in DECODERS:
         raise FarfieldError(f"decoder is {decoder!r}. {nearest(decoder, DECODERS)}")
@@ -144,7 +148,7 @@ def _open_with_pyav(path: Path, deinterlace: Deinterlace, tone_map: ToneMap) -> 
 
 
 def _open_with_decord(path: Path, deinterlace: Deinterlace, tone_map: ToneMap) -> OpenVideo:
-    """Open a file with decord if it returns exactly the requested frames of the file, otherwise with PyAV."""
+    """Open a file with decord if decord returns exactly the requested frames of it, otherwise with PyAV."""
     # Imported on first use: processes that only use PyAV save 5 MB and 50 ms.
     from farfield.video.decord_decoder import DecordVideo
 
@@ -167,7 +171,7 @@ _fallbacks: defaultdict[str, set[Path]] = defaultdict(set)
 
 
 def _log_fallback(path: Path, reason: str) -> None:
-    """Log the number of files with this reason at the 1st, 10th, 100th, ... such file of this process."""
+    """Log how many files PyAV has read instead of decord for this reason, at the 1st, 10th, 100th, ... such file."""
     files = _fallbacks[reason]
     if path in files:
         return

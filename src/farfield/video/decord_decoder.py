@@ -1,4 +1,4 @@
-"""Decode with decord, and refuse files of which it would return wrong frames (see `decord_exactness.py`)."""
+"""Decode with decord; refuse files for which decord would return wrong frames (see `decord_exactness.py`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from farfield.video.decord_exactness import DecordInexact, check_decord_is_exact
 from farfield.video.decord_library import decord
 
 _FRAMES_PER_BATCH = 64
-"""Frames that decord decodes at a time in `pictures`."""
+"""Number of frames that `pictures` decodes at a time."""
 
 
 class DecordVideo:
@@ -34,14 +34,14 @@ class DecordVideo:
         self.times: Float[np.ndarray, " frames"] = index.seconds
 
     def frames(self, indices: Int[np.ndarray, " t"], short_side_px: int | None = None) -> UInt8[np.ndarray, "t h w c"]:
-        """Decode the frames at `indices`, in that order, at their full size."""
+        """Decode the frames at `indices`, in that order, as upright RGB at full size; `short_side_px` is ignored."""
         wanted, place = np.unique(indices, return_inverse=True)  # ascending and once: a single pass through the file
         return self._reader.get_batch(wanted.tolist()).asnumpy()[place]
 
     def pictures(
         self, places: Int[np.ndarray, " t"], short_side_px: int | None = None
     ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w c"]]]:
-        """Yield (place, frame) for each of the ascending `places`, in one pass through the file."""
+        """Yield (place, frame) for each of the ascending `places` (indices into `times`) in one pass."""
         for start in range(0, len(places), _FRAMES_PER_BATCH):
             batch = places[start : start + _FRAMES_PER_BATCH]
             yield from zip(batch.tolist(), self.frames(batch), strict=True)

@@ -1,9 +1,9 @@
-"""Import decord without loading CUDA's libraries. No other file imports decord.
+"""Import decord without loading CUDA's libraries. All other modules import decord from here.
 
-On import, decord2 3.4 finds the package `nvidia` (`importlib.util.find_spec`) and loads every CUDA library that pip
-installed in it, with global symbols. This takes 0.4 GB per process. If PyTorch is imported later, one of the libraries,
-NVBLAS, intercepts PyTorch's BLAS calls, and PyTorch crashes. Decoding on the CPU needs none of these libraries, and
-decord has no option to leave them out.
+On import, decord2 3.4 finds the package `nvidia` (`importlib.util.find_spec`) and loads every CUDA library in
+that package, with global symbols. This takes 0.4 GB of memory per process. If PyTorch is imported later, one of the
+libraries, NVBLAS, intercepts PyTorch's BLAS calls, and PyTorch crashes. Decoding on the CPU needs none of these
+libraries, but decord has no option not to load them.
 """
 
 from __future__ import annotations

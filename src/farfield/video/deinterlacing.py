@@ -21,15 +21,15 @@ Deinterlace = Literal["auto", "off"]
 def deinterlaced(
     frames: Iterable[tuple[int, VideoFrame]], *, both_fields: bool = False
 ) -> Iterator[tuple[int, VideoFrame]]:
-    """Deinterlace the frames that are marked as interlaced; yield all others unchanged.
+    """Deinterlace the frames that are marked as interlaced; yield all other frames unchanged.
 
     Args:
-        frames: (place, frame), ascending. Include both neighbours of each frame that you need: its picture depends on
-            the frames before and after it in `frames`.
-        both_fields: yield two pictures of each interlaced frame, one per field, instead of one.
+        frames: (place, frame) pairs with ascending places, which are indices in display order. For each frame that you
+            need, also give the frames directly before and after it, since the deinterlaced picture depends on them.
+        both_fields: yield two pictures for each interlaced frame, one per field, instead of one.
 
     Yields:
-        (place, picture); with `both_fields`, twice for an interlaced frame.
+        (place, picture). With `both_fields`, the two pictures of an interlaced frame have the same place.
     """
     graph: Graph | None = None
     kind: tuple[object, ...] = ()

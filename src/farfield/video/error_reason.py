@@ -1,4 +1,4 @@
-"""A decoder's exception as one line for messages and reports."""
+"""Shorten a decoder's exception to one line for messages and reports."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 def reason_of(error: BaseException) -> str:
     """Return the reason in a decoder's exception as one line.
 
-    It leaves out the file's name, so that files can be counted by reason.
+    The line leaves out the file's name, so that files can be counted by reason.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__

@@ -23,14 +23,14 @@ from farfield.video.packet_index import FURTHEST_REORDERING
 from farfield.video.packet_reader import PacketReader
 
 DROP_ON_REQUEST = frozenset(["h264", "mpeg4", "mpeg1video", "mpeg2video"])
-"""Decoders that obey `skip_frame` per packet. Other decoders ignore it, or keep the value it had first."""
+"""Decoders that obey `skip_frame` per packet. Other decoders ignore it, or keep its first value."""
 
 
 class ExactFrames:
-    """Decoder of the frames at given places of a stream.
+    """Decoder of the frames at given places of a stream. A place is a frame's index in display order.
 
     Args:
-        reader: the stream; its index is corrected when decoding shows that it is wrong.
+        reader: reader of the stream. Its index is corrected when decoding shows that the index is wrong.
     """
 
     def __init__(self, reader: PacketReader) -> None:
@@ -40,7 +40,7 @@ class ExactFrames:
         """Decode the frames at the places in `left`: remove each place from `left`, and yield (place, frame).
 
         Args:
-            left: places, ascending.
+            left: places still to decode, ascending.
             jump: seek to the latest keyframe before each frame; otherwise seek only once, for the first place.
 
         Raises:
@@ -65,7 +65,7 @@ class ExactFrames:
     # --- only needed frames ---------------------------------------------------------------------------------------
 
     def _decode_needed(self, left: deque[int], jump: bool) -> Iterator[tuple[int, VideoFrame]]:
-        """Yield the requested frames, decoding only what they need; stop at the first whose timestamp is in doubt."""
+        """Yield the requested frames, decoding only what they need; stop at the first doubtful timestamp."""
         index = self._reader.index
         if index.by_number:
             return
@@ -120,9 +120,9 @@ class ExactFrames:
                     return
 
     def _packets_for(self, keyframe: int, wanted: set[int]) -> Iterator[av.Packet]:
-        """Yield packets from a keyframe on, until all timestamps in `wanted` have come.
+        """Yield packets from a keyframe on, and let the decoder drop frames that are neither wanted nor references.
 
-        The decoder is told to drop frames that are neither wanted nor referred to by other frames.
+        If the display order is known, stop after the last packet with a timestamp in `wanted`.
         """
         reader = self._reader
         left: set[int | None] = set(wanted)
@@ -163,11 +163,12 @@ class ExactFrames:
         yield from _without_gaps(enumerate(reader.decode(reader.all_packets())), following, stop)
 
     def _decode_by_stamp(self, start: int) -> Iterator[tuple[int, VideoFrame]]:
-        """Decode from the last keyframe before `start`; yield frames with their places, ascending.
+        """Decode from a keyframe at or before `start`; yield (place, frame) with ascending places.
 
         Raises:
-            _NoEntryPoint: if the keyframe itself does not come out of the decoder: decoding cannot begin at it.
-            _OutOfOrder: if frames do not come in the order of timestamps, before a frame is yielded at a wrong place.
+            _NoEntryPoint: if the decoder does not output the keyframe itself, so that decoding cannot begin at it.
+            _OutOfOrder: if the decoder's output is not in the order of timestamps. No frame has been yielded with a
+                wrong place.
         """
         reader, index = self._reader, self._reader.index
         # Where packets are read again, begin with the first, since seeking may be what failed.
@@ -205,7 +206,7 @@ class ExactFrames:
 
 
 def _without_gaps(frames: Iterable[tuple[int, VideoFrame]], start: int, stop: int) -> Iterator[tuple[int, VideoFrame]]:
-    """Yield a frame for each place of [start, stop), repeating the previous one where a place has none."""
+    """Yield (place, frame) for each place in [start, stop); a place without a frame repeats the previous frame."""
     following, before = start, None
     for place, frame in frames:
         if frame.is_corrupt:

@@ -17,10 +17,10 @@ from farfield.video.tone_mapping import ToneMap, is_hdr, to_bt709
 log = logging.getLogger("farfield")
 
 _WIDEST_PIXEL = 8
-"""Largest credible ratio of a pixel's sides; a larger one comes from a broken header."""
+"""Largest plausible ratio of a pixel's sides; a larger ratio comes from a broken header."""
 
 _ROUNDING = 0.01
-"""Ratios this close to 1 are taken as 1: FFmpeg's scale filter writes them when it rounds a size."""
+"""Pixel aspect ratios this close to 1 count as 1, since FFmpeg's scale filter writes them when it rounds a size."""
 
 
 class RgbConverter:
@@ -30,8 +30,8 @@ class RgbConverter:
         size: width and height in pixels of the video's first frame, as stored.
         pixel_aspect_ratio: width of a stored pixel over its height. The output has square pixels: it keeps the stored
             height and changes the width.
-        short_side_px: frames whose short side is at least twice this number of pixels are reduced to it, keeping their
-            aspect ratio. None for the full size.
+        short_side_px: downscale frames to this short side in pixels, keeping their aspect ratio, if the short side of
+            the first frame is at least twice as long. None keeps the full size.
         tone_map: "auto" converts HDR frames to BT.709; "off" keeps the stored signal, which looks flat and grey.
         name: name of the video for the log.
     """
@@ -58,12 +58,12 @@ class RgbConverter:
         self._reformatter = VideoReformatter()  # shared: making one takes longer than converting a small frame
 
     def __call__(self, frame: VideoFrame) -> UInt8[np.ndarray, "h w c"]:
-        """Convert one frame; the result is often a view of the decoder's memory.
+        """Convert one frame; the result may be a view of the frame's memory.
 
-        A frame whose size differs from the first frame's is letterboxed to that size.
+        A frame that differs in size from the video's first frame is letterboxed to the size of the first.
 
         Raises:
-            ValueError: for a damaged frame.
+            ValueError: if the frame is damaged.
         """
         if frame.is_corrupt:
             raise ValueError("a frame is damaged")

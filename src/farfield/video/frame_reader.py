@@ -21,13 +21,13 @@ def open_reader(
     """Open a file, or its content; `close` the reader after use.
 
     Args:
-        source: file, or its content.
+        source: path of a file, or its content.
         name: name for the log; None for the file's path.
-        deinterlace: "auto" deinterlaces frames that are marked as interlaced, "off" none.
-        tone_map: "auto" converts HDR frames to BT.709, "off" none.
+        deinterlace: "auto" deinterlaces frames that are marked as interlaced; "off" leaves them as they are.
+        tone_map: "auto" converts HDR frames to BT.709; "off" leaves them as they are.
 
     Raises:
-        av.FFmpegError, OSError, ValueError, MemoryError: if it cannot be opened, or holds no video.
+        av.FFmpegError, OSError, ValueError, MemoryError: if the source cannot be opened, or holds no video.
     """
     try:
         return PyAVVideo(source, name=name, deinterlace=deinterlace, tone_map=tone_map)

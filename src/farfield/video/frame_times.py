@@ -1,4 +1,4 @@
-"""Corrections of the display times that containers give: gaps, jumps, repeated times, delays of animated images."""
+"""Correct the display times that containers give: gaps, jumps, repeated times and delays of animated images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 LONGEST_GAP_SECONDS = 10.0
-"""A longer gap in a transport or program stream is taken for a clock reset, as by FFmpeg's command line."""
+"""A longer gap in a transport or program stream counts as a clock reset, as in FFmpeg's command line."""
 
 SHORTEST_STEP = 1 / 90_000
 """Seconds from one frame to the next if the container gives the same time for both."""
@@ -16,9 +16,9 @@ _TOO_SHORT_SECONDS, _USUAL_DELAY_SECONDS = 0.015, 0.1
 
 
 def ascending(times: Float[np.ndarray, " frames"], fps: float) -> Float[np.ndarray, " frames"]:
-    """Return strictly ascending times from 0; times at a constant rate if the given ones do not ascend.
+    """Return strictly ascending times in seconds, from 0. Frames that share a time are spaced by `SHORTEST_STEP`.
 
-    Frames that share a time are spaced by `SHORTEST_STEP`.
+    If the given times descend somewhere, are all equal or are not finite, the result has the constant rate `fps`.
     """
     is_valid = np.all(np.isfinite(times)) and np.all(np.diff(times) >= 0)
     if not is_valid or (len(times) > 1 and times[-1] == times[0]):
@@ -31,9 +31,9 @@ def ascending(times: Float[np.ndarray, " frames"], fps: float) -> Float[np.ndarr
 
 
 def continuous(stamps: list[int | None]) -> Float[np.ndarray, " frames"]:
-    """Return times of frames in display order, with unknown times interpolated and without jumps back.
+    """Interpolate unknown times (None) of frames in display order, and remove jumps back; units are those of `stamps`.
 
-    After a jump back, time continues from the previous frame at the usual distance between frames.
+    After a jump back, time continues from the previous frame at the median distance between frames.
     """
     places = np.array([place for place, stamp in enumerate(stamps) if stamp is not None])
     known = np.array([stamp for stamp in stamps if stamp is not None], np.float64)
@@ -50,7 +50,7 @@ def continuous(stamps: list[int | None]) -> Float[np.ndarray, " frames"]:
 
 
 def without_clock_jumps(times: Float[np.ndarray, " frames"], time_base: float) -> Float[np.ndarray, " frames"]:
-    """Replace jumps of the clock by the usual distance between frames; in units of the time base."""
+    """Replace forward clock jumps by the median distance between frames; times are in units of the time base."""
     steps = np.diff(times)
     jumps = steps * time_base > LONGEST_GAP_SECONDS
     if not np.any(jumps) or np.all(jumps):
@@ -59,11 +59,11 @@ def without_clock_jumps(times: Float[np.ndarray, " frames"], time_base: float) -
 
 
 def browser_times(delays: Int[np.ndarray, " frames"], time_base: float) -> Int[np.ndarray, " frames"]:
-    """Return the display times of an animated image as browsers play it; delays and times in units of the time base."""
+    """Return when browsers show each frame of an animated image; delays and times are in units of the time base."""
     seconds = browser_delays(delays * time_base)
     return np.round(np.concatenate([[0.0], np.cumsum(seconds[:-1])]) / time_base).astype(np.int64)
 
 
 def browser_delays(seconds: Float[np.ndarray, " frames"]) -> Float[np.ndarray, " frames"]:
-    """Return how long browsers show each frame of an animated image, given the delays in the file; in seconds."""
+    """Return how many seconds browsers show each frame of an animated image, given the file's delays in seconds."""
     return np.where(seconds < _TOO_SHORT_SECONDS, _USUAL_DELAY_SECONDS, seconds)

@@ -16,14 +16,14 @@ from jaxtyping import Int
 from farfield.video.container import Source, independent_source
 
 _LARGEST_INDEX = 2**28
-"""Size in bytes. A larger index is broken, or belongs to a video that lasts weeks."""
+"""Maximum size of the index in bytes. A larger index is broken, or belongs to a video that lasts weeks."""
 
 
 def composition_offsets(source: Source, track_id: int, num_frames: int) -> Int[np.ndarray, " frames"] | None:
-    """Read the composition offsets of a track, in its time scale.
+    """Read the composition offsets of a track, in units of the track's time scale.
 
     Args:
-        source: file, or its content.
+        source: path of a file, or its content.
         track_id: id of the video track.
         num_frames: number of frames in the track.
 
@@ -50,7 +50,7 @@ def composition_offsets(source: Source, track_id: int, num_frames: int) -> Int[n
 
 
 def _movie(file: BinaryIO) -> memoryview | None:
-    """Return the content of the box `moov`; None if there is none, or if fragments follow it."""
+    """Return the content of the box `moov`; None if there is no usable one, or if the file is fragmented."""
     begin = 0
     while len(head := file.read(16)) >= 8:
         size, kind = struct.unpack(">I4s", head[:8])

@@ -1,7 +1,8 @@
 """Rotate and mirror pictures by the container's display matrix.
 
-Phones store the sensor's picture, and a matrix that tells players how to show it. Quarter turns, mirrored or not, are
-applied as by FFmpeg's command line. Any other angle is rounded to the nearest quarter turn, as in browsers.
+Phones store pictures as the sensor takes them, and a matrix that tells players how to show them. Quarter turns,
+mirrored or not, are applied as by FFmpeg's command line. Any other angle is rounded to the nearest quarter turn, as in
+browsers.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from jaxtyping import Shaped
 
 
 class Orientation(NamedTuple):
-    """Rotation, then mirroring, that makes a stored picture upright.
+    """Rotation followed by mirroring that makes a stored picture upright.
 
     Attributes:
         quarter_turns: quarter turns counter-clockwise.
-        mirror: whether left and right are swapped.
+        mirror: whether left and right are swapped after the rotation.
     """
 
     quarter_turns: int = 0

@@ -41,7 +41,7 @@ def is_hidden(packet: av.Packet, codec: str) -> bool:
 
 
 def size_header(packet: av.Packet, codec: str) -> bytes:
-    """Return a keyframe's bytes that hold its width and height, for comparison; b"" for an unsupported codec."""
+    """Return the bytes of a keyframe that hold its width and height, for comparison; b"" if they are not found."""
     data = bytes(packet)
     if codec in ("vp8", "libvpx"):
         return data[6:10]
@@ -60,7 +60,7 @@ _FRAME_HEADER = re.compile(rb"\xff[\xc0-\xc2]..\x08(....)", re.DOTALL)
 
 
 def carries_state(packet: av.Packet, codec: av.VideoCodecContext) -> bool:
-    """Return whether a packet carries a palette or new extradata, which the decoder needs for later packets."""
+    """Return whether a packet carries a palette or changed extradata, which the decoder needs for later packets."""
     if packet.has_sidedata("palette"):
         return True
     return packet.has_sidedata("new_extradata") and bytes(packet.get_sidedata("new_extradata")) != codec.extradata

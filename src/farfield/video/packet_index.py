@@ -22,7 +22,7 @@ _RAW = frozenset(
 """FFmpeg's formats for raw codec streams without a container."""
 
 HELD_BYTES = 64 * 2**20
-"""A file's packets stay in memory while it is open, up to this total in bytes; those of larger files are reread."""
+"""Maximum total size in bytes of packets that stay in memory while a file is open; larger files are read again."""
 
 FURTHEST_REORDERING = 16
 """Largest reordering delay in frames that H.264 and HEVC allow."""
@@ -54,8 +54,8 @@ class _PacketScan(NamedTuple):
     """All packets of a stream, in decoding order.
 
     Attributes:
-        infos: header fields.
-        held: the packets; None if together they are larger than `HELD_BYTES`.
+        infos: header fields of each packet.
+        held: all packets; None if they take more than `HELD_BYTES`.
         is_entry_point: for each packet, whether decoding can begin at it.
         carries_state: see `PacketIndex`.
     """
@@ -71,18 +71,18 @@ class PacketIndex(NamedTuple):
 
     Attributes:
         stamps: display time of each frame, in units of the stream's time base, ascending; frame numbers if `by_number`.
-        seconds: display time of each frame, in seconds from the first.
+        seconds: display time of each frame, in seconds after the first frame.
         keyframes: where decoding can begin, in the order of `stamps`.
         by_number: whether timestamps are unreliable, so that frames are identified by counting the decoder's output.
         is_reordered: whether the timestamps show that decoding order and display order differ.
-        packets: all packets in decoding order; None if they have to be read again.
+        packets: all packets in decoding order; None if they have to be read from the file.
         num_held: number of frames that the file contains. If the file was cut off, its index may list more.
         is_whole: whether the index was built by reading every packet, not only the container's own index.
         carries_state: whether packets carry palettes or parameters that later packets need (see `packet_headers`), so
             that no packet may be skipped.
         leading: stamps of frames that are decoded after the first keyframe but shown before it. They are not in
             `stamps`, since only decoding shows whether they refer to frames that are missing from the file.
-        is_counted: whether the number of frames may differ from that of packets, so that only decoding can count them.
+        is_counted: whether the numbers of frames and packets may differ, so that only decoding can count the frames.
     """
 
     stamps: Int[np.ndarray, " frames"]
@@ -99,7 +99,7 @@ class PacketIndex(NamedTuple):
 
 
 def from_index(container: InputContainer, stream: VideoStream, source: Source) -> PacketIndex | None:
-    """Build the index of an H.264 MP4 from its tables, without reading packets; None if the tables do not suffice."""
+    """Build the index of an H.264 MP4 from its tables without reading packets. Return None if this is not possible."""
     entries = stream.index_entries
     if not _is_mp4(container) or stream.name != "h264" or stream.start_time is None:
         return None
@@ -213,7 +213,7 @@ def _read_all(container: InputContainer, stream: VideoStream) -> _PacketScan:
         if not infos:
             raise  # otherwise the file is cut off, and the packets before can be used
     if not any(packet.is_shown for packet in infos):
-        raise ValueError("no frames")
+        raise ValueError("it has no frames")
     if has_state:
         is_entry_point = [place == 0 for place in range(len(infos))]
     elif any(own_sets[1:]):  # a keyframe without its own parameter sets needs an earlier one's
@@ -225,7 +225,7 @@ def _read_all(container: InputContainer, stream: VideoStream) -> _PacketScan:
 
 
 def _has_clock_reset(decoded: list[int]) -> bool:
-    """Return whether decoding times jump far back, as in concatenated streams; small steps back are muxers' errors."""
+    """Return whether decoding times jump far back, as in concatenated streams. Small steps back are ignored."""
     steps = np.diff(decoded)
     if not np.any(steps < 0):
         return False
@@ -234,7 +234,7 @@ def _has_clock_reset(decoded: list[int]) -> bool:
 
 
 def _frame_rate(stream: VideoStream, shown: list[_PacketInfo], *, has_times: bool) -> float:
-    """Return the frames per second.
+    """Return the average frames per second of a stream.
 
     For a stream without timestamps, FFmpeg always reports an average rate of 25, and its guessed rate is twice the true
     one for slow H.264. The packet durations that it reports are correct.

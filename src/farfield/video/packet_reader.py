@@ -21,15 +21,18 @@ from farfield.video.packet_index import Keyframe, PacketIndex, from_index, from_
 class PacketReader:
     """An open video stream with its packet index; `close` it after use.
 
+    Methods identify a frame by its place, which is its index in display order, and a keyframe by its position in
+    `index.keyframes`.
+
     Args:
-        source: file, or its content.
+        source: path of a file, or its content.
 
     Attributes:
         codec: decoder of the stream.
-        index: index of the packets; replaced when decoding shows that it is wrong.
+        index: packet index; it is replaced when decoding shows that it is wrong.
 
     Raises:
-        av.FFmpegError, ValueError, MemoryError: if the source cannot be opened, or holds no frame.
+        av.FFmpegError, ValueError, MemoryError: if the source cannot be opened, or holds no frames.
     """
 
     def __init__(self, source: Source) -> None:
@@ -64,22 +67,22 @@ class PacketReader:
         return self._container.metadata.get("comment", "")
 
     def first_frame(self) -> VideoFrame | None:
-        """Reopen the file and decode its first frame; None if it has no frames."""
+        """Reopen the file, and decode and return its first frame; None if no frame can be decoded."""
         with open_container(independent_source(self._source)) as container:
             frames: Any = container.decode(video_stream(container))
             return next(frames, None)
 
     @property
     def is_order_known(self) -> bool:
-        """Whether timestamps give the display order: they show reordering, or the codec cannot reorder frames."""
+        """Whether timestamps give the display order, since they show reordering or the codec cannot reorder frames."""
         return self.index.is_reordered or not self.codec.has_b_frames
 
     def place_of(self, keyframe: int) -> int:
-        """Return the place of the first frame that can be decoded when decoding begins at a keyframe."""
+        """Return the place of the first frame that can be decoded if decoding begins at `keyframe`."""
         return int(np.searchsorted(self.index.stamps, self.index.keyframes[keyframe].stamp)) if keyframe else 0
 
     def latest_keyframes(self, places: list[int]) -> Int[np.ndarray, " places"]:
-        """Return, for each place, the number of the latest keyframe from which its frame can be decoded."""
+        """Return, for each place, the latest keyframe from which its frame can be decoded."""
         shown = [keyframe.stamp for keyframe in self.index.keyframes]
         return np.maximum(np.searchsorted(shown, self.index.stamps[places], side="right") - 1, 0)
 
@@ -96,9 +99,10 @@ class PacketReader:
                 return
 
     def _attempts_to_reach(self, first: Keyframe) -> Iterator[Iterator[av.Packet]]:
-        """Yield runs of packets in which to look for a keyframe: first from where seeking lands, then all packets.
+        """Yield up to two sequences of packets in which to look for a keyframe.
 
-        All packets are needed if seeking lands after the keyframe. Without seeking, they are the only run.
+        The first sequence begins where seeking lands; it is left out if the stream cannot be sought. The last has all
+        packets, in case seeking lands after the keyframe.
         """
         if self.index.packets is None and not self.index.carries_state:
             try:
@@ -158,13 +162,10 @@ class PacketReader:
         self.index = index._replace(stamps=stamps, seconds=seconds, num_held=index.num_held + len(shown))
 
     def _count_frames(self) -> None:
-        """Count the frames and read their times by decoding the whole stream.
-
-        This is for streams whose packets do not tell the number of frames.
-        """
+        """Decode the whole stream to count its frames and read their times, which its packets do not give."""
         shown = [frame.pts for frame in self.decode(self.all_packets())]
         if not shown:
-            raise ValueError("no frames")
+            raise ValueError("it has no frames")
         fps = float(self.stream.average_rate or 25)
         seconds = ascending(continuous(shown) * float(self.stream.time_base or 1 / fps), fps)
         self.index = self.index._replace(

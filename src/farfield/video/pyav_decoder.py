@@ -1,4 +1,4 @@
-"""Read videos with PyAV: exact frames, deinterlaced and converted to RGB."""
+"""Read exact frames of videos with PyAV, deinterlaced and converted to RGB."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class PyAVVideo:
     """An open video; `close` it after use.
 
     Args:
-        source: file, or its content.
+        source: path of a file, or its content.
         name: name for the log; None for the file's path.
-        deinterlace: see `farfield.video.deinterlacing`.
-        tone_map: see `farfield.video.tone_mapping`.
+        deinterlace: "auto" deinterlaces frames that are marked as interlaced; "off" leaves them as they are.
+        tone_map: "auto" converts HDR frames to BT.709; "off" leaves them as they are.
 
     Attributes:
-        times: when each frame is first shown, in seconds from the first, ascending.
+        times: display time of each frame, in seconds after the first frame, ascending.
 
     Raises:
-        av.FFmpegError, ValueError, MemoryError: if it cannot be opened, or holds no frame.
+        av.FFmpegError, ValueError, MemoryError: if the source cannot be opened, or holds no frames.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class PyAVVideo:
         """Decode the frames at `indices`, in that order, as upright RGB. An index may occur more than once.
 
         Args:
-            indices: places in `times`.
-            short_side_px: frames whose short side is at least twice this number of pixels are reduced to it, keeping
-                their aspect ratio, to save memory and time. None for the full size.
+            indices: indices into `times`.
+            short_side_px: downscale frames to this short side in pixels, keeping their aspect ratio, if their short
+                side is at least twice as long; this saves memory and time. None keeps the full size.
 
         Raises:
             av.FFmpegError, ValueError, MemoryError: if a frame is damaged or missing.
@@ -95,10 +95,14 @@ class PyAVVideo:
     def pictures(
         self, places: Int[np.ndarray, " t"], short_side_px: int | None = None
     ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w c"]]]:
-        """Decode the frames at the ascending `places` in one pass through the file, without keeping them.
+        """Decode the frames at the ascending `places` in one pass through the file, without keeping them in memory.
+
+        Args:
+            places: indices into `times`.
+            short_side_px: see `frames`.
 
         Yields:
-            The place and its frame, as returned by `frames`.
+            (place, frame), with the frame as in the result of `frames`.
 
         Raises:
             av.FFmpegError, ValueError, MemoryError: if a frame is damaged or missing.
@@ -106,14 +110,14 @@ class PyAVVideo:
         return self._to_rgb(self._decode(places, jump=False), short_side_px)
 
     def walk(self, start: int, stop: int, *, both_fields: bool = False) -> Iterator[tuple[int, VideoFrame]]:
-        """Decode the frames [start, stop) in order; yield (place in `times`, frame).
+        """Decode the frames [start, stop) in order; yield (place, frame), where the place is an index into `times`.
 
-        A place without a frame of its own repeats the previous frame.
+        If the frame of a place is missing from the file, the previous frame is yielded again.
 
         Args:
             start: first place.
             stop: place after the last one.
-            both_fields: yield one frame per field of an interlaced frame, both with the frame's place.
+            both_fields: yield two frames for each interlaced frame, one per field, both with the same place.
 
         Raises:
             av.FFmpegError, ValueError, MemoryError: if a frame is damaged or missing.
@@ -140,7 +144,7 @@ class PyAVVideo:
         """Decode the frames at the ascending `places`, and deinterlace those that are interlaced.
 
         Args:
-            places: places in `times`.
+            places: indices into `times`.
             jump: seek to the latest keyframe before each frame; otherwise seek only once, for the first place.
             both_fields: see `walk`.
         """
@@ -164,7 +168,7 @@ class PyAVVideo:
                 yield place, frame
 
     def _confirm_size(self, frame: VideoFrame) -> None:
-        """Use the size of the first frame if the container states a different one."""
+        """Use the size of the video's first frame if `frame` differs from the size that the container states."""
         if self._is_size_confirmed or (frame.width, frame.height) == self._size:
             return
         self._is_size_confirmed = True

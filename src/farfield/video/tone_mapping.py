@@ -40,7 +40,7 @@ def to_bt709(picture: UInt8[np.ndarray, "h w c"], transfer: int, primaries: int)
     Args:
         picture: RGB, full range.
         transfer: `PQ` or `HLG`.
-        primaries: a frame's `color_primaries`. Any value except `BT709` is taken as BT.2020, the default of HDR.
+        primaries: the frame's `color_primaries`. Any value except `BT709` is treated as BT.2020, the default of HDR.
     """
     image = Image.fromarray(np.ascontiguousarray(picture))
     return np.asarray(image.filter(_lut(transfer, primaries == BT709)))
@@ -56,7 +56,7 @@ def _lut(transfer: int, is_bt709: bool) -> ImageFilter.Color3DLUT:
 
 
 def _nits(signal: Float[np.ndarray, "*places 3"], transfer: int) -> Float[np.ndarray, "*places 3"]:
-    """Return the light of a display, in cd/m2, for a signal in [0, 1] (BT.2100, tables 4 and 5)."""
+    """Return the linear light that a display emits, in cd/m2, for a signal in [0, 1] (BT.2100, tables 4 and 5)."""
     if transfer == PQ:
         m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 4096 * 128, 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
         power = signal ** (1 / m2)
@@ -68,5 +68,9 @@ def _nits(signal: Float[np.ndarray, "*places 3"], transfer: int) -> Float[np.nda
 
 
 def _signal_709(nits: Float[np.ndarray, "*places 3"]) -> Float[np.ndarray, "*places 3"]:
-    """Return the BT.709 signal in [0, 1] for which a BT.1886 display emits this light, clipped at white."""
+    """Return the BT.709 signal in [0, 1] that a BT.1886 display shows as this light. `WHITE_NITS` is shown as white.
+
+    Args:
+        nits: linear light in cd/m2; light above `WHITE_NITS` is clipped.
+    """
     return np.clip(nits / WHITE_NITS, 0, 1) ** (1 / 2.4)

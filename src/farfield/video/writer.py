@@ -1,4 +1,4 @@
-"""Write RGB frames as H.264 in MP4, which players, browsers and Weights & Biases show."""
+"""Write RGB frames as H.264 in MP4, which players, browsers and Weights & Biases can play."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from farfield.atomic_write import atomic_write
 
 CLOCK = Fraction(1, 90_000)
-"""Time base of the written timestamps in seconds: MPEG's 90 kHz clock."""
+"""Time base in seconds of frames with given display times: MPEG's 90 kHz clock."""
 
 
 def write_video(
@@ -28,10 +28,10 @@ def write_video(
 
     Args:
         path: file to write.
-        frames: at least one frame, all of one size. An odd height or width loses its last row or column, as
-            H.264's colour subsampling needs even sizes.
-        fps: frames per second.
-        seconds: display times of the frames, ascending; None for a constant rate.
+        frames: at least one frame, all of one size. If the height or width is odd, the last row or column is left out,
+            since H.264's colour subsampling needs even sizes.
+        fps: frames per second; with `seconds`, only the nominal rate.
+        seconds: display times of the frames in seconds, ascending; None for the constant rate `fps`.
         crf: x264's constant rate factor: 0 is lossless, 18 looks like the original, 51 is worst.
 
     Raises:
@@ -68,5 +68,5 @@ def _encode(
                 picture.pts, picture.time_base = round(seconds[number] / CLOCK), CLOCK
             container.mux(stream.encode(picture))
         if stream is None:
-            raise ValueError("a video needs at least one frame.")
+            raise ValueError("`frames` is empty; a video needs at least one frame.")
         container.mux(stream.encode(None))

@@ -1,6 +1,7 @@
-"""Caffe2's pickles, from the paper's own code (video-nonlocal-net) and from PySlowFast's model zoo.
+"""Describe Caffe2's pickles in farfield's terms.
 
-They hold blobs by name and no config, so the user has to state some settings.
+They come from the paper's own code (video-nonlocal-net) and from PySlowFast's model zoo. They hold named blobs but no
+config, so the user has to state some settings.
 """
 
 from __future__ import annotations
@@ -31,7 +32,16 @@ ASK_PADDING = (
 
 
 def describe_caffe2(blobs: Mapping[str, Any], options: ConversionOptions, path: Any) -> SourceCheckpoint:
-    """Describe a Caffe2 checkpoint of C2D, I3D, Slow or SlowFast, with or without non-local blocks."""
+    """Describe a Caffe2 checkpoint of C2D, I3D, Slow or SlowFast, with or without non-local blocks.
+
+    Args:
+        blobs: arrays by blob name.
+        options: conversion options that the user sets.
+        path: path of the checkpoint, for messages.
+
+    Raises:
+        FarfieldError: for a network that cannot be converted exactly.
+    """
     ignored = {
         str(name): "optimiser state"
         for name in blobs
@@ -59,7 +69,8 @@ def describe_caffe2(blobs: Mapping[str, Any], options: ConversionOptions, path: 
             "block_options": pyslowfast_block_options(shapes, None, options, found, path),
         }
         found.notes.append(
-            "non-local keys are pooled by (1, 2, 2) before the projection, as both projects do by default"
+            "non-local keys are pooled by (1, 2, 2) before the projection, the default of video-nonlocal-net and "
+            "PySlowFast"
         )
     found.arguments |= pyslowfast_clip_and_head(None, found)
     if not two and "stem_pool_padding" not in options.backbone_options:
@@ -68,7 +79,7 @@ def describe_caffe2(blobs: Mapping[str, Any], options: ConversionOptions, path: 
 
 
 def _affine_norms(found: SourceCheckpoint) -> None:
-    """Add mean 0 and variance 1 to batch norms of which the file has only scale and shift. Outputs stay the same."""
+    """Add mean 0 and variance 1 to batch norms for which the file has only scale and shift. Outputs do not change."""
     frozen = [n for n in list(found.state) if n.endswith("norm.weight") or ".norm_" in n or "_norm.weight" in n]
     frozen = [n for n in frozen if n.endswith(".weight") and n.replace(".weight", ".running_var") not in found.state]
     for name in frozen:

@@ -11,10 +11,10 @@ from farfield.models.head import HeadKind
 
 @dataclass
 class ConversionOptions:
-    """Settings that the user must supply because the checkpoint does not contain them.
+    """Settings of a conversion, most of which are needed only if the checkpoint does not contain them.
 
     Args:
-        backbone: name of the network, needed if the weights fit several networks.
+        backbone: name of the backbone, needed if the weights fit several networks.
         backbone_options: backbone options that the file does not state, such as {alpha: 4}.
         block_options: options of the non-local blocks that the file does not state, such as {pairwise: dot_product}.
         head: how clips larger than in training are scored: gap_fc, window_mean or window_softmax_mean. Default: as in
@@ -23,8 +23,8 @@ class ConversionOptions:
             project uses.
         take: which network to convert if the file holds several, or holds other weights beside the network: the name
             of its state dict, such as ema_state_dict, or the prefix of its weights' names, such as model_ema. Default:
-            the trained network, not an average of its weights. MMAction2 and Lightning store averaged weights, if
-            there are any, as state_dict.
+            the trained network, not an average of its weights. The state_dict of MMAction2 and Lightning contains
+            averaged weights, if there are any.
     """
 
     backbone: str | None = None

@@ -32,11 +32,11 @@ class ConversionReport:
 
     Attributes:
         origin: project that wrote the checkpoint.
-        mapped: each weight's name in the file, to its name in the network.
+        mapped: the name of each weight in the network, by its name in the file.
         set_to_zero: batch norms' counters (num_batches_tracked) that the file lacks. PyTorch reads them only if the
             batch norm's momentum is None.
         ignored: name of each weight that is left out on purpose, and the reason.
-        notes: assumptions about what the file does not state.
+        notes: information for the user, such as assumptions about settings that the file does not state.
     """
 
     origin: str
@@ -53,13 +53,14 @@ def convert_file(
 
     Args:
         path: PySlowFast's .pyth, PyTorchVideo's hub files, MMAction2's and torchvision's .pth, Caffe2's .pkl.
-        labels: class names. If None, 400 classes get Kinetics-400's names, and any other number of classes is numbered.
-        options: settings that the file does not state. `clip` and `head` may also override those that it states.
+        labels: class names. If None, the names are Kinetics-400's for 400 classes, and numbers otherwise.
+        options: settings that the file does not state; None for no settings. `clip` and `head` may also override
+            settings in the file.
 
     Raises:
-        FarfieldError: for a file that cannot be read or has an unknown origin, for weights that are missing, unexpected
-            or have other shapes, for a network that cannot be converted exactly, and for settings that neither the
-            file nor `options` state.
+        FarfieldError: if the file cannot be read or has an unknown origin; if weights are missing, unexpected or of
+            another shape; if the network cannot be converted exactly; or if settings are missing or contradict the
+            file.
     """
     options = options or ConversionOptions()
     try:
@@ -109,7 +110,7 @@ def describe_file(path: str | Path, options: ConversionOptions) -> SourceCheckpo
     """Read a checkpoint and describe it in farfield's terms. Its project is recognised by the names of its weights.
 
     Raises:
-        FarfieldError: for an unknown origin.
+        FarfieldError: for a file that cannot be read, an unknown origin, or further weights beside the network.
     """
     content = read_file(path)
     if not isinstance(content, Mapping):
@@ -140,10 +141,10 @@ def describe_file(path: str | Path, options: ConversionOptions) -> SourceCheckpo
 def _describe_network(
     found: NetworkState, content: Mapping[Any, Any], options: ConversionOptions, path: Any
 ) -> SourceCheckpoint:
-    """Describe the network in a PyTorch checkpoint as the converter of its project does.
+    """Describe the network in a PyTorch checkpoint, using the converter of its project.
 
     Raises:
-        FarfieldError: if the project is unknown, or the file is an image network or has weights of farfield itself.
+        FarfieldError: for an unknown project, an image network, or weights of a farfield network.
     """
     state, origin = as_tensors(found.values, path), origin_of(found.values)
     if origin == "PySlowFast":
@@ -188,7 +189,7 @@ def _describe_wrapped_pytorchvideo(
 
 
 def _check_no_contradiction(found: SourceCheckpoint, options: ConversionOptions, path: Any) -> None:
-    """Raise for options that contradict the file: they may only add what it does not state.
+    """Raise for options that contradict the file. Options may only add settings that the file does not state.
 
     Raises:
         FarfieldError: naming the option and the file's value.
@@ -214,7 +215,7 @@ def _check_no_contradiction(found: SourceCheckpoint, options: ConversionOptions,
 
 
 def _match(network: ActionNet, found: SourceCheckpoint, path: Any) -> tuple[dict[str, Tensor], ConversionReport]:
-    """Map every weight of the file to its key in the network.
+    """Map every weight of the file to its key in the network. Returns the state dict and a report.
 
     Raises:
         FarfieldError: listing weights that are missing, unexpected, or of another shape.

@@ -1,8 +1,8 @@
-"""MMAction2's Recognizer3D checkpoints: ResNet3d (I3D) and ResNet3dSlowOnly with an I3D head.
+"""Describe MMAction2's Recognizer3D checkpoints: ResNet3d (I3D) and ResNet3dSlowOnly with an I3D head.
 
-The non-local blocks are mmcv's. If sub_sample is set, keys are pooled after the projection. There is no bias before the
-norm. Softmax affinities are scaled only if use_scale is set; dot products are always divided by the number of keys. The
-head averages the whole feature map and classifies once.
+The non-local blocks are mmcv's. If sub_sample is set, keys are pooled after the projection. The convolution before the
+norm has no bias. Softmax affinities are scaled only if use_scale is set; dot products are always divided by the number
+of keys. The head averages the whole feature map and classifies once.
 """
 
 from __future__ import annotations
@@ -39,7 +39,17 @@ ASK_STRIDES = (
 
 
 def describe_mmaction2(state: dict[str, Tensor], meta: Any, options: ConversionOptions, path: Any) -> SourceCheckpoint:
-    """Describe a checkpoint of MMAction2's I3D or SlowOnly, with or without non-local blocks."""
+    """Describe a checkpoint of MMAction2's I3D or SlowOnly, with or without non-local blocks.
+
+    Args:
+        state: weights by MMAction2's names.
+        meta: the entry "meta" of the checkpoint, which may hold the config as text; None if there is none.
+        options: conversion options that the user sets.
+        path: path of the checkpoint, for messages.
+
+    Raises:
+        FarfieldError: for a network that cannot be converted exactly.
+    """
     ignored = {name: "used in training only" for name in state if name.startswith("data_preprocessor.")}
     kept = {name: value for name, value in state.items() if name not in ignored}
     plain, own, unknown = renamed(kept, from_mmaction2, path)
@@ -119,7 +129,7 @@ def _block_options(
     found: SourceCheckpoint,
     path: Any,
 ) -> dict[str, Any]:
-    """Return the options of the non-local blocks. Add a question if neither config nor shapes determine them."""
+    """Return the options of the non-local blocks. Add a question if config, shapes and user leave one open."""
     block_options = block_options_by_shape(shapes, path)
     # With sub_sample, g is a Sequential of projection and pooling, which shows in its names.
     pooled = {".non_local_block.g.0." in name for name in state if ".non_local_block.g." in name}
@@ -148,19 +158,19 @@ def _block_options(
 
 
 def _clip(config: dict[str, Any], found: SourceCheckpoint) -> dict[str, Any]:
-    """Return sampling, crops and normalisation from the config's pipelines."""
+    """Return clip settings (sampling, crops, normalisation) from the config. Add a note about assumed settings."""
     pixels = _section(config, "model", "data_preprocessor") or _section(config, "img_norm_cfg")
     mean, std = pixels.get("mean", IMAGENET_MEAN), pixels.get("std", IMAGENET_STD)
     clip: dict[str, Any] = {"mean": tuple(m / 255 for m in mean), "std": tuple(s / 255 for s in std)}
     clip |= {"num_clips": 10, "num_crops": 3, "test_crop_px": 256, "short_side_px": 256}
     if not pixels:
-        found.notes.append("the file does not state its normalisation: ImageNet's is assumed")
+        found.notes.append("the file does not state its normalisation, so ImageNet's is assumed")
     steps = _pipeline(config, "test")
     sample = next((s for s in steps if s.get("type") in ("SampleFrames", "UniformSample")), None)
     if sample is None:
         found.notes.append(
-            "the file does not state its clip settings: the backbone's sampling and 10 clips x 3 crops of 256 px are "
-            "assumed; --clip changes them"
+            "the file does not state its clip settings, so the backbone's sampling and 10 clips x 3 crops of 256 px "
+            "are assumed; --clip changes them"
         )
         return clip
     clip |= {"num_frames": sample.get("clip_len", 8), "frame_stride": sample.get("frame_interval", 1)}

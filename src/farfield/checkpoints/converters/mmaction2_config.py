@@ -11,14 +11,14 @@ from farfield.untrusted_json import MAX_LEVELS
 
 
 class Unreadable:
-    """Placeholder for an expression that is not a literal."""
+    """Placeholder for the value of an expression that cannot be read without running it."""
 
 
 def parse_python_config(text: str) -> dict[str, Any]:
-    """Return the variables that a config assigns, with their values.
+    """Return the values of the variables that a config assigns, by name.
 
     Literals, dict(...) and names assigned earlier are read; any other expression becomes an `Unreadable`. The result is
-    empty for text that is not Python, or nests brackets more than `MAX_LEVELS` deep.
+    empty if the text is not Python or nests brackets more than `MAX_LEVELS` deep.
     """
     if _exceeds_max_levels(text):
         return {}

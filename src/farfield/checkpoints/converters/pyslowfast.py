@@ -1,9 +1,9 @@
-"""PySlowFast's checkpoints (.pyth).
+"""Describe PySlowFast's checkpoints (.pyth) in farfield's terms.
 
-Facts that the weights do not show (facebookresearch/SlowFast, slowfast/models/nonlocal_helper.py and head_helper.py):
-keys are pooled before the projection; softmax affinities are divided by the square root of the inner channels, dot
-products by the number of keys; the classifier runs on windows of the training feature map's size, with a softmax at
-each, and the probabilities are averaged.
+The weights do not show how PySlowFast computes blocks and scores (facebookresearch/SlowFast,
+slowfast/models/nonlocal_helper.py and head_helper.py). Keys are pooled before the projection. Softmax affinities are
+divided by the square root of the number of inner channels, and dot products by the number of keys. The classifier runs
+on windows of the training feature map's size, and the windows' softmax probabilities are averaged.
 """
 
 from __future__ import annotations
@@ -50,7 +50,17 @@ ASK_X3D = "which X3D it is: --backbone x3d_xs, x3d_s or x3d_m, which differ only
 def describe_pyslowfast(
     state: dict[str, Tensor], cfg: dict[str, Any] | None, options: ConversionOptions, path: Any
 ) -> SourceCheckpoint:
-    """Describe a checkpoint of PySlowFast's C2D, I3D, Slow, SlowFast or X3D, with or without non-local blocks."""
+    """Describe a checkpoint of PySlowFast's C2D, I3D, Slow, SlowFast or X3D, with or without non-local blocks.
+
+    Args:
+        state: weights by PySlowFast's names.
+        cfg: the config in the checkpoint; None if there is none.
+        options: conversion options that the user sets.
+        path: path of the checkpoint, for messages.
+
+    Raises:
+        FarfieldError: for a network that cannot be converted exactly.
+    """
     x3d = any(".branch2.se." in name or name == "head.conv_5.weight" for name in state)
     plain, own, unknown = renamed(state, x3d_from_pyslowfast if x3d else from_pyslowfast, path)
     found = SourceCheckpoint("PySlowFast", {}, plain, own, unknown=unknown)
@@ -123,7 +133,9 @@ def _x3d(
 def pyslowfast_block_options(
     shapes: dict, cfg: dict[str, Any] | None, options: ConversionOptions, found: SourceCheckpoint, path: Any
 ) -> dict[str, Any]:
-    """Return the options of the non-local blocks. Without a config, add a question about the pairwise function.
+    """Return the options of the non-local blocks.
+
+    If neither config nor user states the pairwise function, a question is added.
 
     Raises:
         FarfieldError: for blocks that `NonLocalBlock3d` cannot compute.
@@ -165,12 +177,12 @@ def pyslowfast_block_options(
 
 
 def pyslowfast_clip_and_head(cfg: dict[str, Any] | None, found: SourceCheckpoint) -> dict[str, Any]:
-    """Return the config's clip settings, and the head with the window sizes that PySlowFast would use."""
+    """Return the config's clip settings, and the head with PySlowFast's window sizes, as `NetworkOptions` fields."""
     head: dict[str, Any] = {"head": "window_softmax_mean"}
     x3d = found.arguments["backbone"].startswith("x3d")
     if cfg is None:
         found.notes.append(
-            "the file does not state its clip settings: the backbone's defaults are assumed; --clip changes them"
+            "the file does not state its clip settings, so the backbone's defaults are assumed; --clip changes them"
         )
         crop = zoo_crop(found.arguments["backbone"])
         return head | {"clip": {"test_crop_px": crop, "short_side_px": crop}}

@@ -44,10 +44,10 @@ _Loader.add_constructor("tag:yaml.org,2002:python/tuple", _sequence)
 
 
 def read_cfg(text: Any, path: Any) -> dict[str, Any] | None:
-    """Parse the text of PySlowFast's config in a checkpoint. None if it is not text or not a YAML mapping.
+    """Parse PySlowFast's config, which its checkpoints hold as YAML text. None if it is not text or not a mapping.
 
     Raises:
-        FarfieldError: for a config that cannot be read.
+        FarfieldError: for a config that is not YAML, is nested too deeply, or is too large.
     """
     if not isinstance(text, str):
         return None
@@ -64,13 +64,13 @@ def read_cfg(text: Any, path: Any) -> dict[str, Any] | None:
 
 
 def _refuse_large(cfg: Any, path: Any) -> None:
-    """Raise for a config of more than 100,000 values. Real ones have hundreds, but aliases can expand to millions."""
+    """Raise for a config of more than 100,000 values. Real configs have hundreds; YAML aliases can expand to more."""
     waiting, seen = [cfg], 0
     while waiting:
         value = waiting.pop()
         seen += 1
         if seen > 100_000:
-            raise FarfieldError(f"the config inside {path} has more than 100,000 values; real ones have hundreds.")
+            raise FarfieldError(f"the config inside {path} has more than 100,000 values; real configs have hundreds.")
         if isinstance(value, Mapping):
             waiting += value.values()
         elif isinstance(value, list | tuple):
@@ -78,7 +78,7 @@ def _refuse_large(cfg: Any, path: Any) -> None:
 
 
 def setting(cfg: Mapping[str, Any], name: str, default: Any) -> Any:
-    """Return the value at a dotted name, as "DATA.NUM_FRAMES"."""
+    """Return the value at a dotted name, as "DATA.NUM_FRAMES", or `default` if the config does not have it."""
     value: Any = cfg
     for part in name.split("."):
         if not isinstance(value, Mapping) or part not in value:
@@ -88,10 +88,12 @@ def setting(cfg: Mapping[str, Any], name: str, default: Any) -> Any:
 
 
 def number(cfg: Mapping[str, Any], name: str, default: float | None, kind: type = int) -> Any:
-    """Return the value of a setting that must be a positive number, converted from text if necessary.
+    """Return a setting that must be a positive number of the type `kind`, converted from text if necessary.
+
+    If the config does not have the setting, `default` is returned, which may be None.
 
     Raises:
-        FarfieldError: if the value is not a positive number.
+        FarfieldError: if the value is not a positive number of this type.
     """
     value = setting(cfg, name, default)
     if value is None and default is None:
@@ -101,7 +103,7 @@ def number(cfg: Mapping[str, Any], name: str, default: float | None, kind: type 
     except ValueError:
         converted = None
     if converted is None or converted <= 0 or float(value) != converted:
-        raise FarfieldError(f"the config inside the checkpoint has {name} {value!r}, not a positive number.")
+        raise FarfieldError(f"the config inside the checkpoint has {name} {value!r}, not a positive {kind.__name__}.")
     return converted
 
 

@@ -1,4 +1,4 @@
-"""PyTorchVideo's and torchvision's state dicts; the network is identified by its weights' shapes."""
+"""Describe PyTorchVideo's and torchvision's checkpoints. The network is identified by the shapes of its weights."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def describe_pytorchvideo(
     Args:
         state: weights by PyTorchVideo's names.
         options: conversion options that the user sets.
-        path: for messages.
-        softmax_inside: whether the head applies a softmax at each window, which PySlowFast's wrapper does for every
-            network.
+        path: path of the checkpoint, for messages.
+        softmax_inside: whether the head applies a softmax at each window, as PySlowFast's wrapper does for every
+            network. False applies it only for the networks in `SOFTMAX_INSIDE`.
     """
     last = max(int(match[1]) for match in (re.match(r"blocks\.([0-9]{1,2})\.", name) for name in state) if match)
     renamed = {_pytorchvideo_key(name, last): name for name in state}
@@ -68,9 +68,10 @@ FUSION = "backbone.trunk.blocks.0.multipathway_fusion.conv_fast_to_slow.weight"
 
 
 def _fusion_options(found: SourceCheckpoint, name: str, options: ConversionOptions) -> dict[str, Any]:
-    """Return the option fusion_kernel of a SlowFast whose kernel is not that of 8x8; empty for other networks.
+    """Return the option fusion_kernel of a SlowFast whose fusion kernel is not SlowFast 8x8's; else an empty dict.
 
-    Such a network may have another alpha, which its weights do not show: unless the user gives it, a question is added.
+    Such a SlowFast may also have another alpha, which its weights do not show. If the user does not give alpha, a
+    question is added.
     """
     kernel = found.state[FUSION].shape[2] if FUSION in found.state else None
     if name != "slowfast_r50" or kernel in (None, 7):
@@ -122,10 +123,12 @@ def _torchvision_key(name: str, *, transformer: bool) -> str:
 
 
 def _identify(found: SourceCheckpoint, candidates: tuple[str, ...], options: ConversionOptions, path: Any) -> str:
-    """Return the name of the network whose weights have exactly these shapes. Add a question if several have them.
+    """Return the user's backbone, or the candidate that has weights of the same shapes.
+
+    If several candidates have them, a question is added.
 
     Raises:
-        FarfieldError: if no network has them. The message names the nearest network and the weights that differ.
+        FarfieldError: if no candidate has them. The message names the nearest candidate and weights that differ.
     """
     if options.backbone:
         return options.backbone

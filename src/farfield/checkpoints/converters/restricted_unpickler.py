@@ -2,12 +2,13 @@
 
 `torch.load(weights_only=True)` is tried first. It refuses files that hold more than tensors and plain types, such as
 Caffe2's pickles of numpy arrays and MMEngine's logs. Those are read by an unpickler that builds arrays, tensors and
-plain types, and replaces every other object by an inert placeholder. It imports and calls no class or function of the
-file except those in `_ALLOWED`.
+plain types, and replaces every other object by an inert placeholder. Of the classes and functions that the file names,
+it imports and calls only those in `_ALLOWED`.
 
-Private APIs, each with a test in test_private_apis.py: `pickle._Unpickler`, the unpickler written in Python, and
-`torch._utils`' functions, because pickled tensors name them. The public unpickler, written in C, is unsuitable: a
-subclass cannot override single instructions, and it allocates as much memory as an index in the file asks for.
+This module uses two private APIs, each with a test in test_private_apis.py: `pickle._Unpickler`, the unpickler written
+in Python, and functions of `torch._utils`, which pickled tensors name. The public unpickler, written in C, is
+unsuitable: a subclass cannot override single instructions, and it allocates as much memory as an index in the file asks
+for.
 """
 
 from __future__ import annotations
@@ -74,10 +75,13 @@ def as_tensors(state: Any, path: str | Path) -> dict[str, Tensor]:
     """Convert the values of a state dict to tensors.
 
     Raises:
-        FarfieldError: for keys that are not text, or values that are not numeric tensors or arrays.
+        FarfieldError: if there are no weights, for a key that is not text, or for a value that is not a dense tensor or
+            array of real numbers.
     """
     if not isinstance(state, Mapping) or not state:
-        raise FarfieldError(f"{path} holds no weights: a {type(state).__name__} instead of a dict with tensors.")
+        raise FarfieldError(
+            f"{path} holds no weights: found a {type(state).__name__} instead of a non-empty dict of tensors."
+        )
     tensors = {}
     for key, value in state.items():
         if not isinstance(key, str):
@@ -85,13 +89,15 @@ def as_tensors(state: Any, path: str | Path) -> dict[str, Tensor]:
         if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
             value = torch.from_numpy(np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("=")))
         if not isinstance(value, Tensor) or not _is_dense(value):
-            raise FarfieldError(f"{path} has a value of type {type(value).__name__} for {key}, not a dense tensor.")
+            raise FarfieldError(
+                f"{path} has a value of type {type(value).__name__} for {key}, not a dense tensor of real numbers."
+            )
         tensors[key] = value.detach()
     return tensors
 
 
 def _is_dense(value: Tensor) -> bool:
-    """Return whether a tensor is dense, real and on the CPU. A view that claims to exceed its storage is refused."""
+    """Return whether a tensor is dense, real, not quantised, on the CPU, and not larger than its storage."""
     if value.layout is not torch.strided or value.device.type != "cpu" or value.is_nested:
         return False
     fits = value.numel() * value.element_size() <= value.untyped_storage().nbytes()
@@ -107,13 +113,13 @@ def _read_restricted(path: Path) -> Any:
 
 
 def _is_old_torch(path: Path) -> bool:
-    """Check for torch's format before version 1.6: a sequence of pickles that begins with a magic number."""
+    """Return whether a file is a sequence of pickles after a magic number, torch's format before version 1.6."""
     with path.open("rb") as file:
         return pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)[2:] in file.read(32)
 
 
 def _reconstruct(array_type: Any, shape: Any, kind: Any) -> np.ndarray:
-    """Create an empty array for the pickle to fill, as numpy's own function does. Refuses other classes."""
+    """Create an empty array for the pickle to fill, as numpy's own function does. Refuses other array types."""
     if array_type is not np.ndarray:
         raise UnsafePickle("it has an array whose class is not numpy.ndarray")
     return np.ndarray.__new__(np.ndarray, (0,), "b")
@@ -172,7 +178,7 @@ class _Unpickler(_PythonUnpickler):
     def find_class(self, module_name: str, global_name: str) -> Any:
         if (module_name, global_name) in _ALLOWED:
             return _ALLOWED[module_name, global_name]
-        return type(str(global_name), (Placeholder,), {"__doc__": f"In place of {module_name}.{global_name}."})
+        return type(str(global_name), (Placeholder,), {"__doc__": f"Placeholder for {module_name}.{global_name}."})
 
     def load_build(self) -> None:
         """Set an object's state. Refuses to change classes and functions: the change would persist after loading."""

@@ -27,7 +27,7 @@ def to_pytorchvideo(network: ActionNet) -> dict[str, Any]:
     """Convert a network to a checkpoint of PyTorchVideo's hub: `{"model_state": ...}`.
 
     Raises:
-        FarfieldError: if no hub builder of PyTorchVideo creates such a network.
+        FarfieldError: if no hub builder of PyTorchVideo creates such a network, or its scores would differ.
     """
     config = network.config
     options = _changed_options(config)
@@ -51,10 +51,10 @@ def to_pytorchvideo(network: ActionNet) -> dict[str, Any]:
 
 
 def to_pyslowfast(network: ActionNet) -> dict[str, Any]:
-    """Convert a network to a checkpoint of PySlowFast, with the part of its config that defines the network.
+    """Convert a network to a checkpoint of PySlowFast, with the part of PySlowFast's config that defines the network.
 
     Raises:
-        FarfieldError: if PySlowFast has no such network.
+        FarfieldError: if PySlowFast has no such network, or would score it differently.
     """
     config = network.config
     family = config["backbone"].split("_")[0]
@@ -62,7 +62,7 @@ def to_pyslowfast(network: ActionNet) -> dict[str, Any]:
     if family not in EXPRESSIBLE or options.keys() - EXPRESSIBLE_OPTIONS or options.get("temporal_pool") is True:
         raise FarfieldError(
             f"{config['backbone']} with options {options} cannot be converted to PySlowFast. Networks that can be "
-            f"converted: {', '.join(EXPRESSIBLE)}."
+            f"converted: {', '.join(EXPRESSIBLE)}, with no options except {', '.join(sorted(EXPRESSIBLE_OPTIONS))}."
         )
     if family == "x3d" and not options.get("norm_on_first_shortcut"):
         raise FarfieldError(
@@ -86,12 +86,12 @@ def _changed_options(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_head(network: ActionNet, kind: str) -> None:
-    """Raise if the heads differ and test crops are larger or smaller than training crops: scores would differ."""
+    """Raise if scores would differ: the head is not `kind`, and test crops are not of the training size."""
     if network.config["head"] != kind and network.clip.test_side_px != network.clip.crop_px:
         raise FarfieldError(
             f"the network scores test crops of {network.clip.test_side_px} px with the head {network.config['head']}, "
-            f"but the other project uses the head {kind}, so its scores would differ. Use head {kind}, or set "
-            f"test_crop_px to {network.clip.crop_px}."
+            f"but the converted network uses the head {kind}, so its scores would differ. Build the network with "
+            f"head={kind!r}, or with clip={{'test_crop_px': {network.clip.crop_px}}}."
         )
 
 
@@ -101,17 +101,17 @@ def _check_block(config: dict[str, Any]) -> None:
     pairwise = options.pop("pairwise", "embedded_gaussian")
     reason = None
     if config["block"] != "non_local":
-        reason = f"it has no block {config['block']}"
+        reason = f"PySlowFast has no block {config['block']}"
     elif pairwise not in ("embedded_gaussian", "dot_product"):
-        reason = f"it has no pairwise function {pairwise}"
+        reason = f"PySlowFast has no pairwise function {pairwise}"
     elif options.get("pool_after_projection"):
-        reason = "it pools the keys before the projection, these blocks after it, and the outputs differ"
+        reason = "PySlowFast pools the keys before the projection, but these blocks pool them after it"
     elif options.get("scale") not in (None, pairwise == "embedded_gaussian"):
-        reason = f"it does not support {pairwise} with scale {options['scale']}"
+        reason = f"PySlowFast does not support {pairwise} with scale {options['scale']}"
     elif more := [key for key in options if key not in ("key_pool", "pool_after_projection", "scale", "out_bias")]:
-        reason = f"it does not have the options {', '.join(more)}"
+        reason = f"PySlowFast does not have the options {', '.join(more)}"
     elif options.get("out_bias") is False:
-        reason = "its blocks have a bias before the norm, and these do not"
+        reason = "PySlowFast's blocks have a bias before the norm, but these do not"
     if reason:
         raise FarfieldError(f"the inserted blocks cannot be converted to PySlowFast: {reason}.")
 

@@ -15,7 +15,7 @@ from farfield.models.network import default_clip
 
 ASK_ALPHA = (
     "how many fast frames there are per slow frame: --backbone_options '{alpha: 4}' (SlowFast 8x8 and 16x8) or "
-    "'{alpha: 8}' (4x16)"
+    "'{alpha: 8}' (SlowFast 4x16)"
 )
 
 
@@ -26,9 +26,10 @@ class SourceCheckpoint:
     Attributes:
         origin: name of the project.
         arguments: fields of `NetworkOptions`, without the labels.
-        state: weights by plain name (see weight_names.py), or by the network's own keys if `own_keys` is set.
-        own_names: each key of `state`, to the weight's name in the file.
-        own_keys: whether the keys of `state` are the network's own, instead of plain names.
+        state: weights by plain name (see weight_names.py), or by the keys of the network's state dict if
+            `own_keys` is set.
+        own_names: the name of each weight in the file, by its key in `state`.
+        own_keys: whether the keys of `state` are those of the network's state dict, instead of plain names.
         ignored: name of each weight that is left out on purpose, and the reason.
         unknown: names of weights that no network of this project has.
         notes: information for the user, such as assumptions about what the file does not state.
@@ -54,8 +55,13 @@ def renamed(
 ) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
     """Rename weights to plain names.
 
+    Args:
+        state: weights by their names in the file.
+        rename: function that returns a weight's plain name, or None for an unknown name.
+        path: path of the checkpoint, for messages.
+
     Returns:
-        Weights by plain name; a dict from plain names to the file's names; the file's names that have no plain name.
+        Weights by plain name; the names in the file by plain name; the names in the file that are unknown.
 
     Raises:
         FarfieldError: if two weights get the same name.
@@ -75,23 +81,26 @@ def renamed(
 
 
 def resnet_arguments(shapes: Shapes, *, family: str | None, path: Any) -> dict[str, Any]:
-    """Derive the backbone and backbone options of a ResNet with one or two pathways.
+    """Derive the fields backbone and backbone_options of `NetworkOptions` for a ResNet of one or two pathways.
 
     Args:
         shapes: shapes of the weights by plain name.
         family: c2d, i3d or slow, if the file or the user states it; None to derive it from the kernels.
-        path: for messages.
+        path: path of the checkpoint, for messages.
 
     Raises:
         FarfieldError: for a network that no farfield backbone can represent.
     """
     if not any(name.startswith("res2.") for name in shapes) or "stem.conv.weight" not in shapes:
-        raise FarfieldError(f"{path} holds no ResNet: weights of the stem or stages are missing.")
+        raise FarfieldError(f"{path} holds no ResNet: weights of the stem or of res2 are missing.")
     two = "fast_stem.conv.weight" in shapes
     counts = tuple(_count(shapes, f"res{k}") for k in (2, 3, 4, 5))
     depth = next((layers for layers, blocks in DEPTHS.items() if blocks == counts), None)
     if depth is None:
-        raise FarfieldError(f"{path} has {counts} residual blocks in res2 .. res5, not one of {list(DEPTHS.values())}.")
+        raise FarfieldError(
+            f"{path} has {counts} residual blocks in res2 .. res5, but only "
+            f"{' or '.join(map(str, DEPTHS.values()))} can be converted."
+        )
     kernels = _kernels(shapes, "", counts)
     width, stem_kernel = shapes["stem.conv.weight"][0], shapes["stem.conv.weight"][2]
     options: dict[str, Any] = {} if width == 64 else {"width": width}
@@ -111,7 +120,7 @@ def resnet_arguments(shapes: Shapes, *, family: str | None, path: Any) -> dict[s
         if not fitting:
             raise FarfieldError(
                 f"{path} has temporal kernels {kernels} in res2 .. res5 and {stem_kernel} in the stem. These are not "
-                "the kernels of C2D, I3D or Slow. Give the network with --backbone."
+                "the kernels of C2D, I3D or Slow. Give the family with --backbone, as i3d_r50."
             )
         family = fitting[0]
     elif FAMILIES[family].stem_kernel != stem_kernel:
@@ -125,7 +134,7 @@ def resnet_arguments(shapes: Shapes, *, family: str | None, path: Any) -> dict[s
 
 
 def given_family(options: ConversionOptions) -> str | None:
-    """Return the family of the backbone that the user gives: c2d, i3d or slow. None without one of these."""
+    """Return the family of the backbone that the user gives: c2d, i3d or slow; None for no or another backbone."""
     family = options.backbone.rsplit("_r", 1)[0] if options.backbone else None
     return family if family in FAMILIES else None
 
@@ -154,7 +163,7 @@ def _kernels(shapes: Shapes, pathway: str, counts: tuple[int, ...]) -> list[list
 
 
 def inserted_places(shapes: Shapes) -> dict[str, list[int]]:
-    """Return the residual blocks that are followed by a non-local block, by stage."""
+    """Return the indices of the residual blocks that are followed by a non-local block, by stage."""
     places: dict[str, set[int]] = {}
     for name in shapes:
         stage, *rest = name.split(".")
@@ -209,5 +218,5 @@ def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def zoo_crop(backbone: str) -> int:
-    """Return the test crop size of PySlowFast's and PyTorchVideo's model zoos, which crop as much as the short side."""
+    """Return the test crop size in pixels in PySlowFast's and PyTorchVideo's model zoos: the resized short side."""
     return default_clip(backbone).test_short_side_px

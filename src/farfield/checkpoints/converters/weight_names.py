@@ -3,7 +3,7 @@
 A plain name does not depend on how a project numbers its stages: `stem.conv.weight`, `res3.1.branch2.conv_a.weight`,
 `fast_res3.1...` for SlowFast's fast pathway, `res3.1.inserted.theta.weight` for a non-local block, `fuse2.norm.weight`
 for the fusion of the fast into the slow pathway, `head.fc.weight`. Inside a residual block the names are
-PyTorchVideo's. Each function returns the plain name, or None for an unknown name.
+PyTorchVideo's.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from farfield.models.network_weight_names import PATHWAYS
 
 
 def from_pyslowfast(name: str) -> str | None:
-    """Translate names of PySlowFast's ResNets, SlowFast and X3D."""
+    """Translate a weight name of PySlowFast's ResNets, SlowFast or X3D to a plain name; None if it is unknown."""
     if match := re.fullmatch(r"s1\.pathway([01])_stem\.(conv|conv_xy|bn)\.(\w+)", name):
         return f"{PATHWAYS[int(match[1])]}stem.{'norm' if match[2] == 'bn' else match[2]}.{match[3]}"
     if match := re.fullmatch(r"s([2-5])\.pathway([01])_res([0-9]{1,3})\.(.+)", name):
@@ -44,7 +44,10 @@ def _pyslowfast_residual(rest: str) -> str | None:
 
 
 def x3d_from_pyslowfast(name: str) -> str | None:
-    """Translate names of PySlowFast's X3D. Its stem and squeeze-and-excitation have other names in PyTorchVideo."""
+    """Translate a weight name of PySlowFast's X3D to a plain name; None if it is unknown.
+
+    In PyTorchVideo, the stem and squeeze-and-excitation of X3D have other names.
+    """
     plain = from_pyslowfast(name)
     if plain is None:
         return None
@@ -60,7 +63,10 @@ _CAFFE2_CONV = {"w": "weight", "b": "bias"}
 
 
 def from_caffe2(name: str) -> str | None:
-    """Translate blob names of the paper's own code (video-nonlocal-net) and of PySlowFast's Caffe2 models."""
+    """Translate a Caffe2 blob name to a plain name; None if it is unknown.
+
+    The blobs are those of the paper's own code (video-nonlocal-net) and of PySlowFast's Caffe2 models.
+    """
     pathway = "fast_" if name.startswith("t_") else ""
     rest = name.removeprefix("t_")
     if match := re.fullmatch(r"(?:res_)?conv1(_bn)?_(w|s|b|rm|riv)", rest):
@@ -86,7 +92,10 @@ def _caffe2(place: str, part: str, suffix: str) -> str | None:
 
 
 def from_mmaction2(name: str) -> str | None:
-    """Translate names of MMAction2's ResNet3d and ResNet3dSlowOnly with an I3D head and mmcv's non-local blocks."""
+    """Translate a weight name of MMAction2 to a plain name; None if it is unknown.
+
+    The networks are ResNet3d and ResNet3dSlowOnly with an I3D head and mmcv's non-local blocks.
+    """
     if match := re.fullmatch(r"backbone\.conv1\.(conv|bn)\.(\w+)", name):
         return f"stem.{'norm' if match[1] == 'bn' else 'conv'}.{match[2]}"
     if match := re.fullmatch(r"backbone\.layer([1-4])\.([0-9]{1,3})\.(.+)", name):

@@ -32,7 +32,7 @@ def classes_of_folder(root: Path, skipped: SkippedFiles, *, exclude: Path | None
     Args:
         root: folder that holds the class folders.
         skipped: record to which skipped files, videos outside the class folders and empty class folders are added.
-        exclude: folder inside `root` that is not part of the collection.
+        exclude: folder inside `root` that is not part of the collection; None for none.
 
     Raises:
         FarfieldError: if the folders in `root` are splits, or `root` cannot be read.
@@ -59,6 +59,6 @@ def classes_of_folder(root: Path, skipped: SkippedFiles, *, exclude: Path | None
     for folder in folders:
         target = folder.resolve()
         inside = target.is_relative_to(resolved_root) or resolved_root.is_relative_to(target)
-        if folder.name not in found and not (folder.is_symlink() and inside):  # the scan counts links to inside
+        if folder.name not in found and not (folder.is_symlink() and inside):  # the scan records such links
             skipped.add(Reason.EMPTY_CLASS, folder)
     return records

@@ -14,7 +14,7 @@ from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 
 COLUMNS = {"label", "youtube_id", "time_start"}
-"""Columns of Kinetics' CSV. A manifest does not have all of them."""
+"""Columns by which a file is recognised as Kinetics' CSV. A manifest has only `label`."""
 
 ClipKey = tuple[str, int]
 """YouTube id and start in seconds."""
@@ -47,19 +47,19 @@ def read_kinetics(
 
 
 def parse_clip_name(stem: str) -> ClipKey | None:
-    """Return the id and the start from a file stem `<id>_<start>_<end>`; None for a stem of another form."""
+    """Return the id and the start from a file stem `<id>_<start>_<end>`; None for any other stem."""
     named = re.fullmatch(r"(.{11})_(\d+)_(\d+)", stem)
     return (named[1], int(named[2])) if named else None
 
 
 def label_of_clip(stem: str, labels: dict[ClipKey, str]) -> str | None:
-    """Return the label of a file stem `<id>_<start>_<end>`; None for a stem of another form or a clip without label."""
+    """Return the label of a file stem `<id>_<start>_<end>`; None for any other stem or a clip without a label."""
     clip = parse_clip_name(stem)
     return labels.get(clip) if clip else None
 
 
 def read_annotations(path: Path) -> Iterator[tuple[ClipKey, str]]:
-    """Read ((YouTube id, start in seconds), label) from each row of Kinetics' CSV.
+    """Yield ((YouTube id, start in seconds), label) for each row of Kinetics' CSV.
 
     Raises:
         FarfieldError: for a missing file, a missing column, or a start that is not a number.
@@ -82,7 +82,7 @@ def read_annotations(path: Path) -> Iterator[tuple[ClipKey, str]]:
 
 
 def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Read the column names and all rows of Kinetics' CSV; return two empty lists for a file without its columns.
+    """Read the column names and all rows of Kinetics' CSV; return two empty lists for any other CSV file.
 
     Raises:
         FarfieldError: for a missing file, a file that is not CSV, or a row with more or fewer values than the header.

@@ -1,4 +1,4 @@
-"""PySlowFast's lists: one line per video, with path and label separated by a blank or a comma."""
+"""PySlowFast's lists: one line per video, with path and label separated by a space or a comma."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Base classes of backbones: a trunk without a head, with its stages and default clip settings."""
+"""Base classes of backbones. A backbone is a trunk without a head, with its stages and default clip settings."""
 
 from __future__ import annotations
 
@@ -19,22 +19,31 @@ STAGES = ("res2", "res3", "res4", "res5")
 
 @dataclass(frozen=True)
 class Stage:
-    """Residual blocks of a stage: their paths in the trunk and their output channels."""
+    """Residual blocks of a stage.
+
+    Attributes:
+        paths: dotted module path of each block in the trunk.
+        channels: number of output channels of each block.
+    """
 
     paths: tuple[str, ...]
     channels: tuple[int, ...]
 
     @classmethod
     def within(cls, container: str, channels: Sequence[int], first: int = 0) -> Stage:
-        """Describe a stage made of consecutive children of a container, from index `first`."""
+        """Describe a stage whose blocks are the consecutive children of a container module, from index `first`."""
         return cls(tuple(f"{container}.{first + i}" for i in range(len(channels))), tuple(channels))
 
 
 class Place(NamedTuple):
-    """Position of a parameter or module in a network: the "stem" (layer 0), or a stage and residual block number.
+    """Position of a parameter or module in a network.
 
-    Modules between two residual blocks, as SlowFast's fusions, count as part of the earlier block. Blocks at
-    the same depth of the two pathways have the same number.
+    Modules between two residual blocks, such as SlowFast's fusions, belong to the earlier block. Blocks at the same
+    depth of the slow and the fast pathway have the same position.
+
+    Attributes:
+        stage: "stem", or "res2" .. "res5".
+        layer: 0 for the stem, or the number of the residual block, counted from 1 over all stages.
     """
 
     stage: str
@@ -46,11 +55,12 @@ class Backbone(nn.Module):
 
     Args:
         trunk: network without its head.
-        stages: "res2" .. "res5"; empty for a network without residual stages.
+        stages: the stages by name, "res2" .. "res5"; empty for a network without residual stages.
         clip: clip settings that the network was designed for.
-        out_channels: c.
-        embedding: function that creates the module between pooling and classifier, (b c ...) -> (b c2 ...).
-        head_channels: c2, if there is an embedding.
+        out_channels: number of feature channels, c.
+        embedding: function that creates the module between pooling and classifier, (b c ...) -> (b c2 ...); None for no
+            such module.
+        head_channels: number of channels that the classifier takes, c2; None for c.
     """
 
     num_pathways = 1
@@ -101,7 +111,7 @@ class Backbone(nn.Module):
         self.trunk.set_submodule(self.stage(stage).paths[index], block)
 
     def places(self, names: Iterable[str]) -> dict[str, Place]:
-        """Return the position of each part of the trunk.
+        """Return the position of each named parameter or module of the trunk.
 
         Args:
             names: names of parameters or modules of the trunk, in the trunk's order.
@@ -128,14 +138,14 @@ class Backbone(nn.Module):
 
 
 class TwoPathwayBackbone(Backbone):
-    """A slow and a fast pathway: (b 3 t h w) -> [(b c1 t/alpha h' w'), (b c2 t h' w')].
+    """A backbone of a slow and a fast pathway: (b 3 t h w) -> [(b c1 t/alpha h' w'), (b c2 t h' w')].
 
     "res2" .. "res5" are the stages of the slow pathway, which receives the fast pathway's features; "fast_res2" ..
-    "fast_res5" are those of the fast pathway.
+    "fast_res5" are those of the fast pathway. Arguments that are not listed are those of `Backbone`.
 
     Args:
+        out_channels: number of feature channels of both pathways, c1 + c2.
         alpha: number of frames in the fast pathway per frame in the slow pathway.
-        Others: as `Backbone`; out_channels is c1 + c2.
     """
 
     num_pathways = 2
@@ -157,7 +167,8 @@ class TwoPathwayBackbone(Backbone):
         frames = clips.shape[2]
         if frames % self.alpha:
             raise ValueError(
-                f"a two-pathway network needs a number of frames divisible by alpha={self.alpha}; given {frames}."
+                f"a two-pathway network needs a number of frames divisible by alpha={self.alpha}; given {frames}. "
+                "Change the number of frames."
             )
         index = torch.tensor(slow_frames(frames, frames // self.alpha), device=clips.device)
         return self.trunk([clips.index_select(2, index), clips])  # a new list: the trunk writes into it
@@ -165,8 +176,9 @@ class TwoPathwayBackbone(Backbone):
 
 @torch.compiler.assume_constant_result
 def slow_frames(frames: int, count: int) -> list[int]:
-    """Return the slow pathway's frame indices, as PySlowFast selects them: 0, 4, 8, 13, 17, 22, 26, 31 of 32.
+    """Choose the indices of the slow pathway's `count` frames among `frames` frames, as PySlowFast does.
 
-    Computed on the CPU, since other devices may round differently.
+    For 8 of 32 frames the indices are 0, 4, 8, 13, 17, 22, 26, 31. The CPU computes them, since other devices may round
+    differently.
     """
     return torch.linspace(0, frames - 1, count, device="cpu").long().tolist()

@@ -1,8 +1,9 @@
 """Replace strides by dilation, for a feature map of higher resolution with the same weights.
 
-The self-attention papers (DANet, CCNet, OCRNet) use a feature map of 1/8 of the input: the last two stages have no
-spatial strides, and later kernels are dilated instead ("a trous"; Yu et al., "Dilated Residual Networks", CVPR 2017).
-At every fourth position the dilated network computes the same as the strided one.
+The self-attention papers (DANet, CCNet, OCRNet) use a feature map of 1/8 of the input's height and width. The last two
+stages have no spatial strides, and the kernels after each removed stride are dilated instead ("a trous"; Yu et al.,
+"Dilated Residual Networks", CVPR 2017). At every fourth row and column the dilated network computes the same features
+as the strided one.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ def dilate(backbone: B) -> B:
 
 
 def _dilate_block(block: nn.Module, dilation: int) -> int:
-    """Replace a block's spatial strides by dilation. Return the dilation for the following blocks."""
+    """Replace a block's spatial strides by dilation, on top of `dilation`. Return the dilation for the next block."""
     strided = 1
     for conv in (m for m in block.modules() if isinstance(m, nn.Conv3d)):
         stride, kernel = conv.stride[1], conv.kernel_size[1]
         conv.stride = (conv.stride[0], 1, 1)
         if kernel > 1:
-            # A strided convolution's own input is unchanged; later ones see positions `stride` times as dense.
+            # A strided convolution's input is unchanged; the input of later ones is `stride` times as dense.
             conv.dilation = (conv.dilation[0], dilation * strided, dilation * strided)
             conv.padding = (conv.padding[0], *(dilation * strided * (kernel // 2),) * 2)  # type: ignore[assignment]
             strided *= stride

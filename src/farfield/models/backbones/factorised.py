@@ -14,7 +14,7 @@ from farfield.models.backbones.resnets import DEPTHS
 
 
 def csn_r101(*, dilated: bool = False) -> Backbone:
-    """Build CSN-101, whose 3x3x3 kernels are all depthwise: 32 frames at stride 2. Tran et al., ICCV 2019."""
+    """Build CSN-101, whose 3x3x3 kernels are all depthwise, for 32 frames at stride 2. Tran et al., ICCV 2019."""
     from pytorchvideo.models.csn import create_csn
 
     network = create_csn(model_depth=101, norm=BatchNorm3d, stem_pool=nn.MaxPool3d)
@@ -22,7 +22,7 @@ def csn_r101(*, dilated: bool = False) -> Backbone:
 
 
 def r2plus1d_r50(*, dilated: bool = False) -> Backbone:
-    """Build R(2+1)D-50: a 3x3x3 kernel becomes 1x3x3 and 3x1x1. 16 frames at stride 4. Tran et al., CVPR 2018."""
+    """Build R(2+1)D-50: kernels factorised into 1x3x3 and 3x1x1, for 16 frames at stride 4. Tran et al., CVPR 2018."""
     from pytorchvideo.models.r2plus1d import create_r2plus1d
 
     network = create_r2plus1d(norm=BatchNorm3d)
@@ -30,7 +30,7 @@ def r2plus1d_r50(*, dilated: bool = False) -> Backbone:
 
 
 def x3d_xs(*, norm_on_first_shortcut: bool = False, dilated: bool = False) -> Backbone:
-    """Build X3D-XS: 4 frames at stride 12, 160 px. Feichtenhofer, "X3D", CVPR 2020.
+    """Build X3D-XS, for 4 frames at stride 12, 160 px. Feichtenhofer, "X3D", CVPR 2020.
 
     Args:
         norm_on_first_shortcut: add a batch norm after the shortcut convolution of res2's first block. PySlowFast's X3D
@@ -42,19 +42,19 @@ def x3d_xs(*, norm_on_first_shortcut: bool = False, dilated: bool = False) -> Ba
 
 
 def x3d_s(*, norm_on_first_shortcut: bool = False, dilated: bool = False) -> Backbone:
-    """Build X3D-S: 13 frames at stride 6, 160 px; same options as `x3d_xs`."""
+    """Build X3D-S, for 13 frames at stride 6, 160 px, with the options of `x3d_xs`."""
     clip = ClipSpec(num_frames=13, crop_px=160, frame_stride=6, short_side_px=182)
     return _x3d(clip, norm_on_first_shortcut=norm_on_first_shortcut, dilated=dilated)
 
 
 def x3d_m(*, norm_on_first_shortcut: bool = False, dilated: bool = False) -> Backbone:
-    """Build X3D-M: 16 frames at stride 5, 224 px; same options as `x3d_xs`."""
+    """Build X3D-M, for 16 frames at stride 5, 224 px, with the options of `x3d_xs`."""
     clip = ClipSpec(num_frames=16, crop_px=224, frame_stride=5)
     return _x3d(clip, norm_on_first_shortcut=norm_on_first_shortcut, dilated=dilated)
 
 
 def x3d_l(*, norm_on_first_shortcut: bool = False, dilated: bool = False) -> Backbone:
-    """Build X3D-L: more blocks, 16 frames at stride 5, 312 px; same options as `x3d_xs`."""
+    """Build X3D-L, which has more blocks, for 16 frames at stride 5, 312 px, with the options of `x3d_xs`."""
     clip = ClipSpec(num_frames=16, crop_px=312, frame_stride=5, short_side_px=356)
     return _x3d(clip, depth_factor=5.0, norm_on_first_shortcut=norm_on_first_shortcut, dilated=dilated)
 

@@ -15,13 +15,13 @@ from farfield.models.backbones.backbone import STAGES, Backbone, Stage, TwoPathw
 from farfield.models.backbones.dilation import dilate
 
 Kernels = Sequence[Sequence[int]]
-"""Temporal kernels of the residual blocks' first convolutions: one list for each of res2 .. res5.
+"""Temporal kernel length of each residual block's first convolution, in frames: one list for each of res2 .. res5.
 
 A list that is shorter than its stage is repeated.
 """
 
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
-"""Residual blocks in res2 .. res5."""
+"""Number of residual blocks in res2 .. res5, by number of layers."""
 
 
 @dataclass(frozen=True)
@@ -43,21 +43,23 @@ FAMILIES = {"c2d": C2D, "i3d": I3D, "slow": SLOW}
 FAST_KERNELS: Kernels = ((3,), (3,), (3,), (3,))
 KERNELS_50_50: Kernels = ((1,), (1,), (3,) * 6 + (1,) * 17, (3,))
 FAST_KERNELS_50_50: Kernels = ((3,), (3,), (3,) * 6 + (1,) * 17, (3,))
-"""Temporal kernels of SlowFast 16x8 R101. In res4 only the first six blocks have them, as in a 50-layer network."""
+"""Temporal kernels of SlowFast 16x8 R101. In res4 only the first six blocks have kernels longer than 1."""
 
 
 @dataclass(frozen=True)
 class ResNetOptions:
-    """Options of single-pathway ResNets. Defaults are those of the published networks.
+    """Options of single-pathway ResNets. The defaults are those of the published networks.
 
     Args:
         width: channels of the stem; res2 .. res5 have 4, 8, 16 and 32 times as many.
-        temporal_kernels: temporal kernels, see `Kernels`; None for the family's.
-        temporal_pool: halve the number of frames after res2; None for the family's.
-        stem_temporal_strides: temporal strides of the first convolution and of the pooling after it. (2, 2) in
+        temporal_kernels: temporal kernels, see `Kernels`; None for those of the published C2D, I3D or Slow.
+        temporal_pool: halve the number of frames after res2; None for True in C2D and I3D, and False in Slow.
+        stem_temporal_strides: temporal strides of the first convolution and of the pooling after it. They are (2, 2) in
             MMAction2's I3D, which takes 32 frames at stride 2.
-        stem_pool_padding: pad the stem's pooling, as networks in PyTorch do; the paper's own code does not.
-        dilated: dilate the last two stages instead of striding them: a feature map of 1/8 of the input.
+        stem_pool_padding: pad the stem's pooling, as other PyTorch code does; the Caffe2 code of Wang et al., CVPR
+            2018, does not.
+        dilated: dilate the last two stages instead of striding them. The feature map then has 1/8 of the input's height
+            and width.
     """
 
     width: int = 64
@@ -78,8 +80,8 @@ class SlowFastOptions:
         beta_inv: ratio of the slow pathway's channels to the fast pathway's.
         fusion_ratio: ratio of the channels fused into the slow pathway to the fast pathway's channels.
         fusion_kernel: temporal kernel of the convolutions from fast to slow.
-        temporal_kernels: temporal kernels of the slow pathway, see `Kernels`; None for the published ones.
-        fast_temporal_kernels: temporal kernels of the fast pathway.
+        temporal_kernels: temporal kernels of the slow pathway, see `Kernels`; None for 1, 1, 3, 3 in res2 .. res5.
+        fast_temporal_kernels: temporal kernels of the fast pathway; None for 3 in every block.
         dilated: dilate the last two stages of both pathways instead of striding them.
     """
 
@@ -98,31 +100,34 @@ SLOWFAST_DEFAULTS: dict[str, dict[str, Any]] = {
     "slowfast_r101": {},
     "slowfast_16x8_r101": {"temporal_kernels": KERNELS_50_50, "fast_temporal_kernels": FAST_KERNELS_50_50},
 }
-"""Defaults in which the published SlowFast networks differ from `SlowFastOptions`."""
+"""Options in which the published SlowFast networks differ from the defaults of `SlowFastOptions`."""
 
 
 def c2d_r50(**options: Any) -> Backbone:
-    """Build C2D: a 2D ResNet-50 over frames; time is only pooled once, after res2. Wang et al., CVPR 2018, table 1."""
+    """Build C2D, a ResNet-50 of 2D kernels that pools over time once, after res2. Wang et al., CVPR 2018, table 1."""
     return _resnet(C2D, 50, ResNetOptions(**options))
 
 
 def c2d_r101(**options: Any) -> Backbone:
-    """Build C2D of 101 layers. Wang et al., CVPR 2018, section 4."""
+    """Build C2D with 101 layers. Wang et al., CVPR 2018, section 4."""
     return _resnet(C2D, 101, ResNetOptions(**options))
 
 
 def i3d_r50(**options: Any) -> Backbone:
-    """Build I3D: ResNet-50 inflated to 3x1x1 kernels in every other block. Wang et al., CVPR 2018, section 4."""
+    """Build I3D, a ResNet-50 inflated to 3x1x1 kernels. Wang et al., CVPR 2018, section 4.
+
+    The first convolution of every block of res2, and of every other block of res3 to res5, has a 3x1x1 kernel.
+    """
     return _resnet(I3D, 50, ResNetOptions(**options))
 
 
 def i3d_r101(**options: Any) -> Backbone:
-    """Build I3D of 101 layers. Wang et al., CVPR 2018, section 4."""
+    """Build I3D with 101 layers. Wang et al., CVPR 2018, section 4."""
     return _resnet(I3D, 101, ResNetOptions(**options))
 
 
 def slow_r50(**options: Any) -> Backbone:
-    """Build the Slow pathway alone, 8 frames at stride 8. Feichtenhofer et al., "SlowFast Networks", ICCV 2019.
+    """Build the Slow pathway alone, for 8 frames at stride 8. Feichtenhofer et al., "SlowFast Networks", ICCV 2019.
 
     The 4x16 variant is the same network on other clips: clip={"num_frames": 4, "frame_stride": 16}.
     """
@@ -130,12 +135,12 @@ def slow_r50(**options: Any) -> Backbone:
 
 
 def slow_r101(**options: Any) -> Backbone:
-    """Build the Slow pathway of 101 layers. Feichtenhofer et al., "SlowFast Networks", ICCV 2019."""
+    """Build the Slow pathway alone, with 101 layers. Feichtenhofer et al., "SlowFast Networks", ICCV 2019."""
     return _resnet(SLOW, 101, ResNetOptions(**options))
 
 
 def slowfast_r50(**options: Any) -> TwoPathwayBackbone:
-    """Build SlowFast 8x8, ResNet-50: 32 frames at stride 2. Feichtenhofer et al., "SlowFast Networks", ICCV 2019.
+    """Build SlowFast 8x8, ResNet-50, 32 frames at stride 2. Feichtenhofer et al., "SlowFast Networks", ICCV 2019.
 
     The 4x16 variant has alpha=8 and fusion_kernel=5.
     """
@@ -143,20 +148,27 @@ def slowfast_r50(**options: Any) -> TwoPathwayBackbone:
 
 
 def slowfast_r101(**options: Any) -> TwoPathwayBackbone:
-    """Build SlowFast 8x8, ResNet-101. Feichtenhofer et al., "SlowFast Networks", ICCV 2019."""
+    """Build SlowFast 8x8, ResNet-101, 32 frames at stride 2. Feichtenhofer et al., "SlowFast Networks", ICCV 2019."""
     return _slowfast(101, SlowFastOptions(**options), num_frames=32)
 
 
 def slowfast_16x8_r101(**options: Any) -> TwoPathwayBackbone:
-    """Build SlowFast 16x8, ResNet-101 with the temporal kernels of ResNet-50: 64 frames at stride 2. Ibid."""
+    """Build SlowFast 16x8, ResNet-101, 64 frames at stride 2. Feichtenhofer et al., "SlowFast Networks", ICCV 2019.
+
+    As in ResNet-50, only six blocks of res4 have temporal kernels longer than 1.
+    """
     return _slowfast(101, SlowFastOptions(**SLOWFAST_DEFAULTS["slowfast_16x8_r101"] | options), num_frames=64)
 
 
 def spelled_out(kernels: Kernels, depths: Sequence[int]) -> list[list[int]]:
-    """Return one temporal kernel per residual block of each stage. Lists shorter than their stage are repeated.
+    """Return the temporal kernel length of each residual block of each stage. Short lists are repeated.
+
+    Args:
+        kernels: one list of odd kernel lengths for each of res2 .. res5.
+        depths: number of residual blocks in each of res2 .. res5.
 
     Raises:
-        FarfieldError: if kernels is not four lists of odd numbers.
+        FarfieldError: if `kernels` is not four non-empty lists of odd numbers.
     """
     if len(kernels) != 4 or any(not stage or any(k < 1 or k % 2 == 0 for k in stage) for stage in kernels):
         raise FarfieldError(
@@ -200,7 +212,7 @@ def _slowfast(depth: int, options: SlowFastOptions, *, num_frames: int) -> TwoPa
 
     width, beta_inv = options.width, options.beta_inv
     if width % beta_inv:
-        raise FarfieldError(f"width, {width}, must be divisible by beta_inv, {beta_inv}. Change one of them.")
+        raise FarfieldError(f"width is {width} and beta_inv is {beta_inv}; width must be divisible by beta_inv.")
     kernels = options.temporal_kernels or SLOW.kernels
     fast_kernels = options.fast_temporal_kernels or FAST_KERNELS
     network = create_slowfast(

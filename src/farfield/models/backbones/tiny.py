@@ -13,18 +13,18 @@ from farfield.models.backbones.dilation import dilate
 def tiny(*, depth: int = 2, dilated: bool = False) -> Backbone:
     """Build an I3D-like network small enough to train on two CPU cores in minutes.
 
-    Temporal kernels of 5 in the stem, as in I3D, and of 3 in every other bottleneck block; no temporal stride. With two
-    blocks per stage, the temporal receptive field is 13 frames: 1 + 4 + 4 * 2.
+    The temporal kernel has 5 frames in the stem, as in I3D, and 3 in every other bottleneck block. No layer has a
+    temporal stride. With two blocks per stage, the temporal receptive field is 1 + 4 + 4 * 2 = 13 frames.
 
     Args:
-        depth: bottleneck blocks per stage.
-        dilated: stride 1 and dilated kernels in res4 and res5.
+        depth: number of bottleneck blocks per stage.
+        dilated: dilate res4 and res5 instead of striding them.
     """
     return _tiny(stem_kernel=5, block_kernel=3, depth=depth, dilated=dilated)
 
 
 def tiny_c2d(*, depth: int = 2, dilated: bool = False) -> Backbone:
-    """Build `tiny` without temporal kernels: it processes frames separately, and the head averages their features."""
+    """Build `tiny` without temporal kernels: each frame is processed separately, and the head averages the features."""
     return _tiny(stem_kernel=1, block_kernel=1, depth=depth, dilated=dilated)
 
 

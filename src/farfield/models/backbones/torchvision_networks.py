@@ -18,27 +18,27 @@ from farfield.models.backbones.dilation import dilate
 
 
 def r3d_18(*, dilated: bool = False) -> Backbone:
-    """Build R3D-18, all kernels 3x3x3. Tran et al., "A Closer Look at Spatiotemporal Convolutions", CVPR 2018."""
+    """Build R3D-18, with 3x3x3 kernels. Tran et al., "A Closer Look at Spatiotemporal Convolutions", CVPR 2018."""
     return _resnet("r3d_18", dilated=dilated)
 
 
 def mc3_18(*, dilated: bool = False) -> Backbone:
-    """Build MC3-18: 3x3x3 kernels up to res2, 1x3x3 after it. Ibid."""
+    """Build MC3-18, with 3x3x3 kernels up to res2 and 1x3x3 kernels after it. Tran et al., CVPR 2018."""
     return _resnet("mc3_18", dilated=dilated)
 
 
 def r2plus1d_18(*, dilated: bool = False) -> Backbone:
-    """Build R(2+1)D-18: every 3x3x3 kernel as 1x3x3 and 3x1x1. Ibid."""
+    """Build R(2+1)D-18, with every 3x3x3 kernel factorised into 1x3x3 and 3x1x1. Tran et al., CVPR 2018."""
     return _resnet("r2plus1d_18", dilated=dilated)
 
 
 def s3d() -> Backbone:
-    """Build S3D: Inception with separable 3D kernels.
+    """Build S3D, an Inception network with separable 3D kernels.
 
     Xie et al., "Rethinking Spatiotemporal Feature Learning", ECCV 2018.
 
-    A stage holds the layers of one resolution: res2 the two convolutions before the second pooling, res3 to res5 the
-    Inception blocks after each later pooling (two, five and two).
+    A stage holds the layers of one resolution. Stage res2 has the two convolutions between the first and the second
+    pooling. Stages res3 to res5 have the two, five and two Inception blocks after each later pooling.
     """
     network = _build("s3d")
     replace_batch_norm(network)
@@ -55,9 +55,9 @@ def s3d() -> Backbone:
 
 
 def mvit_v2_s() -> Backbone:
-    """Build MViTv2-S, a transformer: a baseline without stages to insert into. Li et al., CVPR 2022.
+    """Build MViTv2-S, a transformer without stages to insert blocks into, as a baseline. Li et al., CVPR 2022.
 
-    Its position embeddings are made for 16 frames of 224 px.
+    Its position embeddings are made for clips of 16 frames of 224 x 224 pixels.
     """
     clip = ClipSpec(num_frames=16, crop_px=224, target_fps=7.5, num_clips=5, num_crops=1)
     network = _build("mvit_v2_s")
@@ -66,7 +66,7 @@ def mvit_v2_s() -> Backbone:
 
 
 def swin3d_t() -> Backbone:
-    """Build Video Swin-T, a transformer: a baseline without stages to insert into. Liu et al., CVPR 2022."""
+    """Build Video Swin-T, a transformer without stages to insert blocks into, as a baseline. Liu et al., CVPR 2022."""
     network = _build("swin3d_t")
     network.head = nn.Identity()
     clip = ClipSpec(
@@ -85,9 +85,9 @@ _PIXELS: dict = {"mean": (0.43216, 0.394666, 0.37645), "std": (0.22803, 0.22145,
 
 
 def replace_batch_norm(network: nn.Module) -> None:
-    """Replace every `nn.BatchNorm3d` by farfield's, in place, keeping parameters and statistics.
+    """Replace every `nn.BatchNorm3d` by farfield's `BatchNorm3d`, in place, keeping parameters and statistics.
 
-    It is for networks whose builders have no option for the norm, such as torchvision's.
+    This function is for networks whose builders have no option for the norm, such as torchvision's.
     """
     replace_modules(network, lambda module: _to_farfield(module) if type(module) is nn.BatchNorm3d else None)
 
