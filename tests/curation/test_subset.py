@@ -20,7 +20,7 @@ def rows(videos: int = 7, classes: list[str] = CLASSES) -> list[VideoRecord]:
 
 
 def pick(records: list[VideoRecord], **selection) -> list[str]:
-    chosen = choose(records, Selection(**selection), label=lambda r: r.label, name=lambda r: r.path)
+    chosen = choose(records, Selection(**selection), labels=lambda r: r.labels, name=lambda r: r.path)
     return [record.path for record in chosen]
 
 

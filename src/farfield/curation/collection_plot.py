@@ -26,7 +26,8 @@ def plot_collection(splits: Sequence[InspectedSplit]) -> Figure:
     bins = [np.histogram_bin_edges([measure(each) for each in whole], bins=40) for measure in _MEASURES]
     for split in splits:
         seen = [each for each in split.inspected if each is not None]
-        labels = Counter(row.label for row, each in zip(split.records, split.inspected, strict=True) if each)
+        whole_rows = [row for row, each in zip(split.records, split.inspected, strict=True) if each]
+        labels = Counter(label for row in whole_rows for label in row.labels)
         values = [[measure(each) for each in seen] for measure in _MEASURES]
         for axis, numbers, edges in zip(axes.flat[:3], values, bins, strict=True):
             axis.hist(numbers, bins=edges, histtype="stepfilled", alpha=0.5, label=split.name)

@@ -102,6 +102,10 @@ def _with_group(record: VideoRecord, expression: re.Pattern[str]) -> VideoRecord
     return replace(record, group=" ".join(matched))
 
 
+def _labels(records: Iterable[VideoRecord]) -> set[str]:
+    return {label for record in records for label in record.labels}
+
+
 def find_siblings(records: Sequence[VideoRecord]) -> Siblings | None:
     """Find file names that look as if several videos were cut from one source, or show one person.
 
@@ -118,9 +122,9 @@ def find_siblings(records: Sequence[VideoRecord]) -> Siblings | None:
         sharing = [group for group in by_source.values() if len(group) > 1]
         if not sharing or videos < len({record.path for record in records}) / 2:
             continue
-        labels_of = [len({record.label for record in group}) for group in by_source.values()]
+        labels_of = [len(_labels(group)) for group in by_source.values()]
         if pattern in _FORMS:
-            enough = len(by_source) > len({record.label for record in records})
+            enough = len(by_source) > len(_labels(records))
         else:  # a person does several actions; the name of the class would be before one only
             enough = len(by_source) > 2 and min(labels_of) > 1
         if enough:

@@ -30,3 +30,5 @@ class InspectedSplit:
     def __post_init__(self) -> None:
         self.paths = [self.root / record.path for record in self.records]
         """Path of each row's video file."""
+        self.has_labels = any(record.label for record in self.records)
+        """Whether rows have labels: then a row without one shows none of the classes, else nobody has labelled it."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -99,7 +99,7 @@ def split(
     records = list(manifest)
     rows_of = _rows_of_groups(records)
     fixed = _fixed_groups(rows_of, manifest, earlier)
-    counts = {key: Counter(records[row].label for row in rows) for key, rows in rows_of.items()}
+    counts = {key: _count_labels(records[row] for row in rows) for key, rows in rows_of.items()}
     chosen = assign(counts, plan.shares, names=plan.parts, seed=seed, fixed=fixed)
     part_of = {row: plan.parts[chosen[key]] for key, rows in rows_of.items() for row in rows}
     written = {
@@ -107,15 +107,20 @@ def split(
         for name, members in plan.members.items()
     }
     _write(folder, files, written, manifest.root, options)
-    counted = {name: Counter(record.label for record in rows) for name, rows in written.items()}
+    counted = {name: _count_labels(rows) for name, rows in written.items()}
     return SplitResult(
         manifests=files,
         videos={name: len(rows) for name, rows in written.items()},
-        classes={label: {name: counted[name][label] for name in files} for label in manifest.labels},
+        classes={label: {name: counted[name][label] for name in files} for label in sorted(_count_labels(records))},
         groups=len(rows_of),
         kept=len(fixed),
         siblings=None if any(record.group is not None for record in records) else find_siblings(records),
     )
+
+
+def _count_labels(records: Iterable[VideoRecord]) -> Counter[str]:
+    """Count rows by label; a row without a label counts for the label ""."""
+    return Counter(label for record in records for label in set(record.labels) or {""})
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import csv
 import fnmatch
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -117,7 +117,7 @@ def write_subset(
     make_parent_folder(out)
     header, rows = read_rows(source)
     if rows and root is None:
-        chosen_rows = choose(rows, selection, label=lambda row: row["label"], name=_kinetics_name)
+        chosen_rows = choose(rows, selection, labels=lambda row: (row["label"],), name=_kinetics_name)
         return _write_kinetics_csv(out, header, chosen_rows)
     skipped = SkippedFiles()
     if rows:
@@ -127,24 +127,30 @@ def write_subset(
             raise FarfieldError(f"root is {root}, which is not a folder. Give the folder of the videos.")
         # Ranked by the CSV's rows, as without root: the same selection then names the clips that were downloaded.
         pairs = list(zip(rows, read_kinetics(folder, source, None, skipped), strict=True))
-        kept = choose(pairs, selection, label=lambda pair: pair[0]["label"], name=lambda pair: _kinetics_name(pair[0]))
+        kept = choose(
+            pairs, selection, labels=lambda pair: (pair[0]["label"],), name=lambda pair: _kinetics_name(pair[0])
+        )
         chosen = [record for _, record in kept]
     else:
         manifest = read_manifest(source, root=root)
         folder = manifest.root
-        chosen = choose(manifest, selection, label=lambda record: record.label, name=_record_name)
+        chosen = choose(manifest, selection, labels=lambda record: record.labels, name=_record_name)
     return _write_manifest(out, chosen, folder, {"source": str(source), "selection": asdict(selection)}, skipped)
 
 
 def choose(
-    rows: Iterable[Row], selection: Selection, *, label: Callable[[Row], str], name: Callable[[Row], str]
+    rows: Iterable[Row],
+    selection: Selection,
+    *,
+    labels: Callable[[Row], Sequence[str]],
+    name: Callable[[Row], str],
 ) -> list[Row]:
     """Choose rows by the criteria of a selection. The chosen rows keep their order.
 
     Args:
         rows: rows to choose from.
         selection: criteria.
-        label: function that returns a row's class.
+        labels: function that returns a row's classes.
         name: function that returns a name that identifies a row within its class and does not contain the folder of the
             collection.
 
@@ -154,16 +160,17 @@ def choose(
     """
     by_class: dict[str, list[tuple[int, Row]]] = {}
     for place, row in enumerate(rows):
-        by_class.setdefault(label(row), []).append((place, row))
-    kept: list[tuple[int, Row]] = []
+        for label in labels(row) or ("",):
+            by_class.setdefault(label, []).append((place, row))
+    kept: dict[int, Row] = {}
     for each in _choose_classes(list(by_class), selection):
         ranked = by_class[each]
         if selection.videos_per_class is not None:
             # The rest of the row breaks ties between files of one name in several folders.
             ranks = {place: (_rank(selection.seed, each, name(row)), str(row)) for place, row in ranked}
             ranked = sorted(ranked, key=lambda placed: ranks[placed[0]])  # used at once
-        kept += ranked[: selection.videos_per_class]
-    return [row for _, row in sorted(kept, key=lambda placed: placed[0])]
+        kept |= ranked[: selection.videos_per_class]
+    return [kept[place] for place in sorted(kept)]
 
 
 def _choose_classes(known: list[str], selection: Selection) -> list[str]:
@@ -213,7 +220,7 @@ def _write_manifest(
     placed = [replace(record, path=path_in_manifest(out.parent, folder, record.path)) for record in present]
     write_manifest(out, placed)
     digest = Manifest(placed, root=out.parent).content_hash()
-    labels = sorted({record.label for record in present})
+    labels = sorted({label for record in present for label in record.labels})
     about: dict[str, Any] = {"hash": digest} | origin
     about |= {"videos": len(present), "classes": len(labels), "missing": len(missing), "missing_videos": missing}
     with atomic_write(record_file(out)) as partial:

@@ -253,9 +253,11 @@ def _diagnose(splits: list[InspectedSplit], labels: Sequence[str] | None) -> Ver
             look_alike.append(tuple(str(split.paths[i]) for split, i in group))
             leaks += _leaks(group, "they look alike")
     with_videos = [
-        {row.label for row, seen in zip(split.records, split.inspected, strict=True) if seen} for split in splits
+        {label for row, seen in zip(split.records, split.inspected, strict=True) if seen for label in row.labels}
+        for split in splits
     ]
-    wanted = sorted(set(labels) if labels else {row.label for split in splits for row in split.records} - {""})
+    rows = [row for split in splits for row in split.records]
+    wanted = sorted(set(labels) if labels else {label for row in rows for label in row.labels})
     durations = durations if len(durations) else np.zeros(1)
     return VerificationReport(
         videos=sum(len(split.records) for split in splits),
@@ -312,7 +314,7 @@ def _write(splits: list[InspectedSplit], diagnosis: VerificationReport, folder: 
     for split in splits:
         kept = []
         for record, seen in zip(split.records, split.inspected, strict=True):
-            if seen is not None and record.label:
+            if seen is not None and (record.label or split.has_labels):
                 names = ("num_frames", "fps", "width", "height", "duration_seconds")
                 numbers = {name: getattr(seen, name) for name in names}
                 kept.append(replace(record, path=path_in_manifest(folder, split.root, record.path), **numbers))

@@ -2,10 +2,11 @@
 
     path,label[,start_seconds,end_seconds][,num_frames,fps,width,height,duration_seconds][,group]
 
-Paths are relative to the manifest's folder, or to a given root. [start_seconds, end_seconds) is the annotated segment;
-without one, the whole video is used. `farfield data index` fills num_frames to duration_seconds. `group` names what
-videos have in common, such as the person or the source video; `farfield data split` keeps groups whole. Spaces around
-a value are stripped.
+Paths are relative to the manifest's folder, or to a given root. Several labels of one row are separated by `|`; an
+empty label means none of the classes. [start_seconds, end_seconds) is the annotated segment; without one, the whole
+video is used. `farfield data index` fills num_frames to duration_seconds. `group` names what
+videos have in common, such as the person or the source video; `farfield data split` keeps groups whole. Spaces around a
+value are stripped.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from farfield.errors import FarfieldError, nearest
 class VideoRecord:
     """One row of a manifest. Times are in seconds; None for an empty value.
 
-    `group` names the person, camera or source video that the video shares with others.
+    `label` holds several labels separated by `|`, or none. `group` names the person, camera or source video that the
+    video shares with others.
     """
 
     path: str
@@ -44,6 +46,16 @@ class VideoRecord:
     height: int | None = None
     duration_seconds: float | None = None
     group: str | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of the row; empty for none of the classes."""
+        return split_labels(self.label)
+
+
+def split_labels(text: str) -> tuple[str, ...]:
+    """Split a manifest's label at `|`."""
+    return tuple(label for each in text.split("|") if (label := each.strip()))
 
 
 COLUMNS = tuple(field.name for field in fields(VideoRecord))
@@ -125,21 +137,22 @@ class Manifest(Sequence[VideoRecord]):
         self._paths.close()
         groups.close()
         self._groups = groups if groups.ends[-1] else None
-        self.labels: list[str] = _sort_labels(set(met))
+        self._texts = _sort_labels(set(met))  # the different values of the column `label`
+        self.labels: list[str] = _sort_labels({label for text in met for label in split_labels(text)})
         """Labels that occur, sorted. If all are numbers, they are sorted as numbers, so that 10 comes after 9."""
-        number = {label: i for i, label in enumerate(self.labels)}
+        number = {label: i for i, label in enumerate(self._texts)}
         in_order = np.array([number[label] for label in met], dtype=np.int64)
-        self.label_ids: np.ndarray = in_order[np.concatenate(ids)] if ids else np.empty(0, dtype=np.int64)
+        self._text_ids: np.ndarray = in_order[np.concatenate(ids)] if ids else np.empty(0, dtype=np.int64)
         self._numbers = {name: _column(parts) for name, parts in numbers.items()}
 
     def __len__(self) -> int:
-        return len(self.label_ids)
+        return len(self._text_ids)
 
     def __getitem__(self, index):
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         numbers: dict[str, Any] = {name: self._number(name, index) for name in self._numbers}
-        label = self.labels[self.label_ids[index]]
+        label = self._texts[self._text_ids[index]]
         group = self._groups[index] or None if self._groups else None
         return VideoRecord(self._paths[index], label, **numbers, group=group)
 
@@ -159,9 +172,9 @@ class Manifest(Sequence[VideoRecord]):
 
     def content_hash(self) -> str:
         """Return a hash of paths, labels and segments. Manifests with the same hash list the same videos."""
-        digest = hashlib.sha256(json.dumps(self.labels).encode())
+        digest = hashlib.sha256(json.dumps(self._texts).encode())
         segments = [self._numbers[name] for name in ("start_seconds", "end_seconds")]
-        for column in (self._paths.bytes, self._paths.ends, self.label_ids, *segments):
+        for column in (self._paths.bytes, self._paths.ends, self._text_ids, *segments):
             digest.update(b"" if column is None else column.tobytes())
         return digest.hexdigest()[:16]
 
@@ -178,17 +191,43 @@ class Manifest(Sequence[VideoRecord]):
         """Return each row's class as an index into `labels`, int64.
 
         Raises:
+            FarfieldError: for a label that is not in `labels`, or a row with no label or several.
+        """
+        position = self._positions(labels)
+        for place, text in enumerate(self._texts):
+            found = split_labels(text)
+            if len(found) != 1:
+                row = int(np.argmax(self._text_ids == place))
+                raise FarfieldError(
+                    f"{self.source}: {self[row].path} has {f'the labels {text!r}' if found else 'no label'}, but each "
+                    "video needs one class here. Correct the row."
+                )
+        return np.array([position[split_labels(text)[0]] for text in self._texts], dtype=np.int64)[self._text_ids]
+
+    def target_matrix(self, labels: Sequence[str]) -> np.ndarray:
+        """Return a matrix, float32 (rows, labels), with 1 where the row has the label and 0 elsewhere.
+
+        Raises:
             FarfieldError: for a label that is not in `labels`.
         """
+        position = self._positions(labels)
+        of_text = np.zeros((len(self._texts), len(labels)), dtype=np.float32)
+        for place, text in enumerate(self._texts):
+            of_text[place, [position[label] for label in split_labels(text)]] = 1
+        return of_text[self._text_ids]
+
+    def _positions(self, labels: Sequence[str]) -> dict[str, int]:
+        """Return the index of each label; raise for a row whose label is not in `labels`."""
         position = {label: i for i, label in enumerate(labels)}
-        for label in self.labels:
-            if label not in position:
-                row = int(np.argmax(self.label_ids == self.labels.index(label)))
-                raise FarfieldError(
-                    f"{self.source}: {self[row].path} has the label {label!r}, which is not one of the {len(labels)} "
-                    f"classes of the network. {nearest(label, labels)}"
-                )
-        return np.array([position[label] for label in self.labels], dtype=np.int64)[self.label_ids]
+        for place, text in enumerate(self._texts):
+            for label in split_labels(text):
+                if label not in position:
+                    row = int(np.argmax(self._text_ids == place))
+                    raise FarfieldError(
+                        f"{self.source}: {self[row].path} has the label {label!r}, which is not one of the "
+                        f"{len(labels)} classes of the network. {nearest(label, labels)}"
+                    )
+        return position
 
 
 def read_manifest(path: str | Path, *, root: str | Path | None = None, group_column: str = "group") -> Manifest:
@@ -321,11 +360,8 @@ def _checked(texts: Mapping[str, Sequence[str]], path: Path, lines: Sequence[int
         FarfieldError: for an invalid value; the message names the line.
     """
     columns: dict[str, Any] = {name: texts[name] for name in COLUMNS[:2]}
-    for name in COLUMNS[:2]:
-        if not all(texts[name]):
-            raise FarfieldError(
-                f"{path}, line {lines[texts[name].index('')]}: the {name} is empty. Every row needs a path and a label."
-            )
+    if not all(texts["path"]):
+        raise FarfieldError(f"{path}, line {lines[texts['path'].index('')]}: the path is empty. Every row needs one.")
     for name in _NUMBERS:
         if name not in texts or not any(texts[name]):
             continue

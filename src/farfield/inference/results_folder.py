@@ -39,9 +39,11 @@ def check_extras(extras: Sequence[str], *, timeline: bool) -> None:
     """
     for extra in extras:
         if extra not in get_args(Extra):
-            raise FarfieldError(f"write contains {extra!r}, an unknown kind of file. {nearest(extra, get_args(Extra))}")
+            raise FarfieldError(f"there is no kind of file {extra!r} to write. {nearest(extra, get_args(Extra))}")
         if extra in SUBTITLES and not timeline:
-            raise FarfieldError(f"write contains {extra}, but subtitles need a timeline. Add --timeline.")
+            raise FarfieldError(
+                f"{extra} is a file of subtitles, which need a timeline. Give timeline=True (--timeline)."
+            )
 
 
 @contextmanager

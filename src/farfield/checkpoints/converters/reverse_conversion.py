@@ -86,7 +86,10 @@ def _changed_options(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_head(network: ActionNet, kind: str) -> None:
-    """Raise if scores would differ: the head is not `kind`, and test crops are not of the training size."""
+    """Raise if the converted network, whose head is `kind`, would give other scores than `network` on test crops.
+
+    Heads differ only where test crops have another size than training crops.
+    """
     if network.config["head"] != kind and network.clip.test_side_px != network.clip.crop_px:
         raise FarfieldError(
             f"the network scores test crops of {network.clip.test_side_px} px with the head {network.config['head']}, "
