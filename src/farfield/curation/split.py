@@ -139,7 +139,7 @@ def _plan(fractions: list[float] | None, names: list[str] | None, folds: int | N
         if folds < 2:
             raise FarfieldError(f"folds is {folds}; it must be at least 2.")
         parts = [f"fold_{number}" for number in range(1, folds + 1)]
-        members = {}
+        members: dict[str, set[str]] = {}
         for part in parts:
             members |= {f"{part}/train": set(parts) - {part}, f"{part}/test": {part}}
         return _Plan(parts, [1 / folds] * folds, members)

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from farfield.atomic_write import atomic_write
 from farfield.curation.class_names import find_class_names
 from farfield.curation.folder_scan import SkippedFiles
+from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.kinetics import read_kinetics, read_rows
 from farfield.curation.manifest_output import make_parent_folder, path_in_manifest
 from farfield.data.manifest import Manifest, VideoRecord, read_manifest, record_file, write_manifest
@@ -126,7 +127,7 @@ def write_subset(
         if not folder.is_dir():
             raise FarfieldError(f"root is {root}, which is not a folder. Give the folder of the videos.")
         # Ranked by the CSV's rows, as without root: the same selection then names the clips that were downloaded.
-        pairs = list(zip(rows, read_kinetics(folder, source, None, skipped), strict=True))
+        pairs = list(zip(rows, read_kinetics(AnnotationSource(folder, source, skipped=skipped)), strict=True))
         kept = choose(
             pairs, selection, labels=lambda pair: (pair[0]["label"],), name=lambda pair: _kinetics_name(pair[0])
         )

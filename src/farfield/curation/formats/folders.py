@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from farfield.curation.folder_scan import Reason, SkippedFiles, hidden_reason, scan_folder
+from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 
@@ -14,11 +15,9 @@ SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 """Usual names of split folders, in lower case. A split folder contains class folders."""
 
 
-def read_folders(
-    root: Path, _annotations: Path, _class_names: list[str] | None, skipped: SkippedFiles
-) -> Iterator[VideoRecord]:
-    """Read a folder tree, see `classes_of_folder`."""
-    yield from classes_of_folder(root, skipped)
+def read_folders(source: AnnotationSource) -> Iterator[VideoRecord]:
+    """Read a folder tree; see `classes_of_folder`."""
+    yield from classes_of_folder(source.root, source.skipped)
 
 
 def videos_of_folder(root: Path, skipped: SkippedFiles, *, exclude: Path | None = None) -> list[VideoRecord]:

@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from farfield.curation.folder_scan import Reason, SkippedFiles, scan_folder
+from farfield.curation.folder_scan import Reason, scan_folder
+from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.text_files import read_text
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
@@ -20,14 +21,13 @@ ClipKey = tuple[str, int]
 """YouTube id and start in seconds."""
 
 
-def read_kinetics(
-    root: Path, annotations: Path, _class_names: list[str] | None, skipped: SkippedFiles
-) -> Iterator[VideoRecord]:
+def read_kinetics(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read Kinetics' CSV and find its videos anywhere under `root`.
 
     Records have no start and end, since each video file contains only its clip. A clip that is annotated but not on
     disk gets a record with the usual file name `<id>_<start>_<end>.mp4`.
     """
+    root, skipped = source.root, source.skipped
     by_clip: dict[ClipKey, str] = {}
     for file in scan_folder(root, skipped):
         clip = parse_clip_name(file.stem)
@@ -38,7 +38,7 @@ def read_kinetics(
             skipped.add(Reason.SAME_CLIP, root / by_clip[clip])
         by_clip[clip] = file.relative_to(root).as_posix()
     annotated = set()
-    for (youtube_id, start), label in read_annotations(annotations):
+    for (youtube_id, start), label in read_annotations(source.annotations):
         annotated.add((youtube_id, start))
         name = by_clip.get((youtube_id, start), f"{youtube_id}_{start:06d}_{start + 10:06d}.mp4")
         yield VideoRecord(name, label)

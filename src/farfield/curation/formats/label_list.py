@@ -6,22 +6,23 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from farfield.curation.class_names import read_class_names
+from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.text_files import read_text
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 
 
-def read_label_list(root: Path, annotations: Path, class_names: list[str] | None) -> Iterator[VideoRecord]:
+def read_label_list(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read a list file with one line `path label` or `path,label` per video.
 
-    Args:
-        root: folder of the videos. Absolute paths inside this folder are made relative to it.
-        annotations: list file.
-        class_names: class name for each number; None keeps the numbers as labels.
+    Absolute paths inside the root are made relative to it. Without a file of class names, labels are the numbers.
 
     Raises:
         FarfieldError: for a missing file, a malformed line, or a number without a class name.
     """
+    root, annotations = source.root, source.annotations
+    class_names = None if source.labels is None else read_class_names(source.labels)
     content = read_text(annotations, "Give a list with one line `path label` per video.")
     for number, text in enumerate(content.splitlines(), start=1):
         if not text.strip():

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
-from farfield.curation.folder_scan import SkippedFiles
+from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.label_list import read_label_list
 from farfield.data.manifest import VideoRecord
 
 
-def read_mmaction2(
-    root: Path, annotations: Path, class_names: list[str] | None, _skipped: SkippedFiles
-) -> Iterator[VideoRecord]:
+def read_mmaction2(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read one of MMAction2's video lists, see `read_label_list`."""
-    yield from read_label_list(root, annotations, class_names)
+    yield from read_label_list(source)
