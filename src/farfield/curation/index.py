@@ -12,9 +12,11 @@ import numpy as np
 from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.formats.annotation_source import AnnotationSource, Format
 from farfield.curation.formats.folders import read_folders
+from farfield.curation.formats.jester import read_jester
 from farfield.curation.formats.kinetics import read_kinetics
 from farfield.curation.formats.mmaction2 import read_mmaction2
 from farfield.curation.formats.pyslowfast import read_pyslowfast
+from farfield.curation.formats.something_something import read_something_something
 from farfield.curation.manifest_output import make_parent_folder, path_in_manifest, refuse_to_replace_other_files
 from farfield.data.manifest import VideoRecord, write_manifest
 from farfield.errors import FarfieldError, nearest
@@ -28,10 +30,21 @@ FORMATS: dict[str, Format] = {
     "kinetics": Format(read_kinetics, "Kinetics' CSV"),
     "pyslowfast": Format(read_pyslowfast, "the list of the videos", frozenset({"labels"})),
     "mmaction2": Format(read_mmaction2, "the list of the videos", frozenset({"labels"})),
+    "something-something": Format(
+        read_something_something, "a list of Something-Something, for example train.json", frozenset({"labels"})
+    ),
+    "jester": Format(read_jester, "a list of Jester, for example jester-v1-train.csv"),
 }
 """Annotation formats by name."""
 
-FormatName = Literal["folders", "kinetics", "pyslowfast", "mmaction2"]
+FormatName = Literal[
+    "folders",
+    "kinetics",
+    "pyslowfast",
+    "mmaction2",
+    "something-something",
+    "jester",
+]
 
 
 @dataclass(frozen=True)
@@ -82,10 +95,13 @@ def index_videos(
         out: manifest to write (CSV). Video paths in it are relative to the manifest's folder; paths of videos outside
             this folder are absolute.
         format: folders (root/label/.../video); kinetics (videos named <id>_<start>_<end> anywhere under root, labelled
-            by Kinetics' CSV); pyslowfast or mmaction2 (lines `path label` with a number as label, paths under root).
-        annotations: Kinetics' CSV for kinetics, list file for pyslowfast and mmaction2; None for folders.
+            by Kinetics' CSV); pyslowfast or mmaction2 (lines `path label` with a number as label, paths under root);
+            something-something (JSON list of V2 or CSV `id;label` of V1; videos <id>.webm, or folders of frames);
+            jester (CSV `id;label`; a folder of frames for each id).
+        annotations: Kinetics' CSV for kinetics, list file for pyslowfast and mmaction2, published list for the other
+            sets; None for folders.
         labels: for pyslowfast and mmaction2, file with the names of classes 0, 1, 2, ..., one per line; None keeps the
-            numbers as labels.
+            numbers as labels. For something-something, labels.json, to check the classes.
         subset: part to read where one file holds several, such as validation; None for all.
         split: number of the official split, where there are several.
         label_column: column that holds the label, where there are several.
@@ -116,6 +132,11 @@ def index_videos(
     skipped = SkippedFiles(list_left_out)
     source = AnnotationSource(folder, Path(annotations or root), skipped=skipped, **options)
     listed = list(FORMATS[format].read(source))
+    if not listed and source.left_out:
+        name, reason = source.left_out[0]
+        raise FarfieldError(
+            f"none of the {len(source.left_out)} videos in {annotations} can be used. The first is {name}: {reason}."
+        )
     if not listed:
         raise FarfieldError(f"no videos found under {root} in the format {format!r}. {skipped.sentence()}".strip())
     exists = [(folder / record.path).is_file() for record in listed]
