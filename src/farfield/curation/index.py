@@ -11,6 +11,8 @@ import numpy as np
 
 from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.formats.annotation_source import AnnotationSource, Format
+from farfield.curation.formats.diving48 import read_diving48
+from farfield.curation.formats.finegym import read_finegym
 from farfield.curation.formats.folders import read_folders
 from farfield.curation.formats.jester import read_jester
 from farfield.curation.formats.kinetics import read_kinetics
@@ -34,6 +36,10 @@ FORMATS: dict[str, Format] = {
         read_something_something, "a list of Something-Something, for example train.json", frozenset({"labels"})
     ),
     "jester": Format(read_jester, "a list of Jester, for example jester-v1-train.csv"),
+    "diving48": Format(read_diving48, "a list of Diving48, for example Diving48_V2_train.json", frozenset({"labels"})),
+    "finegym": Format(
+        read_finegym, "a list of FineGym, for example gym99_train_element_v1.1.txt", frozenset({"labels"})
+    ),
 }
 """Annotation formats by name."""
 
@@ -44,6 +50,8 @@ FormatName = Literal[
     "mmaction2",
     "something-something",
     "jester",
+    "diving48",
+    "finegym",
 ]
 
 
@@ -97,11 +105,14 @@ def index_videos(
         format: folders (root/label/.../video); kinetics (videos named <id>_<start>_<end> anywhere under root, labelled
             by Kinetics' CSV); pyslowfast or mmaction2 (lines `path label` with a number as label, paths under root);
             something-something (JSON list of V2 or CSV `id;label` of V1; videos <id>.webm, or folders of frames);
-            jester (CSV `id;label`; a folder of frames for each id).
+            jester (CSV `id;label`; a folder of frames for each id); diving48 (JSON list; cut videos <vid_name>.mp4);
+            finegym (lines `element label`; cut videos <element>.mp4, or whole videos <YouTube id>.mp4, for which
+            finegym_annotation_info_v1.1.json lies beside the list).
         annotations: Kinetics' CSV for kinetics, list file for pyslowfast and mmaction2, published list for the other
             sets; None for folders.
-        labels: for pyslowfast and mmaction2, file with the names of classes 0, 1, 2, ..., one per line; None keeps the
-            numbers as labels. For something-something, labels.json, to check the classes.
+        labels: for pyslowfast and mmaction2, file with the names of classes 0, 1, 2, ..., one per line; for diving48,
+            Diving48_vocab.json; for finegym, gym99_categories.txt or gym288_categories.txt; None keeps the numbers
+            as labels. For something-something, labels.json, to check the classes.
         subset: part to read where one file holds several, such as validation; None for all.
         split: number of the official split, where there are several.
         label_column: column that holds the label, where there are several.
