@@ -12,6 +12,7 @@ import numpy as np
 from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.formats.annotation_source import AnnotationSource, Format
 from farfield.curation.formats.diving48 import read_diving48
+from farfield.curation.formats.epic_kitchens_100 import read_epic_kitchens_100
 from farfield.curation.formats.finegym import read_finegym
 from farfield.curation.formats.folders import read_folders
 from farfield.curation.formats.jester import read_jester
@@ -40,6 +41,9 @@ FORMATS: dict[str, Format] = {
     "finegym": Format(
         read_finegym, "a list of FineGym, for example gym99_train_element_v1.1.txt", frozenset({"labels"})
     ),
+    "epic-kitchens-100": Format(
+        read_epic_kitchens_100, "EPIC_100_train.csv or EPIC_100_validation.csv", frozenset({"labels", "label_column"})
+    ),
 }
 """Annotation formats by name."""
 
@@ -52,6 +56,7 @@ FormatName = Literal[
     "jester",
     "diving48",
     "finegym",
+    "epic-kitchens-100",
 ]
 
 
@@ -107,15 +112,17 @@ def index_videos(
             something-something (JSON list of V2 or CSV `id;label` of V1; videos <id>.webm, or folders of frames);
             jester (CSV `id;label`; a folder of frames for each id); diving48 (JSON list; cut videos <vid_name>.mp4);
             finegym (lines `element label`; cut videos <element>.mp4, or whole videos <YouTube id>.mp4, for which
-            finegym_annotation_info_v1.1.json lies beside the list).
+            finegym_annotation_info_v1.1.json lies beside the list); epic-kitchens-100 (a row for each segment; videos
+            <video_id>.MP4).
         annotations: Kinetics' CSV for kinetics, list file for pyslowfast and mmaction2, published list for the other
             sets; None for folders.
         labels: for pyslowfast and mmaction2, file with the names of classes 0, 1, 2, ..., one per line; for diving48,
-            Diving48_vocab.json; for finegym, gym99_categories.txt or gym288_categories.txt; None keeps the numbers
-            as labels. For something-something, labels.json, to check the classes.
+            Diving48_vocab.json; for finegym, gym99_categories.txt or gym288_categories.txt; for epic-kitchens-100,
+            EPIC_100_verb_classes.csv or EPIC_100_noun_classes.csv; None keeps the numbers as labels. For
+            something-something, labels.json, to check the classes.
         subset: part to read where one file holds several, such as validation; None for all.
         split: number of the official split, where there are several.
-        label_column: column that holds the label, where there are several.
+        label_column: column that holds the label, where there are several; verb or noun for epic-kitchens-100.
         columns: columns of a table without a fixed form: path=...,label=...,start=...,end=...,group=...
         fps: frame rate by which the annotations' frame numbers become seconds.
         first_label: number of the first class, 0 or 1, where labels are numbers; None to find out from the file of
