@@ -11,6 +11,7 @@ import numpy as np
 
 from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.formats.annotation_source import AnnotationSource, Format
+from farfield.curation.formats.ava import read_ava, refuse_boxes
 from farfield.curation.formats.diving48 import read_diving48
 from farfield.curation.formats.epic_kitchens_100 import read_epic_kitchens_100
 from farfield.curation.formats.finegym import read_finegym
@@ -44,6 +45,7 @@ FORMATS: dict[str, Format] = {
     "epic-kitchens-100": Format(
         read_epic_kitchens_100, "EPIC_100_train.csv or EPIC_100_validation.csv", frozenset({"labels", "label_column"})
     ),
+    "ava": Format(read_ava),
 }
 """Annotation formats by name."""
 
@@ -57,6 +59,7 @@ FormatName = Literal[
     "diving48",
     "finegym",
     "epic-kitchens-100",
+    "ava",
 ]
 
 
@@ -113,7 +116,7 @@ def index_videos(
             jester (CSV `id;label`; a folder of frames for each id); diving48 (JSON list; cut videos <vid_name>.mp4);
             finegym (lines `element label`; cut videos <element>.mp4, or whole videos <YouTube id>.mp4, for which
             finegym_annotation_info_v1.1.json lies beside the list); epic-kitchens-100 (a row for each segment; videos
-            <video_id>.MP4).
+            <video_id>.MP4); ava is refused, since boxes are another task.
         annotations: Kinetics' CSV for kinetics, list file for pyslowfast and mmaction2, published list for the other
             sets; None for folders.
         labels: for pyslowfast and mmaction2, file with the names of classes 0, 1, 2, ..., one per line; for diving48,
@@ -181,6 +184,8 @@ def _check(root: str | Path, format: str, annotations: object, options: Mapping[
         raise FarfieldError(f"root is {root}, which is not a folder. Give the folder of the videos.")
     if format not in FORMATS:
         raise FarfieldError(f"format is {format!r}. {nearest(format, FORMATS)}")
+    if isinstance(annotations, str | Path):
+        refuse_boxes(Path(annotations))
     needed = FORMATS[format].annotations
     if needed is not None and annotations is None:
         raise FarfieldError(f"format={format!r} needs annotations. Give {needed}.")
