@@ -11,10 +11,16 @@ import numpy as np
 
 from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.formats.annotation_source import AnnotationSource, Format
+from farfield.curation.formats.ava import read_ava, refuse_boxes
+from farfield.curation.formats.diving48 import read_diving48
+from farfield.curation.formats.epic_kitchens_100 import read_epic_kitchens_100
+from farfield.curation.formats.finegym import read_finegym
 from farfield.curation.formats.folders import read_folders
+from farfield.curation.formats.jester import read_jester
 from farfield.curation.formats.kinetics import read_kinetics
 from farfield.curation.formats.mmaction2 import read_mmaction2
 from farfield.curation.formats.pyslowfast import read_pyslowfast
+from farfield.curation.formats.something_something import read_something_something
 from farfield.curation.manifest_output import make_parent_folder, path_in_manifest, refuse_to_replace_other_files
 from farfield.data.manifest import VideoRecord, write_manifest
 from farfield.errors import FarfieldError, nearest
@@ -28,10 +34,33 @@ FORMATS: dict[str, Format] = {
     "kinetics": Format(read_kinetics, "Kinetics' CSV"),
     "pyslowfast": Format(read_pyslowfast, "the list of the videos", frozenset({"labels"})),
     "mmaction2": Format(read_mmaction2, "the list of the videos", frozenset({"labels"})),
+    "something-something": Format(
+        read_something_something, "a list of Something-Something, for example train.json", frozenset({"labels"})
+    ),
+    "jester": Format(read_jester, "a list of Jester, for example jester-v1-train.csv"),
+    "diving48": Format(read_diving48, "a list of Diving48, for example Diving48_V2_train.json", frozenset({"labels"})),
+    "finegym": Format(
+        read_finegym, "a list of FineGym, for example gym99_train_element_v1.1.txt", frozenset({"labels"})
+    ),
+    "epic-kitchens-100": Format(
+        read_epic_kitchens_100, "EPIC_100_train.csv or EPIC_100_validation.csv", frozenset({"labels", "label_column"})
+    ),
+    "ava": Format(read_ava),
 }
 """Annotation formats by name."""
 
-FormatName = Literal["folders", "kinetics", "pyslowfast", "mmaction2"]
+FormatName = Literal[
+    "folders",
+    "kinetics",
+    "pyslowfast",
+    "mmaction2",
+    "something-something",
+    "jester",
+    "diving48",
+    "finegym",
+    "epic-kitchens-100",
+    "ava",
+]
 
 
 @dataclass(frozen=True)
@@ -82,13 +111,21 @@ def index_videos(
         out: manifest to write (CSV). Video paths in it are relative to the manifest's folder; paths of videos outside
             this folder are absolute.
         format: folders (root/label/.../video); kinetics (videos named <id>_<start>_<end> anywhere under root, labelled
-            by Kinetics' CSV); pyslowfast or mmaction2 (lines `path label` with a number as label, paths under root).
-        annotations: Kinetics' CSV for kinetics, list file for pyslowfast and mmaction2; None for folders.
-        labels: for pyslowfast and mmaction2, file with the names of classes 0, 1, 2, ..., one per line; None keeps the
-            numbers as labels.
+            by Kinetics' CSV); pyslowfast or mmaction2 (lines `path label` with a number as label, paths under root);
+            something-something (JSON list of V2 or CSV `id;label` of V1; videos <id>.webm, or folders of frames);
+            jester (CSV `id;label`; a folder of frames for each id); diving48 (JSON list; cut videos <vid_name>.mp4);
+            finegym (lines `element label`; cut videos <element>.mp4, or whole videos <YouTube id>.mp4, for which
+            finegym_annotation_info_v1.1.json lies beside the list); epic-kitchens-100 (a row for each segment; videos
+            <video_id>.MP4); ava is refused, since boxes are another task.
+        annotations: Kinetics' CSV for kinetics, list file for pyslowfast and mmaction2, published list for the other
+            sets; None for folders.
+        labels: for pyslowfast and mmaction2, file with the names of classes 0, 1, 2, ..., one per line; for diving48,
+            Diving48_vocab.json; for finegym, gym99_categories.txt or gym288_categories.txt; for epic-kitchens-100,
+            EPIC_100_verb_classes.csv or EPIC_100_noun_classes.csv; None keeps the numbers as labels. For
+            something-something, labels.json, to check the classes.
         subset: part to read where one file holds several, such as validation; None for all.
         split: number of the official split, where there are several.
-        label_column: column that holds the label, where there are several.
+        label_column: column that holds the label, where there are several; verb or noun for epic-kitchens-100.
         columns: columns of a table without a fixed form: path=...,label=...,start=...,end=...,group=...
         fps: frame rate by which the annotations' frame numbers become seconds.
         first_label: number of the first class, 0 or 1, where labels are numbers; None to find out from the file of
@@ -116,6 +153,11 @@ def index_videos(
     skipped = SkippedFiles(list_left_out)
     source = AnnotationSource(folder, Path(annotations or root), skipped=skipped, **options)
     listed = list(FORMATS[format].read(source))
+    if not listed and source.left_out:
+        name, reason = source.left_out[0]
+        raise FarfieldError(
+            f"none of the {len(source.left_out)} videos in {annotations} can be used. The first is {name}: {reason}."
+        )
     if not listed:
         raise FarfieldError(f"no videos found under {root} in the format {format!r}. {skipped.sentence()}".strip())
     exists = [(folder / record.path).is_file() for record in listed]
@@ -142,6 +184,8 @@ def _check(root: str | Path, format: str, annotations: object, options: Mapping[
         raise FarfieldError(f"root is {root}, which is not a folder. Give the folder of the videos.")
     if format not in FORMATS:
         raise FarfieldError(f"format is {format!r}. {nearest(format, FORMATS)}")
+    if isinstance(annotations, str | Path):
+        refuse_boxes(Path(annotations))
     needed = FORMATS[format].annotations
     if needed is not None and annotations is None:
         raise FarfieldError(f"format={format!r} needs annotations. Give {needed}.")
