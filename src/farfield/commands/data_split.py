@@ -13,10 +13,10 @@ from farfield.options.parser import runs
 
 @runs(split_manifest)
 def split(*, json: bool = False, **options: Any) -> int:
-    """Split a manifest.
+    """Split a manifest into parts, and print how many videos each has.
 
     Args:
-        json: print JSON.
+        json: print the result as JSON.
     """
     made = split_manifest(**options)
     if made.siblings is not None:

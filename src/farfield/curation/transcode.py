@@ -100,7 +100,7 @@ def transcode(
             if made.num_frames != len(written):
                 raise DecodeError(name, f"only {made.num_frames} of {len(written)} frames were written")
             if np.abs(times - written).max() > 2e-3:
-                raise DecodeError(name, "the frame times in the written file are wrong")
+                raise DecodeError(name, "its transcoded copy has other frame times, and was discarded")
             partial.replace(target)
         except OSError as error:  # of the target; errors of the source are DecodeErrors
             raise FarfieldError(f"{target} cannot be written: {error.strerror or error}.") from error

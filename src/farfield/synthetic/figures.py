@@ -84,9 +84,13 @@ LABELS = sorted(MIRROR)
 
 def render(label: str, rng: np.random.Generator) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """Render the frames of one video that shows the action `label`, one of `LABELS`."""
+    yield from render_in(Scene(rng), label, rng)
+
+
+def render_in(scene: Scene, label: str, rng: np.random.Generator) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """Render the action `label` in a given scene, beginning at a random time and at a random speed."""
     backwards = label not in FORWARD_ACTIONS
     action = FORWARD_ACTIONS[MIRROR[label] if backwards else label]
-    scene = Scene(rng)
     share = rng.uniform(0.55, 0.85)  # fraction of the video that the action takes; sets the action's speed
     onset = rng.uniform(0, 1 - share)
     for number in range(NUM_FRAMES):
