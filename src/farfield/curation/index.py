@@ -10,7 +10,9 @@ from typing import Any, Literal
 import numpy as np
 
 from farfield.curation.folder_scan import SkippedFiles
+from farfield.curation.formats.activitynet import read_activitynet
 from farfield.curation.formats.annotation_source import AnnotationSource, Format
+from farfield.curation.formats.charades import read_charades
 from farfield.curation.formats.folders import read_folders
 from farfield.curation.formats.kinetics import read_kinetics
 from farfield.curation.formats.mmaction2 import read_mmaction2
@@ -28,10 +30,12 @@ FORMATS: dict[str, Format] = {
     "kinetics": Format(read_kinetics, "Kinetics' CSV"),
     "pyslowfast": Format(read_pyslowfast, "the list of the videos", frozenset({"labels"})),
     "mmaction2": Format(read_mmaction2, "the list of the videos", frozenset({"labels"})),
+    "activitynet": Format(read_activitynet, "ActivityNet's JSON", frozenset({"subset"})),
+    "charades": Format(read_charades, "Charades_v1_train.csv or Charades_v1_test.csv", frozenset({"labels"})),
 }
 """Annotation formats by name."""
 
-FormatName = Literal["folders", "kinetics", "pyslowfast", "mmaction2"]
+FormatName = Literal["folders", "kinetics", "pyslowfast", "mmaction2", "activitynet", "charades"]
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,12 @@ def index_videos(
         out: manifest to write (CSV). Video paths in it are relative to the manifest's folder; paths of videos outside
             this folder are absolute.
         format: folders (root/label/.../video); kinetics (videos named <id>_<start>_<end> anywhere under root, labelled
-            by Kinetics' CSV); pyslowfast or mmaction2 (lines `path label` with a number as label, paths under root).
-        annotations: Kinetics' CSV for kinetics, list file for pyslowfast and mmaction2; None for folders.
-        labels: for pyslowfast and mmaction2, file with the names of classes 0, 1, 2, ..., one per line; None keeps the
-            numbers as labels.
+            by Kinetics' CSV); pyslowfast or mmaction2 (lines `path label` with a number as label, paths under root);
+            activitynet (JSON of segments, also of HACS and THUMOS14, videos named v_<id> or <id> anywhere under root);
+            charades (Charades' CSV of actions, videos named <id> anywhere under root).
+        annotations: file of the annotations in the given format, such as Kinetics' CSV; None for folders.
+        labels: for pyslowfast and mmaction2, file with the names of classes 0, 1, 2, ..., one per line; for charades,
+            Charades_v1_classes.txt; None keeps the numbers or codes as labels.
         subset: part to read where one file holds several, such as validation; None for all.
         split: number of the official split, where there are several.
         label_column: column that holds the label, where there are several.
@@ -116,6 +122,12 @@ def index_videos(
     skipped = SkippedFiles(list_left_out)
     source = AnnotationSource(folder, Path(annotations or root), skipped=skipped, **options)
     listed = list(FORMATS[format].read(source))
+    if not listed and source.left_out:
+        name, reason = source.left_out[0]
+        raise FarfieldError(
+            f"none of the {len({name for name, _ in source.left_out})} annotated videos can be used. The first is "
+            f"{name}: {reason}."
+        )
     if not listed:
         raise FarfieldError(f"no videos found under {root} in the format {format!r}. {skipped.sentence()}".strip())
     exists = [(folder / record.path).is_file() for record in listed]
