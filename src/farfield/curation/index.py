@@ -17,6 +17,7 @@ from farfield.curation.formats.folders import read_folders
 from farfield.curation.formats.kinetics import read_kinetics
 from farfield.curation.formats.mmaction2 import read_mmaction2
 from farfield.curation.formats.pyslowfast import read_pyslowfast
+from farfield.curation.formats.table import read_table
 from farfield.curation.manifest_output import make_parent_folder, path_in_manifest, refuse_to_replace_other_files
 from farfield.data.manifest import VideoRecord, write_manifest
 from farfield.errors import FarfieldError, nearest
@@ -32,10 +33,11 @@ FORMATS: dict[str, Format] = {
     "mmaction2": Format(read_mmaction2, "the list of the videos", frozenset({"labels"})),
     "activitynet": Format(read_activitynet, "ActivityNet's JSON", frozenset({"subset"})),
     "charades": Format(read_charades, "Charades_v1_train.csv or Charades_v1_test.csv", frozenset({"labels"})),
+    "table": Format(read_table, "a .csv, .tsv or .jsonl file", frozenset({"columns"})),
 }
 """Annotation formats by name."""
 
-FormatName = Literal["folders", "kinetics", "pyslowfast", "mmaction2", "activitynet", "charades"]
+FormatName = Literal["folders", "kinetics", "pyslowfast", "mmaction2", "activitynet", "charades", "table"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Index:
     Attributes:
         records: manifest rows of the readable videos.
         failures: (path, reason) of missing and unreadable videos.
-        skipped: files that the scan of the folder skipped; empty for pyslowfast and mmaction2, which scan no folder.
+        skipped: files that the scan of the folder skipped; empty if the annotations list all paths: then nothing is
+            scanned.
     """
 
     records: list[VideoRecord]
@@ -88,14 +91,16 @@ def index_videos(
         format: folders (root/label/.../video); kinetics (videos named <id>_<start>_<end> anywhere under root, labelled
             by Kinetics' CSV); pyslowfast or mmaction2 (lines `path label` with a number as label, paths under root);
             activitynet (JSON of segments, also of HACS and THUMOS14, videos named v_<id> or <id> anywhere under root);
-            charades (Charades' CSV of actions, videos named <id> anywhere under root).
+            charades (Charades' CSV of actions, videos named <id> anywhere under root); table (any CSV, TSV or JSON
+            lines, by suffix, with the columns that `columns` names).
         annotations: file of the annotations in the given format, such as Kinetics' CSV; None for folders.
         labels: for pyslowfast and mmaction2, file with the names of classes 0, 1, 2, ..., one per line; for charades,
             Charades_v1_classes.txt; None keeps the numbers or codes as labels.
         subset: part to read where one file holds several, such as validation; None for all.
         split: number of the official split, where there are several.
         label_column: column that holds the label, where there are several.
-        columns: columns of a table without a fixed form: path=...,label=...,start=...,end=...,group=...
+        columns: for table, the columns whose names differ from those of a manifest:
+            path=...,label=...,start=...,end=...,group=...; times in seconds or HH:MM:SS.
         fps: frame rate by which the annotations' frame numbers become seconds.
         first_label: number of the first class, 0 or 1, where labels are numbers; None to find out from the file of
             class names.
