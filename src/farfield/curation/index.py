@@ -10,8 +10,10 @@ from typing import Any, Literal
 import numpy as np
 
 from farfield.curation.folder_scan import SkippedFiles
+from farfield.curation.formats.activitynet import read_activitynet
 from farfield.curation.formats.annotation_source import AnnotationSource, Format
 from farfield.curation.formats.ava import read_ava, refuse_boxes
+from farfield.curation.formats.charades import read_charades
 from farfield.curation.formats.diving48 import read_diving48
 from farfield.curation.formats.epic_kitchens_100 import read_epic_kitchens_100
 from farfield.curation.formats.finegym import read_finegym
@@ -21,6 +23,7 @@ from farfield.curation.formats.kinetics import read_kinetics
 from farfield.curation.formats.mmaction2 import read_mmaction2
 from farfield.curation.formats.pyslowfast import read_pyslowfast
 from farfield.curation.formats.something_something import read_something_something
+from farfield.curation.formats.table import read_table
 from farfield.curation.manifest_output import make_parent_folder, path_in_manifest, refuse_to_replace_other_files
 from farfield.data.manifest import VideoRecord, write_manifest
 from farfield.errors import FarfieldError, nearest
@@ -46,6 +49,9 @@ FORMATS: dict[str, Format] = {
         read_epic_kitchens_100, "EPIC_100_train.csv or EPIC_100_validation.csv", frozenset({"labels", "label_column"})
     ),
     "ava": Format(read_ava),
+    "activitynet": Format(read_activitynet, "ActivityNet's JSON", frozenset({"subset"})),
+    "charades": Format(read_charades, "Charades_v1_train.csv or Charades_v1_test.csv", frozenset({"labels"})),
+    "table": Format(read_table, "a .csv, .tsv or .jsonl file", frozenset({"columns"})),
 }
 """Annotation formats by name."""
 
@@ -60,6 +66,9 @@ FormatName = Literal[
     "finegym",
     "epic-kitchens-100",
     "ava",
+    "activitynet",
+    "charades",
+    "table",
 ]
 
 
@@ -70,7 +79,8 @@ class Index:
     Attributes:
         records: manifest rows of the readable videos.
         failures: (path, reason) of missing and unreadable videos.
-        skipped: files that the scan of the folder skipped; empty for pyslowfast and mmaction2, which scan no folder.
+        skipped: files that the scan of the folder skipped; empty if the annotations list all paths: then nothing is
+            scanned.
     """
 
     records: list[VideoRecord]
@@ -110,23 +120,16 @@ def index_videos(
         root: folder of the videos.
         out: manifest to write (CSV). Video paths in it are relative to the manifest's folder; paths of videos outside
             this folder are absolute.
-        format: folders (root/label/.../video); kinetics (videos named <id>_<start>_<end> anywhere under root, labelled
-            by Kinetics' CSV); pyslowfast or mmaction2 (lines `path label` with a number as label, paths under root);
-            something-something (JSON list of V2 or CSV `id;label` of V1; videos <id>.webm, or folders of frames);
-            jester (CSV `id;label`; a folder of frames for each id); diving48 (JSON list; cut videos <vid_name>.mp4);
-            finegym (lines `element label`; cut videos <element>.mp4, or whole videos <YouTube id>.mp4, for which
-            finegym_annotation_info_v1.1.json lies beside the list); epic-kitchens-100 (a row for each segment; videos
-            <video_id>.MP4); ava is refused, since boxes are another task.
-        annotations: Kinetics' CSV for kinetics, list file for pyslowfast and mmaction2, published list for the other
-            sets; None for folders.
-        labels: for pyslowfast and mmaction2, file with the names of classes 0, 1, 2, ..., one per line; for diving48,
-            Diving48_vocab.json; for finegym, gym99_categories.txt or gym288_categories.txt; for epic-kitchens-100,
-            EPIC_100_verb_classes.csv or EPIC_100_noun_classes.csv; None keeps the numbers as labels. For
-            something-something, labels.json, to check the classes.
+        format: folders (root/label/.../video), or the form of the annotations: that of a data set, of a project, or of
+            a labelling tool; table for any CSV, TSV or JSON lines. docs/annotation_formats.md describes each.
+        annotations: file or folder of the annotations; None for folders.
+        labels: file of class names in the form that the format uses; None keeps numbers or codes as labels, where
+            there are any.
         subset: part to read where one file holds several, such as validation; None for all.
         split: number of the official split, where there are several.
-        label_column: column that holds the label, where there are several; verb or noun for epic-kitchens-100.
-        columns: columns of a table without a fixed form: path=...,label=...,start=...,end=...,group=...
+        label_column: column, attribute or field that holds the label, where there are several.
+        columns: for table, the columns whose names differ from those of a manifest:
+            path=...,label=...,start=...,end=...,group=...; times in seconds or HH:MM:SS.
         fps: frame rate by which the annotations' frame numbers become seconds.
         first_label: number of the first class, 0 or 1, where labels are numbers; None to find out from the file of
             class names.
@@ -156,7 +159,8 @@ def index_videos(
     if not listed and source.left_out:
         name, reason = source.left_out[0]
         raise FarfieldError(
-            f"none of the {len(source.left_out)} videos in {annotations} can be used. The first is {name}: {reason}."
+            f"none of the {len({name for name, _ in source.left_out})} annotated videos can be used. The first is "
+            f"{name}: {reason}."
         )
     if not listed:
         raise FarfieldError(f"no videos found under {root} in the format {format!r}. {skipped.sentence()}".strip())

@@ -54,6 +54,7 @@ class CommandParser(jsonargparse.ArgumentParser):
     def format_help(self, *args: Any, **kwargs: Any) -> str:
         """Format the help, with Python's `str | Path` and `None` replaced by what a user types: str and null."""
         text = re.sub(r"Union\[str,\s+Path,\s+null\]", "str | null", super().format_help(*args, **kwargs))
+        text = re.sub(r"Optional\[dict\[str,\s+str\]\]", "name=value,... | null", text)
         text = re.sub(r"Optional\[list\[(\w+)\]\]|list\[(\w+)\]", r"one or more \1\2", text)
         return re.sub(r"\bNone\b", "null", re.sub(r"str\s+\|\s+Path", "str", text))
 
@@ -140,6 +141,8 @@ def parse(
     arguments = files_after_dashes(arguments)
     lists = {f"--{name}" for name, kind in types.items() if "list[" in str(kind)}
     arguments = _join_lists(arguments, lists)
+    mappings = {f"--{name}" for name, kind in types.items() if "dict[str, str]" in str(kind)}
+    arguments = _join_mappings(arguments, mappings)
     flags = {f"--{name}" for name, kind in types.items() if kind is bool}
     words = [
         f"{word}=true" if word in flags and following not in ("true", "false") else word
@@ -164,6 +167,47 @@ def _join_lists(words: Sequence[str], lists: set[str]) -> list[str]:
             joined.append("[" + ", ".join(word if _is_number(word) else json.dumps(word) for word in rest[:end]) + "]")
             del rest[:end]
     return joined
+
+
+def _join_mappings(words: Sequence[str], mappings: set[str]) -> list[str]:
+    """Write the word after an option that takes a mapping of text as JSON: `--columns path=file,label=action`.
+
+    A mapping that is written as JSON, and null, stay as they are.
+    """
+    joined: list[str] = []
+    for previous, word in zip(["", *words], words, strict=False):
+        option, equals, value = word.partition("=")
+        if option in mappings and equals:
+            joined.append(f"{option}={_mapping_as_json(option, value)}")
+        elif previous in mappings and not word.startswith("--"):
+            joined.append(_mapping_as_json(previous, word))
+        else:
+            joined.append(word)
+    return joined
+
+
+def _mapping_as_json(option: str, text: str) -> str:
+    if text == "null":
+        return text
+    mapping = _read_mapping(text)
+    if not mapping or not all(isinstance(value, str) and name and value for name, value in mapping.items()):
+        raise FarfieldError(
+            f"{option.removeprefix('--')} is {text!r}; it must be name=value pairs separated by commas, each name "
+            f'once, such as {option} a=b,c=d. If a value contains a comma, write JSON: {option} \'{{"a": "b, c"}}\'.'
+        )
+    return json.dumps(mapping)
+
+
+def _read_mapping(text: str) -> dict[str, Any] | None:
+    """Read a JSON object or `name=value` pairs; return None for text that is not JSON or has a name twice."""
+    if text.startswith("{"):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return None
+    pairs = [[part.strip() for part in pair.partition("=")] for pair in text.split(",")]
+    mapping = {name: value for name, _, value in pairs}
+    return mapping if len(mapping) == len(pairs) else None
 
 
 def _is_number(word: str) -> bool:

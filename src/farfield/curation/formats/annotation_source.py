@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from farfield.curation.folder_scan import SkippedFiles, scan_folder
+from farfield.curation.folder_scan import Reason, SkippedFiles, scan_folder
 from farfield.data.manifest import VideoRecord
 
 
@@ -66,6 +66,12 @@ class AnnotationSource:
             self.left_out.append((stem, f"several videos have this name: {', '.join(found[:3])}"))
             return None
         return found[0] if found else stem + suffix
+
+    def skip_not_annotated(self, stems: Set[str]) -> None:
+        """Record the videos under `root` whose file name without suffix is not in `stems` as skipped."""
+        for stem in self.files_by_stem.keys() - stems:
+            for path in self.files_by_stem[stem]:
+                self.skipped.add(Reason.NOT_ANNOTATED, self.root / path)
 
 
 @dataclass(frozen=True)
