@@ -11,8 +11,10 @@ import numpy as np
 
 from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.formats.annotation_source import AnnotationSource, Format
+from farfield.curation.formats.cvat import read_cvat
 from farfield.curation.formats.folders import read_folders
 from farfield.curation.formats.kinetics import read_kinetics
+from farfield.curation.formats.labelstudio import read_labelstudio
 from farfield.curation.formats.mmaction2 import read_mmaction2
 from farfield.curation.formats.pyslowfast import read_pyslowfast
 from farfield.curation.manifest_output import make_parent_folder, path_in_manifest, refuse_to_replace_other_files
@@ -28,10 +30,16 @@ FORMATS: dict[str, Format] = {
     "kinetics": Format(read_kinetics, "Kinetics' CSV"),
     "pyslowfast": Format(read_pyslowfast, "the list of the videos", frozenset({"labels"})),
     "mmaction2": Format(read_mmaction2, "the list of the videos", frozenset({"labels"})),
+    "labelstudio": Format(
+        read_labelstudio, "Label Studio's JSON export", frozenset({"fps", "label_column", "columns"})
+    ),
+    "cvat": Format(
+        read_cvat, "CVAT's annotations.xml, or a folder of them", frozenset({"fps", "label_column", "subset"})
+    ),
 }
 """Annotation formats by name."""
 
-FormatName = Literal["folders", "kinetics", "pyslowfast", "mmaction2"]
+FormatName = Literal["folders", "kinetics", "pyslowfast", "mmaction2", "labelstudio", "cvat"]
 
 
 @dataclass(frozen=True)
@@ -82,14 +90,18 @@ def index_videos(
         out: manifest to write (CSV). Video paths in it are relative to the manifest's folder; paths of videos outside
             this folder are absolute.
         format: folders (root/label/.../video); kinetics (videos named <id>_<start>_<end> anywhere under root, labelled
-            by Kinetics' CSV); pyslowfast or mmaction2 (lines `path label` with a number as label, paths under root).
-        annotations: Kinetics' CSV for kinetics, list file for pyslowfast and mmaction2; None for folders.
+            by Kinetics' CSV); pyslowfast or mmaction2 (lines `path label` with a number as label, paths under root);
+            labelstudio (JSON export: timelines, or choices for whole videos); cvat (XML: tracks, or tags of frames).
+        annotations: Kinetics' CSV for kinetics, list file for pyslowfast and mmaction2, the export of a labelling
+            tool; None for folders.
         labels: for pyslowfast and mmaction2, file with the names of classes 0, 1, 2, ..., one per line; None keeps the
             numbers as labels.
         subset: part to read where one file holds several, such as validation; None for all.
         split: number of the official split, where there are several.
-        label_column: column that holds the label, where there are several.
-        columns: columns of a table without a fixed form: path=...,label=...,start=...,end=...,group=...
+        label_column: what holds the label, where there are several: a column, Label Studio's control, or
+            CVAT's attribute.
+        columns: columns of a table without a fixed form: path=...,label=...,start=...,end=...,group=...; for
+            labelstudio, keys of the tasks' data: path=...,group=...
         fps: frame rate by which the annotations' frame numbers become seconds.
         first_label: number of the first class, 0 or 1, where labels are numbers; None to find out from the file of
             class names.
