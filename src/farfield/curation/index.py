@@ -12,11 +12,13 @@ import numpy as np
 from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.formats.annotation_source import AnnotationSource, Format
 from farfield.curation.formats.cvat import read_cvat
+from farfield.curation.formats.fiftyone import read_fiftyone
 from farfield.curation.formats.folders import read_folders
 from farfield.curation.formats.kinetics import read_kinetics
 from farfield.curation.formats.labelstudio import read_labelstudio
 from farfield.curation.formats.mmaction2 import read_mmaction2
 from farfield.curation.formats.pyslowfast import read_pyslowfast
+from farfield.curation.formats.via import read_via
 from farfield.curation.manifest_output import make_parent_folder, path_in_manifest, refuse_to_replace_other_files
 from farfield.data.manifest import VideoRecord, write_manifest
 from farfield.errors import FarfieldError, nearest
@@ -36,10 +38,14 @@ FORMATS: dict[str, Format] = {
     "cvat": Format(
         read_cvat, "CVAT's annotations.xml, or a folder of them", frozenset({"fps", "label_column", "subset"})
     ),
+    "fiftyone": Format(
+        read_fiftyone, "FiftyOne's samples.json or labels.json", frozenset({"fps", "label_column", "subset"})
+    ),
+    "via": Format(read_via, "VIA 3's project file", frozenset({"label_column"})),
 }
 """Annotation formats by name."""
 
-FormatName = Literal["folders", "kinetics", "pyslowfast", "mmaction2", "labelstudio", "cvat"]
+FormatName = Literal["folders", "kinetics", "pyslowfast", "mmaction2", "labelstudio", "cvat", "fiftyone", "via"]
 
 
 @dataclass(frozen=True)
@@ -91,15 +97,16 @@ def index_videos(
             this folder are absolute.
         format: folders (root/label/.../video); kinetics (videos named <id>_<start>_<end> anywhere under root, labelled
             by Kinetics' CSV); pyslowfast or mmaction2 (lines `path label` with a number as label, paths under root);
-            labelstudio (JSON export: timelines, or choices for whole videos); cvat (XML: tracks, or tags of frames).
+            labelstudio (JSON export: timelines, or choices for whole videos); cvat (XML: tracks, or tags of frames);
+            fiftyone (FiftyOneDataset or FiftyOneTemporalDetectionDataset); via (project of VIA 3).
         annotations: Kinetics' CSV for kinetics, list file for pyslowfast and mmaction2, the export of a labelling
             tool; None for folders.
         labels: for pyslowfast and mmaction2, file with the names of classes 0, 1, 2, ..., one per line; None keeps the
             numbers as labels.
         subset: part to read where one file holds several, such as validation; None for all.
         split: number of the official split, where there are several.
-        label_column: what holds the label, where there are several: a column, Label Studio's control, or
-            CVAT's attribute.
+        label_column: what holds the label, where there are several: a column, Label Studio's control, FiftyOne's field,
+            or CVAT's or VIA's attribute.
         columns: columns of a table without a fixed form: path=...,label=...,start=...,end=...,group=...; for
             labelstudio, keys of the tasks' data: path=...,group=...
         fps: frame rate by which the annotations' frame numbers become seconds.
