@@ -33,7 +33,7 @@ SPLITS = {"clips at random": None, "sources kept whole": r"^(.+)_part\d+"}
 
 
 def make_videos(folder: Path, *, sources: int, clips: int, seed: int) -> Path:
-    """Write clips of generated source videos; return their manifest. Arguments: source videos of each class, their clips."""
+    """Write `clips` clips of each of `sources` generated source videos of each class; return their manifest."""
     records = []
     for number, label in enumerate(tqdm(LABELS * sources, f"videos in {folder.name}", leave=False)):
         rng = np.random.default_rng([seed, number])

@@ -212,7 +212,7 @@ def test_a_group_that_the_earlier_split_divides_is_refused(manifest: Callable[..
     moved = list(read_manifest(made.manifests["val"]))
     write_manifest(made.manifests["train"], [*read_manifest(made.manifests["train"]), moved[0]])
     write_manifest(made.manifests["val"], moved[1:])
-    with pytest.raises(FarfieldError, match="the earlier split has videos of group p[0-9] in train and val"):
+    with pytest.raises(FarfieldError, match=r"the earlier split has videos of group p[0-9] in train and val"):
         split(source, fractions=[0.5, 0.5])
 
 

@@ -14,16 +14,20 @@ from farfield.curation.formats.activitynet import read_activitynet
 from farfield.curation.formats.annotation_source import AnnotationSource, Format
 from farfield.curation.formats.ava import read_ava, refuse_boxes
 from farfield.curation.formats.charades import read_charades
+from farfield.curation.formats.cvat import read_cvat
 from farfield.curation.formats.diving48 import read_diving48
 from farfield.curation.formats.epic_kitchens_100 import read_epic_kitchens_100
+from farfield.curation.formats.fiftyone import read_fiftyone
 from farfield.curation.formats.finegym import read_finegym
 from farfield.curation.formats.folders import read_folders
 from farfield.curation.formats.jester import read_jester
 from farfield.curation.formats.kinetics import read_kinetics
+from farfield.curation.formats.labelstudio import read_labelstudio
 from farfield.curation.formats.mmaction2 import read_mmaction2
 from farfield.curation.formats.pyslowfast import read_pyslowfast
 from farfield.curation.formats.something_something import read_something_something
 from farfield.curation.formats.table import read_table
+from farfield.curation.formats.via import read_via
 from farfield.curation.manifest_output import make_parent_folder, path_in_manifest, refuse_to_replace_other_files
 from farfield.data.manifest import VideoRecord, write_manifest
 from farfield.errors import FarfieldError, nearest
@@ -52,6 +56,16 @@ FORMATS: dict[str, Format] = {
     "activitynet": Format(read_activitynet, "ActivityNet's JSON", frozenset({"subset"})),
     "charades": Format(read_charades, "Charades_v1_train.csv or Charades_v1_test.csv", frozenset({"labels"})),
     "table": Format(read_table, "a .csv, .tsv or .jsonl file", frozenset({"columns"})),
+    "labelstudio": Format(
+        read_labelstudio, "Label Studio's JSON export", frozenset({"fps", "label_column", "columns"})
+    ),
+    "cvat": Format(
+        read_cvat, "CVAT's annotations.xml, or a folder of them", frozenset({"fps", "label_column", "subset"})
+    ),
+    "fiftyone": Format(
+        read_fiftyone, "FiftyOne's samples.json or labels.json", frozenset({"fps", "label_column", "subset"})
+    ),
+    "via": Format(read_via, "VIA 3's project file", frozenset({"label_column"})),
 }
 """Annotation formats by name."""
 
@@ -69,6 +83,10 @@ FormatName = Literal[
     "activitynet",
     "charades",
     "table",
+    "labelstudio",
+    "cvat",
+    "fiftyone",
+    "via",
 ]
 
 

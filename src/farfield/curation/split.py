@@ -216,8 +216,8 @@ def _fixed_groups(rows_of: Mapping[str, list[int]], manifest: Manifest, earlier:
         parts = sorted({earlier[path] for row in rows if (path := manifest.path(row).absolute()) in earlier})
         if len(parts) > 1:
             raise FarfieldError(
-                f"the earlier split has videos of {key} in {' and '.join(parts)}, but a group must not be divided. Give "
-                "anew=True (--anew) to split again, or another folder as out."
+                f"the earlier split has videos of {key} in {' and '.join(parts)}, but a group must not be divided. "
+                "Give anew=True (--anew) to split again, or another folder as out."
             )
         if parts:
             fixed[key] = parts[0]
