@@ -25,7 +25,7 @@ from farfield.video.decoders import open_video
 
 FORMATS: dict[str, Format] = {
     "folders": Format(read_folders),
-    "kinetics": Format(read_kinetics, "Kinetics' CSV"),
+    "kinetics": Format(read_kinetics, "Kinetics' CSV", frozenset({"subset"})),
     "pyslowfast": Format(read_pyslowfast, "the list of the videos", frozenset({"labels"})),
     "mmaction2": Format(read_mmaction2, "the list of the videos", frozenset({"labels"})),
 }
@@ -83,9 +83,9 @@ def index_videos(
             this folder are absolute.
         format: folders (root/label/.../video); kinetics (videos named <id>_<start>_<end> anywhere under root, labelled
             by Kinetics' CSV); pyslowfast or mmaction2 (lines `path label` with a number as label, paths under root).
-        annotations: Kinetics' CSV for kinetics, list file for pyslowfast and mmaction2; None for folders.
-        labels: for pyslowfast and mmaction2, file with the names of classes 0, 1, 2, ..., one per line; None keeps the
-            numbers as labels.
+        annotations: annotation file or folder that format names; None for folders.
+        labels: for pyslowfast and mmaction2, file with one class name per line, or with lines `number name`; None keeps
+            the numbers as labels.
         subset: part to read where one file holds several, such as validation; None for all.
         split: number of the official split, where there are several.
         label_column: column that holds the label, where there are several.
@@ -117,7 +117,11 @@ def index_videos(
     source = AnnotationSource(folder, Path(annotations or root), skipped=skipped, **options)
     listed = list(FORMATS[format].read(source))
     if not listed:
-        raise FarfieldError(f"no videos found under {root} in the format {format!r}. {skipped.sentence()}".strip())
+        left_out = "; ".join(f"{name}: {reason}" for name, reason in source.left_out[:1])
+        first = f"{len(source.left_out)} annotated videos cannot be used. The first is {left_out}. " if left_out else ""
+        raise FarfieldError(
+            f"no videos found under {root} in the format {format!r}. {first}{skipped.sentence()}".strip()
+        )
     exists = [(folder / record.path).is_file() for record in listed]
     missing = [
         (str(folder / record.path), "there is no such file")
