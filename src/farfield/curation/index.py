@@ -26,8 +26,8 @@ from farfield.video.decoders import open_video
 FORMATS: dict[str, Format] = {
     "folders": Format(read_folders),
     "kinetics": Format(read_kinetics, "Kinetics' CSV", frozenset({"subset"})),
-    "pyslowfast": Format(read_pyslowfast, "the list of the videos", frozenset({"labels"})),
-    "mmaction2": Format(read_mmaction2, "the list of the videos", frozenset({"labels"})),
+    "pyslowfast": Format(read_pyslowfast, "the list of the videos", frozenset({"labels", "first_label"})),
+    "mmaction2": Format(read_mmaction2, "the list of the videos", frozenset({"labels", "first_label"})),
 }
 """Annotation formats by name."""
 
