@@ -12,9 +12,11 @@ import numpy as np
 from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.formats.annotation_source import AnnotationSource, Format
 from farfield.curation.formats.folders import read_folders
+from farfield.curation.formats.hmdb51 import read_hmdb51
 from farfield.curation.formats.kinetics import read_kinetics
 from farfield.curation.formats.mmaction2 import read_mmaction2
 from farfield.curation.formats.pyslowfast import read_pyslowfast
+from farfield.curation.formats.ucf101 import read_ucf101
 from farfield.curation.manifest_output import make_parent_folder, path_in_manifest, refuse_to_replace_other_files
 from farfield.data.manifest import VideoRecord, write_manifest
 from farfield.errors import FarfieldError, nearest
@@ -28,10 +30,12 @@ FORMATS: dict[str, Format] = {
     "kinetics": Format(read_kinetics, "Kinetics' CSV", frozenset({"subset"})),
     "pyslowfast": Format(read_pyslowfast, "the list of the videos", frozenset({"labels", "first_label"})),
     "mmaction2": Format(read_mmaction2, "the list of the videos", frozenset({"labels", "first_label"})),
+    "ucf101": Format(read_ucf101, "a list such as trainlist01.txt", frozenset({"labels"})),
+    "hmdb51": Format(read_hmdb51, "the folder of the split files", frozenset({"split", "subset"})),
 }
 """Annotation formats by name."""
 
-FormatName = Literal["folders", "kinetics", "pyslowfast", "mmaction2"]
+FormatName = Literal["folders", "kinetics", "pyslowfast", "mmaction2", "ucf101", "hmdb51"]
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,12 @@ def index_videos(
         out: manifest to write (CSV). Video paths in it are relative to the manifest's folder; paths of videos outside
             this folder are absolute.
         format: folders (root/label/.../video); kinetics (videos named <id>_<start>_<end> anywhere under root, labelled
-            by Kinetics' CSV); pyslowfast or mmaction2 (lines `path label` with a number as label, paths under root).
+            by Kinetics' CSV); pyslowfast or mmaction2 (lines `path label` with a number as label, paths under root);
+            ucf101 (trainlist01.txt and the other lists); hmdb51 (a folder of <class>_test_split1.txt to 3, with split
+            and subset).
         annotations: annotation file or folder that format names; None for folders.
         labels: for pyslowfast and mmaction2, file with one class name per line, or with lines `number name`; None keeps
-            the numbers as labels.
+            the numbers as labels. For ucf101, classInd.txt checks the classes.
         subset: part to read where one file holds several, such as validation; None for all.
         split: number of the official split, where there are several.
         label_column: column that holds the label, where there are several.
