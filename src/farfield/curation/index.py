@@ -15,6 +15,7 @@ from farfield.curation.formats.folders import read_folders
 from farfield.curation.formats.hmdb51 import read_hmdb51
 from farfield.curation.formats.kinetics import read_kinetics
 from farfield.curation.formats.mmaction2 import read_mmaction2
+from farfield.curation.formats.moments import read_moments
 from farfield.curation.formats.pyslowfast import read_pyslowfast
 from farfield.curation.formats.ucf101 import read_ucf101
 from farfield.curation.manifest_output import make_parent_folder, path_in_manifest, refuse_to_replace_other_files
@@ -32,10 +33,11 @@ FORMATS: dict[str, Format] = {
     "mmaction2": Format(read_mmaction2, "the list of the videos", frozenset({"labels", "first_label"})),
     "ucf101": Format(read_ucf101, "a list such as trainlist01.txt", frozenset({"labels"})),
     "hmdb51": Format(read_hmdb51, "the folder of the split files", frozenset({"split", "subset"})),
+    "moments": Format(read_moments, "trainingSet.csv or validationSet.csv", frozenset({"labels"})),
 }
 """Annotation formats by name."""
 
-FormatName = Literal["folders", "kinetics", "pyslowfast", "mmaction2", "ucf101", "hmdb51"]
+FormatName = Literal["folders", "kinetics", "pyslowfast", "mmaction2", "ucf101", "hmdb51", "moments"]
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,10 @@ def index_videos(
         format: folders (root/label/.../video); kinetics (videos named <id>_<start>_<end> anywhere under root, labelled
             by Kinetics' CSV); pyslowfast or mmaction2 (lines `path label` with a number as label, paths under root);
             ucf101 (trainlist01.txt and the other lists); hmdb51 (a folder of <class>_test_split1.txt to 3, with split
-            and subset).
+            and subset); moments (trainingSet.csv or validationSet.csv of Moments in Time, version 1).
         annotations: annotation file or folder that format names; None for folders.
         labels: for pyslowfast and mmaction2, file with one class name per line, or with lines `number name`; None keeps
-            the numbers as labels. For ucf101, classInd.txt checks the classes.
+            the numbers as labels. For ucf101 classInd.txt, for moments moments_categories.txt: checks the classes.
         subset: part to read where one file holds several, such as validation; None for all.
         split: number of the official split, where there are several.
         label_column: column that holds the label, where there are several.
