@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from farfield.curation.class_names import read_class_list, read_class_names
+from farfield.errors import FarfieldError
+
 
 def test_every_command_refuses_duplicate_class_names(
     tmp_path: Path,
@@ -42,3 +45,21 @@ def test_every_command_refuses_duplicate_class_names(
         assert "gym99.txt has a class name more than once: '(BB) salto backward tucked' on lines 59, 71. " in error
         assert len(error.splitlines()) == 1
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_lines_may_begin_with_the_numbers_of_the_classes(tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    for text, names, first in (
+        ("1 Jump\r\n2 Run Away\r\n", ["Jump", "Run Away"], 1),
+        ("1 b\n0 a\n", ["a", "b"], 0),
+        ("1 b\n3 a\n", ["1 b", "3 a"], None),
+        ("2 b\n3 a\n", ["2 b", "3 a"], None),
+        ("1 man\nno man\n", ["1 man", "no man"], None),
+        ("1 man\n", ["1 man"], None),
+    ):
+        path.write_bytes(text.encode())
+        assert (read_class_list(path).names, read_class_list(path).first) == (names, first)
+        assert read_class_names(path) == names
+    path.write_text("1 man\n2 man\n")
+    with pytest.raises(FarfieldError, match="'man' on lines 1, 2"):
+        read_class_list(path)

@@ -115,7 +115,7 @@ def test_exports_of_labelling_tools_are_indexed(
     result = [{"from_name": "t", "type": "timelinelabels", "value": value}]
     task = {"id": 1, "data": {"clip": "/data/upload/1/0a0a0a0a-a.mp4"}, "annotations": [{"id": 1, "result": result}]}
     (tmp_path / "tasks.json").write_text(json.dumps([task]))
-    words = ["--format=labelstudio", f"--annotations={tmp_path / 'tasks.json'}", "--columns={path: clip}", "--fps=20"]
+    words = ["--format=labelstudio", f"--annotations={tmp_path / 'tasks.json'}", "--columns=path=clip", "--fps=20"]
     assert run_farfield("data", "index", given.root, tmp_path / "n.csv", *words, "--num_workers=1") == 0
     [row] = read_manifest(tmp_path / "n.csv")
     assert (row.path, row.label, row.start_seconds, row.end_seconds) == ("videos/a.mp4", "jump", 0, 1)

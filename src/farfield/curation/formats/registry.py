@@ -14,20 +14,26 @@ from farfield.curation.formats.epic_kitchens_100 import read_epic_kitchens_100
 from farfield.curation.formats.fiftyone import read_fiftyone
 from farfield.curation.formats.finegym import read_finegym
 from farfield.curation.formats.folders import read_folders
+from farfield.curation.formats.hmdb51 import read_hmdb51
 from farfield.curation.formats.jester import read_jester
 from farfield.curation.formats.kinetics import read_kinetics
 from farfield.curation.formats.labelstudio import read_labelstudio
 from farfield.curation.formats.mmaction2 import read_mmaction2
+from farfield.curation.formats.moments import read_moments
 from farfield.curation.formats.pyslowfast import read_pyslowfast
 from farfield.curation.formats.something_something import read_something_something
 from farfield.curation.formats.table import read_table
+from farfield.curation.formats.ucf101 import read_ucf101
 from farfield.curation.formats.via import read_via
 
 FORMATS: dict[str, Format] = {
     "folders": Format(read_folders),
-    "kinetics": Format(read_kinetics, "Kinetics' CSV"),
-    "pyslowfast": Format(read_pyslowfast, "the list of the videos", frozenset({"labels"})),
-    "mmaction2": Format(read_mmaction2, "the list of the videos", frozenset({"labels"})),
+    "kinetics": Format(read_kinetics, "Kinetics' CSV", frozenset({"subset"})),
+    "ucf101": Format(read_ucf101, "a list such as trainlist01.txt", frozenset({"labels"})),
+    "hmdb51": Format(read_hmdb51, "the folder of the split files", frozenset({"split", "subset"})),
+    "moments": Format(read_moments, "trainingSet.csv or validationSet.csv", frozenset({"labels"})),
+    "pyslowfast": Format(read_pyslowfast, "the list of the videos", frozenset({"labels", "first_label"})),
+    "mmaction2": Format(read_mmaction2, "the list of the videos", frozenset({"labels", "first_label"})),
     "something-something": Format(
         read_something_something, "a list of Something-Something, for example train.json", frozenset({"labels"})
     ),
@@ -59,6 +65,9 @@ FORMATS: dict[str, Format] = {
 FormatName = Literal[
     "folders",
     "kinetics",
+    "ucf101",
+    "hmdb51",
+    "moments",
     "pyslowfast",
     "mmaction2",
     "something-something",
