@@ -139,7 +139,7 @@ def parse(
         taken |= set(inspect.signature(function).parameters) - replaced
     parser.words = arguments
     arguments = files_after_dashes(arguments)
-    lists = {f"--{name}" for name, kind in types.items() if "list[" in str(kind)}
+    lists = {f"--{name}" for name, kind in types.items() if _is_list(kind)}
     arguments = _join_lists(arguments, lists)
     mappings = {f"--{name}" for name, kind in types.items() if "dict[str, str]" in str(kind)}
     arguments = _join_mappings(arguments, mappings)
@@ -149,6 +149,12 @@ def parse(
         for word, following in zip(arguments, [*arguments[1:], None], strict=False)
     ]
     return vars(parser.instantiate(parser.parse_args(words)))
+
+
+def _is_list(kind: Any) -> bool:
+    """Return whether an annotation is a list, or a list or None."""
+    kinds = [each for each in typing.get_args(kind) or [kind] if each is not type(None)]
+    return typing.get_origin(kind) is list or (len(kinds) == 1 and typing.get_origin(kinds[0]) is list)
 
 
 def _join_lists(words: Sequence[str], lists: set[str]) -> list[str]:
