@@ -18,7 +18,8 @@ from torch import Tensor
 
 from farfield.clip_spec import ClipSpec
 from farfield.data.crops import resize_short_side, spread_crops
-from farfield.data.frame_sampling import ClipTooShort, dense_views, segments, stream_frames
+from farfield.data.frame_sampling import ClipTooShort, dense_views, stream_frames
+from farfield.data.segment_sampling import segment_views
 from farfield.errors import FarfieldError, VideoError
 from farfield.video.decoder_names import Decoder
 from farfield.video.decoders import Video, open_video
@@ -199,7 +200,7 @@ def window_indices(
     """
     last = max(length - span, 0)
     starts = np.array([*range(0, last, hop), last])
-    views = starts[:, None] + segments(min(span, length), spec.num_frames, 0.5) if spread else None
+    views = starts[:, None] + segment_views(min(span, length), spec, 1) if spread else None
     if views is None:
         views = dense_views(length, spec, hop)
     return views, np.stack([starts, np.minimum(starts + span, length)], 1)
