@@ -183,7 +183,7 @@ def test_what_cannot_be_written_is_told_beside_the_answer(
     command = ["predict", long, folder / "b.mp4", "--checkpoint", checkpoint, "--out", tmp_path / "out", "--timeline"]
     command += ["--write", "srt,mp4", "--format", "jsonl"]
 
-    def fail(prediction: Prediction, path: Path) -> None:
+    def fail(prediction: Prediction, path: Path, **_: object) -> None:
         raise (
             VideoError(path, "frame 3 is damaged")
             if "b" in Path(prediction.path).stem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from farfield.parallel import for_each
 from farfield.progress import ProgressBar
 from farfield.video.decoder_names import Decoder
 from farfield.video.decoders import open_video
+from farfield.video.frame_folder import check_picture_sizes
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def index_videos(
     reason.
 
     Args:
-        root: folder of the videos.
+        root: folder of the videos: files, or with `fps` also folders of numbered pictures.
         out: manifest to write (CSV). Video paths in it are relative to the manifest's folder; paths of videos outside
             this folder are absolute.
         format: folders (root/label/.../video), or the form of the annotations: that of a data set, of a project, or of
@@ -80,7 +82,8 @@ def index_videos(
         label_column: column, attribute or field that holds the label, where there are several.
         columns: for table, the columns whose names differ from those of a manifest:
             path=...,label=...,start=...,end=...,group=...; times in seconds or HH:MM:SS.
-        fps: frame rate by which the annotations' frame numbers become seconds.
+        fps: frame rate of videos that are folders of numbered pictures, which need it; also the rate by which the
+            annotations' frame numbers become seconds.
         first_label: number of the first class, 0 or 1, where labels are numbers; None to find out from the file of
             class names.
         num_workers: number of processes; None for the number of cores.
@@ -102,6 +105,8 @@ def index_videos(
     }
     options |= {"columns": columns or {}, "fps": fps, "first_label": first_label}
     _check(root, format, annotations, options)
+    if fps is not None and not 0 < fps < math.inf:
+        raise FarfieldError(f"fps is {fps:g}; it must be a positive number of frames per second.")
     make_parent_folder(target)
     skipped = SkippedFiles(list_left_out)
     source = AnnotationSource(folder, Path(annotations or root), skipped=skipped, **options)
@@ -114,14 +119,14 @@ def index_videos(
         )
     if not listed:
         raise FarfieldError(f"no videos found under {root} in the format {format!r}. {skipped.sentence()}".strip())
-    exists = [(folder / record.path).is_file() for record in listed]
+    exists = [(folder / record.path).exists() for record in listed]
     missing = [
         (str(folder / record.path), "there is no such file")
         for record, is_there in zip(listed, exists, strict=True)
         if not is_there
     ]
     present = [record for record, is_there in zip(listed, exists, strict=True) if is_there]
-    probed = _probe_all(folder, present, num_workers, decoder, progress)
+    probed = _probe_all(folder, present, fps, num_workers, decoder, progress)
     records = [record for record in probed if isinstance(record, VideoRecord)]
     unreadable = [failure for failure in probed if not isinstance(failure, VideoRecord)]
     failures = list(dict.fromkeys([*source.left_out, *missing, *unreadable]))  # once for all segments of a video
@@ -156,17 +161,23 @@ def _check(root: str | Path, format: str, annotations: object, options: Mapping[
 
 
 def _probe_all(
-    root: Path, records: list[VideoRecord], num_workers: int | None, decoder: Decoder, progress: bool
+    root: Path,
+    records: list[VideoRecord],
+    fps: float | None,
+    num_workers: int | None,
+    decoder: Decoder,
+    progress: bool,
 ) -> list[VideoRecord | tuple[str, str]]:
-    """Probe each video once, in parallel.
+    """Probe each video once, in parallel. `fps` is the frame rate of folders of pictures whose record has none.
 
     Returns:
         For each record, in order: the completed record, or (path, reason) if its video is unreadable.
     """
-    jobs = [(root / path, decoder) for path in dict.fromkeys(record.path for record in records)]
+    rates = {record.path: record.fps or fps for record in reversed(records)}
+    jobs = [(root / path, decoder, rates[path]) for path in dict.fromkeys(record.path for record in records)]
     found: dict[Path, dict[str, Any] | str] = {}
     running = for_each(_probe, jobs, num_workers=num_workers)
-    for (path, _), result in ProgressBar(running, "index", len(jobs), unit="video", disable=not progress):
+    for (path, *_), result in ProgressBar(running, "index", len(jobs), unit="video", disable=not progress):
         found[path] = result
     probed: list[VideoRecord | tuple[str, str]] = []
     for record in records:
@@ -178,18 +189,21 @@ def _probe_all(
     return probed
 
 
-def _probe(job: tuple[Path, Decoder]) -> dict[str, Any]:
+def _probe(job: tuple[Path, Decoder, float | None]) -> dict[str, Any]:
     """Open a video, in a worker process; return its number of frames, frame rate, size and duration."""
-    path, decoder = job
-    with open_video(path, decoder) as video:
+    path, decoder, fps = job
+    with open_video(path, decoder, fps=fps) as video:
         height, width = video.frames(np.array([0])).shape[1:3]
         times = video.times
+    size = {"width": width, "height": height}
+    if fps is not None and path.is_dir():
+        check_picture_sizes(path)
+        return {"num_frames": len(times), "fps": fps, **size, "duration_seconds": round(len(times) / fps, 3)}
     spacing = float(np.median(np.diff(times))) if len(times) > 1 else 0.04
     duration = float(times[-1] - times[0]) + spacing
     return {
         "num_frames": len(times),
         "fps": round(len(times) / duration, 3),
-        "width": width,
-        "height": height,
+        **size,
         "duration_seconds": round(duration, 3),
     }

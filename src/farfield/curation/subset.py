@@ -211,8 +211,8 @@ def _write_manifest(
     out: Path, chosen: list[VideoRecord], folder: Path, origin: dict[str, Any], skipped: SkippedFiles
 ) -> Subset:
     """Write the manifest of the chosen videos that exist, and a record of the choice beside it."""
-    missing = [str(folder / record.path) for record in chosen if not (folder / record.path).is_file()]
-    present = [record for record in chosen if (folder / record.path).is_file()]
+    missing = [str(folder / record.path) for record in chosen if not (folder / record.path).exists()]
+    present = [record for record in chosen if (folder / record.path).exists()]
     if not present:
         raise FarfieldError(
             f"none of the {len(chosen)} chosen videos exists. The first is {missing[0]}. Give the folder of the "

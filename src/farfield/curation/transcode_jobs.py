@@ -33,11 +33,12 @@ class TranscodeJob:
         name: name of the video in messages.
         target: file to write.
         label: class of the video; None if unknown.
-        source: video file, or the content of a video file from an archive.
+        source: video file or folder of numbered pictures, or the content of a video file from an archive.
         start_seconds: start of the segment; None for the start of the video.
         end_seconds: end of the segment; None for the end of the video.
         encoding: settings of the encoder.
         identity: hash of the source's path and segment. An existing target with a different identity is overwritten.
+        fps: frame rate of a folder of pictures; ignored for other sources.
     """
 
     name: str
@@ -48,6 +49,7 @@ class TranscodeJob:
     end_seconds: float | None
     encoding: Encoding
     identity: str
+    fps: float | None = None
 
 
 def list_jobs(
@@ -124,7 +126,7 @@ def _jobs_from_records(
         target = targets.choose(record.path, segment)
         path = (folder / record.path).absolute()  # workers of a cluster have other working directories
         identity = _identity(record.path, segment)
-        yield TranscodeJob(str(path), target, record.label or None, path, *segment, encoding, identity)
+        yield TranscodeJob(str(path), target, record.label or None, path, *segment, encoding, identity, record.fps)
 
 
 def _jobs_from_archives(

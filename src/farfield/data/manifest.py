@@ -2,7 +2,8 @@
 
     path,label[,start_seconds,end_seconds][,num_frames,fps,width,height,duration_seconds][,group]
 
-Paths are relative to the manifest's folder, or to a given root. Several labels of one row are separated by `|`; an
+Paths are relative to the manifest's folder, or to a given root. A path leads to a video file, or to a folder of
+numbered pictures, which needs `fps`. Several labels of one row are separated by `|`; an
 empty label means none of the classes. [start_seconds, end_seconds) is the annotated segment; without one, the whole
 video is used. `farfield data index` fills num_frames to duration_seconds. `group` names what
 videos have in common, such as the person or the source video; `farfield data split` keeps groups whole. Spaces around a

@@ -93,6 +93,7 @@ class Results:
         self.folder = folder
         self._extras = list(dict.fromkeys(extras))
         self._timeline = settings.get("windows") is not None
+        self._fps: float | None = settings.get("fps")
         with _writing(folder):
             self._entries = self._read()
             self._check_settings(settings)
@@ -165,7 +166,7 @@ class Results:
         if "mp4" in files:
             copy = self.folder / files["mp4"]
             copy.unlink(missing_ok=True)  # so that no old copy stays if this fails
-            write_labelled_video(prediction, copy)
+            write_labelled_video(prediction, copy, fps=self._fps)
 
     def _files_of(self, name: str) -> dict[str, str]:
         """Return the names of the extra files of one video, by kind."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from farfield.curation.folder_scan import Reason, SkippedFiles, scan_folder
+from farfield.curation.folder_scan import Reason, SkippedFiles, has_video_suffix, scan_folder
 from farfield.data.manifest import VideoRecord
 
 
@@ -24,7 +24,7 @@ class AnnotationSource:
         split: number of the official split, where there are several; None if none was given.
         label_column: column that holds the label, where there are several; None for the usual one.
         columns: column of the annotations for each field of a manifest, for tables without a fixed form.
-        fps: frame rate by which frame numbers become seconds; None if none was given.
+        fps: frame rate by which frame numbers become seconds, and of folders of pictures; None if none was given.
         first_label: number of the first class, where labels are numbers; None to find out from `labels`.
         skipped: record of files that the scan of `root` skips. Readers add videos that they do not use.
         left_out: (name, reason) of each annotated video or row that cannot be used. Readers add to it.
@@ -46,8 +46,9 @@ class AnnotationSource:
     def files_by_stem(self) -> dict[str, list[str]]:
         """Paths of the videos under `root`, relative to it, by file name without suffix. Scans the folder once."""
         found: dict[str, list[str]] = defaultdict(list)
-        for file in scan_folder(self.root, self.skipped):
-            found[file.stem].append(file.relative_to(self.root).as_posix())
+        for file in scan_folder(self.root, self.skipped, frame_folders=self.fps is not None):
+            stem = file.stem if has_video_suffix(file) else file.name  # a folder of pictures may have a dot in its name
+            found[stem].append(file.relative_to(self.root).as_posix())
         return dict(found)
 
     def find_video(self, stem: str, *, suffix: str = ".mp4") -> str | None:

@@ -27,17 +27,17 @@ from farfield.curation.formats.ucf101 import read_ucf101
 from farfield.curation.formats.via import read_via
 
 FORMATS: dict[str, Format] = {
-    "folders": Format(read_folders),
+    "folders": Format(read_folders, options=frozenset({"fps"})),
     "kinetics": Format(read_kinetics, "Kinetics' CSV", frozenset({"subset"})),
     "ucf101": Format(read_ucf101, "a list such as trainlist01.txt", frozenset({"labels"})),
     "hmdb51": Format(read_hmdb51, "the folder of the split files", frozenset({"split", "subset"})),
     "moments": Format(read_moments, "trainingSet.csv or validationSet.csv", frozenset({"labels"})),
-    "pyslowfast": Format(read_pyslowfast, "the list of the videos", frozenset({"labels", "first_label"})),
-    "mmaction2": Format(read_mmaction2, "the list of the videos", frozenset({"labels", "first_label"})),
+    "pyslowfast": Format(read_pyslowfast, "the list of the videos", frozenset({"labels", "first_label", "fps"})),
+    "mmaction2": Format(read_mmaction2, "the list of the videos", frozenset({"labels", "first_label", "fps"})),
     "something-something": Format(
-        read_something_something, "a list of Something-Something, for example train.json", frozenset({"labels"})
+        read_something_something, "a list of Something-Something, for example train.json", frozenset({"labels", "fps"})
     ),
-    "jester": Format(read_jester, "a list of Jester, for example jester-v1-train.csv"),
+    "jester": Format(read_jester, "a list of Jester, for example jester-v1-train.csv", frozenset({"fps"})),
     "diving48": Format(read_diving48, "a list of Diving48, for example Diving48_V2_train.json", frozenset({"labels"})),
     "finegym": Format(
         read_finegym, "a list of FineGym, for example gym99_train_element_v1.1.txt", frozenset({"labels"})
@@ -47,8 +47,8 @@ FORMATS: dict[str, Format] = {
     ),
     "ava": Format(read_ava),
     "activitynet": Format(read_activitynet, "ActivityNet's JSON", frozenset({"subset"})),
-    "charades": Format(read_charades, "Charades_v1_train.csv or Charades_v1_test.csv", frozenset({"labels"})),
-    "table": Format(read_table, "a .csv, .tsv or .jsonl file", frozenset({"columns"})),
+    "charades": Format(read_charades, "Charades_v1_train.csv or Charades_v1_test.csv", frozenset({"labels", "fps"})),
+    "table": Format(read_table, "a .csv, .tsv or .jsonl file", frozenset({"columns", "fps"})),
     "labelstudio": Format(
         read_labelstudio, "Label Studio's JSON export", frozenset({"fps", "label_column", "columns"})
     ),
