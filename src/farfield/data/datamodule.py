@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
@@ -121,6 +122,9 @@ class VideoDataModule(LightningDataModule):
         for manifest in (self.train_manifest, self.val_manifest):
             if manifest is not None:
                 manifest.targets(self.labels)  # raises for an unknown label now, not after the first epoch
+        targets = self.train_manifest.targets(self.labels)
+        self.class_counts: list[int] = np.bincount(targets, minlength=len(self.labels)).tolist()
+        """Number of training videos of each class."""
 
     def train_dataloader(self) -> DataLoader[Batch]:
         dataset = TrainingClips(

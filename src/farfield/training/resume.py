@@ -40,8 +40,9 @@ def prepare_resume(checkpoint: Path, model: TrainingModule) -> int:
         raise FarfieldError(
             f"{checkpoint} is of a different network: {shown}. Resume with the same network, or give another run_dir."
         )
-    now = asdict(model.optimisation)
-    before = content["farfield"].get("optimisation", {})  # older checkpoints do not say
+    now = asdict(model.optimisation) | asdict(model.loss)
+    saved = content["farfield"]
+    before = saved.get("optimisation", {}) | saved.get("loss", {})  # older checkpoints do not say
     changed = [name for name in before if name in now and before[name] != now[name]]
     shown = "; ".join(f"{name} was {before[name]}, now {now[name]}" for name in changed)
     if fixed := [name for name in changed if name in FIXED_SETTINGS]:
