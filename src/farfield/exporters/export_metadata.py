@@ -21,4 +21,5 @@ def describe_export(network: ActionNet, traced: Traced, *, opset: int | None, in
         int8=int8,
         opset=opset,
         farfield=version("farfield"),
+        operating_point=None if network.operating_point is None else network.operating_point.to_dict(),
     )

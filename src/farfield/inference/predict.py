@@ -196,7 +196,7 @@ def predict_video(
     start, end = float(clip.times_seconds.min()), float(clip.times_seconds.max())
     return Prediction(
         str(path),
-        rank(probabilities, model.labels, options.top_k),
+        rank(probabilities, model.labels, options.top_k, model.operating_point),
         model=model.config.get("backbone"),
         duration_seconds=duration_seconds(video.times),
         start_seconds=start,
