@@ -149,7 +149,7 @@ def test_the_command_prints_the_metrics_at_the_thresholds(
     printed = capsys.readouterr().out
     for name in ("mean average precision", "macro F1", "precision at thresholds", "recall at thresholds"):
         assert name in printed
-    assert run_farfield(*words, "--choose_threshold", "best") == 1
+    assert run_farfield(*words, "--choose_threshold", "best") == 2
     assert "choose_threshold is 'best'. Give one of f1, precision=0.95" in capsys.readouterr().err
 
 

@@ -84,6 +84,14 @@ def test_a_class_has_no_threshold_if_none_follows_the_rule_or_it_has_no_video() 
     assert not has_threshold.any()
 
 
+def test_a_threshold_that_finds_no_positive_is_none() -> None:
+    """At 0.9 there is the one false alarm that is allowed, and nothing found."""
+    scores, targets = torch.tensor([[0.9], [0.8], [0.5]]), torch.tensor([[False], [False], [True]])
+    rule = ThresholdRule("false_alarms_per_hour", 1)
+    assert choose_thresholds(scores, targets, ["a"], rule, hours=1.0).thresholds == {"a": None}
+    assert choose_thresholds(scores, targets, ["a"], rule, hours=2.0).thresholds == {"a": 0.5}
+
+
 def test_float32_scores_reach_their_own_threshold() -> None:
     scores = torch.rand(53, 1)
     targets = scores > 0.5
