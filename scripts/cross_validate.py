@@ -17,7 +17,7 @@ import json
 import sys
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +66,9 @@ def leave_one_out(source: str, root: str | None, pattern: str | None, out: Path)
     for row, record in enumerate(manifest):
         if record.group is None:
             raise FarfieldError(f"{record.path} has no group. Give --group, or fill the column `group`.")
-        groups[record.group].append(VideoRecord(str(manifest.path(row).absolute()), record.label))
+        groups[record.group].append(replace(record, path=str(manifest.path(row).absolute())))
     if len(groups) < 2:
-        raise FarfieldError(f"--group {pattern!r} finds {len(groups)} group; two at least are needed.")
+        raise FarfieldError(f"{source} has {len(groups)} group; two at least are needed. Give another --group.")
     folds = []
     for group, rows in sorted(groups.items()):
         folder = out / group

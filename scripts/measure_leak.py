@@ -52,7 +52,7 @@ def make_videos(folder: Path, *, sources: int, clips: int, seed: int) -> Path:
 
 def train_and_test(name: str, seed: int, manifest: Path, others: Path, out: Path, options: dict[str, Any]) -> list[Any]:
     """Train on one split; return top-1 on its own test videos and on videos of other people."""
-    made = split(manifest, out / "split", group=SPLITS[name], seed=seed, anew=True, fractions=[0.6, 0.2, 0.2])
+    made = split(manifest, out / "split", group=SPLITS[name], seed=seed, overwrite=True, fractions=[0.6, 0.2, 0.2])
     data = {"data.train": made.manifests["train"], "data.val": made.manifests["val"], "seed_everything": seed}
     trained = train("figures_tiny_nl2", {**data, "run_dir": out / "run", **options}, progress=False)
     assert trained.last_checkpoint is not None

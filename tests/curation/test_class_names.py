@@ -63,3 +63,9 @@ def test_lines_may_begin_with_the_numbers_of_the_classes(tmp_path: Path) -> None
     path.write_text("1 man\n2 man\n")
     with pytest.raises(FarfieldError, match="'man' on lines 1, 2"):
         read_class_list(path)
+
+
+def test_a_separator_of_labels_in_a_name_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("open\nopen|close\n")
+    with pytest.raises(FarfieldError, match=r"line 2: the class name 'open\|close' contains '\|'"):
+        read_class_names(tmp_path / "names.txt")

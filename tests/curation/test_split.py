@@ -3,13 +3,15 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farfield.curation.split import assign, split
+from farfield.curation.group_assignment import assign
+from farfield.curation.split import split
 from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
 from farfield.errors import FarfieldError
 
@@ -202,7 +204,7 @@ def test_other_files_and_other_splits_are_not_replaced(manifest: Callable[..., P
     first = split(source)
     with pytest.raises(FarfieldError, match="holds a split with other options: seed 0"):
         split(source, seed=3)
-    assert where(first.manifests) != where(split(source, seed=3, anew=True).manifests)
+    assert where(first.manifests) != where(split(source, seed=3, overwrite=True).manifests)
     assert json.loads((tmp_path / "split.json").read_text())["seed"] == 3
 
 
@@ -235,7 +237,7 @@ def test_the_command_names_siblings_and_takes_lists(
     assert made["videos"] == {"fit": 9, "check": 9}
     assert (
         run_farfield(
-            "data", "split", source, "--fractions=[0.5, 0.5]", "--group", made["siblings"]["pattern"], "--anew"
+            "data", "split", source, "--fractions=[0.5, 0.5]", "--group", made["siblings"]["pattern"], "--overwrite"
         )
         == 0
     )
@@ -243,3 +245,33 @@ def test_the_command_names_siblings_and_takes_lists(
     assert shown.err == ""
     assert "train.csv: 9 videos of 1 classes" in shown.out
     assert "6 groups" in shown.out
+
+
+def test_a_split_is_extended_through_links_and_other_spellings(manifest: Callable[..., Path], tmp_path: Path) -> None:
+    source = manifest(collection(videos=20))
+    (tmp_path / "out").mkdir()
+    first = split(source, tmp_path / "out")
+    (tmp_path / "link").symlink_to(tmp_path)
+    again = split(tmp_path / "link" / "all.csv", tmp_path / "out" / ".." / "out")
+    assert again.kept == first.groups
+    assert where(again.manifests).keys() == where(first.manifests).keys()
+    other = manifest([VideoRecord(f"{i}.mp4", "a") for i in range(9)], "other.csv")
+    with pytest.raises(FarfieldError, match=r"none of the 60 videos of the earlier split is in .*other\.csv"):
+        split(other, tmp_path / "out")
+
+
+def test_groups_are_counted_and_asked_for(manifest: Callable[..., Path], tmp_path: Path) -> None:
+    rows = collection(people=9)
+    assert split(manifest(rows[:-3] + [replace(row, group=None) for row in rows[-3:]])).ungrouped == 3
+    with pytest.raises(
+        FarfieldError, match=r"group is 'group', but .*plain\.csv has no group in a column of that name"
+    ):
+        split(manifest(collection(), "plain.csv"), tmp_path / "a", group="group")
+
+
+def test_labels_of_a_row_count_each(manifest: Callable[..., Path]) -> None:
+    rows = [VideoRecord(f"{i}.mp4", label) for i, label in enumerate(["a|b", "a", "", "b"] * 10)]
+    made = split(manifest(rows), fractions=[0.5, 0.5])
+    assert made.classes[""] == {"train": 5, "val": 5}
+    assert {label: sum(counts.values()) for label, counts in made.classes.items()} == {"": 10, "a": 20, "b": 20}
+    assert all(abs(made.classes[label]["train"] - 10) <= 1 for label in "ab")

@@ -154,3 +154,5 @@ def test_groups_are_read_and_written(tmp_path: Path) -> None:
     assert [row.group for row in read_manifest(tmp_path / "p.csv", group_column="person")] == ["ann"]
     with pytest.raises(FarfieldError, match="unknown column 'person'"):
         read_manifest(tmp_path / "p.csv")
+    (tmp_path / "q.csv").write_text("path,group,label,camera,person\na.mp4,x,sit,north,ann\n")
+    assert read_manifest(tmp_path / "q.csv", group_column="person")[0] == VideoRecord("a.mp4", "sit", group="ann")

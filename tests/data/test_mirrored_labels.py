@@ -50,8 +50,10 @@ def test_nothing_is_looked_for_without_flips_or_where_the_direction_is_kept(capl
         )
     assert not caplog.messages
     # Clips of the other class are still mirrored.
-    half = flipped_labels(["run left", "run right"], Augmentation(keep_direction=("run left",)), None)
+    with caplog.at_level(logging.INFO, "farfield"):
+        half = flipped_labels(["run left", "run right"], Augmentation(keep_direction=("run left",)), None)
     assert half == {"run right": "run left"}
+    assert "swap the labels 'run right' and 'run left'" in caplog.text
 
 
 def test_a_direction_without_its_opposite_is_named(caplog: pytest.LogCaptureFixture) -> None:

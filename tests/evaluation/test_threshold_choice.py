@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 from torchmetrics.functional.classification import binary_precision_at_fixed_recall, binary_recall_at_fixed_precision
 
 from evaluation.test_resampling import scored
+from farfield import build_model, save_model
+from farfield.checkpoints.checkpoint import load_network
 from farfield.data.manifest import Manifest, VideoRecord
 from farfield.errors import FarfieldError
 from farfield.evaluation.threshold_choice import ThresholdRule, choose_thresholds, decide, hours_of_video
@@ -161,3 +164,21 @@ def test_thresholds_are_read_as_they_were_written() -> None:
     point = OperatingPoint("recall=0.9", {"a": 0.25, "b": None}, 7)
     assert OperatingPoint.from_dict(point.to_dict(), ["a", "b"], "x.ckpt") == point
     assert OperatingPoint.from_dict(None, ["a", "b"], "x.ckpt") is None
+
+
+def test_scores_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(FarfieldError, match="scores are NaN or infinite"):
+        choose_thresholds(
+            torch.tensor([[math.nan], [0.5]]), torch.tensor([[True], [False]]), ["a"], ThresholdRule("f1")
+        )
+
+
+def test_thresholds_of_renamed_classes_are_not_saved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    network = build_model("tiny", labels=["a", "b"])
+    network.operating_point = OperatingPoint("f1", {"a": 0.5, "b": None}, 3)
+    save_model(network, tmp_path / "own.ckpt")
+    assert load_network(tmp_path / "own.ckpt").operating_point == network.operating_point
+    network.labels = ["c", "d"]
+    save_model(network, tmp_path / "renamed.ckpt")
+    assert load_network(tmp_path / "renamed.ckpt").operating_point is None
+    assert "thresholds of the classes are not saved" in caplog.text

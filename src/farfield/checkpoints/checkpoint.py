@@ -43,8 +43,8 @@ def checkpoint_metadata(network: ActionNet) -> dict[str, Any]:
             "one per score."
         )
     metadata = {"format": FORMAT, "model": {**network.config, "labels": list(network.labels)}}
-    point = network.operating_point
-    return metadata if point is None else metadata | {"operating_point": point.to_dict()}
+    point = network.operating_point and network.operating_point.to_dict_for(network.labels)
+    return metadata if point is None else metadata | {"operating_point": point}
 
 
 def save_model(network: ActionNet, path: str | Path) -> None:

@@ -46,8 +46,8 @@ def write_folder(network: ActionNet, folder: Path, card: str) -> None:
     state = {name: value.contiguous() for name, value in network.state_dict().items()}
     (folder / WEIGHTS).write_bytes(save(state, metadata={"format": "pt"}))  # save_file lets only its owner read it
     content = {"format": FORMAT, "model": network.config}
-    if network.operating_point is not None:
-        content["operating_point"] = network.operating_point.to_dict()
+    if point := network.operating_point and network.operating_point.to_dict_for(network.labels):
+        content["operating_point"] = point
     (folder / CONFIG).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / LABELS).write_text("".join(f"{label}\n" for label in network.labels), encoding="utf-8")
     (folder / CARD).write_text(card, encoding="utf-8")

@@ -27,6 +27,8 @@ def split(*, json: bool = False, **options: Any) -> int:
     for name, path in made.manifests.items():
         present = sum(counts[name] > 0 for counts in made.classes.values())
         print(f"{path}: {made.videos[name]} videos of {present} classes")
+    if made.ungrouped:
+        print(f"{made.ungrouped} videos have no group; each counts as one", file=sys.stderr)
     print(f"{made.groups} groups" + (f", of which {made.kept} stayed where they were" if made.kept else ""))
     return 0
 
@@ -37,5 +39,5 @@ def _warning(made: SplitResult) -> str:
     return (
         f"farfield data split: {' and '.join(found.example)} look like videos of one source: {found.videos} file names "
         f"show {found.sources} sources. If videos of one source are in training and test, the test figure is too high. "
-        f"To keep them together: --group '{found.pattern}' --anew"
+        f"To keep them together: --group '{found.pattern}' --overwrite"
     )

@@ -39,16 +39,21 @@ def read_class_list(path: str | Path) -> ClassList:
     names = {int(each[1]): each[2] for each in numbered if each}
     first = min(names, default=None)
     if first not in (0, 1) or len(lines) < 2 or sorted(names) != list(range(first, first + len(lines))):
-        _refuse_duplicates(path, lines)
+        _check_names(path, lines)
         return ClassList([line for _, line in lines], None)
-    _refuse_duplicates(path, [(number, each[2]) for (number, _), each in zip(lines, numbered, strict=True) if each])
+    _check_names(path, [(number, each[2]) for (number, _), each in zip(lines, numbered, strict=True) if each])
     return ClassList([names[number] for number in sorted(names)], first)
 
 
-def _refuse_duplicates(path: str | Path, lines: list[tuple[int, str]]) -> None:
-    """Refuse class names, given with their line numbers, of which one occurs twice."""
+def _check_names(path: str | Path, lines: list[tuple[int, str]]) -> None:
+    """Refuse class names, given with their line numbers, of which one occurs twice or contains `|`."""
     places: dict[str, list[int]] = {}
     for number, name in lines:
+        if "|" in name:
+            raise FarfieldError(
+                f"{path}, line {number}: the class name {name!r} contains '|', which separates labels in a manifest. "
+                "Rename the class."
+            )
         places.setdefault(name, []).append(number)
     twice = {name: numbers for name, numbers in places.items() if len(numbers) > 1}
     if twice:

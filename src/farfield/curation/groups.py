@@ -57,6 +57,8 @@ def read_with_groups(source: str | Path, group: str | None, root: str | Path | N
     source = Path(source)
     column = group if group is not None and group in _extra_columns(source) else None
     manifest = read_manifest(source, root=root, group_column=column or "group")
+    if group == "group" and all(record.group is None for record in manifest):
+        raise FarfieldError(f"group is 'group', but {source} has no group in a column of that name. Fill the column.")
     if group is None or column is not None or group == "group":
         return manifest
     return Manifest(find_groups(manifest, group), root=manifest.root, source=str(source))

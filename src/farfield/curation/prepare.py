@@ -156,7 +156,8 @@ def _write_results(results: dict[Path, tuple[TranscodeJob, Transcoded]], prepare
             prepared.unlabelled += 1
             continue
         numbers = {name: getattr(made, name) for name in ("num_frames", "fps", "width", "height", "duration_seconds")}
-        prepared.records.append(VideoRecord(target.relative_to(out.absolute()).as_posix(), job.label, **numbers))
+        path = target.relative_to(out.absolute()).as_posix()
+        prepared.records.append(VideoRecord(path, job.label, **numbers, group=job.group))
     prepared.failures.sort()
     if prepared.records:
         write_manifest(out / "manifest.csv", prepared.records)

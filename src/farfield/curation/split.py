@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from farfield.atomic_write import atomic_write
+from farfield.curation.group_assignment import assign
 from farfield.curation.groups import Siblings, find_siblings, read_with_groups
 from farfield.curation.manifest_output import path_in_manifest
 from farfield.data.manifest import Manifest, VideoRecord, read_manifest, write_manifest
@@ -33,6 +32,7 @@ class SplitResult:
         videos: number of rows of each manifest.
         classes: number of rows of each class in each manifest: classes["walk"]["train"].
         groups: number of groups in the collection; a video without a group counts as one.
+        ungrouped: number of videos without a group, if others have one; 0 if none has.
         kept: number of groups that stayed where an earlier split had put them.
         siblings: file names that look as if several videos came from one source; None if groups were given, or no
             names look so.
@@ -42,6 +42,7 @@ class SplitResult:
     videos: dict[str, int]
     classes: dict[str, dict[str, int]]
     groups: int
+    ungrouped: int
     kept: int
     siblings: Siblings | None
 
@@ -62,7 +63,7 @@ def split(
     group: str | None = None,
     seed: int = 0,
     root: str | Path | None = None,
-    anew: bool = False,
+    overwrite: bool = False,
 ) -> SplitResult:
     """Split a manifest into train.csv, val.csv and test.csv, or into folds for cross-validation.
 
@@ -83,7 +84,7 @@ def split(
             searched in the path. null for the manifest's column `group`; if it has none, each video is a group.
         seed: seed of the choice.
         root: folder that the manifest's paths are relative to; null for the manifest's folder.
-        anew: ignore an earlier split in the output folder, and replace it.
+        overwrite: replace an earlier split in the output folder instead of extending it.
 
     Raises:
         FarfieldError: for impossible fractions, a class with fewer groups than splits, an earlier split with other
@@ -94,10 +95,11 @@ def split(
     folder = Path(source).parent if out is None else Path(out)
     files = {name: folder / f"{name}.csv" for name in plan.members}
     options = {"fractions": plan.shares, "names": plan.parts, "folds": folds, "group": group, "seed": seed}
-    _check_output(folder, files, options, Path(source), anew)
-    earlier = {} if anew else _earlier_parts(plan, files)
+    _check_output(folder, files, options, Path(source), overwrite)
+    earlier = {} if overwrite else _earlier_parts(plan, files)
     records = list(manifest)
     rows_of = _rows_of_groups(records)
+    grouped = any(record.group is not None for record in records)
     fixed = _fixed_groups(rows_of, manifest, earlier)
     counts = {key: _count_labels(records[row] for row in rows) for key, rows in rows_of.items()}
     chosen = assign(counts, plan.shares, names=plan.parts, seed=seed, fixed=fixed)
@@ -113,8 +115,9 @@ def split(
         videos={name: len(rows) for name, rows in written.items()},
         classes={label: {name: counted[name][label] for name in files} for label in sorted(_count_labels(records))},
         groups=len(rows_of),
+        ungrouped=sum(key.startswith("video ") for key in rows_of) if grouped else 0,
         kept=len(fixed),
-        siblings=None if any(record.group is not None for record in records) else find_siblings(records),
+        siblings=None if grouped else find_siblings(records),
     )
 
 
@@ -157,7 +160,9 @@ def _plan(fractions: list[float] | None, names: list[str] | None, folds: int | N
     return _Plan(parts, shares, {part: {part} for part in parts})
 
 
-def _check_output(folder: Path, files: Mapping[str, Path], options: dict[str, Any], source: Path, anew: bool) -> None:
+def _check_output(
+    folder: Path, files: Mapping[str, Path], options: dict[str, Any], source: Path, overwrite: bool
+) -> None:
     """Refuse to replace the source, files that are not an earlier split, or a split made with other options."""
     if any(path.resolve() == source.resolve() for path in files.values()):
         raise FarfieldError(f"{source} would be replaced by one of its parts. Give another folder as out.")
@@ -175,11 +180,11 @@ def _check_output(folder: Path, files: Mapping[str, Path], options: dict[str, An
             "out, or move the file away."
         )
     differing = [name for name, value in options.items() if about.get(name) != value]
-    if differing and not anew:
+    if differing and not overwrite:
         was = ", ".join(f"{name} {about.get(name)}" for name in differing)
         raise FarfieldError(
-            f"{folder} holds a split with other options: {was}. Give the same options to extend it, anew=True "
-            "(--anew) to replace it, or another folder as out."
+            f"{folder} holds a split with other options: {was}. Give the same options to extend it, overwrite=True "
+            "(--overwrite) to replace it, or another folder as out."
         )
 
 
@@ -189,8 +194,14 @@ def _earlier_parts(plan: _Plan, files: Mapping[str, Path]) -> dict[Path, str]:
     for name, members in plan.members.items():
         if len(members) == 1 and files[name].exists():  # not the training manifests of folds
             manifest = read_manifest(files[name])
-            parts |= {manifest.path(row).absolute(): min(members) for row in range(len(manifest))}
+            parts |= {_file(manifest, row): min(members) for row in range(len(manifest))}
     return parts
+
+
+def _file(manifest: Manifest, row: int) -> Path:
+    """Return the absolute path of a row's video, by which it is recognised in another manifest."""
+    path = manifest.path(row)
+    return path.parent.resolve() / path.name
 
 
 def _rows_of_groups(records: Sequence[VideoRecord]) -> dict[str, list[int]]:
@@ -213,113 +224,20 @@ def _fixed_groups(rows_of: Mapping[str, list[int]], manifest: Manifest, earlier:
     """Find the part in which an earlier split has put each group that it knew."""
     fixed: dict[str, str] = {}
     for key, rows in rows_of.items() if earlier else ():
-        parts = sorted({earlier[path] for row in rows if (path := manifest.path(row).absolute()) in earlier})
+        parts = sorted({earlier[file] for row in rows if (file := _file(manifest, row)) in earlier})
         if len(parts) > 1:
             raise FarfieldError(
                 f"the earlier split has videos of {key} in {' and '.join(parts)}, but a group must not be divided. "
-                "Give anew=True (--anew) to split again, or another folder as out."
+                "Give overwrite=True (--overwrite) to split again, or another folder as out."
             )
         if parts:
             fixed[key] = parts[0]
-    return fixed
-
-
-def assign(
-    counts: Mapping[str, Mapping[str, int]],
-    shares: Sequence[float],
-    *,
-    names: Sequence[str],
-    seed: int = 0,
-    fixed: Mapping[str, str] | None = None,
-) -> dict[str, int]:
-    """Assign groups to parts, so that each class is divided by the shares.
-
-    The groups are taken in the order of a hash. Each goes to the part that a second hash names, unless that part has
-    not enough room left for one of its classes; then it goes to the part that lacks most. If every group has one class,
-    the number of videos of a class in a part differs from its share by less than its largest group, except that each
-    part gets one group of each class at least. If groups have several classes, the difference is kept small.
-
-    Args:
-        counts: number of videos of each class, for each group.
-        shares: share of each part.
-        names: name of each part.
-        seed: seed of the hashes.
-        fixed: part of each group that is not free.
-
-    Returns:
-        Index of the part of each group.
-
-    Raises:
-        FarfieldError: if a class has fewer groups than there are parts, or if no group of a class is left for a part.
-    """
-    totals: Counter[str] = Counter()
-    waiting: Counter[str] = Counter()
-    for of_group in counts.values():
-        totals.update(of_group)
-        waiting.update(of_group.keys())
-    few = {label: number for label, number in sorted(waiting.items()) if number < len(shares)}
-    if few:
-        listed = ", ".join(f"{label!r} has {number}" for label, number in list(few.items())[:5])
-        more = f", and {len(few) - 5} more classes" if len(few) > 5 else ""
+    if earlier and not fixed:
         raise FarfieldError(
-            f"some classes have fewer groups than the {len(shares)} splits ({', '.join(names)}): {listed}{more}. "
-            "Give fewer splits, smaller groups, or more videos of these classes."
+            f"none of the {len(earlier)} videos of the earlier split is in {manifest.source}, so it is another "
+            "collection. Give overwrite=True (--overwrite) to replace it, or another folder as out."
         )
-    room = [{label: share * total for label, total in totals.items()} for share in shares]
-    without = {label: set(range(len(shares))) for label in totals}
-    chosen: dict[str, int] = {}
-
-    def put(key: str, part: int) -> None:
-        chosen[key] = part
-        for label, number in counts[key].items():
-            room[part][label] -= number
-            waiting[label] -= 1
-            without[label].discard(part)
-
-    for key, name in (fixed or {}).items():
-        put(key, names.index(name))
-    for key in sorted(counts.keys() - chosen.keys(), key=lambda key: (_hash(seed, "order", key), key)):
-        of_group = counts[key]
-        allowed = set(range(len(shares)))
-        for label in of_group:  # the last groups of a class are kept for the parts that have none of it
-            if waiting[label] <= len(without[label]):
-                allowed = allowed & without[label] or allowed
-        named = _named(_hash(seed, "part", key), shares)
-        if named in allowed and all(room[named][label] >= number for label, number in of_group.items()):
-            put(key, named)
-            continue
-
-        put(key, min(sorted(allowed), key=partial(_excess, of_group, room, totals)))
-    for label, parts in without.items():
-        if parts:
-            raise FarfieldError(
-                f"{names[min(parts)]} would have no video of the class {label!r}, as its groups contain other classes, "
-                "too. Try another seed, fewer splits or smaller groups."
-            )
-    return chosen
-
-
-def _excess(
-    of_group: Mapping[str, int], room: Sequence[Mapping[str, float]], totals: Mapping[str, int], part: int
-) -> tuple[float, float]:
-    """Return what the group would add to the squared deviation from the shares: of its classes, then of all videos."""
-    by_class = sum(number * (number - 2 * room[part][label]) / totals[label] for label, number in of_group.items())
-    number = sum(of_group.values())
-    return round(by_class, 9), number * (number - 2 * sum(room[part].values()))
-
-
-def _hash(seed: int, purpose: str, key: str) -> float:
-    """Return a number in [0, 1) from the seed, the purpose and the group's name or the last two parts of a path."""
-    kind, _, name = key.partition(" ")
-    short = "/".join(Path(name).parts[-2:]) if kind == "video" else name
-    digest = hashlib.sha256("\0".join([str(seed), purpose, kind, short]).encode(errors="surrogateescape")).digest()
-    return int.from_bytes(digest[:6], "big") / 2**48
-
-
-def _named(number: float, shares: Sequence[float]) -> int:
-    """Return the part in whose interval of [0, 1) the number lies."""
-    ends = [sum(shares[: part + 1]) for part in range(len(shares) - 1)]
-    return sum(number >= end for end in ends)
+    return fixed
 
 
 def _write(

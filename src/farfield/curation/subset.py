@@ -135,7 +135,10 @@ def write_subset(
     else:
         manifest = read_manifest(source, root=root)
         folder = manifest.root
-        chosen = choose(manifest, selection, labels=lambda record: record.labels, name=_record_name)
+        chosen = _without_other_labels(
+            choose(manifest, selection, labels=lambda record: record.labels, name=_record_name),
+            set(_choose_classes(manifest.labels, selection)),
+        )
     return _write_manifest(out, chosen, folder, {"source": str(source), "selection": asdict(selection)}, skipped)
 
 
@@ -161,10 +164,11 @@ def choose(
     """
     by_class: dict[str, list[tuple[int, Row]]] = {}
     for place, row in enumerate(rows):
-        for label in labels(row) or ("",):
+        for label in labels(row) or ("",):  # rows without a label are drawn like those of a class
             by_class.setdefault(label, []).append((place, row))
     kept: dict[int, Row] = {}
-    for each in _choose_classes(list(by_class), selection):
+    without_label = [""] if "" in by_class else []
+    for each in [*_choose_classes([label for label in by_class if label], selection), *without_label]:
         ranked = by_class[each]
         if selection.videos_per_class is not None:
             # The rest of the row breaks ties between files of one name in several folders.
@@ -172,6 +176,11 @@ def choose(
             ranked = sorted(ranked, key=lambda placed: ranks[placed[0]])  # used at once
         kept |= ranked[: selection.videos_per_class]
     return [kept[place] for place in sorted(kept)]
+
+
+def _without_other_labels(records: Sequence[VideoRecord], classes: set[str]) -> list[VideoRecord]:
+    """Remove labels that are not among the classes from rows with several."""
+    return [replace(each, label="|".join(label for label in each.labels if label in classes)) for each in records]
 
 
 def _choose_classes(known: list[str], selection: Selection) -> list[str]:

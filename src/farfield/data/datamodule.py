@@ -119,10 +119,9 @@ class VideoDataModule(LightningDataModule):
                 hint = nearest(label, self.labels)
                 raise FarfieldError(f"data.augmentation.keep_direction names {label!r}, which is not a class. {hint}")
         self.flip_labels = flipped_labels(self.labels, augmentation, flip_labels)
-        for manifest in (self.train_manifest, self.val_manifest):
-            if manifest is not None:
-                manifest.targets(self.labels)  # raises for an unknown label now, not after the first epoch
-        targets = self.train_manifest.targets(self.labels)
+        targets = self.train_manifest.targets(self.labels)  # raises for an unknown label now, not after the first epoch
+        if self.val_manifest is not None:
+            self.val_manifest.targets(self.labels)
         self.class_counts: list[int] = np.bincount(targets, minlength=len(self.labels)).tolist()
         """Number of training videos of each class."""
 

@@ -237,7 +237,8 @@ def read_manifest(path: str | Path, *, root: str | Path | None = None, group_col
     Args:
         path: CSV file.
         root: folder that the paths in the file are relative to; None for the folder of the manifest.
-        group_column: column that holds the group of each video, for files that name it otherwise.
+        group_column: column that holds the group of each video. If it has another name than "group", other unknown
+            columns are ignored.
 
     Raises:
         FarfieldError: for a missing or empty file, a missing or unknown column, or an invalid value, whose line the
@@ -304,12 +305,13 @@ def _sort_labels(labels: set[str]) -> list[str]:
 def _blocks(file: Iterator[str], path: Path, group_column: str) -> Iterator[dict[str, Sequence[Any]]]:
     """Read and check the rows in blocks, to limit the memory needed."""
     header = [name.strip() for name in next(csv.reader(file), [])]
-    if group_column in header and "group" not in header:
-        header[header.index(group_column)] = "group"
+    ignored: set[str] = set()
+    if group_column != "group" and group_column in header:
+        ignored = {name for name in header if name not in COLUMNS[:-1]} - {group_column}
     if any(not name.isprintable() for name in header):
         raise csv.Error("its first line is not text")
     for name in header:
-        if name not in COLUMNS:
+        if name not in {*COLUMNS, group_column, *ignored}:
             raise FarfieldError(f"{path} has an unknown column {name!r}. {nearest(name, COLUMNS)}")
     for name in COLUMNS[:2]:
         if name not in header:
@@ -340,7 +342,11 @@ def _blocks(file: Iterator[str], path: Path, group_column: str) -> Iterator[dict
                     )
             columns = [[row[i] for _, row in numbered] for i in range(len(header))]
             numbers = [number for number, _ in numbered]
-        texts = {name: [text.strip() for text in column] for name, column in zip(header, columns, strict=True)}
+        texts = {
+            "group" if name == group_column else name: [text.strip() for text in column]
+            for name, column in zip(header, columns, strict=True)
+            if name not in ignored
+        }
         yield _checked(texts, path, numbers)
         line += len(lines)
 

@@ -90,7 +90,8 @@ def _found(labels: Sequence[str], augmentation: Augmentation) -> dict[str, str]:
         else:
             alone.append(label)
     if swapped:
-        pairs = ", ".join(f"{a!r} and {b!r}" for a, b in swapped.items() if a < b)
+        # Of a pair of which one class keeps its direction, only clips of the other are mirrored.
+        pairs = ", ".join(f"{a!r} and {b!r}" for a, b in swapped.items() if a < b or b not in swapped)
         log.info("flipped clips swap the labels %s; data.flip_labels '{}' turns this off.", pairs)
     if alone:
         log.warning(

@@ -137,11 +137,12 @@ def evaluate(
         temperature = fit_temperature(calibration_scores.probabilities, calibration_scores.targets)
         if rule is not None:
             point = _choose_thresholds(calibration_scores, calibration_rows, rule, held_out)
-            if isinstance(model, ActionNet):
-                model.operating_point = point
-            elif trainer.is_global_zero:
-                save_operating_point(point, model)
     scores, rows = _score(trainer, module, data_of(videos), str(manifest))
+    if rule is not None and point is not None:  # only now, so that a failed test leaves the checkpoint as it was
+        if isinstance(model, ActionNet):
+            model.operating_point = point
+        elif trainer.is_global_zero:
+            save_operating_point(point, model)
     about = {
         **({} if isinstance(model, ActionNet) else {"checkpoint": str(model), "weights": network_hash(model)}),
         "manifest": str(manifest),

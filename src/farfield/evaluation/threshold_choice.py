@@ -35,8 +35,10 @@ class ThresholdRule:
             "f1": the threshold with the highest F1;
             "precision": the one with the highest recall among those with at least this precision;
             "recall": the one with the highest precision among those with at least this recall;
-            "false_alarms_per_hour": the lowest one with at most this many videos wrongly taken for the class, per hour
-            of video.
+            "false_alarms_per_hour": the one with the highest recall among those with at most this many videos wrongly
+            taken for the class, per hour of video.
+            Of equal ones, "recall" takes the one with the highest recall, the others the one with the fewest false
+            alarms.
         value: the precision, recall or number of false alarms; None for "f1".
 
     Raises:
@@ -113,7 +115,10 @@ def choose_thresholds(
 
     Raises:
         ValueError: if `hours` is needed and missing.
+        FarfieldError: for scores that are NaN or infinite.
     """
+    if not scores.isfinite().all():
+        raise FarfieldError("scores are NaN or infinite, so no threshold can be chosen. Check the network's weights.")
     if rule.kind == "false_alarms_per_hour" and hours is None:
         raise ValueError("false_alarms_per_hour needs the hours of video.")
     columns, wanted = scores.double().clamp(0, 1).T.contiguous(), targets.T.long().contiguous()

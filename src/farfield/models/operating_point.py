@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from farfield.errors import FarfieldError
+
+log = logging.getLogger("farfield")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,13 @@ class OperatingPoint:
             "thresholds": dict(self.thresholds),
             "validation_videos": self.validation_videos,
         }
+
+    def to_dict_for(self, labels: Sequence[str]) -> dict[str, Any] | None:
+        """Return plain types as `to_dict`; None, with a warning in the log, if the labels have been changed."""
+        if list(self.thresholds) == list(labels):
+            return self.to_dict()
+        log.warning("the thresholds of the classes are not saved, since the network's labels have been changed.")
+        return None
 
     @classmethod
     def from_dict(cls, content: Any, labels: Sequence[str], path: object) -> OperatingPoint | None:

@@ -139,8 +139,9 @@ def parse(
         taken |= set(inspect.signature(function).parameters) - replaced
     parser.words = arguments
     arguments = files_after_dashes(arguments)
-    lists = {f"--{name}" for name, kind in types.items() if _is_list(kind)}
+    lists = {f"--{name}": "float" in str(kind) for name, kind in types.items() if _is_list(kind)}
     arguments = _join_lists(arguments, lists)
+    given_lists = [word for word in arguments if word in lists]
     mappings = {f"--{name}" for name, kind in types.items() if "dict[str, str]" in str(kind)}
     arguments = _join_mappings(arguments, mappings)
     flags = {f"--{name}" for name, kind in types.items() if kind is bool}
@@ -148,7 +149,17 @@ def parse(
         f"{word}=true" if word in flags and following not in ("true", "false") else word
         for word, following in zip(arguments, [*arguments[1:], None], strict=False)
     ]
-    return vars(parser.instantiate(parser.parse_args(words)))
+    try:
+        return vars(parser.instantiate(parser.parse_args(words)))
+    except FarfieldError as error:
+        if not given_lists or not positionals:
+            raise
+        message = str(error).removesuffix("See --help.").strip()
+        raise FarfieldError(f"{message} {_after(given_lists[0])}") from error
+
+
+def _after(option: str) -> str:
+    return f"All words after {option} are its values: put files before it."
 
 
 def _is_list(kind: Any) -> bool:
@@ -157,10 +168,17 @@ def _is_list(kind: Any) -> bool:
     return typing.get_origin(kind) is list or (len(kinds) == 1 and typing.get_origin(kinds[0]) is list)
 
 
-def _join_lists(words: Sequence[str], lists: set[str]) -> list[str]:
+def _join_lists(words: Sequence[str], lists: Mapping[str, bool]) -> list[str]:
     """Write the words after an option that takes a list as one JSON list: `--fractions 0.7 0.3` as [0.7, 0.3].
 
     A list that is written as one, and null, stay as they are.
+
+    Args:
+        words: the command's arguments.
+        lists: for each option that takes a list, whether it takes numbers.
+
+    Raises:
+        FarfieldError: for a word that is not a number, if the option takes numbers.
     """
     joined: list[str] = []
     rest = list(words)
@@ -169,6 +187,10 @@ def _join_lists(words: Sequence[str], lists: set[str]) -> list[str]:
         if joined[-1] not in lists or not rest or rest[0] == "null" or rest[0].startswith("["):
             continue
         end = next((i for i, word in enumerate(rest) if word.startswith("--")), len(rest))
+        if not all(map(_is_number, rest[:end])) and lists[joined[-1]]:
+            raise FarfieldError(
+                f"{joined[-1].removeprefix('--')} is {' '.join(rest[:end])!r}; it must be numbers. {_after(joined[-1])}"
+            )
         if end:
             joined.append("[" + ", ".join(word if _is_number(word) else json.dumps(word) for word in rest[:end]) + "]")
             del rest[:end]

@@ -20,12 +20,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from farfield.curation.formats.annotation_source import AnnotationSource
+from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
+from farfield.curation.formats.json_files import read_json
 from farfield.curation.formats.segments import clip_segment, parse_seconds, parse_segment
-from farfield.curation.text_files import read_text
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError, nearest
-from farfield.untrusted_json import JsonError, parse_json
 
 NEEDED = "Give ActivityNet's JSON, for example activity_net.v1-3.min.json."
 
@@ -44,7 +43,7 @@ def read_activitynet(source: AnnotationSource) -> Iterator[VideoRecord]:
     for video_id, entry in choose_subset(database, source).items():
         annotations = entry.get("annotations")
         if not annotations:
-            source.left_out.append((video_id, "it has no label"))
+            source.left_out.append((video_id, NO_LABEL))
         elif (path := find_video(source, video_id)) is not None:
             where = f"{source.annotations}, video {video_id!r}"
             duration = read_duration(entry, where)
@@ -58,10 +57,7 @@ def read_activitynet(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 def read_database(path: Path) -> dict[str, dict[str, Any]]:
     """Read the entries of the file by video id."""
-    try:
-        content = parse_json(read_text(path, NEEDED))
-    except JsonError as error:
-        raise FarfieldError(f"{path} cannot be read: {error}. {NEEDED}") from error
+    content = read_json(path, NEEDED)
     database = content.get("database") if isinstance(content, dict) else None
     if not isinstance(database, dict):
         raise FarfieldError(f"{path} has no object 'database' with an entry for each video. {NEEDED}")

@@ -11,6 +11,9 @@ from pathlib import Path
 from farfield.curation.folder_scan import Reason, SkippedFiles, has_video_suffix, scan_folder
 from farfield.data.manifest import VideoRecord
 
+NO_LABEL = "it has no label"
+"""Reason for leaving out a video or a row, such as one of a published list of test videos."""
+
 
 @dataclass
 class AnnotationSource:

@@ -13,15 +13,13 @@ a trailing blank (copy in YuqiZhang2020/SEAD at 3475c34; other copies word c002 
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.segments import clip_segment, parse_seconds, parse_segment
-from farfield.curation.text_files import read_text
+from farfield.curation.text_files import read_csv, read_text
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 
@@ -65,24 +63,11 @@ def read_charades(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield line number and row of Charades' CSV."""
-    content = read_text(path, NEEDED)
-    if re.match(r"original_vide?o_id\s", content):
+    if re.match(r"original_vide?o_id\s", read_text(path, NEEDED)):
         raise FarfieldError(
             f"{path} is one of PySlowFast's lists of the frames of Charades, not of its videos. {NEEDED}"
         )
-    reader = csv.DictReader(io.StringIO(content, newline=""))
-    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-    if missing:
-        raise FarfieldError(f"{path} lacks the columns {', '.join(missing)} of Charades' CSV. {NEEDED}")
-    try:
-        for row in reader:
-            if None in row or None in row.values():
-                raise FarfieldError(
-                    f"{path}, line {reader.line_num}: the row has more or fewer values than the header."
-                )
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise FarfieldError(f"{path}, line {reader.line_num} is not CSV: {error}. {NEEDED}") from error
+    yield from read_csv(path, COLUMNS, NEEDED)
 
 
 def parse_action(action: str, where: str) -> tuple[str, float, float]:

@@ -32,8 +32,8 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
-from farfield.curation.formats.annotation_source import AnnotationSource
-from farfield.curation.formats.tool_export import NO_LABEL, find_videos, frame_rate, join_labels
+from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
+from farfield.curation.formats.tool_export import find_videos, frame_rate, join_labels
 from farfield.curation.text_files import read_text
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError, nearest
@@ -81,8 +81,15 @@ def read_cvat(source: AnnotationSource) -> Iterator[VideoRecord]:
             f"{source.annotations} has no attribute {source.label_column!r}, by label_column. "
             f"{nearest(source.label_column, sorted(attributes))}"
         )
-    for name, path in find_videos(source, {name: [name] for name in videos}).items():
-        tasks = [video for video in videos[name] if source.subset in (None, video.subset)]
+    subsets = sorted({video.subset for tasks in videos.values() for video in tasks if video.subset})
+    if source.subset is not None:
+        if source.subset not in subsets:
+            raise FarfieldError(
+                f"{source.annotations} has no subset {source.subset!r}. {nearest(source.subset, subsets)}"
+            )
+        videos = {name: [video for video in tasks if video.subset == source.subset] for name, tasks in videos.items()}
+    for name, path in find_videos(source, {name: [name] for name, tasks in videos.items() if tasks}).items():
+        tasks = videos[name]
         if len(tasks) > 1:  # CVAT names videos without their folders
             source.left_out.append((name, f"{len(tasks)} tasks have a video of this name; index them one at a time"))
             continue

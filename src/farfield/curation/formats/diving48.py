@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from farfield.curation.formats.annotation_source import AnnotationSource
+from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
 from farfield.curation.formats.json_files import read_json
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
@@ -43,7 +43,7 @@ def read_diving48(source: AnnotationSource) -> Iterator[VideoRecord]:
                 f"{path}, entry {number}: vid_name is {name!r}; it must be the name of a video. {_NEEDED}"
             )
         if entry.get("label") is None:
-            source.left_out.append((name, "it has no label"))
+            source.left_out.append((name, NO_LABEL))
         elif start := entry.get("start_frame", 0):
             source.left_out.append(
                 (name, f"it starts at frame {start!r}, but the files of Diving48 are cut, from frame 0")

@@ -11,14 +11,12 @@ Videos are `<participant>/videos/<video_id>.MP4`.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from farfield.curation.formats.annotation_source import AnnotationSource
-from farfield.curation.text_files import read_text
+from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
+from farfield.curation.text_files import read_csv
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 
@@ -44,35 +42,17 @@ def read_epic_kitchens_100(source: AnnotationSource) -> Iterator[VideoRecord]:
             "Give label_column='verb' or label_column='noun'."
         )
     names = None if source.labels is None else _read_class_names(source.labels, kind)
-    for line, row in _read_rows(source.annotations, COLUMNS, _NEEDED):
+    for line, row in read_csv(source.annotations, COLUMNS, _NEEDED):
         where = f"{source.annotations}, line {line}"
         name = row.get("narration_id") or f"line {line} ({row['video_id']})"
         number = row.get(f"{kind}_class") or ""
         start, stop = (_seconds(row[column], column, where) for column in COLUMNS[2:])
         if not number:
-            source.left_out.append((name, "it has no label"))
+            source.left_out.append((name, NO_LABEL))
         elif stop <= start:
             source.left_out.append((name, f"its segment [{start:g}, {stop:g}) is empty"))
         elif path := source.find_video(row["video_id"], suffix=".MP4"):
             yield VideoRecord(path, _label_of(number, kind, names, where), start, stop, group=row["participant_id"])
-
-
-def _read_rows(path: Path, needed_columns: tuple[str, ...], needed: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (line, row) for each row of a CSV file with a header; values are stripped.
-
-    Raises:
-        FarfieldError: for a missing file or column, or a row with more or fewer values than the header.
-    """
-    reader = csv.DictReader(io.StringIO(read_text(path, needed), newline=""))
-    missing = [name for name in needed_columns if name not in (reader.fieldnames or ())]
-    if missing:
-        raise FarfieldError(f"{path} lacks the columns {', '.join(missing)}. {needed}")
-    for row in reader:
-        if None in row or None in row.values():
-            raise FarfieldError(
-                f"{path}, line {reader.line_num}: the row has more or fewer values than the header. {needed}"
-            )
-        yield reader.line_num, {name: value.strip() for name, value in row.items()}
 
 
 def _seconds(text: str, column: str, where: str) -> float:
@@ -103,7 +83,7 @@ def _read_class_names(path: Path, kind: str) -> dict[str, str]:
             this kind has, so that nouns do not name verbs.
     """
     needed = f"Give EPIC_100_{kind}_classes.csv."
-    rows = [row for _, row in _read_rows(path, ("id", "key"), needed)]
+    rows = [row for _, row in read_csv(path, ("id", "key"), needed)]
     names = {row["id"]: row["key"] for row in rows}
     smallest, largest = _NUM_CLASSES[kind]
     if not smallest <= len(rows) <= largest:

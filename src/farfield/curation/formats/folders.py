@@ -59,6 +59,11 @@ def classes_of_folder(
     records = []
     for record in videos_of_folder(root, skipped, exclude=exclude, frame_folders=frame_folders):
         parts = PurePosixPath(record.path).parts
+        if "|" in parts[0] and len(parts) > 1:
+            raise FarfieldError(
+                f"the name of the class folder {root / parts[0]} contains '|', which separates labels in a manifest. "
+                "Rename the folder."
+            )
         if len(parts) > 1:
             records.append(replace(record, label=parts[0]))
         else:

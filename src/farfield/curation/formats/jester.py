@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from farfield.curation.formats.annotation_source import AnnotationSource
+from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
 from farfield.curation.formats.id_label_csv import find_frames_or_video, read_id_label_csv
 from farfield.data.manifest import VideoRecord
 
@@ -24,6 +24,6 @@ def read_jester(source: AnnotationSource) -> Iterator[VideoRecord]:
         source.annotations, "Give Jester's list, for example jester-v1-train.csv."
     ):
         if not label:
-            source.left_out.append((video_id, "it has no label"))
+            source.left_out.append((video_id, NO_LABEL))
         elif path := find_frames_or_video(source, video_id):
             yield VideoRecord(path, label)

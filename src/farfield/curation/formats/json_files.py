@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from farfield import untrusted_json
 from farfield.curation.text_files import read_text
 from farfield.errors import FarfieldError
 
@@ -26,8 +26,6 @@ def read_json(path: Path, needed: str) -> Any:
 def parse_json(content: str, path: Path, needed: str) -> Any:
     """Parse the content of a JSON file; see `read_json`."""
     try:
-        return json.loads(content)
-    except json.JSONDecodeError as error:
-        raise FarfieldError(
-            f"{path}, line {error.lineno}: {error.msg} at column {error.colno}; the file must be JSON. {needed}"
-        ) from error
+        return untrusted_json.parse_json(content)
+    except untrusted_json.JsonError as error:
+        raise FarfieldError(f"{path} cannot be read: {error}. {needed}") from error

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from farfield.curation.folder_scan import Reason, scan_folder
-from farfield.curation.formats.annotation_source import AnnotationSource
+from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
 from farfield.curation.text_files import read_text
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
@@ -59,7 +59,7 @@ def read_kinetics(source: AnnotationSource) -> Iterator[VideoRecord]:
         if label.strip():
             yield VideoRecord(name, label, group=youtube_id)
         else:
-            source.left_out.append((name, "it has no label"))
+            source.left_out.append((name, NO_LABEL))
     for clip in by_clip.keys() - {clip for clip, _ in clips}:
         skipped.add(Reason.NOT_ANNOTATED, root / by_clip[clip])
 

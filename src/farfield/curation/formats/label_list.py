@@ -18,8 +18,6 @@ from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.text_files import read_text
 from farfield.errors import FarfieldError
 
-NO_LABEL = "it has no label"
-
 
 @dataclass(frozen=True)
 class ListLine:

@@ -29,16 +29,15 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from farfield.curation.formats.annotation_source import AnnotationSource
+from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
+from farfield.curation.formats.json_files import read_json
 from farfield.curation.formats.tool_export import (
-    NO_LABEL,
     checked,
     choose,
     find_videos,
     frame_rate,
     frames_to_seconds,
     join_labels,
-    read_json,
 )
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError, nearest

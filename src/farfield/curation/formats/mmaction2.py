@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from farfield.curation.folder_scan import has_video_suffix
-from farfield.curation.formats.annotation_source import AnnotationSource
-from farfield.curation.formats.label_list import NO_LABEL, ListLine, name_labels, read_list
+from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
+from farfield.curation.formats.label_list import ListLine, name_labels, read_list
 from farfield.data.manifest import VideoRecord
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}

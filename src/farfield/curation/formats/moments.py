@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from farfield.curation.formats.annotation_source import AnnotationSource
+from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
 from farfield.curation.formats.video_paths import locate_video
 from farfield.curation.text_files import read_text
 from farfield.data.manifest import VideoRecord
@@ -40,7 +40,7 @@ def read_moments(source: AnnotationSource) -> Iterator[VideoRecord]:
             )
         name, label = row[:2]
         if not label:
-            source.left_out.append((name, "it has no label"))
+            source.left_out.append((name, NO_LABEL))
             continue
         if known is not None and label not in known:
             raise FarfieldError(f"{place}: {source.labels} has no class {label!r}. {nearest(label, known)}")

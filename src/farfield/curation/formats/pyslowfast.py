@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from farfield.curation.formats.annotation_source import AnnotationSource
-from farfield.curation.formats.label_list import NO_LABEL, name_labels, read_list
+from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
+from farfield.curation.formats.label_list import name_labels, read_list
 from farfield.curation.text_files import read_text
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from farfield.curation.class_names import read_class_names
-from farfield.curation.formats.annotation_source import AnnotationSource
+from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
 from farfield.curation.formats.id_label_csv import find_frames_or_video, read_id_label_csv
 from farfield.curation.formats.json_files import parse_json
 from farfield.curation.text_files import read_text
@@ -43,7 +43,7 @@ def read_something_something(source: AnnotationSource) -> Iterator[VideoRecord]:
         videos, suffix = read_id_label_csv(source.annotations, _NEEDED), ""
     for video_id, label in videos:
         if not label:
-            source.left_out.append((video_id, "it has no label"))
+            source.left_out.append((video_id, NO_LABEL))
             continue
         if known is not None and label not in known:
             raise FarfieldError(

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from farfield.curation.formats.annotation_source import AnnotationSource
-from farfield.curation.text_files import read_text
 from farfield.errors import FarfieldError, nearest
-from farfield.untrusted_json import JsonError, parse_json
 
 T = TypeVar("T")
 
-NO_LABEL = "it has no label"
-
 _KINDS: dict[type, str] = {str: "text", int: "a whole number", float: "a number", list: "a list", dict: "an object"}
-
-
-def read_json(path: Path, needed: str) -> Any:
-    """Read a JSON file that a tool exported; `needed` says in a message what file to give."""
-    try:
-        return parse_json(read_text(path, needed))
-    except JsonError as error:
-        raise FarfieldError(f"{path} cannot be read: {error}. {needed}") from error
 
 
 def checked(value: Any, kind: type[T], where: str) -> T:

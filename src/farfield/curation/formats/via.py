@@ -24,8 +24,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from farfield.curation.formats.annotation_source import AnnotationSource
-from farfield.curation.formats.tool_export import NO_LABEL, checked, choose, find_videos, join_labels, read_json
+from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
+from farfield.curation.formats.json_files import read_json
+from farfield.curation.formats.tool_export import checked, choose, find_videos, join_labels
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 
