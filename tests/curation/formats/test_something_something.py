@@ -66,7 +66,7 @@ def test_a_class_must_be_among_the_labels(tmp_path: Path, labels: str) -> None:
     [
         (
             '[{"id": "1"},\n{"id": "2"',
-            r"list, line 2: Expecting ',' delimiter at column 11; the file must be JSON\. Give",
+            r"list cannot be read: it is not JSON \(line 2, column 11\)\. Give",
         ),
         ('{"id": "1"}', "list holds a JSON object; it must be a list of videos"),
         ('[{"id": 1}]', "list, entry 1: the id is 1; it must be a string of digits"),
