@@ -179,7 +179,10 @@ def test_groups_of_several_classes_are_divided_evenly() -> None:
         ({"fractions": [0.5, 0.5], "names": ["a", "../b"]}, "'../b' in names cannot be the name of a manifest"),
         ({"folds": 1}, "folds is 1; it must be at least 2"),
         ({"folds": 2, "fractions": [0.5, 0.5]}, "folds is given together with fractions"),
-        ({"group": "^(x+)_"}, r"group '\^\(x\+\)_' finds nothing in 'v_bend_0.mp4'"),
+        (
+            {"group": "^(x+)_"},
+            r"group '\^\(x\+\)_' is not a column of the manifest, .* finds nothing in 'v_bend_0.mp4'",
+        ),
         ({"group": "("}, "neither a column of the manifest nor a regular expression"),
         ({"group": "^(v)_"}, "fewer groups than the 3 splits .*'bend' has 1, 'jump' has 1, 'walk' has 1"),
         ({"fractions": [0.5, 0.5], "names": ["all", "rest"]}, "would be replaced by one of its parts"),

@@ -25,7 +25,7 @@ def split(*, json: bool = False, **options: Any) -> int:
         print(json_format.dumps(made.as_dict(), indent=2))
         return 0
     for name, path in made.manifests.items():
-        present = sum(counts[name] > 0 for counts in made.classes.values())
+        present = sum(counts[name] > 0 for label, counts in made.classes.items() if label)
         print(f"{path}: {made.videos[name]} videos of {present} classes")
     if made.ungrouped:
         print(f"{made.ungrouped} videos have no group; each counts as one", file=sys.stderr)

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from farfield.errors import FarfieldError
 
+ATTEMPTS = 100
+"""Orders of the groups that are tried until each part has a video of each class."""
+
 
 def assign(
     counts: Mapping[str, Mapping[str, int]],
@@ -52,6 +55,33 @@ def assign(
             f"some classes have fewer groups than the {len(shares)} splits ({', '.join(names)}): {listed}{more}. "
             "Give fewer splits, smaller groups, or more videos of these classes."
         )
+    given = {key: names.index(name) for key, name in (fixed or {}).items()}
+    for attempt in range(
+        ATTEMPTS
+    ):  # the first order nearly always succeeds; others help if groups have several classes
+        chosen, lacking = _assign_in_order(
+            counts, shares, totals, seed, given, "order" if not attempt else f"order {attempt}"
+        )
+        if lacking is None:
+            return chosen
+    assert lacking is not None
+    part, label = lacking
+    raise FarfieldError(
+        f"{names[part]} would have no video of the class {label!r}, as its groups contain other classes, too. Try "
+        "another seed, fewer splits or smaller groups."
+    )
+
+
+def _assign_in_order(
+    counts: Mapping[str, Mapping[str, int]],
+    shares: Sequence[float],
+    totals: Mapping[str, int],
+    seed: int,
+    given: Mapping[str, int],
+    purpose: str,
+) -> tuple[dict[str, int], tuple[int, str] | None]:
+    """Assign groups in one order; return the choice, and a part and a class of which the part has no video, if any."""
+    waiting = Counter(label for of_group in counts.values() for label in of_group)
     room = [{label: share * total for label, total in totals.items()} for share in shares]
     without = {label: set(range(len(shares))) for label in totals}
     chosen: dict[str, int] = {}
@@ -63,9 +93,9 @@ def assign(
             waiting[label] -= 1
             without[label].discard(part)
 
-    for key, name in (fixed or {}).items():
-        put(key, names.index(name))
-    for key in sorted(counts.keys() - chosen.keys(), key=lambda key: (_hash(seed, "order", key), key)):
+    for key, part in given.items():
+        put(key, part)
+    for key in sorted(counts.keys() - chosen.keys(), key=lambda key: (_hash(seed, purpose, key), key)):
         of_group = counts[key]
         allowed = set(range(len(shares)))
         for label in of_group:  # the last groups of a class are kept for the parts that have none of it
@@ -77,13 +107,8 @@ def assign(
             continue
 
         put(key, min(sorted(allowed), key=partial(_excess, of_group, room, totals)))
-    for label, parts in without.items():
-        if parts:
-            raise FarfieldError(
-                f"{names[min(parts)]} would have no video of the class {label!r}, as its groups contain other classes, "
-                "too. Try another seed, fewer splits or smaller groups."
-            )
-    return chosen
+    lacking = next(((min(parts), label) for label, parts in without.items() if parts), None)
+    return chosen, lacking
 
 
 def _excess(

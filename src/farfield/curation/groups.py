@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from farfield.curation.formats.folders import SPLITS
 from farfield.data.manifest import COLUMNS, Manifest, VideoRecord, read_manifest
 from farfield.errors import FarfieldError
 
@@ -55,7 +56,13 @@ def read_with_groups(source: str | Path, group: str | None, root: str | Path | N
         FarfieldError: for an invalid manifest or expression, or one that finds nothing in a path.
     """
     source = Path(source)
-    column = group if group is not None and group in _extra_columns(source) else None
+    extra = sorted(_extra_columns(source))
+    if group is None and extra:
+        raise FarfieldError(
+            f"{source} has the column {extra[0]!r}, which a manifest does not have. If it holds the groups, give "
+            f"group={extra[0]!r} (--group {extra[0]})."
+        )
+    column = group if group is not None and group in extra else None
     manifest = read_manifest(source, root=root, group_column=column or "group")
     if group == "group" and all(record.group is None for record in manifest):
         raise FarfieldError(f"group is 'group', but {source} has no group in a column of that name. Fill the column.")
@@ -97,8 +104,9 @@ def _with_group(record: VideoRecord, expression: re.Pattern[str]) -> VideoRecord
     found = expression.search(text)
     if found is None:
         raise FarfieldError(
-            f"group {expression.pattern!r} finds nothing in {text!r}. Give an expression that matches every video, or "
-            "the name of a column of the manifest."
+            f"group {expression.pattern!r} is not a column of the manifest, and as a regular expression it finds "
+            f"nothing in {text!r}. Give a column, or an expression that matches every video"
+            + ("; leave group out for the column 'group'." if record.group else ".")
         )
     matched = [part for part in found.groups() if part] or [found[0]]
     return replace(record, group=" ".join(matched))
@@ -118,7 +126,8 @@ def find_siblings(records: Sequence[VideoRecord]) -> Siblings | None:
     for pattern in (*_FORMS, r"^([^_\-. ]+)[_\-. ]"):
         by_source = defaultdict(list)
         for path, record in {record.path: record for record in records}.items():
-            if found := re.search(pattern, PurePosixPath(path).stem):
+            found = re.search(pattern, PurePosixPath(path).stem)
+            if found and found[1].casefold() not in SPLITS:
                 by_source[found[1]].append(record)
         videos = sum(map(len, by_source.values()))
         sharing = [group for group in by_source.values() if len(group) > 1]

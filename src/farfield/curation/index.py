@@ -12,7 +12,7 @@ import numpy as np
 
 from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.formats.annotation_source import AnnotationSource
-from farfield.curation.formats.ava import refuse_boxes
+from farfield.curation.formats.ava import refuse_ava, refuse_boxes
 from farfield.curation.formats.registry import FORMATS, FormatName
 from farfield.curation.manifest_output import make_parent_folder, path_in_manifest, refuse_to_replace_other_files
 from farfield.data.manifest import VideoRecord, write_manifest
@@ -82,8 +82,8 @@ def index_videos(
         label_column: column, attribute or field that holds the label, where there are several.
         columns: for table, the columns whose names differ from those of a manifest:
             path=...,label=...,start=...,end=...,group=...; times in seconds or HH:MM:SS.
-        fps: frame rate of videos that are folders of numbered pictures, which need it; also the rate by which the
-            annotations' frame numbers become seconds.
+        fps: frame rate of videos that are folders of numbered pictures, which need it. For exports of labelling tools,
+            the rate by which their frame numbers become seconds.
         first_label: number of the first class, 0 or 1, where labels are numbers; None to find out from the file of
             class names.
         num_workers: number of processes; None for the number of cores.
@@ -145,6 +145,8 @@ def _check(root: str | Path, format: str, annotations: object, options: Mapping[
         raise FarfieldError(f"format is {format!r}. {nearest(format, FORMATS)}")
     if isinstance(annotations, str | Path):
         refuse_boxes(Path(annotations))
+    if format == "ava":
+        refuse_ava()
     needed = FORMATS[format].annotations
     if needed is not None and annotations is None:
         raise FarfieldError(f"format={format!r} needs annotations. Give {needed}.")

@@ -169,9 +169,9 @@ def _write_results(results: dict[Path, tuple[TranscodeJob, Transcoded]], prepare
 def _transcode_if_missing(job: TranscodeJob) -> tuple[Transcoded, bool]:
     """Transcode a video in a worker process unless an earlier run has; return its properties, and whether one had."""
     if isinstance(job.source, Path):
+        if not job.source.exists():
+            raise DecodeError(job.name, "there is no such file")
         try:
-            if not job.source.exists():
-                raise DecodeError(job.name, "there is no such file")
             size = source_size(job.source)
         except OSError as error:
             raise DecodeError(job.name, error.strerror or str(error)) from error

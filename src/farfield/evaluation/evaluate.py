@@ -107,6 +107,12 @@ def evaluate(
     network = plain_network(model)
     videos = read_manifest(manifest, root=root)
     held_out = None if calibrate_on is None else read_manifest(calibrate_on, root=root)
+    if held_out is not None and held_out.content_hash() == videos.content_hash():
+        log.warning(
+            "%s lists the videos that are tested, so the calibration and thresholds will look better than they are. "
+            "Give validation videos as calibrate_on.",
+            calibrate_on,
+        )
     restricted: dict[str, Any] = {}
     if restrict_labels:
         restricted = {"scored_among": f"{len(videos.labels)} of the network's {len(network.labels)} classes"}

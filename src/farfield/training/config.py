@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,19 @@ from farfield.training.throughput import Throughput
 from farfield.training.wandb_logging import WandbArtifacts, WandbSettings, make_wandb_logger, sweep_folder
 
 log = logging.getLogger("farfield")
+
+
+def _configs_first(words: list[str]) -> list[str]:
+    """Move --config and its values to the front, so that options override them whatever their order."""
+    configs: list[str] = []
+    others: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word == "--config":
+            configs += [word, *islice(rest, 1)]
+        else:
+            (configs if word.startswith("--config=") else others).append(word)
+    return configs + others
 
 
 class _TrainingParser(CommandParser, LightningArgumentParser):
@@ -94,7 +108,7 @@ class TrainingRun(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         shown = "--print_config" in args
-        super().parse_arguments(parser, [word for word in args if word != "--print_config"])
+        super().parse_arguments(parser, _configs_first([word for word in args if word != "--print_config"]))
         # Every value, for the run's record.
         model = self.config.model
         model.clip = clip_values(model.backbone, model.clip, model.weights, model.backbone_options, model.block_options)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import NoReturn
 
 from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.data.manifest import VideoRecord
@@ -20,7 +21,12 @@ _LINES = 20
 
 
 def read_ava(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Refuse AVA.
+    """Refuse AVA; see `refuse_ava`."""
+    refuse_ava()
+
+
+def refuse_ava() -> NoReturn:
+    """Refuse AVA, whatever its files.
 
     Raises:
         FarfieldError: always.

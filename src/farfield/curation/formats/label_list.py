@@ -93,11 +93,10 @@ def name_labels(source: AnnotationSource, labelled: Iterable[tuple[str, int]]) -
     count = len(classes.names)
     first = classes.first if source.first_label is None else source.first_label
     if first is None:
-        if places and (min(places), max(places)) == (1, count):
+        if places and min(places) > 0:
             raise FarfieldError(
-                f"{source.annotations} has labels from 1 to {count}, and {source.labels} has {count} class names. Give "
-                "first_label=1 if the list counts classes from 1; if it counts from 0, give first_label=0 and add the "
-                "missing class name."
+                f"{source.annotations} has labels from {min(places)} to {max(places)}, and none is 0, so it may count "
+                f"the {count} classes of {source.labels} from 0 or from 1. Give first_label=0 or first_label=1."
             )
         first = 0
     names = dict(enumerate(classes.names, start=first))

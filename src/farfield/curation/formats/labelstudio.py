@@ -87,6 +87,7 @@ def _read_tasks(source: AnnotationSource) -> tuple[dict[str, list[_Annotation]],
     """Return the annotations and the group of each video."""
     by_video: dict[str, list[_Annotation]] = defaultdict(list)
     groups: dict[str, str] = {}
+    keys: set[str] = set()
     unknown = set(source.columns) - {"path", "group"}
     if unknown:
         raise FarfieldError(f"columns has {sorted(unknown)[0]!r}. {nearest(sorted(unknown)[0], ('path', 'group'))}")
@@ -101,12 +102,17 @@ def _read_tasks(source: AnnotationSource) -> tuple[dict[str, list[_Annotation]],
         if key not in data:
             raise FarfieldError(
                 f"{where}: data has no {key!r}, but {', '.join(data) or 'nothing'}. Name the key of the video by "
-                "columns, for example columns='{path: clip}'."
+                "columns, for example columns={'path': 'clip'} (--columns path=clip)."
             )
         video = _path_of_url(checked(data[key], str, f"{where}: data.{key}"))  # without a signature, which is secret
         if source.columns.get("group") in data:
             groups[video] = str(data[source.columns["group"]])
         by_video[video] += [_annotation(each, where) for each in checked(task["annotations"], list, where)]
+        keys |= data.keys()
+    if (group := source.columns.get("group")) is not None and group not in keys:
+        raise FarfieldError(
+            f"no task of {source.annotations} has {group!r} in its data. {nearest(group, sorted(keys))}"
+        )
     return by_video, groups
 
 

@@ -76,7 +76,8 @@ def choose_columns(source: AnnotationSource, names: list[str]) -> dict[str, str]
     """Return the column of each field that the file has. `names` are the columns of the file."""
     if unknown := [field for field in source.columns if field not in FIELDS]:
         raise FarfieldError(f"columns has an unknown field {unknown[0]!r}. {nearest(unknown[0], FIELDS)}")
-    columns = FIELDS | dict(source.columns)
+    short = {field: field for field in ("start", "end") if field in names and FIELDS[field] not in names}
+    columns = FIELDS | short | dict(source.columns)
     for field, name in columns.items():
         if name not in names and (field in REQUIRED or field in source.columns):
             single = len(names) == 1 and re.search(r"[;,\t|]", names[0])
