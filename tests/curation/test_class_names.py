@@ -69,3 +69,25 @@ def test_a_separator_of_labels_in_a_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("open\nopen|close\n")
     with pytest.raises(FarfieldError, match=r"line 2: the class name 'open\|close' contains '\|'"):
         read_class_names(tmp_path / "names.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "first"),
+    [
+        ("names.json", '{"b": 1,\n "a": 0}', 0),  # PySlowFast's
+        ("names.json", '["a", "b"]', None),
+        ("names.csv", "id,name\n0,a\n1,b\n", 0),
+        ("names.csv", "1,a\n2,b\n", 1),
+    ],
+)
+def test_json_and_csv(tmp_path: Path, name: str, text: str, first: int | None) -> None:
+    (tmp_path / name).write_text(text)
+    found = read_class_list(tmp_path / name)
+    assert (found.names, found.first) == (["a", "b"], first)
+
+
+@pytest.mark.parametrize("text", ['{"a": 0', '{"a": "x"}', "[1, 2]", "7"])
+def test_other_json_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "names.json").write_text(text)
+    with pytest.raises(FarfieldError, match=r"names\.json (cannot be read: it is not JSON|must be a JSON object)"):
+        read_class_list(tmp_path / "names.json")

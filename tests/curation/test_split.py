@@ -276,3 +276,13 @@ def test_labels_of_a_row_count_each(manifest: Callable[..., Path]) -> None:
     assert made.classes[""] == {"train": 5, "val": 5}
     assert {label: sum(counts.values()) for label, counts in made.classes.items()} == {"": 10, "a": 20, "b": 20}
     assert all(abs(made.classes[label]["train"] - 10) <= 1 for label in "ab")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_other_orders_are_tried_until_each_part_has_each_class(seed: int) -> None:
+    """The first order fails with half of these seeds."""
+    labels = "abcdefghij"
+    counts = {f"group {i}": {labels[(i + step) % 10]: 1 for step in range(3)} for i in range(20)}
+    chosen = assign(counts, (0.6, 0.2, 0.2), names=PARTS, seed=seed)
+    for part in range(3):
+        assert {label for key, of_group in counts.items() if chosen[key] == part for label in of_group} == set(labels)

@@ -187,3 +187,10 @@ def test_the_command_takes_columns(
         ("videos/run/a.mp4", ("run", "laugh"), 0.5, 1.25),
         ("videos/run/a.mp4", (), None, None),
     ]
+
+
+def test_short_names_of_the_times_are_recognised(source: AnnotationSource) -> None:
+    source.columns = {}
+    assert given(source, "path,label,start,end\nrun/a.mp4,run,1,2\n") == [VideoRecord("run/a.mp4", "run", 1, 2)]
+    both = "path,label,start,start_seconds\nrun/a.mp4,run,1,2\n"
+    assert given(source, both) == [VideoRecord("run/a.mp4", "run", 2)]
