@@ -3,6 +3,7 @@
 python scripts/benchmark_data.py clips/*.mp4                on videos of your own, about 5 minutes for eight of them
 python scripts/benchmark_data.py                            on generated ones
 python scripts/benchmark_data.py clips/*.mp4 --plot data.png
+python scripts/benchmark_data.py clips/*.mp4 --frame_folders    folders of JPEG against a prepared store only
 
 Each video is first scaled to a short side of 256 pixels without loss. A video shorter than 300 frames, the length of a
 Kinetics clip, is extended by playing it forwards and backwards, so that keyframes 250 apart occur. All encodings are
@@ -30,6 +31,7 @@ import av
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 from tqdm import tqdm
 
 from farfield import build_model
@@ -45,6 +47,7 @@ from farfield.data.samplers import EpochBatchSampler
 from farfield.synthetic.synthesize import synthesize
 from farfield.video.decoder_names import Decoder
 from farfield.video.decoders import DECODERS, open_video
+from farfield.video.frame_folder import pictures_bytes
 from farfield.video.pyav_decoder import PyAVVideo
 
 NUM_FRAMES, STRIDE, LENGTH = 8, 8, 300
@@ -241,6 +244,37 @@ def decoders_only(masters: list[Path], folder: Path, clips: int) -> dict[str, di
     return about
 
 
+def compare_frame_folders(masters: list[Path], folder: Path, clips: int) -> dict[str, float]:
+    """Read clips from folders of JPEG (quality 90) and from a prepared store, in turns; compare CPU time and size."""
+    seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
+    sizes = []
+    rng = np.random.default_rng(2)
+    for master in tqdm(masters, "clips", unit="video"):
+        stored = {"prepared": folder / f"{master.stem}_prepared.mp4", "folder": folder / f"{master.stem}_frames"}
+        transcode(master, stored["prepared"], Encoding())
+        stored["folder"].mkdir()
+        with open_video(master) as video:
+            for place, frame in video.pictures(np.arange(len(video.times))):
+                Image.fromarray(frame).save(stored["folder"] / f"img_{place + 1:05}.jpg", quality=90)
+        sizes.append(pictures_bytes(stored["folder"]) / stored["prepared"].stat().st_size)
+        for turn in range(clips + 1):
+            places = random_places(stored["prepared"], rng)
+            for name in rng.permutation(list(stored)).tolist():
+                begin = time.process_time()
+                with open_video(stored[name], fps=25) as video:
+                    video.frames(places)
+                if turn:  # the first is to warm up
+                    seconds[name, master.stem].append(time.process_time() - begin)
+    median = {key: statistics.median(values) for key, values in seconds.items()}
+    stems = [master.stem for master in masters]
+    return {
+        "speed_over_prepared": geometric_mean([median["prepared", s] / median["folder", s] for s in stems]),
+        "lowest_speed_over_prepared": min(median["prepared", s] / median["folder", s] for s in stems),
+        "clips_per_cpu_second": geometric_mean([1 / median["folder", s] for s in stems]),
+        "bytes_over_prepared": geometric_mean(sizes),
+    }
+
+
 def compare_views(files: dict[str, Path], rounds: int) -> float:
     """Measure the speed-up of decoding the 30 views of a test together over opening and decoding them one by one."""
     ratios = []
@@ -342,6 +376,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="i3d_r50", help="network to compare the loader's throughput with")
     parser.add_argument("--device", default="cpu", help="where that network runs")
     parser.add_argument("--decoders_only", action="store_true", help="compare the decoders only, and print JSON")
+    parser.add_argument("--frame_folders", action="store_true", help="compare folders of JPEG only, and print JSON")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -356,6 +391,9 @@ def main() -> None:
             make_master(video, masters[-1])
         if given.decoders_only:
             print(json.dumps(decoders_only(masters, folder, given.clips), indent=2))
+            return
+        if given.frame_folders:
+            print(json.dumps(compare_frame_folders(masters, folder, given.clips), indent=2))
             return
         rows, files = compare_encodings(masters, folder, given.clips)
         about = {

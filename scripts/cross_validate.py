@@ -1,71 +1,102 @@
-"""Leave-one-group-out cross-validation: one run for each group of videos, tested on the group left out.
+"""Cross-validation: one run for each fold, trained on the others; or leave-one-group-out, one run for each group.
 
-python scripts/cross_validate.py clips.csv --group '([a-z]+)_' --out runs/folds -- --config my.yaml
-python scripts/cross_validate.py clips.csv --group '([a-z]+)_' --out runs/b -- --config my.yaml --model.weights a.ckpt
+farfield data split clips.csv --folds 5 --group '^([a-z]+)_' --out folds
+python scripts/cross_validate.py folds --out runs/folds -- --config my.yaml
+python scripts/cross_validate.py clips.csv --group '^([a-z]+)_' --out runs/people -- --config my.yaml
 
-A video's group is the match of the pattern's first group in its file name, as the person in "daria_walk.avi". Options
-after `--` go to `farfield fit`; training and test videos, and the run's folder, are set by this script. If it was
-stopped, the same command resumes. Results are in OUT/folds.json.
+The first argument is a folder of folds, or a manifest whose groups are left out one by one; `--group` is a column of
+the manifest, or a regular expression for the file names, as in `farfield data split`. Options after `--` go to
+`farfield fit`; training and test videos, and the run's folder, are set by this script. If it was stopped, the same
+command resumes. Results are in OUT/folds.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from runs import estimate, fit_and_test, read_report
 from tqdm import tqdm
 
+from farfield.curation.groups import read_with_groups
 from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
 from farfield.errors import FarfieldError
 from farfield.evaluation.metrics import wilson
 
 
-def grouped(records: list[VideoRecord], pattern: str) -> dict[str, list[VideoRecord]]:
-    """Group videos by the pattern's match in their file names.
+@dataclass(frozen=True)
+class Fold:
+    """Training and test manifest of one run, and the classes of all runs: a fold may lack some."""
+
+    name: str
+    train: Path
+    test: Path
+    labels: list[str]
+
+
+def read_folds(folder: Path) -> list[Fold]:
+    """Find the folds that `farfield data split --folds` has written.
 
     Raises:
-        FarfieldError: for a pattern that finds nothing in one, or too few groups.
+        FarfieldError: for a folder without folds.
     """
+    tests = sorted(folder.glob("fold_*/test.csv"), key=lambda path: int(path.parent.name.removeprefix("fold_")))
+    if not tests:
+        raise FarfieldError(
+            f"{folder} holds no folds. Make them: farfield data split MANIFEST --folds 5 --out {folder}"
+        )
+    labels = sorted({label for path in tests for label in read_manifest(path).labels})
+    return [Fold(path.parent.name, path.with_name("train.csv"), path, labels) for path in tests]
+
+
+def leave_one_out(source: str, root: str | None, pattern: str | None, out: Path) -> list[Fold]:
+    """Write the manifests of one fold for each group of a manifest.
+
+    Raises:
+        FarfieldError: for a pattern that finds nothing in a name, or fewer than two groups.
+    """
+    manifest = read_with_groups(source, pattern, root)
     groups: dict[str, list[VideoRecord]] = defaultdict(list)
-    for record in records:
-        found = re.search(pattern, Path(record.path).name)
-        if not found or not found.groups():
-            raise FarfieldError(f"--group {pattern!r} finds no group in {Path(record.path).name}.")
-        groups[found[1]].append(record)
+    for row, record in enumerate(manifest):
+        if record.group is None:
+            raise FarfieldError(f"{record.path} has no group. Give --group, or fill the column `group`.")
+        groups[record.group].append(replace(record, path=str(manifest.path(row).absolute())))
     if len(groups) < 2:
-        raise FarfieldError(f"--group {pattern!r} finds {len(groups)} group; two at least are needed.")
-    return dict(sorted(groups.items()))
+        raise FarfieldError(f"{source} has {len(groups)} group; two at least are needed. Give another --group.")
+    folds = []
+    for group, rows in sorted(groups.items()):
+        folder = out / group
+        folder.mkdir(parents=True, exist_ok=True)
+        others = [record for name, records in groups.items() if name != group for record in records]
+        write_manifest(folder / "train.csv", others)
+        write_manifest(folder / "test.csv", rows)
+        folds.append(Fold(group, folder / "train.csv", folder / "test.csv", manifest.labels))
+    return folds
 
 
-def carry_out(group: str, groups: dict[str, list[VideoRecord]], out: Path, words: list[str]) -> None:
-    folder = out / group
-    folder.mkdir(parents=True, exist_ok=True)
-    others = [record for name, records in groups.items() if name != group for record in records]
-    write_manifest(folder / "train.csv", others)
-    write_manifest(folder / "test.csv", groups[group])
-    labels = sorted({record.label for of_group in groups.values() for record in of_group})  # some groups may lack some
-    options: dict[str, Any] = {"data.train": folder / "train.csv", "data.labels": labels}
+def carry_out(fold: Fold, out: Path, words: list[str]) -> None:
+    options: dict[str, Any] = {"data.train": fold.train.absolute(), "data.labels": fold.labels}
     options["trainer.enable_progress_bar"] = False
-    fit_and_test(folder, options, folder / "test.csv", extra=words)
+    (out / fold.name).mkdir(parents=True, exist_ok=True)
+    fit_and_test(out / fold.name, options, fold.test.absolute(), extra=words)
 
 
-def collect(groups: dict[str, list[VideoRecord]], out: Path) -> dict[str, Any]:
-    reports = {group: read_report(out / group) for group in groups}
-    folds = {group: report["top1"]["value"] for group, report in reports.items() if report is not None}
+def collect(runs: list[Fold], out: Path) -> dict[str, Any]:
+    reports = {fold.name: read_report(out / fold.name) for fold in runs}
+    folds = {name: report["top1"]["value"] for name, report in reports.items() if report is not None}
     videos = sum(report["videos"] for report in reports.values() if report is not None)
     right = sum(r["top1"]["value"] * r["videos"] for r in reports.values() if r is not None)
     mean = estimate(list(folds.values()), round(videos / len(folds)))
     pooled = wilson(round(right), videos)
     return {
         "folds": folds,
-        "groups": len(groups),
+        "groups": len(runs),
         "videos": videos,
         "right": round(right),
         "top1": vars(pooled),
@@ -75,11 +106,11 @@ def collect(groups: dict[str, list[VideoRecord]], out: Path) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("manifest", help="CSV of all videos")
+    parser.add_argument("source", help="folder of folds, or manifest of all videos")
     parser.add_argument(
         "--root", help="folder that the manifest's paths are relative to; default: the manifest's folder"
     )
-    parser.add_argument("--group", required=True, help="regular expression with a group, for file names")
+    parser.add_argument("--group", help="column of the manifest, or regular expression for file names")
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--jobs", type=int, default=2, help="number of parallel runs, with one core each")
     parser.add_argument("--json", action="store_true")
@@ -87,17 +118,18 @@ def main() -> int:
     at = words.index("--") if "--" in words else len(words)
     given = parser.parse_args(words[:at])
     try:
-        manifest = read_manifest(given.manifest, root=given.root)
-        records = [VideoRecord(str(manifest.path(i).absolute()), manifest[i].label) for i in range(len(manifest))]
-        groups = grouped(records, given.group)
-        waiting = [group for group in groups if read_report(given.out / group) is None]
-        with ThreadPoolExecutor(given.jobs) as pool, tqdm(total=len(groups), initial=len(groups) - len(waiting)) as bar:
-            for _ in pool.map(lambda group: carry_out(group, groups, given.out, words[at + 1 :]), waiting):
+        if Path(given.source).is_dir():
+            folds = read_folds(Path(given.source))
+        else:
+            folds = leave_one_out(given.source, given.root, given.group, given.out)
+        waiting = [fold for fold in folds if read_report(given.out / fold.name) is None]
+        with ThreadPoolExecutor(given.jobs) as pool, tqdm(total=len(folds), initial=len(folds) - len(waiting)) as bar:
+            for _ in pool.map(lambda fold: carry_out(fold, given.out, words[at + 1 :]), waiting):
                 bar.update()
-    except (FarfieldError, RuntimeError, re.error) as error:
+    except (FarfieldError, RuntimeError) as error:
         print(f"cross_validate.py: {error}", file=sys.stderr)
         return 2
-    content = collect(groups, given.out)
+    content = collect(folds, given.out)
     (given.out / "folds.json").write_text(json.dumps(content, indent=1) + "\n")
     if given.json:
         print(json.dumps(content, indent=1))

@@ -16,6 +16,7 @@ import shapes  # noqa: F401, I001  # before what it checks is imported
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from farfield.synthetic.synthesize import synthesize
 from farfield.video.writer import write_video
@@ -53,6 +54,14 @@ def number_of(frame: np.ndarray | torch.Tensor) -> int:
     row = round(2 * CELL * frame.shape[0] / 48)
     columns = [round((bit + 1.5) * CELL * frame.shape[1] / 96) for bit in range(BITS)]
     return sum(int(frame[row, column].mean() > 128) << bit for bit, column in enumerate(columns))
+
+
+def write_pictures(folder: Path, num_frames: int, *, template: str = "img_{:05}.jpg", first: int = 1) -> Path:
+    """Writes a folder of numbered pictures, each of which shows its index, from 0; returns the folder."""
+    folder.mkdir(parents=True)
+    for number in range(num_frames):
+        Image.fromarray(numbered_frame(number)).save(folder / template.format(number + first), quality=90)
+    return folder
 
 
 @pytest.fixture(scope="session")

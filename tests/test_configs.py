@@ -41,7 +41,7 @@ def test_config_runs_a_step(
         *SMALL,
     ]
     if content.get("model", {}).get("backbone", "").endswith("_r50"):  # smaller clips, no weights of a hub
-        options += ["--model.clip={num_frames: 4, crop_px: 32}", "--model.weights=null"]
+        options += ["--model.clip.num_frames=4", "--model.clip.crop_px=32", "--model.weights=null"]
         options += ["--data.augmentation.short_side_px=[36, 40]"] * ("short_side_px" in config.read_text())
         options += ["--trainer.check_val_every_n_epoch=1", "--trainer.precision=32-true"]
         options += ["--model.optimisation.precise_bn_batches=1"] * ("precise_bn" in config.read_text())

@@ -150,6 +150,7 @@ def test_relocate_best_keeps_the_best_score_in_a_moved_folder(tmp_path: Path) ->
     run.fit(Regression(), datamodule=Data())
     assert (tmp_path / "old/best.ckpt").is_file()
     assert lightning_compat.best_score(state) == 0.25
+    assert lightning_compat.monitored_metric(state) == "score"
     moved = ModelCheckpoint(dirpath=tmp_path / "new", filename="best", monitor="score", mode="max")
     assert lightning_compat.best_score(moved.state_dict()) is None
     checkpoint = (tmp_path / "old").rename(tmp_path / "new") / "best.ckpt"

@@ -56,6 +56,9 @@ COMMANDS: dict[str, Command] = {
         "choose classes and videos of a collection",
         {"source": None, "out": None},
     ),
+    "data split": Command(
+        "farfield.commands.data_split:split", "make training, validation and test manifests, or folds", {"source": None}
+    ),
     "data verify": Command(
         "farfield.commands.data_verify:verify", "decode every video, and find duplicates and leaks", {"sources": "+"}
     ),
@@ -111,6 +114,9 @@ def _main(words: list[str]) -> int:
     if words[0] == "--version":
         print(f"farfield {import_module('farfield').__version__}")
         return 0
+    if words[0] == "data" and words[1:2] in (["-h"], ["--help"]):
+        print(_overview("data "))
+        return 0
     name = " ".join(words[:2]) if " ".join(words[:2]) in COMMANDS else words[0]
     if name not in COMMANDS:
         if any(command.startswith(name + " ") for command in COMMANDS):
@@ -155,11 +161,18 @@ def _run(name: str, arguments: list[str]) -> int:
     return target(**parse(target, arguments, prog=f"farfield {name}", positionals=command.positionals))
 
 
-def _overview() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+def _overview(prefix: str = "") -> str:
+    shown = {name: command for name, command in COMMANDS.items() if name.startswith(prefix)}
+    width = max(map(len, shown))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in shown.items()]
     return "\n".join(
-        ["usage: farfield COMMAND [options]", "", *lines, "", "farfield COMMAND --help explains a command."]
+        [
+            f"usage: farfield {prefix}COMMAND [options]",
+            "",
+            *lines,
+            "",
+            f"farfield {prefix}COMMAND --help explains a command.",
+        ]
     )
 
 

@@ -9,6 +9,10 @@ from typing import Any, Literal, TypedDict
 
 from farfield.errors import FarfieldError, nearest
 
+SegmentOffsets = Literal["even", "pyslowfast", "videomae"]
+MAX_SEGMENT_CLIPS = {"pyslowfast": 1, "videomae": 2}
+"""Number of different test clips of a video, for each `segment_offsets` that has a fixed number of them."""
+
 
 @dataclass(frozen=True)
 class ClipSpec:
@@ -27,6 +31,11 @@ class ClipSpec:
         sampling: "clip" takes frames at a fixed distance from a start in the video. "segments" divides the video into
             `num_frames` equal parts and takes one frame of each, so that a clip spans the video (Wang et al.,
             "Temporal Segment Networks", ECCV 2016); `frame_stride` then has no effect.
+        segment_offsets: which frame of each part sampling="segments" takes, see `data/segment_sampling.py`. "even"
+            takes a random frame in training and, in a test, frames at even distances, for any number of clips.
+            "pyslowfast" and "videomae" take the frames that these projects' loaders of Something-Something V2 take;
+            "pyslowfast" has 1 test clip, "videomae" at most 2. PySlowFast's lists of frames have 30 frames per second
+            and the videos 12, so its networks need target_fps=30; VideoMAE reads the videos' own frames.
         short_clip: treatment of a video shorter than a clip: "loop" repeats the video, "refuse" raises an error.
         short_side_px: short side in pixels to which frames are resized in a test, before cropping. None for
             `test_crop_px` if that is given, else for 256 / 224 of `crop_px`, as in the paper.
@@ -46,6 +55,7 @@ class ClipSpec:
     frame_stride: int = 1
     target_fps: float | None = None
     sampling: Literal["clip", "segments"] = "clip"
+    segment_offsets: SegmentOffsets = "even"
     short_clip: Literal["loop", "refuse"] = "loop"
     short_side_px: int | None = None
     test_crop_px: int | None = None
@@ -70,10 +80,16 @@ class ClipSpec:
                 f"clip.short_side_px is {self.short_side_px} and clip.{name} is {self.test_side_px}: a crop must fit "
                 f"into the resized frame. Raise clip.short_side_px to {self.test_side_px} or more, or leave it out."
             )
-        for name in ("sampling", "short_clip", "deinterlace", "tone_map"):
+        for name in ("sampling", "segment_offsets", "short_clip", "deinterlace", "tone_map"):
             choices = typing.get_args(typing.get_type_hints(ClipSpec)[name])
             if getattr(self, name) not in choices:
                 raise FarfieldError(f"clip.{name} is {getattr(self, name)!r}. {nearest(getattr(self, name), choices)}")
+        if self.segment_offsets != "even" and self.sampling != "segments":
+            raise FarfieldError(
+                f"clip.segment_offsets is {self.segment_offsets!r}, but clip.sampling is {self.sampling!r}, which has "
+                "no segments. Set clip.sampling to 'segments', or leave clip.segment_offsets out."
+            )
+        check_segment_clips(self.segment_offsets, self.num_clips)
         if not _is_rgb(self.mean) or not _is_rgb(self.std) or not all(each > 0 for each in self.std):
             raise FarfieldError(
                 f"clip.mean is {self.mean!r} and clip.std is {self.std!r}; each must be three numbers (R, G, B), and "
@@ -120,6 +136,16 @@ class ClipSpec:
         return cls(**values)
 
 
+def check_segment_clips(segment_offsets: str, num_clips: int) -> None:
+    """Raise `FarfieldError` if a video has fewer than `num_clips` different test clips with these offsets."""
+    most = MAX_SEGMENT_CLIPS.get(segment_offsets)
+    if most is not None and num_clips > most:
+        raise FarfieldError(
+            f"num_clips is {num_clips}, but with segment_offsets {segment_offsets!r} a video has {most} test "
+            f"{'clip' if most == 1 else 'clips'}. Set num_clips to {'1' if most == 1 else f'1 or {most}'}."
+        )
+
+
 def _is_rgb(value: object) -> bool:
     return isinstance(value, list | tuple) and len(value) == 3 and all(isinstance(each, int | float) for each in value)
 
@@ -132,6 +158,7 @@ class ClipOptions(TypedDict, total=False):
     frame_stride: int
     target_fps: float | None
     sampling: Literal["clip", "segments"]
+    segment_offsets: SegmentOffsets
     short_clip: Literal["loop", "refuse"]
     short_side_px: int | None
     test_crop_px: int | None

@@ -91,3 +91,9 @@ def best_score(state: Mapping[str, Any]) -> float | None:
     """Return the best monitored value in a `ModelCheckpoint`'s state; None before the first validation."""
     score = state["best_model_score"]
     return None if score is None else float(score)
+
+
+def monitored_metric(state: Mapping[str, Any]) -> str:
+    """Return the name of the monitored metric in a `ModelCheckpoint`'s state, whose keys are not documented."""
+    name: str = state["monitor"]
+    return name

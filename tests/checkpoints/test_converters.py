@@ -434,7 +434,7 @@ def test_slowfast_4x16_of_pytorchvideo_is_recognised_by_its_fusion_kernel() -> N
     for pool in theirs.blocks[-2].pool:
         pool.kernel_size = (4 if pool.kernel_size[0] == 8 else 32, 2, 2)
     content = {"model_state": theirs.state_dict()}
-    with pytest.raises(FarfieldError, match=r"'\{alpha: 8\}' \(4x16\)"):
+    with pytest.raises(FarfieldError, match=r"'\{alpha: 8\}' \(SlowFast 4x16\)"):
         _convert(content)
     ours, _ = _convert(content, ConversionOptions(backbone_options={"alpha": 8}, clip={"crop_px": 64}))
     x = torch.randn(1, 3, 32, 64, 64)

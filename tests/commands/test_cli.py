@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,10 @@ def test_overview_names_every_command(run_farfield: Run, capsys: pytest.CaptureF
     overview = capsys.readouterr().out
     assert all(name in overview for name in COMMANDS)
     assert run_farfield() == 2
+    capsys.readouterr()
+    assert run_farfield("data", "--help") == 0
+    listed = re.findall(r"^  (data \w+|\w+) ", capsys.readouterr().out, re.MULTILINE)
+    assert listed == [name for name in COMMANDS if name.startswith("data ")]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -98,8 +103,6 @@ def test_every_command_explains_itself(name: str, run_farfield: Run, capsys: pyt
 def test_mistakes_are_one_line(
     words: list[str], message: str, run_farfield: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import re
-
     assert run_farfield(*words) == 2
     captured = capsys.readouterr()
     assert re.search(message, captured.err), captured.err

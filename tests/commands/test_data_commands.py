@@ -11,6 +11,7 @@ import pytest
 from farfield.curation.download import download
 from farfield.curation.index import index_videos
 from farfield.curation.prepare import prepare
+from farfield.curation.split import split
 from farfield.curation.subset import write_subset
 from farfield.curation.verify import verify
 from farfield.synthetic.synthesize import synthesize
@@ -18,6 +19,7 @@ from farfield.synthetic.synthesize import synthesize
 FUNCTIONS: dict[str, tuple[Callable[..., object], set[str]]] = {
     "index": (index_videos, set()),
     "subset": (write_subset, {"json"}),
+    "split": (split, {"json"}),
     "download": (download, {"json"}),
     "prepare": (prepare, {"json"}),
     "verify": (verify, {"json"}),

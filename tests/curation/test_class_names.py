@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from farfield.curation.class_names import read_class_list, read_class_names
+from farfield.errors import FarfieldError
+
 
 def test_every_command_refuses_duplicate_class_names(
     tmp_path: Path,
@@ -42,3 +45,49 @@ def test_every_command_refuses_duplicate_class_names(
         assert "gym99.txt has a class name more than once: '(BB) salto backward tucked' on lines 59, 71. " in error
         assert len(error.splitlines()) == 1
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_lines_may_begin_with_the_numbers_of_the_classes(tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    for text, names, first in (
+        ("1 Jump\r\n2 Run Away\r\n", ["Jump", "Run Away"], 1),
+        ("1 b\n0 a\n", ["a", "b"], 0),
+        ("1 b\n3 a\n", ["1 b", "3 a"], None),
+        ("2 b\n3 a\n", ["2 b", "3 a"], None),
+        ("1 man\nno man\n", ["1 man", "no man"], None),
+        ("1 man\n", ["1 man"], None),
+    ):
+        path.write_bytes(text.encode())
+        assert (read_class_list(path).names, read_class_list(path).first) == (names, first)
+        assert read_class_names(path) == names
+    path.write_text("1 man\n2 man\n")
+    with pytest.raises(FarfieldError, match="'man' on lines 1, 2"):
+        read_class_list(path)
+
+
+def test_a_separator_of_labels_in_a_name_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("open\nopen|close\n")
+    with pytest.raises(FarfieldError, match=r"line 2: the class name 'open\|close' contains '\|'"):
+        read_class_names(tmp_path / "names.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "first"),
+    [
+        ("names.json", '{"b": 1,\n "a": 0}', 0),  # PySlowFast's
+        ("names.json", '["a", "b"]', None),
+        ("names.csv", "id,name\n0,a\n1,b\n", 0),
+        ("names.csv", "1,a\n2,b\n", 1),
+    ],
+)
+def test_json_and_csv(tmp_path: Path, name: str, text: str, first: int | None) -> None:
+    (tmp_path / name).write_text(text)
+    found = read_class_list(tmp_path / name)
+    assert (found.names, found.first) == (["a", "b"], first)
+
+
+@pytest.mark.parametrize("text", ['{"a": 0', '{"a": "x"}', "[1, 2]", "7"])
+def test_other_json_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "names.json").write_text(text)
+    with pytest.raises(FarfieldError, match=r"names\.json (cannot be read: it is not JSON|must be a JSON object)"):
+        read_class_list(tmp_path / "names.json")

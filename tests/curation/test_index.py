@@ -58,7 +58,7 @@ def test_a_folder_name_may_begin_with_a_blank(tree: Path, tmp_path: Path) -> Non
             ["--annotations", "list.txt"],
             "takes no annotations. Leave annotations out, or give one of these formats: kinetics, ",
         ),
-        (["--labels", "list.txt"], "takes no labels. Leave labels out, or give one of these formats: pyslowfast, "),
+        (["--labels", "list.txt"], "takes no labels. Leave labels out, or give one of these formats: ucf101, "),
         (["--format", "kinetics", "--annotations", "latin.txt"], "latin.txt is not UTF-8 text"),
         (["--format", "pyslowfast", "--annotations", "latin.txt"], "latin.txt is not UTF-8 text"),
         (["--format", "mmaction2", "--annotations", "."], "there is no file .. Give a list with one line `path label`"),

@@ -20,7 +20,7 @@ def rows(videos: int = 7, classes: list[str] = CLASSES) -> list[VideoRecord]:
 
 
 def pick(records: list[VideoRecord], **selection) -> list[str]:
-    chosen = choose(records, Selection(**selection), label=lambda r: r.label, name=lambda r: r.path)
+    chosen = choose(records, Selection(**selection), labels=lambda r: r.labels, name=lambda r: r.path)
     return [record.path for record in chosen]
 
 
@@ -180,3 +180,19 @@ def test_a_row_of_wrong_length_is_refused_with_its_line(collection: Path) -> Non
     assert not (collection / "o.csv").exists()
     with pytest.raises(FarfieldError, match=r"videos is a folder\. Give a file"):
         write_subset(collection / "all.csv", collection / "videos")
+
+
+def test_labels_that_are_not_chosen_are_removed_and_rows_without_a_label_stay(tmp_path: Path) -> None:
+    rows = [("a.mp4", "a"), ("ab.mp4", "a|b"), ("none.mp4", ""), ("bc.mp4", "b|c")]
+    for name, _ in rows:
+        (tmp_path / name).touch()
+    write_manifest(tmp_path / "all.csv", [VideoRecord(name, label) for name, label in rows])
+    made = write_subset(tmp_path / "all.csv", tmp_path / "b.csv", classes=["b"])
+    assert made.labels == ["b"]
+    assert [(row.path, row.label) for row in read_manifest(made.path)] == [
+        ("ab.mp4", "b"),
+        ("none.mp4", ""),
+        ("bc.mp4", "b"),
+    ]
+    with pytest.raises(FarfieldError, match="num_classes is 4, but there are only 3 classes"):
+        write_subset(tmp_path / "all.csv", tmp_path / "c.csv", num_classes=4)

@@ -116,3 +116,13 @@ def test_an_invalid_source_is_refused(source: str, message: str, tmp_path: Path)
     (tmp_path / "train.csv").write_text("label,youtube_id,time_start\n")
     with pytest.raises(FarfieldError, match=message):
         prepare(tmp_path / source, tmp_path / "out", annotations=tmp_path / "train.csv", progress=False)
+
+
+def test_groups_and_rows_of_no_class_are_kept(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        encode(tmp_path / f"{name}.mp4", num_frames=5)
+    rows = [VideoRecord("a.mp4", "run|jump", group="ann"), VideoRecord("b.mp4", "", group="ben")]
+    write_manifest(tmp_path / "all.csv", rows)
+    made = prepare(tmp_path / "all.csv", tmp_path / "store", encoding=SMALL, num_workers=1, progress=False)
+    assert [(row.label, row.group) for row in made.records] == [("run|jump", "ann"), ("", "ben")]
+    assert made.unlabelled == 0

@@ -193,6 +193,26 @@ def test_mistakes_are_clear(tmp_path: Path, figures: Path) -> None:
 
 
 @pytest.mark.slow
+def test_groups_that_cross_splits_are_found(figures: Path, tmp_path: Path, run_farfield: Callable[..., int]) -> None:
+    rows = {name: list(read_manifest(figures / f"{name}.csv"))[:4] for name in ("train", "val")}
+    people = {"train": ("ann", "ben", "ann", "cem"), "val": ("dan", "ben", "ben", "eve")}
+    for name, records in rows.items():
+        named = [
+            replace(r, path=str(figures / r.path), group=who) for r, who in zip(records, people[name], strict=True)
+        ]
+        write_manifest(tmp_path / f"{name}.csv", named)
+    found = verify([tmp_path / "train.csv", tmp_path / "val.csv"], tmp_path / "report", num_workers=1, sample=0)
+    assert [(Path(leak[0]).name, Path(leak[2]).name, leak[4]) for leak in found.leaks] == [
+        (Path(rows["train"][1].path).name, Path(rows["val"][1].path).name, "both of group ben")
+    ]
+    assert not found.is_healthy()
+    assert read_manifest(tmp_path / "report" / "train.csv")[0].group == "ann"
+    by_name = verify(
+        [figures / "train.csv", figures / "val.csv"], tmp_path / "b", group="_(00)", num_workers=1, sample=0
+    )
+    assert by_name.leaks[0][4] == "both of group 00"
+
+
 def test_copies_are_told_from_other_videos_of_the_same_place(tmp_path: Path) -> None:
     """Figures: of 60 videos and their copies in half the size and low quality, all are found, and no other pair."""
     folder = synthesize("figures", str(tmp_path / "figures"), num_train=60, num_val=10, num_test=10, seed=3)

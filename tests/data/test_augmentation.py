@@ -13,7 +13,7 @@ from farfield.data.augmentation import Augmentation, Draw, Mix
 from farfield.data.crops import random_square
 from farfield.data.transforms import mix_clips, network_input, rand_augment
 from farfield.errors import FarfieldError
-from farfield.training.loss import mixed_cross_entropy
+from farfield.training.loss import classification_loss
 
 SPEC = ClipSpec(num_frames=3, crop_px=13)
 
@@ -127,4 +127,4 @@ def test_the_loss_of_mixed_clips_is_that_of_mixed_labels() -> None:
     soft = share * F.one_hot(Mixed.labels, 3) + (1 - share) * F.one_hot(Mixed.labels[Mixed.draw.mix.partner], 3)
     for smoothing in (0.0, 0.1):
         expected = F.cross_entropy(logits, soft, label_smoothing=smoothing)
-        torch.testing.assert_close(mixed_cross_entropy(logits, Mixed, smoothing), expected)
+        torch.testing.assert_close(classification_loss(logits, Mixed, label_smoothing=smoothing), expected)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pytorchvideo.data.ssv2 import SSv2
 from torchvision.transforms.v2 import functional as tv
 
 from conftest import number_of
@@ -70,6 +71,20 @@ def test_training_clip_keeps_to_the_annotated_segment(make_video: Callable[..., 
         [clip] = training_clips(make_video(60), record, spec, Augmentation((1, 1)), [np.random.default_rng(seed)])
         assert clip.times_seconds.min() >= 1.0 - 1e-4
         assert clip.times_seconds.max() < 1.4
+
+
+@pytest.mark.parametrize(("target_fps", "length"), [(30, 45), (None, 18)])
+def test_segments_of_a_resampled_video_are_those_of_its_list_of_frames(
+    target_fps: float | None, length: int, make_video: Callable[..., Path]
+) -> None:
+    """18 frames at 12 per second are 45 at 30, of which position k shows the frame at k / 30 seconds."""
+    spec = ClipSpec(num_frames=16, crop_px=48, short_side_px=48, target_fps=target_fps, sampling="segments")
+    spec = spec.replace(segment_offsets="pyslowfast", num_clips=1)
+    clip = video_views(make_video(18, fps=12), RECORD, spec, num_clips=1, num_crops=1)
+    listed = [k * 12 // (target_fps or 12) for k in range(length)]
+    np.testing.assert_allclose(
+        clip.times_seconds[0], np.array(SSv2._sample_clip_frames(listed, 16, False)) / 12, atol=1e-3
+    )
 
 
 def test_target_fps_counts_in_seconds(make_video: Callable[..., Path]) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from farfield.clip_spec import ClipSpec
-from farfield.data.frame_sampling import ClipTooShort, dense_views, random_clip, segments, stream_frames, uniform_views
+from farfield.data.frame_sampling import ClipTooShort, dense_views, random_clip, stream_frames, uniform_views
 
 
 def spec(**changes) -> ClipSpec:
@@ -34,15 +34,6 @@ def test_dense_views_cover_every_frame_once_stride_allows() -> None:
     assert views[:, 0].tolist() == [0, 4, 8, 12, 16, 20, 24, 26]
     with pytest.raises(ValueError, match="hop at least 1; sampling is 'clip', hop 0"):
         dense_views(31, spec(), hop=0)
-
-
-def test_segments_take_one_frame_from_each_equal_part() -> None:
-    assert segments(20, 5, 0.5).tolist() == [2, 6, 10, 14, 18]
-    rng = np.random.default_rng(1)
-    clip = random_clip(100, spec(sampling="segments"), rng)
-    assert (clip // 20).tolist() == [0, 1, 2, 3, 4]
-    views = uniform_views(100, spec(sampling="segments"), 2)
-    assert views.tolist() == [[5, 25, 45, 65, 85], [15, 35, 55, 75, 95]]
 
 
 def test_a_short_video_is_looped_or_refused_as_configured() -> None:

@@ -35,9 +35,9 @@ def test_empty_columns_are_left_out(tmp_path: Path) -> None:
         ("path,lable\na,b\n", "has an unknown column 'lable'.*Did you mean 'label'"),
         ("path\na\n", "has no column 'label'.*`farfield data index` reads other formats"),
         ("path,label\na\n", "line 2: 1 values for 2 columns"),
-        ("path,label\na,\n", "line 2: the label is empty"),
+        ("path,label\n,a\n", "line 2: the path is empty"),
         ("path,label\na,b\n , c\n", "line 3: the path is empty"),
-        ('path,label\na,b\n\n"a"," "\n', "line 4: the label is empty"),
+        ('path,label\na,b\n\n" ","a"\n', "line 4: the path is empty"),
         ('path,label,label\n"a",b,c\n', "has a column twice: its first line is 'path,label,label'"),
         ("path,label,fps\na,b,25\na,b,-1\n", "line 3: fps is '-1'; it must be a number"),
         ("path,label,fps\na,b,\na,b,nan\n", "line 3: fps is 'nan'; it must be a number"),
@@ -123,3 +123,36 @@ def test_a_very_long_path_needs_only_its_own_length(tmp_path: Path) -> None:
     assert manifest._paths.bytes.nbytes < 10_000
     assert manifest[-1].path == "y" * 3000
     assert manifest[999].path == "999.mp4"
+
+
+def test_several_labels_or_none(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("path,label\na.mp4,sit|walk\nb.mp4,\nc.mp4,walk | jump\nd.mp4,sit\n")
+    manifest = read_manifest(tmp_path / "m.csv")
+    assert manifest.labels == ["jump", "sit", "walk"]
+    assert [row.labels for row in manifest] == [("sit", "walk"), (), ("walk", "jump"), ("sit",)]
+    assert manifest.target_matrix(["walk", "jump", "sit", "swim"]).tolist() == [
+        [1, 0, 1, 0],
+        [0, 0, 0, 0],
+        [1, 1, 0, 0],
+        [0, 0, 1, 0],
+    ]
+    with pytest.raises(FarfieldError, match=r"b\.mp4 has no label, but each video needs one class"):
+        manifest.targets(["jump", "sit", "walk"])
+    with pytest.raises(FarfieldError, match="has the label 'jump', which is not one of the 2 classes"):
+        manifest.target_matrix(["sit", "walk"])
+    write_manifest(tmp_path / "again.csv", list(manifest))
+    assert list(read_manifest(tmp_path / "again.csv")) == list(manifest)
+
+
+def test_groups_are_read_and_written(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("path,label,group\na.mp4,sit,ann\nb.mp4,sit,\n")
+    manifest = read_manifest(tmp_path / "m.csv")
+    assert [row.group for row in manifest] == ["ann", None]
+    write_manifest(tmp_path / "again.csv", list(manifest))
+    assert (tmp_path / "again.csv").read_text() == (tmp_path / "m.csv").read_text()
+    (tmp_path / "p.csv").write_text("path,label,person\na.mp4,sit,ann\n")
+    assert [row.group for row in read_manifest(tmp_path / "p.csv", group_column="person")] == ["ann"]
+    with pytest.raises(FarfieldError, match="unknown column 'person'"):
+        read_manifest(tmp_path / "p.csv")
+    (tmp_path / "q.csv").write_text("path,group,label,camera,person\na.mp4,x,sit,north,ann\n")
+    assert read_manifest(tmp_path / "q.csv", group_column="person")[0] == VideoRecord("a.mp4", "sit", group="ann")

@@ -50,7 +50,7 @@ def test_many_classes_are_drawn_too(tmp_path: Path) -> None:
     result = EvaluationResult(Scores(labels, [str(i) for i in range(n)], torch.arange(n), torch.eye(n)[:, None]), [])
     report = write_report(result, tmp_path)
     assert report["mean_class_accuracy"]["value"] == 1.0
-    assert (tmp_path / "report.json").stat().st_size < 300 * n  # some text for a class, nothing for a pair of them
+    assert (tmp_path / "report.json").stat().st_size < 1600 * n  # some text for a class, nothing for a pair of them
 
 
 def test_a_temperature_changes_no_top5(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def test_what_cannot_be_written_is_told_beside_the_answer(
     command = ["predict", long, folder / "b.mp4", "--checkpoint", checkpoint, "--out", tmp_path / "out", "--timeline"]
     command += ["--write", "srt,mp4", "--format", "jsonl"]
 
-    def fail(prediction: Prediction, path: Path) -> None:
+    def fail(prediction: Prediction, path: Path, **_: object) -> None:
         raise (
             VideoError(path, "frame 3 is damaged")
             if "b" in Path(prediction.path).stem
@@ -364,7 +364,7 @@ def test_lines_come_as_they_are_done(
         (["--write", "csv"], "but out is missing. Give --out FOLDER"),
         (
             ["--write", "cvs", "--out", "x"],
-            "write contains 'cvs', an unknown kind of file. Known: csv, srt, vtt, mp4, safetensors, parquet.",
+            "there is no kind of file 'cvs' to write. Known: csv, srt, vtt, mp4, safetensors, parquet.",
         ),
         (["--timeline", "--hop", "3"], "hop cannot be combined with a timeline. Leave it out; hop_seconds sets"),
         (["--min_seconds", "2"], "--min_seconds only applies with --timeline. Add --timeline"),

@@ -71,7 +71,7 @@ def test_fit_offers_the_options_of_build_model(capsys: pytest.CaptureFixture[str
     """jsonargparse finds them through the call in `build_training_module`."""
     shown = {name.removeprefix("model.") for name in _options(["fit"], capsys) if re.fullmatch(r"model\.\w+", name)}
     expected = set(inspect.signature(build_model).parameters) - {"labels", "num_classes", "head_windows"}
-    assert shown - {"optimisation", "execution"} == expected
+    assert shown - {"optimisation", "execution", "loss"} == expected
 
 
 def test_convert_offers_the_fields_of_conversion_options(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jsonargparse import Namespace
 
 from farfield.cli import main
+from farfield.options.parser import CommandParser
 
 FIT = ["fit", "--print_config", "--run_dir=x", "--model.backbone=tiny"]
 
@@ -19,6 +21,15 @@ def resolved(figures: Path, capsys: pytest.CaptureFixture[str], *words: str) -> 
         main([*FIT, *data, *words])
     assert stop.value.code == 0
     return yaml.safe_load(capsys.readouterr().out)
+
+
+def test_a_whole_number_stays_whole_whatever_the_order_of_a_union() -> None:
+    parser = CommandParser()
+    parser.add_argument("--first", type=float | int | None)  # type: ignore[arg-type]
+    parser.add_argument("--second", type=int | float | None)  # type: ignore[arg-type]
+    found = parser.parse_args(["--first=1", "--second=1"])
+    assert [type(found.first), type(found.second)] == [int, int]
+    assert parser.parse_args(["--first=1.0", "--second=0.5"]) == Namespace(first=1.0, second=0.5)
 
 
 def test_whole_floats_are_taken_at_any_depth(figures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,11 @@ PNG = b"\x89PNG"
 VIEW = {"clip": 0, "crop": 0, "num_crops": 3, "start_seconds": 0.0, "end_seconds": 1.5, "probability": 0.5}
 SPREAD = {"entropy_bits": 1.0, "entropy_share": 0.5, "frames": 1.0, "seconds": 0.1, "px": 9.0}
 METRICS = {key: {"value": 0.5, "low": 0.25, "high": 0.75} for key in ("top1", "top5", "mean_class_accuracy")}
+CLASS_METRICS = {
+    "precision": {"value": None, "low": None, "high": None},
+    "recall": {"value": 0.5, "low": None, "high": None},
+    **{key: {"value": 0.5, "low": 0.25, "high": 0.75} for key in ("f1", "average_precision", "roc_auc")},
+}
 
 
 def training_report(text: str) -> str:
@@ -92,6 +97,27 @@ def test_report(text: str) -> str:
         "undecodable_videos": [{"path": text, "reason": text}],
         "calibration": {"temperature": 1.25, "as_trained": calibration, "with_temperature": calibration},
         "top1_by_views": [],
+        "class_metrics": {
+            "resampled": "groups",
+            "units": 3,
+            "resamples": 1000,
+            "macro": CLASS_METRICS,
+            "micro": CLASS_METRICS,
+            "sample_average_precision": CLASS_METRICS["recall"],
+            "without_positives": [f"{text}2"],
+            "per_class": [
+                {"label": text, "positives": 4, **CLASS_METRICS},
+                {"label": f"{text}2", "positives": 0, **CLASS_METRICS},
+            ],
+        },
+        "operating_point": {
+            "rule": text,
+            "validation_videos": 7,
+            "without_threshold": [f"{text}2"],
+            "macro": CLASS_METRICS,
+            "micro": CLASS_METRICS,
+            "per_class": [{"label": text, "threshold": 0.25, **CLASS_METRICS}],
+        },
     }
     return render_test_report(report, {text: text, f"{text}2": f"{text}2"}, list_confused=True)
 

@@ -9,13 +9,18 @@ import sys
 from pathlib import Path
 
 import ablate
+import benchmark_imbalance
 import cross_validate
 import pytest
 import runs
+import torch
 from PIL import Image
 from scipy import stats
 
+from farfield.curation.split import split
+from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
 from farfield.evaluation.metrics import wilson
+from farfield.evaluation.scores_file import Scores, write_scores
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -94,7 +99,26 @@ def test_each_group_is_left_out_once(
     assert about["right"] == round(right)
     sys.argv[sys.argv.index("^(train|val)_")] = "^(nobody)_"
     assert cross_validate.main() == 2
-    assert "finds no group in train_" in capsys.readouterr().err
+    assert "finds nothing in 'train_" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_folds_of_data_split_are_run_and_pooled(
+    figures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split(figures / "train.csv", tmp_path / "folds", folds=2)
+    options = ["--model.backbone=tiny", "--model.clip={num_frames: 4, crop_px: 24}", "--trainer.max_epochs=1"]
+    options += ["--data.num_workers=0", "--trainer.accelerator=cpu", "--report.every_n_epochs=0"]
+    words = ["cross_validate.py", tmp_path / "folds", "--out", tmp_path / "runs", "--jobs=1", "--json", "--", *options]
+    monkeypatch.setattr(sys, "argv", list(map(str, words)))
+    assert cross_validate.main() == 0
+    about = json.loads(capsys.readouterr().out)
+    assert list(about["folds"]) == ["fold_1", "fold_2"]
+    assert about["videos"] == 20
+    assert about["right"] == round(10 * sum(about["folds"].values()))
+    sys.argv[1] = str(tmp_path / "runs")
+    assert cross_validate.main() == 2
+    assert "holds no folds. Make them: farfield data split" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -108,3 +132,43 @@ def test_the_benchmark_of_training_runs_networks_that_compute_the_same() -> None
     assert {"PyTorchVideo, plain loop", "farfield network, plain loop", "farfield, Lightning"} <= {
         row["variant"] for row in about["variants"]
     }
+
+
+def test_one_class_stands_against_all_others_19_to_1(tmp_path: Path) -> None:
+    labels = ["wave"] * 30 + ["sit"] * 200 + ["stand"] * 180
+    write_manifest(tmp_path / "all.csv", [VideoRecord(f"{i}.mp4", label) for i, label in enumerate(labels)])
+    benchmark_imbalance.one_against_all(tmp_path / "all.csv", "wave", tmp_path / "rare.csv")
+    rows = list(read_manifest(tmp_path / "rare.csv"))
+    assert [row.label for row in rows] == ["rare"] * 20 + ["others"] * 380
+    assert [row.path for row in rows] == [str(tmp_path / f"{i}.mp4") for i in (*range(20), *range(30, 410))]
+
+
+def test_the_rare_class_is_measured_by_its_own_probability(tmp_path: Path) -> None:
+    """Sorted by probability: rare, other, rare, others. Precisions at the rare ones are 1 and 2/3."""
+    rare = torch.tensor([0.9, 0.4, 0.6, 0.1, 0.2])
+    scores = Scores(
+        ["others", "rare"], list("abcde"), torch.tensor([1, 1, 0, 0, 0]), torch.stack([1 - rare, rare], 1)[:, None]
+    )
+    (tmp_path / "test").mkdir()
+    write_scores(scores, tmp_path / "test" / "scores.npz")
+    found = benchmark_imbalance.measure(tmp_path)
+    assert found == pytest.approx({"average_precision": (1 + 2 / 3) / 2, "recall": 0.5})
+
+
+@pytest.mark.slow
+def test_losses_are_compared_on_a_rare_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = {"model.clip": {"num_frames": 4, "crop_px": 24, "num_clips": 1, "num_crops": 1}}
+    monkeypatch.setattr(benchmark_imbalance, "OPTIONS", benchmark_imbalance.OPTIONS | small)
+    words = ["benchmark_imbalance.py", "--out", str(tmp_path), "--num_train", "20", "--num_test", "20"]
+    monkeypatch.setattr(sys, "argv", [*words, "--epochs", "1", "--seeds", "0", "--json"])
+    assert benchmark_imbalance.main() == 0
+    about = json.loads(capsys.readouterr().out)
+    assert about["videos"] == {"train": {"others": 18, "rare": 1}, "test": {"others": 18, "rare": 1}}
+    assert list(about["losses"]) == ["plain", "class weights", "focal"]
+    for name, row in about["losses"].items():
+        assert 0 < row["average_precision"]["mean"] <= 1, name
+    weights = (tmp_path / "class_weights/seed0/log.txt").read_text()
+    assert "class weights of the loss: others 0.528 (18 of 19 videos), rare 9.5 (1 of 19 videos)" in weights
+    assert "| plain |" in benchmark_imbalance.as_text(about["losses"])

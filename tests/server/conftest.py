@@ -161,7 +161,7 @@ def narrow(checkpoint: Path) -> Iterator[Served]:
     limits = Limits(
         num_workers=1,
         max_waiting=0,
-        job_seconds=5,
+        job_seconds=10,
         upload_bytes=2**20,
         kept_bytes=2 * 2**20 + 2**18,
         upload_seconds=2,

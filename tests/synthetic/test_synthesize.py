@@ -50,8 +50,8 @@ def test_a_reversed_action_is_its_time_reversed_class(label: str, monkeypatch: p
         drawn.setdefault(name, []).append((action, progress, time))
         return original(scene, action, progress, time)
 
-    original = figures_task._Scene.draw
-    monkeypatch.setattr(figures_task._Scene, "draw", draw)
+    original = figures_task.Scene.draw
+    monkeypatch.setattr(figures_task.Scene, "draw", draw)
     frames = {}
     for name in (label, figures_task.MIRROR[label]):
         frames[name] = list(figures_task.render(name, np.random.default_rng(7)))

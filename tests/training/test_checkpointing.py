@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
-from farfield.training.checkpointing import best_top1, checkpoint_callbacks
+from farfield.training.checkpointing import best_metric, checkpoint_callbacks
 from farfield.training.early_stopping import StopEarly
 from farfield.training.exponential_moving_average import ExponentialMovingAverage
+from farfield.training.monitor import Monitor
 
 
 def test_state_keys_are_those_of_older_runs(tmp_path: Path) -> None:
@@ -30,10 +32,18 @@ def test_state_keys_are_those_of_older_runs(tmp_path: Path) -> None:
     ]
 
 
-def test_best_top1_is_read_from_the_state_of_the_best_checkpoint(tmp_path: Path) -> None:
+def test_best_metric_is_read_from_the_state_of_the_best_checkpoint(tmp_path: Path) -> None:
     last, best = checkpoint_callbacks(tmp_path, every_n_steps=None, has_validation=True)
     best.best_model_score = torch.tensor(0.625)  # type: ignore[attr-defined]
     states = {each.state_key: each.state_dict() for each in (last, best)}
-    assert best_top1({"callbacks": states}) == 0.625
+    assert best_metric({"callbacks": states}) == ("val/top1", 0.625)
     del states[best.state_key]
-    assert best_top1({"callbacks": states}) is None
+    assert best_metric({"callbacks": states}) is None
+
+
+@pytest.mark.parametrize(("monitor", "mode"), [("val/mean_class_accuracy", "max"), ("val/loss", "min")])
+def test_best_checkpoint_follows_the_monitored_metric(monitor: Monitor, mode: str, tmp_path: Path) -> None:
+    best = checkpoint_callbacks(tmp_path, every_n_steps=None, has_validation=True, monitor=monitor)[-1]
+    assert (best.monitor, best.mode) == (monitor, mode)  # type: ignore[attr-defined]
+    best.best_model_score = torch.tensor(0.5)  # type: ignore[attr-defined]
+    assert best_metric({"callbacks": {best.state_key: best.state_dict()}}) == (monitor, 0.5)

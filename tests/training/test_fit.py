@@ -277,6 +277,17 @@ def test_print_config_shows_every_resolved_value(
     assert not (tmp_path / "new").exists()
 
 
+def test_options_override_a_config_that_comes_after_them(
+    figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.yaml").write_text("trainer: {max_epochs: 7}\nmodel: {dropout: 0.25}\n")
+    words = ["--trainer.max_epochs=3", f"--config={tmp_path / 'config.yaml'}", "--print_config"]
+    with pytest.raises(SystemExit):
+        run_farfield(*arguments(figures, tmp_path / "new", *words))
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert (config["trainer"]["max_epochs"], config["model"]["dropout"]) == (3, 0.25)
+
+
 def test_run_starts_from_weights(
     trained: Path, figures: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

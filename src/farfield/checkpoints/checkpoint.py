@@ -2,7 +2,8 @@
 
 A checkpoint is a dict with `{"farfield": {"format": 1, "model": {...}}, "state_dict": {...}}`. Training adds entries
 from Lightning, `training/lightning_module.py` (optimisation, schedule, data) and `training/checkpointing.py`. "model"
-holds the fields of `NetworkOptions` as plain types. Reading never executes code from the file.
+holds the fields of `NetworkOptions` as plain types. If thresholds were chosen, "farfield" also has "operating_point",
+with the fields of `OperatingPoint`. Reading never executes code from the file.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from farfield.checkpoints.rebuild import rebuild
 from farfield.checkpoints.state_dicts import without_wrappers
 from farfield.errors import FarfieldError
 from farfield.models.network import ActionNet
+from farfield.models.operating_point import OperatingPoint
 
 FORMAT = 1
 NETWORK_PREFIX = "network."
@@ -28,7 +30,7 @@ NETWORK_PREFIX = "network."
 
 
 def checkpoint_metadata(network: ActionNet) -> dict[str, Any]:
-    """Return the metadata that a checkpoint needs to rebuild the network: format version and network options.
+    """Return the metadata that a checkpoint needs to rebuild the network: format version, network options, thresholds.
 
     Raises:
         FarfieldError: if the network's batch norms are folded, or the number of labels differs from that of scores.
@@ -40,7 +42,9 @@ def checkpoint_metadata(network: ActionNet) -> dict[str, Any]:
             f"the network has {len(network.labels)} labels and {scores} scores. Set network.labels to {scores} labels, "
             "one per score."
         )
-    return {"format": FORMAT, "model": {**network.config, "labels": list(network.labels)}}
+    metadata = {"format": FORMAT, "model": {**network.config, "labels": list(network.labels)}}
+    point = network.operating_point and network.operating_point.to_dict_for(network.labels)
+    return metadata if point is None else metadata | {"operating_point": point}
 
 
 def save_model(network: ActionNet, path: str | Path) -> None:
@@ -148,7 +152,21 @@ def load_network(path: str | Path) -> ActionNet:
         raise FarfieldError(f"{path} is an exported network. Give the checkpoint that it was exported from.")
     content = read_checkpoint(path)
     state = network_state(content, path)
-    return rebuild(content["farfield"].get("model"), state, described=Path(path), weights=Path(path))
+    network = rebuild(content["farfield"].get("model"), state, described=Path(path), weights=Path(path))
+    found = content["farfield"].get("operating_point")
+    network.operating_point = OperatingPoint.from_dict(found, network.labels, path)
+    return network
+
+
+def save_operating_point(point: OperatingPoint, path: str | Path) -> None:
+    """Write thresholds into an existing checkpoint, and keep everything else. This changes the file's hash.
+
+    Raises:
+        FarfieldError: if the file is not a farfield checkpoint, or cannot be written.
+    """
+    content = read_checkpoint(path)
+    content["farfield"]["operating_point"] = point.to_dict()
+    write_checkpoint(content, Path(path).resolve())  # a symbolic link stays one
 
 
 def write_checkpoint(content: dict[str, Any], path: str | Path) -> None:

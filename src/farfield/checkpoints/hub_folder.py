@@ -1,7 +1,7 @@
 """Save and load a network as a folder for model hubs, which holds these files:
 
 model.safetensors   weights, read without unpickling
-config.json         {"format": 1, "model": {...fields of NetworkOptions...}}
+config.json         {"format": 1, "model": {...fields of NetworkOptions...}}, and "operating_point" with thresholds
 labels.txt          labels, one per line
 README.md           model card
 """
@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save
 from farfield.checkpoints.rebuild import rebuild
 from farfield.errors import FarfieldError
 from farfield.models.network import ActionNet
+from farfield.models.operating_point import OperatingPoint
 from farfield.untrusted_json import JsonError, parse_json
 
 FORMAT = 1
@@ -45,6 +46,8 @@ def write_folder(network: ActionNet, folder: Path, card: str) -> None:
     state = {name: value.contiguous() for name, value in network.state_dict().items()}
     (folder / WEIGHTS).write_bytes(save(state, metadata={"format": "pt"}))  # save_file lets only its owner read it
     content = {"format": FORMAT, "model": network.config}
+    if point := network.operating_point and network.operating_point.to_dict_for(network.labels):
+        content["operating_point"] = point
     (folder / CONFIG).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / LABELS).write_text("".join(f"{label}\n" for label in network.labels), encoding="utf-8")
     (folder / CARD).write_text(card, encoding="utf-8")
@@ -72,11 +75,14 @@ def load_folder(folder: str | Path) -> ActionNet:
         raise FarfieldError(
             f"{folder / WEIGHTS} cannot be read: it is damaged, truncated, or not a safetensors file."
         ) from error
-    return rebuild(config, state, described=folder / CONFIG, weights=folder / WEIGHTS)
+    network = rebuild(config["model"], state, described=folder / CONFIG, weights=folder / WEIGHTS)
+    found = config.get("operating_point")
+    network.operating_point = OperatingPoint.from_dict(found, network.labels, folder / CONFIG)
+    return network
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """Read config.json and return its network options, which are still unchecked."""
+    """Read config.json and check its format. Its network options and thresholds are still unchecked."""
     try:
         content = parse_json(path.read_bytes())
     except JsonError as error:
@@ -93,4 +99,4 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"{path} has format {content.get('format')}, but this version of farfield reads format {FORMAT}. Use the "
             "version that wrote the folder."
         )
-    return content["model"]
+    return content

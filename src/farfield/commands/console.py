@@ -37,6 +37,7 @@ def quiet_libraries() -> None:
         ".*does not have many workers.*",  # small data needs few
         ".*dataloader is not resumable.*",  # data/samplers.py restores the order
         ".*Checkpoint directory .* exists and is not empty.*",  # expected for a resumed run
+        ".*callbacks used to create the checkpoint.*",  # changed options; the callbacks log what it means
         ".*The dirpath has changed.*",  # expected for a moved run; the best-checkpoint callback handles it
         ".*lr_scheduler.step.*before.*optimizer.step.*",
         ".*LeafSpec.*",

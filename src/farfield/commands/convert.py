@@ -10,6 +10,7 @@ from farfield.checkpoints.checkpoint import is_farfield_checkpoint, load_network
 from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.convert_file import ConversionReport, convert_file
 from farfield.checkpoints.converters.reverse_conversion import to_pyslowfast, to_pytorchvideo
+from farfield.clip_spec import ClipSpec
 from farfield.commands.console import quiet_libraries
 from farfield.curation.class_names import read_class_names
 from farfield.errors import FarfieldError
@@ -86,9 +87,7 @@ def _account(network: ActionNet, report: ConversionReport, out: str) -> str:
         f"{out}: from {report.origin}",
         f"  network   {_shown(network)}, {parameters:,} parameters",
         f"  head      {network.config['head']}{windows}",
-        f"  clips     {clip.num_frames} frames at stride {clip.frame_stride}"
-        f"{'' if clip.target_fps is None else f' at {clip.target_fps:g} frames per second'}, "
-        f"{clip.crop_px} px in training",
+        f"  clips     {_frames(clip)}, {clip.crop_px} px in training",
         f"  test      {clip.num_clips} clips x {clip.num_crops} crops of {clip.test_side_px} px, "
         f"short side {clip.test_short_side_px} px",
         f"  pixels    mean {_three(clip.mean)}, standard deviation {_three(clip.std)}",
@@ -100,6 +99,13 @@ def _account(network: ActionNet, report: ConversionReport, out: str) -> str:
         lines.append(f"  ignored   {name}: {reason}")
     lines += [f"  note      {note}" for note in report.notes]
     return "\n".join(lines)
+
+
+def _frames(clip: ClipSpec) -> str:
+    rate = "" if clip.target_fps is None else f" at {clip.target_fps:g} frames per second"
+    if clip.sampling == "segments":
+        return f"{clip.num_frames} frames, one of each part of the video{rate} (segment_offsets {clip.segment_offsets})"
+    return f"{clip.num_frames} frames at stride {clip.frame_stride}{rate}"
 
 
 def _three(values: tuple[float, ...]) -> str:

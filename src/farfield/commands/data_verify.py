@@ -31,7 +31,8 @@ def verify(*, out: str, json: bool = False, **options: Any) -> int:
     print(f"same video with two labels: {len(found.other_labels)}; repeated rows: {len(found.repeated_rows)}")
     print(f"classes without videos: {len(found.classes_without_videos)}")
     sampled = ", ".join(f"{count} x {result}" for result, count in found.decord.items())
-    print(f"decord compared with PyAV on {sum(found.decord.values())} videos: {sampled}")
+    if found.decord:
+        print(f"decord's frames, compared with PyAV's, on {sum(found.decord.values())} videos: {sampled}")
     for reason, count in found.fallbacks.items():
         print(f"decoded by PyAV instead of decord: {count} x {reason}")
     print(f"report: {Path(out) / 'report.md'}")

@@ -23,7 +23,7 @@ def explain(
     """Explain a prediction.
 
     Args:
-        clip: video file.
+        clip: video file, or folder of numbered pictures.
         checkpoint: a .ckpt file, or a folder written by `farfield export --to_folder`; network, labels, sampling
             and normalisation come from it.
         out: folder to write to; files of an earlier explanation are replaced.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from farfield.commands.console import quiet_libraries
 from farfield.lightning_compat import process_rank
 from farfield.training.config import make_run
+from farfield.training.monitor import format_metric
 from farfield.training.train import TrainResult, train_run
 
 log = logging.getLogger("farfield")
@@ -37,8 +38,9 @@ def fit(arguments: Sequence[str]) -> int:
 
 
 def _log_checkpoints(result: TrainResult) -> None:
-    best, top1 = result.best_checkpoint, result.best_top1
-    if best is not None and top1 is not None:
-        log.info("best checkpoint: %s, of epoch %d, with val/top1 %.1f%%", best, result.best_epoch, 100 * top1)
+    best, metric, value = result.best_checkpoint, result.monitor, result.best_value
+    if best is not None and metric is not None and value is not None:
+        shown = format_metric(metric, value)
+        log.info("best checkpoint: %s, of epoch %d, with %s %s", best, result.best_epoch, metric, shown)
     elif result.last_checkpoint is not None:
         log.info("checkpoints: %s", result.last_checkpoint)

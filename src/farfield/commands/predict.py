@@ -51,6 +51,7 @@ def predict(
     device: str = "auto",
     precision: Precision = "float32",
     decoder: Decoder = "pyav",
+    fps: float | None = None,
     view_batch_size: int = 8,
     num_workers: int = 0,
     seconds_per_video: float = 3600,
@@ -63,7 +64,8 @@ def predict(
     with status 1. With --out, running the same command again resumes where it was stopped.
 
     Args:
-        videos: files, folders, patterns, manifests (.csv), or - for a list of them on standard input.
+        videos: files, folders, patterns, manifests (.csv), or - for a list of them on standard input. With --fps,
+            folders of numbered pictures are videos, too.
         checkpoint: a .ckpt file, or a folder or file written by `farfield export`; network, labels, sampling and
             normalisation come from it.
         top_k: number of classes to print.
@@ -87,6 +89,7 @@ def predict(
         precision: number format: float32, bfloat16 (about twice as fast where the processor supports it; scores
             change in the third digit), float16 (GPUs).
         decoder: pyav or decord.
+        fps: frame rate of videos that are folders of numbered pictures; null reads video files only.
         view_batch_size: views per forward pass; bounds memory.
         num_workers: number of worker processes, with one thread each; 0 to predict in this process.
         seconds_per_video: maximum time in seconds for one video in a worker process.
@@ -112,6 +115,7 @@ def predict(
             num_workers=num_workers,
             engine=engine != "local",
             decoder=decoder != "pyav",
+            fps=fps,
         )
         model = load_model(checkpoint, device=device, precision=precision)
         windows = {"hop_seconds": hop_seconds, "window_seconds": window_seconds}
@@ -138,13 +142,14 @@ def predict(
         any(extra in FEATURE_FILES for extra in extras),
         view_batch_size,
         decoder,
+        fps,
     )
 
     def settings() -> dict[str, Any]:
         return options.settings() | {"precision": precision, "weights": network_hash(checkpoint)}
 
     skipped = SkippedFiles(list_left_out)
-    paths = find_videos(videos, out=out, skipped=skipped)
+    paths = find_videos(videos, out=out, skipped=skipped, frame_folders=fps is not None)
     report_skipped_files(skipped)
     if chosen in SUBTITLES and len(paths) > 1:
         raise FarfieldError(

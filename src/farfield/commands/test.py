@@ -54,6 +54,7 @@ def test(
     view_batch_size: int | None = 16,
     restrict_labels: bool = False,
     calibrate_on: str | None = None,
+    choose_threshold: str | None = None,
     json: bool = False,
 ) -> int:
     """Score a checkpoint on the videos of a manifest, and write a report. Scores of a video are averaged over views.
@@ -66,8 +67,9 @@ def test(
         data: the videos to score.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
         num_crops: crops of each clip; null for the checkpoint's own setting.
-        out: folder for report.json, report.md, predictions.csv, plots, and scores.npz (the probabilities of all views
-            and the confusion matrix, for `farfield compare`); null for the folder `test` in the run's folder.
+        out: folder for report.json, report.md, predictions.csv, per_class.csv, plots, and scores.npz (the probabilities
+            of all views and the confusion matrix, for `farfield compare`); null for the folder `test` in the run's
+            folder.
         accelerator: where to run, as Lightning's Trainer takes it: auto, cpu, gpu.
         devices: number of devices, each with a process of its own and a share of the videos.
         precision: number format of the network, as Lightning's Trainer takes it: 32-true, bf16-mixed, 16-mixed.
@@ -78,6 +80,11 @@ def test(
         calibrate_on: manifest of the validation videos. Their scores determine a temperature for the probabilities in
             the report (Guo et al., ICML 2017). The temperature does not change the ranking of the classes. Null for no
             temperature.
+        choose_threshold: choose a threshold for each class on the videos of calibrate_on, and write the thresholds into
+            the checkpoint: f1 (highest F1), precision=0.95 (highest recall with this precision), recall=0.9 (highest
+            precision with this recall) or false_alarms_per_hour=1 (of each class, per hour of video), with any value.
+            The report has the precision and recall at these thresholds on the tested videos. Null for the thresholds
+            that the checkpoint has, if any.
         json: print the report as JSON.
     """
     quiet_libraries()
@@ -97,6 +104,7 @@ def test(
         view_batch_size=view_batch_size,
         restrict_labels=restrict_labels,
         calibrate_on=calibrate_on,
+        choose_threshold=choose_threshold,
         decoder=decoder,
     )
     if not process_rank():
@@ -133,14 +141,17 @@ def _summary(report: dict[str, Any], folder: Path) -> str:
     if "scored_among" in report:
         lines.append(f"scored among {report['scored_among']}")
     for name, shown in (("top1", "top-1"), ("top5", "top-5"), ("mean_class_accuracy", "mean class accuracy")):
-        e = report[name]
-        interval = f"95% interval {100 * e['low']:.1f} to {100 * e['high']:.1f}"
-        lines.append(f"{shown:<20} {100 * e['value']:6.2f}%   {interval}")
+        lines.append(_row(shown, report[name]))
+    macro, point = report["class_metrics"]["macro"], report.get("operating_point", {})
+    rows = [(macro, "average_precision", "mean average precision"), (macro, "f1", "macro F1")]
+    if "macro" in point:
+        rows += [(point["macro"], name, f"{name} at thresholds") for name in ("precision", "recall")]
+    lines += [_row(shown, averages[name]) for averages, name, shown in rows]
     calibrated = report["calibration"]
     errors = [
         100 * calibrated[name]["expected_error"] for name in ("as_trained", "with_temperature") if name in calibrated
     ]
-    lines.append(f"{'calibration error':<20} {' -> '.join(f'{error:6.2f}%' for error in errors)}")
+    lines.append(f"{'calibration error':<23} {' -> '.join(f'{error:6.2f}%' for error in errors)}")
     if calibrated["temperature"] is not None:
         lines[-1] += f"   with temperature {calibrated['temperature']:.3f}"
     failures = report["undecodable_videos"]
@@ -148,3 +159,13 @@ def _summary(report: dict[str, Any], folder: Path) -> str:
         lines.append(f"{len(failures)} videos could not be decoded:")
         lines += [f"  {failure['path']}: {failure['reason']}" for failure in failures]
     return "\n".join([*lines, f"report: {folder / 'report.md'}"])
+
+
+def _row(name: str, estimate: dict[str, float | None]) -> str:
+    """Format a metric and its interval; both may be undefined (None)."""
+    if estimate["value"] is None:
+        return f"{name:<23} undefined"
+    row = f"{name:<23} {100 * estimate['value']:6.2f}%"
+    if estimate["low"] is None or estimate["high"] is None:
+        return row
+    return f"{row}   95% interval {100 * estimate['low']:.1f} to {100 * estimate['high']:.1f}"

@@ -2,25 +2,80 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from farfield.curation.text_files import read_text
 from farfield.errors import FarfieldError
 from farfield.kinetics_labels import kinetics400_labels
+from farfield.untrusted_json import JsonError, parse_json
 
 
-def read_class_names(path: str | Path) -> list[str]:
-    """Read class names from a file with one name per line.
+@dataclass(frozen=True)
+class ClassList:
+    """Class names of a file.
+
+    Attributes:
+        names: class names, in the order of their numbers.
+        first: number of the first class, 0 or 1, if the lines of the file are `number name`; None if they are names.
+    """
+
+    names: list[str]
+    first: int | None
+
+
+def read_class_list(path: str | Path) -> ClassList:
+    """Read class names from a file with one line `name`, or one line `number name`, per class, or from JSON or CSV.
+
+    Lines count as numbered if all of them, at least two, begin with a number and the numbers run from 0 or 1 without a
+    gap, as in UCF101's classInd.txt. They may be in any order. A .json file maps names to numbers, as PySlowFast's, or
+    is a list of names. A .csv file has lines `number,name`, with or without a line of column names before them.
 
     Raises:
         FarfieldError: for a missing file, a file that is not UTF-8 text, or a name that occurs twice.
     """
     content = read_text(Path(path), "Give a file with one class name per line.", kind="file of class names at ")
-    lines: dict[str, list[int]] = {}
-    for number, line in enumerate(content.split("\n"), start=1):
-        if name := line.strip():
-            lines.setdefault(name, []).append(number)
-    twice = {name: numbers for name, numbers in lines.items() if len(numbers) > 1}
+    if Path(path).suffix.lower() == ".json":
+        content = _lines_of_json(content, Path(path))
+    lines = [(number, line.strip()) for number, line in enumerate(content.split("\n"), start=1) if line.strip()]
+    separator = "," if Path(path).suffix.lower() == ".csv" else r"\s+"
+    if separator == "," and lines and re.fullmatch(r"[A-Za-z_]+,[A-Za-z_]+", lines[0][1]):
+        lines = lines[1:]  # the names of the columns
+    numbered = [re.fullmatch(rf"(\d+){separator}\s*(\S.*)", line) for _, line in lines]
+    names = {int(each[1]): each[2] for each in numbered if each}
+    first = min(names, default=None)
+    if first not in (0, 1) or len(lines) < 2 or sorted(names) != list(range(first, first + len(lines))):
+        _check_names(path, lines)
+        return ClassList([line for _, line in lines], None)
+    _check_names(path, [(number, each[2]) for (number, _), each in zip(lines, numbered, strict=True) if each])
+    return ClassList([names[number] for number in sorted(names)], first)
+
+
+def _lines_of_json(content: str, path: Path) -> str:
+    """Return lines `number name`, or `name`, for a JSON object of names and numbers, or a list of names."""
+    try:
+        classes = parse_json(content)
+    except JsonError as error:
+        raise FarfieldError(f"{path} cannot be read: {error}. Give class names, one per line.") from error
+    if isinstance(classes, list) and all(isinstance(name, str) for name in classes):
+        return "\n".join(classes)
+    if isinstance(classes, dict) and all(str(number).isdecimal() for number in classes.values()):
+        return "\n".join(f"{number} {name}" for name, number in classes.items())
+    raise FarfieldError(f"{path} must be a JSON object that maps class names to their numbers, or a list of names.")
+
+
+def _check_names(path: str | Path, lines: list[tuple[int, str]]) -> None:
+    """Refuse class names, given with their line numbers, of which one occurs twice or contains `|`."""
+    places: dict[str, list[int]] = {}
+    for number, name in lines:
+        if "|" in name:
+            raise FarfieldError(
+                f"{path}, line {number}: the class name {name!r} contains '|', which separates labels in a manifest. "
+                "Rename the class."
+            )
+        places.setdefault(name, []).append(number)
+    twice = {name: numbers for name, numbers in places.items() if len(numbers) > 1}
     if twice:
         where = "; ".join(f"{name!r} on lines {', '.join(map(str, twice[name]))}" for name in list(twice)[:5])
         more = f"; and {len(twice) - 5} more" if len(twice) > 5 else ""
@@ -28,7 +83,15 @@ def read_class_names(path: str | Path) -> list[str]:
             f"{path} has a class name more than once: {where}{more}. Equal names would merge classes: give each class "
             "its own name, or remove the duplicate."
         )
-    return list(lines)
+
+
+def read_class_names(path: str | Path) -> list[str]:
+    """Read class names from a file with one line `name`, or one line `number name`, per class; see `read_class_list`.
+
+    Raises:
+        FarfieldError: for a missing file, a file that is not UTF-8 text, or a name that occurs twice.
+    """
+    return read_class_list(path).names
 
 
 def find_class_names(class_file: str | Path) -> list[str]:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from farfield.curation.inspected_split import InspectedSplit
 from farfield.curation.inspection import Inspected
-from farfield.curation.split import Split
 
 _MEASURES: tuple[Callable[[Inspected], float], ...] = (
     lambda seen: seen.duration_seconds,
@@ -18,7 +18,7 @@ _MEASURES: tuple[Callable[[Inspected], float], ...] = (
 )
 
 
-def plot_collection(splits: Sequence[Split]) -> Figure:
+def plot_collection(splits: Sequence[InspectedSplit]) -> Figure:
     """Plot durations, short sides, frame rates and videos per class, with one colour per split."""
     figure = Figure(figsize=(10, 6.4), layout="constrained")
     axes = figure.subplots(2, 2)
@@ -26,7 +26,8 @@ def plot_collection(splits: Sequence[Split]) -> Figure:
     bins = [np.histogram_bin_edges([measure(each) for each in whole], bins=40) for measure in _MEASURES]
     for split in splits:
         seen = [each for each in split.inspected if each is not None]
-        labels = Counter(row.label for row, each in zip(split.records, split.inspected, strict=True) if each)
+        whole_rows = [row for row, each in zip(split.records, split.inspected, strict=True) if each]
+        labels = Counter(label for row in whole_rows for label in row.labels)
         values = [[measure(each) for each in seen] for measure in _MEASURES]
         for axis, numbers, edges in zip(axes.flat[:3], values, bins, strict=True):
             axis.hist(numbers, bins=edges, histtype="stepfilled", alpha=0.5, label=split.name)

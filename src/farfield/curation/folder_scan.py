@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path, PurePath
 
+from farfield.video.frame_folder import looks_like_frames
+
 _SUFFIXES = """
     .mp4 .m4v .mov .qt .3gp .3gpp .3g2 .3gp2 .f4v .mj2 .ismv .insv
     .mkv .mk3d .webm .ogv .ogg .ogm .ogx
@@ -49,6 +51,10 @@ class Reason(Enum):
     SCANNED_ALREADY = ("folder scanned already under another name", "folders scanned already under other names")
     NO_REGULAR_FILE = ("that is not a regular file", "that are not regular files")
     UNREADABLE = ("unreadable file or folder", "unreadable files or folders")
+    NEEDS_FPS = (
+        "folder of numbered pictures without a frame rate (give --fps to data index or predict)",
+        "folders of numbered pictures without a frame rate (give --fps to data index or predict)",
+    )
     EMPTY_CLASS = ("class folder without videos", "class folders without videos")
     OUTSIDE_CLASSES = ("video outside the class folders", "videos outside the class folders")
     OTHER_NAME = ("video not named <id>_<start>_<end>", "videos not named <id>_<start>_<end>")
@@ -125,14 +131,21 @@ def hidden_reason(name: str) -> Reason | None:
     return Reason.SYSTEM_FOLDER if name.lower() in SYSTEM_FOLDERS else None
 
 
-def scan_folder(root: str | Path, skipped: SkippedFiles, *, exclude: str | Path | None = None) -> list[Path]:
+def scan_folder(
+    root: str | Path, skipped: SkippedFiles, *, exclude: str | Path | None = None, frame_folders: bool = False
+) -> list[Path]:
     """Find all videos in a folder and its subfolders.
+
+    A folder that holds numbered pictures, but no video and no folder, counts as one video: the files in it are neither
+    listed nor recorded.
 
     Args:
         root: folder to scan. It may itself be hidden, or a link.
         skipped: record of skipped files, to which this scan adds.
         exclude: folder to leave out without recording it as skipped, for example the output folder. It is scanned
             nevertheless if it is `root` or contains `root`. None excludes nothing.
+        frame_folders: list folders of numbered pictures; otherwise they are recorded as skipped, since their frame rate
+            is unknown.
 
     Returns:
         Sorted paths that begin with `root`. A linked video has the path of the link, not of its target.
@@ -153,7 +166,14 @@ def scan_folder(root: str | Path, skipped: SkippedFiles, *, exclude: str | Path 
             skipped.add(Reason.SCANNED_ALREADY, folder)
             continue
         scanned.add(real)
-        for entry in _entries(folder, skipped):
+        entries = list(_entries(folder, skipped))
+        if _holds_frames(folder, entries):
+            if frame_folders:
+                videos.append(Path(folder))
+            else:
+                skipped.add(Reason.NEEDS_FPS, folder)
+            continue
+        for entry in entries:
             if reason := hidden_reason(entry.name):
                 skipped.add(reason, entry.path)
                 continue
@@ -174,6 +194,14 @@ def scan_folder(root: str | Path, skipped: SkippedFiles, *, exclude: str | Path 
             elif excluded is None or not entry.is_symlink() or not _is_inside(os.path.realpath(entry.path), excluded):
                 videos.append(Path(entry.path))
     return sorted(videos)
+
+
+def _holds_frames(folder: str, entries: list[os.DirEntry[str]]) -> bool:
+    """Return whether a folder holds numbered pictures, but no video and no folder. Hidden entries do not count."""
+    shown = [entry for entry in entries if hidden_reason(entry.name) is None]
+    return looks_like_frames(Path(folder), (entry.name for entry in shown)) and not any(
+        (has_video_suffix(entry.name) and not entry.name.lower().endswith(".webp")) or entry.is_dir() for entry in shown
+    )
 
 
 def _entries(folder: str, skipped: SkippedFiles) -> Iterator[os.DirEntry[str]]:

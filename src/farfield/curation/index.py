@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 
-from farfield.curation.class_names import read_class_names
 from farfield.curation.folder_scan import SkippedFiles
-from farfield.curation.formats.folders import read_folders
-from farfield.curation.formats.kinetics import read_kinetics
-from farfield.curation.formats.mmaction2 import read_mmaction2
-from farfield.curation.formats.pyslowfast import read_pyslowfast
+from farfield.curation.formats.annotation_source import AnnotationSource
+from farfield.curation.formats.ava import refuse_ava, refuse_boxes
+from farfield.curation.formats.registry import FORMATS, FormatName
 from farfield.curation.manifest_output import make_parent_folder, path_in_manifest, refuse_to_replace_other_files
 from farfield.data.manifest import VideoRecord, write_manifest
-from farfield.errors import FarfieldError
+from farfield.errors import FarfieldError, nearest
 from farfield.parallel import for_each
 from farfield.progress import ProgressBar
 from farfield.video.decoder_names import Decoder
 from farfield.video.decoders import open_video
-
-Format = Literal["folders", "kinetics", "pyslowfast", "mmaction2"]
-
-FORMATS: dict[str, Callable[[Path, Path, list[str] | None, SkippedFiles], Iterator[VideoRecord]]] = {
-    "folders": read_folders,
-    "kinetics": read_kinetics,
-    "pyslowfast": read_pyslowfast,
-    "mmaction2": read_mmaction2,
-}
-"""Reader of each format. A reader takes the root, the annotations, the class names and the record of skipped files."""
-
-_WITH_ANNOTATIONS = ("kinetics", "pyslowfast", "mmaction2")
-_WITH_NUMBERS = ("pyslowfast", "mmaction2")
+from farfield.video.frame_folder import check_picture_sizes
 
 
 @dataclass(frozen=True)
@@ -44,7 +31,8 @@ class Index:
     Attributes:
         records: manifest rows of the readable videos.
         failures: (path, reason) of missing and unreadable videos.
-        skipped: files that the scan of the folder skipped; empty for pyslowfast and mmaction2, which scan no folder.
+        skipped: files that the scan of the folder skipped; empty if the annotations list all paths: then nothing is
+            scanned.
     """
 
     records: list[VideoRecord]
@@ -53,16 +41,22 @@ class Index:
 
     @property
     def num_classes(self) -> int:
-        return len({record.label for record in self.records})
+        return len({label for record in self.records for label in record.labels})
 
 
 def index_videos(
     root: str | Path,
     out: str | Path,
     *,
-    format: Format = "folders",
+    format: FormatName = "folders",
     annotations: str | Path | None = None,
     labels: str | Path | None = None,
+    subset: str | None = None,
+    split: int | None = None,
+    label_column: str | None = None,
+    columns: dict[str, str] | None = None,
+    fps: float | None = None,
+    first_label: int | None = None,
     num_workers: int | None = None,
     list_left_out: bool = False,
     decoder: Decoder = "pyav",
@@ -75,14 +69,23 @@ def index_videos(
     reason.
 
     Args:
-        root: folder of the videos.
+        root: folder of the videos: files, or with `fps` also folders of numbered pictures.
         out: manifest to write (CSV). Video paths in it are relative to the manifest's folder; paths of videos outside
             this folder are absolute.
-        format: folders (root/label/.../video); kinetics (videos named <id>_<start>_<end> anywhere under root, labelled
-            by Kinetics' CSV); pyslowfast or mmaction2 (lines `path label` with a number as label, paths under root).
-        annotations: Kinetics' CSV for kinetics, list file for pyslowfast and mmaction2; None for folders.
-        labels: for pyslowfast and mmaction2, file with the names of classes 0, 1, 2, ..., one per line; None keeps the
-            numbers as labels.
+        format: folders (root/label/.../video), or the form of the annotations: that of a data set, of a project, or of
+            a labelling tool; table for any CSV, TSV or JSON lines. docs/annotation_formats.md describes each.
+        annotations: file or folder of the annotations; None for folders.
+        labels: file of class names in the form that the format uses; None keeps numbers or codes as labels, where
+            there are any.
+        subset: part to read where one file holds several, such as validation; None for all.
+        split: number of the official split, where there are several.
+        label_column: column, attribute or field that holds the label, where there are several.
+        columns: for table, the columns whose names differ from those of a manifest:
+            path=...,label=...,start=...,end=...,group=...; times in seconds or HH:MM:SS.
+        fps: frame rate of videos that are folders of numbered pictures, which need it. For exports of labelling tools,
+            the rate by which their frame numbers become seconds.
+        first_label: number of the first class, 0 or 1, where labels are numbers; None to find out from the file of
+            class names.
         num_workers: number of processes; None for the number of cores.
         list_left_out: list every skipped file, with the reason.
         decoder: decoder that opens the videos: pyav or decord.
@@ -94,23 +97,39 @@ def index_videos(
     """
     folder, target = Path(root), Path(out)
     refuse_to_replace_other_files(target)
-    _check(root, format, annotations, labels)
+    options: dict[str, Any] = {
+        "labels": None if labels is None else Path(labels),
+        "subset": subset,
+        "split": split,
+        "label_column": label_column,
+    }
+    options |= {"columns": columns or {}, "fps": fps, "first_label": first_label}
+    _check(root, format, annotations, options)
+    if fps is not None and not 0 < fps < math.inf:
+        raise FarfieldError(f"fps is {fps:g}; it must be a positive number of frames per second.")
     make_parent_folder(target)
-    class_names = None if labels is None else read_class_names(labels)
     skipped = SkippedFiles(list_left_out)
-    listed = list(FORMATS[format](folder, Path(annotations or root), class_names, skipped))
+    source = AnnotationSource(folder, Path(annotations or root), skipped=skipped, **options)
+    listed = list(FORMATS[format].read(source))
+    if not listed and source.left_out:
+        name, reason = source.left_out[0]
+        raise FarfieldError(
+            f"none of the {len({name for name, _ in source.left_out})} annotated videos can be used. The first is "
+            f"{name}: {reason}."
+        )
     if not listed:
         raise FarfieldError(f"no videos found under {root} in the format {format!r}. {skipped.sentence()}".strip())
-    exists = [(folder / record.path).is_file() for record in listed]
+    exists = [(folder / record.path).exists() for record in listed]
     missing = [
         (str(folder / record.path), "there is no such file")
         for record, is_there in zip(listed, exists, strict=True)
         if not is_there
     ]
     present = [record for record, is_there in zip(listed, exists, strict=True) if is_there]
-    probed = _probe_all(folder, present, num_workers, decoder, progress)
+    probed = _probe_all(folder, present, fps, num_workers, decoder, progress)
     records = [record for record in probed if isinstance(record, VideoRecord)]
-    failures = missing + [failure for failure in probed if not isinstance(failure, VideoRecord)]
+    unreadable = [failure for failure in probed if not isinstance(failure, VideoRecord)]
+    failures = list(dict.fromkeys([*source.left_out, *missing, *unreadable]))  # once for all segments of a video
     if not records:
         raise FarfieldError(
             f"none of the {len(listed)} videos can be read. The first failure is {failures[0][0]}: {failures[0][1]}."
@@ -119,46 +138,74 @@ def index_videos(
     return Index(records, failures, skipped)
 
 
-def _check(root: str | Path, format: str, annotations: object, labels: object) -> None:
+def _check(root: str | Path, format: str, annotations: object, options: Mapping[str, object]) -> None:
     if not Path(root).is_dir():
         raise FarfieldError(f"root is {root}, which is not a folder. Give the folder of the videos.")
     if format not in FORMATS:
-        raise FarfieldError(f"format is {format!r}. Known formats: {', '.join(FORMATS)}.")
-    if format in _WITH_ANNOTATIONS and annotations is None:
-        raise FarfieldError(f"format={format!r} needs annotations. Give the file that lists the videos.")
-    for name, value, formats in (("annotations", annotations, _WITH_ANNOTATIONS), ("labels", labels, _WITH_NUMBERS)):
-        if value is not None and format not in formats:
-            raise FarfieldError(
-                f"format={format!r} takes no {name}. Leave {name} out, or give one of these formats: "
-                f"{', '.join(formats)}."
-            )
+        raise FarfieldError(f"format is {format!r}. {nearest(format, FORMATS)}")
+    if isinstance(annotations, str | Path):
+        refuse_boxes(Path(annotations))
+    if format == "ava":
+        refuse_ava()
+    needed = FORMATS[format].annotations
+    if needed is not None and annotations is None:
+        raise FarfieldError(f"format={format!r} needs annotations. Give {needed}.")
+    given = {name for name, value in options.items() if value not in (None, {})} - FORMATS[format].options
+    if annotations is not None and needed is None:
+        given.add("annotations")
+    for name in sorted(given):
+        takers = [each for each, about in FORMATS.items() if name in about.options]
+        if name == "annotations":
+            takers = [each for each, about in FORMATS.items() if about.annotations]
+        raise FarfieldError(
+            f"format={format!r} takes no {name}. Leave {name} out, or give one of these formats: {', '.join(takers)}."
+        )
 
 
 def _probe_all(
-    root: Path, records: list[VideoRecord], num_workers: int | None, decoder: Decoder, progress: bool
+    root: Path,
+    records: list[VideoRecord],
+    fps: float | None,
+    num_workers: int | None,
+    decoder: Decoder,
+    progress: bool,
 ) -> list[VideoRecord | tuple[str, str]]:
-    """Probe all videos in parallel; return, in order, each completed record, or (path, reason) if unreadable."""
-    jobs = [(root, record, decoder) for record in records]
-    probed: dict[VideoRecord, VideoRecord | tuple[str, str]] = {}
+    """Probe each video once, in parallel. `fps` is the frame rate of folders of pictures whose record has none.
+
+    Returns:
+        For each record, in order: the completed record, or (path, reason) if its video is unreadable.
+    """
+    rates = {record.path: record.fps or fps for record in reversed(records)}
+    jobs = [(root / path, decoder, rates[path]) for path in dict.fromkeys(record.path for record in records)]
+    found: dict[Path, dict[str, Any] | str] = {}
     running = for_each(_probe, jobs, num_workers=num_workers)
-    for (_, record, _), result in ProgressBar(running, "index", len(jobs), unit="video", disable=not progress):
-        probed[record] = (str(root / record.path), result) if isinstance(result, str) else result
-    return [probed[record] for record in records]
+    for (path, *_), result in ProgressBar(running, "index", len(jobs), unit="video", disable=not progress):
+        found[path] = result
+    probed: list[VideoRecord | tuple[str, str]] = []
+    for record in records:
+        about = found[root / record.path]
+        if isinstance(about, str):
+            probed.append((str(root / record.path), about))
+        else:
+            probed.append(replace(record, **about))
+    return probed
 
 
-def _probe(job: tuple[Path, VideoRecord, Decoder]) -> VideoRecord:
-    """Open a video, in a worker process; return its record with number of frames, frame rate, size and duration."""
-    root, record, decoder = job
-    with open_video(root / record.path, decoder) as video:
+def _probe(job: tuple[Path, Decoder, float | None]) -> dict[str, Any]:
+    """Open a video, in a worker process; return its number of frames, frame rate, size and duration."""
+    path, decoder, fps = job
+    with open_video(path, decoder, fps=fps) as video:
         height, width = video.frames(np.array([0])).shape[1:3]
         times = video.times
+    size = {"width": width, "height": height}
+    if fps is not None and path.is_dir():
+        check_picture_sizes(path)
+        return {"num_frames": len(times), "fps": fps, **size, "duration_seconds": round(len(times) / fps, 3)}
     spacing = float(np.median(np.diff(times))) if len(times) > 1 else 0.04
     duration = float(times[-1] - times[0]) + spacing
-    return replace(
-        record,
-        num_frames=len(times),
-        fps=round(len(times) / duration, 3),
-        width=width,
-        height=height,
-        duration_seconds=round(duration, 3),
-    )
+    return {
+        "num_frames": len(times),
+        "fps": round(len(times) / duration, 3),
+        **size,
+        "duration_seconds": round(duration, 3),
+    }

@@ -23,6 +23,7 @@ from farfield.video.decoder_names import Decoder
 from farfield.video.decoders import DecodeError, open_video
 from farfield.video.decord_exactness import DecordInexact
 from farfield.video.error_reason import reason_of
+from farfield.video.frame_folder import list_pictures
 from farfield.video.frame_reader import FrameReader, open_reader
 
 DecordSays = Literal["agrees", "differs", "cannot read it"]
@@ -35,7 +36,7 @@ class InspectionJob:
     """A video to inspect.
 
     Attributes:
-        path: video file.
+        path: video file, or folder of numbered pictures.
         record: the video's row of the manifest.
         compare_decoders: whether to decode some frames with both decord and PyAV, and compare them.
         decoder: decoder for all frames, see `open_video`.
@@ -57,7 +58,7 @@ class Inspected:
         width: width in pixels.
         height: height in pixels.
         duration_seconds: time from the start of the first frame to the end of the last.
-        sha256: content hash of the file.
+        sha256: content hash of the file, or of the pictures.
         thumbnails: grey thumbnails of 8 frames spread evenly over the video.
         decord: whether decord's frames agree with PyAV's: "agrees", "differs", or "cannot read it" if decord fails or
             is not exact on the file; None if they were not compared.
@@ -86,9 +87,9 @@ def inspect(job: InspectionJob) -> Inspected:
             number of frames or a segment without frames.
     """
     try:
-        if not job.path.is_file():
+        if not job.path.exists():
             raise DecodeError(job.path, "there is no such file")
-        if not job.path.stat().st_size:
+        if job.path.is_file() and not job.path.stat().st_size:
             raise DecodeError(job.path, "the file is empty")
         return _inspect(job)
     except DecodeError:
@@ -102,27 +103,34 @@ def inspect(job: InspectionJob) -> Inspected:
 
 
 def _inspect(job: InspectionJob) -> Inspected:
-    with job.path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = _content_hash(job.path)
     times, size, thumbnails, fallback_reason = _decode_all(job)
     expected = job.record.num_frames
     if expected is not None and expected != len(times):
         raise ValueError(f"it has {len(times)} frames, but the manifest says {expected}")
     duration = float(times[-1]) + 1 / float(frame_rate(times)[0])
-    fps = round(len(times) / duration, 3)
-    decord = compare_decoders(job.path) if job.compare_decoders else None
+    fps = job.record.fps if job.path.is_dir() and job.record.fps else round(len(times) / duration, 3)
+    decord = compare_decoders(job.path) if job.compare_decoders and not job.path.is_dir() else None
     return Inspected(len(times), fps, *size, round(duration, 3), digest, thumbnails, decord, fallback_reason)
+
+
+def _content_hash(path: Path) -> str:
+    if path.is_dir():
+        hashes = "".join(_content_hash(path / name) for name in list_pictures(path))
+        return hashlib.sha256(hashes.encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _decode_all(job: InspectionJob) -> tuple[np.ndarray, tuple[int, int], np.ndarray, str | None]:
     """Decode every frame; return times, (width, height), thumbnails and, if decord was replaced by PyAV, the reason."""
     fallback_reason = None
-    if job.decoder == "decord":
+    if job.decoder == "decord" and not job.path.is_dir():
         try:
             return *_decode_all_with_decord(job), None
         except DecordInexact as error:
             fallback_reason = str(error)
-    reader = open_reader(job.path)
+    reader = open_reader(job.path, fps=job.record.fps)
     try:
         _check_segment(job, reader.times)
         with _logged_errors() as errors:

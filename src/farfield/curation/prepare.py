@@ -17,7 +17,7 @@ from farfield.curation.encoding import Encoding
 from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.formats.kinetics import read_annotations
 from farfield.curation.store import check_store_folder, open_store, remove_partial_files
-from farfield.curation.transcode import Transcoded, probe, transcode
+from farfield.curation.transcode import Transcoded, probe, source_size, transcode
 from farfield.curation.transcode_jobs import TranscodeJob, list_jobs
 from farfield.data.manifest import VideoRecord, write_manifest
 from farfield.errors import FarfieldError
@@ -156,7 +156,8 @@ def _write_results(results: dict[Path, tuple[TranscodeJob, Transcoded]], prepare
             prepared.unlabelled += 1
             continue
         numbers = {name: getattr(made, name) for name in ("num_frames", "fps", "width", "height", "duration_seconds")}
-        prepared.records.append(VideoRecord(target.relative_to(out.absolute()).as_posix(), job.label, **numbers))
+        path = target.relative_to(out.absolute()).as_posix()
+        prepared.records.append(VideoRecord(path, job.label, **numbers, group=job.group))
     prepared.failures.sort()
     if prepared.records:
         write_manifest(out / "manifest.csv", prepared.records)
@@ -168,17 +169,21 @@ def _write_results(results: dict[Path, tuple[TranscodeJob, Transcoded]], prepare
 def _transcode_if_missing(job: TranscodeJob) -> tuple[Transcoded, bool]:
     """Transcode a video in a worker process unless an earlier run has; return its properties, and whether one had."""
     if isinstance(job.source, Path):
+        if not job.source.exists():
+            raise DecodeError(job.name, "there is no such file")
         try:
-            if not job.source.is_file():
-                raise DecodeError(job.name, "there is no such file")
-            size = job.source.stat().st_size
+            size = source_size(job.source)
         except OSError as error:
             raise DecodeError(job.name, error.strerror or str(error)) from error
+        except ValueError as error:  # of a folder of pictures
+            raise DecodeError(job.name, str(error)) from error
         if not size:
             raise DecodeError(job.name, "the file is empty")
     else:
         size = len(job.source)
     identity = f"farfield {job.identity} {size}"
+    if isinstance(job.source, Path) and job.source.is_dir():
+        identity += f" {job.fps}"
     if job.target.is_file():
         try:
             made, comment = probe(job.target)
@@ -192,4 +197,5 @@ def _transcode_if_missing(job: TranscodeJob) -> tuple[Transcoded, bool]:
         raise FarfieldError(f"{job.target.parent} cannot be created: {error.strerror}.") from error
     source = job.source if isinstance(job.source, Path) else io.BytesIO(job.source)
     segment = {"start_seconds": job.start_seconds, "end_seconds": job.end_seconds}
-    return transcode(source, job.target, job.encoding, **segment, name=job.name, comment=identity), False
+    made = transcode(source, job.target, job.encoding, **segment, fps=job.fps, name=job.name, comment=identity)
+    return made, False

@@ -1,32 +1,258 @@
-"""A split of a collection, with the result of each video's inspection."""
+"""Split a collection into training, validation and test manifests, or into folds, without dividing groups."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from farfield.curation.inspection import Inspected
-from farfield.data.manifest import VideoRecord
+from farfield.atomic_write import atomic_write
+from farfield.curation.group_assignment import assign
+from farfield.curation.groups import Siblings, find_siblings, read_with_groups
+from farfield.curation.manifest_output import path_in_manifest
+from farfield.data.manifest import Manifest, VideoRecord, read_manifest, write_manifest
+from farfield.errors import FarfieldError
+
+RECORD = "split.json"
+"""File in the output folder that records how the split was made."""
+
+_NAMES = {2: ("train", "val"), 3: ("train", "val", "test")}
 
 
-@dataclass
-class Split:
-    """One manifest or folder of videos, and the inspection result of each video.
+@dataclass(frozen=True)
+class SplitResult:
+    """Manifests that `split` wrote.
 
     Attributes:
-        name: name in the report.
-        records: rows of the manifest; for a folder, one row per video.
-        root: folder that the rows' paths are relative to.
-        inspected: result for each row; None for an undecodable video.
-        reasons: for each row, why its video cannot be decoded; None for a decodable video.
+        manifests: path of each manifest, by its name, such as "train" or "fold_1/test".
+        videos: number of rows of each manifest.
+        classes: number of rows of each class in each manifest: classes["walk"]["train"].
+        groups: number of groups in the collection; a video without a group counts as one.
+        ungrouped: number of videos without a group, if others have one; 0 if none has.
+        kept: number of groups that stayed where an earlier split had put them.
+        siblings: file names that look as if several videos came from one source; None if groups were given, or no
+            names look so.
     """
 
-    name: str
-    records: list[VideoRecord]
-    root: Path
-    inspected: list[Inspected | None] = field(default_factory=list)
-    reasons: list[str | None] = field(default_factory=list)
+    manifests: dict[str, Path]
+    videos: dict[str, int]
+    classes: dict[str, dict[str, int]]
+    groups: int
+    ungrouped: int
+    kept: int
+    siblings: Siblings | None
 
-    def __post_init__(self) -> None:
-        self.paths = [self.root / record.path for record in self.records]
-        """Path of each row's video file."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return the result as plain types, for JSON."""
+        siblings = None if self.siblings is None else vars(self.siblings)
+        manifests = {name: str(path) for name, path in self.manifests.items()}
+        return vars(self) | {"manifests": manifests, "siblings": siblings}
+
+
+def split(
+    source: str | Path,
+    out: str | Path | None = None,
+    *,
+    fractions: list[float] | None = None,
+    names: list[str] | None = None,
+    folds: int | None = None,
+    group: str | None = None,
+    seed: int = 0,
+    root: str | Path | None = None,
+    overwrite: bool = False,
+) -> SplitResult:
+    """Split a manifest into train.csv, val.csv and test.csv, or into folds for cross-validation.
+
+    Every class is divided by the fractions. Groups are kept whole: all videos of one person, camera or source video
+    go to one split, as do all segments of one video. The split of a group is chosen by a hash of the seed and its
+    name, and corrected where a split is full or empty. If the output folder holds an earlier split, its groups stay
+    where they are and only new ones are distributed.
+
+    Args:
+        source: manifest of all videos.
+        out: folder for the manifests, and for split.json, which records the choice; null for the manifest's folder.
+        fractions: share of each split; they add up to 1. null for 0.7 0.15 0.15.
+        names: name of each split; null for train and val, or train, val and test.
+        folds: number of folds. Writes fold_1/train.csv, fold_1/test.csv, fold_2/train.csv, ... instead; each video is
+            in the test manifest of one fold and in the training manifests of the others.
+        group: what must not be divided: a column of the manifest, or a regular expression whose parentheses match the
+            group in the file name, such as '^([a-z]+)_' for daria_walk.avi. An expression that contains a slash is
+            searched in the path. null for the manifest's column `group`; if it has none, each video is a group.
+        seed: seed of the choice.
+        root: folder that the manifest's paths are relative to; null for the manifest's folder.
+        overwrite: replace an earlier split in the output folder instead of extending it.
+
+    Raises:
+        FarfieldError: for impossible fractions, a class with fewer groups than splits, an earlier split with other
+            options, or output files that are not an earlier split.
+    """
+    plan = _plan(fractions, names, folds)
+    manifest = read_with_groups(source, group, root)
+    folder = Path(source).parent if out is None else Path(out)
+    files = {name: folder / f"{name}.csv" for name in plan.members}
+    options = {"fractions": plan.shares, "names": plan.parts, "folds": folds, "group": group, "seed": seed}
+    _check_output(folder, files, options, Path(source), overwrite)
+    earlier = {} if overwrite else _earlier_parts(plan, files)
+    records = list(manifest)
+    rows_of = _rows_of_groups(records)
+    grouped = any(record.group is not None for record in records)
+    fixed = _fixed_groups(rows_of, manifest, earlier)
+    counts = {key: _count_labels(records[row] for row in rows) for key, rows in rows_of.items()}
+    chosen = assign(counts, plan.shares, names=plan.parts, seed=seed, fixed=fixed)
+    part_of = {row: plan.parts[chosen[key]] for key, rows in rows_of.items() for row in rows}
+    written = {
+        name: [record for row, record in enumerate(records) if part_of[row] in members]
+        for name, members in plan.members.items()
+    }
+    _write(folder, files, written, manifest.root, options)
+    counted = {name: _count_labels(rows) for name, rows in written.items()}
+    return SplitResult(
+        manifests=files,
+        videos={name: len(rows) for name, rows in written.items()},
+        classes={label: {name: counted[name][label] for name in files} for label in sorted(_count_labels(records))},
+        groups=len(rows_of),
+        ungrouped=sum(key.startswith("video ") for key in rows_of) if grouped else 0,
+        kept=len(fixed),
+        siblings=None if grouped else find_siblings(records),
+    )
+
+
+def _count_labels(records: Iterable[VideoRecord]) -> Counter[str]:
+    """Count rows by label; a row without a label counts for the label ""."""
+    return Counter(label for record in records for label in set(record.labels) or {""})
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What to write: parts that the groups are divided into, and the parts that each manifest consists of."""
+
+    parts: list[str]
+    shares: list[float]
+    members: dict[str, set[str]]
+
+
+def _plan(fractions: list[float] | None, names: list[str] | None, folds: int | None) -> _Plan:
+    if folds is not None:
+        if fractions is not None or names is not None:
+            raise FarfieldError("folds is given together with fractions or names. Folds are equal and numbered.")
+        if folds < 2:
+            raise FarfieldError(f"folds is {folds}; it must be at least 2.")
+        parts = [f"fold_{number}" for number in range(1, folds + 1)]
+        members: dict[str, set[str]] = {}
+        for part in parts:
+            members |= {f"{part}/train": set(parts) - {part}, f"{part}/test": {part}}
+        return _Plan(parts, [1 / folds] * folds, members)
+    shares = [0.7, 0.15, 0.15] if fractions is None else [float(share) for share in fractions]
+    if names is None and len(shares) not in _NAMES:
+        raise FarfieldError(f"fractions has {len(shares)} values. Give 2 or 3, or a name for each as names.")
+    parts = list(_NAMES[len(shares)]) if names is None else list(names)
+    if len(parts) != len(shares) or len(set(parts)) < len(parts):
+        raise FarfieldError(f"names is {parts}; it must hold a different name for each of the {len(shares)} fractions.")
+    for part in parts:
+        if not part or Path(part).name != part or part.startswith("."):
+            raise FarfieldError(f"{part!r} in names cannot be the name of a manifest. Give a file name without .csv.")
+    if min(shares) <= 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
+        raise FarfieldError(f"fractions is {shares}. Give positive numbers that add up to 1, such as 0.7 0.15 0.15.")
+    return _Plan(parts, shares, {part: {part} for part in parts})
+
+
+def _check_output(
+    folder: Path, files: Mapping[str, Path], options: dict[str, Any], source: Path, overwrite: bool
+) -> None:
+    """Refuse to replace the source, files that are not an earlier split, or a split made with other options."""
+    if any(path.resolve() == source.resolve() for path in files.values()):
+        raise FarfieldError(f"{source} would be replaced by one of its parts. Give another folder as out.")
+    there = [path for path in files.values() if path.exists()]
+    record = folder / RECORD
+    if not there and not record.exists():
+        return
+    try:
+        about = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        about = None
+    if not isinstance(about, dict):
+        raise FarfieldError(
+            f"{(there or [record])[0]} exists, and there is no record of a split in {record}. Give another folder as "
+            "out, or move the file away."
+        )
+    differing = [name for name, value in options.items() if about.get(name) != value]
+    if differing and not overwrite:
+        was = ", ".join(f"{name} {about.get(name)}" for name in differing)
+        raise FarfieldError(
+            f"{folder} holds a split with other options: {was}. Give the same options to extend it, overwrite=True "
+            "(--overwrite) to replace it, or another folder as out."
+        )
+
+
+def _earlier_parts(plan: _Plan, files: Mapping[str, Path]) -> dict[Path, str]:
+    """Read the part of each video from the manifests of an earlier split."""
+    parts: dict[Path, str] = {}
+    for name, members in plan.members.items():
+        if len(members) == 1 and files[name].exists():  # not the training manifests of folds
+            manifest = read_manifest(files[name])
+            parts |= {_file(manifest, row): min(members) for row in range(len(manifest))}
+    return parts
+
+
+def _file(manifest: Manifest, row: int) -> Path:
+    """Return the absolute path of a row's video, by which it is recognised in another manifest."""
+    path = manifest.path(row)
+    return path.parent.resolve() / path.name
+
+
+def _rows_of_groups(records: Sequence[VideoRecord]) -> dict[str, list[int]]:
+    """Group the rows. The segments of one video belong together, whether it has a group or not."""
+    group_of: dict[str, str] = {}
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, record in enumerate(records):
+        key = f"video {record.path}" if record.group is None else f"group {record.group}"
+        known = group_of.setdefault(record.path, key)
+        if known != key:
+            raise FarfieldError(
+                f"{record.path} has rows of two groups: {known.partition(' ')[2]!r} and {key.partition(' ')[2]!r}. "
+                "Frames of one video must not be divided: give its rows one group."
+            )
+        rows[key].append(row)
+    return rows
+
+
+def _fixed_groups(rows_of: Mapping[str, list[int]], manifest: Manifest, earlier: Mapping[Path, str]) -> dict[str, str]:
+    """Find the part in which an earlier split has put each group that it knew."""
+    fixed: dict[str, str] = {}
+    for key, rows in rows_of.items() if earlier else ():
+        parts = sorted({earlier[file] for row in rows if (file := _file(manifest, row)) in earlier})
+        if len(parts) > 1:
+            raise FarfieldError(
+                f"the earlier split has videos of {key} in {' and '.join(parts)}, but a group must not be divided. "
+                "Give overwrite=True (--overwrite) to split again, or another folder as out."
+            )
+        if parts:
+            fixed[key] = parts[0]
+    if earlier and not fixed:
+        raise FarfieldError(
+            f"none of the {len(earlier)} videos of the earlier split is in {manifest.source}, so it is another "
+            "collection. Give overwrite=True (--overwrite) to replace it, or another folder as out."
+        )
+    return fixed
+
+
+def _write(
+    folder: Path,
+    files: Mapping[str, Path],
+    written: Mapping[str, Sequence[VideoRecord]],
+    root: Path,
+    options: dict[str, Any],
+) -> None:
+    try:
+        for name, path in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            rows = [replace(each, path=path_in_manifest(path.parent, root, each.path)) for each in written[name]]
+            write_manifest(path, rows)
+        with atomic_write(folder / RECORD) as temporary:
+            temporary.write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise FarfieldError(f"{folder} cannot be written: {error.strerror or error}.") from error

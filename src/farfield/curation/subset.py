@@ -11,7 +11,7 @@ import csv
 import fnmatch
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from farfield.atomic_write import atomic_write
 from farfield.curation.class_names import find_class_names
 from farfield.curation.folder_scan import SkippedFiles
+from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.kinetics import read_kinetics, read_rows
 from farfield.curation.manifest_output import make_parent_folder, path_in_manifest
 from farfield.data.manifest import Manifest, VideoRecord, read_manifest, record_file, write_manifest
@@ -117,7 +118,7 @@ def write_subset(
     make_parent_folder(out)
     header, rows = read_rows(source)
     if rows and root is None:
-        chosen_rows = choose(rows, selection, label=lambda row: row["label"], name=_kinetics_name)
+        chosen_rows = choose(rows, selection, labels=lambda row: (row["label"],), name=_kinetics_name)
         return _write_kinetics_csv(out, header, chosen_rows)
     skipped = SkippedFiles()
     if rows:
@@ -126,25 +127,34 @@ def write_subset(
         if not folder.is_dir():
             raise FarfieldError(f"root is {root}, which is not a folder. Give the folder of the videos.")
         # Ranked by the CSV's rows, as without root: the same selection then names the clips that were downloaded.
-        pairs = list(zip(rows, read_kinetics(folder, source, None, skipped), strict=True))
-        kept = choose(pairs, selection, label=lambda pair: pair[0]["label"], name=lambda pair: _kinetics_name(pair[0]))
+        pairs = list(zip(rows, read_kinetics(AnnotationSource(folder, source, skipped=skipped)), strict=True))
+        kept = choose(
+            pairs, selection, labels=lambda pair: (pair[0]["label"],), name=lambda pair: _kinetics_name(pair[0])
+        )
         chosen = [record for _, record in kept]
     else:
         manifest = read_manifest(source, root=root)
         folder = manifest.root
-        chosen = choose(manifest, selection, label=lambda record: record.label, name=_record_name)
+        chosen = _without_other_labels(
+            choose(manifest, selection, labels=lambda record: record.labels, name=_record_name),
+            set(_choose_classes(manifest.labels, selection)),
+        )
     return _write_manifest(out, chosen, folder, {"source": str(source), "selection": asdict(selection)}, skipped)
 
 
 def choose(
-    rows: Iterable[Row], selection: Selection, *, label: Callable[[Row], str], name: Callable[[Row], str]
+    rows: Iterable[Row],
+    selection: Selection,
+    *,
+    labels: Callable[[Row], Sequence[str]],
+    name: Callable[[Row], str],
 ) -> list[Row]:
     """Choose rows by the criteria of a selection. The chosen rows keep their order.
 
     Args:
         rows: rows to choose from.
         selection: criteria.
-        label: function that returns a row's class.
+        labels: function that returns a row's classes.
         name: function that returns a name that identifies a row within its class and does not contain the folder of the
             collection.
 
@@ -154,16 +164,23 @@ def choose(
     """
     by_class: dict[str, list[tuple[int, Row]]] = {}
     for place, row in enumerate(rows):
-        by_class.setdefault(label(row), []).append((place, row))
-    kept: list[tuple[int, Row]] = []
-    for each in _choose_classes(list(by_class), selection):
+        for label in labels(row) or ("",):  # rows without a label are drawn like those of a class
+            by_class.setdefault(label, []).append((place, row))
+    kept: dict[int, Row] = {}
+    without_label = [""] if "" in by_class else []
+    for each in [*_choose_classes([label for label in by_class if label], selection), *without_label]:
         ranked = by_class[each]
         if selection.videos_per_class is not None:
             # The rest of the row breaks ties between files of one name in several folders.
             ranks = {place: (_rank(selection.seed, each, name(row)), str(row)) for place, row in ranked}
             ranked = sorted(ranked, key=lambda placed: ranks[placed[0]])  # used at once
-        kept += ranked[: selection.videos_per_class]
-    return [row for _, row in sorted(kept, key=lambda placed: placed[0])]
+        kept |= ranked[: selection.videos_per_class]
+    return [kept[place] for place in sorted(kept)]
+
+
+def _without_other_labels(records: Sequence[VideoRecord], classes: set[str]) -> list[VideoRecord]:
+    """Remove labels that are not among the classes from rows with several."""
+    return [replace(each, label="|".join(label for label in each.labels if label in classes)) for each in records]
 
 
 def _choose_classes(known: list[str], selection: Selection) -> list[str]:
@@ -203,8 +220,8 @@ def _write_manifest(
     out: Path, chosen: list[VideoRecord], folder: Path, origin: dict[str, Any], skipped: SkippedFiles
 ) -> Subset:
     """Write the manifest of the chosen videos that exist, and a record of the choice beside it."""
-    missing = [str(folder / record.path) for record in chosen if not (folder / record.path).is_file()]
-    present = [record for record in chosen if (folder / record.path).is_file()]
+    missing = [str(folder / record.path) for record in chosen if not (folder / record.path).exists()]
+    present = [record for record in chosen if (folder / record.path).exists()]
     if not present:
         raise FarfieldError(
             f"none of the {len(chosen)} chosen videos exists. The first is {missing[0]}. Give the folder of the "
@@ -213,7 +230,7 @@ def _write_manifest(
     placed = [replace(record, path=path_in_manifest(out.parent, folder, record.path)) for record in present]
     write_manifest(out, placed)
     digest = Manifest(placed, root=out.parent).content_hash()
-    labels = sorted({record.label for record in present})
+    labels = sorted({label for record in present for label in record.labels})
     about: dict[str, Any] = {"hash": digest} | origin
     about |= {"videos": len(present), "classes": len(labels), "missing": len(missing), "missing_videos": missing}
     with atomic_write(record_file(out)) as partial:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from farfield.errors import FarfieldError
@@ -24,3 +27,30 @@ def read_text(path: Path, needed: str, *, kind: str = "file ") -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise FarfieldError(f"{path} is not UTF-8 text: {error}") from error
+
+
+def read_csv(path: Path, needed_columns: Iterable[str], needed: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield line number and row of each row of a CSV file with a header; values are stripped.
+
+    Args:
+        path: file to read.
+        needed_columns: columns that the file must have.
+        needed: sentence of the error message that says what file to give.
+
+    Raises:
+        FarfieldError: for a missing file or column, a file that is not CSV, or a row with more or fewer values than the
+            header.
+    """
+    reader = csv.DictReader(io.StringIO(read_text(path, needed), newline=""))
+    try:
+        missing = [name for name in needed_columns if name not in (reader.fieldnames or ())]
+        if missing:
+            raise FarfieldError(f"{path} lacks the columns {', '.join(missing)}. {needed}")
+        for row in reader:
+            if None in row or None in row.values():
+                raise FarfieldError(
+                    f"{path}, line {reader.line_num}: the row has more or fewer values than the header. {needed}"
+                )
+            yield reader.line_num, {name: value.strip() for name, value in row.items()}
+    except csv.Error as error:
+        raise FarfieldError(f"{path}, line {reader.line_num} is not CSV: {error}. {needed}") from error

@@ -22,6 +22,7 @@ from farfield.video.decoders import DecodeError
 from farfield.video.deinterlacing import Deinterlace
 from farfield.video.error_reason import reason_of
 from farfield.video.frame_conversion import RgbConverter, plausible_pixel_aspect
+from farfield.video.frame_folder import pictures_bytes
 from farfield.video.frame_reader import FrameReader, open_reader
 from farfield.video.frame_times import SHORTEST_STEP
 from farfield.video.orientation import UPRIGHT, orientation_of
@@ -58,6 +59,7 @@ def transcode(
     *,
     start_seconds: float | None = None,
     end_seconds: float | None = None,
+    fps: float | None = None,
     name: str | None = None,
     comment: str = "",
 ) -> Transcoded:
@@ -68,11 +70,12 @@ def transcode(
     variable rate each frame keeps its time. Sound is dropped, and the MP4 file's index is placed before the frames.
 
     Args:
-        source: file, or a stream of its content.
+        source: file, a stream of its content, or a folder of numbered pictures.
         target: file to write; its folder must exist.
         encoding: settings of the encoder.
         start_seconds: start of the segment; None for the start of the video.
         end_seconds: end of the segment; None for the end of the video.
+        fps: frame rate of a folder of pictures; ignored for a file.
         name: name of the video in messages; None for the source's path.
         comment: text for the file's metadata; `probe` returns it.
 
@@ -86,7 +89,7 @@ def transcode(
     partial = target.with_name(f"{digest}.{os.getpid()}.partial")
     try:
         deinterlace: Deinterlace = "off" if encoding.deinterlace == "off" else "auto"
-        video = open_reader(source, name=name, deinterlace=deinterlace, tone_map=encoding.tone_map)
+        video = open_reader(source, name=name, deinterlace=deinterlace, tone_map=encoding.tone_map, fps=fps)
     except Exception as error:
         raise DecodeError(name, reason_of(error)) from error
     try:
@@ -100,7 +103,7 @@ def transcode(
             if made.num_frames != len(written):
                 raise DecodeError(name, f"only {made.num_frames} of {len(written)} frames were written")
             if np.abs(times - written).max() > 2e-3:
-                raise DecodeError(name, "the frame times in the written file are wrong")
+                raise DecodeError(name, "its transcoded copy has other frame times, and was discarded")
             partial.replace(target)
         except OSError as error:  # of the target; errors of the source are DecodeErrors
             raise FarfieldError(f"{target} cannot be written: {error.strerror or error}.") from error
@@ -113,8 +116,18 @@ def transcode(
     finally:
         video.close()
         partial.unlink(missing_ok=True)
-    source_bytes = source.stat().st_size if isinstance(source, Path) else source.seek(0, os.SEEK_END)
-    return replace(made, source_bytes=source_bytes)
+    return replace(made, source_bytes=source_size(source))
+
+
+def source_size(source: Path | BinaryIO) -> int:
+    """Return the size in bytes of a video file, of a stream, or of the pictures of a folder.
+
+    Raises:
+        OSError, ValueError: if the file or the pictures cannot be accessed.
+    """
+    if not isinstance(source, Path):
+        return source.seek(0, os.SEEK_END)
+    return pictures_bytes(source) if source.is_dir() else source.stat().st_size
 
 
 def probe(path: Path) -> tuple[Transcoded, str]:

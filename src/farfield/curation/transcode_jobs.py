@@ -32,12 +32,14 @@ class TranscodeJob:
     Attributes:
         name: name of the video in messages.
         target: file to write.
-        label: class of the video; None if unknown.
-        source: video file, or the content of a video file from an archive.
+        label: label of the video, as in a manifest; None if unknown.
+        source: video file or folder of numbered pictures, or the content of a video file from an archive.
         start_seconds: start of the segment; None for the start of the video.
         end_seconds: end of the segment; None for the end of the video.
         encoding: settings of the encoder.
         identity: hash of the source's path and segment. An existing target with a different identity is overwritten.
+        fps: frame rate of a folder of pictures; ignored for other sources.
+        group: group of the video in the manifest; None for none.
     """
 
     name: str
@@ -48,6 +50,8 @@ class TranscodeJob:
     end_seconds: float | None
     encoding: Encoding
     identity: str
+    fps: float | None = None
+    group: str | None = None
 
 
 def list_jobs(
@@ -78,7 +82,7 @@ def list_jobs(
                 skipped.add(Reason.BESIDE_ARCHIVES, video)
             return _jobs_from_archives(archives, out, encoding, labels, skipped), None
         # The store may lie inside the collection; its videos are not part of it.
-        records, folder = _records_of_folder(source, labels, skipped, exclude=out), source
+        records, folder, is_labelled = _records_of_folder(source, labels, skipped, exclude=out), source, False
     elif not source.is_file():
         raise FarfieldError(f"there is no {source}. Give a manifest, a folder of videos, or a tar archive.")
     elif source.name.lower().endswith(TAR_SUFFIXES):
@@ -91,8 +95,9 @@ def list_jobs(
                 "annotations are given, but the source is a manifest, which has its own labels. Leave annotations out."
             )
         manifest = read_manifest(source, root=root)
-        records, folder = list(manifest), manifest.root
-    return _jobs_from_records(records, folder, out, encoding), len(records)
+        # In a manifest with labels, a row without one shows none of the classes.
+        records, folder, is_labelled = list(manifest), manifest.root, bool(manifest.labels)
+    return _jobs_from_records(records, folder, out, encoding, is_labelled), len(records)
 
 
 def _is_archive(path: Path) -> bool:
@@ -116,7 +121,7 @@ def _records_of_folder(
 
 
 def _jobs_from_records(
-    records: list[VideoRecord], folder: Path, out: Path, encoding: Encoding
+    records: list[VideoRecord], folder: Path, out: Path, encoding: Encoding, is_labelled: bool
 ) -> Iterator[TranscodeJob]:
     targets = _TargetPaths(out)
     for record in records:
@@ -124,7 +129,10 @@ def _jobs_from_records(
         target = targets.choose(record.path, segment)
         path = (folder / record.path).absolute()  # workers of a cluster have other working directories
         identity = _identity(record.path, segment)
-        yield TranscodeJob(str(path), target, record.label or None, path, *segment, encoding, identity)
+        label = record.label if record.label or is_labelled else None
+        yield TranscodeJob(
+            str(path), target, label, path, *segment, encoding, identity, fps=record.fps, group=record.group
+        )
 
 
 def _jobs_from_archives(

@@ -18,11 +18,12 @@ from farfield.curation.collection_plot import plot_collection
 from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.formats.folders import classes_of_folder, videos_of_folder
 from farfield.curation.formats.kinetics import parse_clip_name
+from farfield.curation.groups import find_groups, read_with_groups
+from farfield.curation.inspected_split import InspectedSplit
 from farfield.curation.inspection import Inspected, InspectionJob, inspect
 from farfield.curation.manifest_output import path_in_manifest
 from farfield.curation.near_duplicates import find_near_duplicates
-from farfield.curation.split import Split
-from farfield.data.manifest import Manifest, read_manifest, write_manifest
+from farfield.data.manifest import write_manifest
 from farfield.errors import FarfieldError
 from farfield.parallel import Engine, for_each
 from farfield.progress import ProgressBar
@@ -99,6 +100,7 @@ def verify(
     out: str | Path = "verify",
     *,
     root: str | Path | None = None,
+    group: str | None = None,
     class_file: str | Path | None = None,
     num_workers: int | None = None,
     seconds_per_video: float = 120,
@@ -118,6 +120,8 @@ def verify(
         sources: manifest of each split, for example train.csv val.csv test.csv; or a folder of videos for each split.
         out: folder for report.md, report.json, collection.png, quarantine.csv and the manifests.
         root: folder that the manifests' paths are relative to; None for the folder of each manifest.
+        group: what two splits must not share, as in `data split`: a column of the manifests, or a regular expression
+            for the file names, such as '^([a-z]+)_' for the person in daria_walk.avi. null for the column `group`.
         class_file: file with the class names that every split should have, one per line; None for every class that
             occurs in any split.
         num_workers: number of processes; None for one per core of this machine, or of the Ray cluster.
@@ -137,7 +141,7 @@ def verify(
         raise FarfieldError(f"sample is {sample}; it must be at least 0.")
     labels = None if class_file is None else read_class_names(class_file)
     skipped = SkippedFiles(list_left_out)
-    splits = [_read_split(Path(source), root, skipped) for source in sources]
+    splits = [_read_split(Path(source), root, group, skipped) for source in sources]
     if len({split.name for split in splits}) < len(splits):
         raise FarfieldError(
             f"two of the splits {', '.join(split.name for split in splits)} have the same name. Splits are named after "
@@ -163,10 +167,10 @@ def verify(
     return diagnosis
 
 
-def _read_split(source: Path, root: str | Path | None, skipped: SkippedFiles) -> Split:
+def _read_split(source: Path, root: str | Path | None, group: str | None, skipped: SkippedFiles) -> InspectedSplit:
     if (source / "manifest.csv").is_file():  # a store of `data prepare`
-        store = read_manifest(source / "manifest.csv")
-        return Split(source.resolve().name, list(store), store.root)
+        store = read_with_groups(source / "manifest.csv", group)
+        return InspectedSplit(source.resolve().name, list(store), store.root)
     if source.is_dir():
         skipped_here = SkippedFiles(skipped.keep_names)
         records = classes_of_folder(source, skipped_here)
@@ -176,13 +180,13 @@ def _read_split(source: Path, root: str | Path | None, skipped: SkippedFiles) ->
         if not records:
             raise FarfieldError(f"the folder {source} holds no videos. {skipped_here.sentence()}".strip())
         skipped.update(skipped_here)
-        return Split(source.resolve().name, records, source)
-    manifest: Manifest = read_manifest(source, root=root)
-    return Split(source.stem, list(manifest), manifest.root)
+        return InspectedSplit(source.resolve().name, find_groups(records, group), source)
+    manifest = read_with_groups(source, group, root)
+    return InspectedSplit(source.stem, list(manifest), manifest.root)
 
 
 def _inspect_all(
-    splits: list[Split],
+    splits: list[InspectedSplit],
     sample: int,
     num_workers: int | None,
     seconds: float,
@@ -208,11 +212,14 @@ def _inspect_all(
             split.reasons.append(result if isinstance(result, str) else None)
 
 
-def _diagnose(splits: list[Split], labels: Sequence[str] | None) -> VerificationReport:
+def _diagnose(splits: list[InspectedSplit], labels: Sequence[str] | None) -> VerificationReport:
     whole = [(split, i, seen) for split in splits for i, seen in enumerate(split.inspected) if seen is not None]
-    by_file: dict[str, list[tuple[Split, int]]] = defaultdict(list)
-    by_source: dict[str, list[tuple[Split, int]]] = defaultdict(list)
+    by_file: dict[str, list[tuple[InspectedSplit, int]]] = defaultdict(list)
+    by_source: dict[str, list[tuple[InspectedSplit, int]]] = defaultdict(list)
+    by_group: dict[str, list[tuple[InspectedSplit, int]]] = defaultdict(list)
     for split, i, seen in whole:
+        if name := split.records[i].group:
+            by_group[name].append((split, i))
         by_file[seen.sha256].append((split, i))
         if clip := parse_clip_name(split.paths[i].stem):
             by_source[clip[0]].append((split, i))
@@ -222,7 +229,7 @@ def _diagnose(splits: list[Split], labels: Sequence[str] | None) -> Verification
         if len(paths) > 1:
             same_file.append(paths)
         leaks += _leaks(group, "the same file")
-        first_of: dict[tuple[float | None, float | None], tuple[Split, int]] = {}
+        first_of: dict[tuple[float | None, float | None], tuple[InspectedSplit, int]] = {}
         for split, i in group:
             record = split.records[i]
             first, row = first_of.setdefault((record.start_seconds, record.end_seconds), (split, i))
@@ -232,6 +239,9 @@ def _diagnose(splits: list[Split], labels: Sequence[str] | None) -> Verification
     known = {leak[:4] for leak in leaks}
     for source, group in by_source.items():
         leaks += [leak for leak in _leaks(group, f"both from video {source}") if leak[:4] not in known]
+    for name, group in by_group.items():  # one line for two splits, however many videos of the group they have
+        first_of_split = list({split.name: (split, i) for split, i in reversed(group)}.values())[::-1]
+        leaks += [leak for leak in _leaks(first_of_split, f"both of group {name}") if leak[:4] not in known]
     look_alike = []
     durations = np.array([seen.duration_seconds for _, _, seen in whole])
     # One video of each content: exact copies are known, and comparing them all takes quadratic time.
@@ -243,9 +253,11 @@ def _diagnose(splits: list[Split], labels: Sequence[str] | None) -> Verification
             look_alike.append(tuple(str(split.paths[i]) for split, i in group))
             leaks += _leaks(group, "they look alike")
     with_videos = [
-        {row.label for row, seen in zip(split.records, split.inspected, strict=True) if seen} for split in splits
+        {label for row, seen in zip(split.records, split.inspected, strict=True) if seen for label in row.labels}
+        for split in splits
     ]
-    wanted = sorted(set(labels) if labels else {row.label for split in splits for row in split.records} - {""})
+    rows = [row for split in splits for row in split.records]
+    wanted = sorted(set(labels) if labels else {label for row in rows for label in row.labels})
     durations = durations if len(durations) else np.zeros(1)
     return VerificationReport(
         videos=sum(len(split.records) for split in splits),
@@ -280,7 +292,7 @@ def _diagnose(splits: list[Split], labels: Sequence[str] | None) -> Verification
     )
 
 
-def _leaks(group: Sequence[tuple[Split, int]], why: str) -> list[tuple[str, str, str, str, str]]:
+def _leaks(group: Sequence[tuple[InspectedSplit, int]], why: str) -> list[tuple[str, str, str, str, str]]:
     """Pair the first video of a group with each video of the group that is in another split."""
     first, row = group[0]
     return [
@@ -290,7 +302,7 @@ def _leaks(group: Sequence[tuple[Split, int]], why: str) -> list[tuple[str, str,
     ]
 
 
-def _write(splits: list[Split], diagnosis: VerificationReport, folder: Path) -> None:
+def _write(splits: list[InspectedSplit], diagnosis: VerificationReport, folder: Path) -> None:
     content = diagnosis.as_dict()
     (folder / "report.json").write_text(json.dumps(content, indent=2) + "\n")
     markdown = render_verify_report(content, reasons=diagnosis.reasons(), left_out=diagnosis.skipped.summary())
@@ -302,7 +314,7 @@ def _write(splits: list[Split], diagnosis: VerificationReport, folder: Path) -> 
     for split in splits:
         kept = []
         for record, seen in zip(split.records, split.inspected, strict=True):
-            if seen is not None and record.label:
+            if seen is not None and (record.label or split.has_labels):
                 names = ("num_frames", "fps", "width", "height", "duration_seconds")
                 numbers = {name: getattr(seen, name) for name in names}
                 kept.append(replace(record, path=path_in_manifest(folder, split.root, record.path), **numbers))

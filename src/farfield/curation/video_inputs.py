@@ -18,10 +18,12 @@ def find_videos(
     listed: Iterable[str] | None = None,
     out: str | Path | None = None,
     skipped: SkippedFiles | None = None,
+    frame_folders: bool = False,
 ) -> list[str]:
-    """Resolve files, folders, glob patterns, manifests and "-" to a list of files, in order and without duplicates.
+    """Resolve files, folders, glob patterns, manifests and "-" to a list of videos, in order and without duplicates.
 
     Folders are searched recursively for files with a video suffix, and links are followed, as by `farfield data index`.
+    With `frame_folders`, folders of numbered pictures are videos, too, whether they are given or found.
     A file that does not exist, or a pattern without a match, stays in the list: predict reports it by name and
     continues with the other files.
 
@@ -31,6 +33,7 @@ def find_videos(
         listed: lines to read for "-"; None reads standard input.
         out: output folder. Files inside it are ignored when folders and patterns are searched. None ignores no file.
         skipped: record to which skipped files are added.
+        frame_folders: see `scan_folder`.
 
     Raises:
         FarfieldError: for a folder without videos, or a manifest that cannot be read.
@@ -41,14 +44,20 @@ def find_videos(
         if given == "-":
             lines = (line.strip() for line in (sys.stdin if listed is None else listed))
             found |= dict.fromkeys(
-                find_videos([line for line in lines if line and line != "-"], out=out, skipped=skipped)
+                find_videos(
+                    [line for line in lines if line and line != "-"],
+                    out=out,
+                    skipped=skipped,
+                    frame_folders=frame_folders,
+                )
             )
         else:
-            found |= dict.fromkeys(_files(given, None if out is None else Path(out).resolve(), skipped))
+            excluded = None if out is None else Path(out).resolve()
+            found |= dict.fromkeys(_files(given, excluded, skipped, frame_folders))
     return list(found)
 
 
-def _files(given: str, out: Path | None, skipped: SkippedFiles) -> Iterable[str]:
+def _files(given: str, out: Path | None, skipped: SkippedFiles, frame_folders: bool) -> Iterable[str]:
     path = Path(given)
 
     def is_input(file: Path) -> bool:
@@ -56,7 +65,8 @@ def _files(given: str, out: Path | None, skipped: SkippedFiles) -> Iterable[str]
 
     if path.is_dir():
         skipped_here = SkippedFiles(skipped.keep_names)
-        files = [str(file) for file in scan_folder(path, skipped_here, exclude=out)]
+        found = scan_folder(path, skipped_here, exclude=out, frame_folders=frame_folders)
+        files = [str(file) for file in found]
         if not files:
             raise FarfieldError(f"the folder {given} holds no videos. {skipped_here.sentence()}".strip())
         skipped.update(skipped_here)

@@ -52,7 +52,7 @@ def training_clips(
     """Read clips at random times, each a random crop of the frame. The file is opened once.
 
     Args:
-        path: video file.
+        path: video file, or folder of numbered pictures.
         record: row of the manifest, with the annotated segment.
         spec: input of the network.
         augmentation: settings of the random crop.
@@ -66,9 +66,9 @@ def training_clips(
     """
     try:
         with (
-            open_video(path, decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map)
+            _open(path, record, spec, decoder)
             if frame_cache is None
-            else frame_cache.open(path) as video
+            else frame_cache.open(path, fps=record.fps) as video
         ):
             stream = _stream_frames(video.times, record, spec)
             places = np.stack([stream[random_clip(len(stream), spec, rng)] for rng in generators])
@@ -114,7 +114,7 @@ def video_views(
     Raises:
         VideoError: see `training_clips`.
     """
-    with _open(path, spec, decoder) as video:
+    with _open(path, record, spec, decoder) as video:
         return views_of(video, path, record, spec, num_clips=num_clips, num_crops=num_crops)
 
 
@@ -141,8 +141,8 @@ def views_of(video: Video, path: Path, record: VideoRecord, spec: ClipSpec, *, n
     return Clip(views.transpose(0, 1).flatten(0, 1), times, record)
 
 
-def _open(path: Path, spec: ClipSpec, decoder: Decoder) -> AbstractContextManager[Video]:
-    return open_video(path, decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map)
+def _open(path: Path, record: VideoRecord, spec: ClipSpec, decoder: Decoder) -> AbstractContextManager[Video]:
+    return open_video(path, decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map, fps=record.fps)
 
 
 def _stream_frames(times: np.ndarray, record: VideoRecord, spec: ClipSpec) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
@@ -13,6 +14,7 @@ from farfield.data.augmentation import Augmentation
 from farfield.data.batch_loader import batch_loader
 from farfield.data.datasets import Batch, EvaluationViews, TrainingClips
 from farfield.data.manifest import Manifest, read_manifest
+from farfield.data.mirrored_labels import flipped_labels
 from farfield.data.samplers import EpochBatchSampler, EvaluationBatches
 from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError, nearest
@@ -34,6 +36,9 @@ class VideoDataModule(LightningDataModule):
         num_workers: number of processes that decode; None for the number of cores, at most 8. 0 decodes in the main
             process.
         augmentation: random variation of training clips.
+        flip_labels: pairs of classes that swap their labels where a clip is mirrored: {"turning left": "turning right"}
+            also labels a mirrored clip of "turning right" as "turning left". null finds the pairs whose names differ in
+            "left" and "right", and logs them; {} swaps none.
         clips_per_video: number of clips of each video in a batch, which then has batch_size / clips_per_video videos.
             Each video is opened once for all its clips, which saves time, but the clips' gradients are correlated.
         class_balanced: draw all classes equally often, instead of each video once an epoch.
@@ -50,7 +55,8 @@ class VideoDataModule(LightningDataModule):
         seed: seed of the run.
 
     Raises:
-        FarfieldError: for a missing or malformed manifest, or a label in a manifest that is not in `labels`.
+        FarfieldError: for a missing or malformed manifest, a label in a manifest that is not in `labels`, or
+            `flip_labels` that do not fit the classes.
     """
 
     def __init__(
@@ -63,6 +69,7 @@ class VideoDataModule(LightningDataModule):
         batch_size: int = 8,
         num_workers: int | None = None,
         augmentation: Augmentation = Augmentation(),  # noqa: B008  # frozen
+        flip_labels: dict[str, str] | None = None,
         clips_per_video: int = 1,
         class_balanced: bool = False,
         short_cycle: bool = False,
@@ -111,9 +118,12 @@ class VideoDataModule(LightningDataModule):
             if label not in self.labels:
                 hint = nearest(label, self.labels)
                 raise FarfieldError(f"data.augmentation.keep_direction names {label!r}, which is not a class. {hint}")
-        for manifest in (self.train_manifest, self.val_manifest):
-            if manifest is not None:
-                manifest.targets(self.labels)  # raises for an unknown label now, not after the first epoch
+        self.flip_labels = flipped_labels(self.labels, augmentation, flip_labels)
+        targets = self.train_manifest.targets(self.labels)  # raises for an unknown label now, not after the first epoch
+        if self.val_manifest is not None:
+            self.val_manifest.targets(self.labels)
+        self.class_counts: list[int] = np.bincount(targets, minlength=len(self.labels)).tolist()
+        """Number of training videos of each class."""
 
     def train_dataloader(self) -> DataLoader[Batch]:
         dataset = TrainingClips(
@@ -125,6 +135,7 @@ class VideoDataModule(LightningDataModule):
             clips_per_video=self.clips_per_video,
             decoder=self.decoder,
             cache_bytes=int(self.memory_gb * 1e9 / max(self.num_workers, 1)),
+            flip_labels=self.flip_labels,
         )
         return batch_loader(dataset, self._train_sampler(), self.num_workers)
 
@@ -170,20 +181,24 @@ class VideoDataModule(LightningDataModule):
         return {name: manifest.provenance() for name, manifest in splits.items() if manifest is not None}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the settings that determine the order of clips and must not change when a run is resumed."""
+        """Return the settings that determine clips and labels and must not change when a run is resumed."""
         return {
             "batches_per_epoch": self.batches_per_epoch(),
             "batch_size": self.batch_size,
             "clips_per_video": self.clips_per_video,
             "class_balanced": self.class_balanced,
             "short_cycle": self.short_cycle,
+            "flip_labels": self.flip_labels,
             "seed": self.seed,
             "manifest_hash": self.train_manifest.content_hash(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Check that the settings equal those of the run to resume; raise `FarfieldError` if not."""
-        now, before = self.state_dict(), {"short_cycle": False} | state_dict  # missing in older checkpoints
+        now, before = (
+            self.state_dict(),
+            {"short_cycle": False, "flip_labels": {}} | state_dict,
+        )  # missing in older checkpoints
         changed = [f"{name} was {before.get(name)}, now {now[name]}" for name in now if before.get(name) != now[name]]
         if changed:
             raise FarfieldError(

@@ -5,7 +5,7 @@ One item is one batch: the sampler passes lists of keys to `__getitem__`, and th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from farfield.data.augmentation import Augmentation, Draw
 from farfield.data.clips import Clip, training_clips, video_views
 from farfield.data.frame_cache import FrameCache
 from farfield.data.manifest import Manifest
+from farfield.data.mirrored_labels import mirrored_classes
 from farfield.data.randomness import Purpose, generator
 from farfield.data.samplers import SampleKey
 from farfield.data.shared_memory import stack_into_buffer
@@ -65,6 +66,7 @@ class TrainingClips(Dataset[Batch]):
         clips_per_video: number of clips of each video, which is opened once for all of them (Hoffer et al., CVPR 2020).
         decoder: "pyav" or "decord", see `open_video`.
         cache_bytes: size in bytes of each loading process's cache of decoded frames; 0 for no cache.
+        flip_labels: label of a mirrored clip, for each class that gets another label.
 
     Raises:
         FarfieldError: if the manifest has a label that is not in `labels`; while loading, if no video can be read.
@@ -81,6 +83,7 @@ class TrainingClips(Dataset[Batch]):
         clips_per_video: int = 1,
         decoder: Decoder = "pyav",
         cache_bytes: int = 0,
+        flip_labels: Mapping[str, str] | None = None,
     ) -> None:
         self.manifest = manifest
         self.targets = manifest.targets(labels)
@@ -96,6 +99,7 @@ class TrainingClips(Dataset[Batch]):
             else None
         )
         self._keeps_direction = np.isin(np.array(labels, dtype=object), augmentation.keep_direction)
+        self._mirrored = mirrored_classes(labels, flip_labels or {})
         # Saves opening an unreadable file again. Exceptions are not kept: their tracebacks would keep frames alive.
         self._known_failures: dict[int, Failure] = {}
 
@@ -117,6 +121,8 @@ class TrainingClips(Dataset[Batch]):
             self._keeps_direction[labels].tolist(),
             spec.crop_px,
         )
+        if draw.flip is not None:
+            labels = np.where(draw.flip.numpy(), self._mirrored[labels], labels)
         return Batch(stack_into_buffer(clips), torch.from_numpy(labels), torch.tensor(indices), draw, failures)
 
     def _at_scale(self, scale: float) -> tuple[ClipSpec, Augmentation]:

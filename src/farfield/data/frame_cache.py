@@ -23,6 +23,7 @@ class _CachedVideo:
     """Times and cached frames of one video."""
 
     times: Float[np.ndarray, " frames"]
+    fps: float | None
     frames: dict[tuple[int | None, int], UInt8[np.ndarray, "h w c"]] = field(default_factory=dict)
     """Keyed by the requested short side in pixels and the index in `times`."""
 
@@ -60,17 +61,21 @@ class FrameCache:
         self._frame_bytes = 0  # size of the last frame that was cached
 
     @contextmanager
-    def open(self, path: Path) -> Iterator[Video]:
+    def open(self, path: Path, *, fps: float | None = None) -> Iterator[Video]:
         """Open a video for a `with` block.
 
         After the first call for a video, its file is opened only to decode frames that are not cached.
+
+        Args:
+            path: video file, or folder of numbered pictures.
+            fps: frame rate of a folder of pictures, see `open_video`.
 
         Raises:
             DecodeError: see `open_video`.
         """
         if path not in self._videos:
-            with self._open(path) as video:
-                self._videos[path] = _CachedVideo(video.times)
+            with self._open(path, fps=fps) as video:
+                self._videos[path] = _CachedVideo(video.times, fps)
         yield _CacheReader(self, path, self._videos[path])
 
     def read(self, path: Path, cached: _CachedVideo, indices: np.ndarray, short_side_px: int | None) -> np.ndarray:
@@ -78,7 +83,7 @@ class FrameCache:
         wanted = [(short_side_px, index) for index in indices.tolist()]
         missing = sorted({index for side, index in wanted if (side, index) not in cached.frames})
         if missing and not self._decode(path, cached, missing, short_side_px):
-            with self._open(path) as video:
+            with self._open(path, fps=cached.fps) as video:
                 return video.frames(indices, short_side_px)
         return np.stack([cached.frames[key] for key in wanted])
 
@@ -92,7 +97,7 @@ class FrameCache:
         all_fit = len(between) * each_bytes <= self.bytes_left and len(between) <= SPREAD * len(missing)
         chosen = between if known is not None and all_fit else missing
         try:
-            with self._open(path) as video:
+            with self._open(path, fps=cached.fps) as video:
                 frames = video.frames(np.array(chosen), short_side_px)
         except VideoError:  # possibly of a frame between the requested ones
             return False

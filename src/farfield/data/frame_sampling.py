@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from farfield.clip_spec import ClipSpec
+from farfield.data.segment_sampling import random_segments, segment_views
 from farfield.errors import FarfieldError
 
 
@@ -67,7 +68,7 @@ def random_clip(length: int, spec: ClipSpec, rng: np.random.Generator) -> Int[np
     """
     _check_length(length, spec)
     if spec.sampling == "segments":
-        return segments(length, spec.num_frames, rng.random(spec.num_frames))
+        return random_segments(length, spec, rng)
     start = int(rng.integers(max(length - spec.span, 0) + 1))
     return _clip(start, length, spec)
 
@@ -75,17 +76,18 @@ def random_clip(length: int, spec: ClipSpec, rng: np.random.Generator) -> Int[np
 def uniform_views(length: int, spec: ClipSpec, num_clips: int) -> Int[np.ndarray, "num_clips num_frames"]:
     """Sample test clips spread evenly from the first frame to the last; a single clip is central.
 
-    With sampling="segments", clip v of `num_clips` takes the frame at (v + 1/2) / `num_clips` of each segment.
+    With sampling="segments", see `segment_views`.
 
     Returns:
         Positions in the stream.
 
     Raises:
         ClipTooShort: see `random_clip`.
+        FarfieldError: see `segment_views`.
     """
     _check_length(length, spec)
     if spec.sampling == "segments":
-        return np.stack([segments(length, spec.num_frames, (v + 0.5) / num_clips) for v in range(num_clips)])
+        return segment_views(length, spec, num_clips)
     slack = max(length - spec.span, 0)
     starts = np.linspace(0, slack, num_clips) if num_clips > 1 else np.array([slack / 2])
     return np.stack([_clip(round(float(start)), length, spec) for start in starts])
@@ -109,17 +111,6 @@ def dense_views(length: int, spec: ClipSpec, hop: int) -> Int[np.ndarray, "views
     slack = max(length - spec.span, 0)
     starts = [*range(0, slack, hop), slack]
     return np.stack([_clip(start, length, spec) for start in starts])
-
-
-def segments(
-    length: int, num_segments: int, offset: float | Float[np.ndarray, " num_segments"]
-) -> Int[np.ndarray, " num_segments"]:
-    """Choose one frame from each of `num_segments` equal parts of a stream of `length` frames; return their positions.
-
-    `offset` in [0, 1) is the place of the frame in its part; 0.5 is the centre.
-    """
-    places = (np.arange(num_segments) + offset) * (length / num_segments)
-    return np.minimum(places.astype(np.int64), length - 1)
 
 
 def _clip(start: int, length: int, spec: ClipSpec) -> Int[np.ndarray, " num_frames"]:

@@ -1,9 +1,12 @@
 """Manifests: CSV files that list videos and their labels.
 
-    path,label[,start_seconds,end_seconds][,num_frames,fps,width,height,duration_seconds]
+    path,label[,start_seconds,end_seconds][,num_frames,fps,width,height,duration_seconds][,group]
 
-Paths are relative to the manifest's folder, or to a given root. [start_seconds, end_seconds) is the annotated segment;
-without one, the whole video is used. `farfield data index` fills num_frames and the columns after it. Spaces around a
+Paths are relative to the manifest's folder, or to a given root. A path leads to a video file, or to a folder of
+numbered pictures, which needs `fps`. Several labels of one row are separated by `|`; an
+empty label means none of the classes. [start_seconds, end_seconds) is the annotated segment; without one, the whole
+video is used. `farfield data index` fills num_frames to duration_seconds. `group` names what
+videos have in common, such as the person or the source video; `farfield data split` keeps groups whole. Spaces around a
 value are stripped.
 """
 
@@ -28,7 +31,11 @@ from farfield.errors import FarfieldError, nearest
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """One row of a manifest. Times are in seconds; None for an empty value."""
+    """One row of a manifest. Times are in seconds; None for an empty value.
+
+    `label` holds several labels separated by `|`, or none. `group` names the person, camera or source video that the
+    video shares with others.
+    """
 
     path: str
     label: str
@@ -39,9 +46,21 @@ class VideoRecord:
     width: int | None = None
     height: int | None = None
     duration_seconds: float | None = None
+    group: str | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of the row; empty for none of the classes."""
+        return split_labels(self.label)
+
+
+def split_labels(text: str) -> tuple[str, ...]:
+    """Split a manifest's label at `|`."""
+    return tuple(label for each in text.split("|") if (label := each.strip()))
 
 
 COLUMNS = tuple(field.name for field in fields(VideoRecord))
+_NUMBERS = COLUMNS[2:-1]
 _WHOLE_NUMBERS = ("num_frames", "width", "height")
 
 
@@ -84,8 +103,9 @@ class Manifest(Sequence[VideoRecord]):
     def __init__(self, records: Iterable[VideoRecord], *, root: str | Path, source: str = "manifest") -> None:
         rows = list(records)
         columns: dict[str, Sequence[Any]] = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
-        for name in COLUMNS[2:]:
+        for name in _NUMBERS:
             columns[name] = [math.nan if value is None else value for value in columns[name]]
+        columns["group"] = [value or "" for value in columns["group"]]
         self._set_columns([columns] if rows else [], Path(root), source)
 
     @classmethod
@@ -104,31 +124,38 @@ class Manifest(Sequence[VideoRecord]):
         self._paths = _StringArray()
         met: dict[str, int] = {}
         ids: list[np.ndarray] = []
-        numbers: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS[2:]}
+        numbers: dict[str, list[np.ndarray]] = {name: [] for name in _NUMBERS}
+        groups = _StringArray()
         for block in blocks:
             self._paths.add(block["path"])
             count = len(block["path"])
+            groups.add(block.get("group", [""] * count))
             for label in dict.fromkeys(block["label"]):
                 met.setdefault(label, len(met))
             ids.append(np.fromiter(map(met.__getitem__, block["label"]), np.int64, count))
             for name, parts in numbers.items():
                 parts.append(np.array(block[name], dtype=np.float64) if name in block else np.full(count, np.nan))
         self._paths.close()
-        self.labels: list[str] = _sort_labels(set(met))
+        groups.close()
+        self._groups = groups if groups.ends[-1] else None
+        self._texts = _sort_labels(set(met))  # the different values of the column `label`
+        self.labels: list[str] = _sort_labels({label for text in met for label in split_labels(text)})
         """Labels that occur, sorted. If all are numbers, they are sorted as numbers, so that 10 comes after 9."""
-        number = {label: i for i, label in enumerate(self.labels)}
+        number = {label: i for i, label in enumerate(self._texts)}
         in_order = np.array([number[label] for label in met], dtype=np.int64)
-        self.label_ids: np.ndarray = in_order[np.concatenate(ids)] if ids else np.empty(0, dtype=np.int64)
+        self._text_ids: np.ndarray = in_order[np.concatenate(ids)] if ids else np.empty(0, dtype=np.int64)
         self._numbers = {name: _column(parts) for name, parts in numbers.items()}
 
     def __len__(self) -> int:
-        return len(self.label_ids)
+        return len(self._text_ids)
 
     def __getitem__(self, index):
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         numbers: dict[str, Any] = {name: self._number(name, index) for name in self._numbers}
-        return VideoRecord(self._paths[index], self.labels[self.label_ids[index]], **numbers)
+        label = self._texts[self._text_ids[index]]
+        group = self._groups[index] or None if self._groups else None
+        return VideoRecord(self._paths[index], label, **numbers, group=group)
 
     def __iter__(self) -> Iterator[VideoRecord]:
         return (self[i] for i in range(len(self)))
@@ -146,9 +173,9 @@ class Manifest(Sequence[VideoRecord]):
 
     def content_hash(self) -> str:
         """Return a hash of paths, labels and segments. Manifests with the same hash list the same videos."""
-        digest = hashlib.sha256(json.dumps(self.labels).encode())
+        digest = hashlib.sha256(json.dumps(self._texts).encode())
         segments = [self._numbers[name] for name in ("start_seconds", "end_seconds")]
-        for column in (self._paths.bytes, self._paths.ends, self.label_ids, *segments):
+        for column in (self._paths.bytes, self._paths.ends, self._text_ids, *segments):
             digest.update(b"" if column is None else column.tobytes())
         return digest.hexdigest()[:16]
 
@@ -165,25 +192,53 @@ class Manifest(Sequence[VideoRecord]):
         """Return each row's class as an index into `labels`, int64.
 
         Raises:
+            FarfieldError: for a label that is not in `labels`, or a row with no label or several.
+        """
+        position = self._positions(labels)
+        for place, text in enumerate(self._texts):
+            found = split_labels(text)
+            if len(found) != 1:
+                row = int(np.argmax(self._text_ids == place))
+                raise FarfieldError(
+                    f"{self.source}: {self[row].path} has {f'the labels {text!r}' if found else 'no label'}, but each "
+                    "video needs one class here. Correct the row."
+                )
+        return np.array([position[split_labels(text)[0]] for text in self._texts], dtype=np.int64)[self._text_ids]
+
+    def target_matrix(self, labels: Sequence[str]) -> np.ndarray:
+        """Return a matrix, float32 (rows, labels), with 1 where the row has the label and 0 elsewhere.
+
+        Raises:
             FarfieldError: for a label that is not in `labels`.
         """
+        position = self._positions(labels)
+        of_text = np.zeros((len(self._texts), len(labels)), dtype=np.float32)
+        for place, text in enumerate(self._texts):
+            of_text[place, [position[label] for label in split_labels(text)]] = 1
+        return of_text[self._text_ids]
+
+    def _positions(self, labels: Sequence[str]) -> dict[str, int]:
+        """Return the index of each label; raise for a row whose label is not in `labels`."""
         position = {label: i for i, label in enumerate(labels)}
-        for label in self.labels:
-            if label not in position:
-                row = int(np.argmax(self.label_ids == self.labels.index(label)))
-                raise FarfieldError(
-                    f"{self.source}: {self[row].path} has the label {label!r}, which is not one of the {len(labels)} "
-                    f"classes of the network. {nearest(label, labels)}"
-                )
-        return np.array([position[label] for label in self.labels], dtype=np.int64)[self.label_ids]
+        for place, text in enumerate(self._texts):
+            for label in split_labels(text):
+                if label not in position:
+                    row = int(np.argmax(self._text_ids == place))
+                    raise FarfieldError(
+                        f"{self.source}: {self[row].path} has the label {label!r}, which is not one of the "
+                        f"{len(labels)} classes of the network. {nearest(label, labels)}"
+                    )
+        return position
 
 
-def read_manifest(path: str | Path, *, root: str | Path | None = None) -> Manifest:
+def read_manifest(path: str | Path, *, root: str | Path | None = None, group_column: str = "group") -> Manifest:
     """Read a manifest.
 
     Args:
         path: CSV file.
         root: folder that the paths in the file are relative to; None for the folder of the manifest.
+        group_column: column that holds the group of each video. If it has another name than "group", other unknown
+            columns are ignored.
 
     Raises:
         FarfieldError: for a missing or empty file, a missing or unknown column, or an invalid value, whose line the
@@ -196,7 +251,7 @@ def read_manifest(path: str | Path, *, root: str | Path | None = None) -> Manife
         # File names need not be UTF-8. Any other text that is not UTF-8 fails as a header or an unknown label.
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             folder = path.parent if root is None else Path(root)
-            manifest = Manifest.of_columns(_blocks(file, path), root=folder, source=str(path))
+            manifest = Manifest.of_columns(_blocks(file, path, group_column), root=folder, source=str(path))
     except csv.Error as error:
         raise FarfieldError(f"{path} is not a CSV file: {error}") from error
     if not len(manifest):
@@ -247,13 +302,16 @@ def _sort_labels(labels: set[str]) -> list[str]:
     return sorted(labels, key=lambda label: (int(label) if numbers else 0, label))
 
 
-def _blocks(file: Iterator[str], path: Path) -> Iterator[dict[str, Sequence[Any]]]:
+def _blocks(file: Iterator[str], path: Path, group_column: str) -> Iterator[dict[str, Sequence[Any]]]:
     """Read and check the rows in blocks, to limit the memory needed."""
     header = [name.strip() for name in next(csv.reader(file), [])]
+    ignored: set[str] = set()
+    if group_column != "group" and group_column in header:
+        ignored = {name for name in header if name not in COLUMNS[:-1]} - {group_column}
     if any(not name.isprintable() for name in header):
         raise csv.Error("its first line is not text")
     for name in header:
-        if name not in COLUMNS:
+        if name not in {*COLUMNS, group_column, *ignored}:
             raise FarfieldError(f"{path} has an unknown column {name!r}. {nearest(name, COLUMNS)}")
     for name in COLUMNS[:2]:
         if name not in header:
@@ -284,7 +342,11 @@ def _blocks(file: Iterator[str], path: Path) -> Iterator[dict[str, Sequence[Any]
                     )
             columns = [[row[i] for _, row in numbered] for i in range(len(header))]
             numbers = [number for number, _ in numbered]
-        texts = {name: [text.strip() for text in column] for name, column in zip(header, columns, strict=True)}
+        texts = {
+            "group" if name == group_column else name: [text.strip() for text in column]
+            for name, column in zip(header, columns, strict=True)
+            if name not in ignored
+        }
         yield _checked(texts, path, numbers)
         line += len(lines)
 
@@ -305,12 +367,9 @@ def _checked(texts: Mapping[str, Sequence[str]], path: Path, lines: Sequence[int
         FarfieldError: for an invalid value; the message names the line.
     """
     columns: dict[str, Any] = {name: texts[name] for name in COLUMNS[:2]}
-    for name in COLUMNS[:2]:
-        if not all(texts[name]):
-            raise FarfieldError(
-                f"{path}, line {lines[texts[name].index('')]}: the {name} is empty. Every row needs a path and a label."
-            )
-    for name in COLUMNS[2:]:
+    if not all(texts["path"]):
+        raise FarfieldError(f"{path}, line {lines[texts['path'].index('')]}: the path is empty. Every row needs one.")
+    for name in _NUMBERS:
         if name not in texts or not any(texts[name]):
             continue
         numbers = np.fromiter(map(_number, texts[name]), np.float64, len(lines))
@@ -320,6 +379,8 @@ def _checked(texts: Mapping[str, Sequence[str]], path: Path, lines: Sequence[int
                 f"{path}, line {lines[row]}: {name} is {texts[name][row]!r}; it must be a number >= 0, or empty."
             )
         columns[name] = np.floor(numbers) if name in _WHOLE_NUMBERS else numbers
+    if "group" in texts:
+        columns["group"] = texts["group"]
     if "end_seconds" in columns:
         ends = columns["end_seconds"]
         starts = np.nan_to_num(columns.get("start_seconds", ends * 0))

@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from farfield.allocator import keep_freed_memory
-from farfield.checkpoints.checkpoint import plain_network
+from farfield.checkpoints.checkpoint import plain_network, save_operating_point
 from farfield.checkpoints.content_hash import network_hash
 from farfield.data.datamodule import TestDataModule
 from farfield.data.manifest import Manifest, read_manifest
@@ -22,12 +22,14 @@ from farfield.evaluation.result import EvaluationResult
 from farfield.evaluation.scores_file import Scores
 from farfield.evaluation.scoring_module import ScoringModule
 from farfield.evaluation.test_report import write_report
+from farfield.evaluation.threshold_choice import ThresholdRule, choose_thresholds, hours_of_video
 from farfield.lightning_errors import lightning_errors_as_ours
 from farfield.models.class_subset import restrict_labels as restrict_network
 from farfield.models.network import ActionNet
+from farfield.models.operating_point import OperatingPoint
 from farfield.models.summary import summarise
 from farfield.precision import check_mixed_precision
-from farfield.progress import progress_bars_shown
+from farfield.progress import progress_bars, progress_bars_shown
 from farfield.video.decoder_names import Decoder
 
 log = logging.getLogger("farfield")
@@ -49,6 +51,7 @@ def evaluate(
     view_batch_size: int | None = 16,
     restrict_labels: bool = False,
     calibrate_on: str | Path | None = None,
+    choose_threshold: str | ThresholdRule | None = None,
     decoder: Decoder = "pyav",
     progress: bool = True,
 ) -> EvaluationResult:
@@ -72,6 +75,10 @@ def evaluate(
         restrict_labels: predict only the manifest's classes, which must be a subset of the network's classes.
         calibrate_on: manifest of validation videos, on which a temperature for the probabilities is fitted (Guo et
             al., ICML 2017). The temperature does not change the ranking of the classes. None for no temperature.
+        choose_threshold: rule by which to choose a threshold for each class on the videos of `calibrate_on`: "f1",
+            "precision=0.95", "recall=0.9" or "false_alarms_per_hour=1", with any value, see `ThresholdRule`. The
+            thresholds are written into the checkpoint, whose hash changes, or set as `model.operating_point` if `model`
+            is a network. None uses the thresholds that the model has, if any.
         decoder: "pyav" or "decord".
         progress: show a progress bar.
 
@@ -94,9 +101,18 @@ def evaluate(
     if out is not None and Path(out).exists() and not Path(out).is_dir():
         raise FarfieldError(f"out is {out}, which is a file. Give a folder.")
     check_mixed_precision(precision)
+    rule = ThresholdRule.parse(choose_threshold) if isinstance(choose_threshold, str) else choose_threshold
+    if rule is not None:
+        _check_threshold_options(rule, model, calibrate_on, restrict_labels)
     network = plain_network(model)
     videos = read_manifest(manifest, root=root)
     held_out = None if calibrate_on is None else read_manifest(calibrate_on, root=root)
+    if held_out is not None and held_out.content_hash() == videos.content_hash():
+        log.warning(
+            "%s lists the videos that are tested, so the calibration and thresholds will look better than they are. "
+            "Give validation videos as calibrate_on.",
+            calibrate_on,
+        )
     restricted: dict[str, Any] = {}
     if restrict_labels:
         restricted = {"scored_among": f"{len(videos.labels)} of the network's {len(network.labels)} classes"}
@@ -119,13 +135,20 @@ def evaluate(
             decoder=decoder,
         )
 
-    temperature = None
+    temperature, point = None, network.operating_point
     if held_out is not None:
-        calibration_scores = _score(trainer, module, data_of(held_out), str(calibrate_on))
+        calibration_scores, calibration_rows = _score(trainer, module, data_of(held_out), str(calibrate_on))
         for path, reason in module.failures if trainer.is_global_zero else []:
             log.warning("left out of the calibration: %s: %s", path, reason)
         temperature = fit_temperature(calibration_scores.probabilities, calibration_scores.targets)
-    scores = _score(trainer, module, data_of(videos), str(manifest))
+        if rule is not None:
+            point = _choose_thresholds(calibration_scores, calibration_rows, rule, held_out)
+    scores, rows = _score(trainer, module, data_of(videos), str(manifest))
+    if rule is not None and point is not None:  # only now, so that a failed test leaves the checkpoint as it was
+        if isinstance(model, ActionNet):
+            model.operating_point = point
+        elif trainer.is_global_zero:
+            save_operating_point(point, model)
     about = {
         **({} if isinstance(model, ActionNet) else {"checkpoint": str(model), "weights": network_hash(model)}),
         "manifest": str(manifest),
@@ -140,10 +163,45 @@ def evaluate(
         "num_crops": clip.num_crops,
         "precision": precision,
     }
-    result = EvaluationResult(scores, list(module.failures), temperature, cost, about)
+    groups = [videos[row].group for row in rows]
+    result = EvaluationResult(
+        scores,
+        list(module.failures),
+        temperature,
+        cost,
+        about,
+        groups=groups if any(groups) else None,
+        operating_point=point,
+    )
     if out is not None and trainer.is_global_zero:
-        write_report(result, out)
+        with progress_bars(progress):
+            write_report(result, out)
     return result
+
+
+def _check_threshold_options(
+    rule: ThresholdRule, model: str | Path | ActionNet, calibrate_on: str | Path | None, restrict_labels: bool
+) -> None:
+    """Check, before anything is loaded, that thresholds can be chosen and kept."""
+    if calibrate_on is None:
+        raise FarfieldError(
+            f"choose_threshold is '{rule}', but calibrate_on is not set. Set it to the manifest of the validation "
+            "videos, on which thresholds are chosen."
+        )
+    if restrict_labels:
+        raise FarfieldError(
+            "choose_threshold and restrict_labels are both set, but the thresholds of some classes only do not fit the "
+            "network's scores among all classes. Leave one out."
+        )
+    if isinstance(model, str | Path) and Path(model).is_dir():
+        raise FarfieldError(f"choose_threshold writes into a checkpoint, but {model} is a folder. Give a .ckpt file.")
+
+
+def _choose_thresholds(scores: Scores, rows: list[int], rule: ThresholdRule, manifest: Manifest) -> OperatingPoint:
+    """Choose thresholds on scored validation videos; `rows` are the videos' rows in the manifest."""
+    targets = torch.nn.functional.one_hot(scores.targets, len(scores.labels)).bool()
+    hours = hours_of_video(manifest, rows) if rule.kind == "false_alarms_per_hour" else None
+    return choose_thresholds(scores.probabilities, targets, scores.labels, rule, hours=hours)
 
 
 def _trainer(accelerator: str, devices: int, precision: str, *, progress: bool) -> Trainer:
@@ -166,7 +224,8 @@ def _trainer(accelerator: str, devices: int, precision: str, *, progress: bool) 
     return trainer
 
 
-def _score(trainer: Trainer, module: ScoringModule, data: TestDataModule, name: str) -> Scores:
+def _score(trainer: Trainer, module: ScoringModule, data: TestDataModule, name: str) -> tuple[Scores, list[int]]:
+    """Score videos; return the scores, and each video's row in the manifest."""
     try:
         trainer.test(module, datamodule=data, verbose=False)
     except SystemExit as error:  # Lightning's, of an interrupt
@@ -183,7 +242,7 @@ def _score(trainer: Trainer, module: ScoringModule, data: TestDataModule, name: 
     times = [(data.manifest[row].start_seconds, data.manifest[row].end_seconds) for row in rows]
     segments = torch.tensor([[math.nan if time is None else time for time in each] for each in times]).double()
     labels = list(data.labels)
-    return Scores(labels, paths, targets, probabilities, None if segments.isnan().all() else segments)
+    return Scores(labels, paths, targets, probabilities, None if segments.isnan().all() else segments), rows
 
 
 def _canonical(video: Path) -> str:

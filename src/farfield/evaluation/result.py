@@ -7,14 +7,27 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.functional import one_hot
 
+from farfield.errors import FarfieldError
 from farfield.evaluation.accuracy_by_views import AccuracyAtViews, accuracy_by_views
 from farfield.evaluation.calibration import Calibration, calibration, scale_temperature
+from farfield.evaluation.class_metrics import (
+    DecisionMetrics,
+    RankingMetrics,
+    Resampling,
+    measure_decisions,
+    measure_ranking,
+)
+from farfield.evaluation.class_metrics_content import class_metrics_content, operating_point_content
+from farfield.evaluation.curves import Curves, measure_curves
 from farfield.evaluation.metrics import Metrics, measure
 from farfield.evaluation.plots import confused_pairs
 from farfield.evaluation.scores_file import FILE, Scores
+from farfield.evaluation.threshold_choice import decide
+from farfield.models.operating_point import OperatingPoint
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,8 @@ class EvaluationResult:
         temperature: calibration temperature of the reported probabilities; None if they are not calibrated.
         view_giga_multiply_adds: cost of one view, in units of 10^9 multiply-adds; None if unknown.
         about: what was evaluated and how: checkpoint, manifest, views, precision, ...
+        groups: group of each video, from the manifest; None for a video without one, or if no video has one.
+        operating_point: thresholds of the classes; None if none were chosen.
     """
 
     scores: Scores
@@ -52,6 +67,8 @@ class EvaluationResult:
     temperature: float | None = None
     view_giga_multiply_adds: float | None = None
     about: dict[str, Any] = field(default_factory=dict)
+    groups: Sequence[str | None] | None = None
+    operating_point: OperatingPoint | None = None
 
     def probabilities(self) -> Float[Tensor, "n classes"]:
         """Return the class probabilities of each video, calibrated if there is a temperature."""
@@ -79,6 +96,72 @@ class EvaluationResult:
             taken_for = labels[int(others.argmax())] if int(others.sum()) else None
             found.append(ClassResult(label, videos, correct / videos if videos else None, taken_for))
         return found
+
+    def target_matrix(self) -> Bool[Tensor, "n classes"]:
+        """Return whether each video has each class."""
+        return one_hot(self.scores.targets, len(self.scores.labels)).bool()
+
+    def decisions(self) -> Bool[Tensor, "n classes"]:
+        """Return whether each video is taken for each class: the most probable class is."""
+        return one_hot(self.scores.probabilities.argmax(1), len(self.scores.labels)).bool()
+
+    @cached_property
+    def resampling(self) -> Resampling:
+        """How the intervals of the class metrics are computed."""
+        return Resampling.of_groups(self.groups, len(self.scores.paths), len(self.scores.labels))
+
+    def decision_metrics(self) -> DecisionMetrics:
+        """Return precision, recall and F1 of each class, and their averages."""
+        return self._decision_metrics
+
+    @cached_property
+    def _decision_metrics(self) -> DecisionMetrics:
+        return measure_decisions(self.decisions(), self.target_matrix(), self.resampling)
+
+    def ranking_metrics(self) -> RankingMetrics:
+        """Return average precision and ROC-AUC of each class and their averages, and sample-wise average precision.
+
+        They are computed without temperature scaling, which changes the order of videos by their score of a class.
+
+        Raises:
+            FarfieldError: if a probability is not a number.
+        """
+        return self._ranking_metrics
+
+    @cached_property
+    def _ranking_metrics(self) -> RankingMetrics:
+        scores = self.scores.probabilities
+        if scores.isnan().any():
+            row = int(scores.isnan().any(1).nonzero()[0, 0])
+            raise FarfieldError(
+                f"the network's scores of {self.scores.names[row]} are not numbers (NaN). Check that training has not "
+                "diverged, or test in precision 32-true."
+            )
+        return measure_ranking(scores, self.target_matrix(), self.resampling)
+
+    def curves(self) -> Curves:
+        """Return the precision-recall and ROC curves of each class."""
+        return measure_curves(self.scores.probabilities, self.target_matrix())
+
+    def threshold_metrics(self) -> tuple[list[str], DecisionMetrics] | None:
+        """Return precision, recall and F1 at the thresholds of the operating point; None without one.
+
+        Returns:
+            The labels of the classes that have a threshold, and the metrics of these classes.
+        """
+        return self._threshold_metrics
+
+    @cached_property
+    def _threshold_metrics(self) -> tuple[list[str], DecisionMetrics] | None:
+        if self.operating_point is None:
+            return None
+        labels = self.scores.labels
+        decisions, has_threshold = decide(self.scores.probabilities, labels, self.operating_point)
+        if not has_threshold.any():
+            return None
+        kept = [label for label, has in zip(labels, has_threshold.tolist(), strict=True) if has]
+        targets = self.target_matrix()[:, has_threshold]
+        return kept, measure_decisions(decisions[:, has_threshold], targets, self.resampling)
 
     def calibrations(self) -> tuple[Calibration, Calibration | None]:
         """Return the calibration without and with temperature scaling; the second is None without a temperature."""
@@ -112,6 +195,16 @@ class EvaluationResult:
         }
         if calibrated is not None:
             content["calibration"]["with_temperature"] = asdict(calibrated)
+        content["class_metrics"] = class_metrics_content(
+            self.scores.labels,
+            self.target_matrix().sum(0).tolist(),
+            self.decision_metrics(),
+            self.ranking_metrics(),
+            self.resampling,
+            by_group=self.groups is not None,
+        )
+        if self.operating_point is not None:
+            content["operating_point"] = operating_point_content(self.operating_point, self.threshold_metrics())
         if curve := self.accuracy_by_views():
             content["top1_by_views"] = [{"views": each.views, **asdict(each.top1)} for each in curve]
         return content

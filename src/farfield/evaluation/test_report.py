@@ -1,4 +1,4 @@
-"""Write an evaluation's report: report.json, report.md, predictions.csv, scores.npz and plots."""
+"""Write an evaluation's report: report.json, report.md, predictions.csv, per_class.csv, scores.npz and plots."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from farfield.atomic_write import atomic_write
+from farfield.evaluation.class_metrics_content import per_class_csv
+from farfield.evaluation.curves import plot_precision_recall, plot_roc
 from farfield.evaluation.plots import (
     NAMED_CLASSES,
     names_with_numbers,
@@ -23,10 +25,11 @@ from farfield.reports.test_report_markdown import render_test_report
 
 
 def write_report(result: EvaluationResult, folder: str | Path) -> dict[str, Any]:
-    """Write report.json, report.md, predictions.csv, scores.npz and plots (PNG).
+    """Write report.json, report.md, predictions.csv, per_class.csv, scores.npz and plots (PNG).
 
     Large arrays (videos x classes and classes x classes) are in scores.npz only: as JSON, the confusion matrix of
-    3,000 classes takes 80 MB. The plots are confusion_matrix.png, reliability.png and, for several views, views.png.
+    3,000 classes takes 80 MB. The plots are confusion_matrix.png, reliability.png, precision_recall.png, roc.png and,
+    for several views, views.png.
 
     Args:
         result: evaluation to report.
@@ -43,8 +46,12 @@ def write_report(result: EvaluationResult, folder: str | Path) -> dict[str, Any]
     if curve := result.accuracy_by_views():
         plot_views(curve, result.view_giga_multiply_adds).savefig(folder / "views.png", dpi=120)
     plot_confusion(confusion, scores.labels, folder / "confusion_matrix.png")
+    curves, ranking = result.curves(), result.ranking_metrics()
+    plot_precision_recall(curves, ranking, scores.labels).savefig(folder / "precision_recall.png", dpi=120)
+    plot_roc(curves, ranking, scores.labels).savefig(folder / "roc.png", dpi=120)
     write_scores(scores, folder / FILE, confusion=confusion)
     _write_atomically(folder / "predictions.csv", _predictions(result))
+    _write_atomically(folder / "per_class.csv", per_class_csv(content))
     _write_atomically(folder / "report.json", json.dumps(content, indent=2) + "\n")
     markdown = render_test_report(
         content, names_with_numbers(scores.labels), list_confused=len(scores.labels) > NAMED_CLASSES

@@ -21,4 +21,5 @@ def describe_export(network: ActionNet, traced: Traced, *, opset: int | None, in
         int8=int8,
         opset=opset,
         farfield=version("farfield"),
+        operating_point=point.to_dict_for(network.labels) if (point := network.operating_point) else None,
     )

@@ -22,17 +22,19 @@ MIN_WIDTH = 320
 BACKGROUND, BEST, OTHERS, CURSOR = (16, 18, 24), (24, 128, 92), (38, 84, 124), (255, 255, 255)
 
 
-def write_labelled_video(prediction: Prediction, path: str | Path, *, num_labels: int = 3) -> None:
+def write_labelled_video(
+    prediction: Prediction, path: str | Path, *, num_labels: int = 3, fps: float | None = None
+) -> None:
     """Write a copy of a video as H.264 MP4 without sound, with the predicted labels below the frames.
 
     Without a timeline, the panel below the frames shows the `num_labels` most probable classes of the whole video. With
     a timeline, it shows the label of the current segment, and a strip of all segments with a cursor. If only a part of
-    the video could be read, the copy ends where that part ends.
+    the video could be read, the copy ends where that part ends. `fps` is the frame rate of a folder of pictures.
 
     Raises:
         VideoError: if the video cannot be decoded.
     """
-    with open_video(prediction.path) as video:
+    with open_video(prediction.path, fps=fps) as video:
         times = video.times
         count = (
             len(times)

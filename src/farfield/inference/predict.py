@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ class PredictOptions:
         features: whether to also return the features before the classifier.
         view_batch_size: views per forward pass; bounds memory. Predictions do not depend on it, except for rounding.
         decoder: "pyav" or "decord".
+        fps: frame rate of videos that are folders of numbered pictures; None if there are none.
 
     Raises:
         FarfieldError: for a count below 1, for hop together with num_clips, or for one of these two with a timeline.
@@ -54,12 +56,15 @@ class PredictOptions:
     features: bool = False
     view_batch_size: int = 8
     decoder: Decoder = "pyav"
+    fps: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("top_k", "num_clips", "num_crops", "hop", "view_batch_size"):
             given = getattr(self, name)
             if given is not None and given < 1:
                 raise FarfieldError(f"{name} is {given}; it must be at least 1.")
+        if self.fps is not None and not 0 < self.fps < math.inf:
+            raise FarfieldError(f"fps is {self.fps:g}; it must be a positive number of frames per second.")
         if self.hop is not None and self.num_clips is not None:
             raise FarfieldError("hop and num_clips are both given, but each of them chooses the clips. Give only one.")
         if self.timeline is not None:
@@ -85,6 +90,8 @@ class PredictOptions:
             content["windows"] = given | options
         if self.decoder != "pyav":
             content["decoder"] = self.decoder
+        if self.fps is not None:
+            content["fps"] = self.fps
         return content
 
 
@@ -100,6 +107,7 @@ def predict(
     features: bool = False,
     view_batch_size: int = 8,
     decoder: Decoder = "pyav",
+    fps: float | None = None,
     progress: bool = True,
 ) -> Prediction:
     """Predict the actions in a video: its most probable classes and, on request, a timeline of its actions.
@@ -108,7 +116,7 @@ def predict(
     it averages them over sliding windows instead.
 
     Args:
-        video: a video file.
+        video: a video file, or a folder of numbered pictures.
         model: a network from `load_model` or `build_model`, on the device to run on, or a path that `load_model` reads.
             The network is put in evaluation mode.
         top_k: number of classes in the ranking.
@@ -119,6 +127,7 @@ def predict(
         features: whether to also return the features before the classifier.
         view_batch_size: views per forward pass; bounds memory.
         decoder: "pyav" or "decord".
+        fps: frame rate of a folder of pictures, which needs it; ignored for a file.
         progress: show a progress bar while windows are scored.
 
     Raises:
@@ -127,7 +136,7 @@ def predict(
             network, or the model cannot be loaded.
     """
     wanted = {True: TimelineOptions(), False: None}[timeline] if isinstance(timeline, bool) else timeline
-    options = PredictOptions(top_k, num_clips, num_crops, hop, wanted, features, view_batch_size, decoder)
+    options = PredictOptions(top_k, num_clips, num_crops, hop, wanted, features, view_batch_size, decoder, fps)
     loaded = load_model(model) if isinstance(model, str | Path) else model
     with progress_bars(progress), ProgressBar(desc="windows", unit="window", leave=False, delay=1) as bar:
         return predict_file(video, loaded, options, on_progress=lambda done, total: bar_to(bar, done, total))
@@ -148,7 +157,9 @@ def predict_file(
         FarfieldError, VideoError: as `predict`.
     """
     spec = model.clip
-    with open_video(path, options.decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map) as video:
+    with open_video(
+        path, options.decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map, fps=options.fps
+    ) as video:
         return predict_video(video, path, model, options, on_progress=on_progress)
 
 
@@ -185,7 +196,7 @@ def predict_video(
     start, end = float(clip.times_seconds.min()), float(clip.times_seconds.max())
     return Prediction(
         str(path),
-        rank(probabilities, model.labels, options.top_k),
+        rank(probabilities, model.labels, options.top_k, model.operating_point),
         model=model.config.get("backbone"),
         duration_seconds=duration_seconds(video.times),
         start_seconds=start,

@@ -6,7 +6,7 @@ docs/predictions.md documents the fields.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from farfield.inference.segments import Segment
 from farfield.inference.timeline import Timeline
+from farfield.models.operating_point import OperatingPoint
 
 SCHEMA_VERSION = 1
 """Version of the JSON schema. It is raised when a field is renamed or removed, or when its meaning changes."""
@@ -21,10 +22,18 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class RankedLabel:
-    """A class and its probability."""
+    """A class and its probability.
+
+    Attributes:
+        label: name of the class.
+        probability: probability of the class.
+        above_threshold: whether the probability reaches the class's threshold; None if the network has no threshold for
+            the class, or if the probability is not an average over views as in a test.
+    """
 
     label: str
     probability: float
+    above_threshold: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,21 @@ class Prediction:
         return cls(**given)
 
 
-def rank(probabilities: Float[np.ndarray, " classes"], labels: list[str], top_k: int) -> list[RankedLabel]:
-    """Return the `top_k` most probable classes, best first."""
+def rank(
+    probabilities: Float[np.ndarray, " classes"], labels: list[str], top_k: int, point: OperatingPoint | None = None
+) -> list[RankedLabel]:
+    """Return the `top_k` most probable classes, best first.
+
+    Args:
+        probabilities: probability of each class.
+        labels: label of each class.
+        top_k: number of classes to return.
+        point: thresholds with which the probabilities are compared; None for no comparison.
+    """
     best = np.argsort(-probabilities, kind="stable")[:top_k]
-    return [RankedLabel(labels[i], float(probabilities[i])) for i in best]
+    limits = {} if point is None else point.thresholds
+    ranking = [RankedLabel(labels[i], float(probabilities[i])) for i in best]
+    return [
+        each if (limit := limits.get(each.label)) is None else replace(each, above_threshold=each.probability >= limit)
+        for each in ranking
+    ]

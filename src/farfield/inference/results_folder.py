@@ -39,9 +39,11 @@ def check_extras(extras: Sequence[str], *, timeline: bool) -> None:
     """
     for extra in extras:
         if extra not in get_args(Extra):
-            raise FarfieldError(f"write contains {extra!r}, an unknown kind of file. {nearest(extra, get_args(Extra))}")
+            raise FarfieldError(f"there is no kind of file {extra!r} to write. {nearest(extra, get_args(Extra))}")
         if extra in SUBTITLES and not timeline:
-            raise FarfieldError(f"write contains {extra}, but subtitles need a timeline. Add --timeline.")
+            raise FarfieldError(
+                f"{extra} is a file of subtitles, which need a timeline. Give timeline=True (--timeline)."
+            )
 
 
 @contextmanager
@@ -91,6 +93,7 @@ class Results:
         self.folder = folder
         self._extras = list(dict.fromkeys(extras))
         self._timeline = settings.get("windows") is not None
+        self._fps: float | None = settings.get("fps")
         with _writing(folder):
             self._entries = self._read()
             self._check_settings(settings)
@@ -163,7 +166,7 @@ class Results:
         if "mp4" in files:
             copy = self.folder / files["mp4"]
             copy.unlink(missing_ok=True)  # so that no old copy stays if this fails
-            write_labelled_video(prediction, copy)
+            write_labelled_video(prediction, copy, fps=self._fps)
 
     def _files_of(self, name: str) -> dict[str, str]:
         """Return the names of the extra files of one video, by kind."""

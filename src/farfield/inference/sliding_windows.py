@@ -18,7 +18,8 @@ from torch import Tensor
 
 from farfield.clip_spec import ClipSpec
 from farfield.data.crops import resize_short_side, spread_crops
-from farfield.data.frame_sampling import ClipTooShort, dense_views, segments, stream_frames
+from farfield.data.frame_sampling import ClipTooShort, dense_views, stream_frames
+from farfield.data.segment_sampling import segment_views
 from farfield.errors import FarfieldError, VideoError
 from farfield.video.decoder_names import Decoder
 from farfield.video.decoders import Video, open_video
@@ -74,17 +75,19 @@ def sliding_windows(
     window_seconds: float | None = None,
     num_crops: int = 1,
     decoder: Decoder = "pyav",
+    fps: float | None = None,
 ) -> Iterator[Windows]:
     """Open a video and yield its windows. The video stays open for the `with` block.
 
     Args:
-        path: video file.
+        path: video file, or folder of numbered pictures.
         spec: the network's clip settings.
         hop_seconds: time from the start of one window to the next; None for half a window.
         hop_frames: hop in frames of the stream; replaces hop_seconds.
         window_seconds: length of a window; None for `num_frames` frames at `frame_stride`.
         num_crops: square crops of each window, spread along the longer side.
         decoder: "pyav" or "decord".
+        fps: frame rate of a folder of pictures, see `open_video`.
 
     Raises:
         FarfieldError: see `check_window_lengths`.
@@ -92,7 +95,7 @@ def sliding_windows(
             `short_clip` is "refuse". Iterating over the windows raises it if a frame cannot be decoded.
     """
     check_window_lengths(spec, hop_seconds, window_seconds)
-    with open_video(path, decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map) as video:
+    with open_video(path, decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map, fps=fps) as video:
         yield windows_of(
             video,
             path,
@@ -199,7 +202,7 @@ def window_indices(
     """
     last = max(length - span, 0)
     starts = np.array([*range(0, last, hop), last])
-    views = starts[:, None] + segments(min(span, length), spec.num_frames, 0.5) if spread else None
+    views = starts[:, None] + segment_views(min(span, length), spec, 1) if spread else None
     if views is None:
         views = dense_views(length, spec, hop)
     return views, np.stack([starts, np.minimum(starts + span, length)], 1)

@@ -32,7 +32,9 @@ def as_table(prediction: Prediction) -> str:
     lines = [f"{prediction.path}  ({seen})"]
     if prediction.segments is None:
         width = max(len(each.label) for each in prediction.ranking)
-        lines += [f"  {each.label:<{width}}  {100 * each.probability:6.2f}%" for each in prediction.ranking]
+        for each in prediction.ranking:
+            mark = "  above threshold" if each.above_threshold else ""
+            lines.append(f"  {each.label:<{width}}  {100 * each.probability:6.2f}%{mark}")
     else:
         width = max((len(each.label) for each in prediction.segments), default=0)
         lines += [

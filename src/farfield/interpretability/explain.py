@@ -30,6 +30,7 @@ def explain(
     top_k: int = 5,
     device: str = "auto",
     decoder: Decoder = "pyav",
+    fps: float | None = None,
     progress: bool = True,
 ) -> Explanation:
     """Explain a network's prediction for a video by attention, Grad-CAM and class evidence over time.
@@ -41,7 +42,7 @@ def explain(
     shows the evidence for classes over time. windows.png shows how much each clip contributes to the prediction.
 
     Args:
-        video: a video file.
+        video: a video file, or a folder of numbered pictures.
         model: a checkpoint, or a network from `build_model` or `load_model(for_training=True)`. A network is run on the
             device that it is on.
         out: folder to write the files to; created if it does not exist. None writes nothing.
@@ -59,6 +60,7 @@ def explain(
         top_k: number of classes in the curves and tables that are written.
         device: device on which to run a checkpoint: auto, cpu, cuda, cuda:1.
         decoder: decoder that opens the video: pyav or decord.
+        fps: frame rate of a folder of pictures, which needs it; ignored for a file.
         progress: show progress bars.
 
     Raises:
@@ -89,6 +91,7 @@ def explain(
             num_clips=num_clips,
             num_crops=num_crops,
             decoder=decoder,
+            fps=fps,
         )
         if out is not None:
             write_explanation(explanation, out, connections=connections, top_k=top_k)

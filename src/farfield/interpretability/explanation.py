@@ -118,6 +118,7 @@ def explain_video(
     num_clips: int | None = None,
     num_crops: int | None = None,
     decoder: Decoder = "pyav",
+    fps: float | None = None,
 ) -> Explanation:
     """Explain a network's prediction for one view of a video.
 
@@ -136,6 +137,7 @@ def explain_video(
         num_clips: number of clips spread over the video; None for the network's test setting.
         num_crops: number of crops of each clip; None for the network's test setting.
         decoder: see `open_video`.
+        fps: frame rate of a folder of pictures, see `open_video`.
 
     Raises:
         VideoError: if the file cannot be decoded, or is shorter than a clip and the network does not loop it.
@@ -145,7 +147,7 @@ def explain_video(
     network.eval()
     side = network.clip.test_side_px
     _check_request(network, point=point, label=label, stage=stage, connections=connections)
-    views = score_video_views(path, network, num_clips=num_clips, num_crops=num_crops, decoder=decoder)
+    views = score_video_views(path, network, num_clips=num_clips, num_crops=num_crops, decoder=decoder, fps=fps)
     predicted = network.labels[int(views.windows.mean(0).argmax())]
     label = predicted if label is None else label
     explained = choose_view(views, network.labels.index(label), time)

@@ -58,15 +58,17 @@ def score_video_views(
     num_clips: int | None = None,
     num_crops: int | None = None,
     decoder: Decoder = "pyav",
+    fps: float | None = None,
 ) -> ScoredViews:
     """Sample and score the views of a video, as `farfield test` does.
 
     Args:
-        path: a video file.
+        path: a video file, or a folder of numbered pictures.
         network: network on the device to run on.
         num_clips: number of clips spread over the video; None for the network's test setting.
         num_crops: number of crops of each clip; None for the network's test setting.
         decoder: see `open_video`.
+        fps: frame rate of a folder of pictures, see `open_video`.
 
     Raises:
         VideoError: if the file cannot be decoded, or is shorter than a clip and the network does not loop it.
@@ -76,7 +78,7 @@ def score_video_views(
     spec = network.clip.replace(**{name: count for name, count in changes.items() if count is not None})
     views = video_views(
         Path(path),
-        VideoRecord(path=str(path), label=""),
+        VideoRecord(path=str(path), label="", fps=fps),
         spec,
         num_clips=spec.num_clips,
         num_crops=spec.num_crops,

@@ -20,6 +20,7 @@ from farfield.models.backbones import BACKBONES, Backbone, option_defaults
 from farfield.models.head import Head
 from farfield.models.insertion import BLOCKS, insert_blocks
 from farfield.models.network_options import NetworkOptions
+from farfield.models.operating_point import OperatingPoint
 
 EARLIER_NAMES = {"identity_at_birth": "identity_at_init"}
 """Block options of earlier versions, which old checkpoints and configs contain, and their current names."""
@@ -34,9 +35,11 @@ class ActionNet(nn.Module):
         config: fields of `NetworkOptions` that define this network, as plain types.
         is_folded: whether batch norms are folded into convolutions for inference. A folded network can be neither
             trained nor saved.
+        operating_point: thresholds of the classes; None if none were chosen.
     """
 
     is_folded = False
+    operating_point: OperatingPoint | None = None
 
     def __init__(
         self, backbone: Backbone, head: Head, *, labels: list[str], clip: ClipSpec, config: dict[str, Any]

@@ -12,6 +12,8 @@ import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import jsonargparse
@@ -40,6 +42,10 @@ def accept_whole_floats() -> Iterator[None]:
         if parts := typing.get_args(typehint):
             is_union = typing.get_origin(typehint) in (typing.Union, types.UnionType)
             may_be_other = is_union and bool({float, str} & set(parts))
+            if is_union and {int, float} <= set(parts) and all(isinstance(part, type) for part in parts):
+                # int first, so that 1 stays whole. Python caches Union[int, float] and Union[float, int] as one, in the
+                # order in which a process has first made it.
+                typehint = reduce(or_, sorted(parts, key=lambda part: part is float))
         try:
             return original(value, typehint, *args, **kwargs)
         finally:
@@ -163,6 +169,10 @@ def refused_value(text: str) -> RefusedValue | None:
     or_null = re.search(rf"Subtypes: \[(?:{integer_and_null})\] .*Given value: (.*?)\.?$", text)
     if or_null:
         return RefusedValue(option, or_null[1], "a whole number or null")
+    number_and_null = "<class 'float'>, <class 'NoneType'>|<class 'NoneType'>, <class 'float'>"
+    number = re.search(rf"Subtypes: \[(?:{number_and_null})\] .*Given value: (.*?)\.?$", text)
+    if number:
+        return RefusedValue(option, number[1], "a number or null")
     keys = re.search(r"Unexpected keys: \{([^}]*)\}", text)
     if keys:
         return RefusedValue(option, unexpected_key=keys[1].split(",")[0].strip().strip("'"))

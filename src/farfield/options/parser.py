@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -53,6 +54,8 @@ class CommandParser(jsonargparse.ArgumentParser):
     def format_help(self, *args: Any, **kwargs: Any) -> str:
         """Format the help, with Python's `str | Path` and `None` replaced by what a user types: str and null."""
         text = re.sub(r"Union\[str,\s+Path,\s+null\]", "str | null", super().format_help(*args, **kwargs))
+        text = re.sub(r"Optional\[dict\[str,\s+str\]\]", "name=value,... | null", text)
+        text = re.sub(r"Optional\[list\[(\w+)\]\]|list\[(\w+)\]", r"one or more \1\2", text)
         return re.sub(r"\bNone\b", "null", re.sub(r"str\s+\|\s+Path", "str", text))
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -136,12 +139,107 @@ def parse(
         taken |= set(inspect.signature(function).parameters) - replaced
     parser.words = arguments
     arguments = files_after_dashes(arguments)
+    lists = {f"--{name}": "float" in str(kind) for name, kind in types.items() if _is_list(kind)}
+    arguments = _join_lists(arguments, lists)
+    given_lists = [word for word in arguments if word in lists]
+    mappings = {f"--{name}" for name, kind in types.items() if "dict[str, str]" in str(kind)}
+    arguments = _join_mappings(arguments, mappings)
     flags = {f"--{name}" for name, kind in types.items() if kind is bool}
     words = [
         f"{word}=true" if word in flags and following not in ("true", "false") else word
         for word, following in zip(arguments, [*arguments[1:], None], strict=False)
     ]
-    return vars(parser.instantiate_classes(parser.parse_args(words)))
+    try:
+        return vars(parser.instantiate(parser.parse_args(words)))
+    except FarfieldError as error:
+        if not given_lists or not positionals:
+            raise
+        message = str(error).removesuffix("See --help.").strip()
+        raise FarfieldError(f"{message} {_after(given_lists[0])}") from error
+
+
+def _after(option: str) -> str:
+    return f"All words after {option} are its values: put files before it."
+
+
+def _is_list(kind: Any) -> bool:
+    """Return whether an annotation is a list, or a list or None."""
+    kinds = [each for each in typing.get_args(kind) or [kind] if each is not type(None)]
+    return typing.get_origin(kind) is list or (len(kinds) == 1 and typing.get_origin(kinds[0]) is list)
+
+
+def _join_lists(words: Sequence[str], lists: Mapping[str, bool]) -> list[str]:
+    """Write the words after an option that takes a list as one JSON list: `--fractions 0.7 0.3` as [0.7, 0.3].
+
+    A list that is written as one, and null, stay as they are.
+
+    Args:
+        words: the command's arguments.
+        lists: for each option that takes a list, whether it takes numbers.
+
+    Raises:
+        FarfieldError: for a word that is not a number, if the option takes numbers.
+    """
+    joined: list[str] = []
+    rest = list(words)
+    while rest:
+        joined.append(rest.pop(0))
+        if joined[-1] not in lists or not rest or rest[0] == "null" or rest[0].startswith("["):
+            continue
+        end = next((i for i, word in enumerate(rest) if word.startswith("--")), len(rest))
+        if not all(map(_is_number, rest[:end])) and lists[joined[-1]]:
+            raise FarfieldError(
+                f"{joined[-1].removeprefix('--')} is {' '.join(rest[:end])!r}; it must be numbers. {_after(joined[-1])}"
+            )
+        if end:
+            joined.append("[" + ", ".join(word if _is_number(word) else json.dumps(word) for word in rest[:end]) + "]")
+            del rest[:end]
+    return joined
+
+
+def _join_mappings(words: Sequence[str], mappings: set[str]) -> list[str]:
+    """Write the word after an option that takes a mapping of text as JSON: `--columns path=file,label=action`.
+
+    A mapping that is written as JSON, and null, stay as they are.
+    """
+    joined: list[str] = []
+    for previous, word in zip(["", *words], words, strict=False):
+        option, equals, value = word.partition("=")
+        if option in mappings and equals:
+            joined.append(f"{option}={_mapping_as_json(option, value)}")
+        elif previous in mappings and not word.startswith("--"):
+            joined.append(_mapping_as_json(previous, word))
+        else:
+            joined.append(word)
+    return joined
+
+
+def _mapping_as_json(option: str, text: str) -> str:
+    if text == "null":
+        return text
+    mapping = _read_mapping(text)
+    if not mapping or not all(isinstance(value, str) and name and value for name, value in mapping.items()):
+        raise FarfieldError(
+            f"{option.removeprefix('--')} is {text!r}; it must be name=value pairs separated by commas, each name "
+            f'once, such as {option} a=b,c=d. If a value contains a comma, write JSON: {option} \'{{"a": "b, c"}}\'.'
+        )
+    return json.dumps(mapping)
+
+
+def _read_mapping(text: str) -> dict[str, Any] | None:
+    """Read a JSON object or `name=value` pairs; return None for text that is not JSON or has a name twice."""
+    if text.startswith("{"):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return None
+    pairs = [[part.strip() for part in pair.partition("=")] for pair in text.split(",")]
+    mapping = {name: value for name, _, value in pairs}
+    return mapping if len(mapping) == len(pairs) else None
+
+
+def _is_number(word: str) -> bool:
+    return re.fullmatch(r"-?(\d+\.?\d*|\.\d+)(e-?\d+)?", word) is not None
 
 
 def files_after_dashes(words: Sequence[str]) -> Sequence[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -53,13 +54,29 @@ def _environment(**options: Any) -> Environment:
         keep_trailing_newline=True,
         **options,
     )
-    environment.filters["percent"] = percent
+    environment.filters.update(percent=percent, estimate=estimate)
     return environment
 
 
 def percent(share: float, digits: int = 2) -> str:
     """Format a share as a percentage."""
     return f"{100 * share:.{digits}f}%"
+
+
+def estimate(found: Mapping[str, float | None]) -> str:
+    """Format a value and its interval as percentages, such as "74.0% (72.1 to 75.8)"; "undefined" without a value.
+
+    Args:
+        found: "value", "low" and "high"; None for what is not defined.
+    """
+    value, low, high = (found[name] for name in ("value", "low", "high"))
+    if value is None:
+        return "undefined"
+    return (
+        percent(value, 1)
+        if low is None or high is None
+        else f"{percent(value, 1)} ({100 * low:.1f} to {100 * high:.1f})"
+    )
 
 
 class Markdown(str):

@@ -37,7 +37,7 @@ def _is_stem(node: Any) -> bool:
 
 
 def _dense(node: Any) -> Any:
-    """Build the operators of `DenseConv3d.forward` in channels-first layout."""
+    """Return operators that compute the convolution `node` as `DenseConv3d.forward` does, in channels-first layout."""
     from openvino import opset13 as op
 
     clips = node.input_value(0)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from farfield.errors import FarfieldError
 from farfield.layers.dense_conv import has_matrix_units
+from farfield.models.operating_point import OperatingPoint
 from farfield.optional_dependencies import require_packages
 from farfield.runtimes.dense_stem import make_stem_dense
 from farfield.runtimes.metadata import KEY, ExportMetadata, read_description
@@ -36,6 +37,7 @@ class ExportedNet:
         labels: class names, in the order of the scores.
         clip: sampling, size and normalisation of the input.
         config: `NetworkOptions` of the exported network, as a dict.
+        operating_point: thresholds of the classes; None if none were chosen.
         description: metadata of the file.
         path: path of the file.
         device: the CPU.
@@ -50,6 +52,7 @@ class ExportedNet:
         self.labels = description.labels
         self.clip = description.clip
         self.config = description.model
+        self.operating_point = OperatingPoint.from_dict(description.operating_point, description.labels, path)
         self.path = path
         self._run = run
 

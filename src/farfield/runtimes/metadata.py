@@ -30,6 +30,7 @@ class ExportMetadata:
         int8: whether weights and activations are quantised to 8 bits.
         opset: ONNX opset of .onnx files and of .xml files, which are converted from ONNX; None for .pt2 files.
         farfield: version of farfield that wrote the file.
+        operating_point: `OperatingPoint` of the network, as a dict; None if no thresholds were chosen.
     """
 
     labels: list[str]
@@ -41,6 +42,7 @@ class ExportMetadata:
     int8: bool
     opset: int | None
     farfield: str
+    operating_point: dict[str, Any] | None = None
 
     @property
     def input(self) -> str:
@@ -51,7 +53,10 @@ class ExportMetadata:
 
     def to_json(self) -> str:
         """Serialise the metadata."""
-        return json.dumps({"format": FORMAT, **asdict(self), "clip": self.clip.to_dict()})
+        content = {"format": FORMAT, **asdict(self), "clip": self.clip.to_dict()}
+        if self.operating_point is None:
+            del content["operating_point"]  # unknown to earlier versions, which can read the file without it
+        return json.dumps(content)
 
 
 def read_description(text: str | None, path: Path) -> ExportMetadata:

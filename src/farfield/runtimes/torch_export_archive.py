@@ -149,7 +149,10 @@ def _checked(path: Path) -> dict[str, bytes]:
 
 
 def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield each string in parsed JSON as (key, string). Keys of range_constraints are formulas, with key expr_str."""
+    """Yield each string in parsed JSON as (key, string).
+
+    The names in range_constraints are formulas, too; each is yielded as ("expr_str", name).
+    """
     if isinstance(value, dict):
         for name, each in value.items():
             if key == "range_constraints":

@@ -15,6 +15,7 @@ from farfield.device import find_device
 from farfield.errors import FarfieldError, nearest
 from farfield.models.inference_optimization import optimize_for_inference
 from farfield.models.network import ActionNet
+from farfield.models.operating_point import OperatingPoint
 from farfield.precision import Precision
 
 
@@ -24,6 +25,7 @@ class InferenceModel(Protocol):
     labels: list[str]
     clip: ClipSpec
     config: dict[str, Any]
+    operating_point: OperatingPoint | None
 
     @property
     def device(self) -> torch.device: ...

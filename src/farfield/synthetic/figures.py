@@ -84,9 +84,13 @@ LABELS = sorted(MIRROR)
 
 def render(label: str, rng: np.random.Generator) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """Render the frames of one video that shows the action `label`, one of `LABELS`."""
+    yield from render_in(Scene(rng), label, rng)
+
+
+def render_in(scene: Scene, label: str, rng: np.random.Generator) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """Render the action `label` in a given scene, beginning at a random time and at a random speed."""
     backwards = label not in FORWARD_ACTIONS
     action = FORWARD_ACTIONS[MIRROR[label] if backwards else label]
-    scene = _Scene(rng)
     share = rng.uniform(0.55, 0.85)  # fraction of the video that the action takes; sets the action's speed
     onset = rng.uniform(0, 1 - share)
     for number in range(NUM_FRAMES):
@@ -95,7 +99,7 @@ def render(label: str, rng: np.random.Generator) -> Iterator[UInt8[np.ndarray, "
         yield scene.draw(action, 1 - progress if backwards else progress, time)
 
 
-class _Scene:
+class Scene:
     """Body, clothes, background and camera motion of one video."""
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -125,9 +129,19 @@ class _Scene:
             progress: progress of the action, from 0 for its first pose to 1 for its last.
             time: time in the video in [0, 1], which sets the camera position and the sway.
         """
+        canvas = self.canvas(time)
+        self.draw_figure(canvas, action, progress, time)
+        return canvas.frame()
+
+    def canvas(self, time: float) -> Canvas:
+        """Return the background as the camera sees it at a time in [0, 1]."""
         shift_x, shift_y = self.pan * (time - 0.5) * 2
         top, left = self.margin + round(float(shift_y)), self.margin + round(float(shift_x))
-        canvas = Canvas(self.background[top : top + HEIGHT, left : left + WIDTH])
+        return Canvas(self.background[top : top + HEIGHT, left : left + WIDTH])
+
+    def draw_figure(self, canvas: Canvas, action: Action, progress: float, time: float) -> None:
+        """Draw the figure on a canvas; the arguments are those of `draw`."""
+        shift_x, shift_y = self.pan * (time - 0.5) * 2
         pose = _between(action.poses, progress)
         joints = self._joints(pose, math.sin(2 * math.pi * time + self.sway_phase) * self.sway)
 
@@ -148,7 +162,6 @@ class _Scene:
         canvas.capsule(p["head"], p["head"], r * 2.2, self.skin)
         canvas.capsule(p["neck"], p["elbow"], r, self.skin)
         canvas.capsule(p["elbow"], p["hand"], r, self.skin)
-        return canvas.frame()
 
     def _joints(self, pose: Pose, sway: float) -> dict[str, Point]:
         """Return the joints in pixels, relative to the ground below the body; x points forward, and y down."""

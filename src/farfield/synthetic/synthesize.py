@@ -19,7 +19,7 @@ from farfield.data.manifest import VideoRecord, write_manifest
 from farfield.data.randomness import Purpose, generator
 from farfield.errors import FarfieldError
 from farfield.progress import ProgressBar
-from farfield.synthetic import figures, recall
+from farfield.synthetic import crowd, figures, recall
 from farfield.video.writer import write_video
 
 RECORD = "synthesis.json"
@@ -31,22 +31,31 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Task:
-    """Classes, renderer and frame rate of a synthetic task."""
+    """A synthetic task.
+
+    Attributes:
+        labels: classes.
+        render: renders the frames of a video of a label.
+        fps: frame rate.
+        choose_label: chooses the label of a video by its index; None for one class each in turn.
+    """
 
     labels: list[str]
     render: Callable[[str, np.random.Generator], Iterator[UInt8[np.ndarray, "h w 3"]]]
     fps: int
+    choose_label: Callable[[int, np.random.Generator], str] | None = None
 
 
 TASKS: dict[str, Task] = {
     "figures": Task(figures.LABELS, figures.render, figures.FPS),
     "recall": Task(recall.LABELS, recall.render, recall.FPS),
     "recall_shape": Task(recall.LABELS, partial(recall.render, attribute="shape"), recall.FPS),
+    "crowd": Task(crowd.LABELS, crowd.render, figures.FPS, crowd.choose_label),
 }
 
 
 def synthesize(
-    task: Literal["figures", "recall", "recall_shape"],
+    task: Literal["figures", "recall", "recall_shape", "crowd"],
     out: str | Path,
     *,
     num_train: int = 600,
@@ -60,10 +69,11 @@ def synthesize(
 
     In figures, the class is the everyday action of a person. Actions come in time-reversed pairs, which only the order
     of frames distinguishes. In recall, the class says whether an early and a late cue have the same colour, which needs
-    long-range dependencies. In recall_shape, the class says whether the two cues have the same shape.
+    long-range dependencies. In recall_shape, the class says whether the two cues have the same shape. In crowd, up to
+    three persons are seen, and a video has the labels of all actions that they perform, or none.
 
     Args:
-        task: figures, recall or recall_shape.
+        task: figures, recall, recall_shape or crowd.
         out: output folder. If it already has a finished data set with the same arguments, nothing is written.
         num_train: number of training videos; the classes of each split are balanced.
         num_val: number of validation videos.
@@ -123,10 +133,10 @@ def _write_one(job: tuple[str, int, str, int, Path]) -> tuple[VideoRecord, str]:
     """Render and encode one video, in a worker process; return its manifest row and a hash of its frames."""
     name, seed, split, index, folder = job
     task = TASKS[name]
-    label = task.labels[index % len(task.labels)]
     rng = generator(Purpose.SYNTHESIS, seed, list(TASKS).index(name), SPLITS.index(split), index)
+    label = task.choose_label(index, rng) if task.choose_label else task.labels[index % len(task.labels)]
     frames = list(task.render(label, rng))
-    path = Path("videos", f"{split}_{index:05d}_{label}.mp4")
+    path = Path("videos", f"{split}_{index:05d}_{label.replace('|', '+') or 'none'}.mp4")
     write_video(folder / path, frames, fps=task.fps)
     height, width = frames[0].shape[:2]
     record = VideoRecord(

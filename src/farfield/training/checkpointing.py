@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -12,10 +13,15 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from farfield.atomic_write import atomic_write
-from farfield.lightning_compat import best_score, relocate_best
+from farfield.lightning_compat import best_score, monitored_metric, relocate_best
+from farfield.training.monitor import Monitor, best_mode
+
+log = logging.getLogger("farfield")
 
 
-def checkpoint_callbacks(folder: Path, *, every_n_steps: int | None, has_validation: bool) -> list[Callback]:
+def checkpoint_callbacks(
+    folder: Path, *, every_n_steps: int | None, has_validation: bool, monitor: Monitor = "val/top1"
+) -> list[Callback]:
     """Create the callbacks that write last.ckpt and best.ckpt.
 
     File names are fixed, and each write is atomic, so a killed run leaves complete files.
@@ -24,7 +30,8 @@ def checkpoint_callbacks(folder: Path, *, every_n_steps: int | None, has_validat
         folder: folder for the checkpoints.
         every_n_steps: number of optimiser steps between writes of last.ckpt within an epoch; None writes it only after
             each epoch.
-        has_validation: whether the run has validation data. If so, best.ckpt holds the epoch with the highest val/top1.
+        has_validation: whether the run has validation data. If so, best.ckpt holds the best epoch.
+        monitor: metric that chooses best.ckpt.
     """
     fixed: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
     callbacks: list[Callback] = [
@@ -34,7 +41,9 @@ def checkpoint_callbacks(folder: Path, *, every_n_steps: int | None, has_validat
         callbacks.append(MidEpochCheckpoint(**fixed, filename="last", every_n_train_steps=every_n_steps))
     if has_validation:
         callbacks.append(
-            BestCheckpoint(**fixed, filename="best", monitor="val/top1", mode="max", save_on_train_epoch_end=False)
+            BestCheckpoint(
+                **fixed, filename="best", monitor=monitor, mode=best_mode(monitor), save_on_train_epoch_end=False
+            )
         )
     return callbacks
 
@@ -69,6 +78,16 @@ class BestCheckpoint(ModelCheckpoint):
         """Key of the callback's state in checkpoints, fixed so that older runs resume."""
         return super().state_key.replace(type(self).__qualname__, self.STATE_KEY, 1)
 
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Log a change of the metric: the best checkpoint's value of the new one is not known."""
+        best = best_metric(checkpoint)
+        if best is not None and best.name != self.monitor:
+            log.warning(
+                "best.ckpt was chosen by %s, and is now chosen by %s: the next validation overwrites it",
+                best.name,
+                self.monitor,
+            )
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best score if the folder still contains best.ckpt, even if the run's folder has been moved."""
         assert self.dirpath is not None
@@ -82,11 +101,19 @@ class BestCheckpoint(ModelCheckpoint):
         )
 
 
-def best_top1(checkpoint: Mapping[str, Any]) -> float | None:
-    """Return the highest val/top1 of the run that a checkpoint belongs to; None if the run had no validation."""
+class BestMetric(NamedTuple):
+    """Metric that chooses best.ckpt, and its best value."""
+
+    name: str
+    value: float
+
+
+def best_metric(checkpoint: Mapping[str, Any]) -> BestMetric | None:
+    """Return the best value so far of the metric that chooses best.ckpt; None before a run's first validation."""
     for name, state in checkpoint["callbacks"].items():
         if name.startswith(BestCheckpoint.STATE_KEY):
-            return best_score(state)
+            value = best_score(state)
+            return None if value is None else BestMetric(monitored_metric(state), value)
     return None
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,9 @@ from farfield.training.early_stopping import StopEarly
 from farfield.training.exponential_moving_average import ExponentialMovingAverage
 from farfield.training.fsdp import FullySharded
 from farfield.training.gradient_norms import GradientNorms
-from farfield.training.lightning_module import build_training_module
+from farfield.training.lightning_module import TrainingModule, build_training_module
+from farfield.training.monitor import Monitor, uneven_classes_hint
 from farfield.training.nan_guard import NaNGuard
-from farfield.training.optimisation import Optimisation
 from farfield.training.precise_batch_norm import PreciseBatchNorm
 from farfield.training.provenance import code_version, weights_provenance
 from farfield.training.run_folder import RunFiles
@@ -34,6 +36,21 @@ from farfield.training.run_report import ReportSettings, RunReport
 from farfield.training.skipped_videos import SkippedVideos
 from farfield.training.throughput import Throughput
 from farfield.training.wandb_logging import WandbArtifacts, WandbSettings, make_wandb_logger, sweep_folder
+
+log = logging.getLogger("farfield")
+
+
+def _configs_first(words: list[str]) -> list[str]:
+    """Move --config and its values to the front, so that options override them whatever their order."""
+    configs: list[str] = []
+    others: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word == "--config":
+            configs += [word, *islice(rest, 1)]
+        else:
+            (configs if word.startswith("--config=") else others).append(word)
+    return configs + others
 
 
 class _TrainingParser(CommandParser, LightningArgumentParser):
@@ -59,7 +76,7 @@ class TrainingRun(LightningCLI):
             type=str,
             required=True,
             help="folder for everything that the run writes. checkpoints/last.ckpt is written after each epoch. "
-            "checkpoints/best.ckpt holds the epoch with the highest val/top1; ties go to the later epoch. "
+            "checkpoints/best.ckpt holds the best epoch, see --monitor; ties go to the later epoch. "
             "Validation uses one central view per video, and the averaged weights if optimisation.ema_decay is set",
         )
         parser.add_argument(
@@ -71,6 +88,14 @@ class TrainingRun(LightningCLI):
             default=None,
             help="optimiser steps between writes of last.ckpt within an epoch; null writes it only after each epoch",
         )
+        parser.add_argument(
+            "--monitor",
+            type=Monitor | None,
+            default=None,
+            help="validation metric that chooses best.ckpt and stops early (early_stopping_epochs): the highest "
+            "val/top1 or val/mean_class_accuracy, or the lowest val/loss. null chooses best.ckpt by val/top1 and "
+            "stops early by val/loss. val/loss is the unweighted cross entropy, whatever the training loss is",
+        )
         parser.add_class_arguments(WandbSettings, "wandb")
         parser.add_class_arguments(ReportSettings, "report")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
@@ -79,15 +104,16 @@ class TrainingRun(LightningCLI):
         )  # fmt: skip
         parser.link_arguments(of_clip, "data.clip", compute_fn=clip_values)
         parser.link_arguments("data.labels", "model.labels", apply_on="instantiate")
+        parser.link_arguments("data.class_counts", "model.class_counts", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         shown = "--print_config" in args
-        super().parse_arguments(parser, [word for word in args if word != "--print_config"])
+        super().parse_arguments(parser, _configs_first([word for word in args if word != "--print_config"]))
         # Every value, for the run's record.
         model = self.config.model
         model.clip = clip_values(model.backbone, model.clip, model.weights, model.backbone_options, model.block_options)
         if shown:
-            print(parser.dump(self.config, skip_none=False), end="")
+            print(parser.dump(self.config, skip_unset=False), end="")
             raise SystemExit(0)
 
     def before_instantiate_classes(self) -> None:
@@ -102,7 +128,7 @@ class TrainingRun(LightningCLI):
             )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        check_compatible(self.config, self.config_init.model.optimisation)
+        check_compatible(self.config, self.config_init.model)
         try:
             self.run_dir.mkdir(parents=True, exist_ok=True)  # only now, so that rejected options leave no folder
         except OSError as error:
@@ -122,6 +148,10 @@ class TrainingRun(LightningCLI):
             more["limit_val_batches"] = 0
         with lightning_errors_as_ours(ValueError):
             trainer = super().instantiate_trainer(**more, **kwargs)
+        if self.config.data.val is not None and self.config.monitor in (None, "val/top1"):
+            data = self.config_init.data
+            if hint := uneven_classes_hint(data.labels, data.class_counts):
+                log.info("%s", hint)
         check_mixed_precision(trainer.precision)
         if trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
@@ -129,8 +159,8 @@ class TrainingRun(LightningCLI):
 
     def _callbacks(self, about: dict[str, Any], logger: Logger | None) -> list[Callback]:
         """Return the callbacks that farfield adds, in the order in which they must run."""
-        optimisation: Optimisation = self.config_init.model.optimisation
-        config = self.parser.dump(self.config, skip_none=False)
+        optimisation, monitor = self.config_init.model.optimisation, self.config.monitor
+        config = self.parser.dump(self.config, skip_unset=False)
         callbacks: list[Callback] = [
             Throughput(),
             SkippedVideos(self.run_dir),
@@ -140,7 +170,7 @@ class TrainingRun(LightningCLI):
             GradientNorms(self.run_dir),
         ]
         if optimisation.early_stopping_epochs:
-            callbacks.append(StopEarly(optimisation.early_stopping_epochs))
+            callbacks.append(StopEarly(optimisation.early_stopping_epochs, monitor or "val/loss"))
         # After callbacks that may stop the run, to report on the last epoch; before the average is swapped out.
         callbacks.append(RunReport(self.run_dir, ReportSettings(**vars(self.config.report)), about, config))
         if optimisation.ema_decay is not None:
@@ -149,7 +179,9 @@ class TrainingRun(LightningCLI):
             callbacks.append(PreciseBatchNorm(optimisation.precise_bn_batches))
         folder, has_validation = self.run_dir / "checkpoints", self.config.data.val is not None
         every = self.config.checkpoint_every_n_steps
-        callbacks += checkpoint_callbacks(folder, every_n_steps=every, has_validation=has_validation)
+        callbacks += checkpoint_callbacks(
+            folder, every_n_steps=every, has_validation=has_validation, monitor=monitor or "val/top1"
+        )
         if self.config.wandb.artifacts and logger is not None:
             files = {name: Path(self.config.data[name]) for name in ("train", "val") if self.config.data[name]}
             callbacks.append(WandbArtifacts(files, folder))
@@ -161,13 +193,13 @@ def _several(given: Any) -> list[Any]:
     return given if isinstance(given, list) else [] if given is None else [given]
 
 
-def check_compatible(config: Any, optimisation: Optimisation) -> None:
+def check_compatible(config: Any, module: TrainingModule) -> None:
     """Check that settings are valid and compatible, before anything is written.
 
     Raises:
         FarfieldError: if a setting is out of range or not supported, or settings are incompatible.
     """
-    every = config.checkpoint_every_n_steps
+    optimisation, every = module.optimisation, config.checkpoint_every_n_steps
     if every is not None and every < 1:
         raise FarfieldError(f"checkpoint_every_n_steps is {every}; it must be at least 1, or null.")
     if str(config.trainer.strategy).startswith("fsdp") and config.trainer.strategy != FullySharded.NAME:
@@ -189,6 +221,16 @@ def check_compatible(config: Any, optimisation: Optimisation) -> None:
         raise FarfieldError(
             f"data.batch_size is {config.data.batch_size}, which is not a multiple of "
             f"optimisation.sub_batch_norm_splits ({optimisation.sub_batch_norm_splits}). Change one of them."
+        )
+    if config.data.class_balanced and module.loss.class_weights is not None:
+        raise FarfieldError(
+            "data.class_balanced and loss.class_weights both correct for uneven classes: together, small classes would "
+            "count too much. Remove one of them."
+        )
+    if config.data.val is None and config.monitor is not None:
+        raise FarfieldError(
+            f"monitor is {config.monitor}, which needs validation data, but data.val is not set. Set data.val, or "
+            "remove monitor."
         )
     if config.data.val is None and (optimisation.precise_bn_batches or optimisation.early_stopping_epochs):
         raise FarfieldError(

@@ -1,4 +1,4 @@
-"""Early stopping on the validation loss."""
+"""Early stopping on a validation metric."""
 
 from __future__ import annotations
 
@@ -8,21 +8,29 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
+from farfield.training.monitor import Monitor, best_mode
+
 log = logging.getLogger("farfield")
 
 
 class StopEarly(EarlyStopping):
-    """Stop training after `validations` validations in a row without a new lowest val/loss, and log the stop.
+    """Stop training after `validations` validations in a row without a new best `monitor`, and log the stop.
 
     For a NaN or infinite loss, `NaNGuard` raises an error instead.
     """
 
-    def __init__(self, validations: int) -> None:
-        super().__init__("val/loss", patience=validations, check_finite=False, check_on_train_epoch_end=False)
+    def __init__(self, validations: int, monitor: Monitor = "val/loss") -> None:
+        super().__init__(
+            monitor,
+            mode=best_mode(monitor),
+            patience=validations,
+            check_finite=False,
+            check_on_train_epoch_end=False,
+        )
         self.stopped_epoch = -1  # not stopped; Lightning's initial 0 is a valid epoch
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the lowest loss and the number of validations since then.
+        """Restore the best value and the number of validations since then.
 
         The patience remains that of the current config, and an earlier stop is ignored.
         """
@@ -31,8 +39,10 @@ class StopEarly(EarlyStopping):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.stopped_epoch >= 0:
             log.info(
-                "stopped early, after epoch %d: val/loss did not fall below %.4g in %d validations",
+                "stopped early, after epoch %d: %s did not %s %.4g in %d validations",
                 self.stopped_epoch + 1,
+                self.monitor,
+                "fall below" if self.mode == "min" else "rise above",
                 float(self.best_score),
                 self.wait_count,
             )

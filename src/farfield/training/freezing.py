@@ -28,9 +28,9 @@ def freeze_parts(network: ActionNet, settings: Optimisation) -> None:
         frozen = _modules_through(network, settings.freeze_through)
         count = sum(p.numel() for _, module in frozen for p in module.parameters(recurse=False))
         log.info(
-            "%d parameters up to the end of %s are frozen, and the batch norms' statistics",
-            count,
+            "up to the end of %s, %d parameters and the running statistics of the batch norms are frozen",
             settings.freeze_through,
+            count,
         )
         for name, module in frozen:
             for parameter in module.parameters(recurse=False):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -28,11 +29,12 @@ from farfield.lightning_compat import data_module, synchronize_batch_norm
 from farfield.models.network import ActionNet
 from farfield.scoring.aggregation import aggregate_views, view_probabilities
 from farfield.scoring.score_views import score_clips
+from farfield.training.class_weights import compute_class_weights
 from farfield.training.execution import Execution, apply_execution
 from farfield.training.freezing import freeze_parts
 from farfield.training.fsdp import shard
 from farfield.training.layer_decay import learning_rate_scales
-from farfield.training.loss import ClipBatch, mixed_cross_entropy
+from farfield.training.loss import ClipBatch, LossSettings, classification_loss
 from farfield.training.optimisation import Optimisation, make_optimizer
 from farfield.training.region_loss import region_logits, region_loss, supervises_regions
 from farfield.training.schedule import PreviousSchedule, lr_factor, resumed_total_steps, scale_lr
@@ -49,8 +51,13 @@ class TrainingModule(LightningModule):
         network: network to train; its keys in a checkpoint start with "network.".
         optimisation: training hyperparameters.
         execution: settings that change speed and memory, but not results.
+        loss: class weights and focal loss.
+        class_counts: number of training videos of each class; needed for `loss.class_weights`.
         view_batch_size: maximum number of views per forward pass in validation; a smaller number needs less memory.
             None for no limit.
+
+    Raises:
+        FarfieldError: if `loss.class_weights` names an unknown class, or is set without `class_counts`.
     """
 
     def __init__(
@@ -59,11 +66,18 @@ class TrainingModule(LightningModule):
         optimisation: Optimisation | None = None,
         *,
         execution: Execution | None = None,
+        loss: LossSettings | None = None,
+        class_counts: Sequence[int] | None = None,
         view_batch_size: int | None = None,
     ) -> None:
         super().__init__()
         network.refuse_folded("trained")
         self.optimisation = optimisation or Optimisation()
+        self.loss = loss or LossSettings()
+        self.class_weights: Tensor | None
+        # Not persistent: checkpoints of earlier versions lack it, and it follows from the config and the manifest.
+        weights = compute_class_weights(self.loss, network.labels, class_counts)
+        self.register_buffer("class_weights", weights, persistent=False)
         freeze_parts(network, self.optimisation)
         if self.optimisation.sub_batch_norm_splits > 1:
             split_batch_norm(network, self.optimisation.sub_batch_norm_splits)
@@ -123,7 +137,13 @@ class TrainingModule(LightningModule):
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         with region_logits(self.network) as regions:
             logits = self(batch.clips)
-        loss = mixed_cross_entropy(logits, batch, self.optimisation.label_smoothing)
+        loss = classification_loss(
+            logits,
+            batch,
+            label_smoothing=self.optimisation.label_smoothing,
+            class_weights=self.class_weights,
+            focal_gamma=self.loss.focal_gamma,
+        )
         if regions and self.optimisation.region_loss_weight:
             auxiliary = region_loss(regions, batch.labels)
             self.log(
@@ -215,7 +235,11 @@ class TrainingModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        settings = {"optimisation": asdict(self.optimisation), "schedule": self._schedule}
+        settings = {
+            "optimisation": asdict(self.optimisation),
+            "loss": asdict(self.loss),
+            "schedule": self._schedule,
+        }
         checkpoint["farfield"] = {**checkpoint_metadata(self.network), **settings}
         data = data_module(self.trainer)
         if data is not None:
@@ -225,18 +249,22 @@ class TrainingModule(LightningModule):
 def build_training_module(
     labels: list[str],
     *,
+    class_counts: list[int] | None = None,
     optimisation: Optimisation = Optimisation(),  # noqa: B008  # frozen
     execution: Execution = Execution(),  # noqa: B008  # frozen
+    loss: LossSettings = LossSettings(),  # noqa: B008  # frozen
     **network: Any,
 ) -> TrainingModule:
     """Build a network and wrap it in a `TrainingModule`. Further options are those of `build_model`.
 
     Args:
         labels: class names, from the training manifest.
+        class_counts: number of training videos of each class, from the training manifest.
         optimisation: learning rate, schedule and regularisation.
         execution: settings that change speed and memory, but not results.
+        loss: class weights and focal loss, for classes of uneven size.
         network: further arguments of `build_model`. jsonargparse reads the call of `build_model` in this function, and
             offers as options the arguments that the call does not set.
     """
     built = build_model(labels=labels, num_classes=None, head_windows=None, **network)
-    return TrainingModule(built, optimisation, execution=execution)
+    return TrainingModule(built, optimisation, execution=execution, loss=loss, class_counts=class_counts)

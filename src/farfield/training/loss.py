@@ -1,13 +1,56 @@
-"""The training loss: cross entropy, which mixes two labels for clips mixed by MixUp or CutMix."""
+"""The training loss for one class per clip: cross entropy or focal loss, and its class weights and mixed labels."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
+
+from farfield.errors import FarfieldError
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Settings of the training loss for classes of uneven size. The validation loss, val/loss, ignores them.
+
+    Args:
+        class_weights: weight of each class in the loss. "inverse" is proportional to 1 / videos of the class.
+            "effective" is proportional to 1 / the effective number of samples of the class (Cui et al., CVPR 2019), see
+            `effective_beta`. {name: weight} sets the weights of some classes; those of the others are 1. The weights
+            are then scaled so that their mean over the training videos is 1, which keeps the learning rate's meaning.
+            None weights all classes equally.
+        effective_beta: beta of "effective", in [0, 1): the effective number of n videos is (1 - beta^n) / (1 - beta).
+            0 gives equal weights; near 1, the weights approach those of "inverse". The effective number cannot exceed
+            1 / (1 - beta), so that classes with many more videos than that have nearly equal weights.
+        focal_gamma: gamma of the focal loss (Lin et al., ICCV 2017), which multiplies the loss by (1 - p)^gamma, where
+            p is the probability of the clip's class. Clips that are already classified well count less; the paper uses
+            2. 0 is the cross entropy.
+    """
+
+    class_weights: Literal["inverse", "effective"] | dict[str, float] | None = None
+    effective_beta: float = 0.9999
+    focal_gamma: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.effective_beta < 1:
+            raise FarfieldError(
+                f"loss.effective_beta is {self.effective_beta}; it must be at least 0 and below 1, for example 0.999."
+            )
+        if not 0 <= self.focal_gamma < math.inf:
+            raise FarfieldError(f"loss.focal_gamma is {self.focal_gamma}; it must be a number of at least 0.")
+        if isinstance(self.class_weights, dict):
+            by_name = {str(name): weight for name, weight in self.class_weights.items()}  # YAML reads 7 as a number
+            object.__setattr__(self, "class_weights", by_name)
+            for name, weight in by_name.items():
+                if not 0 < weight < math.inf:
+                    raise FarfieldError(
+                        f"loss.class_weights has the weight {weight} for {name!r}; it must be a number above 0."
+                    )
 
 
 class ClipBatch(Protocol):
@@ -23,12 +66,65 @@ class ClipBatch(Protocol):
     """
 
 
-def mixed_cross_entropy(logits: Float[Tensor, "b classes"], batch: ClipBatch, label_smoothing: float) -> Tensor:
-    """Compute the mean cross entropy. For clips mixed by MixUp or CutMix, both labels count, weighted by share."""
+def classification_loss(
+    logits: Float[Tensor, "b classes"],
+    batch: ClipBatch,
+    *,
+    label_smoothing: float = 0.0,
+    class_weights: Float[Tensor, " classes"] | None = None,
+    focal_gamma: float = 0.0,
+) -> Float[Tensor, ""]:
+    """Compute the mean loss of a batch. For clips mixed by MixUp or CutMix, both labels count, weighted by share.
+
+    The mean is the sum over the clips divided by their number. torch's `cross_entropy(reduction="mean")` divides by the
+    sum of the clips' weights, under which a clip counts more in a batch without clips of large weight. Over all
+    training videos, the two are equal if the mean weight is 1.
+
+    Args:
+        logits: output of the network.
+        batch: labels, and how the clips were mixed.
+        label_smoothing: share of the target that is spread over all classes.
+        class_weights: weight of each class; None for equal weights.
+        focal_gamma: gamma of the focal loss; 0 for the cross entropy.
+    """
+
+    def losses(labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+        if focal_gamma:
+            return focal_loss(logits, labels, gamma=focal_gamma, weight=class_weights, label_smoothing=label_smoothing)
+        return F.cross_entropy(logits, labels, weight=class_weights, label_smoothing=label_smoothing, reduction="none")
+
     mix = None if batch.draw is None else batch.draw.mix
-    own = F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing, reduction="none")
+    own = losses(batch.labels)
     if mix is None:
         return own.mean()
-    partners = batch.labels[mix.partner]
-    other = F.cross_entropy(logits, partners, label_smoothing=label_smoothing, reduction="none")
-    return torch.lerp(other, own, mix.share).mean()
+    return torch.lerp(losses(batch.labels[mix.partner]), own, mix.share).mean()
+
+
+def focal_loss(
+    logits: Float[Tensor, "b classes"],
+    labels: Int[Tensor, " b"],
+    *,
+    gamma: float,
+    weight: Float[Tensor, " classes"] | None = None,
+    label_smoothing: float = 0.0,
+) -> Float[Tensor, " b"]:
+    """Compute the focal loss of each clip in its softmax form: sum over c of -w_c q_c (1 - p_c)^gamma log p_c.
+
+    p is the softmax of the logits, w the class weights (the paper's alpha), and q the target: 1 for the clip's class,
+    or, with label smoothing, 1 - label_smoothing more than label_smoothing / classes, which all classes get. With a
+    gamma of 0, this is torch's `cross_entropy(reduction="none")` with the same arguments.
+
+    Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, eq. 5. The paper uses sigmoids, as does
+    `torchvision.ops.sigmoid_focal_loss`; it calls the extension to several classes straightforward.
+
+    Returns:
+        float32, or float64 for float64 logits.
+    """
+    log_p = F.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=1)
+    # The gradient of 0^gamma is infinite for a gamma below 1, and NaN when multiplied by that of log p, which is 0.
+    others = (-log_p.expm1()).clamp_min(torch.finfo(log_p.dtype).tiny)  # 1 - p
+    losses = -(others**gamma) * log_p
+    if weight is not None:
+        losses = losses * weight
+    own = losses.gather(1, labels[:, None]).squeeze(1)
+    return torch.lerp(own, losses.mean(1), label_smoothing)

@@ -56,8 +56,8 @@ class Optimisation:
         sub_batch_norm_splits: number of parts that a training batch is split into. Batch norms compute the statistics
             of each part separately, as if on several GPUs (PySlowFast's sub-batch norm). 1 does not split. For
             statistics over all processes, see trainer.sync_batchnorm.
-        early_stopping_epochs: stop training after this many validations in a row without a new lowest val/loss. None
-            never stops early.
+        early_stopping_epochs: stop training after this many validations in a row without a new lowest val/loss, or a
+            new best value of `monitor` if that is set. None never stops early.
     """
 
     lr: float = 0.01

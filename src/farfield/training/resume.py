@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from farfield.checkpoints.checkpoint import checkpoint_metadata, read_checkpoint
+from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError
 from farfield.training.lightning_module import TrainingModule
 from farfield.training.schedule import previous_schedule
@@ -34,14 +35,16 @@ def prepare_resume(checkpoint: Path, model: TrainingModule) -> int:
             f"{checkpoint} was trained with optimisation.ema_decay, which is not set now: training would resume from "
             "the averaged weights. Set optimisation.ema_decay as in the first run."
         )
+    found["clip"] = ClipSpec.from_dict(found["clip"]).to_dict()  # earlier versions had fewer settings
     differing = [name for name in wanted if found.get(name) != wanted[name]]
     if differing:
         shown = "; ".join(f"{name} was {found.get(name)}, now {wanted[name]}" for name in differing)
         raise FarfieldError(
             f"{checkpoint} is of a different network: {shown}. Resume with the same network, or give another run_dir."
         )
-    now = asdict(model.optimisation)
-    before = content["farfield"].get("optimisation", {})  # older checkpoints do not say
+    now = asdict(model.optimisation) | asdict(model.loss)
+    saved = content["farfield"]
+    before = saved.get("optimisation", {}) | saved.get("loss", {})  # older checkpoints do not say
     changed = [name for name in before if name in now and before[name] != now[name]]
     shown = "; ".join(f"{name} was {before[name]}, now {now[name]}" for name in changed)
     if fixed := [name for name in changed if name in FIXED_SETTINGS]:

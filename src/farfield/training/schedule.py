@@ -93,7 +93,10 @@ def _total_steps_from_rate(checkpoint: Mapping[str, Any], step: int) -> int | No
 def resumed_total_steps(
     previous: PreviousSchedule, settings: Optimisation, *, steps_per_epoch: float, total_steps: int
 ) -> int:
-    """Return the step at which the schedule of a resumed run ends, and log it if the run has a new end.
+    """Return the step at which the learning-rate schedule of a resumed run ends.
+
+    If the run now ends at another step, the schedule keeps its previous end or moves to the new one, as
+    `settings.schedule_length` says. The log tells which.
 
     Args:
         previous: schedule before the resume.

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import WandbLogger
 from farfield.checkpoints.checkpoint import read_checkpoint
 from farfield.errors import FarfieldError
 from farfield.lightning_errors import lightning_errors_as_ours
-from farfield.training.checkpointing import best_top1
+from farfield.training.checkpointing import best_metric
 from farfield.training.config import TrainingRun, make_run
 from farfield.training.resume import prepare_resume
 
@@ -29,13 +29,16 @@ class TrainResult:
     Attributes:
         run_dir: folder with everything that the run wrote.
         last_checkpoint: checkpoint of the last epoch; None if none was written.
-        best_checkpoint: checkpoint of the epoch with the highest val/top1; None without validation.
+        best_checkpoint: checkpoint of the best epoch by the monitored metric; None without validation.
         best_epoch: epoch of the best checkpoint, counted from 1; None without validation.
-        best_top1: val/top1 of the best checkpoint, in [0, 1]; None without validation.
+        best_top1: val/top1 of the best checkpoint, in [0, 1]; None without validation, or if `monitor` is another
+            metric.
         metrics: last value of each logged metric, by name, for example "train/loss" and "val/top1".
         epochs: number of epochs trained, including those before a resume.
         steps: number of optimiser steps, including those before a resume.
         was_complete: whether the run was resumed but had nothing left to train.
+        monitor: metric that chose the best checkpoint, for example "val/top1"; None without validation.
+        best_value: value of `monitor` of the best checkpoint; None without validation.
     """
 
     run_dir: Path
@@ -47,6 +50,8 @@ class TrainResult:
     epochs: int
     steps: int
     was_complete: bool = False
+    monitor: str | None = None
+    best_value: float | None = None
 
 
 def train(
@@ -138,18 +143,23 @@ def _logged_metrics(run_dir: Path) -> dict[str, float]:
 def _result(run: TrainingRun, *, was_complete: bool) -> TrainResult:
     last, best = run.last_checkpoint, run.last_checkpoint.with_name("best.ckpt")
     best_epoch: int | None = None
-    top1: float | None = None
+    name: str | None = None
+    value: float | None = None
     if best.exists():
         content = read_checkpoint(best)
-        best_epoch, top1 = content["epoch"] + 1, best_top1(content)
+        best_epoch = content["epoch"] + 1
+        if (metric := best_metric(content)) is not None:
+            name, value = metric
     return TrainResult(
         run.run_dir,
         last if last.exists() else None,
         best if best.exists() else None,
         best_epoch,
-        top1,
+        value if name == "val/top1" else None,
         {name: float(value) for name, value in run.trainer.callback_metrics.items()} or _logged_metrics(run.run_dir),
         run.trainer.current_epoch,
         run.trainer.global_step,
         was_complete,
+        name,
+        value,
     )

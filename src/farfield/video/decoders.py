@@ -1,4 +1,4 @@
-"""Open a video file with PyAV or decord.
+"""Open a video: a file with PyAV or decord, a folder of numbered pictures with Pillow.
 
 PyAV decodes only the packets that the requested frames need (see `pyav_decoder.py`). If decord is requested, it
 decodes only files for which it returns exactly the requested frames (see `decord_decoder.py`). PyAV decodes all other
@@ -24,6 +24,7 @@ from farfield.video.decoder_names import Decoder, DecoderOption
 from farfield.video.decord_exactness import DecordInexact
 from farfield.video.deinterlacing import Deinterlace
 from farfield.video.error_reason import reason_of
+from farfield.video.frame_folder import FrameFolder
 from farfield.video.frame_reader import open_reader
 from farfield.video.tone_mapping import ToneMap
 
@@ -64,7 +65,7 @@ class OpenVideo:
 
     Attributes:
         times: display time of each frame, in seconds after the first frame, ascending.
-        decoder: name of the decoder that reads the file.
+        decoder: name of the decoder that reads the file; "pyav" for a folder of pictures, which needs neither.
         fallback_reason: why PyAV reads the file although decord was requested; None if the requested decoder reads it.
     """
 
@@ -102,28 +103,37 @@ class OpenVideo:
 
 @contextmanager
 def open_video(
-    path: str | Path, decoder: Decoder = "pyav", *, deinterlace: Deinterlace = "auto", tone_map: ToneMap = "auto"
+    path: str | Path,
+    decoder: Decoder = "pyav",
+    *,
+    deinterlace: Deinterlace = "auto",
+    tone_map: ToneMap = "auto",
+    fps: float | None = None,
 ) -> Iterator[OpenVideo]:
-    """Open a video file for the length of a `with` block.
+    """Open a video file, or a folder of numbered pictures (see `FrameFolder`), for the length of a `with` block.
 
     Args:
-        path: video file.
+        path: video file, or folder of numbered pictures.
         decoder: "pyav" or "decord". With "decord", PyAV still reads the files for which decord would return wrong
             frames.
         deinterlace: "auto" deinterlaces frames that are marked as interlaced; "off" leaves them as they are.
         tone_map: "auto" converts HDR frames (HLG and PQ) to BT.709; "off" leaves them as they are.
+        fps: frame rate of a folder of pictures, which needs it; ignored for a file, which has its own times.
 
     Raises:
-        DecodeError: if the file is missing, empty or cannot be opened; inside the block, from `frames` and `pictures`,
-            if a frame cannot be decoded.
+        DecodeError: if the file is missing, empty or cannot be opened; if a folder is not one sequence of pictures, or
+            has no `fps`; inside the block, from `frames` and `pictures`, if a frame cannot be decoded.
         FarfieldError: if the decoder is unknown.
     """
     if decoder not in DECODERS:
         raise FarfieldError(f"decoder is {decoder!r}. {nearest(decoder, DECODERS)}")
     path = Path(path)
-    _check_file(path)
+    is_folder = _check_path(path)
     try:
-        video = DECODERS[decoder](path, deinterlace, tone_map)
+        if is_folder:
+            video = OpenVideo(path, FrameFolder(path, fps), "pyav")
+        else:
+            video = DECODERS[decoder](path, deinterlace, tone_map)
     except Exception as error:  # av.FFmpegError, OSError, ValueError, MemoryError, and Pillow's
         raise DecodeError(path, reason_of(error)) from error
     try:
@@ -132,8 +142,11 @@ def open_video(
         video.close()
 
 
-def _check_file(path: Path) -> None:
+def _check_path(path: Path) -> bool:
+    """Check that a path leads to a folder, or to a file that is not empty; return whether it is a folder."""
     try:
+        if path.is_dir():
+            return True
         size = path.stat().st_size if path.is_file() else None
     except OSError as error:
         raise DecodeError(path, error.strerror or str(error)) from error
@@ -141,6 +154,7 @@ def _check_file(path: Path) -> None:
         raise DecodeError(path, "it is not a file" if path.exists() else "there is no such file")
     if size == 0:
         raise DecodeError(path, "the file is empty")
+    return False
 
 
 def _open_with_pyav(path: Path, deinterlace: Deinterlace, tone_map: ToneMap) -> OpenVideo:

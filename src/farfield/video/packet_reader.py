@@ -142,7 +142,9 @@ class PacketReader:
         if index.by_number or not np.array_equal(index.stamps, self.index.stamps):
             if index.num_held < len(index.stamps):
                 raise ValueError(f"it is cut off after {index.num_held} of {len(index.stamps)} frames")
-            raise ValueError("its index does not match the frames in the file")
+            raise ValueError(
+                "the index inside the file does not match its frames. Rewrite it: ffmpeg -i IN -c copy OUT"
+            )
         self.index = index
 
     def _add_leading_frames(self) -> None:

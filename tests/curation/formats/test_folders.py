@@ -35,3 +35,9 @@ def test_splits_are_recognised_beside_hidden_folders(tmp_path: Path) -> None:
     touch(tmp_path, "train/run/a.mp4", "val/run/b.mp4", ".cache/c.mp4")
     with pytest.raises(FarfieldError, match=r"are splits, not classes: train, val\. Give each"):
         classes_of_folder(tmp_path, SkippedFiles())
+
+
+def test_a_separator_of_labels_in_the_name_of_a_class_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "open|close/a.mp4")
+    with pytest.raises(FarfieldError, match=r"open\|close contains '\|', which separates labels"):
+        classes_of_folder(tmp_path, SkippedFiles())

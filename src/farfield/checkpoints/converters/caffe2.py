@@ -72,7 +72,7 @@ def describe_caffe2(blobs: Mapping[str, Any], options: ConversionOptions, path: 
             "non-local keys are pooled by (1, 2, 2) before the projection, the default of video-nonlocal-net and "
             "PySlowFast"
         )
-    found.arguments |= pyslowfast_clip_and_head(None, found)
+    found.arguments |= pyslowfast_clip_and_head(None, None, found)
     if not two and "stem_pool_padding" not in options.backbone_options:
         found.questions.append(ASK_PADDING)
     return found

@@ -13,8 +13,9 @@ from torch import Tensor
 from farfield.checkpoints.converters.caffe2 import describe_caffe2
 from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.mmaction2 import describe_mmaction2
-from farfield.checkpoints.converters.pyslowfast import describe_pyslowfast
-from farfield.checkpoints.converters.pyslowfast_config import pyslowfast_clip, read_cfg, slowfast_alpha
+from farfield.checkpoints.converters.pyslowfast import describe_pyslowfast, take_rgb
+from farfield.checkpoints.converters.pyslowfast_config import read_cfg, slowfast_alpha
+from farfield.checkpoints.converters.pyslowfast_datasets import dataset_loader, pyslowfast_clip, takes_bgr
 from farfield.checkpoints.converters.pytorchvideo_and_torchvision import describe_pytorchvideo, describe_torchvision
 from farfield.checkpoints.converters.restricted_unpickler import Placeholder, as_tensors, read_file
 from farfield.checkpoints.converters.source_checkpoint import SourceCheckpoint, shapes_of
@@ -182,10 +183,19 @@ def _describe_wrapped_pytorchvideo(
     if cfg is None:
         return describe_pytorchvideo(state, options, path, softmax_inside=True)
     options = replace(options, backbone_options={**slowfast_alpha(cfg), **options.backbone_options})
+    notes: list[str] = []
+    loader = dataset_loader(cfg, path, notes)
     described = describe_pytorchvideo(state, options, path, softmax_inside=True)
-    described.arguments["clip"] = pyslowfast_clip(cfg)
-    described.notes.clear()
+    described.arguments["clip"] = pyslowfast_clip(cfg, loader)
+    described.notes = notes
+    if takes_bgr(cfg, loader):
+        take_rgb(described, [name for name, value in described.state.items() if _is_stem(name, value)])
     return described
+
+
+def _is_stem(name: str, value: Tensor) -> bool:
+    """Return whether a weight of PyTorchVideo's is a convolution of the frames themselves."""
+    return name.startswith("backbone.trunk.blocks.0.") and "fusion" not in name and value.shape[1:2] == (3,)
 
 
 def _check_no_contradiction(found: SourceCheckpoint, options: ConversionOptions, path: Any) -> None:

@@ -8,12 +8,14 @@ on windows of the training feature map's size, and the windows' softmax probabil
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
 
 from farfield.checkpoints.converters.conversion_options import ConversionOptions
-from farfield.checkpoints.converters.pyslowfast_config import number, pyslowfast_clip, refuse_other_networks, setting
+from farfield.checkpoints.converters.pyslowfast_config import number, refuse_other_networks, setting
+from farfield.checkpoints.converters.pyslowfast_datasets import Loader, dataset_loader, pyslowfast_clip, takes_bgr
 from farfield.checkpoints.converters.source_checkpoint import (
     ASK_ALPHA,
     SourceCheckpoint,
@@ -64,6 +66,7 @@ def describe_pyslowfast(
     x3d = any(".branch2.se." in name or name == "head.conv_5.weight" for name in state)
     plain, own, unknown = renamed(state, x3d_from_pyslowfast if x3d else from_pyslowfast, path)
     found = SourceCheckpoint("PySlowFast", {}, plain, own, unknown=unknown)
+    loader = None if cfg is None else dataset_loader(cfg, path, found.notes)
     if cfg is not None:
         refuse_other_networks(cfg, path)
     shapes = shapes_of(plain)
@@ -85,17 +88,18 @@ def describe_pyslowfast(
             "insert": places,
             "block_options": pyslowfast_block_options(shapes, cfg, options, found, path),
         }
-    found.arguments |= pyslowfast_clip_and_head(cfg, found)
-    if cfg is not None and setting(cfg, "DATA.REVERSE_INPUT_CHANNEL", False):
-        stems = [
-            name for name in plain if name in ("stem.conv.weight", "fast_stem.conv.weight", "stem.conv.conv_t.weight")
-        ]
-        for stem in stems:
-            plain[stem] = plain[stem].flip(1)
-        found.notes.append(
-            "the network took BGR frames (REVERSE_INPUT_CHANNEL): its first convolutions were changed to take RGB"
-        )
+    found.arguments |= pyslowfast_clip_and_head(cfg, loader, found)
+    if cfg is not None and loader is not None and takes_bgr(cfg, loader):
+        take_rgb(found, ("stem.conv.weight", "fast_stem.conv.weight", "stem.conv.conv_t.weight"))
     return found
+
+
+def take_rgb(found: SourceCheckpoint, stems: Iterable[str]) -> None:
+    """Reverse the input channels of the first convolutions, those of `stems` that there are, and add a note."""
+    for stem in stems:
+        if stem in found.state:
+            found.state[stem] = found.state[stem].flip(1)
+    found.notes.append("the network took BGR frames: its first convolutions were changed to take RGB")
 
 
 def _architecture(cfg: dict[str, Any] | None, path: Any) -> tuple[str | None, dict[str, Any]]:
@@ -176,17 +180,19 @@ def pyslowfast_block_options(
     return block_options
 
 
-def pyslowfast_clip_and_head(cfg: dict[str, Any] | None, found: SourceCheckpoint) -> dict[str, Any]:
+def pyslowfast_clip_and_head(
+    cfg: dict[str, Any] | None, loader: Loader | None, found: SourceCheckpoint
+) -> dict[str, Any]:
     """Return the config's clip settings, and the head with PySlowFast's window sizes, as `NetworkOptions` fields."""
     head: dict[str, Any] = {"head": "window_softmax_mean"}
     x3d = found.arguments["backbone"].startswith("x3d")
-    if cfg is None:
+    if cfg is None or loader is None:
         found.notes.append(
             "the file does not state its clip settings, so the backbone's defaults are assumed; --clip changes them"
         )
         crop = zoo_crop(found.arguments["backbone"])
         return head | {"clip": {"test_crop_px": crop, "short_side_px": crop}}
-    clip = pyslowfast_clip(cfg)
+    clip = pyslowfast_clip(cfg, loader)
     frames, crop = clip["num_frames"], clip["crop_px"]
     if setting(cfg, "MULTIGRID.SHORT_CYCLE", False):
         head = {"head": "gap_fc"}

@@ -107,7 +107,12 @@ def number(cfg: Mapping[str, Any], name: str, default: float | None, kind: type 
     return converted
 
 
-def _three_numbers(cfg: Mapping[str, Any], name: str, default: float) -> tuple[float, ...]:
+def three_numbers(cfg: Mapping[str, Any], name: str, default: float) -> tuple[float, ...]:
+    """Return a setting that must be a list of three numbers; three times `default` if the config does not have it.
+
+    Raises:
+        FarfieldError: if the value is not a list of three numbers.
+    """
     value = setting(cfg, name, [default] * 3)
     if not isinstance(value, list) or len(value) != 3 or not all(isinstance(v, int | float) for v in value):
         raise FarfieldError(f"the config inside the checkpoint has {name} {value!r}, not three numbers.")
@@ -154,20 +159,3 @@ def refuse_other_networks(cfg: dict[str, Any], path: Any) -> None:
 def slowfast_alpha(cfg: dict[str, Any]) -> dict[str, Any]:
     """Return SlowFast's alpha as a dict of backbone options, which is empty for other networks."""
     return {"alpha": number(cfg, "SLOWFAST.ALPHA", 4)} if setting(cfg, "MODEL.ARCH", None) == "slowfast" else {}
-
-
-def pyslowfast_clip(cfg: dict[str, Any]) -> dict[str, Any]:
-    """Return a config's sampling, crops, normalisation and views, as values of a `ClipSpec`."""
-    test_crop = number(cfg, "DATA.TEST_CROP_SIZE", 256)
-    return {
-        "num_frames": number(cfg, "DATA.NUM_FRAMES", 8),
-        "frame_stride": number(cfg, "DATA.SAMPLING_RATE", 8),
-        "target_fps": number(cfg, "DATA.TARGET_FPS", 30, float),
-        "crop_px": number(cfg, "DATA.TRAIN_CROP_SIZE", 224),
-        "test_crop_px": test_crop,
-        "short_side_px": test_crop,
-        "mean": _three_numbers(cfg, "DATA.MEAN", 0.45),
-        "std": _three_numbers(cfg, "DATA.STD", 0.225),
-        "num_clips": number(cfg, "TEST.NUM_ENSEMBLE_VIEWS", 10),
-        "num_crops": number(cfg, "TEST.NUM_SPATIAL_CROPS", 3),
-    }

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from torch import Tensor
 
+from farfield.checkpoints.converters.pyslowfast_datasets import SEGMENT_FPS
 from farfield.checkpoints.converters.pytorchvideo_and_torchvision import PYTORCHVIDEO, SOFTMAX_INSIDE
 from farfield.errors import FarfieldError
 from farfield.models.backbones import STAGES, option_defaults
@@ -71,6 +72,7 @@ def to_pyslowfast(network: ActionNet) -> dict[str, Any]:
         )
     if config["insert"]:
         _check_block(config)
+    _check_segments(network)
     _check_head(network, "window_softmax_mean")
     state: dict[str, Tensor] = {}
     for key, value in network.state_dict().items():
@@ -86,12 +88,26 @@ def _changed_options(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_head(network: ActionNet, kind: str) -> None:
-    """Raise if scores would differ: the head is not `kind`, and test crops are not of the training size."""
+    """Raise if the converted network, whose head is `kind`, would give other scores than `network` on test crops.
+
+    Heads differ only where test crops have another size than training crops.
+    """
     if network.config["head"] != kind and network.clip.test_side_px != network.clip.crop_px:
         raise FarfieldError(
             f"the network scores test crops of {network.clip.test_side_px} px with the head {network.config['head']}, "
             f"but the converted network uses the head {kind}, so its scores would differ. Build the network with "
             f"head={kind!r}, or with clip={{'test_crop_px': {network.clip.crop_px}}}."
+        )
+
+
+def _check_segments(network: ActionNet) -> None:
+    """Raise for segments of which PySlowFast would take other frames."""
+    clip = network.clip
+    if clip.sampling == "segments" and (clip.segment_offsets, clip.target_fps) != ("pyslowfast", SEGMENT_FPS):
+        raise FarfieldError(
+            f"the network samples segments with segment_offsets {clip.segment_offsets!r} and target_fps "
+            f"{clip.target_fps}, but PySlowFast's only loader that samples segments, of Something-Something, has "
+            f"segment_offsets 'pyslowfast' and lists of frames at {SEGMENT_FPS:g} per second."
         )
 
 
@@ -209,6 +225,9 @@ def _cfg(network: ActionNet, family: str) -> dict[str, Any]:
         }
     if clip.target_fps is not None:
         cfg["DATA"]["TARGET_FPS"] = clip.target_fps
+    if clip.sampling == "segments":
+        cfg["TRAIN"], cfg["TEST"]["DATASET"] = {"DATASET": "ssv2"}, "ssv2"
+        cfg["DATA"]["REVERSE_INPUT_CHANNEL"] = True  # its loader reads BGR
     if family == "slowfast":
         options = config["backbone_options"]
         fusion = option_defaults(config["backbone"])["fusion_kernel"]

@@ -218,5 +218,5 @@ def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def zoo_crop(backbone: str) -> int:
-    """Return the test crop size in pixels in PySlowFast's and PyTorchVideo's model zoos: the resized short side."""
+    """Return the side in pixels of the square test crop in PySlowFast's and PyTorchVideo's model zoos."""
     return default_clip(backbone).test_short_side_px

@@ -1,4 +1,4 @@
 """Readers of annotation formats, one module per format. A reader converts annotations to manifest rows.
 
-`curation/index.py` registers the readers in FORMATS.
+`registry.py` lists them by name.
 """

@@ -1,4 +1,7 @@
-"""Folder trees `root/label/.../video`: the folders directly below the root are the classes."""
+"""Folder trees `root/label/.../video`: the folders directly below the root are the classes.
+
+A video may be a folder of numbered pictures, if their frame rate is given.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from farfield.curation.folder_scan import Reason, SkippedFiles, hidden_reason, scan_folder
+from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 
@@ -14,25 +18,29 @@ SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 """Usual names of split folders, in lower case. A split folder contains class folders."""
 
 
-def read_folders(
-    root: Path, _annotations: Path, _class_names: list[str] | None, skipped: SkippedFiles
-) -> Iterator[VideoRecord]:
-    """Read a folder tree, see `classes_of_folder`."""
-    yield from classes_of_folder(root, skipped)
+def read_folders(source: AnnotationSource) -> Iterator[VideoRecord]:
+    """Read a folder tree; see `classes_of_folder`."""
+    yield from classes_of_folder(source.root, source.skipped, frame_folders=source.fps is not None)
 
 
-def videos_of_folder(root: Path, skipped: SkippedFiles, *, exclude: Path | None = None) -> list[VideoRecord]:
+def videos_of_folder(
+    root: Path, skipped: SkippedFiles, *, exclude: Path | None = None, frame_folders: bool = False
+) -> list[VideoRecord]:
     """List all videos under a folder, without labels; paths are relative to the folder."""
-    return [VideoRecord(file.relative_to(root).as_posix(), "") for file in scan_folder(root, skipped, exclude=exclude)]
+    files = scan_folder(root, skipped, exclude=exclude, frame_folders=frame_folders)
+    return [VideoRecord(file.relative_to(root).as_posix(), "") for file in files]
 
 
-def classes_of_folder(root: Path, skipped: SkippedFiles, *, exclude: Path | None = None) -> list[VideoRecord]:
+def classes_of_folder(
+    root: Path, skipped: SkippedFiles, *, exclude: Path | None = None, frame_folders: bool = False
+) -> list[VideoRecord]:
     """List the videos root/label/.../video, each with its class folder as the label.
 
     Args:
         root: folder that holds the class folders.
         skipped: record to which skipped files, videos outside the class folders and empty class folders are added.
         exclude: folder inside `root` that is not part of the collection; None for none.
+        frame_folders: list folders of numbered pictures, too; see `scan_folder`.
 
     Raises:
         FarfieldError: if the folders in `root` are splits, or `root` cannot be read.
@@ -49,10 +57,15 @@ def classes_of_folder(root: Path, skipped: SkippedFiles, *, exclude: Path | None
             "Give each split folder separately."
         )
     records = []
-    for record in videos_of_folder(root, skipped, exclude=exclude):
-        label, *rest = PurePosixPath(record.path).parts
-        if rest:
-            records.append(replace(record, label=label))
+    for record in videos_of_folder(root, skipped, exclude=exclude, frame_folders=frame_folders):
+        parts = PurePosixPath(record.path).parts
+        if "|" in parts[0] and len(parts) > 1:
+            raise FarfieldError(
+                f"the name of the class folder {root / parts[0]} contains '|', which separates labels in a manifest. "
+                "Rename the folder."
+            )
+        if len(parts) > 1:
+            records.append(replace(record, label=parts[0]))
         else:
             skipped.add(Reason.OUTSIDE_CLASSES, root / record.path)
     found, resolved_root = {record.label for record in records}, root.resolve()

@@ -1,41 +1,110 @@
-"""List files with one line `path label` per video, where the label is a number."""
+"""Lists with one line per video: a path, then numbers. The formats `pyslowfast` and `mmaction2` share this.
+
+Both projects split a line at blanks (or at a separator that their configuration names), so that a blank in a path
+misleads them. Here, a path with blanks is accepted if the video exists or the path ends in a video suffix.
+"""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
+from farfield.curation.class_names import read_class_list
+from farfield.curation.folder_scan import has_video_suffix
+from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.text_files import read_text
-from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 
 
-def read_label_list(root: Path, annotations: Path, class_names: list[str] | None) -> Iterator[VideoRecord]:
-    """Read a list file with one line `path label` or `path,label` per video.
+@dataclass(frozen=True)
+class ListLine:
+    """One line of a list.
 
-    Args:
-        root: folder of the videos. Absolute paths inside this folder are made relative to it.
-        annotations: list file.
-        class_names: class name for each number; None keeps the numbers as labels.
+    Attributes:
+        place: file and line number, for messages.
+        path: path of the video or of its folder of frames, relative to the root if it is inside.
+        numbers: numbers after the path.
+    """
+
+    place: str
+    path: str
+    numbers: tuple[int, ...]
+
+
+def read_list(source: AnnotationSource, form: str) -> list[ListLine]:
+    """Read a list file; `form` is the form of a line, for messages.
 
     Raises:
-        FarfieldError: for a missing file, a malformed line, or a number without a class name.
+        FarfieldError: for a missing file, a malformed line, or one whose path is in doubt.
     """
-    content = read_text(annotations, "Give a list with one line `path label` per video.")
-    for number, text in enumerate(content.splitlines(), start=1):
-        if not text.strip():
-            continue
-        parts = re.fullmatch(r"\s*(.+?)\s*[\s,]\s*(\d+)\s*", text)  # a path may contain spaces
-        if parts is None:
+    content = read_text(source.annotations, "Give a list with one line `path label` per video.")
+    lines = enumerate(content.splitlines(), start=1)
+    return [_split(source, number, line.strip(), form) for number, line in lines if line.strip()]
+
+
+def _split(source: AnnotationSource, number: int, line: str, form: str) -> ListLine:
+    """Split a line into the path and the numbers after it."""
+    place = f"{source.annotations}, line {number}"
+    separator = r"\s*,\s*" if re.search(r",\s*\d+$", line) else r"\s+"
+    readings = [(line[: gap.start()], re.split(separator, line[gap.end() :])) for gap in re.finditer(separator, line)]
+    possible = [(path, rest) for path, rest in readings if path and all(re.fullmatch("[0-9]+", each) for each in rest)]
+    possible.append((line, []))
+    # Path.exists raises an error for a name that is too long.
+    existing = [reading for reading in possible if os.path.exists(source.root / reading[0])]  # noqa: PTH110
+    named = existing or [reading for reading in possible if has_video_suffix(reading[0])]
+    if not named and not re.search(separator, possible[0][0]):
+        named = possible[:1]
+    if len(existing) > 1:
+        both = " and ".join(repr(path) for path, _ in existing)
+        raise FarfieldError(f"{place}: {line!r} is in doubt: {both} both exist in {source.root}. Rename one of them.")
+    if not named:
+        raise FarfieldError(
+            f"{place}: {line!r} must be {form}, where the label is a number. If the path contains blanks, write "
+            "`path,label`, or check that the video is in the root folder."
+        )
+    path, rest = named[0]
+    inside = Path(path).relative_to(source.root) if Path(path).is_relative_to(source.root) else Path(path)
+    return ListLine(place, inside.as_posix(), tuple(map(int, rest)))
+
+
+def name_labels(source: AnnotationSource, labelled: Iterable[tuple[str, int]]) -> dict[int, str]:
+    """Return the class name of each label number that a list uses; the number itself if there are no class names.
+
+    Args:
+        source: source with the file of class names and the number of the first class, if given.
+        labelled: (place, label) of all labels of the list.
+
+    Raises:
+        FarfieldError: for a label without a class name, or if the number of the first class is in doubt.
+    """
+    places: dict[int, str] = {}
+    for place, label in labelled:
+        places.setdefault(label, place)
+    if source.first_label not in (None, 0, 1):
+        raise FarfieldError(f"first_label is {source.first_label}; it must be 0 or 1.")
+    if source.labels is None:
+        if source.first_label is not None:
+            raise FarfieldError("first_label needs a file of class names. Give it as labels, or leave first_label out.")
+        return {label: str(label) for label in places}
+    classes = read_class_list(source.labels)
+    count = len(classes.names)
+    first = classes.first if source.first_label is None else source.first_label
+    if first is None:
+        if places and min(places) > 0:
             raise FarfieldError(
-                f"{annotations}, line {number}: {text!r} must be `path label`, where the label is a number."
+                f"{source.annotations} has labels from {min(places)} to {max(places)}, and none is 0, so it may count "
+                f"the {count} classes of {source.labels} from 0 or from 1. Give first_label=0 or first_label=1."
             )
-        path, label = parts[1], int(parts[2])
-        if class_names is not None and label >= len(class_names):
+        first = 0
+    names = dict(enumerate(classes.names, start=first))
+    for label, place in places.items():
+        if label not in names:
+            other = f", or give first_label={1 - first} if the list counts from {1 - first}"
             raise FarfieldError(
-                f"{annotations}, line {number}: the label is {label}, but there are class names only for "
-                f"{len(class_names)} labels, counted from 0. Add the missing class names."
+                f"{place}: the label is {label}, but there are class names only for {count} labels, counted from "
+                f"{first}. Add the missing class names{other if label in (0, count) else ''}."
             )
-        inside = Path(path).relative_to(root) if Path(path).is_relative_to(root) else Path(path)
-        yield VideoRecord(inside.as_posix(), str(label) if class_names is None else class_names[label])
+    return {label: names[label] for label in places}

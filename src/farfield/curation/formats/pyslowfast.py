@@ -1,17 +1,44 @@
-"""PySlowFast's lists: one line per video, with path and label separated by a space or a comma."""
+"""PySlowFast's lists (train.csv, val.csv, test.csv): one line `path label`, `path number label` or `path` per video.
+
+The separator is a blank, or a comma if DATA.PATH_LABEL_SEPARATOR says so. PySlowFast ignores the number in the middle,
+and gives class 0 to a path alone (slowfast/datasets/kinetics.py, commit 287ec00). Here, such a video is left out.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
-from farfield.curation.folder_scan import SkippedFiles
-from farfield.curation.formats.label_list import read_label_list
+from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
+from farfield.curation.formats.label_list import name_labels, read_list
+from farfield.curation.text_files import read_text
 from farfield.data.manifest import VideoRecord
+from farfield.errors import FarfieldError
+
+FRAME_LIST = "original_vido_id"
+"""First word of PySlowFast's lists of frames. The spelling is theirs."""
 
 
-def read_pyslowfast(
-    root: Path, annotations: Path, class_names: list[str] | None, _skipped: SkippedFiles
-) -> Iterator[VideoRecord]:
-    """Read one of PySlowFast's lists, see `read_label_list`."""
-    yield from read_label_list(root, annotations, class_names)
+def read_pyslowfast(source: AnnotationSource) -> Iterator[VideoRecord]:
+    """Read one of PySlowFast's lists of videos.
+
+    Raises:
+        FarfieldError: for a list of frames, a malformed line, or a number without a class name.
+    """
+    if read_text(source.annotations, "Give a list with one line `path label` per video.").startswith(FRAME_LIST):
+        raise FarfieldError(
+            f"{source.annotations} lists frames, not videos. For Charades, give --format charades and Charades' own "
+            "CSV; for other collections, give a list with one line `path label` per video."
+        )
+    lines = read_list(source, "`path label`")
+    for line in lines:
+        if len(line.numbers) > 2:
+            raise FarfieldError(
+                f"{line.place}: {len(line.numbers)} numbers follow {line.path!r}. PySlowFast's lists have one label "
+                "per video; for several labels, give format mmaction2."
+            )
+    names = name_labels(source, [(line.place, line.numbers[-1]) for line in lines if line.numbers])
+    for line in lines:
+        if line.numbers:
+            yield VideoRecord(line.path, names[line.numbers[-1]])
+        else:
+            source.left_out.append((line.path, f"{NO_LABEL} (PySlowFast takes class 0; write `path 0` if you mean it)"))

@@ -1,0 +1,95 @@
+"""What the reader of an annotation format is given, and what it reports."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from farfield.curation.folder_scan import Reason, SkippedFiles, has_video_suffix, scan_folder
+from farfield.data.manifest import VideoRecord
+
+NO_LABEL = "it has no label"
+"""Reason for leaving out a video or a row, such as one of a published list of test videos."""
+
+
+@dataclass
+class AnnotationSource:
+    """Videos and annotations of a collection, and the options that some formats need.
+
+    Attributes:
+        root: folder of the videos.
+        annotations: annotation file or folder; `root` if the format has none.
+        labels: file of class names, in the form that the format uses; None if none was given.
+        subset: part of the collection to read, such as "validation", where one file holds several; None for all.
+        split: number of the official split, where there are several; None if none was given.
+        label_column: column that holds the label, where there are several; None for the usual one.
+        columns: column of the annotations for each field of a manifest, for tables without a fixed form.
+        fps: frame rate by which frame numbers become seconds, and of folders of pictures; None if none was given.
+        first_label: number of the first class, where labels are numbers; None to find out from `labels`.
+        skipped: record of files that the scan of `root` skips. Readers add videos that they do not use.
+        left_out: (name, reason) of each annotated video or row that cannot be used. Readers add to it.
+    """
+
+    root: Path
+    annotations: Path
+    labels: Path | None = None
+    subset: str | None = None
+    split: int | None = None
+    label_column: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    fps: float | None = None
+    first_label: int | None = None
+    skipped: SkippedFiles = field(default_factory=SkippedFiles)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+
+    @cached_property
+    def files_by_stem(self) -> dict[str, list[str]]:
+        """Paths of the videos under `root`, relative to it, by file name without suffix. Scans the folder once."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for file in scan_folder(self.root, self.skipped, frame_folders=self.fps is not None):
+            stem = file.stem if has_video_suffix(file) else file.name  # a folder of pictures may have a dot in its name
+            found[stem].append(file.relative_to(self.root).as_posix())
+        return dict(found)
+
+    def find_video(self, stem: str, *, suffix: str = ".mp4") -> str | None:
+        """Find the video of an annotation that names it without folder and suffix.
+
+        Args:
+            stem: file name without suffix.
+            suffix: usual suffix of the collection, for the path of a video that is not there.
+
+        Returns:
+            Path relative to `root`; of a missing video, the path at which it would be. None if several folders hold
+            a video of this name: then it is added to `left_out`.
+        """
+        found = self.files_by_stem.get(stem, [])
+        if len(found) > 1:
+            self.left_out.append((stem, f"several videos have this name: {', '.join(found[:3])}"))
+            return None
+        return found[0] if found else stem + suffix
+
+    def skip_not_annotated(self, stems: Set[str]) -> None:
+        """Record the videos under `root` whose file name without suffix is not in `stems` as skipped."""
+        for stem in self.files_by_stem.keys() - stems:
+            for path in self.files_by_stem[stem]:
+                self.skipped.add(Reason.NOT_ANNOTATED, self.root / path)
+
+
+@dataclass(frozen=True)
+class Format:
+    """An annotation format.
+
+    Attributes:
+        read: reader; yields a row for each annotated video or segment, with a path relative to the root or absolute.
+            A video that does not exist is yielded, too: `index_videos` reports it as missing.
+        annotations: what to give as annotations, as the end of a sentence; None if the format has none.
+        options: fields of `AnnotationSource` that the format uses, of labels, subset, split, label_column, columns, fps
+            and first_label.
+    """
+
+    read: Callable[[AnnotationSource], Iterator[VideoRecord]]
+    annotations: str | None = None
+    options: frozenset[str] = frozenset()

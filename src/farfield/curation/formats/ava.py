@@ -1,0 +1,68 @@
+"""AVA: boxes of persons with actions, which are refused.
+
+Published at https://research.google.com/ava as CSV files without a header, for example `ava_train_v2.2.csv`, with
+`video_id, middle_frame_timestamp, x1, y1, x2, y2, action_id, person_id`. Coordinates are fractions of the frame. A row
+says what one person in a box does; several rows share a second of a video.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NoReturn
+
+from farfield.curation.formats.annotation_source import AnnotationSource
+from farfield.data.manifest import VideoRecord
+from farfield.errors import FarfieldError
+
+_LINES = 20
+"""Lines in which boxes are looked for: AVA-Kinetics has rows without a box."""
+
+
+def read_ava(source: AnnotationSource) -> Iterator[VideoRecord]:
+    """Refuse AVA; see `refuse_ava`."""
+    refuse_ava()
+
+
+def refuse_ava() -> NoReturn:
+    """Refuse AVA, whatever its files.
+
+    Raises:
+        FarfieldError: always.
+    """
+    raise _refusal("AVA's annotations are")
+
+
+def refuse_boxes(path: Path) -> None:
+    """Refuse a file in AVA's form, which readers of other CSV files might take for paths and labels.
+
+    Args:
+        path: annotations of any format. A folder and a missing file pass: their reader reports them.
+
+    Raises:
+        FarfieldError: for a file with AVA's rows.
+    """
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        if any(map(_is_box, islice(file, _LINES))):
+            raise _refusal(f"{path} has AVA's rows,")
+
+
+def _is_box(line: str) -> bool:
+    """Return whether a line has 7 or 8 values, of which the second is a time and the next four lie between 0 and 1."""
+    values = line.strip().split(",")
+    try:
+        time, *corners = map(float, values[1:6])
+    except ValueError:
+        return False
+    return len(values) in (7, 8) and time >= 0 and len(corners) == 4 and all(0 <= corner <= 1 for corner in corners)
+
+
+def _refusal(subject: str) -> FarfieldError:
+    return FarfieldError(
+        f"{subject} boxes of persons at single times (video_id, middle_frame_timestamp, x1, y1, x2, y2, action_id, "
+        "person_id): spatio-temporal detection is another task than classifying videos, so give annotations of whole "
+        "videos or of segments."
+    )

@@ -1,0 +1,237 @@
+"""CVAT's XML: tracks of "CVAT for video 1.1", and tags of "CVAT for images 1.1" that was exported from a video.
+
+    <annotations><version>1.1</version>
+      <meta><task><id>5</id><start_frame>0</start_frame><frame_filter>step=2</frame_filter><source>a.mp4</source>...
+      <track id="0" label="jump"><box frame="4" outside="0" keyframe="1" ...><attribute name="mood">glad</attribute>...
+
+Settled by CVAT's own code (`dump_as_cvat_interpolation`, `dump_as_cvat_annotation` and `load` in
+cvat/apps/dataset_manager/formats/cvat.py, cvat-ai/cvat@00598ab, and `abs_frame_id` and `meta_for_task` in
+cvat/apps/dataset_manager/bindings.py, @da71018):
+
+- Frames are those of the video, counted from 0, also if the task takes every n-th (`frame_filter`) or starts later.
+- In the export of a project, the frames of all tasks of a subset are counted on: task after task, each by its start
+  plus step x size (`_init_task_frame_offsets`). The offsets are subtracted here.
+- A shape with outside="1" says from which frame on the object is not seen; shapes between key frames are exported, too.
+- "CVAT for video" contains no tags (cvat-ai/cvat#7198 and #2923, where the documentation says otherwise); "CVAT for
+  images" holds those of each frame: <image id="4" name="frame_000004"><tag label="jump"/></image>.
+- The file does not contain the frame rate. That of a single job does not name the video.
+
+Read as segments: the frames in which a track, or one of its attributes (label_column), has a label, and the frames that
+have a tag. Frames of one label that follow each other, and overlapping tracks, form one segment. Coordinates of boxes,
+polygons, points, cuboids, masks and skeletons are not read, nor are shapes of single images.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from xml.etree import ElementTree
+
+from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
+from farfield.curation.formats.tool_export import find_videos, frame_rate, join_labels
+from farfield.curation.text_files import read_text
+from farfield.data.manifest import VideoRecord
+from farfield.errors import FarfieldError, nearest
+
+NEEDED = "Give annotations.xml of a CVAT export, unpacked, or a folder of such files."
+
+Interval = tuple[int, int]
+"""First frame, and the frame after the last, counted from 0."""
+
+
+@dataclass
+class _Video:
+    """A task of a CVAT file: its video, and the frames of each label.
+
+    `offset` is what was added to the frames of the video, and `end` the first frame after those of the task.
+    """
+
+    name: str
+    step: int
+    subset: str
+    offset: int = 0
+    end: float = math.inf
+    frames: dict[str, list[Interval]] = field(default_factory=lambda: defaultdict(list))
+
+
+def read_cvat(source: AnnotationSource) -> Iterator[VideoRecord]:
+    """Read an XML file of CVAT, or all in a folder: a row for each segment of a label.
+
+    Labels are those of the tracks and tags, or the values of the attribute that label_column names.
+
+    Raises:
+        FarfieldError: for another file, a file that names no video, or an unknown attribute.
+    """
+    fps = frame_rate(source, "cvat")
+    files = sorted(source.annotations.rglob("*.xml")) if source.annotations.is_dir() else [source.annotations]
+    if not files:
+        raise FarfieldError(f"there is no XML file in {source.annotations}. {NEEDED}")
+    attributes: set[str] = set()
+    videos: dict[str, list[_Video]] = defaultdict(list)
+    for file in files:
+        for video in _read_file(file, source.label_column, attributes):
+            videos[video.name].append(video)
+    if source.label_column is not None and source.label_column not in attributes:
+        raise FarfieldError(
+            f"{source.annotations} has no attribute {source.label_column!r}, by label_column. "
+            f"{nearest(source.label_column, sorted(attributes))}"
+        )
+    subsets = sorted({video.subset for tasks in videos.values() for video in tasks if video.subset})
+    if source.subset is not None:
+        if source.subset not in subsets:
+            raise FarfieldError(
+                f"{source.annotations} has no subset {source.subset!r}. {nearest(source.subset, subsets)}"
+            )
+        videos = {name: [video for video in tasks if video.subset == source.subset] for name, tasks in videos.items()}
+    for name, path in find_videos(source, {name: [name] for name, tasks in videos.items() if tasks}).items():
+        tasks = videos[name]
+        if len(tasks) > 1:  # CVAT names videos without their folders
+            source.left_out.append((name, f"{len(tasks)} tasks have a video of this name; index them one at a time"))
+            continue
+        segments = sorted(segment for video in tasks for segment in _segments(video))
+        if tasks and not segments:
+            source.left_out.append((name, NO_LABEL))
+        for first, end, label in segments:
+            yield VideoRecord(path, label, first / fps, end / fps)
+
+
+def _segments(video: _Video) -> Iterator[tuple[int, int, str]]:
+    """Yield (first frame, frame after the last, label), with intervals that touch or overlap merged."""
+    for label, intervals in video.frames.items():
+        merged: list[Interval] = []
+        for first, end in sorted(intervals):
+            if merged and first <= merged[-1][1]:
+                merged[-1] = merged[-1][0], max(end, merged[-1][1])
+            else:
+                merged.append((first, end))
+        yield from ((first, end, label) for first, end in merged)
+
+
+def _read_file(path: Path, attribute: str | None, attributes: set[str]) -> list[_Video]:
+    """Read the tasks of a file; add the names of its attributes to `attributes`."""
+    root = _parse(path)
+    videos = _tasks(root, path)
+    for node in [*root.iterfind("track"), *root.iterfind("image")]:
+        video = _task_of(node, videos, path)
+        if node.tag == "track":
+            _add_track(node, video, attribute, attributes, path)
+        else:
+            _add_image(node, video, attribute, attributes, path)
+    return list(videos.values())
+
+
+def _parse(path: Path) -> ElementTree.Element:
+    """Parse an XML file that declares no document type: entities could make a small file fill the memory."""
+    text = read_text(path, NEEDED)
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise FarfieldError(f"{path} declares a document type or entities, which CVAT never does. {NEEDED}")
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise FarfieldError(f"{path} is not XML: {error}. {NEEDED}") from error
+    if root.tag != "annotations" or root.find("meta") is None:
+        raise FarfieldError(f"{path} is not CVAT's XML: it has no <annotations> with <meta>. {NEEDED}")
+    return root
+
+
+def _tasks(root: ElementTree.Element, path: Path) -> dict[str, _Video]:
+    """Return the tasks that have a video, of a project or the only one, by their id."""
+    project = root.findall("meta/project/tasks/task")
+    videos: dict[str, _Video] = {}
+    offset, last_subset = 0, None
+    for task in project or [*root.iterfind("meta/task"), *root.iterfind("meta/job")]:
+        name = task.findtext("source") or root.findtext("meta/source") or ""
+        step = re.search(r"step\s*=\s*([1-9]\d*)", task.findtext("frame_filter") or "")
+        video = _Video(name.strip(), int(step[1]) if step else 1, (task.findtext("subset") or "").strip())
+        if project:
+            where = f"{path}, task {task.findtext('id')}"
+            offset = offset if video.subset == last_subset else 0
+            start, size = (_frame(task.findtext(key), f"{where}, {key}") for key in ("start_frame", "size"))
+            video.offset, video.end = offset, start + video.step * size
+            offset, last_subset = offset + start + video.step * size, video.subset
+        if video.name:
+            videos[task.findtext("id", "")] = video
+    if not videos:
+        raise FarfieldError(
+            f"{path} names no video: it has no <source>, as exports of jobs or image tasks. Export the task of a video."
+        )
+    return videos
+
+
+def _task_of(node: ElementTree.Element, videos: dict[str, _Video], path: Path) -> _Video:
+    if len(videos) == 1 and "task_id" not in node.attrib:
+        return next(iter(videos.values()))
+    task = node.get("task_id", "")
+    if task not in videos:
+        raise FarfieldError(
+            f"{path}, {node.tag} {node.get('id')}: task_id is {task!r}; it must be the id of a task with a video. "
+            "Export the project again, without tasks of images."
+        )
+    return videos[task]
+
+
+def _add_track(
+    track: ElementTree.Element, video: _Video, attribute: str | None, attributes: set[str], path: Path
+) -> None:
+    """Add the frames of a track: from each shape to the next, unless the shape is outside."""
+    where = f"{path}, track {track.get('id')}"
+    shapes = sorted(((_frame(shape.get("frame"), where, video), shape) for shape in track), key=lambda each: each[0])
+    stops = [next_frame for (_, _), (next_frame, _) in pairwise(shapes)]
+    stops += [frame + video.step for frame, _ in shapes[-1:]]
+    for (first, shape), stop in zip(shapes, stops, strict=True):
+        label = _label(shape, track.get("label"), attribute, attributes, where)
+        if label and stop > first and not _is_outside(shape):
+            video.frames[label].append((first, stop))
+
+
+def _is_outside(shape: ElementTree.Element) -> bool:
+    """Return whether an object is not seen; a skeleton has no mark itself, its points have."""
+    parts = [shape] if "outside" in shape.attrib else [part for part in shape if part.tag != "attribute"]
+    return bool(parts) and all(part.get("outside") == "1" for part in parts)
+
+
+def _add_image(
+    image: ElementTree.Element, video: _Video, attribute: str | None, attributes: set[str], path: Path
+) -> None:
+    """Add the frame of an image to each label of its tags."""
+    where = f"{path}, image {image.get('name')}"
+    tags = image.findall("tag")
+    if not tags:
+        return
+    named = re.search(r"(\d+)$", PurePosixPath(image.get("name", "")).stem)
+    first = _frame(named[1] if named else image.get("id"), where, video)
+    for tag in tags:
+        if label := _label(tag, tag.get("label"), attribute, attributes, where):
+            video.frames[label].append((first, first + video.step))
+
+
+def _label(
+    node: ElementTree.Element, label: str | None, attribute: str | None, attributes: set[str], where: str
+) -> str:
+    """Return the label of a shape or tag; "" if its attribute has no value."""
+    values = {each.get("name", ""): (each.text or "").strip() for each in node.iterfind("attribute")}
+    attributes.update(values)
+    if attribute is not None:
+        value = values.get(attribute, "")
+        return "" if value == "__undefined__" else join_labels([value], where)
+    if not label:
+        raise FarfieldError(f"{where} has no label. Every track and tag needs one: export the task again.")
+    return join_labels([label], where)
+
+
+def _frame(text: str | None, where: str, video: _Video | None = None) -> int:
+    """Parse a whole number; subtract the offset of a video's frames."""
+    if text is None or not text.isdecimal():
+        raise FarfieldError(f"{where}: {text!r} must be a whole number. Export the task again.")
+    frame = int(text) - (video.offset if video else 0)
+    if video and not 0 <= frame <= video.end:
+        raise FarfieldError(
+            f"{where}: frame {text} is not one of its task: {video.offset} to {video.offset + video.end:g}. Export "
+            "each task by itself."
+        )
+    return frame

@@ -1,0 +1,83 @@
+"""Diving48: JSON lists of cut videos, with the number of the class.
+
+Published at http://www.svcl.ucsd.edu/projects/resound/dataset.html as `Diving48_train.json` and `Diving48_test.json`
+(version 1), `Diving48_V2_train.json` and `Diving48_V2_test.json` (version 2, with corrected labels): a list of objects
+with `vid_name`, `label`, `start_frame` and `end_frame`. Videos are `rgb/<vid_name>.mp4`, where `vid_name` is
+`<YouTube id>_<number>`. Files are cut, and used whole, as MMAction2 does: `start_frame` is 0, and `end_frame` their
+number of frames. `label` counts from 0. `Diving48_vocab.json` lists the 48 classes in this order, each as four strings
+for take-off, somersaults, twists and position, such as `["Back", "15som", "05Twis", "FREE"]`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
+from farfield.curation.formats.json_files import read_json
+from farfield.data.manifest import VideoRecord
+from farfield.errors import FarfieldError
+
+_NEEDED = "Give a list of Diving48, for example Diving48_V2_train.json."
+_NEEDED_LABELS = "Give Diving48_vocab.json."
+
+
+def read_diving48(source: AnnotationSource) -> Iterator[VideoRecord]:
+    """Read a list of Diving48. Without `labels`, the vocabulary, labels are the numbers.
+
+    The group is the YouTube id of the video from which a file was cut.
+
+    Raises:
+        FarfieldError: for a missing file, a malformed entry, or a number without a class name.
+    """
+    path = source.annotations
+    class_names = None if source.labels is None else _read_vocabulary(source.labels)
+    entries = read_json(path, _NEEDED)
+    if not isinstance(entries, list):
+        raise FarfieldError(f"{path} must be a JSON list of videos. {_NEEDED}")
+    for number, entry in enumerate(entries, start=1):
+        name = entry.get("vid_name") if isinstance(entry, dict) else None
+        if not isinstance(name, str) or not name.strip():
+            raise FarfieldError(
+                f"{path}, entry {number}: vid_name is {name!r}; it must be the name of a video. {_NEEDED}"
+            )
+        if entry.get("label") is None:
+            source.left_out.append((name, NO_LABEL))
+        elif start := entry.get("start_frame", 0):
+            source.left_out.append(
+                (name, f"it starts at frame {start!r}, but the files of Diving48 are cut, from frame 0")
+            )
+        elif video := source.find_video(name):
+            label = _label_of(entry["label"], class_names, f"{path}, entry {number} ({name})")
+            source_video = re.fullmatch(r"(.+)_\d+", name)
+            yield VideoRecord(video, label, group=source_video[1] if source_video else None)
+
+
+def _label_of(label: object, class_names: list[str] | None, where: str) -> str:
+    if not isinstance(label, int) or isinstance(label, bool) or label < 0:
+        raise FarfieldError(f"{where}: the label is {label!r}; it must be a whole number, counted from 0. {_NEEDED}")
+    if class_names is None:
+        return str(label)
+    if label >= len(class_names):
+        raise FarfieldError(
+            f"{where}: the label is {label}, but the vocabulary has only {len(class_names)} classes, counted from 0. "
+            f"{_NEEDED_LABELS}"
+        )
+    return class_names[label]
+
+
+def _read_vocabulary(path: Path) -> list[str]:
+    """Read the class names, each the words of an entry joined by blanks."""
+    entries = read_json(path, _NEEDED_LABELS)
+    if not isinstance(entries, list) or not all(
+        isinstance(words, list) and words and all(isinstance(word, str) for word in words) for words in entries
+    ):
+        raise FarfieldError(f"{path} must be a JSON list with a list of words for each class. {_NEEDED_LABELS}")
+    names = [" ".join(words) for words in entries]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise FarfieldError(
+            f"{path} has a class more than once: {', '.join(twice[:5])}. Equal names would merge classes. "
+            f"{_NEEDED_LABELS}"
+        )
+    return names

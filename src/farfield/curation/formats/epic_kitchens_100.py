@@ -1,0 +1,95 @@
+"""EPIC-Kitchens-100: CSV files with a row for each segment of a video, with classes of its verb and of its noun.
+
+Published in epic-kitchens/epic-kitchens-100-annotations on GitHub (read at commit 9a0d870) as `EPIC_100_train.csv`,
+`EPIC_100_validation.csv` and `EPIC_100_test_timestamps.csv`, which has neither verbs nor nouns. Columns used:
+`narration_id`, `participant_id` (P01), `video_id` (P01_101), `start_timestamp` and `stop_timestamp` (00:01:05.16), and
+`verb_class` or `noun_class`, numbers from 0. The columns `verb` and `noun` hold words of the narration, not classes:
+"pick-up" and "grab" are both of verb class 0, take. `EPIC_100_verb_classes.csv` (97 classes) and
+`EPIC_100_noun_classes.csv` (300; 304 in version 2) have the columns `id,key,instances,category`; `key` is the name.
+Videos are `<participant>/videos/<video_id>.MP4`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
+from farfield.curation.text_files import read_csv
+from farfield.data.manifest import VideoRecord
+from farfield.errors import FarfieldError
+
+COLUMNS = ("participant_id", "video_id", "start_timestamp", "stop_timestamp")
+_NEEDED = "Give EPIC_100_train.csv or EPIC_100_validation.csv."
+_NUM_CLASSES = {"verb": (97, 97), "noun": (300, 304)}
+"""Smallest and largest number of classes in the published files of class names."""
+
+
+def read_epic_kitchens_100(source: AnnotationSource) -> Iterator[VideoRecord]:
+    """Read the segments; `label_column` is "verb" or "noun". Without `labels`, labels are the numbers of the classes.
+
+    The group is the participant.
+
+    Raises:
+        FarfieldError: without `label_column`; for a missing file or column, a malformed time or class, or class names
+            of the other kind.
+    """
+    kind = source.label_column
+    if kind not in _NUM_CLASSES:
+        raise FarfieldError(
+            f"label_column is {kind!r}, but each segment of EPIC-Kitchens-100 has a verb and a noun. "
+            "Give label_column='verb' or label_column='noun'."
+        )
+    names = None if source.labels is None else _read_class_names(source.labels, kind)
+    for line, row in read_csv(source.annotations, COLUMNS, _NEEDED):
+        where = f"{source.annotations}, line {line}"
+        name = row.get("narration_id") or f"line {line} ({row['video_id']})"
+        number = row.get(f"{kind}_class") or ""
+        start, stop = (_seconds(row[column], column, where) for column in COLUMNS[2:])
+        if not number:
+            source.left_out.append((name, NO_LABEL))
+        elif stop <= start:
+            source.left_out.append((name, f"its segment [{start:g}, {stop:g}) is empty"))
+        elif path := source.find_video(row["video_id"], suffix=".MP4"):
+            yield VideoRecord(path, _label_of(number, kind, names, where), start, stop, group=row["participant_id"])
+
+
+def _seconds(text: str, column: str, where: str) -> float:
+    """Convert hours:minutes:seconds to seconds."""
+    time = re.fullmatch(r"(\d+):([0-5]?\d):([0-5]?\d(?:\.\d+)?)", text, re.ASCII)
+    if time is None:
+        raise FarfieldError(f"{where}: {column} is {text!r}; it must be a time such as 00:01:05.16. {_NEEDED}")
+    return round(3600 * int(time[1]) + 60 * int(time[2]) + float(time[3]), 3)
+
+
+def _label_of(number: str, kind: str, names: Mapping[str, str] | None, where: str) -> str:
+    if not (number.isascii() and number.isdecimal()):
+        raise FarfieldError(f"{where}: {kind}_class is {number!r}; it must be a whole number. {_NEEDED}")
+    number = str(int(number))
+    if names is not None and number not in names:
+        raise FarfieldError(
+            f"{where}: {kind}_class is {number}, but the class names have no such id. "
+            f"Give EPIC_100_{kind}_classes.csv of EPIC-Kitchens-100."
+        )
+    return number if names is None else names[number]
+
+
+def _read_class_names(path: Path, kind: str) -> dict[str, str]:
+    """Return the key of each class by its id.
+
+    Raises:
+        FarfieldError: for a missing file, an id or key that occurs twice, or a number of classes that neither file of
+            this kind has, so that nouns do not name verbs.
+    """
+    needed = f"Give EPIC_100_{kind}_classes.csv."
+    rows = [row for _, row in read_csv(path, ("id", "key"), needed)]
+    names = {row["id"]: row["key"] for row in rows}
+    smallest, largest = _NUM_CLASSES[kind]
+    if not smallest <= len(rows) <= largest:
+        raise FarfieldError(
+            f"{path} has {len(rows)} classes, but EPIC-Kitchens-100 has {smallest} {kind} classes. {needed}"
+        )
+    if len(names) < len(rows) or len(set(names.values())) < len(rows):
+        raise FarfieldError(f"{path} has an id or a key twice, which would merge classes. {needed}")
+    return names

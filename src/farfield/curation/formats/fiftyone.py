@@ -1,0 +1,196 @@
+"""FiftyOne's JSON exports of videos: FiftyOneDataset (samples.json) and FiftyOneTemporalDetectionDataset (labels.json).
+
+    {"samples": [{"filepath": "data/a.mp4", "tags": ["train"], "metadata": {"frame_rate": 25.0, ...},
+      "action": {"_cls": "Classification", "label": "jump"},
+      "events": {"_cls": "TemporalDetections", "detections": [{"label": "jump", "support": [1, 50]}]}}]}
+
+    {"classes": ["jump", "run"], "labels": {"a": [{"label": 0, "support": [1, 50]}], "b": null}}
+
+Settled by FiftyOne's own code and documentation:
+
+- `support` is "the [first, last] frame numbers, inclusive" (`TemporalDetection` in fiftyone/core/labels.py,
+  voxel51/fiftyone@00c7f10), counted from 1 (`timestamp_to_frame_number` in eta/core/frameutils.py of voxel51/eta).
+  Hence it is [(first - 1)/fps, last/fps) seconds. FiftyOne itself maps frame 1 to 0 and the last one to the duration.
+- labels.json has `timestamps` in seconds in place of `support` if it was exported with use_timestamps=True; with
+  `classes`, a label is the number of its class, from 0; a video without labels is null or not there (FiftyOne's user
+  guide, FiftyOneTemporalDetectionDataset). It names videos without suffix, and holds no frame rate.
+- samples.json holds each sample's fields and a `filepath` relative to the export (`FiftyOneDatasetExporter` in
+  fiftyone/utils/data/exporters.py); the frame rate is there if metadata was computed (`VideoMetadata.frame_rate`).
+
+Labels of frames, and boxes, are not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from farfield.curation.folder_scan import has_video_suffix
+from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
+from farfield.curation.formats.json_files import read_json
+from farfield.curation.formats.tool_export import (
+    checked,
+    choose,
+    find_videos,
+    frame_rate,
+    frames_to_seconds,
+    join_labels,
+)
+from farfield.data.manifest import VideoRecord
+from farfield.errors import FarfieldError
+
+NEEDED = (
+    "Give samples.json of an export as FiftyOneDataset, labels.json of one as FiftyOneTemporalDetectionDataset, or the "
+    "folder of the export."
+)
+
+FIELDS = {
+    "Classification": None,
+    "Classifications": "classifications",
+    "TemporalDetection": None,
+    "TemporalDetections": "detections",
+}
+"""Classes of fields that are read, and the key of the list in those that hold several labels."""
+
+
+def read_fiftyone(source: AnnotationSource) -> Iterator[VideoRecord]:
+    """Read samples.json or labels.json of FiftyOne.
+
+    A classification labels the whole video; several form one row. Each temporal detection is a row. `subset` chooses
+    samples by tag, and label_column the field where several have labels.
+
+    Raises:
+        FarfieldError: for another file, several fields without label_column, or frames without a frame rate.
+    """
+    path = _labels_file(source.annotations)
+    content = checked(read_json(path, NEEDED), dict, f"{path}: its content")
+    if "samples" in content:
+        yield from _read_samples(source, path, checked(content["samples"], list, f"{path}: samples"))
+    elif "labels" in content:
+        yield from _read_labels(source, path, content)
+    else:
+        raise FarfieldError(
+            f"{path} has neither 'samples' nor 'labels', but {', '.join(content) or 'nothing'}: it is none of "
+            f"FiftyOne's exports that are read. {NEEDED}"
+        )
+
+
+def _labels_file(given: Path) -> Path:
+    if not given.is_dir():
+        return given
+    found = [given / name for name in ("samples.json", "labels.json") if (given / name).is_file()]
+    if len(found) != 1:
+        raise FarfieldError(f"{given} has {'both' if found else 'no'} samples.json and labels.json. {NEEDED}")
+    return found[0]
+
+
+def _read_samples(source: AnnotationSource, path: Path, entries: list[Any]) -> Iterator[VideoRecord]:
+    samples: dict[str, dict[str, Any]] = {}
+    for number, entry in enumerate(entries, start=1):
+        sample = checked(entry, dict, f"{path}, sample {number}")
+        name = checked(sample.get("filepath"), str, f"{path}, sample {number}: filepath")
+        if name in samples:
+            raise FarfieldError(f"{path} has two samples of {name}. Export a dataset that has each video once.")
+        if source.subset is None or source.subset in checked(sample.get("tags", []), list, f"{path}, {name}: tags"):
+            samples[name] = sample
+    if entries and not samples:
+        raise FarfieldError(
+            f"{path} has no sample with the tag {source.subset!r}, by subset. Give a tag of the samples."
+        )
+    labelled = [field for sample in samples.values() for field, value in sample.items() if _is_read(value)]
+    field = choose(source.label_column, labelled, "field", source)
+    for name, video in find_videos(source, {name: [name] for name in samples}).items():
+        value = samples[name].get(field or "")
+        rows = _rows_of_field(source, video, samples[name], value, f"{path}, {name}") if value else []
+        if not rows:
+            source.left_out.append((name, NO_LABEL))
+        yield from rows
+
+
+def _is_read(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("_cls") in FIELDS
+
+
+def _rows_of_field(
+    source: AnnotationSource, video: str, sample: dict[str, Any], value: Any, where: str
+) -> list[VideoRecord]:
+    """Return the rows of a sample's field; none if it is of no class in FIELDS."""
+    if not _is_read(value):
+        return []
+    key = FIELDS[value["_cls"]]
+    items = [value] if key is None else checked(value.get(key), list, f"{where}: {key}")
+    items = [checked(item, dict, f"{where}: a label") for item in items]
+    items = [item for item in items if item.get("label") is not None]
+    labels = [join_labels([checked(item["label"], str, f"{where}: label")], where) for item in items]
+    if "Classification" in value["_cls"]:
+        label = join_labels(labels, where)
+        return [VideoRecord(video, label)] if label else []
+    fps = _frame_rate(source, sample.get("metadata"), where) if items else 0.0
+    spans = [_seconds(item.get("support"), fps, where) for item in items]
+    return [VideoRecord(video, label, *span) for label, span in zip(labels, spans, strict=True) if label]
+
+
+def _frame_rate(source: AnnotationSource, metadata: Any, where: str) -> float:
+    """Return the frame rate of a sample's metadata, or else the option fps."""
+    given = metadata.get("frame_rate") if isinstance(metadata, dict) else None
+    if given is None:
+        return frame_rate(source, "fiftyone")
+    rate = float(checked(given, float, f"{where}: metadata.frame_rate"))
+    if not rate > 0:
+        raise FarfieldError(f"{where}: metadata.frame_rate is {rate}; it must be above 0. Compute the metadata again.")
+    return rate
+
+
+def _seconds(support: Any, fps: float, where: str) -> tuple[float, float]:
+    first, last = _pair(support, f"{where}: support")
+    return frames_to_seconds(first, last, fps, f"{where}: support")
+
+
+def _pair(value: Any, where: str) -> tuple[float, float]:
+    numbers = [checked(number, float, where) for number in checked(value, list, where)]
+    if len(numbers) != 2:
+        raise FarfieldError(f"{where} is {numbers}; it must be two numbers. Export the dataset again.")
+    return numbers[0], numbers[1]
+
+
+def _read_labels(source: AnnotationSource, path: Path, content: dict[str, Any]) -> Iterator[VideoRecord]:
+    """Yield the rows of a FiftyOneTemporalDetectionDataset."""
+    for option, value in (("subset", source.subset), ("label_column", source.label_column)):
+        if value is not None:
+            raise FarfieldError(f"{path} has no tags or fields. Leave {option} out, or export a FiftyOneDataset.")
+    given = content.get("classes")
+    classes = None if given is None else checked(given, list, f"{path}: classes")
+    labels = checked(content["labels"], dict, f"{path}: labels")
+    wanted = {name: [name if has_video_suffix(name) else f"{name}.mp4"] for name in labels}
+    for name, video in find_videos(source, wanted).items():
+        where = f"{path}, {name}"
+        items = checked(labels[name] or [], list, where)
+        rows = [_row_of_detection(source, video, checked(item, dict, where), classes, where) for item in items]
+        if not rows:
+            source.left_out.append((name, NO_LABEL))
+        yield from rows
+
+
+def _row_of_detection(
+    source: AnnotationSource, video: str, item: dict[str, Any], classes: list[Any] | None, where: str
+) -> VideoRecord:
+    if classes is None:
+        label = checked(item.get("label"), str, f"{where}: label")
+    else:
+        number = checked(item.get("label"), int, f"{where}: label")
+        if not 0 <= number < len(classes):
+            raise FarfieldError(
+                f"{where}: the label is {number}, but there are {len(classes)} classes, counted from 0. Add the names."
+            )
+        label = checked(classes[number], str, f"{where}: class {number}")
+    label = join_labels([label], where)
+    if not label:
+        raise FarfieldError(f"{where}: a label is empty. Give every detection a label.")
+    if "timestamps" in item:
+        start, end = _pair(item["timestamps"], f"{where}: timestamps")
+        if not 0 <= start < end:
+            raise FarfieldError(f"{where}: timestamps is [{start}, {end}], which is no segment. Correct the times.")
+    else:
+        start, end = _seconds(item.get("support"), frame_rate(source, "fiftyone"), where)
+    return VideoRecord(video, label, start, end)

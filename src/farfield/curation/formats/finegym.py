@@ -1,0 +1,171 @@
+"""FineGym (Gym99, Gym288): lists of elements, one line `<YouTube id>_E_<start>_<end>_A_<start>_<end> <label>`.
+
+Published at https://sdolivia.github.io/FineGym (SDOlivia/FineGym on GitHub, read at commit 0331d05) as
+`gym99_train_element_v1.1.txt`, `gym99_val_element.txt`, and the same for gym288. Version 1.0 has 20,484 and 8,521
+elements in Gym99, 22,671 and 9,646 in Gym288; version 1.1 appends elements to the training lists, of which some are of
+videos in the validation lists. The two times after E are those of the event in the video, those after A those of the
+element in the event, in seconds truncated to whole numbers, so that elements may begin and end in the same second.
+`finegym_annotation_info_v1.1.json` has the exact times; those of an element, three stages in vault and otherwise one,
+count from the start of the event.
+
+`gym99_categories.txt` names the classes, counted from 0: `Clabel:  57; set: 33; Glabel: 289; (BB) salto backward tucked
+with 1 twist`. Names are not unique: one stands twice in Gym99 (Clabel 58 and 70), three in Gym288 (180 and 216, 181 and
+217, 185 and 222), as a flight element of the beam and as a dismount. Such names get their Glabel, the number of the
+class among all 530 of FineGym.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from farfield.curation.formats.annotation_source import AnnotationSource
+from farfield.curation.formats.json_files import read_json
+from farfield.curation.text_files import read_text
+from farfield.data.manifest import VideoRecord
+from farfield.errors import FarfieldError
+
+_ELEMENT = re.compile(r"((.{11})_(E_\d+_\d+)_(A_\d+_\d+))\s+(\d+)")
+_CATEGORY = re.compile(r"Clabel:\s*(\d+);\s*set:\s*(\d+);\s*Glabel:\s*(\d+);\s*(.+)")
+_TIMES = "finegym_annotation_info*.json"
+_NEEDED = "Give FineGym's list of elements, for example gym99_train_element_v1.1.txt."
+_NEEDED_LABELS = "Give FineGym's categories, for example gym99_categories.txt."
+_NEEDED_TIMES = "Give finegym_annotation_info_v1.1.json."
+
+
+@dataclass
+class _Element:
+    """A line of the list: id of the element, its three parts, line number, and label of each line with this id."""
+
+    name: str
+    video: str
+    event: str
+    action: str
+    line: int
+    labels: list[int]
+
+
+def read_finegym(source: AnnotationSource) -> Iterator[VideoRecord]:
+    """Read a list of elements; videos are cut files `<id of the element>.mp4`, or whole videos `<YouTube id>.mp4`.
+
+    Segments of whole videos come from `finegym_annotation_info*.json` in the folder of the list. Without `labels`,
+    FineGym's categories, labels are the numbers. The group is the YouTube id.
+
+    Raises:
+        FarfieldError: for a missing file, a malformed line, a number without a category, or categories of another set.
+    """
+    elements = _read_elements(source.annotations)
+    names = None if source.labels is None else _read_categories(source.labels, source.annotations)
+    files = source.files_by_stem
+    times = _find_times(source.annotations.parent) if any(each.video in files for each in elements) else None
+    for element in elements:
+        if len(set(element.labels)) > 1:
+            numbers = ", ".join(map(str, element.labels))
+            source.left_out.append((element.name, f"the list has it several times, with the labels {numbers}"))
+            continue
+        label = _name_of(element, names, source)
+        if element.name in files or element.video not in files:
+            if path := source.find_video(element.name):
+                yield VideoRecord(path, label, group=element.video)
+        elif (segment := _segment(element, times, source)) and (path := source.find_video(element.video)):
+            yield VideoRecord(path, label, *segment, group=element.video)
+
+
+def _read_elements(path: Path) -> list[_Element]:
+    """Return the elements of a list in order, each id once."""
+    elements: dict[str, _Element] = {}
+    for number, line in enumerate(read_text(path, _NEEDED).splitlines(), start=1):
+        if not line.strip():
+            continue
+        found = _ELEMENT.fullmatch(line.strip())
+        if found is None:
+            raise FarfieldError(
+                f"{path}, line {number}: {line!r} must be `<YouTube id>_E_<start>_<end>_A_<start>_<end> <label>`, "
+                f"where the label is a number. {_NEEDED}"
+            )
+        name, video, event, action, label = found.groups()
+        elements.setdefault(name, _Element(name, video, event, action, number, [])).labels.append(int(label))
+    return list(elements.values())
+
+
+def _read_categories(path: Path, annotations: Path) -> dict[int, str]:
+    """Return the name of each class by its number; a name that several classes have gets their Glabel.
+
+    Raises:
+        FarfieldError: for a missing file, a malformed line, a repeated number, or another set than that of the list.
+    """
+    sets = {found[0] for name in (path.name, annotations.name) if (found := re.search(r"gym\d+", name.lower()))}
+    if len(sets) > 1:
+        raise FarfieldError(f"{path} and {annotations} belong to different sets, by their names. {_NEEDED_LABELS}")
+    categories: dict[int, tuple[str, str]] = {}
+    for number, line in enumerate(read_text(path, _NEEDED_LABELS).splitlines(), start=1):
+        if not line.strip():
+            continue
+        category = _CATEGORY.fullmatch(line.strip())
+        if category is None:
+            raise FarfieldError(
+                f"{path}, line {number}: {line!r} must be `Clabel: <number>; set: <number>; Glabel: <number>; <name>`. "
+                f"{_NEEDED_LABELS}"
+            )
+        if int(category[1]) in categories:
+            raise FarfieldError(f"{path}, line {number}: Clabel {category[1]} stands twice. {_NEEDED_LABELS}")
+        categories[int(category[1])] = (category[4], category[3])
+    counts = Counter(name for name, _ in categories.values())
+    return {
+        clabel: name if counts[name] == 1 else f"{name} [Glabel {glabel}]"
+        for clabel, (name, glabel) in categories.items()
+    }
+
+
+def _name_of(element: _Element, names: Mapping[int, str] | None, source: AnnotationSource) -> str:
+    label = element.labels[0]
+    if names is None:
+        return str(label)
+    if label not in names:
+        raise FarfieldError(
+            f"{source.annotations}, line {element.line}: the label is {label}, but {source.labels} has no such Clabel "
+            f"among its {len(names)} classes. {_NEEDED_LABELS}"
+        )
+    return names[label]
+
+
+def _find_times(folder: Path) -> dict[str, Any] | None:
+    """Read the file of exact times in a folder; return None if there is none."""
+    found = sorted(folder.glob(_TIMES))
+    if len(found) > 1:
+        raise FarfieldError(
+            f"{folder} holds several files of exact times: {', '.join(each.name for each in found)}. Keep the one of "
+            "the list's version there, and move the others elsewhere."
+        )
+    times = read_json(found[0], _NEEDED_TIMES) if found else None
+    if times is not None and not isinstance(times, dict):
+        raise FarfieldError(f"{found[0]} must be a JSON object with an entry for each YouTube id. {_NEEDED_TIMES}")
+    return times
+
+
+def _segment(
+    element: _Element, times: Mapping[str, Any] | None, source: AnnotationSource
+) -> tuple[float, float] | None:
+    """Return start and end of an element in its whole video; None, with the reason in `left_out`, if unknown."""
+    if times is None:
+        reason = (
+            "only its whole video is there: put finegym_annotation_info_v1.1.json, the exact times, beside the list"
+        )
+        source.left_out.append((element.name, reason))
+        return None
+    try:
+        event = times[element.video][element.event]
+        offset = float(event["timestamps"][0][0])
+        stages = event["segments"][element.action]["timestamps"]
+        start, end = offset + float(stages[0][0]), offset + float(stages[-1][1])
+    except (KeyError, IndexError, TypeError, ValueError):
+        source.left_out.append((element.name, f"{_TIMES} beside the list has no times for it"))
+        return None
+    if not 0 <= start < end:
+        source.left_out.append((element.name, f"its segment [{start:g}, {end:g}) is empty"))
+        return None
+    return round(start, 3), round(end, 3)

@@ -1,0 +1,52 @@
+"""CSV files without a header, one line `id;label` per video, as Twenty Billion Neurons published them.
+
+Jester and Something-Something use this form. Lists of test videos hold the `id` alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from farfield.curation.formats.annotation_source import AnnotationSource
+from farfield.curation.text_files import read_text
+from farfield.errors import FarfieldError
+
+
+def read_id_label_csv(path: Path, needed: str) -> Iterator[tuple[str, str]]:
+    """Yield (id, label) for each line; the label is "" where there is none.
+
+    Args:
+        path: file to read.
+        needed: sentence of the error message for a missing file that says what file to give.
+
+    Raises:
+        FarfieldError: for a missing file, or a line that is neither `id;label` nor `id`.
+    """
+    reader = csv.reader(io.StringIO(read_text(path, needed), newline=""), delimiter=";")
+    for row in reader:
+        values = [value.strip() for value in row]
+        if not any(values):
+            continue
+        if len(values) > 2 or not values[0].isdecimal():
+            raise FarfieldError(
+                f"{path}, line {reader.line_num}: {';'.join(row)!r} must be `id;label`, or `id` without a label, where "
+                "the id is a whole number. Give the published list, which has no header."
+            )
+        yield values[0], "".join(values[1:])
+
+
+def find_frames_or_video(source: AnnotationSource, video_id: str, *, suffix: str = "") -> str | None:
+    """Find the video of an id: the folder of frames `<id>` directly below the root, otherwise a file named by the id.
+
+    Args:
+        source: collection.
+        video_id: id of the video.
+        suffix: usual suffix of the collection, for the path of a video that is not there; "" for folders of frames.
+
+    Returns:
+        Path relative to the root; None if several folders hold a video of this name.
+    """
+    return video_id if (source.root / video_id).is_dir() else source.find_video(video_id, suffix=suffix)

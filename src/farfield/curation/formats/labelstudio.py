@@ -1,0 +1,190 @@
+"""Label Studio's JSON export: video timelines and choices for whole videos.
+
+    [{"id": 7, "data": {"video": "/data/upload/3/1a2b3c4d-name.mp4"}, "annotations": [{"was_cancelled": false,
+      "ground_truth": false, "result": [{"from_name": "actions", "type": "timelinelabels",
+      "value": {"ranges": [{"start": 3, "end": 5}], "timelinelabels": ["jump"]}}]}]}]
+
+Settled by Label Studio's own code:
+
+- Frames are counted from 1: the player shows frame n at time (n - 1)/fps (`goToFrame` in
+  web/libs/editor/src/components/VideoCanvas/VideoCanvas.tsx; its seek of earlier versions, n/fps, is up to one frame
+  later: HumanSignal/label-studio@014c626), and a timeline's first frame is 1 (Frames.tsx@009832d).
+- `end` is inside: a click on one frame gives start = end (`addTimelineRegion` in Video.js@025bce5), and Label Studio's
+  own model labels the frames `start - 1` to `end - 1`, counted from 0 (utils/converter.py of the YOLO example in
+  HumanSignal/label-studio-ml-backend@5c12977; version 1aef349 still counted otherwise, as other readers do).
+- Hence a range is [(start - 1)/fps, end/fps) seconds, where fps is the labelling configuration's `frameRate` (24 unless
+  it was set), whatever the video has. The export does not contain it.
+- An uploaded file is named by 8 hexadecimal digits, a hyphen and the file's name (`upload_name_generator` in
+  label_studio/data_import/models.py@0012445), in which Django replaces blanks by underscores and removes all
+  characters but letters, digits, `_`, `-` and `.`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
+from farfield.curation.formats.json_files import read_json
+from farfield.curation.formats.tool_export import (
+    checked,
+    choose,
+    find_videos,
+    frame_rate,
+    frames_to_seconds,
+    join_labels,
+)
+from farfield.data.manifest import VideoRecord
+from farfield.errors import FarfieldError, nearest
+
+NEEDED = "Give Label Studio's export in the format JSON."
+
+TYPES = ("timelinelabels", "choices")
+"""Types of results that are read. Others, such as videorectangle, taxonomy and textarea, are not."""
+
+Row = tuple[str, float | None, float | None]
+"""Label, start and end in seconds."""
+
+
+@dataclass(frozen=True)
+class _Annotation:
+    """One annotator's results of a video, of the types that are read."""
+
+    where: str
+    cancelled: bool
+    ground_truth: bool
+    results: list[dict[str, Any]]
+
+
+def read_labelstudio(source: AnnotationSource) -> Iterator[VideoRecord]:
+    """Read Label Studio's JSON export.
+
+    Each range of a timeline gives a row, and the choices for a whole video give one row. A video whose annotators
+    differ is left out, unless one annotation is marked as ground truth; cancelled annotations do not count.
+    `columns` may name the key of a task's data that holds the video (path) or its group (group).
+
+    Raises:
+        FarfieldError: for another file, several controls without label_column, or ranges without fps.
+    """
+    by_video, groups = _read_tasks(source)
+    everything = [result for each in by_video.values() for one in each for result in one.results]
+    control = choose(source.label_column, [result["from_name"] for result in everything], "control", source)
+    paths = find_videos(source, _paths_to_look_for(source, list(by_video)))
+    for video, path in paths.items():
+        rows, reason = _agreed(source, by_video[video], control)
+        if reason:
+            source.left_out.append((video, reason))
+        for label, start, end in rows:
+            yield VideoRecord(path, label, start, end, group=groups.get(video))
+
+
+def _read_tasks(source: AnnotationSource) -> tuple[dict[str, list[_Annotation]], dict[str, str]]:
+    """Return the annotations and the group of each video."""
+    by_video: dict[str, list[_Annotation]] = defaultdict(list)
+    groups: dict[str, str] = {}
+    keys: set[str] = set()
+    unknown = set(source.columns) - {"path", "group"}
+    if unknown:
+        raise FarfieldError(f"columns has {sorted(unknown)[0]!r}. {nearest(sorted(unknown)[0], ('path', 'group'))}")
+    key = source.columns.get("path", "video")
+    tasks = checked(read_json(source.annotations, NEEDED), list, f"{source.annotations}: its content")
+    for number, entry in enumerate(tasks, start=1):
+        task = checked(entry, dict, f"{source.annotations}, task {number} of the list")
+        where = f"{source.annotations}, task {task.get('id', f'{number} of the list')}"
+        if "annotations" not in task or "data" not in task:
+            raise FarfieldError(f"{where} has no 'data' and 'annotations', as in the formats JSON-MIN or CSV. {NEEDED}")
+        data = checked(task["data"], dict, f"{where}: data")
+        if key not in data:
+            raise FarfieldError(
+                f"{where}: data has no {key!r}, but {', '.join(data) or 'nothing'}. Name the key of the video by "
+                "columns, for example columns={'path': 'clip'} (--columns path=clip)."
+            )
+        video = _path_of_url(checked(data[key], str, f"{where}: data.{key}"))  # without a signature, which is secret
+        if source.columns.get("group") in data:
+            groups[video] = str(data[source.columns["group"]])
+        by_video[video] += [_annotation(each, where) for each in checked(task["annotations"], list, where)]
+        keys |= data.keys()
+    if (group := source.columns.get("group")) is not None and group not in keys:
+        raise FarfieldError(
+            f"no task of {source.annotations} has {group!r} in its data. {nearest(group, sorted(keys))}"
+        )
+    return by_video, groups
+
+
+def _annotation(entry: Any, where: str) -> _Annotation:
+    about = checked(entry, dict, f"{where}: an annotation")
+    where = f"{where}, annotation {about.get('id')}"
+    results = [checked(each, dict, f"{where}: a result") for each in checked(about.get("result"), list, where)]
+    read = [result for result in results if result.get("type") in TYPES]
+    for result in read:
+        checked(result.get("from_name"), str, f"{where}: from_name")
+    return _Annotation(where, bool(about.get("was_cancelled")), bool(about.get("ground_truth")), read)
+
+
+def _agreed(source: AnnotationSource, annotations: list[_Annotation], control: str | None) -> tuple[list[Row], str]:
+    """Return the rows on which a video's annotators agree, or no rows and the reason."""
+    counted = [each for each in annotations if not each.cancelled]
+    if not counted:
+        return [], "its annotation was cancelled" if annotations else NO_LABEL
+    counted = [each for each in counted if each.ground_truth] or counted
+    answers = {tuple(_rows(source, each, control)) for each in counted}
+    if len(answers) > 1:
+        return [], f"its {len(counted)} annotations differ; mark the right one as ground truth"
+    rows = list(answers.pop())
+    return rows, "" if rows else NO_LABEL
+
+
+def _rows(source: AnnotationSource, annotation: _Annotation, control: str | None) -> list[Row]:
+    rows: list[Row] = []
+    for result in annotation.results:
+        if result["from_name"] != control:
+            continue
+        where = f"{annotation.where}: {result['type']} of {control}"
+        value = checked(result.get("value"), dict, where)
+        names = checked(value.get(result["type"]), list, where)
+        label = join_labels([checked(name, str, where) for name in names], where)
+        if not label:
+            continue
+        if result["type"] == "choices" and "ranges" not in value:
+            rows.append((label, None, None))
+            continue
+        for each in checked(value.get("ranges"), list, f"{where}: ranges"):
+            about = checked(each, dict, f"{where}: a range")
+            first, last = (checked(about.get(name), float, f"{where}: {name}") for name in ("start", "end"))
+            start, end = frames_to_seconds(first, last, frame_rate(source, "labelstudio"), f"{where}: the range")
+            rows.append((label, start, end))
+    return sorted(set(rows), key=lambda row: (row[1] or 0, row[2] or 0, row[0]))
+
+
+def _paths_to_look_for(source: AnnotationSource, videos: list[str]) -> dict[str, list[str]]:
+    """Return the possible paths of each task's video: as given, and without the prefix of an upload."""
+    originals: dict[str, list[str]] = defaultdict(list)
+    for files in source.files_by_stem.values():
+        for file in files:
+            originals[_stored_name(PurePosixPath(file).name)].append(file)
+    wanted = {}
+    for video in videos:
+        plain = re.sub(r"^[0-9a-f]{8}-", "", PurePosixPath(video).name)
+        renamed = originals.get(plain, [])
+        without_prefix = [] if plain == PurePosixPath(video).name else [*renamed[: len(renamed) == 1], plain]
+        wanted[video] = [video, *without_prefix]
+    return wanted
+
+
+def _stored_name(name: str) -> str:
+    """Return the name under which an upload is stored (Django's `get_valid_filename`), without its prefix."""
+    return re.sub(r"[^-\w.]", "", name.strip().replace(" ", "_"))
+
+
+def _path_of_url(video: str) -> str:
+    """Return the path in a task's URL: that of the local-files query, if it is one."""
+    if "://" not in video and not re.search(r"/data/(upload|local-files)/", video):
+        return video
+    url = urlsplit(video)
+    local = parse_qs(url.query).get("d") if url.path.rstrip("/").endswith("data/local-files") else None
+    return local[0] if local else unquote(url.path)

@@ -1,0 +1,43 @@
+"""Parse and clip the times of annotated segments."""
+
+from __future__ import annotations
+
+import math
+
+
+def parse_seconds(value: object) -> float | None:
+    """Return a number of seconds that is given as a number or as text; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        seconds = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return seconds if math.isfinite(seconds) else None
+
+
+def parse_segment(values: object) -> tuple[float, float] | None:
+    """Return start and end from a list of two numbers of seconds, see `parse_seconds`; None for anything else."""
+    if not isinstance(values, list) or len(values) != 2:
+        return None
+    start, end = map(parse_seconds, values)
+    return None if start is None or end is None else (start, end)
+
+
+def clip_segment(start: float, end: float, duration: float | None) -> tuple[float, float] | str:
+    """Clip a segment to [0, duration).
+
+    Args:
+        start: start in seconds.
+        end: end in seconds.
+        duration: length of the video in seconds; None if it is not known.
+
+    Returns:
+        The clipped segment; or, if nothing remains of it, the reason.
+    """
+    if end <= start:
+        return "is empty"
+    first, last = max(start, 0.0), end if duration is None else min(end, duration)
+    if first < last:
+        return first, last
+    return "lies outside the video" if duration is None else f"lies outside the video of {duration:g} s"

@@ -1,0 +1,178 @@
+"""Tables without a fixed form: CSV, TSV or JSON lines with one row for each video or segment.
+
+    file,action,begin,finish          columns: path=file,label=action,start=begin,end=finish
+    run/a.mp4,run|laugh,0:00:01.5,4
+
+The suffix says what a file is: .csv, .tsv or .jsonl (one JSON object per line). Nothing is guessed from the content.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from farfield.curation.folder_scan import has_video_suffix
+from farfield.curation.formats.annotation_source import AnnotationSource
+from farfield.curation.formats.segments import parse_seconds
+from farfield.curation.text_files import read_text
+from farfield.data.manifest import VideoRecord
+from farfield.errors import FarfieldError, nearest
+
+FIELDS = {"path": "path", "label": "label", "start": "start_seconds", "end": "end_seconds", "group": "group"}
+"""Column of each field, unless `columns` names another: the column of a manifest."""
+
+REQUIRED = ("path", "label")
+
+Row = Mapping[str, Any]
+"""Values by column: text, or whatever JSON holds."""
+
+
+def read_table(source: AnnotationSource) -> Iterator[VideoRecord]:
+    """Read a table; yield a record for each row.
+
+    Paths are absolute or relative to `root`. A path without a video suffix that does not exist is found anywhere under
+    `root` by its name, or by folder and name if it has a folder. Labels that are separated by `|`, or a JSON list, are
+    several labels; an empty label, null or [] is none of the classes. Times are seconds or HH:MM:SS(.s).
+
+    Raises:
+        FarfieldError: for another suffix, a column that the file does not have, or an invalid value.
+    """
+    file = source.annotations
+    if file.suffix.lower() not in READERS:
+        raise FarfieldError(f"{file} has the suffix {file.suffix!r}; a table is a {', '.join(READERS)} file.")
+    names, rows = READERS[file.suffix.lower()](file)
+    if not names:
+        raise FarfieldError(f"{file} is empty. Give a table with one row for each video or segment.")
+    columns = choose_columns(source, names)
+    for line, row in rows:
+        record = read_row(source, row, columns, f"{file}, line {line}")
+        if record is not None:
+            yield record
+
+
+def read_row(source: AnnotationSource, row: Row, columns: Mapping[str, str], where: str) -> VideoRecord | None:
+    """Return the record of a row; None if several videos may be meant. `where` names file and line in messages."""
+    values = {field: row.get(column) for field, column in columns.items()}
+    names = {field: f"{where}: {column}" for field, column in columns.items()}
+    path = find_video(source, read_value(values["path"], names["path"]), where)
+    if path is None:
+        return None
+    label = read_label(values["label"], names["label"])
+    start, end = (read_time(values.get(field), names.get(field, where)) for field in ("start", "end"))
+    if end is not None and end <= (start or 0):
+        raise FarfieldError(
+            f"{where}: the segment [{start or 0:g}, {end:g}) is empty. The end must be after the start."
+        )
+    group = read_value(values.get("group"), names.get("group", where))
+    return VideoRecord(path, label, start, end, group=group or None)
+
+
+def choose_columns(source: AnnotationSource, names: list[str]) -> dict[str, str]:
+    """Return the column of each field that the file has. `names` are the columns of the file."""
+    if unknown := [field for field in source.columns if field not in FIELDS]:
+        raise FarfieldError(f"columns has an unknown field {unknown[0]!r}. {nearest(unknown[0], FIELDS)}")
+    short = {field: field for field in ("start", "end") if field in names and FIELDS[field] not in names}
+    columns = FIELDS | short | dict(source.columns)
+    for field, name in columns.items():
+        if name not in names and (field in REQUIRED or field in source.columns):
+            single = len(names) == 1 and re.search(r"[;,\t|]", names[0])
+            remedy = (
+                f"Separate values by commas in a .csv file and by tabs in a .tsv file, not by {single[0]!r}."
+                if single
+                else f"Name the column in columns, for example {field}={names[0]}."
+            )
+            raise FarfieldError(
+                f"{source.annotations} has no column {name!r} for {field}. {nearest(name, names)} {remedy}"
+            )
+    return {field: name for field, name in columns.items() if name in names}
+
+
+def read_delimited(path: Path, delimiter: str) -> tuple[list[str], list[tuple[int, Row]]]:
+    """Read a CSV or TSV file; return the columns, and line number and values of each row."""
+    content = read_text(path, "Give a table with a line of column names.")
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
+    try:
+        names = [name.strip() for name in next(reader, [])]
+        rows = [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise FarfieldError(f"{path}, line {reader.line_num} cannot be read: {error}.") from error
+    if len(set(names)) < len(names):
+        raise FarfieldError(f"{path} has a column twice: its columns are {', '.join(names)}. Rename one of them.")
+    for line, row in rows:
+        if len(row) != len(names):
+            raise FarfieldError(
+                f"{path}, line {line}: {len(row)} values for {len(names)} columns. Give one value for each column, and "
+                "put values that contain the separator in double quotes."
+            )
+    return names, [(line, dict(zip(names, row, strict=True))) for line, row in rows]
+
+
+def read_json_lines(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
+    """Read a file with one JSON object per line; return the keys of all, and line number and values of each."""
+    rows: list[tuple[int, Row]] = []
+    for line, text in enumerate(read_text(path, "Give a file with one JSON object per line.").split("\n"), start=1):
+        if not text.strip():
+            continue
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            raise FarfieldError(f"{path}, line {line}: {text[:80]!r} is not a JSON object. Give one object per line.")
+        rows.append((line, row))
+    return list(dict.fromkeys(name for _, row in rows for name in row)), rows
+
+
+READERS: dict[str, Callable[[Path], tuple[list[str], list[tuple[int, Row]]]]] = {
+    ".csv": lambda path: read_delimited(path, ","),
+    ".tsv": lambda path: read_delimited(path, "\t"),
+    ".jsonl": read_json_lines,
+}
+"""Reader of each kind of file."""
+
+
+def find_video(source: AnnotationSource, path: str, where: str) -> str | None:
+    """Return the path of a video, see `read_table`; None if several videos may be meant."""
+    if not path:
+        raise FarfieldError(f"{where}: the path is empty. Every row needs one.")
+    if has_video_suffix(path) or (source.root / path).is_file():
+        return path
+    name = PurePath(path).name
+    if name == path:
+        return source.find_video(name, suffix="")
+    wanted = source.root / path
+    found = [each for each in source.files_by_stem.get(name, []) if (source.root / each).with_suffix("") == wanted]
+    if len(found) > 1:
+        source.left_out.append((path, f"several videos have this name: {', '.join(found[:3])}"))
+        return None
+    return found[0] if found else path
+
+
+def read_value(value: object, what: str) -> str:
+    """Return a value as text; "" for null. `what` names file, line and column in messages."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, type(None))):
+        raise FarfieldError(f"{what} is {value!r}; it must be text or a whole number.")
+    return "" if value is None else str(value).strip()
+
+
+def read_label(value: object, what: str) -> str:
+    """Return a label; the labels of a list are joined by `|`."""
+    labels = value if isinstance(value, list) else [value]
+    return "|".join(text for label in labels if (text := read_value(label, what)))
+
+
+def read_time(value: object, what: str) -> float | None:
+    """Return a time in seconds that is given as seconds or as HH:MM:SS(.s); None for an empty value."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    clock = re.fullmatch(r"\s*(\d+):([0-5]\d):([0-5]\d(?:\.\d+)?)\s*", value) if isinstance(value, str) else None
+    seconds = int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3]) if clock else parse_seconds(value)
+    if seconds is None or seconds < 0:
+        hint = " Write a decimal point, not a comma." if isinstance(value, str) and "," in value else ""
+        raise FarfieldError(f"{what} is {value!r}; it must be seconds >= 0 or HH:MM:SS(.s).{hint}")
+    return seconds

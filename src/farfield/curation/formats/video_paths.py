@@ -1,0 +1,30 @@
+"""Find a video that annotations name by its usual path in the collection."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from farfield.curation.formats.annotation_source import AnnotationSource
+
+
+def locate_video(source: AnnotationSource, path: str) -> str | None:
+    """Find a video at its usual path below `root`, or else anywhere below `root` by its name.
+
+    The name may have another suffix, as after transcoding. Among several videos of one name, those in the usual folder
+    win.
+
+    Returns:
+        Path relative to `root`; `path` itself if the video is missing. None if several videos have this name: then it
+        is added to `left_out`.
+    """
+    if (source.root / path).is_file():
+        return path
+    usual = PurePosixPath(path).with_suffix("")
+    found = [PurePosixPath(each) for each in source.files_by_stem.get(usual.name, [])]
+    in_folder = [each for each in found if each.with_suffix("").parts[-len(usual.parts) :] == usual.parts]
+    candidates = in_folder or found
+    if len(candidates) > 1:
+        names = ", ".join(map(str, candidates[:3]))
+        source.left_out.append((path, f"several videos have this name: {names}"))
+        return None
+    return str(candidates[0]) if candidates else path

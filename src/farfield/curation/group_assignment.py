@@ -1,0 +1,134 @@
+"""Assign groups of videos to the parts of a split, so that every class is divided by the same shares."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from farfield.errors import FarfieldError
+
+ATTEMPTS = 100
+"""Orders of the groups that are tried until each part has a video of each class."""
+
+
+def assign(
+    counts: Mapping[str, Mapping[str, int]],
+    shares: Sequence[float],
+    *,
+    names: Sequence[str],
+    seed: int = 0,
+    fixed: Mapping[str, str] | None = None,
+) -> dict[str, int]:
+    """Assign groups to parts, so that each class is divided by the shares.
+
+    The groups are taken in the order of a hash. Each goes to the part that a second hash names, unless that part has
+    not enough room left for one of its classes; then it goes to the part that lacks most. If every group has one class,
+    the number of videos of a class in a part differs from its share by less than its largest group, except that each
+    part gets one group of each class at least. If groups have several classes, the difference is kept small.
+
+    Args:
+        counts: number of videos of each class, for each group.
+        shares: share of each part.
+        names: name of each part.
+        seed: seed of the hashes.
+        fixed: part of each group that is not free.
+
+    Returns:
+        Index of the part of each group.
+
+    Raises:
+        FarfieldError: if a class has fewer groups than there are parts, or if no group of a class is left for a part.
+    """
+    totals: Counter[str] = Counter()
+    waiting: Counter[str] = Counter()
+    for of_group in counts.values():
+        totals.update(of_group)
+        waiting.update(of_group.keys())
+    few = {label: number for label, number in sorted(waiting.items()) if number < len(shares)}
+    if few:
+        listed = ", ".join(f"{label!r} has {number}" for label, number in list(few.items())[:5])
+        more = f", and {len(few) - 5} more classes" if len(few) > 5 else ""
+        raise FarfieldError(
+            f"some classes have fewer groups than the {len(shares)} splits ({', '.join(names)}): {listed}{more}. "
+            "Give fewer splits, smaller groups, or more videos of these classes."
+        )
+    given = {key: names.index(name) for key, name in (fixed or {}).items()}
+    for attempt in range(
+        ATTEMPTS
+    ):  # the first order nearly always succeeds; others help if groups have several classes
+        chosen, lacking = _assign_in_order(
+            counts, shares, totals, seed, given, "order" if not attempt else f"order {attempt}"
+        )
+        if lacking is None:
+            return chosen
+    assert lacking is not None
+    part, label = lacking
+    raise FarfieldError(
+        f"{names[part]} would have no video of the class {label!r}, as its groups contain other classes, too. Try "
+        "another seed, fewer splits or smaller groups."
+    )
+
+
+def _assign_in_order(
+    counts: Mapping[str, Mapping[str, int]],
+    shares: Sequence[float],
+    totals: Mapping[str, int],
+    seed: int,
+    given: Mapping[str, int],
+    purpose: str,
+) -> tuple[dict[str, int], tuple[int, str] | None]:
+    """Assign groups in one order; return the choice, and a part and a class of which the part has no video, if any."""
+    waiting = Counter(label for of_group in counts.values() for label in of_group)
+    room = [{label: share * total for label, total in totals.items()} for share in shares]
+    without = {label: set(range(len(shares))) for label in totals}
+    chosen: dict[str, int] = {}
+
+    def put(key: str, part: int) -> None:
+        chosen[key] = part
+        for label, number in counts[key].items():
+            room[part][label] -= number
+            waiting[label] -= 1
+            without[label].discard(part)
+
+    for key, part in given.items():
+        put(key, part)
+    for key in sorted(counts.keys() - chosen.keys(), key=lambda key: (_hash(seed, purpose, key), key)):
+        of_group = counts[key]
+        allowed = set(range(len(shares)))
+        for label in of_group:  # the last groups of a class are kept for the parts that have none of it
+            if waiting[label] <= len(without[label]):
+                allowed = allowed & without[label] or allowed
+        named = _named(_hash(seed, "part", key), shares)
+        if named in allowed and all(room[named][label] >= number for label, number in of_group.items()):
+            put(key, named)
+            continue
+
+        put(key, min(sorted(allowed), key=partial(_excess, of_group, room, totals)))
+    lacking = next(((min(parts), label) for label, parts in without.items() if parts), None)
+    return chosen, lacking
+
+
+def _excess(
+    of_group: Mapping[str, int], room: Sequence[Mapping[str, float]], totals: Mapping[str, int], part: int
+) -> tuple[float, float]:
+    """Return what the group would add to the squared deviation from the shares: of its classes, then of all videos."""
+    by_class = sum(number * (number - 2 * room[part][label]) / totals[label] for label, number in of_group.items())
+    number = sum(of_group.values())
+    return round(by_class, 9), number * (number - 2 * sum(room[part].values()))
+
+
+def _hash(seed: int, purpose: str, key: str) -> float:
+    """Return a number in [0, 1) from the seed, the purpose and the group's name or the last two parts of a path."""
+    kind, _, name = key.partition(" ")
+    short = "/".join(Path(name).parts[-2:]) if kind == "video" else name
+    digest = hashlib.sha256("\0".join([str(seed), purpose, kind, short]).encode(errors="surrogateescape")).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def _named(number: float, shares: Sequence[float]) -> int:
+    """Return the part in whose interval of [0, 1) the number lies."""
+    ends = [sum(shares[: part + 1]) for part in range(len(shares) - 1)]
+    return sum(number >= end for end in ends)

@@ -1,0 +1,144 @@
+"""Groups of videos that must not be divided between splits: those of one person, one camera or one source video."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from farfield.curation.formats.folders import SPLITS
+from farfield.data.manifest import COLUMNS, Manifest, VideoRecord, read_manifest
+from farfield.errors import FarfieldError
+
+
+@dataclass(frozen=True)
+class Siblings:
+    """Names that look as if several videos came from one source.
+
+    Attributes:
+        pattern: regular expression that finds the source in a file name, for `group`.
+        sources: number of sources.
+        videos: number of videos whose name has the form.
+        example: file names of one source.
+    """
+
+    pattern: str
+    sources: int
+    videos: int
+    example: list[str]
+
+
+_PARTS = "part|seg|segment|scene|chunk|cut|shot|piece|clip|take|cam|camera|view"
+_FORMS = (
+    r"^(.+_g\d+)_c\d+",  # UCF101: v_Archery_g08_c01
+    r"^(.+?)_\d+(?:\.\d+)?_\d+(?:\.\d+)?$",  # Kinetics and cut videos: <source>_<start>_<end>
+    rf"^(.+?)[-_. ]?(?:{_PARTS})[-_]?\d+$",  # interview12_part3
+)
+
+
+def read_with_groups(source: str | Path, group: str | None, root: str | Path | None = None) -> Manifest:
+    """Read a manifest and find the group of each video.
+
+    Args:
+        source: manifest.
+        group: name of the manifest's column that holds the groups, or a regular expression. The expression is searched
+            in the file name, or in the path if it contains a slash; the group is what its parentheses match, or the
+            whole match. None for the column `group`.
+        root: folder of the videos; None for the manifest's folder.
+
+    Returns:
+        The manifest's rows. `group` is None for a video that has no group.
+
+    Raises:
+        FarfieldError: for an invalid manifest or expression, or one that finds nothing in a path.
+    """
+    source = Path(source)
+    extra = sorted(_extra_columns(source))
+    if group is None and extra:
+        raise FarfieldError(
+            f"{source} has the column {extra[0]!r}, which a manifest does not have. If it holds the groups, give "
+            f"group={extra[0]!r} (--group {extra[0]})."
+        )
+    column = group if group is not None and group in extra else None
+    manifest = read_manifest(source, root=root, group_column=column or "group")
+    if group == "group" and all(record.group is None for record in manifest):
+        raise FarfieldError(f"group is 'group', but {source} has no group in a column of that name. Fill the column.")
+    if group is None or column is not None or group == "group":
+        return manifest
+    return Manifest(find_groups(manifest, group), root=manifest.root, source=str(source))
+
+
+def find_groups(records: Iterable[VideoRecord], expression: str | None) -> list[VideoRecord]:
+    """Set the group of each row to what a regular expression finds in its file name; see `read_with_groups`.
+
+    Raises:
+        FarfieldError: for an invalid expression, or one that finds nothing in a path.
+    """
+    if expression is None:
+        return list(records)
+    try:
+        compiled = re.compile(expression)
+    except re.error as error:
+        raise FarfieldError(
+            f"group is {expression!r}, which is neither a column of the manifest nor a regular expression: {error}."
+        ) from error
+    return [_with_group(record, compiled) for record in records]
+
+
+def _extra_columns(source: Path) -> set[str]:
+    """Return the names of the columns that a manifest has beside its own; an empty set for a file that is not text."""
+    try:
+        with source.open(newline="", encoding="utf-8-sig") as file:
+            header = next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return set()  # read_manifest says what is wrong with it
+    return {name.strip() for name in header} - set(COLUMNS)
+
+
+def _with_group(record: VideoRecord, expression: re.Pattern[str]) -> VideoRecord:
+    path = PurePosixPath(record.path)
+    text = str(path) if "/" in expression.pattern else path.name
+    found = expression.search(text)
+    if found is None:
+        raise FarfieldError(
+            f"group {expression.pattern!r} is not a column of the manifest, and as a regular expression it finds "
+            f"nothing in {text!r}. Give a column, or an expression that matches every video"
+            + ("; leave group out for the column 'group'." if record.group else ".")
+        )
+    matched = [part for part in found.groups() if part] or [found[0]]
+    return replace(record, group=" ".join(matched))
+
+
+def _labels(records: Iterable[VideoRecord]) -> set[str]:
+    return {label for record in records for label in record.labels}
+
+
+def find_siblings(records: Sequence[VideoRecord]) -> Siblings | None:
+    """Find file names that look as if several videos were cut from one source, or show one person.
+
+    Known forms are `<source>_g08_c01`, `<source>_<start>_<end>`, `<source>_part3` (also clip, scene, shot and others)
+    and `<person>_<class>`. A form counts if it fits at least half of the names and finds several sources in a class.
+    """
+    by_source: dict[str, list[VideoRecord]]
+    for pattern in (*_FORMS, r"^([^_\-. ]+)[_\-. ]"):
+        by_source = defaultdict(list)
+        for path, record in {record.path: record for record in records}.items():
+            found = re.search(pattern, PurePosixPath(path).stem)
+            if found and found[1].casefold() not in SPLITS:
+                by_source[found[1]].append(record)
+        videos = sum(map(len, by_source.values()))
+        sharing = [group for group in by_source.values() if len(group) > 1]
+        if not sharing or videos < len({record.path for record in records}) / 2:
+            continue
+        labels_of = [len(_labels(group)) for group in by_source.values()]
+        if pattern in _FORMS:
+            enough = len(by_source) > len(_labels(records))
+        else:  # a person does several actions; the name of the class would be before one only
+            enough = len(by_source) > 2 and min(labels_of) > 1
+        if enough:
+            example = [PurePosixPath(record.path).name for record in max(sharing, key=len)[:2]]
+            return Siblings(pattern.removesuffix("$"), len(by_source), videos, example)
+    return None

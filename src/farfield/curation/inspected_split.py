@@ -1,0 +1,34 @@
+"""A split of a collection, with the result of each video's inspection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from farfield.curation.inspection import Inspected
+from farfield.data.manifest import VideoRecord
+
+
+@dataclass
+class InspectedSplit:
+    """One manifest or folder of videos, and the inspection result of each video.
+
+    Attributes:
+        name: name in the report.
+        records: rows of the manifest; for a folder, one row per video.
+        root: folder that the rows' paths are relative to.
+        inspected: result for each row; None for an undecodable video.
+        reasons: for each row, why its video cannot be decoded; None for a decodable video.
+    """
+
+    name: str
+    records: list[VideoRecord]
+    root: Path
+    inspected: list[Inspected | None] = field(default_factory=list)
+    reasons: list[str | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.paths = [self.root / record.path for record in self.records]
+        """Path of each row's video file."""
+        self.has_labels = any(record.label for record in self.records)
+        """Whether rows have labels: then a row without one shows none of the classes, else nobody has labelled it."""

@@ -1,0 +1,108 @@
+"""Labels of mirrored clips: a clip of "pushing from left to right" shows "pushing from right to left" when flipped."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from farfield.data.augmentation import Augmentation
+from farfield.errors import FarfieldError, nearest
+
+log = logging.getLogger("farfield")
+
+_SIDE = re.compile(r"(?i:(?<![a-z])(?:left|right)(?![a-z]))|(?<![A-Z])(?:Left|Right)(?![a-z])")
+"""The words left and right, also in turn_left and TurnLeft, but not in upright."""
+_OTHER = {"left": "right", "right": "left"}
+
+
+def flipped_labels(
+    labels: Sequence[str], augmentation: Augmentation, given: Mapping[str, str] | None
+) -> dict[str, str]:
+    """Return the label of a mirrored clip for each class that gets another label.
+
+    Args:
+        labels: class names.
+        augmentation: settings of the flip, and the classes that are never mirrored.
+        given: pairs of classes that swap labels, each in one or both directions; None to find the pairs whose names
+            differ in "left" and "right". These pairs are logged, as are classes that lack such a counterpart.
+
+    Raises:
+        FarfieldError: for a pair with a name that is not a class, with twice the same class, or with a class that is
+            in another pair or in `augmentation.keep_direction`; for pairs without flips.
+    """
+    if given is not None:
+        return _checked(labels, augmentation, given)
+    return _found(labels, augmentation) if augmentation.flip else {}
+
+
+def mirrored_classes(labels: Sequence[str], flip_labels: Mapping[str, str]) -> Int[np.ndarray, " classes"]:
+    """Return the class that the mirrored clips of each class show, as indices into `labels`, int64.
+
+    The same array takes the scores of a mirrored clip to the scores of the clip: `scores[:, mirrored_classes(...)]`.
+    """
+    position = {label: i for i, label in enumerate(labels)}
+    return np.array([position[flip_labels.get(label, label)] for label in labels], dtype=np.int64)
+
+
+def _checked(labels: Sequence[str], augmentation: Augmentation, given: Mapping[str, str]) -> dict[str, str]:
+    """Return the pairs in both directions."""
+    if given and not augmentation.flip:
+        raise FarfieldError(
+            "data.flip_labels is given, but data.augmentation.flip is false, so no clip is mirrored. Leave out one of "
+            "the two."
+        )
+    swapped: dict[str, str] = {}
+    for a, b in given.items():
+        for label in (a, b):
+            if label not in labels:
+                raise FarfieldError(
+                    f"data.flip_labels swaps {a!r} and {b!r}, but {label!r} is not a class. {nearest(label, labels)}"
+                )
+            if label in augmentation.keep_direction:
+                raise FarfieldError(
+                    f"data.flip_labels swaps {a!r} and {b!r}, but {label!r} is in data.augmentation.keep_direction, "
+                    "whose clips are never mirrored. Remove it from one of them."
+                )
+        if a == b:
+            raise FarfieldError(f"data.flip_labels swaps {a!r} with itself. Leave it out: it keeps its label.")
+        for label, other in ((a, b), (b, a)):
+            if swapped.setdefault(label, other) != other:
+                raise FarfieldError(
+                    f"data.flip_labels swaps {label!r} with {swapped[label]!r} and with {other!r}. Give one of them."
+                )
+    return swapped
+
+
+def _found(labels: Sequence[str], augmentation: Augmentation) -> dict[str, str]:
+    """Return the pairs of classes whose names differ in "left" and "right", and log them."""
+    known, kept = set(labels), set(augmentation.keep_direction)
+    swapped, alone = {}, []
+    for label in labels:
+        other = _SIDE.sub(_other_side, label)
+        if other == label or label in kept:
+            continue
+        if other in known:
+            swapped[label] = other
+        else:
+            alone.append(label)
+    if swapped:
+        # Of a pair of which one class keeps its direction, only clips of the other are mirrored.
+        pairs = ", ".join(f"{a!r} and {b!r}" for a, b in swapped.items() if a < b or b not in swapped)
+        log.info("flipped clips swap the labels %s; data.flip_labels '{}' turns this off.", pairs)
+    if alone:
+        log.warning(
+            "flipped clips of %s keep their labels, since there is no class of the opposite direction. If the "
+            "direction matters, add these classes to data.augmentation.keep_direction.",
+            ", ".join(map(repr, alone)),
+        )
+    return swapped
+
+
+def _other_side(match: re.Match[str]) -> str:
+    found = match[0]
+    other = _OTHER[found.lower()]
+    return other.upper() if found.isupper() else other.capitalize() if found[0].isupper() else other

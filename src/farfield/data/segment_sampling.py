@@ -1,0 +1,100 @@
+"""Segment sampling: divide a video into T parts and take one frame of each. Pure functions, as in `frame_sampling`.
+
+`ClipSpec.segment_offsets` chooses which frame of a part is taken. Below, L is the number of frames in the stream, T the
+number of frames in a clip, i = 0 .. T-1 a part, and v = 0 .. V-1 one of V test clips.
+
+even (Wang et al., "Temporal Segment Networks", ECCV 2016; the default)
+    Part i is [i L/T, (i+1) L/T). Training takes a random frame of each part; test clip v takes the frame at
+    (v + 1/2) / V of each part.
+
+pyslowfast (facebookresearch/SlowFast at 058922e, slowfast/datasets/ssv2.py, get_seq_frames)
+    Part i is [round(s i), round(s (i+1))] with s = (L-1)/T, both ends included, so that neighbouring parts share a
+    frame. numpy rounds halves to even. Training takes a random frame of each part, a test the middle one, rounded down.
+    All test clips of PySlowFast are equal, so there is only one.
+
+videomae (MCG-NJU/VideoMAE at 26abf53, ssv2.py, loadvideo_decord)
+    Training takes a random frame of [i m, (i+1) m) with m = floor(L/T), so that up to T-1 frames at the end are never
+    taken; a video of fewer than T frames gives its first frame T times. Test clip 0 takes the first frame of each part
+    [i L/T, (i+1) L/T), test clip 1 the middle one, both rounded down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from farfield.clip_spec import ClipSpec, check_segment_clips
+
+
+def random_segments(length: int, spec: ClipSpec, rng: np.random.Generator) -> Int[np.ndarray, " num_frames"]:
+    """Sample a training clip: one random frame of each part of a stream of `length` frames. Return their positions."""
+    return OFFSETS[spec.segment_offsets].train(length, spec.num_frames, rng)
+
+
+def segment_views(length: int, spec: ClipSpec, num_clips: int) -> Int[np.ndarray, "num_clips num_frames"]:
+    """Sample test clips: the same frame of each part of a stream of `length` frames. Return their positions.
+
+    Raises:
+        FarfieldError: for more clips than `spec.segment_offsets` has.
+    """
+    check_segment_clips(spec.segment_offsets, num_clips)
+    test = OFFSETS[spec.segment_offsets].test
+    return np.stack([test(length, spec.num_frames, v, num_clips) for v in range(num_clips)])
+
+
+def _even_train(length: int, parts: int, rng: np.random.Generator) -> Int[np.ndarray, " parts"]:
+    places = (np.arange(parts) + rng.random(parts)) * (length / parts)
+    return np.minimum(places.astype(np.int64), length - 1)
+
+
+def _even_test(length: int, parts: int, clip: int, num_clips: int) -> Int[np.ndarray, " parts"]:
+    places = (np.arange(parts) + (clip + 0.5) / num_clips) * (length / parts)
+    return np.minimum(places.astype(np.int64), length - 1)
+
+
+def _pyslowfast_ends(length: int, parts: int) -> Int[np.ndarray, " parts_plus_1"]:
+    return np.round((length - 1) / parts * np.arange(parts + 1)).astype(np.int64)
+
+
+def _pyslowfast_train(length: int, parts: int, rng: np.random.Generator) -> Int[np.ndarray, " parts"]:
+    ends = _pyslowfast_ends(length, parts)
+    return rng.integers(ends[:-1], ends[1:], endpoint=True)  # as Python's randint
+
+
+def _pyslowfast_test(length: int, parts: int, clip: int, num_clips: int) -> Int[np.ndarray, " parts"]:
+    ends = _pyslowfast_ends(length, parts)
+    return (ends[:-1] + ends[1:]) // 2
+
+
+def _videomae_train(length: int, parts: int, rng: np.random.Generator) -> Int[np.ndarray, " parts"]:
+    whole = length // parts
+    if whole == 0:
+        return np.zeros(parts, dtype=np.int64)
+    return np.arange(parts) * whole + rng.integers(whole, size=parts)
+
+
+def _videomae_test(length: int, parts: int, clip: int, num_clips: int) -> Int[np.ndarray, " parts"]:
+    part = length / parts
+    return (part / 2 * clip + part * np.arange(parts)).astype(np.int64)
+
+
+class Offsets(NamedTuple):
+    """How one value of `segment_offsets` chooses frames.
+
+    Attributes:
+        train: from (length, parts, random generator), the positions of a training clip.
+        test: from (length, parts, clip, number of clips), the positions of a test clip.
+    """
+
+    train: Callable[[int, int, np.random.Generator], Int[np.ndarray, " parts"]]
+    test: Callable[[int, int, int, int], Int[np.ndarray, " parts"]]
+
+
+OFFSETS = {
+    "even": Offsets(_even_train, _even_test),
+    "pyslowfast": Offsets(_pyslowfast_train, _pyslowfast_test),
+    "videomae": Offsets(_videomae_train, _videomae_test),
+}

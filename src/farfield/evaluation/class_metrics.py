@@ -1,0 +1,280 @@
+"""Metrics of each class, their averages, and 95% confidence intervals.
+
+Every function takes a matrix of scores and a matrix of targets, (videos, classes), so that the same code measures tests
+with one class a video (one-hot targets) and with several or none. torchmetrics computes the values; the sample-wise
+mean is computed here, since torchmetrics' `multilabel_ranking_average_precision` gives no value for each video.
+
+A class is measured as a question with two answers: is the video of this class? Precision, recall and F1 depend on
+decisions. Average precision and the area under the ROC curve (ROC-AUC) depend only on the order of the scores.
+
+- macro: mean over the classes. Average precision: mAP, MMAction2's `mean_average_precision`.
+- micro: all pairs of a video and a class pooled. If every video has one class and gets one decision, micro precision,
+  recall and F1 all equal top-1 accuracy.
+- sample-wise: average precision of each video over the classes, and the mean over videos: MMAction2's
+  `mmit_mean_average_precision` (mmaction/evaluation/functional/accuracy.py at 5174d7d), used for Multi-Moments in Time.
+
+A class without positives has no recall, average precision or area: all its metrics are NaN and left out of the macro
+average. torchmetrics 1.9 answers 0 for such a class, and its macro averages include it. An area needs negatives, too.
+Precision and F1 are 0 for a class that has positives and no decisions. Videos without a class are left out of the
+sample-wise mean; torchmetrics counts them as 1.
+
+Intervals are percentiles of a bootstrap over videos, or over groups if the videos have them: see `resampling`. The
+percentiles are shifted so that the mean of the resamples is the value. Resamples have a higher average precision, since
+a positive that is drawn twice raises the precision at both. The difference is small for one class but the same for
+many, so without the shift the macro average of many rare classes would lie below its own interval. A class
+whose positives are all in one unit has no interval, since resampling cannot tell how other positives would be scored.
+With few positives, an interval is too narrow; at a value of 0 or 1 it may have no width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torchmetrics.functional.classification import (
+    binary_auroc,
+    binary_average_precision,
+    binary_f1_score,
+    binary_precision,
+    binary_recall,
+)
+
+from farfield.evaluation.metrics import Estimate
+from farfield.evaluation.resampling import (
+    resample_weights,
+    sample_average_precision,
+    sampling_units,
+    weighted_decision_metrics,
+    weighted_ranking_metrics,
+)
+from farfield.progress import ProgressBar
+
+MAX_DRAWS, MIN_DRAWS = 1000, 200
+"""Numbers of resamples for small and for large tests."""
+_MAX_DRAWN_CELLS = 1_600_000_000
+"""Videos x classes x resamples from which on there are fewer resamples than `MAX_DRAWS`."""
+MAX_CELLS = 40_000_000
+"""Videos x classes above which there are no intervals."""
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """A metric of each class, and its averages. NaN stands for what is undefined or has no interval."""
+
+    per_class: list[Estimate]
+    macro: Estimate
+    micro: Estimate
+
+
+@dataclass(frozen=True)
+class DecisionMetrics:
+    """Metrics of yes-or-no decisions for each class."""
+
+    precision: Averaged
+    recall: Averaged
+    f1: Averaged
+
+
+@dataclass(frozen=True)
+class RankingMetrics:
+    """Metrics of the order of the scores. `sample_average_precision` is MMAction2's `mmit_mean_average_precision`."""
+
+    average_precision: Averaged
+    roc_auc: Averaged
+    sample_average_precision: Estimate
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How intervals are computed.
+
+    Args:
+        units: unit of each video, from `sampling_units`. The videos of a unit are drawn together.
+        draws: number of resamples; 0 for no intervals.
+        seed: random seed.
+    """
+
+    units: Int[Tensor, " n"]
+    draws: int = MAX_DRAWS
+    seed: int = 0
+
+    @classmethod
+    def of_groups(cls, groups: Sequence[str | None] | None, videos: int, classes: int) -> Resampling:
+        """Choose units and number of resamples, so that the intervals take about 20 seconds at most.
+
+        Args:
+            groups: group of each video; None for a video without one, or if no video has one.
+            videos: number of videos.
+            classes: number of classes.
+
+        Returns:
+            `MAX_DRAWS` resamples, for large tests fewer; none above `MAX_CELLS`, or if all videos are of one group.
+        """
+        units, cells = sampling_units(groups, videos), videos * classes
+        if not videos or int(units.max()) == 0 or cells > MAX_CELLS:
+            return cls(units, draws=0)
+        return cls(units, draws=min(MAX_DRAWS, max(MIN_DRAWS, _MAX_DRAWN_CELLS // cells)))
+
+
+def measure_decisions(
+    decisions: Bool[Tensor, "n classes"], targets: Bool[Tensor, "n classes"], resampling: Resampling
+) -> DecisionMetrics:
+    """Measure precision, recall and F1.
+
+    Args:
+        decisions: True where the video is taken for the class.
+        targets: True where the video has the class.
+        resampling: how intervals are computed.
+
+    Raises:
+        ValueError: if there are no videos, or the shapes differ.
+    """
+    _check(decisions, targets)
+    drawn: list[list[Tensor]] = [[], [], []]
+    pooled: list[list[Tensor]] = [[], [], []]
+    for weights in _weights(resampling):
+        for place, values in enumerate(weighted_decision_metrics(decisions, targets, weights)):
+            drawn[place].append(values)
+        for place, values in enumerate(_pooled_decision_metrics(decisions, targets, weights)):
+            pooled[place].append(values)
+    has_interval = _in_several_units(targets, resampling)
+    averages = []
+    for place, metric in enumerate((binary_precision, binary_recall, binary_f1_score)):
+        values = _per_class(metric, decisions.long(), targets, targets.any(0))
+        micro = _pooled(metric, decisions.long(), targets) if targets.any() else torch.nan
+        averages.append(_averaged(values, micro, drawn[place], pooled[place], has_interval))
+    return DecisionMetrics(*averages)
+
+
+def measure_ranking(
+    scores: Float[Tensor, "n classes"], targets: Bool[Tensor, "n classes"], resampling: Resampling
+) -> RankingMetrics:
+    """Measure average precision, ROC-AUC and sample-wise average precision.
+
+    Args:
+        scores: probabilities, in [0, 1].
+        targets: True where the video has the class.
+        resampling: how intervals are computed.
+
+    Raises:
+        ValueError: if there are no videos, the shapes differ, or scores are outside [0, 1]: torchmetrics would take
+            them for logits and apply a sigmoid, which makes large ones equal.
+    """
+    _check(scores, targets)
+    if not ((scores >= -1e-5) & (scores <= 1 + 1e-5)).all():
+        raise ValueError(
+            f"scores are in [{float(scores.min())}, {float(scores.max())}]; they must be probabilities, in [0, 1]. "
+            "Apply a softmax or a sigmoid."
+        )
+    scores = scores.clamp(0, 1)  # a float32 softmax may exceed 1 by an ulp
+    positives, of_video = targets.any(0), sample_average_precision(scores, targets)
+    drawn: dict[str, list[Tensor]] = {"ap": [], "auc": [], "micro_ap": [], "micro_auc": [], "sample": []}
+    classes = positives.nonzero().flatten().tolist()
+    with ProgressBar(total=2 * resampling.draws * len(classes), desc="intervals", leave=False, delay=2) as bar:
+        for weights in _weights(resampling):
+            for name in ("ap", "auc"):
+                drawn[name].append(torch.full((weights.shape[1], len(positives)), torch.nan))
+            for c in classes:
+                found = weighted_ranking_metrics(scores[:, [c]], targets[:, [c]], weights)
+                drawn["ap"][-1][:, c], drawn["auc"][-1][:, c] = found
+                bar.update(weights.shape[1])
+            if classes:
+                micro = weighted_ranking_metrics(scores, targets, weights)
+                drawn["micro_ap"].append(micro[0])
+                drawn["micro_auc"].append(micro[1])
+                bar.update(weights.shape[1] * len(classes))
+            drawn["sample"].append(_weighted_mean(of_video, weights))
+    precisions = _per_class(binary_average_precision, scores, targets, positives)
+    areas = _per_class(binary_auroc, scores, targets, positives & ~targets.all(0))
+    has_interval = _in_several_units(targets, resampling)
+    micro_precision = _pooled(binary_average_precision, scores, targets) if classes else torch.nan
+    micro_area = _pooled(binary_auroc, scores, targets) if classes and not targets.all() else torch.nan
+    return RankingMetrics(
+        _averaged(precisions, micro_precision, drawn["ap"], drawn["micro_ap"], has_interval),
+        _averaged(areas, micro_area, drawn["auc"], drawn["micro_auc"], has_interval),
+        _estimate(float(of_video.nanmean()), _joined(drawn["sample"])),
+    )
+
+
+def _check(given: Tensor, targets: Tensor) -> None:
+    if not len(targets) or given.shape != targets.shape:
+        raise ValueError(
+            f"scores or decisions have shape {tuple(given.shape)}, and targets {tuple(targets.shape)}. Give one row "
+            "for each video (at least 1) and one column for each class."
+        )
+
+
+def _weights(resampling: Resampling) -> Iterator[Tensor]:
+    return resample_weights(resampling.units, draws=resampling.draws, seed=resampling.seed)
+
+
+def _in_several_units(targets: Bool[Tensor, "n classes"], resampling: Resampling) -> Bool[Tensor, " classes"]:
+    """Return for each class whether its positives are in more than one unit."""
+    units = resampling.units[:, None].expand(targets.shape)
+    first = units.masked_fill(~targets, int(resampling.units.max()) + 1).amin(0)
+    last = units.masked_fill(~targets, -1).amax(0)
+    return first < last
+
+
+def _per_class(
+    metric: Callable[..., Tensor], given: Tensor, targets: Tensor, defined: Bool[Tensor, " classes"]
+) -> Float[Tensor, " classes"]:
+    """Compute torchmetrics' metric of each class; NaN where it is not defined."""
+    values = torch.full((targets.shape[1],), torch.nan)
+    columns, wanted = given.T.contiguous(), targets.T.long().contiguous()  # half the time of strided columns
+    for c in defined.nonzero().flatten().tolist():
+        values[c] = metric(columns[c], wanted[c], validate_args=False)
+    return values
+
+
+def _pooled(metric: Callable[..., Tensor], given: Tensor, targets: Tensor) -> float:
+    """Compute torchmetrics' metric of all pairs of a video and a class."""
+    return float(metric(given.flatten(), targets.flatten().long(), validate_args=False))
+
+
+def _pooled_decision_metrics(
+    decisions: Bool[Tensor, "n classes"], targets: Bool[Tensor, "n classes"], weights: Float[Tensor, "n draws"]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute precision, recall and F1 of all pairs of a video and a class, for each resample."""
+    counts = torch.stack([(decisions & targets).sum(1), decisions.sum(1), targets.sum(1)], dim=1).double()
+    hits, decided, positives = (weights.T.double() @ counts).unbind(1)
+    f1 = 2 * hits / (decided + positives).clamp_min(1)
+    found = (hits / decided.clamp_min(1), hits / positives.clamp_min(1), f1)
+    return tuple(each.masked_fill(positives == 0, torch.nan) for each in found)  # type: ignore[return-value]
+
+
+def _weighted_mean(values: Float[Tensor, " n"], weights: Float[Tensor, "n draws"]) -> Float[Tensor, " draws"]:
+    known = ~values.isnan()
+    return (values[known] @ weights[known]) / weights[known].sum(0)
+
+
+def _averaged(
+    values: Float[Tensor, " classes"],
+    micro: float,
+    drawn: list[Tensor],
+    drawn_micro: list[Tensor],
+    has_interval: Bool[Tensor, " classes"],
+) -> Averaged:
+    samples = _joined(drawn)
+    per_class = [
+        _estimate(value, samples[:, c] if samples is not None and has_interval[c] else None)
+        for c, value in enumerate(values.tolist())
+    ]
+    macro = _estimate(float(values.nanmean()), None if samples is None else samples.nanmean(1))
+    return Averaged(per_class, macro, _estimate(micro, _joined(drawn_micro)))
+
+
+def _joined(parts: list[Tensor]) -> Tensor | None:
+    return torch.cat(parts) if parts else None
+
+
+def _estimate(value: float, drawn: Float[Tensor, " draws"] | None) -> Estimate:
+    if drawn is None or value != value:
+        return Estimate(value, torch.nan, torch.nan)
+    drawn = drawn.double()
+    bounds = drawn.nanquantile(torch.tensor([0.025, 0.975], dtype=torch.float64)) + value - drawn.nanmean()
+    low, high = bounds.clamp(0, 1).tolist()
+    return Estimate(value, min(low, value), max(high, value))  # equal ones may differ by rounding

@@ -1,0 +1,112 @@
+"""Class metrics and operating points as the plain types of report.json and the rows of per_class.csv."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from farfield.evaluation.class_metrics import Averaged, DecisionMetrics, RankingMetrics, Resampling
+from farfield.evaluation.metrics import Estimate
+from farfield.models.operating_point import OperatingPoint
+
+METRICS = ("precision", "recall", "f1", "average_precision", "roc_auc")
+
+
+def class_metrics_content(
+    labels: Sequence[str],
+    positives: Sequence[int],
+    decisions: DecisionMetrics,
+    ranking: RankingMetrics,
+    resampling: Resampling,
+    *,
+    by_group: bool,
+) -> dict[str, Any]:
+    """Return the entry `class_metrics` of report.json. Values that are not defined are None.
+
+    Args:
+        labels: label of each class.
+        positives: number of videos of each class.
+        decisions: metrics of the decisions.
+        ranking: metrics of the order.
+        resampling: how the intervals were computed.
+        by_group: whether the manifest has groups.
+    """
+    metrics = {**vars(decisions), "average_precision": ranking.average_precision, "roc_auc": ranking.roc_auc}
+    return {
+        "resampled": "groups" if by_group else "videos",
+        "units": int(resampling.units.max()) + 1 if len(resampling.units) else 0,
+        "resamples": resampling.draws,
+        **_averages(metrics),
+        "sample_average_precision": _plain(ranking.sample_average_precision),
+        "without_positives": [label for label, count in zip(labels, positives, strict=True) if not count],
+        "per_class": [
+            {"label": label, "positives": positives[c], **_of_class(metrics, c)} for c, label in enumerate(labels)
+        ],
+    }
+
+
+def operating_point_content(
+    point: OperatingPoint, metrics: tuple[Sequence[str], DecisionMetrics] | None
+) -> dict[str, Any]:
+    """Return the entry `operating_point` of report.json.
+
+    Args:
+        point: thresholds.
+        metrics: labels of the classes with a threshold and their metrics; None if there is no such class.
+    """
+    labels, found = ([], {}) if metrics is None else (metrics[0], vars(metrics[1]))
+    return {
+        **point.to_dict(),
+        "without_threshold": [label for label, threshold in point.thresholds.items() if threshold is None],
+        **(_averages(found) if found else {}),
+        "per_class": [
+            {"label": label, "threshold": point.thresholds[label], **_of_class(found, c)}
+            for c, label in enumerate(labels)
+        ],
+    }
+
+
+def per_class_csv(content: Mapping[str, Any]) -> str:
+    """Return per_class.csv: a row for each class, with its metrics, their intervals and its threshold.
+
+    Args:
+        content: content of report.json.
+    """
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    columns = [f"{metric}{suffix}" for metric in METRICS for suffix in ("", "_low", "_high")]
+    point = content.get("operating_point")
+    thresholds = {} if point is None else {each["label"]: each for each in point["per_class"]}
+    at = [f"{name}_at_threshold{suffix}" for name in METRICS[:3] for suffix in ("", "_low", "_high")]
+    writer.writerow(["label", "positives", *columns, *([] if point is None else ["threshold", *at])])
+    for each in content["class_metrics"]["per_class"]:
+        cells = [each["label"], each["positives"], *_cells(each, METRICS)]
+        if point is not None:
+            theirs = thresholds.get(each["label"])
+            cells += [""] * (1 + len(at)) if theirs is None else [theirs["threshold"], *_cells(theirs, METRICS[:3])]
+        writer.writerow(cells)
+    return file.getvalue()
+
+
+def _cells(row: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
+    values = [row[metric][bound] for metric in metrics for bound in ("value", "low", "high")]
+    return ["" if value is None else f"{value:.6f}" for value in values]
+
+
+def _averages(metrics: Mapping[str, Averaged]) -> dict[str, Any]:
+    return {
+        average: {name: _plain(getattr(metric, average)) for name, metric in metrics.items()}
+        for average in ("macro", "micro")
+    }
+
+
+def _of_class(metrics: Mapping[str, Averaged], c: int) -> dict[str, Any]:
+    return {name: _plain(metric.per_class[c]) for name, metric in metrics.items()}
+
+
+def _plain(estimate: Estimate) -> dict[str, float | None]:
+    """Return an estimate as a dict, with None for NaN, which JSON does not have."""
+    return {name: None if math.isnan(value) else value for name, value in vars(estimate).items()}

@@ -1,0 +1,130 @@
+"""Bootstrap of per-class metrics: resample videos, or groups of videos, and measure every class on each resample.
+
+Efron and Tibshirani, "An Introduction to the Bootstrap", 1993. A resample draws as many units (videos or groups) as
+there are, with replacement. It is stored as weights: how often each video was drawn. Videos of one group have the same
+weight, since they are drawn together.
+
+torchmetrics measures one sample a call and most of its functions take no weights, so the metrics of the resamples are
+computed here, for all resamples at once. Tests compare them with scikit-learn's on weighted samples.
+
+Average precision and the area under the ROC curve need only the scores of the positives. Let u_1 > ... > u_J be the
+different scores of the positives, p_j and q_j the weights of the positives and the negatives at u_j, and g_j the weight
+of the negatives between u_{j-1} and u_j. With TP_j = sum_{i<=j} p_i and FP_j = sum_{i<=j} (g_i + q_i), P = TP_J and N
+the weight of all negatives:
+
+    AP  = sum_j p_j / P  TP_j / (TP_j + FP_j)
+    AUC = sum_j p_j / P  (N - FP_j + q_j / 2) / N
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+_MAX_CELLS = 5_000_000
+"""Numbers in a block of weights or of sums; bounds memory."""
+
+
+def sampling_units(groups: Sequence[str | None] | None, videos: int) -> Int[Tensor, " n"]:
+    """Number the units that are resampled: each group is one unit, and so is each video without a group."""
+    names = [None] * videos if groups is None else groups
+    numbers: dict[object, int] = {}
+    keys = [("video", row) if name is None else ("group", name) for row, name in enumerate(names)]
+    return torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys], dtype=torch.int64)
+
+
+def resample_weights(units: Int[Tensor, " n"], *, draws: int, seed: int) -> Iterator[Float[Tensor, "n some"]]:
+    """Draw `draws` resamples, and yield their weights in blocks of columns, float32.
+
+    Args:
+        units: unit of each video, as `sampling_units` numbers them.
+        draws: number of resamples.
+        seed: random seed.
+    """
+    rng, count = np.random.default_rng(seed), int(units.max()) + 1
+    at_once = max(_MAX_CELLS // len(units), 1)
+    for begin in range(0, draws, at_once):
+        columns = min(at_once, draws - begin)
+        drawn = [np.bincount(rng.integers(count, size=count), minlength=count) for _ in range(columns)]
+        yield torch.from_numpy(np.stack(drawn, axis=1)).float()[units]
+
+
+def weighted_decision_metrics(
+    decisions: Bool[Tensor, "n classes"], targets: Bool[Tensor, "n classes"], weights: Float[Tensor, "n draws"]
+) -> tuple[Float[Tensor, "draws classes"], Float[Tensor, "draws classes"], Float[Tensor, "draws classes"]]:
+    """Compute precision, recall and F1 of each class on each resample.
+
+    Precision and F1 are 0 for a class without decisions. All are NaN for a class without positives.
+    """
+    hits, decided, positives = (
+        weights.T @ each.float() for each in (decisions & targets, decisions, targets)
+    )  # exact: counts below 2^24
+    without = positives == 0
+    precision = hits / decided.clamp_min(1)
+    recall = hits / positives.clamp_min(1)
+    f1 = 2 * hits / (decided + positives).clamp_min(1)
+    return tuple(each.masked_fill(without, torch.nan) for each in (precision, recall, f1))  # type: ignore[return-value]
+
+
+def weighted_ranking_metrics(
+    scores: Float[Tensor, "n classes"], targets: Bool[Tensor, "n classes"], weights: Float[Tensor, "n draws"]
+) -> tuple[Float[Tensor, " draws"], Float[Tensor, " draws"]]:
+    """Compute average precision and the area under the ROC curve on each resample, of all columns pooled.
+
+    One column gives the metrics of a class, and all columns together the micro average. The average precision is NaN
+    for a resample without positives, the area for one without positives or without negatives.
+
+    Args:
+        scores: scores of any range.
+        targets: True for positives; at least one is needed.
+        weights: how often each resample contains each video.
+    """
+    levels = scores[targets].unique()  # ascending
+    count = len(levels)
+    # Rows of sums: 0 .. J - 1 positives at each level, J .. 2J - 1 negatives at each level, 2J .. 3J negatives between.
+    at_least, above = (torch.searchsorted(levels, scores, right=right) for right in (True, False))
+    at_level = at_least > above
+    rows = torch.where(at_level, torch.where(targets, above, count + above), 2 * count + above)
+    found = [
+        _rank_sums(rows, part.contiguous(), count)
+        for part in weights.split(max(_MAX_CELLS // (3 * count + 1), 1), dim=1)
+    ]
+    average_precision, area = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return average_precision, area
+
+
+def _rank_sums(
+    rows: Int[Tensor, "n classes"], weights: Float[Tensor, "n draws"], levels: int
+) -> tuple[Float[Tensor, " draws"], Float[Tensor, " draws"]]:
+    sums = torch.zeros(3 * levels + 1, weights.shape[1])
+    for column in rows.unbind(1):
+        sums.index_add_(0, column.contiguous(), weights)
+    sums = sums.flip(0)  # highest level first
+    between, negatives, positives = sums.split([levels + 1, levels, levels])
+    true_positives = positives.cumsum(0)
+    false_positives = (between[:levels] + negatives).cumsum(0)
+    all_positives, all_negatives = true_positives[-1], false_positives[-1] + between[-1]
+    precision = true_positives / (true_positives + false_positives).clamp_min(1)
+    beaten = all_negatives - false_positives + negatives / 2
+    share = positives / all_positives  # 0 / 0 = NaN, as wanted
+    return (share * precision).sum(0), (share * beaten).sum(0) / all_negatives
+
+
+def sample_average_precision(
+    scores: Float[Tensor, "n classes"], targets: Bool[Tensor, "n classes"]
+) -> Float[Tensor, " n"]:
+    """Compute the average precision of each video over the classes; NaN for a video without a class.
+
+    The average precision of a video is the mean, over its classes c, of the share of its classes among all classes
+    with a score of at least that of c.
+    """
+    total = torch.zeros(len(scores))
+    for places in targets.nonzero().split(max(_MAX_CELLS // scores.shape[1], 1)):
+        rows, classes = places.unbind(1)
+        at_least = scores[rows] >= scores[rows, classes][:, None]
+        total.index_add_(0, rows, (at_least & targets[rows]).sum(1) / at_least.sum(1))
+    return total / targets.sum(1)  # 0 / 0 = NaN, as wanted

@@ -1,0 +1,183 @@
+"""Choose a threshold for each class on validation videos, by a rule, and apply thresholds to scores.
+
+The candidates are the class's scores. Precision and recall at each of them come from torchmetrics'
+`binary_precision_recall_curve`. Its `binary_recall_at_fixed_precision` and `binary_precision_at_fixed_recall` choose
+the same thresholds (the tests compare), but the latter loops over the videos in Python.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torchmetrics.functional.classification import (
+    binary_precision_recall_curve,
+)
+
+from farfield.data.manifest import Manifest
+from farfield.errors import FarfieldError
+from farfield.models.operating_point import OperatingPoint
+
+RULES = ("f1", "precision=0.95", "recall=0.9", "false_alarms_per_hour=1")
+"""The rules, with examples of their values."""
+
+
+@dataclass(frozen=True)
+class ThresholdRule:
+    """Rule that chooses a class's threshold.
+
+    Args:
+        kind: one of
+            "f1": the threshold with the highest F1;
+            "precision": the one with the highest recall among those with at least this precision;
+            "recall": the one with the highest precision among those with at least this recall;
+            "false_alarms_per_hour": the one with the highest recall among those with at most this many videos wrongly
+            taken for the class, per hour of video.
+            Of equal ones, "recall" takes the one with the highest recall, the others the one with the fewest false
+            alarms.
+        value: the precision, recall or number of false alarms; None for "f1".
+
+    Raises:
+        FarfieldError: for an unknown kind, or a value that is missing, out of range, or given for "f1".
+    """
+
+    kind: str
+    value: float | None = None
+
+    def __post_init__(self) -> None:
+        kinds = [rule.partition("=")[0] for rule in RULES]
+        if self.kind not in kinds or (self.value is None) != (self.kind == "f1"):
+            raise FarfieldError(f"choose_threshold is {str(self)!r}. Give one of {', '.join(RULES)}, with any value.")
+        if self.value is not None:
+            share = self.kind in ("precision", "recall")
+            if not (0 < self.value <= 1 if share else 0 <= self.value < math.inf):
+                wanted = "above 0 and at most 1" if share else "at least 0"
+                raise FarfieldError(f"choose_threshold is {str(self)!r}; the value must be {wanted}.")
+
+    @classmethod
+    def parse(cls, text: str) -> ThresholdRule:
+        """Parse one of `RULES`, with any value.
+
+        Raises:
+            FarfieldError: as for the class, or if the value is not a number.
+        """
+        kind, equals, value = text.partition("=")
+        try:
+            number = float(value) if equals else None
+        except ValueError:
+            raise FarfieldError(
+                f"choose_threshold is {text!r}, whose value is not a number. Give one of {', '.join(RULES)}."
+            ) from None
+        return cls(kind.strip(), number)
+
+    def __str__(self) -> str:
+        return self.kind if self.value is None else f"{self.kind}={self.value:g}"
+
+
+def decide(
+    scores: Float[Tensor, "n classes"], labels: Sequence[str], point: OperatingPoint
+) -> tuple[Bool[Tensor, "n classes"], Bool[Tensor, " classes"]]:
+    """Compare scores with the thresholds of their classes.
+
+    Args:
+        scores: probabilities without temperature.
+        labels: label of each column.
+        point: thresholds.
+
+    Returns:
+        Whether each video is taken for each class, and whether each class has a threshold.
+    """
+    found = [point.thresholds.get(label) for label in labels]
+    limits = torch.tensor([math.nan if each is None else each for each in found], dtype=torch.float64)
+    return scores.double() >= limits, ~limits.isnan()
+
+
+def choose_thresholds(
+    scores: Float[Tensor, "n classes"],
+    targets: Bool[Tensor, "n classes"],
+    labels: Sequence[str],
+    rule: ThresholdRule,
+    *,
+    hours: float | None = None,
+) -> OperatingPoint:
+    """Choose each class's threshold among its scores on validation videos.
+
+    Args:
+        scores: probabilities in [0, 1], without temperature.
+        targets: True where the video has the class.
+        labels: label of each column.
+        rule: how to choose.
+        hours: length of all videos together; needed for "false_alarms_per_hour" only.
+
+    Raises:
+        ValueError: if `hours` is needed and missing.
+        FarfieldError: for scores that are NaN or infinite.
+    """
+    if not scores.isfinite().all():
+        raise FarfieldError("scores are NaN or infinite, so no threshold can be chosen. Check the network's weights.")
+    if rule.kind == "false_alarms_per_hour" and hours is None:
+        raise ValueError("false_alarms_per_hour needs the hours of video.")
+    columns, wanted = scores.double().clamp(0, 1).T.contiguous(), targets.T.long().contiguous()
+    found = {}
+    for c, label in enumerate(labels):
+        threshold = _choose(columns[c], wanted[c], rule, hours) if wanted[c].any() else math.nan
+        found[label] = None if math.isnan(threshold) else threshold
+    return OperatingPoint(str(rule), found, len(scores))
+
+
+def _choose(scores: Float[Tensor, " n"], targets: Tensor, rule: ThresholdRule, hours: float | None) -> float:
+    """Choose the threshold of one class; NaN if none that finds a positive follows the rule."""
+    curve = binary_precision_recall_curve(scores, targets, validate_args=False)
+    thresholds = curve[2]  # ascending
+    precision, recall = (
+        each[:-1].double() for each in curve[:2]
+    )  # without the end at recall 0, which has no threshold
+    allowed, best = torch.ones_like(recall, dtype=torch.bool), recall
+    if rule.kind == "f1":
+        best = (2 * precision * recall / (precision + recall)).nan_to_num()
+    elif rule.kind == "precision":
+        allowed = precision >= _required(rule.value) - _ROUNDING
+    elif rule.kind == "recall":
+        allowed, best = recall >= _required(rule.value) - _ROUNDING, precision
+    else:
+        negatives = scores[targets == 0].sort().values
+        alarms = len(negatives) - torch.searchsorted(negatives, thresholds)
+        allowed = alarms <= _required(rule.value) * _required(hours) + _ROUNDING
+    allowed &= recall > 0
+    if not allowed.any():
+        return math.nan
+    candidates = (allowed & (best >= best[allowed].max() - _ROUNDING)).nonzero()[:, 0]
+    # Of equal ones: the one with the highest recall for "recall", otherwise the one with the fewest false alarms.
+    return float(thresholds[candidates[0 if rule.kind == "recall" else -1]])
+
+
+_ROUNDING = 1e-6
+"""Differences below this are rounding: torchmetrics computes precision and recall in float32."""
+
+
+def _required(value: float | None) -> float:
+    assert value is not None
+    return value
+
+
+def hours_of_video(manifest: Manifest, rows: Sequence[int]) -> float:
+    """Return the length of the given rows' videos, or of their segments.
+
+    Raises:
+        FarfieldError: if the manifest has no length for a row.
+    """
+    seconds = 0.0
+    for row in rows:
+        record = manifest[row]
+        end = record.duration_seconds if record.end_seconds is None else record.end_seconds
+        if end is None:
+            raise FarfieldError(
+                f"{manifest.source} has no duration_seconds for {record.path}, but false_alarms_per_hour needs the "
+                "length of each video. `farfield data index` writes the column."
+            )
+        seconds += end - (record.start_seconds or 0)
+    return seconds / 3600

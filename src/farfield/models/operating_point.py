@@ -1,0 +1,79 @@
+"""The operating point of a network: the score from which on a video is taken for a class."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from farfield.errors import FarfieldError
+
+log = logging.getLogger("farfield")
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Thresholds of a network's classes, from `farfield test --choose_threshold`.
+
+    A video is taken for a class if its probability of the class, averaged over views and without temperature, is at
+    least the threshold.
+
+    Attributes:
+        rule: how the thresholds were chosen, such as "precision=0.95".
+        thresholds: threshold of each class, by label. None where no threshold follows the rule, or if the class had no
+            validation video.
+        validation_videos: number of videos on which they were chosen.
+    """
+
+    rule: str
+    thresholds: Mapping[str, float | None]
+    validation_videos: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain types, as checkpoints, exported files and reports store them."""
+        return {
+            "rule": self.rule,
+            "thresholds": dict(self.thresholds),
+            "validation_videos": self.validation_videos,
+        }
+
+    def to_dict_for(self, labels: Sequence[str]) -> dict[str, Any] | None:
+        """Return plain types as `to_dict`; None, with a warning in the log, if the labels have been changed."""
+        if list(self.thresholds) == list(labels):
+            return self.to_dict()
+        log.warning("the thresholds of the classes are not saved, since the network's labels have been changed.")
+        return None
+
+    @classmethod
+    def from_dict(cls, content: Any, labels: Sequence[str], path: object) -> OperatingPoint | None:
+        """Rebuild an operating point from untrusted content; None if there is none.
+
+        Args:
+            content: result of `to_dict`, unchecked, or None.
+            labels: labels of the network.
+            path: file that holds the content, for messages.
+
+        Raises:
+            FarfieldError: if the content is not an operating point of these labels.
+        """
+        if content is None:
+            return None
+        try:
+            rule, thresholds, videos = (content[name] for name in ("rule", "thresholds", "validation_videos"))
+            numbers = [value for value in thresholds.values() if value is not None]
+            valid = (
+                isinstance(rule, str)
+                and type(videos) is int
+                and list(thresholds) == list(labels)
+                and all(type(value) is float and math.isfinite(value) for value in numbers)
+            )
+        except (TypeError, LookupError, AttributeError):
+            valid = False
+        if not valid:
+            raise FarfieldError(
+                f"{path} has thresholds that do not fit its classes. Choose them again with farfield test "
+                "--choose_threshold."
+            )
+        return cls(rule, dict(thresholds), videos)

@@ -1,0 +1,79 @@
+"""Weights of the classes in the loss, from the number of training videos of each class or from the config."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from farfield.errors import FarfieldError, nearest
+from farfield.training.loss import LossSettings
+
+log = logging.getLogger("farfield")
+
+LISTED_CLASSES = 20
+"""Largest number of classes that `describe_class_weights` lists."""
+
+
+def compute_class_weights(
+    settings: LossSettings, labels: Sequence[str], counts: Sequence[int] | None
+) -> Float[Tensor, " classes"] | None:
+    """Compute and log the weight of each class, scaled so that the mean weight of the training videos is 1.
+
+    "inverse" then gives N / (K n_c) for n_c of N videos and K classes, as scikit-learn's "balanced". A class without
+    training videos gets 1; its weight only matters for label smoothing.
+
+    Source of "effective": Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, eq. 4. The
+    authors scale the weights to a mean of 1 over the classes.
+
+    Args:
+        settings: how to weight the classes.
+        labels: class names in the network's order.
+        counts: number of training videos of each class; None only if `settings.class_weights` is.
+
+    Returns:
+        float32; None without `settings.class_weights`.
+
+    Raises:
+        FarfieldError: if a weight is given for a name that is not a class, or `counts` are missing.
+    """
+    if settings.class_weights is None:
+        return None
+    if counts is None:
+        raise FarfieldError(
+            "loss.class_weights is set, but class_counts is not: the weights are scaled by the number of training "
+            "videos of each class. Pass class_counts=data.class_counts, of the data module."
+        )
+    n = torch.tensor(counts, dtype=torch.float64)
+    if settings.class_weights == "inverse":
+        weights = 1 / n
+    elif settings.class_weights == "effective":
+        weights = (1 - settings.effective_beta) / (1 - settings.effective_beta**n)
+    else:
+        weights = _named_weights(settings.class_weights, labels)
+    has_videos = n > 0
+    mean = (n * weights)[has_videos].sum() / n.sum()
+    weights = torch.where(has_videos, weights / mean, 1.0).float()
+    log.info("class weights of the loss: %s", describe_class_weights(labels, counts, weights))
+    return weights
+
+
+def _named_weights(given: Mapping[str, float], labels: Sequence[str]) -> Float[Tensor, " classes"]:
+    for name in given:
+        if name not in labels:
+            raise FarfieldError(f"loss.class_weights names {name!r}, which is not a class. {nearest(name, labels)}")
+    return torch.tensor([given.get(label, 1.0) for label in labels], dtype=torch.float64)
+
+
+def describe_class_weights(labels: Sequence[str], counts: Sequence[int], weights: Float[Tensor, " classes"]) -> str:
+    """List videos and weight of each class, the largest class first. Of many classes, list the largest and smallest."""
+    order = sorted(range(len(labels)), key=lambda i: -counts[i])
+    texts = [f"{labels[i]} {float(weights[i]):.3g} ({counts[i]} of {sum(counts)} videos)" for i in order]
+    left_out = len(texts) - LISTED_CLASSES
+    if left_out > 0:
+        half = LISTED_CLASSES // 2
+        texts = [*texts[:half], f"... {left_out} more classes ...", *texts[-half:]]
+    return ", ".join(texts)

@@ -1,0 +1,39 @@
+"""The validation metric that chooses best.ckpt and stops training early."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+Monitor = Literal["val/top1", "val/mean_class_accuracy", "val/loss"]
+
+UNEVEN = 3
+"""Classes are uneven if the largest has more than this many times the videos of the smallest."""
+
+
+def best_mode(monitor: str) -> Literal["min", "max"]:
+    """Return "min" for a loss, of which lower values are better, and "max" for an accuracy."""
+    return "min" if monitor.endswith("loss") else "max"
+
+
+def format_metric(monitor: str, value: float) -> str:
+    """Format a metric's value: a loss as a number, an accuracy in per cent."""
+    return f"{value:.4g}" if best_mode(monitor) == "min" else f"{100 * value:.1f}%"
+
+
+def uneven_classes_hint(labels: Sequence[str], counts: Sequence[int]) -> str | None:
+    """Suggest to monitor val/mean_class_accuracy instead of val/top1 if classes are uneven; otherwise return None.
+
+    Args:
+        labels: class names.
+        counts: number of training videos of each class; classes without videos are ignored.
+    """
+    videos = {label: count for label, count in zip(labels, counts, strict=True) if count}
+    largest, smallest = max(videos, key=videos.__getitem__), min(videos, key=videos.__getitem__)
+    if videos[largest] <= UNEVEN * videos[smallest]:
+        return None
+    return (
+        f"classes are uneven: {largest!r} has {videos[largest]} training videos, {smallest!r} has {videos[smallest]}. "
+        "best.ckpt is chosen by val/top1, in which large classes count most; --monitor val/mean_class_accuracy counts "
+        "all classes equally"
+    )
