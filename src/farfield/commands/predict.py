@@ -64,8 +64,8 @@ def predict(
     with status 1. With --out, running the same command again resumes where it was stopped.
 
     Args:
-        videos: files, folders, patterns, manifests (.csv), or - for a list of them on standard input. With --fps,
-            folders of numbered pictures are videos, too.
+        videos: files, folders, patterns, manifests (.csv; of each row the whole video is predicted), or - for a list of
+            them on standard input. With --fps, folders of numbered pictures are videos, too.
         checkpoint: a .ckpt file, or a folder or file written by `farfield export`; network, labels, sampling and
             normalisation come from it.
         top_k: number of classes to print.
