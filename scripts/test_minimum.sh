@@ -20,4 +20,4 @@ python scripts/lowest_versions.py
 
 quick="not slow or dependency"  # without the slow tests, but for those of the extras and of W&B
 unset PYTHONDONTWRITEBYTECODE  # as in test.sh
-OMP_NUM_THREADS=1 python -m pytest -n "$(($(getconf _NPROCESSORS_ONLN) + 1))" --dist loadfile --no-loadscope-reorder -m "$quick" "$@"
+OMP_NUM_THREADS=1 python -m pytest -n "$(($(getconf _NPROCESSORS_ONLN) + 1))" --dist loadfile -m "$quick" "$@"

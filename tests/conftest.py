@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,12 +23,6 @@ from farfield.video.writer import write_video
 
 BITS = 10
 CELL = 8
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put files with the most slow tests first, so that no process is left with a long file at the end."""
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(autouse=True)
