@@ -64,7 +64,7 @@ def plot_precision_recall(curves: Curves, ranking: RankingMetrics, labels: Seque
 
     With more than `NAMED_CURVES` classes, those with the lowest average precision are named, and the others grey.
     """
-    figure, axes = _square("recall", "precision")
+    figure, axes = _axes("recall", "precision")
     metric = ranking.average_precision
     values = [each.value for each in metric.per_class]
     _draw(axes, curves.grid, curves.precision, values, labels, hardest=values)
@@ -78,7 +78,7 @@ def plot_roc(curves: Curves, ranking: RankingMetrics, labels: Sequence[str]) -> 
 
     The named classes are those of `plot_precision_recall`.
     """
-    figure, axes = _square("false positive rate", "true positive rate (recall)")
+    figure, axes = _axes("false positive rate", "true positive rate (recall)")
     axes.plot([0, 1], [0, 1], color="0.6", lw=1, ls=":")
     metric = ranking.roc_auc
     values = [each.value for each in metric.per_class]
@@ -90,11 +90,10 @@ def plot_roc(curves: Curves, ranking: RankingMetrics, labels: Sequence[str]) -> 
     return figure
 
 
-def _square(across: str, up: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+def _axes(across: str, up: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(8, 4.6), layout="constrained")  # which makes room for the legend
     axes = figure.add_subplot()
     axes.set(xlabel=across, ylabel=up, xlim=(0, 1), ylim=(0, 1.02))
-    axes.set_box_aspect(1)
     axes.grid(alpha=0.3)
     return figure, axes
 
