@@ -111,6 +111,7 @@ def test_summary_as_table_and_json(
     assert "res4[5] non_local" in printed
     assert "35,401,936" in printed
     assert "36.677 G" in printed
+    assert "clip 3 x 8 x 224 x 224" in printed
     assert "published: top-1 74.0% on Kinetics-400 with 10 x 3 views (PySlowFast's model zoo)" in printed
     assert run_farfield("convert", theirs, tmp_path / "ours.ckpt") == 0
     capsys.readouterr()
