@@ -16,7 +16,6 @@ import csv
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain, islice
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from farfield.atomic_write import atomic_write
+from farfield.data.string_array import StringArray
 from farfield.errors import FarfieldError, nearest
 
 
@@ -64,33 +64,6 @@ _NUMBERS = COLUMNS[2:-1]
 _WHOLE_NUMBERS = ("num_frames", "width", "height")
 
 
-class _StringArray:
-    """Strings stored in one array of bytes with offsets.
-
-    Worker processes share the memory of these arrays. They would copy the memory of Python strings by writing to the
-    strings' reference counts.
-    """
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._lengths: list[np.ndarray] = []
-
-    def add(self, texts: Sequence[str]) -> None:
-        joined = "".join(texts)
-        each: Sequence[str | bytes] = texts if joined.isascii() else [os.fsencode(text) for text in texts]
-        self._lengths.append(np.fromiter(map(len, each), dtype=np.int64, count=len(texts)))
-        self._parts.append(os.fsencode(joined))
-
-    def close(self) -> None:
-        self.bytes = np.frombuffer(b"".join(self._parts), dtype=np.uint8)
-        self.ends = np.cumsum(np.concatenate([[0], *self._lengths]), dtype=np.int64)
-        del self._parts, self._lengths
-
-    def __getitem__(self, index: int) -> str:
-        place = index % (len(self.ends) - 1)
-        return os.fsdecode(self.bytes[self.ends[place] : self.ends[place + 1]].tobytes())
-
-
 class Manifest(Sequence[VideoRecord]):
     """Manifest that holds its columns in arrays: 650,000 rows need little memory, and worker processes share it.
 
@@ -121,11 +94,11 @@ class Manifest(Sequence[VideoRecord]):
     def _set_columns(self, blocks: Iterable[dict[str, Sequence[Any]]], root: Path, source: str) -> None:
         self.root = root
         self.source = source
-        self._paths = _StringArray()
+        self._paths = StringArray()
         met: dict[str, int] = {}
         ids: list[np.ndarray] = []
         numbers: dict[str, list[np.ndarray]] = {name: [] for name in _NUMBERS}
-        groups = _StringArray()
+        groups = StringArray()
         for block in blocks:
             self._paths.add(block["path"])
             count = len(block["path"])

@@ -15,7 +15,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -23,11 +22,11 @@ from typing import NamedTuple
 
 import numpy as np
 from av.video.frame import VideoFrame
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from PIL import ExifTags, Image, ImageOps
 
 from farfield.errors import VideoError
-from farfield.video.frame_conversion import RgbConverter
+from farfield.video.picture_sequence import PictureSequence
 
 PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 """Suffixes, in lower case, of the pictures of a frame folder."""
@@ -35,7 +34,7 @@ PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 _NUMBERED = re.compile(r"(.*?)([0-9]+)([^0-9]*)", re.DOTALL)
 
 
-class FrameFolder:
+class FrameFolder(PictureSequence):
     """An open folder of numbered pictures, with the interface of `PyAVVideo`.
 
     Args:
@@ -50,11 +49,9 @@ class FrameFolder:
         ValueError: if its pictures are not one sequence, see `list_pictures`, or if `fps` is not a positive number.
     """
 
-    comment = ""
-    pixel_aspect_ratio = Fraction(1)
-
     def __init__(self, folder: Path, fps: float | None) -> None:
         self._folder, self._names = folder, list_pictures(folder)
+        self.name = str(folder)
         if fps is None:
             raise ValueError(
                 "it is a folder of pictures, whose frame rate is unknown; give it as fps, or in the manifest's column "
@@ -73,36 +70,7 @@ class FrameFolder:
     def close(self) -> None:
         """Do nothing: no file stays open."""
 
-    def frames(self, indices: Int[np.ndarray, " t"], short_side_px: int | None = None) -> UInt8[np.ndarray, "t h w c"]:
-        """Decode the frames at `indices` (see `PyAVVideo.frames`)."""
-        wanted, places = np.unique(indices, return_inverse=True)
-        array = np.empty(0, np.uint8)
-        for number, (_, picture) in enumerate(self.pictures(wanted, short_side_px)):
-            if number == 0:
-                array = np.empty((len(wanted), *picture.shape), np.uint8)
-            array[number] = picture
-        return array if np.array_equal(places, np.arange(len(wanted))) else array[places]
-
-    def pictures(
-        self, places: Int[np.ndarray, " t"], short_side_px: int | None = None
-    ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w c"]]]:
-        """Yield (place, frame) for each of the ascending `places` (see `PyAVVideo.pictures`)."""
-        convert = self.to_rgb(short_side_px)
-        for place in places.tolist():
-            yield place, convert(self._frame(place))
-
-    def walk(self, start: int, stop: int, *, both_fields: bool = False) -> Iterator[tuple[int, VideoFrame]]:
-        """Yield (place, frame) for each place in [start, stop) (see `PyAVVideo.walk`)."""
-        for place in range(start, stop):
-            yield place, self._frame(place)
-
-    def to_rgb(self, short_side_px: int | None = None) -> RgbConverter:
-        """Return a converter to RGB for this video's frames."""
-        return RgbConverter(self.stored_size, short_side_px=short_side_px, name=str(self._folder))
-
-    def _frame(self, place: int) -> VideoFrame:
-        if place >= len(self._names):
-            raise ValueError(f"it ends before frame {place}")
+    def _read_frame(self, place: int) -> VideoFrame:
         name = self._names[place]
         with _opened(self._folder, name) as image:
             _check_size(name, _upright_size(image), self._names[0], self.stored_size)
