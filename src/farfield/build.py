@@ -18,6 +18,7 @@ from farfield.models.head import HeadKind
 from farfield.models.insertion import BLOCKS
 from farfield.models.network import ActionNet, assemble, build_backbone, default_clip
 from farfield.models.network_options import NetworkOptions
+from farfield.task import Task
 
 log = logging.getLogger("farfield")
 
@@ -36,6 +37,7 @@ def build_model(
     head: HeadKind | None = None,
     head_windows: Sequence[Sequence[int]] | None = None,
     clip: ClipOptions | None = None,
+    task: Task | None = None,
 ) -> ActionNet:
     """Build a network with random or pretrained weights. Examples below are in YAML notation.
 
@@ -61,6 +63,9 @@ def build_model(
             window_softmax_mean. Default: the size of the feature map for `clip`.
         clip: clip settings that differ from the defaults. The defaults are those of a video network's weights, or else
             those of the backbone.
+        task: single_label if each video has exactly one of the classes, multilabel if it may have several or none. A
+            multilabel network scores each class by itself, with a sigmoid. Default: that of the weights if their labels
+            are taken, else single_label.
 
     Raises:
         FarfieldError: for a name that does not exist, incompatible options, or weights that do not fit.
@@ -77,17 +82,25 @@ def build_model(
         head=head,
         head_windows=head_windows,
         clip=clip,
+        task=task or NetworkOptions.task,
     )
     if weights is None:
         return assemble(options)
     pretrained = find_weights(weights, backbone, backbone_options, block_options if insert else None)
-    network = assemble(_with_pretrained_options(options, pretrained))
+    network = assemble(_with_pretrained_options(options, pretrained, takes_task=task is None))
     load_pretrained(network, pretrained)
     return network
 
 
-def _with_pretrained_options(options: NetworkOptions, pretrained: PretrainedWeights) -> NetworkOptions:
+def _with_pretrained_options(
+    options: NetworkOptions, pretrained: PretrainedWeights, *, takes_task: bool
+) -> NetworkOptions:
     """Fill in unset options with those of the pretrained network.
+
+    Args:
+        options: options that were given.
+        pretrained: weights, and the options of their network.
+        takes_task: whether the task was left out, so that it is that of the weights where the labels are.
 
     Raises:
         FarfieldError: if an option that is set conflicts with the pretrained network, so that the same weights would
@@ -108,6 +121,8 @@ def _with_pretrained_options(options: NetworkOptions, pretrained: PretrainedWeig
     }
     if options.labels is None and options.num_classes in (None, len(config["labels"])):
         changes["labels"] = config["labels"]
+        if takes_task:
+            changes["task"] = config.get("task", NetworkOptions.task)
     if options.head is None:
         changes["head"] = config.get("head", "gap_fc")
         same_size = not {"num_frames", "crop_px"} & (options.clip or {}).keys() and not options.backbone_options

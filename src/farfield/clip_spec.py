@@ -9,6 +9,8 @@ from typing import Any, Literal, TypedDict
 
 from farfield.errors import FarfieldError, nearest
 
+ViewsAggregation = Literal["mean", "max"]
+ShortClip = Literal["loop", "clamp", "refuse"]
 SegmentOffsets = Literal["even", "pyslowfast", "videomae"]
 MAX_SEGMENT_CLIPS = {"pyslowfast": 1, "videomae": 2}
 """Number of different test clips of a video, for each `segment_offsets` that has a fixed number of them."""
@@ -36,13 +38,16 @@ class ClipSpec:
             "pyslowfast" and "videomae" take the frames that these projects' loaders of Something-Something V2 take;
             "pyslowfast" has 1 test clip, "videomae" at most 2. PySlowFast's lists of frames have 30 frames per second
             and the videos 12, so its networks need target_fps=30; VideoMAE reads the videos' own frames.
-        short_clip: treatment of a video shorter than a clip: "loop" repeats the video, "refuse" raises an error.
+        short_clip: treatment of a video shorter than a clip: "loop" repeats the video; "clamp" repeats its last frame
+            and, in training, as often its first one, as PySlowFast does for Charades; "refuse" raises an error.
         short_side_px: short side in pixels to which frames are resized in a test, before cropping. None for
             `test_crop_px` if that is given, else for 256 / 224 of `crop_px`, as in the paper.
         mean: per-channel (RGB) mean that is subtracted from pixels in [0, 1].
         std: per-channel (RGB) standard deviation by which the difference is then divided.
         num_clips: number of clips per video in a test, spread evenly over the video. The paper uses 10.
         num_crops: number of square crops per clip in a test, spread evenly along the longer side. The paper uses 3.
+        views_aggregation: how the class probabilities of a video's views are aggregated in a test: "mean", or "max" as
+            PySlowFast does for Charades.
         deinterlace: "auto" deinterlaces frames that are flagged as interlaced, "off" never does.
         tone_map: "auto" converts HDR frames (HLG and PQ) to BT.709, "off" never does.
 
@@ -56,13 +61,14 @@ class ClipSpec:
     target_fps: float | None = None
     sampling: Literal["clip", "segments"] = "clip"
     segment_offsets: SegmentOffsets = "even"
-    short_clip: Literal["loop", "refuse"] = "loop"
+    short_clip: ShortClip = "loop"
     short_side_px: int | None = None
     test_crop_px: int | None = None
     mean: tuple[float, float, float] = (0.45, 0.45, 0.45)
     std: tuple[float, float, float] = (0.225, 0.225, 0.225)
     num_clips: int = 10
     num_crops: int = 3
+    views_aggregation: ViewsAggregation = "mean"
     deinterlace: Literal["auto", "off"] = "auto"
     tone_map: Literal["auto", "off"] = "auto"
 
@@ -80,7 +86,7 @@ class ClipSpec:
                 f"clip.short_side_px is {self.short_side_px} and clip.{name} is {self.test_side_px}: a crop must fit "
                 f"into the resized frame. Raise clip.short_side_px to {self.test_side_px} or more, or leave it out."
             )
-        for name in ("sampling", "segment_offsets", "short_clip", "deinterlace", "tone_map"):
+        for name in ("sampling", "segment_offsets", "short_clip", "views_aggregation", "deinterlace", "tone_map"):
             choices = typing.get_args(typing.get_type_hints(ClipSpec)[name])
             if getattr(self, name) not in choices:
                 raise FarfieldError(f"clip.{name} is {getattr(self, name)!r}. {nearest(getattr(self, name), choices)}")
@@ -159,12 +165,13 @@ class ClipOptions(TypedDict, total=False):
     target_fps: float | None
     sampling: Literal["clip", "segments"]
     segment_offsets: SegmentOffsets
-    short_clip: Literal["loop", "refuse"]
+    short_clip: ShortClip
     short_side_px: int | None
     test_crop_px: int | None
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     num_clips: int
     num_crops: int
+    views_aggregation: ViewsAggregation
     deinterlace: Literal["auto", "off"]
     tone_map: Literal["auto", "off"]

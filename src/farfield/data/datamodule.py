@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
@@ -16,10 +15,12 @@ from farfield.data.datasets import Batch, EvaluationViews, TrainingClips
 from farfield.data.manifest import Manifest, read_manifest
 from farfield.data.mirrored_labels import flipped_labels
 from farfield.data.samplers import EpochBatchSampler, EvaluationBatches
+from farfield.data.targets import WholeVideos, count_videos, row_targets, whole_videos_of
 from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError, nearest
 from farfield.lightning_compat import processed_batches
 from farfield.parallel import usable_cores
+from farfield.task import Task
 from farfield.video.decoder_names import Decoder, DecoderOption
 from farfield.video.decoders import current_name
 
@@ -51,12 +52,16 @@ class VideoDataModule(LightningDataModule):
         memory_gb: size of the cache of decoded training frames, in 10^9 bytes, divided among the workers; 0 for no
             cache. A small set of videos is decoded in the first epochs only. Over the epochs, every worker caches
             every video, so that a video takes its space num_workers times (once with num_workers 0).
+        whole_videos: train and validate on whole videos, where the manifest has several labelled segments of a video. A
+            training clip has the labels of the segments that overlap it, a validation video those of all its segments
+            (the protocol of Charades). Needs a multilabel network. Otherwise each row is a video of its own.
         clip: input of the network.
+        task: task of the network.
         seed: seed of the run.
 
     Raises:
-        FarfieldError: for a missing or malformed manifest, a label in a manifest that is not in `labels`, or
-            `flip_labels` that do not fit the classes.
+        FarfieldError: for a missing or malformed manifest, a label in a manifest that is not in `labels`, a row
+            without label or with several for a single-label task, or options that do not fit the classes or the task.
     """
 
     def __init__(
@@ -75,7 +80,9 @@ class VideoDataModule(LightningDataModule):
         short_cycle: bool = False,
         decoder: DecoderOption = "pyav",
         memory_gb: float = 0.0,
+        whole_videos: bool = False,
         clip: ClipSpec | None = None,
+        task: Task = "single_label",
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -96,8 +103,21 @@ class VideoDataModule(LightningDataModule):
             raise FarfieldError(
                 "data.clip is not set. Pass the clip of the network: VideoDataModule(..., clip=model.clip)."
             )
+        if class_balanced and task == "multilabel":
+            raise FarfieldError(
+                "data.class_balanced draws one class at a time, but in a multilabel task a video has any number of "
+                "them. Leave it out; loss.pos_weight weights rare classes."
+            )
+        self.task: Task = task
         self.train_manifest = read_manifest(train, root=root)
         self.val_manifest = None if val is None else read_manifest(val, root=root)
+        self._listed = {"train": self.train_manifest, "val": self.val_manifest}  # as in the files
+        self.whole_videos = whole_videos
+        self._whole_training_videos: WholeVideos | None = None
+        if whole_videos:
+            self._whole_training_videos = whole_videos_of(self.train_manifest, task, option="data.whole_videos")
+            self.train_manifest = self._whole_training_videos.manifest
+            self.val_manifest = self.val_manifest and WholeVideos.of(self.val_manifest).manifest
         self.labels = labels or self.train_manifest.labels
         self.batch_size = batch_size
         self.num_workers = _default_workers() if num_workers is None else num_workers
@@ -119,13 +139,16 @@ class VideoDataModule(LightningDataModule):
                 hint = nearest(label, self.labels)
                 raise FarfieldError(f"data.augmentation.keep_direction names {label!r}, which is not a class. {hint}")
         self.flip_labels = flipped_labels(self.labels, augmentation, flip_labels)
-        targets = self.train_manifest.targets(self.labels)  # raises for an unknown label now, not after the first epoch
-        if self.val_manifest is not None:
-            self.val_manifest.targets(self.labels)
-        self.class_counts: list[int] = np.bincount(targets, minlength=len(self.labels)).tolist()
+        if not self.labels:
+            raise FarfieldError(f"{train} has no label in any row, so there are no classes to train. Label videos.")
+        if self.val_manifest is not None:  # raises for an unknown label now, not after the first epoch
+            row_targets(self.val_manifest, self.labels, task)
+        self.class_counts = count_videos(row_targets(self.train_manifest, self.labels, task), len(self.labels))
         """Number of training videos of each class."""
+        self.num_training_videos = len(self.train_manifest)
 
     def train_dataloader(self) -> DataLoader[Batch]:
+        whole = self._whole_training_videos
         dataset = TrainingClips(
             self.train_manifest,
             self.labels,
@@ -136,6 +159,8 @@ class VideoDataModule(LightningDataModule):
             decoder=self.decoder,
             cache_bytes=int(self.memory_gb * 1e9 / max(self.num_workers, 1)),
             flip_labels=self.flip_labels,
+            task=self.task,
+            clip_targets=None if whole is None else whole.clip_targets(self.labels),
         )
         return batch_loader(dataset, self._train_sampler(), self.num_workers)
 
@@ -152,6 +177,7 @@ class VideoDataModule(LightningDataModule):
             num_workers=self.num_workers,
             decoder=self.decoder,
             trainer=self.trainer,
+            task=self.task,
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
@@ -171,14 +197,13 @@ class VideoDataModule(LightningDataModule):
         """Load the validation videos in the given rows, one central view each, as network input on the CPU."""
         assert self.val_manifest is not None
         views = EvaluationViews(
-            self.val_manifest, self.labels, self.clip, num_clips=1, num_crops=1, decoder=self.decoder
+            self.val_manifest, self.labels, self.clip, num_clips=1, num_crops=1, decoder=self.decoder, task=self.task
         )
         return to_network_input(views[rows], self.clip)
 
     def provenance(self) -> dict[str, Any]:
         """Return the provenance of the training and validation videos, see `Manifest.provenance`."""
-        splits = {"train": self.train_manifest, "val": self.val_manifest}
-        return {name: manifest.provenance() for name, manifest in splits.items() if manifest is not None}
+        return {name: manifest.provenance() for name, manifest in self._listed.items() if manifest is not None}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the settings that determine clips and labels and must not change when a run is resumed."""
@@ -190,14 +215,15 @@ class VideoDataModule(LightningDataModule):
             "short_cycle": self.short_cycle,
             "flip_labels": self.flip_labels,
             "seed": self.seed,
-            "manifest_hash": self.train_manifest.content_hash(),
+            "whole_videos": self.whole_videos,
+            "manifest_hash": self._train_hash(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Check that the settings equal those of the run to resume; raise `FarfieldError` if not."""
         now, before = (
             self.state_dict(),
-            {"short_cycle": False, "flip_labels": {}} | state_dict,
+            {"short_cycle": False, "flip_labels": {}, "whole_videos": False} | state_dict,
         )  # missing in older checkpoints
         changed = [f"{name} was {before.get(name)}, now {now[name]}" for name in now if before.get(name) != now[name]]
         if changed:
@@ -206,6 +232,11 @@ class VideoDataModule(LightningDataModule):
                 "training manifest, data settings, seed and number of processes, or start a new run in another "
                 "run folder."
             )
+
+    def _train_hash(self) -> str:
+        listed = self._listed["train"]
+        assert listed is not None
+        return listed.content_hash()
 
     def _train_sampler(self) -> EpochBatchSampler:
         trainer = self.trainer
@@ -240,6 +271,10 @@ class TestDataModule(LightningDataModule):
         num_workers: number of processes that decode; None for the number of cores, at most 8. 0 decodes in the main
             process.
         decoder: see `open_video`.
+        task: task of the network.
+
+    Raises:
+        FarfieldError: see `row_targets`.
     """
 
     __test__ = False  # not a test case for pytest
@@ -255,6 +290,7 @@ class TestDataModule(LightningDataModule):
         batch_size: int = 1,
         num_workers: int | None = None,
         decoder: Decoder = "pyav",
+        task: Task = "single_label",
     ) -> None:
         super().__init__()
         self.manifest = manifest
@@ -265,7 +301,8 @@ class TestDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = _default_workers() if num_workers is None else num_workers
         self.decoder: Decoder = decoder
-        manifest.targets(labels)  # raises for an unknown label now
+        self.task: Task = task
+        row_targets(manifest, labels, task)  # raises for an unknown label now
 
     def test_dataloader(self) -> DataLoader[Batch]:
         return evaluation_loader(
@@ -278,6 +315,7 @@ class TestDataModule(LightningDataModule):
             num_workers=self.num_workers,
             trainer=self.trainer,
             decoder=self.decoder,
+            task=self.task,
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
@@ -300,9 +338,12 @@ def evaluation_loader(
     num_workers: int,
     trainer: Trainer | None,
     decoder: Decoder = "pyav",
+    task: Task = "single_label",
 ) -> DataLoader[Batch]:
     """Create a loader of all views of each video, divided among the trainer's processes."""
-    dataset = EvaluationViews(manifest, labels, clip, num_clips=num_clips, num_crops=num_crops, decoder=decoder)
+    dataset = EvaluationViews(
+        manifest, labels, clip, num_clips=num_clips, num_crops=num_crops, decoder=decoder, task=task
+    )
     rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
     batches = EvaluationBatches(len(manifest), batch_size, rank=rank, world_size=world_size)
     return batch_loader(dataset, batches, num_workers)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -25,7 +25,9 @@ from farfield.data.mirrored_labels import mirrored_classes
 from farfield.data.randomness import Purpose, generator
 from farfield.data.samplers import SampleKey
 from farfield.data.shared_memory import stack_into_buffer
+from farfield.data.targets import ClipTargets, row_targets
 from farfield.errors import FarfieldError, VideoError
+from farfield.task import Task
 from farfield.video.decoder_names import Decoder
 
 
@@ -42,7 +44,8 @@ class Batch(NamedTuple):
     """A batch of uint8 clips from a worker; on the device, `clips` becomes normalised float (b*v 3 t h w)."""
 
     clips: UInt8[Tensor, "b v t h w c"] | Float[Tensor, "bv c t h w"]
-    labels: Int[Tensor, " b"]
+    labels: Int[Tensor, " b"] | Float[Tensor, "b classes"]
+    """Class of each clip; for a multilabel task, 1 for each class that the clip has, else 0."""
     indices: Int[Tensor, " b"]
     """Row of each video in the manifest; for a replaced video, the row of its replacement."""
     draw: Draw | None
@@ -67,9 +70,11 @@ class TrainingClips(Dataset[Batch]):
         decoder: "pyav" or "decord", see `open_video`.
         cache_bytes: size in bytes of each loading process's cache of decoded frames; 0 for no cache.
         flip_labels: label of a mirrored clip, for each class that gets another label.
+        task: task of the network.
+        clip_targets: targets of clips, by the labelled segments of their videos; None if each row has its targets.
 
     Raises:
-        FarfieldError: if the manifest has a label that is not in `labels`; while loading, if no video can be read.
+        FarfieldError: see `row_targets`; while loading, if no video can be read.
     """
 
     def __init__(
@@ -84,9 +89,12 @@ class TrainingClips(Dataset[Batch]):
         decoder: Decoder = "pyav",
         cache_bytes: int = 0,
         flip_labels: Mapping[str, str] | None = None,
+        task: Task = "single_label",
+        clip_targets: ClipTargets | None = None,
     ) -> None:
         self.manifest = manifest
-        self.targets = manifest.targets(labels)
+        self.targets = row_targets(manifest, labels, task)
+        self.clip_targets = clip_targets
         self.labels = labels
         self.spec = spec
         self.augmentation = augmentation
@@ -105,25 +113,44 @@ class TrainingClips(Dataset[Batch]):
 
     def __getitem__(self, keys: Sequence[SampleKey]) -> Batch:
         clips: list[Tensor] = []
+        targets: list[np.ndarray] = []
         indices: list[int] = []
         generators: list[np.random.Generator] = []
         failures: list[Failure] = []
         for key in keys:
             loaded, index = self._load(key, failures)
             clips += [clip.frames for clip in loaded]
+            targets += [self._target(index, clip) for clip in loaded]
             indices += [index] * len(loaded)
             generators += self._generators(Purpose.AUGMENTATION, key)
-        labels = self.targets[indices]
+        labels = np.stack(targets)
         spec, _ = self._at_scale(keys[0].scale)
         draw = self.augmentation.draw(
             generators,
             self._generators(Purpose.MIX, keys[0])[0],
-            self._keeps_direction[labels].tolist(),
+            self._keep_direction(labels),
             spec.crop_px,
         )
         if draw.flip is not None:
-            labels = np.where(draw.flip.numpy(), self._mirrored[labels], labels)
+            labels = self._flipped(labels, draw.flip.numpy())
         return Batch(stack_into_buffer(clips), torch.from_numpy(labels), torch.tensor(indices), draw, failures)
+
+    def _target(self, row: int, clip: Clip) -> np.ndarray:
+        """Return the class of a clip, a scalar; for a multilabel task, 1 for each class that the clip has, else 0."""
+        return self.targets[row] if self.clip_targets is None else self.clip_targets.of_clip(row, clip.times_seconds)
+
+    def _keep_direction(self, labels: np.ndarray) -> list[bool]:
+        """Return for each clip whether it has a class whose clips are never mirrored."""
+        kept: np.ndarray = (
+            self._keeps_direction[labels] if labels.ndim == 1 else np.any(labels[:, self._keeps_direction] > 0, axis=1)
+        )
+        return list(kept.tolist())
+
+    def _flipped(self, labels: np.ndarray, flip: Bool[np.ndarray, " b"]) -> np.ndarray:
+        """Return the labels, of which those of mirrored clips are the labels of what the mirror image shows."""
+        if labels.ndim == 1:
+            return np.where(flip, self._mirrored[labels], labels)
+        return np.where(flip[:, None], labels[:, self._mirrored], labels)
 
     def _at_scale(self, scale: float) -> tuple[ClipSpec, Augmentation]:
         """Scale the input size and the crop, so that smaller clips show the same part of the frame."""
@@ -171,17 +198,20 @@ class TrainingClips(Dataset[Batch]):
         )
 
     def _name_empty_class(self, failures: list[Failure], begin: int, wanted: int, taken: int) -> None:
-        """Set `empty_class` in the failures from `begin` on if the rows `wanted` and `taken` differ in class."""
+        """Set `empty_class` in the failures from `begin` on if the rows `wanted` and `taken` differ in class.
+
+        It stays None for a multilabel task, in which a replacement has other labels anyhow.
+        """
         target = self.targets[wanted]
-        if self.targets[taken] != target:
+        if self.targets.ndim == 1 and self.targets[taken] != target:
             of_class = np.count_nonzero(self.targets == target)  # these are tried first
             for place in range(begin, begin + of_class):
                 failures[place] = failures[place]._replace(empty_class=self.labels[target])
 
     def _replacements(self, key: SampleKey) -> Iterator[int]:
-        """Yield the indices of other videos in random order: first those of the same class, then all others."""
+        """Yield the indices of other videos in random order: first those with the same labels, then all others."""
         rng = self._generators(Purpose.REPLACEMENT, key)[0]
-        same = self.targets == self.targets[key.row]
+        same = (self.targets == self.targets[key.row]).reshape(len(self.targets), -1).all(1)
         for candidates in (np.flatnonzero(same), np.flatnonzero(~same)):
             yield from (int(index) for index in rng.permutation(candidates) if index != key.row)
 
@@ -196,9 +226,10 @@ class EvaluationViews(Dataset[Batch]):
         num_clips: number of clips spread over each video.
         num_crops: number of crops of each clip.
         decoder: "pyav" or "decord", see `open_video`.
+        task: task of the network.
 
     Raises:
-        FarfieldError: if the manifest has a label that is not in `labels`.
+        FarfieldError: see `row_targets`.
     """
 
     def __init__(
@@ -210,9 +241,10 @@ class EvaluationViews(Dataset[Batch]):
         num_clips: int,
         num_crops: int,
         decoder: Decoder = "pyav",
+        task: Task = "single_label",
     ) -> None:
         self.manifest = manifest
-        self.targets = manifest.targets(labels)
+        self.targets = row_targets(manifest, labels, task)
         self.spec = spec
         self.num_clips = num_clips
         self.num_crops = num_crops
@@ -240,7 +272,7 @@ class EvaluationViews(Dataset[Batch]):
         nothing = torch.empty((0, views, self.spec.num_frames, side, side, 3), dtype=torch.uint8)
         return Batch(
             stack_into_buffer(clips) if clips else nothing,
-            torch.from_numpy(self.targets[indices]) if clips else torch.empty(0, dtype=torch.int64),
+            torch.from_numpy(self.targets[indices]),
             torch.tensor(indices, dtype=torch.int64),
             None,
             failures,

@@ -55,6 +55,9 @@ def stream_frames(
 def random_clip(length: int, spec: ClipSpec, rng: np.random.Generator) -> Int[np.ndarray, " num_frames"]:
     """Sample a training clip that starts at a random frame, or that has one random frame of each segment.
 
+    With short_clip="clamp", a clip longer than the video starts at a random place before the video's first frame, at
+    the earliest where it ends with the video.
+
     Args:
         length: number of frames in the stream.
         spec: number of frames, stride, sampling and treatment of short videos.
@@ -69,7 +72,9 @@ def random_clip(length: int, spec: ClipSpec, rng: np.random.Generator) -> Int[np
     _check_length(length, spec)
     if spec.sampling == "segments":
         return random_segments(length, spec, rng)
-    start = int(rng.integers(max(length - spec.span, 0) + 1))
+    slack = length - spec.span
+    earliest = min(slack, 0) if spec.short_clip == "clamp" else 0
+    start = int(rng.integers(earliest, max(slack, 0) + 1))
     return _clip(start, length, spec)
 
 
@@ -114,7 +119,8 @@ def dense_views(length: int, spec: ClipSpec, hop: int) -> Int[np.ndarray, "views
 
 
 def _clip(start: int, length: int, spec: ClipSpec) -> Int[np.ndarray, " num_frames"]:
-    return (start + np.arange(spec.num_frames) * spec.frame_stride) % length  # modulo loops a short video
+    places = start + np.arange(spec.num_frames) * spec.frame_stride
+    return places.clip(0, length - 1) if spec.short_clip == "clamp" else places % length  # modulo loops a short video
 
 
 def _check_length(length: int, spec: ClipSpec) -> None:
@@ -124,5 +130,5 @@ def _check_length(length: int, spec: ClipSpec) -> None:
         raise ClipTooShort(
             f"it has {length} frames{rate}, but a clip of {spec.num_frames} frames at stride {spec.frame_stride} needs "
             f"{needed}. "
-            "Lower num_frames or frame_stride, or set short_clip='loop'."
+            "Lower num_frames or frame_stride, or set short_clip='loop' or 'clamp'."
         )

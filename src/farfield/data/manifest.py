@@ -174,7 +174,7 @@ class Manifest(Sequence[VideoRecord]):
                 row = int(np.argmax(self._text_ids == place))
                 raise FarfieldError(
                     f"{self.source}: {self[row].path} has {f'the labels {text!r}' if found else 'no label'}, but each "
-                    "video needs one class here. Correct the row."
+                    "video needs exactly one class, unless the network's task is multilabel. Correct the row."
                 )
         return np.array([position[split_labels(text)[0]] for text in self._texts], dtype=np.int64)[self._text_ids]
 

@@ -199,6 +199,18 @@ def measure_ranking(
     )
 
 
+def mean_average_precision(scores: Float[Tensor, "n classes"], targets: Bool[Tensor, "n classes"]) -> float:
+    """Return the mean of the classes' average precision (mAP), without an interval.
+
+    Classes without positives are left out; NaN if no class has any.
+
+    Args:
+        scores: probabilities, in [0, 1].
+        targets: True where the video has the class.
+    """
+    return float(_per_class(binary_average_precision, scores.clamp(0, 1), targets, targets.any(0)).nanmean())
+
+
 def _check(given: Tensor, targets: Tensor) -> None:
     if not len(targets) or given.shape != targets.shape:
         raise ValueError(

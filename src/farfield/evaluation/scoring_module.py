@@ -23,7 +23,7 @@ class ScoringModule(LightningModule):
         view_batch_size: views per forward pass; fewer need less memory. None for all views of a batch.
 
     Attributes:
-        scores: (manifest rows, true classes, probabilities of each view) of each batch; after the test, those of all
+        scores: (manifest rows, targets, probabilities of each view) of each batch; after the test, those of all
             processes.
         failures: (path, reason) of each video that could not be read; after the test, those of all processes.
     """
@@ -46,7 +46,7 @@ class ScoringModule(LightningModule):
         if len(batch.labels) == 0:  # no video of the batch could be read
             return
         clips = batch.clips.split(self.view_batch_size or len(batch.clips))
-        probabilities = view_probabilities(score_clips(self, clips).logits, len(batch.labels))
+        probabilities = view_probabilities(score_clips(self, clips).logits, len(batch.labels), self.network.task)
         self.scores.append((batch.indices.cpu(), batch.labels.cpu(), probabilities.cpu()))
 
     def on_test_epoch_end(self) -> None:

@@ -192,7 +192,8 @@ def predict_video(
     record = VideoRecord(path=str(path), label="")
     clip = views_of(video, Path(path), record, spec, num_clips=spec.num_clips, num_crops=spec.num_crops)
     scores = score_views(model, clip.frames, batch_size=options.view_batch_size, features=options.features)
-    probabilities = aggregate_views(view_probabilities(scores.logits, 1))[0].cpu().numpy()
+    of_views = view_probabilities(scores.logits, 1, model.task)
+    probabilities = aggregate_views(of_views, method=spec.views_aggregation)[0].cpu().numpy()
     start, end = float(clip.times_seconds.min()), float(clip.times_seconds.max())
     return Prediction(
         str(path),
@@ -217,7 +218,8 @@ def _densely(video: Video, path: str | Path, model: InferenceModel, options: Pre
     windows = windows_of(video, path, spec, hop_frames=hop, num_crops=num_crops)
     scores = list(score_windows(windows, model, options.view_batch_size, options.features))
     start, end = float(windows.starts[0]), float(windows.ends[-1])
-    probabilities = aggregate_views(torch.from_numpy(np.stack([each.probabilities for each in scores]))).numpy()
+    of_windows = torch.from_numpy(np.stack([each.probabilities for each in scores]))
+    probabilities = aggregate_views(of_windows, method=spec.views_aggregation).numpy()
     vectors = [each.features for each in scores if each.features is not None]
     return Prediction(
         str(path),

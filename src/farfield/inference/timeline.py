@@ -160,7 +160,13 @@ def score_windows(
     for batch in _batches(windows, view_batch_size):
         views = torch.cat([window.frames for window in batch])
         scores = score_views(model, views, batch_size=view_batch_size, features=features)
-        probabilities = aggregate_views(view_probabilities(scores.logits, len(batch))).cpu().numpy()
+        probabilities = (
+            aggregate_views(
+                view_probabilities(scores.logits, len(batch), model.task), method=model.clip.views_aggregation
+            )
+            .cpu()
+            .numpy()
+        )
         crops = (len(batch), len(batch[0].frames))
         vectors = None if scores.features is None else scores.features.unflatten(0, crops).mean(1).cpu().numpy()
         for i, each in enumerate(probabilities):

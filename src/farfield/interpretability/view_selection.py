@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from farfield.clip_spec import ViewsAggregation
 from farfield.data.clips import video_views
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
@@ -30,17 +31,20 @@ class ScoredViews:
         seconds: time of each frame of each view.
         probabilities: class probabilities of each view.
         num_crops: number of crops of each clip.
+        aggregation: how the probabilities of views are aggregated.
     """
 
     frames: UInt8[Tensor, "v t h w c"]
     seconds: Float[np.ndarray, "v t"]
     probabilities: Float[Tensor, "v classes"]
     num_crops: int
+    aggregation: ViewsAggregation = "mean"
 
     @property
     def windows(self) -> Float[np.ndarray, "clips classes"]:
-        """Class probabilities of each clip, averaged over its crops."""
-        return aggregate_views(self.probabilities.unflatten(0, (-1, self.num_crops))).double().numpy()
+        """Class probabilities of each clip, aggregated over its crops."""
+        of_clips = self.probabilities.unflatten(0, (-1, self.num_crops))
+        return aggregate_views(of_clips, method=self.aggregation).double().numpy()
 
     @property
     def window_seconds(self) -> tuple[Float[np.ndarray, " clips"], Float[np.ndarray, " clips"]]:
@@ -85,8 +89,8 @@ def score_video_views(
         decoder=decoder,
     )
     scores = score_views(network, views.frames, batch_size=VIEW_BATCH, progress=True)
-    probabilities = view_probabilities(scores.logits, 1)[0].cpu()
-    return ScoredViews(views.frames, views.times_seconds, probabilities, spec.num_crops)
+    probabilities = view_probabilities(scores.logits, 1, network.task)[0].cpu()
+    return ScoredViews(views.frames, views.times_seconds, probabilities, spec.num_crops, spec.views_aggregation)
 
 
 def choose_view(views: ScoredViews, index: int, seconds: float | None = None) -> int:

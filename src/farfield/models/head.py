@@ -1,7 +1,7 @@
 """Classification head: pooling, dropout, one linear layer.
 
-On clips of the training size the three kinds of head give the same class probabilities. On larger clips, on which many
-networks are tested, the probabilities differ. A published result is valid for one kind:
+On clips of the training size the three kinds of head give the same class probabilities (see `farfield/task.py`). On
+larger clips, on which many networks are tested, the probabilities differ. A published result is valid for one kind:
 
 - gap_fc: average-pool all positions, then classify (torchvision's ResNets, MMAction2).
 - window_mean: average-pool a sliding window of the training feature map's size (stride 1), classify each window, and
@@ -19,15 +19,17 @@ from typing import Any, Literal, get_args
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from farfield.errors import FarfieldError, nearest
 from farfield.layers import GlobalAvgPool3d
+from farfield.task import Task
 
 HeadKind = Literal["gap_fc", "window_mean", "window_softmax_mean"]
 
 
 class Head(nn.Module):
-    """Map features (b c t h w) to scores (b classes), whose softmax is the class probability.
+    """Map features (b c t h w) to scores (b classes), of which `class_probabilities` makes probabilities.
 
     Args:
         channels: number of channels that the classifier takes: the sum over pathways, or the embedding's output.
@@ -36,6 +38,7 @@ class Head(nn.Module):
         kind: treatment of features that are larger than in training (see the top of this file).
         windows: for window_mean and window_softmax_mean, the pooling window (t h w) of each pathway in its feature map;
             None for gap_fc.
+        task: whether the probability is the softmax or the sigmoid of the scores, for window_softmax_mean.
         embedding: module between pooling and classifier, (b c ...) -> (b c2 ...); None for no such module.
 
     Raises:
@@ -50,6 +53,7 @@ class Head(nn.Module):
         dropout: float,
         kind: HeadKind = "gap_fc",
         windows: Sequence[Sequence[int]] | None = None,
+        task: Task = "single_label",
         embedding: nn.Module | None = None,
     ) -> None:
         super().__init__()
@@ -63,6 +67,7 @@ class Head(nn.Module):
         if windows and any(len(window) != 3 or min(window) < 1 for window in windows):
             raise FarfieldError(f"head_windows is {windows}; each pathway needs three lengths (t h w) of at least 1.")
         self.kind = kind
+        self.task = task
         self.pool = GlobalAvgPool3d(keepdim=True)
         self.windows = (
             None if windows is None else nn.ModuleList(nn.AvgPool3d((w[0], w[1], w[2]), stride=1) for w in windows)
@@ -94,6 +99,8 @@ class Head(nn.Module):
             return logits[:, 0]
         if self.kind == "window_mean":
             return logits.mean(1)
+        if self.task == "multilabel":  # log(p / (1 - p)) of the averaged probabilities p
+            return F.logsigmoid(logits).logsumexp(1) - F.logsigmoid(-logits).logsumexp(1)
         # The log of the averaged probabilities. Its softmax is the average.
         return logits.log_softmax(-1).logsumexp(1) - math.log(logits.shape[1])
 

@@ -21,6 +21,7 @@ from farfield.models.head import Head
 from farfield.models.insertion import BLOCKS, insert_blocks
 from farfield.models.network_options import NetworkOptions
 from farfield.models.operating_point import OperatingPoint
+from farfield.task import Task
 
 EARLIER_NAMES = {"identity_at_birth": "identity_at_init"}
 """Block options of earlier versions, which old checkpoints and configs contain, and their current names."""
@@ -52,6 +53,11 @@ class ActionNet(nn.Module):
         self.config = config
 
     @property
+    def task(self) -> Task:
+        """Whether a clip has exactly one of the classes, or any number of them."""
+        return self.config["task"]
+
+    @property
     def device(self) -> torch.device:
         """Device of the weights."""
         return self.head.fc.weight.device
@@ -62,7 +68,9 @@ class ActionNet(nn.Module):
         return self.head.fc.weight.dtype
 
     def forward(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b classes"]:
-        """Score clips that are normalised as `clip` specifies. The softmax of the scores is the class probability.
+        """Score clips that are normalised as `clip` specifies.
+
+        The softmax of the scores is the class probability; for `task` "multilabel", the sigmoid is.
 
         Raises:
             ValueError: for input that is not floating-point, or not of five axes with three channels.
@@ -182,6 +190,7 @@ def assemble(options: NetworkOptions) -> ActionNet:
         dropout=options.dropout,
         kind=head,
         windows=windows,
+        task=options.task,
         embedding=trunk.make_embedding(),
     )
     if windows is not None:

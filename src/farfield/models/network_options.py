@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from farfield.clip_spec import ClipOptions
 from farfield.errors import FarfieldError, nearest
 from farfield.models.head import HeadKind
 from farfield.models.insertion import BLOCKS
+from farfield.task import Task, least_classes
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class NetworkOptions:
     network and fills in unset options.
 
     Raises:
-        FarfieldError: for an unknown block, a dropout that is not a probability, or incompatible options.
+        FarfieldError: for an unknown block or task, a dropout that is not a probability, or incompatible options.
     """
 
     backbone: str
@@ -33,11 +34,14 @@ class NetworkOptions:
     head: HeadKind | None = None
     head_windows: Sequence[Sequence[int]] | None = None
     clip: ClipOptions | None = None
+    task: Task = "single_label"
     num_classes: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1:
             raise FarfieldError(f"dropout is {self.dropout}; it must be a probability, at least 0 and below 1.")
+        if self.task not in get_args(Task):
+            raise FarfieldError(f"task is {self.task!r}. {nearest(self.task, get_args(Task))}")
         if self.block not in BLOCKS:
             raise FarfieldError(f"block is {self.block!r}, which does not exist. {nearest(self.block, BLOCKS)}")
         if isinstance(self.insert, Mapping) and any(isinstance(each, int | str) for each in self.insert.values()):
@@ -55,12 +59,15 @@ class NetworkOptions:
         """Return the class names: `labels`, or "0", "1", ... for `num_classes` classes.
 
         Raises:
-            FarfieldError: for fewer than two classes, repeated names, or a num_classes other than the number of labels.
+            FarfieldError: for fewer than two classes (for a multilabel network, none), repeated names, or a num_classes
+                other than the number of labels.
         """
+        least = least_classes(self.task)
         if self.labels is None:
-            if self.num_classes is None or self.num_classes < 2:
+            if self.num_classes is None or self.num_classes < least:
                 raise FarfieldError(
-                    f"labels is None and num_classes is {self.num_classes}. Set labels, or num_classes to at least 2."
+                    f"labels is None and num_classes is {self.num_classes}. Set labels, or num_classes to at "
+                    f"least {least}."
                 )
             return [str(i) for i in range(self.num_classes)]
         names = [str(label) for label in self.labels]
@@ -68,8 +75,8 @@ class NetworkOptions:
             raise FarfieldError(
                 f"num_classes is {self.num_classes}, but there are {len(names)} labels. Leave num_classes out."
             )
-        if len(names) < 2:
-            raise FarfieldError(f"a network needs at least two labels; given {names}.")
+        if len(names) < least:
+            raise FarfieldError(f"a network of task {self.task} needs at least {least} labels; given {names}.")
         if len(set(names)) != len(names):
             repeated = sorted({name for name in names if names.count(name) > 1})
             raise FarfieldError(f"labels must all differ; repeated: {', '.join(repeated[:5])}.")

@@ -36,6 +36,7 @@ class ExportedNet:
     Attributes:
         labels: class names, in the order of the scores.
         clip: sampling, size and normalisation of the input.
+        task: whether a clip has exactly one of the classes, or any number of them.
         config: `NetworkOptions` of the exported network, as a dict.
         operating_point: thresholds of the classes; None if none were chosen.
         description: metadata of the file.
@@ -51,6 +52,7 @@ class ExportedNet:
         self.description = description
         self.labels = description.labels
         self.clip = description.clip
+        self.task = description.task
         self.config = description.model
         self.operating_point = OperatingPoint.from_dict(description.operating_point, description.labels, path)
         self.path = path
@@ -61,7 +63,7 @@ class ExportedNet:
         return self
 
     def __call__(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b classes"]:
-        """Score clips that are normalised as `clip` specifies. `softmax(-1)` gives class probabilities.
+        """Score clips that are normalised as `clip` specifies, see `ActionNet.forward`.
 
         If the graph takes frames and normalises them itself, the exact uint8 frames are first recovered from the clips.
 

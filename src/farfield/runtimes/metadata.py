@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError
+from farfield.models.network_options import NetworkOptions
+from farfield.task import Task, least_classes
 from farfield.untrusted_json import JsonError, parse_json
 
 FORMAT = 1
@@ -43,6 +45,11 @@ class ExportMetadata:
     opset: int | None
     farfield: str
     operating_point: dict[str, Any] | None = None
+
+    @property
+    def task(self) -> Task:
+        """Task of the network. Files of versions that had only one task do not name it."""
+        return self.model.get("task", NetworkOptions.task)
 
     @property
     def input(self) -> str:
@@ -81,8 +88,13 @@ def read_description(text: str | None, path: Path) -> ExportMetadata:
         if not isinstance(values.get(name), bool):
             raise FarfieldError(f"{damaged}: {name} is {values.get(name)!r}, not a boolean. {again}")
     labels = values.get("labels")
-    if not isinstance(labels, list) or len(labels) < 2 or not all(isinstance(label, str) for label in labels):
-        raise FarfieldError(f"{damaged}: labels is not a list of two or more strings. {again}")
+    model = values.get("model")
+    task = model.get("task", NetworkOptions.task) if isinstance(model, dict) else None
+    if task not in get_args(Task):
+        raise FarfieldError(f"{damaged}: model is not a dict with a known task. {again}")
+    least = least_classes(task)
+    if not isinstance(labels, list) or len(labels) < least or not all(isinstance(label, str) for label in labels):
+        raise FarfieldError(f"{damaged}: labels is not a list of {least} or more strings. {again}")
     try:
         return ExportMetadata(**{**values, "clip": ClipSpec.from_dict(values["clip"])})
     except FarfieldError as error:

@@ -6,26 +6,38 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from farfield.clip_spec import ViewsAggregation
+from farfield.task import Task, class_probabilities
 
-def view_probabilities(logits: Float[Tensor, "bv classes"], num_videos: int) -> Float[Tensor, "b views classes"]:
+
+def view_probabilities(
+    logits: Float[Tensor, "bv classes"], num_videos: int, task: Task
+) -> Float[Tensor, "b views classes"]:
     """Turn the logits of views into class probabilities, grouped by video.
 
     Args:
         logits: one row per view; the views of each video are consecutive rows.
         num_videos: number of videos (b).
+        task: task of the network.
     """
-    return logits.float().softmax(-1).unflatten(0, (num_videos, -1))
+    return class_probabilities(logits.float(), task).unflatten(0, (num_videos, -1))
 
 
 def aggregate_views(
-    probabilities: Float[Tensor, "*b views classes"], weights: Float[Tensor, " views"] | None = None
+    probabilities: Float[Tensor, "*b views classes"],
+    weights: Float[Tensor, " views"] | None = None,
+    *,
+    method: ViewsAggregation = "mean",
 ) -> Float[Tensor, "*b classes"]:
-    """Average class probabilities over the views (clips and crops) of each video.
+    """Aggregate class probabilities over the views (clips and crops) of each video.
 
     Args:
         probabilities: class probabilities of each view; leading axes are kept.
-        weights: weight of each view, for example its duration in seconds; None for equal weights.
+        weights: weight of each view in the mean, for example its duration in seconds; None for equal weights.
+        method: "mean", or "max" for the highest probability of each class, whatever the weights.
     """
+    if method == "max":
+        return probabilities.amax(-2)
     if weights is None:
         return probabilities.mean(-2)
     return torch.einsum("...vc,v->...c", probabilities, (weights / weights.sum()).to(probabilities))

@@ -17,6 +17,7 @@ from farfield.models.inference_optimization import optimize_for_inference
 from farfield.models.network import ActionNet
 from farfield.models.operating_point import OperatingPoint
 from farfield.precision import Precision
+from farfield.task import Task
 
 
 class InferenceModel(Protocol):
@@ -26,6 +27,9 @@ class InferenceModel(Protocol):
     clip: ClipSpec
     config: dict[str, Any]
     operating_point: OperatingPoint | None
+
+    @property
+    def task(self) -> Task: ...
 
     @property
     def device(self) -> torch.device: ...

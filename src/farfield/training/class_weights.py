@@ -1,4 +1,7 @@
-"""Weights of the classes in the loss, from the number of training videos of each class or from the config."""
+"""Weights of the classes in the loss, from the number of training videos of each class or from the config.
+
+A single-label loss weights the videos of a class, a multilabel loss its positives.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,7 @@ def compute_class_weights(
     elif settings.class_weights == "effective":
         weights = (1 - settings.effective_beta) / (1 - settings.effective_beta**n)
     else:
-        weights = _named_weights(settings.class_weights, labels)
+        weights = _named_weights(settings.class_weights, labels, "class_weights")
     has_videos = n > 0
     mean = (n * weights)[has_videos].sum() / n.sum()
     weights = torch.where(has_videos, weights / mean, 1.0).float()
@@ -61,17 +64,71 @@ def compute_class_weights(
     return weights
 
 
-def _named_weights(given: Mapping[str, float], labels: Sequence[str]) -> Float[Tensor, " classes"]:
+def compute_pos_weight(
+    settings: LossSettings, labels: Sequence[str], counts: Sequence[int] | None, num_videos: int | None
+) -> Float[Tensor, " classes"] | None:
+    """Compute and log the weight of each class's positives in a multilabel loss.
+
+    "balanced" gives (N - n_c) / n_c for n_c of N videos, and 1 for a class that no training video or every one has.
+
+    Args:
+        settings: how to weight the positives.
+        labels: class names in the network's order.
+        counts: number of training videos of each class; needed for "balanced".
+        num_videos: number of training videos; needed for "balanced".
+
+    Returns:
+        float32; None without `settings.pos_weight`.
+
+    Raises:
+        FarfieldError: if a weight is given for a name that is not a class, or `counts` or `num_videos` are missing.
+    """
+    given = settings.pos_weight
+    if given is None:
+        return None
+    if given == "balanced":
+        if counts is None or num_videos is None:
+            raise FarfieldError(
+                "loss.pos_weight is 'balanced', but class_counts or num_training_videos is not set. Pass "
+                "class_counts=data.class_counts and num_training_videos=data.num_training_videos, of the data module."
+            )
+        n = torch.tensor(counts, dtype=torch.float64)
+        weights = torch.where((n > 0) & (n < num_videos), (num_videos - n) / n, 1.0)
+    elif isinstance(given, dict):
+        weights = _named_weights(given, labels, "pos_weight")
+    else:
+        weights = torch.full((len(labels),), float(given), dtype=torch.float64)
+    if counts is not None:
+        shown = describe_class_weights(labels, counts, weights, num_videos=num_videos)
+        log.info("weights of positives in the loss: %s", shown)
+    return weights.float()
+
+
+def _named_weights(given: Mapping[str, float], labels: Sequence[str], option: str) -> Float[Tensor, " classes"]:
     for name in given:
         if name not in labels:
-            raise FarfieldError(f"loss.class_weights names {name!r}, which is not a class. {nearest(name, labels)}")
+            raise FarfieldError(f"loss.{option} names {name!r}, which is not a class. {nearest(name, labels)}")
     return torch.tensor([given.get(label, 1.0) for label in labels], dtype=torch.float64)
 
 
-def describe_class_weights(labels: Sequence[str], counts: Sequence[int], weights: Float[Tensor, " classes"]) -> str:
-    """List videos and weight of each class, the largest class first. Of many classes, list the largest and smallest."""
+def describe_class_weights(
+    labels: Sequence[str],
+    counts: Sequence[int],
+    weights: Float[Tensor, " classes"],
+    *,
+    num_videos: int | None = None,
+) -> str:
+    """List videos and weight of each class, the largest class first. Of many classes, list the largest and smallest.
+
+    Args:
+        labels: class names.
+        counts: number of videos of each class.
+        weights: weight of each class.
+        num_videos: number of videos; None for the sum of `counts`.
+    """
+    num_videos = sum(counts) if num_videos is None else num_videos
     order = sorted(range(len(labels)), key=lambda i: -counts[i])
-    texts = [f"{labels[i]} {float(weights[i]):.3g} ({counts[i]} of {sum(counts)} videos)" for i in order]
+    texts = [f"{labels[i]} {float(weights[i]):.3g} ({counts[i]} of {num_videos} videos)" for i in order]
     left_out = len(texts) - LISTED_CLASSES
     if left_out > 0:
         half = LISTED_CLASSES // 2

@@ -19,15 +19,17 @@ from farfield.clip_spec import ClipOptions
 from farfield.data.datamodule import VideoDataModule
 from farfield.errors import FarfieldError
 from farfield.lightning_errors import lightning_errors_as_ours
+from farfield.models.network_options import NetworkOptions
 from farfield.options.parser import CommandParser, ConfigAction
 from farfield.precision import check_mixed_precision
+from farfield.task import Task
 from farfield.training.checkpointing import AtomicCheckpointIO, RandomState, checkpoint_callbacks
 from farfield.training.early_stopping import StopEarly
 from farfield.training.exponential_moving_average import ExponentialMovingAverage
 from farfield.training.fsdp import FullySharded
 from farfield.training.gradient_norms import GradientNorms
 from farfield.training.lightning_module import TrainingModule, build_training_module
-from farfield.training.monitor import Monitor, uneven_classes_hint
+from farfield.training.monitor import EARLY_STOPPING, Monitor, best_monitor, uneven_classes_hint
 from farfield.training.nan_guard import NaNGuard
 from farfield.training.precise_batch_norm import PreciseBatchNorm
 from farfield.training.provenance import code_version, weights_provenance
@@ -93,8 +95,9 @@ class TrainingRun(LightningCLI):
             type=Monitor | None,
             default=None,
             help="validation metric that chooses best.ckpt and stops early (early_stopping_epochs): the highest "
-            "val/top1 or val/mean_class_accuracy, or the lowest val/loss. null chooses best.ckpt by val/top1 and "
-            "stops early by val/loss. val/loss is the unweighted cross entropy, whatever the training loss is",
+            "val/top1, val/mean_class_accuracy or val/map (mean average precision), or the lowest val/loss. null "
+            "chooses best.ckpt by val/top1 (for a multilabel task, by val/map) and stops early by val/loss. val/loss "
+            "is the unweighted cross entropy, whatever the training loss is",
         )
         parser.add_class_arguments(WandbSettings, "wandb")
         parser.add_class_arguments(ReportSettings, "report")
@@ -104,7 +107,9 @@ class TrainingRun(LightningCLI):
         )  # fmt: skip
         parser.link_arguments(of_clip, "data.clip", compute_fn=clip_values)
         parser.link_arguments("data.labels", "model.labels", apply_on="instantiate")
+        parser.link_arguments("model.task", "data.task", compute_fn=_task)
         parser.link_arguments("data.class_counts", "model.class_counts", apply_on="instantiate")
+        parser.link_arguments("data.num_training_videos", "model.num_training_videos", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         shown = "--print_config" in args
@@ -148,7 +153,7 @@ class TrainingRun(LightningCLI):
             more["limit_val_batches"] = 0
         with lightning_errors_as_ours(ValueError):
             trainer = super().instantiate_trainer(**more, **kwargs)
-        if self.config.data.val is not None and self.config.monitor in (None, "val/top1"):
+        if self.config.data.val is not None and self._best_monitor() == "val/top1":
             data = self.config_init.data
             if hint := uneven_classes_hint(data.labels, data.class_counts):
                 log.info("%s", hint)
@@ -157,9 +162,12 @@ class TrainingRun(LightningCLI):
             keep_freed_memory()
         return trainer
 
+    def _best_monitor(self) -> Monitor:
+        return best_monitor(self.config.monitor, _task(self.config.model.task))
+
     def _callbacks(self, about: dict[str, Any], logger: Logger | None) -> list[Callback]:
         """Return the callbacks that farfield adds, in the order in which they must run."""
-        optimisation, monitor = self.config_init.model.optimisation, self.config.monitor
+        optimisation = self.config_init.model.optimisation
         config = self.parser.dump(self.config, skip_unset=False)
         callbacks: list[Callback] = [
             Throughput(),
@@ -170,7 +178,7 @@ class TrainingRun(LightningCLI):
             GradientNorms(self.run_dir),
         ]
         if optimisation.early_stopping_epochs:
-            callbacks.append(StopEarly(optimisation.early_stopping_epochs, monitor or "val/loss"))
+            callbacks.append(StopEarly(optimisation.early_stopping_epochs, self.config.monitor or EARLY_STOPPING))
         # After callbacks that may stop the run, to report on the last epoch; before the average is swapped out.
         callbacks.append(RunReport(self.run_dir, ReportSettings(**vars(self.config.report)), about, config))
         if optimisation.ema_decay is not None:
@@ -180,12 +188,16 @@ class TrainingRun(LightningCLI):
         folder, has_validation = self.run_dir / "checkpoints", self.config.data.val is not None
         every = self.config.checkpoint_every_n_steps
         callbacks += checkpoint_callbacks(
-            folder, every_n_steps=every, has_validation=has_validation, monitor=monitor or "val/top1"
+            folder, every_n_steps=every, has_validation=has_validation, monitor=self._best_monitor()
         )
         if self.config.wandb.artifacts and logger is not None:
             files = {name: Path(self.config.data[name]) for name in ("train", "val") if self.config.data[name]}
             callbacks.append(WandbArtifacts(files, folder))
         return callbacks
+
+
+def _task(given: Task | None) -> Task:
+    return given or NetworkOptions.task
 
 
 def _several(given: Any) -> list[Any]:

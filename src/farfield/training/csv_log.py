@@ -25,7 +25,9 @@ def start_log(path: Path, columns: Sequence[str], last_step: int) -> None:
     rows: list[list[str]] = []
     if path.is_file():
         with path.open(newline="") as file:
-            rows = [row for row in list(csv.reader(file))[1:] if len(row) == len(columns)]
+            header, *lines = list(csv.reader(file)) or [[]]
+        named = [dict(zip(header, line, strict=True)) for line in lines if len(line) == len(header)]
+        rows = [[row.get(name, "") for name in columns] for row in named]  # an earlier version has other columns
     step_column = list(columns).index("step")
     kept = [row for row in rows if int(row[step_column]) <= last_step]
     with atomic_write(path) as partial, partial.open("w", newline="") as file:

@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
-from farfield.training.monitor import Monitor, best_mode
+from farfield.training.monitor import EARLY_STOPPING, Monitor, best_mode
 
 log = logging.getLogger("farfield")
 
@@ -19,7 +19,7 @@ class StopEarly(EarlyStopping):
     For a NaN or infinite loss, `NaNGuard` raises an error instead.
     """
 
-    def __init__(self, validations: int, monitor: Monitor = "val/loss") -> None:
+    def __init__(self, validations: int, monitor: Monitor = EARLY_STOPPING) -> None:
         super().__init__(
             monitor,
             mode=best_mode(monitor),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -15,10 +14,9 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
-from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import MeanMetric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
 
 from farfield.build import build_model
 from farfield.checkpoints.checkpoint import checkpoint_metadata
@@ -29,17 +27,19 @@ from farfield.lightning_compat import data_module, synchronize_batch_norm
 from farfield.models.network import ActionNet
 from farfield.scoring.aggregation import aggregate_views, view_probabilities
 from farfield.scoring.score_views import score_clips
-from farfield.training.class_weights import compute_class_weights
+from farfield.training.class_weights import compute_class_weights, compute_pos_weight
 from farfield.training.execution import Execution, apply_execution
 from farfield.training.freezing import freeze_parts
 from farfield.training.fsdp import shard
 from farfield.training.layer_decay import learning_rate_scales
 from farfield.training.loss import ClipBatch, LossSettings, classification_loss
+from farfield.training.multilabel_loss import multilabel_loss
 from farfield.training.optimisation import Optimisation, make_optimizer
 from farfield.training.region_loss import region_logits, region_loss, supervises_regions
 from farfield.training.schedule import PreviousSchedule, lr_factor, resumed_total_steps, scale_lr
 from farfield.training.short_clip_conv import correct_short_clip_gradients
 from farfield.training.step_counts import clips_per_step, optimizer_steps
+from farfield.training.validation_metrics import multilabel_figures, single_label_figures
 
 log = logging.getLogger("farfield")
 
@@ -52,12 +52,14 @@ class TrainingModule(LightningModule):
         optimisation: training hyperparameters.
         execution: settings that change speed and memory, but not results.
         loss: class weights and focal loss.
-        class_counts: number of training videos of each class; needed for `loss.class_weights`.
+        class_counts: number of training videos of each class; needed for `loss.class_weights` and for
+            `loss.pos_weight`, if balanced.
+        num_training_videos: number of training videos; needed for `loss.pos_weight`, if balanced.
         view_batch_size: maximum number of views per forward pass in validation; a smaller number needs less memory.
             None for no limit.
 
     Raises:
-        FarfieldError: if `loss.class_weights` names an unknown class, or is set without `class_counts`.
+        FarfieldError: if `loss` names an unknown class, has weights of another task, or needs counts that are missing.
     """
 
     def __init__(
@@ -68,16 +70,21 @@ class TrainingModule(LightningModule):
         execution: Execution | None = None,
         loss: LossSettings | None = None,
         class_counts: Sequence[int] | None = None,
+        num_training_videos: int | None = None,
         view_batch_size: int | None = None,
     ) -> None:
         super().__init__()
         network.refuse_folded("trained")
         self.optimisation = optimisation or Optimisation()
         self.loss = loss or LossSettings()
+        _check_loss(self.loss, network)
         self.class_weights: Tensor | None
-        # Not persistent: checkpoints of earlier versions lack it, and it follows from the config and the manifest.
+        self.pos_weight: Tensor | None
+        # Not persistent: checkpoints of earlier versions lack them, and they follow from the config and the manifest.
         weights = compute_class_weights(self.loss, network.labels, class_counts)
         self.register_buffer("class_weights", weights, persistent=False)
+        pos_weight = compute_pos_weight(self.loss, network.labels, class_counts, num_training_videos)
+        self.register_buffer("pos_weight", pos_weight, persistent=False)
         freeze_parts(network, self.optimisation)
         if self.optimisation.sub_batch_norm_splits > 1:
             split_batch_norm(network, self.optimisation.sub_batch_norm_splits)
@@ -90,21 +97,15 @@ class TrainingModule(LightningModule):
         self.previous_schedule: PreviousSchedule | None = None
         """Schedule of the run up to the checkpoint that it is resumed from; None for a new run."""
         self._schedule: dict[str, Any] = {}
-        classes = len(network.labels)
         # Saved in checkpoints, so that the metrics of an epoch that was interrupted and resumed cover all its batches.
-        self.train_loss, self.train_top1 = MeanMetric(), MulticlassAccuracy(classes, average="micro")
+        self.train_loss, self.train_top1 = (
+            MeanMetric(),
+            MulticlassAccuracy(max(len(network.labels), 2), average="micro"),
+        )
         self.train_loss.persistent(True)
         self.train_top1.persistent(True)
-        self.val_accuracy = MetricCollection(
-            {
-                "top1": MulticlassAccuracy(classes, average="micro"),
-                "top5": MulticlassAccuracy(classes, average="micro", top_k=min(5, classes)),
-            },
-            prefix="val/",
-        )
-        self.val_loss = MeanMetric(math.inf)  # counts a NaN as infinite; by default, NaNs are ignored
         self.val_confusion_matrix: Tensor | None = None
-        self.val_confusion = MulticlassConfusionMatrix(classes)
+        """Confusion matrix of the last validation; None for a multilabel task."""
         self.val_scores: list[tuple[Tensor, Tensor, Tensor]] = []
         """(indices, labels, probabilities) of each batch of the last validation, from all processes."""
 
@@ -137,13 +138,7 @@ class TrainingModule(LightningModule):
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         with region_logits(self.network) as regions:
             logits = self(batch.clips)
-        loss = classification_loss(
-            logits,
-            batch,
-            label_smoothing=self.optimisation.label_smoothing,
-            class_weights=self.class_weights,
-            focal_gamma=self.loss.focal_gamma,
-        )
+        loss = self._classification_loss(logits, batch)
         if regions and self.optimisation.region_loss_weight:
             auxiliary = region_loss(regions, batch.labels)
             self.log(
@@ -156,60 +151,59 @@ class TrainingModule(LightningModule):
             )
             loss = loss + self.optimisation.region_loss_weight * auxiliary
         self.train_loss.update(loss.detach(), weight=len(batch.labels))
-        self.train_top1.update(logits.detach(), batch.labels)
+        if self.network.task == "single_label":
+            self.train_top1.update(logits.detach(), batch.labels)
+            self.log("train/top1", self.train_top1, on_step=False, on_epoch=True)
         self.last_loss, self.last_lr = loss.detach(), self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log_dict({"train/loss_step": loss, "lr": self.last_lr}, prog_bar=True)
-        epoch = {"train/loss": self.train_loss, "train/top1": self.train_top1}
-        self.log_dict(epoch, on_step=False, on_epoch=True)
+        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
         return loss
+
+    def _classification_loss(self, logits: Float[Tensor, "b classes"], batch: ClipBatch) -> Float[Tensor, ""]:
+        smoothing, gamma = self.optimisation.label_smoothing, self.loss.focal_gamma
+        if self.network.task == "multilabel":
+            return multilabel_loss(
+                logits, batch, label_smoothing=smoothing, pos_weight=self.pos_weight, focal_gamma=gamma
+            )
+        return classification_loss(
+            logits, batch, label_smoothing=smoothing, class_weights=self.class_weights, focal_gamma=gamma
+        )
 
     def on_validation_epoch_start(self) -> None:
         self.val_scores = []
 
     def validation_step(self, batch: Any, batch_idx: int) -> Tensor:
-        probabilities = aggregate_views(self.score(batch))
+        probabilities = aggregate_views(self.score(batch), method=self.network.clip.views_aggregation)
         if len(batch.labels) == 0:  # no video of the batch could be read
             return probabilities
         self.val_scores.append((batch.indices.cpu(), batch.labels.cpu(), probabilities.cpu()))
-        self.val_accuracy.update(probabilities, batch.labels)
-        self.val_confusion.update(probabilities, batch.labels)
-        loss = F.nll_loss(probabilities.clamp_min(1e-12).log(), batch.labels)
-        self.val_loss.update(loss, weight=len(batch.labels))
         return probabilities
 
     def on_validation_epoch_end(self) -> None:
-        confusion = self.val_confusion.compute()
-        if not confusion.any() and not self.trainer.sanity_checking:
+        if self.trainer.world_size > 1:
+            self.val_scores = all_gather_list(self.val_scores)
+        if not self.val_scores:
+            if self.trainer.sanity_checking:
+                return
             raise FarfieldError(
                 "none of the validation videos can be read; skipped_videos.csv in the run folder gives the reasons. "
                 "Check the paths in data.val."
             )
-        per_class = confusion.sum(1)
-        accuracies = confusion.diagonal()[per_class > 0] / per_class[per_class > 0]
-        loss = self.val_loss.compute()
-        figures = {
-            **self.val_accuracy.compute(),
-            "val/loss": loss,
-            "val/mean_class_accuracy": accuracies.mean().nan_to_num(),
-        }
+        _, labels, probabilities = (torch.cat(parts) for parts in zip(*self.val_scores, strict=True))
+        if self.network.task == "multilabel":
+            figures = multilabel_figures(probabilities, labels)
+        else:
+            figures, metrics = single_label_figures(probabilities, labels)
+            self.val_confusion_matrix = metrics.confusion
         self.log_dict(figures, prog_bar=True, sync_dist=True)  # equal in all processes; sync_dist avoids a warning
-        self.val_accuracy.reset()
-        self.val_loss.reset()
-        self.val_confusion_matrix = confusion
-        self.val_confusion.reset()
-        if self.trainer.world_size > 1:
-            self.val_scores = all_gather_list(self.val_scores)
 
     def score(self, batch: ClipBatch) -> Float[Tensor, "b views classes"]:
-        """Compute class probabilities for each view of each video in a batch.
-
-        The probabilities of a video are the mean of those of its views.
-        """
+        """Compute class probabilities for each view of each video in a batch."""
         videos = len(batch.labels)
         if videos == 0:
             return torch.empty(0, 1, len(self.network.labels), device=self.device)
         pieces = batch.clips.split(self.view_batch_size or len(batch.clips))
-        return view_probabilities(score_clips(self, pieces).logits, videos)
+        return view_probabilities(score_clips(self, pieces).logits, videos, self.network.task)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         steps_per_epoch, total_steps = optimizer_steps(self.trainer)
@@ -250,6 +244,7 @@ def build_training_module(
     labels: list[str],
     *,
     class_counts: list[int] | None = None,
+    num_training_videos: int | None = None,
     optimisation: Optimisation = Optimisation(),  # noqa: B008  # frozen
     execution: Execution = Execution(),  # noqa: B008  # frozen
     loss: LossSettings = LossSettings(),  # noqa: B008  # frozen
@@ -260,6 +255,7 @@ def build_training_module(
     Args:
         labels: class names, from the training manifest.
         class_counts: number of training videos of each class, from the training manifest.
+        num_training_videos: number of training videos, from the training manifest.
         optimisation: learning rate, schedule and regularisation.
         execution: settings that change speed and memory, but not results.
         loss: class weights and focal loss, for classes of uneven size.
@@ -267,4 +263,25 @@ def build_training_module(
             offers as options the arguments that the call does not set.
     """
     built = build_model(labels=labels, num_classes=None, head_windows=None, **network)
-    return TrainingModule(built, optimisation, execution=execution, loss=loss, class_counts=class_counts)
+    return TrainingModule(
+        built,
+        optimisation,
+        execution=execution,
+        loss=loss,
+        class_counts=class_counts,
+        num_training_videos=num_training_videos,
+    )
+
+
+def _check_loss(loss: LossSettings, network: ActionNet) -> None:
+    """Raise `FarfieldError` if the loss has weights of another task than the network's."""
+    if network.task == "multilabel" and loss.class_weights is not None:
+        raise FarfieldError(
+            "loss.class_weights weights videos by their one class, but the network's task is multilabel. Set "
+            "loss.pos_weight, which weights the positives of each class, and leave out loss.class_weights."
+        )
+    if network.task != "multilabel" and loss.pos_weight is not None:
+        raise FarfieldError(
+            f"loss.pos_weight weights the positives of each class of a multilabel task, but the network's task is "
+            f"{network.task}. Set loss.class_weights, and leave out loss.pos_weight."
+        )

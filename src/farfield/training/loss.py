@@ -18,6 +18,8 @@ from farfield.errors import FarfieldError
 class LossSettings:
     """Settings of the training loss for classes of uneven size. The validation loss, val/loss, ignores them.
 
+    class_weights and effective_beta are for single-label tasks, pos_weight is for multilabel tasks.
+
     Args:
         class_weights: weight of each class in the loss. "inverse" is proportional to 1 / videos of the class.
             "effective" is proportional to 1 / the effective number of samples of the class (Cui et al., CVPR 2019), see
@@ -27,6 +29,9 @@ class LossSettings:
         effective_beta: beta of "effective", in [0, 1): the effective number of n videos is (1 - beta^n) / (1 - beta).
             0 gives equal weights; near 1, the weights approach those of "inverse". The effective number cannot exceed
             1 / (1 - beta), so that classes with many more videos than that have nearly equal weights.
+        pos_weight: weight of the positives of each class in a multilabel loss. "balanced" is negatives / positives
+            among the training videos, so that both count the same. A number is the weight of all classes.
+            {name: weight} sets the weights of some classes; those of the others are 1. None weights all by 1.
         focal_gamma: gamma of the focal loss (Lin et al., ICCV 2017), which multiplies the loss by (1 - p)^gamma, where
             p is the probability of the clip's class. Clips that are already classified well count less; the paper uses
             2. 0 is the cross entropy.
@@ -34,6 +39,7 @@ class LossSettings:
 
     class_weights: Literal["inverse", "effective"] | dict[str, float] | None = None
     effective_beta: float = 0.9999
+    pos_weight: Literal["balanced"] | float | dict[str, float] | None = None
     focal_gamma: float = 0.0
 
     def __post_init__(self) -> None:
@@ -43,21 +49,29 @@ class LossSettings:
             )
         if not 0 <= self.focal_gamma < math.inf:
             raise FarfieldError(f"loss.focal_gamma is {self.focal_gamma}; it must be a number of at least 0.")
-        if isinstance(self.class_weights, dict):
-            by_name = {str(name): weight for name, weight in self.class_weights.items()}  # YAML reads 7 as a number
-            object.__setattr__(self, "class_weights", by_name)
-            for name, weight in by_name.items():
-                if not 0 < weight < math.inf:
-                    raise FarfieldError(
-                        f"loss.class_weights has the weight {weight} for {name!r}; it must be a number above 0."
-                    )
+        if isinstance(self.pos_weight, float | int) and not 0 < self.pos_weight < math.inf:
+            raise FarfieldError(f"loss.pos_weight is {self.pos_weight}; it must be a number above 0.")
+        self._check_named("class_weights")
+        self._check_named("pos_weight")
+
+    def _check_named(self, option: str) -> None:
+        """Check the weights of classes by name, if the option has any, and make the names strings."""
+        given = getattr(self, option)
+        if not isinstance(given, dict):
+            return
+        by_name = {str(name): weight for name, weight in given.items()}  # YAML reads 7 as a number
+        object.__setattr__(self, option, by_name)
+        for name, weight in by_name.items():
+            if not 0 < weight < math.inf:
+                raise FarfieldError(f"loss.{option} has the weight {weight} for {name!r}; it must be a number above 0.")
 
 
 class ClipBatch(Protocol):
     """A batch of clips, with the attributes that training uses."""
 
     clips: Float[Tensor, "b*v 3 t h w"]
-    labels: Int[Tensor, " b"]
+    labels: Int[Tensor, " b"] | Float[Tensor, "b classes"]
+    """Class of each clip; for a multilabel task, 1 for each class that the clip has, else 0."""
     draw: Any
     """Random draws of the augmentation; None without augmentation.
 

@@ -5,19 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-Monitor = Literal["val/top1", "val/mean_class_accuracy", "val/loss"]
+from farfield.errors import FarfieldError
+from farfield.task import Task
+from farfield.training.validation_metrics import ACCURACIES
+
+Monitor = Literal["val/top1", "val/mean_class_accuracy", "val/map", "val/loss"]
+EARLY_STOPPING: Monitor = "val/loss"
+"""Metric that stops early if none is chosen."""
 
 UNEVEN = 3
 """Classes are uneven if the largest has more than this many times the videos of the smallest."""
 
 
+def best_monitor(given: Monitor | None, task: Task) -> Monitor:
+    """Return the metric that chooses best.ckpt: the given one, or top-1 or, for a multilabel task, mAP.
+
+    Raises:
+        FarfieldError: for an accuracy if the task is multilabel.
+    """
+    if task != "multilabel":
+        return given or "val/top1"
+    if given in ACCURACIES:
+        raise FarfieldError(
+            f"monitor is {given}, which counts videos with exactly one class, but the network's task is multilabel. "
+            "Choose val/map or val/loss."
+        )
+    return given or "val/map"
+
+
 def best_mode(monitor: str) -> Literal["min", "max"]:
-    """Return "min" for a loss, of which lower values are better, and "max" for an accuracy."""
+    """Return "min" for a loss, of which lower values are better, and "max" for any other metric."""
     return "min" if monitor.endswith("loss") else "max"
 
 
 def format_metric(monitor: str, value: float) -> str:
-    """Format a metric's value: a loss as a number, an accuracy in per cent."""
+    """Format a metric's value: a loss as a number, any other metric in per cent."""
     return f"{value:.4g}" if best_mode(monitor) == "min" else f"{100 * value:.1f}%"
 
 

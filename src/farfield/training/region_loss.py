@@ -1,8 +1,9 @@
 """Auxiliary loss on the object regions of `ObjectContext` blocks (OCRNet), adapted to clips.
 
 In segmentation (Yuan et al., ECCV 2020), a ground-truth map supervises the region logits at each position. A clip has
-only one label. Therefore the loss applies to blocks with one region per class, averages their region logits over all
-positions, and takes the cross entropy of this average with the clip's label. The averaging is not in the paper.
+no such map. Therefore the loss applies to blocks with one region per class, averages their region logits over all
+positions, and takes the cross entropy of this average with the clip's label (for a multilabel task, the binary cross
+entropy with its labels). The averaging is not in the paper.
 """
 
 from __future__ import annotations
@@ -45,6 +46,12 @@ def region_logits(network: ActionNet) -> Iterator[list[Float[Tensor, "b classes 
             hook.remove()
 
 
-def region_loss(logits: Sequence[Float[Tensor, "b classes t h w"]], labels: Int[Tensor, " b"]) -> Float[Tensor, ""]:
-    """Average each block's logits over positions, and return the cross entropy averaged over clips and blocks."""
-    return torch.stack([F.cross_entropy(each.mean((2, 3, 4)), labels) for each in logits]).mean()
+def region_loss(
+    logits: Sequence[Float[Tensor, "b classes t h w"]], labels: Int[Tensor, " b"] | Float[Tensor, "b classes"]
+) -> Float[Tensor, ""]:
+    """Average each block's logits over positions, and return the cross entropy averaged over clips and blocks.
+
+    For a multilabel task, whose labels are 0 or 1 for each class, this is the binary cross entropy.
+    """
+    entropy = F.cross_entropy if labels.ndim == 1 else F.binary_cross_entropy_with_logits
+    return torch.stack([entropy(each.mean((2, 3, 4)), labels) for each in logits]).mean()

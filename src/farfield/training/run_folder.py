@@ -45,6 +45,7 @@ class RunFiles(Callback):
         "val/top1",
         "val/top5",
         "val/mean_class_accuracy",
+        "val/map",
         "clips_per_second",
         "loader_wait_share",
         "skipped_videos",

@@ -1,0 +1,118 @@
+"""Targets of a manifest's rows, and of clips of whole videos whose segments have labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from farfield.data.manifest import Manifest, VideoRecord
+from farfield.errors import FarfieldError
+from farfield.task import Task
+
+
+def row_targets(
+    manifest: Manifest, labels: Sequence[str], task: Task
+) -> Int[np.ndarray, " rows"] | Float[np.ndarray, "rows classes"]:
+    """Return each row's class as an index into `labels`, or, for a multilabel task, 1 for each class it has, else 0.
+
+    Raises:
+        FarfieldError: for a label that is not in `labels`; for a single-label task, for a row with no label or several.
+    """
+    return manifest.target_matrix(labels) if task == "multilabel" else manifest.targets(labels)
+
+
+def count_videos(targets: np.ndarray, num_classes: int) -> list[int]:
+    """Count the rows of each class, from the result of `row_targets`."""
+    counts = np.bincount(targets, minlength=num_classes) if targets.ndim == 1 else np.count_nonzero(targets, axis=0)
+    return [int(count) for count in counts]
+
+
+@dataclass(frozen=True)
+class WholeVideos:
+    """The videos of a manifest, each with the labelled segments of all its rows.
+
+    Attributes:
+        manifest: one row for each video, without a segment, with all labels of the video's rows.
+        segments: labelled segments of each row: start and end in seconds, and labels.
+    """
+
+    manifest: Manifest
+    segments: list[list[tuple[float, float, tuple[str, ...]]]]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> WholeVideos:
+        """Merge the rows of each video. Other columns are taken from the video's first row."""
+        rows: dict[str, VideoRecord] = {}
+        segments: dict[str, list[tuple[float, float, tuple[str, ...]]]] = {}
+        for record in manifest:
+            rows.setdefault(record.path, record)
+            end = math.inf if record.end_seconds is None else record.end_seconds
+            segments.setdefault(record.path, []).append((record.start_seconds or 0.0, end, record.labels))
+        merged = [
+            replace(
+                record,
+                label="|".join(dict.fromkeys(label for _, _, labels in segments[path] for label in labels)),
+                start_seconds=None,
+                end_seconds=None,
+            )
+            for path, record in rows.items()
+        ]
+        return cls(Manifest(merged, root=manifest.root, source=manifest.source), list(segments.values()))
+
+    def clip_targets(self, labels: Sequence[str]) -> ClipTargets:
+        """Return the targets of clips of these videos."""
+        position = {label: i for i, label in enumerate(labels)}
+        bounds = [np.array([each[:2] for each in segments], dtype=np.float64) for segments in self.segments]
+        has_label = []
+        for segments in self.segments:
+            matrix = np.zeros((len(segments), len(labels)), dtype=bool)
+            for row, (_, _, names) in enumerate(segments):
+                matrix[row, [position[name] for name in names]] = True
+            has_label.append(matrix)
+        return ClipTargets(bounds, has_label)
+
+
+@dataclass(frozen=True)
+class ClipTargets:
+    """Targets of clips, from the labelled segments of their videos.
+
+    Attributes:
+        bounds: start and end in seconds of each segment, for each video.
+        has_label: which classes each segment has, for each video.
+    """
+
+    bounds: list[Float[np.ndarray, "segments 2"]]
+    has_label: list[Bool[np.ndarray, "segments classes"]]
+
+    def of_clip(self, row: int, times_seconds: Float[np.ndarray, " t"]) -> Float[np.ndarray, " classes"]:
+        """Return 1 for each class of a segment that overlaps the time from the clip's first frame to its last, else 0.
+
+        Source: `aggregate_labels` in PySlowFast's slowfast/datasets/charades.py, which joins the labels of all frames
+        of the video in this time, not only of those that the clip shows.
+        """
+        starts, ends = self.bounds[row].T
+        overlaps = (starts <= times_seconds.max()) & (ends > times_seconds.min())
+        return self.has_label[row][overlaps].any(0).astype(np.float32)
+
+
+def whole_videos_of(manifest: Manifest, task: Task, *, option: str) -> WholeVideos:
+    """Merge the rows of each video, see `WholeVideos`.
+
+    Args:
+        manifest: rows to merge.
+        task: task of the network.
+        option: name of the option that asks for it, for the message.
+
+    Raises:
+        FarfieldError: unless the task is multilabel: a whole video may have several labels.
+    """
+    if task != "multilabel":
+        raise FarfieldError(
+            f"{option} joins the labels of each video's rows, but the network's task is {task}, with one label a "
+            f"video. Leave out {option}, or train with task multilabel."
+        )
+    return WholeVideos.of(manifest)

@@ -1,0 +1,56 @@
+"""The training loss of a multilabel task: binary cross entropy of each class, with a focal form and class weights."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from farfield.training.loss import ClipBatch
+
+
+def multilabel_loss(
+    logits: Float[Tensor, "b classes"],
+    batch: ClipBatch,
+    *,
+    label_smoothing: float = 0.0,
+    pos_weight: Float[Tensor, " classes"] | None = None,
+    focal_gamma: float = 0.0,
+) -> Float[Tensor, ""]:
+    """Compute the mean loss over clips and classes. Clips mixed by MixUp or CutMix have soft targets between 0 and 1.
+
+    The loss of a target t and a probability p is (1 - p_t)^gamma times -(w t log p + (1 - t) log (1 - p)), where
+    p_t = p t + (1 - p) (1 - t) and w is the class's weight.
+
+    Sources: torch's `binary_cross_entropy_with_logits`, and the focal loss in the form of torchvision's
+    `sigmoid_focal_loss` (Lin et al., ICCV 2017), which also takes soft targets.
+
+    Args:
+        logits: output of the network.
+        batch: targets, and how the clips were mixed.
+        label_smoothing: targets are moved by half of this towards each other: 0.1 makes 0.05 and 0.95 of 0 and 1.
+        pos_weight: weight w of each class's positives; None for 1.
+        focal_gamma: gamma; 0 for the cross entropy.
+
+    Returns:
+        float32, or float64 for float64 logits.
+    """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    targets = mixed_targets(batch).to(logits.dtype)
+    targets = targets + label_smoothing * (0.5 - targets)
+    losses = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=pos_weight, reduction="none")
+    if focal_gamma:
+        p = logits.sigmoid()
+        # The gradient of 0^gamma is infinite for a gamma below 1.
+        other = (p + targets - 2 * p * targets).clamp_min(torch.finfo(logits.dtype).tiny)  # 1 - p_t
+        losses = losses * other**focal_gamma
+    return losses.mean()
+
+
+def mixed_targets(batch: ClipBatch) -> Float[Tensor, "b classes"]:
+    """Return the targets of a batch; those of mixed clips are weighted by the shares of the two clips."""
+    mix = None if batch.draw is None else batch.draw.mix
+    if mix is None:
+        return batch.labels
+    return torch.lerp(batch.labels[mix.partner], batch.labels, mix.share[:, None].to(batch.labels.dtype))
