@@ -82,25 +82,18 @@ def build_model(
         head=head,
         head_windows=head_windows,
         clip=clip,
-        task=task or NetworkOptions.task,
+        task=task,
     )
     if weights is None:
         return assemble(options)
     pretrained = find_weights(weights, backbone, backbone_options, block_options if insert else None)
-    network = assemble(_with_pretrained_options(options, pretrained, takes_task=task is None))
+    network = assemble(_with_pretrained_options(options, pretrained))
     load_pretrained(network, pretrained)
     return network
 
 
-def _with_pretrained_options(
-    options: NetworkOptions, pretrained: PretrainedWeights, *, takes_task: bool
-) -> NetworkOptions:
+def _with_pretrained_options(options: NetworkOptions, pretrained: PretrainedWeights) -> NetworkOptions:
     """Fill in unset options with those of the pretrained network.
-
-    Args:
-        options: options that were given.
-        pretrained: weights, and the options of their network.
-        takes_task: whether the task was left out, so that it is that of the weights where the labels are.
 
     Raises:
         FarfieldError: if an option that is set conflicts with the pretrained network, so that the same weights would
@@ -121,8 +114,7 @@ def _with_pretrained_options(
     }
     if options.labels is None and options.num_classes in (None, len(config["labels"])):
         changes["labels"] = config["labels"]
-        if takes_task:
-            changes["task"] = config.get("task", NetworkOptions.task)
+        changes["task"] = options.task or config.get("task")
     if options.head is None:
         changes["head"] = config.get("head", "gap_fc")
         same_size = not {"num_frames", "crop_px"} & (options.clip or {}).keys() and not options.backbone_options

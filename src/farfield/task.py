@@ -14,6 +14,9 @@ multilabel: any number of the classes, or none; the sigmoid of each score is its
 """
 
 
+DEFAULT_TASK: Task = "single_label"
+
+
 def least_classes(task: Task) -> int:
     """Return the smallest number of classes that a network of this task can have."""
     return 1 if task == "multilabel" else 2

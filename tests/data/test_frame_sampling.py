@@ -41,7 +41,7 @@ def test_a_short_video_is_looped_or_refused_as_configured() -> None:
     assert uniform_views(1, spec(), 2).tolist() == [[0] * 5] * 2
     message = (
         "it has 12 frames, but a clip of 5 frames at stride 3 needs 13. Lower num_frames or frame_stride, or set "
-        "short_clip='loop'."
+        "short_clip='loop' or 'clamp'."
     )
     for call in (
         lambda: random_clip(12, spec(short_clip="refuse"), np.random.default_rng(0)),

@@ -17,9 +17,9 @@ from farfield.models.network_options import NetworkOptions
 
 CHECKPOINT_KEYS = [
     "backbone", "backbone_options", "labels", "insert", "block", "block_options", "dropout", "head", "head_windows",
-    "clip",
+    "clip", "task",
 ]  # fmt: skip
-"""As in every checkpoint since format 1."""
+"""As in every checkpoint since format 1, but for the task, which came later."""
 
 
 def test_build_model_takes_the_fields_and_weights_with_the_same_defaults() -> None:
@@ -44,11 +44,13 @@ def test_configs_without_later_fields_are_read() -> None:
     """Checkpoints of the first version have no head, and some no options."""
     network = assemble(NetworkOptions(backbone="tiny", labels=["a", "b"], insert=None))
     assert (network.config["head"], network.config["block"], network.config["dropout"]) == ("gap_fc", "non_local", 0.5)
+    assert network.config["task"] == "single_label"
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"task": "multi_label"}, "task is 'multi_label'. Did you mean 'multilabel'"),
         ({"dropout": 1.0}, "dropout is 1.0; it must be a probability"),
         ({"block": "dual"}, "block is 'dual', which does not exist. Known: .*dual_attention"),
         ({"insert": {"res3": 1}}, "give lists of block indices"),

@@ -226,7 +226,7 @@ def description(pt2: Path) -> ExportMetadata:
         ({"format": 2}, "its format is not 1"),
         ({"labels": ["a"]}, "labels is not a list of 2 or more strings"),
         ({"labels": [1, 2]}, "labels is not a list of 2 or more strings"),
-            ({"model": {"task": "other"}}, "model is not a dict with a known task"),
+        ({"model": {"task": "other"}}, "model is not a dict with a known task"),
         ({"any_batch": "yes"}, "any_batch is 'yes'"),
         ({"clip": {"num_frames": 0, "crop_px": 8}}, "clip.num_frames is 0"),
         ({"clip": None}, "cannot read"),

@@ -21,7 +21,7 @@ from farfield.models.head import Head
 from farfield.models.insertion import BLOCKS, insert_blocks
 from farfield.models.network_options import NetworkOptions
 from farfield.models.operating_point import OperatingPoint
-from farfield.task import Task
+from farfield.task import DEFAULT_TASK, Task
 
 EARLIER_NAMES = {"identity_at_birth": "identity_at_init"}
 """Block options of earlier versions, which old checkpoints and configs contain, and their current names."""
@@ -190,7 +190,7 @@ def assemble(options: NetworkOptions) -> ActionNet:
         dropout=options.dropout,
         kind=head,
         windows=windows,
-        task=options.task,
+        task=options.task or DEFAULT_TASK,
         embedding=trunk.make_embedding(),
     )
     if windows is not None:
@@ -204,6 +204,7 @@ def assemble(options: NetworkOptions) -> ActionNet:
         block_options=block_options,
         head=head,
         head_windows=windows,
+        task=options.task or DEFAULT_TASK,
         clip=cast(ClipOptions, clip.to_dict()),
     )
     return ActionNet(trunk, classifier, labels=labels, clip=clip, config=resolved.to_dict())

@@ -10,7 +10,7 @@ from farfield.clip_spec import ClipOptions
 from farfield.errors import FarfieldError, nearest
 from farfield.models.head import HeadKind
 from farfield.models.insertion import BLOCKS
-from farfield.task import Task, least_classes
+from farfield.task import DEFAULT_TASK, Task, least_classes
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class NetworkOptions:
     head: HeadKind | None = None
     head_windows: Sequence[Sequence[int]] | None = None
     clip: ClipOptions | None = None
-    task: Task = "single_label"
+    task: Task | None = None
     num_classes: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1:
             raise FarfieldError(f"dropout is {self.dropout}; it must be a probability, at least 0 and below 1.")
-        if self.task not in get_args(Task):
+        if self.task is not None and self.task not in get_args(Task):
             raise FarfieldError(f"task is {self.task!r}. {nearest(self.task, get_args(Task))}")
         if self.block not in BLOCKS:
             raise FarfieldError(f"block is {self.block!r}, which does not exist. {nearest(self.block, BLOCKS)}")
@@ -62,7 +62,8 @@ class NetworkOptions:
             FarfieldError: for fewer than two classes (for a multilabel network, none), repeated names, or a num_classes
                 other than the number of labels.
         """
-        least = least_classes(self.task)
+        task = self.task or DEFAULT_TASK
+        least = least_classes(task)
         if self.labels is None:
             if self.num_classes is None or self.num_classes < least:
                 raise FarfieldError(
@@ -76,7 +77,7 @@ class NetworkOptions:
                 f"num_classes is {self.num_classes}, but there are {len(names)} labels. Leave num_classes out."
             )
         if len(names) < least:
-            raise FarfieldError(f"a network of task {self.task} needs at least {least} labels; given {names}.")
+            raise FarfieldError(f"a network of task {task} needs at least {least} labels; given {names}.")
         if len(set(names)) != len(names):
             repeated = sorted({name for name in names if names.count(name) > 1})
             raise FarfieldError(f"labels must all differ; repeated: {', '.join(repeated[:5])}.")

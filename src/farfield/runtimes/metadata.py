@@ -9,8 +9,7 @@ from typing import Any, get_args
 
 from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError
-from farfield.models.network_options import NetworkOptions
-from farfield.task import Task, least_classes
+from farfield.task import DEFAULT_TASK, Task, least_classes
 from farfield.untrusted_json import JsonError, parse_json
 
 FORMAT = 1
@@ -49,7 +48,7 @@ class ExportMetadata:
     @property
     def task(self) -> Task:
         """Task of the network. Files of versions that had only one task do not name it."""
-        return self.model.get("task", NetworkOptions.task)
+        return self.model.get("task", DEFAULT_TASK)
 
     @property
     def input(self) -> str:
@@ -89,7 +88,7 @@ def read_description(text: str | None, path: Path) -> ExportMetadata:
             raise FarfieldError(f"{damaged}: {name} is {values.get(name)!r}, not a boolean. {again}")
     labels = values.get("labels")
     model = values.get("model")
-    task = model.get("task", NetworkOptions.task) if isinstance(model, dict) else None
+    task: Any = model.get("task", DEFAULT_TASK) if isinstance(model, dict) else None
     if task not in get_args(Task):
         raise FarfieldError(f"{damaged}: model is not a dict with a known task. {again}")
     least = least_classes(task)

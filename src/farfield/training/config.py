@@ -19,10 +19,9 @@ from farfield.clip_spec import ClipOptions
 from farfield.data.datamodule import VideoDataModule
 from farfield.errors import FarfieldError
 from farfield.lightning_errors import lightning_errors_as_ours
-from farfield.models.network_options import NetworkOptions
 from farfield.options.parser import CommandParser, ConfigAction
 from farfield.precision import check_mixed_precision
-from farfield.task import Task
+from farfield.task import DEFAULT_TASK, Task
 from farfield.training.checkpointing import AtomicCheckpointIO, RandomState, checkpoint_callbacks
 from farfield.training.early_stopping import StopEarly
 from farfield.training.exponential_moving_average import ExponentialMovingAverage
@@ -197,7 +196,7 @@ class TrainingRun(LightningCLI):
 
 
 def _task(given: Task | None) -> Task:
-    return given or NetworkOptions.task
+    return given or DEFAULT_TASK
 
 
 def _several(given: Any) -> list[Any]:
