@@ -7,7 +7,8 @@ python scripts/cross_validate.py clips.csv --group '^([a-z]+)_' --out runs/peopl
 The first argument is a folder of folds, or a manifest whose groups are left out one by one; `--group` is a column of
 the manifest, or a regular expression for the file names, as in `farfield data split`. Options after `--` go to
 `farfield fit`; training and test videos, and the run's folder, are set by this script. If it was stopped, the same
-command resumes. Results are in OUT/folds.json.
+command resumes. Results are in OUT/folds.json. `farfield test splits OUT/fold_* --out OUT` averages all metrics over
+the folds, and `farfield compare` then compares two networks over them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from tqdm import tqdm
 from farfield.curation.groups import read_with_groups
 from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
 from farfield.errors import FarfieldError
+from farfield.evaluation.comparison import hits
 from farfield.evaluation.metrics import wilson
+from farfield.evaluation.scored_run import read_scored_run
 
 
 @dataclass(frozen=True)
@@ -88,18 +91,17 @@ def carry_out(fold: Fold, out: Path, words: list[str]) -> None:
 
 
 def collect(runs: list[Fold], out: Path) -> dict[str, Any]:
-    reports = {fold.name: read_report(out / fold.name) for fold in runs}
-    folds = {name: report["top1"]["value"] for name, report in reports.items() if report is not None}
-    videos = sum(report["videos"] for report in reports.values() if report is not None)
-    right = sum(r["top1"]["value"] * r["videos"] for r in reports.values() if r is not None)
+    right = {fold.name: hits(read_scored_run(out / fold.name).scores, 1) for fold in runs}
+    folds = {name: float(each.mean()) for name, each in right.items()}
+    videos = sum(map(len, right.values()))
     mean = estimate(list(folds.values()), round(videos / len(folds)))
-    pooled = wilson(round(right), videos)
+    correct = sum(int(each.sum()) for each in right.values())
     return {
         "folds": folds,
         "groups": len(runs),
         "videos": videos,
-        "right": round(right),
-        "top1": vars(pooled),
+        "right": correct,
+        "top1": vars(wilson(correct, videos)),
         "mean_over_folds": vars(mean),
     }
 

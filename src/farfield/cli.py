@@ -35,6 +35,9 @@ COMMANDS: dict[str, Command] = {
     "fit": Command("farfield.commands.fit:fit", "train a network from a config"),
     "validate": Command("farfield.commands.test:validate", "score a checkpoint on one central view per video"),
     "test": Command("farfield.commands.test:test", "score a checkpoint on all views, and write a report"),
+    "test splits": Command(
+        "farfield.commands.test_splits:splits", "average the tests of a data set's official splits", {"runs": "+"}
+    ),
     "predict": Command("farfield.commands.predict:predict", "recognise actions in video files", {"videos": "+"}),
     "explain": Command(
         "farfield.commands.explain:explain", "explain a prediction by attention, Grad-CAM and evidence", {"clip": None}

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from farfield.evaluation.result import EvaluationResult
-from farfield.evaluation.scores_file import Scores, read_scores
+from farfield.evaluation.scores_file import Scores, read_groups, read_scores
 from farfield.evaluation.test_report import write_report
 
 
@@ -19,7 +19,8 @@ def test_report_says_what_was_scored_and_what_could_not_be(tmp_path: Path) -> No
     probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.3, 0.6, 0.1], [0.1, 0.8, 0.1], [0.2, 0.7, 0.1]])
     failures = [("broken.mp4", "the file is empty")]
     scores = Scores(labels, ["a.mp4", "b.mp4", "c.mp4", "d.mp4"], targets, probabilities[:, None])
-    result = EvaluationResult(scores, failures, about={"checkpoint": "best.ckpt", "num_clips": 10})
+    groups = ["film \udce9", None, "ﬁlm", "film \udce9"]
+    result = EvaluationResult(scores, failures, about={"checkpoint": "best.ckpt", "num_clips": 10}, groups=groups)
     write_report(result, tmp_path / "out")
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert report["top1"]["value"] == 0.75
@@ -29,6 +30,7 @@ def test_report_says_what_was_scored_and_what_could_not_be(tmp_path: Path) -> No
         assert np.array_equal(arrays[report["arrays"]["scores_of_videos"]], probabilities[:, None].numpy())
     read = read_scores(tmp_path / "out" / "scores.npz")
     assert (read.labels, read.paths) == (labels, scores.paths)
+    assert read_groups(tmp_path / "out" / "scores.npz") == groups
     assert report["undecodable_videos"] == [{"path": "broken.mp4", "reason": "the file is empty"}]
     assert report["classes"][0] == {"label": "bow", "videos": 2, "accuracy": 0.5, "most_often_taken_for": "jump"}
     text = (tmp_path / "out/report.md").read_text()

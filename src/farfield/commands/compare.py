@@ -5,42 +5,69 @@ from __future__ import annotations
 import json as json_format
 from dataclasses import asdict
 
-from farfield.evaluation.comparison import compare_runs
+from farfield.evaluation.comparison import Comparison, compare_runs
+from farfield.evaluation.significance import Difference
+from farfield.evaluation.split_comparison import SplitsComparison, compare_splits, splits_to_compare
+from farfield.reports.read_test_report import METRICS
 
 
 def compare(run_a: str, run_b: str, *, draws: int = 10_000, seed: int = 0, json: bool = False) -> int:
     """Compare two tested runs by a paired bootstrap: print the differences B - A with 95% intervals.
 
     Both runs must have been tested (`farfield test`) on the same videos. Videos that only one of the tests could read
-    are left out of the comparison.
+    are left out of the comparison. Two folders that `farfield test splits` wrote are compared split by split, and in
+    the means over the splits.
 
     Args:
-        run_a: run A: the run's folder, the folder of its test report, or the file scores.npz in that folder.
+        run_a: run A: the run's folder, the folder of its test report, or the file scores.npz in that folder; or a
+            folder that `farfield test splits` wrote.
         run_b: run B, given in the same way.
         draws: number of bootstrap draws.
         seed: random seed of the bootstrap.
         json: print JSON.
     """
-    found = compare_runs(run_a, run_b, draws=draws, seed=seed)
-    if json:
+    splits = splits_to_compare(run_a, run_b)
+    found: Comparison | SplitsComparison
+    if splits is None:
+        found = compare_runs(run_a, run_b, draws=draws, seed=seed)
         content = asdict(found)
-        figures = {name: content.pop(name) for name in ("top1", "top5", "mean_class_accuracy")}
-        print(json_format.dumps({"a": run_a, "b": run_b, **content, "draws": draws, **figures}, indent=2))
+        content |= {"draws": draws, **{name: content.pop(name) for name in METRICS}}
+    else:
+        found = compare_splits(*splits, draws=draws, seed=seed)
+        content = {"draws": draws, **found.to_dict()}
+    if json:
+        print(json_format.dumps({"a": run_a, "b": run_b, **content}, indent=2))
         return 0
     print(f"A {run_a}\nB {run_b}")
-    print(
-        f"{found.videos} videos; right in A only: {found.right_in_a_only}, in B only: {found.right_in_b_only}", end=""
+    if isinstance(found, Comparison):
+        print(_videos(found))
+        _print_table({shown: getattr(found, name) for name, shown in METRICS.items()})
+        return 0
+    for number, each in enumerate(found.splits, start=1):
+        print(f"split {number}: {_videos(each)}")
+    of_splits = {f"split {number}": each for number, each in enumerate(found.splits, start=1)}
+    _print_table(
+        {
+            f"{shown}, {where}": getattr(each, name)
+            for name, shown in METRICS.items()
+            for where, each in {**of_splits, "mean": found}.items()
+        }
     )
-    print(f"; left out, because only one run scored them: {found.left_out}" if found.left_out else "")
-    print(f"\n{'':<20} {'A':>7} {'B':>7} {'B - A':>7}   95% interval      p")
-    for shown, each in (
-        ("top-1", found.top1),
-        ("top-5", found.top5),
-        ("mean class accuracy", found.mean_class_accuracy),
-    ):
+    print(f"resampled: {found.units} {found.resampled}, for all splits together")
+    return 0
+
+
+def _videos(found: Comparison) -> str:
+    told = f"{found.videos} videos; right in A only: {found.right_in_a_only}, in B only: {found.right_in_b_only}"
+    return told + (f"; left out, because only one run scored them: {found.left_out}" if found.left_out else "")
+
+
+def _print_table(rows: dict[str, Difference]) -> None:
+    width = max(20, *map(len, rows))
+    print(f"{'':<{width}} {'A':>7} {'B':>7} {'B - A':>7}   95% interval      p")
+    for shown, each in rows.items():
         interval = f"{100 * each.low:+.1f} to {100 * each.high:+.1f}"
         print(
-            f"{shown:<20} {100 * each.a:6.2f}% {100 * each.b:6.2f}% {100 * each.value:+7.2f}   {interval:<16} "
+            f"{shown:<{width}} {100 * each.a:6.2f}% {100 * each.b:6.2f}% {100 * each.value:+7.2f}   {interval:<16} "
             f"{each.p_value:.4f}"
         )
-    return 0

@@ -60,7 +60,7 @@ def test(
     """Score a checkpoint on the videos of a manifest, and write a report. Scores of a video are averaged over views.
 
     The network, its labels, sampling and normalisation come from the checkpoint. Every video is opened and decoded
-    once for all of its views.
+    once for all of its views. `farfield test splits` averages the tests of a data set's official splits.
 
     Args:
         checkpoint: a .ckpt file.

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from farfield.errors import FarfieldError
-from farfield.evaluation.scores_file import FILE, Scores, read_scores
+from farfield.evaluation.scored_run import ScoredRun, read_scored_run
+from farfield.evaluation.scores_file import Scores
 from farfield.evaluation.significance import Difference, paired_bootstrap
 
 
@@ -50,41 +52,39 @@ def compare_runs(run_a: str | Path, run_b: str | Path, *, draws: int = 10_000, s
         FarfieldError: if a run has no scores, the runs have no videos in common, their classes or labels differ, or an
             option is out of range.
     """
-    if draws < 100:
-        raise FarfieldError(f"draws is {draws}; it must be at least 100, to resolve the bounds of the interval.")
-    if seed < 0:
-        raise FarfieldError(f"seed is {seed}; it must be at least 0.")
-    a, b, left_out = _paired(_read(str(run_a)), _read(str(run_b)), str(run_a), str(run_b))
+    check_bootstrap(draws, seed)
+    a, b, left_out = paired_scores(read_scored_run(run_a), read_scored_run(run_b))
     targets = a.targets.numpy()
     return Comparison(
         len(targets),
         left_out,
-        int((_hits(a, 1) > _hits(b, 1)).sum()),
-        int((_hits(b, 1) > _hits(a, 1)).sum()),
+        int((hits(a, 1) > hits(b, 1)).sum()),
+        int((hits(b, 1) > hits(a, 1)).sum()),
         _difference(a, b, 1, None, draws, seed),
         _difference(a, b, 5, None, draws, seed),
         _difference(a, b, 1, targets, draws, seed),
     )
 
 
-def _read(run: str) -> Scores:
-    given = Path(run)
-    places = [given, given / FILE, given / "test" / FILE]
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
-        raise FarfieldError(f"{run} contains no scores ({FILE}). Give a run that was tested with `farfield test`.")
-    scores = read_scores(found)
-    if not scores.paths:
-        raise FarfieldError(
-            f"{found} contains no video scores. Test the run again on a manifest that lists at least one video."
-        )
-    if len(set(scores.names)) < len(scores.names):
-        raise FarfieldError(f"{found} contains a video twice. Remove the duplicate from the manifest, and test again.")
-    return scores
+def check_bootstrap(draws: int, seed: int) -> None:
+    """Check the options of a bootstrap.
+
+    Raises:
+        FarfieldError: if one is out of range.
+    """
+    if draws < 100:
+        raise FarfieldError(f"draws is {draws}; it must be at least 100, to resolve the bounds of the interval.")
+    if seed < 0:
+        raise FarfieldError(f"seed is {seed}; it must be at least 0.")
 
 
-def _paired(a: Scores, b: Scores, name_a: str, name_b: str) -> tuple[Scores, Scores, int]:
-    """Return both runs' scores of their shared videos, in A's order of videos and classes, and the number left out."""
+def paired_scores(run_a: ScoredRun, run_b: ScoredRun) -> tuple[Scores, Scores, int]:
+    """Return both runs' scores of their shared videos, in A's order of videos and classes, and the number left out.
+
+    Raises:
+        FarfieldError: if the runs have no videos in common, or their classes or labels differ.
+    """
+    a, b = run_a.scores, run_b.scores
     if set(a.labels) != set(b.labels):
         differing = sorted(set(a.labels) ^ set(b.labels))
         raise FarfieldError(
@@ -99,8 +99,8 @@ def _paired(a: Scores, b: Scores, name_a: str, name_b: str) -> tuple[Scores, Sco
             shared = _shared_rows(real_a, real_b)
     if not shared:
         raise FarfieldError(
-            f"{name_a} and {name_b} have no video in common. For example, the first has {names[0]}, and the second has "
-            f"{b.names[0]}. Test both on the same manifest."
+            f"{run_a.name} and {run_b.name} have no video in common. For example, the first has {names[0]}, and the "
+            f"second has {b.names[0]}. Test both on the same manifest."
         )
     in_a, in_b = (torch.tensor(rows) for rows in zip(*shared, strict=True))
     classes = torch.tensor([b.labels.index(label) for label in a.labels])
@@ -122,10 +122,11 @@ def _shared_rows(a: list[str], b: list[str]) -> list[tuple[int, int]]:
     return [(row, rows[name]) for row, name in enumerate(a) if name in rows]
 
 
-def _hits(scores: Scores, k: int) -> np.ndarray:
+def hits(scores: Scores, k: int) -> Float[np.ndarray, " n"]:
+    """Return 1 for each video whose class is among the k most probable ones, else 0."""
     best = scores.probabilities.topk(min(k, len(scores.labels)), dim=1).indices
     return (best == scores.targets[:, None]).any(1).double().numpy()
 
 
 def _difference(a: Scores, b: Scores, k: int, groups: np.ndarray | None, draws: int, seed: int) -> Difference:
-    return paired_bootstrap(_hits(a, k), _hits(b, k), groups=groups, draws=draws, seed=seed)
+    return paired_bootstrap(hits(a, k), hits(b, k), groups=groups, draws=draws, seed=seed)

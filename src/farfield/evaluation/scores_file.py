@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,26 +52,59 @@ class Scores:
         return aggregate_views(self.views.float())
 
 
-def write_scores(scores: Scores, path: Path, *, confusion: Int[Tensor, "classes classes"] | None = None) -> None:
+def write_scores(
+    scores: Scores,
+    path: Path,
+    *,
+    confusion: Int[Tensor, "classes classes"] | None = None,
+    groups: Sequence[str | None] | None = None,
+) -> None:
     """Write scores to a file, atomically.
 
     Args:
         scores: scores to write.
         path: output file.
         confusion: confusion matrix to store as "confusion_matrix" for other programs; rows are true classes.
+        groups: group of each video to store as "groups"; None for a video without one, or if no video has one.
     """
     more: dict[str, Any] = {} if scores.segments is None else {"segments": scores.segments.numpy()}
     if confusion is not None:
         more["confusion_matrix"] = confusion.to(torch.int32).numpy()
+    if groups is not None:
+        more["groups"] = _as_bytes([group or "" for group in groups])
     with atomic_write(path) as partial, partial.open("wb") as file:
         np.savez_compressed(
             file,
             labels=np.array(scores.labels),
-            paths=np.array([each.encode("utf-8", "surrogateescape") for each in scores.paths]),
+            paths=_as_bytes(scores.paths),
             targets=scores.targets.numpy(),
             views=scores.views.float().numpy(),  # half precision would underflow for the least likely classes
             **more,
         )
+
+
+def _as_bytes(texts: Sequence[str]) -> np.ndarray:
+    return np.array([each.encode("utf-8", "surrogateescape") for each in texts], dtype=np.bytes_)
+
+
+def read_groups(path: Path) -> list[str | None] | None:
+    """Read the group of each video from a file that `read_scores` has read.
+
+    Returns:
+        None for a video without a group. None for the list if no video has one, or for a file of an earlier version.
+
+    Raises:
+        FarfieldError: if the groups are damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            if "groups" not in content:
+                return None
+            return [each.decode("utf-8", "surrogateescape") or None for each in content["groups"].tolist()]
+    except Exception as error:  # many undocumented ones, see `read_scores`
+        raise FarfieldError(
+            f"the groups in {path} cannot be read: {error}. Run `farfield test` to write a new file."
+        ) from error
 
 
 def read_scores(path: Path) -> Scores:

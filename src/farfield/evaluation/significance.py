@@ -75,12 +75,23 @@ def paired_bootstrap(
         chosen = rng.integers(n, size=(min(at_once, draws - begin), n))
         drawn[begin : begin + len(chosen)] = _group_means(difference[chosen], of_group[chosen], num_groups)
     means = [float(_group_means(np.asarray(each, np.float64)[None], of_group[None], num_groups)[0]) for each in (a, b)]
-    value = means[1] - means[0]
+    return difference_of_draws(means[0], means[1], drawn)
+
+
+def difference_of_draws(a: float, b: float, drawn: Float[np.ndarray, " draws"]) -> Difference:
+    """Return the difference b - a, with the interval and the p-value that its bootstrap samples give.
+
+    Args:
+        a: metric of run A.
+        b: metric of run B.
+        drawn: difference of the metrics on each bootstrap sample.
+    """
+    value = b - a
     low, high = np.quantile(drawn, [0.025, 0.975])
     # Under the null hypothesis the draws are distributed around 0 as they are here around `value`.
     as_large = np.abs(drawn - value) >= abs(value) - 1e-12
-    p_value = (int(as_large.sum()) + 1) / (draws + 1)
-    return Difference(means[0], means[1], value, float(low), float(high), p_value)
+    p_value = (int(as_large.sum()) + 1) / (len(drawn) + 1)
+    return Difference(a, b, value, float(low), float(high), p_value)
 
 
 def _group_means(

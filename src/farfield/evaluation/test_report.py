@@ -49,7 +49,7 @@ def write_report(result: EvaluationResult, folder: str | Path) -> dict[str, Any]
     curves, ranking = result.curves(), result.ranking_metrics()
     plot_precision_recall(curves, ranking, scores.labels).savefig(folder / "precision_recall.png", dpi=120)
     plot_roc(curves, ranking, scores.labels).savefig(folder / "roc.png", dpi=120)
-    write_scores(scores, folder / FILE, confusion=confusion)
+    write_scores(scores, folder / FILE, confusion=confusion, groups=result.groups)
     _write_atomically(folder / "predictions.csv", _predictions(result))
     _write_atomically(folder / "per_class.csv", per_class_csv(content))
     _write_atomically(folder / "report.json", json.dumps(content, indent=2) + "\n")

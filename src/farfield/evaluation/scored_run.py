@@ -1,0 +1,62 @@
+"""Find and read what `farfield test` has kept of a run: the scores of its videos, and their groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from farfield.errors import FarfieldError
+from farfield.evaluation.scores_file import FILE, Scores, read_groups, read_scores
+
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """A run that was tested.
+
+    Attributes:
+        name: the run as the user named it.
+        file: scores.npz of the test.
+        scores: scores of the videos.
+        groups: group of each video; None for a video without one, or if no video has one.
+    """
+
+    name: str
+    file: Path
+    scores: Scores
+    groups: list[str | None] | None
+
+
+def find_scores(run: str | Path) -> Path | None:
+    """Find the scores of a run, given as its folder, the folder of a test report, or the file; None if there are none.
+
+    The test report of a run is in the folder `test` of the run's folder.
+    """
+    given = Path(run)
+    return next((place for place in (given, given / FILE, given / "test" / FILE) if place.is_file()), None)
+
+
+def read_scored_run(run: str | Path) -> ScoredRun:
+    """Read the scores of a run.
+
+    Args:
+        run: the run's folder, the folder of a test report, or a scores.npz file.
+
+    Raises:
+        FarfieldError: if the run has no scores, a video twice, or a damaged file.
+    """
+    found = find_scores(run)
+    if found is None:
+        raise FarfieldError(f"{run} contains no scores ({FILE}). Give a run that was tested with `farfield test`.")
+    scores = read_scores(found)
+    if not scores.paths:
+        raise FarfieldError(
+            f"{found} contains no video scores. Test the run again on a manifest that lists at least one video."
+        )
+    if len(set(scores.names)) < len(scores.names):
+        raise FarfieldError(f"{found} contains a video twice. Remove the duplicate from the manifest, and test again.")
+    groups = read_groups(found)
+    if groups is not None and len(groups) != len(scores.paths):
+        raise FarfieldError(
+            f"{found} has {len(groups)} groups for {len(scores.paths)} videos. Test the run again to write a new one."
+        )
+    return ScoredRun(str(run), found, scores, groups)

@@ -1,0 +1,146 @@
+"""Compare two methods over the splits of a data set: split by split, and the means over the splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from farfield.errors import FarfieldError
+from farfield.evaluation.comparison import Comparison, check_bootstrap, hits, paired_scores
+from farfield.evaluation.scored_run import read_scored_run
+from farfield.evaluation.scores_file import Scores
+from farfield.evaluation.significance import Difference, difference_of_draws
+from farfield.evaluation.split_resampling import SplitValues, number_of_units, resample_splits, shared_units
+from farfield.evaluation.splits import METRICS, metric_values, runs_of_splits
+
+
+@dataclass(frozen=True)
+class SplitsComparison:
+    """Comparison of method B with method A over several splits.
+
+    Attributes:
+        splits: comparison of each split, on the videos that both runs of the split scored.
+        top1: difference of the means over the splits of top-1 accuracy.
+        top5: difference of the means of top-5 accuracy.
+        mean_class_accuracy: difference of the means of mean class accuracy.
+        resampled: "groups" or "videos": what the bootstrap draws.
+        units: number of these groups or videos.
+    """
+
+    splits: list[Comparison]
+    top1: Difference
+    top5: Difference
+    mean_class_accuracy: Difference
+    resampled: str
+    units: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison as plain types, for JSON."""
+        content = asdict(self)
+        mean = {name: content.pop(name) for name in METRICS}
+        return {**content, "mean": mean}
+
+
+def splits_to_compare(run_a: str | Path, run_b: str | Path) -> tuple[list[Path], list[Path]] | None:
+    """Return the splits' runs of two methods, or None if both arguments are single runs.
+
+    Raises:
+        FarfieldError: if only one of them has splits, or their numbers of splits differ.
+    """
+    a, b = runs_of_splits(run_a), runs_of_splits(run_b)
+    if a is None and b is None:
+        return None
+    if a is None or b is None or len(a) != len(b):
+        told = [f"{name} has {'no' if runs is None else len(runs)} splits" for name, runs in ((run_a, a), (run_b, b))]
+        raise FarfieldError(
+            f"{told[0]}, and {told[1]}. Give two tested runs, or two folders that `farfield test splits` wrote for the "
+            "same splits."
+        )
+    return a, b
+
+
+def compare_splits(
+    runs_a: Sequence[str | Path], runs_b: Sequence[str | Path], *, draws: int = 10_000, seed: int = 0
+) -> SplitsComparison:
+    """Compare two methods by their runs of each split, in the same order of splits.
+
+    The runs of a split are compared on the videos that both scored. The bootstrap is paired, and draws groups or videos
+    for all splits together, see `split_resampling`.
+
+    Args:
+        runs_a: run of each split of method A: its folder, the folder of its test report, or its scores.npz.
+        runs_b: run of each split of method B.
+        draws: bootstrap draws.
+        seed: random seed of the bootstrap.
+
+    Raises:
+        FarfieldError: if a run has no scores, two runs of a split have no videos in common or different classes or
+            labels, or an option is out of range.
+        ValueError: if the numbers of runs differ.
+    """
+    check_bootstrap(draws, seed)
+    pairs = [_read_pair(*both) for both in zip(runs_a, runs_b, strict=True)]
+    units, by_group = shared_units([pair.a.paths for pair in pairs], [pair.groups for pair in pairs])
+    values = [
+        [metric_values(of_run, metric) for of_run in zip(*map(_scores, pairs), strict=True)] for metric in METRICS
+    ]
+    differences = [[SplitValues(b.values - a.values, a.classes) for a, b in zip(*both, strict=True)] for both in values]
+    found: dict[str, list[Difference]] = {}
+    resampled = resample_splits(differences, units, draws=draws, seed=seed)
+    for metric, both, rows in zip(METRICS, values, resampled, strict=True):
+        of_splits = [[split.mean() for split in splits] for splits in both]
+        a, b = ([*means, float(np.mean(means))] for means in of_splits)
+        found[metric] = [difference_of_draws(*each) for each in zip(a, b, map(_defined, rows), strict=True)]
+    return SplitsComparison(
+        [
+            _comparison(pair, {metric: each[place] for metric, each in found.items()})
+            for place, pair in enumerate(pairs)
+        ],
+        **{metric: each[-1] for metric, each in found.items()},
+        resampled="groups" if by_group else "videos",
+        units=number_of_units(units),
+    )
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Scores of both methods on the videos of a split that both scored, and the groups of these videos."""
+
+    a: Scores
+    b: Scores
+    groups: list[str | None]
+    left_out: int
+
+
+def _read_pair(run_a: str | Path, run_b: str | Path) -> _Pair:
+    a, b = read_scored_run(run_a), read_scored_run(run_b)
+    of_a, of_b, left_out = paired_scores(a, b)
+    group_of = dict(zip(a.scores.paths, a.groups or [None] * len(a.scores.paths), strict=True))
+    return _Pair(of_a, of_b, [group_of[path] for path in of_a.paths], left_out)
+
+
+def _scores(pair: _Pair) -> tuple[Scores, Scores]:
+    return pair.a, pair.b
+
+
+def _defined(drawn: Float[np.ndarray, " draws"]) -> Float[np.ndarray, " some"]:
+    """Return the draws in which a split has videos."""
+    return drawn[~np.isnan(drawn)]
+
+
+def _comparison(pair: _Pair, figures: Mapping[str, Difference]) -> Comparison:
+    a, b = hits(pair.a, 1), hits(pair.b, 1)
+    return Comparison(
+        videos=len(pair.a.paths),
+        left_out=pair.left_out,
+        right_in_a_only=int((a > b).sum()),
+        right_in_b_only=int((b > a).sum()),
+        top1=figures["top1"],
+        top5=figures["top5"],
+        mean_class_accuracy=figures["mean_class_accuracy"],
+    )

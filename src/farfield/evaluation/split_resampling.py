@@ -1,0 +1,123 @@
+"""Bootstrap over the videos of all official splits of a data set together.
+
+The tests of several splits are not independent. The test lists of HMDB51 overlap, so that a video is scored by up to
+three networks, and clips of one source video are equally easy or hard. Videos are therefore resampled in units: all
+clips of a group (source video, film, person), in whatever split they are, are drawn together. Without groups, a unit is
+a video, in all splits that test it (cluster bootstrap; Davison and Hinkley, "Bootstrap Methods and their Application",
+1997, section 3.8).
+
+Let m_s be the metric of split s and w_s the share of the split's videos in a resample, counted as often as they were
+drawn (1 on average). The metric of a resample is sum_s w_s m_s / sum_s w_s, and thus the mean of the splits if all
+videos are drawn once. The weights matter where a split has few groups: a split of one group counts as often as its
+group is drawn, and not at all in resamples without it.
+
+The networks are taken as they are: the intervals do not contain the variation between trainings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from farfield.evaluation.resampling import resample_weights, sampling_units
+
+
+@dataclass(frozen=True)
+class SplitValues:
+    """One value for each tested video of a split, such as 1 for a correct prediction and 0 for a wrong one.
+
+    Attributes:
+        values: value of each video.
+        classes: class of each video, for the mean of the classes' means; None for the mean over videos.
+    """
+
+    values: Float[np.ndarray, " n"]
+    classes: Int[np.ndarray, " n"] | None = None
+
+    def mean(self) -> float:
+        """Return the metric: the mean over videos, or the mean of the classes' means."""
+        if self.classes is None:
+            return float(self.values.mean())
+        classes = np.unique(self.classes, return_inverse=True)[1]
+        return float((np.bincount(classes, self.values) / np.bincount(classes)).mean())
+
+
+def shared_units(
+    paths: Sequence[Sequence[str]], groups: Sequence[Sequence[str | None] | None]
+) -> tuple[list[Int[Tensor, " n"]], bool]:
+    """Number the units that are drawn, for the videos of all splits together.
+
+    Args:
+        paths: path of each video, for each split.
+        groups: group of each video, for each split; None for a video without one, or a split without groups.
+
+    Returns:
+        The unit of each video, for each split; and whether units are groups. They are if all splits have groups.
+        A video without a group is a unit of its own.
+    """
+    by_group = all(names is not None and any(names) for names in groups)
+    keys = [
+        f"video {path}" if not by_group or group is None else f"group {group}"
+        for of_split, names in zip(paths, groups, strict=True)
+        for path, group in zip(of_split, names or [None] * len(of_split), strict=True)
+    ]
+    units = sampling_units(keys, len(keys))
+    return list(units.split([len(each) for each in paths])), by_group
+
+
+def number_of_units(units: Sequence[Int[Tensor, " n"]]) -> int:
+    """Return the number of units of all splits together."""
+    return int(torch.cat(list(units)).max()) + 1
+
+
+def resample_splits(
+    metrics: Sequence[Sequence[SplitValues]], units: Sequence[Int[Tensor, " n"]], *, draws: int, seed: int
+) -> list[Float[np.ndarray, "splits_and_mean draws"]]:
+    """Compute metrics of each split, and their means over the splits, on resamples of the units.
+
+    Args:
+        metrics: for each metric, the values of each split.
+        units: unit of each video, for each split, as `shared_units` numbers them.
+        draws: number of resamples.
+        seed: random seed.
+
+    Returns:
+        For each metric, a row for each split and, last, a row for the mean. NaN for a split without a drawn video.
+    """
+    count = number_of_units(units)
+    totals = [
+        [_totals(split, of_split, count) for split, of_split in zip(each, units, strict=True)] for each in metrics
+    ]
+    videos = torch.stack([torch.bincount(each, minlength=count) / len(each) for each in units])
+    drawn: list[list[Tensor]] = [[] for _ in metrics]
+    for weights in resample_weights(torch.arange(count), draws=draws, seed=seed):
+        shares = videos @ weights
+        for place, splits in enumerate(totals):
+            values = torch.stack([_means(sums, counts, weights) for sums, counts in splits])
+            mean = (shares * values.nan_to_num()).sum(0) / shares.sum(0)
+            drawn[place].append(torch.cat([values, mean[None]]))
+    return [torch.cat(parts, 1).double().numpy() for parts in drawn]
+
+
+def _totals(split: SplitValues, units: Int[Tensor, " n"], count: int) -> tuple[Tensor, Tensor]:
+    """Sum the values, and count the videos, of each class in each unit: two sparse matrices (classes, units)."""
+    n = len(split.values)
+    classes = torch.zeros(n, dtype=torch.int64) if split.classes is None else torch.from_numpy(split.classes).long()
+    places, size = torch.stack([classes, units]), (int(classes.max()) + 1, count)
+    values = torch.from_numpy(np.asarray(split.values, np.float32))
+    return tuple(  # type: ignore[return-value]
+        torch.sparse_coo_tensor(places, each, size, check_invariants=False).coalesce()
+        for each in (values, torch.ones(n))
+    )
+
+
+def _means(sums: Tensor, counts: Tensor, weights: Float[Tensor, "units draws"]) -> Float[Tensor, " draws"]:
+    """Compute the metric of a split for each column of weights, over the classes that occur in it; NaN without any."""
+    drawn = torch.sparse.mm(counts, weights)  # exact, as are the sums of zeros and ones: below 2^24
+    means = torch.sparse.mm(sums, weights) / drawn.clamp_min(1)
+    return means.sum(0) / (drawn > 0).sum(0)  # 0 / 0 = NaN, as wanted

@@ -1,0 +1,240 @@
+"""Average the tests of a data set's official splits: the figures of each split, and their mean, with intervals.
+
+UCF101 and HMDB51 have three splits into training and test videos. One network is trained and tested for each split, and
+papers report the mean of the three accuracies.
+
+Intervals are percentiles of a bootstrap over the videos of all splits together, see `split_resampling`. They are never
+narrower than Wilson's for independent videos (see `metrics`), which have a width above 0 at accuracies of 0 and 1 too.
+With Wilson's variance p (1 - p) / n_s for each of S disjoint splits, that of the mean is p (1 - p) / n with
+n = S^2 / sum_s 1 / n_s; n is multiplied by the share of different videos among all that were tested.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from farfield.atomic_write import atomic_write
+from farfield.errors import FarfieldError
+from farfield.evaluation.comparison import check_bootstrap, hits
+from farfield.evaluation.metrics import Estimate, measure, wilson
+from farfield.evaluation.scored_run import ScoredRun, find_scores, read_scored_run
+from farfield.evaluation.scores_file import Scores
+from farfield.evaluation.split_resampling import SplitValues, number_of_units, resample_splits, shared_units
+from farfield.reports.splits_report_markdown import render_splits_report
+from farfield.untrusted_json import parse_json
+
+FILE = "splits.json"
+"""File in the output folder that lists the splits' runs and holds all figures."""
+
+METRICS = {"top1": 1, "top5": 5, "mean_class_accuracy": 1}
+"""Metrics, and among how many of the most probable classes the video's must be."""
+
+
+@dataclass(frozen=True)
+class SplitFigures:
+    """Figures of one split.
+
+    Attributes:
+        run: the split's run, as it was given.
+        videos: number of tested videos.
+        top1: top-1 accuracy.
+        top5: top-5 accuracy.
+        mean_class_accuracy: mean class accuracy.
+    """
+
+    run: str
+    videos: int
+    top1: Estimate
+    top5: Estimate
+    mean_class_accuracy: Estimate
+
+
+@dataclass(frozen=True)
+class SplitsResult:
+    """Figures of each split, and their means.
+
+    Attributes:
+        splits: figures of each split.
+        top1: mean of the splits' top-1 accuracies.
+        top5: mean of the splits' top-5 accuracies.
+        mean_class_accuracy: mean of the splits' mean class accuracies.
+        videos: number of different videos that were tested.
+        resampled: "groups" or "videos": what the bootstrap draws.
+        units: number of these groups or videos.
+        draws: number of resamples.
+        seed: random seed of the bootstrap.
+    """
+
+    splits: list[SplitFigures]
+    top1: Estimate
+    top5: Estimate
+    mean_class_accuracy: Estimate
+    videos: int
+    resampled: str
+    units: int
+    draws: int
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of splits.json, as plain Python types."""
+        content = asdict(self)
+        mean = {name: content.pop(name) for name in ("top1", "top5", "mean_class_accuracy")}
+        return {"splits": content.pop("splits"), "mean": mean, "confidence": 0.95, **content}
+
+
+def average_splits(
+    runs: Sequence[str | Path], out: str | Path | None = None, *, draws: int = 10_000, seed: int = 0
+) -> SplitsResult:
+    """Average the tests of a data set's splits: one run for each split, each tested on its own test list.
+
+    The mean is that of the splits' figures, as papers report it, and not of all videos pooled. Intervals are from a
+    bootstrap that draws groups of videos (source videos, films), if the manifests had them, else videos, for all splits
+    together: a video in several test lists is not independent of itself. They do not contain the variation between
+    trainings.
+
+    Args:
+        runs: run of each split: the run's folder, the folder of its test report, or the file scores.npz in that folder.
+        out: folder for splits.json and splits.md; null to write nothing. `farfield compare` compares two such folders.
+        draws: number of bootstrap draws.
+        seed: random seed of the bootstrap.
+
+    Raises:
+        FarfieldError: if a run was not tested, the tests have different classes or numbers of views, or `out` holds a
+            run of its own.
+    """
+    check_bootstrap(draws, seed)
+    folder = None if out is None else _checked_out(Path(out))
+    scored = read_splits(runs)
+    units, by_group = shared_units([run.scores.paths for run in scored], [run.groups for run in scored])
+    metrics = [metric_values([run.scores for run in scored], name) for name in METRICS]
+    resampled = resample_splits(metrics, units, draws=draws, seed=seed)
+    different = len({name for run in scored for name in run.scores.names})
+    tested = [measure(run.scores.probabilities, run.scores.targets) for run in scored]
+    figures: dict[str, list[Estimate]] = {}
+    for name, splits, drawn in zip(METRICS, metrics, resampled, strict=True):
+        alone: list[Estimate] = [getattr(each, name) for each in tested]
+        figures[name] = [_widened(*each) for each in zip([*alone, _mean(alone, splits, different)], drawn, strict=True)]
+    result = SplitsResult(
+        splits=[
+            SplitFigures(run.name, len(run.scores.paths), **{name: each[place] for name, each in figures.items()})
+            for place, run in enumerate(scored)
+        ],
+        **{name: each[-1] for name, each in figures.items()},
+        videos=different,
+        resampled="groups" if by_group else "videos",
+        units=number_of_units(units),
+        draws=draws,
+        seed=seed,
+    )
+    if folder is not None:
+        _write(result, scored, folder)
+    return result
+
+
+def metric_values(splits: Sequence[Scores], metric: str) -> list[SplitValues]:
+    """Return whether each video of each split is classified correctly in the sense of a metric."""
+    by_class = metric == "mean_class_accuracy"
+    return [SplitValues(hits(each, METRICS[metric]), each.targets.numpy() if by_class else None) for each in splits]
+
+
+def read_splits(runs: Sequence[str | Path]) -> list[ScoredRun]:
+    """Read the runs of a data set's splits.
+
+    Raises:
+        FarfieldError: for fewer than two runs, a run twice or without a test, or tests that differ in their classes or
+            in their number of views.
+    """
+    if len(runs) < 2:
+        raise FarfieldError(f"{len(runs)} run is given; at least two are needed. Give the run of each split.")
+    scored = [read_scored_run(run) for run in runs]
+    first, seen = scored[0], {scored[0].file.resolve()}
+    for run in scored[1:]:
+        if run.file.resolve() in seen:
+            raise FarfieldError(f"{run.name} is given twice. Give one run for each split.")
+        seen.add(run.file.resolve())
+        differing = sorted(set(first.scores.labels) ^ set(run.scores.labels))
+        if differing:
+            raise FarfieldError(
+                f"{first.name} and {run.name} have different classes: {', '.join(differing[:5])} "
+                f"{'is' if len(differing) == 1 else 'are'} in one of them only. Give splits of one data set; if a "
+                "training list lacks a class, train with data.labels set to all classes."
+            )
+        views = [each.scores.views.shape[1] for each in (first, run)]
+        if views[0] != views[1]:
+            raise FarfieldError(
+                f"{first.name} was tested with {views[0]} views per video and {run.name} with {views[1]}. Test all "
+                "splits with the same num_clips and num_crops."
+            )
+    return scored
+
+
+def runs_of_splits(folder: str | Path) -> list[Path] | None:
+    """Find the runs whose average `average_splits` has written to a folder; None for a folder without splits.json.
+
+    Raises:
+        FarfieldError: for a damaged splits.json.
+    """
+    given = Path(folder)
+    file = given if given.name == FILE else given / FILE
+    if not file.is_file():
+        return None
+    try:
+        return [file.parent / str(each["scores"]) for each in parse_json(file.read_bytes())["splits"]]
+    except (ValueError, LookupError, TypeError, OSError) as error:
+        raise FarfieldError(
+            f"{file} is not a file written by `farfield test splits`: {error!r}. Run the command again to write it."
+        ) from error
+
+
+def _mean(alone: Sequence[Estimate], splits: Sequence[SplitValues], different: int) -> Estimate:
+    """Return the mean of the splits' figures, with Wilson's interval for independent videos."""
+    n = len(splits) ** 2 / sum(1 / _effective_videos(each) for each in splits)
+    n *= different / sum(len(each.values) for each in splits)
+    return wilson(float(np.mean([each.value for each in alone])) * n, n)
+
+
+def _effective_videos(split: SplitValues) -> float:
+    """Return the number of independent videos from which Wilson's interval of the metric follows; see `metrics`."""
+    if split.classes is None:
+        return len(split.values)
+    counts = np.unique(split.classes, return_counts=True)[1]
+    return len(counts) ** 2 / float((1 / counts).sum())
+
+
+def _widened(estimate: Estimate, drawn: np.ndarray) -> Estimate:
+    """Return an estimate with the interval that contains its own and that of the resamples."""
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return Estimate(estimate.value, min(estimate.low, float(low)), max(estimate.high, float(high)))
+
+
+def _checked_out(folder: Path) -> Path:
+    if folder.exists() and not folder.is_dir():
+        raise FarfieldError(f"out is {folder}, which is a file. Give a folder.")
+    if find_scores(folder) is not None:
+        raise FarfieldError(
+            f"out is {folder}, which holds a test of its own. Give another folder, for example one that contains the "
+            "runs of all splits."
+        )
+    return folder
+
+
+def _write(result: SplitsResult, scored: Sequence[ScoredRun], folder: Path) -> None:
+    """Write splits.json and splits.md. Files of scores are named relative to the folder, so that all can be moved."""
+    content = result.to_dict()
+    for each, run in zip(content["splits"], scored, strict=True):
+        each["scores"] = os.path.relpath(run.file.absolute(), folder.absolute())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        texts = {FILE: json.dumps(content, indent=2) + "\n", "splits.md": render_splits_report(content)}
+        for name, text in texts.items():
+            with atomic_write(folder / name) as partial:
+                partial.write_text(text, encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise FarfieldError(f"{folder} cannot be written: {error.strerror}. Give another folder as out.") from error

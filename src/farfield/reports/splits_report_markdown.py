@@ -1,0 +1,14 @@
+"""Markdown version, splits.md, of splits.json, the average over a data set's splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from farfield.reports.read_test_report import METRICS
+from farfield.reports.rendering import render
+
+
+def render_splits_report(content: Mapping[str, Any]) -> str:
+    """Render splits.md from the content of splits.json."""
+    return render("splits_report.md.j2", content=content, metrics=METRICS)
