@@ -63,8 +63,9 @@ def build_model(
             window_softmax_mean. Default: the size of the feature map for `clip`.
         clip: clip settings that differ from the defaults. The defaults are those of a video network's weights, or else
             those of the backbone.
-        task: single_label if each video has exactly one of the classes, multilabel if it may have several or none. A
-            multilabel network scores each class by itself, with a sigmoid. Default: that of the weights if their labels
+        task: single_label if each video has exactly one of the classes, multilabel if it may have several or none,
+            multi_head if it has one class of each head, such as a verb and a noun, with labels written verb:open and
+            noun:door. Default: that of the weights if their labels
             are taken, else single_label.
 
     Raises:

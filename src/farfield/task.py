@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
 from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
 
-Task = Literal["single_label", "multilabel"]
+from farfield.errors import FarfieldError
+
+Task = Literal["single_label", "multilabel", "multi_head"]
 """single_label: exactly one of the classes; the softmax of the scores is their probability.
 
 multilabel: any number of the classes, or none; the sigmoid of each score is its class's probability.
+
+multi_head: one class of each head, such as a verb and a noun. Labels are written head:class, as in `verb:open` and
+`noun:door`, and the scores are the logarithms of the probabilities, which sum to 1 over the classes of each head.
 """
-
-
 DEFAULT_TASK: Task = "single_label"
 
 
@@ -25,4 +30,33 @@ def least_classes(task: Task) -> int:
 def class_probabilities(logits: Float[Tensor, "*b classes"], task: Task) -> Float[Tensor, "*b classes"]:
     """Turn scores into class probabilities, in float32 or, for float64 scores, float64."""
     logits = logits if logits.dtype.itemsize >= 4 else logits.float()
+    if task == "multi_head":
+        return logits.exp()
     return logits.sigmoid() if task == "multilabel" else logits.softmax(-1)
+
+
+def split_heads(labels: Sequence[str]) -> dict[str, list[str]]:
+    """Return the classes of each head of a multi_head task, without the head's name, in the order of `labels`.
+
+    Raises:
+        FarfieldError: for a label that is not written head:class, a head whose labels are not beside each other or that
+            has fewer than two, or fewer than two heads.
+    """
+    heads: dict[str, list[str]] = {}
+    for head, group in groupby(labels, key=lambda label: label.partition(":")[0].strip()):
+        names = [label.partition(":")[2].strip() for label in group]
+        if not head or not all(names):
+            raise FarfieldError(
+                f"the labels of a multi_head task are written head:class, such as verb:open; given {labels[:5]}."
+            )
+        if head in heads:
+            raise FarfieldError(f"the labels of head {head!r} are not beside each other. Sort the labels.")
+        if len(names) < 2:
+            raise FarfieldError(f"head {head!r} has one class, {names[0]!r}; each head needs at least two.")
+        heads[head] = names
+    if len(heads) < 2:
+        raise FarfieldError(
+            f"a multi_head task needs at least two heads, but all labels are of head {next(iter(heads))!r}. Write the "
+            "labels of each head with its name, such as verb:open and noun:door, or use task single_label."
+        )
+    return heads

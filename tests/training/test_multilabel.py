@@ -72,7 +72,7 @@ def test_a_run_is_validated_by_mean_average_precision(arguments: Callable[..., l
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--monitor=val/top1"], r"monitor is val/top1, which counts videos with exactly one class"),
+        (["--monitor=val/top1"], r"monitor is val/top1, but validation of a multilabel task has no"),
         (
             ["--model.loss.class_weights=inverse"],
             r"loss.class_weights weights videos by their one class.* loss.pos_weight",

@@ -103,10 +103,10 @@ class VideoDataModule(LightningDataModule):
             raise FarfieldError(
                 "data.clip is not set. Pass the clip of the network: VideoDataModule(..., clip=model.clip)."
             )
-        if class_balanced and task == "multilabel":
+        if class_balanced and task != "single_label":
             raise FarfieldError(
-                "data.class_balanced draws one class at a time, but in a multilabel task a video has any number of "
-                "them. Leave it out; loss.pos_weight weights rare classes."
+                f"data.class_balanced draws one class at a time, but in a {task} task a video has not just one. Leave "
+                "it out; loss.pos_weight weights the rare classes of a multilabel task."
             )
         self.task: Task = task
         self.train_manifest = read_manifest(train, root=root)

@@ -45,7 +45,7 @@ class Batch(NamedTuple):
 
     clips: UInt8[Tensor, "b v t h w c"] | Float[Tensor, "bv c t h w"]
     labels: Int[Tensor, " b"] | Float[Tensor, "b classes"]
-    """Class of each clip; for a multilabel task, 1 for each class that the clip has, else 0."""
+    """Class of each clip; for a multilabel or multi_head task, 1 for each class that the clip has, else 0."""
     indices: Int[Tensor, " b"]
     """Row of each video in the manifest; for a replaced video, the row of its replacement."""
     draw: Draw | None
@@ -136,7 +136,7 @@ class TrainingClips(Dataset[Batch]):
         return Batch(stack_into_buffer(clips), torch.from_numpy(labels), torch.tensor(indices), draw, failures)
 
     def _target(self, row: int, clip: Clip) -> np.ndarray:
-        """Return the class of a clip, a scalar; for a multilabel task, 1 for each class that the clip has, else 0."""
+        """Return the class of a clip, a scalar; for other tasks, 1 for each class that the clip has, else 0."""
         return self.targets[row] if self.clip_targets is None else self.clip_targets.of_clip(row, clip.times_seconds)
 
     def _keep_direction(self, labels: np.ndarray) -> list[bool]:
@@ -200,7 +200,7 @@ class TrainingClips(Dataset[Batch]):
     def _name_empty_class(self, failures: list[Failure], begin: int, wanted: int, taken: int) -> None:
         """Set `empty_class` in the failures from `begin` on if the rows `wanted` and `taken` differ in class.
 
-        It stays None for a multilabel task, in which a replacement has other labels anyhow.
+        It stays None for tasks in which a video has not just one class.
         """
         target = self.targets[wanted]
         if self.targets.ndim == 1 and self.targets[taken] != target:

@@ -11,18 +11,37 @@ from jaxtyping import Bool, Float, Int
 
 from farfield.data.manifest import Manifest, VideoRecord
 from farfield.errors import FarfieldError
-from farfield.task import Task
+from farfield.task import Task, split_heads
 
 
 def row_targets(
     manifest: Manifest, labels: Sequence[str], task: Task
 ) -> Int[np.ndarray, " rows"] | Float[np.ndarray, "rows classes"]:
-    """Return each row's class as an index into `labels`, or, for a multilabel task, 1 for each class it has, else 0.
+    """Return each row's class as an index into `labels`, or, for other tasks, 1 for each class that it has, else 0.
 
     Raises:
-        FarfieldError: for a label that is not in `labels`; for a single-label task, for a row with no label or several.
+        FarfieldError: for a label that is not in `labels`; for a single-label task, for a row with no label or several;
+            for a multi_head task, for a row without exactly one label of each head.
     """
-    return manifest.target_matrix(labels) if task == "multilabel" else manifest.targets(labels)
+    if task == "single_label":
+        return manifest.targets(labels)
+    targets = manifest.target_matrix(labels)
+    if task == "multi_head":
+        _check_heads(manifest, targets, labels)
+    return targets
+
+
+def _check_heads(manifest: Manifest, targets: Float[np.ndarray, "rows classes"], labels: Sequence[str]) -> None:
+    start = 0
+    for head, names in split_heads(labels).items():
+        counts = targets[:, start : start + len(names)].sum(1)
+        if (counts != 1).any():
+            record = manifest[int(np.argmax(counts != 1))]
+            raise FarfieldError(
+                f"{manifest.source}: {record.path} has the label {record.label!r}, but each video needs exactly one "
+                f"class of head {head!r}. Correct the row."
+            )
+        start += len(names)
 
 
 def count_videos(targets: np.ndarray, num_classes: int) -> list[int]:

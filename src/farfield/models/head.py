@@ -38,7 +38,8 @@ class Head(nn.Module):
         kind: treatment of features that are larger than in training (see the top of this file).
         windows: for window_mean and window_softmax_mean, the pooling window (t h w) of each pathway in its feature map;
             None for gap_fc.
-        task: whether the probability is the softmax or the sigmoid of the scores, for window_softmax_mean.
+        task: how the scores become probabilities. The scores of "multi_head" are the log-softmax over each head.
+        head_sizes: number of classes of each head of a multi_head task; None for other tasks.
         embedding: module between pooling and classifier, (b c ...) -> (b c2 ...); None for no such module.
 
     Raises:
@@ -54,6 +55,7 @@ class Head(nn.Module):
         kind: HeadKind = "gap_fc",
         windows: Sequence[Sequence[int]] | None = None,
         task: Task = "single_label",
+        head_sizes: Sequence[int] | None = None,
         embedding: nn.Module | None = None,
     ) -> None:
         super().__init__()
@@ -68,6 +70,7 @@ class Head(nn.Module):
             raise FarfieldError(f"head_windows is {windows}; each pathway needs three lengths (t h w) of at least 1.")
         self.kind = kind
         self.task = task
+        self.head_sizes = None if head_sizes is None else list(head_sizes)
         self.pool = GlobalAvgPool3d(keepdim=True)
         self.windows = (
             None if windows is None else nn.ModuleList(nn.AvgPool3d((w[0], w[1], w[2]), stride=1) for w in windows)
@@ -96,13 +99,20 @@ class Head(nn.Module):
         """Compute the scores of each clip from the vectors that `embed` returns."""
         logits = self.fc(self.dropout(vectors))
         if logits.shape[1] == 1:
-            return logits[:, 0]
+            return self._log_softmax(logits[:, 0])
         if self.kind == "window_mean":
-            return logits.mean(1)
+            return self._log_softmax(logits.mean(1))
         if self.task == "multilabel":  # log(p / (1 - p)) of the averaged probabilities p
             return F.logsigmoid(logits).logsumexp(1) - F.logsigmoid(-logits).logsumexp(1)
         # The log of the averaged probabilities. Its softmax is the average.
-        return logits.log_softmax(-1).logsumexp(1) - math.log(logits.shape[1])
+        log_p = logits.log_softmax(-1) if self.head_sizes is None else self._log_softmax(logits)
+        return log_p.logsumexp(1) - math.log(logits.shape[1])
+
+    def _log_softmax(self, logits: Float[Tensor, "*b classes"]) -> Float[Tensor, "*b classes"]:
+        """Return the log-softmax over each head of a multi_head task; logits of other tasks are returned unchanged."""
+        if self.head_sizes is None:
+            return logits
+        return torch.cat([each.log_softmax(-1) for each in logits.split(self.head_sizes, -1)], -1)
 
     def _windowed(self, features: Float[Tensor, "b c t h w"], pool: nn.Module) -> Float[Tensor, "b c t2 h2 w2"]:
         window: Any = pool.kernel_size

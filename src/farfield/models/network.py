@@ -21,7 +21,7 @@ from farfield.models.head import Head
 from farfield.models.insertion import BLOCKS, insert_blocks
 from farfield.models.network_options import NetworkOptions
 from farfield.models.operating_point import OperatingPoint
-from farfield.task import DEFAULT_TASK, Task
+from farfield.task import DEFAULT_TASK, Task, split_heads
 
 EARLIER_NAMES = {"identity_at_birth": "identity_at_init"}
 """Block options of earlier versions, which old checkpoints and configs contain, and their current names."""
@@ -70,7 +70,7 @@ class ActionNet(nn.Module):
     def forward(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b classes"]:
         """Score clips that are normalised as `clip` specifies.
 
-        The softmax of the scores is the class probability; for `task` "multilabel", the sigmoid is.
+        The softmax of the scores is the class probability, unless `task` is another one, see `farfield/task.py`.
 
         Raises:
             ValueError: for input that is not floating-point, or not of five axes with three channels.
@@ -170,7 +170,8 @@ def assemble(options: NetworkOptions) -> ActionNet:
     Raises:
         FarfieldError: for names that do not exist, incompatible options, or clips too small for the network.
     """
-    labels = options.resolve_labels()
+    labels, task = options.resolve_labels(), options.task or DEFAULT_TASK
+    head_sizes = [len(names) for names in split_heads(labels).values()] if task == "multi_head" else None
     block_options = {EARLIER_NAMES.get(name, name): value for name, value in (options.block_options or {}).items()}
     if options.block == "object_context":
         block_options.setdefault("num_regions", len(labels))
@@ -190,7 +191,8 @@ def assemble(options: NetworkOptions) -> ActionNet:
         dropout=options.dropout,
         kind=head,
         windows=windows,
-        task=options.task or DEFAULT_TASK,
+        task=task,
+        head_sizes=head_sizes,
         embedding=trunk.make_embedding(),
     )
     if windows is not None:
@@ -204,7 +206,7 @@ def assemble(options: NetworkOptions) -> ActionNet:
         block_options=block_options,
         head=head,
         head_windows=windows,
-        task=options.task or DEFAULT_TASK,
+        task=task,
         clip=cast(ClipOptions, clip.to_dict()),
     )
     return ActionNet(trunk, classifier, labels=labels, clip=clip, config=resolved.to_dict())

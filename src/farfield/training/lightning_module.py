@@ -27,19 +27,21 @@ from farfield.lightning_compat import data_module, synchronize_batch_norm
 from farfield.models.network import ActionNet
 from farfield.scoring.aggregation import aggregate_views, view_probabilities
 from farfield.scoring.score_views import score_clips
+from farfield.task import split_heads
 from farfield.training.class_weights import compute_class_weights, compute_pos_weight
 from farfield.training.execution import Execution, apply_execution
 from farfield.training.freezing import freeze_parts
 from farfield.training.fsdp import shard
 from farfield.training.layer_decay import learning_rate_scales
 from farfield.training.loss import ClipBatch, LossSettings, classification_loss
+from farfield.training.multi_head_loss import multi_head_loss
 from farfield.training.multilabel_loss import multilabel_loss
 from farfield.training.optimisation import Optimisation, make_optimizer
 from farfield.training.region_loss import region_logits, region_loss, supervises_regions
 from farfield.training.schedule import PreviousSchedule, lr_factor, resumed_total_steps, scale_lr
 from farfield.training.short_clip_conv import correct_short_clip_gradients
 from farfield.training.step_counts import clips_per_step, optimizer_steps
-from farfield.training.validation_metrics import multilabel_figures, single_label_figures
+from farfield.training.validation_metrics import multi_head_figures, multilabel_figures, single_label_figures
 
 log = logging.getLogger("farfield")
 
@@ -105,7 +107,7 @@ class TrainingModule(LightningModule):
         self.train_loss.persistent(True)
         self.train_top1.persistent(True)
         self.val_confusion_matrix: Tensor | None = None
-        """Confusion matrix of the last validation; None for a multilabel task."""
+        """Confusion matrix of the last validation; None unless the task is single_label."""
         self.val_scores: list[tuple[Tensor, Tensor, Tensor]] = []
         """(indices, labels, probabilities) of each batch of the last validation, from all processes."""
 
@@ -165,6 +167,9 @@ class TrainingModule(LightningModule):
             return multilabel_loss(
                 logits, batch, label_smoothing=smoothing, pos_weight=self.pos_weight, focal_gamma=gamma
             )
+        if self.network.task == "multi_head":
+            sizes = self.network.head.head_sizes or []
+            return multi_head_loss(logits, batch, sizes, label_smoothing=smoothing, focal_gamma=gamma)
         return classification_loss(
             logits, batch, label_smoothing=smoothing, class_weights=self.class_weights, focal_gamma=gamma
         )
@@ -192,6 +197,8 @@ class TrainingModule(LightningModule):
         _, labels, probabilities = (torch.cat(parts) for parts in zip(*self.val_scores, strict=True))
         if self.network.task == "multilabel":
             figures = multilabel_figures(probabilities, labels)
+        elif self.network.task == "multi_head":
+            figures = multi_head_figures(probabilities, labels, split_heads(self.network.labels))
         else:
             figures, metrics = single_label_figures(probabilities, labels)
             self.val_confusion_matrix = metrics.confusion
@@ -275,10 +282,10 @@ def build_training_module(
 
 def _check_loss(loss: LossSettings, network: ActionNet) -> None:
     """Raise `FarfieldError` if the loss has weights of another task than the network's."""
-    if network.task == "multilabel" and loss.class_weights is not None:
+    if network.task != "single_label" and loss.class_weights is not None:
         raise FarfieldError(
-            "loss.class_weights weights videos by their one class, but the network's task is multilabel. Set "
-            "loss.pos_weight, which weights the positives of each class, and leave out loss.class_weights."
+            f"loss.class_weights weights videos by their one class, but the network's task is {network.task}. Leave "
+            "out loss.class_weights. For a multilabel task, loss.pos_weight weights the positives of each class."
         )
     if network.task != "multilabel" and loss.pos_weight is not None:
         raise FarfieldError(

@@ -71,7 +71,7 @@ class ClipBatch(Protocol):
 
     clips: Float[Tensor, "b*v 3 t h w"]
     labels: Int[Tensor, " b"] | Float[Tensor, "b classes"]
-    """Class of each clip; for a multilabel task, 1 for each class that the clip has, else 0."""
+    """Class of each clip; for a multilabel or multi_head task, 1 for each class that the clip has, else 0."""
     draw: Any
     """Random draws of the augmentation; None without augmentation.
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from farfield.errors import FarfieldError
 from farfield.task import Task
-from farfield.training.validation_metrics import ACCURACIES
+from farfield.training.validation_metrics import LOSS, MAP, TOP1
 
 Monitor = Literal["val/top1", "val/mean_class_accuracy", "val/map", "val/loss"]
+MONITORS: dict[Task, tuple[Monitor, ...]] = {
+    "single_label": get_args(Monitor),
+    "multilabel": (MAP, LOSS),
+    "multi_head": (TOP1, LOSS),
+}
+"""Metrics of each task, the default first."""
 EARLY_STOPPING: Monitor = "val/loss"
 """Metric that stops early if none is chosen."""
 
@@ -21,16 +27,14 @@ def best_monitor(given: Monitor | None, task: Task) -> Monitor:
     """Return the metric that chooses best.ckpt: the given one, or top-1 or, for a multilabel task, mAP.
 
     Raises:
-        FarfieldError: for an accuracy if the task is multilabel.
+        FarfieldError: for a metric that the task does not have.
     """
-    if task != "multilabel":
-        return given or "val/top1"
-    if given in ACCURACIES:
+    allowed = MONITORS[task]
+    if given is not None and given not in allowed:
         raise FarfieldError(
-            f"monitor is {given}, which counts videos with exactly one class, but the network's task is multilabel. "
-            "Choose val/map or val/loss."
+            f"monitor is {given}, but validation of a {task} task has no such figure. Choose {' or '.join(allowed)}."
         )
-    return given or "val/map"
+    return given or allowed[0]
 
 
 def best_mode(monitor: str) -> Literal["min", "max"]:

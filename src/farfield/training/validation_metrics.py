@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import torch
 from jaxtyping import Float
@@ -11,9 +13,13 @@ from torch.nn import functional as F
 
 from farfield.evaluation.class_metrics import mean_average_precision
 from farfield.evaluation.metrics import Metrics, measure
+from farfield.scoring.joint_ranking import rank_jointly
 
-ACCURACIES = ("val/top1", "val/top5", "val/mean_class_accuracy")
-"""Figures that only a task with one class a video has."""
+TOP1: Final = "val/top1"
+TOP5: Final = "val/top5"
+MEAN_CLASS_ACCURACY: Final = "val/mean_class_accuracy"
+MAP: Final = "val/map"
+LOSS: Final = "val/loss"
 
 
 def single_label_figures(
@@ -24,13 +30,14 @@ def single_label_figures(
     The loss is the cross entropy, infinite if a probability is NaN.
     """
     metrics = measure(probabilities, targets)
-    values = (metrics.top1.value, metrics.top5.value, metrics.mean_class_accuracy.value)
     loss = F.nll_loss(probabilities.clamp_min(1e-12).log(), targets)
     is_class = F.one_hot(targets, probabilities.shape[1]).bool()
     return {
-        **dict(zip(ACCURACIES, values, strict=True)),
-        "val/map": _map(probabilities, is_class),
-        "val/loss": _or_infinite(loss),
+        TOP1: metrics.top1.value,
+        TOP5: metrics.top5.value,
+        MEAN_CLASS_ACCURACY: metrics.mean_class_accuracy.value,
+        MAP: _map(probabilities, is_class),
+        LOSS: _or_infinite(loss),
     }, metrics
 
 
@@ -42,7 +49,30 @@ def multilabel_figures(
     The loss is the binary cross entropy, averaged over videos and classes, infinite if a probability is NaN.
     """
     loss = F.binary_cross_entropy(probabilities, targets) if probabilities.isfinite().all() else torch.tensor(math.nan)
-    return {"val/map": _map(probabilities, targets > 0), "val/loss": _or_infinite(loss)}
+    return {MAP: _map(probabilities, targets > 0), LOSS: _or_infinite(loss)}
+
+
+def multi_head_figures(
+    probabilities: Float[Tensor, "n classes"], targets: Float[Tensor, "n classes"], heads: Mapping[str, Sequence[str]]
+) -> dict[str, float]:
+    """Compute the loss, the accuracies of the combination of all heads, and top-1 of each head.
+
+    The loss is the cross entropy, averaged over heads, infinite if a probability is NaN. A combination is ranked by the
+    product of its probabilities, and right if the class of every head is.
+    """
+    sizes = [len(names) for names in heads.values()]
+    of_heads, classes = probabilities.split(sizes, 1), [each.argmax(1) for each in targets.split(sizes, 1)]
+    ranking, _ = rank_jointly(of_heads, 5)
+    hits = (ranking == torch.stack(classes, 1)[:, None]).all(2)
+    loss = -(targets * probabilities.clamp_min(1e-12).log()).sum(1).mean() / len(sizes)
+    figures = {
+        TOP1: float(hits[:, 0].float().mean()),
+        TOP5: float(hits.any(1).float().mean()),
+        LOSS: _or_infinite(loss),
+    }
+    for head, scores, wanted in zip(heads, of_heads, classes, strict=True):
+        figures[f"{TOP1}_{head}"] = float((scores.argmax(1) == wanted).float().mean())
+    return figures
 
 
 def _map(probabilities: Tensor, targets: Tensor) -> float:

@@ -1,0 +1,35 @@
+"""Rank the combinations of one class of each head, such as the actions of a verb and a noun."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def rank_jointly(
+    heads: Sequence[Float[Tensor, "n _"]], top_k: int
+) -> tuple[Int[Tensor, "n k heads"], Float[Tensor, "n k"]]:
+    """Return the most probable combinations of one class of each head, best first, and their probabilities.
+
+    The probability of a combination is the product of its classes' (Damen et al., "Rescaling Egocentric Vision", IJCV
+    2022). The best k combinations consist of the best k classes of each head, so only those are combined.
+
+    Args:
+        heads: class probabilities of each head.
+        top_k: number of combinations to return; k is smaller if there are fewer.
+    """
+    best = [each.topk(min(top_k, each.shape[1]), dim=1) for each in heads]
+    n = len(heads[0])
+    scores = heads[0].new_ones(n, 1)
+    places = torch.zeros(n, 1, 0, dtype=torch.int64, device=heads[0].device)
+    for values, indices in best:
+        scores = (scores[:, :, None] * values[:, None]).flatten(1)
+        combined = [places[:, :, None].expand(-1, -1, indices.shape[1], -1), indices[:, None, :, None]]
+        shape = combined[0].shape[:3]
+        places = torch.cat([combined[0], combined[1].expand(*shape, 1)], dim=3).flatten(1, 2)
+    scores, order = scores.sort(dim=1, descending=True, stable=True)
+    k = min(top_k, scores.shape[1])
+    return places.gather(1, order[:, :k, None].expand(-1, -1, places.shape[2])), scores[:, :k]

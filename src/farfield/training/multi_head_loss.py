@@ -1,0 +1,45 @@
+"""The training loss of a multi_head task: the cross entropy of each head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from farfield.training.loss import ClipBatch
+from farfield.training.multilabel_loss import mixed_targets
+
+
+def multi_head_loss(
+    log_probabilities: Float[Tensor, "b classes"],
+    batch: ClipBatch,
+    head_sizes: Sequence[int],
+    *,
+    label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
+) -> Float[Tensor, ""]:
+    """Compute the mean over clips and heads of the cross entropy or, with a gamma, the focal loss of each head.
+
+    With one head, this is torch's `cross_entropy` with the same arguments.
+
+    Args:
+        log_probabilities: output of the network.
+        batch: targets, 1 for the clip's class of each head, and how the clips were mixed.
+        head_sizes: number of classes of each head.
+        label_smoothing: share of each head's target that is spread over the head's classes.
+        focal_gamma: gamma; 0 for the cross entropy.
+
+    Returns:
+        float32, or float64 for float64 input.
+    """
+    log_p = log_probabilities.to(torch.promote_types(log_probabilities.dtype, torch.float32))
+    sizes = torch.tensor(head_sizes, device=log_p.device)
+    uniform = (1 / sizes).repeat_interleave(sizes).to(log_p.dtype)
+    targets = torch.lerp(mixed_targets(batch).to(log_p.dtype), uniform, label_smoothing)
+    losses = -targets * log_p
+    if focal_gamma:
+        # The gradient of 0^gamma is infinite for a gamma below 1.
+        losses = losses * (-log_p.expm1()).clamp_min(torch.finfo(log_p.dtype).tiny) ** focal_gamma
+    return losses.sum(1).mean() / len(head_sizes)
