@@ -65,8 +65,8 @@ def as_csv(predictions: list[Prediction], *, timeline: bool, header: bool = True
         requested = [prediction.requested_start_seconds, prediction.requested_end_seconds]
         if timeline:
             for each in prediction.segments or []:
-                shown = [each.start_seconds, each.end_seconds]
-                writer.writerow([prediction.path, each.label, each.probability, *shown, "", *requested])
+                cells = [prediction.path, each.label, each.probability, each.start_seconds, each.end_seconds, ""]
+                writer.writerow([*cells, *requested])
         else:
             for place, ranked in enumerate(prediction.ranking, 1):
                 shown = [prediction.start_seconds, prediction.end_seconds]
