@@ -221,3 +221,12 @@ def test_a_network_learns_from_folders(manifest: Manifest, tmp_path: Path, run_f
     best = next((tmp_path / "run").rglob("*.ckpt"))
     words = ["test", f"--checkpoint={best}", f"--data.manifest={tmp_path / 'm.csv'}", "--data.num_workers=0"]
     assert run_farfield(*words, f"--out={tmp_path / 'scored'}") == 0
+
+
+def test_index_says_with_its_exit_status_that_folders_need_a_frame_rate(
+    tree: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["data", "index", tree, tmp_path / "m.csv", "--num_workers=1"]
+    assert run_farfield(*command) == 1
+    assert "left out: 2 folders of numbered pictures without a frame rate (give --fps" in capsys.readouterr().err
+    assert run_farfield(*command, "--fps=25") == 0
