@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.ava import refuse_ava, refuse_boxes
 from farfield.curation.formats.registry import FORMATS, FormatName
+from farfield.curation.frame_rate_option import check_fps
 from farfield.curation.manifest_output import make_parent_folder, path_in_manifest, refuse_to_replace_other_files
 from farfield.data.manifest import VideoRecord, write_manifest
 from farfield.errors import FarfieldError, nearest
@@ -112,6 +112,7 @@ def index_videos(
         "first_label": first_label,
     }
     _check(root, format, annotations, options)
+    check_fps(fps)
     make_parent_folder(target)
     source = AnnotationSource(folder, Path(annotations or root), skipped=SkippedFiles(list_left_out), **options)
     listed = _read_annotations(source, format)
@@ -176,9 +177,6 @@ def _check(root: str | Path, format: str, annotations: object, options: Mapping[
         raise FarfieldError(
             f"format={format!r} takes no {name}. Leave {name} out, or give one of these formats: {', '.join(takers)}."
         )
-    fps: Any = options["fps"]
-    if fps is not None and not 0 < fps < math.inf:
-        raise FarfieldError(f"fps is {fps:g}; it must be a positive number of frames per second.")
 
 
 def _probe_all(
