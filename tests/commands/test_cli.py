@@ -176,7 +176,7 @@ def test_data_commands(tmp_path: Path, run_farfield: Run, capsys: pytest.Capture
     assert (tmp_path / "tree/m.csv").read_text().splitlines()[1] == "same/a.mp4,same,32,16,64,64,2"
     (tmp_path / "tree/same/b.mp4").write_text("no video")
     assert run_farfield("data", "index", tmp_path / "tree", tmp_path / "tree/m.csv") == 1  # made anew, without it
-    assert "videos left out: 1" in capsys.readouterr().err
+    assert "videos and segments left out: 1" in capsys.readouterr().err
     kinetics = tmp_path / "train.csv"
     kinetics.write_text("label,youtube_id,time_start,time_end,split\n")
     assert run_farfield("data", "index", tmp_path / "tree", kinetics) == 2

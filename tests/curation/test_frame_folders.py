@@ -221,3 +221,35 @@ def test_a_network_learns_from_folders(manifest: Manifest, tmp_path: Path, run_f
     best = next((tmp_path / "run").rglob("*.ckpt"))
     words = ["test", f"--checkpoint={best}", f"--data.manifest={tmp_path / 'm.csv'}", "--data.num_workers=0"]
     assert run_farfield(*words, f"--out={tmp_path / 'scored'}") == 0
+
+
+def test_index_says_with_its_exit_status_that_folders_need_a_frame_rate(
+    tree: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["data", "index", tree, tmp_path / "m.csv", "--num_workers=1"]
+    assert run_farfield(*command) == 1
+    assert "left out: 2 folders of numbered pictures without a frame rate (give --fps" in capsys.readouterr().err
+    assert run_farfield(*command, "--fps=25") == 0
+
+
+@pytest.mark.parametrize("source", ["folder", "manifest"])
+def test_verify_and_prepare_take_the_frame_rate(
+    tree: Path, tmp_path: Path, run_farfield: Callable[..., int], capsys: pytest.CaptureFixture[str], source: str
+) -> None:
+    given = tree
+    if source == "manifest":
+        given = tmp_path / "m.csv"
+        given.write_text("path,label,fps\nvideos/jump/a.1,jump,\nvideos/run/b,run,10\nvideos/run/c.mp4,run,\n")
+    common = ["--fps", 5, "--num_workers", 1]
+    run_farfield("data", "verify", given, "--out", tmp_path / "verified", "--sample", 0, *common)
+    assert "3 videos" in (said := capsys.readouterr()).out
+    assert "0 cannot be decoded" in said.out
+    assert run_farfield("data", "prepare", given, tmp_path / "store", *common) == 0
+    b = 41 / (10 if source == "manifest" else 5)
+    expected = pytest.approx([8, b, 2], abs=0.01)
+    assert [row.duration_seconds for row in read_manifest(tmp_path / "store/manifest.csv")] == expected
+    name = "m.csv" if source == "manifest" else "videos.csv"
+    assert [row.duration_seconds for row in read_manifest(tmp_path / "verified" / name)] == expected
+    assert run_farfield("data", "verify", given, "--out", tmp_path / "v", "--fps", 0) == 2
+    assert run_farfield("data", "prepare", given, tmp_path / "s", "--fps", 0) == 2
+    assert capsys.readouterr().err.count("fps is 0; it must be a positive number of frames per second") == 2

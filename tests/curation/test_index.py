@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,3 +99,26 @@ def test_an_index_is_the_same_with_both_decoders(tmp_path: Path, run_farfield: C
         assert run_farfield("data", "index", tmp_path / "videos", out, f"--decoder={decoder}", "--num_workers=1") == 0
     assert len(read_manifest(tmp_path / "pyav.csv")) == 2
     assert (tmp_path / "decord.csv").read_text() == (tmp_path / "pyav.csv").read_text()
+
+
+def test_segments_after_the_end_of_their_video_are_left_out(
+    make_video: Callable[..., Path],
+    tmp_path: Path,
+    run_farfield: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copy(make_video(50), tmp_path / "a.mp4")  # its last frame is at 1.96 s
+    rows = ["a.mp4,run,0,1", "a.mp4,sit,1.96,3", "a.mp4,run,1.97,3", "a.mp4,sit,9,"]
+    (tmp_path / "rows.csv").write_text("\n".join(["path,label,start_seconds,end_seconds", *rows]) + "\n")
+    command = ["data", "index", tmp_path, tmp_path / "m.csv", "--format=table", "--num_workers=1", "--annotations"]
+    assert run_farfield(*command, tmp_path / "rows.csv") == 1
+    said = capsys.readouterr()
+    assert "m.csv: 2 segments in 1 videos of 2 classes" in said.out
+    for segment in ("[1.97, 3)", "[9, end)"):
+        reason = f"the segment {segment} s begins after the video's end; its last frame is at 1.960 s"
+        assert f"left out: {tmp_path / 'a.mp4'}: {reason}" in said.err
+    assert "videos and segments left out: 2" in said.err
+    assert [record.start_seconds for record in read_manifest(tmp_path / "m.csv")] == [0, 1.96]
+    (tmp_path / "rows.csv").write_text("path,label,start_seconds\na.mp4,run,2\na.mp4,run,3\n")
+    assert run_farfield(*command, tmp_path / "rows.csv") == 2
+    assert "none of the 1 videos can be read. The first failure is" in capsys.readouterr().err

@@ -246,7 +246,7 @@ def test_the_command_names_siblings_and_takes_lists(
     )
     shown = capsys.readouterr()
     assert shown.err == ""
-    assert "train.csv: 9 videos of 1 classes" in shown.out
+    assert "train.csv: 9 rows of 1 classes" in shown.out
     assert "6 groups" in shown.out
 
 
@@ -259,7 +259,7 @@ def test_a_split_is_extended_through_links_and_other_spellings(manifest: Callabl
     assert again.kept == first.groups
     assert where(again.manifests).keys() == where(first.manifests).keys()
     other = manifest([VideoRecord(f"{i}.mp4", "a") for i in range(9)], "other.csv")
-    with pytest.raises(FarfieldError, match=r"none of the 60 videos of the earlier split is in .*other\.csv"):
+    with pytest.raises(FarfieldError, match=r"none of the 60 rows of the earlier split is in .*other\.csv"):
         split(other, tmp_path / "out")
 
 

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
+from farfield.commands.test import _summary
 from farfield.evaluation.result import EvaluationResult
 from farfield.evaluation.scores_file import Scores, read_groups, read_scores
 from farfield.evaluation.test_report import write_report
@@ -53,6 +55,18 @@ def test_many_classes_are_drawn_too(tmp_path: Path) -> None:
     report = write_report(result, tmp_path)
     assert report["mean_class_accuracy"]["value"] == 1.0
     assert (tmp_path / "report.json").stat().st_size < 1600 * n  # some text for a class, nothing for a pair of them
+
+
+def test_what_is_unknown_is_not_listed_and_the_temperature_has_one_form(tmp_path: Path) -> None:
+    temperature = 1.23456789
+    scores = Scores(["a", "b"], ["a.mp4", "b.mp4"], torch.tensor([0, 1]), torch.eye(2)[:, None])
+    about = {"missing_videos": None, "temperature": round(temperature, 4), "num_clips": 1, "num_crops": 1}
+    report = write_report(EvaluationResult(scores, [], temperature, about=about), tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "missing videos" not in text
+    assert report["missing_videos"] is None  # the JSON has all fields
+    assert set(re.findall(r"emperature:? ([0-9.]+)", text)) == {"1.2346"}
+    assert "with temperature 1.2346\n" in _summary(report, tmp_path)
 
 
 def test_a_temperature_changes_no_top5(tmp_path: Path) -> None:

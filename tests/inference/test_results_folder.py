@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 from farfield import build_model
 from farfield.checkpoints.checkpoint import load_network, save_model
-from farfield.data.manifest import read_manifest
+from farfield.data.manifest import VideoRecord, read_manifest
 from farfield.errors import VideoError
 from farfield.inference import predict_videos, results_folder
 from farfield.inference.labelled_video import labelled, with_timeline, write_labelled_video
@@ -151,15 +151,16 @@ RANKING = [RankedLabel("run", 0.75), RankedLabel("jump", 0.25)]
 def test_nothing_stays_of_an_answer_that_is_no_more(tmp_path: Path) -> None:
     features = {"features": np.ones((1, 3)), "feature_seconds": np.array([[0.0, 2.0]])}
     segments = [Segment(0.0, 2.0, "run", 0.75)]
+    both = [VideoRecord("a.mp4", ""), VideoRecord("b.mp4", "")]
     with open_results(tmp_path, {"windows": {}}, ["srt", "safetensors"]) as results_folder:
         for path in ("a.mp4", "b.mp4"):
             results_folder.add(Prediction(path, RANKING, segments=segments, **features))
-        results_folder.finish(["a.mp4", "b.mp4"])
+        results_folder.finish(both)
         assert (tmp_path / "a.srt").is_file()
         results_folder.add(Prediction("a.mp4", [], error="it is cut off"))
         assert {path.name for path in tmp_path.rglob("[ab].*")} == {"b.srt", "b.safetensors"}
         assert len((tmp_path / "predictions.jsonl").read_text().splitlines()) == 3
-        results_folder.finish(["a.mp4", "b.mp4"])
+        results_folder.finish(both)
         assert len(load_file(tmp_path / "features.safetensors")["features"]) == 1
     assert list(lines_of(tmp_path)) == ["a.mp4", "b.mp4"]
     assert len((tmp_path / "predictions.jsonl").read_text().splitlines()) == 2
@@ -411,12 +412,14 @@ def test_csv_is_one_table() -> None:
     good = Prediction(
         "x,1.mp4", [RankedLabel('say "a"', 0.75), RankedLabel("b", 0.25)], start_seconds=0.0, end_seconds=2.5
     )
-    rows = list(csv.reader(io.StringIO(as_csv([good, Prediction("y.mp4", [], error="empty")], timeline=False))))
+    bad = Prediction("y.mp4", [], error="empty", requested_start_seconds=3.0, requested_end_seconds=4.5)
+    rows = list(csv.reader(io.StringIO(as_csv([good, bad], timeline=False))))
+    requested = ["requested_start_seconds", "requested_end_seconds"]
     assert rows == [
-        ["path", "rank", "label", "probability", "start_seconds", "end_seconds", "error"],
-        ["x,1.mp4", "1", 'say "a"', "0.75", "0.0", "2.5", ""],
-        ["x,1.mp4", "2", "b", "0.25", "0.0", "2.5", ""],
-        ["y.mp4", "", "", "", "", "", "empty"],
+        ["path", "rank", "label", "probability", "start_seconds", "end_seconds", "error", *requested],
+        ["x,1.mp4", "1", 'say "a"', "0.75", "0.0", "2.5", "", "", ""],
+        ["x,1.mp4", "2", "b", "0.25", "0.0", "2.5", "", "", ""],
+        ["y.mp4", "", "", "", "", "", "empty", "3.0", "4.5"],
     ]
 
 

@@ -98,3 +98,11 @@ def test_the_player_has_the_trim_button() -> None:
     assert any(label in script.read_text(encoding="utf-8") for script in scripts), (
         f"no button is labelled {label!r} {ADAPT}"
     )
+
+
+def test_components_have_a_status_overlay() -> None:
+    name = gradio_compat.HIDDEN_STATUS.split('"')[1]
+    scripts = (Path(gradio.__file__).parent / "templates" / "frontend" / "assets").glob("statustracker-*.js")
+    assert any(f'data-testid="{name}"' in script.read_text(encoding="utf-8") for script in scripts), (
+        f"no status overlay has the data-testid {name!r} {ADAPT}"
+    )

@@ -87,6 +87,8 @@ def _write_lossless(path: Path, pictures: list[np.ndarray]) -> None:
         (["a.txt"], r"the folder holds no pictures \(.bmp .jpeg .jpg .png .webp\)"),
         (["img_1.jpg", "img_2.jpg", "img_4.jpg", "img_5.jpg"], "picture 3 is missing between img_2.jpg and img_4.jpg"),
         (["img_1.jpg", "img_2.jpg", "flow_1.jpg", "flow_2.jpg"], "flow_1.jpg and img_1.jpg differ in more than their"),
+        (["img_1.jpg", "flow_x_1.jpg", "other_1.jpg"], "differ in more than their number"),
+        (["1.jpg", "2.jpg", "flow_x_1.jpg", "flow_x_2.jpg"], "differ in more than their number"),
         (["1.jpg", "2.jpg", "3.png"], "2.jpg and 3.png differ in more than their number; give each sequence"),
         (["1.jpg", "01.jpg", "2.jpg"], "01.jpg and 1.jpg have the same number; remove one of them"),
         (["31.jpg", "32.jpg"], "the first picture is 31.jpg; number the pictures from 0 or 1"),
@@ -201,3 +203,13 @@ def test_both_decoders_read_a_folder(tmp_path: Path) -> None:
 def test_a_files_own_times_win(make_video: Callable[..., Path]) -> None:
     with open_video(make_video(40), fps=5) as video:
         assert video.times[25] == pytest.approx(1)
+
+
+def test_optical_flow_beside_the_pictures_is_ignored(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "a", 7)
+    for name in list_pictures(folder)[:-1]:  # flow is between two pictures
+        for axis in "xy":
+            Image.new("L", (5, 3)).save(folder / name.replace("img", f"flow_{axis}"))
+    with open_video(folder, fps=25) as video:
+        assert [number_of(frame) for frame in video.frames(np.arange(7))] == list(range(7))
+    check_picture_sizes(folder)

@@ -6,18 +6,20 @@ import sys
 from typing import Any
 
 from farfield.commands.console import report_skipped_files
+from farfield.curation.folder_scan import Reason
 from farfield.curation.index import index_videos
 from farfield.options.parser import runs
 
 
 @runs(index_videos)
 def index(*, out: str, **options: Any) -> int:
-    """Index a collection of videos; return 1 if some could not be read."""
+    """Index a collection; return 1 if some videos cannot be used, also for want of the frame rate of pictures."""
     made = index_videos(out=out, **options)
-    print(f"{out}: {len(made.records)} videos of {made.num_classes} classes")
+    rows = "" if made.num_videos == len(made.records) else f"{len(made.records)} segments in "
+    print(f"{out}: {rows}{made.num_videos} videos of {made.num_classes} classes")
     report_skipped_files(made.skipped)
     for path, reason in made.failures:
         print(f"left out: {path}: {reason}", file=sys.stderr)
     if made.failures:
-        print(f"videos left out: {len(made.failures)}", file=sys.stderr)
-    return 1 if made.failures else 0
+        print(f"videos and segments left out: {len(made.failures)}", file=sys.stderr)
+    return 1 if made.failures or made.skipped.counts[Reason.NEEDS_FPS] else 0

@@ -13,7 +13,7 @@ from farfield.options.parser import runs
 
 @runs(split_manifest)
 def split(*, json: bool = False, **options: Any) -> int:
-    """Split a manifest into parts, and print how many videos each has.
+    """Split a manifest into parts, and print how many rows (videos or segments) each has.
 
     Args:
         json: print the result as JSON.
@@ -26,9 +26,9 @@ def split(*, json: bool = False, **options: Any) -> int:
         return 0
     for name, path in made.manifests.items():
         present = sum(counts[name] > 0 for label, counts in made.classes.items() if label)
-        print(f"{path}: {made.videos[name]} videos of {present} classes")
+        print(f"{path}: {made.videos[name]} rows of {present} classes")
     if made.ungrouped:
-        print(f"{made.ungrouped} videos have no group; each counts as one", file=sys.stderr)
+        print(f"{made.ungrouped} rows have no group; each counts as one", file=sys.stderr)
     print(f"{made.groups} groups" + (f", of which {made.kept} stayed where they were" if made.kept else ""))
     return 0
 

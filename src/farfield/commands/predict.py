@@ -12,7 +12,7 @@ from typing import Any
 from farfield.checkpoints.content_hash import network_hash
 from farfield.commands.console import quiet_libraries, report_skipped_files
 from farfield.curation.folder_scan import SkippedFiles
-from farfield.curation.video_inputs import find_videos
+from farfield.curation.video_inputs import find_records
 from farfield.errors import FarfieldError, VideoError
 from farfield.inference.embeddings import check_parquet
 from farfield.inference.predict import PredictOptions, bar_to
@@ -64,7 +64,7 @@ def predict(
     with status 1. With --out, running the same command again resumes where it was stopped.
 
     Args:
-        videos: files, folders, patterns, manifests (.csv; of each row the whole video is predicted), or - for a list of
+        videos: files, folders, patterns, manifests (.csv; of each row its segment is predicted), or - for a list of
             them on standard input. With --fps, folders of numbered pictures are videos, too.
         checkpoint: a .ckpt file, or a folder or file written by `farfield export`; network, labels, sampling and
             normalisation come from it.
@@ -89,7 +89,8 @@ def predict(
         precision: number format: float32, bfloat16 (about twice as fast where the processor supports it; scores
             change in the third digit), float16 (GPUs).
         decoder: pyav or decord.
-        fps: frame rate of videos that are folders of numbered pictures; null reads video files only.
+        fps: frame rate of videos that are folders of numbered pictures, where a manifest has none; null reads video
+            files, and the folders for which a manifest has the frame rate.
         view_batch_size: views per forward pass; bounds memory.
         num_workers: number of worker processes, with one thread each; 0 to predict in this process.
         seconds_per_video: maximum time in seconds for one video in a worker process.
@@ -149,19 +150,19 @@ def predict(
         return options.settings() | {"precision": precision, "weights": network_hash(checkpoint)}
 
     skipped = SkippedFiles(list_left_out)
-    paths = find_videos(videos, out=out, skipped=skipped, frame_folders=fps is not None)
+    records = find_records(videos, out=out, skipped=skipped, frame_folders=fps is not None)
     report_skipped_files(skipped)
-    if chosen in SUBTITLES and len(paths) > 1:
+    if chosen in SUBTITLES and len(records) > 1:
         raise FarfieldError(
-            f"format is {chosen}, which prints the subtitles of one video, but {len(paths)} videos are given. Give "
+            f"format is {chosen}, which prints the subtitles of one video, but {len(records)} videos are given. Give "
             f"--out FOLDER --write {chosen}, to write a file for each video."
         )
     with nullcontext() if out is None else open_results(out, settings(), extras) as results:
-        done = {path: results.prediction(path) for path in paths if results is not None and results.is_done(path)}
+        done = {each: results.prediction(each) for each in records if results is not None and results.is_done(each)}
         _print_each(done.values(), chosen)
-        waiting = [path for path in paths if path not in done]
-        with _Bars(len(paths), len(done)) as bars:
-            for prediction in predict_videos(
+        waiting = [record for record in records if record not in done]
+        with _Bars(len(records), len(done)) as bars:
+            for record, prediction in predict_videos(
                 waiting,
                 options,
                 checkpoint=checkpoint,
@@ -172,15 +173,15 @@ def predict(
                 seconds_per_video=seconds_per_video,
                 on_progress=bars.windows,
             ):
-                done[prediction.path] = prediction if results is None else results.add(prediction)
+                done[record] = prediction if results is None else results.add(prediction, fps=record.fps)
                 bars.video()
-                _print_each([done[prediction.path]], chosen)
+                _print_each([done[record]], chosen)
         if results is not None:
-            results.finish(paths)
-    _print_all([done[path] for path in paths], chosen, timeline=timeline)
+            results.finish(records)
+    _print_all([done[record] for record in records], chosen, timeline=timeline)
     failures = [prediction for prediction in done.values() if prediction.error is not None]
     for failure in failures:
-        print(f"farfield predict: {failure.path}: {failure.error}", file=sys.stderr)
+        print(f"farfield predict: {failure.title}: {failure.error}", file=sys.stderr)
     return 1 if failures else 0
 
 

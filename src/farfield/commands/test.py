@@ -153,7 +153,7 @@ def _summary(report: dict[str, Any], folder: Path) -> str:
     ]
     lines.append(f"{'calibration error':<23} {' -> '.join(f'{error:6.2f}%' for error in errors)}")
     if calibrated["temperature"] is not None:
-        lines[-1] += f"   with temperature {calibrated['temperature']:.3f}"
+        lines[-1] += f"   with temperature {round(calibrated['temperature'], 4)}"
     failures = report["undecodable_videos"]
     if failures:
         lines.append(f"{len(failures)} videos could not be decoded:")

@@ -52,8 +52,8 @@ class Reason(Enum):
     NO_REGULAR_FILE = ("that is not a regular file", "that are not regular files")
     UNREADABLE = ("unreadable file or folder", "unreadable files or folders")
     NEEDS_FPS = (
-        "folder of numbered pictures without a frame rate (give --fps to data index or predict)",
-        "folders of numbered pictures without a frame rate (give --fps to data index or predict)",
+        "folder of numbered pictures without a frame rate (give --fps)",
+        "folders of numbered pictures without a frame rate (give --fps)",
     )
     EMPTY_CLASS = ("class folder without videos", "class folders without videos")
     OUTSIDE_CLASSES = ("video outside the class folders", "videos outside the class folders")

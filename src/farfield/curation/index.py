@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.ava import refuse_ava, refuse_boxes
 from farfield.curation.formats.registry import FORMATS, FormatName
+from farfield.curation.frame_rate_option import check_fps
 from farfield.curation.manifest_output import make_parent_folder, path_in_manifest, refuse_to_replace_other_files
 from farfield.data.manifest import VideoRecord, write_manifest
 from farfield.errors import FarfieldError, nearest
@@ -30,7 +30,7 @@ class Index:
 
     Attributes:
         records: manifest rows of the readable videos.
-        failures: (path, reason) of missing and unreadable videos.
+        failures: (path, reason) of missing and unreadable videos, and of segments that begin after their video's end.
         skipped: files that the scan of the folder skipped; empty if the annotations list all paths: then nothing is
             scanned.
     """
@@ -38,6 +38,10 @@ class Index:
     records: list[VideoRecord]
     failures: list[tuple[str, str]]
     skipped: SkippedFiles
+
+    @property
+    def num_videos(self) -> int:
+        return _num_videos(self.records)
 
     @property
     def num_classes(self) -> int:
@@ -64,7 +68,8 @@ def index_videos(
 ) -> Index:
     """Index a collection: write a manifest that lists the length, frame rate and size of each video.
 
-    Each video is opened once. Unreadable videos are reported and left out of the manifest. Links to files and folders
+    Each video is opened once. Unreadable videos, and segments that begin after their video's end, are reported and left
+    out of the manifest. Links to files and folders
     are followed. Skipped files and folders, such as hidden ones and files without a video suffix, are counted by
     reason.
 
@@ -102,14 +107,33 @@ def index_videos(
         "subset": subset,
         "split": split,
         "label_column": label_column,
+        "columns": columns or {},
+        "fps": fps,
+        "first_label": first_label,
     }
-    options |= {"columns": columns or {}, "fps": fps, "first_label": first_label}
     _check(root, format, annotations, options)
-    if fps is not None and not 0 < fps < math.inf:
-        raise FarfieldError(f"fps is {fps:g}; it must be a positive number of frames per second.")
+    check_fps(fps)
     make_parent_folder(target)
-    skipped = SkippedFiles(list_left_out)
-    source = AnnotationSource(folder, Path(annotations or root), skipped=skipped, **options)
+    source = AnnotationSource(folder, Path(annotations or root), skipped=SkippedFiles(list_left_out), **options)
+    listed = _read_annotations(source, format)
+    present, missing = _separate_missing(folder, listed)
+    records, unusable = _probe_all(folder, present, fps, num_workers, decoder, progress)
+    failures = list(dict.fromkeys([*source.left_out, *missing, *unusable]))  # once for all segments of a video
+    if not records:
+        raise FarfieldError(
+            f"none of the {_num_videos(listed)} videos can be read. The first failure is {failures[0][0]}: "
+            f"{failures[0][1]}."
+        )
+    write_manifest(target, [replace(r, path=path_in_manifest(target.parent, folder, r.path)) for r in records])
+    return Index(records, failures, source.skipped)
+
+
+def _num_videos(records: list[VideoRecord]) -> int:
+    return len({record.path for record in records})
+
+
+def _read_annotations(source: AnnotationSource, format: FormatName) -> list[VideoRecord]:
+    """Read the rows that the annotations list; raise if there is none."""
     listed = list(FORMATS[format].read(source))
     if not listed and source.left_out:
         name, reason = source.left_out[0]
@@ -118,24 +142,17 @@ def index_videos(
             f"{name}: {reason}."
         )
     if not listed:
-        raise FarfieldError(f"no videos found under {root} in the format {format!r}. {skipped.sentence()}".strip())
-    exists = [(folder / record.path).exists() for record in listed]
-    missing = [
-        (str(folder / record.path), "there is no such file")
-        for record, is_there in zip(listed, exists, strict=True)
-        if not is_there
-    ]
+        about = source.skipped.sentence()
+        raise FarfieldError(f"no videos found under {source.root} in the format {format!r}. {about}".strip())
+    return listed
+
+
+def _separate_missing(root: Path, listed: list[VideoRecord]) -> tuple[list[VideoRecord], list[tuple[str, str]]]:
+    """Return the rows whose video exists, and (path, reason) of the others."""
+    exists = [(root / record.path).exists() for record in listed]
     present = [record for record, is_there in zip(listed, exists, strict=True) if is_there]
-    probed = _probe_all(folder, present, fps, num_workers, decoder, progress)
-    records = [record for record in probed if isinstance(record, VideoRecord)]
-    unreadable = [failure for failure in probed if not isinstance(failure, VideoRecord)]
-    failures = list(dict.fromkeys([*source.left_out, *missing, *unreadable]))  # once for all segments of a video
-    if not records:
-        raise FarfieldError(
-            f"none of the {len(listed)} videos can be read. The first failure is {failures[0][0]}: {failures[0][1]}."
-        )
-    write_manifest(target, [replace(r, path=path_in_manifest(target.parent, folder, r.path)) for r in records])
-    return Index(records, failures, skipped)
+    missing = [record for record, is_there in zip(listed, exists, strict=True) if not is_there]
+    return present, [(str(root / record.path), "there is no such file") for record in missing]
 
 
 def _check(root: str | Path, format: str, annotations: object, options: Mapping[str, object]) -> None:
@@ -169,43 +186,59 @@ def _probe_all(
     num_workers: int | None,
     decoder: Decoder,
     progress: bool,
-) -> list[VideoRecord | tuple[str, str]]:
+) -> tuple[list[VideoRecord], list[tuple[str, str]]]:
     """Probe each video once, in parallel. `fps` is the frame rate of folders of pictures whose record has none.
 
     Returns:
-        For each record, in order: the completed record, or (path, reason) if its video is unreadable.
+        The completed records in order, and (path, reason) of each unreadable video or segment after a video's end.
     """
     rates = {record.path: record.fps or fps for record in reversed(records)}
     jobs = [(root / path, decoder, rates[path]) for path in dict.fromkeys(record.path for record in records)]
-    found: dict[Path, dict[str, Any] | str] = {}
+    found: dict[Path, _Probed | str] = {}
     running = for_each(_probe, jobs, num_workers=num_workers)
     for (path, *_), result in ProgressBar(running, "index", len(jobs), unit="video", disable=not progress):
         found[path] = result
-    probed: list[VideoRecord | tuple[str, str]] = []
+    usable: list[VideoRecord] = []
+    failures: list[tuple[str, str]] = []
     for record in records:
-        about = found[root / record.path]
-        if isinstance(about, str):
-            probed.append((str(root / record.path), about))
+        probed = found[root / record.path]
+        if isinstance(probed, str):
+            failures.append((str(root / record.path), probed))
+        elif record.start_seconds is not None and record.start_seconds - 1e-6 > probed.last_frame_seconds:
+            failures.append((str(root / record.path), _after_the_end(record, probed.last_frame_seconds)))
         else:
-            probed.append(replace(record, **about))
-    return probed
+            usable.append(replace(record, **probed.columns))
+    return usable, failures
 
 
-def _probe(job: tuple[Path, Decoder, float | None]) -> dict[str, Any]:
+def _after_the_end(record: VideoRecord, last_frame_seconds: float) -> str:
+    end = "end" if record.end_seconds is None else f"{record.end_seconds:g}"
+    return (
+        f"the segment [{record.start_seconds:g}, {end}) s begins after the video's end; its last frame is at "
+        f"{last_frame_seconds:.3f} s"
+    )
+
+
+@dataclass(frozen=True)
+class _Probed:
+    columns: dict[str, Any]
+    """Values of the manifest's columns from num_frames to duration_seconds."""
+    last_frame_seconds: float
+
+
+def _probe(job: tuple[Path, Decoder, float | None]) -> _Probed:
     """Open a video, in a worker process; return its number of frames, frame rate, size and duration."""
     path, decoder, fps = job
     with open_video(path, decoder, fps=fps) as video:
         height, width = video.frames(np.array([0])).shape[1:3]
         times = video.times
-    size = {"width": width, "height": height}
     if fps is not None and path.is_dir():
         check_picture_sizes(path)
-        return {"num_frames": len(times), "fps": fps, **size, "duration_seconds": round(len(times) / fps, 3)}
-    spacing = float(np.median(np.diff(times))) if len(times) > 1 else 0.04
-    duration = float(times[-1] - times[0]) + spacing
-    return {
-        "num_frames": len(times),
-        "fps": round(len(times) / duration, 3),
-        **size,
-        "duration_seconds": round(duration, 3),
-    }
+        rate, duration = fps, len(times) / fps
+    else:
+        spacing = float(np.median(np.diff(times))) if len(times) > 1 else 0.04
+        duration = float(times[-1] - times[0]) + spacing
+        rate = round(len(times) / duration, 3)
+    size = {"width": width, "height": height}
+    columns = {"num_frames": len(times), "fps": rate, **size, "duration_seconds": round(duration, 3)}
+    return _Probed(columns, float(times[-1]))

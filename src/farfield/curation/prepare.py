@@ -16,6 +16,7 @@ from farfield.atomic_write import atomic_write
 from farfield.curation.encoding import Encoding
 from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.formats.kinetics import read_annotations
+from farfield.curation.frame_rate_option import check_fps
 from farfield.curation.store import check_store_folder, open_store, remove_partial_files
 from farfield.curation.transcode import Transcoded, probe, source_size, transcode
 from farfield.curation.transcode_jobs import TranscodeJob, list_jobs
@@ -87,6 +88,7 @@ def prepare(
     engine: Engine = "local",
     list_left_out: bool = False,
     progress: bool = True,
+    fps: float | None = None,
 ) -> Prepared:
     """Transcode a collection to H.264 files from which random clips are read fast.
 
@@ -109,16 +111,19 @@ def prepare(
             same files.
         list_left_out: list every file that is skipped in a folder or archive, with the reason.
         progress: show a progress bar on standard error.
+        fps: frame rate of folders of numbered pictures for which a manifest has none; None reads no other folders of
+            pictures.
 
     Raises:
         FarfieldError: for an unsupported source, a manifest or folder without videos, a store of another source or with
             other settings, or a store that cannot be written.
     """
+    check_fps(fps)
     source, out = Path(source), Path(out)
     labels = None if annotations is None else dict(read_annotations(Path(annotations)))
     check_store_folder(source, out)
     prepared = Prepared(out, skipped=SkippedFiles(list_left_out))
-    jobs, total = list_jobs(source, out, encoding, labels, root, prepared.skipped)
+    jobs, total = list_jobs(source, out, encoding, labels, root, prepared.skipped, fps=fps)
     lock = open_store(out, encoding, source)
     results: dict[Path, tuple[TranscodeJob, Transcoded]] = {}
     try:

@@ -32,7 +32,7 @@ class SplitResult:
         videos: number of rows of each manifest.
         classes: number of rows of each class in each manifest: classes["walk"]["train"].
         groups: number of groups in the collection; a video without a group counts as one.
-        ungrouped: number of videos without a group, if others have one; 0 if none has.
+        ungrouped: number of rows without a group, if others have one; 0 if none has.
         kept: number of groups that stayed where an earlier split had put them.
         siblings: file names that look as if several videos came from one source; None if groups were given, or no
             names look so.
@@ -234,7 +234,7 @@ def _fixed_groups(rows_of: Mapping[str, list[int]], manifest: Manifest, earlier:
             fixed[key] = parts[0]
     if earlier and not fixed:
         raise FarfieldError(
-            f"none of the {len(earlier)} videos of the earlier split is in {manifest.source}, so it is another "
+            f"none of the {len(earlier)} rows of the earlier split is in {manifest.source}, so it is another "
             "collection. Give overwrite=True (--overwrite) to replace it, or another folder as out."
         )
     return fixed

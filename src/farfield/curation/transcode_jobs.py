@@ -13,6 +13,7 @@ from farfield.curation.encoding import Encoding
 from farfield.curation.folder_scan import Reason, SkippedFiles, has_video_suffix, hidden_reason, scan_folder
 from farfield.curation.formats.folders import classes_of_folder, videos_of_folder
 from farfield.curation.formats.kinetics import ClipKey, label_of_clip
+from farfield.curation.frame_rate_option import fill_fps
 from farfield.data.manifest import VideoRecord, read_manifest
 from farfield.errors import FarfieldError
 
@@ -55,7 +56,14 @@ class TranscodeJob:
 
 
 def list_jobs(
-    source: Path, out: Path, encoding: Encoding, labels: Labels | None, root: str | Path | None, skipped: SkippedFiles
+    source: Path,
+    out: Path,
+    encoding: Encoding,
+    labels: Labels | None,
+    root: str | Path | None,
+    skipped: SkippedFiles,
+    *,
+    fps: float | None = None,
 ) -> tuple[Iterator[TranscodeJob], int | None]:
     """List the videos to transcode.
 
@@ -68,6 +76,7 @@ def list_jobs(
         root: folder that a manifest's paths are relative to; None for the manifest's folder.
         skipped: record of skipped files, to which this function adds. Files in archives are added as the jobs are
             consumed.
+        fps: frame rate of folders of numbered pictures for which a manifest has none; None for none.
 
     Returns:
         The jobs, and their number. For archives the number is None, since they are read while the jobs are consumed.
@@ -82,7 +91,7 @@ def list_jobs(
                 skipped.add(Reason.BESIDE_ARCHIVES, video)
             return _jobs_from_archives(archives, out, encoding, labels, skipped), None
         # The store may lie inside the collection; its videos are not part of it.
-        records, folder, is_labelled = _records_of_folder(source, labels, skipped, exclude=out), source, False
+        records, folder, is_labelled = _records_of_folder(source, labels, skipped, fps, exclude=out), source, False
     elif not source.is_file():
         raise FarfieldError(f"there is no {source}. Give a manifest, a folder of videos, or a tar archive.")
     elif source.name.lower().endswith(TAR_SUFFIXES):
@@ -97,7 +106,7 @@ def list_jobs(
         manifest = read_manifest(source, root=root)
         # In a manifest with labels, a row without one shows none of the classes.
         records, folder, is_labelled = list(manifest), manifest.root, bool(manifest.labels)
-    return _jobs_from_records(records, folder, out, encoding, is_labelled), len(records)
+    return _jobs_from_records(fill_fps(records, fps), folder, out, encoding, is_labelled), len(records)
 
 
 def _is_archive(path: Path) -> bool:
@@ -105,13 +114,13 @@ def _is_archive(path: Path) -> bool:
 
 
 def _records_of_folder(
-    folder: Path, labels: Labels | None, skipped: SkippedFiles, *, exclude: Path
+    folder: Path, labels: Labels | None, skipped: SkippedFiles, fps: float | None, *, exclude: Path
 ) -> list[VideoRecord]:
     if labels is None:
-        records = classes_of_folder(folder, skipped, exclude=exclude)
+        records = classes_of_folder(folder, skipped, exclude=exclude, frame_folders=fps is not None)
         hint = "Give a folder whose subfolders are the classes, or give Kinetics' CSV as annotations."
     else:
-        found = videos_of_folder(folder, skipped, exclude=exclude)
+        found = videos_of_folder(folder, skipped, exclude=exclude, frame_folders=fps is not None)
         records = [replace(each, label=label_of_clip(PurePosixPath(each.path).stem, labels) or "") for each in found]
         hint = ""
     if not records:

@@ -18,6 +18,7 @@ from farfield.curation.collection_plot import plot_collection
 from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.formats.folders import classes_of_folder, videos_of_folder
 from farfield.curation.formats.kinetics import parse_clip_name
+from farfield.curation.frame_rate_option import check_fps, fill_fps
 from farfield.curation.groups import find_groups, read_with_groups
 from farfield.curation.inspected_split import InspectedSplit
 from farfield.curation.inspection import Inspected, InspectionJob, inspect
@@ -109,6 +110,7 @@ def verify(
     list_left_out: bool = False,
     progress: bool = True,
     decoder: Decoder = "pyav",
+    fps: float | None = None,
 ) -> VerificationReport:
     """Decode every video of a collection completely, and find duplicates, leaks between splits and missing classes.
 
@@ -133,15 +135,18 @@ def verify(
         progress: show a progress bar on standard error.
         decoder: decoder of the videos. With "decord", PyAV still decodes the files on which decord is not exact.
             decord reports less damage than PyAV.
+        fps: frame rate of folders of numbered pictures for which a manifest has none; None reads no other folders of
+            pictures.
 
     Raises:
         FarfieldError: for a source without videos, or a report that cannot be written.
     """
     if sample < 0:
         raise FarfieldError(f"sample is {sample}; it must be at least 0.")
+    check_fps(fps)
     labels = None if class_file is None else read_class_names(class_file)
     skipped = SkippedFiles(list_left_out)
-    splits = [_read_split(Path(source), root, group, skipped) for source in sources]
+    splits = [_read_split(Path(source), root, group, fps, skipped) for source in sources]
     if len({split.name for split in splits}) < len(splits):
         raise FarfieldError(
             f"two of the splits {', '.join(split.name for split in splits)} have the same name. Splits are named after "
@@ -167,22 +172,24 @@ def verify(
     return diagnosis
 
 
-def _read_split(source: Path, root: str | Path | None, group: str | None, skipped: SkippedFiles) -> InspectedSplit:
+def _read_split(
+    source: Path, root: str | Path | None, group: str | None, fps: float | None, skipped: SkippedFiles
+) -> InspectedSplit:
     if (source / "manifest.csv").is_file():  # a store of `data prepare`
         store = read_with_groups(source / "manifest.csv", group)
         return InspectedSplit(source.resolve().name, list(store), store.root)
     if source.is_dir():
         skipped_here = SkippedFiles(skipped.keep_names)
-        records = classes_of_folder(source, skipped_here)
+        records = classes_of_folder(source, skipped_here, frame_folders=fps is not None)
         if not records:  # a folder without class folders
             skipped_here = SkippedFiles(skipped.keep_names)
-            records = videos_of_folder(source, skipped_here)
+            records = videos_of_folder(source, skipped_here, frame_folders=fps is not None)
         if not records:
             raise FarfieldError(f"the folder {source} holds no videos. {skipped_here.sentence()}".strip())
         skipped.update(skipped_here)
-        return InspectedSplit(source.resolve().name, find_groups(records, group), source)
+        return InspectedSplit(source.resolve().name, find_groups(fill_fps(records, fps), group), source)
     manifest = read_with_groups(source, group, root)
-    return InspectedSplit(source.stem, list(manifest), manifest.root)
+    return InspectedSplit(source.stem, fill_fps(manifest, fps), manifest.root)
 
 
 def _inspect_all(

@@ -1,4 +1,4 @@
-"""Resolve predict's inputs to video paths."""
+"""Resolve predict's inputs to videos and segments."""
 
 from __future__ import annotations
 
@@ -6,55 +6,74 @@ import glob
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from farfield.curation.folder_scan import SkippedFiles, scan_folder
-from farfield.data.manifest import read_manifest
+from farfield.curation.folder_scan import Reason, SkippedFiles, scan_folder
+from farfield.data.manifest import VideoRecord, read_manifest
 from farfield.errors import FarfieldError
+from farfield.video.frame_folder import looks_like_frames
 
 
-def find_videos(
+def find_records(
     inputs: Sequence[str],
     *,
     listed: Iterable[str] | None = None,
     out: str | Path | None = None,
     skipped: SkippedFiles | None = None,
     frame_folders: bool = False,
-) -> list[str]:
+) -> list[VideoRecord]:
     """Resolve files, folders, glob patterns, manifests and "-" to a list of videos, in order and without duplicates.
 
     Folders are searched recursively for files with a video suffix, and links are followed, as by `farfield data index`.
-    With `frame_folders`, folders of numbered pictures are videos, too, whether they are given or found.
-    A file that does not exist, or a pattern without a match, stays in the list: predict reports it by name and
-    continues with the other files.
+    With `frame_folders`, folders of numbered pictures are videos, too, whether they are given or found. A folder of
+    numbered pictures that is given stays in the list without `frame_folders`, and so does a file that does not exist,
+    or a pattern without a match: predict reports it by name and continues with the other files.
 
     Args:
-        inputs: files, folders, glob patterns, manifests (.csv; their segments are ignored), or "-" to read further
-            inputs from standard input, one per line.
+        inputs: files, folders, glob patterns, manifests (.csv), or "-" to read further inputs from standard input, one
+            per line.
         listed: lines to read for "-"; None reads standard input.
         out: output folder. Files inside it are ignored when folders and patterns are searched. None ignores no file.
         skipped: record to which skipped files are added.
         frame_folders: see `scan_folder`.
 
+    Returns:
+        Records with paths that can be opened, and no label. Those of a manifest have the segment of their row and, for
+        a folder of pictures, its frame rate.
+
     Raises:
         FarfieldError: for a folder without videos, or a manifest that cannot be read.
     """
-    found: dict[str, None] = {}
+    found: dict[VideoRecord, None] = {}
     skipped = SkippedFiles() if skipped is None else skipped
     for given in inputs:
         if given == "-":
             lines = (line.strip() for line in (sys.stdin if listed is None else listed))
-            found |= dict.fromkeys(
-                find_videos(
-                    [line for line in lines if line and line != "-"],
-                    out=out,
-                    skipped=skipped,
-                    frame_folders=frame_folders,
-                )
-            )
+            further = [line for line in lines if line and line != "-"]
+            records = find_records(further, out=out, skipped=skipped, frame_folders=frame_folders)
+        elif Path(given).suffix.lower() == ".csv" and not Path(given).is_dir():
+            records = _rows(given)
         else:
             excluded = None if out is None else Path(out).resolve()
-            found |= dict.fromkeys(_files(given, excluded, skipped, frame_folders))
+            records = [VideoRecord(path, "") for path in _files(given, excluded, skipped, frame_folders)]
+        found |= dict.fromkeys(records)
     return list(found)
+
+
+def find_videos(inputs: Sequence[str], **options: Any) -> list[str]:
+    """Resolve inputs to the paths of videos, without duplicates; `find_records` has the options and errors."""
+    return list(dict.fromkeys(record.path for record in find_records(inputs, **options)))
+
+
+def _rows(manifest: str) -> list[VideoRecord]:
+    rows = read_manifest(manifest)
+    paths = [rows.path(i) for i in range(len(rows))]
+    return [
+        VideoRecord(
+            str(path), "", row.start_seconds, row.end_seconds, fps=row.fps if row.fps and path.is_dir() else None
+        )
+        for path, row in zip(paths, rows, strict=True)
+    ]
 
 
 def _files(given: str, out: Path | None, skipped: SkippedFiles, frame_folders: bool) -> Iterable[str]:
@@ -67,13 +86,16 @@ def _files(given: str, out: Path | None, skipped: SkippedFiles, frame_folders: b
         skipped_here = SkippedFiles(skipped.keep_names)
         found = scan_folder(path, skipped_here, exclude=out, frame_folders=frame_folders)
         files = [str(file) for file in found]
+        if not files and skipped_here.counts == {Reason.NEEDS_FPS: 1} and _is_frame_folder(path):
+            return [given]
         if not files:
             raise FarfieldError(f"the folder {given} holds no videos. {skipped_here.sentence()}".strip())
         skipped.update(skipped_here)
         return files
-    if path.suffix.lower() == ".csv":
-        manifest = read_manifest(given)
-        return [str(manifest.path(i)) for i in range(len(manifest))]
     if not path.exists() and glob.has_magic(given):
         return sorted(f for f in glob.glob(given, recursive=True) if is_input(Path(f))) or [given]
     return [given]
+
+
+def _is_frame_folder(path: Path) -> bool:
+    return looks_like_frames(path, (each.name for each in path.iterdir()))

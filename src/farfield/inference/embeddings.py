@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -42,26 +42,27 @@ def write_features(path: Path, features: Float[np.ndarray, "rows c"], seconds: F
         save_file(content, partial)
 
 
-def join_features(parts: Mapping[str, Path], path: Path) -> None:
+def join_features(parts: Sequence[tuple[str, Path]], path: Path) -> None:
     """Join the feature files of all videos into one .safetensors or .parquet file, written atomically.
 
     Args:
-        parts: for each video, its path and the file that `write_features` wrote for it.
+        parts: for each video, or part of a video, the video's path and the file that `write_features` wrote for it.
         path: the file to write; its suffix chooses the format. Not written if there are no videos.
     """
     if not parts:
         return
-    loaded = [load_file(part) for part in parts.values()]
+    paths = [video for video, _ in parts]
+    loaded = [load_file(part) for _, part in parts]
     counts = [len(rows["features"]) for rows in loaded]
     features = np.concatenate([rows["features"] for rows in loaded])
     seconds = np.concatenate([rows["seconds"] for rows in loaded])
     video = np.repeat(np.arange(len(parts)), counts)
     with atomic_write(path) as partial:
         if path.suffix == ".parquet":
-            _write_parquet(partial, np.array(list(parts))[video], features, seconds)
+            _write_parquet(partial, np.array(paths)[video], features, seconds)
         else:
             content = {"features": features, "seconds": seconds, "video": video.astype(np.int64)}
-            save_file(content, partial, metadata={"paths": json.dumps(list(parts))})
+            save_file(content, partial, metadata={"paths": json.dumps(paths)})
 
 
 def _write_parquet(path: Path, videos: np.ndarray, features: np.ndarray, seconds: np.ndarray) -> None:

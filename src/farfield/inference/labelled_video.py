@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
+from farfield.data.frame_sampling import stream_frames
 from farfield.fonts import pillow_font
 from farfield.inference.prediction_schema import Prediction, RankedLabel
 from farfield.inference.segments import Segment
@@ -28,26 +30,32 @@ def write_labelled_video(
     """Write a copy of a video as H.264 MP4 without sound, with the predicted labels below the frames.
 
     Without a timeline, the panel below the frames shows the `num_labels` most probable classes of the whole video. With
-    a timeline, it shows the label of the current segment, and a strip of all segments with a cursor. If only a part of
-    the video could be read, the copy ends where that part ends. `fps` is the frame rate of a folder of pictures.
+    a timeline, it shows the label of the current segment, and a strip of all segments with a cursor. The copy holds the
+    part of the video that was requested; if only some of it could be read, the copy ends there. `fps` is the frame rate
+    of a folder of pictures.
 
     Raises:
         VideoError: if the video cannot be decoded.
     """
     with open_video(prediction.path, fps=fps) as video:
         times = video.times
-        count = (
-            len(times)
-            if prediction.error is None
-            else int(np.searchsorted(times, (prediction.end_seconds or 0.0) - 1e-6))
+        shown = stream_frames(
+            times, start_seconds=prediction.requested_start_seconds, end_seconds=prediction.requested_end_seconds
         )
-        shown = np.arange(max(count, 1))
-        frames = ((times[place], frame) for place, frame in video.pictures(shown))
+        if prediction.error is not None:
+            count = int(np.searchsorted(times[shown], (prediction.end_seconds or 0.0) - 1e-6))
+            shown = shown[: max(count, 1)]
+        offset = float(times[shown[0]])
+        frames = ((times[place] - offset, frame) for place, frame in video.pictures(shown))
         if prediction.segments is None:
             pictures = labelled((frame for _, frame in frames), prediction.ranking[:num_labels])
         else:
-            pictures = with_timeline(frames, prediction.segments, max(prediction.end_seconds or 0.0, 1e-6))
-        write_video(path, pictures, fps=frame_rate(times), seconds=times)
+            segments = [
+                replace(each, start_seconds=each.start_seconds - offset, end_seconds=each.end_seconds - offset)
+                for each in prediction.segments
+            ]
+            pictures = with_timeline(frames, segments, max((prediction.end_seconds or 0.0) - offset, 1e-6))
+        write_video(path, pictures, fps=frame_rate(times), seconds=times[shown] - offset)
 
 
 def labelled(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,8 @@ def predict(
     view_batch_size: int = 8,
     decoder: Decoder = "pyav",
     fps: float | None = None,
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
     progress: bool = True,
 ) -> Prediction:
     """Predict the actions in a video: its most probable classes and, on request, a timeline of its actions.
@@ -128,10 +130,13 @@ def predict(
         view_batch_size: views per forward pass; bounds memory.
         decoder: "pyav" or "decord".
         fps: frame rate of a folder of pictures, which needs it; ignored for a file.
+        start_seconds: start of the part of the video to predict, such as a manifest's segment; None for its start.
+        end_seconds: end of that part, excluded; None for the video's end.
         progress: show a progress bar while windows are scored.
 
     Raises:
-        VideoError: if the file cannot be decoded, or is shorter than a clip and the network's `short_clip` is "refuse".
+        VideoError: if the file cannot be decoded, has no frame from start_seconds to end_seconds, or is shorter than a
+            clip and the network's `short_clip` is "refuse".
         FarfieldError: if an option is out of range or incompatible with another (see `PredictOptions`) or with the
             network, or the model cannot be loaded.
     """
@@ -139,7 +144,14 @@ def predict(
     options = PredictOptions(top_k, num_clips, num_crops, hop, wanted, features, view_batch_size, decoder, fps)
     loaded = load_model(model) if isinstance(model, str | Path) else model
     with progress_bars(progress), ProgressBar(desc="windows", unit="window", leave=False, delay=1) as bar:
-        return predict_file(video, loaded, options, on_progress=lambda done, total: bar_to(bar, done, total))
+        return predict_file(
+            video,
+            loaded,
+            options,
+            start_seconds=start_seconds,
+            end_seconds=end_seconds,
+            on_progress=lambda done, total: bar_to(bar, done, total),
+        )
 
 
 def bar_to(bar: ProgressBar, done: int, total: int) -> None:
@@ -149,18 +161,37 @@ def bar_to(bar: ProgressBar, done: int, total: int) -> None:
 
 
 def predict_file(
-    path: str | Path, model: InferenceModel, options: PredictOptions, *, on_progress: OnProgress | None = None
+    path: str | Path,
+    model: InferenceModel,
+    options: PredictOptions,
+    *,
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Prediction:
-    """Predict the actions in a video file.
+    """Predict the actions in a video file, or in the part of it from start_seconds to end_seconds.
 
     Raises:
         FarfieldError, VideoError: as `predict`.
     """
+    if not (start_seconds or 0) >= 0 or (end_seconds is not None and not end_seconds > (start_seconds or 0)):
+        raise FarfieldError(
+            f"start_seconds is {start_seconds} and end_seconds is {end_seconds}; the start must be at least 0, and the "
+            "end later than the start. Correct them, or leave them out."
+        )
     spec = model.clip
     with open_video(
         path, options.decoder, deinterlace=spec.deinterlace, tone_map=spec.tone_map, fps=options.fps
     ) as video:
-        return predict_video(video, path, model, options, on_progress=on_progress)
+        return predict_video(
+            video,
+            path,
+            model,
+            options,
+            start_seconds=start_seconds,
+            end_seconds=end_seconds,
+            on_progress=on_progress,
+        )
 
 
 def predict_video(
@@ -169,37 +200,52 @@ def predict_video(
     model: InferenceModel,
     options: PredictOptions,
     *,
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
     on_progress: OnProgress | None = None,
 ) -> Prediction:
-    """Predict the actions in an open video.
+    """Predict the actions in an open video, or in the part of it from start_seconds to end_seconds.
 
     Args:
         video: an open video from `open_video`.
         path: file of the video, for messages and the result.
         model: as in `predict`.
         options: options of the prediction.
+        start_seconds: as in `predict`.
+        end_seconds: as in `predict`.
         on_progress: called with (windows done, windows in all) as a timeline's windows are scored.
 
     Raises:
         FarfieldError, VideoError: as `predict`.
     """
+    record = VideoRecord(str(path), "", start_seconds=start_seconds, end_seconds=end_seconds)
     if options.timeline is not None:
-        return _with_timeline(video, path, model, options, on_progress)
-    if options.hop is not None:
-        return _densely(video, path, model, options, options.hop)
+        prediction = _with_timeline(video, record, model, options, on_progress)
+    elif options.hop is not None:
+        prediction = _densely(video, record, model, options, options.hop)
+    else:
+        prediction = _from_views(video, record, model, options)
+    return replace(
+        prediction,
+        model=model.config.get("backbone"),
+        duration_seconds=duration_seconds(video.times),
+        requested_start_seconds=start_seconds,
+        requested_end_seconds=end_seconds,
+    )
+
+
+def _from_views(video: Video, record: VideoRecord, model: InferenceModel, options: PredictOptions) -> Prediction:
+    """Predict by averaging over clips and crops that are spread over the video, or over its part."""
     changes = {"num_clips": options.num_clips, "num_crops": options.num_crops}
     spec = model.clip.replace(**{name: count for name, count in changes.items() if count is not None})
-    record = VideoRecord(path=str(path), label="")
-    clip = views_of(video, Path(path), record, spec, num_clips=spec.num_clips, num_crops=spec.num_crops)
+    clip = views_of(video, Path(record.path), record, spec, num_clips=spec.num_clips, num_crops=spec.num_crops)
     scores = score_views(model, clip.frames, batch_size=options.view_batch_size, features=options.features)
     of_views = view_probabilities(scores.logits, 1, model.task)
     probabilities = aggregate_views(of_views, method=spec.views_aggregation)[0].cpu().numpy()
     start, end = float(clip.times_seconds.min()), float(clip.times_seconds.max())
     return Prediction(
-        str(path),
+        record.path,
         rank(probabilities, model.labels, options.top_k, model.operating_point),
-        model=model.config.get("backbone"),
-        duration_seconds=duration_seconds(video.times),
         start_seconds=start,
         end_seconds=end,
         features=None if scores.features is None else scores.features.mean(0, keepdim=True).cpu().numpy(),
@@ -207,7 +253,7 @@ def predict_video(
     )
 
 
-def _densely(video: Video, path: str | Path, model: InferenceModel, options: PredictOptions, hop: int) -> Prediction:
+def _densely(video: Video, record: VideoRecord, model: InferenceModel, options: PredictOptions, hop: int) -> Prediction:
     """Predict by averaging over clips that start every `hop` frames. Only a few clips are in memory at a time."""
     spec = model.clip
     if spec.sampling == "segments":
@@ -215,17 +261,23 @@ def _densely(video: Video, path: str | Path, model: InferenceModel, options: Pre
             f"hop is {hop}, but this network samples each clip's frames from the whole video. Leave hop out."
         )
     num_crops = spec.num_crops if options.num_crops is None else options.num_crops
-    windows = windows_of(video, path, spec, hop_frames=hop, num_crops=num_crops)
+    windows = windows_of(
+        video,
+        record.path,
+        spec,
+        hop_frames=hop,
+        num_crops=num_crops,
+        start_seconds=record.start_seconds,
+        end_seconds=record.end_seconds,
+    )
     scores = list(score_windows(windows, model, options.view_batch_size, options.features))
     start, end = float(windows.starts[0]), float(windows.ends[-1])
     of_windows = torch.from_numpy(np.stack([each.probabilities for each in scores]))
     probabilities = aggregate_views(of_windows, method=spec.views_aggregation).numpy()
     vectors = [each.features for each in scores if each.features is not None]
     return Prediction(
-        str(path),
+        record.path,
         rank(probabilities, model.labels, options.top_k),
-        model=model.config.get("backbone"),
-        duration_seconds=duration_seconds(video.times),
         start_seconds=start,
         end_seconds=end,
         features=np.mean(vectors, axis=0)[None] if vectors else None,
@@ -234,24 +286,24 @@ def _densely(video: Video, path: str | Path, model: InferenceModel, options: Pre
 
 
 def _with_timeline(
-    video: Video, path: str | Path, model: InferenceModel, options: PredictOptions, on_progress: OnProgress | None
+    video: Video, record: VideoRecord, model: InferenceModel, options: PredictOptions, on_progress: OnProgress | None
 ) -> Prediction:
     assert options.timeline is not None
     line = make_timeline(
         video,
-        path,
+        record.path,
         model,
         options.timeline,
         num_crops=options.num_crops or 1,
         view_batch_size=options.view_batch_size,
         features=options.features,
+        start_seconds=record.start_seconds,
+        end_seconds=record.end_seconds,
         on_progress=on_progress,
     )
     return Prediction(
-        str(path),
+        record.path,
         rank(line.mean, line.labels, options.top_k),
-        model=model.config.get("backbone"),
-        duration_seconds=duration_seconds(video.times),
         start_seconds=float(line.times[0]),
         end_seconds=float(line.times[-1]),
         segments=line.segments,

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from farfield.allocator import keep_freed_memory
+from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError, VideoError
 from farfield.inference.predict import OnProgress, PredictOptions, predict_file
 from farfield.inference.prediction_schema import Prediction
@@ -24,7 +25,7 @@ class PredictionJob:
 
     Attributes:
         file: absolute path of the video.
-        path: path of the video as the caller gave it.
+        record: the video or its segment, with the path as the caller gave it.
         checkpoint: path for `load_model`.
         device: device for `load_model`.
         precision: precision for `load_model`.
@@ -32,7 +33,7 @@ class PredictionJob:
     """
 
     file: str
-    path: str
+    record: VideoRecord
     checkpoint: str
     device: str
     precision: Precision
@@ -41,7 +42,35 @@ class PredictionJob:
 
 def run_job(job: PredictionJob) -> Prediction:
     """Predict one video in a worker process. The worker keeps the network in memory for its next video."""
-    return predict_file(job.file, _cached_model(job.checkpoint, job.device, job.precision), job.options)
+    model = _cached_model(job.checkpoint, job.device, job.precision)
+    return _predict_record(job.file, job.record, model, job.options)
+
+
+def _predict_record(
+    file: str,
+    record: VideoRecord,
+    model: InferenceModel,
+    options: PredictOptions,
+    on_progress: OnProgress | None = None,
+) -> Prediction:
+    return predict_file(
+        file,
+        model,
+        options if record.fps is None else replace(options, fps=record.fps),
+        start_seconds=record.start_seconds,
+        end_seconds=record.end_seconds,
+        on_progress=on_progress,
+    )
+
+
+def _failed(record: VideoRecord, reason: str) -> Prediction:
+    return Prediction(
+        record.path,
+        [],
+        error=reason,
+        requested_start_seconds=record.start_seconds,
+        requested_end_seconds=record.end_seconds,
+    )
 
 
 @lru_cache(maxsize=1)
@@ -59,7 +88,7 @@ def _load(checkpoint: str, device: str, precision: Precision) -> InferenceModel:
 
 
 def predict_videos(
-    paths: Sequence[str],
+    records: Sequence[VideoRecord],
     options: PredictOptions,
     *,
     checkpoint: str,
@@ -69,17 +98,18 @@ def predict_videos(
     engine: Engine = "local",
     seconds_per_video: float = 3600,
     on_progress: OnProgress | None = None,
-) -> Iterator[Prediction]:
-    """Yield a prediction for each video as it finishes.
+) -> Iterator[tuple[VideoRecord, Prediction]]:
+    """Yield each video, or segment of a video, and its prediction as it finishes.
 
     Args:
-        paths: video files.
+        records: videos and segments of videos, with paths that can be opened, as from `find_records`. A record's fps
+            replaces that of the options.
         options: options of the prediction.
         checkpoint: path for `load_model`.
         device: device for `load_model`.
         precision: precision for `load_model`.
         num_workers: number of worker processes, each with one thread. 0 predicts in this process, in the order of
-            `paths`; with "ray", 0 means one worker per core of the cluster.
+            `records`; with "ray", 0 means one worker per core of the cluster.
         engine: "local" or "ray".
         seconds_per_video: time limit for each video in a worker process.
         on_progress: called with (windows done, windows in all) as a timeline's windows are scored; not called by
@@ -98,16 +128,22 @@ def predict_videos(
             "from."
         )
     if engine == "local" and num_workers == 0:
-        for path in paths:
+        for record in records:
             try:
-                yield predict_file(path, model, options, on_progress=on_progress)
+                yield record, _predict_record(record.path, record, model, options, on_progress)
             except VideoError as error:
-                yield Prediction(path, [], error=error.reason)
+                yield record, _failed(record, error.reason)
         return
     del model
     absolute = str(Path(checkpoint).absolute())
-    jobs = [PredictionJob(str(Path(path).absolute()), path, absolute, device, precision, options) for path in paths]
+    jobs = [
+        PredictionJob(str(Path(record.path).absolute()), record, absolute, device, precision, options)
+        for record in records
+    ]
     for job, result in for_each(
         run_job, jobs, num_workers=num_workers or None, seconds_per_job=seconds_per_video, engine=engine
     ):
-        yield Prediction(job.path, [], error=result) if isinstance(result, str) else replace(result, path=job.path)
+        if isinstance(result, str):
+            yield job.record, _failed(job.record, result)
+        else:
+            yield job.record, replace(result, path=job.record.path)

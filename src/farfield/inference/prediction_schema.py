@@ -50,6 +50,9 @@ class Prediction:
         segments: the actions over time; None without a timeline.
         error: why the video could not be read, or could be read only in part; None if it was read completely.
         note: why there is no timeline although one was requested; None otherwise.
+        requested_start_seconds: start of the part of the video that was to be predicted, such as a manifest's segment;
+            None for the video's start.
+        requested_end_seconds: end of that part, excluded; None for the video's end.
         timeline: class probabilities over time; None without a timeline. Not in the JSON.
         features: one row for the video, or one for each window of the timeline; None if not requested. Not in the JSON.
         feature_seconds: start and end, in seconds, of the part of the video that each row of features covers; None if
@@ -65,9 +68,16 @@ class Prediction:
     segments: list[Segment] | None = None
     error: str | None = None
     note: str | None = None
+    requested_start_seconds: float | None = None
+    requested_end_seconds: float | None = None
     timeline: Timeline | None = None
     features: Float[np.ndarray, "rows c"] | None = None
     feature_seconds: Float[np.ndarray, "rows 2"] | None = None
+
+    @property
+    def title(self) -> str:
+        """The path, and the part of the video that was requested, if it is not the whole."""
+        return self.path + segment_text(self.requested_start_seconds, self.requested_end_seconds)
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain types for JSON. All fields of the schema are present; unknown values are None."""
@@ -82,6 +92,8 @@ class Prediction:
             "segments": None if self.segments is None else [asdict(each) for each in self.segments],
             "error": self.error,
             "note": self.note,
+            "requested_start_seconds": self.requested_start_seconds,
+            "requested_end_seconds": self.requested_end_seconds,
         }
 
     @classmethod
@@ -97,6 +109,13 @@ class Prediction:
         if given.get("segments") is not None:
             given["segments"] = [Segment(**each) for each in given["segments"]]
         return cls(**given)
+
+
+def segment_text(start_seconds: float | None, end_seconds: float | None) -> str:
+    """Format a part of a video to follow its path, such as " [1.5, 4) s"; "" for the whole video."""
+    if start_seconds is None and end_seconds is None:
+        return ""
+    return f" [{start_seconds or 0:g}, {'end' if end_seconds is None else f'{end_seconds:g}'}) s"
 
 
 def rank(

@@ -1,7 +1,8 @@
 """A folder of predictions that a later run can resume.
 
 predictions.jsonl gets a line for each video as soon as it is predicted. settings.json holds the options. The extra
-files of each video (subtitles, labelled copy) are named after the video. A resumed run predicts a video again if the
+files of each video (subtitles, labelled copy) are named after the video. Segments of one video are predicted and
+written separately. A resumed run predicts a video again if the
 video's file has changed, if its prediction failed, or if a crash cut off its line. Only one run at a time can write to
 a folder.
 """
@@ -20,6 +21,7 @@ from typing import Any, Literal, get_args
 from filelock import FileLock, Timeout
 
 from farfield.atomic_write import atomic_write
+from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError, VideoError, nearest
 from farfield.inference.embeddings import join_features, write_features
 from farfield.inference.labelled_video import write_labelled_video
@@ -102,57 +104,63 @@ class Results:
         self._names = {str(entry["name"]) for entry in self._entries.values()}
         self._numbers: dict[str, int] = {}
 
-    def is_done(self, path: str) -> bool:
+    def is_done(self, record: VideoRecord) -> bool:
         """Return whether a video's prediction and extra files exist, and the video has not changed since then."""
-        entry = self._entries.get(path)
-        if entry is None or entry["file"] != _file_state(path):
+        entry = self._entries.get(_record_key(record))
+        if entry is None or entry["file"] != _file_state(record.path):
             return False
         return all((self.folder / name).is_file() for name in self._files_of(entry["name"]).values())
 
-    def prediction(self, path: str) -> Prediction:
-        """Return the stored prediction of a video."""
-        return Prediction.from_dict({name: value for name, value in self._entries[path].items() if name not in _RECORD})
+    def prediction(self, record: VideoRecord) -> Prediction:
+        """Return the stored prediction of a video or segment."""
+        return _stored(self._entries[_record_key(record)])
 
-    def add(self, prediction: Prediction) -> Prediction:
+    def add(self, prediction: Prediction, *, fps: float | None = None) -> Prediction:
         """Write a prediction's files, then its line in predictions.jsonl.
 
         If the video could not be read, the files that an earlier run wrote for it are removed.
 
+        Args:
+            prediction: prediction of a video or segment.
+            fps: frame rate of this folder of pictures; None for that of the settings.
+
         Returns:
             The prediction. If its files could not be written, its `error` says why.
         """
-        name = self._name(prediction.path)
+        name = self._name(prediction.to_dict() | {"fps": fps})
         failed: str | None = None
         try:
-            self._write_extras(name, prediction)
+            self._write_extras(name, prediction, fps)
         except VideoError as error:
             failed = f"its labelled copy could not be written: {error.reason}"
         except OSError as error:
             failed = f"not all of its files could be written: {error.strerror or error}"
         if failed is not None:
             prediction = replace(prediction, error="; ".join(filter(None, [prediction.error, failed])))
-        entry = prediction.to_dict() | {"name": name, "file": _file_state(prediction.path)}
+        entry = prediction.to_dict() | {"fps": fps, "name": name, "file": _file_state(prediction.path)}
         with _writing(self.folder), (self.folder / JOURNAL).open("a") as journal:
             journal.write(_line(entry))
             journal.flush()
             os.fsync(journal.fileno())
-        self._entries[prediction.path] = entry
+        self._entries[_key(entry)] = entry
         return prediction
 
-    def finish(self, paths: Sequence[str]) -> None:
-        """Write the CSV and feature files of the videos in `paths`; reduce predictions.jsonl to one line per video."""
-        entries = [self._entries[path] for path in paths if path in self._entries]
+    def finish(self, records: Sequence[VideoRecord]) -> None:
+        """Write the CSV and feature files of the videos `records`; reduce predictions.jsonl to one line for each."""
+        keys = map(_record_key, records)
+        entries = [self._entries[key] for key in keys if key in self._entries]
         with _writing(self.folder):
             self._write_whole(JOURNAL, "".join(map(_line, self._entries.values())))
             if "csv" in self._extras:
-                predictions = [self.prediction(entry["path"]) for entry in entries]
+                predictions = list(map(_stored, entries))
                 self._write_whole("predictions.csv", as_csv(predictions, timeline=self._timeline))
             for kind in FEATURE_FILES:
                 if kind in self._extras:
-                    parts = {e["path"]: self._part(e["name"]) for e in entries if self._part(e["name"]).is_file()}
+                    parts = [(entry["path"], self._part(entry["name"])) for entry in entries]
+                    parts = [(video, part) for video, part in parts if part.is_file()]
                     join_features(parts, self.folder / f"features.{kind}")
 
-    def _write_extras(self, name: str, prediction: Prediction) -> None:
+    def _write_extras(self, name: str, prediction: Prediction, fps: float | None) -> None:
         if not prediction.ranking:
             for left in (*(self.folder / f"{name}{end}" for end in _SUFFIXES.values()), self._part(name)):
                 left.unlink(missing_ok=True)
@@ -166,7 +174,7 @@ class Results:
         if "mp4" in files:
             copy = self.folder / files["mp4"]
             copy.unlink(missing_ok=True)  # so that no old copy stays if this fails
-            write_labelled_video(prediction, copy, fps=self._fps)
+            write_labelled_video(prediction, copy, fps=fps or self._fps)
 
     def _files_of(self, name: str) -> dict[str, str]:
         """Return the names of the extra files of one video, by kind."""
@@ -175,14 +183,14 @@ class Results:
     def _part(self, name: str) -> Path:
         return self.folder / "features" / f"{name}.safetensors"
 
-    def _name(self, path: str) -> str:
+    def _name(self, entry: dict[str, Any]) -> str:
         """Return the name for a video's files: the video's name without suffix, numbered if that is taken.
 
         The name is valid UTF-8. It is cut to 200 bytes, because file systems allow 255 bytes including suffixes.
         """
-        if path in self._entries:
-            return str(self._entries[path]["name"])
-        stem = os.fsencode(Path(path).stem)[:200].decode(errors="ignore") or "video"
+        if _key(entry) in self._entries:
+            return str(self._entries[_key(entry)]["name"])
+        stem = os.fsencode(Path(entry["path"]).stem)[:200].decode(errors="ignore") or "video"
         numbers = itertools.count(self._numbers.get(stem, 1))
         names = ((number, stem if number == 1 else f"{stem}_{number}") for number in numbers)
         self._numbers[stem], name = next(pair for pair in names if pair[1] not in self._names)
@@ -209,18 +217,18 @@ class Results:
                 "settings, or another folder."
             )
 
-    def _read(self) -> dict[str, dict[str, Any]]:
+    def _read(self) -> dict[Key, dict[str, Any]]:
         journal = self.folder / JOURNAL
-        entries: dict[str, dict[str, Any]] = {}
+        entries: dict[Key, dict[str, Any]] = {}
         for line in journal.read_text().splitlines() if journal.is_file() else ():
             try:
                 entry = json.loads(line)
-                entries.pop(entry["path"], None)  # the last line of a video is valid
+                entries.pop(_key(entry), None)  # the last line of a video is valid
                 complete = entry["ranking"] and entry.get("error") is None and entry["name"] and entry["file"]
             except (ValueError, KeyError, TypeError):  # cut off, or a failure
                 continue
             if complete:
-                entries[entry["path"]] = entry
+                entries[_key(entry)] = entry
         return entries
 
     def _write_whole(self, name: str, text: str) -> None:
@@ -237,7 +245,29 @@ def _flat(settings: dict[str, Any]) -> dict[str, Any]:
     return flat | {"timeline": settings.get("windows") is not None}
 
 
-_RECORD = ("name", "file")
+Key = tuple[str, float | None, float | None, float | None]
+"""Identifies a prediction: path, start and end of the segment, and frame rate of a folder of pictures."""
+
+
+def _key(entry: dict[str, Any]) -> Key:
+    """Return an entry's key. Lines of versions before segments were predicted have only the path."""
+    return (
+        entry["path"],
+        entry.get("requested_start_seconds"),
+        entry.get("requested_end_seconds"),
+        entry.get("fps"),
+    )
+
+
+def _record_key(record: VideoRecord) -> Key:
+    return record.path, record.start_seconds, record.end_seconds, record.fps
+
+
+def _stored(entry: dict[str, Any]) -> Prediction:
+    return Prediction.from_dict({name: value for name, value in entry.items() if name not in _RECORD})
+
+
+_RECORD = ("fps", "name", "file")
 """Keys of a line of predictions.jsonl that are not fields of `Prediction`."""
 _SUFFIXES = {"srt": ".srt", "vtt": ".vtt", "mp4": "_labelled.mp4"}
 """Suffixes of the extra files of one video, by kind."""

@@ -116,8 +116,11 @@ def windows_of(
     hop_frames: int | None = None,
     window_seconds: float | None = None,
     num_crops: int = 1,
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
 ) -> Windows:
-    """Slide windows over an open video. The first window starts at the video's start, the last ends at its end.
+    """Slide windows over an open video, or a segment of it. The first window starts at its start, the last ends at its
+    end.
 
     A video that is shorter than a window has one window.
 
@@ -130,16 +133,21 @@ def windows_of(
         window_seconds: length of a window; None for the length of `num_frames` frames at `frame_stride`. Required for a
             network that samples segments of the whole video, because its clips have no fixed length.
         num_crops: square crops of each window, spread along the longer side.
+        start_seconds: start of the segment, see `stream_frames`; None for the start of the video.
+        end_seconds: end of the segment, excluded; None for the end of the video.
 
     Raises:
         FarfieldError: see `check_window_lengths`.
-        VideoError: if window_seconds is None, the video is shorter than a clip and `short_clip` is "refuse".
+        VideoError: if no frame lies in the segment; if window_seconds is None, the video is shorter than a clip and
+            `short_clip` is "refuse".
     """
     check_window_lengths(spec, hop_seconds, window_seconds)
-    stream = stream_frames(video.times, target_fps=spec.target_fps)
     fps = spec.target_fps or frame_rate(video.times)
     span, hop = span_and_hop(fps, spec, hop_seconds=hop_seconds, window_seconds=window_seconds)
     try:
+        stream = stream_frames(
+            video.times, target_fps=spec.target_fps, start_seconds=start_seconds, end_seconds=end_seconds
+        )
         views, bounds = window_indices(
             len(stream), spec, span, hop if hop_frames is None else hop_frames, spread=window_seconds is not None
         )
@@ -147,7 +155,8 @@ def windows_of(
         raise VideoError(path, str(error)) from error
     indices = stream[views]
     shown = np.append(video.times, video.times[-1] + 1 / fps)
-    seconds = shown[bounds] if spec.target_fps is None else bounds / fps
+    first = int(stream[0])
+    seconds = shown[first + bounds] if spec.target_fps is None else video.times[first] + bounds / fps
     pictures = video.pictures(np.unique(indices), spec.test_short_side_px)
     clips = assemble_windows(_crop(pictures, spec, num_crops), iter(indices))
     return Windows(seconds[:, 0], seconds[:, 1], clips)

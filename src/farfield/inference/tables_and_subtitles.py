@@ -29,7 +29,7 @@ def check_format(name: str, *, timeline: bool) -> None:
 def as_table(prediction: Prediction) -> str:
     """Format a prediction as a table below the file's name: its ranking, or its segments if it has a timeline."""
     seen = f"{prediction.start_seconds:.2f} s to {prediction.end_seconds:.2f} s"
-    lines = [f"{prediction.path}  ({seen})"]
+    lines = [f"{prediction.title}  ({seen})"]
     if prediction.segments is None:
         width = max(len(each.label) for each in prediction.ranking)
         for each in prediction.ranking:
@@ -47,9 +47,10 @@ def as_table(prediction: Prediction) -> str:
     return "\n".join(lines)
 
 
+_REQUESTED = ["requested_start_seconds", "requested_end_seconds"]
 CSV_HEADER = {
-    False: ["path", "rank", "label", "probability", "start_seconds", "end_seconds", "error"],
-    True: ["path", "label", "probability", "start_seconds", "end_seconds", "error"],
+    False: ["path", "rank", "label", "probability", "start_seconds", "end_seconds", "error", *_REQUESTED],
+    True: ["path", "label", "probability", "start_seconds", "end_seconds", "error", *_REQUESTED],
 }
 """CSV columns without a timeline (False, one row per ranked class) and with one (True, one row per segment)."""
 
@@ -61,17 +62,18 @@ def as_csv(predictions: list[Prediction], *, timeline: bool, header: bool = True
     if header:
         writer.writerow(CSV_HEADER[timeline])
     for prediction in predictions:
+        requested = [prediction.requested_start_seconds, prediction.requested_end_seconds]
         if timeline:
             for each in prediction.segments or []:
-                writer.writerow(
-                    [prediction.path, each.label, each.probability, each.start_seconds, each.end_seconds, ""]
-                )
+                cells = [prediction.path, each.label, each.probability, each.start_seconds, each.end_seconds, ""]
+                writer.writerow([*cells, *requested])
         else:
             for place, ranked in enumerate(prediction.ranking, 1):
                 shown = [prediction.start_seconds, prediction.end_seconds]
-                writer.writerow([prediction.path, place, ranked.label, ranked.probability, *shown, ""])
+                writer.writerow([prediction.path, place, ranked.label, ranked.probability, *shown, "", *requested])
         if prediction.error is not None:
-            writer.writerow([prediction.path, *[""] * (len(CSV_HEADER[timeline]) - 2), prediction.error])
+            blanks = [""] * (CSV_HEADER[timeline].index("error") - 1)
+            writer.writerow([prediction.path, *blanks, prediction.error, *requested])
     return out.getvalue()
 
 

@@ -89,6 +89,8 @@ def make_timeline(
     num_crops: int = 1,
     view_batch_size: int = 8,
     features: bool = False,
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> Timeline:
     """Score sliding windows over an open video, and find its segments. Memory holds the frames of a few windows only.
@@ -101,12 +103,14 @@ def make_timeline(
         num_crops: square crops of each window.
         view_batch_size: windows x crops per forward pass; bounds memory.
         features: whether to also return the features of each window.
+        start_seconds: start of the part of the video to score; None for the start of the video.
+        end_seconds: end of that part, excluded; None for the end of the video.
         on_progress: called with (windows done, windows in all).
 
     Raises:
         FarfieldError: if `options.window_seconds` is None and the network samples segments of a whole video.
-        VideoError: if no window can be decoded, or if `options.window_seconds` is None, the video is shorter than a
-            clip and the network's `short_clip` is "refuse".
+        VideoError: if no window can be decoded, or no frame lies in the part, or if `options.window_seconds` is None,
+            the video is shorter than a clip and the network's `short_clip` is "refuse".
     """
     windows = windows_of(
         video,
@@ -115,6 +119,8 @@ def make_timeline(
         hop_seconds=options.hop_seconds,
         window_seconds=options.window_seconds,
         num_crops=num_crops,
+        start_seconds=start_seconds,
+        end_seconds=end_seconds,
     )
     scores: list[WindowScore] = []
     error: str | None = None

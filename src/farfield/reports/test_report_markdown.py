@@ -19,11 +19,13 @@ def render_test_report(report: Mapping[str, Any], shown_names: Mapping[str, str]
     """
     names = list(report)
     calibration = report["calibration"]
-    titles = {"as_trained": "as trained", "with_temperature": f"temperature {calibration['temperature']}"}
+    titles = {"as_trained": "as trained"}
+    if calibration["temperature"] is not None:
+        titles["with_temperature"] = f"temperature {round(calibration['temperature'], 4)}"
     return render(
         "test_report.md.j2",
         report=report,
-        about={name: report[name] for name in names[: names.index("videos")]},
+        about={name: report[name] for name in names[: names.index("videos")] if report[name] is not None},
         metrics=METRICS,
         class_metrics=report["class_metrics"],
         class_columns=("precision", "recall", "f1", "average_precision", "roc_auc"),

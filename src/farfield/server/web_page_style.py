@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from farfield.server.gradio_compat import TRIM_BUTTON
+from farfield.server.gradio_compat import HIDDEN_STATUS, TRIM_BUTTON
 
 CSS = """
 .gradio-container { max-width: 1080px !important; margin: 0 auto !important }
@@ -38,6 +38,7 @@ footer { display: none !important }
 .ff-scroll img { width: 100%; min-width: 40rem; display: block }
 """
 CSS += f"#video {TRIM_BUTTON} {{ display: none }}\n"
+CSS += f"{HIDDEN_STATUS} {{ visibility: hidden }}\n"
 
 FOLLOW_PLAYER = """
 const player = () => document.querySelector("#video video");

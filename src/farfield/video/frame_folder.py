@@ -1,8 +1,9 @@
 """Read a folder of numbered pictures as a video.
 
 The names of the pictures differ only in a number, as in `img_00001.jpg` or `frame9.png`, `frame10.png`: the last run of
-digits before the suffix. Numbers start at 0 or 1 and have no gap. Hidden files and files that are not pictures are
-ignored. Pictures do not say when they are shown, so the frame rate must be given.
+digits before the suffix. Numbers start at 0 or 1 and have no gap. Beside pictures named img_*, optical flow (flow_x_*,
+flow_y_*) is ignored. Hidden files and files that are not pictures are ignored. Pictures do not say when they are shown,
+so the frame rate must be given.
 
 Pillow decodes the pictures to 8-bit RGB: grey becomes three equal channels, a palette its colours, and transparency is
 dropped. A picture with an EXIF orientation is turned upright, as by image viewers and OpenCV.
@@ -32,6 +33,8 @@ PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 """Suffixes, in lower case, of the pictures of a frame folder."""
 
 _NUMBERED = re.compile(r"(.*?)([0-9]+)([^0-9]*)", re.DOTALL)
+
+_FLOW = re.compile(r"flow_[xy]_[0-9]+\.[a-z]+", re.IGNORECASE)
 
 
 class FrameFolder(PictureSequence):
@@ -95,7 +98,7 @@ def list_pictures(folder: Path) -> list[str]:
             numbers are missing, come twice, or do not start at 0 or 1.
     """
     with os.scandir(folder) as entries:
-        names = _picture_names(entry.name for entry in entries)
+        names = _without_flow(_picture_names(entry.name for entry in entries))
     expected = _uninterrupted(names)
     if names and expected.keys() == set(names):  # nearly always, and much faster than reading each number
         return list(expected)
@@ -169,6 +172,15 @@ def pictures_bytes(folder: Path) -> int:
         OSError, ValueError: see `list_pictures`.
     """
     return sum((folder / name).stat().st_size for name in list_pictures(folder))
+
+
+def _without_flow(names: list[str]) -> list[str]:
+    """Leave out optical flow beside pictures named img_*, as MMAction2 stores both in one folder."""
+    pictures = [name for name in names if name.startswith("img_")]
+    others = len(names) - len(pictures)
+    if not pictures or not others or sum(_FLOW.fullmatch(name) is not None for name in names) < others:
+        return names
+    return pictures
 
 
 def _picture_names(names: Iterable[str]) -> list[str]:

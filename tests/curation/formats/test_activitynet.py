@@ -143,8 +143,8 @@ def test_the_command_reads_a_subset(
     run_farfield: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    shutil.copy(make_video(40), source.root / "a/v_sk4te_b0ard.mp4")
-    shutil.copy(make_video(40), source.root / "v_-wheel--w0b.mkv")
+    shutil.copy(make_video(40, fps=5), source.root / "a/v_sk4te_b0ard.mp4")
+    shutil.copy(make_video(40, fps=5), source.root / "v_-wheel--w0b.mkv")
     words = ["data", "index", source.root, tmp_path / "m.csv", "--format=activitynet", "--annotations"]
     assert run_farfield(*words, source.annotations, "--subset=training", "--num_workers=1") == 1
     assert [(row.label, row.start_seconds, row.group) for row in read_manifest(tmp_path / "m.csv")] == [

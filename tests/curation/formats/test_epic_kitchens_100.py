@@ -113,7 +113,7 @@ def test_mistakes(tmp_path: Path, rows: str, kind: str | None, labels: str | Non
 
 def test_the_command(tmp_path: Path, make_video: Callable[..., Path], run_farfield: Callable[..., int]) -> None:
     source = source_of(tmp_path, f"{COLUMNS}\n{ROWS}", "verb", VERBS)
-    shutil.copy(make_video(40), source.root / "P41/videos/P41_02.MP4")
+    shutil.copy(make_video(40, fps=0.01), source.root / "P41/videos/P41_02.MP4")
     words = ["--format=epic-kitchens-100", f"--annotations={source.annotations}", "--label_column=verb"]
     out = tmp_path / "m.csv"
     assert (

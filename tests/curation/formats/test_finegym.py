@@ -133,7 +133,7 @@ def test_malformed_files(tmp_path: Path, lines: str, categories: str | None, nam
 def test_segments_reach_the_manifest(tmp_path: Path, make_video: Callable[..., Path]) -> None:
     source = source_of(tmp_path, f"{FLIGHT} 57\n{VAULT} 0\n", CATEGORIES)
     (tmp_path / "finegym_annotation_info_v1.1.json").write_text(json.dumps(TIMES))
-    shutil.copy(make_video(40), source.root / "_a_E_b-c_d-.mp4")
+    shutil.copy(make_video(40, fps=0.25), source.root / "_a_E_b-c_d-.mp4")
     out = tmp_path / "m.csv"
     labels = source.labels
     index_videos(source.root, out, format="finegym", annotations=source.annotations, labels=labels, num_workers=1)

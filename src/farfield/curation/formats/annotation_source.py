@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -67,9 +67,13 @@ class AnnotationSource:
         """
         found = self.files_by_stem.get(stem, [])
         if len(found) > 1:
-            self.left_out.append((stem, f"several videos have this name: {', '.join(found[:3])}"))
+            self.leave_out_ambiguous(stem, found)
             return None
         return found[0] if found else stem + suffix
+
+    def leave_out_ambiguous(self, name: str, found: Sequence[str]) -> None:
+        """Record an annotated name that several videos have as left out."""
+        self.left_out.append((name, f"several videos have this name: {', '.join(found[:3])}"))
 
     def skip_not_annotated(self, stems: Set[str]) -> None:
         """Record the videos under `root` whose file name without suffix is not in `stems` as skipped."""

@@ -148,7 +148,7 @@ def find_video(source: AnnotationSource, path: str, where: str) -> str | None:
     wanted = source.root / path
     found = [each for each in source.files_by_stem.get(name, []) if (source.root / each).with_suffix("") == wanted]
     if len(found) > 1:
-        source.left_out.append((path, f"several videos have this name: {', '.join(found[:3])}"))
+        source.leave_out_ambiguous(path, found)
         return None
     return found[0] if found else path
 

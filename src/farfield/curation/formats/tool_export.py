@@ -110,7 +110,7 @@ def find_videos(source: AnnotationSource, names: Mapping[str, Sequence[str]]) ->
         for rank, path in enumerate(paths):
             shared, fitting = _fitting(source, path)
             if len(fitting) > 1:
-                source.left_out.append((name, f"several videos have this name: {', '.join(fitting[:3])}"))
+                source.leave_out_ambiguous(name, fitting)
             elif fitting:
                 claims[fitting[0]].append((-rank, shared, name))
             if fitting:

@@ -24,7 +24,6 @@ def locate_video(source: AnnotationSource, path: str) -> str | None:
     in_folder = [each for each in found if each.with_suffix("").parts[-len(usual.parts) :] == usual.parts]
     candidates = in_folder or found
     if len(candidates) > 1:
-        names = ", ".join(map(str, candidates[:3]))
-        source.left_out.append((path, f"several videos have this name: {names}"))
+        source.leave_out_ambiguous(path, list(map(str, candidates)))
         return None
     return str(candidates[0]) if candidates else path
