@@ -42,13 +42,14 @@ def split_heads(labels: Sequence[str]) -> dict[str, list[str]]:
         FarfieldError: for a label that is not written head:class, a head whose labels are not beside each other or that
             has fewer than two, or fewer than two heads.
     """
+    pairs = [(head.strip(), name.strip()) for head, _, name in (label.partition(":") for label in labels)]
+    if wrong := [label for label, pair in zip(labels, pairs, strict=True) if not all(pair)]:
+        raise FarfieldError(
+            f"the labels of a multi_head task are written head:class, such as verb:open; given {wrong[0]!r}."
+        )
     heads: dict[str, list[str]] = {}
-    for head, group in groupby(labels, key=lambda label: label.partition(":")[0].strip()):
-        names = [label.partition(":")[2].strip() for label in group]
-        if not head or not all(names):
-            raise FarfieldError(
-                f"the labels of a multi_head task are written head:class, such as verb:open; given {labels[:5]}."
-            )
+    for head, group in groupby(pairs, key=lambda pair: pair[0]):
+        names = [name for _, name in group]
         if head in heads:
             raise FarfieldError(f"the labels of head {head!r} are not beside each other. Sort the labels.")
         if len(names) < 2:

@@ -18,6 +18,7 @@ from farfield.evaluation.plots import plot_confusion
 from farfield.lightning_compat import log_every_n_steps
 from farfield.training.csv_log import append_row, start_log
 from farfield.training.lightning_module import TrainingModule
+from farfield.training.validation_metrics import head_figures
 
 log = logging.getLogger("farfield")
 
@@ -28,9 +29,9 @@ REDRAW_SECONDS = 10.0
 class RunFiles(Callback):
     """Write config.yaml, metrics.csv, steps.csv and plots to the run folder.
 
-    metrics.csv has a row per epoch. steps.csv has a row every log_every_n_steps steps, not every step, since reading a
-    loss synchronises with the device. Rows are written immediately. When a run resumes, rows of steps after its
-    checkpoint are dropped.
+    metrics.csv has a row per epoch, with the accuracy of each head for a multi_head task. steps.csv has a row every
+    log_every_n_steps steps, not every step, since reading a loss synchronises with the device. Rows are written
+    immediately. When a run resumes, rows of steps after its checkpoint are dropped.
 
     Plots are drawn after an epoch, at most every REDRAW_SECONDS, and when the run ends, unless it is killed.
     """
@@ -59,6 +60,7 @@ class RunFiles(Callback):
         self.steps_path = run_dir / "steps.csv"
         self.curves_path = run_dir / "curves.png"
         self.confusion_path = run_dir / "confusion_matrix.png"
+        self._columns: tuple[str, ...] = self.EPOCH_COLUMNS
         self._last_step = 0
         self._has_validated = False
         self._confusion: tuple[Tensor, Sequence[str]] | None = None
@@ -73,7 +75,9 @@ class RunFiles(Callback):
         self._last_step = trainer.global_step
         if trainer.is_global_zero:
             start_log(self.steps_path, self.STEP_COLUMNS, trainer.global_step)
-            start_log(self.metrics_path, self.EPOCH_COLUMNS, trainer.global_step)
+            assert isinstance(pl_module, TrainingModule)
+            self._columns = self.EPOCH_COLUMNS + head_figures(pl_module.network)
+            start_log(self.metrics_path, self._columns, trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -97,7 +101,7 @@ class RunFiles(Callback):
             metrics = {name: value for name, value in metrics.items() if not name.startswith("val/")}
         known = {"epoch": str(trainer.current_epoch), "step": str(trainer.global_step)}
         known |= {name: f"{value:.6g}" for name, value in metrics.items()}
-        append_row(self.metrics_path, [known.get(name, "") for name in self.EPOCH_COLUMNS])
+        append_row(self.metrics_path, [known.get(name, "") for name in self._columns])
         assert isinstance(pl_module, TrainingModule)
         if has_validated and pl_module.val_confusion_matrix is not None:
             self._confusion = pl_module.val_confusion_matrix.cpu(), pl_module.network.labels

@@ -13,7 +13,9 @@ from torch.nn import functional as F
 
 from farfield.evaluation.class_metrics import mean_average_precision
 from farfield.evaluation.metrics import Metrics, measure
+from farfield.models.network import ActionNet
 from farfield.scoring.joint_ranking import rank_jointly
+from farfield.task import split_heads
 
 TOP1: Final = "val/top1"
 TOP5: Final = "val/top5"
@@ -50,6 +52,11 @@ def multilabel_figures(
     """
     loss = F.binary_cross_entropy(probabilities, targets) if probabilities.isfinite().all() else torch.tensor(math.nan)
     return {MAP: _map(probabilities, targets > 0), LOSS: _or_infinite(loss)}
+
+
+def head_figures(network: ActionNet) -> tuple[str, ...]:
+    """Return the names of the figures of a multi_head network's heads; nothing for other tasks."""
+    return tuple(f"{TOP1}_{head}" for head in split_heads(network.labels)) if network.task == "multi_head" else ()
 
 
 def multi_head_figures(
