@@ -53,6 +53,26 @@ def test_nouns(tmp_path: Path, labels: str | None, expected: list[str]) -> None:
     assert source.left_out[-1] == ("P42_101_1", "it has no label")
 
 
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [(True, ["verb:verb-5|noun:noun:2", "verb:verb-11|noun:noun:6"]), (False, ["verb:5|noun:2", "verb:11|noun:6"])],
+)
+def test_verbs_and_nouns(tmp_path: Path, named: bool, expected: list[str]) -> None:
+    source = source_of(tmp_path, f"{COLUMNS}\n{ROWS}", "verb+noun")
+    if named:
+        (tmp_path / "EPIC_100_verb_classes.csv").write_text(VERBS)
+        (tmp_path / "EPIC_100_noun_classes.csv").write_text(NOUNS)
+        source.labels = tmp_path
+    assert [each.label for each in read_epic_kitchens_100(source)] == expected
+    assert source.left_out[-1] == ("P42_101_1", "it has no label")  # no noun
+
+
+def test_names_of_verbs_and_nouns_are_in_a_folder(tmp_path: Path) -> None:
+    source = source_of(tmp_path, f"{COLUMNS}\n{ROWS}", "verb+noun", VERBS)
+    with pytest.raises(FarfieldError, match=r"classes.csv, which is not a folder. For verbs and nouns"):
+        list(read_epic_kitchens_100(source))
+
+
 def test_the_test_file_has_no_labels(tmp_path: Path) -> None:
     source = source_of(
         tmp_path, f"{TEST_COLUMNS}\nP41_02_0,P41,P41_02,0:0:1.0,00:00:01.00,00:00:02.00,50,100\n", "verb"
@@ -68,7 +88,7 @@ def test_the_test_file_has_no_labels(tmp_path: Path) -> None:
             f"{COLUMNS}\n",
             None,
             None,
-            r"label_column is None, but each segment .* Give label_column='verb' or label_col",
+            r"label_column is None, but each segment .* Give label_column='verb', label_col",
         ),
         (f"{COLUMNS}\n", "action", None, "label_column is 'action', but each segment"),
         (

@@ -194,3 +194,17 @@ def test_short_names_of_the_times_are_recognised(source: AnnotationSource) -> No
     assert given(source, "path,label,start,end\nrun/a.mp4,run,1,2\n") == [VideoRecord("run/a.mp4", "run", 1, 2)]
     both = "path,label,start,start_seconds\nrun/a.mp4,run,1,2\n"
     assert given(source, both) == [VideoRecord("run/a.mp4", "run", 2)]
+
+
+def test_several_columns_make_the_labels_of_several_heads(source: AnnotationSource) -> None:
+    source.columns = {"path": "file", "label": "verb+noun"}
+    rows = "file,verb,noun\nrun/a.mp4,open,door\ngone.mp4,close,\n"
+    assert [record.label for record in given(source, rows)] == ["verb:open|noun:door", "verb:close"]
+    source.columns = {"path": "file", "label": "verb+nouns"}
+    with pytest.raises(FarfieldError, match=r"has no column 'nouns' for label"):
+        given(source, rows)
+
+
+def test_a_column_may_have_a_plus_in_its_name(source: AnnotationSource) -> None:
+    source.columns = {"path": "file", "label": "a+b"}
+    assert [record.label for record in given(source, "file,a+b\nrun/a.mp4,open\n")] == ["open"]

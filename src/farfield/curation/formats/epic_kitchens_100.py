@@ -27,32 +27,35 @@ _NUM_CLASSES = {"verb": (97, 97), "noun": (300, 304)}
 
 
 def read_epic_kitchens_100(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read the segments; `label_column` is "verb" or "noun". Without `labels`, labels are the numbers of the classes.
+    """Read the segments; `label_column` is "verb", "noun" or "verb+noun".
 
-    The group is the participant.
+    Without `labels`, labels are the numbers of the classes. Both labels of a segment are written `verb:take|noun:cup`,
+    as a multi_head network needs them. The group is the participant.
 
     Raises:
         FarfieldError: without `label_column`; for a missing file or column, a malformed time or class, or class names
             of the other kind.
     """
-    kind = source.label_column
-    if kind not in _NUM_CLASSES:
+    kinds = (source.label_column or "").split("+")
+    if not set(kinds) <= _NUM_CLASSES.keys() or len(set(kinds)) < len(kinds):
         raise FarfieldError(
-            f"label_column is {kind!r}, but each segment of EPIC-Kitchens-100 has a verb and a noun. "
-            "Give label_column='verb' or label_column='noun'."
+            f"label_column is {source.label_column!r}, but each segment of EPIC-Kitchens-100 has a verb and a noun. "
+            "Give label_column='verb', label_column='noun' or label_column='verb+noun'."
         )
-    names = None if source.labels is None else _read_class_names(source.labels, kind)
+    names = {kind: _class_names(source.labels, kind, only=len(kinds) == 1) for kind in kinds}
     for line, row in read_csv(source.annotations, COLUMNS, _NEEDED):
         where = f"{source.annotations}, line {line}"
         name = row.get("narration_id") or f"line {line} ({row['video_id']})"
-        number = row.get(f"{kind}_class") or ""
+        numbers = {kind: row.get(f"{kind}_class") or "" for kind in kinds}
         start, stop = (_seconds(row[column], column, where) for column in COLUMNS[2:])
-        if not number:
+        if not all(numbers.values()):
             source.left_out.append((name, NO_LABEL))
         elif stop <= start:
             source.left_out.append((name, f"its segment [{start:g}, {stop:g}) is empty"))
         elif path := source.find_video(row["video_id"], suffix=".MP4"):
-            yield VideoRecord(path, _label_of(number, kind, names, where), start, stop, group=row["participant_id"])
+            labels = {kind: _label_of(number, kind, names[kind], where) for kind, number in numbers.items()}
+            label = labels[kinds[0]] if len(kinds) == 1 else "|".join(f"{kind}:{labels[kind]}" for kind in kinds)
+            yield VideoRecord(path, label, start, stop, group=row["participant_id"])
 
 
 def _seconds(text: str, column: str, where: str) -> float:
@@ -73,6 +76,24 @@ def _label_of(number: str, kind: str, names: Mapping[str, str] | None, where: st
             f"Give EPIC_100_{kind}_classes.csv of EPIC-Kitchens-100."
         )
     return number if names is None else names[number]
+
+
+def _class_names(labels: Path | None, kind: str, *, only: bool) -> dict[str, str] | None:
+    """Return the key of each class by its id; None without `labels`.
+
+    Args:
+        labels: file of the classes of this kind or, if `only` is False, the folder of the files of both kinds.
+        kind: "verb" or "noun".
+        only: whether only classes of this kind are read.
+    """
+    if labels is None:
+        return None
+    if not only and not labels.is_dir():
+        raise FarfieldError(
+            f"labels is {labels}, which is not a folder. For verbs and nouns, give the folder that holds "
+            "EPIC_100_verb_classes.csv and EPIC_100_noun_classes.csv."
+        )
+    return _read_class_names(labels if only else labels / f"EPIC_100_{kind}_classes.csv", kind)
 
 
 def _read_class_names(path: Path, kind: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -39,6 +39,9 @@ def read_table(source: AnnotationSource) -> Iterator[VideoRecord]:
     `root` by its name, or by folder and name if it has a folder. Labels that are separated by `|`, or a JSON list, are
     several labels; an empty label, null or [] is none of the classes. Times are seconds or HH:MM:SS(.s).
 
+    `columns` may name several columns for the label, such as label=verb+noun: the label of a row is then written
+    `verb:open|noun:door`, as a multi_head network needs it.
+
     Raises:
         FarfieldError: for another suffix, a column that the file does not have, or an invalid value.
     """
@@ -62,7 +65,7 @@ def read_row(source: AnnotationSource, row: Row, columns: Mapping[str, str], whe
     path = find_video(source, read_value(values["path"], names["path"]), where)
     if path is None:
         return None
-    label = read_label(values["label"], names["label"])
+    label = read_labels(row, columns["label"], where)
     start, end = (read_time(values.get(field), names.get(field, where)) for field in ("start", "end"))
     if end is not None and end <= (start or 0):
         raise FarfieldError(
@@ -78,7 +81,8 @@ def choose_columns(source: AnnotationSource, names: list[str]) -> dict[str, str]
         raise FarfieldError(f"columns has an unknown field {unknown[0]!r}. {nearest(unknown[0], FIELDS)}")
     short = {field: field for field in ("start", "end") if field in names and FIELDS[field] not in names}
     columns = FIELDS | short | dict(source.columns)
-    for field, name in columns.items():
+    wanted = [(field, name) for field, given in columns.items() for name in _column_names(field, given, names)]
+    for field, name in wanted:
         if name not in names and (field in REQUIRED or field in source.columns):
             single = len(names) == 1 and re.search(r"[;,\t|]", names[0])
             remedy = (
@@ -89,7 +93,16 @@ def choose_columns(source: AnnotationSource, names: list[str]) -> dict[str, str]
             raise FarfieldError(
                 f"{source.annotations} has no column {name!r} for {field}. {nearest(name, names)} {remedy}"
             )
-    return {field: name for field, name in columns.items() if name in names}
+    return {
+        field: given
+        for field, given in columns.items()
+        if all(name in names for name in _column_names(field, given, names))
+    }
+
+
+def _column_names(field: str, given: str, names: Container[str]) -> list[str]:
+    """Return the columns that a value of `columns` names: one, or several for a label, separated by +."""
+    return given.split("+") if field == "label" and given not in names else [given]
 
 
 def read_delimited(path: Path, delimiter: str) -> tuple[list[str], list[tuple[int, Row]]]:
@@ -158,6 +171,14 @@ def read_value(value: object, what: str) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int, type(None))):
         raise FarfieldError(f"{what} is {value!r}; it must be text or a whole number.")
     return "" if value is None else str(value).strip()
+
+
+def read_labels(row: Row, columns: str, where: str) -> str:
+    """Return the label of a row, from one column or, as `column:value`, from several that are separated by +."""
+    if columns in row or "+" not in columns:
+        return read_label(row.get(columns), f"{where}: {columns}")
+    labels = {name: read_label(row.get(name), f"{where}: {name}") for name in columns.split("+")}
+    return "|".join(f"{name}:{label}" for name, label in labels.items() if label)
 
 
 def read_label(value: object, what: str) -> str:
