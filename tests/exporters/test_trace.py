@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ import layers.blocks
 from exporters.networks import awake, without_repeats
 from farfield.clip_spec import ClipSpec
 from farfield.exporters.operator_forms import graph_forms, softmax_attention
-from farfield.exporters.trace import Traced, trace
+from farfield.exporters.trace import Traced, trace, without_shape_checks
 from farfield.models.backbones import BACKBONES
 from farfield.models.insertion import BLOCKS as INSERTED
 from farfield.runtimes.torch_export_archive import read_pt2, write_pt2
@@ -124,3 +125,12 @@ def test_the_layers_are_as_before_once_a_graph_is_made() -> None:
         assert non_local.embedded_gaussian is softmax_attention
         raise KeyboardInterrupt
     assert (non_local.embedded_gaussian, non_local.memory_format) == before
+
+
+@pytest.mark.parametrize("disabled", [True, False])
+def test_shape_checks_are_off_only_while_tracing(disabled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", disabled)
+    with suppress(KeyError), without_shape_checks():
+        assert jaxtyping.config.jaxtyping_disable is True
+        raise KeyError
+    assert jaxtyping.config.jaxtyping_disable is disabled

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from farfield.inference import timeline
 from farfield.precision import Precision
 from farfield.server import worker_tasks
 from farfield.server.limits import Limits, ServerSettings
@@ -30,6 +32,26 @@ def test_a_video_is_recognised_and_its_attention_drawn_in_each_precision(
     found = worker_tasks.recognise(str(make_video(30)), "clip.mp4", kept)
     assert len(found["ranking"]) == 5
     assert worker_tasks.draw_point_attention(kept, (0.5, None, None)).startswith(b"\x89PNG")
+
+
+def test_windows_of_a_long_video_are_as_far_apart_as_the_limit_of_windows_demands(
+    checkpoint: Path, make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hops: list[float | None] = []
+
+    def make_timeline(video: Any, path: Any, model: Any, options: Any) -> Any:
+        hops.append(options.hop_seconds)
+        return timeline.make_timeline(video, path, model, options)
+
+    monkeypatch.setattr(worker_tasks, "_limit_memory", lambda count: None)  # this process has other tests to run
+    monkeypatch.setattr(worker_tasks, "make_timeline", make_timeline)
+    video = str(make_video(100))  # 4 s
+    for window, windows in ((0.5, 20), (0.5, 8)):
+        monkeypatch.setattr(worker_tasks, "_started", None)
+        limits = Limits(timeline_windows=windows)
+        worker_tasks.start(ServerSettings(str(checkpoint), limits, window_seconds=window, threads=1))
+        worker_tasks.recognise(video, "clip.mp4")
+    assert hops == [0.25, 0.5]  # half a window; 4 s / 8
 
 
 def test_the_servers_own_process_imports_neither_pytorch_nor_a_decoder() -> None:
