@@ -19,6 +19,7 @@ from farfield.inference.sliding_windows import sliding_windows
 from farfield.inference.timeline import Timeline, TimelineOptions, smooth, to_cells
 from farfield.models.network import ActionNet
 from farfield.scoring.load import InferenceModel
+from farfield.task import Task
 from farfield.video.writer import write_video
 from video.encoding import encode
 
@@ -31,6 +32,8 @@ class Brightness:
     labels = LABELS
     clip = ClipSpec(num_frames=4, crop_px=16, frame_stride=2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     config: ClassVar[dict[str, Any]] = {}
+    task: Task = "single_label"
+    operating_point = None
     device = torch.device("cpu")
     dtype = torch.float32
 

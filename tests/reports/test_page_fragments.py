@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from farfield.reports.page_fragments import COLOURS, MAX_TICKS, OTHER_COLOUR, note_html, scale_ticks, timeline_html
+from farfield.reports.overlapping_labels import assign_lanes
+from farfield.reports.page_fragments import (
+    COLOURS,
+    MAX_TICKS,
+    OTHER_COLOUR,
+    note_html,
+    ranking_html,
+    scale_ticks,
+    timeline_html,
+)
 
 
 def test_segments_are_placed_and_sized_by_their_seconds() -> None:
@@ -20,6 +29,35 @@ def test_segments_are_placed_and_sized_by_their_seconds() -> None:
     assert "3.0 s</span>" in page
     assert '<span style="left:20.000%">2</span>' in page  # a tick
     assert timeline_html([], 0.0).count("<button") == 0
+
+
+def test_segments_that_overlap_have_lanes() -> None:
+    spans = [(0, 3, "a"), (1, 2, "b"), (1.5, 4, "c"), (3, 5, "d"), (4, 6, "b"), (4, 5, "e"), (6, 7, "c")]
+    lanes = assign_lanes(spans)
+    assert lanes == [0, 1, 2, 0, 1, 2, 2]  # b and c come back to their lanes
+    assert assign_lanes([(0, 1, "a"), (1, 2, "b"), (3, 4, "a")]) == [0, 0, 0]
+    names = ("start_seconds", "end_seconds", "label")
+    segments = [dict(zip(names, span, strict=True)) | {"probability": 0.5} for span in spans]
+    page = " ".join(timeline_html(segments, 8.0).split())
+    assert page.count("top:33.333%;height:33.333%") == 2
+    assert 'style="height:4.80rem"' in page
+    assert "top:" not in timeline_html(segments[:1], 8.0)
+
+
+def test_labels_above_and_below_their_thresholds_are_apart() -> None:
+    ranking = [
+        {"label": "<a>", "probability": 0.75, "above_threshold": True},
+        {"label": "b", "probability": 0.5, "above_threshold": False},
+        {"label": "c", "probability": 0.25, "above_threshold": True},
+    ]
+    page = ranking_html(ranking, multilabel=True)
+    places = [page.index(text) for text in ("&lt;a&gt;", ">c<", "Below their thresholds", ">b<")]
+    assert places == sorted(places)
+    assert "None of the classes" not in page
+    none = ranking_html(ranking[1:2], multilabel=True)
+    assert none.index("None of the classes") < none.index(">b<")
+    assert "Below" not in ranking_html(ranking[:1], multilabel=True)
+    assert "Below" not in ranking_html(ranking)
 
 
 def test_labels_beyond_the_palette_share_a_colour() -> None:

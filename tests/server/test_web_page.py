@@ -6,14 +6,20 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from farfield import predict
+from farfield.checkpoints.checkpoint import save_model
+from farfield.inference.timeline import TimelineOptions
 from farfield.server.gradio_compat import HIDDEN_STATUS, TRIM_BUTTON
-from server.conftest import LABELS, Served
+from multilabel import brightness_network, write_stripes
+from server.conftest import LABELS, Served, run_command
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ARGUMENTS = [
@@ -140,6 +146,66 @@ def test_a_video_is_recognised_and_a_click_shows_attention(
     else:
         page.click("#picture img")
     page.wait_for_selector("#answer :text('The video has been deleted. Upload it again.')")
+
+
+@pytest.fixture(scope="module")
+def multilabel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Served]]:
+    """Servers of a multilabel network, and of one that never finds a class."""
+    with ExitStack() as servers:
+        served = []
+        for name, shift in (("several", 0), ("none", 30)):
+            model = brightness_network(views_aggregation="max")
+            with torch.no_grad():
+                model.head.fc.bias -= shift
+            folder = tmp_path_factory.mktemp(name)
+            save_model(model, folder / "a.ckpt")
+            words = ["--checkpoint", str(folder / "a.ckpt"), "--port", "0", "--threads", "1"]
+            served.append(servers.enter_context(run_command(words, folder)))
+        yield served[0], served[1]
+
+
+def test_several_labels_at_once_are_shown(
+    multilabel: tuple[Served, Served], open_page: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The answers are those of `predict`; the bars of labels that overlap lie below each other."""
+    model, served = brightness_network(views_aggregation="max"), multilabel[0]
+    stripes = write_stripes(tmp_path / "stripes.mp4")
+    answer = served.ask(stripes.read_bytes(), "a.mp4").json()
+    line = predict(stripes, model, timeline=TimelineOptions(hop_seconds=model.clip.span / 20 / 2)).to_dict()
+    for name, whole in (("ranking", predict(stripes, model).to_dict()), ("segments", line)):
+        assert len(answer[name]) >= 3
+        for found, other in zip(answer[name], whole[name], strict=True):
+            assert found == pytest.approx(other, abs=1e-5)
+    assert answer["task"] == "multilabel"
+
+    page = open_page(served.url, viewport={"width": 1280, "height": 900})
+    drop(page, "stripes.mp4", stripes.read_bytes())
+    page.wait_for_selector(".ff-ranking")
+    above = [each["label"] for each in answer["ranking"] if each["above_threshold"]]
+    assert page.locator(".ff-above th").all_inner_texts() == above
+    assert sorted(above) == ["bright", "dark", "picture"]
+    assert page.locator(".ff-below th").all_inner_texts() == ["Below their thresholds", "fire"]
+    bars = page.locator(".ff-bar button")
+    assert bars.all_inner_texts() == [each["label"] for each in answer["segments"]]
+    boxes = [each.bounding_box() for each in bars.all()]
+    for i, one in enumerate(boxes):
+        for other in boxes[:i]:
+            beside = one["x"] >= other["x"] + other["width"] - 1
+            assert beside or abs(one["y"] - other["y"]) >= one["height"] - 1
+    page.screenshot(path=tmp_path / "several.png", full_page=True)
+    assert "one of the classes" not in page.inner_text("body")
+
+
+def test_a_video_of_none_of_the_classes_is_shown_as_such(
+    multilabel: tuple[Served, Served], open_page: Callable[..., Any], tmp_path: Path
+) -> None:
+    page = open_page(multilabel[1].url, viewport={"width": 390, "height": 844})
+    drop(page, "dark.mp4", write_stripes(tmp_path / "dark.mp4", [25] * 30).read_bytes())
+    page.wait_for_selector(".ff-ranking")
+    assert page.inner_text(".ff-above").strip() == "None of the classes"
+    assert "None of the classes at any time." in page.inner_text("#labels")
+    assert page.locator(".ff-bar button").count() == 0
+    page.screenshot(path=tmp_path / "none.png", full_page=True)
 
 
 def test_the_page_works_under_the_name_of_a_proxy(

@@ -18,13 +18,14 @@ from farfield.inference.embeddings import check_parquet
 from farfield.inference.predict import PredictOptions, bar_to
 from farfield.inference.predict_live import LivePrediction, predict_live
 from farfield.inference.predict_videos import predict_videos
-from farfield.inference.prediction_schema import Prediction
+from farfield.inference.prediction_schema import Prediction, RankedLabel
 from farfield.inference.results_folder import FEATURE_FILES, check_extras, open_results
 from farfield.inference.tables_and_subtitles import SUBTITLES, Format, as_csv, as_srt, as_table, as_vtt, check_format
 from farfield.inference.timeline import TimelineOptions
 from farfield.parallel import Engine
 from farfield.precision import Precision
 from farfield.progress import ProgressBar
+from farfield.reports.overlapping_labels import NO_CLASS
 from farfield.scoring.load import load_model
 from farfield.video.decoder_names import Decoder
 
@@ -68,7 +69,7 @@ def predict(
             them on standard input. With --fps, folders of numbered pictures are videos, too.
         checkpoint: a .ckpt file, or a folder or file written by `farfield export`; network, labels, sampling and
             normalisation come from it.
-        top_k: number of classes to print.
+        top_k: number of classes to print; of a multilabel network, all others at their threshold are printed, too.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
         num_crops: crops of each clip; null for 1 with --timeline, and for the checkpoint's own setting otherwise.
         hop: score clips that start every `hop` frames and together cover the whole video, instead of num_clips clips.
@@ -77,8 +78,10 @@ def predict(
         window_seconds: length of a window; null for the length of the network's clips.
         hop_seconds: time from the start of one window to the next; null for half a window.
         smooth_seconds: average probabilities over this duration around each moment.
-        min_seconds: segments shorter than this are merged into a neighbouring segment.
-        threshold: moments whose most probable class has a probability below this belong to no segment.
+        min_seconds: segments shorter than this are merged into a neighbouring segment; those of a multilabel network
+            are left out.
+        threshold: moments whose most probable class has a probability below this belong to no segment. For a multilabel
+            network, the probability from which on a moment belongs to a class; 0 for each class's own threshold.
         format: output format: table, json (one list), jsonl (one line with an object per video, printed when the video
             is finished), csv, srt or vtt.
         json: the same as --format json.
@@ -210,14 +213,26 @@ def _print_live(predictions: Iterable[LivePrediction], format: Format) -> int:
             if format == "jsonl":
                 print(json_format.dumps(asdict(each)), flush=True)
             else:
-                best = "  ".join(f"{ranked.label} {100 * ranked.probability:.0f}%" for ranked in each.ranking)
-                print(f"{each.end_seconds:9.2f} s  {best}", flush=True)
+                print(f"{each.end_seconds:9.2f} s  {_live_text(each)}", flush=True)
     except VideoError as error:
         print(f"farfield predict: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # the way to end it
         pass
     return 0
+
+
+def _live_text(prediction: LivePrediction) -> str:
+    """Format a live ranking. Of a multilabel network, the classes below their thresholds follow in parentheses."""
+
+    def listed(ranking: list[RankedLabel]) -> str:
+        return "  ".join(f"{ranked.label} {100 * ranked.probability:.0f}%" for ranked in ranking)
+
+    if prediction.task != "multilabel":
+        return listed(prediction.ranking)
+    above = [each for each in prediction.ranking if each.above_threshold]
+    below = [each for each in prediction.ranking if not each.above_threshold]
+    return (listed(above) or NO_CLASS) + (f"  ({listed(below)})" if below else "")
 
 
 def _print_each(predictions: Iterable[Prediction], format: Format) -> None:

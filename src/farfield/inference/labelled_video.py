@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -14,12 +15,21 @@ from farfield.data.frame_sampling import stream_frames
 from farfield.fonts import pillow_font
 from farfield.inference.prediction_schema import Prediction, RankedLabel
 from farfield.inference.segments import Segment
+from farfield.reports.overlapping_labels import NO_CLASS, assign_lanes
 from farfield.video.decoders import open_video
 from farfield.video.frame_rate import frame_rate
 from farfield.video.writer import write_video
 
+Item = TypeVar("Item")
+
 MIN_WIDTH = 320
 """Narrower videos are enlarged by an integer factor to at least this width in pixels, so that text is readable."""
+
+MAX_LINES = 10
+"""Maximum number of labels below a frame of a multilabel network; of more, the last line says how many."""
+
+STRIP_PX = 120
+"""Maximum height of the strip of segments, if there are not too many lanes to see them."""
 
 BACKGROUND, BEST, OTHERS, CURSOR = (16, 18, 24), (24, 128, 92), (38, 84, 124), (255, 255, 255)
 
@@ -30,9 +40,10 @@ def write_labelled_video(
     """Write a copy of a video as H.264 MP4 without sound, with the predicted labels below the frames.
 
     Without a timeline, the panel below the frames shows the `num_labels` most probable classes of the whole video. With
-    a timeline, it shows the label of the current segment, and a strip of all segments with a cursor. The copy holds the
-    part of the video that was requested; if only some of it could be read, the copy ends there. `fps` is the frame rate
-    of a folder of pictures.
+    a timeline, it shows the label of the current segment, and a strip of all segments with a cursor. Of a multilabel
+    network, it shows all classes that reach their thresholds, or says that there is none. The copy holds the part of
+    the video that was requested; if only some of it could be read, the copy ends there. `fps` is the frame rate of a
+    folder of pictures.
 
     Raises:
         VideoError: if the video cannot be decoded.
@@ -47,45 +58,59 @@ def write_labelled_video(
             shown = shown[: max(count, 1)]
         offset = float(times[shown[0]])
         frames = ((times[place] - offset, frame) for place, frame in video.pictures(shown))
+        multilabel = prediction.task == "multilabel"
         if prediction.segments is None:
-            pictures = labelled((frame for _, frame in frames), prediction.ranking[:num_labels])
+            ranking = prediction.above_threshold if multilabel else prediction.ranking[:num_labels]
+            pictures = labelled((frame for _, frame in frames), ranking, multilabel=multilabel)
         else:
             segments = [
                 replace(each, start_seconds=each.start_seconds - offset, end_seconds=each.end_seconds - offset)
                 for each in prediction.segments
             ]
-            pictures = with_timeline(frames, segments, max((prediction.end_seconds or 0.0) - offset, 1e-6))
+            duration = max((prediction.end_seconds or 0.0) - offset, 1e-6)
+            pictures = with_timeline(frames, segments, duration, multilabel=multilabel)
         write_video(path, pictures, fps=frame_rate(times), seconds=times[shown] - offset)
 
 
 def labelled(
-    frames: Iterable[UInt8[np.ndarray, "h w c"]], ranking: list[RankedLabel]
+    frames: Iterable[UInt8[np.ndarray, "h w c"]], ranking: list[RankedLabel], *, multilabel: bool = False
 ) -> Iterator[UInt8[np.ndarray, "h2 w2 c"]]:
-    """Enlarge small frames, and add a panel below each that shows a bar and a line of text for each label."""
-    return _above((((), frame) for frame in frames), lambda width, _: _ranking_panel(width, ranking))
+    """Enlarge small frames, and add a panel below each that shows a bar and a line of text for each label.
+
+    With `multilabel`, all labels of the ranking apply equally, and an empty ranking is shown as none of the classes.
+    """
+    return _above((((), frame) for frame in frames), lambda width, _: _ranking_panel(width, ranking, multilabel))
 
 
 def with_timeline(
-    frames: Iterable[tuple[float, UInt8[np.ndarray, "h w c"]]], segments: list[Segment], duration_seconds: float
+    frames: Iterable[tuple[float, UInt8[np.ndarray, "h w c"]]],
+    segments: list[Segment],
+    duration_seconds: float,
+    *,
+    multilabel: bool = False,
 ) -> Iterator[UInt8[np.ndarray, "h2 w2 c"]]:
-    """Add a panel below each frame: the current segment, and a strip of all segments with a cursor.
+    """Add a panel below each frame: the current segments, and a strip of all segments with a cursor.
+
+    Segments that overlap are in different lanes of the strip, and have a line of text each.
 
     Args:
         frames: (time in seconds, RGB picture) of each frame.
         segments: segments of the video, in order of time.
         duration_seconds: duration that the strip shows.
+        multilabel: whether a frame without a segment is shown as none of the classes.
     """
-    colours = segment_colours(segments)
+    strip = _Strip(segments, duration_seconds)
+    starts, ends = (np.array([getattr(each, name) for each in segments]) for name in ("start_seconds", "end_seconds"))
 
     def panel(width: int, key: tuple[int, ...]) -> UInt8[np.ndarray, "h w c"]:
-        number, cursor = key
-        return _timeline_panel(width, segments, colours, number, cursor, duration_seconds)
+        cursor, *current = key
+        return _timeline_panel(width, strip, current, cursor, multilabel)
 
     def keyed() -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
         for seconds, frame in frames:
-            at = (i for i, each in enumerate(segments) if each.start_seconds <= seconds < each.end_seconds)
+            at = np.flatnonzero((starts <= seconds) & (seconds < ends)).tolist()
             width = frame.shape[1] * _factor(frame.shape[1])
-            yield (next(at, -1), round(seconds / duration_seconds * (width - 1))), frame
+            yield (round(seconds / duration_seconds * (width - 1)), *at), frame
 
     return _above(keyed(), panel)
 
@@ -128,48 +153,83 @@ def _factor(width: int) -> int:
     return -(-MIN_WIDTH // width)
 
 
-def _ranking_panel(width: int, ranking: list[RankedLabel]) -> UInt8[np.ndarray, "h w c"]:
+def _ranking_panel(width: int, ranking: list[RankedLabel], multilabel: bool) -> UInt8[np.ndarray, "h w c"]:
     size = _text_size(width)
     line = round(size * 1.5)
-    image = Image.new("RGB", (width, line * len(ranking) + size // 2), BACKGROUND)
+    shown, more = _shortened(ranking) if multilabel else (ranking, "")
+    note = more or ("" if ranking or not multilabel else NO_CLASS)
+    image = Image.new("RGB", (width, line * (len(shown) + bool(note)) + size // 2), BACKGROUND)
     draw = ImageDraw.Draw(image)
-    for i, ranked in enumerate(ranking):
+    for i, ranked in enumerate(shown):
         top = size // 4 + i * line
         right = round(width * ranked.probability)
-        draw.rectangle((0, top, right, top + line - 4), fill=OTHERS if i else BEST)
+        draw.rectangle((0, top, right, top + line - 4), fill=OTHERS if i and not multilabel else BEST)
         _write(draw, size // 2, top + line // 2 - 2, width, ranked.label, ranked.probability)
+    _write(draw, size // 2, size // 4 + len(shown) * line + line // 2 - 2, width, note)
     return np.asarray(image)
+
+
+def _shortened(items: list[Item]) -> tuple[list[Item], str]:
+    """Return items that fit into `MAX_LINES`, and the text of the last line if they are not all."""
+    if len(items) <= MAX_LINES:
+        return items, ""
+    return items[: MAX_LINES - 1], f"and {len(items) - MAX_LINES + 1} more"
+
+
+class _Strip:
+    """Segments to draw over time, with a colour for each label, in lanes in which they do not overlap."""
+
+    def __init__(self, segments: list[Segment], duration_seconds: float) -> None:
+        self.segments = segments
+        self.duration_seconds = duration_seconds
+        self.colours = segment_colours(segments)
+        self.lanes = assign_lanes((each.start_seconds, each.end_seconds, each.label) for each in segments)
+        self.num_lanes = max(self.lanes, default=0) + 1
+
+    def pitch(self, line: int) -> int:
+        """Return the height of a lane in pixels, with the gap below it, if a line of text has the height `line`."""
+        return line if self.num_lanes == 1 else max(min(line // 2, STRIP_PX // self.num_lanes), 2)
+
+    def draw(self, draw: ImageDraw.ImageDraw, width: int, top: int, line: int) -> None:
+        pitch = self.pitch(line)
+        gap = 4 if self.num_lanes == 1 else 2 if pitch > 4 else 1
+        for each, lane in zip(self.segments, self.lanes, strict=True):
+            left, right = (round(at / self.duration_seconds * width) for at in (each.start_seconds, each.end_seconds))
+            upper = top + lane * pitch
+            draw.rectangle((left, upper, max(right - 1, left), upper + pitch - gap), fill=self.colours[each.label])
 
 
 def _timeline_panel(
-    width: int,
-    segments: list[Segment],
-    colours: dict[str, tuple[int, int, int]],
-    number: int,
-    cursor: int,
-    duration_seconds: float,
+    width: int, strip: _Strip, current: list[int], cursor: int, multilabel: bool
 ) -> UInt8[np.ndarray, "h w c"]:
     size = _text_size(width)
     line = round(size * 1.5)
-    image = Image.new("RGB", (width, 2 * line + size // 2), BACKGROUND)
+    num_lines = min(strip.num_lanes, MAX_LINES)
+    height = strip.num_lanes * strip.pitch(line)
+    image = Image.new("RGB", (width, num_lines * line + height + size // 2), BACKGROUND)
     draw = ImageDraw.Draw(image)
-    if number >= 0:
-        current = segments[number]
-        draw.rectangle((0, size // 4, size // 3, size // 4 + line - 4), fill=colours[current.label])
-        _write(draw, size, size // 4 + line // 2 - 2, width, current.label, current.probability)
-    top = size // 4 + line
-    for each in segments:
-        left, right = (round(at / duration_seconds * width) for at in (each.start_seconds, each.end_seconds))
-        draw.rectangle((left, top, max(right - 1, left), top + line - 4), fill=colours[each.label])
-    draw.rectangle((cursor - 1, top - 2, cursor + 1, top + line - 2), fill=CURSOR)
+    shown, more = _shortened(current)
+    for place, number in enumerate(shown):
+        segment = strip.segments[number]
+        # A label stays in the line of its lane, unless there are too many lanes.
+        top = size // 4 + line * (strip.lanes[number] if strip.num_lanes <= MAX_LINES else place)
+        draw.rectangle((0, top, size // 3, top + line - 4), fill=strip.colours[segment.label])
+        _write(draw, size, top + line // 2 - 2, width, segment.label, segment.probability)
+    note = more or (NO_CLASS if multilabel and not current else "")
+    _write(draw, size, size // 4 + (num_lines - 1 if more else 0) * line + line // 2 - 2, width, note)
+    top = size // 4 + num_lines * line
+    strip.draw(draw, width, top, line)
+    draw.rectangle((cursor - 1, top - 2, cursor + 1, top + height - 2), fill=CURSOR)
     return np.asarray(image)
 
 
-def _write(draw: ImageDraw.ImageDraw, left: int, middle: int, width: int, label: str, probability: float) -> None:
-    """Draw a label on one line, truncated if it is too long, and its probability at the right edge."""
+def _write(
+    draw: ImageDraw.ImageDraw, left: int, middle: int, width: int, label: str, probability: float | None = None
+) -> None:
+    """Draw a label on one line, truncated if it is too long, and its probability, if it has one, at the right edge."""
     size = _text_size(width)
     font, whole = pillow_font(" ".join(label.split()), size)
-    own, percent = pillow_font(f"{100 * probability:.1f}%", size)
+    own, percent = pillow_font("" if probability is None else f"{100 * probability:.1f}%", size)
     space = width - left - size - own.getlength(percent)
     text = whole
     while text and font.getlength(text) > space:

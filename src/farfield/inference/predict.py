@@ -34,7 +34,7 @@ class PredictOptions:
     """Options of a prediction.
 
     Args:
-        top_k: number of classes in the ranking.
+        top_k: number of classes in the ranking; a multilabel network's has all others over their threshold, too.
         num_clips: clips spread over the video; None for the network's test setting.
         num_crops: crops of each clip; None for the network's test setting, or for 1 crop if there is a timeline.
         hop: frames from the start of one clip to the next. The clips cover the whole video. Replaces num_clips.
@@ -115,13 +115,13 @@ def predict(
     """Predict the actions in a video: its most probable classes and, on request, a timeline of its actions.
 
     The ranking averages class probabilities over views that are spread over the video, as in a test. With a timeline,
-    it averages them over sliding windows instead.
+    it averages them over time instead. A network whose `clip.views_aggregation` is "max" takes the highest of them.
 
     Args:
         video: a video file, or a folder of numbered pictures.
         model: a network from `load_model` or `build_model`, on the device to run on, or a path that `load_model` reads.
             The network is put in evaluation mode.
-        top_k: number of classes in the ranking.
+        top_k: number of classes in the ranking; a multilabel network's has all others over their threshold, too.
         num_clips: clips spread over the video; None for the network's test setting.
         num_crops: crops of each clip; None for the network's test setting, or for 1 crop if there is a timeline.
         hop: frames from the start of one clip to the next. The clips cover the whole video. Replaces num_clips.
@@ -227,6 +227,7 @@ def predict_video(
         prediction = _from_views(video, record, model, options)
     return replace(
         prediction,
+        task=model.task,
         model=model.config.get("backbone"),
         duration_seconds=duration_seconds(video.times),
         requested_start_seconds=start_seconds,
@@ -245,7 +246,7 @@ def _from_views(video: Video, record: VideoRecord, model: InferenceModel, option
     start, end = float(clip.times_seconds.min()), float(clip.times_seconds.max())
     return Prediction(
         record.path,
-        rank(probabilities, model.labels, options.top_k, model.operating_point),
+        rank(probabilities, model, options.top_k, as_in_test=True),
         start_seconds=start,
         end_seconds=end,
         features=None if scores.features is None else scores.features.mean(0, keepdim=True).cpu().numpy(),
@@ -254,7 +255,7 @@ def _from_views(video: Video, record: VideoRecord, model: InferenceModel, option
 
 
 def _densely(video: Video, record: VideoRecord, model: InferenceModel, options: PredictOptions, hop: int) -> Prediction:
-    """Predict by averaging over clips that start every `hop` frames. Only a few clips are in memory at a time."""
+    """Predict by aggregating over clips that start every `hop` frames. Only a few clips are in memory at a time."""
     spec = model.clip
     if spec.sampling == "segments":
         raise FarfieldError(
@@ -277,7 +278,7 @@ def _densely(video: Video, record: VideoRecord, model: InferenceModel, options: 
     vectors = [each.features for each in scores if each.features is not None]
     return Prediction(
         record.path,
-        rank(probabilities, model.labels, options.top_k),
+        rank(probabilities, model, options.top_k),
         start_seconds=start,
         end_seconds=end,
         features=np.mean(vectors, axis=0)[None] if vectors else None,
@@ -303,7 +304,7 @@ def _with_timeline(
     )
     return Prediction(
         record.path,
-        rank(line.mean, line.labels, options.top_k),
+        rank(line.whole_video, model, options.top_k),
         start_seconds=float(line.times[0]),
         end_seconds=float(line.times[-1]),
         segments=line.segments,

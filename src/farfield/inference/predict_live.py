@@ -10,6 +10,7 @@ from farfield.inference.live_stream import live_windows
 from farfield.inference.prediction_schema import RankedLabel, rank
 from farfield.inference.timeline import score_windows
 from farfield.scoring.load import InferenceModel
+from farfield.task import Task
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,14 @@ class LivePrediction:
     Attributes:
         start_seconds: time of the window's first frame, counted from the first frame of the stream.
         end_seconds: time at which the display of the window's last frame ends.
-        ranking: the most probable classes, best first.
+        ranking: the most probable classes, best first; in a multilabel task also all others at their threshold.
+        task: task of the network.
     """
 
     start_seconds: float
     end_seconds: float
     ranking: list[RankedLabel]
+    task: Task = "single_label"
 
 
 def predict_live(
@@ -54,6 +57,5 @@ def predict_live(
     with live_windows(source, model.clip, hop_seconds=hop_seconds, window_seconds=window_seconds) as windows:
         for window in windows:
             [score] = score_windows([window], model, view_batch_size=1)
-            yield LivePrediction(
-                window.start_seconds, window.end_seconds, rank(score.probabilities, model.labels, top_k)
-            )
+            ranking = rank(score.probabilities, model, top_k)
+            yield LivePrediction(window.start_seconds, window.end_seconds, ranking, model.task)

@@ -17,6 +17,7 @@ from farfield.inference.prediction_schema import Prediction
 from farfield.parallel import Engine, for_each
 from farfield.precision import Precision
 from farfield.scoring.load import InferenceModel, load_model
+from farfield.task import Task
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,11 @@ def _predict_record(
     )
 
 
-def _failed(record: VideoRecord, reason: str) -> Prediction:
+def _failed(record: VideoRecord, task: Task, reason: str) -> Prediction:
     return Prediction(
         record.path,
         [],
+        task=task,
         error=reason,
         requested_start_seconds=record.start_seconds,
         requested_end_seconds=record.end_seconds,
@@ -127,12 +129,13 @@ def predict_videos(
             f"{checkpoint} is an exported network, which returns no features. Give the checkpoint that it was exported "
             "from."
         )
+    task = model.task
     if engine == "local" and num_workers == 0:
         for record in records:
             try:
                 yield record, _predict_record(record.path, record, model, options, on_progress)
             except VideoError as error:
-                yield record, _failed(record, error.reason)
+                yield record, _failed(record, task, error.reason)
         return
     del model
     absolute = str(Path(checkpoint).absolute())
@@ -144,6 +147,6 @@ def predict_videos(
         run_job, jobs, num_workers=num_workers or None, seconds_per_job=seconds_per_video, engine=engine
     ):
         if isinstance(result, str):
-            yield job.record, _failed(job.record, result)
+            yield job.record, _failed(job.record, task, result)
         else:
             yield job.record, replace(result, path=job.record.path)

@@ -6,7 +6,7 @@ docs/predictions.md documents the fields.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,9 @@ from jaxtyping import Float
 
 from farfield.inference.segments import Segment
 from farfield.inference.timeline import Timeline
-from farfield.models.operating_point import OperatingPoint
+from farfield.models.operating_point import class_thresholds
+from farfield.scoring.load import InferenceModel
+from farfield.task import Task
 
 SCHEMA_VERSION = 1
 """Version of the JSON schema. It is raised when a field is renamed or removed, or when its meaning changes."""
@@ -27,8 +29,9 @@ class RankedLabel:
     Attributes:
         label: name of the class.
         probability: probability of the class.
-        above_threshold: whether the probability reaches the class's threshold; None if the network has no threshold for
-            the class, or if the probability is not an average over views as in a test.
+        above_threshold: whether the probability reaches the class's threshold. In a multilabel task every class has
+            one. In a single-label task it is None if the network has no threshold for the class, or if the probability
+            is not an average over views as in a test.
     """
 
     label: str
@@ -42,7 +45,10 @@ class Prediction:
 
     Attributes:
         path: the video file, or the name of an uploaded file.
-        ranking: the most probable classes of the whole video, best first; empty if the video could not be read.
+        ranking: the most probable classes of the whole video, best first; empty if the video could not be read. In a
+            multilabel task it also holds every other class that reaches its threshold.
+        task: task of the network. In a multilabel task each class has a probability of its own, so that a video may
+            have several classes or none, and segments of different classes may overlap.
         model: the network's backbone.
         duration_seconds: length of the video; None if unknown.
         start_seconds: time of the first frame that was scored.
@@ -61,6 +67,7 @@ class Prediction:
 
     path: str
     ranking: list[RankedLabel]
+    task: Task = "single_label"
     model: str | None = None
     duration_seconds: float | None = None
     start_seconds: float | None = None
@@ -79,11 +86,17 @@ class Prediction:
         """The path, and the part of the video that was requested, if it is not the whole."""
         return self.path + segment_text(self.requested_start_seconds, self.requested_end_seconds)
 
+    @property
+    def above_threshold(self) -> list[RankedLabel]:
+        """The classes that reach their thresholds, the most probable first."""
+        return [each for each in self.ranking if each.above_threshold]
+
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain types for JSON. All fields of the schema are present; unknown values are None."""
         return {
             "schema_version": SCHEMA_VERSION,
             "path": self.path,
+            "task": self.task,
             "model": self.model,
             "duration_seconds": self.duration_seconds,
             "start_seconds": self.start_seconds,
@@ -119,20 +132,24 @@ def segment_text(start_seconds: float | None, end_seconds: float | None) -> str:
 
 
 def rank(
-    probabilities: Float[np.ndarray, " classes"], labels: list[str], top_k: int, point: OperatingPoint | None = None
+    probabilities: Float[np.ndarray, " classes"], model: InferenceModel, top_k: int, *, as_in_test: bool = False
 ) -> list[RankedLabel]:
-    """Return the `top_k` most probable classes, best first.
+    """Return the `top_k` most probable classes, best first; in a multilabel task also all others at their threshold.
 
     Args:
         probabilities: probability of each class.
-        labels: label of each class.
-        top_k: number of classes to return.
-        point: thresholds with which the probabilities are compared; None for no comparison.
+        model: network with the labels, the task and the thresholds.
+        top_k: number of the most probable classes to return.
+        as_in_test: whether the probabilities are those of a test's views, on which thresholds are chosen. In a
+            single-label task, only these are compared with thresholds.
     """
-    best = np.argsort(-probabilities, kind="stable")[:top_k]
-    limits = {} if point is None else point.thresholds
-    ranking = [RankedLabel(labels[i], float(probabilities[i])) for i in best]
-    return [
-        each if (limit := limits.get(each.label)) is None else replace(each, above_threshold=each.probability >= limit)
-        for each in ranking
-    ]
+    multilabel = model.task == "multilabel"
+    point = model.operating_point if as_in_test or multilabel else None
+    thresholds = class_thresholds(model.labels, point, model.task)
+    ranking = []
+    for place, i in enumerate(np.argsort(-probabilities, kind="stable").tolist()):
+        probability, threshold = float(probabilities[i]), thresholds[i]
+        above = None if threshold is None else probability >= threshold
+        if place < top_k or (multilabel and above):
+            ranking.append(RankedLabel(model.labels[i], probability, above))
+    return ranking

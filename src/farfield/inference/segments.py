@@ -60,9 +60,48 @@ def find_segments(
         chosen[shortest] = max(known, key=lambda label: here[label]) if known else -1
         joined = np.flatnonzero(np.diff(chosen) == 0) + 1
         edges, chosen = np.delete(edges, joined), np.delete(chosen, joined)
-    found = []
-    for label, (start, stop) in zip(chosen.tolist(), pairwise(edges.tolist()), strict=True):
-        if label >= 0 and times[stop] - times[start] >= min_seconds:
-            probability = np.average(cells[start:stop, label], weights=np.diff(times[start : stop + 1]))
-            found.append(Segment(float(times[start]), float(times[stop]), labels[label], float(probability)))
-    return found
+    return [
+        _segment(times, cells, labels, label, start, stop)
+        for label, (start, stop) in zip(chosen.tolist(), pairwise(edges.tolist()), strict=True)
+        if label >= 0 and times[stop] - times[start] >= min_seconds
+    ]
+
+
+def find_segments_of_each_class(
+    times: Float[np.ndarray, " cells+1"],
+    cells: Float[np.ndarray, "cells k"],
+    labels: list[str],
+    thresholds: Float[np.ndarray, " k"],
+    *,
+    min_seconds: float = 0.0,
+) -> list[Segment]:
+    """Find the runs of cells in which a class reaches its threshold, for each class by itself.
+
+    Args:
+        times: bounds of the cells in seconds.
+        cells: class probabilities of each cell, which need not sum to 1.
+        labels: class names.
+        thresholds: minimum probability of each class.
+        min_seconds: minimum length of a segment. Shorter segments are dropped.
+
+    Returns:
+        Segments in order of their starts, equal ones in the order of the classes. Those of different classes may
+        overlap.
+    """
+    outside = np.zeros((1, cells.shape[1]), bool)
+    steps = np.diff(np.concatenate([outside, cells >= thresholds, outside]).astype(np.int8), axis=0)
+    starts, stops = np.argwhere(steps.T == 1), np.argwhere(steps.T == -1)  # (class, cell), class by class
+    runs = sorted(
+        (start, label, stop) for (label, start), (_, stop) in zip(starts.tolist(), stops.tolist(), strict=True)
+    )
+    return [
+        _segment(times, cells, labels, label, start, stop)
+        for start, label, stop in runs
+        if times[stop] - times[start] >= min_seconds - 1e-6  # times are sums of parts, which are rounded
+    ]
+
+
+def _segment(times: np.ndarray, cells: np.ndarray, labels: list[str], label: int, start: int, stop: int) -> Segment:
+    """Build the segment of a class from cell `start` to before cell `stop`."""
+    probability = np.average(cells[start:stop, label], weights=np.diff(times[start : stop + 1]))
+    return Segment(float(times[start]), float(times[stop]), labels[label], float(probability))

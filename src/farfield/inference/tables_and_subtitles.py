@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import deque
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Literal, get_args
 
 from farfield.errors import FarfieldError, nearest
-from farfield.inference.prediction_schema import Prediction
+from farfield.inference.prediction_schema import Prediction, RankedLabel
 from farfield.inference.segments import Segment
+from farfield.reports.overlapping_labels import NO_CLASS
 
 Format = Literal["table", "json", "jsonl", "csv", "srt", "vtt"]
 SUBTITLES = ("srt", "vtt")
@@ -30,7 +34,10 @@ def as_table(prediction: Prediction) -> str:
     """Format a prediction as a table below the file's name: its ranking, or its segments if it has a timeline."""
     seen = f"{prediction.start_seconds:.2f} s to {prediction.end_seconds:.2f} s"
     lines = [f"{prediction.title}  ({seen})"]
+    multilabel = prediction.task == "multilabel"
     if prediction.segments is None:
+        if multilabel and not prediction.above_threshold:
+            lines.append(f"  {NO_CLASS} reaches its threshold")
         width = max(len(each.label) for each in prediction.ranking)
         for each in prediction.ranking:
             mark = "  above threshold" if each.above_threshold else ""
@@ -43,7 +50,8 @@ def as_table(prediction: Prediction) -> str:
             for each in prediction.segments
         ]
         if not prediction.segments:
-            lines.append("  no class reaches the threshold for long enough")
+            who, which = (NO_CLASS, "its") if multilabel else ("no class", "the")
+            lines.append(f"  {who} reaches {which} threshold for long enough")
     return "\n".join(lines)
 
 
@@ -52,15 +60,19 @@ CSV_HEADER = {
     False: ["path", "rank", "label", "probability", "start_seconds", "end_seconds", "error", *_REQUESTED],
     True: ["path", "label", "probability", "start_seconds", "end_seconds", "error", *_REQUESTED],
 }
-"""CSV columns without a timeline (False, one row per ranked class) and with one (True, one row per segment)."""
+"""CSV columns without a timeline (False, one row per ranked class) and with one (True, one row per segment).
+
+The ranking of a multilabel network has one more column, above_threshold: true or false.
+"""
 
 
 def as_csv(predictions: list[Prediction], *, timeline: bool, header: bool = True) -> str:
     """Format predictions as CSV. A video that could not be read completely gets an additional row with the reason."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
+    marked = not timeline and any(prediction.task == "multilabel" for prediction in predictions)
     if header:
-        writer.writerow(CSV_HEADER[timeline])
+        writer.writerow([*CSV_HEADER[timeline], *["above_threshold"] * marked])
     for prediction in predictions:
         requested = [prediction.requested_start_seconds, prediction.requested_end_seconds]
         if timeline:
@@ -70,36 +82,59 @@ def as_csv(predictions: list[Prediction], *, timeline: bool, header: bool = True
         else:
             for place, ranked in enumerate(prediction.ranking, 1):
                 shown = [prediction.start_seconds, prediction.end_seconds]
-                writer.writerow([prediction.path, place, ranked.label, ranked.probability, *shown, "", *requested])
+                cells = [prediction.path, place, ranked.label, ranked.probability, *shown, "", *requested]
+                writer.writerow([*cells, *[_truth(ranked)] * marked])
         if prediction.error is not None:
             blanks = [""] * (CSV_HEADER[timeline].index("error") - 1)
-            writer.writerow([prediction.path, *blanks, prediction.error, *requested])
+            writer.writerow([prediction.path, *blanks, prediction.error, *requested, *[""] * marked])
     return out.getvalue()
 
 
+def _truth(ranked: RankedLabel) -> str:
+    return "" if ranked.above_threshold is None else str(ranked.above_threshold).lower()
+
+
 def as_srt(prediction: Prediction) -> str:
-    """Format segments as SubRip subtitles."""
+    """Format segments as SubRip subtitles. Of segments that overlap, a cue has a line for each."""
     cues = [
-        f"{number}\n{_clock(each.start_seconds, ',')} --> {_clock(each.end_seconds, ',')}\n{_cue(each)}\n"
-        for number, each in enumerate(prediction.segments or [], 1)
+        f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{_cue(segments)}\n"
+        for number, (start, end, segments) in enumerate(_moments(prediction.segments or []), 1)
     ]
     return "\n".join(cues)
 
 
 def as_vtt(prediction: Prediction) -> str:
-    """Format segments as WebVTT subtitles."""
+    """Format segments as WebVTT subtitles. Of segments that overlap, a cue has a line for each."""
     cues = [
-        f"{_clock(each.start_seconds)} --> {_clock(each.end_seconds)}\n"
-        + _cue(each).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        f"{_clock(start)} --> {_clock(end)}\n"
+        + _cue(segments).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         + "\n"
-        for each in prediction.segments or []
+        for start, end, segments in _moments(prediction.segments or [])
     ]
     return "\n".join(["WEBVTT\n", *cues])
 
 
-def _cue(segment: Segment) -> str:
-    """Format a cue's text on one line. Line breaks and "-->" in a label would break the file, and are replaced."""
-    return f"{' '.join(segment.label.split()).replace('-->', '->')} ({100 * segment.probability:.0f}%)"
+def _moments(segments: list[Segment]) -> Iterator[tuple[float, float, list[Segment]]]:
+    """Cut time where a segment starts or ends, and yield each part, its start and end first, with its segments.
+
+    Segments that do not overlap are yielded as they are. Players show only one of several cues that overlap.
+    """
+    bounds = sorted({bound for each in segments for bound in (each.start_seconds, each.end_seconds)})
+    waiting = deque(sorted(segments, key=lambda each: each.start_seconds))
+    current: list[Segment] = []
+    for start, end in pairwise(bounds):
+        current = [each for each in current if each.end_seconds > start]
+        while waiting and waiting[0].start_seconds <= start:
+            current.append(waiting.popleft())
+        if current:
+            yield start, end, current
+
+
+def _cue(segments: list[Segment]) -> str:
+    """Format a cue's text, a line per segment. Line breaks and "-->" in a label would break the file: replaced."""
+    return "\n".join(
+        f"{' '.join(each.label.split()).replace('-->', '->')} ({100 * each.probability:.0f}%)" for each in segments
+    )
 
 
 def _clock(seconds: float, point: str = ".") -> str:

@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from farfield.clip_spec import ViewsAggregation
 from farfield.errors import FarfieldError, VideoError
-from farfield.inference.segments import Segment, find_segments
+from farfield.inference.segments import Segment, find_segments, find_segments_of_each_class
 from farfield.inference.sliding_windows import Window, check_window_lengths, windows_of
+from farfield.models.operating_point import class_thresholds
 from farfield.scoring.aggregation import aggregate_views, view_probabilities
 from farfield.scoring.load import InferenceModel
 from farfield.scoring.score_views import score_views
@@ -29,8 +31,10 @@ class TimelineOptions:
         hop_seconds: time from the start of one window to the next; None for half a window.
         window_seconds: length of a window; None for the network's own.
         smooth_seconds: duration around each moment over which probabilities are averaged; 0 for no smoothing.
-        min_seconds: minimum length of a segment. Shorter segments are merged into a neighbour.
-        threshold: minimum probability of a moment's best class. Moments below it belong to no segment.
+        min_seconds: minimum length of a segment. Shorter segments are merged into a neighbour; those of a multilabel
+            network, whose classes are independent, are dropped.
+        threshold: minimum probability of a moment's best class. Moments below it belong to no segment. For a multilabel
+            network, the threshold of every class; 0 for each class's own.
 
     Raises:
         FarfieldError: for values out of range.
@@ -59,10 +63,12 @@ class Timeline:
         labels: class names, in the order of `probabilities`.
         times: bounds of the cells (time intervals) in seconds, see `to_cells`.
         probabilities: probability of each class in each cell.
-        segments: runs of cells of the same class, in order of time, with gaps where no class reaches the threshold.
+        segments: runs of cells of the same class, in order of time, with gaps where no class reaches the threshold. A
+            multilabel network's may overlap.
         windows: start and end of each window, in seconds.
         error: why the video could not be read to its end; None if it was read to its end.
         features: features of each window before the classifier; None if not requested.
+        views_aggregation: how `whole_video` is aggregated over time, as over the views of a test.
     """
 
     labels: list[str]
@@ -72,10 +78,16 @@ class Timeline:
     windows: Float[np.ndarray, "windows 2"]
     error: str | None = None
     features: Float[np.ndarray, "windows c"] | None = None
+    views_aggregation: ViewsAggregation = "mean"
+
+    @property
+    def whole_video(self) -> Float[np.ndarray, " classes"]:
+        """Class probabilities of the whole video: the average over time, or the highest at any time."""
+        return self.mean if self.views_aggregation == "mean" else self.probabilities.max(0)
 
     @property
     def mean(self) -> Float[np.ndarray, " classes"]:
-        """Class probabilities of the whole video: the average over time."""
+        """Class probabilities averaged over time."""
         seconds = torch.from_numpy(np.diff(self.times))
         return aggregate_views(torch.from_numpy(self.probabilities), seconds).numpy()
 
@@ -136,7 +148,7 @@ def make_timeline(
     starts, ends = windows.starts[: len(scores)], windows.ends[: len(scores)]
     times, cells = to_cells(starts, ends, np.stack([each.probabilities for each in scores]))
     cells = smooth(times, cells, options.smooth_seconds)
-    segments = find_segments(times, cells, model.labels, min_seconds=options.min_seconds, threshold=options.threshold)
+    segments = _segments(times, cells, model, options)
     vectors = [each.features for each in scores if each.features is not None]
     return Timeline(
         list(model.labels),
@@ -146,11 +158,27 @@ def make_timeline(
         np.stack([starts, ends], 1),
         error,
         np.stack(vectors) if vectors else None,
+        model.clip.views_aggregation,
     )
 
 
+def _segments(
+    times: Float[np.ndarray, " cells+1"],
+    cells: Float[np.ndarray, "cells classes"],
+    model: InferenceModel,
+    options: TimelineOptions,
+) -> list[Segment]:
+    """Find the segments of a network's cells, as its task needs."""
+    labels, least = model.labels, options.min_seconds
+    if model.task != "multilabel":
+        return find_segments(times, cells, labels, min_seconds=least, threshold=options.threshold)
+    own = class_thresholds(labels, model.operating_point, model.task)
+    thresholds = np.array([options.threshold or each for each in own], dtype=float)
+    return find_segments_of_each_class(times, cells, labels, thresholds, min_seconds=least)
+
+
 class WindowScore(NamedTuple):
-    """Class probabilities and, if requested, features of one window, both averaged over crops."""
+    """Class probabilities of one window, aggregated over crops, and, if requested, features averaged over them."""
 
     probabilities: Float[np.ndarray, " classes"]
     features: Float[np.ndarray, " c"] | None

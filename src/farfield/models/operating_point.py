@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from farfield.errors import FarfieldError
+from farfield.task import Task
 
 log = logging.getLogger("farfield")
+
+DEFAULT_THRESHOLD = 0.5
+"""Threshold of a multilabel network's class for which no other was chosen."""
 
 
 @dataclass(frozen=True)
@@ -77,3 +81,13 @@ class OperatingPoint:
                 "--choose_threshold."
             )
         return cls(rule, dict(thresholds), videos)
+
+
+def class_thresholds(labels: Sequence[str], point: OperatingPoint | None, task: Task) -> list[float | None]:
+    """Return the threshold of each class: the operating point's, else `DEFAULT_THRESHOLD` in a multilabel task.
+
+    None in a single-label task without a threshold for the class, since a softmax needs none to decide.
+    """
+    default = DEFAULT_THRESHOLD if task == "multilabel" else None
+    found = [None if point is None else point.thresholds.get(label) for label in labels]
+    return [default if threshold is None else threshold for threshold in found]

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from farfield.reports.overlapping_labels import NO_CLASS, assign_lanes
 from farfield.reports.page_content import png_uri
 from farfield.reports.rendering import render
 
@@ -13,13 +14,17 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a0508c", "#8a6d00", "#3f7fb5", "#7
 """Okabe and Ito's palette for colour-blind readers; the light colours are darkened to make white text legible."""
 OTHER_COLOUR = "#6b7280"
 MAX_TICKS = 8
+LANE_REM, BAR_REM, MIN_LANE_REM = 1.6, 20, 0.4
+"""Height of a lane of overlapping segments, maximum height of all lanes, and minimum height of a lane, in rem."""
 
 
 def timeline_html(segments: Sequence[dict[str, Any]], duration: float) -> str:
     """Render a bar with a button for each segment, a scale in seconds, and a legend of the labels.
 
+    Segments that overlap are in different lanes of the bar.
+
     Args:
-        segments: segments with start_seconds, end_seconds, label and probability.
+        segments: segments with start_seconds, end_seconds, label and probability, in order of their starts.
         duration: length of the video in seconds.
 
     Returns:
@@ -31,8 +36,18 @@ def timeline_html(segments: Sequence[dict[str, Any]], duration: float) -> str:
         seconds[each["label"]] += each["end_seconds"] - each["start_seconds"]
     legend = sorted(seconds.items(), key=lambda item: -item[1])
     colours = {label: COLOURS[i] if i < len(COLOURS) else OTHER_COLOUR for i, (label, _) in enumerate(legend)}
+    lanes = assign_lanes((each["start_seconds"], each["end_seconds"], each["label"]) for each in segments)
+    num_lanes = max(lanes, default=0) + 1
     return render(
-        "timeline.html.j2", segments=segments, length=length, legend=legend, colours=colours, ticks=scale_ticks(length)
+        "timeline.html.j2",
+        segments=list(zip(segments, lanes, strict=True)),
+        no_class=NO_CLASS,
+        num_lanes=num_lanes,
+        lane_rem=max(min(LANE_REM, BAR_REM / num_lanes), MIN_LANE_REM),
+        length=length,
+        legend=legend,
+        colours=colours,
+        ticks=scale_ticks(length),
     )
 
 
@@ -49,9 +64,18 @@ def scale_ticks(length: float) -> list[tuple[float, str]]:
     return [(at, f"{at:.{digits}f}{'' if i else ' s'}") for i, at in enumerate(marks)]
 
 
-def ranking_html(ranking: Sequence[dict[str, Any]]) -> str:
-    """Render a ranking, a list of entries with label and probability in the order to show, as a table with bars."""
-    return render("ranking.html.j2", ranking=ranking)
+def ranking_html(ranking: Sequence[dict[str, Any]], *, multilabel: bool = False) -> str:
+    """Render a ranking as a table with bars.
+
+    Args:
+        ranking: entries with label, probability and, with `multilabel`, above_threshold, in the order to show.
+        multilabel: show the labels that reach their thresholds, or that there are none, before the others.
+    """
+    if not multilabel:
+        return render("ranking.html.j2", ranking=ranking)
+    above = [each for each in ranking if each["above_threshold"]]
+    below = [each for each in ranking if not each["above_threshold"]]
+    return render("labels.html.j2", above=above, below=below, no_class=NO_CLASS)
 
 
 def picture_html(png: bytes, description: str) -> str:

@@ -10,6 +10,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image, ImageDraw
 
+from farfield.reports.overlapping_labels import NO_CLASS
 from farfield.reports.page_fragments import note_html, picture_html, ranking_html, timeline_html
 from farfield.server.display_names import UNNAMED, display_name, file_stem
 from farfield.server.limits import Limits, format_bytes
@@ -125,7 +126,7 @@ def _attention_note(attends: bool) -> str:
 class _Handlers:
     """Event handlers of the page.
 
-    The page's state holds the folder of the video's frames, the times of the frames, and the most probable label.
+    The page's state holds the folder of the video's frames, the times of the frames, and the headline of its labels.
     """
 
     def __init__(self, workers: WorkerPool, folder: PrivateFolder, attends: bool) -> None:
@@ -148,8 +149,7 @@ class _Handlers:
         times = found.pop("frame_seconds")
         file = kept / f"{file_stem(name)}.json"
         file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-        best = found["ranking"][0]
-        state = {"folder": str(kept), "times": times, "label": best["label"]}
+        state = {"folder": str(kept), "times": times, "label": _headline(found)}
         segments = found["segments"]
         bar = "" if segments is None else timeline_html(segments, found["duration_seconds"])
         note = found["note"] or found["error"]
@@ -159,7 +159,7 @@ class _Handlers:
             state,
             note_html(f"{name}, {found['duration_seconds']:.1f} s."),
             bar + note_html(note or ""),
-            ranking_html(found["ranking"]),
+            ranking_html(found["ranking"], multilabel=found["task"] == "multilabel"),
             gr.DownloadButton(value=str(file), visible=True),
             gr.Column(visible=self._attends),
             gr.Slider(value=len(times) // 2 + 1, maximum=max(len(times), 2)),
@@ -214,6 +214,14 @@ class _Handlers:
         where = "a point chosen" if point is None else f"{100 * point[1]:.0f}% across, {100 * point[0]:.0f}% down"
         caption = f"Frame {index + 1}, {where}."
         return [shown, note_html(caption), picture_html(png, f"Attention. {caption}")]
+
+
+def _headline(found: dict[str, Any]) -> str:
+    """Return the most probable label of a prediction, or those that a multilabel network found, at most three."""
+    if found["task"] != "multilabel":
+        return str(found["ranking"][0]["label"])
+    labels = [each["label"] for each in found["ranking"] if each["above_threshold"]]
+    return ", ".join([*labels[:3], *["..."] * (len(labels) > 3)]) or NO_CLASS
 
 
 def _cleared(status: str) -> list[Any]:

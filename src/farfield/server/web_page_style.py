@@ -18,6 +18,8 @@ footer { display: none !important }
   font-weight: 600; cursor: pointer; overflow: hidden; border-right: 1px solid white; text-align: left }
 .ff-bar button span { white-space: nowrap; font-size: 0.85rem }
 .ff-bar button:focus-visible { outline: 3px solid var(--body-text-color); outline-offset: -3px }
+.ff-lanes button { border-bottom: 1px solid white; padding: 0 0.2rem; line-height: 1 }
+.ff-lanes button span { font-size: 0.75rem }
 .ff-playhead { position: absolute; top: 0; left: 0; width: 2px; height: 100%; background: black;
   box-shadow: 0 0 0 1px white; pointer-events: none }
 .ff-ticks { position: relative; height: 1.3rem; font-size: 0.75rem; opacity: 0.75 }
@@ -28,7 +30,9 @@ footer { display: none !important }
 .ff-ranking { width: 100%; border-collapse: collapse; font-size: 0.95rem }
 .ff-ranking caption { text-align: left; font-weight: 600; padding-bottom: 0.3rem }
 .ff-ranking th { text-align: left; font-weight: 400; padding: 0.25rem 0.6rem 0.25rem 0; overflow-wrap: anywhere }
-.ff-ranking tr:first-child th { font-weight: 600 }
+.ff-ranking tr:first-child th, .ff-above th { font-weight: 600 }
+.ff-below th { opacity: 0.75 }
+.ff-below .ff-probability span { background: #6b7280 }
 .ff-probability { width: 45% } .ff-probability span { display: block; height: 0.8rem; border-radius: 3px;
   background: #0072b2; min-width: 1px }
 .ff-number { text-align: right; white-space: nowrap; padding-left: 0.6rem; font-variant-numeric: tabular-nums }

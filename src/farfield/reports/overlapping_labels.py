@@ -1,0 +1,32 @@
+"""Several labels at once, or none: lanes for a picture of segments that overlap, and the text for no label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+NO_CLASS = "none of the classes"
+"""Text in place of the labels of a video, or of a moment, in which no class reaches its threshold."""
+
+
+def assign_lanes(spans: Iterable[tuple[float, float, str]]) -> list[int]:
+    """Assign a lane to each span, so that spans in one lane do not overlap, and there are as few lanes as possible.
+
+    A span takes the lane of the previous span of its label if that lane is free, else the first free one.
+
+    Args:
+        spans: start, end and label of each span, in order of their starts. The intervals are half-open, [start, end).
+
+    Returns:
+        The number of each span's lane, from 0.
+    """
+    ends: list[float] = []  # of the last span in each lane
+    previous: dict[str, int] = {}
+    lanes = []
+    for start, end, label in spans:
+        free = [lane for lane, until in enumerate(ends) if until <= start]
+        own = previous.get(label)
+        lane = own if own in free else next(iter(free), len(ends))
+        ends[lane : lane + 1] = [end]
+        previous[label] = lane
+        lanes.append(lane)
+    return lanes
