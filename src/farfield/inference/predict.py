@@ -14,7 +14,7 @@ import torch
 from farfield.data.clips import views_of
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
-from farfield.inference.prediction_schema import Prediction, rank
+from farfield.inference.prediction_schema import Prediction, rank, rank_heads
 from farfield.inference.sliding_windows import windows_of
 from farfield.inference.timeline import TimelineOptions, make_timeline, score_windows
 from farfield.progress import ProgressBar, progress_bars
@@ -247,6 +247,7 @@ def _from_views(video: Video, record: VideoRecord, model: InferenceModel, option
     return Prediction(
         record.path,
         rank(probabilities, model, options.top_k, as_in_test=True),
+        heads=rank_heads(probabilities, model, options.top_k),
         start_seconds=start,
         end_seconds=end,
         features=None if scores.features is None else scores.features.mean(0, keepdim=True).cpu().numpy(),
@@ -279,6 +280,7 @@ def _densely(video: Video, record: VideoRecord, model: InferenceModel, options: 
     return Prediction(
         record.path,
         rank(probabilities, model, options.top_k),
+        heads=rank_heads(probabilities, model, options.top_k),
         start_seconds=start,
         end_seconds=end,
         features=np.mean(vectors, axis=0)[None] if vectors else None,
@@ -305,6 +307,7 @@ def _with_timeline(
     return Prediction(
         record.path,
         rank(line.whole_video, model, options.top_k),
+        heads=rank_heads(line.whole_video, model, options.top_k),
         start_seconds=float(line.times[0]),
         end_seconds=float(line.times[-1]),
         segments=line.segments,

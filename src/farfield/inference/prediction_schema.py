@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from farfield.inference.joint_labels import rank_labels_jointly
 from farfield.inference.segments import Segment
 from farfield.inference.timeline import Timeline
 from farfield.models.operating_point import class_thresholds
 from farfield.scoring.load import InferenceModel
-from farfield.task import Task
+from farfield.task import Task, split_heads
 
 SCHEMA_VERSION = 1
 """Version of the JSON schema. It is raised when a field is renamed or removed, or when its meaning changes."""
@@ -46,9 +47,11 @@ class Prediction:
     Attributes:
         path: the video file, or the name of an uploaded file.
         ranking: the most probable classes of the whole video, best first; empty if the video could not be read. In a
-            multilabel task it also holds every other class that reaches its threshold.
+            multilabel task it also holds every other class that reaches its threshold. In a multi_head task these are
+            combinations of one class of each head, such as noun:door|verb:open, by the product of their probabilities.
         task: task of the network. In a multilabel task each class has a probability of its own, so that a video may
             have several classes or none, and segments of different classes may overlap.
+        heads: the most probable classes of each head of a multi_head task, by the head's name; None for other tasks.
         model: the network's backbone.
         duration_seconds: length of the video; None if unknown.
         start_seconds: time of the first frame that was scored.
@@ -68,6 +71,7 @@ class Prediction:
     path: str
     ranking: list[RankedLabel]
     task: Task = "single_label"
+    heads: dict[str, list[RankedLabel]] | None = None
     model: str | None = None
     duration_seconds: float | None = None
     start_seconds: float | None = None
@@ -102,6 +106,7 @@ class Prediction:
             "start_seconds": self.start_seconds,
             "end_seconds": self.end_seconds,
             "ranking": [asdict(each) for each in self.ranking],
+            "heads": self.heads and {name: [asdict(each) for each in own] for name, own in self.heads.items()},
             "segments": None if self.segments is None else [asdict(each) for each in self.segments],
             "error": self.error,
             "note": self.note,
@@ -119,6 +124,8 @@ class Prediction:
         known = {field.name for field in fields(cls)}
         given = {name: value for name, value in content.items() if name in known}
         given["ranking"] = [RankedLabel(**each) for each in given.get("ranking", [])]
+        if given.get("heads") is not None:
+            given["heads"] = {name: [RankedLabel(**each) for each in own] for name, own in given["heads"].items()}
         if given.get("segments") is not None:
             given["segments"] = [Segment(**each) for each in given["segments"]]
         return cls(**given)
@@ -136,6 +143,8 @@ def rank(
 ) -> list[RankedLabel]:
     """Return the `top_k` most probable classes, best first; in a multilabel task also all others at their threshold.
 
+    In a multi_head task, return the most probable combinations of one class of each head.
+
     Args:
         probabilities: probability of each class.
         model: network with the labels, the task and the thresholds.
@@ -143,6 +152,8 @@ def rank(
         as_in_test: whether the probabilities are those of a test's views, on which thresholds are chosen. In a
             single-label task, only these are compared with thresholds.
     """
+    if model.task == "multi_head":
+        return [RankedLabel(*each) for each in rank_labels_jointly(probabilities, model.labels, top_k)]
     multilabel = model.task == "multilabel"
     point = model.operating_point if as_in_test or multilabel else None
     thresholds = class_thresholds(model.labels, point, model.task)
@@ -153,3 +164,18 @@ def rank(
         if place < top_k or (multilabel and above):
             ranking.append(RankedLabel(model.labels[i], probability, above))
     return ranking
+
+
+def rank_heads(
+    probabilities: Float[np.ndarray, " classes"], model: InferenceModel, top_k: int
+) -> dict[str, list[RankedLabel]] | None:
+    """Return the `top_k` most probable classes of each head of a multi_head network; None for other tasks."""
+    if model.task != "multi_head":
+        return None
+    rankings, start = {}, 0
+    for head, names in split_heads(model.labels).items():
+        own = probabilities[start : start + len(names)]
+        best = np.argsort(-own, kind="stable")[:top_k].tolist()
+        rankings[head] = [RankedLabel(names[i], float(own[i])) for i in best]
+        start += len(names)
+    return rankings

@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from farfield.clip_spec import ViewsAggregation
 from farfield.errors import FarfieldError, VideoError
+from farfield.inference.joint_labels import joint_cells
 from farfield.inference.segments import Segment, find_segments, find_segments_of_each_class
 from farfield.inference.sliding_windows import Window, check_window_lengths, windows_of
 from farfield.models.operating_point import class_thresholds
@@ -170,6 +171,8 @@ def _segments(
 ) -> list[Segment]:
     """Find the segments of a network's cells, as its task needs."""
     labels, least = model.labels, options.min_seconds
+    if model.task == "multi_head":
+        cells, labels = joint_cells(cells, labels)
     if model.task != "multilabel":
         return find_segments(times, cells, labels, min_seconds=least, threshold=options.threshold)
     own = class_thresholds(labels, model.operating_point, model.task)

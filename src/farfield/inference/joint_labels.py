@@ -1,0 +1,44 @@
+"""The combinations of a multi_head network's heads, such as actions of a verb and a noun, as classes of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from farfield.scoring.joint_ranking import rank_jointly
+from farfield.task import split_heads
+
+
+def rank_labels_jointly(
+    probabilities: Float[np.ndarray, " classes"], labels: Sequence[str], top_k: int
+) -> list[tuple[str, float]]:
+    """Return the most probable combinations, such as "noun:door|verb:open", and their probabilities, best first."""
+    heads = _split(probabilities[None], labels)
+    places, scores = rank_jointly([torch.from_numpy(each) for each in heads], top_k)
+    names = _names(places[0].numpy(), labels)
+    return list(zip(names, scores[0].tolist(), strict=True))
+
+
+def joint_cells(
+    cells: Float[np.ndarray, "cells classes"], labels: Sequence[str]
+) -> tuple[Float[np.ndarray, "cells combinations"], list[str]]:
+    """Return the probabilities of the combinations that are the best one of some cell, and their labels."""
+    heads = _split(cells, labels)
+    best = np.unique(np.stack([each.argmax(1) for each in heads], 1), axis=0)
+    joint = np.prod([each[:, best[:, place]] for place, each in enumerate(heads)], axis=0)
+    return joint, _names(best, labels)
+
+
+def _split(probabilities: Float[np.ndarray, "n classes"], labels: Sequence[str]) -> list[Float[np.ndarray, "n _"]]:
+    """Divide the columns among the heads."""
+    sizes = [len(names) for names in split_heads(labels).values()]
+    return np.split(probabilities, np.cumsum(sizes)[:-1], axis=1)
+
+
+def _names(places: Int[np.ndarray, "k heads"], labels: Sequence[str]) -> list[str]:
+    """Return the label of each combination, as a manifest writes it."""
+    heads = split_heads(labels)
+    return ["|".join(f"{head}:{heads[head][i]}" for head, i in zip(heads, row, strict=True)) for row in places]
