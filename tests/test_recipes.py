@@ -82,13 +82,13 @@ def test_a_mistyped_name_suggests_the_nearest(
     assert run_farfield("fit", "--config", given) == 2
     said = capsys.readouterr().err
     assert said.startswith(
-        f"farfield fit: config is {given!r}, which is neither a file nor a recipe. Known: decord, figures_"
+        f"farfield fit: config is {given!r}, which is neither a file nor a recipe. Known: charades, crowd_"
     )
     assert f"Did you mean '{meant}'?" in said
     assert len(said.splitlines()) == 1
     assert run_farfield("configs", given) == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"farfield configs: there is no recipe {given!r}. Known: decord, ")
+    assert said.startswith(f"farfield configs: there is no recipe {given!r}. Known: charades, ")
     assert f"Did you mean '{meant}'?" in said
 
 

@@ -55,12 +55,15 @@ class Record:
         """1e-12 where this machine's random numbers are bit for bit the recorded ones, else float32's."""
         return 1e-12 if float(self.input().double().sum()) == self.about["input_sum"] else 2e-5
 
-    def error(self, output: Tensor) -> float:
-        """The relative L2 distance of an output (b classes) to the recorded one, over what was kept of it."""
+    def error(self, output: Tensor, kind: str = "output") -> float:
+        """The relative L2 distance of an output (b classes) to the recorded one, over what was kept of it.
+
+        `kind` "sigmoid" takes what the network gives with MODEL.HEAD_ACT sigmoid.
+        """
         flat = output.detach().double().flatten()
-        kept = torch.tensor(self.about["output_sample"], dtype=torch.float64)
+        kept = torch.tensor(self.about[f"{kind}_sample"], dtype=torch.float64)
         sample = flat[torch.linspace(0, flat.numel() - 1, 64).long()]
-        norm = abs(float(flat.norm()) / self.about["output_norm"] - 1)
+        norm = abs(float(flat.norm()) / self.about[f"{kind}_norm"] - 1)
         return max(float((sample - kept).norm() / kept.norm()), norm)
 
 

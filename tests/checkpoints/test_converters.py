@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,7 @@ from farfield.errors import FarfieldError
 from farfield.kinetics_labels import kinetics400_labels
 from farfield.models.network import assemble
 from farfield.models.network_options import NetworkOptions
+from farfield.task import class_probabilities
 
 SOFTMAX = {"NONLOCAL": {"INSTANTIATION": "softmax", "GROUP": [[1], [1], [1], [1]], "POOL": [[[1, 2, 2]]] * 4}}
 ALPHA = {"SLOWFAST": {"ALPHA": 4}}
@@ -82,6 +84,23 @@ def test_converted_checkpoint_reproduces_recorded_outputs(name: str, tmp_path: P
         save_model(network, tmp_path / "ours.ckpt")
         network = load_network(tmp_path / "ours.ckpt")
     assert record.error(as_recorded(network, record.input())) < record.tolerance()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pyslowfast_C2D_8x8_R50", "pyslowfast_SLOWFAST_8x8_R50"])
+def test_a_sigmoid_head_reproduces_recorded_outputs(name: str, tmp_path: Path) -> None:
+    """The clip has two windows, so that their sigmoids are averaged, not their scores."""
+    record = read_record(name)
+    cfg = json.loads(CHECKPOINTS[name][0]["cfg"])
+    cfg["MODEL"]["HEAD_ACT"] = "sigmoid"
+    network, _ = _convert({"model_state": record.state(), "cfg": json.dumps(cfg)})
+    save_model(network, tmp_path / "ours.ckpt")
+    network = load_network(tmp_path / "ours.ckpt").double()
+    with torch.no_grad():
+        scores = network(record.input().double())
+        of_mean = network.head.fc(network.head.embed(network.backbone(record.input().double())).mean(1)).sigmoid()
+    assert record.error(class_probabilities(scores, network.task), "sigmoid") < record.tolerance()
+    assert record.error(of_mean, "sigmoid") > 1e-7  # the windows differ little
 
 
 def test_recorded_outputs_detect_a_wrong_weight() -> None:
@@ -324,7 +343,14 @@ def test_mmaction2_without_its_config_asks() -> None:
     ("change", "message"),
     [
         ({"MODEL": {"ARCH": "mvit"}}, "MODEL.ARCH 'mvit'. Values that can be converted: c2d"),
-        ({"MODEL": {"ARCH": "i3d", "HEAD_ACT": "sigmoid"}}, "config sets MODEL.HEAD_ACT to sigmoid"),
+        (
+            {"MODEL": {"ARCH": "i3d", "HEAD_ACT": "tanh"}},
+            "HEAD_ACT to tanh; only softmax or sigmoid is supported",
+        ),
+        (
+            {"DATA": {"ENSEMBLE_METHOD": "median"}},
+            "METHOD 'median'. Values that can be converted: sum, max",
+        ),
         ({"RESNET": {"NUM_GROUPS": 32}}, "RESNET.NUM_GROUPS to 32"),
         ({"RESNET": {"SPATIAL_DILATIONS": [[1], [1], [1], [2]]}}, "spatial strides .* and dilations"),
         ({"NONLOCAL": {"GROUP": [[1], [4], [1], [1]]}}, r"groups of frames \(NONLOCAL.GROUP \[1, 4\]\)"),

@@ -15,6 +15,7 @@ from farfield.commands.console import quiet_libraries
 from farfield.curation.class_names import read_class_names
 from farfield.errors import FarfieldError
 from farfield.models.network import ActionNet
+from farfield.task import DEFAULT_TASK
 
 
 def convert(
@@ -76,7 +77,8 @@ def _shown(network: ActionNet) -> str:
     config = network.config
     options = "".join(f" {key}={value}" for key, value in config["backbone_options"].items())
     inserted = f", {config['block']} {config['block_options']} at {config['insert']}" if config["insert"] else ""
-    return f"{config['backbone']}{options}{inserted}, {len(network.labels)} classes"
+    task = "" if network.task == DEFAULT_TASK else f", {network.task}"
+    return f"{config['backbone']}{options}{inserted}, {len(network.labels)} classes{task}"
 
 
 def _account(network: ActionNet, report: ConversionReport, out: str) -> str:
@@ -89,7 +91,7 @@ def _account(network: ActionNet, report: ConversionReport, out: str) -> str:
         f"  head      {network.config['head']}{windows}",
         f"  clips     {_frames(clip)}, {clip.crop_px} px in training",
         f"  test      {clip.num_clips} clips x {clip.num_crops} crops of {clip.test_side_px} px, "
-        f"short side {clip.test_short_side_px} px",
+        f"short side {clip.test_short_side_px} px, {clip.views_aggregation} of the probabilities",
         f"  pixels    mean {_three(clip.mean)}, standard deviation {_three(clip.std)}",
         f"  weights   {len(report.mapped)} mapped, 0 missing, 0 unexpected, 0 of other shapes",
     ]
@@ -103,6 +105,8 @@ def _account(network: ActionNet, report: ConversionReport, out: str) -> str:
 
 def _frames(clip: ClipSpec) -> str:
     rate = "" if clip.target_fps is None else f" at {clip.target_fps:g} frames per second"
+    if clip.short_clip == "clamp":
+        rate += ", short videos clamped"
     if clip.sampling == "segments":
         return f"{clip.num_frames} frames, one of each part of the video{rate} (segment_offsets {clip.segment_offsets})"
     return f"{clip.num_frames} frames at stride {clip.frame_stride}{rate}"

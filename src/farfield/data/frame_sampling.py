@@ -13,6 +13,9 @@ from farfield.clip_spec import ClipSpec
 from farfield.data.segment_sampling import random_segments, segment_views
 from farfield.errors import FarfieldError
 
+SEGMENT_TOLERANCE_SECONDS = 1e-6
+"""How much earlier than a segment's start or end a frame may be and count as being at it, since times are rounded."""
+
 
 class ClipTooShort(FarfieldError):
     """A video has no frame in its segment, or fewer than a clip needs and `short_clip` is "refuse"."""
@@ -37,8 +40,10 @@ def stream_frames(
     Raises:
         ClipTooShort: if no frame lies in the segment.
     """
-    first = 0 if start_seconds is None else int(np.searchsorted(times, start_seconds - 1e-6))
-    last = len(times) if end_seconds is None else int(np.searchsorted(times, end_seconds - 1e-6))
+    first = 0 if start_seconds is None else int(np.searchsorted(times, start_seconds - SEGMENT_TOLERANCE_SECONDS))
+    last = len(times)
+    if end_seconds is not None:
+        last = int(np.searchsorted(times, end_seconds - SEGMENT_TOLERANCE_SECONDS))
     if last <= first:
         shown = f"[{start_seconds or 0:g}, {'end' if end_seconds is None else f'{end_seconds:g}'}) s"
         ends = f"its last frame is at {times[-1]:.3f} s" if len(times) else "it has no frames"

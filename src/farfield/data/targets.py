@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from farfield.data.frame_sampling import SEGMENT_TOLERANCE_SECONDS
 from farfield.data.manifest import Manifest, VideoRecord
 from farfield.errors import FarfieldError
 from farfield.task import Task, split_heads
@@ -113,7 +114,7 @@ class ClipTargets:
         Source: `aggregate_labels` in PySlowFast's slowfast/datasets/charades.py, which joins the labels of all frames
         of the video in this time, not only of those that the clip shows.
         """
-        starts, ends = self.bounds[row].T
+        starts, ends = self.bounds[row].T - SEGMENT_TOLERANCE_SECONDS
         overlaps = (starts <= times_seconds.max()) & (ends > times_seconds.min())
         return self.has_label[row][overlaps].any(0).astype(np.float32)
 

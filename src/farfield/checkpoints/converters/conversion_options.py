@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from farfield.clip_spec import ClipOptions
 from farfield.models.head import HeadKind
@@ -17,6 +17,8 @@ class ConversionOptions:
         backbone: name of the backbone, needed if the weights fit several networks.
         backbone_options: backbone options that the file does not state, such as {alpha: 4}.
         block_options: options of the non-local blocks that the file does not state, such as {pairwise: dot_product}.
+        task: single_label or multilabel, if the file does not state whether the probabilities of the classes are the
+            softmax of the scores or the sigmoid of each. Default: single_label.
         head: how clips larger than in training are scored: gap_fc, window_mean or window_softmax_mean. Default: as in
             the original project.
         clip: changes to the clip settings (sampling, crops, normalisation, test views) that the file states or that its
@@ -30,6 +32,7 @@ class ConversionOptions:
     backbone: str | None = None
     backbone_options: dict[str, Any] = field(default_factory=dict)
     block_options: dict[str, Any] = field(default_factory=dict)
+    task: Literal["single_label", "multilabel"] | None = None
     head: HeadKind | None = None
     clip: ClipOptions = field(default_factory=ClipOptions)
     take: str | None = None

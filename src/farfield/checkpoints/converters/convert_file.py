@@ -14,8 +14,13 @@ from farfield.checkpoints.converters.caffe2 import describe_caffe2
 from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.mmaction2 import describe_mmaction2
 from farfield.checkpoints.converters.pyslowfast import describe_pyslowfast, take_rgb
-from farfield.checkpoints.converters.pyslowfast_config import read_cfg, slowfast_alpha
-from farfield.checkpoints.converters.pyslowfast_datasets import dataset_loader, pyslowfast_clip, takes_bgr
+from farfield.checkpoints.converters.pyslowfast_config import read_cfg, slowfast_alpha, task_of
+from farfield.checkpoints.converters.pyslowfast_datasets import (
+    dataset_labels,
+    dataset_loader,
+    pyslowfast_clip,
+    takes_bgr,
+)
 from farfield.checkpoints.converters.pytorchvideo_and_torchvision import describe_pytorchvideo, describe_torchvision
 from farfield.checkpoints.converters.restricted_unpickler import Placeholder, as_tensors, read_file
 from farfield.checkpoints.converters.source_checkpoint import SourceCheckpoint, shapes_of
@@ -90,6 +95,8 @@ def _convert(
     arguments = found.arguments | ({"backbone": options.backbone} if options.backbone else {})
     for name in ("backbone_options", "block_options", "clip"):
         arguments[name] = {**arguments.get(name, {}), **getattr(options, name)}
+    if options.task:
+        arguments |= {"task": options.task}
     if options.head:
         arguments |= {"head": options.head}
     if options.head or {"num_frames", "crop_px"} & options.clip.keys():
@@ -186,7 +193,8 @@ def _describe_wrapped_pytorchvideo(
     notes: list[str] = []
     loader = dataset_loader(cfg, path, notes)
     described = describe_pytorchvideo(state, options, path, softmax_inside=True)
-    described.arguments["clip"] = pyslowfast_clip(cfg, loader)
+    described.arguments |= {"clip": pyslowfast_clip(cfg, loader), "task": task_of(cfg, path)}
+    described.labels = dataset_labels(cfg, shapes_of(described.state))
     described.notes = notes
     if takes_bgr(cfg, loader):
         take_rgb(described, [name for name, value in described.state.items() if _is_stem(name, value)])
@@ -214,6 +222,7 @@ def _check_no_contradiction(found: SourceCheckpoint, options: ConversionOptions,
     for stated, given in (
         (block, options.block_options),
         (found.arguments["backbone_options"], options.backbone_options),
+        (found.arguments, {} if options.task is None else {"task": options.task}),
     ):
         for name, value in given.items():
             if name in stated and stated[name] != value:
@@ -262,7 +271,7 @@ def _match(network: ActionNet, found: SourceCheckpoint, path: Any) -> tuple[dict
 
 
 def _labels(found: SourceCheckpoint, labels: Sequence[str] | None, path: Any) -> list[str]:
-    """Return the class names: those given, Kinetics-400's for 400 classes, or numbers.
+    """Return the class names: those given, those of the data set, Kinetics-400's for 400 classes, or numbers.
 
     Raises:
         FarfieldError: if the checkpoint has no classifier, or the number of labels is not its number of classes.
@@ -277,6 +286,12 @@ def _labels(found: SourceCheckpoint, labels: Sequence[str] | None, path: Any) ->
                 f"there are {len(labels)} labels, but {path} has {shape[0]} classes. Give one label per class."
             )
         return list(labels)
+    if found.labels is not None:
+        found.notes.append(
+            f"{len(found.labels)} classes of Charades: labels are its codes, from {found.labels[0]} to "
+            f"{found.labels[-1]}; --labels FILE changes them"
+        )
+        return found.labels
     if shape[0] == 400:
         found.notes.append("400 classes: labels are Kinetics-400's, in alphabetical order; --labels FILE changes them")
         return kinetics400_labels()

@@ -3,7 +3,8 @@
 The weights do not show how PySlowFast computes blocks and scores (facebookresearch/SlowFast,
 slowfast/models/nonlocal_helper.py and head_helper.py). Keys are pooled before the projection. Softmax affinities are
 divided by the square root of the number of inner channels, and dot products by the number of keys. The classifier runs
-on windows of the training feature map's size, and the windows' softmax probabilities are averaged.
+on windows of the training feature map's size, and the windows' probabilities, the softmax or the sigmoid of their
+scores (MODEL.HEAD_ACT), are averaged.
 """
 
 from __future__ import annotations
@@ -14,8 +15,14 @@ from typing import Any
 from torch import Tensor
 
 from farfield.checkpoints.converters.conversion_options import ConversionOptions
-from farfield.checkpoints.converters.pyslowfast_config import number, refuse_other_networks, setting
-from farfield.checkpoints.converters.pyslowfast_datasets import Loader, dataset_loader, pyslowfast_clip, takes_bgr
+from farfield.checkpoints.converters.pyslowfast_config import number, refuse_other_networks, setting, task_of
+from farfield.checkpoints.converters.pyslowfast_datasets import (
+    Loader,
+    dataset_labels,
+    dataset_loader,
+    pyslowfast_clip,
+    takes_bgr,
+)
 from farfield.checkpoints.converters.source_checkpoint import (
     ASK_ALPHA,
     SourceCheckpoint,
@@ -89,7 +96,11 @@ def describe_pyslowfast(
             "block_options": pyslowfast_block_options(shapes, cfg, options, found, path),
         }
     found.arguments |= pyslowfast_clip_and_head(cfg, loader, found)
-    if cfg is not None and loader is not None and takes_bgr(cfg, loader):
+    if cfg is None or loader is None:
+        return found
+    found.arguments["task"] = task_of(cfg, path)
+    found.labels = dataset_labels(cfg, shapes)
+    if takes_bgr(cfg, loader):
         take_rgb(found, ("stem.conv.weight", "fast_stem.conv.weight", "stem.conv.conv_t.weight"))
     return found
 

@@ -8,7 +8,11 @@ from typing import Any
 import yaml
 
 from farfield.errors import FarfieldError
+from farfield.task import Task
 from farfield.untrusted_json import MAX_LEVELS
+
+TASKS: dict[str, Task] = {"softmax": "single_label", "sigmoid": "multilabel"}
+"""Task that MODEL.HEAD_ACT stands for."""
 
 
 class _RefusedYaml(ValueError):
@@ -133,7 +137,6 @@ def refuse_other_networks(cfg: dict[str, Any], path: Any) -> None:
         "RESNET.NUM_GROUPS": (1, [1]),
         "RESNET.STRIDE_1X1": (False, [False]),
         "RESNET.TRANS_FUNC": ("bottleneck_transform", ["bottleneck_transform", "x3d_transform"]),
-        "MODEL.HEAD_ACT": ("softmax", ["softmax"]),
         "DETECTION.ENABLE": (False, [False]),
         "X3D.BN_LIN5": (False, [False]),
         "X3D.SCALE_RES2": (False, [False]),
@@ -154,6 +157,21 @@ def refuse_other_networks(cfg: dict[str, Any], path: Any) -> None:
             f"{path} cannot be converted exactly: its config has spatial strides {strides} and dilations {dilations}; "
             "only strides 1, 2, 2, 2 without dilation are supported."
         )
+
+
+def task_of(cfg: Mapping[str, Any], path: Any) -> Task:
+    """Return the task that the head's activation stands for.
+
+    Raises:
+        FarfieldError: for an activation that PySlowFast's heads do not have.
+    """
+    activation = setting(cfg, "MODEL.HEAD_ACT", "softmax")  # PySlowFast's default
+    if not isinstance(activation, str) or activation not in TASKS:
+        raise FarfieldError(
+            f"{path} cannot be converted exactly: its config sets MODEL.HEAD_ACT to {activation}; only "
+            f"{' or '.join(TASKS)} is supported."
+        )
+    return TASKS[activation]
 
 
 def slowfast_alpha(cfg: dict[str, Any]) -> dict[str, Any]:

@@ -17,10 +17,17 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from farfield.checkpoints.converters.pyslowfast_config import number, setting, three_numbers
+from farfield.checkpoints.converters.source_checkpoint import Shapes
+from farfield.clip_spec import ShortClip, ViewsAggregation
 from farfield.errors import FarfieldError
 
 SEGMENT_FPS = 30.0
 """Frames per second of PySlowFast's published lists of Something-Something V2, whose videos have 12."""
+CHARADES_FPS = 24.0
+"""Frames per second of Charades' own JPEG frames, which PySlowFast's lists name."""
+CHARADES_CLASSES = 157
+AGGREGATIONS: dict[str, ViewsAggregation] = {"sum": "mean", "max": "max"}
+"""`ClipSpec.views_aggregation` for PySlowFast's DATA.ENSEMBLE_METHOD. Sum and mean order videos alike."""
 
 
 class Loader(NamedTuple):
@@ -29,25 +36,37 @@ class Loader(NamedTuple):
     Attributes:
         segments: whether it takes a frame of each part of the video, instead of frames at SAMPLING_RATE.
         bgr: whether its frames are BGR, before REVERSE_INPUT_CHANNEL.
+        list_fps: frames per second of the lists of frames that it reads; None if it decodes videos at TARGET_FPS.
+        short_clip: what it does with a video that is shorter than a clip, as in `ClipSpec`.
     """
 
     segments: bool = False
     bgr: bool = False
+    list_fps: float | None = None
+    short_clip: ShortClip = "loop"
 
 
 LOADERS = {
     "kinetics": Loader(),
     "ptvkinetics": Loader(),
-    "ssv2": Loader(segments=True, bgr=True),
-    "ptvssv2": Loader(segments=True, bgr=True),
+    "ssv2": Loader(segments=True, bgr=True, list_fps=SEGMENT_FPS),
+    "ptvssv2": Loader(segments=True, bgr=True, list_fps=SEGMENT_FPS),
+    "charades": Loader(bgr=True, list_fps=CHARADES_FPS, short_clip="clamp"),
+    "ptvcharades": Loader(bgr=True, list_fps=CHARADES_FPS, short_clip="clamp"),
 }
-_CHARADES = "its classes are scored independently, with several per video, and such networks cannot be converted yet"
 REFUSED = {
     "ava": "it detects the actions of persons in boxes, and only networks that classify whole clips can be converted",
-    "charades": _CHARADES,
-    "ptvcharades": _CHARADES,
     "imagenet": "it classifies single images, and only networks that classify clips can be converted",
 }
+_PTV_CHARADES = (
+    "PyTorchVideo's loader of Charades takes other test clips than PySlowFast's: the last of n clips starts at "
+    "(n - 1) / n of the way, and videos shorter than a clip are slowed down. Here, clips are as in PySlowFast's loader"
+)
+"""Difference of pytorchvideo 0.1.5's data/charades.py and data/clip_sampling.py (ConstantClipsPerVideoSampler)."""
+_FIRST_CROPS = (
+    "with fewer than three crops, PySlowFast's Charades takes the left or upper one first; here, one crop is central "
+    "and two are at both ends"
+)
 
 
 def dataset_loader(cfg: dict[str, Any], path: Any, notes: list[str]) -> Loader:
@@ -76,12 +95,26 @@ def dataset_loader(cfg: dict[str, Any], path: Any, notes: list[str]) -> Loader:
             "its Kinetics loader; --clip changes the clips"
         )
         return LOADERS["kinetics"]
-    if LOADERS[name].segments:
+    loader = LOADERS[name]
+    if loader.list_fps is not None:
+        lists = "PySlowFast's lists of Something-Something" if loader.segments else "the JPEG frames of Charades"
         notes.append(
-            f"clips of {SEGMENT_FPS:g} frames per second are assumed, as in PySlowFast's lists of Something-Something; "
+            f"clips of {loader.list_fps:g} frames per second are assumed, as in {lists}; "
             "for a network that was trained on the videos' own frames: --clip '{target_fps: null}'"
         )
-    return LOADERS[name]
+    if name == "ptvcharades":
+        notes.append(_PTV_CHARADES)
+    if loader.short_clip == "clamp" and setting(cfg, "TEST.NUM_SPATIAL_CROPS", 3) in (1, 2):
+        notes.append(_FIRST_CROPS)
+    return loader
+
+
+def dataset_labels(cfg: dict[str, Any], shapes: Shapes) -> list[str] | None:
+    """Return Charades' class codes, c000 to c156, for a network of its classes; None for another network."""
+    name = str(setting(cfg, "TRAIN.DATASET", "")).lower()
+    if name not in ("charades", "ptvcharades") or shapes.get("head.fc.weight", (0,))[0] != CHARADES_CLASSES:
+        return None
+    return [f"c{number:03}" for number in range(CHARADES_CLASSES)]
 
 
 def takes_bgr(cfg: dict[str, Any], loader: Loader) -> bool:
@@ -103,7 +136,21 @@ def pyslowfast_clip(cfg: dict[str, Any], loader: Loader) -> dict[str, Any]:
         "std": three_numbers(cfg, "DATA.STD", 0.225),
         "num_clips": number(cfg, "TEST.NUM_ENSEMBLE_VIEWS", 10),
         "num_crops": number(cfg, "TEST.NUM_SPATIAL_CROPS", 3),
+        "short_clip": loader.short_clip,
+        "views_aggregation": _views_aggregation(cfg),
     }
+    if loader.list_fps is not None:
+        clip["target_fps"] = loader.list_fps
     if loader.segments:
-        clip |= {"sampling": "segments", "segment_offsets": "pyslowfast", "target_fps": SEGMENT_FPS, "num_clips": 1}
+        clip |= {"sampling": "segments", "segment_offsets": "pyslowfast", "num_clips": 1}
     return clip
+
+
+def _views_aggregation(cfg: dict[str, Any]) -> ViewsAggregation:
+    method = setting(cfg, "DATA.ENSEMBLE_METHOD", "sum")
+    if not isinstance(method, str) or method not in AGGREGATIONS:
+        raise FarfieldError(
+            f"the config inside the checkpoint has DATA.ENSEMBLE_METHOD {method!r}. Values that can be converted: "
+            f"{', '.join(AGGREGATIONS)}."
+        )
+    return AGGREGATIONS[method]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 from torch import Tensor
 
-from farfield.checkpoints.converters.pyslowfast_datasets import SEGMENT_FPS
+from farfield.checkpoints.converters.pyslowfast_config import TASKS
+from farfield.checkpoints.converters.pyslowfast_datasets import AGGREGATIONS, CHARADES_FPS, SEGMENT_FPS
 from farfield.checkpoints.converters.pytorchvideo_and_torchvision import PYTORCHVIDEO, SOFTMAX_INSIDE
 from farfield.errors import FarfieldError
 from farfield.models.backbones import STAGES, option_defaults
@@ -37,6 +39,12 @@ def to_pytorchvideo(network: ActionNet) -> dict[str, Any]:
             f"{config['backbone']} with options {options} and insert={config['insert']} cannot be converted to "
             f"PyTorchVideo. Networks that can be converted: {', '.join(PYTORCHVIDEO)}, with their default options and "
             "without non-local blocks."
+        )
+    _check_task(network, "PyTorchVideo")
+    if config["backbone"] in SOFTMAX_INSIDE and network.task == "multilabel":
+        raise FarfieldError(
+            f"PyTorchVideo's {config['backbone']} ends in a softmax, but the network's task is multilabel, whose "
+            "probabilities are sigmoids. Convert it to PySlowFast, or export it."
         )
     _check_head(network, "window_softmax_mean" if config["backbone"] in SOFTMAX_INSIDE else "window_mean")
     blocks = network.backbone.trunk.get_submodule("blocks")
@@ -72,6 +80,7 @@ def to_pyslowfast(network: ActionNet) -> dict[str, Any]:
         )
     if config["insert"]:
         _check_block(config)
+    _check_task(network, "PySlowFast")
     _check_segments(network)
     _check_head(network, "window_softmax_mean")
     state: dict[str, Tensor] = {}
@@ -85,6 +94,15 @@ def _changed_options(config: dict[str, Any]) -> dict[str, Any]:
     defaults = option_defaults(config["backbone"])
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
     return {name: value for name, value in config["backbone_options"].items() if value != plain[name]}
+
+
+def _check_task(network: ActionNet, project: str) -> None:
+    """Raise for a network with several heads."""
+    if network.task not in TASKS.values():
+        raise FarfieldError(
+            f"the network's task is {network.task}, but {project}'s networks have one head. Networks that can be "
+            f"converted: those of task {' or '.join(TASKS.values())}."
+        )
 
 
 def _check_head(network: ActionNet, kind: str) -> None:
@@ -178,6 +196,11 @@ def _pyslowfast_name(plain: str, *, x3d: bool) -> str:
     return f"s{place[3:]}.pathway{pathway}_res{index}.{rest}"
 
 
+def _key(values: Mapping[str, str], value: str) -> str:
+    """Return the key of a value."""
+    return next(key for key, each in values.items() if each == value)
+
+
 def _cfg(network: ActionNet, family: str) -> dict[str, Any]:
     """Return the part of PySlowFast's config that defines the network and its clips."""
     config, clip = network.config, network.clip
@@ -192,7 +215,7 @@ def _cfg(network: ActionNet, family: str) -> dict[str, Any]:
     pool = [1, 2, 2] if pool == "paper" else [1, 1, 1] if pool is None else list(pool)
     arch = f"slow_{family}" if config["backbone_options"].get("temporal_pool") is False else family
     cfg: dict[str, Any] = {
-        "MODEL": {"ARCH": arch, "NUM_CLASSES": len(network.labels), "HEAD_ACT": "softmax"},
+        "MODEL": {"ARCH": arch, "NUM_CLASSES": len(network.labels), "HEAD_ACT": _key(TASKS, network.task)},
         "NONLOCAL": {
             "LOCATION": location,
             "GROUP": [[1] * pathways for _ in range(4)],
@@ -207,6 +230,7 @@ def _cfg(network: ActionNet, family: str) -> dict[str, Any]:
             "TEST_CROP_SIZE": clip.test_side_px,
             "MEAN": list(clip.mean),
             "STD": list(clip.std),
+            "ENSEMBLE_METHOD": _key(AGGREGATIONS, clip.views_aggregation),
         },
         "TEST": {"NUM_ENSEMBLE_VIEWS": clip.num_clips, "NUM_SPATIAL_CROPS": clip.num_crops},
     }
@@ -228,6 +252,11 @@ def _cfg(network: ActionNet, family: str) -> dict[str, Any]:
     if clip.sampling == "segments":
         cfg["TRAIN"], cfg["TEST"]["DATASET"] = {"DATASET": "ssv2"}, "ssv2"
         cfg["DATA"]["REVERSE_INPUT_CHANNEL"] = True  # its loader reads BGR
+    elif clip.short_clip == "clamp" and clip.target_fps == CHARADES_FPS:
+        cfg["TRAIN"], cfg["TEST"]["DATASET"] = {"DATASET": "charades"}, "charades"
+        cfg["DATA"]["REVERSE_INPUT_CHANNEL"] = True  # its loader reads BGR
+    if network.task == "multilabel":
+        cfg["MODEL"]["LOSS_FUNC"], cfg["DATA"]["MULTI_LABEL"] = "bce_logit", True
     if family == "slowfast":
         options = config["backbone_options"]
         fusion = option_defaults(config["backbone"])["fusion_kernel"]

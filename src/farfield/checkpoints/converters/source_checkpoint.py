@@ -30,6 +30,7 @@ class SourceCheckpoint:
             `own_keys` is set.
         own_names: the name of each weight in the file, by its key in `state`.
         own_keys: whether the keys of `state` are those of the network's state dict, instead of plain names.
+        labels: class names in the order of the scores, if the file's data set determines them.
         ignored: name of each weight that is left out on purpose, and the reason.
         unknown: names of weights that no network of this project has.
         notes: information for the user, such as assumptions about what the file does not state.
@@ -41,6 +42,7 @@ class SourceCheckpoint:
     state: dict[str, Tensor]
     own_names: dict[str, str]
     own_keys: bool = False
+    labels: list[str] | None = None
     ignored: list[tuple[str, str]] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
