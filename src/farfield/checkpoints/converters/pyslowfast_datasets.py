@@ -3,7 +3,8 @@
 Read in facebookresearch/SlowFast. TRAIN.DATASET is the name of a class, whose case does not matter since
 `build_dataset` capitalises it (slowfast/datasets/build.py).
 
-- Kinetics and Ptvkinetics decode videos to RGB frames (kinetics.py).
+- Kinetics and Ptvkinetics decode videos to RGB frames (kinetics.py). Kinetics repeats the last frame of a video that is
+  shorter than a clip (`temporal_sampling` in decoder.py at 163ad2e).
 - Ssv2 (ssv2.py at 058922e) takes a frame of each of NUM_FRAMES parts, see `farfield.data.segment_sampling`. Neither
   SAMPLING_RATE nor TARGET_FPS has a part in it, and all NUM_ENSEMBLE_VIEWS clips of a test are equal. Its frames come
   from `retry_load_images`, thus from cv2.imdecode, which gives BGR (utils.py at 0a7067b). Ptvssv2 takes the same frames
@@ -47,7 +48,7 @@ class Loader(NamedTuple):
 
 
 LOADERS = {
-    "kinetics": Loader(),
+    "kinetics": Loader(short_clip="clamp"),
     "ptvkinetics": Loader(),
     "ssv2": Loader(segments=True, bgr=True, list_fps=SEGMENT_FPS),
     "ptvssv2": Loader(segments=True, bgr=True, list_fps=SEGMENT_FPS),
@@ -104,7 +105,7 @@ def dataset_loader(cfg: dict[str, Any], path: Any, notes: list[str]) -> Loader:
         )
     if name == "ptvcharades":
         notes.append(_PTV_CHARADES)
-    if loader.short_clip == "clamp" and setting(cfg, "TEST.NUM_SPATIAL_CROPS", 3) in (1, 2):
+    if "charades" in name and setting(cfg, "TEST.NUM_SPATIAL_CROPS", 3) in (1, 2):
         notes.append(_FIRST_CROPS)
     return loader
 
