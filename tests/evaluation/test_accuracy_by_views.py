@@ -33,6 +33,14 @@ def test_each_point_is_the_mean_over_all_choices_of_so_many_views() -> None:
     assert points[-1].top1.value > points[0].top1.value + 0.05
 
 
+def test_the_highest_probability_of_the_views_counts_for_max() -> None:
+    probabilities, labels = views_of(101, 3, 5)
+    found = accuracy_by_views(probabilities, labels, method="max")[-1].top1.value
+    assert (
+        found == measure(probabilities.amax(1), labels).top1.value != measure(probabilities.mean(1), labels).top1.value
+    )
+
+
 @pytest.mark.parametrize("draws", [1, 3, 20])
 def test_all_views_are_the_tests_top1(draws: int) -> None:
     probabilities, labels = views_of(101, 3, 5)

@@ -28,7 +28,7 @@ def test_views_are_averaged_as_probabilities() -> None:
             for i in range(3)
         ]
     )
-    torch.testing.assert_close(aggregate_views(view_probabilities(logits, 3)), expected)
+    torch.testing.assert_close(aggregate_views(view_probabilities(logits, 3, "single_label")), expected)
 
 
 def test_accuracies_are_torchmetrics() -> None:

@@ -111,18 +111,18 @@ def test_without_a_font_numbers_stand_for_names_and_the_table_says_which(tmp_pat
 
 
 def test_a_runs_page_shows_the_pairs(figures: Path, tmp_path: Path) -> None:
-    from farfield.evaluation.calibration import calibration
-    from farfield.evaluation.metrics import measure
+    from farfield.reports.page_content import Table
     from farfield.reports.training_report import write_training_report
-    from farfield.training.diagnostics import Diagnostics, class_table, confusion_table, training_report
+    from farfield.training.diagnostics import Diagnostics, training_report
     from farfield.training.run_folder import RunFiles
+    from farfield.training.single_label_diagnostics import SingleLabelDiagnostics
 
     labels = [f"<{WALK}> {i}" for i in range(41)]
     scores = _scores(labels, [0, 0, 1], [1, 1, 1])
-    metrics = measure(scores.probabilities, scores.targets)
-    found = Diagnostics(0, 1, metrics, calibration(scores.probabilities, scores.targets))
-    found.tables = {"classes": class_table(metrics, labels), "most_confused": confusion_table(metrics, labels)}
-    found.pictures = dict.fromkeys(("confusion_matrix", "reliability"), plot_confusion(metrics.confusion, labels))
+    measured = SingleLabelDiagnostics(scores.probabilities, scores.targets, labels)
+    found = Diagnostics(0, 1, Table(["validation"], []), 0.0)
+    found.tables = {"classes": measured.class_table(), "most_confused": measured.confusion_table()}
+    found.pictures = measured.plots()
     (tmp_path / "metrics.csv").write_text(",".join(RunFiles.EPOCH_COLUMNS) + "\n")
     report = training_report(found, run_dir=tmp_path, about={}, config="")
     write_training_report(tmp_path / "report.html", report)

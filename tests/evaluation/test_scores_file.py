@@ -62,6 +62,24 @@ def test_every_view_is_kept_to_the_last_bit(tmp_path: Path) -> None:
     assert read.names == scores.paths
 
 
+def test_several_labels_a_video_and_the_aggregation_are_kept(tmp_path: Path) -> None:
+    targets = torch.tensor([[1, 0, 0, 1, 0], [0, 0, 0, 0, 0], [0, 0, 1, 0, 0]]).bool()
+    scores = replace(example(), targets=targets, task="multilabel", views_aggregation="max")
+    write_scores(scores, tmp_path / "scores.npz")
+    read = read_scores(tmp_path / "scores.npz")
+    assert (read.task, read.views_aggregation) == ("multilabel", "max")
+    assert torch.equal(read.targets, targets)
+    assert torch.equal(read.target_matrix(), targets)
+    assert torch.equal(read.probabilities, scores.views.amax(1))
+    assert read.label_texts() == [f"{scores.labels[0]}|{scores.labels[3]}", "", scores.labels[2]]
+
+
+def test_a_file_of_before_multilabel_tasks_has_one_class_a_video(tmp_path: Path) -> None:
+    (tmp_path / "scores.npz").write_bytes(packed(**sound()))
+    read = read_scores(tmp_path / "scores.npz")
+    assert (read.task, read.views_aggregation, read.label_texts()) == ("single_label", "mean", ["bow", "run", "run"])
+
+
 def test_segments_tell_parts_of_a_video_apart(tmp_path: Path) -> None:
     segments = torch.tensor([[0.1, 2.5], [2.5, torch.nan], [torch.nan, torch.nan]]).double()
     scores = replace(example(), paths=["a.mp4", "a.mp4", "b.mp4"], segments=segments)
@@ -112,6 +130,13 @@ np.save(ARRAY, np.zeros(3))
         pytest.param(packed(**sound() | {"views": np.zeros((3, 2))}), id="no views"),
         pytest.param(packed(**sound() | {"segments": np.zeros((2, 2))}), id="too few segments"),
         pytest.param(packed(**sound() | {"views": np.zeros((3, 5, 7))}), id="other classes"),
+        pytest.param(packed(**sound() | {"task": np.array("multilabel")}), id="no matrix of targets"),
+        pytest.param(packed(**sound() | {"targets": np.zeros((3, 2), bool)}), id="a matrix of targets"),
+        pytest.param(
+            packed(**sound() | {"targets": np.zeros((3, 2), int), "task": np.array("multilabel")}), id="numbers"
+        ),
+        pytest.param(packed(**sound() | {"targets": np.zeros((3, 2), bool), "task": np.array("x")}), id="other task"),
+        pytest.param(packed(**sound() | {"views_aggregation": np.array("median")}), id="other aggregation"),
     ],
 )
 def test_something_else_is_refused_by_name(content: bytes, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import json as json_format
 from dataclasses import asdict
 
 from farfield.evaluation.comparison import Comparison, compare_runs
+from farfield.evaluation.multilabel_comparison import MultilabelComparison, compare_multilabel_runs
+from farfield.evaluation.scored_run import read_scored_run
 from farfield.evaluation.significance import Difference
 from farfield.evaluation.split_comparison import SplitsComparison, compare_splits, splits_to_compare
 from farfield.reports.read_test_report import METRICS
@@ -15,8 +17,9 @@ def compare(run_a: str, run_b: str, *, draws: int = 10_000, seed: int = 0, json:
     """Compare two tested runs by a paired bootstrap: print the differences B - A with 95% intervals.
 
     Both runs must have been tested (`farfield test`) on the same videos. Videos that only one of the tests could read
-    are left out of the comparison. Two folders that `farfield test splits` wrote are compared split by split, and in
-    the means over the splits.
+    are left out of the comparison. Multilabel networks are compared by their mean average precision, and by the average
+    precision of each class; groups of videos, if the manifest has them, are drawn together. Two folders that `farfield
+    test splits` wrote are compared split by split, and in the means over the splits.
 
     Args:
         run_a: run A: the run's folder, the folder of its test report, or the file scores.npz in that folder; or a
@@ -27,14 +30,17 @@ def compare(run_a: str, run_b: str, *, draws: int = 10_000, seed: int = 0, json:
         json: print JSON.
     """
     splits = splits_to_compare(run_a, run_b)
-    found: Comparison | SplitsComparison
-    if splits is None:
-        found = compare_runs(run_a, run_b, draws=draws, seed=seed)
-        content = asdict(found)
-        content |= {"draws": draws, **{name: content.pop(name) for name in METRICS}}
-    else:
+    found: Comparison | MultilabelComparison | SplitsComparison
+    if splits is not None:
         found = compare_splits(*splits, draws=draws, seed=seed)
         content = {"draws": draws, **found.to_dict()}
+    elif (run := read_scored_run(run_a)).scores.task == "multilabel":
+        found = compare_multilabel_runs(run, run_b, draws=draws, seed=seed)
+        content = {"draws": draws, **found.to_dict()}
+    else:
+        found = compare_runs(run, run_b, draws=draws, seed=seed)
+        content = asdict(found)
+        content |= {"draws": draws, **{name: content.pop(name) for name in METRICS}}
     if json:
         print(json_format.dumps({"a": run_a, "b": run_b, **content}, indent=2))
         return 0
@@ -42,6 +48,13 @@ def compare(run_a: str, run_b: str, *, draws: int = 10_000, seed: int = 0, json:
     if isinstance(found, Comparison):
         print(_videos(found))
         _print_table({shown: getattr(found, name) for name, shown in METRICS.items()})
+        return 0
+    if isinstance(found, MultilabelComparison):
+        print(f"{found.videos} videos{_left_out(found)}")
+        _print_table({"mean average precision": found.mean_average_precision})
+        print("\naverage precision of each class, by the gain of B")
+        _print_table({f"{each.label} ({each.videos})": each.average_precision for each in found.classes})
+        print(f"resampled: {found.units} {found.resampled}")
         return 0
     for number, each in enumerate(found.splits, start=1):
         print(f"split {number}: {_videos(each)}")
@@ -59,15 +72,19 @@ def compare(run_a: str, run_b: str, *, draws: int = 10_000, seed: int = 0, json:
 
 def _videos(found: Comparison) -> str:
     told = f"{found.videos} videos; right in A only: {found.right_in_a_only}, in B only: {found.right_in_b_only}"
-    return told + (f"; left out, because only one run scored them: {found.left_out}" if found.left_out else "")
+    return told + _left_out(found)
+
+
+def _left_out(found: Comparison | MultilabelComparison) -> str:
+    return f"; left out, because only one run scored them: {found.left_out}" if found.left_out else ""
 
 
 def _print_table(rows: dict[str, Difference]) -> None:
     width = max(20, *map(len, rows))
     print(f"{'':<{width}} {'A':>7} {'B':>7} {'B - A':>7}   95% interval      p")
     for shown, each in rows.items():
-        interval = f"{100 * each.low:+.1f} to {100 * each.high:+.1f}"
-        print(
-            f"{shown:<{width}} {100 * each.a:6.2f}% {100 * each.b:6.2f}% {100 * each.value:+7.2f}   {interval:<16} "
-            f"{each.p_value:.4f}"
-        )
+        row = f"{shown:<{width}} {100 * each.a:6.2f}% {100 * each.b:6.2f}% {100 * each.value:+7.2f}"
+        if each.low == each.low:  # a class with a single video has no interval
+            interval = f"{100 * each.low:+.1f} to {100 * each.high:+.1f}"
+            row += f"   {interval:<16} {each.p_value:.4f}"
+        print(row)

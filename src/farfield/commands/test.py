@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from farfield.clip_spec import ViewsAggregation
 from farfield.commands.console import quiet_libraries
 from farfield.errors import FarfieldError
 from farfield.evaluation.evaluate import evaluate
 from farfield.lightning_compat import process_rank
+from farfield.reports.read_test_report import metrics_of
 from farfield.video.decoder_names import Decoder
 
 
@@ -23,6 +25,8 @@ class TestData:
         root: folder that the manifest's paths are relative to; None for the folder of the manifest.
         num_workers: decoding processes; None for one per CPU core, at most 8.
         batch_size: number of videos in a batch.
+        whole_videos: test whole videos, where the manifest has several labelled segments of a video: a video has the
+            labels of all its rows (the protocol of Charades). Needs a multilabel network.
     """
 
     __test__ = False  # not a test of pytest's
@@ -31,6 +35,7 @@ class TestData:
     root: str | None = None
     num_workers: int | None = None
     batch_size: int = 1
+    whole_videos: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or (self.num_workers or 0) < 0:
@@ -46,6 +51,7 @@ def test(
     *,
     num_clips: int | None = None,
     num_crops: int | None = None,
+    views_aggregation: ViewsAggregation | None = None,
     out: str | None = None,
     accelerator: str = "auto",
     devices: int = 1,
@@ -57,7 +63,7 @@ def test(
     choose_threshold: str | None = None,
     json: bool = False,
 ) -> int:
-    """Score a checkpoint on the videos of a manifest, and write a report. Scores of a video are averaged over views.
+    """Score a checkpoint on the videos of a manifest, and write a report. Scores of a video are aggregated over views.
 
     The network, its labels, sampling and normalisation come from the checkpoint. Every video is opened and decoded
     once for all of its views. `farfield test splits` averages the tests of a data set's official splits.
@@ -67,9 +73,11 @@ def test(
         data: the videos to score.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
         num_crops: crops of each clip; null for the checkpoint's own setting.
+        views_aggregation: mean, or max (the highest probability of each class among the views, as PySlowFast does for
+            Charades); null for the checkpoint's own setting.
         out: folder for report.json, report.md, predictions.csv, per_class.csv, plots, and scores.npz (the probabilities
-            of all views and the confusion matrix, for `farfield compare`); null for the folder `test` in the run's
-            folder.
+            of all views and, for a single-label network, the confusion matrix, for `farfield compare`); null for the
+            folder `test` in the run's folder.
         accelerator: where to run, as Lightning's Trainer takes it: auto, cpu, gpu.
         devices: number of devices, each with a process of its own and a share of the videos.
         precision: number format of the network, as Lightning's Trainer takes it: 32-true, bf16-mixed, 16-mixed.
@@ -95,6 +103,8 @@ def test(
         root=data.root,
         num_clips=num_clips,
         num_crops=num_crops,
+        views_aggregation=views_aggregation,
+        whole_videos=data.whole_videos,
         out=folder,
         accelerator=accelerator,
         devices=devices,
@@ -140,18 +150,21 @@ def _summary(report: dict[str, Any], folder: Path) -> str:
     lines = [f"{report['videos']} videos, {report['num_clips']} clips x {report['num_crops']} crops each"]
     if "scored_among" in report:
         lines.append(f"scored among {report['scored_among']}")
-    for name, shown in (("top1", "top-1"), ("top5", "top-5"), ("mean_class_accuracy", "mean class accuracy")):
-        lines.append(_row(shown, report[name]))
     macro, point = report["class_metrics"]["macro"], report.get("operating_point", {})
-    rows = [(macro, "average_precision", "mean average precision"), (macro, "f1", "macro F1")]
+    rows = {shown: report[name] for name, shown in metrics_of(report).items()}
+    if report.get("task") == "multilabel":
+        rows |= {f"macro {name}": macro[name] for name in ("precision", "recall")} | {"macro F1": macro["f1"]}
+    else:
+        rows |= {"mean average precision": macro["average_precision"], "macro F1": macro["f1"]}
     if "macro" in point:
-        rows += [(point["macro"], name, f"{name} at thresholds") for name in ("precision", "recall")]
-    lines += [_row(shown, averages[name]) for averages, name, shown in rows]
+        rows |= {f"{name} at thresholds": point["macro"][name] for name in ("precision", "recall")}
+    width = max(23, *map(len, rows))
+    lines += [_row(f"{shown:<{width}}", estimate) for shown, estimate in rows.items()]
     calibrated = report["calibration"]
     errors = [
         100 * calibrated[name]["expected_error"] for name in ("as_trained", "with_temperature") if name in calibrated
     ]
-    lines.append(f"{'calibration error':<23} {' -> '.join(f'{error:6.2f}%' for error in errors)}")
+    lines.append(f"{'calibration error':<{width}} {' -> '.join(f'{error:6.2f}%' for error in errors)}")
     if calibrated["temperature"] is not None:
         lines[-1] += f"   with temperature {round(calibrated['temperature'], 4)}"
     failures = report["undecodable_videos"]
@@ -164,8 +177,8 @@ def _summary(report: dict[str, Any], folder: Path) -> str:
 def _row(name: str, estimate: dict[str, float | None]) -> str:
     """Format a metric and its interval; both may be undefined (None)."""
     if estimate["value"] is None:
-        return f"{name:<23} undefined"
-    row = f"{name:<23} {100 * estimate['value']:6.2f}%"
+        return f"{name} undefined"
+    row = f"{name} {100 * estimate['value']:6.2f}%"
     if estimate["low"] is None or estimate["high"] is None:
         return row
     return f"{row}   95% interval {100 * estimate['low']:.1f} to {100 * estimate['high']:.1f}"

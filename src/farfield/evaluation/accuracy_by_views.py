@@ -8,19 +8,24 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from farfield.clip_spec import ViewsAggregation
 from farfield.evaluation.metrics import Estimate, wilson
 
 
 @dataclass(frozen=True)
 class AccuracyAtViews:
-    """Top-1 accuracy when only `views` randomly drawn views of each video are averaged."""
+    """Top-1 accuracy when only `views` randomly drawn views of each video are aggregated."""
 
     views: int
     top1: Estimate
 
 
 def accuracy_by_views(
-    view_probabilities: Float[Tensor, "n views classes"], labels: Int[Tensor, " n"], *, draws: int = 20
+    view_probabilities: Float[Tensor, "n views classes"],
+    labels: Int[Tensor, " n"],
+    *,
+    method: ViewsAggregation = "mean",
+    draws: int = 20,
 ) -> list[AccuracyAtViews]:
     """Measure top-1 for every number of views, from 1 to all, averaged over `draws` random orders of the views.
 
@@ -34,6 +39,7 @@ def accuracy_by_views(
         order = torch.randperm(count, generator=generator)
         total = torch.zeros_like(view_probabilities[:, 0], dtype=torch.float32)
         for place, view in enumerate(order.tolist()):
-            total += view_probabilities[:, view].float()
+            scores = view_probabilities[:, view].float()
+            total = total.maximum(scores) if method == "max" else total + scores
             hits[place] += int((total.argmax(1) == labels).sum())
     return [AccuracyAtViews(place + 1, wilson(int(hits[place]) / draws, len(labels))) for place in range(count)]

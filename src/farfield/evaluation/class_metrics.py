@@ -140,7 +140,7 @@ def measure_decisions(
             drawn[place].append(values)
         for place, values in enumerate(_pooled_decision_metrics(decisions, targets, weights)):
             pooled[place].append(values)
-    has_interval = _in_several_units(targets, resampling)
+    has_interval = in_several_units(targets, resampling)
     averages = []
     for place, metric in enumerate((binary_precision, binary_recall, binary_f1_score)):
         values = _per_class(metric, decisions.long(), targets, targets.any(0))
@@ -189,7 +189,7 @@ def measure_ranking(
             drawn["sample"].append(_weighted_mean(of_video, weights))
     precisions = _per_class(binary_average_precision, scores, targets, positives)
     areas = _per_class(binary_auroc, scores, targets, positives & ~targets.all(0))
-    has_interval = _in_several_units(targets, resampling)
+    has_interval = in_several_units(targets, resampling)
     micro_precision = _pooled(binary_average_precision, scores, targets) if classes else torch.nan
     micro_area = _pooled(binary_auroc, scores, targets) if classes and not targets.all() else torch.nan
     return RankingMetrics(
@@ -223,7 +223,7 @@ def _weights(resampling: Resampling) -> Iterator[Tensor]:
     return resample_weights(resampling.units, draws=resampling.draws, seed=resampling.seed)
 
 
-def _in_several_units(targets: Bool[Tensor, "n classes"], resampling: Resampling) -> Bool[Tensor, " classes"]:
+def in_several_units(targets: Bool[Tensor, "n classes"], resampling: Resampling) -> Bool[Tensor, " classes"]:
     """Return for each class whether its positives are in more than one unit."""
     units = resampling.units[:, None].expand(targets.shape)
     first = units.masked_fill(~targets, int(resampling.units.max()) + 1).amin(0)

@@ -23,6 +23,7 @@ def class_metrics_content(
     resampling: Resampling,
     *,
     by_group: bool,
+    thresholds: Sequence[float | None] | None = None,
 ) -> dict[str, Any]:
     """Return the entry `class_metrics` of report.json. Values that are not defined are None.
 
@@ -33,6 +34,7 @@ def class_metrics_content(
         ranking: metrics of the order.
         resampling: how the intervals were computed.
         by_group: whether the manifest has groups.
+        thresholds: threshold of each class, if the decisions of a multilabel task are made by thresholds.
     """
     metrics = {**vars(decisions), "average_precision": ranking.average_precision, "roc_auc": ranking.roc_auc}
     return {
@@ -40,18 +42,33 @@ def class_metrics_content(
         "units": int(resampling.units.max()) + 1 if len(resampling.units) else 0,
         "resamples": resampling.draws,
         **_averages(metrics),
-        "sample_average_precision": _plain(ranking.sample_average_precision),
+        "sample_average_precision": plain_estimate(ranking.sample_average_precision),
         "without_positives": [label for label, count in zip(labels, positives, strict=True) if not count],
         "per_class": [
-            {"label": label, "positives": positives[c], **_of_class(metrics, c)} for c, label in enumerate(labels)
+            {
+                "label": label,
+                "positives": positives[c],
+                **({} if thresholds is None else {"threshold": thresholds[c]}),
+                **_of_class(metrics, c),
+            }
+            for c, label in enumerate(labels)
         ],
     }
+
+
+def chosen_thresholds_content(point: OperatingPoint) -> dict[str, Any]:
+    """Return the entry `operating_point` of a multilabel task's report.json.
+
+    The metrics at the thresholds are in `class_metrics`.
+    """
+    without = [label for label, threshold in point.thresholds.items() if threshold is None]
+    return {**point.to_dict(), "without_threshold": without}
 
 
 def operating_point_content(
     point: OperatingPoint, metrics: tuple[Sequence[str], DecisionMetrics] | None
 ) -> dict[str, Any]:
-    """Return the entry `operating_point` of report.json.
+    """Return the entry `operating_point` of a single-label task's report.json.
 
     Args:
         point: thresholds.
@@ -59,8 +76,7 @@ def operating_point_content(
     """
     labels, found = ([], {}) if metrics is None else (metrics[0], vars(metrics[1]))
     return {
-        **point.to_dict(),
-        "without_threshold": [label for label, threshold in point.thresholds.items() if threshold is None],
+        **chosen_thresholds_content(point),
         **(_averages(found) if found else {}),
         "per_class": [
             {"label": label, "threshold": point.thresholds[label], **_of_class(found, c)}
@@ -72,9 +88,14 @@ def operating_point_content(
 def per_class_csv(content: Mapping[str, Any]) -> str:
     """Return per_class.csv: a row for each class, with its metrics, their intervals and its threshold.
 
+    In a multilabel task, precision, recall and F1 are those at the threshold. In a single-label task, they are those of
+    the most probable class, and the columns `precision_at_threshold`, ... have those at the threshold, if there is one.
+
     Args:
         content: content of report.json.
     """
+    if content.get("task") == "multilabel":
+        return _multilabel_per_class_csv(content["class_metrics"]["per_class"])
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     columns = [f"{metric}{suffix}" for metric in METRICS for suffix in ("", "_low", "_high")]
@@ -91,6 +112,16 @@ def per_class_csv(content: Mapping[str, Any]) -> str:
     return file.getvalue()
 
 
+def _multilabel_per_class_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    columns = [f"{metric}{suffix}" for metric in METRICS for suffix in ("", "_low", "_high")]
+    writer.writerow(["label", "positives", "threshold", *columns])
+    for row in rows:
+        writer.writerow([row["label"], row["positives"], row["threshold"], *_cells(row, METRICS)])
+    return file.getvalue()
+
+
 def _cells(row: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
     values = [row[metric][bound] for metric in metrics for bound in ("value", "low", "high")]
     return ["" if value is None else f"{value:.6f}" for value in values]
@@ -98,15 +129,15 @@ def _cells(row: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
 
 def _averages(metrics: Mapping[str, Averaged]) -> dict[str, Any]:
     return {
-        average: {name: _plain(getattr(metric, average)) for name, metric in metrics.items()}
+        average: {name: plain_estimate(getattr(metric, average)) for name, metric in metrics.items()}
         for average in ("macro", "micro")
     }
 
 
 def _of_class(metrics: Mapping[str, Averaged], c: int) -> dict[str, Any]:
-    return {name: _plain(metric.per_class[c]) for name, metric in metrics.items()}
+    return {name: plain_estimate(metric.per_class[c]) for name, metric in metrics.items()}
 
 
-def _plain(estimate: Estimate) -> dict[str, float | None]:
+def plain_estimate(estimate: Estimate) -> dict[str, float | None]:
     """Return an estimate as a dict, with None for NaN, which JSON does not have."""
     return {name: None if math.isnan(value) else value for name, value in vars(estimate).items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from farfield.errors import FarfieldError
 from farfield.evaluation.scored_run import ScoredRun, read_scored_run
@@ -39,21 +40,28 @@ class Comparison:
     mean_class_accuracy: Difference
 
 
-def compare_runs(run_a: str | Path, run_b: str | Path, *, draws: int = 10_000, seed: int = 0) -> Comparison:
-    """Compare two runs that were tested on the same videos.
+def compare_runs(
+    run_a: str | Path | ScoredRun, run_b: str | Path | ScoredRun, *, draws: int = 10_000, seed: int = 0
+) -> Comparison:
+    """Compare two runs that were tested on the same videos, of networks that tell one class a video.
+
+    `compare_multilabel_runs` compares multilabel networks.
 
     Args:
-        run_a: run A, given as the run's folder, the folder of a test report, or a scores.npz file.
+        run_a: run A, given as the run's folder, the folder of a test report, or a scores.npz file; or what
+            `read_scored_run` read.
         run_b: run B, given in the same way.
         draws: bootstrap draws.
         seed: random seed of the bootstrap.
 
     Raises:
-        FarfieldError: if a run has no scores, the runs have no videos in common, their classes or labels differ, or an
-            option is out of range.
+        FarfieldError: if a run has no scores, the runs have no videos in common, their classes or labels differ, they
+            are of multilabel networks, or an option is out of range.
     """
     check_bootstrap(draws, seed)
-    a, b, left_out = paired_scores(read_scored_run(run_a), read_scored_run(run_b))
+    scored_a, scored_b = scored_run(run_a), scored_run(run_b)
+    check_single_label(scored_a, scored_b)
+    a, b, left_out = paired_scores(scored_a, scored_b)
     targets = a.targets.numpy()
     return Comparison(
         len(targets),
@@ -78,13 +86,36 @@ def check_bootstrap(draws: int, seed: int) -> None:
         raise FarfieldError(f"seed is {seed}; it must be at least 0.")
 
 
+def scored_run(run: str | Path | ScoredRun) -> ScoredRun:
+    """Read the scores of a run, unless they have been read."""
+    return run if isinstance(run, ScoredRun) else read_scored_run(run)
+
+
+def check_single_label(*runs: ScoredRun) -> None:
+    """Check that videos have one class in the tests of all runs.
+
+    Raises:
+        FarfieldError: if a run is of a network of another task.
+    """
+    for run in runs:
+        if run.scores.task != "single_label":
+            raise FarfieldError(
+                f"{run.name} is the test of a {run.scores.task} network, whose videos have not exactly one class. "
+                "Tests of multilabel networks are compared with `farfield compare`, in Python compare_multilabel_runs."
+            )
+
+
 def paired_scores(run_a: ScoredRun, run_b: ScoredRun) -> tuple[Scores, Scores, int]:
     """Return both runs' scores of their shared videos, in A's order of videos and classes, and the number left out.
 
     Raises:
-        FarfieldError: if the runs have no videos in common, or their classes or labels differ.
+        FarfieldError: if the runs have no videos in common, or their tasks, classes or labels differ.
     """
     a, b = run_a.scores, run_b.scores
+    if a.task != b.task:
+        raise FarfieldError(
+            f"{run_a.name} has the task {a.task} and {run_b.name} {b.task}. Give two tested runs of one task."
+        )
     if set(a.labels) != set(b.labels):
         differing = sorted(set(a.labels) ^ set(b.labels))
         raise FarfieldError(
@@ -103,18 +134,33 @@ def paired_scores(run_a: ScoredRun, run_b: ScoredRun) -> tuple[Scores, Scores, i
             f"second has {b.names[0]}. Test both on the same manifest."
         )
     in_a, in_b = (torch.tensor(rows) for rows in zip(*shared, strict=True))
-    classes = torch.tensor([b.labels.index(label) for label in a.labels])
-    targets, theirs = a.targets[in_a], b.targets[in_b]
-    if not torch.equal(classes[targets], theirs):
-        row = int((classes[targets] != theirs).nonzero()[0, 0])
+    first, second = _rows(a, in_a), _rows(_with_classes(b, a.labels), in_b)
+    if not torch.equal(first.targets, second.targets):
+        row = int((first.target_matrix() != second.target_matrix()).any(1).nonzero()[0, 0])
         raise FarfieldError(
-            f"{names[shared[row][0]]} has the label {a.labels[int(targets[row])]!r} in one run and "
-            f"{b.labels[int(theirs[row])]!r} in the other. Test both on the same manifest."
+            f"{names[shared[row][0]]} has the label {first.label_texts()[row]!r} in one run and "
+            f"{second.label_texts()[row]!r} in the other. Test both on the same manifest."
         )
-    paths = [a.paths[row] for row, _ in shared]
-    first = Scores(a.labels, paths, targets, a.views[in_a])
-    second = Scores(a.labels, paths, targets, b.views[in_b][:, :, classes])
+    second = replace(second, paths=first.paths, segments=first.segments)
     return first, second, len(a.paths) + len(b.paths) - 2 * len(shared)
+
+
+def _rows(scores: Scores, rows: Tensor) -> Scores:
+    return replace(
+        scores,
+        paths=[scores.paths[row] for row in rows.tolist()],
+        targets=scores.targets[rows],
+        views=scores.views[rows],
+        segments=None if scores.segments is None else scores.segments[rows],
+    )
+
+
+def _with_classes(scores: Scores, labels: list[str]) -> Scores:
+    """Put the classes into another order."""
+    place = {label: i for i, label in enumerate(scores.labels)}
+    classes = torch.tensor([place[label] for label in labels])
+    targets = classes.argsort()[scores.targets] if scores.task == "single_label" else scores.targets[:, classes]
+    return replace(scores, labels=labels, targets=targets, views=scores.views[:, :, classes])
 
 
 def _shared_rows(a: list[str], b: list[str]) -> list[tuple[int, int]]:

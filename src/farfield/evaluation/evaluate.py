@@ -14,10 +14,13 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from farfield.allocator import keep_freed_memory
 from farfield.checkpoints.checkpoint import plain_network, save_operating_point
 from farfield.checkpoints.content_hash import network_hash
+from farfield.clip_spec import ViewsAggregation
 from farfield.data.datamodule import TestDataModule
 from farfield.data.manifest import Manifest, read_manifest
+from farfield.data.targets import whole_videos_of
 from farfield.errors import FarfieldError
 from farfield.evaluation.calibration import fit_temperature
+from farfield.evaluation.multilabel_calibration import fit_pair_temperature
 from farfield.evaluation.result import EvaluationResult
 from farfield.evaluation.scores_file import Scores
 from farfield.evaluation.scoring_module import ScoringModule
@@ -42,6 +45,8 @@ def evaluate(
     root: str | Path | None = None,
     num_clips: int | None = None,
     num_crops: int | None = None,
+    views_aggregation: ViewsAggregation | None = None,
+    whole_videos: bool = False,
     out: str | Path | None = None,
     accelerator: str = "auto",
     devices: int = 1,
@@ -55,7 +60,7 @@ def evaluate(
     decoder: Decoder = "pyav",
     progress: bool = True,
 ) -> EvaluationResult:
-    """Test a network on the videos of a manifest, with the scores of each video averaged over its views.
+    """Test a network on the videos of a manifest, with the scores of each video aggregated over its views.
 
     Each video is opened and decoded once for all of its views. Videos that cannot be read are listed in the result.
 
@@ -65,6 +70,11 @@ def evaluate(
         root: folder that the paths in both manifests are relative to; None for each manifest's own folder.
         num_clips: clips spread over each video; None for the network's test setting.
         num_crops: crops of each clip; None for the network's test setting.
+        views_aggregation: how the class probabilities of a video's views are aggregated: "mean", or "max" as PySlowFast
+            does for Charades. None for the network's test setting.
+        whole_videos: test whole videos, where the manifests have several labelled segments of a video: a video has the
+            labels of all its rows (the protocol of Charades). Needs a multilabel network. Otherwise each row is a video
+            of its own.
         out: folder to write the report to, see `write_report`; None writes nothing.
         accelerator: accelerator of Lightning's Trainer: auto, cpu or gpu.
         devices: number of devices. Each runs its own process, which scores a share of the videos.
@@ -83,13 +93,13 @@ def evaluate(
         progress: show a progress bar.
 
     Raises:
-        FarfieldError: if the checkpoint or a manifest cannot be read, options are out of range, or no video can be
-            read.
+        FarfieldError: if the checkpoint or a manifest cannot be read, options are out of range or do not fit the task,
+            or no video can be read.
         KeyboardInterrupt: if interrupted.
 
     Example:
         result = farfield.evaluate("best.ckpt", "test.csv", num_clips=10, num_crops=3)
-        print(result.metrics().top1)  # 74.0% [72.1, 75.8]
+        print(result.metrics().top1)  # 74.0% [72.1, 75.8]; of a multilabel network, see `multilabel_metrics`
     """
     if view_batch_size is not None and view_batch_size < 1:
         raise FarfieldError(f"view_batch_size is {view_batch_size}; it must be at least 1, or null.")
@@ -105,20 +115,29 @@ def evaluate(
     if rule is not None:
         _check_threshold_options(rule, model, calibrate_on, restrict_labels)
     network = plain_network(model)
-    videos = read_manifest(manifest, root=root)
+    if network.task == "multi_head":
+        raise FarfieldError(
+            "the network's task is multi_head, which tests do not measure. `farfield fit` logs the accuracy of each "
+            "head; give a network of another task."
+        )
+    listed = read_manifest(manifest, root=root)
     held_out = None if calibrate_on is None else read_manifest(calibrate_on, root=root)
-    if held_out is not None and held_out.content_hash() == videos.content_hash():
+    if held_out is not None and held_out.content_hash() == listed.content_hash():
         log.warning(
             "%s lists the videos that are tested, so the calibration and thresholds will look better than they are. "
             "Give validation videos as calibrate_on.",
             calibrate_on,
         )
+    videos = listed
+    if whole_videos:
+        videos = whole_videos_of(listed, network.task, option="whole_videos").manifest
+        held_out = held_out and whole_videos_of(held_out, network.task, option="whole_videos").manifest
     restricted: dict[str, Any] = {}
     if restrict_labels:
         restricted = {"scored_among": f"{len(videos.labels)} of the network's {len(network.labels)} classes"}
         network = restrict_network(network, videos.labels)
-    changes = {"num_clips": num_clips, "num_crops": num_crops}
-    clip = network.clip.replace(**{name: count for name, count in changes.items() if count is not None})
+    changes = {"num_clips": num_clips, "num_crops": num_crops, "views_aggregation": views_aggregation}
+    clip = network.clip.replace(**{name: value for name, value in changes.items() if value is not None})
     cost = summarise(network, side_px=clip.test_side_px).multiply_adds / 1e9
     module = ScoringModule(network, view_batch_size=view_batch_size)
     trainer = _trainer(accelerator, devices, precision, progress=progress and progress_bars_shown())
@@ -133,6 +152,7 @@ def evaluate(
             batch_size=batch_size,
             num_workers=num_workers,
             decoder=decoder,
+            task=network.task,
         )
 
     temperature, point = None, network.operating_point
@@ -140,7 +160,8 @@ def evaluate(
         calibration_scores, calibration_rows = _score(trainer, module, data_of(held_out), str(calibrate_on))
         for path, reason in module.failures if trainer.is_global_zero else []:
             log.warning("left out of the calibration: %s: %s", path, reason)
-        temperature = fit_temperature(calibration_scores.probabilities, calibration_scores.targets)
+        fit = fit_pair_temperature if network.task == "multilabel" else fit_temperature
+        temperature = fit(calibration_scores.probabilities, calibration_scores.targets)
         if rule is not None:
             point = _choose_thresholds(calibration_scores, calibration_rows, rule, held_out)
     scores, rows = _score(trainer, module, data_of(videos), str(manifest))
@@ -153,8 +174,9 @@ def evaluate(
         **({} if isinstance(model, ActionNet) else {"checkpoint": str(model), "weights": network_hash(model)}),
         "manifest": str(manifest),
         **({} if root is None else {"root": str(root)}),
-        "manifest_hash": videos.content_hash(),
-        "missing_videos": videos.provenance()["missing"],
+        "manifest_hash": listed.content_hash(),
+        "missing_videos": listed.provenance()["missing"],
+        **({"whole_videos": True} if whole_videos else {}),
         "backbone": network.config["backbone"],
         "inserted": network.config["insert"],
         **restricted,
@@ -199,9 +221,8 @@ def _check_threshold_options(
 
 def _choose_thresholds(scores: Scores, rows: list[int], rule: ThresholdRule, manifest: Manifest) -> OperatingPoint:
     """Choose thresholds on scored validation videos; `rows` are the videos' rows in the manifest."""
-    targets = torch.nn.functional.one_hot(scores.targets, len(scores.labels)).bool()
     hours = hours_of_video(manifest, rows) if rule.kind == "false_alarms_per_hour" else None
-    return choose_thresholds(scores.probabilities, targets, scores.labels, rule, hours=hours)
+    return choose_thresholds(scores.probabilities, scores.target_matrix(), scores.labels, rule, hours=hours)
 
 
 def _trainer(accelerator: str, devices: int, precision: str, *, progress: bool) -> Trainer:
@@ -241,8 +262,16 @@ def _score(trainer: Trainer, module: ScoringModule, data: TestDataModule, name: 
     paths = [_canonical(data.manifest.path(row)) for row in rows]
     times = [(data.manifest[row].start_seconds, data.manifest[row].end_seconds) for row in rows]
     segments = torch.tensor([[math.nan if time is None else time for time in each] for each in times]).double()
-    labels = list(data.labels)
-    return Scores(labels, paths, targets, probabilities, None if segments.isnan().all() else segments), rows
+    scores = Scores(
+        list(data.labels),
+        paths,
+        targets if data.task == "single_label" else targets > 0,
+        probabilities,
+        None if segments.isnan().all() else segments,
+        data.clip.views_aggregation,
+        data.task,
+    )
+    return scores, rows
 
 
 def _canonical(video: Path) -> str:

@@ -1,4 +1,4 @@
-"""Plots of an evaluation: confusion matrix, reliability diagram, accuracy by views."""
+"""Plots of an evaluation: confusion matrix, reliability diagrams, accuracy by views."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from jaxtyping import Int
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from farfield.evaluation.accuracy_by_views import AccuracyAtViews
 from farfield.evaluation.calibration import Calibration
+from farfield.evaluation.multilabel_calibration import PairCalibration
+from farfield.evaluation.precision_by_views import PrecisionAtViews
 from farfield.fonts import draw_text, shown_names
 
 NAMED_CLASSES = 40
@@ -132,24 +135,71 @@ def plot_reliability(before: Calibration, after: Calibration | None = None) -> F
         before: calibration without temperature scaling.
         after: calibration with temperature scaling; None to draw only `before`.
     """
+    return _plot_reliability(
+        [
+            (each.expected_error, [(b.low, b.high, b.videos, b.confidence, b.accuracy) for b in each.bins])
+            for each in (before, after)
+            if each is not None
+        ],
+        across="probability of the predicted class",
+        up="accuracy",
+        counted="videos",
+    )
+
+
+def plot_pair_reliability(before: PairCalibration, after: PairCalibration | None = None) -> Figure:
+    """Draw the reliability diagram of a multilabel task, and below it the share of pairs in each bin.
+
+    Args:
+        before: calibration without temperature scaling.
+        after: calibration with temperature scaling; None to draw only `before`.
+    """
+    return _plot_reliability(
+        [
+            (each.expected_error, [(b.low, b.high, b.pairs, b.probability, b.frequency) for b in each.bins])
+            for each in (before, after)
+            if each is not None
+        ],
+        across="probability of a class",
+        up="share of videos that have the class",
+        counted="pairs",
+    )
+
+
+def _plot_reliability(
+    calibrations: Sequence[tuple[float, Sequence[tuple[float, float, int, float, float]]]],
+    *,
+    across: str,
+    up: str,
+    counted: str,
+) -> Figure:
+    """Draw a reliability diagram of one or two calibrations, the second with temperature scaling.
+
+    Args:
+        calibrations: expected error and bins of each; a bin has the low edge, the high edge, the number of cases, their
+            mean probability and the share of them that are true.
+        across: label of the axis of probabilities.
+        up: label of the axis of shares.
+        counted: what the cases are.
+    """
     figure = Figure(figsize=(4.6, 5.2), layout="constrained")
     curve, shares = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     curve.plot([0, 1], [0, 1], color="0.7", lw=1, label="perfectly calibrated")
-    for each, name, colour in ((before, "as trained", "C0"), (after, "with temperature", "C1")):
-        if each is None:
-            continue
-        videos = sum(part.videos for part in each.bins)
-        label = f"{name}: error {100 * each.expected_error:.1f}%"
-        curve.plot([b.confidence for b in each.bins], [b.accuracy for b in each.bins], "o-", color=colour, label=label)
-        middles = [(b.low + b.high) / 2 for b in each.bins]
-        width = each.bins[0].high - each.bins[0].low
-        shares.bar(middles, [b.videos / videos for b in each.bins], width, color=colour, alpha=0.5)
-    curve.set_ylabel("accuracy")
+    for (error, bins), name, colour in zip(
+        calibrations, ("as trained", "with temperature"), ("C0", "C1"), strict=False
+    ):
+        low, high, counts, probabilities, frequencies = zip(*bins, strict=True)
+        label = f"{name}: error {100 * error:.1f}%"
+        curve.plot(probabilities, frequencies, "o-", color=colour, label=label)
+        middles = [(a + b) / 2 for a, b in zip(low, high, strict=True)]
+        total = sum(counts)
+        shares.bar(middles, [count / total for count in counts], high[0] - low[0], color=colour, alpha=0.5)
+    curve.set_ylabel(up)
     curve.set_ylim(0, 1.02)
     curve.legend(fontsize=8)
     curve.grid(alpha=0.3)
-    shares.set_xlabel("probability of the predicted class")
-    shares.set_ylabel("share of videos")
+    shares.set_xlabel(across)
+    shares.set_ylabel(f"share of {counted}")
     return figure
 
 
@@ -169,11 +219,27 @@ def plot_views(curve: Sequence[AccuracyAtViews], giga_multiply_adds: float | Non
     axes.plot(views, [100 * each.top1.value for each in curve], ".-")
     axes.set_xlabel("views averaged")
     axes.set_ylabel("top-1, %")
+    _finish_views(axes, giga_multiply_adds)
+    return figure
+
+
+def plot_precision_by_views(curve: Sequence[PrecisionAtViews], giga_multiply_adds: float | None = None) -> Figure:
+    """Plot the mean average precision against the number of views, see `plot_views`."""
+    figure = Figure(figsize=(5.6, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([each.views for each in curve], [100 * each.mean_average_precision for each in curve], ".-")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("views aggregated")
+    axes.set_ylabel("mean average precision, %")
+    _finish_views(axes, giga_multiply_adds)
+    return figure
+
+
+def _finish_views(axes: Axes, giga_multiply_adds: float | None) -> None:
     axes.grid(alpha=0.3)
     if giga_multiply_adds is not None:
         conversions = _scale_and_inverse(giga_multiply_adds)
         axes.secondary_xaxis("top", functions=conversions).set_xlabel("G multiply-adds per video")
-    return figure
 
 
 def _scale_and_inverse(factor: float) -> Any:

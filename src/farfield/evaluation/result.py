@@ -21,13 +21,22 @@ from farfield.evaluation.class_metrics import (
     measure_decisions,
     measure_ranking,
 )
-from farfield.evaluation.class_metrics_content import class_metrics_content, operating_point_content
+from farfield.evaluation.class_metrics_content import (
+    chosen_thresholds_content,
+    class_metrics_content,
+    operating_point_content,
+    plain_estimate,
+)
 from farfield.evaluation.curves import Curves, measure_curves
-from farfield.evaluation.metrics import Metrics, measure
+from farfield.evaluation.metrics import Estimate, Metrics, measure
+from farfield.evaluation.multilabel_calibration import PairCalibration, pair_calibration, scale_pair_temperature
+from farfield.evaluation.multilabel_metrics import MultilabelMetrics, measure_multilabel
 from farfield.evaluation.plots import confused_pairs
+from farfield.evaluation.precision_by_views import PrecisionAtViews, precision_by_views
 from farfield.evaluation.scores_file import FILE, Scores
-from farfield.evaluation.threshold_choice import decide
-from farfield.models.operating_point import OperatingPoint
+from farfield.evaluation.threshold_choice import decide, reaches
+from farfield.models.operating_point import OperatingPoint, class_thresholds
+from farfield.task import Task
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,10 @@ class ClassResult:
 class EvaluationResult:
     """The result of an evaluation.
 
+    A test of a single-label task has `metrics`, `classes`, `calibrations` and `accuracy_by_views`; one of a multilabel
+    task has `multilabel_metrics`, `pair_calibrations` and `precision_by_views`. Those of the other task raise
+    `FarfieldError`. Both have everything else.
+
     Attributes:
         scores: scores of the videos that could be read.
         failures: (path, reason) of every video that could not be read. Metrics do not include these videos.
@@ -70,24 +83,56 @@ class EvaluationResult:
     groups: Sequence[str | None] | None = None
     operating_point: OperatingPoint | None = None
 
+    @property
+    def task(self) -> Task:
+        return self.scores.task
+
     def probabilities(self) -> Float[Tensor, "n classes"]:
         """Return the class probabilities of each video, calibrated if there is a temperature."""
         plain = self.scores.probabilities
-        return plain if self.temperature is None else scale_temperature(plain, self.temperature)
+        if self.temperature is None:
+            return plain
+        scale = scale_pair_temperature if self.task == "multilabel" else scale_temperature
+        return scale(plain, self.temperature)
 
     def metrics(self) -> Metrics:
         """Return top-1, top-5 and mean class accuracy with intervals, and the confusion matrix.
 
         They are computed without temperature scaling, which would change no ranking except by rounding.
+
+        Raises:
+            FarfieldError: for a multilabel task.
         """
+        self._check_task("single_label", "metrics")
         return self._metrics
 
     @cached_property
     def _metrics(self) -> Metrics:
         return measure(self.scores.probabilities, self.scores.targets)
 
+    def multilabel_metrics(self) -> MultilabelMetrics:
+        """Return mean average precision (mAP) and the other headline metrics of a multilabel task, with intervals.
+
+        Raises:
+            FarfieldError: for a single-label task, or if a probability is not a number.
+        """
+        self._check_task("multilabel", "multilabel_metrics")
+        return measure_multilabel(self.ranking_metrics(), self.decisions(), self.target_matrix())
+
+    def _check_task(self, task: Task, method: str) -> None:
+        if self.task != task:
+            raise FarfieldError(
+                f"{method}() is for {task} tasks, but the tested network's task is {self.task}. Call "
+                f"{_OTHER_TASKS[method]}()."
+            )
+
     def classes(self) -> list[ClassResult]:
-        """Return accuracy and the most frequent confusion of each class."""
+        """Return accuracy and the most frequent confusion of each class.
+
+        Raises:
+            FarfieldError: for a multilabel task.
+        """
+        self._check_task("single_label", "classes")
         confusion, labels, found = self._metrics.confusion, self.scores.labels, []
         for i, label in enumerate(labels):
             videos, correct = int(confusion[i].sum()), int(confusion[i, i])
@@ -99,10 +144,20 @@ class EvaluationResult:
 
     def target_matrix(self) -> Bool[Tensor, "n classes"]:
         """Return whether each video has each class."""
-        return one_hot(self.scores.targets, len(self.scores.labels)).bool()
+        return self.scores.target_matrix()
+
+    def thresholds(self) -> list[float | None]:
+        """Return the threshold of each class: the operating point's, else 0.5 in a multilabel task, else None."""
+        return class_thresholds(self.scores.labels, self.operating_point, self.task)
 
     def decisions(self) -> Bool[Tensor, "n classes"]:
-        """Return whether each video is taken for each class: the most probable class is."""
+        """Return whether each video is taken for each class.
+
+        For a single-label task, the most probable class is; for a multilabel task, every class whose probability
+        without temperature reaches its threshold.
+        """
+        if self.task == "multilabel":
+            return reaches(self.scores.probabilities, self.thresholds())
         return one_hot(self.scores.probabilities.argmax(1), len(self.scores.labels)).bool()
 
     @cached_property
@@ -164,47 +219,142 @@ class EvaluationResult:
         return kept, measure_decisions(decisions[:, has_threshold], targets, self.resampling)
 
     def calibrations(self) -> tuple[Calibration, Calibration | None]:
-        """Return the calibration without and with temperature scaling; the second is None without a temperature."""
+        """Return the calibration without and with temperature scaling; the second is None without a temperature.
+
+        Raises:
+            FarfieldError: for a multilabel task.
+        """
+        self._check_task("single_label", "calibrations")
         plain = calibration(self.scores.probabilities, self.scores.targets)
         if self.temperature is None:
             return plain, None
         return plain, calibration(self.probabilities(), self.scores.targets)
 
+    def pair_calibrations(self) -> tuple[PairCalibration, PairCalibration | None]:
+        """Return the calibration of all pairs of a video and a class, without and with temperature scaling.
+
+        The second is None without a temperature.
+
+        Raises:
+            FarfieldError: for a single-label task.
+        """
+        self._check_task("multilabel", "pair_calibrations")
+        plain = pair_calibration(self.scores.probabilities, self.target_matrix())
+        if self.temperature is None:
+            return plain, None
+        return plain, pair_calibration(self.probabilities(), self.target_matrix())
+
     def accuracy_by_views(self) -> list[AccuracyAtViews]:
-        """Return top-1 for each number of averaged views; an empty list if videos have only one view."""
-        if self.scores.views.shape[1] == 1:
+        """Return top-1 for each number of aggregated views; an empty list if videos have only one view.
+
+        Raises:
+            FarfieldError: for a multilabel task.
+        """
+        self._check_task("single_label", "accuracy_by_views")
+        scores = self.scores
+        if scores.views.shape[1] == 1:
             return []
-        return accuracy_by_views(self.scores.views, self.scores.targets)
+        return accuracy_by_views(scores.views, scores.targets, method=scores.views_aggregation)
+
+    def precision_by_views(self) -> list[PrecisionAtViews]:
+        """Return the mAP for each number of aggregated views; an empty list if videos have only one view.
+
+        Raises:
+            FarfieldError: for a single-label task.
+        """
+        self._check_task("multilabel", "precision_by_views")
+        return self._precision_by_views
+
+    @cached_property
+    def _precision_by_views(self) -> list[PrecisionAtViews]:
+        scores = self.scores
+        if scores.views.shape[1] == 1:
+            return []
+        return precision_by_views(scores.views, self.target_matrix(), method=scores.views_aggregation)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of report.json, as plain Python types."""
-        metrics = self._metrics
-        plain, calibrated = self.calibrations()
+        return self._multilabel_content() if self.task == "multilabel" else self._single_label_content()
+
+    def _single_label_content(self) -> dict[str, Any]:
+        metrics, scores = self._metrics, self.scores
         content: dict[str, Any] = {
             **self.about,
-            "videos": len(self.scores.paths),
+            **({} if scores.views_aggregation == "mean" else {"views_aggregation": scores.views_aggregation}),
+            "videos": len(scores.paths),
             "top1": asdict(metrics.top1),
             "top5": asdict(metrics.top5),
             "mean_class_accuracy": asdict(metrics.mean_class_accuracy),
             "confidence": 0.95,
             "classes": [asdict(each) for each in self.classes()],
-            "most_confused": confused_pairs(metrics.confusion, self.scores.labels),
+            "most_confused": confused_pairs(metrics.confusion, scores.labels),
             "arrays": {"file": FILE, "scores_of_videos": "views", "confusion_matrix": "confusion_matrix"},
-            "undecodable_videos": [{"path": path, "reason": reason} for path, reason in self.failures],
-            "calibration": {"temperature": self.temperature, "as_trained": asdict(plain)},
+            "undecodable_videos": self._undecodable(),
+            "calibration": self._calibration_content(*self.calibrations()),
+            "class_metrics": self._class_metrics_content(),
         }
-        if calibrated is not None:
-            content["calibration"]["with_temperature"] = asdict(calibrated)
-        content["class_metrics"] = class_metrics_content(
+        if self.operating_point is not None:
+            content["operating_point"] = operating_point_content(self.operating_point, self.threshold_metrics())
+        if curve := self.accuracy_by_views():
+            content["top1_by_views"] = [{"views": each.views, **asdict(each.top1)} for each in curve]
+        return content
+
+    def _multilabel_content(self) -> dict[str, Any]:
+        scores = self.scores
+        headline = {
+            name: plain_estimate(value) if isinstance(value, Estimate) else value
+            for name, value in vars(self.multilabel_metrics()).items()
+        }
+        positives = self.target_matrix().sum(0).tolist()
+        content: dict[str, Any] = {
+            **self.about,
+            "task": self.task,
+            "views_aggregation": scores.views_aggregation,
+            "videos": len(scores.paths),
+            **headline,
+            "confidence": 0.95,
+            "classes": [
+                {"label": label, "videos": count} for label, count in zip(scores.labels, positives, strict=True)
+            ],
+            "arrays": {"file": FILE, "scores_of_videos": "views"},
+            "undecodable_videos": self._undecodable(),
+            "calibration": self._calibration_content(*self.pair_calibrations()),
+            "class_metrics": self._class_metrics_content(self.thresholds()),
+        }
+        if self.operating_point is not None:
+            content["operating_point"] = chosen_thresholds_content(self.operating_point)
+        if curve := self.precision_by_views():
+            content["mean_average_precision_by_views"] = [asdict(each) for each in curve]
+        return content
+
+    def _undecodable(self) -> list[dict[str, str]]:
+        return [{"path": path, "reason": reason} for path, reason in self.failures]
+
+    def _calibration_content(
+        self, plain: Calibration | PairCalibration, calibrated: Calibration | PairCalibration | None
+    ) -> dict[str, Any]:
+        content = {"temperature": self.temperature, "as_trained": asdict(plain)}
+        return content if calibrated is None else {**content, "with_temperature": asdict(calibrated)}
+
+    def _class_metrics_content(self, thresholds: Sequence[float | None] | None = None) -> dict[str, Any]:
+        return class_metrics_content(
             self.scores.labels,
             self.target_matrix().sum(0).tolist(),
             self.decision_metrics(),
             self.ranking_metrics(),
             self.resampling,
             by_group=self.groups is not None,
+            thresholds=thresholds,
         )
-        if self.operating_point is not None:
-            content["operating_point"] = operating_point_content(self.operating_point, self.threshold_metrics())
-        if curve := self.accuracy_by_views():
-            content["top1_by_views"] = [{"views": each.views, **asdict(each.top1)} for each in curve]
-        return content
+
+
+_OTHER_TASKS = {
+    "metrics": "multilabel_metrics",
+    "classes": "decision_metrics() and ranking_metrics",
+    "calibrations": "pair_calibrations",
+    "accuracy_by_views": "precision_by_views",
+    "multilabel_metrics": "metrics",
+    "pair_calibrations": "calibrations",
+    "precision_by_views": "accuracy_by_views",
+}
+"""For each method that a single task has, the method of the other task."""

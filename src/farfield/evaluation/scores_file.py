@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from farfield.atomic_write import atomic_write
+from farfield.clip_spec import ViewsAggregation
 from farfield.errors import FarfieldError
 from farfield.scoring.aggregation import aggregate_views
+from farfield.task import DEFAULT_TASK, Task
 
 FILE = "scores.npz"
 
@@ -26,17 +29,21 @@ class Scores:
     Attributes:
         labels: class names.
         paths: paths of the videos.
-        targets: true classes, as indices of `labels`.
+        targets: true class of each video, as an index of `labels`; for a multilabel task, whether it has each class.
         views: class probabilities of each view.
         segments: scored segment of each video, as [start, end) in seconds. NaN stands for the start or the end of the
             whole video. None if no row of the manifest has a segment.
+        views_aggregation: how the probabilities of the views are aggregated.
+        task: task of the network.
     """
 
     labels: list[str]
     paths: list[str]
-    targets: Int[Tensor, " n"]
+    targets: Int[Tensor, " n"] | Bool[Tensor, "n classes"]
     views: Float[Tensor, "n views classes"]
     segments: Float[Tensor, "n 2"] | None = None
+    views_aggregation: ViewsAggregation = "mean"
+    task: Task = DEFAULT_TASK
 
     @property
     def names(self) -> list[str]:
@@ -49,7 +56,20 @@ class Scores:
 
     @property
     def probabilities(self) -> Float[Tensor, "n classes"]:
-        return aggregate_views(self.views.float())
+        return aggregate_views(self.views.float(), method=self.views_aggregation)
+
+    def target_matrix(self) -> Bool[Tensor, "n classes"]:
+        """Return whether each video has each class."""
+        return one_hot(self.targets, len(self.labels)).bool() if self.task == "single_label" else self.targets
+
+    def label_texts(self) -> list[str]:
+        """Return the labels of each video as a manifest has them: `a|b` for several, empty for none."""
+        return label_texts(self.target_matrix(), self.labels)
+
+
+def label_texts(has_label: Bool[Tensor, "n classes"], labels: Sequence[str]) -> list[str]:
+    """Return the labels of each row, separated by `|`."""
+    return ["|".join(label for label, has in zip(labels, row, strict=True) if has) for row in has_label.tolist()]
 
 
 def write_scores(
@@ -79,6 +99,8 @@ def write_scores(
             paths=_as_bytes(scores.paths),
             targets=scores.targets.numpy(),
             views=scores.views.float().numpy(),  # half precision would underflow for the least likely classes
+            task=np.array(scores.task),
+            views_aggregation=np.array(scores.views_aggregation),
             **more,
         )
 
@@ -110,6 +132,8 @@ def read_groups(path: Path) -> list[str | None] | None:
 def read_scores(path: Path) -> Scores:
     """Read a file written by `write_scores`, without unpickling.
 
+    Files of versions before multilabel tasks have one class a video, and the mean of the views.
+
     Raises:
         FarfieldError: if the file is missing or is not a scores file.
     """
@@ -118,9 +142,11 @@ def read_scores(path: Path) -> Scores:
             scores = Scores(
                 [str(each) for each in content["labels"].tolist()],
                 [each.decode("utf-8", "surrogateescape") for each in content["paths"].tolist()],
-                torch.from_numpy(content["targets"]).long(),
+                _targets(content["targets"]),
                 torch.from_numpy(content["views"]).float(),
                 torch.from_numpy(content["segments"]).double() if "segments" in content else None,
+                cast(ViewsAggregation, str(content.get("views_aggregation", "mean"))),
+                cast(Task, str(content.get("task", DEFAULT_TASK))),
             )
     except FileNotFoundError as error:
         raise FarfieldError(f"{path} does not exist. Run `farfield test` to write it.") from error
@@ -131,12 +157,23 @@ def read_scores(path: Path) -> Scores:
         ) from error
     n, classes = len(scores.paths), len(scores.labels)
     shapes = tuple(scores.targets.shape), tuple(scores.views.shape)
-    fits = shapes[0] == (n,) and len(shapes[1]) == 3 and (shapes[1][0], shapes[1][2]) == (n, classes)
+    fits = shapes[0] == ((n,) if scores.task == "single_label" else (n, classes)) and scores.task in get_args(Task)
+    fits = fits and len(shapes[1]) == 3 and (shapes[1][0], shapes[1][2]) == (n, classes)
+    fits = fits and scores.views_aggregation in get_args(ViewsAggregation)
     if scores.segments is not None:
         fits = fits and scores.segments.shape == (n, 2)
-    if not fits or (n and not 0 <= int(scores.targets.min()) <= int(scores.targets.max()) < classes):
+    if scores.task != "single_label":
+        fits = fits and scores.targets.dtype == torch.bool
+    elif n:
+        fits = fits and 0 <= int(scores.targets.min()) <= int(scores.targets.max()) < classes
+    if not fits:
         raise FarfieldError(
             f"{path} is not a scores file written by `farfield test`: it has {n} videos, {classes} classes, targets of "
             f"shape {shapes[0]} and views of shape {shapes[1]}. Run `farfield test` to write a new one."
         )
     return scores
+
+
+def _targets(stored: np.ndarray) -> Tensor:
+    targets = torch.from_numpy(stored)
+    return targets if targets.dtype == torch.bool else targets.long()

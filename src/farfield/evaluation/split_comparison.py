@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from farfield.errors import FarfieldError
-from farfield.evaluation.comparison import Comparison, check_bootstrap, hits, paired_scores
+from farfield.evaluation.comparison import Comparison, check_bootstrap, check_single_label, hits, paired_scores
 from farfield.evaluation.scored_run import read_scored_run
 from farfield.evaluation.scores_file import Scores
 from farfield.evaluation.significance import Difference, difference_of_draws
@@ -119,6 +119,7 @@ class _Pair:
 
 def _read_pair(run_a: str | Path, run_b: str | Path) -> _Pair:
     a, b = read_scored_run(run_a), read_scored_run(run_b)
+    check_single_label(a, b)
     of_a, of_b, left_out = paired_scores(a, b)
     group_of = dict(zip(a.scores.paths, a.groups or [None] * len(a.scores.paths), strict=True))
     return _Pair(of_a, of_b, [group_of[path] for path in of_a.paths], left_out)

@@ -22,7 +22,7 @@ import numpy as np
 
 from farfield.atomic_write import atomic_write
 from farfield.errors import FarfieldError
-from farfield.evaluation.comparison import check_bootstrap, hits
+from farfield.evaluation.comparison import check_bootstrap, check_single_label, hits
 from farfield.evaluation.metrics import Estimate, measure, wilson
 from farfield.evaluation.scored_run import ScoredRun, find_scores, read_scored_run
 from farfield.evaluation.scores_file import Scores
@@ -154,6 +154,7 @@ def read_splits(runs: Sequence[str | Path]) -> list[ScoredRun]:
     if len(runs) < 2:
         raise FarfieldError(f"{len(runs)} run is given; at least two are needed. Give the run of each split.")
     scored = [read_scored_run(run) for run in runs]
+    check_single_label(*scored)
     first, seen = scored[0], {scored[0].file.resolve()}
     for run in scored[1:]:
         if run.file.resolve() in seen:

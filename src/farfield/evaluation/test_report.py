@@ -16,11 +16,13 @@ from farfield.evaluation.plots import (
     NAMED_CLASSES,
     names_with_numbers,
     plot_confusion,
+    plot_pair_reliability,
+    plot_precision_by_views,
     plot_reliability,
     plot_views,
 )
 from farfield.evaluation.result import EvaluationResult
-from farfield.evaluation.scores_file import FILE, write_scores
+from farfield.evaluation.scores_file import FILE, label_texts, write_scores
 from farfield.reports.test_report_markdown import render_test_report
 
 
@@ -28,8 +30,8 @@ def write_report(result: EvaluationResult, folder: str | Path) -> dict[str, Any]
     """Write report.json, report.md, predictions.csv, per_class.csv, scores.npz and plots (PNG).
 
     Large arrays (videos x classes and classes x classes) are in scores.npz only: as JSON, the confusion matrix of
-    3,000 classes takes 80 MB. The plots are confusion_matrix.png, reliability.png, precision_recall.png, roc.png and,
-    for several views, views.png.
+    3,000 classes takes 80 MB. The plots are confusion_matrix.png (for a single-label task), reliability.png,
+    precision_recall.png, roc.png and, for several views, views.png.
 
     Args:
         result: evaluation to report.
@@ -40,12 +42,17 @@ def write_report(result: EvaluationResult, folder: str | Path) -> dict[str, Any]
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    scores, confusion = result.scores, result.metrics().confusion
+    scores = result.scores
     content = result.to_dict()
-    plot_reliability(*result.calibrations()).savefig(folder / "reliability.png", dpi=120)
-    if curve := result.accuracy_by_views():
-        plot_views(curve, result.view_giga_multiply_adds).savefig(folder / "views.png", dpi=120)
-    plot_confusion(confusion, scores.labels, folder / "confusion_matrix.png")
+    confusion = None
+    if result.task == "multilabel":
+        _plot_multilabel(result, folder)
+    else:
+        confusion = result.metrics().confusion
+        plot_reliability(*result.calibrations()).savefig(folder / "reliability.png", dpi=120)
+        if curve := result.accuracy_by_views():
+            plot_views(curve, result.view_giga_multiply_adds).savefig(folder / "views.png", dpi=120)
+        plot_confusion(confusion, scores.labels, folder / "confusion_matrix.png")
     curves, ranking = result.curves(), result.ranking_metrics()
     plot_precision_recall(curves, ranking, scores.labels).savefig(folder / "precision_recall.png", dpi=120)
     plot_roc(curves, ranking, scores.labels).savefig(folder / "roc.png", dpi=120)
@@ -60,6 +67,12 @@ def write_report(result: EvaluationResult, folder: str | Path) -> dict[str, Any]
     return content
 
 
+def _plot_multilabel(result: EvaluationResult, folder: Path) -> None:
+    plot_pair_reliability(*result.pair_calibrations()).savefig(folder / "reliability.png", dpi=120)
+    if curve := result.precision_by_views():
+        plot_precision_by_views(curve, result.view_giga_multiply_adds).savefig(folder / "views.png", dpi=120)
+
+
 def _write_atomically(path: Path, text: str) -> None:
     """Write text to a file atomically. The text may contain file names that are not valid UTF-8."""
     with atomic_write(path) as partial:
@@ -67,14 +80,20 @@ def _write_atomically(path: Path, text: str) -> None:
 
 
 def _predictions(result: EvaluationResult) -> str:
+    """Return predictions.csv. Several labels of a video, and their probabilities, are separated by `|`."""
     scores, file = result.scores, io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     columns = ["path", "label", "predicted", "probability", "probability_of_label"]
     segments = [[]] * len(scores.paths) if scores.segments is None else scores.segments.tolist()
     writer.writerow([*columns, *([] if scores.segments is None else ["start_seconds", "end_seconds"])])
-    predicted = scores.probabilities.argmax(1).tolist()  # unscaled: rounding after scaling could change a class
-    rows = zip(scores.paths, scores.targets.tolist(), predicted, result.probabilities(), segments, strict=True)
-    for path, target, best, row, segment in rows:
-        cells = [path, scores.labels[target], scores.labels[best], f"{row[best]:.6f}", f"{row[target]:.6f}"]
-        writer.writerow([*cells, *("" if math.isnan(seconds) else f"{seconds:.10g}" for seconds in segment)])
+    decisions = result.decisions()  # without temperature: rounding after scaling could change a class
+    predicted, has_label = (
+        [row.nonzero()[:, 0].tolist() for row in each] for each in (decisions, scores.target_matrix())
+    )
+    texts = scores.label_texts(), label_texts(decisions, scores.labels)
+    rows = zip(scores.paths, *texts, predicted, has_label, result.probabilities(), segments, strict=True)
+    for path, label, guess, guesses, classes, row, segment in rows:
+        probabilities = ("|".join(f"{row[c]:.6f}" for c in chosen) for chosen in (guesses, classes))
+        times = ("" if math.isnan(seconds) else f"{seconds:.10g}" for seconds in segment)
+        writer.writerow([path, label, guess, *probabilities, *times])
     return file.getvalue()

@@ -91,9 +91,14 @@ def decide(
     Returns:
         Whether each video is taken for each class, and whether each class has a threshold.
     """
-    found = [point.thresholds.get(label) for label in labels]
-    limits = torch.tensor([math.nan if each is None else each for each in found], dtype=torch.float64)
-    return scores.double() >= limits, ~limits.isnan()
+    limits = [point.thresholds.get(label) for label in labels]
+    return reaches(scores, limits), torch.tensor([limit is not None for limit in limits])
+
+
+def reaches(scores: Float[Tensor, "n classes"], thresholds: Sequence[float | None]) -> Bool[Tensor, "n classes"]:
+    """Return whether each score is at least the threshold of its class; False for a class without one."""
+    limits = torch.tensor([math.nan if each is None else each for each in thresholds], dtype=torch.float64)
+    return scores.double() >= limits
 
 
 def choose_thresholds(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from farfield.reports.read_test_report import METRICS
+from farfield.reports.read_test_report import metrics_of
 from farfield.reports.rendering import render
 
 
@@ -15,23 +15,24 @@ def render_test_report(report: Mapping[str, Any], shown_names: Mapping[str, str]
     Args:
         report: content of report.json.
         shown_names: name that the tables show for each label.
-        list_confused: add the table of the most confused classes.
+        list_confused: add the table of the most confused classes. Ignored for a multilabel task.
     """
     names = list(report)
     calibration = report["calibration"]
     titles = {"as_trained": "as trained"}
     if calibration["temperature"] is not None:
         titles["with_temperature"] = f"temperature {round(calibration['temperature'], 4)}"
+    is_multilabel = report.get("task") == "multilabel"
     return render(
-        "test_report.md.j2",
+        "multilabel_test_report.md.j2" if is_multilabel else "test_report.md.j2",
         report=report,
         about={name: report[name] for name in names[: names.index("videos")] if report[name] is not None},
-        metrics=METRICS,
+        metrics=metrics_of(report),
         class_metrics=report["class_metrics"],
         class_columns=("precision", "recall", "f1", "average_precision", "roc_auc"),
         point=report.get("operating_point"),
         calibrations={title: calibration[key] for key, title in titles.items() if key in calibration},
         shown_names=shown_names,
-        most_confused=report["most_confused"] if list_confused else [],
+        most_confused=report["most_confused"] if list_confused and not is_multilabel else [],
         missing=[each["label"] for each in report["classes"] if not each["videos"]],
     )

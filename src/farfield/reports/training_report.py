@@ -24,10 +24,10 @@ class TrainingReport:
         step: optimiser steps so far.
         validation: validation metrics with their confidence intervals.
         curves: figures of the run so far, by description.
-        classes: accuracy of each class.
+        classes: accuracy of each class; for a multilabel task, its average precision.
         most_confused: most often confused pairs of classes; None for few classes, whose confusion matrix shows names.
-        confusion_matrix: confusion matrix of the validation videos.
-        reliability: reliability diagram, accuracy over confidence.
+        plots: plots of the validation by heading: confusion matrix and reliability diagram; for a multilabel task, the
+            precision-recall and ROC curves and the reliability diagram.
         most_confidently_wrong: clips with the most confident wrong predictions.
         predicted_clips: clips with their predictions. The clips are the same after each epoch.
         attention: attention maps of `predicted_clips`.
@@ -44,8 +44,7 @@ class TrainingReport:
     curves: Mapping[str, Figure]
     classes: Table
     most_confused: Table | None
-    confusion_matrix: Figure
-    reliability: Figure
+    plots: Mapping[str, Figure]
     most_confidently_wrong: Sequence[ShownClip]
     predicted_clips: Sequence[ShownClip]
     attention: Sequence[Figure]
@@ -62,8 +61,7 @@ def write_training_report(path: Path, report: TrainingReport) -> None:
         title=report.title,
         report=report,
         curves=[(name, figure_uri(figure)) for name, figure in report.curves.items()],
-        confusion_matrix=figure_uri(report.confusion_matrix),
-        reliability=figure_uri(report.reliability),
+        plots=[(heading, figure_uri(figure)) for heading, figure in report.plots.items()],
         most_confidently_wrong=[(clip_uri(clip), clip.caption) for clip in report.most_confidently_wrong],
         predicted_clips=[(clip_uri(clip), clip.caption) for clip in report.predicted_clips],
         attention=[figure_uri(figure) for figure in report.attention],

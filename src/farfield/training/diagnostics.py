@@ -6,7 +6,6 @@ The diagnostics are computed once, and shown in both report.html and Weights & B
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,22 +18,15 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from farfield.clip_spec import ClipSpec
-from farfield.evaluation.calibration import Calibration, calibration
-from farfield.evaluation.metrics import Metrics, measure
-from farfield.evaluation.plots import (
-    NAMED_CLASSES,
-    confused_pairs,
-    names_with_numbers,
-    plot_confusion,
-    plot_reliability,
-)
 from farfield.interpretability.attention_maps import attention_maps, draw_attention
 from farfield.layers import diagnose
 from farfield.lightning_compat import data_module
 from farfield.reports.page_content import ShownClip, Table, read_table
 from farfield.reports.training_report import TrainingReport
 from farfield.training.lightning_module import TrainingModule
+from farfield.training.multilabel_diagnostics import MultilabelDiagnostics
 from farfield.training.run_folder import plot_curves, plot_gradient_norms
+from farfield.training.single_label_diagnostics import SingleLabelDiagnostics
 
 log = logging.getLogger("farfield")
 
@@ -46,8 +38,8 @@ class Diagnostics:
     Attributes:
         epoch: epoch after which the validation ran, counted from 0.
         step: number of optimiser steps done before the validation.
-        metrics: metrics with their confidence intervals.
-        calibration: calibration of the probabilities.
+        validation: metrics with their confidence intervals, and the expected calibration error.
+        expected_calibration_error: in [0, 1].
         tables: tables by name.
         pictures: plots by name.
         clips: clips by name.
@@ -55,17 +47,28 @@ class Diagnostics:
 
     epoch: int
     step: int
-    metrics: Metrics
-    calibration: Calibration
+    validation: Table
+    expected_calibration_error: float
     tables: dict[str, Table] = field(default_factory=dict)
     pictures: dict[str, Figure] = field(default_factory=dict)
     clips: dict[str, list[ShownClip]] = field(default_factory=dict)
 
 
+_HEADINGS = {
+    "confusion_matrix": "Confusion matrix",
+    "precision_recall": "Precision and recall",
+    "roc": "ROC",
+    "reliability": "Reliability",
+}
+"""Heading of each plot of the validation in the report."""
+
+
 def gather_diagnostics(
     trainer: Trainer, module: TrainingModule, training_clips: Tensor | None, *, num_clips: int
 ) -> Diagnostics | None:
-    """Gather the diagnostics of the validation that has just ended. Return None if no video could be read.
+    """Gather the diagnostics of the validation that has just ended.
+
+    Return None if no video could be read, and for a multi_head task, which has none.
 
     Args:
         trainer: trainer whose data module reads the clips to show again.
@@ -76,45 +79,52 @@ def gather_diagnostics(
             validation.
     """
     scored = [part for part in module.val_scores if len(part[0])]
-    if not scored:
+    if not scored or module.network.task == "multi_head":
         return None
     rows, targets, probabilities = (torch.cat(parts) for parts in zip(*scored, strict=True))
-    labels, network = module.network.labels, module.network
-    metrics, calibrated = measure(probabilities, targets), calibration(probabilities, targets)
-    found = Diagnostics(trainer.current_epoch, trainer.global_step, metrics, calibrated)
-    found.tables["classes"] = class_table(metrics, labels)
-    if len(labels) > NAMED_CLASSES:
-        found.tables["most_confused"] = confusion_table(metrics, labels)
-    found.pictures["confusion_matrix"] = plot_confusion(metrics.confusion, labels)
-    found.pictures["reliability"] = plot_reliability(calibrated)
-    data = data_module(trainer)
+    labels = module.network.labels
+    measured: MultilabelDiagnostics | SingleLabelDiagnostics
+    if module.network.task == "multilabel":
+        measured = MultilabelDiagnostics(probabilities, targets, labels)
+    else:
+        measured = SingleLabelDiagnostics(probabilities, targets, labels)
+    error = measured.calibration.expected_error
+    found = Diagnostics(trainer.current_epoch, trainer.global_step, measured.validation_table(), error)
+    found.tables["classes"] = measured.class_table()
+    if (confused := measured.confusion_table()) is not None:
+        found.tables["most_confused"] = confused
+    found.pictures |= measured.plots()
 
-    chances, guesses = probabilities.max(1)
-    is_wrong = guesses != targets
-    worst = chances.masked_fill(~is_wrong, -1).topk(min(num_clips, int(is_wrong.sum()))).indices
     fixed = torch.unique(torch.linspace(0, len(rows) - 1, min(num_clips, len(rows))).long())
     order = rows.argsort()  # the same videos each time, in whatever order the processes scored them
-    for name, places in (("most_confidently_wrong", worst), ("predicted_clips", order[fixed])):
+    shown = [(place, measured.caption(place)) for place in order[fixed].tolist()]
+    for name, places in (
+        ("most_confidently_wrong", measured.most_confidently_wrong(num_clips)),
+        ("predicted_clips", shown),
+    ):
         found.clips[name] = []
-        for place in places.tolist():
-            batch = data.validation_batch([int(rows[place])])
-            if not len(batch.labels):
-                continue
-            frames = shown_frames(batch.clips, network.clip)[0]
-            truth, guess = labels[int(targets[place])], labels[int(guesses[place])]
-            caption = f"{truth}, predicted as {guess} ({float(chances[place]):.0%})"
-            found.clips[name].append(ShownClip(frames, caption))
-            if name == "predicted_clips":
-                clip = batch.clips.to(module.device)
-                with torch.no_grad(), trainer.precision_plugin.forward_context():
-                    maps = attention_maps(network, clip)
-                if maps:
-                    number = len(found.clips[name]) - 1
-                    found.pictures[f"attention_{number}"] = draw_attention(frames, maps[-3:], title=caption)
+        for place, caption in places:
+            _show_clip(found, trainer, module, name, int(rows[place]), caption)
     if training_clips is not None:
         with trainer.precision_plugin.forward_context():
             found.tables["batch_norms"] = norm_table(module, training_clips)
     return found
+
+
+def _show_clip(found: Diagnostics, trainer: Trainer, module: TrainingModule, name: str, row: int, caption: str) -> None:
+    """Add a validation video's clip to a list of clips, and a predicted clip's attention maps to the plots."""
+    batch = data_module(trainer).validation_batch([row])
+    if not len(batch.labels):
+        return
+    frames = shown_frames(batch.clips, module.network.clip)[0]
+    found.clips[name].append(ShownClip(frames, caption))
+    if name == "predicted_clips":
+        clip = batch.clips.to(module.device)
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            maps = attention_maps(module.network, clip)
+        if maps:
+            number = len(found.clips[name]) - 1
+            found.pictures[f"attention_{number}"] = draw_attention(frames, maps[-3:], title=caption)
 
 
 def training_report(found: Diagnostics, *, run_dir: Path, about: dict[str, Any], config: str) -> TrainingReport:
@@ -133,12 +143,11 @@ def training_report(found: Diagnostics, *, run_dir: Path, about: dict[str, Any],
         title=run_dir.name,
         epoch=found.epoch + 1,
         step=found.step,
-        validation=validation_table(found),
+        validation=found.validation,
         curves=curves,
         classes=found.tables["classes"],
         most_confused=found.tables.get("most_confused"),
-        confusion_matrix=found.pictures["confusion_matrix"],
-        reliability=found.pictures["reliability"],
+        plots={heading: found.pictures[name] for name, heading in _HEADINGS.items() if name in found.pictures},
         most_confidently_wrong=found.clips.get("most_confidently_wrong", []),
         predicted_clips=found.clips.get("predicted_clips", []),
         attention=[figure for name, figure in found.pictures.items() if name.startswith("attention")],
@@ -147,45 +156,6 @@ def training_report(found: Diagnostics, *, run_dir: Path, about: dict[str, Any],
         about=about,
         config=config,
     )
-
-
-def validation_table(found: Diagnostics) -> Table:
-    """Tabulate the validation's metrics with 95% confidence intervals, and its expected calibration error."""
-    metrics = {
-        "top-1": found.metrics.top1,
-        "top-5": found.metrics.top5,
-        "mean class accuracy": found.metrics.mean_class_accuracy,
-    }
-    rows = [
-        [name, f"{100 * each.value:.2f}%", f"{100 * each.low:.1f} to {100 * each.high:.1f}"]
-        for name, each in metrics.items()
-    ]
-    rows.append(["expected calibration error", f"{100 * found.calibration.expected_error:.2f}%", ""])
-    return Table(["validation", "value", "95% interval"], rows)
-
-
-def class_table(metrics: Metrics, labels: Sequence[str]) -> Table:
-    """Tabulate each class's accuracy, lowest first, and the class most often predicted for it by mistake.
-
-    Classes without videos are left out.
-    """
-    rows: list[list[Any]] = []
-    name = names_with_numbers(labels)
-    for index, label in enumerate(labels):
-        others = metrics.confusion[index].clone()
-        videos, right = int(others.sum()), int(others[index])
-        others[index] = 0
-        if videos:
-            taken_for = name[labels[int(others.argmax())]] if int(others.sum()) else ""
-            rows.append([name[label], videos, round(right / videos, 4), taken_for])
-    return Table(["class", "videos", "accuracy", "most often taken for"], sorted(rows, key=lambda row: row[2]))
-
-
-def confusion_table(metrics: Metrics, labels: Sequence[str]) -> Table:
-    """Tabulate the most frequently confused pairs of classes."""
-    pairs = confused_pairs(metrics.confusion, labels)
-    rows = [[pair["label"], pair["predicted"], pair["videos"], round(pair["share"], 4)] for pair in pairs]
-    return Table(["class", "taken for", "videos", "share of the class"], rows)
 
 
 def norm_table(module: TrainingModule, clips: Float[Tensor, "b 3 t h w"]) -> Table:

@@ -128,28 +128,36 @@ class RunFiles(Callback):
 
 
 def plot_curves(metrics_path: Path) -> Figure:
-    """Plot loss and accuracy over the epochs of a metrics.csv."""
+    """Plot loss and accuracy over the epochs of a metrics.csv; for a multilabel task, mean average precision."""
     with metrics_path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     losses, accuracies = figure.subplots(1, 2)
+    is_multilabel = any(row.get("val/map") and not row["val/top1"] for row in rows)
+    if is_multilabel:
+        shown = {"val/map": "validation"}
+    else:
+        shown = {
+            "train/top1": "training top-1",
+            "val/top1": "validation top-1",
+            "val/mean_class_accuracy": "validation, class mean",
+        }
     for axes, name, label in (
         (losses, "train/loss", "training"),
         (losses, "val/loss", "validation"),
-        (accuracies, "train/top1", "training top-1"),
-        (accuracies, "val/top1", "validation top-1"),
-        (accuracies, "val/mean_class_accuracy", "validation, class mean"),
+        *((accuracies, name, label) for name, label in shown.items()),
     ):
         points = [(int(row["epoch"]) + 1, float(row[name])) for row in rows if row[name]]
         if points:
             axes.plot(*zip(*points, strict=True), marker="." if len(points) < 40 else "", label=label)
     losses.set_ylabel("loss")
-    accuracies.set_ylabel("accuracy")
+    accuracies.set_ylabel("mean average precision" if is_multilabel else "accuracy")
     accuracies.set_ylim(0, 1.02)
     for axes in (losses, accuracies):
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
-        axes.legend()
+        if axes.lines:
+            axes.legend()
     return figure
 
 

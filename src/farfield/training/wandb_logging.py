@@ -130,7 +130,7 @@ def _wandb_host() -> str:
 def log_diagnostics(logger: WandbLogger, found: Diagnostics) -> None:
     """Log the tables, plots and clips of a validation."""
     media: dict[str, Any] = {"trainer/global_step": found.step, "epoch": found.epoch}
-    media["val/expected_calibration_error"] = found.calibration.expected_error
+    media["val/expected_calibration_error"] = found.expected_calibration_error
     for name, table in found.tables.items():
         media[f"val/{name}"] = wandb.Table(columns=list[str | int](table.columns), data=table.rows)
     for name, figure in found.pictures.items():

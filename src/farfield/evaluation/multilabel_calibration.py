@@ -1,0 +1,111 @@
+"""Calibration of a multilabel task: reliability over all pairs of a video and a class, and temperature scaling.
+
+A pair asks: does the video have the class? The n pairs are binned by the probability of the class. freq(B) is the share
+of the pairs in bin B whose video has the class, and prob(B) their mean probability. The expected calibration error is
+
+    ECE = sum_B |B| / n |freq(B) - prob(B)|
+
+as for one class a video (Guo et al., ICML 2017, see `calibration`), with the binary question in place of the predicted
+class. Temperature scaling divides the logit of each probability by one number T, which maximises the likelihood of the
+answers on videos that the network was not trained on. It changes neither the order of the videos by a class nor that of
+the classes of a video. The probabilities are those of the aggregated views.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from farfield.evaluation.calibration import MAX_TEMPERATURE
+
+
+@dataclass(frozen=True)
+class PairBin:
+    """Bin of a reliability diagram: pairs of a video and a class whose probability lies in (low, high].
+
+    Attributes:
+        low: lower edge of the bin, exclusive, except that a probability of 0 is in the first bin.
+        high: upper edge of the bin, inclusive.
+        pairs: number of pairs in the bin.
+        frequency: share of these pairs whose video has the class.
+        probability: mean probability of these pairs.
+    """
+
+    low: float
+    high: float
+    pairs: int
+    frequency: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class PairCalibration:
+    """Calibration of all pairs of a video and a class.
+
+    Attributes:
+        bins: non-empty bins, ascending.
+        expected_error: expected calibration error (ECE), in [0, 1].
+        negative_log_likelihood: mean binary cross entropy of the pairs, in nats.
+    """
+
+    bins: list[PairBin]
+    expected_error: float
+    negative_log_likelihood: float
+
+
+def pair_calibration(
+    probabilities: Float[Tensor, "n classes"], targets: Bool[Tensor, "n classes"], *, num_bins: int = 15
+) -> PairCalibration:
+    """Measure calibration over `num_bins` bins of equal width.
+
+    Raises:
+        ValueError: if there are no videos.
+    """
+    _check(targets)
+    given, has_class = probabilities.double().flatten(), targets.flatten().double()
+    places = (given * num_bins).ceil().long().clamp(1, num_bins) - 1
+    bins, error = [], 0.0
+    for place in places.unique().tolist():
+        inside = places == place
+        frequency, mean = float(has_class[inside].mean()), float(given[inside].mean())
+        bins.append(PairBin(place / num_bins, (place + 1) / num_bins, int(inside.sum()), frequency, mean))
+        error += bins[-1].pairs / len(given) * abs(frequency - mean)
+    loss = F.binary_cross_entropy_with_logits(_logit(probabilities), targets.double())
+    return PairCalibration(bins, error, float(loss))
+
+
+def fit_pair_temperature(probabilities: Float[Tensor, "n classes"], targets: Bool[Tensor, "n classes"]) -> float:
+    """Find the temperature T that maximises the likelihood of the targets.
+
+    The loss is convex in 1 / T, so the root of its slope is found by bisection.
+
+    Raises:
+        ValueError: if there are no videos.
+    """
+    _check(targets)
+    logits, has_class = _logit(probabilities), targets.double()
+    if not logits.any():
+        return 1.0  # probabilities of 1/2 are the same at any temperature
+    low, high = 1 / MAX_TEMPERATURE, MAX_TEMPERATURE  # of 1 / T
+    for _ in range(60):
+        middle = (low * high) ** 0.5
+        slope = (((middle * logits).sigmoid() - has_class) * logits).mean()
+        low, high = (low, middle) if slope > 0 else (middle, high)
+    return 1 / (low * high) ** 0.5
+
+
+def scale_pair_temperature(probabilities: Float[Tensor, "n classes"], temperature: float) -> Float[Tensor, "n classes"]:
+    """Rescale probabilities p to sigmoid(logit(p) / T)."""
+    return (_logit(probabilities) / temperature).sigmoid().to(probabilities.dtype)
+
+
+def _logit(probabilities: Tensor) -> Tensor:
+    return probabilities.double().logit(eps=1e-12)
+
+
+def _check(targets: Tensor) -> None:
+    if not len(targets):
+        raise ValueError("no videos were given; calibration needs at least one.")

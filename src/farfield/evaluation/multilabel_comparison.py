@@ -1,0 +1,165 @@
+"""Compare two tested multilabel networks, class by class, with the paired bootstrap.
+
+Both networks are measured on the same resamples of the videos, or of the groups of videos if the manifest had them. A
+resample has a higher average precision than the videos have (see `class_metrics`), of both networks about equally. The
+resampled differences are shifted so that their mean is the difference, which takes out what remains of this.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from farfield.errors import FarfieldError
+from farfield.evaluation.class_metrics import Resampling, in_several_units, measure_ranking
+from farfield.evaluation.comparison import check_bootstrap, paired_scores, scored_run
+from farfield.evaluation.resampling import resample_weights, sampling_units, weighted_ranking_metrics
+from farfield.evaluation.scored_run import ScoredRun
+from farfield.evaluation.scores_file import Scores
+from farfield.evaluation.significance import Difference, difference_of_draws
+from farfield.progress import ProgressBar
+
+
+@dataclass(frozen=True)
+class ClassDifference:
+    """Difference between run B and run A in one class.
+
+    Attributes:
+        label: name of the class.
+        videos: number of videos that have the class.
+        average_precision: difference of the average precision. Interval and p-value are NaN if all videos of the class
+            are in one unit of the bootstrap. With many classes, some p-values are small by chance.
+    """
+
+    label: str
+    videos: int
+    average_precision: Difference
+
+
+@dataclass(frozen=True)
+class MultilabelComparison:
+    """Comparison of run B with run A, on the videos that both runs scored.
+
+    Attributes:
+        videos: number of videos that both runs scored.
+        left_out: number of videos that only one run scored.
+        resampled: "groups" or "videos": what the bootstrap draws.
+        units: number of these groups or videos.
+        mean_average_precision: difference of the mean over the classes (mAP).
+        classes: the classes that a video has, those with the largest gain of B first.
+    """
+
+    videos: int
+    left_out: int
+    resampled: str
+    units: int
+    mean_average_precision: Difference
+    classes: list[ClassDifference]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison as plain types, for JSON. What is not defined is None."""
+        return {
+            **vars(self),
+            "mean_average_precision": _plain(self.mean_average_precision),
+            "classes": [
+                {"label": each.label, "videos": each.videos, "average_precision": _plain(each.average_precision)}
+                for each in self.classes
+            ],
+        }
+
+
+def compare_multilabel_runs(
+    run_a: str | Path | ScoredRun, run_b: str | Path | ScoredRun, *, draws: int = 10_000, seed: int = 0
+) -> MultilabelComparison:
+    """Compare two runs of multilabel networks that were tested on the same videos.
+
+    Args:
+        run_a: run A, given as the run's folder, the folder of a test report, or a scores.npz file; or what
+            `read_scored_run` read.
+        run_b: run B, given in the same way.
+        draws: bootstrap draws.
+        seed: random seed of the bootstrap.
+
+    Raises:
+        FarfieldError: if a run has no scores or is of a single-label network, the runs have no videos in common, their
+            classes or labels differ, no video has a class, or an option is out of range.
+    """
+    check_bootstrap(draws, seed)
+    scored_a, scored_b = scored_run(run_a), scored_run(run_b)
+    a, b, left_out = paired_scores(scored_a, scored_b)
+    if a.task != "multilabel":
+        raise FarfieldError(f"{scored_a.name} is the test of a {a.task} network. Compare such tests with compare_runs.")
+    targets = a.target_matrix()
+    if not targets.any():
+        raise FarfieldError(
+            f"none of the {len(targets)} videos that both runs scored has one of the classes, so that there is no "
+            "average precision. Test both on videos with labels."
+        )
+    groups = _groups(scored_a, a)
+    units = sampling_units(groups, len(targets))
+    classes = targets.any(0).nonzero()[:, 0].tolist()
+    drawn = _resampled_differences(a, b, classes, units, draws, seed)
+    alone = Resampling(units, draws=0)
+    of_a, of_b = (measure_ranking(each.probabilities, targets, alone).average_precision for each in (a, b))
+    has_interval = in_several_units(targets, alone).tolist()
+    differences = [
+        ClassDifference(
+            a.labels[c],
+            int(targets[:, c].sum()),
+            _difference(of_a.per_class[c].value, of_b.per_class[c].value, drawn[:, i] if has_interval[c] else None),
+        )
+        for i, c in enumerate(classes)
+    ]
+    has_any = len(targets) > 1 and int(units.max()) > 0
+    means = np.nanmean(drawn, axis=1) if has_any else None
+    return MultilabelComparison(
+        len(targets),
+        left_out,
+        "videos" if groups is None else "groups",
+        int(units.max()) + 1,
+        _difference(of_a.macro.value, of_b.macro.value, means),
+        sorted(differences, key=lambda each: -each.average_precision.value),
+    )
+
+
+def _groups(run: ScoredRun, shared: Scores) -> list[str | None] | None:
+    """Return the groups of the videos that both runs scored."""
+    if run.groups is None:
+        return None
+    group_of = dict(zip(run.scores.names, run.groups, strict=True))
+    return [group_of[name] for name in shared.names]
+
+
+def _resampled_differences(
+    a: Scores, b: Scores, classes: list[int], units: Int[Tensor, " n"], draws: int, seed: int
+) -> Float[np.ndarray, "draws some"]:
+    """Return B's average precision minus A's of each of the classes on each resample; NaN without positives."""
+    scores, targets = (a.probabilities, b.probabilities), a.target_matrix()
+    found = np.empty((draws, len(classes)))
+    begin = 0
+    with ProgressBar(total=draws * len(classes), desc="intervals", leave=False, delay=2) as bar:
+        for weights in resample_weights(units, draws=draws, seed=seed):
+            columns = weights.shape[1]
+            for i, c in enumerate(classes):
+                of_a, of_b = (weighted_ranking_metrics(each[:, [c]], targets[:, [c]], weights)[0] for each in scores)
+                found[begin : begin + columns, i] = (of_b - of_a).numpy()
+                bar.update(columns)
+            begin += columns
+    return found
+
+
+def _difference(a: float, b: float, drawn: Float[np.ndarray, " draws"] | None) -> Difference:
+    if drawn is None:
+        return Difference(a, b, b - a, math.nan, math.nan, math.nan)
+    defined = drawn[~np.isnan(drawn)]
+    return difference_of_draws(a, b, defined - defined.mean() + (b - a))
+
+
+def _plain(difference: Difference) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else value for name, value in asdict(difference).items()}

@@ -1,0 +1,53 @@
+"""The headline metrics of a multilabel test, with 95% confidence intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Bool
+from torch import Tensor
+
+from farfield.evaluation.class_metrics import RankingMetrics
+from farfield.evaluation.metrics import Estimate, wilson
+
+
+@dataclass(frozen=True)
+class MultilabelMetrics:
+    """Metrics of a test in which a video has any number of the classes, or none.
+
+    Attributes:
+        mean_average_precision: mean of the classes' average precision (mAP), over the classes that a video has.
+        micro_average_precision: average precision of all pairs of a video and a class pooled.
+        sample_average_precision: average precision of each video over the classes, and the mean over the videos that
+            have a class: MMAction2's `mmit_mean_average_precision`.
+        exact_match: share of videos that are taken for exactly the classes that they have. Wilson's interval.
+        share_without_class: share of videos that have none of the classes.
+        share_without_decision: share of videos that are taken for none of the classes.
+    """
+
+    mean_average_precision: Estimate
+    micro_average_precision: Estimate
+    sample_average_precision: Estimate
+    exact_match: Estimate
+    share_without_class: float
+    share_without_decision: float
+
+
+def measure_multilabel(
+    ranking: RankingMetrics, decisions: Bool[Tensor, "n classes"], targets: Bool[Tensor, "n classes"]
+) -> MultilabelMetrics:
+    """Collect the headline metrics.
+
+    Args:
+        ranking: metrics of the order of the scores.
+        decisions: True where the video is taken for the class.
+        targets: True where the video has the class.
+    """
+    return MultilabelMetrics(
+        ranking.average_precision.macro,
+        ranking.average_precision.micro,
+        ranking.sample_average_precision,
+        wilson(int((decisions == targets).all(1).sum()), len(targets)),
+        float((~targets.any(1)).float().mean()),
+        float((~decisions.any(1)).float().mean()),
+    )

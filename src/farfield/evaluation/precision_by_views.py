@@ -1,0 +1,53 @@
+"""Mean average precision as a function of the number of views aggregated, from the scores of one test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from farfield.clip_spec import ViewsAggregation
+from farfield.evaluation.class_metrics import mean_average_precision
+from farfield.scoring.aggregation import aggregate_views
+
+_MAX_CELLS = 50_000_000
+"""Videos x classes x views x orders from which on there are fewer orders; bounds the time to about 20 seconds."""
+
+
+@dataclass(frozen=True)
+class PrecisionAtViews:
+    """Mean average precision (mAP) when only `views` randomly drawn views of each video are aggregated."""
+
+    views: int
+    mean_average_precision: float
+
+
+def precision_by_views(
+    view_probabilities: Float[Tensor, "n views classes"],
+    targets: Bool[Tensor, "n classes"],
+    *,
+    method: ViewsAggregation = "mean",
+    draws: int = 20,
+) -> list[PrecisionAtViews]:
+    """Measure the mAP for every number of views, from 1 to all, averaged over random orders of the views.
+
+    Args:
+        view_probabilities: class probabilities of each view.
+        targets: True where the video has the class.
+        method: how views are aggregated.
+        draws: number of random orders; fewer for large tests.
+    """
+    count = view_probabilities.shape[1]
+    draws = max(1, min(draws, _MAX_CELLS // max(view_probabilities.numel(), 1)))
+    generator = torch.Generator().manual_seed(0)
+    total = torch.zeros(count, dtype=torch.float64)
+    for _ in range(draws):
+        order = torch.randperm(count, generator=generator)
+        for place in range(count - 1):
+            chosen = view_probabilities[:, order[: place + 1]].float()
+            total[place] += mean_average_precision(aggregate_views(chosen, method=method), targets)
+    total /= draws
+    total[-1] = mean_average_precision(aggregate_views(view_probabilities.float(), method=method), targets)
+    return [PrecisionAtViews(place + 1, value) for place, value in enumerate(total.tolist())]
