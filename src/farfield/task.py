@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Literal
@@ -43,10 +44,12 @@ def split_heads(labels: Sequence[str]) -> dict[str, list[str]]:
             has fewer than two, or fewer than two heads.
     """
     pairs = [(head.strip(), name.strip()) for head, _, name in (label.partition(":") for label in labels)]
-    if wrong := [label for label, pair in zip(labels, pairs, strict=True) if not all(pair)]:
-        raise FarfieldError(
-            f"the labels of a multi_head task are written head:class, such as verb:open; given {wrong[0]!r}."
-        )
+    for label, (head, name) in zip(labels, pairs, strict=True):
+        if not name or not re.fullmatch(r"\w[\w .-]*", head):  # reports have a folder of the head's name
+            raise FarfieldError(
+                f"the labels of a multi_head task are written head:class, such as verb:open; given {label!r}. The name "
+                "of a head consists of letters, digits and spaces."
+            )
     heads: dict[str, list[str]] = {}
     for head, group in groupby(pairs, key=lambda pair: pair[0]):
         names = [name for _, name in group]

@@ -12,7 +12,7 @@ from farfield.commands.console import quiet_libraries
 from farfield.errors import FarfieldError
 from farfield.evaluation.evaluate import evaluate
 from farfield.lightning_compat import process_rank
-from farfield.reports.read_test_report import metrics_of
+from farfield.reports.read_test_report import METRICS, metrics_of
 from farfield.video.decoder_names import Decoder
 
 
@@ -150,6 +150,8 @@ def _summary(report: dict[str, Any], folder: Path) -> str:
     lines = [f"{report['videos']} videos, {report['num_clips']} clips x {report['num_crops']} crops each"]
     if "scored_among" in report:
         lines.append(f"scored among {report['scored_among']}")
+    if report.get("task") == "multi_head":
+        return "\n".join([*lines, *_multi_head_rows(report), *_failures(report), f"report: {folder / 'report.md'}"])
     macro, point = report["class_metrics"]["macro"], report.get("operating_point", {})
     rows = {shown: report[name] for name, shown in metrics_of(report).items()}
     if report.get("task") == "multilabel":
@@ -167,11 +169,23 @@ def _summary(report: dict[str, Any], folder: Path) -> str:
     lines.append(f"{'calibration error':<{width}} {' -> '.join(f'{error:6.2f}%' for error in errors)}")
     if calibrated["temperature"] is not None:
         lines[-1] += f"   with temperature {round(calibrated['temperature'], 4)}"
+    return "\n".join([*lines, *_failures(report), f"report: {folder / 'report.md'}"])
+
+
+def _multi_head_rows(report: dict[str, Any]) -> list[str]:
+    rows = {shown: report[name] for name, shown in metrics_of(report).items()}
+    for head, metrics in report["heads"].items():
+        rows |= {f"{shown} of {head}": metrics[name] for name, shown in METRICS.items()}
+    width = max(map(len, rows))
+    return [_row(f"{shown:<{width}}", estimate) for shown, estimate in rows.items()]
+
+
+def _failures(report: dict[str, Any]) -> list[str]:
     failures = report["undecodable_videos"]
-    if failures:
-        lines.append(f"{len(failures)} videos could not be decoded:")
-        lines += [f"  {failure['path']}: {failure['reason']}" for failure in failures]
-    return "\n".join([*lines, f"report: {folder / 'report.md'}"])
+    if not failures:
+        return []
+    named = [f"  {failure['path']}: {failure['reason']}" for failure in failures]
+    return [f"{len(failures)} videos could not be decoded:", *named]
 
 
 def _row(name: str, estimate: dict[str, float | None]) -> str:

@@ -91,6 +91,12 @@ def scored_run(run: str | Path | ScoredRun) -> ScoredRun:
     return run if isinstance(run, ScoredRun) else read_scored_run(run)
 
 
+_HOW_TO_COMPARE = {
+    "multilabel": "Tests of multilabel networks are compared with `farfield compare`, in Python compare_multilabel_runs.",
+    "multi_head": "Compare the folders of its heads, which are beside its report.json.",
+}
+
+
 def check_single_label(*runs: ScoredRun) -> None:
     """Check that videos have one class in the tests of all runs.
 
@@ -101,7 +107,7 @@ def check_single_label(*runs: ScoredRun) -> None:
         if run.scores.task != "single_label":
             raise FarfieldError(
                 f"{run.name} is the test of a {run.scores.task} network, whose videos have not exactly one class. "
-                "Tests of multilabel networks are compared with `farfield compare`, in Python compare_multilabel_runs."
+                + _HOW_TO_COMPARE[run.scores.task]
             )
 
 

@@ -115,10 +115,10 @@ def evaluate(
     if rule is not None:
         _check_threshold_options(rule, model, calibrate_on, restrict_labels)
     network = plain_network(model)
-    if network.task == "multi_head":
+    if network.task == "multi_head" and (calibrate_on is not None or restrict_labels):
         raise FarfieldError(
-            "the network's task is multi_head, which tests do not measure. `farfield fit` logs the accuracy of each "
-            "head; give a network of another task."
+            "calibrate_on and restrict_labels cannot be combined with a multi_head network, whose classes are those of "
+            "several heads. Leave them out."
         )
     listed = read_manifest(manifest, root=root)
     held_out = None if calibrate_on is None else read_manifest(calibrate_on, root=root)

@@ -29,6 +29,7 @@ from farfield.evaluation.class_metrics_content import (
 )
 from farfield.evaluation.curves import Curves, measure_curves
 from farfield.evaluation.metrics import Estimate, Metrics, measure
+from farfield.evaluation.multi_head_metrics import JointMetrics, measure_jointly, scores_of_heads
 from farfield.evaluation.multilabel_calibration import PairCalibration, pair_calibration, scale_pair_temperature
 from farfield.evaluation.multilabel_metrics import MultilabelMetrics, measure_multilabel
 from farfield.evaluation.plots import confused_pairs
@@ -62,8 +63,9 @@ class EvaluationResult:
     """The result of an evaluation.
 
     A test of a single-label task has `metrics`, `classes`, `calibrations` and `accuracy_by_views`; one of a multilabel
-    task has `multilabel_metrics`, `pair_calibrations` and `precision_by_views`. Those of the other task raise
-    `FarfieldError`. Both have everything else.
+    task has `multilabel_metrics`, `pair_calibrations` and `precision_by_views`. Those of another task raise
+    `FarfieldError`. Both have everything else. A test of a multi_head task has `joint_metrics`, and `heads`, which are
+    results of single-label tasks.
 
     Attributes:
         scores: scores of the videos that could be read.
@@ -119,11 +121,42 @@ class EvaluationResult:
         self._check_task("multilabel", "multilabel_metrics")
         return measure_multilabel(self.ranking_metrics(), self.decisions(), self.target_matrix())
 
+    def joint_metrics(self) -> JointMetrics:
+        """Return the accuracy of combinations of one class of each head of a multi_head network, such as actions.
+
+        Raises:
+            FarfieldError: for another task.
+        """
+        self._check_task("multi_head", "joint_metrics")
+        return measure_jointly(self.scores)
+
+    def heads(self) -> dict[str, EvaluationResult]:
+        """Return the single-label result of each head of a multi_head network, by the head's name.
+
+        Raises:
+            FarfieldError: for another task.
+        """
+        self._check_task("multi_head", "heads")
+        return self._heads
+
+    @cached_property
+    def _heads(self) -> dict[str, EvaluationResult]:
+        return {
+            head: EvaluationResult(
+                scores,
+                self.failures,
+                view_giga_multiply_adds=self.view_giga_multiply_adds,
+                about={**self.about, "head": head},
+                groups=self.groups,
+            )
+            for head, scores in scores_of_heads(self.scores).items()
+        }
+
     def _check_task(self, task: Task, method: str) -> None:
         if self.task != task:
+            other = "heads" if self.task == "multi_head" else _OTHER_TASKS[method]
             raise FarfieldError(
-                f"{method}() is for {task} tasks, but the tested network's task is {self.task}. Call "
-                f"{_OTHER_TASKS[method]}()."
+                f"{method}() is for {task} tasks, but the tested network's task is {self.task}. Call {other}()."
             )
 
     def classes(self) -> list[ClassResult]:
@@ -274,7 +307,26 @@ class EvaluationResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of report.json, as plain Python types."""
+        if self.task == "multi_head":
+            return self._multi_head_content()
         return self._multilabel_content() if self.task == "multilabel" else self._single_label_content()
+
+    def _multi_head_content(self) -> dict[str, Any]:
+        positives = self.target_matrix().sum(0).tolist()
+        return {
+            **self.about,
+            "task": self.task,
+            "views_aggregation": self.scores.views_aggregation,
+            "videos": len(self.scores.paths),
+            **asdict(self.joint_metrics()),
+            "confidence": 0.95,
+            "heads": {head: _accuracies(each.metrics()) for head, each in self.heads().items()},
+            "classes": [
+                {"label": label, "videos": count} for label, count in zip(self.scores.labels, positives, strict=True)
+            ],
+            "arrays": {"file": FILE, "scores_of_videos": "views"},
+            "undecodable_videos": self._undecodable(),
+        }
 
     def _single_label_content(self) -> dict[str, Any]:
         metrics, scores = self._metrics, self.scores
@@ -282,9 +334,7 @@ class EvaluationResult:
             **self.about,
             **({} if scores.views_aggregation == "mean" else {"views_aggregation": scores.views_aggregation}),
             "videos": len(scores.paths),
-            "top1": asdict(metrics.top1),
-            "top5": asdict(metrics.top5),
-            "mean_class_accuracy": asdict(metrics.mean_class_accuracy),
+            **_accuracies(metrics),
             "confidence": 0.95,
             "classes": [asdict(each) for each in self.classes()],
             "most_confused": confused_pairs(metrics.confusion, scores.labels),
@@ -356,5 +406,12 @@ _OTHER_TASKS = {
     "multilabel_metrics": "metrics",
     "pair_calibrations": "calibrations",
     "precision_by_views": "accuracy_by_views",
+    "joint_metrics": "to_dict",
+    "heads": "to_dict",
 }
-"""For each method that a single task has, the method of the other task."""
+"""For each method that a single task has, the method of another task."""
+
+
+def _accuracies(metrics: Metrics) -> dict[str, Any]:
+    """Return the accuracies and their intervals as plain types, without the confusion matrix."""
+    return {name: asdict(getattr(metrics, name)) for name in ("top1", "top5", "mean_class_accuracy")}

@@ -23,7 +23,7 @@ from farfield.evaluation.plots import (
 )
 from farfield.evaluation.result import EvaluationResult
 from farfield.evaluation.scores_file import FILE, label_texts, write_scores
-from farfield.reports.test_report_markdown import render_test_report
+from farfield.reports.test_report_markdown import render_multi_head_report, render_test_report
 
 
 def write_report(result: EvaluationResult, folder: str | Path) -> dict[str, Any]:
@@ -31,7 +31,8 @@ def write_report(result: EvaluationResult, folder: str | Path) -> dict[str, Any]
 
     Large arrays (videos x classes and classes x classes) are in scores.npz only: as JSON, the confusion matrix of
     3,000 classes takes 80 MB. The plots are confusion_matrix.png (for a single-label task), reliability.png,
-    precision_recall.png, roc.png and, for several views, views.png.
+    precision_recall.png, roc.png and, for several views, views.png. For a multi_head task, each head has such a report
+    in a subfolder of its name, and report.json, report.md and scores.npz are of the heads together.
 
     Args:
         result: evaluation to report.
@@ -44,6 +45,9 @@ def write_report(result: EvaluationResult, folder: str | Path) -> dict[str, Any]
     folder.mkdir(parents=True, exist_ok=True)
     scores = result.scores
     content = result.to_dict()
+    if result.task == "multi_head":
+        _write_multi_head(result, folder, content)
+        return content
     confusion = None
     if result.task == "multilabel":
         _plot_multilabel(result, folder)
@@ -65,6 +69,14 @@ def write_report(result: EvaluationResult, folder: str | Path) -> dict[str, Any]
     )
     _write_atomically(folder / "report.md", markdown)
     return content
+
+
+def _write_multi_head(result: EvaluationResult, folder: Path, content: dict[str, Any]) -> None:
+    for head, each in result.heads().items():
+        write_report(each, folder / head)
+    write_scores(result.scores, folder / FILE, groups=result.groups)
+    _write_atomically(folder / "report.json", json.dumps(content, indent=2) + "\n")
+    _write_atomically(folder / "report.md", render_multi_head_report(content))
 
 
 def _plot_multilabel(result: EvaluationResult, folder: Path) -> None:

@@ -23,11 +23,13 @@ MULTILABEL_METRICS = {
     "exact_match": "videos with exactly the right classes",
 }
 """The same for a multilabel network. An interval may be undefined, and the value, too."""
+MULTI_HEAD_METRICS = {"top1": "top-1 of all heads together", "top5": "top-5 of all heads together"}
+"""The same for a multi_head network."""
 
 
 def metrics_of(report: Mapping[str, Any]) -> dict[str, str]:
     """Return the metrics that a report of its task has, and their names."""
-    return MULTILABEL_METRICS if _task(report) == "multilabel" else METRICS
+    return {"multilabel": MULTILABEL_METRICS, "multi_head": MULTI_HEAD_METRICS}.get(str(_task(report)), METRICS)
 
 
 def _task(report: Mapping[str, Any]) -> object:

@@ -17,7 +17,7 @@ def render_test_report(report: Mapping[str, Any], shown_names: Mapping[str, str]
         shown_names: name that the tables show for each label.
         list_confused: add the table of the most confused classes. Ignored for a multilabel task.
     """
-    names = list(report)
+    about = _about(report)
     calibration = report["calibration"]
     titles = {"as_trained": "as trained"}
     if calibration["temperature"] is not None:
@@ -26,7 +26,7 @@ def render_test_report(report: Mapping[str, Any], shown_names: Mapping[str, str]
     return render(
         "multilabel_test_report.md.j2" if is_multilabel else "test_report.md.j2",
         report=report,
-        about={name: report[name] for name in names[: names.index("videos")] if report[name] is not None},
+        about=about,
         metrics=metrics_of(report),
         class_metrics=report["class_metrics"],
         class_columns=("precision", "recall", "f1", "average_precision", "roc_auc"),
@@ -36,3 +36,14 @@ def render_test_report(report: Mapping[str, Any], shown_names: Mapping[str, str]
         most_confused=report["most_confused"] if list_confused and not is_multilabel else [],
         missing=[each["label"] for each in report["classes"] if not each["videos"]],
     )
+
+
+def render_multi_head_report(report: Mapping[str, Any]) -> str:
+    """Render report.md from the content of a multi_head task's report.json."""
+    return render("multi_head_test_report.md.j2", report=report, about=_about(report))
+
+
+def _about(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was tested and how, the entries before the number of videos."""
+    names = list(report)
+    return {name: report[name] for name in names[: names.index("videos")] if report[name] is not None}
