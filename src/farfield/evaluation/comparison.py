@@ -92,7 +92,7 @@ def scored_run(run: str | Path | ScoredRun) -> ScoredRun:
 
 
 _HOW_TO_COMPARE = {
-    "multilabel": "Tests of multilabel networks are compared with `farfield compare`, in Python compare_multilabel_runs.",
+    "multilabel": "`farfield compare` and, in Python, compare_multilabel_runs compare tests of multilabel networks.",
     "multi_head": "Compare the folders of its heads, which are beside its report.json.",
 }
 
