@@ -9,6 +9,7 @@ from pathlib import Path
 from farfield.checkpoints.checkpoint import checkpoint_metadata, read_checkpoint
 from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError
+from farfield.task import DEFAULT_TASK
 from farfield.training.lightning_module import TrainingModule
 from farfield.training.schedule import previous_schedule
 
@@ -36,6 +37,7 @@ def prepare_resume(checkpoint: Path, model: TrainingModule) -> int:
             "the averaged weights. Set optimisation.ema_decay as in the first run."
         )
     found["clip"] = ClipSpec.from_dict(found["clip"]).to_dict()  # earlier versions had fewer settings
+    found.setdefault("task", DEFAULT_TASK)
     differing = [name for name in wanted if found.get(name) != wanted[name]]
     if differing:
         shown = "; ".join(f"{name} was {found.get(name)}, now {wanted[name]}" for name in differing)
