@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from farfield.errors import FarfieldError
 from farfield.models.network import ActionNet
+from farfield.task import DEFAULT_TASK
 from farfield.untrusted_json import parse_json
 
 log = logging.getLogger("farfield")
 
 METRICS = {"top1": "top-1", "top5": "top-5", "mean_class_accuracy": "mean class accuracy"}
 """Metrics of report.json, and the names that reports show for them."""
+MULTILABEL_METRICS = {
+    "mean_average_precision": "mAP",
+    "micro_average_precision": "micro average precision",
+    "sample_average_precision": "sample-wise mAP",
+    "exact_match": "videos with exactly the right classes",
+}
+"""The same for a multilabel network. An interval may be undefined, and the value, too."""
+
+
+def metrics_of(report: Mapping[str, Any]) -> dict[str, str]:
+    """Return the metrics that a report of its task has, and their names."""
+    return MULTILABEL_METRICS if _task(report) == "multilabel" else METRICS
+
+
+def _task(report: Mapping[str, Any]) -> object:
+    return report.get("task", DEFAULT_TASK)  # reports of single-label networks do not name it
 
 
 def find_report(checkpoint: str | Path, weights: str) -> Path | None:
@@ -51,9 +69,11 @@ def read_report(path: str | Path) -> dict[str, Any]:
         raise FarfieldError(f"there is no test report at {path}. `farfield test` writes one, <run>/test/report.json.")
     try:
         content = parse_json(path.read_bytes())
-        for name in METRICS:
-            for value in ("value", "low", "high"):
-                float(content[name][value])
+        multilabel = _task(content) == "multilabel"
+        for name in metrics_of(content):
+            for value in (content[name][bound] for bound in ("value", "low", "high")):
+                if value is not None or not multilabel:
+                    float(value)
         int(content["videos"])
         [each["label"] for each in content.get("classes", [])]
     except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
@@ -73,18 +93,20 @@ def check_report(report: dict[str, Any], network: ActionNet, path: str | Path, w
         weights: the checkpoint's `network_hash`.
 
     Raises:
-        FarfieldError: if backbone, blocks, classes or weights differ.
+        FarfieldError: if backbone, blocks, task, classes or weights differ.
     """
     ours = {
         "weights": weights,
         "backbone": network.config["backbone"],
         "inserted": network.config["insert"],
+        "task": network.task,
         "classes": list(network.labels),
     }
     theirs = {
         "weights": report.get("weights"),
         "backbone": report.get("backbone"),
         "inserted": report.get("inserted"),
+        "task": _task(report),
         "classes": [each.get("label") for each in report.get("classes", [])],
     }
     if "scored_among" in report:  # the report lists only some of the classes
