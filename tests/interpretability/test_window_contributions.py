@@ -18,6 +18,27 @@ def test_a_contribution_is_the_change_of_the_mean_without_the_window() -> None:
     assert window_contributions(PROBABILITIES[:1], 0) is None
 
 
+def test_of_a_maximum_only_the_highest_window_has_a_contribution() -> None:
+    assert window_contributions(PROBABILITIES, 0, "max") == pytest.approx([0.9 - 0.7, 0, 0, 0])
+    assert window_contributions(PROBABILITIES[[1, 3, 1]], 2, "max") == pytest.approx([0, 0.4 - 0.3, 0])
+    assert window_contributions(PROBABILITIES[[1, 1, 0]], 1, "max") == pytest.approx([0, 0, 0])  # two are highest
+    assert window_contributions(PROBABILITIES[:1], 0, "max") is None
+
+
+def test_the_class_of_the_contributions_is_drawn_even_if_it_is_not_among_the_most_probable() -> None:
+    labels = ["walk", "bow", "sit"]
+    figure = draw_windows([0, 2, 4, 6], [3, 5, 7, 9], PROBABILITIES, labels, top_k=1, aggregation="max")
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["walk  90.0%"]
+    assert figure.axes[0].get_legend().get_title().get_text() == "class and its maximum"
+    figure = draw_windows([0, 2, 4, 6], [3, 5, 7, 9], PROBABILITIES, labels, top_k=1, contributions_to=2)
+    probabilities, gains = figure.axes
+    names = [text.get_text() for text in probabilities.get_legend().get_texts()]
+    assert names == ["walk  60.0%", "sit  20.0%"]
+    expected = window_contributions(PROBABILITIES, 2)
+    assert expected is not None
+    assert [100 * gain for gain in expected] == pytest.approx([bar.get_height() for bar in gains.containers[0]])  # type: ignore[union-attr]
+
+
 def test_windows_are_drawn_at_their_seconds_and_the_best_classes_come_first() -> None:
     labels = ["walk", "$x$", "sit"]
     figure = draw_windows([0, 2, 4, 6], [3, 5, 7, 9], PROBABILITIES, labels, top_k=2, explained=2, title="$")

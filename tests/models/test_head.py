@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -37,6 +39,30 @@ def test_the_three_heads_against_loops(kind: str) -> None:
         expected = windows_by_hand(features, window, head.fc).softmax(1).mean(-1)
         torch.testing.assert_close(scores.softmax(-1), expected)
         assert (scores.softmax(-1) - head.fc(features.mean((2, 3, 4))).softmax(-1)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("classes", [7, 1])
+def test_the_sigmoid_of_a_multilabel_score_is_the_mean_of_the_windows_sigmoids(classes: int) -> None:
+    window = (2, 3, 2)
+    head = Head(5, classes, dropout=0.5, kind="window_softmax_mean", windows=[window], task="multilabel")
+    head = head.double().eval()
+    head.fc.weight.data.normal_(std=3)
+    features = torch.randn(2, 5, 3, 4, 6, dtype=torch.float64)
+    scores = head(features)
+    expected = windows_by_hand(features, window, head.fc).sigmoid().mean(-1)
+    torch.testing.assert_close(scores.sigmoid(), expected, rtol=1e-8, atol=1e-12)
+    assert (scores.sigmoid() - windows_by_hand(features, window, head.fc).mean(-1).sigmoid()).abs().max() > 1e-3
+
+
+def test_multilabel_scores_are_finite_and_right_where_a_sigmoid_is_0_in_float32() -> None:
+    head = Head(5, 3, dropout=0.0, kind="window_softmax_mean", windows=[(2, 3, 2)], task="multilabel").eval()
+    vectors = torch.zeros(1, 4, 5)
+    vectors[0, :, 0] = torch.tensor([-300.0, -260, -240, -310])
+    head.fc.weight.data = torch.eye(5)[[0, 0, 1]] * torch.tensor([1.0, -1.0, 1.0])[:, None]
+    scores = head.classify(vectors)[0].tolist()
+    assert scores[0] == pytest.approx(-240 - math.log(4), rel=1e-6)  # the mean is a quarter of the largest
+    assert scores[1] == pytest.approx(240 + math.log(4), rel=1e-6)
+    assert scores[2] == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["gap_fc", "window_mean", "window_softmax_mean"])

@@ -58,7 +58,9 @@ def _table(content: dict[str, Any], folder: Path) -> str:
     view = content["view"]
     lines = [f"{content['path']}  ({view['start_seconds']:.2f} s to {view['end_seconds']:.2f} s explained)"]
     width = max(len(each["label"]) for each in content["ranking"])
-    lines += [f"  {each['label']:<{width}}  {100 * each['probability']:6.2f}%" for each in content["ranking"]]
+    for each in content["ranking"]:
+        mark = "  above threshold" if each.get("above_threshold") else ""
+        lines.append(f"  {each['label']:<{width}}  {100 * each['probability']:6.2f}%{mark}")
     if content["blocks"]:
         rows = [SPREAD_COLUMNS, *spread_rows(content)]
         widths = [max(len(row[i]) for row in rows) for i in range(len(SPREAD_COLUMNS))]

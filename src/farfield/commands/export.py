@@ -10,6 +10,7 @@ from farfield.commands.console import quiet_libraries
 from farfield.exporters.export import export as export_network
 from farfield.exporters.export_file import ExportReport
 from farfield.exporters.publish import FolderReport
+from farfield.exporters.quantization import Accuracy, MultilabelAccuracy
 from farfield.options.parser import runs
 
 
@@ -56,13 +57,19 @@ def _as_dict(report: ExportReport) -> dict[str, Any]:
         "any_length": report.description.any_length,
         "opset": report.description.opset,
         "largest_difference": {"probabilities": worst.probabilities, "logits": worst.logits},
+        **({} if worst.decisions is None else {"different_decisions": worst.decisions}),
         "tolerance": report.tolerance,
         "compared_clips": report.compared_videos,
         "given_clips": report.given_videos,
-        "compared": [asdict(each) for each in report.differences],
+        "compared": [_known(asdict(each)) for each in report.differences],
         "int8": None if report.accuracy is None else asdict(report.accuracy),
         "notes": report.notes,
     }
+
+
+def _known(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the entry `decisions` of a single-label network."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 _SHOWN = 10  # compared batches with the largest differences
@@ -80,6 +87,8 @@ def _as_text(report: ExportReport) -> str:
         f"{worst.probabilities:.1e}, logits within {worst.logits:.1e} of the largest logit; "
         f"tolerance {report.tolerance:g}",
     ]
+    if worst.decisions is not None:
+        lines.append(f"              {worst.decisions or 'no'} decisions at the classes' thresholds differ")
     if report.given_videos:
         lines.append(f"              with {report.compared_videos} of the {report.given_videos} given clips")
     shown = sorted(report.differences, key=lambda each: -each.logits)[:_SHOWN]
@@ -87,14 +96,30 @@ def _as_text(report: ExportReport) -> str:
     if len(report.differences) > len(shown):
         lines.append(f"              and {len(report.differences) - len(shown)} with smaller differences (all: --json)")
     if accuracy is not None:
-        lines += [
-            f"  8 bits      on {accuracy.videos} videos, compared with the unquantised network: the same class for "
-            f"{100 * accuracy.agreement:.1f}%; probabilities differ by {accuracy.mean:.1e} on average, by "
-            f"{accuracy.largest:.1e} at most. The tolerance does not apply to 8 bits.",
-        ]
-        if accuracy.top1 is not None and accuracy.top1_int8 is not None:
-            lines.append(
-                f"  top-1       {100 * accuracy.top1:.1f}% before quantisation, "
-                f"{100 * accuracy.top1_int8:.1f}% in 8 bits, on one central clip per video"
-            )
+        lines += _accuracy_lines(accuracy)
     return "\n".join([*lines, *(f"  note        {note}" for note in report.notes)])
+
+
+def _accuracy_lines(accuracy: Accuracy | MultilabelAccuracy) -> list[str]:
+    if isinstance(accuracy, Accuracy):
+        same = f"the same class for {100 * accuracy.agreement:.1f}%"
+        metric, before, after = "top-1 ", accuracy.top1, accuracy.top1_int8
+    else:
+        same = "neither reaches a class's threshold"
+        if accuracy.agreement is not None:
+            same = (
+                f"of {accuracy.found} classes over their thresholds in either, {100 * accuracy.agreement:.1f}% are "
+                "over them in both"
+            )
+        metric, before, after = "mAP   ", accuracy.map, accuracy.map_int8
+    lines = [
+        f"  8 bits      on {accuracy.videos} videos, compared with the unquantised network: {same}; probabilities "
+        f"differ by {accuracy.mean:.1e} on average, by {accuracy.largest:.1e} at most. The tolerance does not apply to "
+        "8 bits.",
+    ]
+    if before is not None and after is not None:
+        lines.append(
+            f"  {metric}      {100 * before:.1f}% before quantisation, {100 * after:.1f}% in 8 bits, on one central "
+            "clip per video"
+        )
+    return lines

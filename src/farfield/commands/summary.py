@@ -83,9 +83,14 @@ def summary(
         totals = {name: getattr(found, name) for name in ("parameters", "multiply_adds", "activation_bytes")}
         rows = [asdict(row) for row in found.rows]
         about = None if published is None else asdict(published)
-        print(json_format.dumps({"clip": found.clip, "rows": rows, "total": totals, "published": about}, indent=2))
+        task = {"task": model.task} if model.task == "multilabel" else {}
+        print(
+            json_format.dumps({"clip": found.clip, "rows": rows, "total": totals, "published": about, **task}, indent=2)
+        )
         return 0
     print(_table(found))
+    if model.task == "multilabel":
+        print("task: multilabel; each class has a probability of its own")
     if published is not None:
         print(f"published: {published}")
     return 0

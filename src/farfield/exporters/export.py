@@ -55,7 +55,7 @@ def export(
             (torch.export). With `to_folder`, the folder to write. `out` must not exist.
         to_folder: write a folder with model.safetensors, config.json, labels.txt and a model card, README.md.
         clips: videos, folders, patterns or manifests (.csv). The exported graph and the network are compared on the
-            central clip of each video. With int8, the classes in a manifest are used to measure the accuracy.
+            central clip of each video. With int8, the labels in a manifest are used to measure the accuracy.
         include_preprocessing: make the graph take uint8 RGB frames (b t h w c) and normalise them itself, for programs
             without farfield. Otherwise the graph takes normalised clips (b 3 t h w), as the network does.
         int8: quantise weights and activations to 8 bits; for .xml only. The ranges are chosen, and the loss of accuracy
@@ -63,7 +63,8 @@ def export(
         num_calibration_clips: maximum number of clips to choose the 8-bit ranges on, spread evenly over `clips`.
         num_compare_clips: maximum number of clips to compare and to measure 8-bit accuracy on, spread evenly over
             `clips`.
-        tolerance: the largest accepted difference of a probability, and of a logit relative to the largest logit.
+        tolerance: the largest accepted difference of a probability, and of a logit relative to the largest logit (of a
+            multilabel network, to 1 if that is larger).
         decoder: "pyav" or "decord".
         report: report.json of `farfield test`, for a folder's model card. None for <run>/test/report.json, if it was
             measured on this checkpoint.
@@ -93,7 +94,7 @@ def export(
     network = plain_network(model)
     network.refuse_folded("exported")
     skipped = SkippedFiles()
-    videos = find_reference_videos(given, network.labels, skipped=skipped)
+    videos = find_reference_videos(given, network.labels, task=network.task, skipped=skipped)
     if skipped.counts:
         log.info("left out: %s", skipped.summary())
     used = set(spread(len(videos), num_compare_clips)) | set(spread(len(videos), num_calibration_clips) if int8 else ())

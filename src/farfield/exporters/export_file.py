@@ -15,7 +15,7 @@ from farfield.exporters.export_metadata import describe_export
 from farfield.exporters.onnx import OPSET, onnx_model, write_onnx
 from farfield.exporters.openvino import openvino_model, with_metadata, write_openvino
 from farfield.exporters.parity import BATCHES, ParityDifference, on_random_clips, on_reference_clips, other_lengths
-from farfield.exporters.quantization import Accuracy, measure_accuracy, quantize
+from farfield.exporters.quantization import Accuracy, MultilabelAccuracy, measure_accuracy, quantize
 from farfield.exporters.reference_clips import ReferenceClip, spread
 from farfield.exporters.trace import Traced, trace
 from farfield.models.network import ActionNet
@@ -53,19 +53,21 @@ class ExportReport:
     description: ExportMetadata
     differences: list[ParityDifference]
     tolerance: float
-    accuracy: Accuracy | None = None
+    accuracy: Accuracy | MultilabelAccuracy | None = None
     compared_videos: int = 0
     given_videos: int = 0
     notes: list[str] = field(default_factory=list)
 
     @property
     def worst(self) -> ParityDifference:
-        """Return the largest differences over all batches."""
+        """Return the largest differences over all batches, and all decisions that differ."""
+        decisions = [each.decisions for each in self.differences if each.decisions is not None]
         return ParityDifference(
             "all",
             0,
             max(each.probabilities for each in self.differences),
             max(each.logits for each in self.differences),
+            sum(decisions) if decisions else None,
         )
 
 
@@ -80,7 +82,8 @@ class ExportOptions:
             loss of accuracy is measured, on the given clips. The tolerance applies to the graph before quantisation.
         num_calibration_clips: maximum number of given clips, evenly spread, to calibrate the 8-bit ranges on.
         num_compare_clips: maximum number of given clips, evenly spread, to compare and to measure 8-bit accuracy on.
-        tolerance: largest accepted difference of a probability, and of a logit relative to the largest logit.
+        tolerance: largest accepted difference of a probability, and of a logit relative to the largest logit (of a
+            multilabel network, to 1 if that is larger).
 
     Raises:
         FarfieldError: for values out of range.

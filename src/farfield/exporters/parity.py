@@ -6,15 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from farfield.clip_spec import ClipSpec
 from farfield.data.transforms import network_input
 from farfield.exporters.reference_clips import ReferenceClip
 from farfield.models.network import ActionNet
+from farfield.models.operating_point import class_thresholds
 from farfield.progress import ProgressBar
 from farfield.runtimes.exported_network import ExportedNet
+from farfield.task import class_probabilities
 
 BATCHES = (1, 3)
 """Batch sizes of the random clips at the network's own length."""
@@ -28,13 +30,18 @@ class ParityDifference:
         clips: name of the batch: a text such as "3 random clips of 8 frames", or a video's path.
         frames: number of frames in each clip.
         probabilities: the largest difference of a class probability.
-        logits: the largest difference of a logit, relative to the largest logit.
+        logits: the largest difference of a logit, relative to the largest logit. Of a multilabel network it is relative
+            to 1 if that is larger: all its logits are near 0 where no class is more certain than chance.
+        decisions: number of decisions that differ: a class of a clip is over its threshold in one network and not in
+            the other. None for a single-label network. Rounding may change a decision if the probability is within it
+            of the threshold, so the tolerance does not apply.
     """
 
     clips: str
     frames: int
     probabilities: float
     logits: float
+    decisions: int | None = None
 
     def within(self, tolerance: float) -> bool:
         """Return whether both differences are within a tolerance; False for NaN."""
@@ -42,11 +49,31 @@ class ParityDifference:
 
 
 def difference(
-    clips: str, frames: int, ours: Float[Tensor, "b classes"], theirs: Float[Tensor, "b classes"]
+    network: ActionNet, clips: str, frames: int, ours: Float[Tensor, "b classes"], theirs: Float[Tensor, "b classes"]
 ) -> ParityDifference:
-    """Compare two networks' logits for the same batch, which `clips` names."""
-    probabilities = (ours.softmax(-1) - theirs.softmax(-1)).abs().max()
-    return ParityDifference(clips, frames, float(probabilities), float((ours - theirs).abs().max() / ours.abs().max()))
+    """Compare two networks' logits for the same batch.
+
+    Args:
+        network: the original network, whose task and thresholds both networks have.
+        clips: name of the batch.
+        frames: number of frames in each clip.
+        ours: logits of the original.
+        theirs: logits of the exported network.
+    """
+    p, q = (class_probabilities(logits, network.task) for logits in (ours, theirs))
+    largest, decisions = ours.abs().max(), None
+    if network.task == "multilabel":
+        largest = largest.clamp_min(1)
+        decisions = int((taken(network, p) != taken(network, q)).sum())
+    return ParityDifference(
+        clips, frames, float((p - q).abs().max()), float((ours - theirs).abs().max() / largest), decisions
+    )
+
+
+def taken(network: ActionNet, probabilities: Float[Tensor, "b classes"]) -> Bool[Tensor, "b classes"]:
+    """Return for each class of a multilabel network whether its probability is at least its threshold."""
+    thresholds = class_thresholds(network.labels, network.operating_point, network.task)
+    return probabilities.double() >= torch.tensor(thresholds, dtype=torch.float64)
 
 
 def other_lengths(num_frames: int) -> list[int]:
@@ -73,7 +100,7 @@ def on_random_clips(network: ActionNet, exported: ExportedNet, lengths: Sequence
                 raise
             continue
         name = f"{count} random clip{'s' if count > 1 else ''} of {t} frames"
-        yield difference(name, t, expected, exported(clips))
+        yield difference(network, name, t, expected, exported(clips))
 
 
 def on_reference_clips(
@@ -82,7 +109,7 @@ def on_reference_clips(
     """Compare the exported network with the original on clips of real videos."""
     for clip in ProgressBar(clips, "compare", unit="clip", delay=1, leave=False):
         x = normalised(clip.frames, network.clip)
-        yield difference(clip.name, x.shape[2], reference(network, x), exported(x))
+        yield difference(network, clip.name, x.shape[2], reference(network, x), exported(x))
 
 
 def normalised(frames: UInt8[Tensor, "b t h w c"], spec: ClipSpec) -> Float[Tensor, "b 3 t h w"]:

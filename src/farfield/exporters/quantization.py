@@ -16,22 +16,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from farfield.clip_spec import ClipSpec
-from farfield.exporters.parity import normalised, reference
+from farfield.exporters.parity import normalised, reference, taken
 from farfield.exporters.reference_clips import ReferenceClip
 from farfield.exporters.trace import silence_exporter_logs
 from farfield.models.network import ActionNet
 from farfield.optional_dependencies import require_packages
 from farfield.progress import ProgressBar
 from farfield.runtimes.exported_network import ExportedNet
+from farfield.task import class_probabilities
 
 
 @dataclass(frozen=True)
 class Accuracy:
     """Accuracy of an 8-bit network compared with the original, on the central clips of videos.
+
+    Of a multi_head network, the class stands for the classes of all heads: one that differs makes a video differ.
 
     Attributes:
         videos: number of videos.
@@ -48,6 +51,32 @@ class Accuracy:
     mean: float
     top1: float | None
     top1_int8: float | None
+
+
+@dataclass(frozen=True)
+class MultilabelAccuracy:
+    """Accuracy of a multilabel 8-bit network compared with the original, on the central clips of videos.
+
+    The agreement leaves out the classes that neither network finds in a video. A video lacks most classes, so two
+    networks that find different ones would agree in nearly all decisions.
+
+    Attributes:
+        videos: number of videos.
+        found: number of pairs of a video and a class for which one of the networks, or both, reach the threshold.
+        agreement: share of these pairs for which both reach it; None if there are no such pairs.
+        largest: the largest difference of a class probability, over all videos.
+        mean: the largest difference of a class probability per video, averaged over videos.
+        map: mean average precision of the original on the videos whose labels are known; None if no label is known.
+        map_int8: mean average precision of the 8-bit network on the same videos; None if no label is known.
+    """
+
+    videos: int
+    found: int
+    agreement: float | None
+    largest: float
+    mean: float
+    map: float | None
+    map_int8: float | None
 
 
 def quantize(path: Path, spec: ClipSpec, takes_frames: bool, clips: Sequence[ReferenceClip]) -> Any:
@@ -77,21 +106,48 @@ def quantize(path: Path, spec: ClipSpec, takes_frames: bool, clips: Sequence[Ref
             return nncf.quantize(model, dataset, subset_size=len(clips), preset=nncf.QuantizationPreset.MIXED)
 
 
-def measure_accuracy(network: ActionNet, int8: ExportedNet, clips: Sequence[ReferenceClip]) -> Accuracy:
+def measure_accuracy(
+    network: ActionNet, int8: ExportedNet, clips: Sequence[ReferenceClip]
+) -> Accuracy | MultilabelAccuracy:
     """Compare the scores of the original and of the 8-bit network on clips."""
     scores: list[tuple[Float[Tensor, " classes"], Float[Tensor, " classes"]]] = []
     for clip in ProgressBar(clips, "measure 8 bits", unit="clip", delay=1, leave=False):
         x = normalised(clip.frames, network.clip)
-        scores.append((reference(network, x)[0].softmax(-1), int8(x)[0].softmax(-1)))
-    ours, theirs = (torch.stack(parts) for parts in zip(*scores, strict=True))
+        scores.append((reference(network, x)[0], int8(x)[0]))
+    ours, theirs = (class_probabilities(torch.stack(parts), network.task) for parts in zip(*scores, strict=True))
     differences = (ours - theirs).abs().amax(1)
+    largest, mean = float(differences.max()), float(differences.mean())
     known = [i for i, clip in enumerate(clips) if clip.target is not None]
-    targets = torch.tensor([clips[i].target for i in known])
+    targets = torch.from_numpy(np.array([clips[i].target for i in known]))
+    if network.task == "multilabel":
+        agreement, found = _common_share(taken(network, ours), taken(network, theirs))
+        return MultilabelAccuracy(
+            len(clips), found, agreement, largest, mean, _map(ours[known], targets), _map(theirs[known], targets)
+        )
+
+    sizes = network.head.head_sizes or [len(network.labels)]
+    right = _best_classes(targets, sizes) if targets.ndim == 2 else targets[:, None]
 
     def top1(of: Tensor) -> float | None:
-        return float((of[known].argmax(1) == targets).float().mean()) if known else None
+        return float((_best_classes(of[known], sizes) == right).all(1).float().mean()) if known else None
 
-    agreement = float((ours.argmax(1) == theirs.argmax(1)).float().mean())
-    return Accuracy(
-        len(clips), agreement, float(differences.max()), float(differences.mean()), top1(ours), top1(theirs)
-    )
+    agreement = float((_best_classes(ours, sizes) == _best_classes(theirs, sizes)).all(1).float().mean())
+    return Accuracy(len(clips), agreement, largest, mean, top1(ours), top1(theirs))
+
+
+def _best_classes(values: Float[Tensor, "n classes"], head_sizes: Sequence[int]) -> Int[Tensor, "n heads"]:
+    """Return the class of each head with the highest value."""
+    return torch.stack([each.argmax(1) for each in values.split(list(head_sizes), 1)], 1)
+
+
+def _common_share(a: Bool[Tensor, "videos classes"], b: Bool[Tensor, "videos classes"]) -> tuple[float | None, int]:
+    """Return the share of the decisions in `a` or `b` that are in both, None if there are none, and their number."""
+    found = int((a | b).sum())
+    return int((a & b).sum()) / found if found else None, found
+
+
+def _map(probabilities: Float[Tensor, "known classes"], targets: Tensor) -> float | None:
+    """Return the mean average precision; None if no video has a class."""
+    from farfield.evaluation.class_metrics import mean_average_precision  # late: slow to import
+
+    return mean_average_precision(probabilities, targets > 0) if targets.any() else None

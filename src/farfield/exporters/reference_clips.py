@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from farfield.clip_spec import ClipSpec
@@ -16,11 +16,15 @@ from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.video_inputs import find_videos
 from farfield.data.clips import video_views
 from farfield.data.manifest import VideoRecord, read_manifest
+from farfield.data.targets import row_targets
 from farfield.errors import FarfieldError, VideoError
 from farfield.progress import ProgressBar
+from farfield.task import Task
 from farfield.video.decoder_names import Decoder
 
 log = logging.getLogger("farfield")
+
+Target = int | Float[np.ndarray, " classes"]
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,13 @@ class ReferenceVideo:
     Attributes:
         path: path of the video file.
         record: row of the manifest; for a video that is not from a manifest, a row that has only the path.
-        target: class index of the video; None if unknown.
+        target: class index of the video, or, if the network is not single-label, 1 for each class that it has, else 0;
+            None if unknown.
     """
 
     path: Path
     record: VideoRecord
-    target: int | None = None
+    target: Target | None = None
 
 
 @dataclass(frozen=True)
@@ -45,27 +50,32 @@ class ReferenceClip:
     Attributes:
         name: the video's path.
         frames: RGB frames, resized and cropped to the network's test size.
-        target: class index of the video; None if unknown.
+        target: see `ReferenceVideo`.
     """
 
     name: str
     frames: UInt8[Tensor, "1 t h w c"]
-    target: int | None = None
+    target: Target | None = None
 
 
 def find_reference_videos(
-    clips: Sequence[str], labels: Sequence[str], *, skipped: SkippedFiles | None = None
+    clips: Sequence[str],
+    labels: Sequence[str],
+    *,
+    task: Task = "single_label",
+    skipped: SkippedFiles | None = None,
 ) -> list[ReferenceVideo]:
-    """Resolve files, folders, patterns and manifests to videos. Only videos from a manifest have a class.
+    """Resolve files, folders, patterns and manifests to videos. Only videos from a manifest have a target.
 
     Args:
         clips: paths or patterns to resolve; a .csv file is a manifest.
         labels: class names of the network.
+        task: task of the network.
         skipped: record to which skipped files are added.
 
     Raises:
-        FarfieldError: for a folder without videos, or a manifest that cannot be read or has classes that the network
-            lacks.
+        FarfieldError: for a folder without videos, or a manifest that cannot be read, has classes that the network
+            lacks, or has rows whose labels do not fit the task, see `row_targets`.
     """
     manifests = [given for given in clips if given.lower().endswith(".csv")]
     rest = [given for given in clips if given not in manifests]
@@ -73,8 +83,9 @@ def find_reference_videos(
     found = [ReferenceVideo(Path(path), VideoRecord(path, "")) for path in paths]
     for given in manifests:
         manifest = read_manifest(given)
-        targets = manifest.targets(labels)
-        found += [ReferenceVideo(manifest.path(i), manifest[i], int(targets[i])) for i in range(len(manifest))]
+        targets = row_targets(manifest, labels, task)
+        each: list[Target] = targets.tolist() if targets.ndim == 1 else list(targets)
+        found += [ReferenceVideo(manifest.path(i), manifest[i], target) for i, target in enumerate(each)]
     return found
 
 

@@ -56,8 +56,8 @@ def record_activations(
         network: network in evaluation mode, on the device of the clip. Its weights get no gradient.
         clip: clip, normalised by `network.clip`.
         class_index: index of the class on whose score the blocks' effects are computed, in a backward pass down to the
-            first block; None to compute no effects. The score is the logit, because the softmax's gradient vanishes if
-            the network is certain.
+            first block; None to compute no effects. The score is the logit, because the gradient of a probability
+            vanishes if the network is certain.
     """
     backbone, num_frames = network.backbone, clip.shape[2]
     names = {

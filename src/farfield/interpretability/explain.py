@@ -39,7 +39,8 @@ def explain(
     (explanation.json), and its pictures and videos. attention.png shows the attention of one position in each inserted
     block as arrows, attention_BLOCK.mp4 as a heat map. part_BLOCK.png shows the gates, channel attention or object
     regions of blocks that have them. grad_cam.png and grad_cam.mp4 show Grad-CAM for the explained class. evidence.png
-    shows the evidence for classes over time. windows.png shows how much each clip contributes to the prediction.
+    shows the evidence for classes over time. windows.png shows how much each clip contributes to the prediction
+    (for a multilabel network, to the explained class).
 
     Args:
         video: a video file, or a folder of numbered pictures.
@@ -51,13 +52,15 @@ def explain(
             chooses the time for each block.
         point: y and x of the position, in pixels of the crop that the network sees. None chooses, for each block, the
             position at which the block changes the class's score the most.
-        label: class to explain; None for the predicted class.
+        label: class to explain; None for the most probable class. For a multilabel network, too, this is one class,
+            whether or not it reaches its threshold; explain the others of a video one by one.
         stage: stage whose features Grad-CAM uses, for example res4; None for the last stage, or the last stage of each
             pathway if there are two.
         connections: maximum number of arrows for each block.
         num_clips: number of clips spread over the video; None for the network's test setting.
         num_crops: number of crops of each clip; None for the network's test setting.
-        top_k: number of classes in the curves and tables that are written.
+        top_k: number of classes in the curves and tables that are written. The table of a multilabel network also has
+            all other classes that reach their thresholds.
         device: device on which to run a checkpoint: auto, cpu, cuda, cuda:1.
         decoder: decoder that opens the video: pyav or decord.
         fps: frame rate of a folder of pictures, which needs it; ignored for a file.

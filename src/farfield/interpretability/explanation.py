@@ -29,6 +29,7 @@ from farfield.interpretability.strongest_connections import Connection, stronges
 from farfield.interpretability.view_selection import ScoredViews, choose_view, nearest_frame, score_video_views
 from farfield.interpretability.window_contributions import window_contributions
 from farfield.models.network import ActionNet
+from farfield.models.operating_point import class_thresholds
 from farfield.video.decoder_names import Decoder
 
 
@@ -62,7 +63,7 @@ class Explanation:
         labels: class names.
         views: the video's views and their scores.
         explained: index of the explained view.
-        predicted: class with the highest probability, averaged over views.
+        predicted: class with the highest probability, aggregated over views.
         label: explained class.
         seconds: time of each frame of the explained view, ascending.
         activations: recorded inputs of the inserted blocks, and the blocks' effects on the score of `label`.
@@ -70,6 +71,7 @@ class Explanation:
         cams: Grad-CAM map of each requested stage.
         evidence: class evidence over time, or a one-line reason why there is none.
         notes: one line for each part of the explanation that is missing or unusual.
+        thresholds: threshold of each class of a multilabel network; None for a single-label network.
     """
 
     path: str
@@ -84,6 +86,16 @@ class Explanation:
     cams: list[GradCam]
     evidence: Evidence | str
     notes: list[str]
+    thresholds: list[float] | None = None
+
+    @property
+    def windows_label(self) -> str:
+        """Class to which the contributions of windows are computed.
+
+        It is the predicted class of a single-label network. A multilabel network decides on each class by itself, so it
+        is the explained class.
+        """
+        return self.predicted if self.thresholds is None else self.label
 
     @property
     def frames(self) -> UInt8[np.ndarray, "t h w c"]:
@@ -101,9 +113,14 @@ class Explanation:
         return self.blocks[-1].shown.query if self.blocks else (0.5, 0.5, 0.5)
 
     def ranking(self, top_k: int) -> list[tuple[str, float]]:
-        """Return the most probable classes of the video with their probabilities, best first."""
-        mean = self.views.windows.mean(0)
-        return [(self.labels[i], float(mean[i])) for i in np.argsort(-mean, kind="stable")[:top_k]]
+        """Return the `top_k` most probable classes of the video with their probabilities, best first.
+
+        Of a multilabel network, all other classes that reach their thresholds follow.
+        """
+        of_video = self.views.video
+        order = np.argsort(-of_video, kind="stable")
+        reached = order[:0] if self.thresholds is None else order[top_k:][(of_video >= self.thresholds)[order[top_k:]]]
+        return [(self.labels[i], float(of_video[i])) for i in (*order[:top_k], *reached)]
 
 
 def explain_video(
@@ -131,7 +148,7 @@ def explain_video(
         time: time of the position whose attention is shown, in seconds from the start of the video; None chooses it for
             each block (see `most_effective`).
         point: y and x of the position, in pixels of the network's input; None chooses them for each block.
-        label: class to explain; None for the predicted class.
+        label: class to explain; None for the most probable class, whether or not it reaches its threshold.
         stage: stage for Grad-CAM; None for the last stage, or the last stage of each pathway if there are two.
         connections: maximum number of strongest connections to keep for each block.
         num_clips: number of clips spread over the video; None for the network's test setting.
@@ -148,7 +165,7 @@ def explain_video(
     side = network.clip.test_side_px
     _check_request(network, point=point, label=label, stage=stage, connections=connections)
     views = score_video_views(path, network, num_clips=num_clips, num_crops=num_crops, decoder=decoder, fps=fps)
-    predicted = network.labels[int(views.windows.mean(0).argmax())]
+    predicted = network.labels[int(views.video.argmax())]
     label = predicted if label is None else label
     explained = choose_view(views, network.labels.index(label), time)
     raw = views.seconds[explained]
@@ -178,8 +195,17 @@ def explain_video(
         ],
         evidence=class_evidence(network, clip),
         notes=[],
+        thresholds=_thresholds(network),
     )
     return replace(explanation, notes=_notes(explanation))
+
+
+def _thresholds(network: ActionNet) -> list[float] | None:
+    """Return the threshold of each class of a multilabel network; None for a single-label network."""
+    if network.task != "multilabel":
+        return None
+    found = class_thresholds(network.labels, network.operating_point, network.task)
+    return [threshold for threshold in found if threshold is not None]  # every class has one
 
 
 def _check_request(
@@ -207,6 +233,10 @@ def _check_request(
 def _notes(explanation: Explanation) -> list[str]:
     """List what is missing from the explanation, and what is needed to read it correctly."""
     notes = []
+    if explanation.thresholds is not None:
+        notes.append("a video may have several of the classes or none: each class has a probability of its own.")
+        if (explanation.views.video < np.array(explanation.thresholds)).all():
+            notes.append("no class reaches its threshold in this video.")
     if np.diff(explanation.views.seconds[explanation.explained]).min(initial=0) < 0:
         notes.append(
             "the video is shorter than a clip, so it was looped; repeated frames have times past the video's end."
@@ -268,11 +298,12 @@ def to_json(explanation: Explanation, *, top_k: int = 5, files: Sequence[str] = 
 
     starts, ends = explanation.views.window_seconds
     windows = explanation.views.windows
-    gains = window_contributions(windows, explanation.labels.index(explanation.predicted))
+    of_windows = explanation.labels.index(explanation.windows_label)
+    gains = window_contributions(windows, of_windows, explanation.views.aggregation)
     crops = explanation.views.num_crops
     return {
         "path": explanation.path,
-        "ranking": [{"label": label, "probability": p} for label, p in explanation.ranking(top_k)],
+        "ranking": _ranking_json(explanation, top_k),
         "label": explanation.label,
         "view": {
             "clip": explanation.explained // crops,
@@ -305,7 +336,7 @@ def to_json(explanation: Explanation, *, top_k: int = 5, files: Sequence[str] = 
             {
                 "start_seconds": float(starts[i]),
                 "end_seconds": float(ends[i]),
-                "probability": float(windows[i, explanation.labels.index(explanation.predicted)]),
+                "probability": float(windows[i, of_windows]),
                 "contribution": None if gains is None else float(gains[i]),
             }
             for i in range(len(windows))
@@ -313,6 +344,16 @@ def to_json(explanation: Explanation, *, top_k: int = 5, files: Sequence[str] = 
         "notes": explanation.notes,
         "files": list(files),
     }
+
+
+def _ranking_json(explanation: Explanation, top_k: int) -> list[dict[str, Any]]:
+    ranking: list[dict[str, Any]] = [{"label": label, "probability": p} for label, p in explanation.ranking(top_k)]
+    if explanation.thresholds is not None:
+        thresholds = dict(zip(explanation.labels, explanation.thresholds, strict=True))
+        for each in ranking:
+            each["threshold"] = thresholds[each["label"]]
+            each["above_threshold"] = each["probability"] >= each["threshold"]
+    return ranking
 
 
 def _peak(cam: GradCam, place: Any) -> dict[str, Any]:

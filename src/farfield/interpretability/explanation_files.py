@@ -118,7 +118,14 @@ def _write_all(explanation: Explanation, folder: Path, connections: int, top_k: 
     windows = explanation.views.windows
     pictures["windows.png"] = _png(
         draw_windows(
-            starts, ends, windows, explanation.labels, top_k=top_k, explained=explained if len(windows) > 1 else None
+            starts,
+            ends,
+            windows,
+            explanation.labels,
+            top_k=top_k,
+            aggregation=explanation.views.aggregation,
+            contributions_to=explanation.labels.index(explanation.windows_label),
+            explained=explained if len(windows) > 1 else None,
         )
     )
     heats: dict[str, tuple[np.ndarray, Middles, Any]] = {

@@ -47,6 +47,11 @@ class ScoredViews:
         return aggregate_views(of_clips, method=self.aggregation).double().numpy()
 
     @property
+    def video(self) -> Float[np.ndarray, " classes"]:
+        """Class probabilities of the video, aggregated over its clips."""
+        return self.windows.max(0) if self.aggregation == "max" else self.windows.mean(0)
+
+    @property
     def window_seconds(self) -> tuple[Float[np.ndarray, " clips"], Float[np.ndarray, " clips"]]:
         """Start and end of each clip in seconds. The end is half the clip's frame interval after its last frame."""
         of_clips = self.seconds[:: self.num_crops]

@@ -1,11 +1,13 @@
 """Contribution of each window of a video to the prediction.
 
-A window is the time span of one sampled clip. A video's class probabilities p are the mean over its windows. A window's
-contribution is how much it raises this mean for the predicted class, compared with the mean over the other windows:
+A window is the time span of one sampled clip. A video's class probabilities p are the mean over its windows, or, if the
+network's views are aggregated by "max", the highest of them. A window's contribution is how much it raises the
+probability of a class, compared with that of the other windows:
 
-    contribution_i = p - p_without_i = (p_i - p) / (windows - 1)
+    contribution_i = p - p_without_i          which is (p_i - p) / (windows - 1) for the mean
 
-The contribution is positive if the window gives the class a higher probability than the other windows do on average.
+With the mean, the contribution is positive if the window gives the class a higher probability than the other windows do
+on average. With the maximum, it is positive for the window of the highest probability, and 0 for all others.
 """
 
 from __future__ import annotations
@@ -16,24 +18,28 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
+from farfield.clip_spec import ViewsAggregation
 from farfield.errors import FarfieldError
 from farfield.fonts import draw_text, drawable, shown_name
 from farfield.interpretability.legend import draw_legend, short_label
 
 
 def window_contributions(
-    probabilities: Float[np.ndarray, "windows classes"], index: int
+    probabilities: Float[np.ndarray, "windows classes"], index: int, aggregation: ViewsAggregation = "mean"
 ) -> Float[np.ndarray, " windows"] | None:
-    """Compute how much each window raises the averaged probability of a class; None if there is only one window.
+    """Compute how much each window raises the video's probability of a class; None if there is only one window.
 
     Args:
         probabilities: class probabilities of each window.
         index: index of the class.
+        aggregation: how the probabilities of windows are aggregated.
     """
     windows = len(probabilities)
     if windows < 2:
         return None
     of_class = probabilities[:, index]
+    if aggregation == "max":
+        return of_class.max() - np.array([np.delete(of_class, i).max() for i in range(windows)])
     without = (of_class.sum() - of_class) / (windows - 1)
     return of_class.mean() - without
 
@@ -45,14 +51,15 @@ def draw_windows(
     labels: Sequence[str],
     *,
     top_k: int = 5,
+    aggregation: ViewsAggregation = "mean",
+    contributions_to: int | None = None,
     explained: int | None = None,
     title: str = "",
 ) -> Figure:
     """Draw the probabilities of the most probable classes in each window, as lines from the window's start to its end.
 
-    If there are several windows, a second plot shows each window's contribution to the most probable class. If all
-    windows span the same time, because the network samples frames from the whole video, they are drawn side by side and
-    numbered.
+    If there are several windows, a second plot shows each window's contribution to one class. If all windows span the
+    same time, because the network samples frames from the whole video, they are drawn side by side and numbered.
 
     Args:
         start_seconds: start of each window.
@@ -60,6 +67,9 @@ def draw_windows(
         probabilities: class probabilities of each window.
         labels: class names.
         top_k: number of classes to draw.
+        aggregation: how the probabilities of windows are aggregated.
+        contributions_to: index of the class of the second plot, which is also drawn if it is not one of the `top_k`;
+            None for the most probable class.
         explained: index of a window to mark; None for no mark.
         title: title above the plot.
 
@@ -76,9 +86,11 @@ def draw_windows(
     same = windows > 1 and np.ptp(starts + ends) < 0.5 * float((ends - starts).mean())
     if same:
         starts, ends = np.arange(windows) + 0.55, np.arange(windows) + 1.45
-    mean = probabilities.mean(0)
-    best = np.argsort(-mean, kind="stable")[:top_k]
-    gains = window_contributions(probabilities, int(best[0]))
+    of_video = probabilities.max(0) if aggregation == "max" else probabilities.mean(0)
+    best = np.argsort(-of_video, kind="stable")[:top_k].tolist()
+    main = best[0] if contributions_to is None else contributions_to
+    best += [] if main in best else [main]
+    gains = window_contributions(probabilities, main, aggregation)
     heights = [3] if gains is None else [3, 1.4]
     figure = Figure(figsize=(9, 0.2 + sum(heights)), layout="constrained")
     rows = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
@@ -89,16 +101,16 @@ def draw_windows(
     middles = (starts + ends) / 2
     handles = []
     for place, index in reversed(list(enumerate(best))):
-        colour, thick = f"C{place}", 3.0 if not place else 1.6
+        colour, thick = f"C{place}", 3.0 if index == main else 1.6
         axes.hlines(probabilities[:, index], starts, ends, color=colour, lw=thick)
         handles += axes.plot(middles, probabilities[:, index], ".-", color=colour, lw=0.8, alpha=0.8, zorder=3)
-    names = [f"{short_label(shown_name(labels[index], index))}  {100 * mean[index]:.1f}%" for index in best]
-    draw_legend(axes, handles[::-1], names, title="class and its mean")
+    names = [f"{short_label(shown_name(labels[index], index))}  {100 * of_video[index]:.1f}%" for index in best]
+    draw_legend(axes, handles[::-1], names, title=f"class and its {'maximum' if aggregation == 'max' else 'mean'}")
     axes.set_ylim(-0.03, 1.03)
     axes.set_ylabel("probability")
     axes.grid(alpha=0.3)
     if gains is not None:
-        colours = ["C0" if gain >= 0 else "#b04a3a" for gain in gains]
+        colours = [f"C{best.index(main)}" if gain >= 0 else "#b04a3a" for gain in gains]
         rows[1].bar(middles, 100 * gains, 0.85 * np.minimum(ends - starts, _spacing(middles)), color=colours)
         rows[1].axhline(0, color="0.4", lw=0.8)
         rows[1].set_ylabel("contribution,\npercentage points", fontsize=9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from farfield.errors import FarfieldError, nearest
 from farfield.models.network import ActionNet, assemble_uninitialised
@@ -27,6 +28,9 @@ def classifier_rows(old: Sequence[str], new: Sequence[str]) -> list[int] | None:
 def restrict_labels(network: ActionNet, labels: Sequence[str]) -> ActionNet:
     """Build a copy of a network that scores only the given classes, with the same weights.
 
+    A multilabel network's copy also has the thresholds of these classes. Those of a single-label network do not hold
+    for its copy, whose probabilities sum to 1 over fewer classes.
+
     Raises:
         FarfieldError: if the network does not have one of the classes (the message names the nearest class), or two
             labels name the same class.
@@ -46,6 +50,11 @@ def restrict_labels(network: ActionNet, labels: Sequence[str]) -> ActionNet:
         state[key] = state[key][rows]
     restricted = assemble_uninitialised(NetworkOptions(**network.config | {"labels": list(labels)}))
     restricted.load_state_dict(state)
+    if network.task == "multilabel" and network.operating_point is not None:
+        chosen = [network.operating_point.thresholds.get(network.labels[row]) for row in rows]
+        restricted.operating_point = replace(
+            network.operating_point, thresholds=dict(zip(restricted.labels, chosen, strict=True))
+        )
     return restricted.to(device=network.device, dtype=network.dtype).train(network.training)
 
 

@@ -99,16 +99,18 @@ class Head(nn.Module):
         """Compute the scores of each clip from the vectors that `embed` returns."""
         logits = self.fc(self.dropout(vectors))
         if logits.shape[1] == 1:
-            return self._log_softmax(logits[:, 0])
+            return self.log_softmax(logits[:, 0])
         if self.kind == "window_mean":
-            return self._log_softmax(logits.mean(1))
-        if self.task == "multilabel":  # log(p / (1 - p)) of the averaged probabilities p
-            return F.logsigmoid(logits).logsumexp(1) - F.logsigmoid(-logits).logsumexp(1)
+            return self.log_softmax(logits.mean(1))
+        if self.task == "multilabel":
+            # log(p / (1 - p)) of the averaged probabilities p. -softplus(-y) is log(sigmoid(y)). In ONNX, logsigmoid(y)
+            # becomes these two steps, which give -inf where the sigmoid is too small for float32.
+            return (-F.softplus(-logits)).logsumexp(1) - (-F.softplus(logits)).logsumexp(1)
         # The log of the averaged probabilities. Its softmax is the average.
-        log_p = logits.log_softmax(-1) if self.head_sizes is None else self._log_softmax(logits)
+        log_p = logits.log_softmax(-1) if self.head_sizes is None else self.log_softmax(logits)
         return log_p.logsumexp(1) - math.log(logits.shape[1])
 
-    def _log_softmax(self, logits: Float[Tensor, "*b classes"]) -> Float[Tensor, "*b classes"]:
+    def log_softmax(self, logits: Float[Tensor, "*b classes"]) -> Float[Tensor, "*b classes"]:
         """Return the log-softmax over each head of a multi_head task; logits of other tasks are returned unchanged."""
         if self.head_sizes is None:
             return logits

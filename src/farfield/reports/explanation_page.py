@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from farfield.reports.page_content import Table, mp4_uri, png_uri
@@ -27,7 +27,6 @@ def explanation_html(
     """
     sources = {name: png_uri(png) for name, png in pictures.items()}
     clips = [(name, (mp4_uri(mp4), name.removesuffix(".mp4").replace("_", " ", 1))) for name, mp4 in videos.items()]
-    ranking = [[each["label"], percent(each["probability"])] for each in content["ranking"]]
     return render(
         "explanation_page.html.j2",
         title=content["path"],
@@ -35,13 +34,24 @@ def explanation_html(
         notes=content["notes"],
         view=content["view"],
         num_clips=len(content["windows"]),
-        ranking=Table(["class", "probability"], ranking),
+        ranking=ranking_table(content["ranking"]),
         spread=Table(SPREAD_COLUMNS, spread_rows(content)),
         pictures=sources,
         parts=[(source, name, captions[name]) for name, source in sources.items() if name.startswith("part_")],
         attention_videos=[clip for name, clip in clips if name.startswith("attention_")],
         grad_cam_videos=[clip for name, clip in clips if name.startswith("grad_cam")],
     )
+
+
+def ranking_table(ranking: Sequence[Mapping[str, Any]]) -> Table:
+    """Tabulate the classes; those of a multilabel network have thresholds."""
+    columns = ["class", "probability"]
+    rows = [[each["label"], percent(each["probability"])] for each in ranking]
+    if any("threshold" in each for each in ranking):
+        columns += ["threshold", ""]
+        for row, each in zip(rows, ranking, strict=True):
+            row += [percent(each["threshold"]), "reached" if each["above_threshold"] else ""]
+    return Table(columns, rows)
 
 
 def spread_rows(content: Mapping[str, Any]) -> list[list[str]]:

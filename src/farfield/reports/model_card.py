@@ -13,8 +13,9 @@ from typing import Any
 
 from farfield.checkpoints.hub_folder import CONFIG, LABELS, WEIGHTS
 from farfield.models.network import ActionNet
+from farfield.models.operating_point import DEFAULT_THRESHOLD, class_thresholds
 from farfield.models.summary import summarise
-from farfield.reports.read_test_report import METRICS
+from farfield.reports.read_test_report import metrics_of
 from farfield.reports.rendering import fenced_line, render
 
 
@@ -49,7 +50,11 @@ def model_card(
         costs=summarise(network),
         files={"weights": WEIGHTS, "config": CONFIG, "labels": LABELS},
         train=_training_data(data),
-        metrics=METRICS,
+        metrics=metrics_of(report or {}),
+        multilabel=network.task == "multilabel",
+        thresholds=_chosen_thresholds(network),
+        point=network.operating_point,
+        default_threshold=DEFAULT_THRESHOLD,
         model_index=_model_index(name, report),
         report=report,
         **_test_settings(report or {}),
@@ -74,8 +79,9 @@ def _model_index(name: str, report: dict[str, Any] | None) -> list[dict[str, Any
     if report is None or "scored_among" in report:  # among some of the classes, accuracy is higher
         return None
     metrics = [
-        {"type": "accuracy", "name": shown, "value": round(100 * report[key]["value"], 2)}
-        for key, shown in METRICS.items()
+        {"type": _metric_type(key), "name": shown, "value": round(100 * report[key]["value"], 2)}
+        for key, shown in metrics_of(report).items()
+        if report[key]["value"] is not None
     ]
     result = {
         "task": {"type": "video-classification"},
@@ -83,6 +89,21 @@ def _model_index(name: str, report: dict[str, Any] | None) -> list[dict[str, Any
         "metrics": metrics,
     }
     return [{"name": name, "results": [result]}]
+
+
+def _metric_type(key: str) -> str:
+    """Return the type of a metric as model hubs name it."""
+    if key.endswith("average_precision"):
+        return key if key == "mean_average_precision" else "average_precision"
+    return "accuracy"
+
+
+def _chosen_thresholds(network: ActionNet) -> list[tuple[str, float | None]]:
+    """Return each class and its threshold; an empty list if the network is single-label or none were chosen."""
+    point = network.operating_point
+    if network.task != "multilabel" or point is None:
+        return []
+    return list(zip(network.labels, class_thresholds(network.labels, point, network.task), strict=True))
 
 
 def _test_settings(report: dict[str, Any]) -> dict[str, Any]:

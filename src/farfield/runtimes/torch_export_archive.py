@@ -46,7 +46,7 @@ OPERATORS = re.compile(
         max_pool2d|max_pool3d|max_pool3d_with_indices|maximum|mean|min|minimum|mm|movedim|mul|mul_|narrow|
         native_layer_norm|ne|neg|new_zeros|ones|ones_like|pad|permute|pow|promote_types|relu|relu_|repeat|reshape|
         roll|rsqrt|rsub|scalar_tensor|scaled_dot_product_attention|select|sigmoid|sigmoid_|silu|silu_|slice|softmax|
-        sort|split|split_with_sizes|sqrt|squeeze|stack|sub|sub_|sum|sym_size|t|tanh|tensor_split|to|transpose|
+        softplus|sort|split|split_with_sizes|sqrt|squeeze|stack|sub|sub_|sum|sym_size|t|tanh|tensor_split|to|transpose|
         type_as|unbind|unflatten|unsqueeze|var|view|view_as|where|zeros|zeros_like
     )\.\w+
     |torch\.ops\.higher_order\.wrap_with_autocast
