@@ -28,7 +28,7 @@ from tqdm import tqdm
 from farfield.curation.groups import read_with_groups
 from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
 from farfield.errors import FarfieldError
-from farfield.evaluation.comparison import hits
+from farfield.evaluation.comparison import check_single_label, hits
 from farfield.evaluation.metrics import wilson
 from farfield.evaluation.scored_run import read_scored_run
 
@@ -91,7 +91,9 @@ def carry_out(fold: Fold, out: Path, words: list[str]) -> None:
 
 
 def collect(runs: list[Fold], out: Path) -> dict[str, Any]:
-    right = {fold.name: hits(read_scored_run(out / fold.name).scores, 1) for fold in runs}
+    tested = {fold.name: read_scored_run(out / fold.name) for fold in runs}
+    check_single_label(*tested.values())
+    right = {name: hits(run.scores, 1) for name, run in tested.items()}
     folds = {name: float(each.mean()) for name, each in right.items()}
     videos = sum(map(len, right.values()))
     mean = estimate(list(folds.values()), round(videos / len(folds)))

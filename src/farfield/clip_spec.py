@@ -47,7 +47,7 @@ class ClipSpec:
         num_clips: number of clips per video in a test, spread evenly over the video. The paper uses 10.
         num_crops: number of square crops per clip in a test, spread evenly along the longer side. The paper uses 3.
         views_aggregation: how the class probabilities of a video's views are aggregated in a test: "mean", or "max" as
-            PySlowFast does for Charades.
+            PySlowFast does for Charades. With "max", probabilities that sum to 1 in each view may not in a video.
         deinterlace: "auto" deinterlaces frames that are flagged as interlaced, "off" never does.
         tone_map: "auto" converts HDR frames (HLG and PQ) to BT.709, "off" never does.
 

@@ -40,7 +40,7 @@ def test_rows_have_one_class_or_any_number() -> None:
     targets = row_targets(several, LABELS, "multilabel")
     assert (targets.dtype, targets.tolist()) == (np.float32, [[1, 1, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0]])
     assert count_videos(targets, 4) == [1, 2, 0, 0]
-    with pytest.raises(FarfieldError, match=r"but each video needs exactly one class, unless"):
+    with pytest.raises(FarfieldError, match=r"but a single-label network needs exactly one class"):
         row_targets(several, LABELS, "single_label")
     single = row_targets(manifest_of(VideoRecord("c.mp4", "stand")), LABELS, "single_label")
     assert (single.tolist(), count_videos(single, 4)) == ([1], [0, 1, 0, 0])

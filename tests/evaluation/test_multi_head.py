@@ -82,7 +82,7 @@ def test_a_test_reports_the_heads_and_their_combination(
         assert f"[{head}]({head}/report.md)" in (tmp_path / "out/report.md").read_text()
     assert run_farfield("compare", tmp_path / "out/verb", tmp_path / "out/verb", "--draws", 100) == 0
     assert run_farfield("compare", tmp_path / "out", tmp_path / "out") == 2
-    assert "Compare the folders of its heads" in capsys.readouterr().err
+    assert "Give the report folder of one head" in capsys.readouterr().err
 
 
 def test_methods_of_other_tasks_name_the_heads(make_video: Callable[..., Path], tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_reference_videos_have_several_labels_or_none(manifest: Path, make_video
     videos = find_reference_videos([str(manifest), str(make_video(20))], LABELS, task="multilabel")
     targets = [None if each.target is None else np.asarray(each.target).tolist() for each in videos]
     assert targets == [None, [1, 0, 0, 0, 1], [0, 0, 0, 0, 0], [0, 1, 0, 0, 0]]
-    with pytest.raises(FarfieldError, match=r"60_at_25.mp4 has no label, but each video needs exactly one class"):
+    with pytest.raises(FarfieldError, match=r"60_at_25.mp4 has no label, but a single-label network needs"):
         find_reference_videos([str(manifest)], LABELS)
 
 

@@ -77,7 +77,7 @@ def test_a_run_is_validated_by_mean_average_precision(arguments: Callable[..., l
             ["--model.loss.class_weights=inverse"],
             r"loss.class_weights weights videos by their one class.* loss.pos_weight",
         ),
-        (["--model.task=single_label"], r"but each video needs exactly one class, unless the network's task"),
+        (["--model.task=single_label"], r"but a single-label network needs exactly one class"),
     ],
 )
 def test_settings_of_the_other_task_are_refused(

@@ -28,6 +28,7 @@ from farfield.errors import FarfieldError
 from farfield.models.class_subset import classifier_rows
 from farfield.models.inflation import INFLATABLE, inflate, is_image_resnet
 from farfield.models.network import ActionNet
+from farfield.task import DEFAULT_TASK
 
 log = logging.getLogger("farfield")
 
@@ -152,6 +153,7 @@ def load_pretrained(network: ActionNet, source: PretrainedWeights) -> None:
     else:
         given = {key.replace(".residual.", "."): value for key, value in source.state.items()}
         summary = _match_classifier(given, source.config["labels"], network.labels)
+        _log_other_task(network, source)
     state = network.state_dict()
     wanted = {key.replace(".residual.", "."): key for key in state}
     _check_fit(given, {plain: state[key] for plain, key in wanted.items()}, source, network)
@@ -162,6 +164,20 @@ def load_pretrained(network: ActionNet, source: PretrainedWeights) -> None:
     fresh = _new_blocks(given, wanted)
     if fresh:
         log.info("%d inserted blocks have no pretrained weights; each is the identity until it is trained", len(fresh))
+
+
+def _log_other_task(network: ActionNet, source: PretrainedWeights) -> None:
+    """Log that the weights were trained for another task, whose classifier and aggregation of views may not fit."""
+    assert source.config is not None
+    trained = source.config.get("task") or DEFAULT_TASK
+    if trained != network.task:
+        log.info(
+            "%s was trained with task %s, this network's task is %s (model.task), with clip.views_aggregation %s",
+            source.name,
+            trained,
+            network.task,
+            network.clip.views_aggregation,
+        )
 
 
 def _match_classifier(given: dict[str, Tensor], old: Sequence[str], new: Sequence[str]) -> str:

@@ -83,17 +83,25 @@ def summary(
         totals = {name: getattr(found, name) for name in ("parameters", "multiply_adds", "activation_bytes")}
         rows = [asdict(row) for row in found.rows]
         about = None if published is None else asdict(published)
-        task = {"task": model.task} if model.task == "multilabel" else {}
         print(
-            json_format.dumps({"clip": found.clip, "rows": rows, "total": totals, "published": about, **task}, indent=2)
+            json_format.dumps(
+                {"clip": found.clip, "rows": rows, "total": totals, "published": about, "task": model.task}, indent=2
+            )
         )
         return 0
     print(_table(found))
-    if model.task == "multilabel":
-        print("task: multilabel; each class has a probability of its own")
+    if model.task in _TASKS:
+        print(f"task: {model.task}; {_TASKS[model.task]}")
     if published is not None:
         print(f"published: {published}")
     return 0
+
+
+_TASKS = {
+    "multilabel": "each class has a probability of its own",
+    "multi_head": "one class of each head; probabilities sum to 1 over the classes of each head",
+}
+"""What the probabilities of networks other than single-label ones mean."""
 
 
 def _backbones_table(rows: list[BackboneCosts]) -> str:

@@ -173,8 +173,9 @@ class Manifest(Sequence[VideoRecord]):
             if len(found) != 1:
                 row = int(np.argmax(self._text_ids == place))
                 raise FarfieldError(
-                    f"{self.source}: {self[row].path} has {f'the labels {text!r}' if found else 'no label'}, but each "
-                    "video needs exactly one class, unless the network's task is multilabel. Correct the row."
+                    f"{self.source}: {self[row].path} has {f'the labels {text!r}' if found else 'no label'}, but a "
+                    "single-label network needs exactly one class per video. Correct the row, or set model.task to "
+                    "multilabel (several labels or none) or multi_head (labels such as verb:open|noun:door)."
                 )
         return np.array([position[split_labels(text)[0]] for text in self._texts], dtype=np.int64)[self._text_ids]
 

@@ -60,8 +60,8 @@ def compare_runs(
     """
     check_bootstrap(draws, seed)
     scored_a, scored_b = scored_run(run_a), scored_run(run_b)
-    check_single_label(scored_a, scored_b)
     a, b, left_out = paired_scores(scored_a, scored_b)
+    check_single_label(scored_a, scored_b)
     targets = a.targets.numpy()
     return Comparison(
         len(targets),
@@ -92,8 +92,8 @@ def scored_run(run: str | Path | ScoredRun) -> ScoredRun:
 
 
 _HOW_TO_COMPARE = {
-    "multilabel": "`farfield compare` and, in Python, compare_multilabel_runs compare tests of multilabel networks.",
-    "multi_head": "Compare the folders of its heads, which are beside its report.json.",
+    "multilabel": "Two tests of multilabel networks are compared by `farfield compare A B` (compare_multilabel_runs).",
+    "multi_head": "Give the report folder of one head, such as RUN/test/verb.",
 }
 
 
@@ -106,7 +106,7 @@ def check_single_label(*runs: ScoredRun) -> None:
     for run in runs:
         if run.scores.task != "single_label":
             raise FarfieldError(
-                f"{run.name} is the test of a {run.scores.task} network, whose videos have not exactly one class. "
+                f"{run.name} is the test of a {run.scores.task} network, but a single-label one is needed. "
                 + _HOW_TO_COMPARE[run.scores.task]
             )
 

@@ -65,7 +65,7 @@ class EvaluationResult:
     A test of a single-label task has `metrics`, `classes`, `calibrations` and `accuracy_by_views`; one of a multilabel
     task has `multilabel_metrics`, `pair_calibrations` and `precision_by_views`. Those of another task raise
     `FarfieldError`. Both have everything else. A test of a multi_head task has `joint_metrics`, and `heads`, which are
-    results of single-label tasks.
+    results of single-label tasks, and neither class metrics nor decisions of its own.
 
     Attributes:
         scores: scores of the videos that could be read.
@@ -159,6 +159,12 @@ class EvaluationResult:
                 f"{method}() is for {task} tasks, but the tested network's task is {self.task}. Call {other}()."
             )
 
+    def _check_one_set_of_classes(self, method: str) -> None:
+        if self.task == "multi_head":
+            raise FarfieldError(
+                f"the classes of a multi_head network are those of several heads. Call heads()[...].{method}()."
+            )
+
     def classes(self) -> list[ClassResult]:
         """Return accuracy and the most frequent confusion of each class.
 
@@ -189,6 +195,7 @@ class EvaluationResult:
         For a single-label task, the most probable class is; for a multilabel task, every class whose probability
         without temperature reaches its threshold.
         """
+        self._check_one_set_of_classes("decisions")
         if self.task == "multilabel":
             return reaches(self.scores.probabilities, self.thresholds())
         return one_hot(self.scores.probabilities.argmax(1), len(self.scores.labels)).bool()
@@ -200,6 +207,7 @@ class EvaluationResult:
 
     def decision_metrics(self) -> DecisionMetrics:
         """Return precision, recall and F1 of each class, and their averages."""
+        self._check_one_set_of_classes("decision_metrics")
         return self._decision_metrics
 
     @cached_property
@@ -214,6 +222,7 @@ class EvaluationResult:
         Raises:
             FarfieldError: if a probability is not a number.
         """
+        self._check_one_set_of_classes("ranking_metrics")
         return self._ranking_metrics
 
     @cached_property
@@ -229,6 +238,7 @@ class EvaluationResult:
 
     def curves(self) -> Curves:
         """Return the precision-recall and ROC curves of each class."""
+        self._check_one_set_of_classes("curves")
         return measure_curves(self.scores.probabilities, self.target_matrix())
 
     def threshold_metrics(self) -> tuple[list[str], DecisionMetrics] | None:
@@ -237,6 +247,7 @@ class EvaluationResult:
         Returns:
             The labels of the classes that have a threshold, and the metrics of these classes.
         """
+        self._check_one_set_of_classes("threshold_metrics")
         return self._threshold_metrics
 
     @cached_property

@@ -30,7 +30,8 @@ from farfield.models.network import ActionNet
 
 @dataclass(frozen=True)
 class Evidence:
-    """Logits of each time step and class; their mean over time is the network's output.
+    """Logits of each time step and class; their mean over time is the network's output
+    (multi_head: before the log-softmax over each head).
 
     Attributes:
         scores: logits y(t).

@@ -30,6 +30,7 @@ from farfield.interpretability.view_selection import ScoredViews, choose_view, n
 from farfield.interpretability.window_contributions import window_contributions
 from farfield.models.network import ActionNet
 from farfield.models.operating_point import class_thresholds
+from farfield.task import DEFAULT_TASK, Task
 from farfield.video.decoder_names import Decoder
 
 
@@ -71,7 +72,8 @@ class Explanation:
         cams: Grad-CAM map of each requested stage.
         evidence: class evidence over time, or a one-line reason why there is none.
         notes: one line for each part of the explanation that is missing or unusual.
-        thresholds: threshold of each class of a multilabel network; None for a single-label network.
+        thresholds: threshold of each class of a multilabel network; None for other tasks.
+        task: task of the network.
     """
 
     path: str
@@ -87,15 +89,16 @@ class Explanation:
     evidence: Evidence | str
     notes: list[str]
     thresholds: list[float] | None = None
+    task: Task = DEFAULT_TASK
 
     @property
     def windows_label(self) -> str:
-        """Class to which the contributions of windows are computed.
+        """Class for which the contributions of windows are computed.
 
-        It is the predicted class of a single-label network. A multilabel network decides on each class by itself, so it
-        is the explained class.
+        It is the predicted class of a single-label network. Other networks decide on several classes, so it is the
+        explained class.
         """
-        return self.predicted if self.thresholds is None else self.label
+        return self.predicted if self.task == "single_label" else self.label
 
     @property
     def frames(self) -> UInt8[np.ndarray, "t h w c"]:
@@ -196,6 +199,7 @@ def explain_video(
         evidence=class_evidence(network, clip),
         notes=[],
         thresholds=_thresholds(network),
+        task=network.task,
     )
     return replace(explanation, notes=_notes(explanation))
 
@@ -237,6 +241,11 @@ def _notes(explanation: Explanation) -> list[str]:
         notes.append("a video may have several of the classes or none: each class has a probability of its own.")
         if (explanation.views.video < np.array(explanation.thresholds)).all():
             notes.append("no class reaches its threshold in this video.")
+    if explanation.task == "multi_head":
+        notes.append(
+            "this network has several heads: probabilities sum to 1 over the classes of each head. One class of one "
+            "head is explained; --label chooses another."
+        )
     if np.diff(explanation.views.seconds[explanation.explained]).min(initial=0) < 0:
         notes.append(
             "the video is shorter than a clip, so it was looped; repeated frames have times past the video's end."

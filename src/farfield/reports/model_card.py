@@ -17,6 +17,7 @@ from farfield.models.operating_point import DEFAULT_THRESHOLD, class_thresholds
 from farfield.models.summary import summarise
 from farfield.reports.read_test_report import metrics_of
 from farfield.reports.rendering import fenced_line, render
+from farfield.task import split_heads
 
 
 def model_card(
@@ -52,6 +53,7 @@ def model_card(
         train=_training_data(data),
         metrics=metrics_of(report or {}),
         multilabel=network.task == "multilabel",
+        heads=split_heads(network.labels) if network.task == "multi_head" else None,
         thresholds=_chosen_thresholds(network),
         point=network.operating_point,
         default_threshold=DEFAULT_THRESHOLD,

@@ -28,7 +28,7 @@ from farfield.training.exponential_moving_average import ExponentialMovingAverag
 from farfield.training.fsdp import FullySharded
 from farfield.training.gradient_norms import GradientNorms
 from farfield.training.lightning_module import TrainingModule, build_training_module
-from farfield.training.monitor import EARLY_STOPPING, Monitor, best_monitor, uneven_classes_hint
+from farfield.training.monitor import EARLY_STOPPING, MONITORS, Monitor, best_monitor, uneven_classes_hint
 from farfield.training.nan_guard import NaNGuard
 from farfield.training.precise_batch_norm import PreciseBatchNorm
 from farfield.training.provenance import code_version, weights_provenance
@@ -96,7 +96,8 @@ class TrainingRun(LightningCLI):
             help="validation metric that chooses best.ckpt and stops early (early_stopping_epochs): the highest "
             "val/top1, val/mean_class_accuracy or val/map (mean average precision), or the lowest val/loss. null "
             "chooses best.ckpt by val/top1 (for a multilabel task, by val/map) and stops early by val/loss. val/loss "
-            "is the unweighted cross entropy, whatever the training loss is",
+            "is the unweighted cross entropy, whatever the training loss is. A multilabel task has only val/map and "
+            "val/loss, a multi_head task only val/top1 and val/loss",
         )
         parser.add_class_arguments(WandbSettings, "wandb")
         parser.add_class_arguments(ReportSettings, "report")
@@ -152,7 +153,8 @@ class TrainingRun(LightningCLI):
             more["limit_val_batches"] = 0
         with lightning_errors_as_ours(ValueError):
             trainer = super().instantiate_trainer(**more, **kwargs)
-        if self.config.data.val is not None and self._best_monitor() == "val/top1":
+        has_class_accuracy = "val/mean_class_accuracy" in MONITORS[_task(self.config.model.task)]
+        if self.config.data.val is not None and has_class_accuracy and self._best_monitor() == "val/top1":
             data = self.config_init.data
             if hint := uneven_classes_hint(data.labels, data.class_counts):
                 log.info("%s", hint)

@@ -68,7 +68,7 @@ def gather_diagnostics(
 ) -> Diagnostics | None:
     """Gather the diagnostics of the validation that has just ended.
 
-    Return None if no video could be read, and for a multi_head task, which has none.
+    Return None if no video could be read. There are none for a multi_head task.
 
     Args:
         trainer: trainer whose data module reads the clips to show again.
@@ -79,7 +79,7 @@ def gather_diagnostics(
             validation.
     """
     scored = [part for part in module.val_scores if len(part[0])]
-    if not scored or module.network.task == "multi_head":
+    if not scored:
         return None
     rows, targets, probabilities = (torch.cat(parts) for parts in zip(*scored, strict=True))
     labels = module.network.labels

@@ -60,8 +60,15 @@ class RunReport(Callback):
         self.settings = settings
         self.about = about
         self.config = config
+        self._has_report = True
         self._training_clips: Tensor | None = None
         self._found: Diagnostics | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        self._has_report = pl_module.network.task != "multi_head"
+        if trainer.is_global_zero and self.settings.every_n_epochs and not self._has_report:
+            log.info("%s is not written for multi_head networks; metrics.csv has the accuracy of each head", self.FILE)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -102,4 +109,4 @@ class RunReport(Callback):
     def _is_due(self, trainer: Trainer) -> bool:
         every, epoch = self.settings.every_n_epochs, trainer.current_epoch + 1
         is_last = epoch == trainer.max_epochs or trainer.should_stop or trainer.global_step == trainer.max_steps
-        return bool(every) and (epoch % every == 0 or is_last)
+        return self._has_report and bool(every) and (epoch % every == 0 or is_last)
