@@ -150,6 +150,6 @@ def test_mistakes_are_refused(runs: tuple[Scores, Scores, Path, Path], tmp_path:
             compare_multilabel_runs(*pair)
     for refuse in (lambda: compare_runs(run, run_b), lambda: average_splits([run, run_b])):
         with pytest.raises(
-            FarfieldError, match="is the test of a multilabel network, but a single-label one is needed"
+            FarfieldError, match="is the test of a multilabel network, but a single-label"
         ):
             refuse()

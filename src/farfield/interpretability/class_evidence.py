@@ -30,8 +30,9 @@ from farfield.models.network import ActionNet
 
 @dataclass(frozen=True)
 class Evidence:
-    """Logits of each time step and class; their mean over time is the network's output
-    (multi_head: before the log-softmax over each head).
+    """Logits of each time step and class.
+
+    Their mean over time is the network's output; for multi_head, before the log-softmax over each head.
 
     Attributes:
         scores: logits y(t).
