@@ -1,4 +1,4 @@
-"""What a network answers about a clip, and the probabilities that its scores stand for."""
+"""Tasks of a network (single_label, multilabel, multi_head), and class probabilities from its scores."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def split_heads(labels: Sequence[str]) -> dict[str, list[str]]:
         if not name or not re.fullmatch(r"\w[\w .-]*", head):  # reports have a folder of the head's name
             raise FarfieldError(
                 f"the labels of a multi_head task are written head:class, such as verb:open; given {label!r}. The name "
-                "of a head consists of letters, digits and spaces."
+                "of a head begins with a letter, digit or _, and continues with these, spaces, '.' or '-'."
             )
     heads: dict[str, list[str]] = {}
     for head, group in groupby(pairs, key=lambda pair: pair[0]):

@@ -105,8 +105,8 @@ class VideoDataModule(LightningDataModule):
             )
         if class_balanced and task != "single_label":
             raise FarfieldError(
-                f"data.class_balanced draws one class at a time, but in a {task} task a video has not just one. Leave "
-                "it out; loss.pos_weight weights the rare classes of a multilabel task."
+                f"data.class_balanced draws videos by their one class, but the network's task is {task}. Leave out "
+                "data.class_balanced. For a multilabel task, loss.pos_weight weights rare classes."
             )
         self.task: Task = task
         self.train_manifest = read_manifest(train, root=root)

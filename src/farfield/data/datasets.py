@@ -200,7 +200,7 @@ class TrainingClips(Dataset[Batch]):
     def _name_empty_class(self, failures: list[Failure], begin: int, wanted: int, taken: int) -> None:
         """Set `empty_class` in the failures from `begin` on if the rows `wanted` and `taken` differ in class.
 
-        It stays None for tasks in which a video has not just one class.
+        It stays None for multilabel and multi_head tasks.
         """
         target = self.targets[wanted]
         if self.targets.ndim == 1 and self.targets[taken] != target:

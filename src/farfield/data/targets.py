@@ -132,7 +132,7 @@ def whole_videos_of(manifest: Manifest, task: Task, *, option: str) -> WholeVide
     """
     if task != "multilabel":
         raise FarfieldError(
-            f"{option} joins the labels of each video's rows, but the network's task is {task}, with one label a "
-            f"video. Leave out {option}, or train with task multilabel."
+            f"{option} gives a video the labels of all its rows, which needs task multilabel, but the network's task "
+            f"is {task}. Leave out {option}, or train with --model.task multilabel."
         )
     return WholeVideos.of(manifest)

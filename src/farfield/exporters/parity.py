@@ -33,8 +33,8 @@ class ParityDifference:
         logits: the largest difference of a logit, relative to the largest logit. Of a multilabel network it is relative
             to 1 if that is larger: all its logits are near 0 where no class is more certain than chance.
         decisions: number of decisions that differ: a class of a clip is over its threshold in one network and not in
-            the other. None for a single-label network. Rounding may change a decision if the probability is within it
-            of the threshold, so the tolerance does not apply.
+            the other. None unless the network is multilabel. Rounding may change a decision if the probability is
+            within it of the threshold, so the tolerance does not apply.
     """
 
     clips: str

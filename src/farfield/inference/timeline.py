@@ -34,8 +34,9 @@ class TimelineOptions:
         smooth_seconds: duration around each moment over which probabilities are averaged; 0 for no smoothing.
         min_seconds: minimum length of a segment. Shorter segments are merged into a neighbour; those of a multilabel
             network, whose classes are independent, are dropped.
-        threshold: minimum probability of a moment's best class. Moments below it belong to no segment. For a multilabel
-            network, the threshold of every class; 0 for each class's own.
+        threshold: minimum probability of a moment's best class. Moments below it belong to no segment. For a multi_head
+            network, that of its most probable combination, which is the product of its classes' probabilities. For a
+            multilabel network, the threshold of every class; 0 for each class's own.
 
     Raises:
         FarfieldError: for values out of range.

@@ -1,4 +1,4 @@
-"""The operating point of a network: the score from which on a video is taken for a class."""
+"""The operating point of a network: the threshold of each class, from which on it is predicted."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ DEFAULT_THRESHOLD = 0.5
 class OperatingPoint:
     """Thresholds of a network's classes, from `farfield test --choose_threshold`.
 
-    A video is taken for a class if its probability of the class, averaged over views and without temperature, is at
-    least the threshold.
+    A class is predicted if its probability, aggregated over views and without temperature, is at least its threshold.
 
     Attributes:
         rule: how the thresholds were chosen, such as "precision=0.95".
@@ -86,7 +85,7 @@ class OperatingPoint:
 def class_thresholds(labels: Sequence[str], point: OperatingPoint | None, task: Task) -> list[float | None]:
     """Return the threshold of each class: the operating point's, else `DEFAULT_THRESHOLD` in a multilabel task.
 
-    None in a single-label task without a threshold for the class, since a softmax needs none to decide.
+    None in other tasks for a class without a threshold.
     """
     default = DEFAULT_THRESHOLD if task == "multilabel" else None
     found = [None if point is None else point.thresholds.get(label) for label in labels]
