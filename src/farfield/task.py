@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Literal
 
 from jaxtyping import Float
@@ -64,3 +64,14 @@ def split_heads(labels: Sequence[str]) -> dict[str, list[str]]:
             "labels of each head with its name, such as verb:open and noun:door, or use task single_label."
         )
     return heads
+
+
+def head_columns(labels: Sequence[str]) -> dict[str, slice]:
+    """Return the columns of each head's classes in the scores, by the head's name.
+
+    Raises:
+        FarfieldError: see `split_heads`.
+    """
+    heads = split_heads(labels)
+    ends = accumulate(len(names) for names in heads.values())
+    return {head: slice(end - len(names), end) for (head, names), end in zip(heads.items(), ends, strict=True)}

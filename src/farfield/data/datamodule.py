@@ -20,7 +20,7 @@ from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError, nearest
 from farfield.lightning_compat import processed_batches
 from farfield.parallel import usable_cores
-from farfield.task import Task
+from farfield.task import DEFAULT_TASK, Task
 from farfield.video.decoder_names import Decoder, DecoderOption
 from farfield.video.decoders import current_name
 
@@ -82,7 +82,7 @@ class VideoDataModule(LightningDataModule):
         memory_gb: float = 0.0,
         whole_videos: bool = False,
         clip: ClipSpec | None = None,
-        task: Task = "single_label",
+        task: Task = DEFAULT_TASK,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -290,7 +290,7 @@ class TestDataModule(LightningDataModule):
         batch_size: int = 1,
         num_workers: int | None = None,
         decoder: Decoder = "pyav",
-        task: Task = "single_label",
+        task: Task = DEFAULT_TASK,
     ) -> None:
         super().__init__()
         self.manifest = manifest
@@ -338,7 +338,7 @@ def evaluation_loader(
     num_workers: int,
     trainer: Trainer | None,
     decoder: Decoder = "pyav",
-    task: Task = "single_label",
+    task: Task = DEFAULT_TASK,
 ) -> DataLoader[Batch]:
     """Create a loader of all views of each video, divided among the trainer's processes."""
     dataset = EvaluationViews(

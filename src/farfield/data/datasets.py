@@ -27,7 +27,7 @@ from farfield.data.samplers import SampleKey
 from farfield.data.shared_memory import stack_into_buffer
 from farfield.data.targets import ClipTargets, row_targets
 from farfield.errors import FarfieldError, VideoError
-from farfield.task import Task
+from farfield.task import DEFAULT_TASK, Task
 from farfield.video.decoder_names import Decoder
 
 
@@ -89,7 +89,7 @@ class TrainingClips(Dataset[Batch]):
         decoder: Decoder = "pyav",
         cache_bytes: int = 0,
         flip_labels: Mapping[str, str] | None = None,
-        task: Task = "single_label",
+        task: Task = DEFAULT_TASK,
         clip_targets: ClipTargets | None = None,
     ) -> None:
         self.manifest = manifest
@@ -241,7 +241,7 @@ class EvaluationViews(Dataset[Batch]):
         num_clips: int,
         num_crops: int,
         decoder: Decoder = "pyav",
-        task: Task = "single_label",
+        task: Task = DEFAULT_TASK,
     ) -> None:
         self.manifest = manifest
         self.targets = row_targets(manifest, labels, task)

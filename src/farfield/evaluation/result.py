@@ -35,8 +35,8 @@ from farfield.evaluation.multilabel_metrics import MultilabelMetrics, measure_mu
 from farfield.evaluation.plots import confused_pairs
 from farfield.evaluation.precision_by_views import PrecisionAtViews, precision_by_views
 from farfield.evaluation.scores_file import FILE, Scores
-from farfield.evaluation.threshold_choice import decide, reaches
-from farfield.models.operating_point import OperatingPoint, class_thresholds
+from farfield.evaluation.threshold_choice import decide
+from farfield.models.operating_point import OperatingPoint, class_thresholds, reaches
 from farfield.task import Task
 
 

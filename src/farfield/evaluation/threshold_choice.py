@@ -20,7 +20,7 @@ from torchmetrics.functional.classification import (
 
 from farfield.data.manifest import Manifest
 from farfield.errors import FarfieldError
-from farfield.models.operating_point import OperatingPoint
+from farfield.models.operating_point import OperatingPoint, reaches
 
 RULES = ("f1", "precision=0.95", "recall=0.9", "false_alarms_per_hour=1")
 """The rules, with examples of their values."""
@@ -93,12 +93,6 @@ def decide(
     """
     limits = [point.thresholds.get(label) for label in labels]
     return reaches(scores, limits), torch.tensor([limit is not None for limit in limits])
-
-
-def reaches(scores: Float[Tensor, "n classes"], thresholds: Sequence[float | None]) -> Bool[Tensor, "n classes"]:
-    """Return whether each score is at least the threshold of its class; False for a class without one."""
-    limits = torch.tensor([math.nan if each is None else each for each in thresholds], dtype=torch.float64)
-    return scores.double() >= limits
 
 
 def choose_thresholds(

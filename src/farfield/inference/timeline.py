@@ -85,13 +85,16 @@ class Timeline:
     @property
     def whole_video(self) -> Float[np.ndarray, " classes"]:
         """Class probabilities of the whole video: the average over time, or the highest at any time."""
-        return self.mean if self.views_aggregation == "mean" else self.probabilities.max(0)
+        return self._aggregated(self.views_aggregation)
 
     @property
     def mean(self) -> Float[np.ndarray, " classes"]:
         """Class probabilities averaged over time."""
+        return self._aggregated("mean")
+
+    def _aggregated(self, method: ViewsAggregation) -> Float[np.ndarray, " classes"]:
         seconds = torch.from_numpy(np.diff(self.times))
-        return aggregate_views(torch.from_numpy(self.probabilities), seconds).numpy()
+        return aggregate_views(torch.from_numpy(self.probabilities), seconds, method=method).numpy()
 
 
 def make_timeline(

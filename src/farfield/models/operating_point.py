@@ -8,6 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
 from farfield.errors import FarfieldError
 from farfield.task import Task
 
@@ -90,3 +94,9 @@ def class_thresholds(labels: Sequence[str], point: OperatingPoint | None, task: 
     default = DEFAULT_THRESHOLD if task == "multilabel" else None
     found = [None if point is None else point.thresholds.get(label) for label in labels]
     return [default if threshold is None else threshold for threshold in found]
+
+
+def reaches(scores: Float[Tensor, "n classes"], thresholds: Sequence[float | None]) -> Bool[Tensor, "n classes"]:
+    """Return whether each score is at least the threshold of its class; False for a class without one."""
+    limits = torch.tensor([math.nan if each is None else each for each in thresholds], dtype=torch.float64)
+    return scores.double() >= limits
