@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,7 +25,7 @@ LOSS: Final = "val/loss"
 
 
 def single_label_figures(
-    probabilities: Float[Tensor, "n classes"], targets: Float[Tensor, " n"]
+    probabilities: Float[Tensor, "n classes"], targets: Int[Tensor, " n"]
 ) -> tuple[dict[str, float], Metrics]:
     """Compute loss, accuracies and mean average precision, and the metrics with the confusion matrix.
 
