@@ -1,10 +1,10 @@
-"""What a network answers about a clip, and the probabilities that its scores stand for."""
+"""Tasks of a network (single_label, multilabel, multi_head), and class probabilities from its scores."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Literal
 
 from jaxtyping import Float
@@ -48,7 +48,7 @@ def split_heads(labels: Sequence[str]) -> dict[str, list[str]]:
         if not name or not re.fullmatch(r"\w[\w .-]*", head):  # reports have a folder of the head's name
             raise FarfieldError(
                 f"the labels of a multi_head task are written head:class, such as verb:open; given {label!r}. The name "
-                "of a head consists of letters, digits and spaces."
+                "of a head begins with a letter, digit or _, and continues with these, spaces, '.' or '-'."
             )
     heads: dict[str, list[str]] = {}
     for head, group in groupby(pairs, key=lambda pair: pair[0]):
@@ -64,3 +64,14 @@ def split_heads(labels: Sequence[str]) -> dict[str, list[str]]:
             "labels of each head with its name, such as verb:open and noun:door, or use task single_label."
         )
     return heads
+
+
+def head_columns(labels: Sequence[str]) -> dict[str, slice]:
+    """Return the columns of each head's classes in the scores, by the head's name.
+
+    Raises:
+        FarfieldError: see `split_heads`.
+    """
+    heads = split_heads(labels)
+    ends = accumulate(len(names) for names in heads.values())
+    return {head: slice(end - len(names), end) for (head, names), end in zip(heads.items(), ends, strict=True)}

@@ -78,7 +78,7 @@ def test_a_clip_has_the_labels_of_the_segments_that_it_overlaps(
 
 
 def test_whole_videos_need_a_multilabel_task() -> None:
-    with pytest.raises(FarfieldError, match=r"data.whole_videos joins the labels .* task is single_label"):
+    with pytest.raises(FarfieldError, match=r"data.whole_videos gives a video the labels .* task is single_label"):
         whole_videos_of(manifest_of(*SEGMENTS), "single_label", option="data.whole_videos")
 
 
@@ -162,7 +162,7 @@ def test_views_of_unreadable_videos_have_targets_of_the_right_shape(tmp_path: Pa
 
 
 def test_classes_cannot_be_drawn_equally_often_in_a_multilabel_task(segments: Path) -> None:
-    with pytest.raises(FarfieldError, match=r"data.class_balanced draws one class at a time"):
+    with pytest.raises(FarfieldError, match=r"data.class_balanced draws videos by their one class"):
         VideoDataModule(str(segments), labels=LABELS, clip=SPEC, task="multilabel", class_balanced=True)
 
 

@@ -50,7 +50,7 @@ def test_configs_without_later_fields_are_read() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"task": "multi_label"}, "task is 'multi_label'. Known: single_label, multilabel. Did you mean 'multilabel'"),
+        ({"task": "multi_label"}, "task is 'multi_label'. Known: .*, multi_head. Did you mean 'multilabel'"),
         ({"dropout": 1.0}, "dropout is 1.0; it must be a probability"),
         ({"block": "dual"}, "block is 'dual', which does not exist. Known: .*dual_attention"),
         ({"insert": {"res3": 1}}, "give lists of block indices"),

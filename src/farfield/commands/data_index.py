@@ -13,7 +13,7 @@ from farfield.options.parser import runs
 
 @runs(index_videos)
 def index(*, out: str, **options: Any) -> int:
-    """Index a collection; return 1 if some videos cannot be used, also for want of the frame rate of pictures."""
+    """Index a collection; return 1 if videos cannot be used, or folders of pictures lack a frame rate."""
     made = index_videos(out=out, **options)
     rows = "" if made.num_videos == len(made.records) else f"{len(made.records)} segments in "
     print(f"{out}: {rows}{made.num_videos} videos of {made.num_classes} classes")

@@ -68,7 +68,7 @@ def _as_dict(report: ExportReport) -> dict[str, Any]:
 
 
 def _known(values: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the entry `decisions` of a single-label network."""
+    """Leave out `decisions` where it is None: only multilabel networks have decisions."""
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -80,8 +80,10 @@ def predict(
         smooth_seconds: average probabilities over this duration around each moment.
         min_seconds: segments shorter than this are merged into a neighbouring segment; those of a multilabel network
             are left out.
-        threshold: moments whose most probable class has a probability below this belong to no segment. For a multilabel
-            network, the probability from which on a moment belongs to a class; 0 for each class's own threshold.
+        threshold: moments whose most probable class has a probability below this belong to no segment. For a multi_head
+            network, the probability is that of the most probable combination, the product of its classes'. For a
+            multilabel network, the probability from which on a moment belongs to a class; 0 for each class's own
+            threshold.
         format: output format: table, json (one list), jsonl (one line with an object per video, printed when the video
             is finished), csv, srt or vtt.
         json: the same as --format json.

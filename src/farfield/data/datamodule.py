@@ -20,7 +20,7 @@ from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError, nearest
 from farfield.lightning_compat import processed_batches
 from farfield.parallel import usable_cores
-from farfield.task import Task
+from farfield.task import DEFAULT_TASK, Task
 from farfield.video.decoder_names import Decoder, DecoderOption
 from farfield.video.decoders import current_name
 
@@ -82,7 +82,7 @@ class VideoDataModule(LightningDataModule):
         memory_gb: float = 0.0,
         whole_videos: bool = False,
         clip: ClipSpec | None = None,
-        task: Task = "single_label",
+        task: Task = DEFAULT_TASK,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -105,8 +105,8 @@ class VideoDataModule(LightningDataModule):
             )
         if class_balanced and task != "single_label":
             raise FarfieldError(
-                f"data.class_balanced draws one class at a time, but in a {task} task a video has not just one. Leave "
-                "it out; loss.pos_weight weights the rare classes of a multilabel task."
+                f"data.class_balanced draws videos by their one class, but the network's task is {task}. Leave out "
+                "data.class_balanced. For a multilabel task, loss.pos_weight weights rare classes."
             )
         self.task: Task = task
         self.train_manifest = read_manifest(train, root=root)
@@ -290,7 +290,7 @@ class TestDataModule(LightningDataModule):
         batch_size: int = 1,
         num_workers: int | None = None,
         decoder: Decoder = "pyav",
-        task: Task = "single_label",
+        task: Task = DEFAULT_TASK,
     ) -> None:
         super().__init__()
         self.manifest = manifest
@@ -338,7 +338,7 @@ def evaluation_loader(
     num_workers: int,
     trainer: Trainer | None,
     decoder: Decoder = "pyav",
-    task: Task = "single_label",
+    task: Task = DEFAULT_TASK,
 ) -> DataLoader[Batch]:
     """Create a loader of all views of each video, divided among the trainer's processes."""
     dataset = EvaluationViews(

@@ -27,7 +27,7 @@ from farfield.data.samplers import SampleKey
 from farfield.data.shared_memory import stack_into_buffer
 from farfield.data.targets import ClipTargets, row_targets
 from farfield.errors import FarfieldError, VideoError
-from farfield.task import Task
+from farfield.task import DEFAULT_TASK, Task
 from farfield.video.decoder_names import Decoder
 
 
@@ -89,7 +89,7 @@ class TrainingClips(Dataset[Batch]):
         decoder: Decoder = "pyav",
         cache_bytes: int = 0,
         flip_labels: Mapping[str, str] | None = None,
-        task: Task = "single_label",
+        task: Task = DEFAULT_TASK,
         clip_targets: ClipTargets | None = None,
     ) -> None:
         self.manifest = manifest
@@ -200,7 +200,7 @@ class TrainingClips(Dataset[Batch]):
     def _name_empty_class(self, failures: list[Failure], begin: int, wanted: int, taken: int) -> None:
         """Set `empty_class` in the failures from `begin` on if the rows `wanted` and `taken` differ in class.
 
-        It stays None for tasks in which a video has not just one class.
+        It stays None for multilabel and multi_head tasks.
         """
         target = self.targets[wanted]
         if self.targets.ndim == 1 and self.targets[taken] != target:
@@ -241,7 +241,7 @@ class EvaluationViews(Dataset[Batch]):
         num_clips: int,
         num_crops: int,
         decoder: Decoder = "pyav",
-        task: Task = "single_label",
+        task: Task = DEFAULT_TASK,
     ) -> None:
         self.manifest = manifest
         self.targets = row_targets(manifest, labels, task)

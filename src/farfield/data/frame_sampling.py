@@ -14,7 +14,7 @@ from farfield.data.segment_sampling import random_segments, segment_views
 from farfield.errors import FarfieldError
 
 SEGMENT_TOLERANCE_SECONDS = 1e-6
-"""How much earlier than a segment's start or end a frame may be and count as being at it, since times are rounded."""
+"""Tolerance for rounded times: a frame up to this much earlier than a segment's start or end counts as at it."""
 
 
 class ClipTooShort(FarfieldError):

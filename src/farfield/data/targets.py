@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from farfield.data.frame_sampling import SEGMENT_TOLERANCE_SECONDS
 from farfield.data.manifest import Manifest, VideoRecord
 from farfield.errors import FarfieldError
-from farfield.task import Task, split_heads
+from farfield.task import Task, head_columns
 
 
 def row_targets(
@@ -33,16 +33,14 @@ def row_targets(
 
 
 def _check_heads(manifest: Manifest, targets: Float[np.ndarray, "rows classes"], labels: Sequence[str]) -> None:
-    start = 0
-    for head, names in split_heads(labels).items():
-        counts = targets[:, start : start + len(names)].sum(1)
+    for head, columns in head_columns(labels).items():
+        counts = targets[:, columns].sum(1)
         if (counts != 1).any():
             record = manifest[int(np.argmax(counts != 1))]
             raise FarfieldError(
                 f"{manifest.source}: {record.path} has the label {record.label!r}, but each video needs exactly one "
                 f"class of head {head!r}. Correct the row."
             )
-        start += len(names)
 
 
 def count_videos(targets: np.ndarray, num_classes: int) -> list[int]:
@@ -132,7 +130,7 @@ def whole_videos_of(manifest: Manifest, task: Task, *, option: str) -> WholeVide
     """
     if task != "multilabel":
         raise FarfieldError(
-            f"{option} joins the labels of each video's rows, but the network's task is {task}, with one label a "
-            f"video. Leave out {option}, or train with task multilabel."
+            f"{option} gives a video the labels of all its rows, which needs task multilabel, but the network's task "
+            f"is {task}. Leave out {option}, or train with --model.task multilabel."
         )
     return WholeVideos.of(manifest)

@@ -125,7 +125,7 @@ def measure_decisions(
     """Measure precision, recall and F1.
 
     Args:
-        decisions: True where the video is taken for the class.
+        decisions: True where the class is predicted for the video.
         targets: True where the video has the class.
         resampling: how intervals are computed.
 

@@ -43,7 +43,7 @@ class Comparison:
 def compare_runs(
     run_a: str | Path | ScoredRun, run_b: str | Path | ScoredRun, *, draws: int = 10_000, seed: int = 0
 ) -> Comparison:
-    """Compare two runs that were tested on the same videos, of networks that tell one class a video.
+    """Compare two tests of single-label networks on the same videos.
 
     `compare_multilabel_runs` compares multilabel networks.
 

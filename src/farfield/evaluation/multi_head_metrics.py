@@ -8,8 +8,8 @@ import torch
 
 from farfield.evaluation.metrics import Estimate, wilson
 from farfield.evaluation.scores_file import Scores
-from farfield.scoring.joint_ranking import rank_jointly
-from farfield.task import split_heads
+from farfield.scoring.joint_ranking import joint_hits
+from farfield.task import head_columns, split_heads
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,22 @@ class JointMetrics:
 def measure_jointly(scores: Scores) -> JointMetrics:
     """Measure the accuracy of combinations in the scores of a multi_head network."""
     heads = scores_of_heads(scores).values()
-    ranking, _ = rank_jointly([each.probabilities for each in heads], 5)
-    hits = (ranking == torch.stack([each.targets for each in heads], 1)[:, None]).all(2)
+    targets = torch.stack([each.targets for each in heads], 1)
+    hits = joint_hits([each.probabilities for each in heads], targets, 5)
     return JointMetrics(wilson(int(hits[:, 0].sum()), len(hits)), wilson(int(hits.sum()), len(hits)))
 
 
 def scores_of_heads(scores: Scores) -> dict[str, Scores]:
     """Return the scores of each head of a multi_head network, as those of a single-label network of its classes."""
-    heads = split_heads(scores.labels)
-    sizes = [len(names) for names in heads.values()]
-    parts = zip(scores.target_matrix().split(sizes, 1), scores.views.split(sizes, 2), strict=True)
+    targets, columns = scores.target_matrix().int(), head_columns(scores.labels)
     return {
-        head: Scores(names, scores.paths, targets.int().argmax(1), views, scores.segments, scores.views_aggregation)
-        for (head, names), (targets, views) in zip(heads.items(), parts, strict=True)
+        head: Scores(
+            names,
+            scores.paths,
+            targets[:, columns[head]].argmax(1),
+            scores.views[:, :, columns[head]],
+            scores.segments,
+            scores.views_aggregation,
+        )
+        for head, names in split_heads(scores.labels).items()
     }

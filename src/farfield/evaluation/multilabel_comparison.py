@@ -87,8 +87,8 @@ def compare_multilabel_runs(
         seed: random seed of the bootstrap.
 
     Raises:
-        FarfieldError: if a run has no scores or is of a single-label network, the runs have no videos in common, their
-            classes or labels differ, no video has a class, or an option is out of range.
+        FarfieldError: if a run has no scores or is of a network of another task, the runs have no videos in common,
+            their classes or labels differ, no video has a class, or an option is out of range.
     """
     check_bootstrap(draws, seed)
     scored_a, scored_b = scored_run(run_a), scored_run(run_b)

@@ -20,9 +20,9 @@ class MultilabelMetrics:
         micro_average_precision: average precision of all pairs of a video and a class pooled.
         sample_average_precision: average precision of each video over the classes, and the mean over the videos that
             have a class: MMAction2's `mmit_mean_average_precision`.
-        exact_match: share of videos that are taken for exactly the classes that they have. Wilson's interval.
+        exact_match: share of videos whose predicted classes are exactly those that they have. Wilson's interval.
         share_without_class: share of videos that have none of the classes.
-        share_without_decision: share of videos that are taken for none of the classes.
+        share_without_decision: share of videos with no predicted class.
     """
 
     mean_average_precision: Estimate
@@ -40,7 +40,7 @@ def measure_multilabel(
 
     Args:
         ranking: metrics of the order of the scores.
-        decisions: True where the video is taken for the class.
+        decisions: True where the class is predicted for the video.
         targets: True where the video has the class.
     """
     return MultilabelMetrics(

@@ -217,7 +217,7 @@ def plot_views(curve: Sequence[AccuracyAtViews], giga_multiply_adds: float | Non
         views, [100 * each.top1.low for each in curve], [100 * each.top1.high for each in curve], alpha=0.2, lw=0
     )
     axes.plot(views, [100 * each.top1.value for each in curve], ".-")
-    axes.set_xlabel("views averaged")
+    axes.set_xlabel("views aggregated")
     axes.set_ylabel("top-1, %")
     _finish_views(axes, giga_multiply_adds)
     return figure

@@ -35,8 +35,8 @@ from farfield.evaluation.multilabel_metrics import MultilabelMetrics, measure_mu
 from farfield.evaluation.plots import confused_pairs
 from farfield.evaluation.precision_by_views import PrecisionAtViews, precision_by_views
 from farfield.evaluation.scores_file import FILE, Scores
-from farfield.evaluation.threshold_choice import decide, reaches
-from farfield.models.operating_point import OperatingPoint, class_thresholds
+from farfield.evaluation.threshold_choice import decide
+from farfield.models.operating_point import OperatingPoint, class_thresholds, reaches
 from farfield.task import Task
 
 
@@ -87,6 +87,7 @@ class EvaluationResult:
 
     @property
     def task(self) -> Task:
+        """Task of the tested network."""
         return self.scores.task
 
     def probabilities(self) -> Float[Tensor, "n classes"]:
@@ -103,7 +104,7 @@ class EvaluationResult:
         They are computed without temperature scaling, which would change no ranking except by rounding.
 
         Raises:
-            FarfieldError: for a multilabel task.
+            FarfieldError: unless the task is single_label.
         """
         self._check_task("single_label", "metrics")
         return self._metrics
@@ -116,7 +117,7 @@ class EvaluationResult:
         """Return mean average precision (mAP) and the other headline metrics of a multilabel task, with intervals.
 
         Raises:
-            FarfieldError: for a single-label task, or if a probability is not a number.
+            FarfieldError: unless the task is multilabel, or if a probability is not a number.
         """
         self._check_task("multilabel", "multilabel_metrics")
         return measure_multilabel(self.ranking_metrics(), self.decisions(), self.target_matrix())
@@ -169,7 +170,7 @@ class EvaluationResult:
         """Return accuracy and the most frequent confusion of each class.
 
         Raises:
-            FarfieldError: for a multilabel task.
+            FarfieldError: unless the task is single_label.
         """
         self._check_task("single_label", "classes")
         confusion, labels, found = self._metrics.confusion, self.scores.labels, []
@@ -190,7 +191,7 @@ class EvaluationResult:
         return class_thresholds(self.scores.labels, self.operating_point, self.task)
 
     def decisions(self) -> Bool[Tensor, "n classes"]:
-        """Return whether each video is taken for each class.
+        """Return which classes are predicted for each video.
 
         For a single-label task, the most probable class is; for a multilabel task, every class whose probability
         without temperature reaches its threshold.
@@ -266,7 +267,7 @@ class EvaluationResult:
         """Return the calibration without and with temperature scaling; the second is None without a temperature.
 
         Raises:
-            FarfieldError: for a multilabel task.
+            FarfieldError: unless the task is single_label.
         """
         self._check_task("single_label", "calibrations")
         plain = calibration(self.scores.probabilities, self.scores.targets)
@@ -280,7 +281,7 @@ class EvaluationResult:
         The second is None without a temperature.
 
         Raises:
-            FarfieldError: for a single-label task.
+            FarfieldError: unless the task is multilabel.
         """
         self._check_task("multilabel", "pair_calibrations")
         plain = pair_calibration(self.scores.probabilities, self.target_matrix())
@@ -292,7 +293,7 @@ class EvaluationResult:
         """Return top-1 for each number of aggregated views; an empty list if videos have only one view.
 
         Raises:
-            FarfieldError: for a multilabel task.
+            FarfieldError: unless the task is single_label.
         """
         self._check_task("single_label", "accuracy_by_views")
         scores = self.scores
@@ -304,7 +305,7 @@ class EvaluationResult:
         """Return the mAP for each number of aggregated views; an empty list if videos have only one view.
 
         Raises:
-            FarfieldError: for a single-label task.
+            FarfieldError: unless the task is multilabel.
         """
         self._check_task("multilabel", "precision_by_views")
         return self._precision_by_views

@@ -1,4 +1,4 @@
-"""Find and read what `farfield test` has kept of a run: the scores of its videos, and their groups."""
+"""Read the scores of a tested run, and the groups of its videos."""
 
 from __future__ import annotations
 

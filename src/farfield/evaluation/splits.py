@@ -85,7 +85,7 @@ class SplitsResult:
     def to_dict(self) -> dict[str, Any]:
         """Return the content of splits.json, as plain Python types."""
         content = asdict(self)
-        mean = {name: content.pop(name) for name in ("top1", "top5", "mean_class_accuracy")}
+        mean = {name: content.pop(name) for name in METRICS}
         return {"splits": content.pop("splits"), "mean": mean, "confidence": 0.95, **content}
 
 

@@ -20,7 +20,7 @@ from torchmetrics.functional.classification import (
 
 from farfield.data.manifest import Manifest
 from farfield.errors import FarfieldError
-from farfield.models.operating_point import OperatingPoint
+from farfield.models.operating_point import OperatingPoint, reaches
 
 RULES = ("f1", "precision=0.95", "recall=0.9", "false_alarms_per_hour=1")
 """The rules, with examples of their values."""
@@ -35,8 +35,8 @@ class ThresholdRule:
             "f1": the threshold with the highest F1;
             "precision": the one with the highest recall among those with at least this precision;
             "recall": the one with the highest precision among those with at least this recall;
-            "false_alarms_per_hour": the one with the highest recall among those with at most this many videos wrongly
-            taken for the class, per hour of video.
+            "false_alarms_per_hour": the one with the highest recall among those with at most this many wrong
+            predictions of the class per hour of video.
             Of equal ones, "recall" takes the one with the highest recall, the others the one with the fewest false
             alarms.
         value: the precision, recall or number of false alarms; None for "f1".
@@ -89,16 +89,10 @@ def decide(
         point: thresholds.
 
     Returns:
-        Whether each video is taken for each class, and whether each class has a threshold.
+        Whether each class is predicted for each video, and whether each class has a threshold.
     """
     limits = [point.thresholds.get(label) for label in labels]
     return reaches(scores, limits), torch.tensor([limit is not None for limit in limits])
-
-
-def reaches(scores: Float[Tensor, "n classes"], thresholds: Sequence[float | None]) -> Bool[Tensor, "n classes"]:
-    """Return whether each score is at least the threshold of its class; False for a class without one."""
-    limits = torch.tensor([math.nan if each is None else each for each in thresholds], dtype=torch.float64)
-    return scores.double() >= limits
 
 
 def choose_thresholds(

@@ -13,7 +13,7 @@ from farfield.clip_spec import ClipSpec
 from farfield.data.transforms import network_input
 from farfield.exporters.reference_clips import ReferenceClip
 from farfield.models.network import ActionNet
-from farfield.models.operating_point import class_thresholds
+from farfield.models.operating_point import class_thresholds, reaches
 from farfield.progress import ProgressBar
 from farfield.runtimes.exported_network import ExportedNet
 from farfield.task import class_probabilities
@@ -33,8 +33,8 @@ class ParityDifference:
         logits: the largest difference of a logit, relative to the largest logit. Of a multilabel network it is relative
             to 1 if that is larger: all its logits are near 0 where no class is more certain than chance.
         decisions: number of decisions that differ: a class of a clip is over its threshold in one network and not in
-            the other. None for a single-label network. Rounding may change a decision if the probability is within it
-            of the threshold, so the tolerance does not apply.
+            the other. None unless the network is multilabel. Rounding may change a decision if the probability is
+            within it of the threshold, so the tolerance does not apply.
     """
 
     clips: str
@@ -64,16 +64,15 @@ def difference(
     largest, decisions = ours.abs().max(), None
     if network.task == "multilabel":
         largest = largest.clamp_min(1)
-        decisions = int((taken(network, p) != taken(network, q)).sum())
+        decisions = int((predicted_classes(network, p) != predicted_classes(network, q)).sum())
     return ParityDifference(
         clips, frames, float((p - q).abs().max()), float((ours - theirs).abs().max() / largest), decisions
     )
 
 
-def taken(network: ActionNet, probabilities: Float[Tensor, "b classes"]) -> Bool[Tensor, "b classes"]:
+def predicted_classes(network: ActionNet, probabilities: Float[Tensor, "b classes"]) -> Bool[Tensor, "b classes"]:
     """Return for each class of a multilabel network whether its probability is at least its threshold."""
-    thresholds = class_thresholds(network.labels, network.operating_point, network.task)
-    return probabilities.double() >= torch.tensor(thresholds, dtype=torch.float64)
+    return reaches(probabilities, class_thresholds(network.labels, network.operating_point, network.task))
 
 
 def other_lengths(num_frames: int) -> list[int]:

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from farfield.clip_spec import ClipSpec
-from farfield.exporters.parity import normalised, reference, taken
+from farfield.exporters.parity import normalised, predicted_classes, reference
 from farfield.exporters.reference_clips import ReferenceClip
 from farfield.exporters.trace import silence_exporter_logs
 from farfield.models.network import ActionNet
@@ -120,7 +120,7 @@ def measure_accuracy(
     known = [i for i, clip in enumerate(clips) if clip.target is not None]
     targets = torch.from_numpy(np.array([clips[i].target for i in known]))
     if network.task == "multilabel":
-        agreement, found = _common_share(taken(network, ours), taken(network, theirs))
+        agreement, found = _common_share(predicted_classes(network, ours), predicted_classes(network, theirs))
         return MultilabelAccuracy(
             len(clips), found, agreement, largest, mean, _map(ours[known], targets), _map(theirs[known], targets)
         )

@@ -19,7 +19,7 @@ from farfield.data.manifest import VideoRecord, read_manifest
 from farfield.data.targets import row_targets
 from farfield.errors import FarfieldError, VideoError
 from farfield.progress import ProgressBar
-from farfield.task import Task
+from farfield.task import DEFAULT_TASK, Task
 from farfield.video.decoder_names import Decoder
 
 log = logging.getLogger("farfield")
@@ -62,7 +62,7 @@ def find_reference_videos(
     clips: Sequence[str],
     labels: Sequence[str],
     *,
-    task: Task = "single_label",
+    task: Task = DEFAULT_TASK,
     skipped: SkippedFiles | None = None,
 ) -> list[ReferenceVideo]:
     """Resolve files, folders, patterns and manifests to videos. Only videos from a manifest have a target.

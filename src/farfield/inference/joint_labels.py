@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 
 from farfield.scoring.joint_ranking import rank_jointly
-from farfield.task import split_heads
+from farfield.task import head_columns, split_heads
 
 
 def rank_labels_jointly(
@@ -34,8 +34,7 @@ def joint_cells(
 
 def _split(probabilities: Float[np.ndarray, "n classes"], labels: Sequence[str]) -> list[Float[np.ndarray, "n _"]]:
     """Divide the columns among the heads."""
-    sizes = [len(names) for names in split_heads(labels).values()]
-    return np.split(probabilities, np.cumsum(sizes)[:-1], axis=1)
+    return [probabilities[:, columns] for columns in head_columns(labels).values()]
 
 
 def _names(places: Int[np.ndarray, "k heads"], labels: Sequence[str]) -> list[str]:

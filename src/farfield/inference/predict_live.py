@@ -10,7 +10,7 @@ from farfield.inference.live_stream import live_windows
 from farfield.inference.prediction_schema import RankedLabel, rank
 from farfield.inference.timeline import score_windows
 from farfield.scoring.load import InferenceModel
-from farfield.task import Task
+from farfield.task import DEFAULT_TASK, Task
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class LivePrediction:
     start_seconds: float
     end_seconds: float
     ranking: list[RankedLabel]
-    task: Task = "single_label"
+    task: Task = DEFAULT_TASK
 
 
 def predict_live(

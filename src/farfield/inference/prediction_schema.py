@@ -17,7 +17,7 @@ from farfield.inference.segments import Segment
 from farfield.inference.timeline import Timeline
 from farfield.models.operating_point import class_thresholds
 from farfield.scoring.load import InferenceModel
-from farfield.task import Task, split_heads
+from farfield.task import DEFAULT_TASK, Task, head_columns, split_heads
 
 SCHEMA_VERSION = 1
 """Version of the JSON schema. It is raised when a field is renamed or removed, or when its meaning changes."""
@@ -70,7 +70,7 @@ class Prediction:
 
     path: str
     ranking: list[RankedLabel]
-    task: Task = "single_label"
+    task: Task = DEFAULT_TASK
     heads: dict[str, list[RankedLabel]] | None = None
     model: str | None = None
     duration_seconds: float | None = None
@@ -172,10 +172,9 @@ def rank_heads(
     """Return the `top_k` most probable classes of each head of a multi_head network; None for other tasks."""
     if model.task != "multi_head":
         return None
-    rankings, start = {}, 0
-    for head, names in split_heads(model.labels).items():
-        own = probabilities[start : start + len(names)]
+    heads, rankings = split_heads(model.labels), {}
+    for head, columns in head_columns(model.labels).items():
+        own = probabilities[columns]
         best = np.argsort(-own, kind="stable")[:top_k].tolist()
-        rankings[head] = [RankedLabel(names[i], float(own[i])) for i in best]
-        start += len(names)
+        rankings[head] = [RankedLabel(heads[head][i], float(own[i])) for i in best]
     return rankings

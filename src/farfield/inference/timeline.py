@@ -34,8 +34,9 @@ class TimelineOptions:
         smooth_seconds: duration around each moment over which probabilities are averaged; 0 for no smoothing.
         min_seconds: minimum length of a segment. Shorter segments are merged into a neighbour; those of a multilabel
             network, whose classes are independent, are dropped.
-        threshold: minimum probability of a moment's best class. Moments below it belong to no segment. For a multilabel
-            network, the threshold of every class; 0 for each class's own.
+        threshold: minimum probability of a moment's best class. Moments below it belong to no segment. For a multi_head
+            network, that of its most probable combination, which is the product of its classes' probabilities. For a
+            multilabel network, the threshold of every class; 0 for each class's own.
 
     Raises:
         FarfieldError: for values out of range.
@@ -84,13 +85,16 @@ class Timeline:
     @property
     def whole_video(self) -> Float[np.ndarray, " classes"]:
         """Class probabilities of the whole video: the average over time, or the highest at any time."""
-        return self.mean if self.views_aggregation == "mean" else self.probabilities.max(0)
+        return self._aggregated(self.views_aggregation)
 
     @property
     def mean(self) -> Float[np.ndarray, " classes"]:
         """Class probabilities averaged over time."""
+        return self._aggregated("mean")
+
+    def _aggregated(self, method: ViewsAggregation) -> Float[np.ndarray, " classes"]:
         seconds = torch.from_numpy(np.diff(self.times))
-        return aggregate_views(torch.from_numpy(self.probabilities), seconds).numpy()
+        return aggregate_views(torch.from_numpy(self.probabilities), seconds, method=method).numpy()
 
 
 def make_timeline(

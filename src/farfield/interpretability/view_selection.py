@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -49,7 +50,7 @@ class ScoredViews:
     @property
     def video(self) -> Float[np.ndarray, " classes"]:
         """Class probabilities of the video, aggregated over its clips."""
-        return self.windows.max(0) if self.aggregation == "max" else self.windows.mean(0)
+        return aggregate_views(torch.from_numpy(self.windows), method=self.aggregation).numpy()
 
     @property
     def window_seconds(self) -> tuple[Float[np.ndarray, " clips"], Float[np.ndarray, " clips"]]:

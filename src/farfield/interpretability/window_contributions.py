@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
@@ -22,6 +23,7 @@ from farfield.clip_spec import ViewsAggregation
 from farfield.errors import FarfieldError
 from farfield.fonts import draw_text, drawable, shown_name
 from farfield.interpretability.legend import draw_legend, short_label
+from farfield.scoring.aggregation import aggregate_views
 
 
 def window_contributions(
@@ -86,7 +88,7 @@ def draw_windows(
     same = windows > 1 and np.ptp(starts + ends) < 0.5 * float((ends - starts).mean())
     if same:
         starts, ends = np.arange(windows) + 0.55, np.arange(windows) + 1.45
-    of_video = probabilities.max(0) if aggregation == "max" else probabilities.mean(0)
+    of_video = aggregate_views(torch.from_numpy(probabilities), method=aggregation).numpy()
     best = np.argsort(-of_video, kind="stable")[:top_k].tolist()
     main = best[0] if contributions_to is None else contributions_to
     best += [] if main in best else [main]

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from farfield.errors import FarfieldError, nearest
 from farfield.layers import GlobalAvgPool3d
-from farfield.task import Task
+from farfield.task import DEFAULT_TASK, Task
 
 HeadKind = Literal["gap_fc", "window_mean", "window_softmax_mean"]
 
@@ -54,7 +54,7 @@ class Head(nn.Module):
         dropout: float,
         kind: HeadKind = "gap_fc",
         windows: Sequence[Sequence[int]] | None = None,
-        task: Task = "single_label",
+        task: Task = DEFAULT_TASK,
         head_sizes: Sequence[int] | None = None,
         embedding: nn.Module | None = None,
     ) -> None:
@@ -99,19 +99,19 @@ class Head(nn.Module):
         """Compute the scores of each clip from the vectors that `embed` returns."""
         logits = self.fc(self.dropout(vectors))
         if logits.shape[1] == 1:
-            return self.log_softmax(logits[:, 0])
+            return self.normalise_heads(logits[:, 0])
         if self.kind == "window_mean":
-            return self.log_softmax(logits.mean(1))
+            return self.normalise_heads(logits.mean(1))
         if self.task == "multilabel":
             # log(p / (1 - p)) of the averaged probabilities p. -softplus(-y) is log(sigmoid(y)). In ONNX, logsigmoid(y)
             # becomes these two steps, which give -inf where the sigmoid is too small for float32.
             return (-F.softplus(-logits)).logsumexp(1) - (-F.softplus(logits)).logsumexp(1)
         # The log of the averaged probabilities. Its softmax is the average.
-        log_p = logits.log_softmax(-1) if self.head_sizes is None else self.log_softmax(logits)
+        log_p = logits.log_softmax(-1) if self.head_sizes is None else self.normalise_heads(logits)
         return log_p.logsumexp(1) - math.log(logits.shape[1])
 
-    def log_softmax(self, logits: Float[Tensor, "*b classes"]) -> Float[Tensor, "*b classes"]:
-        """Return the log-softmax over each head of a multi_head task; logits of other tasks are returned unchanged."""
+    def normalise_heads(self, logits: Float[Tensor, "*b classes"]) -> Float[Tensor, "*b classes"]:
+        """Apply the log-softmax over each head of a multi_head task; return other logits unchanged."""
         if self.head_sizes is None:
             return logits
         return torch.cat([each.log_softmax(-1) for each in logits.split(self.head_sizes, -1)], -1)

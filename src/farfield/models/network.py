@@ -54,7 +54,7 @@ class ActionNet(nn.Module):
 
     @property
     def task(self) -> Task:
-        """Whether a clip has exactly one of the classes, or any number of them."""
+        """Task of the network: single_label, multilabel or multi_head, see `farfield.task`."""
         return self.config["task"]
 
     @property
@@ -70,7 +70,7 @@ class ActionNet(nn.Module):
     def forward(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b classes"]:
         """Score clips that are normalised as `clip` specifies.
 
-        The softmax of the scores is the class probability, unless `task` is another one, see `farfield/task.py`.
+        `farfield.task.class_probabilities(scores, task)` turns the scores into class probabilities.
 
         Raises:
             ValueError: for input that is not floating-point, or not of five axes with three channels.

@@ -77,7 +77,7 @@ class NetworkOptions:
                 f"num_classes is {self.num_classes}, but there are {len(names)} labels. Leave num_classes out."
             )
         if len(names) < least:
-            raise FarfieldError(f"a network of task {task} needs at least {least} labels; given {names}.")
+            raise FarfieldError(f"labels is {names}; a {task} network needs at least {least}. Add labels.")
         if len(set(names)) != len(names):
             repeated = sorted({name for name in names if names.count(name) > 1})
             raise FarfieldError(f"labels must all differ; repeated: {', '.join(repeated[:5])}.")

@@ -1,4 +1,4 @@
-"""The operating point of a network: the score from which on a video is taken for a class."""
+"""The operating point of a network: the threshold of each class, from which on it is predicted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from farfield.errors import FarfieldError
 from farfield.task import Task
@@ -21,8 +25,7 @@ DEFAULT_THRESHOLD = 0.5
 class OperatingPoint:
     """Thresholds of a network's classes, from `farfield test --choose_threshold`.
 
-    A video is taken for a class if its probability of the class, averaged over views and without temperature, is at
-    least the threshold.
+    A class is predicted if its probability, aggregated over views and without temperature, is at least its threshold.
 
     Attributes:
         rule: how the thresholds were chosen, such as "precision=0.95".
@@ -86,8 +89,14 @@ class OperatingPoint:
 def class_thresholds(labels: Sequence[str], point: OperatingPoint | None, task: Task) -> list[float | None]:
     """Return the threshold of each class: the operating point's, else `DEFAULT_THRESHOLD` in a multilabel task.
 
-    None in a single-label task without a threshold for the class, since a softmax needs none to decide.
+    None in other tasks for a class without a threshold.
     """
     default = DEFAULT_THRESHOLD if task == "multilabel" else None
     found = [None if point is None else point.thresholds.get(label) for label in labels]
     return [default if threshold is None else threshold for threshold in found]
+
+
+def reaches(scores: Float[Tensor, "n classes"], thresholds: Sequence[float | None]) -> Bool[Tensor, "n classes"]:
+    """Return whether each score is at least the threshold of its class; False for a class without one."""
+    limits = torch.tensor([math.nan if each is None else each for each in thresholds], dtype=torch.float64)
+    return scores.double() >= limits

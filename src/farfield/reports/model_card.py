@@ -101,7 +101,7 @@ def _metric_type(key: str) -> str:
 
 
 def _chosen_thresholds(network: ActionNet) -> list[tuple[str, float | None]]:
-    """Return each class and its threshold; an empty list if the network is single-label or none were chosen."""
+    """Return classes and thresholds; an empty list unless the network is multilabel and thresholds were chosen."""
     point = network.operating_point
     if network.task != "multilabel" or point is None:
         return []

@@ -36,7 +36,7 @@ class ExportedNet:
     Attributes:
         labels: class names, in the order of the scores.
         clip: sampling, size and normalisation of the input.
-        task: whether a clip has exactly one of the classes, or any number of them.
+        task: task of the network: single_label, multilabel or multi_head, see `farfield.task`.
         config: `NetworkOptions` of the exported network, as a dict.
         operating_point: thresholds of the classes; None if none were chosen.
         description: metadata of the file.

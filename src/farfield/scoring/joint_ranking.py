@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -33,3 +33,16 @@ def rank_jointly(
     scores, order = scores.sort(dim=1, descending=True, stable=True)
     k = min(top_k, scores.shape[1])
     return places.gather(1, order[:, :k, None].expand(-1, -1, places.shape[2])), scores[:, :k]
+
+
+def joint_hits(
+    heads: Sequence[Float[Tensor, "n _"]], targets: Int[Tensor, "n heads"], top_k: int
+) -> Bool[Tensor, "n k"]:
+    """Return whether each of a video's `top_k` most probable combinations is right: the class of every head.
+
+    Args:
+        heads: class probabilities of each head.
+        targets: class of each head.
+        top_k: number of combinations, see `rank_jointly`.
+    """
+    return (rank_jointly(heads, top_k)[0] == targets[:, None]).all(2)

@@ -80,6 +80,14 @@ class ClipBatch(Protocol):
     """
 
 
+def mixed_targets(batch: ClipBatch) -> Float[Tensor, "b classes"]:
+    """Return the targets of a batch; those of mixed clips are weighted by the shares of the two clips."""
+    mix = None if batch.draw is None else batch.draw.mix
+    if mix is None:
+        return batch.labels
+    return torch.lerp(batch.labels[mix.partner], batch.labels, mix.share[:, None].to(batch.labels.dtype))
+
+
 def classification_loss(
     logits: Float[Tensor, "b classes"],
     batch: ClipBatch,

@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from farfield.training.loss import ClipBatch
-from farfield.training.multilabel_loss import mixed_targets
+from farfield.training.loss import ClipBatch, mixed_targets
 
 
 def multi_head_loss(

@@ -83,7 +83,7 @@ class MultilabelDiagnostics:
         return Table(columns, sorted(rows, key=lambda row: row[2]))
 
     def confusion_table(self) -> None:
-        """Return nothing: a video is not taken for one class instead of another."""
+        """Return nothing: no class is predicted instead of another."""
 
     def plots(self) -> dict[str, Figure]:
         """Draw precision-recall curves, ROC curves and the reliability diagram."""
@@ -105,7 +105,7 @@ class MultilabelDiagnostics:
         ]
 
     def caption(self, place: int) -> str:
-        """Return a video's labels, and the classes that it is taken for."""
+        """Return a video's labels, and its predicted classes."""
         chosen = self.decisions[place].nonzero()[:, 0].tolist()
         if chosen:
             predicted = ", ".join(f"{self.labels[c]} ({float(self.probabilities[place, c]):.0%})" for c in chosen)

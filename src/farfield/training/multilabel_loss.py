@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from farfield.training.loss import ClipBatch
+from farfield.training.loss import ClipBatch, mixed_targets
 
 
 def multilabel_loss(
@@ -46,11 +46,3 @@ def multilabel_loss(
         other = (p + targets - 2 * p * targets).clamp_min(torch.finfo(logits.dtype).tiny)  # 1 - p_t
         losses = losses * other**focal_gamma
     return losses.mean()
-
-
-def mixed_targets(batch: ClipBatch) -> Float[Tensor, "b classes"]:
-    """Return the targets of a batch; those of mixed clips are weighted by the shares of the two clips."""
-    mix = None if batch.draw is None else batch.draw.mix
-    if mix is None:
-        return batch.labels
-    return torch.lerp(batch.labels[mix.partner], batch.labels, mix.share[:, None].to(batch.labels.dtype))

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 from farfield.evaluation.class_metrics import mean_average_precision
 from farfield.evaluation.metrics import Metrics, measure
 from farfield.models.network import ActionNet
-from farfield.scoring.joint_ranking import rank_jointly
+from farfield.scoring.joint_ranking import joint_hits
 from farfield.task import split_heads
 
 TOP1: Final = "val/top1"
@@ -25,7 +25,7 @@ LOSS: Final = "val/loss"
 
 
 def single_label_figures(
-    probabilities: Float[Tensor, "n classes"], targets: Float[Tensor, " n"]
+    probabilities: Float[Tensor, "n classes"], targets: Int[Tensor, " n"]
 ) -> tuple[dict[str, float], Metrics]:
     """Compute loss, accuracies and mean average precision, and the metrics with the confusion matrix.
 
@@ -69,8 +69,7 @@ def multi_head_figures(
     """
     sizes = [len(names) for names in heads.values()]
     of_heads, classes = probabilities.split(sizes, 1), [each.argmax(1) for each in targets.split(sizes, 1)]
-    ranking, _ = rank_jointly(of_heads, 5)
-    hits = (ranking == torch.stack(classes, 1)[:, None]).all(2)
+    hits = joint_hits(of_heads, torch.stack(classes, 1), 5)
     loss = -(targets * probabilities.clamp_min(1e-12).log()).sum(1).mean() / len(sizes)
     figures = {
         TOP1: float(hits[:, 0].float().mean()),
