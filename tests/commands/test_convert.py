@@ -37,7 +37,7 @@ def test_a_converted_checkpoint_predicts_at_once(
         "i3d_r50 width=8, non_local {'pairwise': 'embedded_gaussian'} at {'res3': [1, 3], 'res4': [1, 3, 5]}",
         "7 classes",
         "window_softmax_mean, windows [[4, 2, 2]]",
-        "8 frames at stride 8 at 30 frames per second, 64 px in training",
+        "8 frames at stride 8 at 30 frames per second, short videos clamped, 64 px in training",
         "10 clips x 3 crops of 256 px, short side 256 px, mean of the probabilities",
         "385 mapped, 0 missing, 0 unexpected, 0 of other shapes",
     ):

@@ -56,7 +56,7 @@ def compare_runs(
 
     Raises:
         FarfieldError: if a run has no scores, the runs have no videos in common, their classes or labels differ, they
-            are of multilabel networks, or an option is out of range.
+            are of networks of another task, or an option is out of range.
     """
     check_bootstrap(draws, seed)
     scored_a, scored_b = scored_run(run_a), scored_run(run_b)
