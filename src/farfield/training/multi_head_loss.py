@@ -34,8 +34,7 @@ def multi_head_loss(
         float32, or float64 for float64 input.
     """
     log_p = log_probabilities.to(torch.promote_types(log_probabilities.dtype, torch.float32))
-    sizes = torch.tensor(head_sizes, device=log_p.device)
-    uniform = (1 / sizes).repeat_interleave(sizes).to(log_p.dtype)
+    uniform = torch.cat([log_p.new_full((size,), 1 / size) for size in head_sizes])
     targets = torch.lerp(mixed_targets(batch).to(log_p.dtype), uniform, label_smoothing)
     losses = -targets * log_p
     if focal_gamma:
