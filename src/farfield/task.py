@@ -41,7 +41,7 @@ def split_heads(labels: Sequence[str]) -> dict[str, list[str]]:
 
     Raises:
         FarfieldError: for a label that is not written head:class, a head whose labels are not beside each other or that
-            has fewer than two, or fewer than two heads.
+            has fewer than two or one twice, or fewer than two heads.
     """
     pairs = [(head.strip(), name.strip()) for head, _, name in (label.partition(":") for label in labels)]
     for label, (head, name) in zip(labels, pairs, strict=True):
@@ -57,6 +57,8 @@ def split_heads(labels: Sequence[str]) -> dict[str, list[str]]:
             raise FarfieldError(f"the labels of head {head!r} are not beside each other. Sort the labels.")
         if len(names) < 2:
             raise FarfieldError(f"head {head!r} has one class, {names[0]!r}; each head needs at least two.")
+        if len(set(names)) < len(names):
+            raise FarfieldError(f"head {head!r} has a class twice: {', '.join(names[:20])}. Write each label one way.")
         heads[head] = names
     if len(heads) < 2:
         raise FarfieldError(

@@ -14,6 +14,7 @@ from farfield.data.augmentation import Augmentation
 from farfield.data.datamodule import VideoDataModule
 from farfield.data.datasets import EvaluationViews, TrainingClips
 from farfield.data.manifest import Manifest, VideoRecord, write_manifest
+from farfield.data.mirrored_labels import check_heads, flipped_labels
 from farfield.data.samplers import SampleKey
 from farfield.data.targets import WholeVideos, count_videos, row_targets, whole_videos_of
 from farfield.errors import FarfieldError
@@ -126,6 +127,55 @@ def test_mirrored_clips_swap_left_and_right_among_their_labels(make_video: Calla
     plain, mirrored = torch.tensor([1.0, 0, 1, 0]), torch.tensor([1.0, 0, 0, 1])
     for labels, flip in zip(batch.labels, batch.draw.flip.tolist(), strict=True):
         torch.testing.assert_close(labels, mirrored if flip else plain)
+
+
+def test_one_way_swaps_of_labels_keep_both_labels(make_video: Callable[..., Path]) -> None:
+    """With "turn right" in keep_direction, only clips of "turn left" are mirrored, and become "turn right"."""
+    video = make_video(20)
+    augmentation = Augmentation(keep_direction=["turn right"])
+    swaps = flipped_labels(LABELS, augmentation, None)
+    dataset = TrainingClips(
+        manifest_of(VideoRecord(str(video), "turn left|sit")),
+        LABELS,
+        SPEC,
+        augmentation,
+        seed=0,
+        flip_labels=swaps,
+        task="multilabel",
+        clips_per_video=16,
+    )
+    batch = dataset[[SampleKey(epoch=0, row=0)]]
+    assert batch.draw is not None
+    assert batch.draw.flip is not None
+    for labels, flip in zip(batch.labels.tolist(), batch.draw.flip.tolist(), strict=True):
+        assert labels == ([1, 0, 0, 1] if flip else [1, 0, 1, 0])
+
+
+HANDS = ["left:hold", "left:idle", "right:hold", "right:idle"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "swaps"),
+    [
+        (HANDS, {"left:hold": "right:hold", "left:idle": "right:idle"}),
+        (HANDS, {}),
+        (["hand:left", "hand:right", "verb:open", "verb:shut"], {"hand:left": "hand:right"}),
+    ],
+)
+def test_mirrored_clips_may_swap_whole_heads_or_classes_of_a_head(labels: list[str], swaps: dict[str, str]) -> None:
+    check_heads(labels, flipped_labels(labels, Augmentation(), swaps))
+
+
+@pytest.mark.parametrize("swaps", [{"left:hold": "right:hold"}, {"left:hold": "right:idle"}])
+def test_mirrored_clips_must_keep_one_class_of_each_head(swaps: dict[str, str]) -> None:
+    with pytest.raises(FarfieldError, match=r"two classes of one head and none of another: .* head 'left'"):
+        check_heads(HANDS, flipped_labels(HANDS, Augmentation(), swaps))
+
+
+def test_validation_videos_without_any_label_are_refused(segments: Path, tmp_path: Path) -> None:
+    write_manifest(tmp_path / "none.csv", [VideoRecord("a.mp4", "")])
+    with pytest.raises(FarfieldError, match=r"none.csv has no label in any row, so val/map cannot be measured"):
+        VideoDataModule(str(segments), str(tmp_path / "none.csv"), labels=LABELS, clip=SPEC, task="multilabel")
 
 
 def test_clips_with_a_label_that_keeps_its_direction_are_not_mirrored(make_video: Callable[..., Path]) -> None:

@@ -94,3 +94,10 @@ def test_methods_of_other_tasks_name_the_heads(make_video: Callable[..., Path], 
     assert result.heads()["verb"].metrics().confusion.sum() == 1
     with pytest.raises(FarfieldError, match=r"calibrate_on and restrict_labels cannot be combined"):
         evaluate(network, tmp_path / "test.csv", calibrate_on=tmp_path / "test.csv")
+
+
+def test_scores_that_are_not_numbers_are_refused() -> None:
+    scores = some_scores(3)
+    scores.views[1] = torch.nan
+    with pytest.raises(FarfieldError, match=r"the network's scores of 1.mp4 are not numbers"):
+        measure_jointly(scores)

@@ -149,7 +149,13 @@ def test_mistakes_are_refused(runs: tuple[Scores, Scores, Path, Path], tmp_path:
         with pytest.raises(FarfieldError, match=message.replace("|", r"\|")):
             compare_multilabel_runs(*pair)
     for refuse in (lambda: compare_runs(run, run_b), lambda: average_splits([run, run_b])):
-        with pytest.raises(
-            FarfieldError, match="is the test of a multilabel network, but a single-label"
-        ):
+        with pytest.raises(FarfieldError, match="is the test of a multilabel network, but a single-label"):
             refuse()
+
+
+def test_groups_of_either_run_are_drawn(runs: tuple[Scores, Scores, Path, Path]) -> None:
+    a, _, run_a, run_b = runs
+    write_scores(a, run_a / "test/scores.npz")  # without groups
+    found, back = (compare_multilabel_runs(*pair, draws=200) for pair in ((run_a, run_b), (run_b, run_a)))
+    assert found.resampled == back.resampled == "groups"
+    assert found.units == back.units

@@ -182,3 +182,13 @@ def test_thresholds_of_renamed_classes_are_not_saved(tmp_path: Path, caplog: pyt
     save_model(network, tmp_path / "renamed.ckpt")
     assert load_network(tmp_path / "renamed.ckpt").operating_point is None
     assert "thresholds of the classes are not saved" in caplog.text
+
+
+def test_videos_without_any_class_choose_no_thresholds() -> None:
+    with pytest.raises(FarfieldError, match="no validation video has a class"):
+        choose_thresholds(torch.rand(4, 2), torch.zeros(4, 2, dtype=torch.bool), ["a", "b"], ThresholdRule("f1"))
+
+
+def test_whole_numbers_are_thresholds_too() -> None:
+    point = OperatingPoint("mine", {"a": 1, "b": 0, "c": None}, 3)
+    assert OperatingPoint.from_dict(point.to_dict(), ["a", "b", "c"], "a file") == point

@@ -20,6 +20,7 @@ from farfield.checkpoints.checkpoint import save_model
 from farfield.clip_spec import ViewsAggregation
 from farfield.data.clips import video_views
 from farfield.data.manifest import VideoRecord
+from farfield.errors import FarfieldError
 from farfield.inference.labelled_video import (
     BACKGROUND,
     BEST,
@@ -330,3 +331,10 @@ def test_lines_without_a_task_are_of_one_label() -> None:
     assert Prediction.from_dict(stored) == replace(of(RANKING, SEGMENTS))
     del stored["task"]
     assert Prediction.from_dict(stored).task == "single_label"
+
+
+def test_scores_that_are_not_numbers_are_an_error(stripes: Path) -> None:
+    network = brightness_network()
+    network.head.fc.bias.data[2] = torch.nan
+    with pytest.raises(FarfieldError, match=r"the network's scores are not numbers \(NaN\)"):
+        predict(stripes, network, progress=False)

@@ -23,3 +23,8 @@ def test_the_ranking_equals_that_of_all_combinations(sizes: tuple[int, ...], top
         expected = sorted(every, key=lambda classes: -every[classes])[:top_k]
         assert [tuple(each) for each in places[row].tolist()] == expected
         assert scores[row].tolist() == pytest.approx([every[classes] for classes in expected])
+
+
+def test_of_equal_combinations_the_first_is_the_best() -> None:
+    places, _ = rank_jointly([torch.full((1, 2), 0.5), torch.full((1, 4), 0.25)], 3)
+    assert places[0].tolist() == [[0, 0], [0, 1], [0, 2]]

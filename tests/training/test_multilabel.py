@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from farfield.checkpoints.checkpoint import load_network
 from farfield.errors import FarfieldError
+from farfield.evaluation.multilabel_calibration import pair_calibration
 from farfield.synthetic.synthesize import synthesize
 from farfield.training.config import make_run
 from farfield.training.monitor import best_monitor
@@ -77,6 +78,10 @@ def test_a_run_is_validated_by_mean_average_precision(arguments: Callable[..., l
             ["--model.loss.class_weights=inverse"],
             r"loss.class_weights weights videos by their one class.* loss.pos_weight",
         ),
+        (
+            ["--model.loss.pos_weight=balanced", "--data.whole_videos=true"],
+            r"loss.pos_weight is 'balanced', which counts videos, but with data.whole_videos",
+        ),
         (["--model.task=single_label"], r"but a single-label network needs exactly one class"),
     ],
 )
@@ -104,6 +109,12 @@ def test_figures_of_a_single_label_validation() -> None:
     assert figures["val/top1"] == pytest.approx(float((probabilities.argmax(1) == targets).float().mean()))
     assert figures["val/loss"] == pytest.approx(float(F.nll_loss(probabilities.log(), targets)))
     assert int(metrics.confusion.sum()) == 40
+
+
+def test_the_loss_of_a_certain_and_wrong_answer_is_bounded_as_in_a_test() -> None:
+    probabilities, targets = torch.tensor([[18.0, -30.0]]).sigmoid(), torch.zeros(1, 2)
+    expected = pair_calibration(probabilities, targets.bool()).negative_log_likelihood
+    assert multilabel_figures(probabilities, targets)["val/loss"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_probabilities_that_are_not_numbers_give_the_worst_figures() -> None:

@@ -13,7 +13,7 @@ from farfield.data.augmentation import Augmentation
 from farfield.data.batch_loader import batch_loader
 from farfield.data.datasets import Batch, EvaluationViews, TrainingClips
 from farfield.data.manifest import Manifest, read_manifest
-from farfield.data.mirrored_labels import flipped_labels
+from farfield.data.mirrored_labels import check_heads, flipped_labels
 from farfield.data.samplers import EpochBatchSampler, EvaluationBatches
 from farfield.data.targets import WholeVideos, count_videos, row_targets, whole_videos_of
 from farfield.data.transforms import network_input
@@ -141,11 +141,17 @@ class VideoDataModule(LightningDataModule):
         self.flip_labels = flipped_labels(self.labels, augmentation, flip_labels)
         if not self.labels:
             raise FarfieldError(f"{train} has no label in any row, so there are no classes to train. Label videos.")
-        if self.val_manifest is not None:  # raises for an unknown label now, not after the first epoch
-            row_targets(self.val_manifest, self.labels, task)
         self.class_counts = count_videos(row_targets(self.train_manifest, self.labels, task), len(self.labels))
         """Number of training videos of each class."""
         self.num_training_videos = len(self.train_manifest)
+        if task == "multi_head":
+            check_heads(self.labels, self.flip_labels)
+        if self.val_manifest is not None:  # raises for an unknown label now, not after the first epoch
+            targets = row_targets(self.val_manifest, self.labels, task)
+            if task == "multilabel" and not targets.any():
+                raise FarfieldError(
+                    f"{val} has no label in any row, so val/map cannot be measured. Add videos of the classes."
+                )
 
     def train_dataloader(self) -> DataLoader[Batch]:
         whole = self._whole_training_videos

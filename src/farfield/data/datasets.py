@@ -150,7 +150,9 @@ class TrainingClips(Dataset[Batch]):
         """Return the labels, of which those of mirrored clips are the labels of what the mirror image shows."""
         if labels.ndim == 1:
             return np.where(flip, self._mirrored[labels], labels)
-        return np.where(flip[:, None], labels[:, self._mirrored], labels)
+        mirrored = np.zeros_like(labels)
+        np.maximum.at(mirrored.T, self._mirrored, labels.T)  # several classes may be mirrored to one
+        return np.where(flip[:, None], mirrored, labels)
 
     def _at_scale(self, scale: float) -> tuple[ClipSpec, Augmentation]:
         """Scale the input size and the crop, so that smaller clips show the same part of the frame."""

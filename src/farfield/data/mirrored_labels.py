@@ -11,6 +11,7 @@ from jaxtyping import Int
 
 from farfield.data.augmentation import Augmentation
 from farfield.errors import FarfieldError, nearest
+from farfield.task import head_columns
 
 log = logging.getLogger("farfield")
 
@@ -106,3 +107,22 @@ def _other_side(match: re.Match[str]) -> str:
     found = match[0]
     other = _OTHER[found.lower()]
     return other.upper() if found.isupper() else other.capitalize() if found[0].isupper() else other
+
+
+def check_heads(labels: Sequence[str], flip_labels: Mapping[str, str]) -> None:
+    """Check that a mirrored clip of a multi_head task has one class of each head, as the clip has.
+
+    Raises:
+        FarfieldError: unless all classes of a head are mirrored to classes of one head, each head to another one.
+    """
+    mirrored, columns = mirrored_classes(labels, flip_labels), head_columns(labels)
+    head_of = np.concatenate([np.full(len(labels[each]), place) for place, each in enumerate(columns.values())])
+    reached = [set(head_of[mirrored[each]].tolist()) for each in columns.values()]
+    if all(len(heads) == 1 for heads in reached) and len(set().union(*reached)) == len(columns):
+        return
+    name = next((head for head, heads in zip(columns, reached, strict=True) if len(heads) > 1), next(iter(columns)))
+    raise FarfieldError(
+        f"mirrored clips would have two classes of one head and none of another: the classes of head {name!r} are "
+        "mirrored to classes of other heads, and not all of them. Complete the pairs in data.flip_labels, or set "
+        "data.flip_labels to {} or data.augmentation.flip to false."
+    )

@@ -120,6 +120,11 @@ def evaluate(
             "calibrate_on and restrict_labels cannot be combined with a multi_head network, whose classes are those of "
             "several heads. Leave them out."
         )
+    if rule is not None and views_aggregation not in (None, network.clip.views_aggregation):
+        raise FarfieldError(
+            f"choose_threshold keeps thresholds for the network's own scores (views_aggregation "
+            f"{network.clip.views_aggregation}), but views_aggregation is {views_aggregation}. Leave it out."
+        )
     listed = read_manifest(manifest, root=root)
     held_out = None if calibrate_on is None else read_manifest(calibrate_on, root=root)
     if held_out is not None and held_out.content_hash() == listed.content_hash():
@@ -133,6 +138,8 @@ def evaluate(
         videos = whole_videos_of(listed, network.task, option="whole_videos").manifest
         held_out = held_out and whole_videos_of(held_out, network.task, option="whole_videos").manifest
     restricted: dict[str, Any] = {}
+    if restrict_labels and not videos.labels:
+        raise FarfieldError(f"restrict_labels needs the classes of {manifest}, but no row has a label. Add labels.")
     if restrict_labels:
         restricted = {"scored_among": f"{len(videos.labels)} of the network's {len(network.labels)} classes"}
         network = restrict_network(network, videos.labels)

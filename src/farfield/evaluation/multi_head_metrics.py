@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from farfield.evaluation.metrics import Estimate, wilson
-from farfield.evaluation.scores_file import Scores
+from farfield.evaluation.scores_file import Scores, check_numbers
 from farfield.scoring.joint_ranking import joint_hits
 from farfield.task import head_columns, split_heads
 
@@ -29,6 +29,7 @@ class JointMetrics:
 
 def measure_jointly(scores: Scores) -> JointMetrics:
     """Measure the accuracy of combinations in the scores of a multi_head network."""
+    check_numbers(scores)
     heads = scores_of_heads(scores).values()
     targets = torch.stack([each.targets for each in heads], 1)
     hits = joint_hits([each.probabilities for each in heads], targets, 5)

@@ -101,7 +101,7 @@ def compare_multilabel_runs(
             f"none of the {len(targets)} videos that both runs scored has one of the classes, so that there is no "
             "average precision. Test both on videos with labels."
         )
-    groups = _groups(scored_a, a)
+    groups = _groups(scored_a, a) or _groups(scored_b, b)
     units = sampling_units(groups, len(targets))
     classes = targets.any(0).nonzero()[:, 0].tolist()
     drawn = _resampled_differences(a, b, classes, units, draws, seed)

@@ -34,7 +34,7 @@ from farfield.evaluation.multilabel_calibration import PairCalibration, pair_cal
 from farfield.evaluation.multilabel_metrics import MultilabelMetrics, measure_multilabel
 from farfield.evaluation.plots import confused_pairs
 from farfield.evaluation.precision_by_views import PrecisionAtViews, precision_by_views
-from farfield.evaluation.scores_file import FILE, Scores
+from farfield.evaluation.scores_file import FILE, Scores, check_numbers
 from farfield.evaluation.threshold_choice import decide
 from farfield.models.operating_point import OperatingPoint, class_thresholds, reaches
 from farfield.task import Task
@@ -229,12 +229,7 @@ class EvaluationResult:
     @cached_property
     def _ranking_metrics(self) -> RankingMetrics:
         scores = self.scores.probabilities
-        if scores.isnan().any():
-            row = int(scores.isnan().any(1).nonzero()[0, 0])
-            raise FarfieldError(
-                f"the network's scores of {self.scores.names[row]} are not numbers (NaN). Check that training has not "
-                "diverged, or test in precision 32-true."
-            )
+        check_numbers(self.scores)
         return measure_ranking(scores, self.target_matrix(), self.resampling)
 
     def curves(self) -> Curves:

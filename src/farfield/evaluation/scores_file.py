@@ -67,6 +67,16 @@ class Scores:
         return label_texts(self.target_matrix(), self.labels)
 
 
+def check_numbers(scores: Scores) -> None:
+    """Raise `FarfieldError` if a probability is not a number."""
+    if scores.views.isnan().any():
+        row = int(scores.views.isnan().flatten(1).any(1).nonzero()[0, 0])
+        raise FarfieldError(
+            f"the network's scores of {scores.names[row]} are not numbers (NaN). Check that training has not "
+            "diverged, or test in precision 32-true."
+        )
+
+
 def label_texts(has_label: Bool[Tensor, "n classes"], labels: Sequence[str]) -> list[str]:
     """Return the labels of each row, separated by `|`."""
     return ["|".join(label for label, has in zip(labels, row, strict=True) if has) for row in has_label.tolist()]

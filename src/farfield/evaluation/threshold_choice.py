@@ -114,10 +114,14 @@ def choose_thresholds(
 
     Raises:
         ValueError: if `hours` is needed and missing.
-        FarfieldError: for scores that are NaN or infinite.
+        FarfieldError: for scores that are NaN or infinite, or if no video has a class.
     """
     if not scores.isfinite().all():
         raise FarfieldError("scores are NaN or infinite, so no threshold can be chosen. Check the network's weights.")
+    if not targets.any():
+        raise FarfieldError(
+            "no validation video has a class, so no threshold can be chosen. Give videos of the classes."
+        )
     if rule.kind == "false_alarms_per_hour" and hours is None:
         raise ValueError("false_alarms_per_hour needs the hours of video.")
     columns, wanted = scores.double().clamp(0, 1).T.contiguous(), targets.T.long().contiguous()

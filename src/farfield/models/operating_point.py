@@ -38,6 +38,10 @@ class OperatingPoint:
     thresholds: Mapping[str, float | None]
     validation_videos: int
 
+    def __post_init__(self) -> None:
+        numbers = {label: None if value is None else float(value) for label, value in self.thresholds.items()}
+        object.__setattr__(self, "thresholds", numbers)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain types, as checkpoints, exported files and reports store them."""
         return {

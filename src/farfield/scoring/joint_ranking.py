@@ -21,7 +21,9 @@ def rank_jointly(
         heads: class probabilities of each head.
         top_k: number of combinations to return; k is smaller if there are fewer.
     """
-    best = [each.topk(min(top_k, each.shape[1]), dim=1) for each in heads]
+    # sort, not topk, which orders equal ones at random: of equal classes, the first is the best one everywhere
+    ordered = [each.sort(dim=1, descending=True, stable=True) for each in heads]
+    best = [(each.values[:, :top_k], each.indices[:, :top_k]) for each in ordered]
     n = len(heads[0])
     scores = heads[0].new_ones(n, 1)
     places = torch.zeros(n, 1, 0, dtype=torch.int64, device=heads[0].device)

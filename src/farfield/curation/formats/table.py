@@ -20,7 +20,7 @@ from farfield.curation.folder_scan import has_video_suffix
 from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.segments import parse_seconds
 from farfield.curation.text_files import read_text
-from farfield.data.manifest import VideoRecord
+from farfield.data.manifest import VideoRecord, split_labels
 from farfield.errors import FarfieldError, nearest
 
 FIELDS = {"path": "path", "label": "label", "start": "start_seconds", "end": "end_seconds", "group": "group"}
@@ -178,7 +178,7 @@ def read_labels(row: Row, columns: str, where: str) -> str:
     if columns in row or "+" not in columns:
         return read_label(row.get(columns), f"{where}: {columns}")
     labels = {name: read_label(row.get(name), f"{where}: {name}") for name in columns.split("+")}
-    return "|".join(f"{name}:{label}" for name, label in labels.items() if label)
+    return "|".join(f"{name}:{each}" for name, label in labels.items() for each in split_labels(label))
 
 
 def read_label(value: object, what: str) -> str:
