@@ -78,7 +78,11 @@ def test_thresholds_are_chosen_among_the_scores_of_each_class_and_kept(
 
 
 def test_whole_videos_have_the_labels_of_all_their_rows(
-    checkpoint: Path, figures: Path, tmp_path: Path, run_farfield: Callable[..., int]
+    checkpoint: Path,
+    figures: Path,
+    tmp_path: Path,
+    run_farfield: Callable[..., int],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     first, second = [row.path for row in read_manifest(figures / "test.csv")][:2]
     rows = [
@@ -94,7 +98,9 @@ def test_whole_videos_have_the_labels_of_all_their_rows(
     assert result.scores.segments is None
     assert result.about["manifest_hash"] == listed.content_hash()
     assert result.about["whole_videos"] is True
+    assert "each row is tested by itself" not in caplog.text
     parts = evaluate(checkpoint, tmp_path / "segments.csv", root=figures, **QUICK)
+    assert "segments.csv has several rows for some videos, and each row is tested by itself" in caplog.text
     assert parts.scores.label_texts() == ["run", "", "bow"]
     assert "whole_videos" not in parts.about
     words = ["test", "--checkpoint", checkpoint, "--data.manifest", tmp_path / "segments.csv", "--data.root", figures]
@@ -103,7 +109,9 @@ def test_whole_videos_have_the_labels_of_all_their_rows(
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert (report["videos"], report["whole_videos"], report["views_aggregation"]) == (2, True, "max")
     network = build_model("tiny", labels=LABELS, clip={"num_frames": 4, "crop_px": 32})
-    with pytest.raises(FarfieldError, match=r"whole_videos joins the labels of each video's rows, .* single_label"):
+    with pytest.raises(
+        FarfieldError, match=r"whole_videos gives a video the labels of all its rows, .* is single_label"
+    ):
         evaluate(network, tmp_path / "segments.csv", root=figures, whole_videos=True, **QUICK)
 
 

@@ -120,6 +120,8 @@ def test(
     if not process_rank():
         report = result.to_dict()
         print(json_format.dumps(report, indent=2) if json else _summary(report, folder))
+        if choose_threshold is not None and not json:
+            print(f"thresholds by the rule {choose_threshold}: kept in {checkpoint}")
     return 0
 
 

@@ -116,9 +116,11 @@ def evaluate(
         _check_threshold_options(rule, model, calibrate_on, restrict_labels)
     network = plain_network(model)
     if network.task == "multi_head" and (calibrate_on is not None or restrict_labels):
+        given = {"restrict_labels": restrict_labels, "calibrate_on": calibrate_on, "choose_threshold": choose_threshold}
+        names = " and ".join(name for name, value in given.items() if value)
         raise FarfieldError(
-            "calibrate_on and restrict_labels cannot be combined with a multi_head network, whose classes are those of "
-            "several heads. Leave them out."
+            f"{names} cannot be combined with a multi_head network, whose classes are those of several heads. Leave "
+            f"out {names}."
         )
     if rule is not None and views_aggregation not in (None, network.clip.views_aggregation):
         raise FarfieldError(
@@ -137,6 +139,12 @@ def evaluate(
     if whole_videos:
         videos = whole_videos_of(listed, network.task, option="whole_videos").manifest
         held_out = held_out and whole_videos_of(held_out, network.task, option="whole_videos").manifest
+    elif network.task == "multilabel" and len({record.path for record in videos}) < len(videos):
+        log.warning(
+            "%s has several rows for some videos, and each row is tested by itself. If the network was trained with "
+            "whole_videos, test it with whole_videos, too.",
+            manifest,
+        )
     restricted: dict[str, Any] = {}
     if restrict_labels and not videos.labels:
         raise FarfieldError(f"restrict_labels needs the classes of {manifest}, but no row has a label. Add labels.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,11 +48,12 @@ class Scores:
 
     @property
     def names(self) -> list[str]:
-        """Name of each row: the video's path and, if there are segments, its segment."""
+        """Name of each row: the video's path and, unless the row is the whole video, its segment."""
         if self.segments is None:
             return self.paths
+        rows = zip(self.paths, self.segments.tolist(), strict=True)
         return [
-            f"{path} [{start}, {end})" for path, (start, end) in zip(self.paths, self.segments.tolist(), strict=True)
+            path if math.isnan(start) and math.isnan(end) else f"{path} [{start}, {end})" for path, (start, end) in rows
         ]
 
     @property

@@ -290,5 +290,5 @@ def _check_loss(loss: LossSettings, network: ActionNet) -> None:
     if network.task != "multilabel" and loss.pos_weight is not None:
         raise FarfieldError(
             f"loss.pos_weight weights the positives of each class of a multilabel task, but the network's task is "
-            f"{network.task}. Set loss.class_weights, and leave out loss.pos_weight."
+            f"{network.task}. Leave out loss.pos_weight. For a single-label task, loss.class_weights weights classes."
         )

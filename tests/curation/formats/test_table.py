@@ -199,7 +199,8 @@ def test_short_names_of_the_times_are_recognised(source: AnnotationSource) -> No
 def test_several_columns_make_the_labels_of_several_heads(source: AnnotationSource) -> None:
     source.columns = {"path": "file", "label": "verb+noun"}
     rows = "file,verb,noun\nrun/a.mp4,open|push,door\ngone.mp4,close,\n"
-    assert [record.label for record in given(source, rows)] == ["verb:open|verb:push|noun:door", "verb:close"]
+    assert [record.label for record in given(source, rows)] == ["verb:open|verb:push|noun:door"]
+    assert source.left_out == [("gone.mp4", "it has no label")]
     source.columns = {"path": "file", "label": "verb+nouns"}
     with pytest.raises(FarfieldError, match=r"has no column 'nouns' for label"):
         given(source, rows)

@@ -17,7 +17,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from farfield.curation.folder_scan import has_video_suffix
-from farfield.curation.formats.annotation_source import AnnotationSource
+from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
 from farfield.curation.formats.segments import parse_seconds
 from farfield.curation.text_files import read_text
 from farfield.data.manifest import VideoRecord, split_labels
@@ -59,13 +59,16 @@ def read_table(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 
 def read_row(source: AnnotationSource, row: Row, columns: Mapping[str, str], where: str) -> VideoRecord | None:
-    """Return the record of a row; None if several videos may be meant. `where` names file and line in messages."""
+    """Return the record of a row; None if it is left out. `where` names file and line in messages."""
     values = {field: row.get(column) for field, column in columns.items()}
     names = {field: f"{where}: {column}" for field, column in columns.items()}
     path = find_video(source, read_value(values["path"], names["path"]), where)
     if path is None:
         return None
     label = read_labels(row, columns["label"], where)
+    if label is None:
+        source.left_out.append((path, NO_LABEL))
+        return None
     start, end = (read_time(values.get(field), names.get(field, where)) for field in ("start", "end"))
     if end is not None and end <= (start or 0):
         raise FarfieldError(
@@ -173,11 +176,16 @@ def read_value(value: object, what: str) -> str:
     return "" if value is None else str(value).strip()
 
 
-def read_labels(row: Row, columns: str, where: str) -> str:
-    """Return the label of a row, from one column or, as `column:value`, from several that are separated by +."""
+def read_labels(row: Row, columns: str, where: str) -> str | None:
+    """Return the label of a row, from one column or, as `column:value`, from several that are separated by +.
+
+    None if one of several columns is empty.
+    """
     if columns in row or "+" not in columns:
         return read_label(row.get(columns), f"{where}: {columns}")
     labels = {name: read_label(row.get(name), f"{where}: {name}") for name in columns.split("+")}
+    if not all(labels.values()):
+        return None
     return "|".join(f"{name}:{each}" for name, label in labels.items() for each in split_labels(label))
 
 
