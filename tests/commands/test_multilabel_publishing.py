@@ -65,7 +65,7 @@ def test_a_published_folder_keeps_task_thresholds_and_scores(tmp_path: Path, run
     card = (tmp_path / "hub" / "README.md").read_text()
     assert "Recognises 5 human actions in video. It is multilabel: a video may have several of them or none." in card
     assert "The probabilities of a video need not sum to 1." in card
-    assert "the highest over its views, is at least the threshold of the class" in card
+    assert "the highest over the video's views, is at least its threshold" in card
     assert "chosen by the rule `precision=0.9` on 12 validation videos" in card
     for row in ("| bow | 0.3 |", "| get_up | 0.5 |", "| sit_down | 0.5123 |"):
         assert row in card.splitlines()
@@ -110,7 +110,7 @@ def test_the_card_of_one_class_without_thresholds() -> None:
     made = awake(task="multilabel", labels=["wave"])
     card = model_card(made, "waves")
     assert "Recognises 1 human action in video. It is multilabel: a video may have the action or not." in card
-    assert "the mean over its views, is at least the threshold" in card
+    assert "the mean over the video's views, is at least its threshold" in card
     assert "No thresholds were chosen for this network, so the threshold of every class is 0.5." in card
     assert "multilabel" not in model_card(awake(), "one")
 
@@ -149,4 +149,4 @@ def test_summary_names_the_task(tmp_path: Path, run_farfield: Run, capsys: pytes
     assert run_farfield("summary", tmp_path / "one.ckpt", "--json") == 0
     assert json.loads(capsys.readouterr().out)["task"] == "multilabel"
     assert run_farfield("summary", "tiny", "--json") == 0
-    assert "task" not in json.loads(capsys.readouterr().out)
+    assert json.loads(capsys.readouterr().out)["task"] == "single_label"

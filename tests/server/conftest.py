@@ -173,10 +173,10 @@ def narrow(checkpoint: Path) -> Iterator[Served]:
 
 @pytest.fixture(scope="session")
 def long_video(make_video: Callable[..., Path]) -> Path:
-    """An ordinary small video of so many windows that its timeline takes far more than two seconds."""
+    """An ordinary small video of so many windows that its timeline takes far more than ten seconds."""
     from conftest import numbered_frame
     from farfield.video.writer import write_video
 
     path = make_video(1).with_name("long.mp4")
-    write_video(path, (numbered_frame(i % 1000, height=32) for i in range(16000)), fps=100, crf=45)
+    write_video(path, (numbered_frame(i % 1000, height=32) for i in range(32000)), fps=100, crf=45)
     return path
