@@ -24,7 +24,7 @@ import torch
 
 from farfield import build_model
 from farfield.checkpoints.checkpoint import save_model
-from farfield.server.limits import Limits
+from farfield.server.limits import Limits, ServerSettings
 
 collect_ignore_glob = [] if find_spec("gradio") else ["test_*.py"]  # the demo extra
 
@@ -129,10 +129,9 @@ def wait_for(url: str) -> None:
 
 
 @contextmanager
-def run_here(checkpoint: Path, limits: Limits, names: frozenset[str] = frozenset()) -> Iterator[Served]:
+def run_here(settings: ServerSettings, names: frozenset[str] = frozenset()) -> Iterator[Served]:
     """Serve the HTTP API from a thread of this process."""
     from farfield.server.app import build_app, build_server, own_host_names
-    from farfield.server.limits import ServerSettings
 
     forkserver.ensure_running()  # its folder for temporary files outlives the one below
     with socket.socket() as listening, tempfile.TemporaryDirectory() as parent:
@@ -141,7 +140,7 @@ def run_here(checkpoint: Path, limits: Limits, names: frozenset[str] = frozenset
         hosts = own_host_names("127.0.0.1", "127.0.0.1")
         with pytest.MonkeyPatch.context() as patch:  # other programs write to the system's folder
             patch.setattr("tempfile.tempdir", parent)
-            app = build_app(ServerSettings(str(checkpoint), limits), page=False, hosts=hosts, names=names)
+            app = build_app(settings, page=False, hosts=hosts, names=names)
         server = build_server(app)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
@@ -157,7 +156,7 @@ def run_here(checkpoint: Path, limits: Limits, names: frozenset[str] = frozenset
 
 @pytest.fixture(scope="session")
 def narrow(checkpoint: Path) -> Iterator[Served]:
-    """One worker, no queue, five seconds for a request and two for its body of at most 1 MiB."""
+    """One worker, no queue, ten seconds for a request and two for its body of at most 1 MiB; very short windows."""
     limits = Limits(
         num_workers=1,
         max_waiting=0,
@@ -167,16 +166,17 @@ def narrow(checkpoint: Path) -> Iterator[Served]:
         upload_seconds=2,
         timeline_windows=10**6,
     )
-    with run_here(checkpoint, limits, names=frozenset(["video.example.org"])) as served:
+    settings = ServerSettings(str(checkpoint), limits, window_seconds=0.02)
+    with run_here(settings, names=frozenset(["video.example.org"])) as served:
         yield served
 
 
 @pytest.fixture(scope="session")
 def long_video(make_video: Callable[..., Path]) -> Path:
-    """An ordinary small video of so many windows that its timeline takes far more than ten seconds."""
+    """A small video whose timeline, of 16,000 windows in `narrow`, takes far more than ten seconds."""
     from conftest import numbered_frame
     from farfield.video.writer import write_video
 
     path = make_video(1).with_name("long.mp4")
-    write_video(path, (numbered_frame(i % 1000, height=32) for i in range(32000)), fps=100, crf=45)
+    write_video(path, (numbered_frame(i % 1000, height=32) for i in range(16000)), fps=100, crf=45)
     return path
