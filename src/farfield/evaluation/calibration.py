@@ -13,10 +13,11 @@ probabilities averaged over views, because the reported probabilities are these 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 MAX_TEMPERATURE = 20.0
@@ -71,21 +72,30 @@ def calibration(
     if not len(labels):
         raise ValueError("no videos were given; measuring calibration needs at least one.")
     confidence, predicted = probabilities.double().max(1)
-    right = (predicted == labels).double()
-    places = (confidence * num_bins).ceil().long().clamp(1, num_bins) - 1
-    bins, error = [], 0.0
+    bins = [Bin(*each) for each in bin_by_probability(confidence, predicted == labels, num_bins)]
+    error = sum(each.videos / len(labels) * abs(each.accuracy - each.confidence) for each in bins)
+    return Calibration(bins, error, float(_loss(_log(probabilities), labels)))
+
+
+def bin_by_probability(
+    probabilities: Float[Tensor, " n"], hits: Bool[Tensor, " n"], num_bins: int
+) -> list[tuple[float, float, int, float, float]]:
+    """Divide probabilities among bins of equal width.
+
+    Returns:
+        Lower edge, upper edge, number of probabilities, share of hits and mean probability of each non-empty bin.
+    """
+    places = (probabilities * num_bins).ceil().long().clamp(1, num_bins) - 1
+    bins = []
     for place in places.unique().tolist():
         inside = places == place
-        accuracy, mean = float(right[inside].mean()), float(confidence[inside].mean())
-        bins.append(Bin(place / num_bins, (place + 1) / num_bins, int(inside.sum()), accuracy, mean))
-        error += bins[-1].videos / len(labels) * abs(accuracy - mean)
-    return Calibration(bins, error, float(_loss(_log(probabilities), labels)))
+        share, mean = float(hits[inside].double().mean()), float(probabilities[inside].mean())
+        bins.append((place / num_bins, (place + 1) / num_bins, int(inside.sum()), share, mean))
+    return bins
 
 
 def fit_temperature(probabilities: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> float:
     """Find the temperature T that maximises the likelihood of the labels.
-
-    The loss is convex in 1 / T, so the root of its slope is found by bisection.
 
     Raises:
         ValueError: if there are no videos.
@@ -96,11 +106,19 @@ def fit_temperature(probabilities: Float[Tensor, "n classes"], labels: Int[Tenso
     of_label = logits.gather(1, labels[:, None])[:, 0]
     if not (logits.amax(1) > logits.amin(1)).any():
         return 1.0  # uniform probabilities are the same at any temperature
+    return find_temperature(lambda factor: (((factor * logits).softmax(1) * logits).sum(1) - of_label).mean())
+
+
+def find_temperature(slope: Callable[[float], Tensor]) -> float:
+    """Find the temperature T at which a loss is least, by bisection: the loss is convex in 1 / T.
+
+    Args:
+        slope: derivative of the loss by 1 / T, for a value of 1 / T.
+    """
     low, high = 1 / MAX_TEMPERATURE, MAX_TEMPERATURE  # of 1 / T
     for _ in range(60):
         middle = (low * high) ** 0.5
-        slope = (((middle * logits).softmax(1) * logits).sum(1) - of_label).mean()
-        low, high = (low, middle) if slope > 0 else (middle, high)
+        low, high = (low, middle) if slope(middle) > 0 else (middle, high)
     return 1 / (low * high) ** 0.5
 
 

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from farfield.evaluation.calibration import MAX_TEMPERATURE
+from farfield.evaluation.calibration import bin_by_probability, find_temperature
 
 
 @dataclass(frozen=True)
@@ -65,22 +65,16 @@ def pair_calibration(
         ValueError: if there are no videos.
     """
     _check(targets)
-    given, has_class = probabilities.double().flatten(), targets.flatten().double()
-    places = (given * num_bins).ceil().long().clamp(1, num_bins) - 1
-    bins, error = [], 0.0
-    for place in places.unique().tolist():
-        inside = places == place
-        frequency, mean = float(has_class[inside].mean()), float(given[inside].mean())
-        bins.append(PairBin(place / num_bins, (place + 1) / num_bins, int(inside.sum()), frequency, mean))
-        error += bins[-1].pairs / len(given) * abs(frequency - mean)
+    bins = [
+        PairBin(*each) for each in bin_by_probability(probabilities.double().flatten(), targets.flatten(), num_bins)
+    ]
+    error = sum(each.pairs / targets.numel() * abs(each.frequency - each.probability) for each in bins)
     loss = F.binary_cross_entropy_with_logits(_logit(probabilities), targets.double())
     return PairCalibration(bins, error, float(loss))
 
 
 def fit_pair_temperature(probabilities: Float[Tensor, "n classes"], targets: Bool[Tensor, "n classes"]) -> float:
     """Find the temperature T that maximises the likelihood of the targets.
-
-    The loss is convex in 1 / T, so the root of its slope is found by bisection.
 
     Raises:
         ValueError: if there are no videos.
@@ -89,12 +83,7 @@ def fit_pair_temperature(probabilities: Float[Tensor, "n classes"], targets: Boo
     logits, has_class = _logit(probabilities), targets.double()
     if not logits.any():
         return 1.0  # probabilities of 1/2 are the same at any temperature
-    low, high = 1 / MAX_TEMPERATURE, MAX_TEMPERATURE  # of 1 / T
-    for _ in range(60):
-        middle = (low * high) ** 0.5
-        slope = (((middle * logits).sigmoid() - has_class) * logits).mean()
-        low, high = (low, middle) if slope > 0 else (middle, high)
-    return 1 / (low * high) ** 0.5
+    return find_temperature(lambda factor: (((factor * logits).sigmoid() - has_class) * logits).mean())
 
 
 def scale_pair_temperature(probabilities: Float[Tensor, "n classes"], temperature: float) -> Float[Tensor, "n classes"]:
