@@ -32,7 +32,7 @@ from farfield.clip_spec import ClipSpec
 from farfield.curation.encoding import Encoding
 from farfield.curation.transcode import transcode
 from farfield.errors import FarfieldError
-from farfield.inference.sliding_windows import sliding_windows
+from farfield.timelines.sliding_windows import sliding_windows
 from farfield.video import packet_index
 from farfield.video.decoder_names import Decoder
 from farfield.video.decoders import open_video

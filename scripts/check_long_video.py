@@ -25,10 +25,10 @@ import numpy as np
 from tqdm import tqdm
 
 from farfield.inference.predict import PredictOptions, predict_file
-from farfield.inference.segments import Segment
-from farfield.inference.timeline import TimelineOptions
 from farfield.scoring.load import load_model
 from farfield.synthetic import figures
+from farfield.timelines.options import TimelineOptions
+from farfield.timelines.segments import Segment
 from farfield.video.writer import write_video
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from farfield.inference import sliding_windows
+from farfield.timelines import sliding_windows
 
 
 class Held:

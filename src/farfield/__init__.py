@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from farfield.exporters.export_file import ExportReport
     from farfield.inference.predict import predict
     from farfield.inference.prediction_schema import Prediction
-    from farfield.inference.timeline import TimelineOptions
     from farfield.interpretability.explain import explain
     from farfield.interpretability.explanation import Explanation
     from farfield.scoring.load import load_model
+    from farfield.timelines.options import TimelineOptions
     from farfield.training.train import TrainResult, train
 
     __version__: str
@@ -53,7 +53,7 @@ _MODULES = {
     "ExportReport": "farfield.exporters.export_file",
     "FarfieldError": "farfield.errors",
     "Prediction": "farfield.inference.prediction_schema",
-    "TimelineOptions": "farfield.inference.timeline",
+    "TimelineOptions": "farfield.timelines.options",
     "TrainResult": "farfield.training.train",
     "VideoError": "farfield.errors",
     "build_model": "farfield.build",

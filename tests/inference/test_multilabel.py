@@ -32,12 +32,13 @@ from farfield.inference.labelled_video import (
 )
 from farfield.inference.predict_live import predict_live
 from farfield.inference.prediction_schema import Prediction, RankedLabel
-from farfield.inference.segments import Segment, find_segments_of_each_class
-from farfield.inference.sliding_windows import sliding_windows
 from farfield.inference.tables_and_subtitles import as_csv, as_srt, as_table, as_vtt
-from farfield.inference.timeline import TimelineOptions, to_cells
 from farfield.models.network import ActionNet
 from farfield.models.operating_point import OperatingPoint
+from farfield.timelines.cells import to_cells
+from farfield.timelines.options import TimelineOptions
+from farfield.timelines.segments import Segment, find_segments_of_each_class
+from farfield.timelines.sliding_windows import sliding_windows
 from farfield.video.decoders import open_video
 from farfield.video.writer import write_video
 from multilabel import LABELS, brightness_network, write_stripes

@@ -14,12 +14,12 @@ from farfield.clip_spec import ClipOptions
 from farfield.curation.video_inputs import find_videos
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
-from farfield.inference import sliding_windows
 from farfield.models.insertion import BLOCKS, WithBlock
 from farfield.models.network import ActionNet
 from farfield.precision import Precision
 from farfield.scoring.load import load_model
 from farfield.scoring.score_views import score_views
+from farfield.timelines import sliding_windows
 from held import Held
 
 

@@ -18,9 +18,9 @@ from farfield import build_model, predict
 from farfield.checkpoints.checkpoint import save_model
 from farfield.errors import FarfieldError, VideoError
 from farfield.inference.predict import PredictOptions, predict_file
-from farfield.inference.timeline import TimelineOptions
 from farfield.models.network import ActionNet
 from farfield.scoring.load import load_model
+from farfield.timelines.options import TimelineOptions
 from farfield.video.decoders import open_video
 from farfield.video.writer import write_video
 

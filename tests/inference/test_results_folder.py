@@ -24,8 +24,8 @@ from farfield.inference import predict_videos, results_folder
 from farfield.inference.labelled_video import labelled, with_timeline, write_labelled_video
 from farfield.inference.prediction_schema import Prediction, RankedLabel
 from farfield.inference.results_folder import open_results
-from farfield.inference.segments import Segment
 from farfield.inference.tables_and_subtitles import as_csv, as_srt, as_vtt
+from farfield.timelines.segments import Segment
 from farfield.video.decoders import open_video
 from video.encoding import encode
 

@@ -16,8 +16,8 @@ import torch
 
 from farfield import predict
 from farfield.checkpoints.checkpoint import save_model
-from farfield.inference.timeline import TimelineOptions
 from farfield.server.gradio_compat import HIDDEN_STATUS, TRIM_BUTTON
+from farfield.timelines.options import TimelineOptions
 from multilabel import brightness_network, write_stripes
 from server.conftest import LABELS, Served, run_command
 

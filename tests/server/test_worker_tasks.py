@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from farfield.inference import timeline
 from farfield.precision import Precision
 from farfield.server import worker_tasks
 from farfield.server.limits import Limits, ServerSettings
+from farfield.timelines import timeline
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -15,7 +15,7 @@ from farfield.data.clips import training_clips, video_views
 from farfield.data.frame_cache import FrameCache
 from farfield.data.manifest import VideoRecord
 from farfield.inference.live_stream import live_windows
-from farfield.inference.sliding_windows import sliding_windows
+from farfield.timelines.sliding_windows import sliding_windows
 from farfield.video.decoders import open_video
 
 WIDTH, HEIGHT, FRAMES = 176, 144, 20

@@ -21,12 +21,12 @@ from farfield.inference.predict_videos import predict_videos
 from farfield.inference.prediction_schema import Prediction, RankedLabel
 from farfield.inference.results_folder import FEATURE_FILES, check_extras, open_results
 from farfield.inference.tables_and_subtitles import SUBTITLES, Format, as_csv, as_srt, as_table, as_vtt, check_format
-from farfield.inference.timeline import TimelineOptions
 from farfield.parallel import Engine
 from farfield.precision import Precision
 from farfield.progress import ProgressBar
 from farfield.reports.overlapping_labels import NO_CLASS
 from farfield.scoring.load import load_model
+from farfield.timelines.options import TimelineOptions
 from farfield.video.decoder_names import Decoder
 
 

@@ -1,1 +1,1 @@
-"""Predictions for videos, timelines, live streams, and results on disk."""
+"""Predictions for videos and live streams, and results on disk."""

@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw
 from farfield.data.frame_sampling import stream_frames
 from farfield.fonts import pillow_font
 from farfield.inference.prediction_schema import Prediction, RankedLabel
-from farfield.inference.segments import Segment
 from farfield.reports.overlapping_labels import NO_CLASS, assign_lanes
+from farfield.timelines.segments import Segment
 from farfield.video.decoders import open_video
 from farfield.video.frame_rate import frame_rate
 from farfield.video.writer import write_video

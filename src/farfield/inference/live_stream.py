@@ -22,7 +22,7 @@ from torch import Tensor
 from farfield.clip_spec import ClipSpec
 from farfield.data.crops import resize_short_side, spread_crops
 from farfield.errors import VideoError
-from farfield.inference.sliding_windows import Window, check_window_lengths, span_and_hop, window_indices
+from farfield.timelines.sliding_windows import Window, check_window_lengths, span_and_hop, window_indices
 from farfield.video.container import video_stream
 from farfield.video.deinterlacing import deinterlaced
 from farfield.video.error_reason import reason_of

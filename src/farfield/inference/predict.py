@@ -15,12 +15,14 @@ from farfield.data.clips import views_of
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.inference.prediction_schema import Prediction, rank, rank_heads
-from farfield.inference.sliding_windows import windows_of
-from farfield.inference.timeline import TimelineOptions, make_timeline, score_windows
 from farfield.progress import ProgressBar, progress_bars
 from farfield.scoring.aggregation import aggregate_views, view_probabilities
 from farfield.scoring.load import InferenceModel, load_model
 from farfield.scoring.score_views import score_views
+from farfield.timelines.options import TimelineOptions
+from farfield.timelines.sliding_windows import windows_of
+from farfield.timelines.timeline import make_timeline
+from farfield.timelines.window_scores import score_windows
 from farfield.video.decoder_names import Decoder
 from farfield.video.decoders import Video, open_video
 from farfield.video.frame_rate import duration_seconds

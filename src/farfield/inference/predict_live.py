@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from farfield.errors import FarfieldError
 from farfield.inference.live_stream import live_windows
 from farfield.inference.prediction_schema import RankedLabel, rank
-from farfield.inference.timeline import score_windows
 from farfield.scoring.load import InferenceModel
 from farfield.task import DEFAULT_TASK, Task
+from farfield.timelines.window_scores import score_windows
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from farfield.inference.joint_labels import rank_labels_jointly
-from farfield.inference.segments import Segment
-from farfield.inference.timeline import Timeline
 from farfield.models.operating_point import class_thresholds
 from farfield.scoring.load import InferenceModel
 from farfield.task import DEFAULT_TASK, Task, head_columns, split_heads
+from farfield.timelines.joint_labels import rank_labels_jointly
+from farfield.timelines.segments import Segment
+from farfield.timelines.timeline import Timeline
 
 SCHEMA_VERSION = 1
 """Version of the JSON schema. It is raised when a field is renamed or removed, or when its meaning changes."""

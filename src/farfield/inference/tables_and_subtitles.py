@@ -11,8 +11,8 @@ from typing import Literal, get_args
 
 from farfield.errors import FarfieldError, nearest
 from farfield.inference.prediction_schema import Prediction, RankedLabel
-from farfield.inference.segments import Segment
 from farfield.reports.overlapping_labels import NO_CLASS
+from farfield.timelines.segments import Segment
 
 Format = Literal["table", "json", "jsonl", "csv", "srt", "vtt"]
 SUBTITLES = ("srt", "vtt")

@@ -23,7 +23,6 @@ from farfield.data.transforms import network_input
 from farfield.errors import FarfieldError, VideoError
 from farfield.inference.predict import PredictOptions, predict_video
 from farfield.inference.prediction_schema import Prediction
-from farfield.inference.timeline import TimelineOptions, make_timeline
 from farfield.interpretability.attention_maps import Position, attention_maps, draw_attention
 from farfield.models.insertion import WithBlock
 from farfield.models.network import ActionNet
@@ -33,6 +32,8 @@ from farfield.server.display_names import UNNAMED
 from farfield.server.limits import ServerSettings
 from farfield.server.refusals import VIDEO_DELETED, Refused
 from farfield.server.upload_check import open_upload
+from farfield.timelines.options import TimelineOptions
+from farfield.timelines.timeline import make_timeline
 from farfield.video.decoders import Video
 from farfield.video.error_reason import reason_of
 from farfield.video.frame_rate import duration_seconds, frame_rate

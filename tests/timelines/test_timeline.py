@@ -14,12 +14,14 @@ from farfield import build_model
 from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError, VideoError
 from farfield.inference.predict import PredictOptions, predict_file
-from farfield.inference.segments import find_segments
-from farfield.inference.sliding_windows import sliding_windows
-from farfield.inference.timeline import Timeline, TimelineOptions, smooth, to_cells
 from farfield.models.network import ActionNet
 from farfield.scoring.load import InferenceModel
 from farfield.task import Task
+from farfield.timelines.cells import smooth, to_cells
+from farfield.timelines.options import TimelineOptions
+from farfield.timelines.segments import find_segments
+from farfield.timelines.sliding_windows import sliding_windows
+from farfield.timelines.timeline import Timeline
 from farfield.video.writer import write_video
 from video.encoding import encode
 

@@ -10,7 +10,7 @@ import torch
 from conftest import number_of
 from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError, VideoError
-from farfield.inference.sliding_windows import assemble_windows, sliding_windows, span_and_hop, window_indices
+from farfield.timelines.sliding_windows import assemble_windows, sliding_windows, span_and_hop, window_indices
 from farfield.video.frame_rate import frame_rate
 from farfield.video.packet_reader import PacketReader
 from held import Held

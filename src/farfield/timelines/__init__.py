@@ -1,0 +1,1 @@
+"""Sliding windows over untrimmed videos, class probabilities over time, and segments."""

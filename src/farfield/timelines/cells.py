@@ -1,0 +1,64 @@
+"""Cells of a timeline: short time intervals, whose class probabilities come from the windows that overlap them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+
+
+def to_cells(
+    starts: Float[np.ndarray, " windows"], ends: Float[np.ndarray, " windows"], found: Float[np.ndarray, "windows k"]
+) -> tuple[Float[np.ndarray, " cells+1"], Float[np.ndarray, "cells k"]]:
+    """Cut time into cells at the starts of windows, and average over the windows that overlap each cell.
+
+    Each window is weighted by the length of its overlap with the cell. From the start to the end of the last window,
+    cells continue at the same hop.
+
+    Args:
+        starts: start of each window in seconds, ascending.
+        ends: end of each window in seconds.
+        found: class probabilities of each window.
+
+    Returns:
+        The bounds of the cells in seconds, and the class probabilities of each cell.
+
+    Raises:
+        ValueError: if a window does not start later than the previous one, or does not end after its start.
+    """
+    if np.any(np.diff(starts) <= 0) or np.any(ends <= starts):
+        raise ValueError("each window must start later than the previous one, and end after its own start.")
+    end = float(ends.max())
+    hop = float(np.median(np.diff(starts))) if len(starts) > 1 else end - float(starts[0])
+    rest = np.arange(1, max(math.ceil((end - starts[-1]) / hop - 1e-6), 1)) * hop
+    bounds = np.concatenate([starts, starts[-1] + rest, [end]])
+    sums = np.zeros((len(bounds) - 1, found.shape[1]))
+    weights = np.zeros(len(bounds) - 1)
+    beyond = np.searchsorted(bounds, ends, side="left")
+    for first, (stop, start, last, probabilities) in enumerate(zip(beyond, starts, ends, found, strict=True)):
+        stop = max(int(stop), first + 1)
+        overlap = np.minimum(bounds[first + 1 : stop + 1], last) - np.maximum(bounds[first:stop], start)
+        sums[first:stop] += overlap[:, None] * probabilities
+        weights[first:stop] += overlap
+    return bounds, sums / weights[:, None]
+
+
+def smooth(
+    times: Float[np.ndarray, " cells+1"], cells: Float[np.ndarray, "cells k"], seconds: float
+) -> Float[np.ndarray, "cells k"]:
+    """Average probabilities over `seconds` around each cell's middle. Cells covered in part count in proportion."""
+    if seconds == 0:
+        return cells
+    integral = np.concatenate([np.zeros((1, cells.shape[1])), np.cumsum(cells * np.diff(times)[:, None], axis=0)])
+    middles = (times[:-1] + times[1:]) / 2
+    bounds = np.clip([middles - seconds / 2, middles + seconds / 2], times[0], times[-1])
+    low, high = (_at(bound, times, integral) for bound in bounds)
+    return (high - low) / (bounds[1] - bounds[0])[:, None]
+
+
+def _at(moments: np.ndarray, times: np.ndarray, integral: np.ndarray) -> np.ndarray:
+    """Interpolate the integral of the probabilities over time linearly at `moments`, for all classes at once."""
+    place = np.clip(np.searchsorted(times, moments, side="right") - 1, 0, len(times) - 2)
+    part = ((moments - times[place]) / (times[place + 1] - times[place]))[:, None]
+    return integral[place] * (1 - part) + integral[place + 1] * part

@@ -1,0 +1,151 @@
+"""Class probabilities over time in a long video, and the segments computed from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from farfield.clip_spec import ViewsAggregation
+from farfield.errors import VideoError
+from farfield.models.operating_point import class_thresholds
+from farfield.scoring.aggregation import aggregate_views
+from farfield.scoring.load import InferenceModel
+from farfield.timelines.cells import smooth, to_cells
+from farfield.timelines.joint_labels import joint_cells
+from farfield.timelines.options import TimelineOptions
+from farfield.timelines.segments import Segment, find_segments, find_segments_of_each_class
+from farfield.timelines.sliding_windows import windows_of
+from farfield.timelines.window_scores import WindowScore, score_windows
+from farfield.video.decoders import Video
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A video's class probabilities over time.
+
+    Attributes:
+        labels: class names, in the order of `probabilities`.
+        times: bounds of the cells (time intervals) in seconds, see `to_cells`.
+        probabilities: probability of each class in each cell.
+        segments: runs of cells of the same class, in order of time, with gaps where no class reaches the threshold. A
+            multilabel network's may overlap.
+        windows: start and end of each window, in seconds.
+        error: why the video could not be read to its end; None if it was read to its end.
+        features: features of each window before the classifier; None if not requested.
+        views_aggregation: how `whole_video` is aggregated over time, as over the views of a test.
+    """
+
+    labels: list[str]
+    times: Float[np.ndarray, " cells+1"]
+    probabilities: Float[np.ndarray, "cells classes"]
+    segments: list[Segment]
+    windows: Float[np.ndarray, "windows 2"]
+    error: str | None = None
+    features: Float[np.ndarray, "windows c"] | None = None
+    views_aggregation: ViewsAggregation = "mean"
+
+    @property
+    def whole_video(self) -> Float[np.ndarray, " classes"]:
+        """Class probabilities of the whole video: the average over time, or the highest at any time."""
+        return self._aggregated(self.views_aggregation)
+
+    @property
+    def mean(self) -> Float[np.ndarray, " classes"]:
+        """Class probabilities averaged over time."""
+        return self._aggregated("mean")
+
+    def _aggregated(self, method: ViewsAggregation) -> Float[np.ndarray, " classes"]:
+        seconds = torch.from_numpy(np.diff(self.times))
+        return aggregate_views(torch.from_numpy(self.probabilities), seconds, method=method).numpy()
+
+
+def make_timeline(
+    video: Video,
+    path: str | Path,
+    model: InferenceModel,
+    options: TimelineOptions,
+    *,
+    num_crops: int = 1,
+    view_batch_size: int = 8,
+    features: bool = False,
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
+    on_progress: Callable[[int, int], object] | None = None,
+) -> Timeline:
+    """Score sliding windows over an open video, and find its segments. Memory holds the frames of a few windows only.
+
+    Args:
+        video: an open video from `open_video`.
+        path: file of the video, for messages.
+        model: a network from `load_model` or `build_model`.
+        options: options of the windows and segments.
+        num_crops: square crops of each window.
+        view_batch_size: windows x crops per forward pass; bounds memory.
+        features: whether to also return the features of each window.
+        start_seconds: start of the part of the video to score; None for the start of the video.
+        end_seconds: end of that part, excluded; None for the end of the video.
+        on_progress: called with (windows done, windows in all).
+
+    Raises:
+        FarfieldError: if `options.window_seconds` is None and the network samples segments of a whole video.
+        VideoError: if no window can be decoded, or no frame lies in the part, or if `options.window_seconds` is None,
+            the video is shorter than a clip and the network's `short_clip` is "refuse".
+    """
+    windows = windows_of(
+        video,
+        path,
+        model.clip,
+        hop_seconds=options.hop_seconds,
+        window_seconds=options.window_seconds,
+        num_crops=num_crops,
+        start_seconds=start_seconds,
+        end_seconds=end_seconds,
+    )
+    scores: list[WindowScore] = []
+    error: str | None = None
+    try:
+        for score in score_windows(windows, model, view_batch_size, features):
+            scores.append(score)
+            if on_progress is not None:
+                on_progress(len(scores), len(windows))
+    except VideoError as failed:
+        if not scores:
+            raise
+        error = failed.reason
+    starts, ends = windows.starts[: len(scores)], windows.ends[: len(scores)]
+    times, cells = to_cells(starts, ends, np.stack([each.probabilities for each in scores]))
+    cells = smooth(times, cells, options.smooth_seconds)
+    segments = _segments(times, cells, model, options)
+    vectors = [each.features for each in scores if each.features is not None]
+    return Timeline(
+        list(model.labels),
+        times,
+        cells,
+        segments,
+        np.stack([starts, ends], 1),
+        error,
+        np.stack(vectors) if vectors else None,
+        model.clip.views_aggregation,
+    )
+
+
+def _segments(
+    times: Float[np.ndarray, " cells+1"],
+    cells: Float[np.ndarray, "cells classes"],
+    model: InferenceModel,
+    options: TimelineOptions,
+) -> list[Segment]:
+    """Find the segments of a network's cells, as its task needs."""
+    labels, least = model.labels, options.min_seconds
+    if model.task == "multi_head":
+        cells, labels = joint_cells(cells, labels)
+    if model.task != "multilabel":
+        return find_segments(times, cells, labels, min_seconds=least, threshold=options.threshold)
+    own = class_thresholds(labels, model.operating_point, model.task)
+    thresholds = np.array([options.threshold or each for each in own], dtype=float)
+    return find_segments_of_each_class(times, cells, labels, thresholds, min_seconds=least)

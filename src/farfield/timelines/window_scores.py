@@ -1,0 +1,63 @@
+"""Class probabilities of sliding windows, scored in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from farfield.errors import VideoError
+from farfield.scoring.aggregation import aggregate_views, view_probabilities
+from farfield.scoring.load import InferenceModel
+from farfield.scoring.score_views import score_views
+from farfield.timelines.sliding_windows import Window
+
+
+class WindowScore(NamedTuple):
+    """Class probabilities of one window, aggregated over crops, and, if requested, features averaged over them."""
+
+    probabilities: Float[np.ndarray, " classes"]
+    features: Float[np.ndarray, " c"] | None
+
+
+def score_windows(
+    windows: Iterable[Window], model: InferenceModel, view_batch_size: int = 8, features: bool = False
+) -> Iterator[WindowScore]:
+    """Yield the scores of each window. Windows are scored in batches.
+
+    If a frame cannot be decoded, the scores of the windows before it are yielded before the error is raised.
+    """
+    for batch in _batches(windows, view_batch_size):
+        views = torch.cat([window.frames for window in batch])
+        scores = score_views(model, views, batch_size=view_batch_size, features=features)
+        probabilities = (
+            aggregate_views(
+                view_probabilities(scores.logits, len(batch), model.task), method=model.clip.views_aggregation
+            )
+            .cpu()
+            .numpy()
+        )
+        crops = (len(batch), len(batch[0].frames))
+        vectors = None if scores.features is None else scores.features.unflatten(0, crops).mean(1).cpu().numpy()
+        for i, each in enumerate(probabilities):
+            yield WindowScore(each, None if vectors is None else vectors[i])
+
+
+def _batches(windows: Iterable[Window], view_batch_size: int) -> Iterator[list[Window]]:
+    """Group windows into batches of at least `view_batch_size` views. A decoding error comes after the last batch."""
+    batch: list[Window] = []
+    try:
+        for window in windows:
+            batch.append(window)
+            if len(batch) * len(window.frames) >= view_batch_size:
+                yield batch
+                batch = []
+    except VideoError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
