@@ -14,6 +14,7 @@ from farfield.layers.pairwise import concatenation, dot_product, embedded_gaussi
 from farfield.layers.pointwise import PointwiseConv1d, PointwiseConv2d, PointwiseConv3d
 from farfield.layers.pooling import GlobalAvgPool3d, frame_mask
 from farfield.layers.precise_batch_norm import recalibrate
+from farfield.layers.recomputation import recompute_activations
 from farfield.layers.replace_modules import replace_modules
 from farfield.layers.self_attention import SelfAttention
 from farfield.layers.sub_batch_norm import SubBatchNorm3d, join_batch_norm, split_batch_norm
@@ -57,6 +58,7 @@ __all__ = [
     "momentum_from_decay",
     "not_zero_at_init",
     "recalibrate",
+    "recompute_activations",
     "replace_modules",
     "split_batch_norm",
     "unfold",

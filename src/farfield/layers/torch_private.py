@@ -5,7 +5,12 @@ tests/layers/test_torch_private.py fails if PyTorch no longer has one of them, a
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 BatchNormBase = nn.modules.batchnorm._BatchNorm
 """Base class of BatchNorm1d to 3d and SyncBatchNorm."""
@@ -30,3 +35,92 @@ def child_slots(module: nn.Module) -> dict[str, nn.Module | None]:
 def resolved_padding(conv: ConvBase) -> list[int]:
     """Return a convolution's padding for `F.pad`, last axis first, with "same" resolved to numbers."""
     return list(conv._reversed_padding_repeated_twice)
+
+
+def view_base(tensor: Tensor) -> Tensor | None:
+    """Return the tensor of which a tensor is a view; None if it is not a view."""
+    return tensor._base
+
+
+def has_unit_alpha(node: Any) -> bool:
+    """Check whether a node of autograd's graph for an addition, a + alpha b, has alpha = 1."""
+    return node._saved_alpha == 1
+
+
+NORM_NODES = (
+    "NativeBatchNormBackward0",
+    "CudnnBatchNormBackward0",
+    "MiopenBatchNormBackward0",
+    "SyncBatchNormBackward",
+)
+"""Names of the nodes of batch norms in autograd's graph."""
+
+POOL_NODE = "MaxPool3DWithIndicesBackward0"
+"""Name of the node of 3D max-pooling in autograd's graph."""
+
+
+@dataclass(frozen=True)
+class BatchNormRecord:
+    """What autograd's graph holds of a batch norm in training mode.
+
+    Attributes:
+        mean: mean of the batch, one value per channel.
+        variance: biased variance of the batch.
+        weight: scale per channel; None without.
+        bias: shift per channel; None without.
+        eps: added to the variance.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    weight: Tensor | None
+    bias: Tensor | None
+    eps: float
+
+
+def batch_norm_record(node: Any) -> BatchNormRecord | None:
+    """Return what one of `NORM_NODES` holds.
+
+    None for a norm in evaluation mode, and if the graph does not hold the shift, as for a frozen shift of a trained
+    scale.
+    """
+    if node.name() == "SyncBatchNormBackward":
+        _, weight, mean, invstd, _ = node.saved_tensors
+        eps = 0.0
+    elif node._saved_training:
+        mean, invstd, weight = node._saved_result1, node._saved_result2, node._saved_weight
+        eps = node._saved_eps if node.name().startswith("Native") else node._saved_epsilon
+    else:
+        return None
+    bias = None
+    if weight is not None:
+        bias = getattr(node.next_functions[2][0], "variable", None)
+        if bias is None:
+            return None
+        weight, bias = weight.detach().clone(), bias.detach().clone()
+    variance = (invstd.double() ** -2 - eps).to(invstd.dtype).clamp_(min=0)
+    return BatchNormRecord(mean.detach(), variance, weight, bias, eps)
+
+
+@dataclass(frozen=True)
+class PoolRecord:
+    """What autograd's graph holds of a 3D max-pooling.
+
+    Attributes:
+        address: memory address of the positions of the maxima.
+        positions: computes the positions of the maxima from the input.
+    """
+
+    address: int
+    positions: Callable[[Tensor], Tensor]
+
+
+def max_pool_record(node: Any) -> PoolRecord:
+    """Return what a `POOL_NODE` holds."""
+    sizes = node._saved_kernel_size, node._saved_stride, node._saved_padding, node._saved_dilation
+    ceil_mode = node._saved_ceil_mode
+
+    def positions(x: Tensor) -> Tensor:
+        return F.max_pool3d_with_indices(x, *sizes, ceil_mode)[1]
+
+    return PoolRecord(node._saved_result1.data_ptr(), positions)

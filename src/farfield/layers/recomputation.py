@@ -1,0 +1,271 @@
+"""Recompute cheap activations in the backward pass, instead of keeping them in memory.
+
+In training, a convolution, a batch norm and a ReLU keep two tensors of the same size for the backward pass: the
+convolution's output x, which the norm needs, and the ReLU's output y, which the ReLU and the next convolution need. One
+is enough, since y = ReLU(a x + b), with one scale and one shift per channel, costs little to compute again. In the same
+way, the sum at the end of a residual block is computed again from its terms, and the positions of the maxima of a
+max-pooling from its input.
+
+The idea is that of Rota Bulo, Porzi, Kontschieder, "In-Place Activated BatchNorm for Memory-Optimized Training of
+DNNs", CVPR 2018, who recompute the norm's input from the output of an invertible activation, and of Pleiss et al.,
+"Memory-Efficient Implementation of DenseNets", 2017, who recompute norms. Here the activation need not be invertible,
+and the network's layers stay as they are: `torch.autograd.graph.saved_tensors_hooks` shows each tensor that autograd
+saves, and autograd's graph tells how the tensor was computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from farfield.layers.positions import no_autocast
+from farfield.layers.torch_private import (
+    NORM_NODES,
+    POOL_NODE,
+    BatchNormRecord,
+    PoolRecord,
+    batch_norm_record,
+    has_unit_alpha,
+    max_pool_record,
+    view_base,
+)
+
+ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
+    "ReluBackward0": F.relu,
+    "SiluBackward0": F.silu,
+    "HardswishBackward0": F.hardswish,
+    "SwishFunctionBackward": F.silu,  # PyTorchVideo's Swish
+}
+"""Activations that are recomputed, by the name of their node in autograd's graph."""
+
+COMBINATIONS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
+    "AddBackward0": (torch.Tensor.add_, torch.add),
+    "MulBackward0": (torch.Tensor.mul_, torch.mul),
+}
+"""Combinations of two tensors that are recomputed: the operation in place, and not in place."""
+
+
+@contextmanager
+def recompute_activations(*, sums_per_kept: int = 0) -> Iterator[None]:
+    """Keep fewer tensors for the backward pass of what runs in the `with` block; gradients agree up to rounding.
+
+    Not kept, but recomputed in the backward pass, are the outputs of batch norms in training mode and of the
+    activations and products (squeeze-and-excitation) after them, and the positions of the maxima of max-pooling.
+    Running statistics are updated once, as usual. The backward pass may run after the block. Compiled code is not
+    affected: `torch.compile` chooses by itself what to recompute.
+
+    Args:
+        sums_per_kept: number of consecutive residual sums that are recomputed for each one that is kept. 0 keeps all.
+            More save more memory, at the cost of the addition and activation of each recomputed sum.
+
+    Raises:
+        ValueError: if sums_per_kept is negative.
+
+    Example:
+        with recompute_activations():
+            loss = F.cross_entropy(network(clips), labels)
+        loss.backward()
+    """
+    if sums_per_kept < 0:
+        raise ValueError(f"sums_per_kept is {sums_per_kept}; it must be at least 0.")
+    graph = _Graph(sums_per_kept)
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(graph.pack, _Saved.read):
+            yield
+    finally:
+        graph.clear()
+
+
+class _Kept:
+    """Tensor that is kept in memory."""
+
+    num_sums = 0
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor.detach()
+        self._version = tensor._version
+
+    def value(self) -> Tensor:
+        if self._tensor._version != self._version:
+            raise RuntimeError(
+                "a tensor that is needed to compute gradients was modified in place after it had been saved."
+            )
+        return self._tensor
+
+    read = value
+
+    def scratch(self) -> Tensor | None:
+        return None
+
+
+class _Recomputed:
+    """Tensor that is recomputed when it is read.
+
+    Attributes:
+        num_sums: number of residual sums that are recomputed for it, one from the other.
+        unread: number of times that it was saved and not read yet. Until then, a computed value is held.
+    """
+
+    def __init__(self, compute: Callable[[], Tensor], num_sums: int = 0) -> None:
+        self.num_sums = num_sums
+        self.unread = 0
+        self._compute = compute
+        self._value: Tensor | None = None
+
+    def value(self) -> Tensor:
+        if self._value is not None:
+            return self._value
+        with torch.no_grad():
+            value = self._compute()
+        if self.unread > 0:
+            self._value = value
+        return value
+
+    def scratch(self) -> Tensor | None:
+        """Return the tensor if nothing else holds it, so that it may be overwritten; None otherwise."""
+        return self.value() if self._value is None and self.unread <= 0 else None
+
+    def read(self) -> Tensor:
+        """Return the tensor for one of the operations that saved it."""
+        value = self.value()
+        self.unread -= 1
+        if self.unread <= 0:
+            self._value = None
+        return value
+
+
+_Source = _Kept | _Recomputed
+
+
+class _Saved:
+    """One tensor that autograd has saved."""
+
+    __slots__ = ("layout", "source", "view")
+
+    def __init__(self, source: _Source, tensor: Tensor, view: Tensor | None = None) -> None:
+        self.source = source
+        self.layout = tensor.shape, tensor.stride()
+        self.view = None if view is None else (view.shape, view.stride(), view.storage_offset())
+
+    def read(self) -> Tensor:
+        """Return the tensor, or the view of it that was saved, in its original memory format."""
+        tensor = self.source.read()
+        size, stride = self.layout
+        if tensor.stride() != stride:
+            tensor = tensor.new_empty_strided(size, stride).copy_(tensor)
+        return tensor if self.view is None else tensor.as_strided(*self.view)
+
+
+class _Graph:
+    """Sources of the tensors of a forward pass, by the node of autograd's graph (`grad_fn`) that computes them."""
+
+    def __init__(self, sums_per_kept: int) -> None:
+        self.sums_per_kept = sums_per_kept
+        self.sources: dict[Any, _Source | None] = {}
+        """None for a tensor that was not saved and cannot be recomputed."""
+        self.positions: dict[int, _Saved] = {}
+        """Saved integer tensors by address. Positions of maxima are among them, before their pooling is known."""
+
+    def clear(self) -> None:
+        self.sources.clear()
+        self.positions.clear()
+
+    def pack(self, tensor: Tensor) -> _Saved:
+        """Return what autograd is to hold in place of a tensor."""
+        base = view_base(tensor)
+        origin = tensor if base is None else base
+        if origin.grad_fn is None:
+            saved = _Saved(_Kept(tensor), tensor)
+            if tensor.dtype == torch.int64:
+                self.positions[tensor.data_ptr()] = saved
+            return saved
+        source = self.source(origin.grad_fn)
+        if not isinstance(source, _Recomputed):
+            self.sources[origin.grad_fn] = _Kept(origin)
+            return _Saved(_Kept(tensor), tensor)
+        source.unread += 1
+        return _Saved(source, origin, None if base is None else tensor)
+
+    def source(self, node: Any) -> _Source | None:
+        """Return the source of a node's output; None if it was not saved and cannot be recomputed."""
+        if node is None:
+            return None
+        if node not in self.sources:
+            self.sources[node] = self._recomputed(node)
+        return self.sources[node]
+
+    def _recomputed(self, node: Any) -> _Recomputed | None:
+        """Return how the output of a node is recomputed; None if it cannot be, or is not to be."""
+        name = node.name()
+        if name not in (*ACTIVATIONS, *COMBINATIONS, *NORM_NODES, POOL_NODE):
+            return None
+        parents = [self.source(parent) for parent, _ in node.next_functions]
+        if parents[0] is None:
+            # Also true of a node within activation checkpointing. Reading what it has saved would compute it.
+            return None
+        if name in NORM_NODES:
+            norm = batch_norm_record(node)
+            return None if norm is None else _norm(norm, parents[0])
+        if name == POOL_NODE:
+            self._drop_positions(max_pool_record(node), parents[0])
+        elif name in COMBINATIONS:
+            return self._combination(node, parents)
+        elif isinstance(parents[0], _Recomputed):
+            return _activation(ACTIVATIONS[name], parents[0])
+        return None
+
+    def _combination(self, node: Any, terms: Sequence[_Source | None]) -> _Recomputed | None:
+        first, second = terms
+        if first is None or second is None:
+            return None
+        num_sums = max(first.num_sums, second.num_sums)
+        if node.name() == "AddBackward0":
+            if num_sums >= self.sums_per_kept or not has_unit_alpha(node):
+                return None
+            num_sums += 1
+        elif not (isinstance(first, _Recomputed) or isinstance(second, _Recomputed)):
+            return None
+        return _Recomputed(partial(_combine, *COMBINATIONS[node.name()], first, second), num_sums)
+
+    def _drop_positions(self, pool: PoolRecord, source: _Source) -> None:
+        """Recompute the positions of a max-pooling's maxima, instead of keeping them."""
+        saved = self.positions.get(pool.address)
+        if saved is not None:
+            saved.source = _Recomputed(lambda: pool.positions(source.value()))
+            saved.source.unread = 1
+
+
+def _norm(norm: BatchNormRecord, source: _Source) -> _Recomputed:
+    def compute() -> Tensor:
+        x = source.value()
+        with no_autocast(x):
+            return F.batch_norm(x, norm.mean, norm.variance, norm.weight, norm.bias, eps=norm.eps)
+
+    return _Recomputed(compute, source.num_sums)
+
+
+def _activation(function: Callable[..., Tensor], source: _Recomputed) -> _Recomputed:
+    def compute() -> Tensor:
+        x = source.scratch()
+        return function(source.value()) if x is None else function(x, inplace=True)
+
+    return _Recomputed(compute, source.num_sums)
+
+
+def _combine(
+    in_place: Callable[..., Tensor], function: Callable[..., Tensor], first: _Source, second: _Source
+) -> Tensor:
+    """Return a sum or product, computed in the memory of its larger term where that term is not needed any more."""
+    for one, other in ((first, second), (second, first)):
+        x = one.scratch()
+        if x is not None:
+            y = other.value()
+            fits = torch.result_type(x, y) == x.dtype and torch.broadcast_shapes(x.shape, y.shape) == x.shape
+            return in_place(x, y) if fits else function(x, y)
+    return function(first.value(), second.value())
