@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from torch import nn
 
-from farfield.layers.torch_private import BatchNormBase, ConvBase, child_slots, has_forward_hooks, resolved_padding
+from farfield.layers.torch_private import (
+    NORM_NODES,
+    POOL_NODE,
+    BatchNormBase,
+    ConvBase,
+    batch_norm_record,
+    child_slots,
+    has_forward_hooks,
+    has_unit_alpha,
+    max_pool_record,
+    resolved_padding,
+    view_base,
+)
 
 
 @pytest.mark.parametrize("norm", [nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm])
@@ -42,3 +55,44 @@ def test_child_slots_list_a_module_under_each_of_its_names_and_can_be_changed() 
 )
 def test_padding_is_resolved_for_pad(padding, expected: list[int]) -> None:
     assert list(resolved_padding(nn.Conv3d(2, 2, (1, 4, 7), padding=padding))) == expected
+
+
+def test_a_view_knows_its_base() -> None:
+    tensor = torch.zeros(2, 3)
+    assert view_base(tensor) is None
+    assert view_base(tensor.view(3, 2)) is tensor
+
+
+@pytest.mark.parametrize(("alpha", "expected"), [(1, True), (2, False)])
+def test_the_factor_of_an_addition_is_known(alpha: int, expected: bool) -> None:
+    x = torch.zeros(2, requires_grad=True)
+    node = torch.add(x, x, alpha=alpha).grad_fn
+    assert node.name() == "AddBackward0"
+    assert has_unit_alpha(node) is expected
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_statistics_of_a_batch_norm_are_in_the_graph(affine: bool) -> None:
+    x = torch.randn(4, 3, 2, 2, 2, dtype=torch.float64).requires_grad_()
+    norm = nn.BatchNorm3d(3, eps=1e-3, affine=affine, dtype=torch.float64)
+    for parameter in norm.parameters():
+        nn.init.normal_(parameter)
+    node = norm(x).grad_fn
+    assert node.name() in NORM_NODES
+    record = batch_norm_record(node)
+    torch.testing.assert_close(record.mean, x.detach().mean((0, 2, 3, 4)))
+    torch.testing.assert_close(record.variance, x.detach().var((0, 2, 3, 4), correction=0))
+    assert record.eps == 1e-3
+    for name, value in (("weight", record.weight), ("bias", record.bias)):
+        assert torch.equal(value, getattr(norm, name)) if affine else value is None
+    assert batch_norm_record(norm.eval()(x).grad_fn) is None
+
+
+def test_positions_of_maxima_are_in_the_graph() -> None:
+    x = torch.randn(2, 3, 5, 7, 6, requires_grad=True)
+    sizes = (2, 3, 3), (1, 2, 2), (1, 1, 1), (1, 1, 2)
+    y, expected = nn.functional.max_pool3d(x, *sizes, ceil_mode=True, return_indices=True)
+    assert y.grad_fn.name() == POOL_NODE
+    record = max_pool_record(y.grad_fn)
+    assert record.address == expected.data_ptr()
+    assert torch.equal(record.positions(x.detach()), expected)

@@ -1,14 +1,22 @@
-"""Compilation of the network in training, with a backend that counts its calls."""
+"""Compilation of the network in training, with a backend that counts its calls, and recomputed activations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
-from farfield.training.execution import run_eagerly
+from farfield import build_model
+from farfield.data.datasets import Batch
+from farfield.errors import FarfieldError
+from farfield.training.execution import Execution, run_eagerly
+from farfield.training.lightning_module import TrainingModule
 
 
 class TwoLayers(nn.Module):
@@ -47,3 +55,68 @@ def test_run_eagerly_calls_hooks_and_not_the_compiled_graph() -> None:
     assert hook_calls == [network.first]
     network(x)
     assert len(compiled_calls) == 2  # compiled again outside
+
+
+def trained(execution: Execution, *, steps: int = 3) -> tuple[list[float], int]:
+    """Train a network on random clips; return the losses and the bytes held after the first forward pass."""
+    torch.manual_seed(0)
+    clip: Any = {"num_frames": 4, "crop_px": 32}
+    network = build_model("tiny", num_classes=3, insert={"res3": [1]}, dropout=0.3, clip=clip)
+    module = TrainingModule(network, execution=execution).train()
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.05)
+    losses, held = [], 0
+    for step in range(steps):
+        clips = torch.randn(4, 3, 4, 32, 32).to(memory_format=torch.channels_last_3d)
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler, execution.forward_context():
+            loss = module(clips).square().sum()
+        if step == 1:
+            held = sum(e.nbytes() for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]")
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses, held
+
+
+def test_recomputed_norms_and_sums_save_memory_and_change_no_result() -> None:
+    plain, norms, sums = (
+        trained(execution) for execution in (Execution(recompute_norms=False), Execution(), Execution(recompute_sums=2))
+    )
+    assert norms[0] == pytest.approx(plain[0], rel=1e-5)
+    assert sums[0] == pytest.approx(plain[0], rel=1e-5)
+    assert norms[1] < 0.8 * plain[1]
+    assert sums[1] < 0.95 * norms[1]
+
+
+def test_the_training_step_runs_in_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is held of a norm's output: the bytes that a step holds are those of `trained`, not of a plain pass."""
+    held = {}
+    for norms in (False, True):
+        clip: Any = {"num_frames": 4, "crop_px": 32}
+        module = TrainingModule(
+            build_model("tiny", num_classes=3, clip=clip), execution=Execution(recompute_norms=norms)
+        ).train()
+        for name in ("log", "log_dict"):
+            monkeypatch.setattr(module, name, lambda *_, **__: None)
+        monkeypatch.setattr(
+            module, "_trainer", SimpleNamespace(optimizers=[SimpleNamespace(param_groups=[{"lr": 0.1}])])
+        )
+        clips = torch.randn(4, 3, 4, 32, 32).to(memory_format=torch.channels_last_3d)
+        batch = Batch(clips, torch.tensor([0, 1, 2, 0]), torch.arange(4), None, [])
+        module.training_step(batch, 0)
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            loss = module.training_step(batch, 0)
+        held[norms] = sum(e.nbytes() for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]")
+        loss.backward()
+    assert held[True] < 0.8 * held[False]
+
+
+@pytest.mark.parametrize(("sums", "norms"), [(-1, True), (2, False)])
+def test_recompute_sums_is_checked(sums: int, norms: bool) -> None:
+    message = rf"execution.recompute_sums is {sums}.*at least 0, and needs recompute_norms"
+    with pytest.raises(FarfieldError, match=message):
+        Execution(recompute_sums=sums, recompute_norms=norms)
+
+
+def test_a_compiled_network_recomputes_nothing_here() -> None:
+    assert isinstance(Execution(compile=True).forward_context(), nullcontext)

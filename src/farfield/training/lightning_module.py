@@ -94,7 +94,8 @@ class TrainingModule(LightningModule):
         # The memory format of the batches, in which 3D convolutions and norms are faster.
         self.network = network.to(memory_format=torch.channels_last_3d)
         has_region_loss = self.optimisation.region_loss_weight > 0 and supervises_regions(network)
-        apply_execution(network, execution or Execution(), has_region_loss=has_region_loss)
+        self.execution = execution or Execution()
+        apply_execution(network, self.execution, has_region_loss=has_region_loss)
         self.view_batch_size = view_batch_size
         self.previous_schedule: PreviousSchedule | None = None
         """Schedule of the run up to the checkpoint that it is resumed from; None for a new run."""
@@ -138,7 +139,7 @@ class TrainingModule(LightningModule):
             self.zero_grad()  # before the forward pass, to free the gradients' memory; Lightning does it after
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
-        with region_logits(self.network) as regions:
+        with region_logits(self.network) as regions, self.execution.forward_context():
             logits = self(batch.clips)
         loss = self._classification_loss(logits, batch)
         if regions and self.optimisation.region_loss_weight:
