@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from conftest import number_of
 from farfield.clip_spec import ClipSpec
-from farfield.data import clips
+from farfield.data import clips, crops
 from farfield.data.augmentation import Augmentation
 from farfield.data.clips import training_clips, video_views
 from farfield.data.crops import crop_and_resize, random_resized_box, resize_short_side, spread_crops
@@ -118,6 +118,25 @@ def test_resizing_is_torchvisions() -> None:
     assert (ours.int() - theirs.permute(0, 2, 3, 1).int()).abs().max() <= 1
     assert resize_short_side(frames, 20).shape[1:3] == (20, 33)
     assert resize_short_side(frames.transpose(1, 2), 20).shape[1:3] == (33, 20)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("size", [(16, 16), (61, 97), (90, 130)])
+@pytest.mark.parametrize("fast", [True, False])
+def test_frames_are_resized_as_by_torchvision(
+    count: int, size: tuple[int, int], fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on a processor without a fast resize of uint8 images, where torchvision resizes in float32."""
+    capability = "AVX2" if fast else "DEFAULT"
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    crops._resizes_uint8_fast.cache_clear()
+    frames = torch.randint(256, (count, 61, 97, 3), dtype=torch.uint8)
+    ours = crops._resize(frames, *size)
+    crops._resizes_uint8_fast.cache_clear()
+    theirs = tv.resize(frames.permute(0, 3, 1, 2), list(size), antialias=True)
+    assert torch.equal(ours.permute(0, 3, 1, 2), theirs)
+    assert ours.is_contiguous()
 
 
 def test_crops_are_spread_along_the_longer_side() -> None:

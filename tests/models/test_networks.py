@@ -14,7 +14,7 @@ from farfield import build_model
 from farfield.errors import FarfieldError
 from farfield.layers import BatchNorm3d, GlobalAvgPool3d, NonLocalBlock3d
 from farfield.models.backbones import BACKBONES, option_defaults
-from farfield.models.backbones.backbone import slow_frames
+from farfield.models.backbones.backbone import TwoPathwayBackbone, slow_frames
 from farfield.models.insertion import BLOCKS, insert_blocks
 from farfield.models.network import default_clip
 
@@ -175,6 +175,25 @@ def test_slowfast_packs_its_slow_frames_as_pyslowfast_does() -> None:
     assert taken[1].shape[2] == 32
     with pytest.raises(FarfieldError, match=r"frames divisible by alpha=4; given 30"):
         build_model("slowfast_r50", num_classes=5, clip={"num_frames": 30})
+
+
+def test_slow_frames_are_those_of_a_linspace_in_float32() -> None:
+    for frames in range(1, 130):
+        for count in range(1, frames + 1):
+            assert slow_frames(frames, count) == torch.linspace(0, frames - 1, count).long().tolist()
+    assert slow_frames(160, 40) == torch.linspace(0, 159, 40).long().tolist()  # one is 52: 53 without rounding
+
+
+def test_both_pathways_are_packed_in_one_compiled_graph() -> None:
+    class Trunk(nn.Module):
+        def forward(self, pathways: list[torch.Tensor]) -> list[torch.Tensor]:
+            return [pathway * 2 for pathway in pathways]
+
+    backbone = TwoPathwayBackbone(Trunk(), {}, default_clip("slowfast_r50"), out_channels=6, alpha=4)
+    clips = torch.randn(1, 3, 32, 2, 2)
+    compiled = torch.compile(backbone, backend="eager", fullgraph=True)
+    for found, expected in zip(compiled(clips), backbone(clips), strict=True):
+        assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import platform
+from functools import cache
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor
-from torchvision.transforms.v2 import functional as tv
 
 Frames = UInt8[Tensor, "t h w c"]
 Box = tuple[int, int, int, int]
@@ -84,5 +87,19 @@ def spread_crops(frames: Frames, size_px: int, num_crops: int) -> list[Frames]:
 def _resize(frames: Frames, height: int, width: int) -> Frames:
     if frames.shape[1:3] == (height, width):
         return frames
-    # The permuted tensor has channels_last memory, which torchvision resizes in uint8.
-    return tv.resize(frames.permute(0, 3, 1, 2), [height, width], antialias=True).permute(0, 2, 3, 1)
+    x = frames.permute(0, 3, 1, 2)  # in channels_last memory
+    if len(x) == 1 and x.is_contiguous(memory_format=torch.channels_last):
+        # The stride of an axis of size 1 does not matter, but `interpolate` tells the memory format from it.
+        x = x.as_strided(x.shape, (x.numel(), *x.stride()[1:]))
+    fast = _resizes_uint8_fast()
+    y = F.interpolate(x if fast else x.float(), (height, width), mode="bilinear", antialias=True)
+    return (y if fast else y.round_().to(torch.uint8)).permute(0, 2, 3, 1)
+
+
+@cache
+def _resizes_uint8_fast() -> bool:
+    """Check whether PyTorch resizes uint8 images fast on this processor, by the rule of torchvision's `resize`.
+
+    torchvision itself is not used here, because importing it takes longer than a short video's prediction.
+    """
+    return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") or platform.machine() in ("aarch64", "arm64")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
-from torchvision.transforms import v2
 
 from farfield.clip_spec import ClipSpec
 from farfield.data.augmentation import Augmentation, Draw, Mix
@@ -52,6 +51,8 @@ def rand_augment(
     clips: UInt8[Tensor, "b v t h w c"], seeds: Int[Tensor, " b"], augmentation: Augmentation
 ) -> UInt8[Tensor, "b v t h w c"]:
     """Apply torchvision's RandAugment, with the same operations for all frames of a clip, chosen by the clip's seed."""
+    from torchvision.transforms import v2  # imported late: slow, and only training needs it
+
     transform = v2.RandAugment(augmentation.rand_augment, augmentation.rand_augment_magnitude, fill=128)
     changed = torch.empty_like(clips)
     # RandAugment uses the CPU's default generator, as dropout does.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -174,11 +175,22 @@ class TwoPathwayBackbone(Backbone):
         return self.trunk([clips.index_select(2, index), clips])  # a new list: the trunk writes into it
 
 
-@torch.compiler.assume_constant_result
 def slow_frames(frames: int, count: int) -> list[int]:
     """Choose the indices of the slow pathway's `count` frames among `frames` frames, as PySlowFast does.
 
-    For 8 of 32 frames the indices are 0, 4, 8, 13, 17, 22, 26, 31. The CPU computes them, since other devices may round
-    differently.
+    For 8 of 32 frames the indices are 0, 4, 8, 13, 17, 22, 26, 31. They are those of torch.linspace(0, frames - 1,
+    count).long(), whose float32 rounding decides where a position is almost a whole number. Plain numbers keep a
+    compiled network in one graph.
     """
-    return torch.linspace(0, frames - 1, count, device="cpu").long().tolist()
+    last = frames - 1
+    step = _to_float32(last / max(count - 1, 1))
+    return [
+        int(_to_float32(step * i if i < count // 2 or count == 1 else last - step * (count - 1 - i)))
+        for i in range(count)
+    ]
+
+
+def _to_float32(number: float) -> float:
+    """Round a number to float32."""
+    mantissa, exponent = math.frexp(number)
+    return math.ldexp(round(math.ldexp(mantissa, 24)), exponent - 24)
