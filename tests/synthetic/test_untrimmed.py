@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from farfield.data.manifest import read_manifest
+from farfield.curation.prepare import prepare
+from farfield.data.manifest import read_manifest, write_manifest
 from farfield.errors import FarfieldError
 from farfield.synthetic import untrimmed
 from farfield.synthetic.figures import FORWARD_ACTIONS, LABELS, MIRROR, Scene
@@ -125,12 +126,14 @@ def check_part(part: Part, num_frames: int) -> None:
     assert end < num_frames
 
 
+@pytest.mark.slow
 def test_frames_are_reproducible(made: Path) -> None:
     """The hash was taken where the task was written; a change of it is a change of the data set."""
     kept = json.loads((made / "synthesis.json").read_text())
     assert kept["sha256_of_frames"]["val"] == "25ef0bc13708ab62871e4ffa0e2105a8683b32e472f2f88b68e2e8f5b23ea3d3"
 
 
+@pytest.mark.slow
 def test_the_manifest_lists_segments_and_empty_videos(made: Path) -> None:
     manifest = read_manifest(made / "test.csv")
     rows = {path: [row for row in manifest if row.path == path] for path in {row.path for row in manifest}}
@@ -147,6 +150,7 @@ def test_the_manifest_lists_segments_and_empty_videos(made: Path) -> None:
             assert row.start_seconds * row.fps == pytest.approx(round(row.start_seconds * row.fps), abs=1e-9)
 
 
+@pytest.mark.slow
 def test_files_are_what_the_manifest_says(made: Path) -> None:
     manifest = read_manifest(made / "val.csv")
     rows = [row for row in manifest if row.path == manifest[0].path]
@@ -156,6 +160,27 @@ def test_files_are_what_the_manifest_says(made: Path) -> None:
         first = np.flatnonzero(np.isclose(video.times, rows[0].start_seconds))
         assert first.tolist() == [round(rows[0].start_seconds * FPS)]
         assert video.frames(np.array([0])).shape[1:3] == (rows[0].height, rows[0].width)
+
+
+@pytest.mark.slow
+def test_each_segment_can_be_cut_out(made: Path, tmp_path: Path) -> None:
+    """`data prepare` makes a trimmed copy: one file a segment, with the segment's frames and its one label."""
+    rows = [row for row in read_manifest(made / "test.csv") if row.label][::7]
+    rows.sort(key=lambda row: f"{row.path[:-4]}_{row.start_seconds:g}_{row.end_seconds:g}.mp4")  # as the store's files
+    write_manifest(made / "trimmed.csv", rows)
+    prepare(made / "trimmed.csv", tmp_path / "store", num_workers=1, progress=False)
+    trimmed = read_manifest(tmp_path / "store/manifest.csv")
+    assert [row.label for row in trimmed] == [row.label for row in rows]
+    assert (trimmed.targets(LABELS) >= 0).all()  # as networks of one class a video need it
+    for number, row in enumerate(rows):
+        start, end = round(row.start_seconds * FPS), round(row.end_seconds * FPS)
+        with open_video(made / row.path) as whole, open_video(trimmed.path(number)) as cut:
+            assert len(cut.times) == trimmed[number].num_frames == end - start
+            kept, there = cut.frames(np.arange(end - start)), whole.frames(np.arange(start - 1, end + 1))
+        frames, around = np.asarray(kept).astype(float), np.asarray(there).astype(float)
+        earlier, same, later = (np.abs(frames - around[i : i + len(frames)]).mean() for i in range(3))
+        assert same < 4  # of 255: it was encoded twice
+        assert same < min(earlier, later)
 
 
 def test_too_few_videos_are_refused(tmp_path: Path) -> None:
