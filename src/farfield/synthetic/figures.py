@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -62,6 +63,13 @@ class Action:
     poses: tuple[Pose, ...]
     box_in_hand_from: float | None = None
 
+    def pose(self, progress: float) -> Pose:
+        """Interpolate smoothly through the poses; `progress` goes from 0 for the first to 1 for the last."""
+        place = progress * (len(self.poses) - 1)
+        leg = min(int(place), len(self.poses) - 2)
+        fraction = place - leg
+        return self.poses[leg].towards(self.poses[leg + 1], fraction * fraction * (3 - 2 * fraction))  # smoothstep
+
 
 FORWARD_ACTIONS: dict[str, Action] = {
     "sit_down": Action((STANDING, SEATED)),
@@ -114,6 +122,7 @@ class Scene:
         self.skin: Colour = (float(red), float(green), float(blue))
         self.size = HEIGHT * rng.uniform(0.66, 0.76)
         self.thickness = self.size * rng.uniform(0.048, 0.062)
+        self.box_half_width, self.box_half_height = 7.0, 6.0
         self.proportions = rng.uniform(0.93, 1.07, 4)  # torso, arms, thighs, shins
         self.facing = 1 if rng.random() < 0.5 else -1
         self.place = WIDTH * rng.uniform(0.44, 0.56)
@@ -135,26 +144,49 @@ class Scene:
 
     def canvas(self, time: float) -> Canvas:
         """Return the background as the camera sees it at a time in [0, 1]."""
-        shift_x, shift_y = self.pan * (time - 0.5) * 2
-        top, left = self.margin + round(float(shift_y)), self.margin + round(float(shift_x))
+        shift_x, shift_y = self.shift(time)
+        top, left = self.margin + round(shift_y), self.margin + round(shift_x)
         return Canvas(self.background[top : top + HEIGHT, left : left + WIDTH])
+
+    def shift(self, time: float) -> Point:
+        """Return how far the camera has panned at a time in [0, 1], in pixels from its middle position."""
+        shift_x, shift_y = self.pan * (time - 0.5) * 2
+        return float(shift_x), float(shift_y)
 
     def draw_figure(self, canvas: Canvas, action: Action, progress: float, time: float) -> None:
         """Draw the figure on a canvas; the arguments are those of `draw`."""
-        shift_x, shift_y = self.pan * (time - 0.5) * 2
-        pose = _between(action.poses, progress)
-        joints = self._joints(pose, math.sin(2 * math.pi * time + self.sway_phase) * self.sway)
+        sway = math.sin(2 * math.pi * time + self.sway_phase) * self.sway
+        pose = action.pose(progress)
+        if action.box_in_hand_from is None:
+            self.draw_pose(canvas, pose, sway=sway, shift=self.shift(time))
+        else:
+            in_hand = progress >= action.box_in_hand_from
+            self.draw_pose(canvas, pose, sway=sway, shift=self.shift(time), box="hand" if in_hand else "floor")
+
+    def draw_pose(
+        self, canvas: Canvas, pose: Pose, *, sway: float, shift: Point, box: Literal["hand", "floor"] | None = None
+    ) -> None:
+        """Draw the figure in a pose.
+
+        Args:
+            canvas: image to draw on.
+            pose: pose of the figure.
+            sway: degrees by which the upper body leans forward beyond the pose.
+            shift: how far the camera has panned, in pixels.
+            box: where the box is: in the figure's hand, or on the floor where the hand reaches it; None for no box.
+        """
+        shift_x, shift_y = shift
 
         def on_screen(point: Point) -> Point:
             x = self.place + self.facing * point[0] - shift_x
             return round(x * 16) / 16, round((self.ground + point[1] - shift_y) * 16) / 16
 
-        p = {name: on_screen(point) for name, point in joints.items()}
+        p = {name: on_screen(point) for name, point in self._joints(pose, sway).items()}
         r = self.thickness
-        if action.box_in_hand_from is not None:
-            at_rest = self._joints(action.poses[1], 0)["hand"]
-            x, y = p["hand"] if progress >= action.box_in_hand_from else on_screen(at_rest)
-            canvas.polygon([(x - 7, y - 6), (x + 7, y - 6), (x + 7, y + 6), (x - 7, y + 6)], self.box)
+        if box is not None:
+            x, y = p["hand"] if box == "hand" else on_screen(self._joints(REACHING, 0)["hand"])
+            w, h = self.box_half_width, self.box_half_height
+            canvas.polygon([(x - w, y - h), (x + w, y - h), (x + w, y + h), (x - w, y + h)], self.box)
         canvas.capsule(p["hip"], p["knee"], r * 1.25, self.trousers)
         canvas.capsule(p["knee"], p["foot"], r * 1.1, self.trousers)
         canvas.capsule(p["foot"], p["toe"], r * 0.9, self.skin)
@@ -195,14 +227,6 @@ def _reach(start: Point, degrees: float, length: float) -> Point:
     """Return the point at a distance and a direction from `start`: 0 is down, 90 forward (right), 180 up."""
     angle = math.radians(degrees)
     return start[0] + math.sin(angle) * length, start[1] + math.cos(angle) * length
-
-
-def _between(poses: tuple[Pose, ...], progress: float) -> Pose:
-    """Interpolate smoothly through a sequence of poses."""
-    place = progress * (len(poses) - 1)
-    leg = min(int(place), len(poses) - 2)
-    fraction = place - leg
-    return poses[leg].towards(poses[leg + 1], fraction * fraction * (3 - 2 * fraction))  # smoothstep
 
 
 def _colour(rng: np.random.Generator, low: float, high: float) -> Colour:

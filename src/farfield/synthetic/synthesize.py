@@ -19,7 +19,8 @@ from farfield.data.manifest import VideoRecord, write_manifest
 from farfield.data.randomness import Purpose, generator
 from farfield.errors import FarfieldError
 from farfield.progress import ProgressBar
-from farfield.synthetic import crowd, figures, recall
+from farfield.synthetic import crowd, figures, recall, untrimmed
+from farfield.synthetic.untrimmed_schedule import draw_schedule
 from farfield.video.writer import write_video
 
 RECORD = "synthesis.json"
@@ -29,38 +30,99 @@ VERSION = 1
 """Incremented when a task's frames change, so that older data sets are recognised."""
 
 
+Frames = Iterator[UInt8[np.ndarray, "h w 3"]]
+
+
+@dataclass(frozen=True)
+class Video:
+    """One generated video.
+
+    Attributes:
+        name: end of the file's name.
+        segments: (label, first frame, frame after the last) of each row of the manifest; None for the whole video.
+        frames: the frames, which are rendered as they are taken.
+    """
+
+    name: str
+    segments: list[tuple[str, int | None, int | None]]
+    frames: Frames
+
+
 @dataclass(frozen=True)
 class Task:
     """A synthetic task.
 
     Attributes:
         labels: classes.
-        render: renders the frames of a video of a label.
+        make: makes a video from its number in its split and a generator.
         fps: frame rate.
-        choose_label: chooses the label of a video by its index; None for one class each in turn.
+        num_videos: default numbers of training, validation and test videos.
+        fewest: least number of videos of a split; None for one a class.
+        keyframe_every: most frames from one keyframe to the next.
     """
 
     labels: list[str]
-    render: Callable[[str, np.random.Generator], Iterator[UInt8[np.ndarray, "h w 3"]]]
+    make: Callable[[int, np.random.Generator], Video]
     fps: int
-    choose_label: Callable[[int, np.random.Generator], str] | None = None
+    num_videos: tuple[int, int, int] = (600, 100, 200)
+    fewest: int | None = None
+    keyframe_every: int = 250
+
+
+def _each_in_turn(labels: list[str]) -> Callable[[int, np.random.Generator], str]:
+    return lambda index, rng: labels[index % len(labels)]
+
+
+def _make_trimmed(
+    index: int,
+    rng: np.random.Generator,
+    *,
+    choose_label: Callable[[int, np.random.Generator], str],
+    render: Callable[[str, np.random.Generator], Frames],
+) -> Video:
+    """Make a video that shows what its label says from begin to end."""
+    label = choose_label(index, rng)
+    return Video(label.replace("|", "+") or "none", [(label, None, None)], render(label, rng))
+
+
+def _make_untrimmed(index: int, rng: np.random.Generator) -> Video:
+    """Make a video with a segment for each action, or a row without label if there is none."""
+    schedule = draw_schedule(index, rng)
+    segments: list[tuple[str, int | None, int | None]]
+    segments = [(action.name, action.start, action.end) for action in schedule.actions]
+    return Video("actions" if segments else "none", segments or [("", None, None)], untrimmed.render(schedule, rng))
+
+
+def _trimmed(labels: list[str], render: Callable[[str, np.random.Generator], Frames], fps: int) -> Task:
+    return Task(labels, partial(_make_trimmed, choose_label=_each_in_turn(labels), render=render), fps)
 
 
 TASKS: dict[str, Task] = {
-    "figures": Task(figures.LABELS, figures.render, figures.FPS),
-    "recall": Task(recall.LABELS, recall.render, recall.FPS),
-    "recall_shape": Task(recall.LABELS, partial(recall.render, attribute="shape"), recall.FPS),
-    "crowd": Task(crowd.LABELS, crowd.render, figures.FPS, crowd.choose_label),
+    "figures": _trimmed(figures.LABELS, figures.render, figures.FPS),
+    "recall": _trimmed(recall.LABELS, recall.render, recall.FPS),
+    "recall_shape": _trimmed(recall.LABELS, partial(recall.render, attribute="shape"), recall.FPS),
+    "crowd": Task(
+        crowd.LABELS, partial(_make_trimmed, choose_label=crowd.choose_label, render=crowd.render), figures.FPS
+    ),
+    "untrimmed": Task(
+        untrimmed.LABELS,
+        _make_untrimmed,
+        untrimmed.FPS,
+        num_videos=(48, 8, 16),
+        fewest=2,
+        keyframe_every=2 * untrimmed.FPS,  # as cameras do
+    ),
 }
+"""Tasks by name. Their order is part of the seeds: append new ones."""
 
 
 def synthesize(
-    task: Literal["figures", "recall", "recall_shape", "crowd"],
+    task: Literal["figures", "recall", "recall_shape", "crowd", "untrimmed"],
     out: str | Path,
     *,
-    num_train: int = 600,
-    num_val: int = 100,
-    num_test: int = 200,
+    num_train: int | None = None,
+    num_val: int | None = None,
+    num_test: int | None = None,
     seed: int = 0,
     num_workers: int | None = None,
     progress: bool = True,
@@ -70,14 +132,16 @@ def synthesize(
     In figures, the class is the everyday action of a person. Actions come in time-reversed pairs, which only the order
     of frames distinguishes. In recall, the class says whether an early and a late cue have the same colour, which needs
     long-range dependencies. In recall_shape, the class says whether the two cues have the same shape. In crowd, up to
-    three persons are seen, and a video has the labels of all actions that they perform, or none.
+    three persons are seen, and a video has the labels of all actions that they perform, or none. In untrimmed, videos
+    last one to three minutes, a few less, and the actions of figures are segments between pauses; a manifest has a row
+    for each segment, and one without label for a video in which no action is performed.
 
     Args:
-        task: figures, recall, recall_shape or crowd.
+        task: figures, recall, recall_shape, crowd or untrimmed.
         out: output folder. If it already has a finished data set with the same arguments, nothing is written.
-        num_train: number of training videos; the classes of each split are balanced.
-        num_val: number of validation videos.
-        num_test: number of test videos.
+        num_train: number of training videos; the classes of each split are balanced. None for 600, of untrimmed 48.
+        num_val: number of validation videos; None for 100, of untrimmed 8.
+        num_test: number of test videos; None for 200, of untrimmed 16.
         seed: seed of all videos. Equal seeds give the same frames on every machine.
         num_workers: number of processes; None for the number of cores.
         progress: show a progress bar on standard error.
@@ -86,18 +150,21 @@ def synthesize(
         The output folder. Its synthesis.json has hashes of the frames.
 
     Raises:
-        FarfieldError: if the folder has a different data set or other files, or a split has fewer videos than classes.
+        FarfieldError: if the folder has a different data set or other files, or a split has fewer videos than classes,
+            of untrimmed fewer than two.
     """
     if task not in TASKS:
         raise FarfieldError(f"task is {task!r}. Known tasks: {', '.join(TASKS)}.")
     if seed < 0:
         raise FarfieldError(f"seed is {seed}; it must be at least 0.")
-    counts = dict(zip(SPLITS, (num_train, num_val, num_test), strict=True))
-    labels = TASKS[task].labels
-    if min(counts.values()) < len(labels):
+    given = zip((num_train, num_val, num_test), TASKS[task].num_videos, strict=True)
+    counts = dict(zip(SPLITS, (usual if count is None else count for count, usual in given), strict=True))
+    fewest = TASKS[task].fewest or len(TASKS[task].labels)
+    if min(counts.values()) < fewest:
+        needed = "one video per class" if TASKS[task].fewest is None else f"{fewest} videos"
         raise FarfieldError(
-            f"too few videos ({counts}): each split needs at least one video per class. Give num_train, num_val and "
-            f"num_test at least {len(labels)}."
+            f"too few videos ({counts}): each split needs at least {needed}. Give num_train, num_val and num_test at "
+            f"least {fewest}."
         )
     folder = Path(out)
     wanted = {
@@ -113,42 +180,60 @@ def synthesize(
     partial_file.write_text(json.dumps(wanted) + "\n")
     jobs = [(task, seed, split, index, folder) for split in SPLITS for index in range(counts[split])]
     with ProcessPoolExecutor(num_workers or os.cpu_count()) as pool:
-        done = pool.map(_write_one, jobs, chunksize=8)
+        done = pool.map(_write_one, jobs, chunksize=1)
         results = list(
             ProgressBar(done, total=len(jobs), desc=f"synthesize {task}", unit="video", disable=not progress)
         )
     hashes = {}
     for split in SPLITS:
-        of_split = [
-            (record, digest) for (_, _, s, _, _), (record, digest) in zip(jobs, results, strict=True) if s == split
-        ]
-        write_manifest(folder / f"{split}.csv", [record for record, _ in of_split])
+        of_split = [made for (_, _, s, _, _), made in zip(jobs, results, strict=True) if s == split]
+        write_manifest(folder / f"{split}.csv", [record for records, _ in of_split for record in records])
         hashes[split] = hashlib.sha256("".join(digest for _, digest in of_split).encode()).hexdigest()
     partial_file.write_text(json.dumps(wanted | {"sha256_of_frames": hashes}, indent=2) + "\n")
     partial_file.replace(folder / RECORD)
     return folder
 
 
-def _write_one(job: tuple[str, int, str, int, Path]) -> tuple[VideoRecord, str]:
-    """Render and encode one video, in a worker process; return its manifest row and a hash of its frames."""
+def _write_one(job: tuple[str, int, str, int, Path]) -> tuple[list[VideoRecord], str]:
+    """Render and encode one video, in a worker process; return its manifest rows and a hash of its frames."""
     name, seed, split, index, folder = job
     task = TASKS[name]
     rng = generator(Purpose.SYNTHESIS, seed, list(TASKS).index(name), SPLITS.index(split), index)
-    label = task.choose_label(index, rng) if task.choose_label else task.labels[index % len(task.labels)]
-    frames = list(task.render(label, rng))
-    path = Path("videos", f"{split}_{index:05d}_{label.replace('|', '+') or 'none'}.mp4")
-    write_video(folder / path, frames, fps=task.fps)
-    height, width = frames[0].shape[:2]
-    record = VideoRecord(
-        path.as_posix(),
-        label,
-        num_frames=len(frames),
-        fps=task.fps,
-        width=width,
-        height=height,
-        duration_seconds=len(frames) / task.fps,
-    )
-    return record, hashlib.sha256(np.stack(frames).tobytes()).hexdigest()
+    video = task.make(index, rng)
+    path = Path("videos", f"{split}_{index:05d}_{video.name}.mp4")
+    frames = _Measured(video.frames)
+    write_video(folder / path, frames, fps=task.fps, keyframe_every=task.keyframe_every)
+    records = [
+        VideoRecord(
+            path.as_posix(),
+            label,
+            start_seconds=None if start is None else start / task.fps,
+            end_seconds=None if end is None else end / task.fps,
+            num_frames=frames.count,
+            fps=task.fps,
+            width=frames.width,
+            height=frames.height,
+            duration_seconds=frames.count / task.fps,
+        )
+        for label, start, end in video.segments
+    ]
+    return records, frames.digest.hexdigest()
+
+
+class _Measured:
+    """Pass frames on one at a time; count, measure and hash them."""
+
+    def __init__(self, frames: Frames) -> None:
+        self.frames = frames
+        self.count = self.width = self.height = 0
+        self.digest = hashlib.sha256()
+
+    def __iter__(self) -> Frames:
+        for frame in self.frames:
+            self.count += 1
+            self.height, self.width = frame.shape[:2]
+            self.digest.update(np.ascontiguousarray(frame).tobytes())
+            yield frame
 
 
 def _is_finished(folder: Path, wanted: Mapping[str, object]) -> bool:

@@ -23,6 +23,7 @@ def write_video(
     fps: float,
     seconds: Sequence[float] | Float[np.ndarray, " frames"] | None = None,
     crf: int = 18,
+    keyframe_every: int = 250,
 ) -> None:
     """Write RGB frames as an MP4, atomically.
 
@@ -33,13 +34,15 @@ def write_video(
         fps: frames per second; with `seconds`, only the nominal rate.
         seconds: display times of the frames in seconds, ascending; None for the constant rate `fps`.
         crf: x264's constant rate factor: 0 is lossless, 18 looks like the original, 51 is worst.
+        keyframe_every: most frames from one keyframe to the next. Fewer make clips of long videos cheaper to decode,
+            and the file larger.
 
     Raises:
         ValueError: if there are no frames.
     """
     path = Path(path).absolute()  # FFmpeg parses the part before a colon as a protocol
     with atomic_write(path) as partial:
-        _encode(partial, frames, fps=fps, seconds=seconds, crf=crf)
+        _encode(partial, frames, fps=fps, seconds=seconds, crf=crf, keyframe_every=keyframe_every)
 
 
 def _encode(
@@ -49,10 +52,12 @@ def _encode(
     fps: float,
     seconds: Sequence[float] | Float[np.ndarray, " frames"] | None,
     crf: int,
+    keyframe_every: int,
 ) -> None:
     # Deterministic output: with several threads, x264 depends on the number of cores, and its macroblock tree differs
     # between calls if a side is not a multiple of 16.
     options = {"crf": str(crf), "preset": "veryfast", "tune": "fastdecode", "threads": "1", "x264-params": "mbtree=0"}
+    options["g"] = str(keyframe_every)
     stream = None
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         for number, frame in enumerate(frames):

@@ -23,6 +23,7 @@ from farfield.curation.formats.moments import read_moments
 from farfield.curation.formats.pyslowfast import read_pyslowfast
 from farfield.curation.formats.something_something import read_something_something
 from farfield.curation.formats.table import read_table
+from farfield.curation.formats.thumos14 import read_thumos14
 from farfield.curation.formats.ucf101 import read_ucf101
 from farfield.curation.formats.via import read_via
 
@@ -47,6 +48,7 @@ FORMATS: dict[str, Format] = {
     ),
     "ava": Format(read_ava),
     "activitynet": Format(read_activitynet, "ActivityNet's JSON", frozenset({"subset"})),
+    "thumos14": Format(read_thumos14, "the folder of THUMOS14's or MultiTHUMOS's text files", frozenset({"subset"})),
     "charades": Format(read_charades, "Charades_v1_train.csv or Charades_v1_test.csv", frozenset({"labels", "fps"})),
     "table": Format(read_table, "a .csv, .tsv or .jsonl file", frozenset({"columns", "fps"})),
     "labelstudio": Format(
@@ -77,6 +79,7 @@ FormatName = Literal[
     "epic-kitchens-100",
     "ava",
     "activitynet",
+    "thumos14",
     "charades",
     "table",
     "labelstudio",
