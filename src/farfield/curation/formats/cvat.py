@@ -32,9 +32,9 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
-from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
+from farfield.curation.formats.annotation_source import AnnotationSource
 from farfield.curation.formats.tool_export import find_videos, frame_rate, join_labels
-from farfield.curation.text_files import read_text
+from farfield.curation.formats.xml_files import read_xml
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError, nearest
 
@@ -94,8 +94,8 @@ def read_cvat(source: AnnotationSource) -> Iterator[VideoRecord]:
             source.left_out.append((name, f"{len(tasks)} tasks have a video of this name; index them one at a time"))
             continue
         segments = sorted(segment for video in tasks for segment in _segments(video))
-        if tasks and not segments:
-            source.left_out.append((name, NO_LABEL))
+        if not segments:
+            yield from source.without_label(name, path)
         for first, end, label in segments:
             yield VideoRecord(path, label, first / fps, end / fps)
 
@@ -126,14 +126,7 @@ def _read_file(path: Path, attribute: str | None, attributes: set[str]) -> list[
 
 
 def _parse(path: Path) -> ElementTree.Element:
-    """Parse an XML file that declares no document type: entities could make a small file fill the memory."""
-    text = read_text(path, NEEDED)
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise FarfieldError(f"{path} declares a document type or entities, which CVAT never does. {NEEDED}")
-    try:
-        root = ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
-        raise FarfieldError(f"{path} is not XML: {error}. {NEEDED}") from error
+    root = read_xml(path, "CVAT", NEEDED)
     if root.tag != "annotations" or root.find("meta") is None:
         raise FarfieldError(f"{path} is not CVAT's XML: it has no <annotations> with <meta>. {NEEDED}")
     return root

@@ -1,5 +1,7 @@
 """FiftyOne's JSON exports of videos: FiftyOneDataset (samples.json) and FiftyOneTemporalDetectionDataset (labels.json).
 
+FiftyOneVideoLabelsDataset (manifest.json) is recognised here, and read by `fiftyone_video_labels.py`.
+
     {"samples": [{"filepath": "data/a.mp4", "tags": ["train"], "metadata": {"frame_rate": 25.0, ...},
       "action": {"_cls": "Classification", "label": "jump"},
       "events": {"_cls": "TemporalDetections", "detections": [{"label": "jump", "support": [1, 50]}]}}]}
@@ -27,7 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from farfield.curation.folder_scan import has_video_suffix
-from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
+from farfield.curation.formats.annotation_source import AnnotationSource
+from farfield.curation.formats.fiftyone_video_labels import is_video_labels, read_video_labels
 from farfield.curation.formats.json_files import read_json
 from farfield.curation.formats.tool_export import (
     checked,
@@ -41,9 +44,11 @@ from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 
 NEEDED = (
-    "Give samples.json of an export as FiftyOneDataset, labels.json of one as FiftyOneTemporalDetectionDataset, or the "
-    "folder of the export."
+    "Give samples.json of an export as FiftyOneDataset, labels.json of one as FiftyOneTemporalDetectionDataset, "
+    "manifest.json of one as FiftyOneVideoLabelsDataset, or the folder of the export."
 )
+
+FILES = ("samples.json", "labels.json", "manifest.json")
 
 FIELDS = {
     "Classification": None,
@@ -55,7 +60,7 @@ FIELDS = {
 
 
 def read_fiftyone(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read samples.json or labels.json of FiftyOne.
+    """Read samples.json, labels.json or manifest.json of FiftyOne.
 
     A classification labels the whole video; several form one row. Each temporal detection is a row. `subset` chooses
     samples by tag, and label_column the field where several have labels.
@@ -69,19 +74,22 @@ def read_fiftyone(source: AnnotationSource) -> Iterator[VideoRecord]:
         yield from _read_samples(source, path, checked(content["samples"], list, f"{path}: samples"))
     elif "labels" in content:
         yield from _read_labels(source, path, content)
+    elif is_video_labels(content):
+        yield from read_video_labels(source, path, content)
     else:
         raise FarfieldError(
-            f"{path} has neither 'samples' nor 'labels', but {', '.join(content) or 'nothing'}: it is none of "
-            f"FiftyOne's exports that are read. {NEEDED}"
+            f"{path} has neither 'samples' nor 'labels' nor an 'index' of videos, but "
+            f"{', '.join(content) or 'nothing'}: it is none of FiftyOne's exports that are read. {NEEDED}"
         )
 
 
 def _labels_file(given: Path) -> Path:
     if not given.is_dir():
         return given
-    found = [given / name for name in ("samples.json", "labels.json") if (given / name).is_file()]
+    found = [given / name for name in FILES if (given / name).is_file()]
     if len(found) != 1:
-        raise FarfieldError(f"{given} has {'both' if found else 'no'} samples.json and labels.json. {NEEDED}")
+        has = " and ".join(file.name for file in found) or f"none of {', '.join(FILES)}"
+        raise FarfieldError(f"{given} has {has}; it must have one of them. {NEEDED}")
     return found[0]
 
 
@@ -103,9 +111,7 @@ def _read_samples(source: AnnotationSource, path: Path, entries: list[Any]) -> I
     for name, video in find_videos(source, {name: [name] for name in samples}).items():
         value = samples[name].get(field or "")
         rows = _rows_of_field(source, video, samples[name], value, f"{path}, {name}") if value else []
-        if not rows:
-            source.left_out.append((name, NO_LABEL))
-        yield from rows
+        yield from rows or source.without_label(name, video)
 
 
 def _is_read(value: Any) -> bool:
@@ -167,9 +173,7 @@ def _read_labels(source: AnnotationSource, path: Path, content: dict[str, Any]) 
         where = f"{path}, {name}"
         items = checked(labels[name] or [], list, where)
         rows = [_row_of_detection(source, video, checked(item, dict, where), classes, where) for item in items]
-        if not rows:
-            source.left_out.append((name, NO_LABEL))
-        yield from rows
+        yield from rows or source.without_label(name, video)
 
 
 def _row_of_detection(
