@@ -89,7 +89,8 @@ def index_videos(
         columns: for table, the columns whose names differ from those of a manifest:
             path=...,label=...,start=...,end=...,group=...; times in seconds or HH:MM:SS.
         fps: frame rate of videos that are folders of numbered pictures, which need it. For exports of labelling tools,
-            the rate by which their frame numbers become seconds.
+            the rate by which their frame numbers become seconds; None for each video's own rate where the tool counts
+            the video's frames (cvat, fiftyone).
         first_label: number of the first class, 0 or 1, where labels are numbers; None to find out from the file of
             class names.
         unlabelled_as_none: for exports of labelling tools: keep annotated videos that have no label, as videos that

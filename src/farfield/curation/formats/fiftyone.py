@@ -36,9 +36,9 @@ from farfield.curation.formats.tool_export import (
     checked,
     choose,
     find_videos,
-    frame_rate,
     frames_to_seconds,
     join_labels,
+    own_frame_rate,
 )
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
@@ -66,7 +66,7 @@ def read_fiftyone(source: AnnotationSource) -> Iterator[VideoRecord]:
     samples by tag, and label_column the field where several have labels.
 
     Raises:
-        FarfieldError: for another file, several fields without label_column, or frames without a frame rate.
+        FarfieldError: for another file, or several fields without label_column.
     """
     path = _labels_file(source.annotations)
     content = checked(read_json(path, NEEDED), dict, f"{path}: its content")
@@ -132,16 +132,16 @@ def _rows_of_field(
     if "Classification" in value["_cls"]:
         label = join_labels(labels, where)
         return [VideoRecord(video, label)] if label else []
-    fps = _frame_rate(source, sample.get("metadata"), where) if items else 0.0
+    fps = _frame_rate(source, video, sample.get("metadata"), where) if items else 0.0
     spans = [_seconds(item.get("support"), fps, where) for item in items]
     return [VideoRecord(video, label, *span) for label, span in zip(labels, spans, strict=True) if label]
 
 
-def _frame_rate(source: AnnotationSource, metadata: Any, where: str) -> float:
-    """Return the frame rate of a sample's metadata, or else the option fps."""
+def _frame_rate(source: AnnotationSource, video: str, metadata: Any, where: str) -> float:
+    """Return the frame rate of a sample's metadata, or else the option fps, or else that of the video."""
     given = metadata.get("frame_rate") if isinstance(metadata, dict) else None
     if given is None:
-        return frame_rate(source, "fiftyone")
+        return own_frame_rate(source, video)
     rate = float(checked(given, float, f"{where}: metadata.frame_rate"))
     if not rate > 0:
         raise FarfieldError(f"{where}: metadata.frame_rate is {rate}; it must be above 0. Compute the metadata again.")
@@ -196,5 +196,5 @@ def _row_of_detection(
         if not 0 <= start < end:
             raise FarfieldError(f"{where}: timestamps is [{start}, {end}], which is no segment. Correct the times.")
     else:
-        start, end = _seconds(item.get("support"), frame_rate(source, "fiftyone"), where)
+        start, end = _seconds(item.get("support"), own_frame_rate(source, video), where)
     return VideoRecord(video, label, start, end)

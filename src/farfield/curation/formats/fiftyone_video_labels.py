@@ -13,7 +13,7 @@ fiftyone/utils/data/exporters.py, both of version 1.22.1, with voxel51-eta 0.17.
 - An attribute is a classification of the whole video, and an event a temporal detection; both bear the field's name.
 - `ranges` is a text such as "1-50,60,71-80", or a list of pairs; frames are those of `support` in samples.json: counted
   from 1, the last one included.
-- The format holds no frame rate.
+- The format holds no frame rate: the video does.
 - Without labels, a file holds no `attrs` and `events`.
 
 Labels of frames and attributes that are no text are not read.
@@ -32,9 +32,9 @@ from farfield.curation.formats.tool_export import (
     checked,
     choose,
     find_videos,
-    frame_rate,
     frames_to_seconds,
     join_labels,
+    own_frame_rate,
 )
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
@@ -54,7 +54,7 @@ def read_video_labels(source: AnnotationSource, path: Path, content: dict[str, A
     """Yield the rows of a FiftyOneVideoLabelsDataset, whose manifest.json has been read.
 
     Raises:
-        FarfieldError: for a missing or other file, several fields without label_column, or events without fps.
+        FarfieldError: for a missing or other file, or several fields without label_column.
     """
     if source.subset is not None:
         raise FarfieldError(f"{path} has no tags. Leave subset out, or export a FiftyOneDataset.")
@@ -85,10 +85,12 @@ def _named(labels: dict[str, Any], path: Path) -> Iterator[tuple[str, dict[str, 
 def _rows(source: AnnotationSource, video: str, items: list[dict[str, Any]], where: str) -> list[VideoRecord]:
     whole = join_labels([item["value"] for item in items if "value" in item], where)
     rows = [VideoRecord(video, whole)] if whole else []
-    for event in (item for item in items if "value" not in item):
+    events = [item for item in items if "value" not in item]
+    fps = own_frame_rate(source, video) if events else 1.0
+    for event in events:
         label = join_labels([checked(event.get("label"), str, f"{where}: label")], where)
         for first, last in _ranges(event.get("support"), where):
-            span = frames_to_seconds(first, last, frame_rate(source, "fiftyone"), f"{where}: support")
+            span = frames_to_seconds(first, last, fps, f"{where}: support")
             rows += [VideoRecord(video, label, *span)] if label else []
     return rows
 

@@ -26,6 +26,15 @@ PROBABILITY = "probability"
 """Name of the attribute that holds the score of an action."""
 
 
+ATTRIBUTE: dict[str, Any] = {
+    "name": PROBABILITY,
+    "mutable": False,
+    "input_type": "text",
+    "default_value": "",
+    "values": [""],
+}
+
+
 def cvat_files(videos: Sequence[AnnotatedVideo], labels: Sequence[str], folder: Path) -> dict[str, str]:
     """Return the content of NAME.xml of each video, and of labels.json.
 
@@ -34,25 +43,40 @@ def cvat_files(videos: Sequence[AnnotatedVideo], labels: Sequence[str], folder: 
         labels: all classes of the network.
         folder: where the files will be; not used.
     """
-    attribute = {"name": PROBABILITY, "mutable": False, "input_type": "text", "default_value": "", "values": [""]}
-    project: list[dict[str, Any]] = [{"name": label, "attributes": [attribute]} for label in labels]
-    files = {f"{video.name}.xml": _document(video) for video in videos}
+    project = [{"name": label, "attributes": [ATTRIBUTE]} for label in labels]
+    files = {f"{video.name}.xml": _document(video, labels) for video in videos}
     return files | {"labels.json": json.dumps(project, indent=1) + "\n"}
 
 
-def _document(video: AnnotatedVideo) -> str:
+def _document(video: AnnotatedVideo, labels: Sequence[str]) -> str:
     root = ElementTree.Element("annotations")
     ElementTree.SubElement(root, "version").text = "1.1"
-    task = ElementTree.SubElement(ElementTree.SubElement(root, "meta"), "task")
-    about = {"name": video.path.stem, "size": video.num_frames, "mode": "interpolation"}
-    about |= {"start_frame": 0, "stop_frame": video.num_frames - 1, "frame_filter": "", "source": video.path.name}
-    for name, value in about.items():
-        ElementTree.SubElement(task, name).text = path_text(str(value))
+    _add_task(ElementTree.SubElement(root, "meta"), video, labels)
     tracks = [(action, label) for action in video.actions or [] for label in action.labels]
     for number, (action, label) in enumerate(tracks):
         about = {"id": str(number), "label": label, "source": "auto"}
         _add_shapes(ElementTree.SubElement(root, "track", about), video, action)
     return xml_text(root)
+
+
+def _add_task(meta: ElementTree.Element, video: AnnotatedVideo, labels: Sequence[str]) -> None:
+    """Add what CVAT's exports say about a task. CVAT reads none of it; other readers of its format need some."""
+    task = ElementTree.SubElement(meta, "task")
+    frames = {"size": video.num_frames, "mode": "interpolation", "start_frame": 0, "stop_frame": video.num_frames - 1}
+    for name, value in ({"name": path_text(video.path.stem)} | frames | {"frame_filter": ""}).items():
+        ElementTree.SubElement(task, name).text = str(value)
+    known = ElementTree.SubElement(task, "labels")
+    for label in labels:
+        node = ElementTree.SubElement(known, "label")
+        ElementTree.SubElement(node, "name").text = label
+        attribute = ElementTree.SubElement(ElementTree.SubElement(node, "attributes"), "attribute")
+        for name in ("name", "mutable", "input_type", "default_value"):
+            ElementTree.SubElement(attribute, name).text = str(ATTRIBUTE[name])
+        ElementTree.SubElement(attribute, "values")
+    size = ElementTree.SubElement(task, "original_size")
+    for name, pixels in (("width", video.width), ("height", video.height)):
+        ElementTree.SubElement(size, name).text = str(pixels)
+    ElementTree.SubElement(task, "source").text = path_text(video.path.name)
 
 
 def _add_shapes(track: ElementTree.Element, video: AnnotatedVideo, action: Action) -> None:
