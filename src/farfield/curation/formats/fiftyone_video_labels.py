@@ -99,11 +99,13 @@ def _ranges(support: Any, where: str) -> list[tuple[int, int]]:
     """Return the first and last frame of each range of an event's support."""
     ranges = checked(support, dict, f"{where}: support").get("ranges")
     if isinstance(ranges, str):
-        found = [re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part) for part in ranges.split(",")]
-        pairs = [(int(each[1]), int(each[2] or each[1])) for each in found if each]
+        texts = [re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part) for part in ranges.split(",")]
+        pairs = [(int(each[1]), int(each[2] or each[1])) if each else None for each in texts]
     else:
-        found = [checked(each, list, f"{where}: ranges") for each in checked(ranges, list, f"{where}: ranges")]
-        pairs = [tuple(checked(number, int, f"{where}: ranges") for number in each) for each in found if len(each) == 2]
-    if not pairs or len(pairs) != len(found):
+        lists = [checked(each, list, f"{where}: ranges") for each in checked(ranges, list, f"{where}: ranges")]
+        numbers = [[checked(number, int, f"{where}: ranges") for number in each] for each in lists]
+        pairs = [(each[0], each[1]) if len(each) == 2 else None for each in numbers]
+    found = [pair for pair in pairs if pair is not None]
+    if not found or len(found) != len(pairs):
         raise FarfieldError(f"{where}: the frames of an event are {ranges!r}; they must be as in '1-50'. {NEEDED}")
-    return pairs
+    return found
