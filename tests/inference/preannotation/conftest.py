@@ -21,7 +21,7 @@ SEGMENTS = {
         Segment(0.513, 2.2203, "a & <b>", 0.7123),
         Segment(1.31, 1.99, 'it\'s "odd"', 0.6),
         Segment(2.2203, 2.9, "jump", 0.5),
-        Segment(2.951, 2.96, "two  words", 0.4),
+        Segment(2.945, 2.948, "two  words", 0.4),
     ],
     "deep/at 30.mp4": [Segment(0.2, 1.0, "ラン 走る ü", 0.8)],
     "none.mp4": [],

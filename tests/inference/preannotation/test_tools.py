@@ -131,7 +131,7 @@ def test_elan_tiers_hold_no_overlapping_annotations(written: Written) -> None:
             (0, 1017, "jump"),
             (1310, 1990, 'it\'s "odd"'),
             (2220, 2900, "jump"),
-            (2951, 2960, "two  words"),
+            (2945, 2948, "two  words"),
         ],
         "probability": [],
         "actions 2": [(513, 2220, "a & <b>")],
