@@ -15,6 +15,7 @@ from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.video_inputs import find_records
 from farfield.errors import FarfieldError, VideoError
 from farfield.inference.embeddings import check_parquet
+from farfield.inference.preannotation.tools import TOOLS, check_annotatable
 from farfield.inference.predict import PredictOptions, bar_to
 from farfield.inference.predict_live import LivePrediction, predict_live
 from farfield.inference.predict_videos import predict_videos
@@ -89,7 +90,9 @@ def predict(
         json: the same as --format json.
         out: folder to keep the predictions in: predictions.jsonl, and the files that `write` names.
         write: more files to write into `out`, as "csv,mp4": csv, srt and vtt (subtitles), mp4 (copies of the videos
-            with their labels, without sound), safetensors and parquet (features before the classifier, for retrieval).
+            with their labels, without sound), safetensors and parquet (features before the classifier, for retrieval);
+            labelstudio, cvat, fiftyone and eaf (ELAN): folders of files that these labelling tools open, to correct the
+            predictions there.
         device: where to run: auto, cpu, cuda, cuda:1.
         precision: number format: float32, bfloat16 (about twice as fast where the processor supports it; scores
             change in the third digit), float16 (GPUs).
@@ -162,6 +165,10 @@ def predict(
             f"format is {chosen}, which prints the subtitles of one video, but {len(records)} videos are given. Give "
             f"--out FOLDER --write {chosen}, to write a file for each video."
         )
+    labels: list[str] = []
+    if any(extra in TOOLS for extra in extras):
+        labels = load_model(checkpoint, device="cpu").labels
+        check_annotatable(extras, [record.path for record in records], labels)
     with nullcontext() if out is None else open_results(out, settings(), extras) as results:
         done = {each: results.prediction(each) for each in records if results is not None and results.is_done(each)}
         _print_each(done.values(), chosen)
@@ -182,7 +189,7 @@ def predict(
                 bars.video()
                 _print_each([done[record]], chosen)
         if results is not None:
-            results.finish(records)
+            results.finish(records, labels)
     _print_all([done[record] for record in records], chosen, timeline=timeline)
     failures = [prediction for prediction in done.values() if prediction.error is not None]
     for failure in failures:

@@ -61,6 +61,7 @@ def index_videos(
     columns: dict[str, str] | None = None,
     fps: float | None = None,
     first_label: int | None = None,
+    unlabelled_as_none: bool = False,
     num_workers: int | None = None,
     list_left_out: bool = False,
     decoder: Decoder = "pyav",
@@ -88,9 +89,12 @@ def index_videos(
         columns: for table, the columns whose names differ from those of a manifest:
             path=...,label=...,start=...,end=...,group=...; times in seconds or HH:MM:SS.
         fps: frame rate of videos that are folders of numbered pictures, which need it. For exports of labelling tools,
-            the rate by which their frame numbers become seconds.
+            the rate by which their frame numbers become seconds; None for each video's own rate where the tool counts
+            the video's frames (cvat, fiftyone).
         first_label: number of the first class, 0 or 1, where labels are numbers; None to find out from the file of
             class names.
+        unlabelled_as_none: for exports of labelling tools: keep annotated videos that have no label, as videos that
+            show none of the classes (an empty label), instead of leaving them out.
         num_workers: number of processes; None for the number of cores.
         list_left_out: list every skipped file, with the reason.
         decoder: decoder that opens the videos: pyav or decord.
@@ -110,6 +114,7 @@ def index_videos(
         "columns": columns or {},
         "fps": fps,
         "first_label": first_label,
+        "unlabelled_as_none": unlabelled_as_none,
     }
     _check(root, format, annotations, options)
     check_fps(fps)
@@ -167,7 +172,8 @@ def _check(root: str | Path, format: str, annotations: object, options: Mapping[
     needed = FORMATS[format].annotations
     if needed is not None and annotations is None:
         raise FarfieldError(f"format={format!r} needs annotations. Give {needed}.")
-    given = {name for name, value in options.items() if value not in (None, {})} - FORMATS[format].options
+    given = {name for name, value in options.items() if not (value is None or value is False or value == {})}
+    given -= FORMATS[format].options
     if annotations is not None and needed is None:
         given.add("annotations")
     for name in sorted(given):

@@ -25,19 +25,21 @@ from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError, VideoError, nearest
 from farfield.inference.embeddings import join_features, write_features
 from farfield.inference.labelled_video import write_labelled_video
+from farfield.inference.preannotation.annotated_video import annotated_videos
+from farfield.inference.preannotation.tools import TOOLS, check_tools, write_preannotations
 from farfield.inference.prediction_schema import Prediction
 from farfield.inference.tables_and_subtitles import SUBTITLES, as_csv, as_srt, as_vtt
 
-Extra = Literal["csv", "srt", "vtt", "mp4", "safetensors", "parquet"]
+Extra = Literal["csv", "srt", "vtt", "mp4", "safetensors", "parquet", "labelstudio", "cvat", "fiftyone", "eaf"]
 FEATURE_FILES = ("safetensors", "parquet")
 SETTINGS, JOURNAL, LOCK = "settings.json", "predictions.jsonl", ".lock"
 
 
 def check_extras(extras: Sequence[str], *, timeline: bool) -> None:
-    """Check that the extra files are of known kinds, and that subtitles are requested only with a timeline.
+    """Check that the extra files are of known kinds, and that there is a timeline for those that need one.
 
     Raises:
-        FarfieldError: for an unknown kind, or for subtitles without a timeline.
+        FarfieldError: for an unknown kind, or for subtitles or files of a labelling tool without a timeline.
     """
     for extra in extras:
         if extra not in get_args(Extra):
@@ -46,6 +48,7 @@ def check_extras(extras: Sequence[str], *, timeline: bool) -> None:
             raise FarfieldError(
                 f"{extra} is a file of subtitles, which need a timeline. Give timeline=True (--timeline)."
             )
+    check_tools(extras, timeline=timeline)
 
 
 @contextmanager
@@ -56,7 +59,7 @@ def open_results(folder: str | Path, settings: dict[str, Any], extras: Sequence[
         folder: created if missing.
         settings: options that affect predictions, in plain types, from `PredictOptions.settings`.
         extras: kinds of extra files to write. One file for each video: srt, vtt or mp4. One file for all videos: csv,
-            or safetensors or parquet for features.
+            or safetensors or parquet for features. A folder for a labelling tool: labelstudio, cvat, fiftyone or eaf.
 
     Raises:
         FarfieldError: if the folder is a file, cannot be written, is locked by another run, holds predictions that were
@@ -145,8 +148,13 @@ class Results:
         self._entries[_key(entry)] = entry
         return prediction
 
-    def finish(self, records: Sequence[VideoRecord]) -> None:
-        """Write the CSV and feature files of the videos `records`; reduce predictions.jsonl to one line for each."""
+    def finish(self, records: Sequence[VideoRecord], labels: Sequence[str] = ()) -> None:
+        """Write the files for all of the videos `records`; reduce predictions.jsonl to one line for each.
+
+        Args:
+            records: videos and parts of videos.
+            labels: all classes of the network, which labelling tools offer to choose from.
+        """
         keys = map(_record_key, records)
         entries = [self._entries[key] for key in keys if key in self._entries]
         with _writing(self.folder):
@@ -159,6 +167,14 @@ class Results:
                     parts = [(entry["path"], self._part(entry["name"])) for entry in entries]
                     parts = [(video, part) for video, part in parts if part.is_file()]
                     join_features(parts, self.folder / f"features.{kind}")
+            self._write_for_tools(entries, labels)
+
+    def _write_for_tools(self, entries: Sequence[dict[str, Any]], labels: Sequence[str]) -> None:
+        tools = [kind for kind in self._extras if kind in TOOLS]
+        if tools:
+            videos = annotated_videos((entry["name"], _stored(entry)) for entry in entries)
+            for tool in tools:
+                write_preannotations(tool, self.folder / tool, videos, labels)
 
     def _write_extras(self, name: str, prediction: Prediction, fps: float | None) -> None:
         if not prediction.ranking:

@@ -130,7 +130,7 @@ def test_the_source_of_earlier_versions_stands_beside_the_task(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("meta", "node", "options", "message"),
     [
-        (about(5, "a.mp4"), "", {"fps": None}, "counts time in frames; format='cvat' needs the frame rate"),
+        (about(5, "a.mp4"), track("jump", box(1)), {"fps": 0}, "fps is 0; it must be above 0"),
         (about(5, ""), "", {}, "names no video: it has no <source>, as exports of jobs or image tasks"),
         (
             about(5, "a.mp4"),

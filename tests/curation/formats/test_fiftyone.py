@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +53,17 @@ def test_temporal_detections_count_from_frame_1_and_include_the_last(tmp_path: P
         VideoRecord("b.avi", "jump", 1, 2),
     ]
     assert given.left_out == [("data/more/c.mp4", "it has no label")]
-    given.fps = None
-    with pytest.raises(FarfieldError, match="counts time in frames; format='fiftyone' needs the frame rate"):
-        list(read_fiftyone(given))
+
+
+def test_frames_are_those_of_the_video_without_another_rate(tmp_path: Path, make_video: Callable[..., Path]) -> None:
+    (tmp_path / "real").mkdir()
+    shutil.copy(make_video(20, fps=8), tmp_path / "real/a.mp4")
+    content = {"labels": {"a": [{"label": "jump", "support": [5, 8]}], "gone": [{"label": "run", "support": [1, 2]}]}}
+    given = source(tmp_path, content, "labels.json")
+    given.root = tmp_path / "real"
+    found, missing = read_fiftyone(given)
+    assert (found.path, found.start_seconds, found.end_seconds) == ("a.mp4", pytest.approx(0.5), pytest.approx(1))
+    assert missing.path == "gone.mp4"  # for `index_videos` to report
 
 
 def test_classifications_label_whole_videos(tmp_path: Path) -> None:
@@ -116,7 +126,7 @@ def test_temporal_detection_datasets_have_names_without_suffix(tmp_path: Path) -
         ),
         ({"labels": {"a": [{"label": "j", "timestamps": [2, 2]}]}}, {}, r"timestamps is \[2, 2\], which is no segment"),
         ({"labels": {}}, {"subset": "train"}, "has no tags or fields. Leave subset out"),
-        ({"type": "eta.core.datasets.LabeledVideoDataset", "index": []}, {}, "has neither 'samples' nor 'labels'"),
+        ({"type": "eta.core.datasets.LabeledImageDataset", "index": []}, {}, "has neither 'samples' nor 'labels'"),
     ],
 )
 def test_mistakes_are_named(content: Any, options: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -122,6 +122,33 @@ def test_annotators_must_agree_unless_one_is_ground_truth(root: Path) -> None:
     ]
 
 
+def test_each_task_may_say_its_frame_rate(root: Path) -> None:
+    tasks = [
+        task("plain.mp4", annotation(timeline("run", 6, 10)), rate=10),
+        task("ü.mp4", annotation(timeline("run", 6, 10)), rate="5"),
+        task("kept.mp4", annotation(timeline("run", 6, 10))),
+    ]
+    given = source(root, tasks, fps=20, columns={"fps": "rate"})
+    spans = [(row.path, row.start_seconds, row.end_seconds) for row in read_labelstudio(given)]
+    assert spans == [("plain.mp4", 0.5, 1), ("ü.mp4", 1, 2), ("kept.mp4", 0.25, 0.5)]
+
+
+def test_only_a_submitted_annotation_says_that_nothing_happens(root: Path) -> None:
+    tasks = [
+        task("plain.mp4", annotation(), by="p7"),
+        task("ü.mp4"),
+        task("left/twin.mp4", annotation(cancelled=True)),
+        task("right/twin.mp4", annotation(), annotation(choices("run"))),
+    ]
+    given = source(root, tasks, unlabelled_as_none=True, columns={"group": "by"})
+    assert list(read_labelstudio(given)) == [VideoRecord("plain.mp4", "", group="p7")]
+    assert given.left_out == [
+        ("ü.mp4", "it has no label"),
+        ("left/twin.mp4", "its annotation was cancelled"),
+        ("right/twin.mp4", "its 2 annotations differ; mark the right one as ground truth"),
+    ]
+
+
 def test_label_column_chooses_a_control(root: Path) -> None:
     tasks = [task("plain.mp4", annotation(choices("run"), choices("good", control="quality"), timeline("jump", 1, 4)))]
     with pytest.raises(FarfieldError, match=r"has several controls with labels: actions, quality, whole. Give label_c"):
@@ -147,7 +174,14 @@ def test_label_column_chooses_a_control(root: Path) -> None:
             "data has no 'video', but clip. Name the key of the video",
         ),
         ({"tasks": []}, {}, "its content is .*; it must be a list"),
-        ([], {"columns": {"pth": "clip"}}, "columns has 'pth'. Known: path, group"),
+        ([], {"columns": {"pth": "clip"}}, "columns has 'pth'. Known: path, group, fps"),
+        ([task("plain.mp4", fps=25)], {"columns": {"fps": "rate"}}, "no task of .* has 'rate' in its data"),
+        (
+            [task("plain.mp4", rate="x")],
+            {"columns": {"fps": "rate"}},
+            "data.rate is 'x'; it must be a frame rate",
+        ),
+        ([task("plain.mp4", rate=-1)], {"columns": {"fps": "rate"}}, "data.rate is -1; it must be a frame rate above"),
     ],
 )
 def test_mistakes_are_named(tasks: Any, options: dict[str, Any], message: str, root: Path) -> None:

@@ -29,6 +29,8 @@ class AnnotationSource:
         columns: column of the annotations for each field of a manifest, for tables without a fixed form.
         fps: frame rate by which frame numbers become seconds, and of folders of pictures; None if none was given.
         first_label: number of the first class, where labels are numbers; None to find out from `labels`.
+        unlabelled_as_none: whether an annotated video without a label shows none of the classes; otherwise it is left
+            out.
         skipped: record of files that the scan of `root` skips. Readers add videos that they do not use.
         left_out: (name, reason) of each annotated video or row that cannot be used. Readers add to it.
     """
@@ -42,6 +44,7 @@ class AnnotationSource:
     columns: Mapping[str, str] = field(default_factory=dict)
     fps: float | None = None
     first_label: int | None = None
+    unlabelled_as_none: bool = False
     skipped: SkippedFiles = field(default_factory=SkippedFiles)
     left_out: list[tuple[str, str]] = field(default_factory=list)
 
@@ -71,6 +74,18 @@ class AnnotationSource:
             return None
         return found[0] if found else stem + suffix
 
+    def without_label(self, name: str, path: str) -> list[VideoRecord]:
+        """Return the row of an annotated video without a label; none, and record it as left out, by default.
+
+        Args:
+            name: what the annotations call the video.
+            path: its path relative to `root`.
+        """
+        if self.unlabelled_as_none:
+            return [VideoRecord(path, "")]
+        self.left_out.append((name, NO_LABEL))
+        return []
+
     def leave_out_ambiguous(self, name: str, found: Sequence[str]) -> None:
         """Record an annotated name that several videos have as left out."""
         self.left_out.append((name, f"several videos have this name: {', '.join(found[:3])}"))
@@ -90,8 +105,8 @@ class Format:
         read: reader; yields a row for each annotated video or segment, with a path relative to the root or absolute.
             A video that does not exist is yielded, too: `index_videos` reports it as missing.
         annotations: what to give as annotations, as the end of a sentence; None if the format has none.
-        options: fields of `AnnotationSource` that the format uses, of labels, subset, split, label_column, columns, fps
-            and first_label.
+        options: fields of `AnnotationSource` that the format uses, of labels, subset, split, label_column, columns,
+            fps, first_label and unlabelled_as_none.
     """
 
     read: Callable[[AnnotationSource], Iterator[VideoRecord]]

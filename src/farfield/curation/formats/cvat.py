@@ -14,7 +14,7 @@ cvat/apps/dataset_manager/bindings.py, @da71018):
 - A shape with outside="1" says from which frame on the object is not seen; shapes between key frames are exported, too.
 - "CVAT for video" contains no tags (cvat-ai/cvat#7198 and #2923, where the documentation says otherwise); "CVAT for
   images" holds those of each frame: <image id="4" name="frame_000004"><tag label="jump"/></image>.
-- The file does not contain the frame rate. That of a single job does not name the video.
+- The file does not contain the frame rate: the video does. That of a single job does not name the video.
 
 Read as segments: the frames in which a track, or one of its attributes (label_column), has a label, and the frames that
 have a tag. Frames of one label that follow each other, and overlapping tracks, form one segment. Coordinates of boxes,
@@ -32,9 +32,9 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
-from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
-from farfield.curation.formats.tool_export import find_videos, frame_rate, join_labels
-from farfield.curation.text_files import read_text
+from farfield.curation.formats.annotation_source import AnnotationSource
+from farfield.curation.formats.tool_export import find_videos, join_labels, own_frame_rate
+from farfield.curation.formats.xml_files import read_xml
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError, nearest
 
@@ -67,7 +67,6 @@ def read_cvat(source: AnnotationSource) -> Iterator[VideoRecord]:
     Raises:
         FarfieldError: for another file, a file that names no video, or an unknown attribute.
     """
-    fps = frame_rate(source, "cvat")
     files = sorted(source.annotations.rglob("*.xml")) if source.annotations.is_dir() else [source.annotations]
     if not files:
         raise FarfieldError(f"there is no XML file in {source.annotations}. {NEEDED}")
@@ -94,8 +93,9 @@ def read_cvat(source: AnnotationSource) -> Iterator[VideoRecord]:
             source.left_out.append((name, f"{len(tasks)} tasks have a video of this name; index them one at a time"))
             continue
         segments = sorted(segment for video in tasks for segment in _segments(video))
-        if tasks and not segments:
-            source.left_out.append((name, NO_LABEL))
+        if not segments:
+            yield from source.without_label(name, path)
+        fps = own_frame_rate(source, path) if segments else 1.0
         for first, end, label in segments:
             yield VideoRecord(path, label, first / fps, end / fps)
 
@@ -126,14 +126,7 @@ def _read_file(path: Path, attribute: str | None, attributes: set[str]) -> list[
 
 
 def _parse(path: Path) -> ElementTree.Element:
-    """Parse an XML file that declares no document type: entities could make a small file fill the memory."""
-    text = read_text(path, NEEDED)
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise FarfieldError(f"{path} declares a document type or entities, which CVAT never does. {NEEDED}")
-    try:
-        root = ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
-        raise FarfieldError(f"{path} is not XML: {error}. {NEEDED}") from error
+    root = read_xml(path, "CVAT", NEEDED)
     if root.tag != "annotations" or root.find("meta") is None:
         raise FarfieldError(f"{path} is not CVAT's XML: it has no <annotations> with <meta>. {NEEDED}")
     return root

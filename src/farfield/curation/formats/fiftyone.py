@@ -1,5 +1,7 @@
 """FiftyOne's JSON exports of videos: FiftyOneDataset (samples.json) and FiftyOneTemporalDetectionDataset (labels.json).
 
+FiftyOneVideoLabelsDataset (manifest.json) is recognised here, and read by `fiftyone_video_labels.py`.
+
     {"samples": [{"filepath": "data/a.mp4", "tags": ["train"], "metadata": {"frame_rate": 25.0, ...},
       "action": {"_cls": "Classification", "label": "jump"},
       "events": {"_cls": "TemporalDetections", "detections": [{"label": "jump", "support": [1, 50]}]}}]}
@@ -27,23 +29,26 @@ from pathlib import Path
 from typing import Any
 
 from farfield.curation.folder_scan import has_video_suffix
-from farfield.curation.formats.annotation_source import NO_LABEL, AnnotationSource
+from farfield.curation.formats.annotation_source import AnnotationSource
+from farfield.curation.formats.fiftyone_video_labels import is_video_labels, read_video_labels
 from farfield.curation.formats.json_files import read_json
 from farfield.curation.formats.tool_export import (
     checked,
     choose,
     find_videos,
-    frame_rate,
     frames_to_seconds,
     join_labels,
+    own_frame_rate,
 )
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 
 NEEDED = (
-    "Give samples.json of an export as FiftyOneDataset, labels.json of one as FiftyOneTemporalDetectionDataset, or the "
-    "folder of the export."
+    "Give samples.json of an export as FiftyOneDataset, labels.json of one as FiftyOneTemporalDetectionDataset, "
+    "manifest.json of one as FiftyOneVideoLabelsDataset, or the folder of the export."
 )
+
+FILES = ("samples.json", "labels.json", "manifest.json")
 
 FIELDS = {
     "Classification": None,
@@ -55,13 +60,13 @@ FIELDS = {
 
 
 def read_fiftyone(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read samples.json or labels.json of FiftyOne.
+    """Read samples.json, labels.json or manifest.json of FiftyOne.
 
     A classification labels the whole video; several form one row. Each temporal detection is a row. `subset` chooses
     samples by tag, and label_column the field where several have labels.
 
     Raises:
-        FarfieldError: for another file, several fields without label_column, or frames without a frame rate.
+        FarfieldError: for another file, or several fields without label_column.
     """
     path = _labels_file(source.annotations)
     content = checked(read_json(path, NEEDED), dict, f"{path}: its content")
@@ -69,19 +74,22 @@ def read_fiftyone(source: AnnotationSource) -> Iterator[VideoRecord]:
         yield from _read_samples(source, path, checked(content["samples"], list, f"{path}: samples"))
     elif "labels" in content:
         yield from _read_labels(source, path, content)
+    elif is_video_labels(content):
+        yield from read_video_labels(source, path, content)
     else:
         raise FarfieldError(
-            f"{path} has neither 'samples' nor 'labels', but {', '.join(content) or 'nothing'}: it is none of "
-            f"FiftyOne's exports that are read. {NEEDED}"
+            f"{path} has neither 'samples' nor 'labels' nor an 'index' of videos, but "
+            f"{', '.join(content) or 'nothing'}: it is none of FiftyOne's exports that are read. {NEEDED}"
         )
 
 
 def _labels_file(given: Path) -> Path:
     if not given.is_dir():
         return given
-    found = [given / name for name in ("samples.json", "labels.json") if (given / name).is_file()]
+    found = [given / name for name in FILES if (given / name).is_file()]
     if len(found) != 1:
-        raise FarfieldError(f"{given} has {'both' if found else 'no'} samples.json and labels.json. {NEEDED}")
+        has = " and ".join(file.name for file in found) or f"none of {', '.join(FILES)}"
+        raise FarfieldError(f"{given} has {has}; it must have one of them. {NEEDED}")
     return found[0]
 
 
@@ -103,9 +111,7 @@ def _read_samples(source: AnnotationSource, path: Path, entries: list[Any]) -> I
     for name, video in find_videos(source, {name: [name] for name in samples}).items():
         value = samples[name].get(field or "")
         rows = _rows_of_field(source, video, samples[name], value, f"{path}, {name}") if value else []
-        if not rows:
-            source.left_out.append((name, NO_LABEL))
-        yield from rows
+        yield from rows or source.without_label(name, video)
 
 
 def _is_read(value: Any) -> bool:
@@ -126,16 +132,16 @@ def _rows_of_field(
     if "Classification" in value["_cls"]:
         label = join_labels(labels, where)
         return [VideoRecord(video, label)] if label else []
-    fps = _frame_rate(source, sample.get("metadata"), where) if items else 0.0
+    fps = _frame_rate(source, video, sample.get("metadata"), where) if items else 0.0
     spans = [_seconds(item.get("support"), fps, where) for item in items]
     return [VideoRecord(video, label, *span) for label, span in zip(labels, spans, strict=True) if label]
 
 
-def _frame_rate(source: AnnotationSource, metadata: Any, where: str) -> float:
-    """Return the frame rate of a sample's metadata, or else the option fps."""
+def _frame_rate(source: AnnotationSource, video: str, metadata: Any, where: str) -> float:
+    """Return the frame rate of a sample's metadata, or else the option fps, or else that of the video."""
     given = metadata.get("frame_rate") if isinstance(metadata, dict) else None
     if given is None:
-        return frame_rate(source, "fiftyone")
+        return own_frame_rate(source, video)
     rate = float(checked(given, float, f"{where}: metadata.frame_rate"))
     if not rate > 0:
         raise FarfieldError(f"{where}: metadata.frame_rate is {rate}; it must be above 0. Compute the metadata again.")
@@ -167,9 +173,7 @@ def _read_labels(source: AnnotationSource, path: Path, content: dict[str, Any]) 
         where = f"{path}, {name}"
         items = checked(labels[name] or [], list, where)
         rows = [_row_of_detection(source, video, checked(item, dict, where), classes, where) for item in items]
-        if not rows:
-            source.left_out.append((name, NO_LABEL))
-        yield from rows
+        yield from rows or source.without_label(name, video)
 
 
 def _row_of_detection(
@@ -192,5 +196,5 @@ def _row_of_detection(
         if not 0 <= start < end:
             raise FarfieldError(f"{where}: timestamps is [{start}, {end}], which is no segment. Correct the times.")
     else:
-        start, end = _seconds(item.get("support"), frame_rate(source, "fiftyone"), where)
+        start, end = _seconds(item.get("support"), own_frame_rate(source, video), where)
     return VideoRecord(video, label, start, end)

@@ -13,7 +13,8 @@ Settled by Label Studio's own code:
   own model labels the frames `start - 1` to `end - 1`, counted from 0 (utils/converter.py of the YOLO example in
   HumanSignal/label-studio-ml-backend@5c12977; version 1aef349 still counted otherwise, as other readers do).
 - Hence a range is [(start - 1)/fps, end/fps) seconds, where fps is the labelling configuration's `frameRate` (24 unless
-  it was set), whatever the video has. The export does not contain it.
+  it was set), whatever the video has. The export does not contain it, unless the configuration takes it from the
+  data of each task (`frameRate="$fps"`).
 - An uploaded file is named by 8 hexadecimal digits, a hyphen and the file's name (`upload_name_generator` in
   label_studio/data_import/models.py@0012445), in which Django replaces blanks by underscores and removes all
   characters but letters, digits, `_`, `-` and `.`.
@@ -21,6 +22,7 @@ Settled by Label Studio's own code:
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -47,6 +49,9 @@ NEEDED = "Give Label Studio's export in the format JSON."
 TYPES = ("timelinelabels", "choices")
 """Types of results that are read. Others, such as videorectangle, taxonomy and textarea, are not."""
 
+COLUMNS = ("path", "group", "fps")
+"""What the option columns may name a key of a task's data for."""
+
 Row = tuple[str, float | None, float | None]
 """Label, start and end in seconds."""
 
@@ -66,31 +71,34 @@ def read_labelstudio(source: AnnotationSource) -> Iterator[VideoRecord]:
 
     Each range of a timeline gives a row, and the choices for a whole video give one row. A video whose annotators
     differ is left out, unless one annotation is marked as ground truth; cancelled annotations do not count.
-    `columns` may name the key of a task's data that holds the video (path) or its group (group).
+    `columns` may name the key of a task's data that holds the video (path), its group (group) or the frame rate (fps).
 
     Raises:
         FarfieldError: for another file, several controls without label_column, or ranges without fps.
     """
-    by_video, groups = _read_tasks(source)
+    by_video, groups, rates = _read_tasks(source)
     everything = [result for each in by_video.values() for one in each for result in one.results]
     control = choose(source.label_column, [result["from_name"] for result in everything], "control", source)
     paths = find_videos(source, _paths_to_look_for(source, list(by_video)))
     for video, path in paths.items():
-        rows, reason = _agreed(source, by_video[video], control)
-        if reason:
-            source.left_out.append((video, reason))
+        rows, reason = _agreed(source, by_video[video], control, rates.get(video))
+        if not rows and not reason and source.unlabelled_as_none:
+            rows = [("", None, None)]
+        if not rows:
+            source.left_out.append((video, reason or NO_LABEL))
         for label, start, end in rows:
             yield VideoRecord(path, label, start, end, group=groups.get(video))
 
 
-def _read_tasks(source: AnnotationSource) -> tuple[dict[str, list[_Annotation]], dict[str, str]]:
-    """Return the annotations and the group of each video."""
+def _read_tasks(source: AnnotationSource) -> tuple[dict[str, list[_Annotation]], dict[str, str], dict[str, float]]:
+    """Return the annotations, the group and the frame rate of each video."""
     by_video: dict[str, list[_Annotation]] = defaultdict(list)
     groups: dict[str, str] = {}
+    rates: dict[str, float] = {}
     keys: set[str] = set()
-    unknown = set(source.columns) - {"path", "group"}
+    unknown = set(source.columns) - set(COLUMNS)
     if unknown:
-        raise FarfieldError(f"columns has {sorted(unknown)[0]!r}. {nearest(sorted(unknown)[0], ('path', 'group'))}")
+        raise FarfieldError(f"columns has {sorted(unknown)[0]!r}. {nearest(sorted(unknown)[0], COLUMNS)}")
     key = source.columns.get("path", "video")
     tasks = checked(read_json(source.annotations, NEEDED), list, f"{source.annotations}: its content")
     for number, entry in enumerate(tasks, start=1):
@@ -107,13 +115,27 @@ def _read_tasks(source: AnnotationSource) -> tuple[dict[str, list[_Annotation]],
         video = _path_of_url(checked(data[key], str, f"{where}: data.{key}"))  # without a signature, which is secret
         if source.columns.get("group") in data:
             groups[video] = str(data[source.columns["group"]])
+        if source.columns.get("fps") in data:
+            rates[video] = _rate(data[source.columns["fps"]], f"{where}: data.{source.columns['fps']}")
         by_video[video] += [_annotation(each, where) for each in checked(task["annotations"], list, where)]
         keys |= data.keys()
-    if (group := source.columns.get("group")) is not None and group not in keys:
-        raise FarfieldError(
-            f"no task of {source.annotations} has {group!r} in its data. {nearest(group, sorted(keys))}"
-        )
-    return by_video, groups
+    for name in ("group", "fps"):
+        if (given := source.columns.get(name)) is not None and given not in keys:
+            raise FarfieldError(
+                f"no task of {source.annotations} has {given!r} in its data. {nearest(given, sorted(keys))}"
+            )
+    return by_video, groups, rates
+
+
+def _rate(value: Any, where: str) -> float:
+    """Return a frame rate, which forms and CSV files give as text."""
+    try:
+        rate = float(value) if isinstance(value, str) else checked(value, float, where)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < math.inf:
+        raise FarfieldError(f"{where} is {value!r}; it must be a frame rate above 0. Correct it.")
+    return rate
 
 
 def _annotation(entry: Any, where: str) -> _Annotation:
@@ -126,20 +148,24 @@ def _annotation(entry: Any, where: str) -> _Annotation:
     return _Annotation(where, bool(about.get("was_cancelled")), bool(about.get("ground_truth")), read)
 
 
-def _agreed(source: AnnotationSource, annotations: list[_Annotation], control: str | None) -> tuple[list[Row], str]:
-    """Return the rows on which a video's annotators agree, or no rows and the reason."""
+def _agreed(
+    source: AnnotationSource, annotations: list[_Annotation], control: str | None, rate: float | None
+) -> tuple[list[Row], str]:
+    """Return the rows on which a video's annotators agree; no rows and the reason, if they do not.
+
+    Annotators who agree that there is no label give neither.
+    """
     counted = [each for each in annotations if not each.cancelled]
     if not counted:
         return [], "its annotation was cancelled" if annotations else NO_LABEL
     counted = [each for each in counted if each.ground_truth] or counted
-    answers = {tuple(_rows(source, each, control)) for each in counted}
+    answers = {tuple(_rows(source, each, control, rate)) for each in counted}
     if len(answers) > 1:
         return [], f"its {len(counted)} annotations differ; mark the right one as ground truth"
-    rows = list(answers.pop())
-    return rows, "" if rows else NO_LABEL
+    return list(answers.pop()), ""
 
 
-def _rows(source: AnnotationSource, annotation: _Annotation, control: str | None) -> list[Row]:
+def _rows(source: AnnotationSource, annotation: _Annotation, control: str | None, rate: float | None) -> list[Row]:
     rows: list[Row] = []
     for result in annotation.results:
         if result["from_name"] != control:
@@ -156,7 +182,8 @@ def _rows(source: AnnotationSource, annotation: _Annotation, control: str | None
         for each in checked(value.get("ranges"), list, f"{where}: ranges"):
             about = checked(each, dict, f"{where}: a range")
             first, last = (checked(about.get(name), float, f"{where}: {name}") for name in ("start", "end"))
-            start, end = frames_to_seconds(first, last, frame_rate(source, "labelstudio"), f"{where}: the range")
+            fps = rate or frame_rate(source, "labelstudio")
+            start, end = frames_to_seconds(first, last, fps, f"{where}: the range")
             rows.append((label, start, end))
     return sorted(set(rows), key=lambda row: (row[1] or 0, row[2] or 0, row[0]))
 

@@ -10,6 +10,7 @@ from farfield.curation.formats.ava import read_ava
 from farfield.curation.formats.charades import read_charades
 from farfield.curation.formats.cvat import read_cvat
 from farfield.curation.formats.diving48 import read_diving48
+from farfield.curation.formats.eaf import read_eaf
 from farfield.curation.formats.epic_kitchens_100 import read_epic_kitchens_100
 from farfield.curation.formats.fiftyone import read_fiftyone
 from farfield.curation.formats.finegym import read_finegym
@@ -52,14 +53,21 @@ FORMATS: dict[str, Format] = {
     "charades": Format(read_charades, "Charades_v1_train.csv or Charades_v1_test.csv", frozenset({"labels", "fps"})),
     "table": Format(read_table, "a .csv, .tsv or .jsonl file", frozenset({"columns", "fps"})),
     "labelstudio": Format(
-        read_labelstudio, "Label Studio's JSON export", frozenset({"fps", "label_column", "columns"})
+        read_labelstudio,
+        "Label Studio's JSON export",
+        frozenset({"fps", "label_column", "columns", "unlabelled_as_none"}),
     ),
     "cvat": Format(
-        read_cvat, "CVAT's annotations.xml, or a folder of them", frozenset({"fps", "label_column", "subset"})
+        read_cvat,
+        "CVAT's annotations.xml, or a folder of them",
+        frozenset({"fps", "label_column", "subset", "unlabelled_as_none"}),
     ),
     "fiftyone": Format(
-        read_fiftyone, "FiftyOne's samples.json or labels.json", frozenset({"fps", "label_column", "subset"})
+        read_fiftyone,
+        "FiftyOne's samples.json, labels.json or manifest.json",
+        frozenset({"fps", "label_column", "subset", "unlabelled_as_none"}),
     ),
+    "eaf": Format(read_eaf, "ELAN's .eaf file, or a folder of them", frozenset({"label_column", "unlabelled_as_none"})),
     "via": Format(read_via, "VIA 3's project file", frozenset({"label_column"})),
 }
 """Annotation formats by name."""
@@ -85,5 +93,6 @@ FormatName = Literal[
     "labelstudio",
     "cvat",
     "fiftyone",
+    "eaf",
     "via",
 ]

@@ -8,7 +8,9 @@ from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from farfield.curation.formats.annotation_source import AnnotationSource
-from farfield.errors import FarfieldError, nearest
+from farfield.errors import FarfieldError, VideoError, nearest
+from farfield.video.decoders import open_video
+from farfield.video.frame_rate import frame_rate as average_rate
 
 T = TypeVar("T")
 
@@ -58,6 +60,25 @@ def frame_rate(source: AnnotationSource, format: str) -> float:
     if not source.fps > 0:
         raise FarfieldError(f"fps is {source.fps}; it must be above 0. Give the frame rate that the tool counted by.")
     return source.fps
+
+
+def own_frame_rate(source: AnnotationSource, video: str) -> float:
+    """Return the option fps, or without it the average rate of a video, for tools that count the video's own frames.
+
+    Args:
+        source: videos and options.
+        video: path of the video relative to `root`. The rate of one that cannot be opened is 1; indexing reports it.
+
+    Raises:
+        FarfieldError: if the option is not positive.
+    """
+    if source.fps is not None:
+        return frame_rate(source, "")
+    try:
+        with open_video(source.root / video) as opened:
+            return average_rate(opened.times)
+    except VideoError:
+        return 1.0
 
 
 def frames_to_seconds(first: float, last: float, fps: float, where: str) -> tuple[float, float]:

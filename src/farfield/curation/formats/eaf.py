@@ -1,0 +1,191 @@
+"""ELAN's annotation files (.eaf), one for each video.
+
+    <ANNOTATION_DOCUMENT ...><HEADER TIME_UNITS="milliseconds"><MEDIA_DESCRIPTOR MEDIA_URL="file:///data/a.mp4"
+        MIME_TYPE="video/mp4" RELATIVE_MEDIA_URL="./a.mp4"/></HEADER>
+      <TIME_ORDER><TIME_SLOT TIME_SLOT_ID="ts1" TIME_VALUE="1200"/><TIME_SLOT TIME_SLOT_ID="ts2" TIME_VALUE="2400"/>...
+      <TIER TIER_ID="actions" LINGUISTIC_TYPE_REF="actions"><ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a1"
+        TIME_SLOT_REF1="ts1" TIME_SLOT_REF2="ts2"><ANNOTATION_VALUE>jump</ANNOTATION_VALUE>...
+      <LINGUISTIC_TYPE LINGUISTIC_TYPE_ID="actions" TIME_ALIGNABLE="true"/>...
+
+Settled by the format's schema (EAFv3.0.xsd) and ELAN's code:
+
+- An annotation lies between two time slots, in milliseconds. A slot without a value lies somewhere between its
+  neighbours: such annotations are left out.
+- `TIME_ORIGIN` of a medium, in milliseconds, is the time of the medium at which time 0 of the annotations lies.
+- A REF_ANNOTATION has no times. If its tier's type has the constraint Symbolic_Association, it has those of its parent;
+  Symbolic_Subdivision divides the parent, and is left out.
+- Several tiers share a type (LINGUISTIC_TYPE, "tier type" in ELAN), such as those of several persons. The labels are
+  the values of the annotations on the tiers of one type.
+- ELAN writes URLs of files without percent signs for blanks and letters (`pathToURLString` in FileUtility.java); other
+  programs write them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote
+from xml.etree import ElementTree
+
+from farfield.curation.folder_scan import has_video_suffix
+from farfield.curation.formats.annotation_source import AnnotationSource
+from farfield.curation.formats.tool_export import choose, find_videos, join_labels
+from farfield.curation.formats.xml_files import read_xml
+from farfield.data.manifest import VideoRecord
+from farfield.errors import FarfieldError
+
+NEEDED = "Give a file that ELAN has saved (.eaf), or a folder of such files."
+
+ASSOCIATION = "Symbolic_Association"
+"""Constraint of types whose annotations have the times of their parents."""
+
+
+@dataclass
+class _Annotation:
+    """An annotation: its value, and its times in milliseconds or the id of its parent."""
+
+    value: str
+    times: tuple[int | None, int | None] | None
+    parent: str | None
+
+
+@dataclass
+class _Tier:
+    """A tier: its name, type and annotations by their ids. `constraint` is that of its type."""
+
+    name: str
+    type: str
+    constraint: str | None
+    is_root: bool
+    annotations: dict[str, _Annotation]
+
+
+@dataclass
+class _Document:
+    """An .eaf file: possible paths of its video, TIME_ORIGIN in milliseconds, and tiers."""
+
+    path: Path
+    videos: list[str]
+    origin: int
+    tiers: list[_Tier] = field(default_factory=list)
+
+
+def read_eaf(source: AnnotationSource) -> Iterator[VideoRecord]:
+    """Read a file of ELAN, or all in a folder: a row for each annotation on the tiers of one type.
+
+    `label_column` names the type, or one tier. Without it, the tiers that depend on another one are not read.
+
+    Raises:
+        FarfieldError: for another file, times in other units, or several types without label_column.
+    """
+    given = source.annotations
+    files = sorted(given.rglob("*.eaf")) if given.is_dir() else [given]
+    if not files:
+        raise FarfieldError(f"there is no .eaf file in {given}. {NEEDED}")
+    documents = {str(path): _read_document(path) for path in files}
+    tiers = [tier for document in documents.values() for tier in document.tiers if tier.annotations]
+    names = [tier.type for tier in tiers if tier.is_root or source.label_column is not None]
+    if source.label_column is not None:
+        names += [tier.name for tier in tiers]
+    wanted = choose(source.label_column, names, "tier type", source)
+    for name, video in find_videos(source, {name: each.videos for name, each in documents.items()}).items():
+        rows = sorted(_rows(source, documents[name], wanted))
+        if not any(tier.annotations for tier in documents[name].tiers if wanted in (tier.type, tier.name)):
+            yield from source.without_label(name, video)
+        for start, end, label in rows:
+            yield VideoRecord(video, label, start, end)
+
+
+def _rows(source: AnnotationSource, document: _Document, wanted: str | None) -> set[tuple[float, float, str]]:
+    """Return (start, end, label) of each annotation of the wanted tiers; add the others to `left_out`."""
+    everything = {key: (tier, each) for tier in document.tiers for key, each in tier.annotations.items()}
+    rows = set()
+    for tier in document.tiers:
+        if wanted not in (tier.type, tier.name):
+            continue
+        for key, annotation in tier.annotations.items():
+            times = _times(key, everything)
+            label = join_labels([annotation.value], f"{document.path}, tier {tier.name}")
+            if times is None:
+                reason = "has no times of its own"
+            elif not 0 <= times[0] + document.origin < times[1] + document.origin:
+                reason = f"is from {times[0]} to {times[1]} ms"
+            elif not label:
+                reason = "has no text"
+            else:
+                rows.add(((times[0] + document.origin) / 1000, (times[1] + document.origin) / 1000, label))
+                continue
+            source.left_out.append((str(document.path), f"annotation {key} on tier {tier.name} {reason}"))
+    return rows
+
+
+def _times(key: str, everything: dict[str, tuple[_Tier, _Annotation]]) -> tuple[int, int] | None:
+    """Return start and end of an annotation, or those of its parent if it is associated with it; None if unknown."""
+    for _ in range(len(everything)):  # no more, if a file's references form a circle
+        tier, annotation = everything[key]
+        if annotation.times is not None:
+            start, end = annotation.times
+            return None if start is None or end is None else (start, end)
+        if tier.constraint != ASSOCIATION or annotation.parent not in everything:
+            return None
+        key = annotation.parent
+    return None
+
+
+def _read_document(path: Path) -> _Document:
+    root = read_xml(path, "ELAN", NEEDED)
+    header = root.find("HEADER")
+    if root.tag != "ANNOTATION_DOCUMENT" or header is None:
+        raise FarfieldError(f"{path} is not a file of ELAN: it has no <ANNOTATION_DOCUMENT> with <HEADER>. {NEEDED}")
+    units = header.get("TIME_UNITS", "milliseconds")
+    if units != "milliseconds":
+        raise FarfieldError(f"{path} has times in {units}; they must be in milliseconds. Save it with a current ELAN.")
+    slots = {slot.get("TIME_SLOT_ID", ""): slot.get("TIME_VALUE") for slot in root.iterfind("TIME_ORDER/TIME_SLOT")}
+    times = {name: None if value is None else _whole(value, f"{path}, {name}") for name, value in slots.items()}
+    constraints = {each.get("LINGUISTIC_TYPE_ID"): each.get("CONSTRAINTS") for each in root.iterfind("LINGUISTIC_TYPE")}
+    videos, origin = _video(header, path)
+    document = _Document(path, videos, origin)
+    for node in root.iterfind("TIER"):
+        kind = node.get("LINGUISTIC_TYPE_REF", "")
+        annotations = {
+            each.get("ANNOTATION_ID", ""): _annotation(each, times, path) for each in node.iterfind("ANNOTATION/*")
+        }
+        is_root = node.get("PARENT_REF") is None
+        document.tiers.append(_Tier(node.get("TIER_ID", ""), kind, constraints.get(kind), is_root, annotations))
+    return document
+
+
+def _annotation(node: ElementTree.Element, times: dict[str, int | None], path: Path) -> _Annotation:
+    value = node.findtext("ANNOTATION_VALUE") or ""
+    if node.tag != "ALIGNABLE_ANNOTATION":
+        return _Annotation(value, None, node.get("ANNOTATION_REF"))
+    slots = [node.get(f"TIME_SLOT_REF{number}", "") for number in (1, 2)]
+    if missing := [slot for slot in slots if slot not in times]:
+        raise FarfieldError(
+            f"{path}, annotation {node.get('ANNOTATION_ID')}: there is no time slot {missing[0]!r}. {NEEDED}"
+        )
+    return _Annotation(value, (times[slots[0]], times[slots[1]]), None)
+
+
+def _video(header: ElementTree.Element, path: Path) -> tuple[list[str], int]:
+    """Return the possible paths of a file's video, and its TIME_ORIGIN; without one, a video named as the .eaf file."""
+    media = header.findall("MEDIA_DESCRIPTOR")
+    urls = [[each.get(key, "") for key in ("MEDIA_URL", "RELATIVE_MEDIA_URL")] for each in media]
+    for node, given in zip(media, urls, strict=True):
+        paths = [_path_of_url(url) for url in given if url]
+        if node.get("MIME_TYPE", "").startswith("video") or any(map(has_video_suffix, map(Path, paths))):
+            origin = _whole(node.get("TIME_ORIGIN", "0"), f"{path}, TIME_ORIGIN")
+            return list(dict.fromkeys(each for url in paths for each in (url, unquote(url)))), origin
+    return [f"{path.stem}.mp4"], 0
+
+
+def _path_of_url(url: str) -> str:
+    return url.removeprefix("file://") if url.startswith("file:") else url
+
+
+def _whole(text: str, where: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise FarfieldError(f"{where} is {text!r}; it must be a whole number of milliseconds. {NEEDED}") from None

@@ -1,0 +1,111 @@
+"""FiftyOne's export as FiftyOneVideoLabelsDataset: manifest.json, and a file of labels for each video, in ETA's format.
+
+    {"type": "eta.core.datasets.LabeledVideoDataset", "description": "",
+     "index": [{"data": "data/a.mp4", "labels": "labels/a.json"}]}
+
+    {"attrs": {"attrs": [{"type": "eta.core.data.CategoricalAttribute", "name": "action", "value": "jump"}]},
+     "events": {"events": [{"type": "eta.core.events.VideoEvent", "name": "events", "label": "jump",
+       "support": {"ranges": "1-50"}}]}}
+
+Settled by FiftyOne's own code (`to_video_labels` in fiftyone/utils/eta.py and `FiftyOneVideoLabelsDatasetExporter` in
+fiftyone/utils/data/exporters.py, both of version 1.22.1, with voxel51-eta 0.17.0):
+
+- An attribute is a classification of the whole video, and an event a temporal detection; both bear the field's name.
+- `ranges` is a text such as "1-50,60,71-80", or a list of pairs; frames are those of `support` in samples.json: counted
+  from 1, the last one included.
+- The format holds no frame rate: the video does.
+- Without labels, a file holds no `attrs` and `events`.
+
+Labels of frames and attributes that are no text are not read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from farfield.curation.formats.annotation_source import AnnotationSource
+from farfield.curation.formats.json_files import read_json
+from farfield.curation.formats.tool_export import (
+    checked,
+    choose,
+    find_videos,
+    frames_to_seconds,
+    join_labels,
+    own_frame_rate,
+)
+from farfield.data.manifest import VideoRecord
+from farfield.errors import FarfieldError
+
+NEEDED = "Give manifest.json of an export as FiftyOneVideoLabelsDataset, in its folder."
+
+EVENTS = "events"
+"""Name under which FiftyOne imports events without a name."""
+
+
+def is_video_labels(content: dict[str, Any]) -> bool:
+    """Return whether a JSON object is the manifest.json of a FiftyOneVideoLabelsDataset."""
+    return "index" in content and str(content.get("type")).endswith(".LabeledVideoDataset")
+
+
+def read_video_labels(source: AnnotationSource, path: Path, content: dict[str, Any]) -> Iterator[VideoRecord]:
+    """Yield the rows of a FiftyOneVideoLabelsDataset, whose manifest.json has been read.
+
+    Raises:
+        FarfieldError: for a missing or other file, or several fields without label_column.
+    """
+    if source.subset is not None:
+        raise FarfieldError(f"{path} has no tags. Leave subset out, or export a FiftyOneDataset.")
+    videos: dict[str, dict[str, Any]] = {}
+    for number, entry in enumerate(checked(content["index"], list, f"{path}: index"), start=1):
+        where = f"{path}, video {number}"
+        about = checked(entry, dict, where)
+        name = checked(about.get("data"), str, f"{where}: data")
+        labels = path.parent / checked(about.get("labels"), str, f"{where}: labels")
+        videos[name] = checked(read_json(labels, NEEDED), dict, f"{labels}: its content")
+    fields = [name for labels in videos.values() for name, _ in _named(labels, path)]
+    field = choose(source.label_column, fields, "field", source)
+    for name, video in find_videos(source, {name: [name] for name in videos}).items():
+        rows = _rows(source, video, [item for at, item in _named(videos[name], path) if at == field], f"{path}, {name}")
+        yield from rows or source.without_label(name, video)
+
+
+def _named(labels: dict[str, Any], path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (name of the field, attribute or event) of the labels of a whole video and of its events."""
+    for key in ("attrs", "events"):
+        group = checked(labels.get(key) or {}, dict, f"{path}: {key}")
+        for entry in checked(group.get(key) or [], list, f"{path}: {key}"):
+            item = checked(entry, dict, f"{path}: one of {key}")
+            if key == "events" or isinstance(item.get("value"), str):
+                yield str(item.get("name") or EVENTS), item
+
+
+def _rows(source: AnnotationSource, video: str, items: list[dict[str, Any]], where: str) -> list[VideoRecord]:
+    whole = join_labels([item["value"] for item in items if "value" in item], where)
+    rows = [VideoRecord(video, whole)] if whole else []
+    events = [item for item in items if "value" not in item]
+    fps = own_frame_rate(source, video) if events else 1.0
+    for event in events:
+        label = join_labels([checked(event.get("label"), str, f"{where}: label")], where)
+        for first, last in _ranges(event.get("support"), where):
+            span = frames_to_seconds(first, last, fps, f"{where}: support")
+            rows += [VideoRecord(video, label, *span)] if label else []
+    return rows
+
+
+def _ranges(support: Any, where: str) -> list[tuple[int, int]]:
+    """Return the first and last frame of each range of an event's support."""
+    ranges = checked(support, dict, f"{where}: support").get("ranges")
+    if isinstance(ranges, str):
+        texts = [re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part) for part in ranges.split(",")]
+        pairs = [(int(each[1]), int(each[2] or each[1])) if each else None for each in texts]
+    else:
+        lists = [checked(each, list, f"{where}: ranges") for each in checked(ranges, list, f"{where}: ranges")]
+        numbers = [[checked(number, int, f"{where}: ranges") for number in each] for each in lists]
+        pairs = [(each[0], each[1]) if len(each) == 2 else None for each in numbers]
+    found = [pair for pair in pairs if pair is not None]
+    if not found or len(found) != len(pairs):
+        raise FarfieldError(f"{where}: the frames of an event are {ranges!r}; they must be as in '1-50'. {NEEDED}")
+    return found

@@ -1,0 +1,29 @@
+"""Read XML files that a user gives as annotations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from farfield.curation.text_files import read_text
+from farfield.errors import FarfieldError
+
+
+def read_xml(path: Path, tool: str, needed: str) -> ElementTree.Element:
+    """Read an XML file that declares no document type: entities could make a small file fill the memory.
+
+    Args:
+        path: file to read.
+        tool: name of the tool that writes such files, for the error message.
+        needed: sentence of the error message that says what file to give.
+
+    Raises:
+        FarfieldError: for a missing file, one that is not XML, or one with a document type.
+    """
+    text = read_text(path, needed)
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise FarfieldError(f"{path} declares a document type or entities, which {tool} never does. {needed}")
+    try:
+        return ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise FarfieldError(f"{path} is not XML: {error}. {needed}") from error

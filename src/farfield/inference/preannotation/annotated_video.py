@@ -1,0 +1,151 @@
+"""What is written into labelling tools about one video: its actions with their times, or the labels of the whole."""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from farfield.errors import VideoError
+from farfield.inference.prediction_schema import Prediction
+from farfield.task import Task
+from farfield.timelines.segments import Segment
+from farfield.video.decoders import open_video
+from farfield.video.frame_rate import duration_seconds, frame_rate
+
+
+@dataclass(frozen=True)
+class Action:
+    """An action in the time [start, end) of a video.
+
+    Attributes:
+        start_seconds: start, from the video's first frame.
+        end_seconds: end.
+        labels: its labels; several if it combines a class of each head of a multi_head network.
+        score: how certain it is, from 0 to 1.
+    """
+
+    start_seconds: float
+    end_seconds: float
+    labels: tuple[str, ...]
+    score: float
+
+
+@dataclass(frozen=True)
+class AnnotatedVideo:
+    """A video and its predicted labels.
+
+    Attributes:
+        path: absolute path.
+        name: base name for its files, without suffix; no other video has it.
+        num_frames: number of frames.
+        fps: average frames per second.
+        width: width of an upright frame in pixels.
+        height: height of an upright frame in pixels.
+        duration_seconds: length.
+        task: task of the network.
+        model: the network's backbone, or "farfield".
+        actions: actions in order of time; None if the prediction is of the whole video.
+        labels: labels of the whole video and their scores; empty if there are actions, or none is above its threshold.
+    """
+
+    path: Path
+    name: str
+    num_frames: int
+    fps: float
+    width: int
+    height: int
+    duration_seconds: float
+    task: Task
+    model: str
+    actions: list[Action] | None
+    labels: list[tuple[str, float]]
+
+    def frames(self, action: Action) -> tuple[int, int]:
+        """Return the first frame of an action and the frame after its last, counted from 0.
+
+        Both bounds are rounded to the nearest frame; an action has at least one frame, and none after the video's end.
+        """
+        first = min(round(action.start_seconds * self.fps), self.num_frames - 1)
+        return first, min(max(round(action.end_seconds * self.fps), first + 1), self.num_frames)
+
+
+def annotated_videos(predictions: Iterable[tuple[str, Prediction]]) -> list[AnnotatedVideo]:
+    """Join the predictions of each video, and open it to find its frame rate, size and length.
+
+    A prediction of a part of a video without a timeline becomes an action of this part. Videos that could not be
+    predicted are left out, and so are, with a warning, those that cannot be opened any more.
+
+    Args:
+        predictions: (base name for files, prediction) of each video or part of one; the first name of a video's parts
+            is used.
+    """
+    by_path: dict[str, list[tuple[str, Prediction]]] = defaultdict(list)
+    for name, prediction in predictions:
+        if prediction.ranking:
+            by_path[prediction.path].append((name, prediction))
+    videos = []
+    for path, parts in by_path.items():
+        try:
+            videos.append(_annotated(Path(path), parts[0][0], [prediction for _, prediction in parts]))
+        except VideoError as error:
+            warnings.warn(f"{path} is not among the annotations: {error.reason}", stacklevel=2)
+    return videos
+
+
+def _annotated(path: Path, name: str, parts: list[Prediction]) -> AnnotatedVideo:
+    with open_video(path) as video:
+        height, width = video.frames(np.array([0])).shape[1:3]
+        times = video.times
+    seconds = duration_seconds(times)
+    whole = [each for each in parts if _is_whole(each)]
+    actions = sorted(
+        (action for each in parts if not _is_whole(each) for action in _actions(each, seconds)),
+        key=lambda action: (action.start_seconds, action.end_seconds, action.labels),
+    )
+    return AnnotatedVideo(
+        path.absolute(),
+        name,
+        len(times),
+        frame_rate(times),
+        width,
+        height,
+        seconds,
+        parts[0].task,
+        parts[0].model or "farfield",
+        None if len(whole) == len(parts) else actions,
+        _labels(whole[0]) if whole else [],
+    )
+
+
+def _is_whole(prediction: Prediction) -> bool:
+    """Return whether a prediction is about a whole video, and has no timeline."""
+    requested = (prediction.requested_start_seconds, prediction.requested_end_seconds)
+    return prediction.segments is None and requested == (None, None)
+
+
+def _actions(prediction: Prediction, seconds: float) -> list[Action]:
+    """Return the actions of a timeline, or a part of a video as an action for each group of labels."""
+    if prediction.segments is not None:
+        return [
+            Action(each.start_seconds, each.end_seconds, tuple(each.label.split("|")), _score(each))
+            for each in prediction.segments
+        ]
+    start, end = prediction.requested_start_seconds or 0.0, prediction.requested_end_seconds or seconds
+    return [Action(start, end, (label,), score) for label, score in _labels(prediction)]
+
+
+def _score(segment: Segment) -> float:
+    return segment.probability
+
+
+def _labels(prediction: Prediction) -> list[tuple[str, float]]:
+    """Return the labels that a ranking says: the best, or in a multilabel task those that reach their thresholds."""
+    if prediction.task == "multilabel":
+        return [(each.label, each.probability) for each in prediction.above_threshold]
+    best = prediction.ranking[0]
+    return [(label, best.probability) for label in best.label.split("|")]

@@ -1,0 +1,89 @@
+"""CVAT: an XML file for each video ("CVAT 1.1"), and the labels of their project (labels.json).
+
+Settled by CVAT's own code (`load_anno` in cvat/apps/dataset_manager/formats/cvat.py, `_import_track` and
+`_import_attribute` in cvat/apps/dataset_manager/bindings.py; see also `farfield.curation.formats.cvat`):
+
+- CVAT has no label of a time. A track is an object that is seen from one frame to another: here a box as large as the
+  frame, whose first and last frames are the action's.
+- Only shapes with keyframe="1" are read. Frames that the task does not have are refused, so that a track that lasts to
+  the video's end has no shape that ends it.
+- Attributes that do not change are taken from the last shape that is read: each shape has them.
+- Labels must exist in the task or its project before; the "Raw" labels of a project are the content of labels.json.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from farfield.inference.preannotation.annotated_video import Action, AnnotatedVideo
+from farfield.inference.preannotation.xml_text import path_text, xml_text
+
+PROBABILITY = "probability"
+"""Name of the attribute that holds the score of an action."""
+
+
+ATTRIBUTE: dict[str, Any] = {
+    "name": PROBABILITY,
+    "mutable": False,
+    "input_type": "text",
+    "default_value": "",
+    "values": [""],
+}
+
+
+def cvat_files(videos: Sequence[AnnotatedVideo], labels: Sequence[str], folder: Path) -> dict[str, str]:
+    """Return the content of NAME.xml of each video, and of labels.json.
+
+    Args:
+        videos: videos with their actions.
+        labels: all classes of the network.
+        folder: where the files will be; not used.
+    """
+    project = [{"name": label, "attributes": [ATTRIBUTE]} for label in labels]
+    files = {f"{video.name}.xml": _document(video, labels) for video in videos}
+    return files | {"labels.json": json.dumps(project, indent=1) + "\n"}
+
+
+def _document(video: AnnotatedVideo, labels: Sequence[str]) -> str:
+    root = ElementTree.Element("annotations")
+    ElementTree.SubElement(root, "version").text = "1.1"
+    _add_task(ElementTree.SubElement(root, "meta"), video, labels)
+    tracks = [(action, label) for action in video.actions or [] for label in action.labels]
+    for number, (action, label) in enumerate(tracks):
+        about = {"id": str(number), "label": label, "source": "auto"}
+        _add_shapes(ElementTree.SubElement(root, "track", about), video, action)
+    return xml_text(root)
+
+
+def _add_task(meta: ElementTree.Element, video: AnnotatedVideo, labels: Sequence[str]) -> None:
+    """Add what CVAT's exports say about a task. CVAT reads none of it; other readers of its format need some."""
+    task = ElementTree.SubElement(meta, "task")
+    frames = {"size": video.num_frames, "mode": "interpolation", "start_frame": 0, "stop_frame": video.num_frames - 1}
+    for name, value in ({"name": path_text(video.path.stem)} | frames | {"frame_filter": ""}).items():
+        ElementTree.SubElement(task, name).text = str(value)
+    known = ElementTree.SubElement(task, "labels")
+    for label in labels:
+        node = ElementTree.SubElement(known, "label")
+        ElementTree.SubElement(node, "name").text = label
+        attribute = ElementTree.SubElement(ElementTree.SubElement(node, "attributes"), "attribute")
+        for name in ("name", "mutable", "input_type", "default_value"):
+            ElementTree.SubElement(attribute, name).text = str(ATTRIBUTE[name])
+        ElementTree.SubElement(attribute, "values")
+    size = ElementTree.SubElement(task, "original_size")
+    for name, pixels in (("width", video.width), ("height", video.height)):
+        ElementTree.SubElement(size, name).text = str(pixels)
+    ElementTree.SubElement(task, "source").text = path_text(video.path.name)
+
+
+def _add_shapes(track: ElementTree.Element, video: AnnotatedVideo, action: Action) -> None:
+    """Add a box for the first frame, one for the last, and one that ends the track after it."""
+    first, end = video.frames(action)
+    for frame in sorted({first, end - 1, end} - {video.num_frames}):
+        place = {"frame": str(frame), "outside": str(int(frame == end)), "occluded": "0", "keyframe": "1"}
+        corners = {"xtl": "0.00", "ytl": "0.00", "xbr": f"{video.width:.2f}", "ybr": f"{video.height:.2f}"}
+        box = ElementTree.SubElement(track, "box", place | corners | {"z_order": "0"})
+        ElementTree.SubElement(box, "attribute", {"name": PROBABILITY}).text = f"{action.score:.4f}"

@@ -1,0 +1,57 @@
+"""FiftyOne: temporal detections as a FiftyOneTemporalDetectionDataset: labels.json, and the videos' places (data.json).
+
+Settled by FiftyOne's own code (`FiftyOneTemporalDetectionDatasetImporter` in fiftyone/utils/data/importers.py and
+`FiftyOneTemporalDetectionSampleParser` in parsers.py, both of version 1.22.1; see also
+`farfield.curation.formats.fiftyone`):
+
+- labels.json names videos without suffix; data.json, which must be named (data_path="data.json"), says where they are,
+  by names from which the importer removes the suffix.
+- A video without actions has an empty list.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from farfield.inference.preannotation.annotated_video import AnnotatedVideo
+
+
+def fiftyone_files(videos: Sequence[AnnotatedVideo], labels: Sequence[str], folder: Path) -> dict[str, str]:
+    """Return the content of labels.json and data.json.
+
+    Args:
+        videos: videos with their actions.
+        labels: all classes of the network.
+        folder: where the files will be; not used.
+    """
+    names = _names(videos)
+    number = {label: place for place, label in enumerate(labels)}
+    detections = {name: _detections(video, number) for name, video in zip(names, videos, strict=True)}
+    data = {name + video.path.suffix: str(video.path) for name, video in zip(names, videos, strict=True)}
+    content = {"classes": list(labels), "labels": detections}
+    return {"labels.json": json.dumps(content, indent=1) + "\n", "data.json": json.dumps(data, indent=1) + "\n"}
+
+
+def _names(videos: Sequence[AnnotatedVideo]) -> list[str]:
+    """Return the path of each video in the folder of all, without suffix; with it, where two differ by it alone."""
+    if not videos:
+        return []
+    root = Path(os.path.commonpath([video.path.parent for video in videos]))
+    paths = [video.path.relative_to(root) for video in videos]
+    stems = [path.with_suffix("").as_posix() for path in paths]
+    return [stem if stems.count(stem) == 1 else path.as_posix() for stem, path in zip(stems, paths, strict=True)]
+
+
+def _detections(video: AnnotatedVideo, number: dict[str, int]) -> list[dict[str, Any]]:
+    found = []
+    for action in video.actions or []:
+        first, end = video.frames(action)
+        found += [
+            {"label": number[label], "support": [first + 1, end], "confidence": round(action.score, 4)}
+            for label in action.labels
+        ]
+    return found

@@ -1,0 +1,88 @@
+"""Label Studio: tasks with predictions (tasks.json), and the labelling configuration of their project (config.xml).
+
+Settled by Label Studio's documentation and code (see also `farfield.curation.formats.labelstudio`):
+
+- A task's `predictions` hold results as annotations do; `score` of a prediction sorts tasks in the Data Manager.
+- `frameRate` of the tag Video may be taken from a task's data, as `$fps` (`afterCreate` in Video.js parses it). So
+  each video is counted at its own rate.
+- `/data/local-files/?d=PATH` serves a file under LOCAL_FILES_DOCUMENT_ROOT, of a folder inside of it that the project
+  has as local storage; the root itself is refused as storage. So PATH begins with the folder of the videos.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from xml.etree import ElementTree
+
+from farfield.inference.preannotation.annotated_video import AnnotatedVideo
+from farfield.inference.preannotation.xml_text import xml_text
+
+TIMELINE, WHOLE, VIDEO = "actions", "labels", "video"
+"""Names of the tags: labels of the timeline, choices for the whole video, and the player."""
+
+
+def labelstudio_files(videos: Sequence[AnnotatedVideo], labels: Sequence[str], folder: Path) -> dict[str, str]:
+    """Return the content of tasks.json and config.xml.
+
+    Args:
+        videos: videos with their actions or labels.
+        labels: all classes of the network.
+        folder: where the files will be; not used.
+    """
+    root = documents_root(videos)
+    tasks = [_task(video, root) for video in videos]
+    return {"tasks.json": json.dumps(tasks, indent=1) + "\n", "config.xml": _config(videos, labels)}
+
+
+def documents_root(videos: Sequence[AnnotatedVideo]) -> Path:
+    """Return the folder that contains the folder of the videos: LOCAL_FILES_DOCUMENT_ROOT."""
+    return Path(os.path.commonpath([video.path.parent for video in videos])).parent if videos else Path("/")
+
+
+def _task(video: AnnotatedVideo, root: Path) -> dict[str, Any]:
+    place = quote(os.fsencode(video.path.relative_to(root).as_posix()))
+    results = _results(video)
+    prediction: dict[str, Any] = {"model_version": video.model, "result": results}
+    if results:
+        prediction["score"] = sum(each["score"] for each in results) / len(results)
+    data = {VIDEO: f"/data/local-files/?d={place}", "fps": round(video.fps, 6)}
+    return {"data": data, "predictions": [prediction]}
+
+
+def _results(video: AnnotatedVideo) -> list[dict[str, Any]]:
+    if video.actions is None:
+        chosen = [label for label, _ in video.labels]
+        score = min((score for _, score in video.labels), default=0.0)
+        return [_result(1, WHOLE, "choices", score, {"choices": chosen})] if chosen else []
+    results = []
+    for number, action in enumerate(video.actions, start=1):
+        first, end = video.frames(action)
+        value = {"ranges": [{"start": first + 1, "end": end}], "timelinelabels": list(action.labels)}
+        results.append(_result(number, TIMELINE, "timelinelabels", action.score, value))
+    return results
+
+
+def _result(number: int, control: str, kind: str, score: float, value: dict[str, Any]) -> dict[str, Any]:
+    about = {"id": f"farfield{number}", "from_name": control, "to_name": VIDEO, "type": kind, "origin": "prediction"}
+    return about | {"score": round(score, 4), "value": value}
+
+
+def _config(videos: Sequence[AnnotatedVideo], labels: Sequence[str]) -> str:
+    view = ElementTree.Element("View")
+    if any(video.actions is None for video in videos):
+        several = any(video.task != "single_label" for video in videos)
+        about = {"name": WHOLE, "toName": VIDEO, "choice": "multiple" if several else "single"}
+        choices = ElementTree.SubElement(view, "Choices", about)
+        for label in labels:
+            ElementTree.SubElement(choices, "Choice", {"value": label})
+    if any(video.actions is not None for video in videos) or not videos:
+        timeline = ElementTree.SubElement(view, "TimelineLabels", {"name": TIMELINE, "toName": VIDEO})
+        for label in labels:
+            ElementTree.SubElement(timeline, "Label", {"value": label})
+    ElementTree.SubElement(view, "Video", {"name": VIDEO, "value": f"${VIDEO}", "frameRate": "$fps"})
+    return xml_text(view, declaration=False)

@@ -1,0 +1,93 @@
+"""The labelling tools that predictions are written for, by name, and the checks before a prediction begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from farfield.atomic_write import atomic_write
+from farfield.errors import FarfieldError
+from farfield.inference.preannotation.annotated_video import AnnotatedVideo
+from farfield.inference.preannotation.cvat import cvat_files
+from farfield.inference.preannotation.eaf import eaf_files
+from farfield.inference.preannotation.fiftyone import fiftyone_files
+from farfield.inference.preannotation.labelstudio import labelstudio_files
+from farfield.inference.preannotation.xml_text import NOT_IN_XML
+
+ToolName = Literal["labelstudio", "cvat", "fiftyone", "eaf"]
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A labelling tool.
+
+    Attributes:
+        files: writer; returns the content of each file, by its name, of videos, all classes and the files' folder.
+        whole_videos: whether labels of whole videos can be written, too; otherwise a timeline is needed.
+        saved_in_place: whether the tool saves corrections into the files, so that existing ones must be kept.
+    """
+
+    files: Callable[[Sequence[AnnotatedVideo], Sequence[str], Path], dict[str, str]]
+    whole_videos: bool = False
+    saved_in_place: bool = False
+
+
+TOOLS: dict[str, Tool] = {
+    "labelstudio": Tool(labelstudio_files, whole_videos=True),
+    "cvat": Tool(cvat_files),
+    "fiftyone": Tool(fiftyone_files),
+    "eaf": Tool(eaf_files, saved_in_place=True),
+}
+"""Labelling tools by name."""
+
+
+def check_tools(names: Iterable[str], *, timeline: bool) -> None:
+    """Check that a timeline is made for the tools that label parts of videos only.
+
+    Raises:
+        FarfieldError: for such a tool without a timeline.
+    """
+    for name in names:
+        if name in TOOLS and not TOOLS[name].whole_videos and not timeline:
+            raise FarfieldError(
+                f"{name} holds actions with their times, which need a timeline. Give timeline=True (--timeline)."
+            )
+
+
+def check_annotatable(names: Iterable[str], paths: Iterable[str], labels: Sequence[str]) -> None:
+    """Check that labelling tools can open the videos and hold the labels.
+
+    Raises:
+        FarfieldError: for a folder of pictures, or a label with a character that no XML file can hold.
+    """
+    tools = [name for name in names if name in TOOLS]
+    if not tools:
+        return
+    for path in paths:
+        if Path(path).is_dir():
+            raise FarfieldError(
+                f"{path} is a folder of pictures, which {tools[0]} cannot show as a video. Leave it out, or leave out "
+                f"{tools[0]}."
+            )
+    for label in labels:
+        if NOT_IN_XML.search(label):
+            raise FarfieldError(
+                f"the label {label!r} has a character that an XML file cannot hold. Leave out {', '.join(tools)}."
+            )
+
+
+def write_preannotations(name: str, folder: Path, videos: Sequence[AnnotatedVideo], labels: Sequence[str]) -> None:
+    """Write the files of a labelling tool into a folder, which is created; each appears only when it is complete.
+
+    Files that the tool saves corrections into are written once: an existing one is kept.
+    """
+    folder.mkdir(exist_ok=True)
+    for file, content in TOOLS[name].files(videos, labels, folder).items():
+        target = folder / file
+        if TOOLS[name].saved_in_place and target.exists():
+            continue
+        with atomic_write(target) as partial:
+            # Names that are not UTF-8 are written as their original bytes.
+            partial.write_text(content, encoding="utf-8", errors="surrogateescape")
