@@ -150,7 +150,7 @@ RANKING = [RankedLabel("run", 0.75), RankedLabel("jump", 0.25)]
 
 def test_nothing_stays_of_an_answer_that_is_no_more(tmp_path: Path) -> None:
     features = {"features": np.ones((1, 3)), "feature_seconds": np.array([[0.0, 2.0]])}
-    segments = [Segment(0.0, 2.0, "run", 0.75)]
+    segments = [Segment(0.0, 2.0, "run", 0.75, 0.75)]
     both = [VideoRecord("a.mp4", ""), VideoRecord("b.mp4", "")]
     with open_results(tmp_path, {"windows": {}}, ["srt", "safetensors"]) as results_folder:
         for path in ("a.mp4", "b.mp4"):
@@ -297,7 +297,9 @@ def test_a_labelled_copy_shows_frames_when_the_video_does(tmp_path: Path) -> Non
     write_labelled_video(Prediction(str(path), RANKING), tmp_path / "copy.mp4")
     with open_video(tmp_path / "copy.mp4") as copy:
         np.testing.assert_allclose(copy.times, times, atol=1e-3)
-    cut = Prediction(str(path), RANKING, end_seconds=2.12, segments=[Segment(0.0, 2.12, "run", 0.75)], error="cut off")
+    cut = Prediction(
+        str(path), RANKING, end_seconds=2.12, segments=[Segment(0.0, 2.12, "run", 0.75, 0.75)], error="cut off"
+    )
     write_labelled_video(cut, tmp_path / "copy.mp4")  # to the frame before the one that could not be read
     with open_video(tmp_path / "copy.mp4") as copy:
         assert len(copy.times) == 3
@@ -314,7 +316,7 @@ def test_labels_of_any_alphabet_keep_their_place() -> None:
     long = panel("a label as long as a sentence, of which the end does not matter to anyone who looks")
     np.testing.assert_array_equal(long[:, 350:], panel("a")[:, 350:])  # the probability
     assert not np.array_equal(long[:, 200:340], panel("a")[:, 200:340])
-    segment = Segment(0.0, 1.0, "two\nlines", 0.5)
+    segment = Segment(0.0, 1.0, "two\nlines", 0.5, 0.5)
     [shown] = with_timeline([(0.5, frame)], [segment], 1.0)
     [expected] = with_timeline([(0.5, frame)], [replace(segment, label="two lines")], 1.0)
     np.testing.assert_array_equal(shown, expected)
@@ -393,7 +395,10 @@ def test_mistakes_show_before_a_video_is_opened(
     assert captured.out == ""
 
 
-SEGMENTS = [Segment(0.0, 3599.9996, "a <b> & c", 0.5), Segment(3600.0, 7261.5, "two\nlines --> here", 0.991)]
+SEGMENTS = [
+    Segment(0.0, 3599.9996, "a <b> & c", 0.5, 0.5),
+    Segment(3600.0, 7261.5, "two\nlines --> here", 0.991, 0.991),
+]
 
 
 def test_subtitles() -> None:

@@ -18,12 +18,14 @@ class Segment:
         end_seconds: end of the action.
         label: class of the action.
         probability: average probability of the class over the segment.
+        score: confidence by which segments are ranked; the probability, unless the timeline's options lower it.
     """
 
     start_seconds: float
     end_seconds: float
     label: str
     probability: float
+    score: float
 
 
 def find_segments(
@@ -103,5 +105,5 @@ def find_segments_of_each_class(
 
 def _segment(times: np.ndarray, cells: np.ndarray, labels: list[str], label: int, start: int, stop: int) -> Segment:
     """Build the segment of a class from cell `start` to before cell `stop`."""
-    probability = np.average(cells[start:stop, label], weights=np.diff(times[start : stop + 1]))
-    return Segment(float(times[start]), float(times[stop]), labels[label], float(probability))
+    probability = float(np.average(cells[start:stop, label], weights=np.diff(times[start : stop + 1])))
+    return Segment(float(times[start]), float(times[stop]), labels[label], probability, probability)
