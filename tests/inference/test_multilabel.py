@@ -111,6 +111,20 @@ def test_thresholds_of_the_network_decide(stripes: Path) -> None:
     }
 
 
+def test_thresholds_of_timelines_come_before_those_of_videos(stripes: Path) -> None:
+    model = brightness_network()
+    model.operating_point = OperatingPoint("f1", {"bright": 0.1, "dark": 0.9, "picture": None, "fire": 0.01}, 9)
+    thresholds = {"bright": 0.2, "dark": None, "picture": 0.999, "fire": 0.9}
+    model.timeline_operating_point = OperatingPoint("f1", thresholds, 4)
+    found = predict(stripes, model, top_k=1, timeline=True)
+    line = found.timeline
+    assert line is not None
+    own = np.array([0.2, 0.5, 0.999, 0.9])
+    assert found.segments == find_segments_of_each_class(line.times, line.probabilities, LABELS, own)
+    assert {each.label for each in found.segments} == {"bright", "dark"}
+    assert "fire" in {each.label for each in found.above_threshold}  # the whole video has the thresholds of videos
+
+
 @pytest.mark.parametrize("method", ["mean", "max"])
 def test_a_timeline_is_what_plain_torch_says(method: ViewsAggregation, stripes: Path) -> None:
     model = brightness_network(views_aggregation=method)

@@ -82,8 +82,8 @@ def predict(
             are left out.
         threshold: moments whose most probable class has a probability below this belong to no segment. For a multi_head
             network, the probability is that of the most probable combination, the product of its classes'. For a
-            multilabel network, the probability from which on a moment belongs to a class; 0 for each class's own
-            threshold.
+            multilabel network, the probability from which on a moment belongs to a class. 0 for the checkpoint's own
+            thresholds, chosen on timelines or, in a multilabel task, on videos.
         format: output format: table, json (one list), jsonl (one line with an object per video, printed when the video
             is finished), csv, srt or vtt.
         json: the same as --format json.

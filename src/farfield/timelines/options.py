@@ -20,7 +20,8 @@ class TimelineOptions:
             network, whose classes are independent, are dropped.
         threshold: minimum probability of a moment's best class. Moments below it belong to no segment. For a multi_head
             network, that of its most probable combination, which is the product of its classes' probabilities. For a
-            multilabel network, the threshold of every class; 0 for each class's own.
+            multilabel network, the threshold of every class. 0 for the thresholds of the network, see
+            `timeline_thresholds`; a network that is not multilabel may have none.
 
     Raises:
         FarfieldError: for values out of range.

@@ -34,7 +34,7 @@ def find_segments(
     labels: list[str],
     *,
     min_seconds: float = 0.0,
-    threshold: float = 0.0,
+    threshold: float | Float[np.ndarray, " k"] = 0.0,
 ) -> list[Segment]:
     """Merge neighbouring cells of the same class into segments.
 
@@ -45,10 +45,12 @@ def find_segments(
         min_seconds: minimum length of a segment. Shorter segments are merged, the shortest first, into the neighbouring
             segment whose class is more probable during the short segment. A short segment with gaps or the video's
             bounds on both sides is dropped.
-        threshold: minimum probability of a cell's best class. Cells below it form gaps between segments.
+        threshold: minimum probability of a cell's best class, one number or one per class. Cells below it form gaps
+            between segments.
     """
     min_seconds -= 1e-6  # times are sums of parts, which are rounded
-    chosen = np.where(cells.max(1) >= threshold, cells.argmax(1), -1)
+    best = cells.argmax(1)
+    chosen = np.where(cells.max(1) >= np.broadcast_to(threshold, len(labels))[best], best, -1)
     edges = np.array([0, *(np.flatnonzero(np.diff(chosen)) + 1), len(chosen)])
     chosen = chosen[edges[:-1]]  # of each run of cells from one edge to the next
     while len(chosen) > 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from farfield.clip_spec import ViewsAggregation
 from farfield.errors import VideoError
-from farfield.models.operating_point import class_thresholds
+from farfield.models.operating_point import DEFAULT_THRESHOLD, class_thresholds
 from farfield.scoring.aggregation import aggregate_views
 from farfield.scoring.load import InferenceModel
 from farfield.timelines.cells import smooth, to_cells
@@ -144,8 +144,32 @@ def _segments(
     labels, least = model.labels, options.min_seconds
     if model.task == "multi_head":
         cells, labels = joint_cells(cells, labels)
+    thresholds = timeline_thresholds(model, labels, options.threshold)
     if model.task != "multilabel":
-        return find_segments(times, cells, labels, min_seconds=least, threshold=options.threshold)
-    own = class_thresholds(labels, model.operating_point, model.task)
-    thresholds = np.array([options.threshold or each for each in own], dtype=float)
+        return find_segments(times, cells, labels, min_seconds=least, threshold=thresholds)
     return find_segments_of_each_class(times, cells, labels, thresholds, min_seconds=least)
+
+
+def timeline_thresholds(model: InferenceModel, labels: Sequence[str], threshold: float) -> Float[np.ndarray, " k"]:
+    """Return the threshold of each class on a timeline.
+
+    This is `threshold` if it is positive. Otherwise it is that of the network's `timeline_operating_point`, or, in a
+    multilabel task, of its `operating_point`, with `DEFAULT_THRESHOLD` for classes that have none. It is 0, which every
+    moment reaches, without thresholds in a single-label task, and in a multi_head task, whose thresholds would be those
+    of combinations.
+
+    Args:
+        model: network with the thresholds.
+        labels: the network's labels; in a multi_head task, combinations of them.
+        threshold: the threshold that was asked for; 0 for each class's own.
+    """
+    point = model.timeline_operating_point
+    if model.task == "multilabel":
+        point = point or model.operating_point
+    if threshold > 0:
+        own = [threshold] * len(labels)
+    elif model.task == "multilabel" or (model.task == "single_label" and point is not None):
+        own = [DEFAULT_THRESHOLD if each is None else each for each in class_thresholds(labels, point, model.task)]
+    else:
+        own = [0.0] * len(labels)
+    return np.array(own)
