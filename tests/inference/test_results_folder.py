@@ -451,7 +451,7 @@ def test_live_prints_what_is_seen_as_it_is_seen(
         (["a.mp4", "--num_clips", 3], "Leave out --num_clips."),
         (["a.mp4", "--engine", "ray"], "Leave out --engine."),
         (["a.mp4", "--top_k", 0], "top_k is 0; it must be at least 1."),
-        ([make_video(60), "--window_seconds", -1], "window_seconds is -1.0; it must be positive."),
+        ([make_video(60), "--window_seconds", -1], "window_seconds is -1.0; it must be positive and finite."),
     ):
         assert run_farfield(*command, *words) == 2
         assert message in capsys.readouterr().err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_format
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
@@ -26,7 +26,7 @@ from farfield.precision import Precision
 from farfield.progress import ProgressBar
 from farfield.reports.overlapping_labels import NO_CLASS
 from farfield.scoring.load import load_model
-from farfield.timelines.options import TimelineOptions
+from farfield.timelines.options import Overlaps, TimelineOptions
 from farfield.video.decoder_names import Decoder
 
 
@@ -42,9 +42,15 @@ def predict(
     live: bool = False,
     window_seconds: float | None = None,
     hop_seconds: float | None = None,
-    smooth_seconds: float = 0.0,
-    min_seconds: float = 0.0,
-    threshold: float = 0.0,
+    smooth_seconds: float = TimelineOptions.smooth_seconds,
+    min_seconds: float | Mapping[str, float] = TimelineOptions.min_seconds,
+    threshold: float = TimelineOptions.threshold,
+    hysteresis: float = TimelineOptions.hysteresis,
+    max_gap_seconds: float | Mapping[str, float] = TimelineOptions.max_gap_seconds,
+    overlaps: Overlaps = TimelineOptions.overlaps,
+    num_levels: int = TimelineOptions.num_levels,
+    soft_nms_sigma: float = TimelineOptions.soft_nms_sigma,
+    min_score: float = TimelineOptions.min_score,
     format: Format = "table",
     json: bool = False,
     out: str | None = None,
@@ -79,11 +85,21 @@ def predict(
         hop_seconds: time from the start of one window to the next; null for half a window.
         smooth_seconds: average probabilities over this duration around each moment.
         min_seconds: segments shorter than this are merged into a neighbouring segment; those of a multilabel network
-            are left out.
+            are left out. One number, or one for each class, as '{run: 1.0, wave: 0.5}', 0 for the others.
         threshold: moments whose most probable class has a probability below this belong to no segment. For a multi_head
             network, the probability is that of the most probable combination, the product of its classes'. For a
             multilabel network, the probability from which on a moment belongs to a class. 0 for the checkpoint's own
             thresholds, chosen on timelines or, in a multilabel task, on videos.
+        hysteresis: a segment starts at the threshold, and lasts while the probability stays at or above this share of
+            it; 1 for a single threshold, about 0.6 against segments that are cut to pieces.
+        max_gap_seconds: gaps of a class up to this length are closed; one number, or one for each class, as in
+            min_seconds.
+        overlaps: of a multilabel network, how to treat several candidates for the same action, found at several levels
+            up to the threshold: none (only those at the threshold), soft_nms (all, ranked by a score) or merge (their
+            average).
+        num_levels: number of levels for --overlaps soft_nms and merge.
+        soft_nms_sigma: width of soft_nms; the smaller, the lower are the scores of segments that overlap better ones.
+        min_score: segments whose score is below this are left out.
         format: output format: table, json (one list), jsonl (one line with an object per video, printed when the video
             is finished), csv, srt or vtt.
         json: the same as --format json.
@@ -105,17 +121,26 @@ def predict(
     quiet_libraries()
     chosen: Format = "json" if json else format
     extras = [name.strip() for name in write.split(",")] if write else []
+    of_timeline = {
+        "smooth_seconds": smooth_seconds,
+        "min_seconds": min_seconds,
+        "threshold": threshold,
+        "hysteresis": hysteresis,
+        "max_gap_seconds": max_gap_seconds,
+        "overlaps": overlaps,
+        "num_levels": num_levels,
+        "soft_nms_sigma": soft_nms_sigma,
+        "min_score": min_score,
+    }
     if live:
         _check_live(
             videos,
             chosen,
+            **{name: value != getattr(TimelineOptions, name) for name, value in of_timeline.items()},
             num_clips=num_clips,
             num_crops=num_crops,
             hop=hop,
             timeline=timeline,
-            smooth_seconds=smooth_seconds,
-            min_seconds=min_seconds,
-            threshold=threshold,
             out=out,
             write=write,
             num_workers=num_workers,
@@ -137,14 +162,7 @@ def predict(
         num_clips,
         num_crops,
         hop,
-        _timeline_options(
-            timeline,
-            hop_seconds=hop_seconds,
-            window_seconds=window_seconds,
-            smooth_seconds=smooth_seconds,
-            min_seconds=min_seconds,
-            threshold=threshold,
-        ),
+        _timeline_options(timeline, hop_seconds=hop_seconds, window_seconds=window_seconds, **of_timeline),
         any(extra in FEATURE_FILES for extra in extras),
         view_batch_size,
         decoder,
@@ -190,10 +208,10 @@ def predict(
     return 1 if failures else 0
 
 
-def _timeline_options(timeline: bool, **given: float | None) -> TimelineOptions | None:
+def _timeline_options(timeline: bool, **given: Any) -> TimelineOptions | None:
     if timeline:
-        return TimelineOptions(**given)  # type: ignore[arg-type]  # lengths may be None, the others are numbers
-    surplus = [name for name, value in given.items() if value]
+        return TimelineOptions(**given)
+    surplus = [name for name, value in given.items() if value != getattr(TimelineOptions, name)]
     if surplus:
         raise FarfieldError(f"--{surplus[0]} only applies with --timeline. Add --timeline, or remove --{surplus[0]}.")
     return None
