@@ -442,12 +442,16 @@ def test_live_prints_what_is_seen_as_it_is_seen(
     assert len(lines) >= 1
     assert [len(line["ranking"]) for line in lines] == [2] * len(lines)
     assert lines[-1]["end_seconds"] <= 60 / 25 + 0.01
+    assert run_farfield(*command, make_video(60), "--json", "--top_k", 2) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]).keys() == lines[-1].keys()
     assert run_farfield(*command, "tcp://127.0.0.1:9") == 1
     assert "tcp://127.0.0.1:9: Connection refused" in capsys.readouterr().err
     for words, message in (
-        (["a.mp4", "b.mp4"], "--live watches one camera or stream, but 2 are given. Give one."),
-        (["a.mp4", "--json"], "format is 'json', but --live prints a table or jsonl only."),
-        (["a.mp4", "--threshold", 0.5], "--live and --threshold cannot be combined. Leave out --threshold."),
+        (["a.mp4", "a.mp4"], "two cameras have the name 'a.mp4'; names must differ."),
+        (["a.mp4", "--format", "json"], "format is 'json', but --live prints a table or jsonl only."),
+        (["a.mp4", "--threshold", 0.5], "with --live, --threshold only applies to alarms. Add --alarms FILE"),
+        (["a.mp4", "--clips", "x"], "with --live, --clips only applies to alarms."),
+        (["a.mp4", "--reconnect", "never", "--max_reconnect_seconds", 0.5], "it must be at least reconnect_seconds"),
         (["a.mp4", "--num_clips", 3], "Leave out --num_clips."),
         (["a.mp4", "--engine", "ray"], "Leave out --engine."),
         (["a.mp4", "--top_k", 0], "top_k is 0; it must be at least 1."),

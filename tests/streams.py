@@ -1,0 +1,80 @@
+"""Streams on the loopback interface, as cameras send them: made here, sent over time, interrupted and back."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import av
+import numpy as np
+
+
+def write_levels(path: Path, levels: Iterable[int], *, fps: int = 25, side: int = 96, **options: str) -> Path:
+    """Write grey frames of these levels, with a keyframe every 5 frames; the suffix gives the container."""
+    with av.open(str(path), "w") as container:
+        made = container.add_stream("libx264", rate=fps, options={"g": "5", "bf": "0", "crf": "1"} | options)
+        made.width = made.height = side
+        for level in levels:
+            container.mux(made.encode(av.VideoFrame.from_ndarray(np.full((side, side, 3), level, np.uint8))))
+        container.mux(made.encode(None))
+    return path
+
+
+class Broadcast:
+    """A server that sends one piece of a stream to each client in turn, over some time, and then hangs up.
+
+    Args:
+        pieces: what each client gets: bytes, and the seconds that sending them takes. When all have been sent, further
+            clients are refused.
+    """
+
+    def __init__(self, pieces: Sequence[tuple[bytes, float]]) -> None:
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._pieces = list(pieces)
+        self.port = self._server.getsockname()[1]
+        self.url = f"tcp://127.0.0.1:{self.port}"
+        self.accepted: list[float] = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with self._server:
+            for content, seconds in self._pieces:
+                with suppress(OSError), self._server.accept()[0] as client:
+                    self.accepted.append(time.monotonic())
+                    send_over(client.sendall, content, seconds)
+
+
+def send_over(send: Callable[[bytes], object], content: bytes, seconds: float) -> None:
+    """Send content in equal parts, about 25 a second, so that it takes so many seconds."""
+    parts = max(round(25 * seconds), 1)
+    begin = time.monotonic()
+    for i in range(parts):
+        send(content[len(content) * i // parts : len(content) * (i + 1) // parts])
+        time.sleep(max(begin + seconds * (i + 1) / parts - time.monotonic(), 0))
+
+
+def nal_units(data: bytes) -> list[bytes]:
+    """Divide an H.264 packet into its units, from either framing: start codes (streams), or lengths (MP4, Matroska)."""
+    if data.startswith((b"\0\0\0\1", b"\0\0\1")):
+        units = data.replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1")[1:]
+        return [unit.rstrip(b"\0") for unit in units]
+    units, place = [], 0
+    while place < len(data):
+        length = int.from_bytes(data[place : place + 4], "big")
+        units.append(data[place + 4 : place + 4 + length].rstrip(b"\0"))
+        place += 4 + length
+    return units
+
+
+def packets_of(path: str | Path) -> list[tuple[list[bytes], bool]]:
+    """Return the units of each packet of a file's video, and whether it is a keyframe."""
+    with av.open(str(path)) as container:
+        return [
+            (nal_units(bytes(each)), each.is_keyframe)
+            for each in container.demux(container.streams.video[0])
+            if each.size
+        ]
