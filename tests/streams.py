@@ -14,12 +14,19 @@ import numpy as np
 
 
 def write_levels(path: Path, levels: Iterable[int], *, fps: int = 25, side: int = 96, **options: str) -> Path:
-    """Write grey frames of these levels, with a keyframe every 5 frames; the suffix gives the container."""
+    """Write noisy frames of these mean levels, with a keyframe every 5 frames; the suffix gives the container.
+
+    The noise gives all frames about the same size, so that bytes arrive as evenly as a camera's.
+    """
+    rng = np.random.default_rng(0)
     with av.open(str(path), "w") as container:
-        made = container.add_stream("libx264", rate=fps, options={"g": "5", "bf": "0", "crf": "1"} | options)
+        made = container.add_stream(
+            "libx264", rate=fps, options={"g": "5", "bf": "0", "crf": "12", "sc_threshold": "0"} | options
+        )
         made.width = made.height = side
         for level in levels:
-            container.mux(made.encode(av.VideoFrame.from_ndarray(np.full((side, side, 3), level, np.uint8))))
+            noise = rng.integers(-9, 10, (side, side, 3))
+            container.mux(made.encode(av.VideoFrame.from_ndarray(np.clip(level + noise, 0, 255).astype(np.uint8))))
         container.mux(made.encode(None))
     return path
 
@@ -30,13 +37,15 @@ class Broadcast:
     Args:
         pieces: what each client gets: bytes, and the seconds that sending them takes. When all have been sent, further
             clients are refused.
+        protocol: "tcp", or "http", whose clients send a request first.
     """
 
-    def __init__(self, pieces: Sequence[tuple[bytes, float]]) -> None:
+    def __init__(self, pieces: Sequence[tuple[bytes, float]], *, protocol: str = "tcp") -> None:
         self._server = socket.create_server(("127.0.0.1", 0))
         self._pieces = list(pieces)
         self.port = self._server.getsockname()[1]
-        self.url = f"tcp://127.0.0.1:{self.port}"
+        self._protocol = protocol
+        self.url = f"{protocol}://127.0.0.1:{self.port}"
         self.accepted: list[float] = []
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -45,6 +54,8 @@ class Broadcast:
             for content, seconds in self._pieces:
                 with suppress(OSError), self._server.accept()[0] as client:
                     self.accepted.append(time.monotonic())
+                    if self._protocol == "http":
+                        client.recv(4096)
                     send_over(client.sendall, content, seconds)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from farfield.errors import FarfieldError
-from farfield.inference.camera_name import camera_name, check_names, split_name
+from farfield.inference.camera_name import camera_name, check_names, split_name, without_passwords
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,11 @@ from farfield.inference.camera_name import camera_name, check_names, split_name
 )
 def test_names_hold_no_passwords(source: str, name: str) -> None:
     assert camera_name(source) == name
+
+
+def test_messages_hold_no_passwords() -> None:
+    message = "Connection to rtsp://me:pw@host/x?token=abc failed: try http://a:b@c/ or tcp://d:9"
+    assert without_passwords(message) == "Connection to rtsp://host/x?token=... failed: try http://c/ or tcp://d:9"
 
 
 def test_a_camera_may_be_given_a_name() -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError, VideoError, nearest
+from farfield.inference.camera_name import without_passwords
 from farfield.inference.live_stream import LiveStream
 from farfield.inference.packet_recorder import PacketRecorder
 from farfield.inference.stream_clock import PacketClock
@@ -86,6 +87,7 @@ class Camera:
         options: how the camera is read.
         arrived: condition that is notified when a frame has arrived, and when the camera has ended.
         recorder: gets the stream's packets; None to keep none.
+        required: whether the camera ends with an error if it cannot be opened at the first attempt.
     """
 
     def __init__(
@@ -96,6 +98,8 @@ class Camera:
         options: CameraOptions,
         arrived: threading.Condition,
         recorder: PacketRecorder | None = None,
+        *,
+        required: bool = False,
     ) -> None:
         self.name = name
         self.recorder = recorder
@@ -106,7 +110,8 @@ class Camera:
         self._spec = spec
         self._options = options
         self._arrived = arrived
-        self._stream: LiveStream | None = None
+        self._required = required
+        self._tried = threading.Event()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"camera {name}", daemon=True)
         self._held: deque[tuple[float, Tensor]] = deque()
@@ -118,17 +123,19 @@ class Camera:
         self._begin_utc = datetime.now(UTC)
         self._indices: list[int] = []
 
-    def open(self) -> None:
-        """Open the stream in this thread, so that an error can be raised.
+    def start(self) -> None:
+        """Start to open and decode the stream in a thread."""
+        self._thread.start()
+
+    def wait_opened(self) -> None:
+        """Wait until the first attempt to open the stream is over.
 
         Raises:
-            VideoError: if it cannot be opened.
+            VideoError: if the camera has ended because it could not be opened.
         """
-        self._stream = self._connect()
-
-    def start(self) -> None:
-        """Start to decode. A camera that is not open is opened in its own thread, again and again until it succeeds."""
-        self._thread.start()
+        self._tried.wait()
+        if self._begin is None and self.error is not None:
+            raise VideoError(self.name, self.error)
 
     def stop(self) -> None:
         """Ask the thread to end. It does so with the next packet, or when a read times out."""
@@ -139,8 +146,6 @@ class Camera:
         self.stop()
         if self._thread.is_alive():
             self._thread.join()
-        elif self._stream is not None:
-            self._stream.close()
 
     def utc(self, seconds: float) -> datetime:
         """Return the time of day, in UTC, of a moment in seconds since the camera's first frame."""
@@ -163,9 +168,6 @@ class Camera:
         clip = torch.stack([frames[index][1] for index in self._indices])
         return Window(clip[None], frames[0][0], frames[-1][0] + 1 / self._fps), skipped
 
-    def _connect(self) -> LiveStream:
-        return LiveStream(self._source, self._spec, self._options.timeout_seconds, name=self.name)
-
     def _run(self) -> None:
         """Decode the stream, and open it again whenever it breaks, until the camera ends."""
         wait = self._options.reconnect_seconds
@@ -177,9 +179,11 @@ class Camera:
                 wait, broken_since = self._options.reconnect_seconds, None
             if self._stopped.is_set():
                 break
-            if reason is None or self._options.reconnect == "never":
+            is_missing = self._required and self._begin is None
+            if reason is None or is_missing or self._options.reconnect == "never":
                 self.error = reason
                 break
+            self._tried.set()
             if broken_since is None:
                 broken_since = time.monotonic()
                 log.warning("%s: %s. It is opened again until it is back.", self.name, reason)
@@ -188,18 +192,18 @@ class Camera:
         with self._arrived:
             self.ended = True
             self._arrived.notify()
+        self._tried.set()
 
     def _read_once(self, broken_since: float | None) -> str | None:
         """Read one connection to its end; return why it broke, or None if a recording ended."""
         try:
-            stream = self._stream or self._connect()
+            stream = LiveStream(self._source, self._spec, self._options.timeout_seconds, name=self.name)
         except VideoError as error:
             return error.reason
-        self._stream = None
         try:
             self._decode(stream, broken_since)
         except (av.FFmpegError, ValueError, OSError) as error:
-            return reason_of(error)
+            return without_passwords(reason_of(error))
         finally:
             with self._arrived:
                 self.connected = False
@@ -217,6 +221,7 @@ class Camera:
         )
         spread = options.window_seconds is not None
         base = self._continue_time(stream)
+        self._tried.set()
         with self._arrived:
             self._indices = window_indices(span, self._spec, span, hop, spread=spread)[0][0].tolist()
             self._held = deque(maxlen=span)  # no window reaches over the break

@@ -18,6 +18,11 @@ from farfield.timelines.sliding_windows import Window, check_window_lengths
 log = logging.getLogger("farfield")
 
 SECONDS_BETWEEN_WARNINGS = 60.0
+"""Skipped windows are counted over this time, so that those of the burst of frames at a connection's beginning do not
+matter."""
+
+TOLERATED_SKIPS = 0.1
+"""Share of windows that may be skipped without a warning."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class CameraGroup:
         self._arrived = arrived
         self._turn = 0
         self._taken = self._skipped = 0
-        self._warned = -SECONDS_BETWEEN_WARNINGS
+        self._counted_since = time.monotonic()
 
     @property
     def has_ended(self) -> bool:
@@ -77,15 +82,17 @@ class CameraGroup:
         return found
 
     def _warn_of_skipped(self) -> None:
-        if self._skipped and time.monotonic() - self._warned >= SECONDS_BETWEEN_WARNINGS:
+        if time.monotonic() - self._counted_since < SECONDS_BETWEEN_WARNINGS:
+            return
+        if self._skipped > TOLERATED_SKIPS * (self._skipped + self._taken):
             log.warning(
-                "scoring is slower than the cameras: %d of %d windows were skipped. Give a longer hop_seconds, fewer "
-                "cameras or a faster device.",
+                "scoring is slower than the cameras: %d of the last %d windows were skipped. Give a longer "
+                "hop_seconds, fewer cameras or a faster device.",
                 self._skipped,
                 self._skipped + self._taken,
             )
-            self._warned = time.monotonic()
-            self._taken = self._skipped = 0
+        self._counted_since = time.monotonic()
+        self._taken = self._skipped = 0
 
 
 @contextmanager
@@ -114,16 +121,16 @@ def open_cameras(
     """
     check_window_lengths(spec, options.hop_seconds, options.window_seconds)
     arrived = threading.Condition()
+    required = len(sources) == 1 or options.reconnect == "never"
     cameras = [
-        Camera(name, source, spec, options, arrived, None if recorder is None else recorder())
+        Camera(name, source, spec, options, arrived, recorder and recorder(), required=required)
         for name, source in check_names(sources)
     ]
     try:
-        if len(cameras) == 1 or options.reconnect == "never":
-            for camera in cameras:
-                camera.open()
         for camera in cameras:
             camera.start()
+        for camera in cameras if required else []:
+            camera.wait_opened()
         yield CameraGroup(cameras, arrived)
     finally:
         for camera in cameras:

@@ -8,14 +8,19 @@ from collections.abc import Sequence
 from farfield.errors import FarfieldError
 
 _SECRET = re.compile(
-    r"(?i)([?&;](?:user(?:name)?|usr|login|pass(?:word|wd)?|pwd|auth|token|key|api_?key|secret|sig(?:nature)?)=)[^&;#]*"
+    r"(?i)([?&;](?:user(?:name)?|usr|login|pass(?:word|wd)?|pwd|auth|token|key|api_?key|secret|sig(?:nature)?)=)[^&;#\s]*"
 )
 
 
 def camera_name(source: str) -> str:
     """Return a source's URL without user, password and the values of query keys such as `password` and `token`."""
-    name = re.sub(r"^([a-z][a-z0-9+.-]*://)[^/?#]*@", r"\1", source, flags=re.IGNORECASE)
-    return _SECRET.sub(r"\1...", name)
+    return without_passwords(source)
+
+
+def without_passwords(text: str) -> str:
+    """Return a URL, or a message with URLs, without users, passwords and the values of query keys such as `token`."""
+    plain = re.sub(r"([a-z][a-z0-9+.-]*://)[^/?#\s]*@", r"\1", text, flags=re.IGNORECASE)
+    return _SECRET.sub(r"\1...", plain)
 
 
 def split_name(given: str) -> tuple[str, str]:

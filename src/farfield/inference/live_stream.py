@@ -19,7 +19,7 @@ from torch import Tensor
 from farfield.clip_spec import ClipSpec
 from farfield.data.crops import resize_short_side, spread_crops
 from farfield.errors import VideoError
-from farfield.inference.camera_name import camera_name
+from farfield.inference.camera_name import camera_name, without_passwords
 from farfield.inference.stream_clock import StreamClock
 from farfield.video.container import video_stream
 from farfield.video.deinterlacing import deinterlaced
@@ -63,7 +63,7 @@ class LiveStream:
         try:
             self._container = av.open(source, format=form, options=options, timeout=timeout_seconds)
         except (av.FFmpegError, ValueError, OSError) as error:
-            raise VideoError(self.name, reason_of(error)) from error
+            raise VideoError(self.name, without_passwords(reason_of(error))) from None  # its text may have the password
         stream: Any = video_stream(self._container)
         if stream is None or stream.codec_context is None:
             self._container.close()
