@@ -5,12 +5,17 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import av
 import numpy as np
+
+from farfield.clip_spec import ClipSpec
+from farfield.inference.camera import CameraOptions
+from farfield.inference.camera_group import open_cameras
+from farfield.timelines.sliding_windows import Window
 
 
 def write_levels(path: Path, levels: Iterable[int], *, fps: int = 25, side: int = 96, **options: str) -> Path:
@@ -89,3 +94,15 @@ def packets_of(path: str | Path) -> list[tuple[list[bytes], bool]]:
             for each in container.demux(container.streams.video[0])
             if each.size
         ]
+
+
+@contextmanager
+def live_windows(source: str, spec: ClipSpec, **options: float) -> Iterator[Iterator[Window]]:
+    """The newest windows of one stream, which is not opened again."""
+    with open_cameras([source], spec, CameraOptions(**options, reconnect="never")) as group:
+
+        def windows() -> Iterator[Window]:
+            while not group.has_ended:
+                yield from (each.window for each in group.next_windows(1))
+
+        yield windows()

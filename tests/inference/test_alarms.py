@@ -98,7 +98,7 @@ def test_thresholds_come_from_the_options_or_the_network() -> None:
     assert started() == ["a", "c"]
     assert started(threshold=0.6) == ["c"]
     assert started(labels=["a"]) == ["a"]
-    tracker = make_tracker(model, AlarmOptions(threshold=0.6, low_threshold=0.5))
+    tracker = make_tracker(model, AlarmOptions(threshold=0.6, hysteresis=0.9))
     tracker.update(0, 1, np.array([0.1, 0.2, 0.7]))
     [going_on] = tracker.update(1, 2, np.array([0.55, 0.2, 0.55]))
     assert (going_on.label, going_on.end_seconds, going_on.score) == ("c", 2, 0.7)
@@ -121,8 +121,8 @@ def test_other_tasks_watch_the_most_probable_class() -> None:
     ("options", "message"),
     [
         ({"threshold": 1.0}, "threshold is 1.0; it must be a probability, at least 0 and below 1."),
-        ({"threshold": 0.5, "low_threshold": 0.6}, "low_threshold is 0.6; it must be at most threshold, 0.5."),
-        ({"low_threshold": 0.0}, "low_threshold is 0.0; it must be a probability above 0"),
+        ({"hysteresis": 0.0}, "hysteresis is 0.0; it must be above 0 and at most 1"),
+        ({"hysteresis": 1.5}, "hysteresis is 1.5; it must be above 0 and at most 1"),
         ({"gap_seconds": -1.0}, "gap_seconds is -1.0; it must be 0 or more."),
     ],
 )

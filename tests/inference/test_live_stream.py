@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,24 +9,8 @@ import pytest
 
 from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError, VideoError
-from farfield.inference.camera import CameraOptions
-from farfield.inference.camera_group import open_cameras
 from farfield.inference.live_stream import LiveStream
-from farfield.timelines.sliding_windows import Window
-from streams import Broadcast, write_levels
-
-
-@contextmanager
-def live_windows(source: str, spec: ClipSpec, **options: float) -> Iterator[Iterator[Window]]:
-    """The newest windows of one stream, which is not opened again."""
-    with open_cameras([source], spec, CameraOptions(**options, reconnect="never")) as group:
-
-        def windows() -> Iterator[Window]:
-            while not group.has_ended:
-                yield from (each.window for each in group.next_windows(1))
-
-        yield windows()
-
+from streams import Broadcast, live_windows, write_levels
 
 SPEC = ClipSpec(num_frames=4, crop_px=48, frame_stride=2, short_side_px=48)  # spans 7 frames
 

@@ -102,8 +102,8 @@ def predict(
             network, the probability is that of the most probable combination, the product of its classes'. For a
             multilabel network, the probability from which on a moment belongs to a class. 0 for the checkpoint's own
             thresholds, chosen on timelines or, in a multilabel task, on videos.
-        hysteresis: a segment (or alarm) starts at the threshold, and lasts while the probability stays at or above this share of
-            it; 1 for a single threshold, about 0.6 against segments that are cut to pieces.
+        hysteresis: a segment (with --live, an alarm) starts at the threshold, and lasts while the probability stays at
+            or above this share of it; 1 for a single threshold, about 0.6 against segments that are cut to pieces.
         max_gap_seconds: gaps of a class up to this length are closed; one number, or one for each class, as in
             min_seconds.
         overlaps: of a multilabel network, how to treat several candidates for the same action, found at several levels

@@ -20,7 +20,7 @@ from farfield.inference.tables_and_subtitles import Format
 from farfield.reports.overlapping_labels import NO_CLASS
 from farfield.scoring.load import InferenceModel
 
-ONLY_WITH_ALARMS = ("threshold", "low_threshold", "alarm_labels", "clips")
+ONLY_WITH_ALARMS = ("threshold", "hysteresis", "alarm_labels", "clips")
 
 
 def check_live(format: Format, *, alarms: bool, **others: object) -> None:

@@ -14,7 +14,7 @@ from farfield.inference.alarms import AlarmTracker
 from farfield.inference.packet_recorder import PacketRecorder
 from farfield.scoring.load import InferenceModel
 from farfield.task import head_columns
-from farfield.timelines.timeline import timeline_thresholds
+from farfield.timelines.timeline_segments import timeline_thresholds
 
 DELAY_SECONDS = 5.0
 """Packets are kept this much longer than clips need, for the time that decoding and scoring take."""
@@ -27,7 +27,7 @@ class AlarmOptions:
     Args:
         threshold: probability from which on an alarm starts; 0 for the network's own thresholds. A network that is not
             multilabel starts alarms of a window's most probable class only.
-        low_threshold: probability from which on an alarm goes on; None for `threshold`, or the network's own.
+        hysteresis: an alarm goes on while its class reaches this share of its threshold; 1 for the threshold itself.
         gap_seconds: an alarm ends when its class has been below the threshold for longer than this.
         labels: classes that start alarms; None for all.
 
@@ -36,18 +36,17 @@ class AlarmOptions:
     """
 
     threshold: float = 0.0
-    low_threshold: float | None = None
+    hysteresis: float = 1.0
     gap_seconds: float = 2.0
     labels: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold < 1:
             raise FarfieldError(f"threshold is {self.threshold}; it must be a probability, at least 0 and below 1.")
-        if self.low_threshold is not None and not 0 < self.low_threshold < 1:
-            raise FarfieldError(f"low_threshold is {self.low_threshold}; it must be a probability above 0 and below 1.")
-        if self.low_threshold is not None and 0 < self.threshold < self.low_threshold:
+        if not 0 < self.hysteresis <= 1:
             raise FarfieldError(
-                f"low_threshold is {self.low_threshold}; it must be at most threshold, {self.threshold}."
+                f"hysteresis is {self.hysteresis}; it must be above 0 and at most 1, the share of a class's threshold "
+                "at which its alarm ends."
             )
         if not self.gap_seconds >= 0:
             raise FarfieldError(f"gap_seconds is {self.gap_seconds}; it must be 0 or more.")
@@ -118,7 +117,7 @@ def make_tracker(model: InferenceModel, options: AlarmOptions) -> AlarmTracker:
             "threshold is 0 and this network has none of its own; alarms need one. Give threshold, such as 0.8, or "
             "choose thresholds with farfield test --choose_threshold."
         )
-    low = np.minimum(thresholds, options.low_threshold or np.inf)
+    low = options.hysteresis * thresholds
     wanted = np.array([options.labels is None or label in options.labels for label in labels])
     return AlarmTracker(labels, np.where(wanted, thresholds, np.nan), low, options.gap_seconds)
 
