@@ -27,6 +27,8 @@ def network(**arguments: Any) -> ActionNet:
     made = awake(task="multilabel", **arguments)
     thresholds = dict(zip(made.labels, (0.3, None, 0.25, 0.51234567, 0.7), strict=False))
     made.operating_point = OperatingPoint("precision=0.9", thresholds, 12)
+    chosen = dict(zip(made.labels, (0.2, 0.25, None, 0.125, 0.9), strict=False))
+    made.timeline_operating_point = OperatingPoint("recall=0.8", chosen, 5)
     return made
 
 
@@ -60,6 +62,7 @@ def test_a_published_folder_keeps_task_thresholds_and_scores(tmp_path: Path, run
     assert run_farfield("export", *words) == 0
     again = load_network(tmp_path / "hub")
     assert (again.task, again.clip, again.operating_point) == ("multilabel", made.clip, made.operating_point)
+    assert again.timeline_operating_point == made.timeline_operating_point
     x = torch.randn(2, 3, 4, 32, 32)
     assert torch.equal(again(x), made(x))
     card = (tmp_path / "hub" / "README.md").read_text()
@@ -69,6 +72,9 @@ def test_a_published_folder_keeps_task_thresholds_and_scores(tmp_path: Path, run
     assert "chosen by the rule `precision=0.9` on 12 validation videos" in card
     for row in ("| bow | 0.3 |", "| get_up | 0.5 |", "| sit_down | 0.5123 |"):
         assert row in card.splitlines()
+    assert "chosen by the rule `recall=0.8` on 5 validation videos" in card
+    for row in ("| bow | 0.2 |", "| get_up | 0.25 |", "| lie_down | 0.5 |", "| sit_down | 0.125 |"):
+        assert row in card.split("## Thresholds of timelines")[1].splitlines()
     assert "[each.label for each in ranking if each.above_threshold]" in card
     assert "| mAP | 81.25% | 50.00% to 90.00% |" in card
     assert "| sample-wise mAP | undefined | undefined |" in card

@@ -11,7 +11,7 @@ from torchmetrics.functional.classification import binary_precision_at_fixed_rec
 
 from evaluation.test_resampling import scored
 from farfield import build_model, save_model
-from farfield.checkpoints.checkpoint import load_network
+from farfield.checkpoints.checkpoint import checkpoint_metadata, load_network, save_operating_point
 from farfield.data.manifest import Manifest, VideoRecord
 from farfield.errors import FarfieldError
 from farfield.evaluation.threshold_choice import ThresholdRule, choose_thresholds, decide, hours_of_video
@@ -176,8 +176,14 @@ def test_scores_that_are_no_numbers_are_refused() -> None:
 def test_thresholds_of_renamed_classes_are_not_saved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     network = build_model("tiny", labels=["a", "b"])
     network.operating_point = OperatingPoint("f1", {"a": 0.5, "b": None}, 3)
+    assert checkpoint_metadata(network).keys() == {"format", "model", "operating_point"}
     save_model(network, tmp_path / "own.ckpt")
     assert load_network(tmp_path / "own.ckpt").operating_point == network.operating_point
+    assert load_network(tmp_path / "own.ckpt").timeline_operating_point is None
+    of_timelines = OperatingPoint("recall=0.9", {"a": None, "b": 0.25}, 4)
+    save_operating_point(of_timelines, tmp_path / "own.ckpt", timeline=True)
+    own = load_network(tmp_path / "own.ckpt")
+    assert (own.operating_point, own.timeline_operating_point) == (network.operating_point, of_timelines)
     network.labels = ["c", "d"]
     save_model(network, tmp_path / "renamed.ckpt")
     assert load_network(tmp_path / "renamed.ckpt").operating_point is None

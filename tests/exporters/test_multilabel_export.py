@@ -30,6 +30,8 @@ def multilabel(**arguments: Any) -> ActionNet:
     network = awake(task="multilabel", **arguments)
     thresholds = [0.3, None, 0.25, 0.5, 0.7][: len(network.labels)]
     network.operating_point = OperatingPoint("f1", dict(zip(network.labels, thresholds, strict=True)), 12)
+    of_timelines = [0.2, 0.5, None, 0.125, 0.9][: len(network.labels)]
+    network.timeline_operating_point = OperatingPoint("f1", dict(zip(network.labels, of_timelines, strict=True)), 5)
     return network
 
 
@@ -61,6 +63,7 @@ def test_scores_task_and_thresholds_are_kept(suffix: str, name: str, tmp_path: P
     assert exported.clip == network.clip
     assert exported.clip.views_aggregation == ("mean" if name == "one_class" else "max")
     assert exported.operating_point == network.operating_point
+    assert exported.timeline_operating_point == network.timeline_operating_point
     clips = torch.randn(3, 3, 4, network.clip.test_side_px, network.clip.test_side_px)
     with torch.no_grad():
         expected = network(clips)

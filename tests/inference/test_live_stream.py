@@ -1,50 +1,29 @@
 from __future__ import annotations
 
-import socket
-import threading
 import time
 from itertools import pairwise
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
 from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError, VideoError
-from farfield.inference.live_stream import _Camera, live_windows
+from farfield.inference.live_stream import LiveStream
+from streams import Broadcast, live_windows, write_levels
 
 SPEC = ClipSpec(num_frames=4, crop_px=48, frame_stride=2, short_side_px=48)  # spans 7 frames
 
 
 def broadcast(path: Path, seconds: float) -> str:
-    """Sends a file to whoever connects, over so much time; returns where."""
-    server = socket.create_server(("127.0.0.1", 0))
-    content = path.read_bytes()
-
-    def send() -> None:
-        with server, server.accept()[0] as client:
-            parts = 50
-            for i in range(parts):
-                client.sendall(content[len(content) * i // parts : len(content) * (i + 1) // parts])
-                time.sleep(seconds / parts)
-
-    threading.Thread(target=send, daemon=True).start()
-    return f"tcp://127.0.0.1:{server.getsockname()[1]}"
+    """Send a file to whoever connects, over so many seconds; return where."""
+    return Broadcast([(path.read_bytes(), seconds)]).url
 
 
 @pytest.fixture(scope="module")
 def stream(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A transport stream of 100 frames, 25 a second, each 2 brighter than the one before."""
-    path = tmp_path_factory.mktemp("stream") / "a.ts"
-    with av.open(str(path), "w") as container:
-        made = container.add_stream("libx264", rate=25, options={"g": "5", "bf": "0", "crf": "1"})
-        made.width = made.height = 96
-        for number in range(100):
-            picture = np.full((96, 96, 3), 20 + 2 * number, np.uint8)
-            container.mux(made.encode(av.VideoFrame.from_ndarray(picture)))
-        container.mux(made.encode(None))
-    return path
+    return write_levels(tmp_path_factory.mktemp("stream") / "a.ts", range(20, 220, 2))
 
 
 @pytest.mark.slow
@@ -98,21 +77,20 @@ def test_time_goes_on_where_the_clock_of_a_source_starts_again(
     target_fps: float | None, stream: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "twice.ts").write_bytes(stream.read_bytes() * 2)
-    camera = _Camera(str(tmp_path / "twice.ts"), SPEC.replace(target_fps=target_fps), 10.0)
-    seconds = [at for at, _ in camera._at_constant_rate()]
-    camera.close()
+    stream_twice = LiveStream(str(tmp_path / "twice.ts"), SPEC.replace(target_fps=target_fps), 10.0)
+    seconds = [at for at, _ in stream_twice.frames(SPEC.span)]
+    stream_twice.close()
     step = 1 / (target_fps or 25)
     np.testing.assert_allclose(np.diff(seconds), step, atol=0.05)
     assert seconds[-1] == pytest.approx(8 - step, abs=0.2)
 
 
 def test_a_camera_is_closed_at_once_though_no_moment_comes(stream: Path) -> None:
-    """At a frame in 100 seconds, which the stream does not last."""
-    camera = _Camera(str(stream), SPEC.replace(target_fps=0.01), 10.0)
-    camera.ended = True
-    assert list(camera._at_constant_rate()) == []
-    assert next(camera._container.decode(camera._stream)).time < 5  # of a stream whose clock starts at 1.4 s
-    camera.close()
+    """At a frame in 100 seconds, of a stream that lasts longer than the test waits."""
+    with live_windows(broadcast(stream, 20), SPEC.replace(target_fps=0.01)):
+        time.sleep(0.3)
+        begin = time.perf_counter()
+    assert time.perf_counter() - begin < 3
 
 
 def test_what_is_not_there() -> None:

@@ -111,6 +111,20 @@ def test_thresholds_of_the_network_decide(stripes: Path) -> None:
     }
 
 
+def test_thresholds_of_timelines_come_before_those_of_videos(stripes: Path) -> None:
+    model = brightness_network()
+    model.operating_point = OperatingPoint("f1", {"bright": 0.1, "dark": 0.9, "picture": None, "fire": 0.01}, 9)
+    thresholds = {"bright": 0.2, "dark": None, "picture": 0.999, "fire": 0.9}
+    model.timeline_operating_point = OperatingPoint("f1", thresholds, 4)
+    found = predict(stripes, model, top_k=1, timeline=True)
+    line = found.timeline
+    assert line is not None
+    own = np.array([0.2, 0.5, 0.999, 0.9])
+    assert found.segments == find_segments_of_each_class(line.times, line.probabilities, LABELS, own)
+    assert {each.label for each in found.segments} == {"bright", "dark"}
+    assert "fire" in {each.label for each in found.above_threshold}  # the whole video has the thresholds of videos
+
+
 @pytest.mark.parametrize("method", ["mean", "max"])
 def test_a_timeline_is_what_plain_torch_says(method: ViewsAggregation, stripes: Path) -> None:
     model = brightness_network(views_aggregation=method)
@@ -180,7 +194,11 @@ def test_segments_of_each_class_are_found_by_themselves() -> None:
 
 
 RANKING = [RankedLabel("run & jump", 0.875, True), RankedLabel("wave", 0.75, True), RankedLabel("sit", 0.25, False)]
-SEGMENTS = [Segment(0.0, 4.0, "run & jump", 0.9), Segment(1.0, 2.0, "wave", 0.8), Segment(2.0, 3.0, "sit", 0.6)]
+SEGMENTS = [
+    Segment(0.0, 4.0, "run & jump", 0.9, 0.9),
+    Segment(1.0, 2.0, "wave", 0.8, 0.8),
+    Segment(2.0, 3.0, "sit", 0.6, 0.6),
+]
 NONE = [RankedLabel("sit", 0.25, False)]
 
 
@@ -265,7 +283,7 @@ def test_segments_that_overlap_are_in_lanes_of_their_own() -> None:
 
 def test_a_strip_of_very_many_lanes_stays_low(tmp_path: Path) -> None:
     frame = np.zeros((20, 400, 3), np.uint8)
-    segments = [Segment(0.0, 1.0, f"label {i}", 0.5) for i in range(157)]
+    segments = [Segment(0.0, 1.0, f"label {i}", 0.5, 0.5) for i in range(157)]
     [picture] = with_timeline([(0.5, frame)], segments, 1.0, multilabel=True)
     assert len(picture) < 20 + MAX_LINES * 27 + 2 * 157 + 10
 
@@ -332,6 +350,27 @@ def test_lines_without_a_task_are_of_one_label() -> None:
     assert Prediction.from_dict(stored) == replace(of(RANKING, SEGMENTS))
     del stored["task"]
     assert Prediction.from_dict(stored).task == "single_label"
+
+
+def test_segments_have_a_score_which_older_lines_lack() -> None:
+    lowered = [SEGMENTS[0], replace(SEGMENTS[1], score=0.1234)]
+    stored = of(RANKING, lowered).to_dict()
+    assert [each["score"] for each in stored["segments"]] == [0.9, 0.1234]
+    assert Prediction.from_dict(stored) == of(RANKING, lowered)
+    for each in stored["segments"]:
+        del each["score"]
+    assert Prediction.from_dict(stored) == of(RANKING, SEGMENTS[:2])
+    assert as_table(of(RANKING, lowered)).splitlines()[1:] == [
+        "  00:00:00.000 - 00:00:04.000  run & jump   90.00%  score 0.9000",
+        "  00:00:01.000 - 00:00:02.000  wave         80.00%  score 0.1234",
+    ]
+    assert "score" not in as_table(of(RANKING, SEGMENTS))
+    table = as_csv([of(RANKING, lowered), replace(of([], []), error="empty")], timeline=True)
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert [(row["label"], row["score"], row["error"]) for row in rows] == [
+        *(("run & jump", "0.9", ""), ("wave", "0.1234", ""), ("", "", "empty"))
+    ]
+    assert len({len(row) for row in csv.reader(table.splitlines())}) == 1
 
 
 def test_scores_that_are_not_numbers_are_an_error(stripes: Path) -> None:

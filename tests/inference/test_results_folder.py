@@ -150,7 +150,7 @@ RANKING = [RankedLabel("run", 0.75), RankedLabel("jump", 0.25)]
 
 def test_nothing_stays_of_an_answer_that_is_no_more(tmp_path: Path) -> None:
     features = {"features": np.ones((1, 3)), "feature_seconds": np.array([[0.0, 2.0]])}
-    segments = [Segment(0.0, 2.0, "run", 0.75)]
+    segments = [Segment(0.0, 2.0, "run", 0.75, 0.75)]
     both = [VideoRecord("a.mp4", ""), VideoRecord("b.mp4", "")]
     with open_results(tmp_path, {"windows": {}}, ["srt", "safetensors"]) as results_folder:
         for path in ("a.mp4", "b.mp4"):
@@ -297,7 +297,9 @@ def test_a_labelled_copy_shows_frames_when_the_video_does(tmp_path: Path) -> Non
     write_labelled_video(Prediction(str(path), RANKING), tmp_path / "copy.mp4")
     with open_video(tmp_path / "copy.mp4") as copy:
         np.testing.assert_allclose(copy.times, times, atol=1e-3)
-    cut = Prediction(str(path), RANKING, end_seconds=2.12, segments=[Segment(0.0, 2.12, "run", 0.75)], error="cut off")
+    cut = Prediction(
+        str(path), RANKING, end_seconds=2.12, segments=[Segment(0.0, 2.12, "run", 0.75, 0.75)], error="cut off"
+    )
     write_labelled_video(cut, tmp_path / "copy.mp4")  # to the frame before the one that could not be read
     with open_video(tmp_path / "copy.mp4") as copy:
         assert len(copy.times) == 3
@@ -314,7 +316,7 @@ def test_labels_of_any_alphabet_keep_their_place() -> None:
     long = panel("a label as long as a sentence, of which the end does not matter to anyone who looks")
     np.testing.assert_array_equal(long[:, 350:], panel("a")[:, 350:])  # the probability
     assert not np.array_equal(long[:, 200:340], panel("a")[:, 200:340])
-    segment = Segment(0.0, 1.0, "two\nlines", 0.5)
+    segment = Segment(0.0, 1.0, "two\nlines", 0.5, 0.5)
     [shown] = with_timeline([(0.5, frame)], [segment], 1.0)
     [expected] = with_timeline([(0.5, frame)], [replace(segment, label="two lines")], 1.0)
     np.testing.assert_array_equal(shown, expected)
@@ -393,7 +395,10 @@ def test_mistakes_show_before_a_video_is_opened(
     assert captured.out == ""
 
 
-SEGMENTS = [Segment(0.0, 3599.9996, "a <b> & c", 0.5), Segment(3600.0, 7261.5, "two\nlines --> here", 0.991)]
+SEGMENTS = [
+    Segment(0.0, 3599.9996, "a <b> & c", 0.5, 0.5),
+    Segment(3600.0, 7261.5, "two\nlines --> here", 0.991, 0.991),
+]
 
 
 def test_subtitles() -> None:
@@ -437,16 +442,20 @@ def test_live_prints_what_is_seen_as_it_is_seen(
     assert len(lines) >= 1
     assert [len(line["ranking"]) for line in lines] == [2] * len(lines)
     assert lines[-1]["end_seconds"] <= 60 / 25 + 0.01
+    assert run_farfield(*command, make_video(60), "--json", "--top_k", 2) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]).keys() == lines[-1].keys()
     assert run_farfield(*command, "tcp://127.0.0.1:9") == 1
     assert "tcp://127.0.0.1:9: Connection refused" in capsys.readouterr().err
     for words, message in (
-        (["a.mp4", "b.mp4"], "--live watches one camera or stream, but 2 are given. Give one."),
-        (["a.mp4", "--json"], "format is 'json', but --live prints a table or jsonl only."),
-        (["a.mp4", "--threshold", 0.5], "--live and --threshold cannot be combined. Leave out --threshold."),
+        (["a.mp4", "a.mp4"], "two cameras have the name 'a.mp4'; names must differ."),
+        (["a.mp4", "--format", "json"], "format is 'json', but --live prints a table or jsonl only."),
+        (["a.mp4", "--threshold", 0.5], "with --live, --threshold only applies to alarms. Add --alarms FILE"),
+        (["a.mp4", "--clips", "x"], "with --live, --clips only applies to alarms."),
+        (["a.mp4", "--reconnect", "never", "--max_reconnect_seconds", 0.5], "it must be at least reconnect_seconds"),
         (["a.mp4", "--num_clips", 3], "Leave out --num_clips."),
         (["a.mp4", "--engine", "ray"], "Leave out --engine."),
         (["a.mp4", "--top_k", 0], "top_k is 0; it must be at least 1."),
-        ([make_video(60), "--window_seconds", -1], "window_seconds is -1.0; it must be positive."),
+        ([make_video(60), "--window_seconds", -1], "window_seconds is -1.0; it must be positive and finite."),
     ):
         assert run_farfield(*command, *words) == 2
         assert message in capsys.readouterr().err

@@ -17,6 +17,11 @@ def test_a_multilabel_network_restricted_to_one_class_keeps_its_probability_and_
     assert part.operating_point == OperatingPoint("f1", {"Get up": 0.4}, 9)
     two = restrict_labels(whole, ["wave", "bow"])
     assert two.operating_point == OperatingPoint("f1", {"wave": None, "bow": 0.2}, 9)
+    assert two.timeline_operating_point is None
+    whole.timeline_operating_point = OperatingPoint("recall=0.9", {"bow": 0.1, "get_up": 0.3, "wave": 0.5}, 4)
+    two = restrict_labels(whole, ["wave", "bow"])
+    assert two.operating_point == OperatingPoint("f1", {"wave": None, "bow": 0.2}, 9)
+    assert two.timeline_operating_point == OperatingPoint("recall=0.9", {"wave": 0.5, "bow": 0.1}, 4)
 
 
 def test_thresholds_of_a_softmax_do_not_hold_for_fewer_classes() -> None:

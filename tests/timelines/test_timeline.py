@@ -15,6 +15,7 @@ from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError, VideoError
 from farfield.inference.predict import PredictOptions, predict_file
 from farfield.models.network import ActionNet
+from farfield.models.operating_point import OperatingPoint
 from farfield.scoring.load import InferenceModel
 from farfield.task import Task
 from farfield.timelines.cells import smooth, to_cells
@@ -35,7 +36,8 @@ class Brightness:
     clip = ClipSpec(num_frames=4, crop_px=16, frame_stride=2, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     config: ClassVar[dict[str, Any]] = {}
     task: Task = "single_label"
-    operating_point = None
+    operating_point: OperatingPoint | None = None
+    timeline_operating_point: OperatingPoint | None = None
     device = torch.device("cpu")
     dtype = torch.float32
 
@@ -200,6 +202,22 @@ def test_improbable_cells_are_gaps() -> None:
     found = find_segments(np.arange(4.0), cells, LABELS, threshold=0.5)
     assert [(s.label, s.start_seconds, s.end_seconds) for s in found] == [("dark", 0, 1), ("dark", 2, 3)]
     assert find_segments(np.arange(4.0), cells, LABELS, threshold=0.95) == []
+
+
+def test_thresholds_that_were_chosen_on_timelines_are_used(stripes: Path) -> None:
+    model = Brightness()
+    whole = timeline(stripes, model, hop_seconds=0.1).segments
+    assert whole[-1].end_seconds == 8.0
+    model.operating_point = OperatingPoint("f1", dict.fromkeys(LABELS, 0.99999), 3)
+    assert timeline(stripes, model, hop_seconds=0.1).segments == whole  # it holds for a test's views
+    model.timeline_operating_point = OperatingPoint("f1", {"dark": 0.9, "grey": 0.99999, "bright": None}, 3)
+    found = timeline(stripes, model, hop_seconds=0.1)
+    assert {each.label for each in found.segments} == {"dark", "bright"}
+    own = np.array([0.9, 0.99999, 0.5])
+    assert found.segments == find_segments(found.times, found.probabilities, LABELS, threshold=own)
+    given = timeline(stripes, model, hop_seconds=0.1, threshold=0.8)
+    assert given.segments == find_segments(found.times, found.probabilities, LABELS, threshold=0.8)
+    assert "grey" in {each.label for each in given.segments}
 
 
 def test_short_segments_join_the_neighbour_that_they_are_more_like() -> None:

@@ -14,9 +14,9 @@ from farfield.data.augmentation import Augmentation
 from farfield.data.clips import training_clips, video_views
 from farfield.data.frame_cache import FrameCache
 from farfield.data.manifest import VideoRecord
-from farfield.inference.live_stream import live_windows
 from farfield.timelines.sliding_windows import sliding_windows
 from farfield.video.decoders import open_video
+from streams import live_windows
 
 WIDTH, HEIGHT, FRAMES = 176, 144, 20
 MOVING = ("-f", "lavfi", "-i", f"testsrc2=s={WIDTH}x{HEIGHT}:r=50:d=0.8")

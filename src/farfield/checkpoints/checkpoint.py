@@ -3,7 +3,8 @@
 A checkpoint is a dict with `{"farfield": {"format": 1, "model": {...}}, "state_dict": {...}}`. Training adds entries
 from Lightning, `training/lightning_module.py` (optimisation, schedule, data) and `training/checkpointing.py`. "model"
 holds the fields of `NetworkOptions` as plain types. If thresholds were chosen, "farfield" also has "operating_point",
-with the fields of `OperatingPoint`. Reading never executes code from the file.
+or "timeline_operating_point" for those of timelines, with the fields of `OperatingPoint`. Reading never executes code
+from the file.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from farfield.checkpoints.rebuild import rebuild
 from farfield.checkpoints.state_dicts import without_wrappers
 from farfield.errors import FarfieldError
 from farfield.models.network import ActionNet
-from farfield.models.operating_point import OperatingPoint
+from farfield.models.operating_point import OperatingPoint, operating_points_to_dict, set_operating_points
 
 FORMAT = 1
 NETWORK_PREFIX = "network."
@@ -42,9 +43,8 @@ def checkpoint_metadata(network: ActionNet) -> dict[str, Any]:
             f"the network has {len(network.labels)} labels and {scores} scores. Set network.labels to {scores} labels, "
             "one per score."
         )
-    metadata = {"format": FORMAT, "model": {**network.config, "labels": list(network.labels)}}
-    point = network.operating_point and network.operating_point.to_dict_for(network.labels)
-    return metadata if point is None else metadata | {"operating_point": point}
+    model = {**network.config, "labels": list(network.labels)}
+    return {"format": FORMAT, "model": model, **operating_points_to_dict(network)}
 
 
 def save_model(network: ActionNet, path: str | Path) -> None:
@@ -153,19 +153,23 @@ def load_network(path: str | Path) -> ActionNet:
     content = read_checkpoint(path)
     state = network_state(content, path)
     network = rebuild(content["farfield"].get("model"), state, described=Path(path), weights=Path(path))
-    found = content["farfield"].get("operating_point")
-    network.operating_point = OperatingPoint.from_dict(found, network.labels, path)
+    set_operating_points(network, content["farfield"], path)
     return network
 
 
-def save_operating_point(point: OperatingPoint, path: str | Path) -> None:
+def save_operating_point(point: OperatingPoint, path: str | Path, *, timeline: bool = False) -> None:
     """Write thresholds into an existing checkpoint, and keep everything else. This changes the file's hash.
+
+    Args:
+        point: thresholds of the network's labels.
+        path: the checkpoint.
+        timeline: whether they are thresholds of timelines, which are kept beside those of videos and clips.
 
     Raises:
         FarfieldError: if the file is not a farfield checkpoint, or cannot be written.
     """
     content = read_checkpoint(path)
-    content["farfield"]["operating_point"] = point.to_dict()
+    content["farfield"]["timeline_operating_point" if timeline else "operating_point"] = point.to_dict()
     write_checkpoint(content, Path(path).resolve())  # a symbolic link stays one
 
 

@@ -1,7 +1,8 @@
 """Save and load a network as a folder for model hubs, which holds these files:
 
 model.safetensors   weights, read without unpickling
-config.json         {"format": 1, "model": {...fields of NetworkOptions...}}, and "operating_point" with thresholds
+config.json         {"format": 1, "model": {...fields of NetworkOptions...}}, and "operating_point" and
+                    "timeline_operating_point" with thresholds
 labels.txt          labels, one per line
 README.md           model card
 """
@@ -19,7 +20,7 @@ from safetensors.torch import load_file, save
 from farfield.checkpoints.rebuild import rebuild
 from farfield.errors import FarfieldError
 from farfield.models.network import ActionNet
-from farfield.models.operating_point import OperatingPoint
+from farfield.models.operating_point import operating_points_to_dict, set_operating_points
 from farfield.untrusted_json import JsonError, parse_json
 
 FORMAT = 1
@@ -45,9 +46,7 @@ def write_folder(network: ActionNet, folder: Path, card: str) -> None:
     folder.mkdir()
     state = {name: value.contiguous() for name, value in network.state_dict().items()}
     (folder / WEIGHTS).write_bytes(save(state, metadata={"format": "pt"}))  # save_file lets only its owner read it
-    content = {"format": FORMAT, "model": network.config}
-    if point := network.operating_point and network.operating_point.to_dict_for(network.labels):
-        content["operating_point"] = point
+    content = {"format": FORMAT, "model": network.config, **operating_points_to_dict(network)}
     (folder / CONFIG).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / LABELS).write_text("".join(f"{label}\n" for label in network.labels), encoding="utf-8")
     (folder / CARD).write_text(card, encoding="utf-8")
@@ -76,8 +75,7 @@ def load_folder(folder: str | Path) -> ActionNet:
             f"{folder / WEIGHTS} cannot be read: it is damaged, truncated, or not a safetensors file."
         ) from error
     network = rebuild(config["model"], state, described=folder / CONFIG, weights=folder / WEIGHTS)
-    found = config.get("operating_point")
-    network.operating_point = OperatingPoint.from_dict(found, network.labels, folder / CONFIG)
+    set_operating_points(network, config, folder / CONFIG)
     return network
 
 

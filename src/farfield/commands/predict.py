@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import json as json_format
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from farfield.checkpoints.content_hash import network_hash
 from farfield.commands.console import quiet_libraries, report_skipped_files
+from farfield.commands.watch_cameras import check_live, watch
 from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.video_inputs import find_records
-from farfield.errors import FarfieldError, VideoError
+from farfield.errors import FarfieldError
+from farfield.inference.alarm_options import AlarmOptions, ClipOptions
+from farfield.inference.camera import CameraOptions, Reconnect
 from farfield.inference.embeddings import check_parquet
 from farfield.inference.preannotation.tools import TOOLS, check_annotatable
 from farfield.inference.predict import PredictOptions, bar_to
-from farfield.inference.predict_live import LivePrediction, predict_live
 from farfield.inference.predict_videos import predict_videos
-from farfield.inference.prediction_schema import Prediction, RankedLabel
+from farfield.inference.prediction_schema import Prediction
 from farfield.inference.results_folder import FEATURE_FILES, check_extras, open_results
 from farfield.inference.tables_and_subtitles import SUBTITLES, Format, as_csv, as_srt, as_table, as_vtt, check_format
 from farfield.parallel import Engine
 from farfield.precision import Precision
 from farfield.progress import ProgressBar
-from farfield.reports.overlapping_labels import NO_CLASS
 from farfield.scoring.load import load_model
-from farfield.timelines.options import TimelineOptions
+from farfield.timelines.options import Overlaps, TimelineOptions
 from farfield.video.decoder_names import Decoder
 
 
@@ -43,9 +44,15 @@ def predict(
     live: bool = False,
     window_seconds: float | None = None,
     hop_seconds: float | None = None,
-    smooth_seconds: float = 0.0,
-    min_seconds: float = 0.0,
-    threshold: float = 0.0,
+    smooth_seconds: float = TimelineOptions.smooth_seconds,
+    min_seconds: float | Mapping[str, float] = TimelineOptions.min_seconds,
+    threshold: float = TimelineOptions.threshold,
+    hysteresis: float = TimelineOptions.hysteresis,
+    max_gap_seconds: float | Mapping[str, float] = TimelineOptions.max_gap_seconds,
+    overlaps: Overlaps = TimelineOptions.overlaps,
+    num_levels: int = TimelineOptions.num_levels,
+    soft_nms_sigma: float = TimelineOptions.soft_nms_sigma,
+    min_score: float = TimelineOptions.min_score,
     format: Format = "table",
     json: bool = False,
     out: str | None = None,
@@ -59,6 +66,16 @@ def predict(
     seconds_per_video: float = 3600,
     engine: Engine = "local",
     list_left_out: bool = False,
+    reconnect: Reconnect = "auto",
+    reconnect_seconds: float = 1.0,
+    max_reconnect_seconds: float = 60.0,
+    alarms: str | None = None,
+    alarm_labels: list[str] | None = None,
+    alarm_gap_seconds: float = 2.0,
+    clips: str | None = None,
+    clip_seconds_before: float = 5.0,
+    clip_seconds_after: float = 5.0,
+    max_clip_seconds: float = 120.0,
 ) -> int:
     """Predict the actions in videos: the most probable classes of each video, or of its segments with --timeline.
 
@@ -75,19 +92,30 @@ def predict(
         num_crops: crops of each clip; null for 1 with --timeline, and for the checkpoint's own setting otherwise.
         hop: score clips that start every `hop` frames and together cover the whole video, instead of num_clips clips.
         timeline: slide windows over each video, however long, and print its segments: start, end and class.
-        live: watch one camera (/dev/video0) or stream (a URL), and print predictions until it ends or Ctrl-C.
+        live: watch cameras (/dev/video0) or streams (URLs), several in one process, and print predictions until they
+            end or Ctrl-C. A camera may be given a name, as in front=rtsp://...
         window_seconds: length of a window; null for the length of the network's clips.
         hop_seconds: time from the start of one window to the next; null for half a window.
         smooth_seconds: average probabilities over this duration around each moment.
         min_seconds: segments shorter than this are merged into a neighbouring segment; those of a multilabel network
-            are left out.
+            are left out. One number, or one for each class, as '{run: 1.0, wave: 0.5}', 0 for the others.
         threshold: moments whose most probable class has a probability below this belong to no segment. For a multi_head
             network, the probability is that of the most probable combination, the product of its classes'. For a
-            multilabel network, the probability from which on a moment belongs to a class; 0 for each class's own
-            threshold.
+            multilabel network, the probability from which on a moment belongs to a class. 0 for the checkpoint's own
+            thresholds, chosen on timelines or, in a multilabel task, on videos.
+        hysteresis: a segment (with --live, an alarm) starts at the threshold, and lasts while the probability stays at
+            or above this share of it; 1 for a single threshold, about 0.6 against segments that are cut to pieces.
+        max_gap_seconds: gaps of a class up to this length are closed; one number, or one for each class, as in
+            min_seconds.
+        overlaps: of a multilabel network, how to treat several candidates for the same action, found at several levels
+            up to the threshold: none (only those at the threshold), soft_nms (all, ranked by a score) or merge (their
+            average).
+        num_levels: number of levels for --overlaps soft_nms and merge.
+        soft_nms_sigma: width of soft_nms; the smaller, the lower are the scores of segments that overlap better ones.
+        min_score: segments whose score is below this are left out.
         format: output format: table, json (one list), jsonl (one line with an object per video, printed when the video
             is finished), csv, srt or vtt.
-        json: the same as --format json.
+        json: the same as --format json; with --live, as --format jsonl.
         out: folder to keep the predictions in: predictions.jsonl, and the files that `write` names.
         write: more files to write into `out`, as "csv,mp4": csv, srt and vtt (subtitles), mp4 (copies of the videos
             with their labels, without sound), safetensors and parquet (features before the classifier, for retrieval);
@@ -104,31 +132,74 @@ def predict(
         seconds_per_video: maximum time in seconds for one video in a worker process.
         engine: "local", or "ray" for a Ray cluster whose machines see the same files.
         list_left_out: print the name of every file that is skipped in a folder, with the reason.
+        reconnect: when --live opens a stream again: auto, after a break (a live stream's end is one, a recording's is
+            not), always, also after the end of a recording, or never.
+        reconnect_seconds: waiting time before a broken stream is opened again; it doubles with each further attempt.
+        max_reconnect_seconds: longest waiting time between attempts.
+        alarms: with --live, append the alarms to this file, or print them instead of predictions (-): a JSON object a
+            line when a class reaches its threshold, when it has been below it for alarm_gap_seconds, and when its clip
+            is finished (docs/untrimmed_cameras.md). A network that is not multilabel needs --threshold.
+        alarm_labels: classes that start alarms, as '[falling, fighting]'; null for all.
+        alarm_gap_seconds: an alarm ends when its class has been below the threshold for longer than this.
+        clips: folder for a video of each alarm, cut from the stream without encoding it again; null for none.
+        clip_seconds_before: duration that a clip shows before its alarm.
+        clip_seconds_after: duration that a clip shows after its alarm.
+        max_clip_seconds: maximum length of a clip.
     """
     quiet_libraries()
-    chosen: Format = "json" if json else format
+    chosen: Format = format if not json else "jsonl" if live else "json"
     extras = [name.strip() for name in write.split(",")] if write else []
+    of_timeline = {
+        "smooth_seconds": smooth_seconds,
+        "min_seconds": min_seconds,
+        "threshold": threshold,
+        "hysteresis": hysteresis,
+        "max_gap_seconds": max_gap_seconds,
+        "overlaps": overlaps,
+        "num_levels": num_levels,
+        "soft_nms_sigma": soft_nms_sigma,
+        "min_score": min_score,
+    }
     if live:
-        _check_live(
-            videos,
+        check_live(
             chosen,
+            alarms=alarms is not None,
+            **{name: value != getattr(TimelineOptions, name) for name, value in of_timeline.items()},
             num_clips=num_clips,
             num_crops=num_crops,
             hop=hop,
             timeline=timeline,
-            smooth_seconds=smooth_seconds,
-            min_seconds=min_seconds,
-            threshold=threshold,
             out=out,
             write=write,
             num_workers=num_workers,
             engine=engine != "local",
             decoder=decoder != "pyav",
             fps=fps,
+            alarm_labels=alarm_labels,
+            clips=clips,
         )
-        model = load_model(checkpoint, device=device, precision=precision)
-        windows = {"hop_seconds": hop_seconds, "window_seconds": window_seconds}
-        return _print_live(predict_live(videos[0], model, top_k=top_k, **windows), chosen)
+        cameras = CameraOptions(
+            hop_seconds,
+            window_seconds,
+            reconnect=reconnect,
+            reconnect_seconds=reconnect_seconds,
+            max_reconnect_seconds=max_reconnect_seconds,
+        )
+        watched = None if alarms is None else AlarmOptions(threshold, hysteresis, alarm_gap_seconds, alarm_labels)
+        cut = clips and ClipOptions(Path(clips), clip_seconds_before, clip_seconds_after, max_clip_seconds)
+        return watch(
+            videos,
+            load_model(checkpoint, device=device, precision=precision),
+            chosen,
+            alarms_file=alarms,
+            top_k=top_k,
+            view_batch_size=view_batch_size,
+            options=cameras,
+            alarms=watched,
+            clips=cut or None,
+        )
+    if alarms is not None or clips is not None:
+        raise FarfieldError("--alarms and --clips only apply with --live. Add --live, or leave them out.")
     check_format(chosen, timeline=timeline)
     check_extras(extras, timeline=timeline)
     if extras and out is None:
@@ -140,14 +211,7 @@ def predict(
         num_clips,
         num_crops,
         hop,
-        _timeline_options(
-            timeline,
-            hop_seconds=hop_seconds,
-            window_seconds=window_seconds,
-            smooth_seconds=smooth_seconds,
-            min_seconds=min_seconds,
-            threshold=threshold,
-        ),
+        _timeline_options(timeline, hop_seconds=hop_seconds, window_seconds=window_seconds, **of_timeline),
         any(extra in FEATURE_FILES for extra in extras),
         view_batch_size,
         decoder,
@@ -197,51 +261,13 @@ def predict(
     return 1 if failures else 0
 
 
-def _timeline_options(timeline: bool, **given: float | None) -> TimelineOptions | None:
+def _timeline_options(timeline: bool, **given: Any) -> TimelineOptions | None:
     if timeline:
-        return TimelineOptions(**given)  # type: ignore[arg-type]  # lengths may be None, the others are numbers
-    surplus = [name for name, value in given.items() if value]
+        return TimelineOptions(**given)
+    surplus = [name for name, value in given.items() if value != getattr(TimelineOptions, name)]
     if surplus:
         raise FarfieldError(f"--{surplus[0]} only applies with --timeline. Add --timeline, or remove --{surplus[0]}.")
     return None
-
-
-def _check_live(videos: list[str], format: Format, **others: object) -> None:
-    surplus = [name for name, given in others.items() if given]
-    if surplus:
-        raise FarfieldError(f"--live and --{surplus[0]} cannot be combined. Leave out --{surplus[0]}.")
-    if len(videos) != 1:
-        raise FarfieldError(f"--live watches one camera or stream, but {len(videos)} are given. Give one.")
-    if format not in ("table", "jsonl"):
-        raise FarfieldError(f"format is {format!r}, but --live prints a table or jsonl only. Give --format jsonl.")
-
-
-def _print_live(predictions: Iterable[LivePrediction], format: Format) -> int:
-    try:
-        for each in predictions:
-            if format == "jsonl":
-                print(json_format.dumps(asdict(each)), flush=True)
-            else:
-                print(f"{each.end_seconds:9.2f} s  {_live_text(each)}", flush=True)
-    except VideoError as error:
-        print(f"farfield predict: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:  # the way to end it
-        pass
-    return 0
-
-
-def _live_text(prediction: LivePrediction) -> str:
-    """Format a live ranking. Of a multilabel network, the classes below their thresholds follow in parentheses."""
-
-    def listed(ranking: list[RankedLabel]) -> str:
-        return "  ".join(f"{ranked.label} {100 * ranked.probability:.0f}%" for ranked in ranking)
-
-    if prediction.task != "multilabel":
-        return listed(prediction.ranking)
-    above = [each for each in prediction.ranking if each.above_threshold]
-    below = [each for each in prediction.ranking if not each.above_threshold]
-    return (listed(above) or NO_CLASS) + (f"  ({listed(below)})" if below else "")
 
 
 def _print_each(predictions: Iterable[Prediction], format: Format) -> None:

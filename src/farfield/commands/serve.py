@@ -8,6 +8,7 @@ from farfield.commands.console import quiet_libraries
 from farfield.errors import FarfieldError
 from farfield.precision import Precision
 from farfield.server.limits import Limits, ServerSettings
+from farfield.timelines.sliding_windows import check_window_lengths
 from farfield.video.decoder_names import Decoder
 
 
@@ -63,8 +64,7 @@ def serve(
     for name, count in (("top_k", top_k), ("num_clips", num_clips), ("num_crops", num_crops), ("threads", threads)):
         if count is not None and count < 1:
             raise FarfieldError(f"{name} is {count}; it must be at least 1.")
-    if window_seconds is not None and not window_seconds > 0:
-        raise FarfieldError(f"window_seconds is {window_seconds}; it must be positive.")
+    check_window_lengths(None, None, window_seconds)
     from farfield.server.app import serve as run
 
     settings = ServerSettings(

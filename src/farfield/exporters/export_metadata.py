@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from farfield.exporters.trace import Traced
 from farfield.models.network import ActionNet
+from farfield.models.operating_point import operating_points_to_dict
 from farfield.runtimes.metadata import ExportMetadata
 
 
@@ -21,5 +22,5 @@ def describe_export(network: ActionNet, traced: Traced, *, opset: int | None, in
         int8=int8,
         opset=opset,
         farfield=version("farfield"),
-        operating_point=point.to_dict_for(network.labels) if (point := network.operating_point) else None,
+        **operating_points_to_dict(network),
     )

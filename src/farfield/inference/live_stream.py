@@ -1,20 +1,17 @@
-"""Read the newest window of a camera or live stream. Excess frames are dropped, so that latency stays bounded.
-
-A thread decodes the stream and keeps only the frames of the newest window.
-"""
+"""One connection to a camera or stream: its frames, cropped to the network's input size, and its packets."""
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+import logging
+import time
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import chain
 from typing import Any
 
 import av
 import torch
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from jaxtyping import UInt8
 from torch import Tensor
@@ -22,98 +19,106 @@ from torch import Tensor
 from farfield.clip_spec import ClipSpec
 from farfield.data.crops import resize_short_side, spread_crops
 from farfield.errors import VideoError
-from farfield.timelines.sliding_windows import Window, check_window_lengths, span_and_hop, window_indices
+from farfield.inference.camera_name import camera_name, without_passwords
+from farfield.inference.stream_clock import StreamClock
 from farfield.video.container import video_stream
 from farfield.video.deinterlacing import deinterlaced
 from farfield.video.error_reason import reason_of
 from farfield.video.frame_conversion import RgbConverter
 
+log = logging.getLogger("farfield")
+
 DEFAULT_FPS = 25.0
 """Frame rate assumed for a stream that does not state one."""
 
 
-@contextmanager
-def live_windows(
-    source: str,
-    spec: ClipSpec,
-    *,
-    hop_seconds: float | None = None,
-    window_seconds: float | None = None,
-    timeout_seconds: float = 10.0,
-) -> Iterator[Iterator[Window]]:
-    """Open a camera or stream for the `with` block, and yield an iterator of its newest windows.
+class LiveStream:
+    """An open connection to a camera or stream.
+
+    Attributes:
+        fps: frame rate at which frames are yielded: the network's, or the stream's.
+        is_recording: whether the source states its length, as a file does. A live stream has no length, and the
+            end of its data means that the connection was lost.
+        opening: when opening it began, by `time.monotonic`.
 
     Args:
-        source: a URL that FFmpeg opens (rtsp, http, udp, tcp, ...), or a camera's device such as /dev/video0.
+        source: a URL that FFmpeg opens (rtsp, http, udp, tcp, ...), a file, or a camera's device such as /dev/video0.
         spec: the network's clip settings.
-        hop_seconds: minimum time between the starts of windows; None for half a window.
-        window_seconds: length of a window; None for `num_frames` frames at `frame_stride`.
         timeout_seconds: timeout for opening the source and for each read.
+        name: name for messages; None for the source without its password.
 
     Raises:
-        FarfieldError: if hop_seconds or window_seconds is not positive, or if window_seconds is None and the network
-            samples segments of a whole video.
-        VideoError: if the source cannot be opened. The iterator raises it if the stream ends with an error.
+        VideoError: if the source cannot be opened, or has no video stream.
     """
-    check_window_lengths(spec, hop_seconds, window_seconds)
-    camera = _Camera(source, spec, timeout_seconds)
-    try:
-        yield _newest(camera, spec, hop_seconds, window_seconds)
-    finally:
-        camera.close()
 
-
-class _Camera:
-    """A live source whose frames a thread decodes and crops to the network's input size."""
-
-    def __init__(self, source: str, spec: ClipSpec, timeout_seconds: float) -> None:
-        self.source = source
+    def __init__(self, source: str, spec: ClipSpec, timeout_seconds: float, *, name: str | None = None) -> None:
+        self.name = name or camera_name(source)
         self._spec = spec
+        self._timeout_seconds = timeout_seconds
+        self._damaged = 0
+        self.opening = time.monotonic()
+        # Over UDP, which FFmpeg tries first, lost packets damage frames until the next keyframe.
+        options = {"rtsp_flags": "prefer_tcp"} if source.startswith(("rtsp:", "rtsps:")) else {}
+        form = "v4l2" if source.startswith("/dev/video") else None
         try:
-            form = "v4l2" if source.startswith("/dev/video") else None
-            self._container = av.open(source, format=form, timeout=timeout_seconds)
+            self._container = av.open(source, format=form, options=options, timeout=timeout_seconds)
         except (av.FFmpegError, ValueError, OSError) as error:
-            raise VideoError(source, reason_of(error)) from error
+            raise VideoError(self.name, without_passwords(reason_of(error))) from None  # its text may have the password
         stream: Any = video_stream(self._container)
-        if stream is None:
+        if stream is None or stream.codec_context is None:
             self._container.close()
-            raise VideoError(source, "it has no video stream")
-        self._stream = stream
-        self.fps = spec.target_fps or float(stream.average_rate or DEFAULT_FPS)
-        self.held: deque[tuple[float, Tensor]] = deque()
-        self.count = 0
-        self.error: str | None = None
-        self.ended = False
-        self.arrived = threading.Condition()
-        self._thread = threading.Thread(target=self._decode, daemon=True)
-
-    def start(self, span: int) -> None:
-        self.held = deque(maxlen=span)
-        self._thread.start()
+            raise VideoError(self.name, "it has no video stream" if stream is None else "its codec has no decoder")
+        self.stream = stream
+        self.stream_fps = float(stream.average_rate or DEFAULT_FPS)
+        self.fps = spec.target_fps or self.stream_fps
+        self.is_recording = self._container.duration is not None or self._container.size > 0
 
     def close(self) -> None:
-        self.ended = True
-        if self._thread.is_alive():
-            self._thread.join()
+        """Close the connection."""
         self._container.close()
 
-    def _decode(self) -> None:
-        try:
-            for seconds, frame in self._at_constant_rate():
-                with self.arrived:
-                    self.held.append((seconds, frame))
-                    self.count += 1
-                    self.arrived.notify()
-        except (av.FFmpegError, ValueError, OSError) as error:
-            self.error = reason_of(error)
-        finally:
-            with self.arrived:
-                self.ended = True
-                self.arrived.notify()
+    def frames(
+        self, span: int, base: float = 0.0, on_packet: Callable[[Packet], object] | None = None
+    ) -> Iterator[tuple[float, UInt8[Tensor, "h w c"]]]:
+        """Yield (time in seconds, frame) at the network's frame rate, as `stream_frames` does.
 
-    def _decoded(self) -> Iterator[tuple[float, VideoFrame]]:
+        Every frame is yielded if the network has no frame rate of its own. If the source's clock jumps back, for
+        example after a restart, time continues from the previous frame. Damaged frames are left out.
+
+        Args:
+            span: frames in a window. Where the stream has a longer gap, its last frame is repeated so often only.
+            base: time of the first frame.
+            on_packet: called with each packet of the stream.
+
+        Raises:
+            av.FFmpegError, OSError, ValueError: if the stream ends with an error, or no frame can be decoded.
+        """
+        convert: RgbConverter | None = None
+        clock = StreamClock(base, 1 / self.fps)
+        moment = 0
+        before: Tensor | None = None
+        for seconds_of_frame, frame in self._decoded(on_packet):
+            seconds = clock.at(seconds_of_frame)
+            convert = convert or self._to_rgb(frame)
+            try:
+                picture = torch.from_numpy(convert(frame).copy())
+            except ValueError as error:
+                self._leave_out(error)
+                continue
+            resized = resize_short_side(picture[None], self._spec.test_short_side_px)
+            crop = spread_crops(resized, self._spec.test_side_px, 1)[0][0]
+            if self._spec.target_fps is None:
+                yield seconds, crop
+                continue
+            moment = max(moment, int((seconds - base) * self.fps) - span)
+            while before is not None and base + moment / self.fps < seconds:
+                yield base + moment / self.fps, before
+                moment += 1
+            before = crop
+
+    def _decoded(self, on_packet: Callable[[Packet], object] | None) -> Iterator[tuple[float, VideoFrame]]:
         """Yield (time in seconds, frame). Frames are deinterlaced if the first one is marked as interlaced."""
-        frames = self._container.decode(self._stream)
+        frames = self._decode_packets(on_packet)
         first = next(frames, None)
         if first is None:
             return
@@ -128,62 +133,34 @@ class _Camera:
         for number, frame in deinterlaced(numbered()) if interlaced else numbered():
             yield times.pop(number), frame
 
+    def _decode_packets(self, on_packet: Callable[[Packet], object] | None) -> Iterator[VideoFrame]:
+        """Decode the packets. Damaged ones are left out, unless none can be decoded for the length of a timeout."""
+        last = time.monotonic()
+        for packet in self._container.demux(self.stream):
+            if on_packet is not None and packet.size:  # the last one, which empties the decoder, has no data
+                on_packet(packet)
+            try:
+                decoded = packet.decode()
+            except av.InvalidDataError as error:
+                self._leave_out(error)
+                decoded = []
+            if decoded:
+                last = time.monotonic()
+            elif time.monotonic() - last > self._timeout_seconds:
+                raise ValueError(f"no frame could be decoded for {self._timeout_seconds:g} seconds")
+            yield from decoded
+
+    def _leave_out(self, error: Exception) -> None:
+        self._damaged += 1
+        if self._damaged == 1:
+            log.warning("%s: damaged frames are left out (%s).", self.name, reason_of(error))
+
     def _to_rgb(self, frame: VideoFrame) -> RgbConverter:
-        aspect = self._stream.sample_aspect_ratio or Fraction(1)
+        aspect = self.stream.sample_aspect_ratio or Fraction(1)
         return RgbConverter(
             (frame.width, frame.height),
             aspect,
             self._spec.test_short_side_px,
             tone_map=self._spec.tone_map,
-            name=self.source,
+            name=self.name,
         )
-
-    def _at_constant_rate(self) -> Iterator[tuple[float, UInt8[Tensor, "h w c"]]]:
-        """Yield (time in seconds, frame) at the network's frame rate, as `stream_frames` does.
-
-        Every frame is yielded if the network has no frame rate of its own. If the source's clock jumps back, for
-        example after a restart, time continues from the previous frame.
-        """
-        convert: RgbConverter | None = None
-        first: float | None = None
-        seconds = 0.0
-        moment = 0
-        before: Tensor | None = None
-        for time, frame in self._decoded():
-            if self.ended:
-                return
-            if first is None or time - first < seconds:
-                first = time - seconds - (0 if first is None else 1 / self.fps)
-            seconds = time - first
-            convert = convert or self._to_rgb(frame)
-            resized = resize_short_side(torch.from_numpy(convert(frame).copy())[None], self._spec.test_short_side_px)
-            crop = spread_crops(resized, self._spec.test_side_px, 1)[0][0]
-            if self._spec.target_fps is None:
-                yield seconds, crop
-                continue
-            while before is not None and moment / self.fps < seconds:
-                yield moment / self.fps, before
-                moment += 1
-            before = crop
-
-
-def _newest(
-    camera: _Camera, spec: ClipSpec, hop_seconds: float | None, window_seconds: float | None
-) -> Iterator[Window]:
-    """Yield the newest window whenever at least one hop of new frames has arrived."""
-    span, hop = span_and_hop(camera.fps, spec, hop_seconds=hop_seconds, window_seconds=window_seconds)
-    indices = window_indices(span, spec, span, hop, spread=window_seconds is not None)[0][0]
-    camera.start(span)
-    due = span
-    while True:
-        with camera.arrived:
-            while camera.count < due and not camera.ended:
-                camera.arrived.wait()
-            if camera.count < due:
-                break
-            due = camera.count + hop
-            frames = list(camera.held)
-        clip = torch.stack([frames[index][1] for index in indices.tolist()])
-        yield Window(clip[None], frames[0][0], frames[-1][0] + 1 / camera.fps)
-    if camera.error is not None:
-        raise VideoError(camera.source, camera.error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +88,7 @@ class PredictOptions:
             "features": self.features,
         }
         if self.timeline is not None:
-            options = {name: value for name, value in asdict(self.timeline).items() if value is not None}
-            content["windows"] = given | options
+            content["windows"] = given | self.timeline.settings()
         if self.decoder != "pyav":
             content["decoder"] = self.decoder
         if self.fps is not None:

@@ -1,16 +1,27 @@
-"""Predict the actions in a live camera or stream, window by window."""
+"""Predict the actions in live cameras and streams, window by window, and watch for alarms."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from itertools import count
+from typing import Any
 
-from farfield.errors import FarfieldError
-from farfield.inference.live_stream import live_windows
+from farfield.errors import FarfieldError, VideoError
+from farfield.inference.alarm_events import AlarmEvent, CameraAlarms
+from farfield.inference.alarm_options import AlarmOptions, ClipOptions
+from farfield.inference.camera import CameraOptions
+from farfield.inference.camera_group import CameraGroup, CameraWindow, open_cameras
 from farfield.inference.prediction_schema import RankedLabel, rank
+from farfield.inference.utc import utc_text
 from farfield.scoring.load import InferenceModel
 from farfield.task import DEFAULT_TASK, Task
 from farfield.timelines.window_scores import score_windows
+
+POLL_SECONDS = 0.2
+"""Time after which clips, alarms and a request to stop are looked after, if no window comes."""
 
 
 @dataclass(frozen=True)
@@ -18,16 +29,28 @@ class LivePrediction:
     """The prediction for one window of a stream.
 
     Attributes:
-        start_seconds: time of the window's first frame, counted from the first frame of the stream.
+        start_seconds: time of the window's first frame, counted from the first frame of the stream. After a stream has
+            been interrupted, time continues by this machine's clock.
         end_seconds: time at which the display of the window's last frame ends.
         ranking: the most probable classes, best first; in a multilabel task also all others at their threshold.
         task: task of the network.
+        source: name of the camera.
+        start_utc: time of day of the window's first frame, in UTC.
+        skipped_windows: number of windows since the previous prediction that were skipped, because scoring is slower
+            than the cameras.
     """
 
     start_seconds: float
     end_seconds: float
     ranking: list[RankedLabel]
     task: Task = DEFAULT_TASK
+    source: str | None = None
+    start_utc: datetime | None = None
+    skipped_windows: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to plain types for JSON."""
+        return asdict(self) | {"start_utc": self.start_utc and utc_text(self.start_utc)}
 
 
 def predict_live(
@@ -52,10 +75,93 @@ def predict_live(
             the network samples segments of a whole video.
         VideoError: if the source cannot be opened, or ends with an error.
     """
+    options = CameraOptions(hop_seconds, window_seconds, reconnect="never")
+    for each in predict_cameras([source], model, top_k=top_k, options=options):
+        if isinstance(each, LivePrediction):
+            yield each
+
+
+def predict_cameras(
+    sources: Sequence[str],
+    model: InferenceModel,
+    *,
+    top_k: int = 5,
+    view_batch_size: int = 8,
+    options: CameraOptions | None = None,
+    alarms: AlarmOptions | None = None,
+    clips: ClipOptions | None = None,
+    stop: threading.Event | None = None,
+) -> Iterator[LivePrediction | AlarmEvent]:
+    """Yield predictions for the newest windows of several cameras, and the alarms in them, until all cameras end.
+
+    Each step scores the newest window of every camera that has a new one, in one batch. Windows that would come too
+    late are skipped, so that latency stays bounded. A stream that breaks is opened again.
+
+    Args:
+        sources: cameras, each as SOURCE or NAME=SOURCE. A source is a URL that FFmpeg opens (rtsp, http, udp, tcp,
+            ...), a file, or a device such as /dev/video0.
+        model: from `load_model`.
+        top_k: number of classes in each ranking.
+        view_batch_size: maximum number of windows in a batch; bounds memory. If more cameras have a new window, they
+            take turns.
+        options: how cameras are read; None for the defaults of `CameraOptions`.
+        alarms: when an alarm starts and ends; None for no alarms.
+        clips: where the clips of alarms are written; None for no clips.
+        stop: when it is set, open alarms are ended, their clips finished, and the iterator ends.
+
+    Raises:
+        FarfieldError: for options out of range or that do not fit each other or the network.
+        VideoError: if a single camera cannot be opened. If a camera has ended with an error, it is raised when all have
+            ended.
+    """
     if top_k < 1:
         raise FarfieldError(f"top_k is {top_k}; it must be at least 1.")
-    with live_windows(source, model.clip, hop_seconds=hop_seconds, window_seconds=window_seconds) as windows:
-        for window in windows:
-            [score] = score_windows([window], model, view_batch_size=1)
-            ranking = rank(score.probabilities, model, top_k)
-            yield LivePrediction(window.start_seconds, window.end_seconds, ranking, model.task)
+    if clips is not None and alarms is None:
+        raise FarfieldError("clips are given without alarms; clips are recorded of alarms. Give alarms.")
+    options = options or CameraOptions()
+    window_seconds = options.window_seconds or model.clip.span / (model.clip.target_fps or 10)
+    recorder = None if clips is None else clips.prepare(window_seconds)
+    stop = stop or threading.Event()
+    with open_cameras(sources, model.clip, options, recorder) as group:
+        numbers = count(1)
+        watched = {
+            camera.name: CameraAlarms(camera, model, alarms, clips, numbers)
+            for camera in group.cameras
+            if alarms is not None
+        }
+        while not stop.is_set() and not group.has_ended:
+            windows = group.next_windows(view_batch_size, POLL_SECONDS)
+            yield from _score(windows, model, top_k, watched)
+            for each in watched.values():
+                yield from each.poll()
+        for camera in group.cameras:
+            camera.stop()
+        for each in watched.values():
+            yield from each.finish()
+        _raise_errors(group)
+
+
+def _score(
+    windows: list[CameraWindow], model: InferenceModel, top_k: int, watched: dict[str, CameraAlarms]
+) -> Iterator[LivePrediction | AlarmEvent]:
+    """Score windows in one batch, and yield the prediction for each, followed by its alarms."""
+    scores = score_windows([each.window for each in windows], model, max(len(windows), 1))
+    for each, score in zip(windows, scores, strict=True):
+        camera, window = each.camera, each.window
+        yield LivePrediction(
+            window.start_seconds,
+            window.end_seconds,
+            rank(score.probabilities, model, top_k),
+            model.task,
+            camera.name,
+            camera.utc(window.start_seconds),
+            each.skipped,
+        )
+        if camera.name in watched:
+            yield from watched[camera.name].update(window.start_seconds, window.end_seconds, score.probabilities)
+
+
+def _raise_errors(group: CameraGroup) -> None:
+    for camera in group.cameras:
+        if camera.error is not None:
+            raise VideoError(camera.name, camera.error)

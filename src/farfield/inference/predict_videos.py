@@ -18,6 +18,7 @@ from farfield.parallel import Engine, for_each
 from farfield.precision import Precision
 from farfield.scoring.load import InferenceModel, load_model
 from farfield.task import Task
+from farfield.timelines.timeline_segments import check_timeline_options
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,8 @@ def predict_videos(
             f"{checkpoint} is an exported network, which returns no features. Give the checkpoint that it was exported "
             "from."
         )
+    if options.timeline is not None:
+        check_timeline_options(options.timeline, model)
     task = model.task
     if engine == "local" and num_workers == 0:
         for record in records:

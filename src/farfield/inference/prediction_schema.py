@@ -118,6 +118,8 @@ class Prediction:
     def from_dict(cls, content: dict[str, Any]) -> Prediction:
         """Build a prediction from the result of `to_dict`. Results without a schema version are accepted, too.
 
+        Segments without a score, as earlier versions wrote them, get their probability as score.
+
         Raises:
             KeyError, TypeError: if the content is not a prediction.
         """
@@ -127,7 +129,7 @@ class Prediction:
         if given.get("heads") is not None:
             given["heads"] = {name: [RankedLabel(**each) for each in own] for name, own in given["heads"].items()}
         if given.get("segments") is not None:
-            given["segments"] = [Segment(**each) for each in given["segments"]]
+            given["segments"] = [Segment(**{"score": each["probability"], **each}) for each in given["segments"]]
         return cls(**given)
 
 

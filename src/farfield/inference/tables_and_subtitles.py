@@ -44,9 +44,10 @@ def as_table(prediction: Prediction) -> str:
             lines.append(f"  {each.label:<{width}}  {100 * each.probability:6.2f}%{mark}")
     else:
         width = max((len(each.label) for each in prediction.segments), default=0)
+        scored = any(each.score != each.probability for each in prediction.segments)
         lines += [
             f"  {_clock(each.start_seconds)} - {_clock(each.end_seconds)}  {each.label:<{width}}  "
-            f"{100 * each.probability:6.2f}%"
+            f"{100 * each.probability:6.2f}%" + (f"  score {each.score:.4f}" if scored else "")
             for each in prediction.segments
         ]
         if not prediction.segments:
@@ -58,7 +59,7 @@ def as_table(prediction: Prediction) -> str:
 _REQUESTED = ["requested_start_seconds", "requested_end_seconds"]
 CSV_HEADER = {
     False: ["path", "rank", "label", "probability", "start_seconds", "end_seconds", "error", *_REQUESTED],
-    True: ["path", "label", "probability", "start_seconds", "end_seconds", "error", *_REQUESTED],
+    True: ["path", "label", "probability", "start_seconds", "end_seconds", "error", *_REQUESTED, "score"],
 }
 """CSV columns without a timeline (False, one row per ranked class) and with one (True, one row per segment).
 
@@ -78,7 +79,7 @@ def as_csv(predictions: list[Prediction], *, timeline: bool, header: bool = True
         if timeline:
             for each in prediction.segments or []:
                 cells = [prediction.path, each.label, each.probability, each.start_seconds, each.end_seconds, ""]
-                writer.writerow([*cells, *requested])
+                writer.writerow([*cells, *requested, each.score])
         else:
             for place, ranked in enumerate(prediction.ranking, 1):
                 shown = [prediction.start_seconds, prediction.end_seconds]
@@ -86,7 +87,7 @@ def as_csv(predictions: list[Prediction], *, timeline: bool, header: bool = True
                 writer.writerow([*cells, *[_truth(ranked)] * marked])
         if prediction.error is not None:
             blanks = [""] * (CSV_HEADER[timeline].index("error") - 1)
-            writer.writerow([prediction.path, *blanks, prediction.error, *requested, *[""] * marked])
+            writer.writerow([prediction.path, *blanks, prediction.error, *requested, *[""] * (marked or timeline)])
     return out.getvalue()
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from farfield.errors import FarfieldError, nearest
 from farfield.models.network import ActionNet, assemble_uninitialised
 from farfield.models.network_options import NetworkOptions
+from farfield.models.operating_point import OPERATING_POINTS
 
 
 def classifier_rows(old: Sequence[str], new: Sequence[str]) -> list[int] | None:
@@ -50,11 +51,12 @@ def restrict_labels(network: ActionNet, labels: Sequence[str]) -> ActionNet:
         state[key] = state[key][rows]
     restricted = assemble_uninitialised(NetworkOptions(**network.config | {"labels": list(labels)}))
     restricted.load_state_dict(state)
-    if network.task == "multilabel" and network.operating_point is not None:
-        chosen = [network.operating_point.thresholds.get(network.labels[row]) for row in rows]
-        restricted.operating_point = replace(
-            network.operating_point, thresholds=dict(zip(restricted.labels, chosen, strict=True))
-        )
+    for name in OPERATING_POINTS if network.task == "multilabel" else ():
+        point = getattr(network, name)
+        if point is not None:
+            chosen = [point.thresholds.get(network.labels[row]) for row in rows]
+            thresholds = dict(zip(restricted.labels, chosen, strict=True))
+            setattr(restricted, name, replace(point, thresholds=thresholds))
     return restricted.to(device=network.device, dtype=network.dtype).train(network.training)
 
 

@@ -37,10 +37,12 @@ class ActionNet(nn.Module):
         is_folded: whether batch norms are folded into convolutions for inference. A folded network can be neither
             trained nor saved.
         operating_point: thresholds of the classes; None if none were chosen.
+        timeline_operating_point: thresholds of the classes on timelines; None if none were chosen.
     """
 
     is_folded = False
     operating_point: OperatingPoint | None = None
+    timeline_operating_point: OperatingPoint | None = None
 
     def __init__(
         self, backbone: Backbone, head: Head, *, labels: list[str], clip: ClipSpec, config: dict[str, Any]

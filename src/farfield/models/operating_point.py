@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Bool, Float
@@ -26,6 +26,7 @@ class OperatingPoint:
     """Thresholds of a network's classes, from `farfield test --choose_threshold`.
 
     A class is predicted if its probability, aggregated over views and without temperature, is at least its threshold.
+    Thresholds of timelines are compared with the probabilities of each moment instead.
 
     Attributes:
         rule: how the thresholds were chosen, such as "precision=0.95".
@@ -88,6 +89,43 @@ class OperatingPoint:
                 "--choose_threshold."
             )
         return cls(rule, dict(thresholds), videos)
+
+
+class HasOperatingPoints(Protocol):
+    """A network with thresholds: those of videos and clips, and those of timelines."""
+
+    labels: list[str]
+    operating_point: OperatingPoint | None
+    timeline_operating_point: OperatingPoint | None
+
+
+OPERATING_POINTS = ("operating_point", "timeline_operating_point")
+"""Attributes of a network that hold thresholds, which files store under the same names."""
+
+
+def operating_points_to_dict(network: HasOperatingPoints) -> dict[str, dict[str, Any]]:
+    """Return the thresholds of a network as plain types, by the attribute's name; without those that it does not have.
+
+    Thresholds of labels that have been changed are left out, with a warning in the log.
+    """
+    points = {name: getattr(network, name) for name in OPERATING_POINTS}
+    stored = {name: point.to_dict_for(network.labels) for name, point in points.items() if point is not None}
+    return {name: content for name, content in stored.items() if content is not None}
+
+
+def set_operating_points(network: HasOperatingPoints, content: Mapping[str, Any], path: object) -> None:
+    """Set the thresholds of a network to those of an untrusted file, or to None where the file has none.
+
+    Args:
+        network: network with its final labels.
+        content: what the file holds, with or without the entries of `operating_points_to_dict`.
+        path: the file, for messages.
+
+    Raises:
+        FarfieldError: if thresholds do not fit the labels.
+    """
+    for name in OPERATING_POINTS:
+        setattr(network, name, OperatingPoint.from_dict(content.get(name), network.labels, path))
 
 
 def class_thresholds(labels: Sequence[str], point: OperatingPoint | None, task: Task) -> list[float | None]:

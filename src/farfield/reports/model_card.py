@@ -56,6 +56,7 @@ def model_card(
         heads=split_heads(network.labels) if network.task == "multi_head" else None,
         thresholds=_chosen_thresholds(network),
         point=network.operating_point,
+        timeline_point=network.timeline_operating_point,
         default_threshold=DEFAULT_THRESHOLD,
         model_index=_model_index(name, report),
         report=report,

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from farfield.errors import FarfieldError
 from farfield.layers.dense_conv import has_matrix_units
-from farfield.models.operating_point import OperatingPoint
+from farfield.models.operating_point import OperatingPoint, set_operating_points
 from farfield.optional_dependencies import require_packages
 from farfield.runtimes.dense_stem import make_stem_dense
 from farfield.runtimes.metadata import KEY, ExportMetadata, read_description
@@ -39,6 +39,7 @@ class ExportedNet:
         task: task of the network: single_label, multilabel or multi_head, see `farfield.task`.
         config: `NetworkOptions` of the exported network, as a dict.
         operating_point: thresholds of the classes; None if none were chosen.
+        timeline_operating_point: thresholds of the classes on timelines; None if none were chosen.
         description: metadata of the file.
         path: path of the file.
         device: the CPU.
@@ -47,6 +48,8 @@ class ExportedNet:
 
     device = torch.device("cpu")
     dtype = torch.float32
+    operating_point: OperatingPoint | None
+    timeline_operating_point: OperatingPoint | None
 
     def __init__(self, description: ExportMetadata, run: Run, path: Path) -> None:
         self.description = description
@@ -54,7 +57,7 @@ class ExportedNet:
         self.clip = description.clip
         self.task = description.task
         self.config = description.model
-        self.operating_point = OperatingPoint.from_dict(description.operating_point, description.labels, path)
+        set_operating_points(self, vars(description), path)
         self.path = path
         self._run = run
 

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError
+from farfield.models.operating_point import OPERATING_POINTS
 from farfield.task import DEFAULT_TASK, Task, least_classes
 from farfield.untrusted_json import JsonError, parse_json
 
@@ -32,6 +33,7 @@ class ExportMetadata:
         opset: ONNX opset of .onnx files and of .xml files, which are converted from ONNX; None for .pt2 files.
         farfield: version of farfield that wrote the file.
         operating_point: `OperatingPoint` of the network, as a dict; None if no thresholds were chosen.
+        timeline_operating_point: the same for timelines.
     """
 
     labels: list[str]
@@ -44,6 +46,7 @@ class ExportMetadata:
     opset: int | None
     farfield: str
     operating_point: dict[str, Any] | None = None
+    timeline_operating_point: dict[str, Any] | None = None
 
     @property
     def task(self) -> Task:
@@ -60,8 +63,9 @@ class ExportMetadata:
     def to_json(self) -> str:
         """Serialise the metadata."""
         content = {"format": FORMAT, **asdict(self), "clip": self.clip.to_dict()}
-        if self.operating_point is None:
-            del content["operating_point"]  # unknown to earlier versions, which can read the file without it
+        for name in OPERATING_POINTS:
+            if content[name] is None:
+                del content[name]  # unknown to earlier versions, which can read the file without it
         return json.dumps(content)
 
 

@@ -27,6 +27,7 @@ class InferenceModel(Protocol):
     clip: ClipSpec
     config: dict[str, Any]
     operating_point: OperatingPoint | None
+    timeline_operating_point: OperatingPoint | None
 
     @property
     def task(self) -> Task: ...

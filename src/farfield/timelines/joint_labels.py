@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from farfield.errors import FarfieldError, nearest
 from farfield.scoring.joint_ranking import rank_jointly
 from farfield.task import head_columns, split_heads
 
@@ -30,6 +31,32 @@ def joint_cells(
     best = np.unique(np.stack([each.argmax(1) for each in heads], 1), axis=0)
     joint = np.prod([each[:, best[:, place]] for place, each in enumerate(heads)], axis=0)
     return joint, _names(best, labels)
+
+
+def check_joint_label(label: str, labels: Sequence[str], *, option: str) -> None:
+    """Check that a label is a combination of one class of each head, in the order of the heads.
+
+    Args:
+        label: the label to check.
+        labels: the network's labels.
+        option: name of the option that holds the label, for the message.
+
+    Raises:
+        FarfieldError: if it is not. The message names the nearest class.
+    """
+    heads, parts = split_heads(labels), label.split("|")
+    known = [f"{head}:{name}" for head, names in heads.items() for name in names]
+    unknown = next((part for part in parts if part not in known), None)
+    if unknown is not None:
+        raise FarfieldError(
+            f"{option} names {label!r}, but the network has no class {unknown!r}. {nearest(unknown, known)}"
+        )
+    if [part.partition(":")[0] for part in parts] != list(heads):
+        example = "|".join(f"{head}:{names[0]}" for head, names in heads.items())
+        raise FarfieldError(
+            f"{option} names {label!r}; the segments of this network have one class of each head, such as {example}. "
+            "Write all heads in this order."
+        )
 
 
 def _split(probabilities: Float[np.ndarray, "n classes"], labels: Sequence[str]) -> list[Float[np.ndarray, "n _"]]:

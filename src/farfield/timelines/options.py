@@ -2,40 +2,114 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
 
-from farfield.errors import FarfieldError
+from farfield.errors import FarfieldError, nearest
 from farfield.timelines.sliding_windows import check_window_lengths
+
+Overlaps = Literal["none", "soft_nms", "merge"]
 
 
 @dataclass(frozen=True)
 class TimelineOptions:
-    """Options of a timeline.
+    """Options of a timeline. docs/untrimmed_segments.md says which to use when.
 
     Args:
         hop_seconds: time from the start of one window to the next; None for half a window.
         window_seconds: length of a window; None for the network's own.
         smooth_seconds: duration around each moment over which probabilities are averaged; 0 for no smoothing.
-        min_seconds: minimum length of a segment. Shorter segments are merged into a neighbour; those of a multilabel
-            network, whose classes are independent, are dropped.
+        min_seconds: minimum length of a segment; one number, or one for each class by its label, 0 for classes that are
+            not named. Shorter segments are merged into a neighbour; those of a multilabel network, whose classes are
+            independent, are dropped.
         threshold: minimum probability of a moment's best class. Moments below it belong to no segment. For a multi_head
             network, that of its most probable combination, which is the product of its classes' probabilities. For a
-            multilabel network, the threshold of every class; 0 for each class's own.
+            multilabel network, the threshold of every class. 0 for the thresholds of the network, see
+            `timeline_thresholds`; a network that is not multilabel may have none.
+        hysteresis: threshold at which a segment ends, as a share of the threshold at which it starts, above 0 and at
+            most 1. A segment starts when the class reaches its threshold, and lasts while the class stays at or above
+            this share of it and, unless the network is multilabel, remains the best one. 1 for a single threshold.
+        max_gap_seconds: maximum length of a gap between two segments of a class that is closed, so that they become
+            one; one number, or one for each class as for `min_seconds`. Unless the network is multilabel, only gaps
+            without any class are closed. Gaps are closed before short segments are merged or dropped.
+        overlaps: "none" finds the segments of a class at its threshold, so that they do not overlap. The others need a
+            multilabel network, and find candidates at several levels up to the threshold, see `find_candidates`:
+            "soft_nms" keeps all candidates, and lowers the scores of those that overlap one with a higher score;
+            "merge" averages candidates that overlap.
+        num_levels: number of levels, with `overlaps`.
+        soft_nms_sigma: width of the Gaussian by which "soft_nms" lowers scores; the smaller, the more they are lowered.
+        min_score: segments with a score below it are dropped.
 
     Raises:
-        FarfieldError: for values out of range.
+        FarfieldError: for values out of range, or options of `overlaps` that it does not have.
     """
 
     hop_seconds: float | None = None
     window_seconds: float | None = None
     smooth_seconds: float = 0.0
-    min_seconds: float = 0.0
+    min_seconds: float | Mapping[str, float] = 0.0
     threshold: float = 0.0
+    hysteresis: float = 1.0
+    max_gap_seconds: float | Mapping[str, float] = 0.0
+    overlaps: Overlaps = "none"
+    num_levels: int = 10
+    soft_nms_sigma: float = 0.5
+    min_score: float = 0.0
 
     def __post_init__(self) -> None:
         check_window_lengths(None, self.hop_seconds, self.window_seconds)
-        for name, given in (("smooth_seconds", self.smooth_seconds), ("min_seconds", self.min_seconds)):
-            if not given >= 0:
-                raise FarfieldError(f"{name} is {given}; it must be 0 or more.")
+        _check_seconds("smooth_seconds", self.smooth_seconds)
+        for name in PER_CLASS:
+            given = getattr(self, name)
+            for label, seconds in given.items() if isinstance(given, Mapping) else [(None, given)]:
+                _check_seconds(name if label is None else f"{name} of {label!r}", seconds)
         if not 0 <= self.threshold < 1:
             raise FarfieldError(f"threshold is {self.threshold}; it must be a probability, at least 0 and below 1.")
+        if not 0 < self.hysteresis <= 1:
+            raise FarfieldError(
+                f"hysteresis is {self.hysteresis}; it must be above 0 and at most 1, the share of a class's threshold "
+                "at which its segments end."
+            )
+        if self.overlaps not in get_args(Overlaps):
+            raise FarfieldError(f"overlaps is {self.overlaps!r}. {nearest(self.overlaps, get_args(Overlaps))}")
+        if not 1 <= self.num_levels <= 100:
+            raise FarfieldError(f"num_levels is {self.num_levels}; it must be from 1 to 100.")
+        if not 0 < self.soft_nms_sigma < math.inf:
+            raise FarfieldError(f"soft_nms_sigma is {self.soft_nms_sigma}; it must be a positive number.")
+        if not 0 <= self.min_score <= 1:
+            raise FarfieldError(f"min_score is {self.min_score}; it must be from 0 to 1.")
+        needs = {"num_levels": ("soft_nms", "merge"), "soft_nms_sigma": ("soft_nms",)}
+        for name, methods in needs.items():
+            if self.overlaps not in methods and name in self.changed():
+                raise FarfieldError(
+                    f"{name} is {getattr(self, name)}, but overlaps is {self.overlaps}, which does not use it. Leave "
+                    f"out {name}, or set overlaps to {' or '.join(methods)}."
+                )
+
+    def settings(self) -> dict[str, Any]:
+        """Return the options for the settings file of a results folder, in plain types.
+
+        Options that earlier versions lack are left out at their defaults, so that their folders can be resumed.
+        """
+        always = {name: getattr(self, name) for name in ("smooth_seconds", "min_seconds", "threshold")}
+        return always | self.changed()
+
+    def changed(self) -> dict[str, Any]:
+        """Return the options that differ from their defaults, in plain types."""
+        given = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
+        return {
+            name: dict(value) if isinstance(value, Mapping) else value
+            for name, (value, default) in given.items()
+            if value != default
+        }
+
+
+PER_CLASS = ("min_seconds", "max_gap_seconds")
+"""Options that are one number, or one for each class."""
+
+
+def _check_seconds(name: str, given: float) -> None:
+    if not 0 <= given < math.inf:
+        raise FarfieldError(f"{name} is {given}; it must be 0 or more, and finite.")

@@ -6,7 +6,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
+
+from farfield.timelines.hysteresis import hold
+
+TOLERANCE_SECONDS = 1e-6
+"""Times are sums of parts, which are rounded, so that lengths are compared with this tolerance."""
 
 
 @dataclass(frozen=True)
@@ -18,12 +23,14 @@ class Segment:
         end_seconds: end of the action.
         label: class of the action.
         probability: average probability of the class over the segment.
+        score: number in [0, 1] by which segments are ranked; the probability, unless `TimelineOptions.overlaps` is set.
     """
 
     start_seconds: float
     end_seconds: float
     label: str
     probability: float
+    score: float
 
 
 def find_segments(
@@ -31,40 +38,80 @@ def find_segments(
     cells: Float[np.ndarray, "cells k"],
     labels: list[str],
     *,
-    min_seconds: float = 0.0,
-    threshold: float = 0.0,
+    min_seconds: float | Float[np.ndarray, " k"] = 0.0,
+    threshold: float | Float[np.ndarray, " k"] = 0.0,
+    hysteresis: float = 1.0,
+    max_gap_seconds: float | Float[np.ndarray, " k"] = 0.0,
 ) -> list[Segment]:
-    """Merge neighbouring cells of the same class into segments.
+    """Merge neighbouring cells of the same class into segments. Each cell belongs to its best class, or to none.
 
     Args:
         times: bounds of the cells in seconds.
         cells: class probabilities of each cell.
         labels: class names.
-        min_seconds: minimum length of a segment. Shorter segments are merged, the shortest first, into the neighbouring
-            segment whose class is more probable during the short segment. A short segment with gaps or the video's
-            bounds on both sides is dropped.
-        threshold: minimum probability of a cell's best class. Cells below it form gaps between segments.
+        min_seconds: minimum length of a segment, one number or one per class. Shorter segments are merged, the shortest
+            first, into the neighbouring segment whose class is more probable during the short segment. A short segment
+            with gaps or the video's bounds on both sides is dropped.
+        threshold: minimum probability of a cell's best class, one number or one per class. Cells below it form gaps
+            between segments.
+        hysteresis: after a cell that reaches the threshold, the following cells with the same best class need only this
+            share of the threshold.
+        max_gap_seconds: gaps up to this length between two segments of the same class become part of both, before short
+            segments are merged; one number or one per class.
     """
-    min_seconds -= 1e-6  # times are sums of parts, which are rounded
-    chosen = np.where(cells.max(1) >= threshold, cells.argmax(1), -1)
+    if len(cells) == 0:
+        return []
+    least, thresholds, closed = (
+        np.broadcast_to(np.asarray(each, dtype=float), len(labels))
+        for each in (min_seconds, threshold, max_gap_seconds)
+    )
+    best, highest = cells.argmax(1), cells.max(1)
+    same = np.diff(best, prepend=-1) == 0
+    on = hold(highest >= thresholds[best], same & (highest >= hysteresis * thresholds[best]))
+    chosen = np.where(on, best, -1)
     edges = np.array([0, *(np.flatnonzero(np.diff(chosen)) + 1), len(chosen)])
     chosen = chosen[edges[:-1]]  # of each run of cells from one edge to the next
+    edges, chosen = _close_gaps(times, edges, chosen, closed)
+    least = least - TOLERANCE_SECONDS
     while len(chosen) > 1:
-        spans = np.where(chosen >= 0, np.diff(times[edges]), np.inf)
+        seconds = np.diff(times[edges])
+        spans = np.where((chosen >= 0) & (seconds < least[chosen]), seconds, np.inf)
         shortest = int(spans.argmin())
-        if spans[shortest] >= min_seconds:
+        if np.isinf(spans[shortest]):
             break
         here = cells[edges[shortest] : edges[shortest + 1]].mean(0)
         beside = [int(chosen[at]) for at in (shortest - 1, shortest + 1) if 0 <= at < len(chosen)]
         known = [label for label in beside if label >= 0]
         chosen[shortest] = max(known, key=lambda label: here[label]) if known else -1
-        joined = np.flatnonzero(np.diff(chosen) == 0) + 1
-        edges, chosen = np.delete(edges, joined), np.delete(chosen, joined)
+        edges, chosen = _join_equal_runs(edges, chosen)
     return [
-        _segment(times, cells, labels, label, start, stop)
+        make_segment(times, cells, labels, label, start, stop)
         for label, (start, stop) in zip(chosen.tolist(), pairwise(edges.tolist()), strict=True)
-        if label >= 0 and times[stop] - times[start] >= min_seconds
+        if label >= 0 and times[stop] - times[start] >= least[label]
     ]
+
+
+def _close_gaps(
+    times: Float[np.ndarray, " cells+1"],
+    edges: Int[np.ndarray, " runs+1"],
+    chosen: Int[np.ndarray, " runs"],
+    max_gap_seconds: Float[np.ndarray, " k"],
+) -> tuple[Int[np.ndarray, " _+1"], Int[np.ndarray, " _"]]:
+    """Give short gaps (-1) between two runs of the same class to this class."""
+    before, after = chosen[:-2], chosen[2:]
+    limits = max_gap_seconds[before]  # where `before` is a gap, the run between is none
+    short = (limits > 0) & (np.diff(times[edges])[1:-1] <= limits + TOLERANCE_SECONDS)
+    chosen = chosen.copy()
+    chosen[1:-1] = np.where((chosen[1:-1] < 0) & (before == after) & short, before, chosen[1:-1])
+    return _join_equal_runs(edges, chosen)
+
+
+def _join_equal_runs(
+    edges: Int[np.ndarray, " runs+1"], chosen: Int[np.ndarray, " runs"]
+) -> tuple[Int[np.ndarray, " _+1"], Int[np.ndarray, " _"]]:
+    """Make one run of neighbouring runs of the same class."""
+    joined = np.flatnonzero(np.diff(chosen) == 0) + 1
+    return np.delete(edges, joined), np.delete(chosen, joined)
 
 
 def find_segments_of_each_class(
@@ -73,7 +120,9 @@ def find_segments_of_each_class(
     labels: list[str],
     thresholds: Float[np.ndarray, " k"],
     *,
-    min_seconds: float = 0.0,
+    min_seconds: float | Float[np.ndarray, " k"] = 0.0,
+    hysteresis: float = 1.0,
+    max_gap_seconds: float | Float[np.ndarray, " k"] = 0.0,
 ) -> list[Segment]:
     """Find the runs of cells in which a class reaches its threshold, for each class by itself.
 
@@ -82,26 +131,50 @@ def find_segments_of_each_class(
         cells: class probabilities of each cell, which need not sum to 1.
         labels: class names.
         thresholds: minimum probability of each class.
-        min_seconds: minimum length of a segment. Shorter segments are dropped.
+        min_seconds: minimum length of a segment, one number or one per class. Shorter segments are dropped.
+        hysteresis: after a cell that reaches the threshold, the following cells need only this share of the threshold.
+        max_gap_seconds: gaps up to this length between two segments of a class become part of both, before short
+            segments are dropped; one number or one per class.
 
     Returns:
         Segments in order of their starts, equal ones in the order of the classes. Those of different classes may
         overlap.
     """
-    outside = np.zeros((1, cells.shape[1]), bool)
-    steps = np.diff(np.concatenate([outside, cells >= thresholds, outside]).astype(np.int8), axis=0)
-    starts, stops = np.argwhere(steps.T == 1), np.argwhere(steps.T == -1)  # (class, cell), class by class
-    runs = sorted(
-        (start, label, stop) for (label, start), (_, stop) in zip(starts.tolist(), stops.tolist(), strict=True)
-    )
+    on = hold(cells >= thresholds, cells >= hysteresis * thresholds)
+    runs = class_runs(times, on, min_seconds=min_seconds, max_gap_seconds=max_gap_seconds)
     return [
-        _segment(times, cells, labels, label, start, stop)
-        for start, label, stop in runs
-        if times[stop] - times[start] >= min_seconds - 1e-6  # times are sums of parts, which are rounded
+        make_segment(times, cells, labels, label, start, stop)
+        for start, label, stop in sorted((start, label, stop) for label, start, stop in runs.tolist())
     ]
 
 
-def _segment(times: np.ndarray, cells: np.ndarray, labels: list[str], label: int, start: int, stop: int) -> Segment:
-    """Build the segment of a class from cell `start` to before cell `stop`."""
-    probability = np.average(cells[start:stop, label], weights=np.diff(times[start : stop + 1]))
-    return Segment(float(times[start]), float(times[stop]), labels[label], float(probability))
+def class_runs(
+    times: Float[np.ndarray, " cells+1"],
+    on: Bool[np.ndarray, "cells k"],
+    *,
+    min_seconds: float | Float[np.ndarray, " k"] = 0.0,
+    max_gap_seconds: float | Float[np.ndarray, " k"] = 0.0,
+) -> Int[np.ndarray, "runs 3"]:
+    """Return class, first cell and end (excluded) of each run of cells in which a class is on, class by class.
+
+    Gaps of a class up to `max_gap_seconds` are closed, then runs shorter than `min_seconds` are dropped.
+    """
+    least, closed = (np.broadcast_to(np.asarray(each), on.shape[1]) for each in (min_seconds, max_gap_seconds))
+    outside = np.zeros((1, on.shape[1]), bool)
+    steps = np.diff(np.concatenate([outside, on, outside]).astype(np.int8), axis=0).T
+    label, start = np.nonzero(steps == 1)
+    stop = np.nonzero(steps == -1)[1]
+    gaps = times[start[1:]] - times[stop[:-1]]
+    limits = closed[label[1:]]
+    parted = (label[1:] != label[:-1]) | (limits == 0) | (gaps > limits + TOLERANCE_SECONDS)
+    begins, ends = np.ones(len(start), bool), np.ones(len(start), bool)
+    begins[1:] = ends[:-1] = parted
+    label, start, stop = label[begins], start[begins], stop[ends]
+    long_enough = times[stop] - times[start] >= least[label] - TOLERANCE_SECONDS
+    return np.stack([label, start, stop], 1)[long_enough]
+
+
+def make_segment(times: np.ndarray, cells: np.ndarray, labels: list[str], label: int, start: int, stop: int) -> Segment:
+    """Build the segment of a class from cell `start` to before cell `stop`. Its score is its probability."""
+    probability = float(np.average(cells[start:stop, label], weights=np.diff(times[start : stop + 1])))
+    return Segment(float(times[start]), float(times[stop]), labels[label], probability, probability)

@@ -6,6 +6,7 @@ frames (see `frame_sampling.py`), except that the last one ends with the video.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -171,12 +172,12 @@ def check_window_lengths(spec: ClipSpec | None, hop_seconds: float | None, windo
         window_seconds: length of a window; None for the default.
 
     Raises:
-        FarfieldError: if hop_seconds or window_seconds is not positive, or if window_seconds is None and the network
-            samples segments of a whole video.
+        FarfieldError: if hop_seconds or window_seconds is not positive and finite, or if window_seconds is None and the
+            network samples segments of a whole video.
     """
     for name, given in (("hop", hop_seconds), ("window", window_seconds)):
-        if given is not None and not given > 0:
-            raise FarfieldError(f"{name}_seconds is {given}; it must be positive.")
+        if given is not None and not 0 < given < math.inf:
+            raise FarfieldError(f"{name}_seconds is {given}; it must be positive and finite.")
     if spec is not None and spec.sampling == "segments" and window_seconds is None:
         raise FarfieldError(
             "this network samples frames from the whole video, so it has no window length of its own. Give "

@@ -12,14 +12,13 @@ from jaxtyping import Float
 
 from farfield.clip_spec import ViewsAggregation
 from farfield.errors import VideoError
-from farfield.models.operating_point import class_thresholds
 from farfield.scoring.aggregation import aggregate_views
 from farfield.scoring.load import InferenceModel
 from farfield.timelines.cells import smooth, to_cells
-from farfield.timelines.joint_labels import joint_cells
 from farfield.timelines.options import TimelineOptions
-from farfield.timelines.segments import Segment, find_segments, find_segments_of_each_class
+from farfield.timelines.segments import Segment
 from farfield.timelines.sliding_windows import windows_of
+from farfield.timelines.timeline_segments import check_timeline_options, timeline_segments
 from farfield.timelines.window_scores import WindowScore, score_windows
 from farfield.video.decoders import Video
 
@@ -32,8 +31,8 @@ class Timeline:
         labels: class names, in the order of `probabilities`.
         times: bounds of the cells (time intervals) in seconds, see `to_cells`.
         probabilities: probability of each class in each cell.
-        segments: runs of cells of the same class, in order of time, with gaps where no class reaches the threshold. A
-            multilabel network's may overlap.
+        segments: runs of cells of the same class, in order of their starts, with gaps where no class reaches the
+            threshold. A multilabel network's may overlap, with `TimelineOptions.overlaps` also those of one class.
         windows: start and end of each window, in seconds.
         error: why the video could not be read to its end; None if it was read to its end.
         features: features of each window before the classifier; None if not requested.
@@ -92,10 +91,12 @@ def make_timeline(
         on_progress: called with (windows done, windows in all).
 
     Raises:
-        FarfieldError: if `options.window_seconds` is None and the network samples segments of a whole video.
+        FarfieldError: if `options.window_seconds` is None and the network samples segments of a whole video, or for
+            options that do not fit the network, see `check_timeline_options`.
         VideoError: if no window can be decoded, or no frame lies in the part, or if `options.window_seconds` is None,
             the video is shorter than a clip and the network's `short_clip` is "refuse".
     """
+    check_timeline_options(options, model)
     windows = windows_of(
         video,
         path,
@@ -120,7 +121,7 @@ def make_timeline(
     starts, ends = windows.starts[: len(scores)], windows.ends[: len(scores)]
     times, cells = to_cells(starts, ends, np.stack([each.probabilities for each in scores]))
     cells = smooth(times, cells, options.smooth_seconds)
-    segments = _segments(times, cells, model, options)
+    segments = timeline_segments(times, cells, model, options)
     vectors = [each.features for each in scores if each.features is not None]
     return Timeline(
         list(model.labels),
@@ -132,20 +133,3 @@ def make_timeline(
         np.stack(vectors) if vectors else None,
         model.clip.views_aggregation,
     )
-
-
-def _segments(
-    times: Float[np.ndarray, " cells+1"],
-    cells: Float[np.ndarray, "cells classes"],
-    model: InferenceModel,
-    options: TimelineOptions,
-) -> list[Segment]:
-    """Find the segments of a network's cells, as its task needs."""
-    labels, least = model.labels, options.min_seconds
-    if model.task == "multi_head":
-        cells, labels = joint_cells(cells, labels)
-    if model.task != "multilabel":
-        return find_segments(times, cells, labels, min_seconds=least, threshold=options.threshold)
-    own = class_thresholds(labels, model.operating_point, model.task)
-    thresholds = np.array([options.threshold or each for each in own], dtype=float)
-    return find_segments_of_each_class(times, cells, labels, thresholds, min_seconds=least)

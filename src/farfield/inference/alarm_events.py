@@ -1,0 +1,202 @@
+"""Alarm events of a camera: an alarm starts, ends, and its clip is finished.
+
+docs/untrimmed_cameras.md documents the JSON of an event.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from farfield.inference.alarm_options import AlarmOptions, ClipOptions, make_tracker, only_best
+from farfield.inference.alarms import Alarm
+from farfield.inference.camera import Camera
+from farfield.inference.utc import utc_text
+from farfield.scoring.load import InferenceModel
+
+ALARM_SCHEMA_VERSION = 1
+"""Version of the JSON schema. It is raised when a field is renamed or removed, or when its meaning changes."""
+
+
+@dataclass(frozen=True)
+class AlarmEvent:
+    """An event of an alarm.
+
+    Attributes:
+        event: "start", "end", or "clip" when the clip of the alarm is finished.
+        alarm: number of the alarm, from 1, over all cameras.
+        source: name of the camera.
+        label: the class.
+        start_seconds: start of the alarm, in seconds since the camera's first frame.
+        end_seconds: end of the alarm; None for "start".
+        start_utc: time of day of the start, in UTC.
+        end_utc: time of day of the end; None for "start".
+        score: highest probability of the class so far.
+        clip: path of the clip; None unless the event is "clip" and the clip could be written.
+        clip_start_seconds: time of the clip's first frame; None without a clip.
+        clip_end_seconds: end of the clip's last frame; None without a clip.
+        error: why there is no clip; None if there is one, or none was requested.
+    """
+
+    event: Literal["start", "end", "clip"]
+    alarm: int
+    source: str
+    label: str
+    start_seconds: float
+    end_seconds: float | None
+    start_utc: datetime
+    end_utc: datetime | None
+    score: float
+    clip: str | None = None
+    clip_start_seconds: float | None = None
+    clip_end_seconds: float | None = None
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to plain types for JSON. All fields of the schema are present; unknown values are None."""
+        content = {field.name: getattr(self, field.name) for field in fields(self)}
+        times = {"start_utc": utc_text(self.start_utc), "end_utc": self.end_utc and utc_text(self.end_utc)}
+        return {"schema_version": ALARM_SCHEMA_VERSION, **content, **times}
+
+
+class CameraAlarms:
+    """The alarms of one camera, their clips, and the events of both.
+
+    Args:
+        camera: the camera; its recorder is used if clips are requested.
+        model: the network.
+        options: when alarms start and end.
+        clips: where their clips are written; None for no clips.
+        numbers: numbers of the alarms, over all cameras.
+    """
+
+    def __init__(
+        self,
+        camera: Camera,
+        model: InferenceModel,
+        options: AlarmOptions,
+        clips: ClipOptions | None,
+        numbers: Iterator[int],
+    ) -> None:
+        self._camera = camera
+        self._model = model
+        self._gap = options.gap_seconds
+        self._clips = clips
+        self._tracker = make_tracker(model, options)
+        self._numbers = numbers
+        self._followed: dict[int, _Followed] = {}  # by the tracker's number
+
+    def update(
+        self, start_seconds: float, end_seconds: float, probabilities: Float[np.ndarray, " classes"]
+    ) -> Iterator[AlarmEvent]:
+        """Take the probabilities of the camera's next window, and yield the events that follow."""
+        yield from self._follow(self._tracker.update(start_seconds, end_seconds, only_best(probabilities, self._model)))
+
+    def poll(self) -> Iterator[AlarmEvent]:
+        """Yield the clips that are finished, and end the alarms of a camera that is gone."""
+        if self._camera.ended and not self._camera.is_due:
+            yield from self._follow(self._tracker.end_all())
+        elif not self._camera.connected and not self._camera.is_due:
+            yield from self._follow(self._tracker.end_before(self._camera.now() - self._gap))
+        recorder = self._camera.recorder
+        for clip in recorder.finished() if recorder is not None else ():
+            followed = self._followed[clip.key]
+            followed.has_clip = False
+            self._forget(clip.key)
+            path = None if clip.path is None else str(clip.path)
+            yield self._event("clip", followed, path, clip.start_seconds, clip.end_seconds, clip.error)
+
+    def finish(self) -> Iterator[AlarmEvent]:
+        """End all alarms and clips."""
+        yield from self._follow(self._tracker.end_all())
+        if self._camera.recorder is not None:
+            self._camera.recorder.finish()
+        yield from self.poll()
+
+    def _follow(self, alarms: list[Alarm]) -> Iterator[AlarmEvent]:
+        """Begin, extend and end the clips of alarms, and yield the starts and ends of alarms."""
+        for alarm in alarms:
+            followed = self._followed.get(alarm.number)
+            if followed is None:
+                has_clip = self._camera.recorder is not None and self._clips is not None
+                followed = self._followed[alarm.number] = _Followed(next(self._numbers), alarm, has_clip)
+                yield self._event("start", followed)
+                self._begin_clip(followed)
+            followed.alarm = alarm
+            if self._camera.recorder is not None and self._clips is not None:
+                until = alarm.end_seconds + self._clips.seconds_after
+                self._camera.recorder.extend(alarm.number, until, final=not alarm.is_open)
+            if not alarm.is_open:
+                self._forget(alarm.number)
+                yield self._event("end", followed)
+
+    def _begin_clip(self, followed: _Followed) -> None:
+        recorder, clips, alarm = self._camera.recorder, self._clips, followed.alarm
+        if recorder is None or clips is None:
+            return
+        moment = self._camera.utc(alarm.start_seconds)
+        name = f"{moment:%Y%m%dT%H%M%S}Z_{followed.number}_{_file_name(self._camera.name)}_{_file_name(alarm.label)}"
+        recorder.begin(
+            alarm.number,
+            clips.folder / (name + recorder.suffix),
+            alarm.start_seconds - clips.seconds_before,
+            alarm.end_seconds + clips.seconds_after,
+        )
+
+    def _forget(self, key: int) -> None:
+        """Drop an alarm that has ended and whose clip is finished."""
+        if not self._followed[key].alarm.is_open and not self._followed[key].has_clip:
+            del self._followed[key]
+
+    def _event(
+        self,
+        event: Literal["start", "end", "clip"],
+        followed: _Followed,
+        clip: str | None = None,
+        clip_start_seconds: float | None = None,
+        clip_end_seconds: float | None = None,
+        error: str | None = None,
+    ) -> AlarmEvent:
+        alarm = followed.alarm
+        end = None if alarm.is_open else alarm.end_seconds
+        return AlarmEvent(
+            event,
+            followed.number,
+            self._camera.name,
+            alarm.label,
+            alarm.start_seconds,
+            end,
+            self._camera.utc(alarm.start_seconds),
+            None if end is None else self._camera.utc(end),
+            alarm.score,
+            clip,
+            clip_start_seconds,
+            clip_end_seconds,
+            error,
+        )
+
+
+@dataclass
+class _Followed:
+    """An alarm of which not all events have been told.
+
+    Attributes:
+        number: number of the alarm over all cameras.
+        alarm: the alarm as it is now.
+        has_clip: whether its clip is still to come.
+    """
+
+    number: int
+    alarm: Alarm
+    has_clip: bool
+
+
+def _file_name(text: str) -> str:
+    """Return a part of a file's name without the characters that a camera's or class's name may have."""
+    return re.sub(r"[^A-Za-z0-9-]+", "-", text).strip("-")[:60] or "unnamed"

@@ -1,0 +1,134 @@
+"""Options of alarms and of their clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from farfield.errors import FarfieldError, nearest
+from farfield.inference.alarms import AlarmTracker
+from farfield.inference.packet_recorder import PacketRecorder
+from farfield.scoring.load import InferenceModel
+from farfield.task import head_columns
+from farfield.timelines.timeline_segments import timeline_thresholds
+
+DELAY_SECONDS = 5.0
+"""Packets are kept this much longer than clips need, for the time that decoding and scoring take."""
+
+
+@dataclass(frozen=True)
+class AlarmOptions:
+    """When an alarm starts and ends.
+
+    Args:
+        threshold: probability from which on an alarm starts; 0 for the network's own thresholds. A network that is not
+            multilabel starts alarms of a window's most probable class only.
+        hysteresis: an alarm goes on while its class reaches this share of its threshold; 1 for the threshold itself.
+        gap_seconds: an alarm ends when its class has been below the threshold for longer than this.
+        labels: classes that start alarms; None for all.
+
+    Raises:
+        FarfieldError: for values out of range.
+    """
+
+    threshold: float = 0.0
+    hysteresis: float = 1.0
+    gap_seconds: float = 2.0
+    labels: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold < 1:
+            raise FarfieldError(f"threshold is {self.threshold}; it must be a probability, at least 0 and below 1.")
+        if not 0 < self.hysteresis <= 1:
+            raise FarfieldError(
+                f"hysteresis is {self.hysteresis}; it must be above 0 and at most 1, the share of a class's threshold "
+                "at which its alarm ends."
+            )
+        if not self.gap_seconds >= 0:
+            raise FarfieldError(f"gap_seconds is {self.gap_seconds}; it must be 0 or more.")
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """Clips of alarms.
+
+    Args:
+        folder: folder to write them to; it is made if it does not exist.
+        seconds_before: duration from before the start of the alarm. The clip starts with the keyframe before.
+        seconds_after: duration after the end of the alarm.
+        max_seconds: maximum length of a clip, from its keyframe on.
+        max_bytes: maximum size of the packets in memory, for each camera.
+
+    Raises:
+        FarfieldError: for values out of range.
+    """
+
+    folder: Path
+    seconds_before: float = 5.0
+    seconds_after: float = 5.0
+    max_seconds: float = 120.0
+    max_bytes: int = 64 * 2**20
+
+    def __post_init__(self) -> None:
+        if not (self.seconds_before >= 0 and self.seconds_after >= 0):
+            raise FarfieldError(
+                f"clip_seconds_before is {self.seconds_before} and clip_seconds_after is {self.seconds_after}; both "
+                "must be 0 or more."
+            )
+        if not self.max_seconds > 0:
+            raise FarfieldError(f"max_clip_seconds is {self.max_seconds}; it must be positive.")
+
+    def prepare(self, window_seconds: float) -> Callable[[], PacketRecorder]:
+        """Make the folder, and return a function that makes the recorder of a camera.
+
+        Args:
+            window_seconds: length of a window: an alarm starts that long before it is seen.
+
+        Raises:
+            FarfieldError: if the folder cannot be made.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FarfieldError(
+                f"{self.folder} cannot be made: {error.strerror or error}. Choose another folder for clips."
+            ) from error
+        buffer_seconds = self.seconds_before + window_seconds + DELAY_SECONDS
+        return lambda: PacketRecorder(buffer_seconds, self.max_bytes, self.max_seconds)
+
+
+def make_tracker(model: InferenceModel, options: AlarmOptions) -> AlarmTracker:
+    """Return a tracker for one camera, with the network's thresholds where the options have none.
+
+    Raises:
+        FarfieldError: if the network has no thresholds and the options have none, or a label is not the network's.
+    """
+    labels = model.labels
+    for label in options.labels or ():
+        if label not in labels:
+            raise FarfieldError(f"alarm label {label!r} is not a class of the network. {nearest(label, labels)}")
+    thresholds = timeline_thresholds(model, labels, options.threshold)
+    if model.task != "multilabel" and not thresholds.any():
+        raise FarfieldError(
+            "threshold is 0 and this network has none of its own; alarms need one. Give threshold, such as 0.8, or "
+            "choose thresholds with farfield test --choose_threshold."
+        )
+    low = options.hysteresis * thresholds
+    wanted = np.array([options.labels is None or label in options.labels for label in labels])
+    return AlarmTracker(labels, np.where(wanted, thresholds, np.nan), low, options.gap_seconds)
+
+
+def only_best(probabilities: Float[np.ndarray, " classes"], model: InferenceModel) -> Float[np.ndarray, " classes"]:
+    """Set the probabilities of all but the most probable class to 0 (of each head), unless the task is multilabel."""
+    if model.task == "multilabel":
+        return probabilities
+    heads = list(head_columns(model.labels).values()) if model.task == "multi_head" else [slice(None)]
+    places = np.arange(len(probabilities))
+    best = [places[columns][probabilities[columns].argmax()] for columns in heads]
+    kept = np.zeros_like(probabilities)
+    kept[best] = probabilities[best]
+    return kept

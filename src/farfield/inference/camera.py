@@ -1,0 +1,262 @@
+"""One camera: a thread that decodes its stream, keeps the frames of the newest window, and reconnects."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal, get_args
+
+import av
+import torch
+from av.packet import Packet
+from torch import Tensor
+
+from farfield.clip_spec import ClipSpec
+from farfield.errors import FarfieldError, VideoError, nearest
+from farfield.inference.camera_name import without_passwords
+from farfield.inference.live_stream import LiveStream
+from farfield.inference.packet_recorder import PacketRecorder
+from farfield.inference.stream_clock import PacketClock
+from farfield.timelines.sliding_windows import Window, check_window_lengths, span_and_hop, window_indices
+from farfield.video.error_reason import reason_of
+
+log = logging.getLogger("farfield")
+
+Reconnect = Literal["auto", "always", "never"]
+"""When a camera is opened again: after a break, also after the end of a recording, or never."""
+
+
+@dataclass(frozen=True)
+class CameraOptions:
+    """How cameras are read.
+
+    Args:
+        hop_seconds: minimum time between the starts of windows; None for half a window.
+        window_seconds: length of a window; None for `num_frames` frames at `frame_stride`.
+        timeout_seconds: timeout for opening a camera and for each read.
+        reconnect: "auto" opens a stream again after an error, and a live stream (without a length of its own) also
+            after its end, which cannot be told from a break; recordings end. "always" also opens recordings again, from
+            their start. "never" lets a camera end.
+        reconnect_seconds: waiting time before the first attempt to reconnect. It doubles with each further attempt.
+        max_reconnect_seconds: longest waiting time between attempts.
+
+    Raises:
+        FarfieldError: for values out of range.
+    """
+
+    hop_seconds: float | None = None
+    window_seconds: float | None = None
+    timeout_seconds: float = 10.0
+    reconnect: Reconnect = "auto"
+    reconnect_seconds: float = 1.0
+    max_reconnect_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        check_window_lengths(None, self.hop_seconds, self.window_seconds)
+        if self.reconnect not in get_args(Reconnect):
+            raise FarfieldError(f"reconnect is {self.reconnect!r}. {nearest(self.reconnect, get_args(Reconnect))}")
+        if not (self.timeout_seconds > 0 and self.reconnect_seconds > 0):
+            raise FarfieldError(
+                f"timeout_seconds is {self.timeout_seconds} and reconnect_seconds is {self.reconnect_seconds}; both "
+                "must be positive."
+            )
+        if self.max_reconnect_seconds < self.reconnect_seconds:
+            raise FarfieldError(
+                f"max_reconnect_seconds is {self.max_reconnect_seconds}; it must be at least reconnect_seconds, "
+                f"{self.reconnect_seconds}."
+            )
+
+
+class Camera:
+    """A camera whose stream a thread decodes. All attributes are guarded by `arrived`.
+
+    Attributes:
+        name: name for messages and output.
+        connected: whether frames are arriving.
+        ended: whether the camera will give no more windows.
+        error: why the camera ended; None if a recording reached its end.
+
+    Args:
+        name: name for messages and output.
+        source: a URL that FFmpeg opens, a file, or a camera's device.
+        spec: the network's clip settings.
+        options: how the camera is read.
+        arrived: condition that is notified when a frame has arrived, and when the camera has ended.
+        recorder: gets the stream's packets; None to keep none.
+        required: whether the camera ends with an error if it cannot be opened at the first attempt.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: str,
+        spec: ClipSpec,
+        options: CameraOptions,
+        arrived: threading.Condition,
+        recorder: PacketRecorder | None = None,
+        *,
+        required: bool = False,
+    ) -> None:
+        self.name = name
+        self.recorder = recorder
+        self.connected = False
+        self.ended = False
+        self.error: str | None = None
+        self._source = source
+        self._spec = spec
+        self._options = options
+        self._arrived = arrived
+        self._required = required
+        self._tried = threading.Event()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"camera {name}", daemon=True)
+        self._held: deque[tuple[float, Tensor]] = deque()
+        self._count = self._due = 0
+        self._hop = 1
+        self._fps = 1.0
+        self._seconds = 0.0  # of the newest frame
+        self._begin: float | None = None  # monotonic time of the first frame
+        self._begin_utc = datetime.now(UTC)
+        self._indices: list[int] = []
+
+    def start(self) -> None:
+        """Start to open and decode the stream in a thread."""
+        self._thread.start()
+
+    def wait_opened(self) -> None:
+        """Wait until the first attempt to open the stream is over.
+
+        Raises:
+            VideoError: if the camera has ended because it could not be opened.
+        """
+        self._tried.wait()
+        if self._begin is None and self.error is not None:
+            raise VideoError(self.name, self.error)
+
+    def stop(self) -> None:
+        """Ask the thread to end. It does so with the next packet, or when a read times out."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        """Stop the camera, and wait until its thread has ended."""
+        self.stop()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def utc(self, seconds: float) -> datetime:
+        """Return the time of day, in UTC, of a moment in seconds since the camera's first frame."""
+        return self._begin_utc + timedelta(seconds=seconds)
+
+    def now(self) -> float:
+        """Return the seconds since the camera's first frame by this machine's clock; 0 before it."""
+        return 0.0 if self._begin is None else time.monotonic() - self._begin
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a new window is there."""
+        return self._count >= self._due > 0
+
+    def newest_window(self) -> tuple[Window, int]:
+        """Return the newest window, and the number of windows that were skipped before it. `is_due` must be true."""
+        skipped = (self._count - self._due) // self._hop
+        self._due = self._count + self._hop
+        frames = list(self._held)
+        clip = torch.stack([frames[index][1] for index in self._indices])
+        return Window(clip[None], frames[0][0], frames[-1][0] + 1 / self._fps), skipped
+
+    def _run(self) -> None:
+        """Decode the stream, and open it again whenever it breaks, until the camera ends."""
+        wait = self._options.reconnect_seconds
+        broken_since: float | None = None
+        while not self._stopped.is_set():
+            before = self._count
+            reason = self._read_once(broken_since)
+            if self._count > before:  # it had worked, so that the waiting times start anew
+                wait, broken_since = self._options.reconnect_seconds, None
+            if self._stopped.is_set():
+                break
+            is_missing = self._required and self._begin is None
+            if reason is None or is_missing or self._options.reconnect == "never":
+                self.error = reason
+                break
+            self._tried.set()
+            if broken_since is None:
+                broken_since = time.monotonic()
+                log.warning("%s: %s. It is opened again until it is back.", self.name, reason)
+            self._stopped.wait(wait)
+            wait = min(2 * wait, self._options.max_reconnect_seconds)
+        with self._arrived:
+            self.ended = True
+            self._arrived.notify()
+        self._tried.set()
+
+    def _read_once(self, broken_since: float | None) -> str | None:
+        """Read one connection to its end; return why it broke, or None if a recording ended."""
+        try:
+            stream = LiveStream(self._source, self._spec, self._options.timeout_seconds, name=self.name)
+        except VideoError as error:
+            return error.reason
+        try:
+            self._decode(stream, broken_since)
+        except (av.FFmpegError, ValueError, OSError) as error:
+            return without_passwords(reason_of(error))
+        finally:
+            with self._arrived:
+                self.connected = False
+            if self.recorder is not None:
+                self.recorder.disconnect()
+            stream.close()
+        if self._options.reconnect == "never" or (stream.is_recording and self._options.reconnect == "auto"):
+            return None
+        return "the stream has ended"
+
+    def _decode(self, stream: LiveStream, broken_since: float | None) -> None:
+        options = self._options
+        span, hop = span_and_hop(
+            stream.fps, self._spec, hop_seconds=options.hop_seconds, window_seconds=options.window_seconds
+        )
+        spread = options.window_seconds is not None
+        base = self._continue_time(stream)
+        self._tried.set()
+        with self._arrived:
+            self._indices = window_indices(span, self._spec, span, hop, spread=spread)[0][0].tolist()
+            self._held = deque(maxlen=span)  # no window reaches over the break
+            self._due = self._count + span
+            self._hop, self._fps = hop, stream.fps
+        clock = PacketClock(base, 1 / stream.stream_fps)
+        recorder = self.recorder
+        if recorder is not None:
+            recorder.connect(stream.stream)
+
+        def record(packet: Packet) -> None:
+            if self._stopped.is_set():
+                raise ValueError("stopped")
+            if recorder is not None:
+                for stored in clock.store(packet):
+                    recorder.add(stored)
+
+        for seconds, frame in stream.frames(span, base, record):
+            if broken_since is not None:
+                log.warning("%s: the stream is back after %.0f s.", self.name, time.monotonic() - broken_since)
+                broken_since = None
+            with self._arrived:
+                self.connected = True
+                self._seconds = seconds
+                self._held.append((seconds, frame))
+                self._count += 1
+                self._arrived.notify()
+            if self._stopped.is_set():
+                return
+
+    def _continue_time(self, stream: LiveStream) -> float:
+        """Return the time of a connection's first frame: 0 at first, then by this machine's clock."""
+        # While the stream is opened, FFmpeg reads its first packets: the first frame is about as old as the attempt.
+        age = time.monotonic() - stream.opening
+        if self._begin is None:
+            self._begin, self._begin_utc = stream.opening, datetime.now(UTC) - timedelta(seconds=age)
+            return 0.0
+        return max(self.now() - age, self._seconds + 1 / stream.fps if self._count else 0.0)

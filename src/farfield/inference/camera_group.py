@@ -1,0 +1,139 @@
+"""Several cameras that take fair turns: each step gets the newest window of every camera that has a new one."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from farfield.clip_spec import ClipSpec
+from farfield.inference.camera import Camera, CameraOptions
+from farfield.inference.camera_name import check_names
+from farfield.inference.packet_recorder import PacketRecorder
+from farfield.timelines.sliding_windows import Window, check_window_lengths
+
+log = logging.getLogger("farfield")
+
+SECONDS_BETWEEN_WARNINGS = 60.0
+"""Skipped windows are counted over this time, so that those of the burst of frames at a connection's beginning do not
+matter."""
+
+TOLERATED_SKIPS = 0.1
+"""Share of windows that may be skipped without a warning."""
+
+
+@dataclass(frozen=True)
+class CameraWindow:
+    """The newest window of a camera.
+
+    Attributes:
+        camera: the camera.
+        window: its newest frames.
+        skipped: number of windows since the previous one that were skipped, because scoring is slower than the cameras.
+    """
+
+    camera: Camera
+    window: Window
+    skipped: int
+
+
+class CameraGroup:
+    """Cameras that share a condition, on which the next windows are awaited."""
+
+    def __init__(self, cameras: Sequence[Camera], arrived: threading.Condition) -> None:
+        self.cameras = list(cameras)
+        self._arrived = arrived
+        self._turn = 0
+        self._taken = self._skipped = 0
+        self._counted_since = time.monotonic()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no camera will give a window any more."""
+        with self._arrived:
+            return all(camera.ended and not camera.is_due for camera in self.cameras)
+
+    def next_windows(self, most: int, timeout_seconds: float | None = None) -> list[CameraWindow]:
+        """Wait until a camera has a new window, and return the newest window of each camera that has one.
+
+        Args:
+            most: maximum number of windows. Cameras beyond it come first in the next call.
+            timeout_seconds: maximum time to wait; None to wait until all cameras have ended.
+
+        Returns:
+            At most one window of each camera; none after the timeout, and if all cameras have ended.
+        """
+
+        def due() -> list[Camera]:
+            order = self.cameras[self._turn :] + self.cameras[: self._turn]
+            return [camera for camera in order if camera.is_due][:most]
+
+        with self._arrived:
+            self._arrived.wait_for(lambda: due() or all(each.ended for each in self.cameras), timeout_seconds)
+            found = [CameraWindow(camera, *camera.newest_window()) for camera in due()]
+        if found:
+            self._turn = (self.cameras.index(found[-1].camera) + 1) % len(self.cameras)
+        self._taken += len(found)
+        self._skipped += sum(each.skipped for each in found)
+        self._warn_of_skipped()
+        return found
+
+    def _warn_of_skipped(self) -> None:
+        if time.monotonic() - self._counted_since < SECONDS_BETWEEN_WARNINGS:
+            return
+        if self._skipped > TOLERATED_SKIPS * (self._skipped + self._taken):
+            log.warning(
+                "scoring is slower than the cameras: %d of the last %d windows were skipped. Give a longer "
+                "hop_seconds, fewer cameras or a faster device.",
+                self._skipped,
+                self._skipped + self._taken,
+            )
+        self._counted_since = time.monotonic()
+        self._taken = self._skipped = 0
+
+
+@contextmanager
+def open_cameras(
+    sources: Sequence[str],
+    spec: ClipSpec,
+    options: CameraOptions,
+    recorder: Callable[[], PacketRecorder] | None = None,
+) -> Iterator[CameraGroup]:
+    """Open cameras for the `with` block.
+
+    A single camera must be there at the start. Of several, those that are not there yet are opened again and again,
+    unless `options.reconnect` is "never".
+
+    Args:
+        sources: cameras, each as SOURCE or NAME=SOURCE. A source is a URL that FFmpeg opens (rtsp, http, udp, tcp,
+            ...), a file, or a device such as /dev/video0.
+        spec: the network's clip settings.
+        options: how the cameras are read.
+        recorder: makes the recorder of each camera's packets; None to keep none.
+
+    Raises:
+        FarfieldError: if two cameras have the same name, or if `options.window_seconds` is None and the network samples
+            segments of a whole video.
+        VideoError: if the only camera cannot be opened, or one of several with `options.reconnect` "never".
+    """
+    check_window_lengths(spec, options.hop_seconds, options.window_seconds)
+    arrived = threading.Condition()
+    required = len(sources) == 1 or options.reconnect == "never"
+    cameras = [
+        Camera(name, source, spec, options, arrived, recorder and recorder(), required=required)
+        for name, source in check_names(sources)
+    ]
+    try:
+        for camera in cameras:
+            camera.start()
+        for camera in cameras if required else []:
+            camera.wait_opened()
+        yield CameraGroup(cameras, arrived)
+    finally:
+        for camera in cameras:
+            camera.stop()
+        for camera in cameras:
+            camera.close()

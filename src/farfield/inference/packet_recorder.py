@@ -1,0 +1,225 @@
+"""Record clips of a camera's stream, from before they are asked for, without encoding them again."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import av
+from av.video.stream import VideoStream
+
+from farfield.video.error_reason import reason_of
+from farfield.video.packet_buffer import PacketBuffer, StoredPacket
+from farfield.video.packet_writer import StreamTemplate, packet_writer
+
+MAX_OPEN_CLIPS = 16
+"""Number of clips of one camera that are recorded at the same time. Further ones fail."""
+
+NOT_IN_MEMORY = "no packets of this time are in memory"
+
+
+@dataclass(frozen=True)
+class RecordedClip:
+    """A clip that is finished, or could not be recorded.
+
+    Attributes:
+        key: key that the clip was begun with.
+        path: the file; None if there is an error.
+        start_seconds: time of the first frame, that of a keyframe; None if there is an error.
+        end_seconds: end of the last frame; None if there is an error.
+        error: why there is no file; None if there is one.
+    """
+
+    key: int
+    path: Path | None = None
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    error: str | None = None
+
+
+class PacketRecorder:
+    """Recorder of one camera. The decoding thread adds packets, and another thread begins and ends clips.
+
+    A clip starts with a keyframe, and ends where the connection breaks, since the packets of another connection may
+    not fit its file.
+
+    Args:
+        buffer_seconds: duration of the packets that are kept for the beginnings of clips.
+        max_bytes: maximum size of these packets.
+        max_clip_seconds: maximum length of a clip.
+    """
+
+    def __init__(self, buffer_seconds: float, max_bytes: int, max_clip_seconds: float) -> None:
+        self._buffer = PacketBuffer(buffer_seconds, max_bytes)
+        self._max_bytes = max_bytes
+        self._max_clip_seconds = max_clip_seconds
+        self._template: StreamTemplate | None = None
+        self._connected = False
+        self._open: dict[int, _OpenClip] = {}
+        self._finished: deque[RecordedClip] = deque()
+        self._lock = threading.Lock()
+
+    @property
+    def suffix(self) -> str:
+        """Suffix of the clips' files, .mp4 or .mkv."""
+        return ".mp4" if self._template is None else self._template.suffix
+
+    def connect(self, stream: VideoStream) -> None:
+        """Start to record a new connection."""
+        with self._lock:
+            self._buffer.clear()
+            self._template = StreamTemplate(stream)
+            self._connected = True
+
+    def add(self, packet: StoredPacket) -> None:
+        """Add the next packet of the stream."""
+        with self._lock:
+            self._buffer.add(packet)
+            for clip in list(self._open.values()):
+                self._attempt(clip, partial(clip.add, packet))
+
+    def disconnect(self) -> None:
+        """End all clips, since the connection has ended."""
+        with self._lock:
+            self._connected = False
+            for clip in list(self._open.values()):
+                self._finish(clip)
+
+    def begin(self, key: int, path: Path, start_seconds: float, until_seconds: float) -> None:
+        """Begin a clip from the last keyframe at or before `start_seconds` on, if that is still in memory.
+
+        Args:
+            key: key of the clip, for `extend` and `finished`.
+            path: file to write.
+            start_seconds: time at which the clip should start.
+            until_seconds: time at which the clip should end, unless it is extended.
+        """
+        with self._lock:
+            packets = self._buffer.since(start_seconds)
+            if self._template is None or not packets:
+                self._finished.append(RecordedClip(key, error=NOT_IN_MEMORY))
+                return
+            if len(self._open) >= MAX_OPEN_CLIPS:
+                self._finished.append(RecordedClip(key, error=f"{MAX_OPEN_CLIPS} clips are being recorded already"))
+                return
+            clip = _OpenClip(key, path, self._template, until_seconds, self._max_clip_seconds, self._max_bytes)
+            self._open[key] = clip
+            self._attempt(clip, partial(clip.open, packets))
+            if not self._connected and key in self._open:
+                self._finish(clip)
+
+    def extend(self, key: int, until_seconds: float, *, final: bool = False) -> None:
+        """Set a later end of a clip; nothing happens if the clip has ended.
+
+        Args:
+            key: key of the clip.
+            until_seconds: time at which the clip should end.
+            final: whether the clip is finished as soon as a packet of that time has arrived.
+        """
+        with self._lock:
+            clip = self._open.get(key)
+            if clip is not None:
+                self._attempt(clip, partial(clip.extend, until_seconds, final))
+
+    def finish(self) -> None:
+        """End all clips now, with the packets that have arrived."""
+        with self._lock:
+            for clip in list(self._open.values()):
+                self._finish(clip)
+
+    def finished(self) -> list[RecordedClip]:
+        """Return the clips that have been finished since the last call."""
+        with self._lock:
+            found = list(self._finished)
+            self._finished.clear()
+            return found
+
+    def _attempt(self, clip: _OpenClip, step: Callable[[], None]) -> None:
+        """Do a step of writing a clip. It ends if it is complete or cannot be written; the stream goes on."""
+        try:
+            step()
+        except (av.FFmpegError, OSError, ValueError) as error:
+            clip.discard()
+            del self._open[clip.key]
+            self._finished.append(RecordedClip(clip.key, error=reason_of(error)))
+            return
+        if clip.is_complete:
+            self._finish(clip)
+
+    def _finish(self, clip: _OpenClip) -> None:
+        del self._open[clip.key]
+        try:
+            self._finished.append(clip.close())
+        except (av.FFmpegError, OSError, ValueError) as error:
+            clip.discard()
+            self._finished.append(RecordedClip(clip.key, error=reason_of(error)))
+
+
+class _OpenClip:
+    """A clip that is being written. Packets after its end wait, since the end may become later."""
+
+    def __init__(
+        self, key: int, path: Path, template: StreamTemplate, until: float, max_seconds: float, max_bytes: int
+    ) -> None:
+        self.key = key
+        self.is_complete = False
+        self._path = path
+        self._template = template
+        self._until = until
+        self._final = False
+        self._max_seconds = max_seconds
+        self._max_bytes = max_bytes
+        self._stack = ExitStack()
+        self._waiting: deque[StoredPacket] = deque()
+        self._waiting_bytes = 0
+        self._start: float | None = None
+        self._end = 0.0
+
+    def open(self, packets: list[StoredPacket]) -> None:
+        self._write = self._stack.enter_context(packet_writer(self._path, self._template))
+        for packet in packets:
+            self.add(packet)
+
+    def add(self, packet: StoredPacket) -> None:
+        self._waiting.append(packet)
+        self._waiting_bytes += len(packet.data)
+        self._flush()
+
+    def extend(self, until: float, final: bool) -> None:
+        self._until = max(self._until, until)
+        self._final = self._final or final
+        self._flush()
+
+    def close(self) -> RecordedClip:
+        """Finish the file. The packets that wait lie after the end."""
+        if self._start is None:
+            self.discard()
+            return RecordedClip(self.key, error=NOT_IN_MEMORY)
+        with self._stack.pop_all():
+            pass
+        return RecordedClip(self.key, self._path, self._start, self._end)
+
+    def discard(self) -> None:
+        """Close the file without keeping it."""
+        with suppress(av.FFmpegError, OSError, ValueError), self._stack.pop_all():
+            raise OSError("discarded")
+
+    def _flush(self) -> None:
+        while self._waiting and not self.is_complete:
+            packet = self._waiting[0]
+            if packet.decode_seconds >= self._until:
+                self.is_complete = self._final
+                if self._final or self._waiting_bytes <= self._max_bytes:
+                    return
+            self._waiting.popleft()
+            self._waiting_bytes -= len(packet.data)
+            self._write(packet)
+            if self._start is None:
+                self._start = packet.seconds
+            self._end = max(self._end, packet.seconds + packet.duration * float(packet.time_base))
+            self.is_complete = packet.decode_seconds - self._start >= self._max_seconds

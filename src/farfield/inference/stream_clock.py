@@ -1,0 +1,91 @@
+"""Times of a live stream's packets and frames that never run backwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from av.packet import Packet
+
+from farfield.video.packet_buffer import StoredPacket
+
+MAX_UNTIMED = 64
+"""Number of packets without times at the beginning of a stream that are held until a packet with a time arrives."""
+
+
+class StreamClock:
+    """Convert a source's times to seconds that start at `base`.
+
+    If the source's clock jumps back, for example after a restart, time continues from the previous moment.
+
+    Args:
+        base: seconds of the first moment.
+        step: seconds between a moment and the next if the source's clock has jumped back.
+    """
+
+    def __init__(self, base: float, step: float) -> None:
+        self.seconds = base
+        self._step = step
+        self._first: float | None = None
+
+    def at(self, time: float) -> float:
+        """Return the seconds of a moment. Moments are given in the order of the stream.
+
+        Args:
+            time: the moment on the source's clock, in seconds.
+        """
+        if self._first is None:
+            self._first = time - self.seconds
+        elif time - self._first < self.seconds:
+            self._first = time - self.seconds - self._step
+        self.seconds = time - self._first
+        return self.seconds
+
+
+class PacketClock:
+    """Give demuxed packets the times that they lack, and their place on the clock of the stream's frames.
+
+    Args:
+        base: seconds of the first packet's frame.
+        step: duration of a frame in seconds, where packets do not state it.
+    """
+
+    def __init__(self, base: float, step: float) -> None:
+        self._clock = StreamClock(base, step)
+        self._step = step
+        self._untimed: list[Packet] = []
+        self._last: int | None = None
+        self._lead: float | None = None
+
+    def store(self, packet: Packet) -> Iterator[StoredPacket]:
+        """Yield the packets whose times are known now that `packet` has arrived.
+
+        Packets at the beginning of a stream may lack times (the first one of an RTSP stream, the first ones of a
+        Matroska stream with B-frames). They are counted back from the first packet that has one.
+        """
+        duration = packet.duration or round(self._step / packet.time_base)
+        if packet.dts is None and self._last is None and len(self._untimed) < MAX_UNTIMED:
+            self._untimed.append(packet)
+            return
+        dts = packet.dts if packet.dts is not None else (self._last or 0) + duration
+        held, self._untimed = self._untimed, []
+        for place, each in enumerate(held):
+            yield self._stored(each, dts - (len(held) - place) * duration, duration)
+        yield self._stored(packet, dts, duration)
+
+    def _stored(self, packet: Packet, dts: int, duration: int) -> StoredPacket:
+        pts = dts if packet.pts is None else max(packet.pts, dts)
+        unit = float(packet.time_base)
+        self._last = dts
+        if self._lead is None:
+            self._lead = (pts - dts) * unit
+        decode = self._clock.at(dts * unit) - self._lead
+        return StoredPacket(
+            bytes(packet),
+            pts,
+            dts,
+            duration,
+            packet.time_base,
+            packet.is_keyframe,
+            decode + (pts - dts) * unit,
+            decode,
+        )

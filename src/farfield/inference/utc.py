@@ -1,0 +1,10 @@
+"""Times of day in UTC, as text."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+
+def utc_text(moment: datetime) -> str:
+    """Format a moment in UTC by ISO 8601, to milliseconds: 2026-01-31T12:00:00.000Z."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,178 @@
+"""Candidates for segments at several levels of probability, as weakly supervised localisation of actions finds them.
+
+One threshold gives an action one extent: with a high one, only its most certain part; with a low one, also what is
+around it, or two actions in one. Candidates at several levels leave the choice to a score (AutoLoc, Shou et al.,
+ECCV 2018, whose outer-inner contrast is the score here; CoLA, Zhang et al., CVPR 2021, and others apply several
+thresholds and non-maximum suppression).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from farfield.timelines.hysteresis import hold
+from farfield.timelines.overlaps import merge_overlapping, soft_nms
+from farfield.timelines.segments import TOLERANCE_SECONDS, Segment, class_runs
+
+FLANK_SHARE = 0.25
+"""Length of each flank of a candidate as a share of the candidate's length, AutoLoc's value."""
+
+
+def find_candidates(
+    times: Float[np.ndarray, " cells+1"],
+    cells: Float[np.ndarray, "cells k"],
+    thresholds: Float[np.ndarray, " k"],
+    *,
+    num_levels: int,
+    hysteresis: float = 1.0,
+    min_seconds: float | Float[np.ndarray, " k"] = 0.0,
+    max_gap_seconds: float | Float[np.ndarray, " k"] = 0.0,
+) -> Int[np.ndarray, "candidates 3"]:
+    """Find the runs of cells in which a class reaches a level, for levels 1/n, 2/n, ..., 1 times its threshold.
+
+    A run in which the class nowhere reaches its threshold is no candidate, so that lower levels change where an action
+    starts and ends, but not whether there is one.
+
+    Args:
+        times: bounds of the cells in seconds.
+        cells: class probabilities of each cell.
+        thresholds: minimum probability of each class.
+        num_levels: n, the number of levels.
+        hysteresis: see `find_segments_of_each_class`; a share of each level.
+        min_seconds: minimum length of a candidate, one number or one per class.
+        max_gap_seconds: length up to which gaps are closed at each level, one number or one per class.
+
+    Returns:
+        Class, first cell and end (excluded) of each candidate, class by class, in order of their starts. A run that is
+        found at several levels is there several times.
+    """
+    found = []
+    for level in np.arange(1, num_levels + 1) / num_levels:
+        limits = thresholds * level
+        on = hold(cells >= limits, cells >= hysteresis * limits)
+        found.append(class_runs(times, on, min_seconds=min_seconds, max_gap_seconds=max_gap_seconds))
+    runs = np.concatenate(found)
+    label, start, stop = runs.T
+    reached = np.concatenate([np.zeros((1, cells.shape[1]), int), np.cumsum(cells >= thresholds, axis=0)])
+    runs = runs[reached[stop, label] > reached[start, label]]
+    return runs[np.lexsort(runs.T[::-1])]
+
+
+class ClassOverTime:
+    """The probability of one class over time, to average it over any time span.
+
+    Args:
+        times: bounds of the cells in seconds.
+        probabilities: probability of the class in each cell.
+    """
+
+    def __init__(self, times: Float[np.ndarray, " cells+1"], probabilities: Float[np.ndarray, " cells"]) -> None:
+        self.times = times
+        self.sums = np.concatenate([[0.0], np.cumsum(probabilities * np.diff(times))])
+
+    def integral(self, start: Float[np.ndarray, " n"], end: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """Return probability times seconds from each start to each end."""
+        low, high = (np.interp(each, self.times, self.sums) for each in (start, end))
+        return high - low
+
+    def mean(self, start: Float[np.ndarray, " n"], end: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """Return the mean probability from each start to each end, in [0, 1] in spite of rounding."""
+        return np.clip(self.integral(start, end) / (end - start), 0.0, 1.0)
+
+    def contrast(self, start: Float[np.ndarray, " n"], end: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """Return by how much the class is more probable in each time span than beside it, at least 0.
+
+        This is the mean inside minus the mean of both flanks together, which end where the video does. Without flanks,
+        it is the mean inside. The mean inside alone would be highest for the shortest candidate, an action's peak.
+        """
+        flank = FLANK_SHARE * (end - start)
+        left, right = np.maximum(start - flank, self.times[0]), np.minimum(end + flank, self.times[-1])
+        seconds = (start - left) + (right - end)
+        outside = self.integral(left, start) + self.integral(end, right)
+        exists = seconds > TOLERANCE_SECONDS
+        around = np.where(exists, outside / np.where(exists, seconds, 1.0), 0.0)
+        return np.maximum(self.mean(start, end) - around, 0.0)
+
+
+def suppress_overlaps(
+    times: Float[np.ndarray, " cells+1"],
+    cells: Float[np.ndarray, "cells k"],
+    labels: list[str],
+    candidates: Int[np.ndarray, "candidates 3"],
+    *,
+    sigma: float,
+) -> list[Segment]:
+    """Make a segment of each candidate, whose score is its contrast, lowered by `soft_nms` among those of its class.
+
+    Equal candidates become one. Segments are in order of their starts, then of the classes and their ends.
+    """
+    found: list[Found] = []
+    for label, start, end in _by_class(times, np.unique(candidates, axis=0)):
+        line = ClassOverTime(times, cells[:, label])
+        scores = line.contrast(start, end)
+        for group in _overlapping(start, end):
+            scores[group] = soft_nms(start[group], end[group], scores[group], sigma)
+        found += _found(line, label, start, end, scores)
+    return _sorted(found, labels)
+
+
+def merge_candidates(
+    times: Float[np.ndarray, " cells+1"],
+    cells: Float[np.ndarray, "cells k"],
+    labels: list[str],
+    candidates: Int[np.ndarray, "candidates 3"],
+    *,
+    num_levels: int,
+) -> list[Segment]:
+    """Average candidates of a class that overlap, weighted by their contrast, see `merge_overlapping`.
+
+    Segments are in order of their starts, then of the classes and their ends.
+    """
+    found: list[Found] = []
+    for label, start, end in _by_class(times, candidates):
+        line = ClassOverTime(times, cells[:, label])
+        scores = line.contrast(start, end)
+        for group in _overlapping(start, end):
+            found += _found(line, label, *merge_overlapping(start[group], end[group], scores[group], num_levels))
+    return _sorted(found, labels)
+
+
+Found = tuple[float, int, float, float, float]
+"""Start, class, end, probability and score of a segment."""
+
+
+def _by_class(
+    times: Float[np.ndarray, " cells+1"], candidates: Int[np.ndarray, "candidates 3"]
+) -> Iterator[tuple[int, Float[np.ndarray, " n"], Float[np.ndarray, " n"]]]:
+    """Yield the candidates of each class that has some: class, starts and ends in seconds."""
+    for label in np.unique(candidates[:, 0]).tolist():
+        own = candidates[candidates[:, 0] == label]
+        yield label, times[own[:, 1]], times[own[:, 2]]
+
+
+def _overlapping(start: Float[np.ndarray, " n"], end: Float[np.ndarray, " n"]) -> list[slice]:
+    """Divide candidates, in order of their starts, into groups that do not overlap each other."""
+    firsts = np.flatnonzero(start[1:] >= np.maximum.accumulate(end)[:-1]) + 1
+    return [slice(low, high) for low, high in pairwise([0, *firsts.tolist(), len(start)])]
+
+
+def _found(
+    line: ClassOverTime,
+    label: int,
+    start: Float[np.ndarray, " n"],
+    end: Float[np.ndarray, " n"],
+    scores: Float[np.ndarray, " n"],
+) -> list[Found]:
+    columns = (each.tolist() for each in (start, end, line.mean(start, end), scores))
+    return [(begin, label, stop, probability, score) for begin, stop, probability, score in zip(*columns, strict=True)]
+
+
+def _sorted(found: list[Found], labels: list[str]) -> list[Segment]:
+    return [
+        Segment(start, end, labels[label], probability, score)
+        for start, label, end, probability, score in sorted(found)
+    ]

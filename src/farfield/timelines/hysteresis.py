@@ -1,0 +1,22 @@
+"""Hysteresis: a state that starts at one condition and lasts while another one holds, as in a Schmitt trigger.
+
+With two thresholds, an event starts when a probability reaches the higher one, and ends when it falls below the lower
+one, so that noise around a single threshold does not cut an event into pieces. pyannote.audio calls the two onset and
+offset (`Binarize`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool
+
+
+def hold(starts: Bool[np.ndarray, "cells ..."], lasts: Bool[np.ndarray, "cells ..."]) -> Bool[np.ndarray, "cells ..."]:
+    """Return where the state is on: where `starts`, and after such a moment as long as `lasts`.
+
+    on[t] = starts[t] or (on[t - 1] and lasts[t]), along the first axis.
+    """
+    places = np.arange(len(starts)).reshape(-1, *[1] * (starts.ndim - 1))
+    last_start = np.maximum.accumulate(np.where(starts, places, -1), axis=0)
+    last_break = np.maximum.accumulate(np.where(lasts, -1, places), axis=0)
+    return (last_start >= 0) & (last_start >= last_break)

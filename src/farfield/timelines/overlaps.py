@@ -1,0 +1,83 @@
+"""Overlapping candidates of a class: soft-NMS, which lowers their scores, and weighted fusion, which averages them."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+MERGE_OVERLAP = 0.55
+"""Overlap from which on candidates are merged, the default of the paper's authors (`iou_thr` of ensemble-boxes)."""
+
+
+def temporal_iou(
+    start: float, end: float, starts: Float[np.ndarray, " n"], ends: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+    """Return the temporal intersection over union (tIoU) of one time span with others. All have a length above 0."""
+    common = np.maximum(np.minimum(end, ends) - np.maximum(start, starts), 0.0)
+    return common / ((end - start) + (ends - starts) - common)
+
+
+def soft_nms(
+    starts: Float[np.ndarray, " n"], ends: Float[np.ndarray, " n"], scores: Float[np.ndarray, " n"], sigma: float
+) -> Float[np.ndarray, " n"]:
+    """Lower the scores of candidates that overlap a better one: soft-NMS, Bodla et al., ICCV 2017, over time.
+
+    The candidate with the highest score is taken, and every other score s becomes s exp(-tIoU^2 / sigma), eq. 3 of the
+    paper. This is repeated with the rest. Of equal scores, the first is taken first.
+
+    Args:
+        starts: start of each candidate in seconds.
+        ends: end of each candidate in seconds, later than its start.
+        scores: score of each candidate, at least 0.
+        sigma: width of the Gaussian, 0.5 in the paper.
+
+    Returns:
+        The new scores, in the order of the candidates. The paper also drops candidates below a small score.
+    """
+    scores = scores.copy()
+    left = np.ones(len(scores), bool)
+    for _ in range(len(scores)):
+        best = int(np.where(left, scores, -np.inf).argmax())
+        left[best] = False
+        overlap = temporal_iou(starts[best], ends[best], starts[left], ends[left])
+        scores[left] *= np.exp(-(overlap**2) / sigma)
+    return scores
+
+
+def merge_overlapping(
+    starts: Float[np.ndarray, " n"], ends: Float[np.ndarray, " n"], scores: Float[np.ndarray, " n"], num_levels: int
+) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    """Average candidates that overlap: weighted boxes fusion, Solovyev et al., Image and Vision Computing 2021.
+
+    In the order of their scores, each candidate joins the group whose average it overlaps most, if their tIoU is above
+    `MERGE_OVERLAP`, or starts a group of its own. The average is weighted by the scores. A group's score is the mean
+    score of its candidates times the share of the levels that found it, so that a segment which is found at one level
+    only gets a low score. Of equal scores, the first comes first.
+
+    Args:
+        starts: start of each candidate in seconds.
+        ends: end of each candidate in seconds, later than its start.
+        scores: score of each candidate, at least 0.
+        num_levels: number of levels from which the candidates come.
+
+    Returns:
+        Start, end and score of each group, in the order in which the groups were started.
+    """
+    weights = np.maximum(scores, 1e-9)  # where all scores of a group are 0, a plain average
+    bounds = np.stack([starts, ends], 1)
+    averages = np.empty((len(scores), 2))
+    members: list[list[int]] = []  # candidates of each group
+    for candidate in np.argsort(-scores, kind="stable").tolist():
+        found = averages[: len(members)]
+        overlap = temporal_iou(starts[candidate], ends[candidate], found[:, 0], found[:, 1])
+        group = int(overlap.argmax()) if len(members) else 0
+        if not members or overlap[group] <= MERGE_OVERLAP:
+            group = len(members)
+            members.append([])
+        own = [*members[group], candidate]
+        members[group] = own
+        mean = np.average(bounds[own], axis=0, weights=weights[own])
+        averages[group] = np.clip(mean, bounds[own].min(0), bounds[own].max(0))  # equal bounds stay exact
+    fused = [scores[own].mean() * min(len(own), num_levels) / num_levels for own in members]
+    first, last = averages[: len(members)].T
+    return first, last, np.array(fused)

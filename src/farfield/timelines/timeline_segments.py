@@ -1,0 +1,115 @@
+"""From the cells of a timeline to its segments, as the network's task and the options need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from farfield.errors import FarfieldError, nearest
+from farfield.models.operating_point import DEFAULT_THRESHOLD, class_thresholds
+from farfield.scoring.load import InferenceModel
+from farfield.timelines.candidates import find_candidates, merge_candidates, suppress_overlaps
+from farfield.timelines.joint_labels import check_joint_label, joint_cells
+from farfield.timelines.options import PER_CLASS, TimelineOptions
+from farfield.timelines.segments import Segment, find_segments, find_segments_of_each_class
+
+
+def check_timeline_options(options: TimelineOptions, model: InferenceModel) -> None:
+    """Check the options that depend on the network, before a video is opened.
+
+    Raises:
+        FarfieldError: for a label in `min_seconds` or `max_gap_seconds` that the network does not have; unless the
+            network is multilabel, for `overlaps`, and for hysteresis or gaps without a threshold.
+    """
+    for name in PER_CLASS:
+        given = getattr(options, name)
+        for label in given if isinstance(given, Mapping) else ():
+            if model.task == "multi_head":
+                check_joint_label(label, model.labels, option=name)
+            elif label not in model.labels:
+                raise FarfieldError(
+                    f"{name} names {label!r}, which is no class of the network. {nearest(label, model.labels)}"
+                )
+    if model.task == "multilabel":
+        return
+    if options.overlaps != "none":
+        raise FarfieldError(
+            f"overlaps is {options.overlaps}, but this network's task is {model.task}: a moment has one class, so that "
+            "no segments overlap. Leave out overlaps, or give a network of task multilabel."
+        )
+    if timeline_thresholds(model, model.labels, options.threshold).any():
+        return
+    for name in ("hysteresis", "max_gap_seconds"):
+        if name in options.changed():
+            raise FarfieldError(
+                f"{name} is {options.changed()[name]}, but there is no threshold, so that every moment belongs to a "
+                "segment. Set threshold, or choose thresholds on timelines."
+            )
+
+
+def timeline_thresholds(model: InferenceModel, labels: Sequence[str], threshold: float) -> Float[np.ndarray, " k"]:
+    """Return the threshold of each class on a timeline.
+
+    This is `threshold` if it is positive. Otherwise it is that of the network's `timeline_operating_point`, or, in a
+    multilabel task, of its `operating_point`, with `DEFAULT_THRESHOLD` for classes that have none. It is 0, which every
+    moment reaches, without thresholds in a single-label task, and in a multi_head task, whose thresholds would be those
+    of combinations.
+
+    Args:
+        model: network with the thresholds.
+        labels: the network's labels; in a multi_head task, combinations of them.
+        threshold: the threshold that was asked for; 0 for each class's own.
+    """
+    point = model.timeline_operating_point
+    if model.task == "multilabel":
+        point = point or model.operating_point
+    if threshold > 0:
+        own = [threshold] * len(labels)
+    elif model.task == "multilabel" or (model.task == "single_label" and point is not None):
+        own = [DEFAULT_THRESHOLD if each is None else each for each in class_thresholds(labels, point, model.task)]
+    else:
+        own = [0.0] * len(labels)
+    return np.array(own)
+
+
+def timeline_segments(
+    times: Float[np.ndarray, " cells+1"],
+    cells: Float[np.ndarray, "cells classes"],
+    model: InferenceModel,
+    options: TimelineOptions,
+) -> list[Segment]:
+    """Find the segments of a network's cells, in order of their starts.
+
+    Args:
+        times: bounds of the cells in seconds.
+        cells: class probabilities of each cell.
+        model: network that the probabilities are from.
+        options: options that `check_timeline_options` accepts.
+    """
+    labels = model.labels
+    if model.task == "multi_head":
+        cells, labels = joint_cells(cells, labels)
+    limits = {name: per_class(getattr(options, name), labels) for name in PER_CLASS}
+    thresholds = timeline_thresholds(model, labels, options.threshold)
+    if model.task != "multilabel":
+        found = find_segments(times, cells, labels, threshold=thresholds, hysteresis=options.hysteresis, **limits)
+    elif options.overlaps == "none":
+        found = find_segments_of_each_class(times, cells, labels, thresholds, hysteresis=options.hysteresis, **limits)
+    else:
+        levels = options.num_levels
+        candidates = find_candidates(
+            times, cells, thresholds, num_levels=levels, hysteresis=options.hysteresis, **limits
+        )
+        if options.overlaps == "soft_nms":
+            found = suppress_overlaps(times, cells, labels, candidates, sigma=options.soft_nms_sigma)
+        else:
+            found = merge_candidates(times, cells, labels, candidates, num_levels=levels)
+    return [each for each in found if each.score >= options.min_score]
+
+
+def per_class(given: float | Mapping[str, float], labels: Sequence[str]) -> Float[np.ndarray, " k"]:
+    """Return the value of each class: the number, or that of its label, 0 for labels that are not named."""
+    values = [given.get(label, 0.0) for label in labels] if isinstance(given, Mapping) else [given] * len(labels)
+    return np.array(values, dtype=float)
