@@ -93,6 +93,8 @@ def test_a_class_without_positives_is_in_no_mean() -> None:
     assert math.isnan(found.per_class[1].value)
     assert found.macro.value == pytest.approx((found.per_class[0].value + found.per_class[2].value) / 2)
     assert math.isnan(frame_map(videos, truth.where(truth.classes > 5)).macro.value)
+    with pytest.raises(ValueError, match="no timelines to measure"):
+        frame_map([], truth)
 
 
 def test_intervals_are_those_of_resampled_videos() -> None:

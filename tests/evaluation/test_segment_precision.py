@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from farfield.evaluation import segment_precision
 from farfield.evaluation.class_metrics import Resampling
 from farfield.evaluation.resampling import resample_weights
 from farfield.evaluation.segment_arrays import Segments, predicted_segments, true_segments
@@ -97,6 +98,9 @@ def test_matches_are_those_of_the_slow_loops(true: list, answers: list, least: f
         ([(0, 0, 12), (0, 12, 20)], [(0, 0, 20, 0.9)], 0.5),
         # An answer takes the best true segment that is left, even if that is not its best.
         ([(0, 0, 10), (0, 0, 13)], [(0, 0, 10, 0.9), (0, 0, 11, 0.8)], 1.0),
+        # Of two true segments with an equal tIoU, an answer takes the later one, which the second answer may need.
+        ([(0, 0, 8), (0, 4, 12)], [(0, 2, 10, 0.9), (0, 0, 8, 0.8)], 1.0),
+        ([(0, 0, 8), (0, 4, 12)], [(0, 2, 10, 0.9), (0, 4, 12, 0.8)], 0.5),
         # No length.
         ([(0, 5, 5)], [(0, 0, 10, 0.9)], 0.0),
         ([(0, 0, 10)], [(0, 5, 5, 0.9)], 0.0),
@@ -161,8 +165,9 @@ def test_average_precision_knows_no_names_and_no_unit_of_time(seed: int, order: 
     np.testing.assert_allclose(after[:, ::-1], before)
 
 
-def test_resamples_are_those_of_copied_videos() -> None:
+def test_resamples_are_those_of_copied_videos(monkeypatch: pytest.MonkeyPatch) -> None:
     """Intervals come from the shifted percentiles of average precisions of truly copied videos."""
+    monkeypatch.setattr(segment_precision, "_ROWS", 7)
     cases = [random_case(seed) for seed in (0, 2, 5, 9, 10)]  # as five videos
     truth, predicted = (
         of(

@@ -104,6 +104,12 @@ def test_segments_are_found_with_the_given_options() -> None:
     assert choose_timeline_thresholds(videos, truth, ["a"], rule, find=find).thresholds == {"a": 0.6}
 
 
+def test_of_equal_precision_the_highest_recall_is_taken() -> None:
+    videos = [ScoredCells(np.arange(6.0), np.array([[0.9, 0.1, 0.5, 0.1, 0.1]]).T)]
+    truth = Segments([0, 0], [0, 0], [0.0, 2.0], [1.0, 3.0])
+    assert choose_timeline_thresholds(videos, truth, ["a"], ThresholdRule("recall", 0.5)).thresholds == {"a": 0.5}
+
+
 def test_nothing_to_choose_from_is_said() -> None:
     videos, truth = timelines(0)
     with pytest.raises(FarfieldError, match="no validation video has a segment of a class"):

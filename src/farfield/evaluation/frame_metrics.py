@@ -104,6 +104,9 @@ def frame_map(
     Returns:
         Average precision of each class, NaN for a class without positives; macro: the frame-wise mAP; micro: that of
         all classes pooled.
+
+    Raises:
+        ValueError: if there are no videos.
     """
     scores, targets, seconds, owners = _moments(videos, truth, sampling or FrameSampling())
     classes = targets.any(0).nonzero().flatten().tolist()
@@ -191,8 +194,10 @@ def _moments(
                 targets[:, c] |= (moments >= start) & (moments < end)
         cells = np.searchsorted(times, moments, side="right") - 1
         parts.append((probabilities[cells].astype(float), targets, weights, np.full(len(moments), video)))
-    scores, targets, weights, owners = (torch.from_numpy(np.concatenate(each)) for each in zip(*parts, strict=True))
-    return scores, targets, weights, owners
+    if not parts:
+        raise ValueError("there are no timelines to measure. Give at least one.")
+    joined = [torch.from_numpy(np.concatenate(each)) for each in zip(*parts, strict=True)]
+    return joined[0], joined[1], joined[2], joined[3]
 
 
 def _sampled(end: float, sampling: FrameSampling) -> Float[np.ndarray, " n"]:
