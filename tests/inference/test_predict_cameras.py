@@ -68,7 +68,7 @@ def test_an_alarm_starts_ends_and_has_its_clip(network: ActionNet, stream: Path,
             [f"front={Broadcast([(stream.read_bytes(), 8.0)]).url}"],
             network,
             options=CameraOptions(hop_seconds=0.2, reconnect="never"),
-            alarms=AlarmOptions(labels=["bright"], gap_seconds=0.5),
+            alarms=AlarmOptions(labels=["bright"], gap_seconds=1.5),
             clips=ClipOptions(tmp_path / "clips", seconds_before=1, seconds_after=1),
         )
     )
@@ -140,7 +140,7 @@ def test_a_clip_has_a_maximum_length(network: ActionNet, stream: Path, tmp_path:
         [Broadcast([(stream.read_bytes(), 4.0)]).url],
         network,
         options=CameraOptions(hop_seconds=0.2, reconnect="never"),
-        alarms=AlarmOptions(threshold=0.001, labels=["picture"]),
+        alarms=AlarmOptions(threshold=0.001, gap_seconds=30, labels=["picture"]),
         clips=ClipOptions(tmp_path, max_seconds=2.0),
     )
     start, clip, end = events_of(list(found))
@@ -180,7 +180,7 @@ def test_the_command_prints_lines_and_ends_cleanly_on_ctrl_c(checkpoint: Path, s
     bright = write_levels(tmp_path / "bright.ts", [230] * 1000)
     servers = [Broadcast([(stream.read_bytes(), 8.0)]), Broadcast([(bright.read_bytes(), 40.0)])]
     command = [sys.executable, "-m", "farfield", "predict", "--live", f"a={servers[0].url}", f"b={servers[1].url}"]
-    command += ["--checkpoint", str(checkpoint), "--json", "--hop_seconds", "0.2", "--alarm_gap_seconds", "0.5"]
+    command += ["--checkpoint", str(checkpoint), "--json", "--hop_seconds", "0.2", "--alarm_gap_seconds", "3"]
     command += ["--alarms", str(tmp_path / "alarms.jsonl"), "--alarm_labels", "[bright]"]
     command += ["--clips", str(tmp_path / "clips"), "--clip_seconds_before", "1", "--clip_seconds_after", "0.5"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -216,7 +216,7 @@ def test_alarms_alone_are_printed(
 ) -> None:
     command = ["predict", "--live", "--checkpoint", checkpoint, "--reconnect", "never", "--hop_seconds", 0.2]
     before = signal.getsignal(signal.SIGINT)
-    url = Broadcast([(stream.read_bytes(), 4.0)]).url
+    url = Broadcast([(stream.read_bytes(), 8.0)]).url
     assert run_farfield(*command, url, "--alarms", "-", "--threshold", 0.6, "--alarm_labels", "[bright]") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["event"] for line in lines] == ["start", "end"]
