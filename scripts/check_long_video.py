@@ -99,7 +99,7 @@ def main() -> int:
     given = parser.parse_args()
     labels = course(given.hours, given.clips_per_segment, given.seed)
     seconds = given.clips_per_segment * figures.NUM_FRAMES / figures.FPS
-    true = [Segment(i * seconds, (i + 1) * seconds, label, 1.0) for i, label in enumerate(labels)]
+    true = [Segment(i * seconds, (i + 1) * seconds, label, 1.0, 1.0) for i, label in enumerate(labels)]
     options = {
         "hop_seconds": figures.NUM_FRAMES / figures.FPS,
         "smooth_seconds": given.smooth_seconds,

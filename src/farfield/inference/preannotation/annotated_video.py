@@ -13,7 +13,6 @@ import numpy as np
 from farfield.errors import VideoError
 from farfield.inference.prediction_schema import Prediction
 from farfield.task import Task
-from farfield.timelines.segments import Segment
 from farfield.video.decoders import open_video
 from farfield.video.frame_rate import duration_seconds, frame_rate
 
@@ -132,15 +131,11 @@ def _actions(prediction: Prediction, seconds: float) -> list[Action]:
     """Return the actions of a timeline, or a part of a video as an action for each group of labels."""
     if prediction.segments is not None:
         return [
-            Action(each.start_seconds, each.end_seconds, tuple(each.label.split("|")), _score(each))
+            Action(each.start_seconds, each.end_seconds, tuple(each.label.split("|")), each.score)
             for each in prediction.segments
         ]
     start, end = prediction.requested_start_seconds or 0.0, prediction.requested_end_seconds or seconds
     return [Action(start, end, (label,), score) for label, score in _labels(prediction)]
-
-
-def _score(segment: Segment) -> float:
-    return segment.probability
 
 
 def _labels(prediction: Prediction) -> list[tuple[str, float]]:
