@@ -217,4 +217,4 @@ def test_the_command_takes_the_options(
     assert run_farfield(*plain, "--overlaps", "merge") == 2
     assert "--overlaps only applies with --timeline. Add --timeline" in capsys.readouterr().err
     assert run_farfield(*plain, "--live", "--hysteresis", 0.5) == 2
-    assert "--live and --hysteresis cannot be combined" in capsys.readouterr().err
+    assert "--hysteresis only applies to alarms. Add --alarms" in capsys.readouterr().err

@@ -17,13 +17,13 @@ LABELS = ["jump", "a & <b>", 'it\'s "odd"', "ラン 走る ü", "two  words", "n
 
 SEGMENTS = {
     "at_30.mp4": [  # the second overlaps the first, the last is shorter than a frame and lies at the end
-        Segment(0.0, 1.017, "jump", 0.9),
-        Segment(0.513, 2.2203, "a & <b>", 0.7123),
-        Segment(1.31, 1.99, 'it\'s "odd"', 0.6),
-        Segment(2.2203, 2.9, "jump", 0.5),
-        Segment(2.945, 2.948, "two  words", 0.4),
+        Segment(0.0, 1.017, "jump", 0.11, 0.9),
+        Segment(0.513, 2.2203, "a & <b>", 0.11, 0.7123),
+        Segment(1.31, 1.99, 'it\'s "odd"', 0.11, 0.6),
+        Segment(2.2203, 2.9, "jump", 0.11, 0.5),
+        Segment(2.945, 2.948, "two  words", 0.11, 0.4),
     ],
-    "deep/at 30.mp4": [Segment(0.2, 1.0, "ラン 走る ü", 0.8)],
+    "deep/at 30.mp4": [Segment(0.2, 1.0, "ラン 走る ü", 0.11, 0.8)],
     "none.mp4": [],
 }
 """Segments of each video; all have 29.97 frames per second, and 90 frames."""

@@ -77,7 +77,7 @@ def test_videos_without_actions_are_left_out_unless_told_otherwise(
 def test_combinations_of_several_heads_are_several_labels(videos: Path, tmp_path: Path) -> None:
     from farfield.timelines.segments import Segment
 
-    both = [Segment(0.0, 1.0, "verb:open|noun:door", 0.5)]
+    both = [Segment(0.0, 1.0, "verb:open|noun:door", 0.11, 0.5)]
     labels = ["verb:open", "noun:door"]
     for tool, (saved, options, _) in TOOLS.items():
         from farfield.inference.preannotation.annotated_video import annotated_videos
@@ -101,8 +101,8 @@ def test_parts_of_one_video_are_joined(videos: Path, tmp_path: Path) -> None:
     from farfield.timelines.segments import Segment
 
     video = videos / "at_30.mp4"
-    first = answer(video, [Segment(0, 1, "jump", 0.9)], requested_start_seconds=0.0, requested_end_seconds=1.0)
-    second = answer(video, [Segment(2, 3, "jump", 0.8)], requested_start_seconds=2.0)
+    first = answer(video, [Segment(0, 1, "jump", 0.11, 0.9)], requested_start_seconds=0.0, requested_end_seconds=1.0)
+    second = answer(video, [Segment(2, 3, "jump", 0.11, 0.8)], requested_start_seconds=2.0)
     folder = write(tmp_path / "out", "eaf", [first, second])
     assert [path.name for path in folder.iterdir()] == ["at_30.eaf"]
     index_videos(videos, tmp_path / "index.csv", format="eaf", annotations=folder, progress=False)

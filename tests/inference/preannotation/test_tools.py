@@ -20,7 +20,7 @@ from inference.preannotation.conftest import LABELS, Written, answer, write
 
 
 def test_labelstudio_counts_each_video_at_its_own_rate(make_video: Callable[..., Path], tmp_path: Path) -> None:
-    segments = [Segment(0.5, 1.5, "jump", 0.75), Segment(1, 2, "a & <b>", 0.25)]
+    segments = [Segment(0.5, 1.5, "jump", 0.11, 0.75), Segment(1, 2, "a & <b>", 0.11, 0.25)]
     slow, fast = make_video(40, fps=10), make_video(90, fps=30)
     folder = write(tmp_path / "out", "labelstudio", [answer(slow, segments), answer(fast, segments)])
     tasks = json.loads((folder / "tasks.json").read_text())
@@ -89,7 +89,9 @@ def test_tracks_end_after_their_last_frame_unless_the_video_does(written: Writte
 def test_a_track_to_the_end_names_no_frame_after_it(make_video: Callable[..., Path], tmp_path: Path) -> None:
     video = make_video(40, fps=10)
     folder = write(
-        tmp_path / "out", "cvat", [answer(video, [Segment(3, 4.2, "jump", 0.9), Segment(3.9, 4, "jump", 1)])]
+        tmp_path / "out",
+        "cvat",
+        [answer(video, [Segment(3, 4.2, "jump", 0.11, 0.9), Segment(3.9, 4, "jump", 0.11, 1)])],
     )
     root = ElementTree.parse(folder / f"{video.stem}.xml").getroot()
     frames = [[(box.get("frame"), box.get("outside")) for box in track] for track in root.iter("track")]
@@ -99,7 +101,9 @@ def test_a_track_to_the_end_names_no_frame_after_it(make_video: Callable[..., Pa
 def test_fiftyone_tells_apart_videos_that_differ_by_suffix(make_video: Callable[..., Path], tmp_path: Path) -> None:
     for name in ("a.mp4", "a.v2.mp4", "a.mov"):
         shutil.copy(make_video(20, fps=10), tmp_path / name)
-    predictions = [answer(tmp_path / name, [Segment(0, 1, "jump", 0.5)]) for name in ("a.mp4", "a.v2.mp4", "a.mov")]
+    predictions = [
+        answer(tmp_path / name, [Segment(0, 1, "jump", 0.11, 0.5)]) for name in ("a.mp4", "a.v2.mp4", "a.mov")
+    ]
     folder = write(tmp_path / "out", "fiftyone", predictions)
     content = json.loads((folder / "labels.json").read_text())
     assert content["classes"] == LABELS
@@ -152,7 +156,7 @@ def test_elan_tiers_hold_no_overlapping_annotations(written: Written) -> None:
 
 
 def test_an_eaf_file_that_was_corrected_is_kept(videos: Path, tmp_path: Path) -> None:
-    prediction = answer(videos / "at_30.mp4", [Segment(0, 1, "jump", 0.5)])
+    prediction = answer(videos / "at_30.mp4", [Segment(0, 1, "jump", 0.11, 0.5)])
     folder = write(tmp_path / "out", "eaf", [prediction])
     (folder / "at_30.eaf").write_text("corrected")
     write(tmp_path / "out", "eaf", [prediction, answer(videos / "none.mp4", [])])
@@ -174,7 +178,7 @@ def test_a_video_that_is_gone_is_left_out_with_a_warning(videos: Path, tmp_path:
 def test_names_that_are_not_utf_8(make_video: Callable[..., Path], tmp_path: Path) -> None:
     odd = os.fsdecode(b"caf\xe9.mp4")
     shutil.copy(make_video(20, fps=10), tmp_path / odd)
-    prediction = answer(tmp_path / odd, [Segment(0, 1, "jump", 0.5)])
+    prediction = answer(tmp_path / odd, [Segment(0, 1, "jump", 0.11, 0.5)])
     for tool, name in (
         ("cvat", "caf.xml"),
         ("eaf", "caf.eaf"),
