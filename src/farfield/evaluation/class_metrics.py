@@ -145,7 +145,7 @@ def measure_decisions(
     for place, metric in enumerate((binary_precision, binary_recall, binary_f1_score)):
         values = _per_class(metric, decisions.long(), targets, targets.any(0))
         micro = _pooled(metric, decisions.long(), targets) if targets.any() else torch.nan
-        averages.append(_averaged(values, micro, drawn[place], pooled[place], has_interval))
+        averages.append(averaged(values, micro, drawn[place], pooled[place], has_interval))
     return DecisionMetrics(*averages)
 
 
@@ -193,9 +193,9 @@ def measure_ranking(
     micro_precision = _pooled(binary_average_precision, scores, targets) if classes else torch.nan
     micro_area = _pooled(binary_auroc, scores, targets) if classes and not targets.all() else torch.nan
     return RankingMetrics(
-        _averaged(precisions, micro_precision, drawn["ap"], drawn["micro_ap"], has_interval),
-        _averaged(areas, micro_area, drawn["auc"], drawn["micro_auc"], has_interval),
-        _estimate(float(of_video.nanmean()), _joined(drawn["sample"])),
+        averaged(precisions, micro_precision, drawn["ap"], drawn["micro_ap"], has_interval),
+        averaged(areas, micro_area, drawn["auc"], drawn["micro_auc"], has_interval),
+        estimate_from_draws(float(of_video.nanmean()), _joined(drawn["sample"])),
     )
 
 
@@ -263,27 +263,37 @@ def _weighted_mean(values: Float[Tensor, " n"], weights: Float[Tensor, "n draws"
     return (values[known] @ weights[known]) / weights[known].sum(0)
 
 
-def _averaged(
+def averaged(
     values: Float[Tensor, " classes"],
     micro: float,
     drawn: list[Tensor],
     drawn_micro: list[Tensor],
     has_interval: Bool[Tensor, " classes"],
 ) -> Averaged:
+    """Combine the values of the classes with their resamples, and average over the classes that have a value.
+
+    Args:
+        values: value of each class; NaN if it has none.
+        micro: value of all classes pooled.
+        drawn: values of the resamples in blocks, (draws, classes); empty for no intervals.
+        drawn_micro: pooled values of the resamples in blocks.
+        has_interval: whether each class has an interval, see `in_several_units`.
+    """
     samples = _joined(drawn)
     per_class = [
-        _estimate(value, samples[:, c] if samples is not None and has_interval[c] else None)
+        estimate_from_draws(value, samples[:, c] if samples is not None and has_interval[c] else None)
         for c, value in enumerate(values.tolist())
     ]
-    macro = _estimate(float(values.nanmean()), None if samples is None else samples.nanmean(1))
-    return Averaged(per_class, macro, _estimate(micro, _joined(drawn_micro)))
+    macro = estimate_from_draws(float(values.nanmean()), None if samples is None else samples.nanmean(1))
+    return Averaged(per_class, macro, estimate_from_draws(micro, _joined(drawn_micro)))
 
 
 def _joined(parts: list[Tensor]) -> Tensor | None:
     return torch.cat(parts) if parts else None
 
 
-def _estimate(value: float, drawn: Float[Tensor, " draws"] | None) -> Estimate:
+def estimate_from_draws(value: float, drawn: Float[Tensor, " draws"] | None) -> Estimate:
+    """Return a value with the shifted percentiles of its resamples; NaN as bounds without resamples or a value."""
     if drawn is None or value != value:
         return Estimate(value, torch.nan, torch.nan)
     drawn = drawn.double()

@@ -81,7 +81,7 @@ def weighted_ranking_metrics(
     Args:
         scores: scores of any range.
         targets: True for positives; at least one is needed.
-        weights: how often each resample contains each video.
+        weights: how often each resample contains each video, or any other weights of at least 0, such as seconds.
     """
     levels = scores[targets].unique()  # ascending
     count = len(levels)
@@ -100,7 +100,7 @@ def weighted_ranking_metrics(
 def _rank_sums(
     rows: Int[Tensor, "n classes"], weights: Float[Tensor, "n draws"], levels: int
 ) -> tuple[Float[Tensor, " draws"], Float[Tensor, " draws"]]:
-    sums = torch.zeros(3 * levels + 1, weights.shape[1])
+    sums = torch.zeros(3 * levels + 1, weights.shape[1], dtype=weights.dtype)
     for column in rows.unbind(1):
         sums.index_add_(0, column.contiguous(), weights)
     sums = sums.flip(0)  # highest level first
@@ -108,7 +108,7 @@ def _rank_sums(
     true_positives = positives.cumsum(0)
     false_positives = (between[:levels] + negatives).cumsum(0)
     all_positives, all_negatives = true_positives[-1], false_positives[-1] + between[-1]
-    precision = true_positives / (true_positives + false_positives).clamp_min(1)
+    precision = true_positives / (true_positives + false_positives).clamp_min(torch.finfo(weights.dtype).tiny)
     beaten = all_negatives - false_positives + negatives / 2
     share = positives / all_positives  # 0 / 0 = NaN, as wanted
     return (share * precision).sum(0), (share * beaten).sum(0) / all_negatives

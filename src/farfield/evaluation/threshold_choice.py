@@ -125,20 +125,45 @@ def choose_thresholds(
     if rule.kind == "false_alarms_per_hour" and hours is None:
         raise ValueError("false_alarms_per_hour needs the hours of video.")
     columns, wanted = scores.double().clamp(0, 1).T.contiguous(), targets.T.long().contiguous()
-    found = {}
-    for c, label in enumerate(labels):
-        threshold = _choose(columns[c], wanted[c], rule, hours) if wanted[c].any() else math.nan
-        found[label] = None if math.isnan(threshold) else threshold
+    found = {
+        label: _choose(columns[c], wanted[c], rule, hours) if wanted[c].any() else None
+        for c, label in enumerate(labels)
+    }
     return OperatingPoint(str(rule), found, len(scores))
 
 
-def _choose(scores: Float[Tensor, " n"], targets: Tensor, rule: ThresholdRule, hours: float | None) -> float:
-    """Choose the threshold of one class; NaN if none that finds a positive follows the rule."""
+def _choose(scores: Float[Tensor, " n"], targets: Tensor, rule: ThresholdRule, hours: float | None) -> float | None:
+    """Choose the threshold of one class; None if none that finds a positive follows the rule."""
     curve = binary_precision_recall_curve(scores, targets, validate_args=False)
     thresholds = curve[2]  # ascending
-    precision, recall = (
-        each[:-1].double() for each in curve[:2]
-    )  # without the end at recall 0, which has no threshold
+    # Without the end at recall 0, which has no threshold.
+    precision, recall = (each[:-1].double() for each in curve[:2])
+    negatives = scores[targets == 0].sort().values
+    false_alarms = len(negatives) - torch.searchsorted(negatives, thresholds)
+    return choose_candidate(
+        thresholds, precision=precision, recall=recall, false_alarms=false_alarms, rule=rule, hours=hours
+    )
+
+
+def choose_candidate(
+    thresholds: Float[Tensor, " candidates"],
+    *,
+    precision: Float[Tensor, " candidates"],
+    recall: Float[Tensor, " candidates"],
+    false_alarms: Tensor,
+    rule: ThresholdRule,
+    hours: float | None,
+) -> float | None:
+    """Choose one of a class's thresholds by a rule; None if none with a recall above 0 follows it.
+
+    Args:
+        thresholds: candidates, ascending.
+        precision: precision at each.
+        recall: recall at each.
+        false_alarms: number of false alarms at each.
+        rule: how to choose.
+        hours: length of all videos together; needed for "false_alarms_per_hour" only.
+    """
     allowed, best = torch.ones_like(recall, dtype=torch.bool), recall
     if rule.kind == "f1":
         best = (2 * precision * recall / (precision + recall)).nan_to_num()
@@ -147,15 +172,15 @@ def _choose(scores: Float[Tensor, " n"], targets: Tensor, rule: ThresholdRule, h
     elif rule.kind == "recall":
         allowed, best = recall >= _required(rule.value) - _ROUNDING, precision
     else:
-        negatives = scores[targets == 0].sort().values
-        alarms = len(negatives) - torch.searchsorted(negatives, thresholds)
-        allowed = alarms <= _required(rule.value) * _required(hours) + _ROUNDING
+        allowed = false_alarms <= _required(rule.value) * _required(hours) + _ROUNDING
     allowed &= recall > 0
-    if not allowed.any():
-        return math.nan
-    candidates = (allowed & (best >= best[allowed].max() - _ROUNDING)).nonzero()[:, 0]
-    # Of equal ones: the one with the highest recall for "recall", otherwise the one with the fewest false alarms.
-    return float(thresholds[candidates[0 if rule.kind == "recall" else -1]])
+    # Of equal ones: that with the highest recall for "recall", otherwise that with the fewest false alarms; then the
+    # highest threshold.
+    second = recall if rule.kind == "recall" else -false_alarms.double()
+    for quality in (best, second):
+        if allowed.any():
+            allowed &= quality >= quality[allowed].max() - _ROUNDING
+    return float(thresholds[allowed][-1]) if allowed.any() else None
 
 
 _ROUNDING = 1e-6

@@ -1,0 +1,235 @@
+"""Frame-wise metrics of timelines: mean average precision over moments, and the share of time that is answered right.
+
+A moment of a video is measured like a video in `class_metrics`: its score is the class's probability in the cell of the
+timeline that holds it, and it is a positive if a true segment of the class holds it. Segments are half-open,
+[start, end). Average precision is not interpolated, and equal scores count together, as in scikit-learn.
+
+The field measures different moments:
+- MultiTHUMOS (Piergiovanni and Ryoo, "Learning Latent Super-Events to Detect Multiple Activities in Videos", CVPR 2018,
+  github.com/piergiaj/super-events-cvpr18): all feature frames, at a fixed rate, of all videos together.
+- Charades (`Charades_v1_localize.m`): 25 moments of each video, at j / 25 of its length for j = 0, ..., 24.
+
+Here, all moments count by default, weighted by time: every part of a video between two bounds of cells or true segments
+has a weight of its length in seconds. That is the limit of ever more frames, and depends on no rate. `FrameSampling`
+gives the other two. Their average precision of equal scores depends on the order of the videos, since their sorts keep
+it. They differ in classes without positives, too: NaN in Charades' mean, 0 in MultiTHUMOS's; here such a class is NaN
+and left out of the mean. A true segment holds its end in Charades' evaluation, and in MultiTHUMOS's not even its start.
+
+Time outside of a timeline's cells has no score and is not measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from farfield.evaluation.class_metrics import Averaged, Resampling, averaged, estimate_from_draws, in_several_units
+from farfield.evaluation.metrics import Estimate
+from farfield.evaluation.resampling import resample_weights, weighted_ranking_metrics
+from farfield.evaluation.segment_arrays import Segments
+
+_MAX_CELLS = 5_000_000
+"""Numbers in a block of weights; bounds memory."""
+
+
+class ScoredCells(NamedTuple):
+    """Class probabilities of one video over time, as in a `Timeline`.
+
+    Attributes:
+        times: bounds of the cells in seconds, ascending.
+        probabilities: probability of each class in each cell.
+    """
+
+    times: Float[np.ndarray, " cells+1"]
+    probabilities: Float[np.ndarray, "cells classes"]
+
+
+@dataclass(frozen=True)
+class FrameSampling:
+    """Moments at which a video is measured; all moments, weighted by time, if neither is given.
+
+    Args:
+        frames_per_video: number of moments of each video, at equal distances from its start; 25 for Charades.
+        frames_per_second: moments a second, from the video's start.
+
+    Raises:
+        ValueError: if both are given, or one is not positive.
+    """
+
+    frames_per_video: int | None = None
+    frames_per_second: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [each for each in (self.frames_per_video, self.frames_per_second) if each is not None]
+        if len(given) > 1 or not all(each > 0 for each in given):
+            raise ValueError("give one of frames_per_video and frames_per_second, positive, or none.")
+
+
+@dataclass(frozen=True)
+class FrameAccuracy:
+    """Share of time that is answered right.
+
+    Attributes:
+        accuracy: share of all time in which exactly the true classes are predicted; none where nothing happens.
+        in_actions: the same, of the time in which something happens. NaN if there is none.
+    """
+
+    accuracy: Estimate
+    in_actions: Estimate
+
+
+def frame_map(
+    videos: Sequence[ScoredCells],
+    truth: Segments,
+    *,
+    sampling: FrameSampling | None = None,
+    resampling: Resampling | None = None,
+) -> Averaged:
+    """Compute the frame-wise average precision of each class, and the averages, with 95% intervals over videos.
+
+    Args:
+        videos: cells of each video.
+        truth: true segments.
+        sampling: moments that are measured; None for all, weighted by time.
+        resampling: units of the videos and number of resamples, from `frame_resampling`; None for no intervals.
+
+    Returns:
+        Average precision of each class, NaN for a class without positives; macro: the frame-wise mAP; micro: that of
+        all classes pooled.
+
+    Raises:
+        ValueError: if there are no videos.
+    """
+    scores, targets, seconds, owners = _moments(videos, truth, sampling or FrameSampling())
+    classes = targets.any(0).nonzero().flatten().tolist()
+    values = torch.full((targets.shape[1],), torch.nan, dtype=torch.float64)
+    for c in classes:
+        values[c] = weighted_ranking_metrics(scores[:, [c]], targets[:, [c]], seconds[:, None])[0]
+    micro = float(weighted_ranking_metrics(scores, targets, seconds[:, None])[0]) if classes else math.nan
+    several = torch.zeros(targets.shape[1], dtype=torch.bool)
+    drawn: list[Tensor] = []
+    pooled: list[Tensor] = []
+    if resampling is not None and resampling.draws and classes:
+        several = in_several_units(targets, Resampling(resampling.units[owners]))
+        for of_videos in resample_weights(resampling.units, draws=resampling.draws, seed=resampling.seed):
+            for part in of_videos.split(max(_MAX_CELLS // len(seconds), 1), dim=1):
+                weights = seconds[:, None] * part[owners]
+                drawn.append(torch.full((part.shape[1], targets.shape[1]), torch.nan, dtype=torch.float64))
+                for c in classes:
+                    drawn[-1][:, c] = weighted_ranking_metrics(scores[:, [c]], targets[:, [c]], weights)[0]
+                pooled.append(weighted_ranking_metrics(scores, targets, weights)[0])
+    return averaged(values, micro, drawn, pooled, several)
+
+
+def frame_accuracy(
+    truth: Segments,
+    predicted: Segments,
+    durations: Sequence[float],
+    classes: int,
+    *,
+    resampling: Resampling | None = None,
+) -> FrameAccuracy:
+    """Compute the share of time in which the predicted classes are exactly the true ones, with 95% intervals.
+
+    For classes that exclude each other, that is the frame-wise accuracy with "nothing" as one more class. Time outside
+    of [0, duration) is not measured.
+
+    Args:
+        truth: true segments.
+        predicted: predicted segments.
+        durations: length of each video in seconds.
+        classes: number of classes.
+        resampling: units of the videos and number of resamples; None for no intervals.
+    """
+    seconds = np.zeros((len(durations), 4))  # right, all, right in actions, all in actions
+    of_truth, of_predicted = _by_video(truth, len(durations)), _by_video(predicted, len(durations))
+    for video, duration in enumerate(durations):
+        here, answers = of_truth[video], of_predicted[video]
+        bounds = np.concatenate([[0, duration], here.starts, here.ends, answers.starts, answers.ends])
+        bounds = np.unique(np.clip(bounds, 0, duration))
+        wanted = _present(bounds, here, classes)
+        right = (wanted == _present(bounds, answers, classes)).all(1)
+        something, lengths = wanted.any(1), np.diff(bounds)
+        shares = (right, np.ones_like(right), right & something, something)
+        seconds[video] = [lengths[share].sum() for share in shares]
+    return FrameAccuracy(_ratio(seconds[:, :2], resampling), _ratio(seconds[:, 2:], resampling))
+
+
+def frame_resampling(groups: Sequence[str | None] | None, videos: Sequence[ScoredCells], classes: int) -> Resampling:
+    """Choose units and number of resamples for `frame_map`, as `Resampling.of_groups`: fewer for many cells.
+
+    Args:
+        groups: group of each video; None for a video without one, or if no video has one.
+        videos: cells of each video.
+        classes: number of classes.
+    """
+    cells = sum(len(each.probabilities) for each in videos) * classes
+    return Resampling.of_groups(groups, len(videos), cells // max(len(videos), 1) + 1)
+
+
+def _moments(
+    videos: Sequence[ScoredCells], truth: Segments, sampling: FrameSampling
+) -> tuple[Float[Tensor, "n classes"], Bool[Tensor, "n classes"], Float[Tensor, " n"], Int[Tensor, " n"]]:
+    """Return the scores, targets, weights in seconds (or 1) and videos of all moments that are measured."""
+    parts: list[tuple[np.ndarray, ...]] = []
+    for video, ((times, probabilities), here) in enumerate(zip(videos, _by_video(truth, len(videos)), strict=True)):
+        classes = probabilities.shape[1]
+        if sampling == FrameSampling():
+            bounds = np.unique(np.clip(np.concatenate([times, here.starts, here.ends]), times[0], times[-1]))
+            moments, weights = bounds[:-1], np.diff(bounds)
+            targets = _present(bounds, here, classes)
+        else:
+            moments = _sampled(float(times[-1]), sampling)
+            moments = moments[(moments >= times[0]) & (moments < times[-1])]
+            weights, targets = np.ones(len(moments)), np.zeros((len(moments), classes), dtype=bool)
+            for c, start, end in zip(here.classes, here.starts, here.ends, strict=True):
+                targets[:, c] |= (moments >= start) & (moments < end)
+        cells = np.searchsorted(times, moments, side="right") - 1
+        parts.append((probabilities[cells].astype(float), targets, weights, np.full(len(moments), video)))
+    if not parts:
+        raise ValueError("there are no timelines to measure. Give at least one.")
+    joined = [torch.from_numpy(np.concatenate(each)) for each in zip(*parts, strict=True)]
+    return joined[0], joined[1], joined[2], joined[3]
+
+
+def _sampled(end: float, sampling: FrameSampling) -> Float[np.ndarray, " n"]:
+    """Return the sampled moments of a video of `end` seconds."""
+    if sampling.frames_per_video is not None:
+        return np.arange(sampling.frames_per_video) / sampling.frames_per_video * end
+    assert sampling.frames_per_second is not None
+    return np.arange(math.ceil(end * sampling.frames_per_second)) / sampling.frames_per_second
+
+
+def _present(bounds: Float[np.ndarray, " n+1"], segments: Segments, classes: int) -> Bool[np.ndarray, "n classes"]:
+    """Return whether each class has a segment in each interval between two bounds, which hold those of the segments."""
+    steps = np.zeros((len(bounds), classes), dtype=int)
+    for times, step in ((segments.starts, 1), (segments.ends, -1)):
+        places = np.searchsorted(bounds, np.clip(times, bounds[0], bounds[-1]))
+        np.add.at(steps, (places, segments.classes), step)
+    return np.cumsum(steps, axis=0)[:-1] > 0
+
+
+def _by_video(segments: Segments, videos: int) -> list[Segments]:
+    """Divide segments among their videos."""
+    order = np.argsort(segments.videos, kind="stable")
+    bounds = np.searchsorted(segments.videos[order], np.arange(videos + 1))
+    return [segments.where(order[first:last]) for first, last in pairwise(bounds)]
+
+
+def _ratio(seconds: Float[np.ndarray, "videos 2"], resampling: Resampling | None) -> Estimate:
+    """Return the share of the first column's sum in the second's; NaN if that is 0."""
+    sums, drawn = torch.from_numpy(seconds), None
+    if resampling is not None and resampling.draws:
+        weights = resample_weights(resampling.units, draws=resampling.draws, seed=resampling.seed)
+        parts = torch.cat([each.T.double() @ sums for each in weights])
+        drawn = parts[:, 0] / parts[:, 1]
+    right, total = sums.sum(0).tolist()
+    return estimate_from_draws(right / total if total else math.nan, drawn)

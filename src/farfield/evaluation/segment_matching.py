@@ -1,0 +1,126 @@
+"""Match predicted segments to true ones by temporal IoU (tIoU), as ActivityNet's evaluation does.
+
+The tIoU of two segments is the length of their intersection over the length of their union. In the order of their
+scores, highest first, each predicted segment gets the true segment of its video and class that has the highest tIoU
+among those that no earlier one has got, if that tIoU reaches the threshold. It is then a true positive, otherwise a
+false positive, such as the second answer to one action.
+
+The loops of ActivityNet's evaluation are replaced by sorted pairs of a predicted and a true segment: by the rank of the
+predicted segment, then by tIoU. A pair that is the first one left of both its segments is a match; its segments leave
+all other pairs; and so on until none is left. That is what the loops find, usually in one to three rounds.
+
+What the public codes leave open, or differ in:
+- Equal scores. ActivityNet's evaluation sorts with NumPy's default sort, whose order of equal values depends on the
+  processor; MMAction2 1.2.0 keeps the given order, and so does this code.
+- Equal tIoU of two true segments: the one that is given later, as in a stable sort that is reversed.
+- Precision of tIoU: float64, as ActivityNet's. MMAction2 1.2.0 rounds to float32, so that a tIoU of exactly 0.7 does
+  not reach 0.7 there.
+- Two segments without length, whose tIoU is 0 / 0: no match here. In ActivityNet's evaluation and MMAction2 1.2.0, NaN
+  is not below any threshold, so such a prediction matches any true segment without length in the video.
+- Duplicates among the true segments, and true ones without length, count as true segments, as in ActivityNet's
+  evaluation and MMAction2. ActionFormer 1.5.0 and OpenTAD leave them out before they measure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from farfield.evaluation.segment_arrays import Segments
+
+
+@dataclass(frozen=True)
+class RankedMatches:
+    """Predicted segments of one class in the order of their scores, and which of them match a true segment.
+
+    Attributes:
+        order: index of each ranked segment among the given predicted segments.
+        matched: whether each ranked segment is a true positive, for each tIoU threshold.
+    """
+
+    order: Int[np.ndarray, " predicted"]
+    matched: Bool[np.ndarray, "tious predicted"]
+
+
+def match_segments(truth: Segments, predicted: Segments, tious: Sequence[float]) -> RankedMatches:
+    """Match the predicted segments of one class to the true ones. The classes of the segments are not compared.
+
+    Args:
+        truth: true segments of the class.
+        predicted: predicted segments of the class, with scores.
+        tious: tIoU thresholds.
+
+    Raises:
+        ValueError: if a threshold is not above 0 and at most 1, or the predicted segments have no scores.
+    """
+    if not all(0 < each <= 1 for each in tious):
+        raise ValueError(f"tIoU thresholds are {list(tious)}; each must be above 0 and at most 1.")
+    order = np.argsort(-predicted.ranked(), kind="stable")
+    ranks, trues, overlap = _pairs(truth, predicted, order, min(tious, default=1.0))
+    matched = np.zeros((len(tious), len(order)), dtype=bool)
+    for row, least in zip(matched, tious, strict=True):
+        enough = overlap >= least
+        row[_match(ranks[enough], trues[enough], len(order), len(truth))] = True
+    return RankedMatches(order, matched)
+
+
+def temporal_iou(
+    starts: Float[np.ndarray, " n"],
+    ends: Float[np.ndarray, " n"],
+    other_starts: Float[np.ndarray, " n"],
+    other_ends: Float[np.ndarray, " n"],
+) -> Float[np.ndarray, " n"]:
+    """Compute the tIoU of n pairs of segments; 0 for two segments without length."""
+    shared = np.maximum(np.minimum(ends, other_ends) - np.maximum(starts, other_starts), 0)
+    union = (other_ends - other_starts) + (ends - starts) - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def _pairs(
+    truth: Segments, predicted: Segments, order: Int[np.ndarray, " predicted"], least: float
+) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"], Float[np.ndarray, " pairs"]]:
+    """Find all pairs of a predicted and a true segment of one video with a tIoU of at least `least`.
+
+    Returns:
+        Rank of the predicted and index of the true segment of each pair, and their tIoU. The pairs are sorted by rank,
+        then by tIoU, highest first, then by index, latest first.
+    """
+    videos, starts, ends = predicted.videos[order], predicted.starts[order], predicted.ends[order]
+    # A true segment is at most 1 / least times as long as the predicted one, so it starts within this time before it.
+    # NumPy orders complex numbers by the real part, then by the imaginary one: here by video, then by time.
+    by_start = np.argsort(truth.videos + 1j * truth.starts, kind="stable")
+    keys = (truth.videos + 1j * truth.starts)[by_start]
+    reach = (ends - starts) / least
+    first = np.searchsorted(keys, videos + 1j * (starts - reach), side="left")
+    count = np.maximum(np.searchsorted(keys, videos + 1j * ends, side="left") - first, 0)
+    ranks = np.repeat(np.arange(len(order)), count)
+    places = np.arange(len(ranks)) - np.repeat(np.cumsum(count) - count, count) + np.repeat(first, count)
+    trues = by_start[places]
+    overlap = temporal_iou(starts[ranks], ends[ranks], truth.starts[trues], truth.ends[trues])
+    enough = overlap >= least
+    ranks, trues, overlap = ranks[enough], trues[enough], overlap[enough]
+    sorting = np.lexsort((-trues, -overlap, ranks))
+    return ranks[sorting], trues[sorting], overlap[sorting]
+
+
+def _match(
+    ranks: Int[np.ndarray, " pairs"], trues: Int[np.ndarray, " pairs"], predicted: int, true: int
+) -> Int[np.ndarray, " matches"]:
+    """Return the ranks of the predicted segments that get a true one. The pairs are in the order of `_pairs`."""
+    found = []
+    while len(ranks):
+        places = np.arange(len(ranks))
+        first_of_rank, first_of_true = np.empty(predicted, np.int64), np.empty(true, np.int64)
+        first_of_rank[ranks[::-1]] = places[::-1]  # of repeated indices, the last value stays: the first pair's
+        first_of_true[trues[::-1]] = places[::-1]
+        match = (first_of_rank[ranks] == places) & (first_of_true[trues] == places)
+        found.append(ranks[match])
+        rank_left, true_left = np.ones(predicted, dtype=bool), np.ones(true, dtype=bool)
+        rank_left[ranks[match]] = False
+        true_left[trues[match]] = False
+        left = rank_left[ranks] & true_left[trues]
+        ranks, trues = ranks[left], trues[left]
+    return np.concatenate(found) if found else np.empty(0, np.int64)

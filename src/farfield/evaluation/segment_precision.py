@@ -1,0 +1,279 @@
+"""Average precision of temporal detection, and precision and recall of segments, for each class.
+
+The protocol is that of ActivityNet's evaluation (github.com/activitynet/ActivityNet, Evaluation/eval_detection.py),
+which the other data sets' evaluations have taken over, THUMOS14's with other tIoU thresholds. Predicted segments are
+matched to true ones (see `segment_matching`), and the average precision is interpolated as in Pascal VOC 2011:
+
+    AP = 1 / P  sum over true positives i of  max_{j >= i} TP_j / (TP_j + FP_j)
+
+with P true segments, and TP_j and FP_j true and false positives among the j highest scores. The mean over classes is
+the mAP at a tIoU, and the mean of those over the tIoUs is the average mAP.
+
+The numbers are those of MMAction2 1.2.0 (`ActivityNetLocalization`) and ActionFormer 1.5.0 (`ANETdetection`), with the
+differences that `segment_matching` lists. A class without a true segment has no average precision, is NaN and is left
+out of the means, as in both. Its predictions count in none of these numbers; they are counted as false alarms (see
+`alarms`). ActivityNet's and MMAction2's evaluation end with an error if there are such predictions, and ActionFormer's
+may count them for another class. A class with true segments and no predictions has an average precision of 0.
+
+Intervals are those of a bootstrap over videos or groups, as in `class_metrics`. A match stays inside a video, so the
+segments are matched once, and a resample only counts each video's segments as often as the video is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from farfield.evaluation.class_metrics import (
+    DecisionMetrics,
+    Resampling,
+    averaged,
+    estimate_from_draws,
+    in_several_units,
+)
+from farfield.evaluation.metrics import Estimate
+from farfield.evaluation.resampling import resample_weights
+from farfield.evaluation.segment_arrays import Segments
+from farfield.evaluation.segment_matching import match_segments
+
+ACTIVITYNET_TIOUS = tuple(np.linspace(0.5, 0.95, 10).tolist())
+"""0.5, 0.55, ..., 0.95, rounded as in the public code: 0.9 is 0.8999999999999999."""
+THUMOS_TIOUS = tuple(np.linspace(0.3, 0.7, 5).tolist())
+"""0.3, 0.4, ..., 0.7, rounded as in the public code: 0.4 is 0.39999999999999997."""
+
+_MAX_CELLS = 5_000_000
+"""Numbers in a block of sums; bounds memory."""
+
+
+@dataclass(frozen=True)
+class DetectionMap:
+    """Mean average precision of temporal detection. Bounds are NaN where there is no interval.
+
+    Attributes:
+        tious: tIoU thresholds.
+        average_precision: average precision at each threshold of each class; NaN for a class without true segments.
+        per_class: mean over the thresholds, for each class.
+        at_tiou: mean over the classes (mAP), for each threshold.
+        mean: mean over classes and thresholds: the average mAP.
+    """
+
+    tious: tuple[float, ...]
+    average_precision: Float[np.ndarray, "tious classes"]
+    per_class: list[Estimate]
+    at_tiou: list[Estimate]
+    mean: Estimate
+
+
+def detection_average_precision(
+    truth: Segments, predicted: Segments, classes: int, tious: Sequence[float] = ACTIVITYNET_TIOUS
+) -> Float[np.ndarray, "tious classes"]:
+    """Compute the average precision of each class at each tIoU threshold, without intervals.
+
+    Args:
+        truth: true segments.
+        predicted: predicted segments, with scores.
+        classes: number of classes.
+        tious: tIoU thresholds, above 0 and at most 1.
+
+    Returns:
+        Average precision; NaN for classes without true segments.
+    """
+    found = np.full((len(tious), classes), np.nan)
+    for c in np.unique(truth.classes).tolist():
+        of_class, of_predicted = truth.of_class(c), predicted.of_class(c)
+        matched = match_segments(of_class, of_predicted, tious).matched
+        found[:, c] = _interpolated(matched, len(of_class))
+    return found
+
+
+def detection_map(
+    truth: Segments,
+    predicted: Segments,
+    classes: int,
+    tious: Sequence[float] = ACTIVITYNET_TIOUS,
+    *,
+    resampling: Resampling | None = None,
+) -> DetectionMap:
+    """Compute the average precision of each class at each tIoU threshold, and the means, with 95% intervals.
+
+    Args:
+        truth: true segments.
+        predicted: predicted segments, with scores.
+        classes: number of classes.
+        tious: tIoU thresholds, above 0 and at most 1, such as `ACTIVITYNET_TIOUS` or `THUMOS_TIOUS`.
+        resampling: units of all videos and number of resamples, from `detection_resampling`; None for no intervals.
+    """
+    values = np.full((len(tious), classes), np.nan)
+    draws = 0 if resampling is None else resampling.draws
+    drawn = torch.full((draws, len(tious), classes), torch.nan, dtype=torch.float64)
+    for c in np.unique(truth.classes).tolist():
+        of_class, of_predicted = truth.of_class(c), predicted.of_class(c)
+        ranked = match_segments(of_class, of_predicted, tious)
+        values[:, c] = _interpolated(ranked.matched, len(of_class))
+        if resampling is not None and draws:
+            videos = of_predicted.videos[ranked.order]
+            drawn[:, :, c] = torch.from_numpy(_resampled(ranked.matched, videos, of_class, resampling))
+    several = _in_several_units(truth, classes, resampling)
+    known = ~np.isnan(values).all(0)
+    return DetectionMap(
+        tuple(tious),
+        values,
+        [
+            estimate_from_draws(_mean(values[:, c]), drawn[:, :, c].mean(1) if several[c] else None)
+            for c in range(classes)
+        ],
+        [
+            estimate_from_draws(_mean(row[known]), drawn[:, t].nanmean(1) if draws else None)
+            for t, row in enumerate(values)
+        ],
+        estimate_from_draws(_mean(values[:, known]), drawn.mean(1).nanmean(1) if draws else None),
+    )
+
+
+def segment_precision_recall(
+    truth: Segments, predicted: Segments, classes: int, *, tiou: float = 0.5, resampling: Resampling | None = None
+) -> DecisionMetrics:
+    """Compute precision, recall and F1 of the predicted segments of each class, with 95% intervals.
+
+    A predicted segment is correct if it matches a true one, see `segment_matching`. All metrics are NaN for a class
+    without true segments; precision and F1 are 0 for a class with true segments and no predicted ones. Micro averages
+    pool the segments of all classes, also those of classes without true segments.
+
+    Args:
+        truth: true segments.
+        predicted: predicted segments: those that are answers, not candidates with low scores.
+        classes: number of classes.
+        tiou: tIoU threshold, above 0 and at most 1.
+        resampling: units of all videos and number of resamples, from `detection_resampling`; None for no intervals.
+    """
+    videos = int(max(truth.videos.max(initial=-1), predicted.videos.max(initial=-1))) + 1
+    if resampling is not None:
+        videos = len(resampling.units)
+    hits = np.zeros((videos, classes))
+    for c in np.unique(truth.classes).tolist():
+        of_predicted = predicted.of_class(c)
+        ranked = match_segments(truth.of_class(c), of_predicted, [tiou])
+        hits[:, c] = np.bincount(of_predicted.videos[ranked.order[ranked.matched[0]]], minlength=videos)
+    counts = [
+        torch.from_numpy(each) for each in (hits, _count(predicted, videos, classes), _count(truth, videos, classes))
+    ]
+    drawn: list[list[Tensor]] = [[], [], []]
+    pooled: list[list[Tensor]] = [[], [], []]
+    if resampling is not None and resampling.draws:
+        for weights in resample_weights(resampling.units, draws=resampling.draws, seed=resampling.seed):
+            sums = [weights.T.double() @ each for each in counts]
+            for place, (each, all_classes) in enumerate(
+                zip(_ratios(*sums), _ratios(*(one.sum(1) for one in sums)), strict=True)
+            ):
+                drawn[place].append(each)
+                pooled[place].append(all_classes)
+    several = _in_several_units(truth, classes, resampling)
+    values, micro = _ratios(*(each.sum(0) for each in counts)), _ratios(*(each.sum() for each in counts))
+    return DecisionMetrics(*(averaged(values[i], float(micro[i]), drawn[i], pooled[i], several) for i in range(3)))
+
+
+def detection_resampling(
+    groups: Sequence[str | None] | None, videos: int, truth: Segments, predicted: Segments
+) -> Resampling:
+    """Choose units and number of resamples, as `Resampling.of_groups`: fewer for many segments.
+
+    Args:
+        groups: group of each video; None for a video without one, or if no video has one.
+        videos: number of videos.
+        truth: true segments of all videos.
+        predicted: predicted segments of all videos.
+    """
+    numbers = len(predicted) + _NUMBERS_PER_TRUE * len(truth)
+    return Resampling.of_groups(groups, videos, numbers // max(videos, 1) + 1)
+
+
+_NUMBERS_PER_TRUE = 30
+"""Numbers that a resample computes for each true segment: three at each of ten tIoUs."""
+
+
+def _interpolated(matched: Bool[np.ndarray, "tious n"], positives: int) -> Float[np.ndarray, " tious"]:
+    """Compute the interpolated average precision of ranked predictions."""
+    precision = np.cumsum(matched, axis=1) / np.arange(1, matched.shape[1] + 1)
+    highest = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    return (highest * matched).sum(1) / positives
+
+
+def _resampled(
+    matched: Bool[np.ndarray, "tious n"], videos: Int[np.ndarray, " n"], truth: Segments, resampling: Resampling
+) -> Float[np.ndarray, "draws tious"]:
+    """Compute the interpolated average precision of ranked predictions on each resample.
+
+    The number of predictions down to a rank does not depend on the tIoU, and only the ranks of true positives matter.
+    """
+    ranks = np.flatnonzero(matched.any(0))  # of predictions that are true positives at any tIoU
+    right, of_right = matched[:, ranks], videos[ranks]
+    true_of_video = np.bincount(truth.videos, minlength=len(resampling.units))
+    found = []
+    for weights in resample_weights(resampling.units, draws=resampling.draws, seed=resampling.seed):
+        for part in weights.split(max(_MAX_CELLS // (len(ranks) + 1), 1), dim=1):
+            drawn = part.numpy()
+            predictions = _cumulated(videos, drawn, ranks)
+            sums = [_precision_sum(drawn[of_right[row]], predictions[row]) for row in right]
+            with np.errstate(invalid="ignore"):  # 0 / 0 = NaN, as wanted
+                found.append(np.stack(sums, 1) / (true_of_video @ drawn)[:, None])
+    return np.concatenate(found)
+
+
+def _cumulated(
+    videos: Int[np.ndarray, " n"], weights: Float[np.ndarray, "videos draws"], ranks: Int[np.ndarray, " k"]
+) -> Float[np.ndarray, "k draws"]:
+    """Count the predictions down to each of the ranks, as often as their videos are drawn."""
+    found, below = [], np.zeros(weights.shape[1], np.float32)
+    for begin in range(0, int(ranks.max(initial=-1)) + 1, _ROWS):
+        counts = np.cumsum(weights[videos[begin : begin + _ROWS]], axis=0)
+        counts += below
+        here = (ranks >= begin) & (ranks < begin + _ROWS)
+        found.append(counts[ranks[here] - begin])
+        below = counts[-1]
+    return np.concatenate([np.zeros((0, weights.shape[1]), np.float32), *found])
+
+
+_ROWS = 2048
+"""Predictions that are counted at a time; bounds memory."""
+
+
+def _precision_sum(
+    right: Float[np.ndarray, "right draws"], predictions: Float[np.ndarray, "right draws"]
+) -> Float[np.ndarray, " draws"]:
+    """Sum the interpolated precision over the true positives of each resample.
+
+    Args:
+        right: how often each true positive is drawn, by rank.
+        predictions: predictions down to each of them.
+    """
+    precision = np.cumsum(right, axis=0)
+    precision /= np.maximum(predictions, 1)
+    highest = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+    return np.einsum("kd,kd->d", right, highest)
+
+
+def _ratios(hits: Tensor, predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute precision, recall and F1 of counts; NaN without true segments."""
+    found = (hits / predicted.clamp_min(1), hits / true.clamp_min(1), 2 * hits / (predicted + true).clamp_min(1))
+    return tuple(each.masked_fill(true == 0, torch.nan) for each in found)  # type: ignore[return-value]
+
+
+def _count(segments: Segments, videos: int, classes: int) -> Float[np.ndarray, "videos classes"]:
+    cells = segments.videos * classes + segments.classes
+    return np.bincount(cells, minlength=videos * classes).reshape(videos, classes).astype(float)
+
+
+def _in_several_units(truth: Segments, classes: int, resampling: Resampling | None) -> Bool[Tensor, " classes"]:
+    """Return for each class whether its true segments are in more than one unit, so that it has an interval."""
+    if resampling is None or not resampling.draws:
+        return torch.zeros(classes, dtype=torch.bool)
+    return in_several_units(torch.from_numpy(_count(truth, len(resampling.units), classes)) > 0, resampling)
+
+
+def _mean(values: Float[np.ndarray, " n"]) -> float:
+    return float(values.mean()) if values.size else float("nan")

@@ -1,0 +1,135 @@
+"""Choose a threshold for each class on the timelines of validation videos, by a rule.
+
+A threshold of clips is not one of timelines: there, a segment is right or wrong, not a clip. At each candidate, the
+segments of all videos are found anew, and those of each class are matched to the true ones at a tIoU of 0.5, which
+gives precision, recall and false alarms. The rules are those of `threshold_choice`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from farfield.errors import FarfieldError
+from farfield.evaluation.frame_metrics import ScoredCells
+from farfield.evaluation.segment_arrays import Segments, predicted_segments
+from farfield.evaluation.segment_matching import match_segments
+from farfield.evaluation.threshold_choice import ThresholdRule, choose_candidate
+from farfield.models.operating_point import OperatingPoint
+from farfield.progress import ProgressBar
+from farfield.timelines.segments import Segment, find_segments_of_each_class
+
+FindSegments = Callable[[np.ndarray, np.ndarray, list[str], np.ndarray], list[Segment]]
+"""Find the segments of a timeline from its times, its cells' probabilities, the labels and their thresholds."""
+
+MAX_CANDIDATES = 100
+"""Candidates of a class."""
+
+
+def choose_timeline_thresholds(
+    videos: Sequence[ScoredCells],
+    truth: Segments,
+    labels: Sequence[str],
+    rule: ThresholdRule,
+    *,
+    tiou: float = 0.5,
+    find: FindSegments = find_segments_of_each_class,
+    max_candidates: int = MAX_CANDIDATES,
+) -> OperatingPoint:
+    """Choose each class's threshold among the probabilities of the cells of validation timelines.
+
+    A predicted segment that matches no true one at `tiou` is a false alarm. The candidates are the class's different
+    probabilities; of more than `max_candidates`, half are spread evenly over those inside true segments of the class,
+    and half over all.
+
+    Args:
+        videos: cells of each video.
+        truth: true segments.
+        labels: class names, in the order of the probabilities' columns.
+        rule: how to choose.
+        tiou: tIoU from which on a predicted segment may match a true one, above 0 and at most 1.
+        find: how segments are found, with the options with which they will be, such as a minimum length.
+        max_candidates: number of candidates of a class, at least 2.
+
+    Returns:
+        Thresholds; None where none follows the rule, or the class has no true segment.
+
+    Raises:
+        FarfieldError: for probabilities that are NaN or infinite, or if there is no true segment.
+    """
+    if not all(np.isfinite(each.probabilities).all() for each in videos):
+        raise FarfieldError("scores are NaN or infinite, so no threshold can be chosen. Check the network's weights.")
+    if not len(truth):
+        raise FarfieldError(
+            "no validation video has a segment of a class, so no threshold can be chosen. Give videos with segments."
+        )
+    names = list(labels)
+    hours = sum(float(each.times[-1] - each.times[0]) for each in videos) / 3600
+    candidates = [_candidates(videos, truth, c, max_candidates) for c in range(len(names))]
+    hits, answers = _count_at(videos, truth, names, candidates, tiou, find)
+    found: dict[str, float | None] = {}
+    for c, label in enumerate(names):
+        thresholds = torch.from_numpy(candidates[c])
+        right, all_of_class = (torch.from_numpy(each[: len(thresholds), c]) for each in (hits, answers))
+        chosen = choose_candidate(
+            thresholds,
+            precision=right / all_of_class.clamp_min(1),
+            recall=right / max(int((truth.classes == c).sum()), 1),
+            false_alarms=all_of_class - right,
+            rule=rule,
+            hours=hours,
+        )
+        found[label] = chosen
+    return OperatingPoint(str(rule), found, len(videos))
+
+
+def _candidates(videos: Sequence[ScoredCells], truth: Segments, c: int, most: int) -> Float[np.ndarray, " candidates"]:
+    """Return the candidates of a class, ascending; none for a class without true segments."""
+    of_class = truth.of_class(c)
+    if not len(of_class):
+        return np.empty(0)
+    every = np.concatenate([each.probabilities[:, c].astype(float) for each in videos])
+    values = np.unique(every)
+    if len(values) <= most:
+        return values
+    inside = [np.empty(0)]
+    for video, (times, probabilities) in enumerate(videos):
+        here = of_class.where(of_class.videos == video)
+        for start, end in zip(here.starts, here.ends, strict=True):
+            inside.append(probabilities[(times[1:] > start) & (times[:-1] < end), c].astype(float))
+    parts = (np.unique(np.concatenate(inside)), values)
+    return np.unique(np.concatenate([_spread(each, most // 2) for each in parts]))
+
+
+def _spread(values: Float[np.ndarray, " n"], most: int) -> Float[np.ndarray, " some"]:
+    """Return at most this many of ascending values, spread evenly, with the first and the last."""
+    if len(values) <= most:
+        return values
+    return values[np.linspace(0, len(values) - 1, most).round().astype(int)]
+
+
+def _count_at(
+    videos: Sequence[ScoredCells],
+    truth: Segments,
+    labels: list[str],
+    candidates: Sequence[Float[np.ndarray, " _"]],
+    tiou: float,
+    find: FindSegments,
+) -> tuple[Float[np.ndarray, "candidates classes"], Float[np.ndarray, "candidates classes"]]:
+    """Count the right and all predicted segments of each class at each of its candidates."""
+    rounds = max(len(each) for each in candidates)
+    hits, answers = np.zeros((rounds, len(labels))), np.zeros((rounds, len(labels)))
+    of_class = [truth.of_class(c) for c in range(len(labels))]
+    for i in ProgressBar(range(rounds), desc="thresholds", leave=False, delay=2):
+        # All classes at once; one without an i-th candidate is not predicted.
+        thresholds = np.array([each[i] if i < len(each) else np.inf for each in candidates])
+        found = [find(times, probabilities, labels, thresholds) for times, probabilities in videos]
+        predicted = predicted_segments(found, labels)
+        for c in range(len(labels)):
+            here = predicted.of_class(c)
+            hits[i, c] = match_segments(of_class[c], here, [tiou]).matched.sum()
+            answers[i, c] = len(here)
+    return hits, answers
