@@ -113,16 +113,11 @@ def predicted_segments(videos: Sequence[Sequence[Segment]], labels: Sequence[str
     """
     index = {label: place for place, label in enumerate(labels)}
     rows = [
-        (video, index[each.label], each.start_seconds, each.end_seconds, _score(each))
+        (video, index[each.label], each.start_seconds, each.end_seconds, each.score)
         for video, segments in enumerate(videos)
         for each in segments
     ]
     return Segments(*_columns(rows, 5))
-
-
-def _score(segment: Segment) -> float:
-    """Return the number by which segments are ranked."""
-    return segment.probability
 
 
 def _columns(rows: Sequence[tuple[float, ...]], width: int) -> list[np.ndarray]:
