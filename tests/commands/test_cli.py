@@ -59,7 +59,7 @@ def test_every_command_explains_itself(name: str, run_farfield: Run, capsys: pyt
         (["predict", "a.mp4", "--chekpoint", "b"], "no option chekpoint.*Did you mean 'checkpoint'"),
         (["predict", "a.mp4", "--checkpoint", "nowhere.ckpt"], "there is no checkpoint at nowhere.ckpt"),
         (["predict", "a.mp4", "--checkpoint", "x", "--top_k", "many"], "top_k"),
-        (["predict", "a.mp4", "--k", "3"], r"no option k\. Known: videos, .*, list_left_out\. Did you mean 'top_k'"),
+        (["predict", "a.mp4", "--k", "3"], r"no option k\. Did you mean 'top_k'"),
         (
             ["export", "--checkpoint", "a.ckpt", "a.onnx"],
             r"export: checkpoint is a positional argument, not an option\.",
