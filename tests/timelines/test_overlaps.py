@@ -94,10 +94,26 @@ def test_of_equal_candidates_the_first_keeps_its_score() -> None:
     assert temporal_iou(0.0, 1.0, np.array([0.0, 1.0, 0.5]), np.array([1.0, 2.0, 1.5])).tolist() == [1, 0, 1 / 3]
 
 
+def test_candidates_with_a_lesser_overlap_stay_apart() -> None:
+    starts, scores = np.zeros(2), np.array([0.9, 0.8])
+    assert len(merge_overlapping(starts, np.array([20.0, 11.0]), scores, 2)[0]) == 2  # a tIoU of exactly 0.55
+    assert len(merge_overlapping(starts, np.array([20.0, 11.5]), scores, 2)[0]) == 1
+
+
+def test_candidates_inside_a_long_one_are_lowered_by_it() -> None:
+    """Two peaks on a plateau: neither overlaps the other, both overlap the plateau, which comes first."""
+    p = np.array([0.0, 0.5, 0.9, 0.5, 0.5, 0.9, 0.5, 0.0, 0.0])
+    times, cells = np.arange(10.0), p[:, None]
+    candidates = find_candidates(times, cells, np.array([0.8]), num_levels=2)
+    assert candidates.tolist() == [[0, 1, 7], [0, 2, 3], [0, 5, 6]]
+    whole, *peaks = suppress_overlaps(times, cells, ["run"], candidates, sigma=0.5)
+    assert whole.score == pytest.approx(3.8 / 6)
+    assert [each.score for each in peaks] == pytest.approx([0.4 * math.exp(-(1 / 36) / 0.5)] * 2)
+
+
 def test_a_class_over_time_is_averaged_over_any_span() -> None:
-    rng = np.random.default_rng(3)
     times = np.array([1.0, 1.5, 3.0, 4.0, 6.5])
-    probabilities = rng.random(4)
+    probabilities = np.array([0.1, 0.9, 0.6, 0.25])
     line = ClassOverTime(times, probabilities)
 
     def slowly(start: float, end: float) -> float:

@@ -19,7 +19,7 @@ from farfield.models.network import ActionNet
 from farfield.models.operating_point import OperatingPoint
 from farfield.timelines.candidates import find_candidates, merge_candidates, suppress_overlaps
 from farfield.timelines.segments import find_segments_of_each_class
-from farfield.timelines.timeline_segments import check_timeline_options, timeline_segments
+from farfield.timelines.timeline_segments import check_timeline_options, per_class, timeline_segments
 from multilabel import LABELS, brightness_network, write_stripes
 
 CLIP = {"num_frames": 4, "crop_px": 24}
@@ -140,6 +140,11 @@ def test_each_option_reaches_the_segments_of_a_video(networks: dict[str, ActionN
     assert found(overlaps="merge", **both) == merge_candidates(times, cells, LABELS, candidates, num_levels=4)
     kept = found(overlaps="soft_nms", soft_nms_sigma=0.3, min_score=0.4, **both)
     assert kept == [each for each in expected if each.score >= 0.4] != expected
+
+
+def test_classes_that_are_not_named_have_zero() -> None:
+    assert per_class({"b": 2.0}, ["a", "b", "c"]).tolist() == [0.0, 2.0, 0.0]
+    assert per_class(1.5, ["a", "b"]).tolist() == [1.5, 1.5]
 
 
 def test_the_segments_of_several_heads_take_options(networks: dict[str, ActionNet]) -> None:

@@ -64,20 +64,21 @@ def merge_overlapping(
         Start, end and score of each group, in the order in which the groups were started.
     """
     weights = np.maximum(scores, 1e-9)  # where all scores of a group are 0, a plain average
-    bounds = np.stack([starts, ends], 1)
-    averages = np.empty((len(scores), 2))
-    members: list[list[int]] = []  # candidates of each group
+    bounds, count = np.stack([starts, ends], 1), 0
+    first, last, score_sums, weight_sums = np.zeros((4, len(scores)))  # of each group
+    members = np.zeros(len(scores), int)
     for candidate in np.argsort(-scores, kind="stable").tolist():
-        found = averages[: len(members)]
-        overlap = temporal_iou(starts[candidate], ends[candidate], found[:, 0], found[:, 1])
-        group = int(overlap.argmax()) if len(members) else 0
-        if not members or overlap[group] <= MERGE_OVERLAP:
-            group = len(members)
-            members.append([])
-        own = [*members[group], candidate]
-        members[group] = own
-        mean = np.average(bounds[own], axis=0, weights=weights[own])
-        averages[group] = np.clip(mean, bounds[own].min(0), bounds[own].max(0))  # equal bounds stay exact
-    fused = [scores[own].mean() * min(len(own), num_levels) / num_levels for own in members]
-    first, last = averages[: len(members)].T
-    return first, last, np.array(fused)
+        start, end = bounds[candidate]
+        overlap = temporal_iou(start, end, first[:count], last[:count])
+        group = int(overlap.argmax()) if count else 0
+        if count == 0 or overlap[group] <= MERGE_OVERLAP:
+            group = count
+            count += 1
+        weight_sums[group] += weights[candidate]
+        step = weights[candidate] / weight_sums[group]  # moves the average, and leaves equal bounds exactly as they are
+        first[group] += step * (start - first[group])
+        last[group] += step * (end - last[group])
+        score_sums[group] += scores[candidate]
+        members[group] += 1
+    fused = score_sums / np.maximum(members, 1) * np.minimum(members, num_levels) / num_levels
+    return first[:count], last[:count], fused[:count]
