@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import doctest
 import json
+import math
 import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import farfield
+from farfield.evaluation.timeline_rescore import rescore
 from farfield.inference.prediction_schema import SCHEMA_VERSION
 from farfield.models.network import ActionNet
 from farfield.scoring import load
+from multilabel import brightness_network, write_stripes
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -79,6 +83,25 @@ def test_evaluate_returns_metrics_and_classes(trained: farfield.TrainResult, dat
     report = json.loads((tmp_path / "test/report.json").read_text())
     assert report["top1"]["value"] == metrics.top1.value
     assert "checkpoint" not in report
+
+
+def test_evaluate_tests_timelines(tmp_path: Path) -> None:
+    """As in docs/untrimmed_testing.md."""
+    farfield.save_model(brightness_network(), tmp_path / "best.ckpt")
+    write_stripes(tmp_path / "match.mp4", [25] * 20 + [230] * 40 + [25] * 20)
+    rows = ["path,label,start_seconds,end_seconds", "match.mp4,bright|picture,1,3", "match.mp4,,4,"]
+    (tmp_path / "test.csv").write_text("\n".join(rows) + "\n")
+    options = farfield.TimelineOptions(hop_seconds=0.1)
+    result = farfield.evaluate(
+        tmp_path / "best.ckpt", tmp_path / "test.csv", timeline=options, out=tmp_path / "report", progress=False
+    )
+    assert isinstance(result, farfield.TimelineResult)
+    precision = result.average_precision().average_precision
+    np.testing.assert_array_equal(precision[:2], [[1, math.nan, 1, math.nan], [1, math.nan, 0, math.nan]])
+    assert result.false_alarms().counts.tolist() == [0, 2, 0, 0]  # dark is not labelled
+    assert result.delays().all.detected == 2
+    again = rescore(tmp_path / "report/timelines.npz", farfield.TimelineOptions(threshold=0.99))
+    assert len(again.found) < len(result.found)
 
 
 def test_a_loaded_model_is_folded_unless_it_is_for_training(trained: farfield.TrainResult, tmp_path: Path) -> None:

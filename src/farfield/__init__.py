@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from farfield.errors import FarfieldError, VideoError
     from farfield.evaluation.evaluate import evaluate
     from farfield.evaluation.result import EvaluationResult
+    from farfield.evaluation.timeline_result import TimelineResult
     from farfield.exporters.export import export
     from farfield.exporters.export_file import ExportReport
     from farfield.inference.predict import predict
@@ -34,6 +35,7 @@ __all__ = [
     "FarfieldError",
     "Prediction",
     "TimelineOptions",
+    "TimelineResult",
     "TrainResult",
     "VideoError",
     "build_model",
@@ -54,6 +56,7 @@ _MODULES = {
     "FarfieldError": "farfield.errors",
     "Prediction": "farfield.inference.prediction_schema",
     "TimelineOptions": "farfield.timelines.options",
+    "TimelineResult": "farfield.evaluation.timeline_result",
     "TrainResult": "farfield.training.train",
     "VideoError": "farfield.errors",
     "build_model": "farfield.build",

@@ -1,7 +1,8 @@
 """Number formats for inference, and for automatic mixed precision (AMP) in training and tests.
 
-AMP takes effect in the trainers of `training/config.py` and `evaluation/evaluate.py`. A layer opts out by `no_autocast`
-of `layers/positions.py`. This file must not import PyTorch, because the server's main process imports this file.
+AMP takes effect in the trainers of `training/config.py` and `evaluation/manifest_scores.py`. A layer opts out by
+`no_autocast` of `layers/positions.py`. This file must not import PyTorch, because the server's main process
+imports this file.
 """
 
 from typing import Literal

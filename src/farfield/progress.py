@@ -1,6 +1,6 @@
 """Progress bars on standard error, and the switch that turns them off.
 
-Training and tests show Lightning's own bars (`training/train.py`, `evaluation/evaluate.py`).
+Training and tests show Lightning's own bars (`training/train.py`, `evaluation/manifest_scores.py`).
 """
 
 from __future__ import annotations
@@ -35,3 +35,47 @@ class ProgressBar(tqdm):
 
     def __init__(self, *args: Any, disable: bool | None = False, **kwargs: Any) -> None:
         super().__init__(*args, disable=disable if _SHOWN.get() else True, **kwargs)
+
+
+def bar_to(bar: ProgressBar, done: int, total: int) -> None:
+    """Set a progress bar to `done` of `total` steps."""
+    bar.total = total
+    bar.update(done - bar.n)
+
+
+class VideoBars:
+    """Two progress bars on standard error: one for several videos, and one for the windows of a long video.
+
+    Args:
+        description: what is done to the videos.
+        total: number of videos; a single one has no bar.
+        done: number of videos that are done already.
+    """
+
+    def __init__(self, description: str, total: int, done: int = 0) -> None:
+        self._videos = ProgressBar(desc=description, total=total, initial=done, unit="video", disable=total == 1)
+        self._windows: ProgressBar | None = None
+
+    def __enter__(self) -> VideoBars:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close_windows()
+        self._videos.close()
+
+    def video(self) -> None:
+        """Count a finished video."""
+        self._close_windows()
+        self._videos.update()
+
+    def windows(self, done: int, total: int) -> None:
+        """Show how many of a video's windows are done."""
+        if self._windows is None:
+            row = 0 if self._videos.disable else 1
+            self._windows = ProgressBar(desc="windows", unit="window", leave=False, position=row, delay=1)
+        bar_to(self._windows, done, total)
+
+    def _close_windows(self) -> None:
+        if self._windows is not None:
+            self._windows.close()
+            self._windows = None

@@ -218,11 +218,11 @@ def test_segments_are_collected_from_manifests_and_timelines() -> None:
         [[(1.0, math.inf, ("b", "a")), (2.0, 3.0, ())], [(9.0, 12.0, ("a",))]], ["a", "b"], [5.0, 9.0]
     )
     assert list(zip(truth.videos, truth.classes, truth.starts, truth.ends, strict=True)) == [(0, 1, 1, 5), (0, 0, 1, 5)]
-    predicted = predicted_segments([[], [Segment(1.0, 2.0, "b", 0.11, 0.75)]], ["a", "b"])
+    predicted = predicted_segments([[], [Segment(1.0, 2.0, "b", 0.9, 0.75)]], ["a", "b"])
     assert predicted.scores is not None
     assert [each.tolist() for each in (predicted.videos, predicted.classes, predicted.scores)] == [[1], [1], [0.75]]
     with pytest.raises(KeyError, match="c"):
-        predicted_segments([[Segment(1.0, 2.0, "c", 0.11, 0.75)]], ["a", "b"])
+        predicted_segments([[Segment(1.0, 2.0, "c", 0.9, 0.75)]], ["a", "b"])
 
 
 def test_wrong_segments_are_refused() -> None:

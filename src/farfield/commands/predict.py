@@ -11,6 +11,7 @@ from typing import Any
 
 from farfield.checkpoints.content_hash import network_hash
 from farfield.commands.console import quiet_libraries, report_skipped_files
+from farfield.commands.timeline_options import timeline_options
 from farfield.commands.watch_cameras import check_live, watch
 from farfield.curation.folder_scan import SkippedFiles
 from farfield.curation.video_inputs import find_records
@@ -19,14 +20,14 @@ from farfield.inference.alarm_options import AlarmOptions, ClipOptions
 from farfield.inference.camera import CameraOptions, Reconnect
 from farfield.inference.embeddings import check_parquet
 from farfield.inference.preannotation.tools import TOOLS, check_annotatable
-from farfield.inference.predict import PredictOptions, bar_to
+from farfield.inference.predict import PredictOptions
 from farfield.inference.predict_videos import predict_videos
 from farfield.inference.prediction_schema import Prediction
 from farfield.inference.results_folder import FEATURE_FILES, check_extras, open_results
 from farfield.inference.tables_and_subtitles import SUBTITLES, Format, as_csv, as_srt, as_table, as_vtt, check_format
 from farfield.parallel import Engine
 from farfield.precision import Precision
-from farfield.progress import ProgressBar
+from farfield.progress import ProgressBar, VideoBars
 from farfield.scoring.load import load_model
 from farfield.timelines.options import Overlaps, TimelineOptions
 from farfield.video.decoder_names import Decoder
@@ -211,7 +212,7 @@ def predict(
         num_clips,
         num_crops,
         hop,
-        _timeline_options(timeline, hop_seconds=hop_seconds, window_seconds=window_seconds, **of_timeline),
+        timeline_options(timeline, hop_seconds=hop_seconds, window_seconds=window_seconds, **of_timeline),
         any(extra in FEATURE_FILES for extra in extras),
         view_batch_size,
         decoder,
@@ -237,7 +238,7 @@ def predict(
         done = {each: results.prediction(each) for each in records if results is not None and results.is_done(each)}
         _print_each(done.values(), chosen)
         waiting = [record for record in records if record not in done]
-        with _Bars(len(records), len(done)) as bars:
+        with VideoBars("predict", len(records), len(done)) as bars:
             for record, prediction in predict_videos(
                 waiting,
                 options,
@@ -261,13 +262,6 @@ def predict(
     return 1 if failures else 0
 
 
-def _timeline_options(timeline: bool, **given: Any) -> TimelineOptions | None:
-    if timeline:
-        return TimelineOptions(**given)
-    surplus = [name for name, value in given.items() if value != getattr(TimelineOptions, name)]
-    if surplus:
-        raise FarfieldError(f"--{surplus[0]} only applies with --timeline. Add --timeline, or remove --{surplus[0]}.")
-    return None
 
 
 def _print_each(predictions: Iterable[Prediction], format: Format) -> None:
@@ -287,33 +281,3 @@ def _print_all(predictions: list[Prediction], format: Format, *, timeline: bool)
         print(as_csv(predictions, timeline=timeline), end="")
     elif format in SUBTITLES and predictions and predictions[0].ranking:
         print({"srt": as_srt, "vtt": as_vtt}[format](predictions[0]), end="")
-
-
-class _Bars:
-    """Progress bars on standard error: one for the videos, and one for the windows of a long video."""
-
-    def __init__(self, total: int, done: int) -> None:
-        self._videos = ProgressBar(desc="predict", total=total, initial=done, unit="video", disable=total == 1)
-        self._windows: ProgressBar | None = None
-
-    def __enter__(self) -> _Bars:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close_windows()
-        self._videos.close()
-
-    def video(self) -> None:
-        self._close_windows()
-        self._videos.update()
-
-    def windows(self, done: int, total: int) -> None:
-        if self._windows is None:
-            row = 0 if self._videos.disable else 1
-            self._windows = ProgressBar(desc="windows", unit="window", leave=False, position=row, delay=1)
-        bar_to(self._windows, done, total)
-
-    def _close_windows(self) -> None:
-        if self._windows is not None:
-            self._windows.close()
-            self._windows = None

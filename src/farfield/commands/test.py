@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json as json_format
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from farfield.clip_spec import ViewsAggregation
 from farfield.commands.console import quiet_libraries
+from farfield.commands.test_summary import test_summary
+from farfield.commands.timeline_options import timeline_options
+from farfield.commands.timeline_summary import timeline_summary
 from farfield.errors import FarfieldError
 from farfield.evaluation.evaluate import evaluate
+from farfield.evaluation.hard_negatives import check_hard_negatives_file
+from farfield.evaluation.timeline_result import TimelineResult
 from farfield.lightning_compat import process_rank
-from farfield.reports.read_test_report import METRICS, metrics_of
 from farfield.video.decoder_names import Decoder
 
 
@@ -61,9 +66,15 @@ def test(
     restrict_labels: bool = False,
     calibrate_on: str | None = None,
     choose_threshold: str | None = None,
+    timeline: bool = False,
+    write_hard_negatives: str | None = None,
     json: bool = False,
+    **options: Any,
 ) -> int:
     """Score a checkpoint on the videos of a manifest, and write a report. Scores of a video are aggregated over views.
+
+    With --timeline, windows slide over whole videos instead, as with `farfield predict --timeline`, and the segments
+    that are found are compared with the manifest's.
 
     The network, its labels, sampling and normalisation come from the checkpoint. Every video is opened and decoded
     once for all of its views. `farfield test splits` averages the tests of a data set's official splits.
@@ -72,12 +83,13 @@ def test(
         checkpoint: a .ckpt file.
         data: the videos to score.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
-        num_crops: crops of each clip; null for the checkpoint's own setting.
+        num_crops: crops of each clip; null for the checkpoint's own setting, or for 1 with --timeline.
         views_aggregation: mean, or max (the highest probability of each class among the views, as PySlowFast does for
             Charades); null for the checkpoint's own setting.
         out: folder for report.json, report.md, predictions.csv, per_class.csv, plots, and scores.npz (the probabilities
             of all views and, for a single-label network, the confusion matrix, for `farfield compare`); null for the
-            folder `test` in the run's folder.
+            folder `test` in the run's folder. With --timeline: report.json, report.md, segments.csv, a picture of truth
+            and answer, and timelines.npz (the probabilities of all windows); null for the folder `test_timeline`.
         accelerator: where to run, as Lightning's Trainer takes it: auto, cpu, gpu.
         devices: number of devices, each with a process of its own and a share of the videos.
         precision: number format of the network, as Lightning's Trainer takes it: 32-true, bf16-mixed, 16-mixed.
@@ -92,36 +104,61 @@ def test(
             the checkpoint: f1 (highest F1), precision=0.95 (highest recall with this precision), recall=0.9 (highest
             precision with this recall) or false_alarms_per_hour=1 (of each class, per hour of video), with any value.
             The report has the precision and recall at these thresholds on the tested videos. Null for the thresholds
-            that the checkpoint has, if any.
+            that the checkpoint has, if any. With --timeline, the thresholds of timelines are chosen, on the segments of
+            calibrate_on.
+        timeline: test what is found when in whole videos, against the manifest's segments, of which a video may have
+            several rows.
+        write_hard_negatives: with --timeline: CSV file to write, of the windows that were scored wrongly: a class that
+            is predicted but overlaps no part of the window, or not predicted but covers it whole. Training on untrimmed
+            videos shows them more often (data.hard_negatives), so that the manifest is normally that of the training
+            videos.
         json: print the report as JSON.
     """
     quiet_libraries()
-    folder = Path(out) if out else _run_folder(checkpoint) / "test"
+    windows = timeline_options(timeline, **options)  # jsonargparse finds the options by this call
+    if write_hard_negatives is not None and windows is None:
+        raise FarfieldError("--write_hard_negatives needs the windows of a timeline. Add --timeline.")
+    if write_hard_negatives is not None:
+        check_hard_negatives_file(write_hard_negatives)
+    folder = Path(out) if out else _run_folder(checkpoint) / ("test" if windows is None else "test_timeline")
+    views: dict[str, Any] = {
+        "num_clips": num_clips,
+        "views_aggregation": views_aggregation,
+        "whole_videos": data.whole_videos,
+        "devices": devices,
+        "batch_size": data.batch_size,
+        "num_workers": data.num_workers,
+        "restrict_labels": restrict_labels,
+    }
     result = evaluate(
         checkpoint,
         data.manifest,
         root=data.root,
-        num_clips=num_clips,
         num_crops=num_crops,
-        views_aggregation=views_aggregation,
-        whole_videos=data.whole_videos,
+        timeline=windows or False,
         out=folder,
         accelerator=accelerator,
-        devices=devices,
         precision=precision,
-        batch_size=data.batch_size,
-        num_workers=data.num_workers,
         view_batch_size=view_batch_size,
-        restrict_labels=restrict_labels,
         calibrate_on=calibrate_on,
         choose_threshold=choose_threshold,
         decoder=decoder,
+        **views,
     )
-    if not process_rank():
-        report = result.to_dict()
-        print(json_format.dumps(report, indent=2) if json else _summary(report, folder))
-        if choose_threshold is not None and not json:
-            print(f"thresholds by the rule {choose_threshold}: kept in {checkpoint}")
+    if process_rank():
+        return 0
+    report = result.to_dict()
+    if json:
+        print(json_format.dumps(report, indent=2))
+    elif isinstance(result, TimelineResult):
+        print(timeline_summary(report, folder))
+    else:
+        print(test_summary(report, folder))
+    if choose_threshold is not None and not json:
+        print(f"thresholds by the rule {choose_threshold}: kept in {checkpoint}")
+    if write_hard_negatives is not None and isinstance(result, TimelineResult):
+        count = result.write_hard_negatives(write_hard_negatives)
+        print(f"{count} windows that were scored wrongly: {write_hard_negatives}", file=sys.stderr)
     return 0
 
 
@@ -146,55 +183,3 @@ def validate(
 def _run_folder(checkpoint: str) -> Path:
     folder = Path(checkpoint).parent
     return folder.parent if folder.name == "checkpoints" else folder
-
-
-def _summary(report: dict[str, Any], folder: Path) -> str:
-    lines = [f"{report['videos']} videos, {report['num_clips']} clips x {report['num_crops']} crops each"]
-    if "scored_among" in report:
-        lines.append(f"scored among {report['scored_among']}")
-    if report.get("task") == "multi_head":
-        return "\n".join([*lines, *_multi_head_rows(report), *_failures(report), f"report: {folder / 'report.md'}"])
-    macro, point = report["class_metrics"]["macro"], report.get("operating_point", {})
-    rows = {shown: report[name] for name, shown in metrics_of(report).items()}
-    if report.get("task") == "multilabel":
-        rows |= {f"macro {name}": macro[name] for name in ("precision", "recall")} | {"macro F1": macro["f1"]}
-    else:
-        rows |= {"mean average precision": macro["average_precision"], "macro F1": macro["f1"]}
-    if "macro" in point:
-        rows |= {f"{name} at thresholds": point["macro"][name] for name in ("precision", "recall")}
-    width = max(23, *map(len, rows))
-    lines += [_row(f"{shown:<{width}}", estimate) for shown, estimate in rows.items()]
-    calibrated = report["calibration"]
-    errors = [
-        100 * calibrated[name]["expected_error"] for name in ("as_trained", "with_temperature") if name in calibrated
-    ]
-    lines.append(f"{'calibration error':<{width}} {' -> '.join(f'{error:6.2f}%' for error in errors)}")
-    if calibrated["temperature"] is not None:
-        lines[-1] += f"   with temperature {round(calibrated['temperature'], 4)}"
-    return "\n".join([*lines, *_failures(report), f"report: {folder / 'report.md'}"])
-
-
-def _multi_head_rows(report: dict[str, Any]) -> list[str]:
-    rows = {shown: report[name] for name, shown in metrics_of(report).items()}
-    for head, metrics in report["heads"].items():
-        rows |= {f"{shown} of {head}": metrics[name] for name, shown in METRICS.items()}
-    width = max(map(len, rows))
-    return [_row(f"{shown:<{width}}", estimate) for shown, estimate in rows.items()]
-
-
-def _failures(report: dict[str, Any]) -> list[str]:
-    failures = report["undecodable_videos"]
-    if not failures:
-        return []
-    named = [f"  {failure['path']}: {failure['reason']}" for failure in failures]
-    return [f"{len(failures)} videos could not be decoded:", *named]
-
-
-def _row(name: str, estimate: dict[str, float | None]) -> str:
-    """Format a metric and its interval; both may be undefined (None)."""
-    if estimate["value"] is None:
-        return f"{name} undefined"
-    row = f"{name} {100 * estimate['value']:6.2f}%"
-    if estimate["low"] is None or estimate["high"] is None:
-        return row
-    return f"{row}   95% interval {100 * estimate['low']:.1f} to {100 * estimate['high']:.1f}"

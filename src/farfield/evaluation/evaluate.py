@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
-import torch
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, RichProgressBar
-
-from farfield.allocator import keep_freed_memory
 from farfield.checkpoints.checkpoint import plain_network, save_operating_point
 from farfield.checkpoints.content_hash import network_hash
 from farfield.clip_spec import ViewsAggregation
@@ -20,24 +14,29 @@ from farfield.data.manifest import Manifest, read_manifest
 from farfield.data.targets import whole_videos_of
 from farfield.errors import FarfieldError
 from farfield.evaluation.calibration import fit_temperature
+from farfield.evaluation.manifest_scores import make_trainer, score_manifest
 from farfield.evaluation.multilabel_calibration import fit_pair_temperature
 from farfield.evaluation.result import EvaluationResult
 from farfield.evaluation.scores_file import Scores
 from farfield.evaluation.scoring_module import ScoringModule
 from farfield.evaluation.test_report import write_report
 from farfield.evaluation.threshold_choice import ThresholdRule, choose_thresholds, hours_of_video
-from farfield.lightning_errors import lightning_errors_as_ours
+from farfield.evaluation.timeline_report import write_timeline_report
+from farfield.evaluation.timeline_result import TimelineResult
+from farfield.evaluation.timeline_run import TimelineRun, check_applicable_options, evaluate_timelines
 from farfield.models.class_subset import restrict_labels as restrict_network
 from farfield.models.network import ActionNet
 from farfield.models.operating_point import OperatingPoint
 from farfield.models.summary import summarise
 from farfield.precision import check_mixed_precision
 from farfield.progress import progress_bars, progress_bars_shown
+from farfield.timelines.options import TimelineOptions
 from farfield.video.decoder_names import Decoder
 
 log = logging.getLogger("farfield")
 
 
+@overload
 def evaluate(
     model: str | Path | ActionNet,
     manifest: str | Path,
@@ -47,6 +46,7 @@ def evaluate(
     num_crops: int | None = None,
     views_aggregation: ViewsAggregation | None = None,
     whole_videos: bool = False,
+    timeline: Literal[False] = False,
     out: str | Path | None = None,
     accelerator: str = "auto",
     devices: int = 1,
@@ -59,7 +59,47 @@ def evaluate(
     choose_threshold: str | ThresholdRule | None = None,
     decoder: Decoder = "pyav",
     progress: bool = True,
-) -> EvaluationResult:
+) -> EvaluationResult: ...
+@overload
+def evaluate(
+    model: str | Path | ActionNet,
+    manifest: str | Path,
+    *,
+    timeline: Literal[True] | TimelineOptions,
+    root: str | Path | None = None,
+    num_crops: int | None = None,
+    out: str | Path | None = None,
+    accelerator: str = "auto",
+    precision: str = "32-true",
+    view_batch_size: int | None = 16,
+    calibrate_on: str | Path | None = None,
+    choose_threshold: str | ThresholdRule | None = None,
+    decoder: Decoder = "pyav",
+    progress: bool = True,
+) -> TimelineResult: ...
+def evaluate(
+    model: str | Path | ActionNet,
+    manifest: str | Path,
+    *,
+    root: str | Path | None = None,
+    num_clips: int | None = None,
+    num_crops: int | None = None,
+    views_aggregation: ViewsAggregation | None = None,
+    whole_videos: bool = False,
+    timeline: bool | TimelineOptions = False,
+    out: str | Path | None = None,
+    accelerator: str = "auto",
+    devices: int = 1,
+    precision: str = "32-true",
+    batch_size: int = 1,
+    num_workers: int | None = None,
+    view_batch_size: int | None = 16,
+    restrict_labels: bool = False,
+    calibrate_on: str | Path | None = None,
+    choose_threshold: str | ThresholdRule | None = None,
+    decoder: Decoder = "pyav",
+    progress: bool = True,
+) -> EvaluationResult | TimelineResult:
     """Test a network on the videos of a manifest, with the scores of each video aggregated over its views.
 
     Each video is opened and decoded once for all of its views. Videos that cannot be read are listed in the result.
@@ -69,28 +109,37 @@ def evaluate(
         manifest: CSV file that lists the videos and their classes.
         root: folder that the paths in both manifests are relative to; None for each manifest's own folder.
         num_clips: clips spread over each video; None for the network's test setting.
-        num_crops: crops of each clip; None for the network's test setting.
+        num_crops: crops of each clip; None for the network's test setting, or for 1 crop with a timeline.
         views_aggregation: how the class probabilities of a video's views are aggregated: "mean", or "max" as PySlowFast
             does for Charades. None for the network's test setting.
         whole_videos: test whole videos, where the manifests have several labelled segments of a video: a video has the
             labels of all its rows (the protocol of Charades). Needs a multilabel network. Otherwise each row is a video
             of its own.
-        out: folder to write the report to, see `write_report`; None writes nothing.
+        timeline: test what is found when in whole videos, as `predict` finds it with a timeline, against the segments
+            of the manifest, which may have several rows for a video. True, or `TimelineOptions` to set the options of
+            windows and segments.
+        out: folder to write the report to, see `write_report`, and `write_timeline_report` for a timeline; None writes
+            nothing.
         accelerator: accelerator of Lightning's Trainer: auto, cpu or gpu.
         devices: number of devices. Each runs its own process, which scores a share of the videos.
         precision: precision of Lightning's Trainer: 32-true, bf16-mixed or 16-mixed.
         batch_size: videos per batch.
         num_workers: decoding processes; None for one per CPU core, at most 8. 0 decodes in the main process.
-        view_batch_size: views per forward pass; fewer need less memory. None for all views of a batch.
+        view_batch_size: views per forward pass; fewer need less memory. None for all views of a batch, or for 16 with a
+            timeline.
         restrict_labels: predict only the manifest's classes, which must be a subset of the network's classes.
         calibrate_on: manifest of validation videos, on which a temperature for the probabilities is fitted (Guo et
             al., ICML 2017). The temperature does not change the ranking of the classes. None for no temperature.
         choose_threshold: rule by which to choose a threshold for each class on the videos of `calibrate_on`: "f1",
             "precision=0.95", "recall=0.9" or "false_alarms_per_hour=1", with any value, see `ThresholdRule`. The
             thresholds are written into the checkpoint, whose hash changes, or set as `model.operating_point` if `model`
-            is a network. None uses the thresholds that the model has, if any.
+            is a network. With a timeline, they are chosen on the timelines of these videos, and kept as
+            `timeline_operating_point`. None uses the thresholds that the model has, if any.
         decoder: "pyav" or "decord".
         progress: show a progress bar.
+
+    Returns:
+        An `EvaluationResult`, or a `TimelineResult` with a timeline.
 
     Raises:
         FarfieldError: if the checkpoint or a manifest cannot be read, options are out of range or do not fit the task,
@@ -100,6 +149,8 @@ def evaluate(
     Example:
         result = farfield.evaluate("best.ckpt", "test.csv", num_clips=10, num_crops=3)
         print(result.metrics().top1)  # 74.0% [72.1, 75.8]; of a multilabel network, see `multilabel_metrics`
+        result = farfield.evaluate("best.ckpt", "untrimmed.csv", timeline=True)
+        print(result.average_precision().mean)  # over tIoU 0.5 to 0.95
     """
     if view_batch_size is not None and view_batch_size < 1:
         raise FarfieldError(f"view_batch_size is {view_batch_size}; it must be at least 1, or null.")
@@ -114,6 +165,31 @@ def evaluate(
     rule = ThresholdRule.parse(choose_threshold) if isinstance(choose_threshold, str) else choose_threshold
     if rule is not None:
         _check_threshold_options(rule, model, calibrate_on, restrict_labels)
+    if timeline is not False:
+        check_applicable_options(
+            num_clips=num_clips is not None,
+            views_aggregation=views_aggregation is not None,
+            whole_videos=whole_videos,
+            devices=devices != 1,
+            batch_size=batch_size != 1,
+            num_workers=bool(num_workers),
+            restrict_labels=restrict_labels,
+            calibrate_on=calibrate_on is not None and rule is None,
+        )
+        run = TimelineRun(
+            TimelineOptions() if timeline is True else timeline,
+            root,
+            1 if num_crops is None else num_crops,
+            view_batch_size or 16,
+            accelerator,
+            precision,
+            decoder,
+            progress,
+        )
+        tested = evaluate_timelines(model, manifest, run, calibrate_on=calibrate_on, rule=rule)
+        if out is not None:
+            write_timeline_report(tested, out)
+        return tested
     network = plain_network(model)
     if network.task == "multi_head" and (calibrate_on is not None or restrict_labels):
         given = {"restrict_labels": restrict_labels, "calibrate_on": calibrate_on, "choose_threshold": choose_threshold}
@@ -155,7 +231,7 @@ def evaluate(
     clip = network.clip.replace(**{name: value for name, value in changes.items() if value is not None})
     cost = summarise(network, side_px=clip.test_side_px).multiply_adds / 1e9
     module = ScoringModule(network, view_batch_size=view_batch_size)
-    trainer = _trainer(accelerator, devices, precision, progress=progress and progress_bars_shown())
+    trainer = make_trainer(accelerator, devices, precision, progress=progress and progress_bars_shown())
 
     def data_of(part: Manifest) -> TestDataModule:
         return TestDataModule(
@@ -172,14 +248,14 @@ def evaluate(
 
     temperature, point = None, network.operating_point
     if held_out is not None:
-        calibration_scores, calibration_rows = _score(trainer, module, data_of(held_out), str(calibrate_on))
+        calibration_scores, calibration_rows = score_manifest(trainer, module, data_of(held_out), str(calibrate_on))
         for path, reason in module.failures if trainer.is_global_zero else []:
             log.warning("left out of the calibration: %s: %s", path, reason)
         fit = fit_pair_temperature if network.task == "multilabel" else fit_temperature
         temperature = fit(calibration_scores.probabilities, calibration_scores.targets)
         if rule is not None:
             point = _choose_thresholds(calibration_scores, calibration_rows, rule, held_out)
-    scores, rows = _score(trainer, module, data_of(videos), str(manifest))
+    scores, rows = score_manifest(trainer, module, data_of(videos), str(manifest))
     if rule is not None and point is not None:  # only now, so that a failed test leaves the checkpoint as it was
         if isinstance(model, ActionNet):
             model.operating_point = point
@@ -238,61 +314,3 @@ def _choose_thresholds(scores: Scores, rows: list[int], rule: ThresholdRule, man
     """Choose thresholds on scored validation videos; `rows` are the videos' rows in the manifest."""
     hours = hours_of_video(manifest, rows) if rule.kind == "false_alarms_per_hour" else None
     return choose_thresholds(scores.probabilities, scores.target_matrix(), scores.labels, rule, hours=hours)
-
-
-def _trainer(accelerator: str, devices: int, precision: str, *, progress: bool) -> Trainer:
-    bars: list[Callback] = [RichProgressBar(console_kwargs={"stderr": True})] if progress else []
-    with lightning_errors_as_ours(ValueError):
-        trainer = Trainer(
-            accelerator=accelerator,
-            devices=devices,
-            strategy="ddp" if devices > 1 else "auto",
-            use_distributed_sampler=False,  # the data module's loader gives each process its share
-            precision=precision,  # type: ignore[arg-type]  # checked before
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=progress,
-            callbacks=bars,
-        )
-    if trainer.strategy.root_device.type == "cpu":
-        keep_freed_memory()
-    return trainer
-
-
-def _score(trainer: Trainer, module: ScoringModule, data: TestDataModule, name: str) -> tuple[Scores, list[int]]:
-    """Score videos; return the scores, and each video's row in the manifest."""
-    try:
-        trainer.test(module, datamodule=data, verbose=False)
-    except SystemExit as error:  # Lightning's, of an interrupt
-        raise KeyboardInterrupt from error
-    if not module.scores:
-        path, reason = module.failures[0]
-        raise FarfieldError(
-            f"none of the {len(data.manifest)} videos in {name} can be read. The first failure is {path}: {reason}. "
-            "Check the manifest's paths and the videos."
-        )
-    indices, targets, probabilities = (torch.cat(parts) for parts in zip(*module.scores, strict=True))
-    rows = indices.tolist()
-    paths = [_canonical(data.manifest.path(row)) for row in rows]
-    times = [(data.manifest[row].start_seconds, data.manifest[row].end_seconds) for row in rows]
-    segments = torch.tensor([[math.nan if time is None else time for time in each] for each in times]).double()
-    scores = Scores(
-        list(data.labels),
-        paths,
-        targets if data.task == "single_label" else targets > 0,
-        probabilities,
-        None if segments.isnan().all() else segments,
-        data.clip.views_aggregation,
-        data.task,
-    )
-    return scores, rows
-
-
-def _canonical(video: Path) -> str:
-    """Return a video's absolute path.
-
-    Symbolic links in the folder's path are resolved. If the video is itself a link, the link's name is kept, since the
-    target may be named by a hash.
-    """
-    return str(video.parent.resolve() / video.name)

@@ -52,7 +52,7 @@ def plot_confusion(
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if named:
-        names = [_wrap(name) for name in shown_names(labels)]
+        names = [wrap(name) for name in shown_names(labels)]
         text = {"fontsize": 8.5, **draw_text("".join(names))}
         axes.set_xticks(range(classes), names, rotation=90, **text)
         axes.set_yticks(range(classes), names, **text)
@@ -60,20 +60,20 @@ def plot_confusion(
         for i, j in zip(*np.nonzero(counts), strict=True):
             shade = "white" if fractions[i, j] > 0.5 else "black"
             axes.text(j, i, str(counts[i, j]), ha="center", va="center", color=shade, fontsize=8)
-    _fit_figure(figure, {axes: (0, 0, side, side), bar: (side + 0.25, 0, 0.18, side)})
+    fit_figure(figure, {axes: (0, 0, side, side), bar: (side + 0.25, 0, 0.18, side)})
     if path is not None:
         with matplotlib.rc_context({"savefig.dpi": 120}):
             figure.savefig(path)
     return figure
 
 
-def _wrap(name: str) -> str:
+def wrap(name: str) -> str:
     """Wrap a name into at most two lines."""
     lines = textwrap.wrap(" ".join(name.split()), _LINE, max_lines=2, placeholder="…")
     return "\n".join(lines)
 
 
-def _fit_figure(figure: Figure, places: Mapping[Axes, tuple[float, float, float, float]], margin: float = 0.1) -> None:
+def fit_figure(figure: Figure, places: Mapping[Axes, tuple[float, float, float, float]], margin: float = 0.1) -> None:
     """Resize a figure to fit all its content. Constrained layout would shrink the axes instead.
 
     Args:

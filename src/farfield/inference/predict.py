@@ -15,7 +15,7 @@ from farfield.data.clips import views_of
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 from farfield.inference.prediction_schema import Prediction, rank, rank_heads
-from farfield.progress import ProgressBar, progress_bars
+from farfield.progress import ProgressBar, bar_to, progress_bars
 from farfield.scoring.aggregation import aggregate_views, view_probabilities
 from farfield.scoring.load import InferenceModel, load_model
 from farfield.scoring.score_views import score_views
@@ -153,12 +153,6 @@ def predict(
             end_seconds=end_seconds,
             on_progress=lambda done, total: bar_to(bar, done, total),
         )
-
-
-def bar_to(bar: ProgressBar, done: int, total: int) -> None:
-    """Set a progress bar to `done` of `total` steps."""
-    bar.total = total
-    bar.update(done - bar.n)
 
 
 def predict_file(

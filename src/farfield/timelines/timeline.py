@@ -37,6 +37,7 @@ class Timeline:
         error: why the video could not be read to its end; None if it was read to its end.
         features: features of each window before the classifier; None if not requested.
         views_aggregation: how `whole_video` is aggregated over time, as over the views of a test.
+        window_probabilities: probability of each class in each window, before windows are averaged in cells.
     """
 
     labels: list[str]
@@ -47,6 +48,7 @@ class Timeline:
     error: str | None = None
     features: Float[np.ndarray, "windows c"] | None = None
     views_aggregation: ViewsAggregation = "mean"
+    window_probabilities: Float[np.ndarray, "windows classes"] | None = None
 
     @property
     def whole_video(self) -> Float[np.ndarray, " classes"]:
@@ -119,7 +121,8 @@ def make_timeline(
             raise
         error = failed.reason
     starts, ends = windows.starts[: len(scores)], windows.ends[: len(scores)]
-    times, cells = to_cells(starts, ends, np.stack([each.probabilities for each in scores]))
+    of_windows = np.stack([each.probabilities for each in scores])
+    times, cells = to_cells(starts, ends, of_windows)
     cells = smooth(times, cells, options.smooth_seconds)
     segments = timeline_segments(times, cells, model, options)
     vectors = [each.features for each in scores if each.features is not None]
@@ -132,4 +135,5 @@ def make_timeline(
         error,
         np.stack(vectors) if vectors else None,
         model.clip.views_aggregation,
+        of_windows,
     )

@@ -1,0 +1,63 @@
+"""Console summary of `farfield test`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from farfield.reports.read_test_report import METRICS, metrics_of
+
+
+def test_summary(report: dict[str, Any], folder: Path) -> str:
+    """Format the headline metrics of a test report, and where the report is."""
+    lines = [f"{report['videos']} videos, {report['num_clips']} clips x {report['num_crops']} crops each"]
+    if "scored_among" in report:
+        lines.append(f"scored among {report['scored_among']}")
+    if report.get("task") == "multi_head":
+        return "\n".join([*lines, *_multi_head_rows(report), *failure_lines(report), f"report: {folder / 'report.md'}"])
+    macro, point = report["class_metrics"]["macro"], report.get("operating_point", {})
+    rows = {shown: report[name] for name, shown in metrics_of(report).items()}
+    if report.get("task") == "multilabel":
+        rows |= {f"macro {name}": macro[name] for name in ("precision", "recall")} | {"macro F1": macro["f1"]}
+    else:
+        rows |= {"mean average precision": macro["average_precision"], "macro F1": macro["f1"]}
+    if "macro" in point:
+        rows |= {f"{name} at thresholds": point["macro"][name] for name in ("precision", "recall")}
+    width = max(23, *map(len, rows))
+    lines += [metric_row(f"{shown:<{width}}", estimate) for shown, estimate in rows.items()]
+    calibrated = report["calibration"]
+    errors = [
+        100 * calibrated[name]["expected_error"] for name in ("as_trained", "with_temperature") if name in calibrated
+    ]
+    lines.append(f"{'calibration error':<{width}} {' -> '.join(f'{error:6.2f}%' for error in errors)}")
+    if calibrated["temperature"] is not None:
+        lines[-1] += f"   with temperature {round(calibrated['temperature'], 4)}"
+    return "\n".join([*lines, *failure_lines(report), f"report: {folder / 'report.md'}"])
+
+
+def _multi_head_rows(report: dict[str, Any]) -> list[str]:
+    rows = {shown: report[name] for name, shown in metrics_of(report).items()}
+    for head, metrics in report["heads"].items():
+        rows |= {f"{shown} of {head}": metrics[name] for name, shown in METRICS.items()}
+    width = max(map(len, rows))
+    return [metric_row(f"{shown:<{width}}", estimate) for shown, estimate in rows.items()]
+
+
+def failure_lines(report: dict[str, Any]) -> list[str]:
+    """List the videos that could not be decoded, and why."""
+    failures = report["undecodable_videos"]
+    if not failures:
+        return []
+    named = [f"  {failure['path']}: {failure['reason']}" for failure in failures]
+    return [f"{len(failures)} videos could not be decoded:", *named]
+
+
+def metric_row(name: str, estimate: Mapping[str, float | None]) -> str:
+    """Format a metric and its interval; both may be undefined (None)."""
+    if estimate["value"] is None:
+        return f"{name} undefined"
+    row = f"{name} {100 * estimate['value']:6.2f}%"
+    if estimate["low"] is None or estimate["high"] is None:
+        return row
+    return f"{row}   95% interval {100 * estimate['low']:.1f} to {100 * estimate['high']:.1f}"

@@ -1,0 +1,127 @@
+"""Windows that a network scored wrongly, and the CSV file of them, which training shows more often."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from farfield.atomic_write import atomic_write
+from farfield.errors import FarfieldError
+from farfield.evaluation.video_timeline import VideoTimeline
+from farfield.task import Task
+
+
+class HardNegative(NamedTuple):
+    """One window with one wrong class; the fields are the columns of the file.
+
+    Attributes:
+        path: the video as the manifest spells it.
+        start_seconds: start of the window.
+        end_seconds: end of the window.
+        label: the class that is wrong.
+        error: "false_positive" if the class was predicted, though none of its segments overlaps the window; "missed" if
+            it was not predicted, though its segments cover the whole window.
+    """
+
+    path: str
+    start_seconds: float
+    end_seconds: float
+    label: str
+    error: Literal["false_positive", "missed"]
+
+
+def find_hard_negatives(
+    video: VideoTimeline, labels: Sequence[str], predicted: Bool[np.ndarray, "windows classes"]
+) -> Iterator[HardNegative]:
+    """Yield the windows of a video that were scored wrongly, in order of time.
+
+    A window that a class covers in part is neither wrong with this class nor without it.
+
+    Args:
+        video: a tested video.
+        labels: label of each class.
+        predicted: which classes were predicted for each window, see `predicted_classes`.
+    """
+    touched, covered = _truth_of_windows(video, labels)
+    false_positive, missed = predicted & ~touched, ~predicted & covered
+    for window, label in np.argwhere(false_positive | missed).tolist():
+        start, end = video.windows[window].tolist()
+        error: Literal["false_positive", "missed"] = "missed" if missed[window, label] else "false_positive"
+        yield HardNegative(video.path, start, end, labels[label], error)
+
+
+def predicted_classes(
+    probabilities: Float[np.ndarray, "windows classes"], thresholds: Float[np.ndarray, " classes"], task: Task
+) -> Bool[np.ndarray, "windows classes"]:
+    """Return which classes are predicted: those at their threshold; of a single-label network, the best class only."""
+    reached = probabilities >= thresholds
+    if task == "multilabel":
+        return reached
+    best = np.zeros_like(reached)
+    best[np.arange(len(best)), probabilities.argmax(1)] = True
+    return reached & best
+
+
+def _truth_of_windows(
+    video: VideoTimeline, labels: Sequence[str]
+) -> tuple[Bool[np.ndarray, "windows classes"], Bool[np.ndarray, "windows classes"]]:
+    """Return, for each window and class, whether segments overlap the window, and whether they cover it whole."""
+    position = {label: i for i, label in enumerate(labels)}
+    starts, ends = video.windows.T
+    touched = np.zeros((len(starts), len(labels)), bool)
+    reach = np.repeat(starts[:, None], len(labels), 1)  # up to which time a class covers the window without a gap
+    for start, end, label in video.truth:  # in order of their starts
+        c = position[label]
+        touched[:, c] |= (start < ends) & (end > starts)
+        reach[:, c] = np.where(start <= reach[:, c] + _TOLERANCE, np.maximum(reach[:, c], end), reach[:, c])
+    return touched, reach >= ends[:, None] - _TOLERANCE
+
+
+_TOLERANCE = 1e-6
+"""Seconds of rounding: times are sums of parts."""
+
+
+def check_hard_negatives_file(path: str | Path) -> None:
+    """Check, before a long test, that a file can be written there. Missing folders are created.
+
+    Raises:
+        FarfieldError: if it cannot.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    if path.is_dir():
+        raise FarfieldError(f"write_hard_negatives is {path}, which is a folder. Give a file.")
+
+
+def write_hard_negatives(found: Sequence[HardNegative], path: str | Path) -> None:
+    """Write the file, atomically. Missing folders are created.
+
+    Raises:
+        FarfieldError: if the file cannot be written.
+    """
+    path = Path(path)
+    check_hard_negatives_file(path)
+    try:
+        with (
+            atomic_write(path) as partial,
+            partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+        ):
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(HardNegative._fields)
+            for each in found:
+                times = (f"{seconds:.10g}" for seconds in (each.start_seconds, each.end_seconds))
+                writer.writerow([each.path, *times, each.label, each.error])
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> FarfieldError:
+    return FarfieldError(f"{path} cannot be written: {error.strerror or error}. Choose another place.")

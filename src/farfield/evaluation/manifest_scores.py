@@ -1,0 +1,83 @@
+"""Score the videos of a manifest with Lightning's Trainer."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+
+from farfield.allocator import keep_freed_memory
+from farfield.data.datamodule import TestDataModule
+from farfield.errors import FarfieldError
+from farfield.evaluation.scores_file import Scores
+from farfield.evaluation.scoring_module import ScoringModule
+from farfield.lightning_errors import lightning_errors_as_ours
+
+
+def make_trainer(accelerator: str, devices: int, precision: str, *, progress: bool) -> Trainer:
+    """Make the Trainer of a test, see `evaluate`."""
+    bars: list[Callback] = [RichProgressBar(console_kwargs={"stderr": True})] if progress else []
+    with lightning_errors_as_ours(ValueError):
+        trainer = Trainer(
+            accelerator=accelerator,
+            devices=devices,
+            strategy="ddp" if devices > 1 else "auto",
+            use_distributed_sampler=False,  # the data module's loader gives each process its share
+            precision=precision,  # type: ignore[arg-type]  # checked before
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=progress,
+            callbacks=bars,
+        )
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
+    return trainer
+
+
+def score_manifest(
+    trainer: Trainer, module: ScoringModule, data: TestDataModule, name: str
+) -> tuple[Scores, list[int]]:
+    """Score videos; return the scores, and each video's row in the manifest.
+
+    Raises:
+        FarfieldError: if no video can be read.
+        KeyboardInterrupt: if interrupted.
+    """
+    try:
+        trainer.test(module, datamodule=data, verbose=False)
+    except SystemExit as error:  # Lightning's, of an interrupt
+        raise KeyboardInterrupt from error
+    if not module.scores:
+        path, reason = module.failures[0]
+        raise FarfieldError(
+            f"none of the {len(data.manifest)} videos in {name} can be read. The first failure is {path}: {reason}. "
+            "Check the manifest's paths and the videos."
+        )
+    indices, targets, probabilities = (torch.cat(parts) for parts in zip(*module.scores, strict=True))
+    rows = indices.tolist()
+    paths = [_canonical(data.manifest.path(row)) for row in rows]
+    times = [(data.manifest[row].start_seconds, data.manifest[row].end_seconds) for row in rows]
+    segments = torch.tensor([[math.nan if time is None else time for time in each] for each in times]).double()
+    scores = Scores(
+        list(data.labels),
+        paths,
+        targets if data.task == "single_label" else targets > 0,
+        probabilities,
+        None if segments.isnan().all() else segments,
+        data.clip.views_aggregation,
+        data.task,
+    )
+    return scores, rows
+
+
+def _canonical(video: Path) -> str:
+    """Return a video's absolute path.
+
+    Symbolic links in the folder's path are resolved. If the video is itself a link, the link's name is kept, since the
+    target may be named by a hash.
+    """
+    return str(video.parent.resolve() / video.name)

@@ -1,0 +1,170 @@
+"""The result of a test of timelines: metrics of the segments that were found in whole videos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from farfield.evaluation.alarms import (
+    DetectionDelays,
+    FalseAlarms,
+    ScoredWindows,
+    detection_delays,
+    false_alarms_per_hour,
+)
+from farfield.evaluation.class_metrics import Averaged, DecisionMetrics, Resampling
+from farfield.evaluation.frame_metrics import FrameAccuracy, ScoredCells, frame_accuracy, frame_map, frame_resampling
+from farfield.evaluation.hard_negatives import (
+    HardNegative,
+    find_hard_negatives,
+    predicted_classes,
+    write_hard_negatives,
+)
+from farfield.evaluation.segment_arrays import Segments, predicted_segments, true_segments
+from farfield.evaluation.segment_precision import (
+    ACTIVITYNET_TIOUS,
+    DetectionMap,
+    detection_map,
+    detection_resampling,
+    segment_precision_recall,
+)
+from farfield.evaluation.timeline_content import timeline_content
+from farfield.evaluation.video_timeline import VideoTimeline
+from farfield.models.operating_point import OperatingPoint
+from farfield.task import Task
+from farfield.timelines.options import TimelineOptions
+
+
+@dataclass(frozen=True)
+class TimelineResult:
+    """The result of `evaluate` with a timeline.
+
+    Attributes:
+        labels: class names.
+        task: task of the network.
+        videos: timeline and labelled segments of each video, in the order of the manifest.
+        failures: (path, reason) of every video that could not be read to its end. Metrics do not include these videos.
+        options: options of the windows and segments.
+        thresholds: threshold of each class, in the order of `labels`.
+        operating_point: thresholds that were chosen earlier or in this test; None if none were. They are used unless
+            the options have a threshold.
+        about: what was tested and how: checkpoint, manifest, precision, ...
+        groups: group of each video, from the manifest; None for a video without one, or if no video has one.
+    """
+
+    labels: list[str]
+    task: Task
+    videos: list[VideoTimeline]
+    failures: Sequence[tuple[str, str]]
+    options: TimelineOptions
+    thresholds: list[float]
+    operating_point: OperatingPoint | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+    groups: Sequence[str | None] | None = None
+
+    @property
+    def hours(self) -> float:
+        """Length of all videos together."""
+        return sum(video.duration_seconds for video in self.videos) / 3600
+
+    @cached_property
+    def truth(self) -> Segments:
+        """The labelled segments of all videos, as arrays."""
+        rows = [
+            [(each.start_seconds, each.end_seconds, (each.label,)) for each in video.truth] for video in self.videos
+        ]
+        return true_segments(rows, self.labels, [video.end_seconds for video in self.videos])
+
+    @cached_property
+    def found(self) -> Segments:
+        """The segments that were found in all videos, as arrays."""
+        return predicted_segments([video.segments for video in self.videos], self.labels)
+
+    @cached_property
+    def cells(self) -> list[ScoredCells]:
+        """Class probabilities over time of each video."""
+        return [ScoredCells(video.times, video.probabilities) for video in self.videos]
+
+    @cached_property
+    def resampling(self) -> Resampling:
+        """How intervals are computed."""
+        return detection_resampling(self.groups, len(self.videos), self.truth, self.found)
+
+    def average_precision(self, tious: Sequence[float] = ACTIVITYNET_TIOUS) -> DetectionMap:
+        """Return the average precision of the segments (mAP), by class and by tIoU threshold, with intervals.
+
+        Args:
+            tious: thresholds of the temporal intersection over union (tIoU) from which on a segment is found:
+                `ACTIVITYNET_TIOUS` (0.5 to 0.95), `THUMOS_TIOUS` (0.3 to 0.7), or others.
+        """
+        return detection_map(self.truth, self.found, len(self.labels), tious, resampling=self.resampling)
+
+    def segment_metrics(self, tiou: float = 0.5) -> DecisionMetrics:
+        """Return precision, recall and F1 of the segments of each class at a tIoU threshold, with intervals."""
+        return segment_precision_recall(self.truth, self.found, len(self.labels), tiou=tiou, resampling=self.resampling)
+
+    def frame_average_precision(self) -> Averaged:
+        """Return the frame-wise average precision: every moment is ranked by the probability of the class.
+
+        The macro average is the frame-wise mAP. All moments count, weighted by time.
+        """
+        resampling = frame_resampling(self.groups, self.cells, len(self.labels))
+        return frame_map(self.cells, self.truth, resampling=resampling)
+
+    def frame_accuracy(self) -> FrameAccuracy:
+        """Return the share of time in which exactly the labelled classes were found, or none where none is labelled."""
+        durations = [video.end_seconds for video in self.videos]
+        return frame_accuracy(self.truth, self.found, durations, len(self.labels), resampling=self.resampling)
+
+    def false_alarms(self) -> FalseAlarms:
+        """Return the number of segments that were found where no segment of the class is labelled, and the hours."""
+        return false_alarms_per_hour(self.truth, self.found, len(self.labels), self.hours)
+
+    def delays(self) -> DetectionDelays:
+        """Return the seconds from the start of each labelled segment to the end of the first window that finds it."""
+        windows = [
+            ScoredWindows(
+                video.windows[:, 0],
+                video.windows[:, 1],
+                np.where(self._predicted(video), video.window_probabilities, -1.0),  # of single_label: the best only
+            )
+            for video in self.videos
+        ]
+        return detection_delays(self.truth, windows, self.thresholds)
+
+    def worst_first(self) -> list[VideoTimeline]:
+        """Return the videos in the order of their `agreement`, the lowest first."""
+        return sorted(self.videos, key=VideoTimeline.agreement)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of report.json, as plain Python types."""
+        return dict(self._content)
+
+    @cached_property
+    def _content(self) -> dict[str, Any]:
+        return timeline_content(self)
+
+    def hard_negatives(self) -> list[HardNegative]:
+        """Return the windows that were scored wrongly, in the order of the videos and of time."""
+        return [
+            each for video in self.videos for each in find_hard_negatives(video, self.labels, self._predicted(video))
+        ]
+
+    def _predicted(self, video: VideoTimeline) -> Bool[np.ndarray, "windows classes"]:
+        return predicted_classes(video.window_probabilities, np.array(self.thresholds), self.task)
+
+    def write_hard_negatives(self, path: str | Path) -> int:
+        """Write the windows that were scored wrongly into a CSV file, and return their number.
+
+        Raises:
+            FarfieldError: if the file cannot be written.
+        """
+        found = self.hard_negatives()
+        write_hard_negatives(found, path)
+        return len(found)

@@ -1,0 +1,277 @@
+"""Run a network over the whole videos of a manifest, and join the timelines with the labelled segments."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from farfield.allocator import keep_freed_memory
+from farfield.checkpoints.checkpoint import plain_network, save_operating_point
+from farfield.checkpoints.content_hash import network_hash
+from farfield.data.manifest import Manifest, read_manifest
+from farfield.data.targets import WholeVideos
+from farfield.device import find_device
+from farfield.errors import FarfieldError, VideoError
+from farfield.evaluation.threshold_choice import ThresholdRule
+from farfield.evaluation.timeline_rescore import segments_at
+from farfield.evaluation.timeline_result import TimelineResult
+from farfield.evaluation.timeline_threshold_choice import choose_timeline_thresholds
+from farfield.evaluation.video_timeline import VideoTimeline
+from farfield.models.inference_optimization import optimize_for_inference
+from farfield.models.network import ActionNet
+from farfield.models.operating_point import OperatingPoint
+from farfield.precision import check_mixed_precision
+from farfield.progress import VideoBars, progress_bars
+from farfield.timelines.options import TimelineOptions
+from farfield.timelines.segments import Segment
+from farfield.timelines.sliding_windows import check_window_lengths
+from farfield.timelines.timeline import Timeline, make_timeline
+from farfield.timelines.timeline_segments import check_timeline_options, timeline_thresholds
+from farfield.video.decoder_names import Decoder
+from farfield.video.decoders import open_video
+
+log = logging.getLogger("farfield")
+
+_DEVICES = {"auto": "auto", "cpu": "cpu", "gpu": "cuda", "cuda": "cuda"}
+"""Device of each accelerator of Lightning's that is supported."""
+_DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+@dataclass(frozen=True)
+class TimelineRun:
+    """Options of a run.
+
+    Args:
+        timeline: options of windows and segments.
+        root: folder that the manifests' paths are relative to; None for each manifest's own folder.
+        num_crops: square crops of each window.
+        view_batch_size: windows x crops per forward pass.
+        accelerator: auto, cpu or gpu.
+        precision: 32-true, bf16-mixed or 16-mixed.
+        decoder: "pyav" or "decord".
+        progress: show progress bars.
+
+    Raises:
+        FarfieldError: for options out of range, or an unknown accelerator or precision.
+    """
+
+    timeline: TimelineOptions
+    root: str | Path | None = None
+    num_crops: int = 1
+    view_batch_size: int = 8
+    accelerator: str = "auto"
+    precision: str = "32-true"
+    decoder: Decoder = "pyav"
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("num_crops", "view_batch_size"):
+            if getattr(self, name) < 1:
+                raise FarfieldError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.accelerator not in _DEVICES:
+            raise FarfieldError(f"accelerator is {self.accelerator!r}; with timeline, give auto, cpu or gpu.")
+        check_mixed_precision(self.precision)
+
+
+_INAPPLICABLE = {
+    "num_clips": "windows slide over the whole video; hop_seconds sets their distance",
+    "views_aggregation": "each window is scored by itself",
+    "whole_videos": "timelines are always of whole videos",
+    "devices": "timelines are made on one device",
+    "batch_size": "videos are read one after the other; view_batch_size sets how many windows are scored together",
+    "num_workers": "windows are decoded in the main process",
+    "restrict_labels": "the truth may name a part of the classes only",
+    "calibrate_on": "without choose_threshold, there is nothing to choose on its videos",
+}
+"""Options of a test that do not apply to timelines, and why."""
+
+
+def check_applicable_options(**given: bool) -> None:
+    """Refuse options of a test that do not apply to timelines.
+
+    Args:
+        given: whether each option of `_INAPPLICABLE` has been given.
+
+    Raises:
+        FarfieldError: for the first that has.
+    """
+    for name, is_given in given.items():
+        if is_given:
+            raise FarfieldError(f"{name} does not apply with timeline: {_INAPPLICABLE[name]}. Leave {name} out.")
+
+
+def evaluate_timelines(
+    model: str | Path | ActionNet,
+    manifest: str | Path,
+    run: TimelineRun,
+    *,
+    calibrate_on: str | Path | None = None,
+    rule: ThresholdRule | None = None,
+) -> TimelineResult:
+    """Compare the timelines of a manifest's videos with its labelled segments. Each video is opened once.
+
+    Args:
+        model: a checkpoint, or a network.
+        manifest: CSV file of videos and their labelled segments, several rows a video.
+        run: options.
+        calibrate_on: manifest of validation videos, on whose timelines thresholds are chosen by `rule`.
+        rule: how to choose thresholds; they are kept in the checkpoint or network. None chooses none.
+
+    Raises:
+        FarfieldError: if the manifest has no segments or labels that the network does not know, if the network is a
+            multi_head one, or if no video can be read.
+    """
+    network = plain_network(model)
+    _check_network(network, run.timeline, rule)
+    listed = _read(manifest, run, network)
+    held_out = None if calibrate_on is None else _read(calibrate_on, run, network)
+    if held_out is not None and held_out.content_hash() == listed.content_hash():
+        log.warning(
+            "%s lists the videos that are tested, so the thresholds will look better than they are. Give validation "
+            "videos as calibrate_on.",
+            calibrate_on,
+        )
+    fast = copy.copy(optimize_for_inference(network).to(find_device(_DEVICES[run.accelerator])))  # gets new thresholds
+    if fast.device.type == "cpu":
+        keep_freed_memory()
+    if held_out is not None and rule is not None:
+        windows = TimelineOptions(run.timeline.hop_seconds, run.timeline.window_seconds, run.timeline.smooth_seconds)
+        validation = _run_over(WholeVideos.of(held_out), fast, replace(run, timeline=windows), name="validation")
+        for path, reason in validation.failures:
+            log.warning("left out of the choice of thresholds: %s: %s", path, reason)
+        fast.timeline_operating_point = _choose_thresholds(validation, rule, run.timeline)
+    result = _run_over(WholeVideos.of(listed), fast, run, name="test")
+    if rule is not None and fast.timeline_operating_point is not None:  # only now: a failed test changes nothing
+        if isinstance(model, ActionNet):
+            model.timeline_operating_point = fast.timeline_operating_point
+        else:
+            save_operating_point(fast.timeline_operating_point, model, timeline=True)
+    result.about.update(_about(model, network, listed, manifest, run))
+    return result
+
+
+def _check_network(network: ActionNet, options: TimelineOptions, rule: ThresholdRule | None) -> None:
+    if network.task == "multi_head":
+        raise FarfieldError(
+            "timeline needs a network of one set of classes, but this one is multi_head, whose classes are those of "
+            "several heads. Leave out timeline."
+        )
+    if rule is not None and options.threshold:
+        raise FarfieldError(
+            f"choose_threshold and threshold ({options.threshold:g}) are both set, but threshold replaces those that "
+            "are chosen. Leave one out."
+        )
+    check_window_lengths(network.clip, options.hop_seconds, options.window_seconds)
+    check_timeline_options(options if rule is None else replace(options, threshold=_SOME_THRESHOLD), network)
+
+
+_SOME_THRESHOLD = 0.5
+"""Stands for thresholds that are chosen later, on which other options depend."""
+
+
+def _read(path: str | Path, run: TimelineRun, network: ActionNet) -> Manifest:
+    """Read a manifest, and check that it has segments of the network's classes."""
+    listed = read_manifest(path, root=run.root)
+    listed.target_matrix(network.labels)  # raises for a label that the network does not know
+    if listed.labels and all(row.start_seconds is None and row.end_seconds is None for row in listed if row.labels):
+        raise FarfieldError(
+            f"{path} has no segments, but timelines are compared with labelled segments of whole videos. Give a "
+            "manifest with the columns start_seconds and end_seconds, and a row for each segment. A video in which "
+            "nothing happens has a row with an empty label."
+        )
+    return listed
+
+
+def _run_over(videos: WholeVideos, model: ActionNet, run: TimelineRun, *, name: str) -> TimelineResult:
+    """Make the timeline of each video. Videos that cannot be read to their end are listed as failures."""
+    lines: list[VideoTimeline] = []
+    failures: list[tuple[str, str]] = []
+    groups: list[str | None] = []
+    with progress_bars(run.progress), VideoBars(name, len(videos.segments)) as bars:
+        for row, truth in enumerate(videos.segments):
+            record = videos.manifest[row]
+            try:
+                line = _make_timeline(videos.manifest.path(row), record.fps, model, run, bars.windows)
+            except VideoError as error:
+                failures.append((record.path, error.reason))
+            else:
+                late = sum(start >= line.times[-1] for start, _, labels in truth if labels)
+                if late:
+                    log.warning("%s: %d labelled segments begin after its end, and are left out.", record.path, late)
+                if line.error is None:
+                    lines.append(VideoTimeline.of(record.path, line, truth))
+                    groups.append(record.group)
+                else:
+                    reason = f"can be read only up to {line.times[-1]:.1f} s: {line.error}"
+                    failures.append((record.path, reason))
+            bars.video()
+    if not lines:
+        path, reason = failures[0]
+        raise FarfieldError(
+            f"none of the {len(failures)} videos in {videos.manifest.source} can be read. The first failure is {path}: "
+            f"{reason}. Check the manifest's paths and the videos."
+        )
+    return TimelineResult(
+        list(model.labels),
+        model.task,
+        lines,
+        failures,
+        run.timeline,
+        timeline_thresholds(model, model.labels, run.timeline.threshold).tolist(),
+        model.timeline_operating_point,
+        groups=groups if any(groups) else None,
+    )
+
+
+def _choose_thresholds(result: TimelineResult, rule: ThresholdRule, options: TimelineOptions) -> OperatingPoint:
+    """Choose thresholds on the windows of a result, for segments that are found with the given options."""
+
+    def find(times: np.ndarray, cells: np.ndarray, labels: list[str], thresholds: np.ndarray) -> list[Segment]:
+        return segments_at(times, cells, labels, thresholds, result.task, options)
+
+    return choose_timeline_thresholds(result.cells, result.truth, result.labels, rule, find=find)
+
+
+def _make_timeline(
+    path: Path, fps: float | None, model: ActionNet, run: TimelineRun, on_progress: Callable[[int, int], object]
+) -> Timeline:
+    """Open a video, and make its timeline."""
+    clip, device = model.clip, model.device.type
+    dtype = _DTYPES.get(run.precision)
+    with (
+        open_video(path, run.decoder, deinterlace=clip.deinterlace, tone_map=clip.tone_map, fps=fps) as video,
+        torch.autocast(device, dtype, enabled=dtype is not None),
+    ):
+        return make_timeline(
+            video,
+            path,
+            model,
+            run.timeline,
+            num_crops=run.num_crops,
+            view_batch_size=run.view_batch_size,
+            on_progress=on_progress,
+        )
+
+
+def _about(
+    model: str | Path | ActionNet, network: ActionNet, manifest: Manifest, name: str | Path, run: TimelineRun
+) -> dict[str, Any]:
+    """Return what was tested and how, for the report."""
+    return {
+        **({} if isinstance(model, ActionNet) else {"checkpoint": str(model), "weights": network_hash(model)}),
+        "manifest": str(name),
+        **({} if run.root is None else {"root": str(run.root)}),
+        "manifest_hash": manifest.content_hash(),
+        "backbone": network.config["backbone"],
+        "inserted": network.config["insert"],
+        "task": network.task,
+        "num_crops": run.num_crops,
+        "precision": run.precision,
+    }

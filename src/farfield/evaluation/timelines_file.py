@@ -1,0 +1,127 @@
+"""Read and write timelines.npz, the window scores and labelled segments of tested videos.
+
+The file holds all that is needed to find and score segments again with other options, without the network.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import numpy as np
+from jaxtyping import Float
+
+from farfield.atomic_write import atomic_write
+from farfield.errors import FarfieldError
+from farfield.evaluation.video_timeline import TrueSegment, VideoTimeline
+from farfield.task import Task
+
+FILE = "timelines.npz"
+
+
+@dataclass(frozen=True)
+class WindowScores:
+    """Window scores and truth of one video.
+
+    Attributes:
+        path: the video as the manifest spells it.
+        truth: labelled segments.
+        windows: start and end of each window, in seconds.
+        probabilities: probability of each class in each window.
+    """
+
+    path: str
+    truth: list[TrueSegment]
+    windows: Float[np.ndarray, "windows 2"]
+    probabilities: Float[np.ndarray, "windows classes"]
+
+
+@dataclass(frozen=True)
+class TimelinesFile:
+    """Content of timelines.npz.
+
+    Attributes:
+        labels: class names.
+        task: task of the network.
+        videos: window scores of the videos.
+        settings: how segments were found, in plain types.
+    """
+
+    labels: list[str]
+    task: Task
+    videos: list[WindowScores]
+    settings: dict[str, Any]
+
+
+def write_timelines(
+    path: Path, labels: Sequence[str], task: Task, videos: Sequence[VideoTimeline], settings: dict[str, Any]
+) -> None:
+    """Write window scores and truth, atomically. The rows of all videos are concatenated; `*_counts` divide them."""
+    position = {label: i for i, label in enumerate(labels)}
+    truth = [each for video in videos for each in video.truth]
+    with atomic_write(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(
+            file,
+            labels=np.array(labels, dtype=str),
+            task=np.array(task),
+            paths=np.array([video.path.encode("utf-8", "surrogateescape") for video in videos]),
+            window_counts=np.array([len(video.windows) for video in videos]),
+            windows=np.concatenate([video.windows for video in videos]),
+            window_probabilities=np.concatenate([video.window_probabilities for video in videos]).astype(np.float32),
+            truth_counts=np.array([len(video.truth) for video in videos]),
+            truth=np.array([each[:2] for each in truth], dtype=np.float64).reshape(-1, 2),
+            truth_classes=np.array([position[each.label] for each in truth], dtype=np.int64),
+            settings=np.array(json.dumps(settings)),
+        )
+
+
+def read_timelines(path: str | Path) -> TimelinesFile:
+    """Read timelines.npz.
+
+    Raises:
+        FarfieldError: if the file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            return _parse({name: content[name] for name in content.files})
+    except FileNotFoundError as error:
+        raise FarfieldError(f"there is no file {path}. `farfield test --timeline` writes one ({FILE}).") from error
+    except Exception as error:  # numpy, zipfile, zlib and json raise many for damaged files
+        raise FarfieldError(
+            f"{path} is not a file of tested timelines: {error}. Run `farfield test --timeline` to write a new one."
+        ) from error
+
+
+def _parse(content: dict[str, np.ndarray]) -> TimelinesFile:
+    """Divide the rows among the videos.
+
+    Raises:
+        ValueError, KeyError, IndexError: for arrays that do not fit together.
+    """
+    labels, paths, task = content["labels"].tolist(), content["paths"].tolist(), str(content["task"])
+    if task not in get_args(Task) or content["window_probabilities"].shape[1:] != (len(labels),):
+        raise ValueError(f"task {task} with scores of shape {content['window_probabilities'].shape}")
+    windows = _divide(content["windows"], content["window_counts"])
+    probabilities = _divide(content["window_probabilities"], content["window_counts"])
+    spans = _divide(content["truth"], content["truth_counts"])
+    classes = _divide(content["truth_classes"], content["truth_counts"])
+    videos = [
+        WindowScores(
+            name.decode("utf-8", "surrogateescape"),
+            [TrueSegment(start, end, labels[c]) for (start, end), c in zip(times.tolist(), of.tolist(), strict=True)],
+            bounds,
+            scores,
+        )
+        for name, times, of, bounds, scores in zip(paths, spans, classes, windows, probabilities, strict=True)
+    ]
+    return TimelinesFile(labels, cast(Task, task), videos, json.loads(str(content["settings"])))
+
+
+def _divide(rows: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
+    """Divide the rows of all videos into those of each."""
+    if len(rows) != counts.sum():
+        raise ValueError(f"{len(rows)} rows for {counts.sum()}")
+    return np.split(rows, np.cumsum(counts)[:-1])
