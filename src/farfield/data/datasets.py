@@ -206,8 +206,9 @@ class TrainingClips(Dataset[Batch]):
                     self._name_empty_class(failures, known_before, key.row, index)
                     return clips, index
                 except NoFreeTime:  # not an error of the video: other clips of it are fine
+                    assert videos is not None
                     self._without_free_time.add(index)
-                    self._check_free_time()
+                    videos.check_free_time(self._without_free_time)
                     continue
                 except VideoError as error:
                     self._known_failures[index] = Failure(error.path, error.reason)
@@ -217,12 +218,6 @@ class TrainingClips(Dataset[Batch]):
             f"Last error: {failures[-1].path}: {failures[-1].reason}. Check the manifest's paths, which are relative "
             f"to {self.manifest.root}."
         )
-
-    def _check_free_time(self) -> None:
-        """Raise `NoFreeTime` if no video has room for a clip outside of its segments."""
-        assert self.untrimmed is not None
-        if error := self.untrimmed.no_free_time(self._without_free_time):
-            raise error
 
     def _name_empty_class(self, failures: list[Failure], begin: int, wanted: int, taken: int) -> None:
         """Set `empty_class` in the failures from `begin` on if the rows `wanted` and `taken` differ in class.

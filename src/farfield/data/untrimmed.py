@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from farfield.clip_spec import ClipSpec
 from farfield.data.frame_sampling import random_clip, stream_frames
@@ -65,7 +65,7 @@ class UntrimmedVideos:
     weights: Float[np.ndarray, " sources"]
     video: Int[np.ndarray, " sources"]
     targets: ClipTargets
-    labelled: np.ndarray
+    labelled: Bool[np.ndarray, " sources"]
     negative_share: float
     hard_repeats: int
 
@@ -177,14 +177,13 @@ class UntrimmedVideos:
         start, end = bounds_seconds.tolist()
         return self.targets.shares(int(self.video[row]), start, end)
 
-    def no_free_time(self, tried: set[int]) -> NoFreeTime | None:
-        """Return an error if all sources of free time have been tried in vain."""
+    def check_free_time(self, tried: set[int]) -> None:
+        """Raise `NoFreeTime` if `tried` has all sources of free time: in none of them does a clip fit."""
         if tried.issuperset(np.flatnonzero(self.kinds == Kind.FREE_TIME).tolist()):
-            return NoFreeTime(
+            raise NoFreeTime(
                 f"in no video of {self.sources.source} does a clip fit outside of the labelled segments. Set "
                 "data.negative_share to 0, or take shorter clips."
             )
-        return None
 
 
 def free_seconds(videos: Manifest, targets: ClipTargets) -> Float[np.ndarray, " videos"]:
