@@ -32,25 +32,38 @@ def fit_and_test(folder: Path, options: Mapping[str, Any], manifest: Path, *, ex
     Raises:
         RuntimeError: if a command fails.
     """
-    options = {**options, "run_dir": folder, "resume": True}
-    fit = ["fit", *extra, *(f"--{name}={_yaml(value)}" for name, value in options.items())]
     test = ["test", "--checkpoint", folder / "checkpoints" / "last.ckpt", "--data.manifest", manifest]
     test += ["--accelerator=cpu", "--data.num_workers=0", "--data.batch_size=16"]
-    folder.mkdir(parents=True, exist_ok=True)
-    commands = [[str(word) for word in words] for words in (fit, test)]
-    process = worker_context("farfield.training.config").Process(target=_run, args=(commands, folder / "log.txt"))
+    run_commands([fit_command(folder, options, extra=extra), test], folder / "log.txt")
+
+
+def fit_command(folder: Path, options: Mapping[str, Any], *, extra: Sequence[str] = ()) -> list[Any]:
+    """Return the words of a `farfield fit` into a folder, which resumes if it was stopped, see `fit_and_test`."""
+    options = {**options, "run_dir": folder, "resume": True}
+    return ["fit", *extra, *(f"--{name}={_yaml(value)}" for name, value in options.items())]
+
+
+def run_commands(commands: Sequence[Sequence[Any]], log: Path, *, num_threads: int = 1) -> None:
+    """Run commands of farfield in a process of their own until one fails; their output goes to a file.
+
+    Raises:
+        RuntimeError: if a command fails.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    words = [[str(word) for word in command] for command in commands]
+    process = worker_context("farfield.training.config").Process(target=_run, args=(words, log, num_threads))
     process.start()
     process.join()
     if process.exitcode:
-        raise RuntimeError(f"a run failed with status {process.exitcode}; see {folder / 'log.txt'}")
+        raise RuntimeError(f"a run failed with status {process.exitcode}; see {log}")
 
 
-def _run(commands: list[list[str]], log: Path) -> None:
-    """Run commands with one thread until one fails; their output goes to a file."""
+def _run(commands: list[list[str]], log: Path, num_threads: int) -> None:
+    """Run commands until one fails; their output goes to a file."""
     with log.open("w") as file:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
-    torch.set_num_threads(1)
+    torch.set_num_threads(num_threads)
     for words in commands:
         if status := main(words):
             sys.exit(status)

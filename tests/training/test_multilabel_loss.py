@@ -21,6 +21,8 @@ from farfield.training.multilabel_loss import multilabel_loss
 
 CLIPS, CLASSES = 6, 4
 TARGETS = torch.tensor([[1, 0, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0]]).float()
+SHARES = TARGETS * torch.linspace(0.05, 1, CLIPS * CLASSES).view(CLIPS, CLASSES)
+"""Targets of clips of untrimmed videos."""
 POS_WEIGHT = torch.tensor([0.5, 3.0, 1.5, 7.0], dtype=torch.float64)
 MIX = Mix(
     torch.tensor([3, 5, 2, 0, 1, 4]),
@@ -33,18 +35,20 @@ def some_logits() -> Tensor:
     return 3 * torch.randn(CLIPS, CLASSES, dtype=torch.float64)
 
 
-def batch_of(mix: Mix | None = None) -> Any:
-    return SimpleNamespace(labels=TARGETS, draw=Draw(mix=mix))
+def batch_of(mix: Mix | None = None, targets: Tensor = TARGETS) -> Any:
+    return SimpleNamespace(labels=targets, draw=Draw(mix=mix))
 
 
-def slow_loss(logits: Tensor, *, gamma: float, weights: Tensor | None, smoothing: float, mix: Mix | None) -> float:
+def slow_loss(
+    logits: Tensor, *, gamma: float, weights: Tensor | None, smoothing: float, mix: Mix | None, targets: Tensor
+) -> float:
     """Average the loss over clips and classes, one number at a time."""
     total = 0.0
     for i, c in itertools.product(range(CLIPS), range(CLASSES)):
-        t = float(TARGETS[i, c])
+        t = float(targets[i, c])
         if mix is not None:
             share = float(mix.share[i])
-            t = share * t + (1 - share) * float(TARGETS[int(mix.partner[i]), c])
+            t = share * t + (1 - share) * float(targets[int(mix.partner[i]), c])
         t = (1 - smoothing) * t + smoothing / 2
         p = 1 / (1 + math.exp(-float(logits[i, c])))
         w = 1.0 if weights is None else float(weights[c])
@@ -54,13 +58,17 @@ def slow_loss(logits: Tensor, *, gamma: float, weights: Tensor | None, smoothing
 
 
 @pytest.mark.parametrize(
-    ("gamma", "weights", "smoothing", "mix"),
-    list(itertools.product([0.0, 0.5, 2.0], [None, POS_WEIGHT], [0.0, 0.1], [None, MIX])),
+    ("gamma", "weights", "smoothing", "mix", "targets"),
+    list(itertools.product([0.0, 0.5, 2.0], [None, POS_WEIGHT], [0.0, 0.1], [None, MIX], [TARGETS, SHARES])),
 )
-def test_the_loss_equals_slow_loops(gamma: float, weights: Tensor | None, smoothing: float, mix: Mix | None) -> None:
+def test_the_loss_equals_slow_loops(
+    gamma: float, weights: Tensor | None, smoothing: float, mix: Mix | None, targets: Tensor
+) -> None:
     logits = some_logits()
-    loss = multilabel_loss(logits, batch_of(mix), label_smoothing=smoothing, pos_weight=weights, focal_gamma=gamma)
-    expected = slow_loss(logits, gamma=gamma, weights=weights, smoothing=smoothing, mix=mix)
+    loss = multilabel_loss(
+        logits, batch_of(mix, targets), label_smoothing=smoothing, pos_weight=weights, focal_gamma=gamma
+    )
+    expected = slow_loss(logits, gamma=gamma, weights=weights, smoothing=smoothing, mix=mix, targets=targets)
     assert float(loss) == pytest.approx(expected, rel=1e-6)
 
 

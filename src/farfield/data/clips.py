@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from farfield.clip_spec import ClipSpec
 from farfield.data.augmentation import Augmentation
 from farfield.data.crops import crop_and_resize, random_resized_box, random_square, resize_short_side, spread_crops
 from farfield.data.frame_cache import FrameCache
-from farfield.data.frame_sampling import ClipTooShort, random_clip, stream_frames, uniform_views
+from farfield.data.frame_sampling import (
+    ClipTooShort,
+    dense_views,
+    random_clip,
+    shown_seconds,
+    stream_frames,
+    uniform_views,
+)
 from farfield.data.manifest import VideoRecord
 from farfield.errors import VideoError
 from farfield.video.decoder_names import Decoder
@@ -31,12 +39,18 @@ class Clip:
     Attributes:
         frames: RGB frames. v is 1 in training and clips x crops in a test.
         times_seconds: time of each frame of each view, from the start of the video.
+        bounds_seconds: when each view is seen: from the start of its first frame to the end of its last one.
         record: row of the manifest.
     """
 
     frames: UInt8[Tensor, "v t h w c"]
     times_seconds: Float[np.ndarray, "v t"]
+    bounds_seconds: Float[np.ndarray, "v 2"]
     record: VideoRecord
+
+
+ChooseFrames = Callable[[Float[np.ndarray, " frames"], np.random.Generator], Int[np.ndarray, " t"]]
+"""Chooses the frames of a random clip, as indices into the times of a video's frames."""
 
 
 def training_clips(
@@ -48,6 +62,7 @@ def training_clips(
     *,
     decoder: Decoder = "pyav",
     frame_cache: FrameCache | None = None,
+    choose: ChooseFrames | None = None,
 ) -> list[Clip]:
     """Read clips at random times, each a random crop of the frame. The file is opened once.
 
@@ -59,6 +74,7 @@ def training_clips(
         generators: random generator for each clip.
         decoder: see `open_video`.
         frame_cache: cache to read frames through; None to read the file directly.
+        choose: chooses the frames of each clip; None for a clip anywhere in the record's segment.
 
     Raises:
         VideoError: if the file cannot be decoded, if no frame lies in the record's segment, or if the video is shorter
@@ -70,23 +86,31 @@ def training_clips(
             if frame_cache is None
             else frame_cache.open(path, fps=record.fps) as video
         ):
-            stream = _stream_frames(video.times, record, spec)
-            places = np.stack([stream[random_clip(len(stream), spec, rng)] for rng in generators])
+            choose = choose or partial(_frames_in_segment, record=record, spec=spec)
+            places = np.stack([choose(video.times, rng) for rng in generators])
             needed, position = np.unique(places, return_inverse=True)
             frames = torch.from_numpy(video.frames(needed, _needed_px(spec, augmentation)))
-            times = video.times[places]
+            times, bounds = video.times[places], shown_seconds(video.times, places, spec.target_fps)
     except ClipTooShort as error:
         raise VideoError(path, str(error)) from error
     height, width = frames.shape[1:3]
     clips = []
-    for rng, own, shown in zip(generators, position.reshape(places.shape), times, strict=True):
+    for rng, own, shown, seen in zip(generators, position.reshape(places.shape), times, bounds, strict=True):
         if augmentation.short_side_px is None:
             box = random_resized_box(height, width, augmentation.crop_scale, rng)
         else:
             box = random_square(height, width, spec.crop_px, augmentation.short_side_px, rng)
         chosen = frames if len(own) == len(needed) and len(generators) == 1 and _is_ascending(own) else frames[own]
-        clips.append(Clip(crop_and_resize(chosen, box, spec.crop_px)[None], shown[None], record))
+        clips.append(Clip(crop_and_resize(chosen, box, spec.crop_px)[None], shown[None], seen[None], record))
     return clips
+
+
+def _frames_in_segment(
+    times: Float[np.ndarray, " frames"], rng: np.random.Generator, *, record: VideoRecord, spec: ClipSpec
+) -> Int[np.ndarray, " t"]:
+    """Choose the frames of a clip anywhere in the record's segment."""
+    stream = _stream_frames(times, record, spec)
+    return stream[random_clip(len(stream), spec, rng)]
 
 
 def _is_ascending(places: np.ndarray) -> bool:
@@ -132,13 +156,64 @@ def views_of(video: Video, path: Path, record: VideoRecord, spec: ClipSpec, *, n
         places = stream[uniform_views(len(stream), spec, num_clips)]
     except ClipTooShort as error:
         raise VideoError(path, str(error)) from error
+    return _read_views(video, places, record, spec, num_crops)
+
+
+def video_windows(
+    path: Path, record: VideoRecord, spec: ClipSpec, chosen: Sequence[int], *, decoder: Decoder = "pyav"
+) -> Clip:
+    """Open a video once and read some of the windows that lie end to end over the record's segment.
+
+    The last window ends with the segment. Each window is a view, its central crop.
+
+    Args:
+        path: video file, or folder of numbered pictures.
+        record: row of the manifest.
+        spec: input of the network.
+        chosen: numbers of the windows to read, below `count_windows`.
+        decoder: see `open_video`.
+
+    Raises:
+        VideoError: see `training_clips`.
+    """
+    with _open(path, record, spec, decoder) as video:
+        return _read_views(video, _window_frames(video, path, record, spec)[chosen], record, spec, num_crops=1)
+
+
+def count_windows(path: Path, record: VideoRecord, spec: ClipSpec, *, decoder: Decoder = "pyav") -> int:
+    """Return the number of windows of a video, see `video_windows`. No frame is decoded.
+
+    Raises:
+        VideoError: see `training_clips`.
+    """
+    with _open(path, record, spec, decoder) as video:
+        return len(_window_frames(video, path, record, spec))
+
+
+def _window_frames(video: Video, path: Path, record: VideoRecord, spec: ClipSpec) -> Int[np.ndarray, "windows t"]:
+    try:
+        stream = _stream_frames(video.times, record, spec)
+        return stream[dense_views(len(stream), spec, spec.span)]
+    except ClipTooShort as error:
+        raise VideoError(path, str(error)) from error
+
+
+def _read_views(
+    video: Video, places: Int[np.ndarray, "clips t"], record: VideoRecord, spec: ClipSpec, num_crops: int
+) -> Clip:
+    """Read clips of the given frames, each as `num_crops` crops. A frame of several clips is decoded once."""
     needed, position = np.unique(places, return_inverse=True)
     frames = torch.from_numpy(video.frames(needed, spec.test_short_side_px))
-    times = np.repeat(video.times[places], num_crops, axis=0)
+    times, bounds = video.times[places], shown_seconds(video.times, places, spec.target_fps)
     resized = resize_short_side(frames, spec.test_short_side_px)
     crops = torch.stack(spread_crops(resized, spec.test_side_px, num_crops))
     views = crops[:, torch.from_numpy(position.reshape(places.shape))]  # crops clips t h w c
-    return Clip(views.transpose(0, 1).flatten(0, 1), times, record)
+    return Clip(
+        views.transpose(0, 1).flatten(0, 1),
+        np.repeat(times, num_crops, axis=0),
+        np.repeat(bounds, num_crops, axis=0),
+        record,
+    )
 
 
 def _open(path: Path, record: VideoRecord, spec: ClipSpec, decoder: Decoder) -> AbstractContextManager[Video]:

@@ -1,27 +1,30 @@
-"""LightningDataModules for training and testing: loaders of uint8 batches, and their transfer to the device."""
+"""LightningDataModule for training: loaders of uint8 batches of training and validation videos."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from farfield.clip_spec import ClipSpec
 from farfield.data.augmentation import Augmentation
 from farfield.data.batch_loader import batch_loader
 from farfield.data.datasets import Batch, EvaluationViews, TrainingClips
-from farfield.data.manifest import Manifest, read_manifest
+from farfield.data.evaluation_datamodule import default_workers, evaluation_loader, to_network_input
+from farfield.data.manifest import read_manifest
 from farfield.data.mirrored_labels import check_heads, flipped_labels
 from farfield.data.samplers import EpochBatchSampler, EvaluationBatches
 from farfield.data.targets import WholeVideos, count_videos, row_targets, whole_videos_of
-from farfield.data.transforms import network_input
+from farfield.data.untrimmed import HARD_REPEATS, NEGATIVE_SHARE
+from farfield.data.untrimmed_options import UntrimmedOptions
+from farfield.data.untrimmed_validation import ValidationWindows
 from farfield.errors import FarfieldError, nearest
 from farfield.lightning_compat import processed_batches
-from farfield.parallel import usable_cores
 from farfield.task import DEFAULT_TASK, Task
-from farfield.video.decoder_names import Decoder, DecoderOption
+from farfield.video.decoder_names import DecoderOption
 from farfield.video.decoders import current_name
 
 
@@ -55,6 +58,17 @@ class VideoDataModule(LightningDataModule):
         whole_videos: train and validate on whole videos, where the manifest has several labelled segments of a video. A
             training clip has the labels of the segments that overlap it, a validation video those of all its segments
             (the protocol of Charades). Needs a multilabel network. Otherwise each row is a video of its own.
+        untrimmed: train on untrimmed videos, of which the manifest has a row for each labelled segment. An epoch has
+            one clip of each segment, inside it or across its borders, and clips outside of all segments of their
+            videos. The target of a class is the share of the clip's time that its segments cover. A row without
+            label adds a video in which nothing happens. Validation scores windows that lie end to end over whole
+            videos; a window has the classes that cover at least half of it. Needs a multilabel network.
+        negative_share: share of an epoch's clips that lie outside of all segments, with `untrimmed`; 0 for none. Half
+            of them are close to a segment, where there is room.
+        hard_negatives: CSV file of windows that were scored wrongly, of which `untrimmed` draws more clips. `farfield
+            test --timeline --write_hard_negatives` writes one for the training manifest.
+        hard_negative_repeats: number of clips of each window of hard_negatives in an epoch, in place of others. They
+            replace at most half of the clips, both of those of segments and of those outside.
         clip: input of the network.
         task: task of the network.
         seed: seed of the run.
@@ -81,6 +95,10 @@ class VideoDataModule(LightningDataModule):
         decoder: DecoderOption = "pyav",
         memory_gb: float = 0.0,
         whole_videos: bool = False,
+        untrimmed: bool = False,
+        negative_share: float = NEGATIVE_SHARE,
+        hard_negatives: str | None = None,
+        hard_negative_repeats: int = HARD_REPEATS,
         clip: ClipSpec | None = None,
         task: Task = DEFAULT_TASK,
         seed: int = 0,
@@ -119,8 +137,14 @@ class VideoDataModule(LightningDataModule):
             self.train_manifest = self._whole_training_videos.manifest
             self.val_manifest = self.val_manifest and WholeVideos.of(self.val_manifest).manifest
         self.labels = labels or self.train_manifest.labels
+        self.untrimmed_options = UntrimmedOptions(untrimmed, negative_share, hard_negatives, hard_negative_repeats)
+        self._untrimmed = self.untrimmed_options.videos(
+            self.train_manifest, self.labels, clip, task, whole_videos=whole_videos
+        )
+        if self._untrimmed is not None:
+            self.train_manifest = self._untrimmed.sources
         self.batch_size = batch_size
-        self.num_workers = _default_workers() if num_workers is None else num_workers
+        self.num_workers = default_workers() if num_workers is None else num_workers
         self.augmentation = augmentation
         self.clips_per_video = clips_per_video
         self.class_balanced = class_balanced
@@ -167,12 +191,17 @@ class VideoDataModule(LightningDataModule):
             flip_labels=self.flip_labels,
             task=self.task,
             clip_targets=None if whole is None else whole.clip_targets(self.labels),
+            untrimmed=self._untrimmed,
         )
         return batch_loader(dataset, self._train_sampler(), self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         if self.val_manifest is None:
             return []
+        if self.untrimmed_options.untrimmed:
+            windows, rank, world_size = self._validation_windows, *self._rank()
+            batches = EvaluationBatches(len(windows), self.batch_size, rank=rank, world_size=world_size)
+            return batch_loader(windows, batches, self.num_workers)
         return evaluation_loader(
             self.val_manifest,
             self.labels,
@@ -200,8 +229,13 @@ class VideoDataModule(LightningDataModule):
         return [str(self.train_manifest.path(row)) for row in rows]
 
     def validation_batch(self, rows: Sequence[int]) -> Batch:
-        """Load the validation videos in the given rows, one central view each, as network input on the CPU."""
+        """Load the validation videos in the given rows, one central view each, as network input on the CPU.
+
+        With `untrimmed`, the rows are numbers of windows.
+        """
         assert self.val_manifest is not None
+        if self.untrimmed_options.untrimmed:
+            return to_network_input(self._validation_windows[rows], self.clip)
         views = EvaluationViews(
             self.val_manifest, self.labels, self.clip, num_clips=1, num_crops=1, decoder=self.decoder, task=self.task
         )
@@ -222,6 +256,7 @@ class VideoDataModule(LightningDataModule):
             "flip_labels": self.flip_labels,
             "seed": self.seed,
             "whole_videos": self.whole_videos,
+            **self.untrimmed_options.state_dict(),
             "manifest_hash": self._train_hash(),
         }
 
@@ -229,7 +264,9 @@ class VideoDataModule(LightningDataModule):
         """Check that the settings equal those of the run to resume; raise `FarfieldError` if not."""
         now, before = (
             self.state_dict(),
-            {"short_cycle": False, "flip_labels": {}, "whole_videos": False} | state_dict,
+            {"short_cycle": False, "flip_labels": {}, "whole_videos": False}
+            | UntrimmedOptions().state_dict()
+            | state_dict,
         )  # missing in older checkpoints
         changed = [f"{name} was {before.get(name)}, now {now[name]}" for name in now if before.get(name) != now[name]]
         if changed:
@@ -245,115 +282,30 @@ class VideoDataModule(LightningDataModule):
         return listed.content_hash()
 
     def _train_sampler(self) -> EpochBatchSampler:
-        trainer = self.trainer
+        videos, (rank, world_size) = self._untrimmed, self._rank()
         return EpochBatchSampler(
-            len(self.train_manifest),
+            len(self.train_manifest if videos is None else videos),
             self.batch_size // self.clips_per_video,
             seed=self.seed,
             position=self._position,
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
+            rank=rank,
+            world_size=world_size,
             classes=self.train_manifest.targets(self.labels) if self.class_balanced else None,
+            epoch=None if videos is None else videos.epoch,
             short_cycle=self.short_cycle,
         )
+
+    @cached_property
+    def _validation_windows(self) -> ValidationWindows:
+        assert self.val_manifest is not None
+        return ValidationWindows(self.val_manifest, self.labels, self.clip, decoder=self.decoder)
+
+    def _rank(self) -> tuple[int, int]:
+        """Return the number of this process, and the number of processes."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _position(self) -> tuple[int, int]:
         """Return the epoch and the number of its batches already trained on, from the count that checkpoints store."""
         if self.trainer is None:
             return 0, 0
         return divmod(processed_batches(self.trainer), self.batches_per_epoch())
-
-
-class TestDataModule(LightningDataModule):
-    """Test videos, each with all its views.
-
-    Args:
-        manifest: videos to test on.
-        labels: class names in the network's order.
-        clip: input of the network.
-        num_clips: number of clips spread over each video.
-        num_crops: number of crops of each clip.
-        batch_size: number of videos in a batch of one process.
-        num_workers: number of processes that decode; None for the number of cores, at most 8. 0 decodes in the main
-            process.
-        decoder: see `open_video`.
-        task: task of the network.
-
-    Raises:
-        FarfieldError: see `row_targets`.
-    """
-
-    __test__ = False  # not a test case for pytest
-
-    def __init__(
-        self,
-        manifest: Manifest,
-        labels: Sequence[str],
-        clip: ClipSpec,
-        *,
-        num_clips: int,
-        num_crops: int,
-        batch_size: int = 1,
-        num_workers: int | None = None,
-        decoder: Decoder = "pyav",
-        task: Task = DEFAULT_TASK,
-    ) -> None:
-        super().__init__()
-        self.manifest = manifest
-        self.clip = clip
-        self.labels = labels
-        self.num_clips = num_clips
-        self.num_crops = num_crops
-        self.batch_size = batch_size
-        self.num_workers = _default_workers() if num_workers is None else num_workers
-        self.decoder: Decoder = decoder
-        self.task: Task = task
-        row_targets(manifest, labels, task)  # raises for an unknown label now
-
-    def test_dataloader(self) -> DataLoader[Batch]:
-        return evaluation_loader(
-            self.manifest,
-            self.labels,
-            self.clip,
-            num_clips=self.num_clips,
-            num_crops=self.num_crops,
-            batch_size=self.batch_size,
-            num_workers=self.num_workers,
-            trainer=self.trainer,
-            decoder=self.decoder,
-            task=self.task,
-        )
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        return to_network_input(batch, self.clip)
-
-
-def to_network_input(batch: Batch, clip: ClipSpec, augmentation: Augmentation | None = None) -> Batch:
-    """Augment and normalise a batch on its device, see `network_input`."""
-    return batch._replace(clips=network_input(batch.clips, clip, draw=batch.draw, augmentation=augmentation))
-
-
-def evaluation_loader(
-    manifest: Manifest,
-    labels: Sequence[str],
-    clip: ClipSpec,
-    *,
-    num_clips: int,
-    num_crops: int,
-    batch_size: int,
-    num_workers: int,
-    trainer: Trainer | None,
-    decoder: Decoder = "pyav",
-    task: Task = DEFAULT_TASK,
-) -> DataLoader[Batch]:
-    """Create a loader of all views of each video, divided among the trainer's processes."""
-    dataset = EvaluationViews(
-        manifest, labels, clip, num_clips=num_clips, num_crops=num_crops, decoder=decoder, task=task
-    )
-    rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-    batches = EvaluationBatches(len(manifest), batch_size, rank=rank, world_size=world_size)
-    return batch_loader(dataset, batches, num_workers)
-
-
-def _default_workers() -> int:
-    return min(usable_cores(), 8)

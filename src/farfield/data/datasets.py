@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
@@ -26,6 +27,8 @@ from farfield.data.randomness import Purpose, generator
 from farfield.data.samplers import SampleKey
 from farfield.data.shared_memory import stack_into_buffer
 from farfield.data.targets import ClipTargets, row_targets
+from farfield.data.untrimmed import UntrimmedVideos
+from farfield.data.untrimmed_sampling import NoFreeTime
 from farfield.errors import FarfieldError, VideoError
 from farfield.task import DEFAULT_TASK, Task
 from farfield.video.decoder_names import Decoder
@@ -45,7 +48,8 @@ class Batch(NamedTuple):
 
     clips: UInt8[Tensor, "b v t h w c"] | Float[Tensor, "bv c t h w"]
     labels: Int[Tensor, " b"] | Float[Tensor, "b classes"]
-    """Class of each clip; for a multilabel or multi_head task, 1 for each class that the clip has, else 0."""
+    """Class of each clip; for a multilabel or multi_head task, 1 for each class that the clip has, else 0. For clips of
+    untrimmed videos, the share of the time that each class covers."""
     indices: Int[Tensor, " b"]
     """Row of each video in the manifest; for a replaced video, the row of its replacement."""
     draw: Draw | None
@@ -72,6 +76,7 @@ class TrainingClips(Dataset[Batch]):
         flip_labels: label of a mirrored clip, for each class that gets another label.
         task: task of the network.
         clip_targets: targets of clips, by the labelled segments of their videos; None if each row has its targets.
+        untrimmed: places and targets of the clips of untrimmed videos, whose sources `manifest` then lists.
 
     Raises:
         FarfieldError: see `row_targets`; while loading, if no video can be read.
@@ -91,10 +96,12 @@ class TrainingClips(Dataset[Batch]):
         flip_labels: Mapping[str, str] | None = None,
         task: Task = DEFAULT_TASK,
         clip_targets: ClipTargets | None = None,
+        untrimmed: UntrimmedVideos | None = None,
     ) -> None:
         self.manifest = manifest
         self.targets = row_targets(manifest, labels, task)
         self.clip_targets = clip_targets
+        self.untrimmed = untrimmed
         self.labels = labels
         self.spec = spec
         self.augmentation = augmentation
@@ -110,6 +117,7 @@ class TrainingClips(Dataset[Batch]):
         self._mirrored = mirrored_classes(labels, flip_labels or {})
         # Saves opening an unreadable file again. Exceptions are not kept: their tracebacks would keep frames alive.
         self._known_failures: dict[int, Failure] = {}
+        self._without_free_time: set[int] = set()
 
     def __getitem__(self, keys: Sequence[SampleKey]) -> Batch:
         clips: list[Tensor] = []
@@ -136,7 +144,9 @@ class TrainingClips(Dataset[Batch]):
         return Batch(stack_into_buffer(clips), torch.from_numpy(labels), torch.tensor(indices), draw, failures)
 
     def _target(self, row: int, clip: Clip) -> np.ndarray:
-        """Return the class of a clip, a scalar; for other tasks, 1 for each class that the clip has, else 0."""
+        """Return the class of a clip, a scalar; for other tasks, the target of each class, see `Batch.labels`."""
+        if self.untrimmed is not None:
+            return self.untrimmed.target(row, clip.bounds_seconds[0])
         return self.targets[row] if self.clip_targets is None else self.clip_targets.of_clip(row, clip.times_seconds)
 
     def _keep_direction(self, labels: np.ndarray) -> list[bool]:
@@ -174,10 +184,14 @@ class TrainingClips(Dataset[Batch]):
         """
         known_before = len(failures)
         for index in chain([key.row], self._replacements(key)):  # a generator: drawn only if needed
+            if index in self._without_free_time:
+                continue
             if index not in self._known_failures:
                 record, path = self.manifest[index], self.manifest.path(index)
                 generators = self._generators(Purpose.CLIP, key)
                 spec, augmentation = self._at_scale(key.scale)
+                videos = self.untrimmed
+                choose = None if videos is None else partial(videos.choose_frames, index, spec=spec)
                 try:
                     clips = training_clips(
                         path,
@@ -187,9 +201,15 @@ class TrainingClips(Dataset[Batch]):
                         generators,
                         decoder=self.decoder,
                         frame_cache=self._frame_cache,
+                        choose=choose,
                     )
                     self._name_empty_class(failures, known_before, key.row, index)
                     return clips, index
+                except NoFreeTime:  # not an error of the video: other clips of it are fine
+                    assert videos is not None
+                    self._without_free_time.add(index)
+                    videos.check_free_time(self._without_free_time)
+                    continue
                 except VideoError as error:
                     self._known_failures[index] = Failure(error.path, error.reason)
             failures.append(self._known_failures[index])

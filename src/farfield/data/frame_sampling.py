@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from farfield.clip_spec import ClipSpec
 from farfield.data.segment_sampling import random_segments, segment_views
 from farfield.errors import FarfieldError
+from farfield.video.frame_rate import frame_rate
 
 SEGMENT_TOLERANCE_SECONDS = 1e-6
 """Tolerance for rounded times: a frame up to this much earlier than a segment's start or end counts as at it."""
@@ -121,6 +122,27 @@ def dense_views(length: int, spec: ClipSpec, hop: int) -> Int[np.ndarray, "views
     slack = max(length - spec.span, 0)
     starts = [*range(0, slack, hop), slack]
     return np.stack([_clip(start, length, spec) for start in starts])
+
+
+def shown_seconds(
+    times: Float[np.ndarray, " frames"], places: Int[np.ndarray, "clips t"], target_fps: float | None
+) -> Float[np.ndarray, "clips 2"]:
+    """Return when clips are seen: from the start of their earliest frame to the end of their latest, in seconds.
+
+    A frame lasts until the next one; with `target_fps`, for 1 / target_fps.
+
+    Args:
+        times: start time of each frame of the video.
+        places: frames of each clip, as indices into `times`.
+        target_fps: frame rate of the stream; None for the video's own frames.
+    """
+    video_ends = times[-1] + 1 / frame_rate(times)
+    last = places.max(axis=1)
+    if target_fps is None:
+        ends = np.append(times[1:], video_ends)[last]
+    else:
+        ends = np.minimum(times[last] + 1 / target_fps, video_ends)
+    return np.stack([times[places.min(axis=1)], ends], axis=1)
 
 
 def _clip(start: int, length: int, spec: ClipSpec) -> Int[np.ndarray, " num_frames"]:

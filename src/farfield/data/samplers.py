@@ -27,6 +27,8 @@ class SampleKey(NamedTuple):
     """Height and width of the clip, relative to the network's input; equal within a batch."""
 
 
+DrawEpoch = Callable[[np.random.Generator], tuple[Int[np.ndarray, " samples"], Int[np.ndarray, " samples"]]]
+
 SHORT_CYCLE = ((4, 0.5), (2, 0.5**0.5), (1, 1.0))
 """Factors of (batch size, height and width) for consecutive batches, which all have the same number of pixels (Wu et
 al., "A Multigrid Method for Efficiently Training Video Models", CVPR 2020, section 3.2)."""
@@ -45,6 +47,8 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         rank: rank of this process; the processes get disjoint, equally large shares of the samples.
         world_size: number of processes that train together.
         classes: class of each row, to draw all classes equally often; None draws each video once an epoch.
+        epoch: draws the samples of an epoch: `num_samples` rows, and `SampleKey.repeat` for each. None for each row
+            once, or equal classes.
         short_cycle: vary batch size and clip size as in `SHORT_CYCLE`; `batch_size` then applies to the largest clips.
 
     Raises:
@@ -61,6 +65,7 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         rank: int = 0,
         world_size: int = 1,
         classes: Int[np.ndarray, " samples"] | None = None,
+        epoch: DrawEpoch | None = None,
         short_cycle: bool = False,
     ) -> None:
         if num_samples < world_size:
@@ -80,6 +85,7 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         self.rank = rank
         self.world_size = world_size
         self.classes = classes
+        self.epoch = epoch
         self.cycle = SHORT_CYCLE if short_cycle else ((1, 1.0),)
 
     def __len__(self) -> int:
@@ -102,7 +108,9 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
     def __iter__(self) -> Iterator[list[SampleKey]]:
         epoch, done = self.position()
         rng = generator(Purpose.ORDER, self.seed, epoch)
-        if self.classes is None:
+        if self.epoch is not None:
+            order, repeats = self.epoch(rng)
+        elif self.classes is None:
             order, repeats = rng.permutation(self.num_samples), np.zeros(self.num_samples, dtype=np.int64)
         else:
             order, repeats = class_balanced_order(self.classes, rng)

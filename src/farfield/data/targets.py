@@ -81,10 +81,14 @@ class WholeVideos:
         ]
         return cls(Manifest(merged, root=manifest.root, source=manifest.source), list(segments.values()))
 
+    def labelled(self) -> WholeVideos:
+        """Return the same videos without the segments that have no label."""
+        return WholeVideos(self.manifest, [[each for each in segments if each[2]] for segments in self.segments])
+
     def clip_targets(self, labels: Sequence[str]) -> ClipTargets:
         """Return the targets of clips of these videos."""
         position = {label: i for i, label in enumerate(labels)}
-        bounds = [np.array([each[:2] for each in segments], dtype=np.float64) for segments in self.segments]
+        bounds = [np.array([s[:2] for s in segments], dtype=np.float64).reshape(-1, 2) for segments in self.segments]
         has_label = []
         for segments in self.segments:
             matrix = np.zeros((len(segments), len(labels)), dtype=bool)
@@ -115,6 +119,18 @@ class ClipTargets:
         starts, ends = self.bounds[row].T - SEGMENT_TOLERANCE_SECONDS
         overlaps = (starts <= times_seconds.max()) & (ends > times_seconds.min())
         return self.has_label[row][overlaps].any(0).astype(np.float32)
+
+    def shares(self, row: int, start_seconds: float, end_seconds: float) -> Float[np.ndarray, " classes"]:
+        """Return the share of the time [start, end) that segments of each class cover, float32 in [0, 1].
+
+        Time that several segments of a class cover counts once.
+        """
+        bounds = self.bounds[row].clip(start_seconds, end_seconds)
+        edges = np.unique([start_seconds, end_seconds, *bounds.ravel()])
+        middles = (edges[:-1] + edges[1:]) / 2
+        inside = (bounds[:, 0] <= middles[:, None]) & (middles[:, None] < bounds[:, 1])  # parts x segments
+        has_label = inside @ self.has_label[row]  # of booleans: any
+        return (np.diff(edges) @ has_label / (end_seconds - start_seconds)).astype(np.float32)
 
 
 def whole_videos_of(manifest: Manifest, task: Task, *, option: str) -> WholeVideos:

@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 from farfield.checkpoints.checkpoint import plain_network, save_operating_point
 from farfield.checkpoints.content_hash import network_hash
 from farfield.clip_spec import ViewsAggregation
-from farfield.data.datamodule import TestDataModule
+from farfield.data.evaluation_datamodule import TestDataModule
 from farfield.data.manifest import Manifest, read_manifest
 from farfield.data.targets import whole_videos_of
 from farfield.errors import FarfieldError

@@ -240,10 +240,11 @@ def check_compatible(config: Any, module: TrainingModule) -> None:
             "data.class_balanced and loss.class_weights both correct for uneven classes: together, small classes would "
             "count too much. Remove one of them."
         )
-    if config.data.whole_videos and module.loss.pos_weight == "balanced":
+    of_clips = [name for name in ("whole_videos", "untrimmed") if config.data[name]]
+    if of_clips and module.loss.pos_weight == "balanced":
         raise FarfieldError(
-            "loss.pos_weight is 'balanced', which counts videos, but with data.whole_videos only clips that overlap a "
-            "segment are positive. Give numbers, negatives / positives among the clips: {name: weight}."
+            f"loss.pos_weight is 'balanced', which counts videos, but with data.{of_clips[0]} only clips that overlap "
+            "a segment are positive. Give numbers, negatives / positives among the clips: {name: weight}."
         )
     if config.data.val is None and config.monitor is not None:
         raise FarfieldError(

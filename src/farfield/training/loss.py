@@ -31,7 +31,7 @@ class LossSettings:
             1 / (1 - beta), so that classes with many more videos than that have nearly equal weights.
         pos_weight: weight of the positives of each class in a multilabel loss. "balanced" is negatives / positives
             among the training videos, so that both count the same; it cannot be used with
-            `data.whole_videos`. A number is the weight of all classes.
+            `data.whole_videos` or `data.untrimmed`. A number is the weight of all classes.
             {name: weight} sets the weights of some classes; those of the others are 1. None weights all by 1.
         focal_gamma: gamma of the focal loss (Lin et al., ICCV 2017), which multiplies the loss by (1 - p)^gamma, where
             p is the probability of the clip's class. Clips that are already classified well count less; the paper uses
@@ -72,7 +72,8 @@ class ClipBatch(Protocol):
 
     clips: Float[Tensor, "b*v 3 t h w"]
     labels: Int[Tensor, " b"] | Float[Tensor, "b classes"]
-    """Class of each clip; for a multilabel or multi_head task, 1 for each class that the clip has, else 0."""
+    """Class of each clip; for a multilabel or multi_head task, 1 for each class that the clip has, else 0. For clips of
+    untrimmed videos, the share of the time that each class covers."""
     draw: Any
     """Random draws of the augmentation; None without augmentation.
 

@@ -51,7 +51,7 @@ def region_loss(
 ) -> Float[Tensor, ""]:
     """Average each block's logits over positions, and return the cross entropy averaged over clips and blocks.
 
-    For other tasks than single_label, whose labels are 0 or 1 for each class, it is the binary cross entropy.
+    For other tasks than single_label, whose labels are from 0 to 1 for each class, it is the binary cross entropy.
     """
     entropy = F.cross_entropy if labels.ndim == 1 else F.binary_cross_entropy_with_logits
     return torch.stack([entropy(each.mean((2, 3, 4)), labels) for each in logits]).mean()

@@ -1,0 +1,251 @@
+"""Training on untrimmed videos: which clips an epoch has, where each begins, and its target.
+
+An epoch has one clip of each labelled segment, and clips outside of all segments of their videos (negatives), which
+make up `negative_share` of the epoch. The target of a clip is the share of its time that each class covers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from farfield.clip_spec import ClipSpec
+from farfield.data.frame_sampling import random_clip, stream_frames
+from farfield.data.hard_negatives import HardWindow
+from farfield.data.manifest import Manifest, VideoRecord
+from farfield.data.targets import ClipTargets, WholeVideos
+from farfield.data.untrimmed_sampling import (
+    NoFreeTime,
+    clip_bounds,
+    overlapping,
+    place_in_segment,
+    place_in_window,
+    place_outside,
+)
+from farfield.errors import FarfieldError, nearest
+
+NEGATIVE_SHARE = 0.3
+"""Default share of the clips of an epoch that lie outside of all segments."""
+HARD_REPEATS = 2
+"""Default number of clips of each hard window in an epoch."""
+
+
+class Kind(IntEnum):
+    """What the clips of a source show."""
+
+    SEGMENT = 0
+    """A labelled segment, at least in part."""
+    FREE_TIME = 1
+    """Time outside of all segments of a video."""
+    HARD_WINDOW = 2
+
+
+@dataclass(frozen=True)
+class UntrimmedVideos:
+    """Sources of training clips in untrimmed videos, and what is true of any clip.
+
+    Attributes:
+        sources: a row for each labelled segment, for the free time of each video, and for each hard window. Only the
+            first have labels.
+        kinds: kind of each source.
+        weights: expected number of clips of each source, relative to those of its kind.
+        video: video of each source, a row of `targets`.
+        targets: labelled segments of each video.
+        labelled: for each source, whether a labelled segment overlaps it.
+        negative_share: share of the clips of an epoch that are outside of all segments.
+        hard_repeats: largest number of clips of a hard window in an epoch.
+    """
+
+    sources: Manifest
+    kinds: Int[np.ndarray, " sources"]
+    weights: Float[np.ndarray, " sources"]
+    video: Int[np.ndarray, " sources"]
+    targets: ClipTargets
+    labelled: Bool[np.ndarray, " sources"]
+    negative_share: float
+    hard_repeats: int
+
+    @classmethod
+    def of(
+        cls,
+        manifest: Manifest,
+        labels: Sequence[str],
+        *,
+        negative_share: float = NEGATIVE_SHARE,
+        hard_windows: Sequence[HardWindow] = (),
+        hard_repeats: int = HARD_REPEATS,
+    ) -> UntrimmedVideos:
+        """List the sources of the videos of a manifest, which has a row for each segment.
+
+        Args:
+            manifest: segments with labels. A row without label adds its video, of which nothing is said to happen.
+            labels: class names in the network's order.
+            negative_share: see the class.
+            hard_windows: windows that come more often; one that is listed for several classes counts once.
+            hard_repeats: see the class.
+
+        Raises:
+            FarfieldError: if no row has a label, if negatives are wanted and no video has free time, or for a hard
+                window of a video that the manifest does not list.
+        """
+        videos = WholeVideos.of(manifest)
+        number = {record.path: i for i, record in enumerate(videos.manifest)}
+        targets = videos.labelled().clip_targets(labels)
+        segments = [record for record in manifest if record.labels]
+        if not segments:
+            raise FarfieldError(f"{manifest.source} has no label in any row, so there are no segments. Label segments.")
+        free = free_seconds(videos.manifest, targets)
+        with_free_time = np.flatnonzero(free > 0) if negative_share else np.empty(0, dtype=np.int64)
+        if negative_share and not len(with_free_time):
+            raise FarfieldError(
+                f"data.negative_share is {negative_share}, but the segments of {manifest.source} cover every video, so "
+                "there is no time outside of them. Add videos, or set data.negative_share to 0."
+            )
+        windows = list(dict.fromkeys(_record_of(window, videos.manifest, number) for window in hard_windows))
+        rows = [*segments, *(replace(videos.manifest[i], label="") for i in with_free_time.tolist()), *windows]
+        kinds = np.repeat([*Kind], [len(segments), len(with_free_time), len(windows)])
+        weights = np.concatenate([np.ones(len(segments)), free[with_free_time], np.ones(len(windows))])
+        video = np.array([number[record.path] for record in rows], dtype=np.int64)
+        labelled = kinds == Kind.SEGMENT
+        for row in np.flatnonzero(kinds == Kind.HARD_WINDOW).tolist():
+            window = np.array([[rows[row].start_seconds, rows[row].end_seconds]])
+            labelled[row] = overlapping(window, targets.bounds[video[row]]).any()
+        sources = Manifest(rows, root=manifest.root, source=manifest.source)
+        return cls(sources, kinds, weights, video, targets, labelled, negative_share, hard_repeats)
+
+    def __len__(self) -> int:
+        """Return the number of clips of an epoch."""
+        return sum(self.clips_per_epoch())
+
+    def clips_per_epoch(self) -> tuple[int, int]:
+        """Return the numbers of clips of segments and of clips outside of all segments in an epoch."""
+        segments = int((self.kinds == Kind.SEGMENT).sum())
+        return segments, round(segments * self.negative_share / (1 - self.negative_share))
+
+    def epoch(self, rng: np.random.Generator) -> tuple[Int[np.ndarray, " clips"], Int[np.ndarray, " clips"]]:
+        """Draw the clips of an epoch.
+
+        Hard windows replace at most half of the clips of segments, and half of those outside; more are drawn at random.
+
+        Returns:
+            Source of each clip in random order, and a number that distinguishes the clips of a source.
+        """
+        drawn = []
+        for kind, labelled, count in zip(
+            (Kind.SEGMENT, Kind.FREE_TIME), (True, False), self.clips_per_epoch(), strict=True
+        ):
+            hard = np.flatnonzero((self.kinds == Kind.HARD_WINDOW) & (self.labelled == labelled))
+            hard = np.concatenate([rng.permutation(hard) for _ in range(self.hard_repeats)])[: count // 2]
+            usual = np.flatnonzero(self.kinds == kind)
+            drawn += [hard, _spread(usual, self.weights[usual], count - len(hard), rng)]
+        rows = rng.permutation(np.concatenate(drawn))
+        return rows, _occurrences(rows)
+
+    def choose_frames(
+        self, row: int, times: Float[np.ndarray, " frames"], rng: np.random.Generator, *, spec: ClipSpec
+    ) -> Int[np.ndarray, " t"]:
+        """Choose the frames of a random clip of a source, as indices into `times`.
+
+        Raises:
+            ClipTooShort: if the video has no frame in the segment, or fewer than a clip and `short_clip` is "refuse".
+            NoFreeTime: for a clip outside of all segments, if none fits.
+        """
+        stream = stream_frames(times, target_fps=spec.target_fps)
+        bounds = clip_bounds(times, stream, spec)
+        segments, kind = self.targets.bounds[self.video[row]], self.kinds[row]
+        if kind == Kind.FREE_TIME:
+            place = place_outside(bounds, segments, rng)
+        else:
+            record = self.sources[row]
+            start, end = record.start_seconds, record.end_seconds
+            stream_frames(times, start_seconds=start, end_seconds=end)  # raises if the video ends before
+            start, end = start or 0.0, np.inf if end is None else end
+            if kind == Kind.SEGMENT:
+                place = place_in_segment(bounds, start, end, rng)
+            else:
+                place = place_in_window(bounds, start, end, segments, rng)
+        if len(bounds) == 1:  # short videos are looped or clamped
+            return stream[random_clip(len(stream), spec, rng)]
+        return stream[place + np.arange(spec.num_frames) * spec.frame_stride]
+
+    def target(self, row: int, bounds_seconds: Float[np.ndarray, " 2"]) -> Float[np.ndarray, " classes"]:
+        """Return the share of a clip's time that each class covers."""
+        start, end = bounds_seconds.tolist()
+        return self.targets.shares(int(self.video[row]), start, end)
+
+    def check_free_time(self, tried: set[int]) -> None:
+        """Raise `NoFreeTime` if `tried` has all sources of free time: in none of them does a clip fit."""
+        if tried.issuperset(np.flatnonzero(self.kinds == Kind.FREE_TIME).tolist()):
+            raise NoFreeTime(
+                f"in no video of {self.sources.source} does a clip fit outside of the labelled segments. Set "
+                "data.negative_share to 0, or take shorter clips."
+            )
+
+
+def free_seconds(videos: Manifest, targets: ClipTargets) -> Float[np.ndarray, " videos"]:
+    """Return the time of each video outside of its labelled segments, by the manifest's durations.
+
+    Videos of unknown duration get the mean of the others, or 1 if no duration is known; 0 if they are labelled from
+    start to end.
+    """
+    free = np.full(len(videos), np.nan)
+    for row, record in enumerate(videos):
+        bounds, seconds = targets.bounds[row], _duration(record)
+        if len(bounds) and bounds[:, 0].min() <= 0 and np.isinf(bounds[:, 1]).any():
+            seconds = float(bounds[np.isinf(bounds[:, 1]), 0].min())  # nothing is free after it
+        if seconds is not None:
+            free[row] = seconds - _covered(bounds.clip(0, seconds))
+    known = free[~np.isnan(free)]
+    free[np.isnan(free)] = max(float(known.mean()), 1e-3) if len(known) else 1.0
+    return free.clip(0)
+
+
+def _duration(record: VideoRecord) -> float | None:
+    if record.duration_seconds is None and record.num_frames is not None and record.fps:
+        return record.num_frames / record.fps
+    return record.duration_seconds
+
+
+def _covered(bounds: Float[np.ndarray, "segments 2"]) -> float:
+    """Return the total time that segments cover; overlaps count once."""
+    covered, reached = 0.0, 0.0
+    for start, end in sorted(bounds.tolist()):
+        covered += max(end - max(start, reached), 0.0)
+        reached = max(reached, end)
+    return covered
+
+
+def _record_of(window: HardWindow, videos: Manifest, number: dict[str, int]) -> VideoRecord:
+    if window.path not in number:
+        raise FarfieldError(
+            f"data.hard_negatives names {window.path!r}, which {videos.source} does not list. "
+            f"{nearest(window.path, list(number))} Give windows of the training videos."
+        )
+    video = videos[number[window.path]]
+    return replace(video, label="", start_seconds=window.start_seconds, end_seconds=window.end_seconds)
+
+
+def _spread(
+    rows: Int[np.ndarray, " rows"], weights: Float[np.ndarray, " rows"], count: int, rng: np.random.Generator
+) -> Int[np.ndarray, " count"]:
+    """Draw `count` rows in proportion to their weights. A row comes as often as expected, rounded up or down."""
+    if count == 0:
+        return np.empty(0, dtype=np.int64)
+    order = rng.permutation(len(rows))
+    edges = np.cumsum(weights[order])
+    places = (np.arange(count) + rng.random()) / count * edges[-1]
+    return rows[order[np.searchsorted(edges, places, side="right").clip(max=len(rows) - 1)]]
+
+
+def _occurrences(rows: Int[np.ndarray, " clips"]) -> Int[np.ndarray, " clips"]:
+    """Return how often the row of each place has come before."""
+    order = np.argsort(rows, kind="stable")
+    ordered = rows[order]
+    first = np.searchsorted(ordered, ordered, side="left")
+    repeats = np.empty_like(rows)
+    repeats[order] = np.arange(len(rows)) - first
+    return repeats

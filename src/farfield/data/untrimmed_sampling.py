@@ -1,0 +1,100 @@
+"""Where training clips of untrimmed videos start: across labelled segments, outside of all, or in a hard window.
+
+Pure functions of times, segments and a random generator. A clip is given by its place k: it begins at position k of the
+video's stream of frames (see `frame_sampling.py`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from farfield.clip_spec import ClipSpec
+from farfield.data.frame_sampling import SEGMENT_TOLERANCE_SECONDS, shown_seconds
+from farfield.errors import FarfieldError
+
+LEAST_OVERLAP = 0.5
+"""A clip of a segment overlaps it by at least this fraction of the shorter of the two."""
+NEAR_BORDER_SHARE = 0.5
+"""Share of the clips outside of all segments that lie at most one clip's length from a segment, where there is room."""
+
+
+class NoFreeTime(FarfieldError):
+    """No clip fits outside of a video's labelled segments."""
+
+
+def clip_bounds(
+    times: Float[np.ndarray, " frames"], stream: Int[np.ndarray, " stream"], spec: ClipSpec
+) -> Float[np.ndarray, "places 2"]:
+    """Return start and end in seconds of the clip at each place, from its first frame's start to its last one's end.
+
+    Both columns ascend. A stream that is not longer than a clip has one place.
+
+    Args:
+        times: start time of each frame of the video.
+        stream: frame of the video at each position of the stream.
+        spec: input of the network.
+    """
+    count = max(len(stream) - spec.span + 1, 1)
+    ends = np.stack([stream[:count], stream[-count:]], axis=1)
+    return shown_seconds(times, ends, spec.target_fps)
+
+
+def place_in_segment(bounds: Float[np.ndarray, "places 2"], start: float, end: float, rng: np.random.Generator) -> int:
+    """Draw a clip that overlaps the segment [start, end): inside it, or across one or both of its borders.
+
+    All places with enough overlap, see `LEAST_OVERLAP`, are equally likely.
+    """
+    overlap = np.minimum(bounds[:, 1], end) - np.maximum(bounds[:, 0], start)
+    wanted = LEAST_OVERLAP * np.minimum(bounds[:, 1] - bounds[:, 0], end - start)
+    enough = np.flatnonzero(overlap >= wanted - SEGMENT_TOLERANCE_SECONDS)
+    return int(rng.choice(enough)) if len(enough) else int(overlap.argmax())
+
+
+def place_outside(
+    bounds: Float[np.ndarray, "places 2"], segments: Float[np.ndarray, "segments 2"], rng: np.random.Generator
+) -> int:
+    """Draw a clip that overlaps no segment, a share of `NEAR_BORDER_SHARE` close to one.
+
+    Raises:
+        NoFreeTime: if every clip overlaps a segment.
+    """
+    free = ~overlapping(bounds, segments)
+    if not free.any():
+        raise NoFreeTime("no clip fits outside of the labelled segments.")
+    seconds = bounds[0, 1] - bounds[0, 0]
+    near = free & overlapping(bounds, segments + np.array([-seconds, seconds]))
+    chosen = near if near.any() and rng.random() < NEAR_BORDER_SHARE else free
+    return int(rng.choice(np.flatnonzero(chosen)))
+
+
+def place_in_window(
+    bounds: Float[np.ndarray, "places 2"],
+    start: float,
+    end: float,
+    segments: Float[np.ndarray, "segments 2"],
+    rng: np.random.Generator,
+) -> int:
+    """Draw a clip whose middle lies in the middle half of the window [start, end).
+
+    If the window overlaps no segment, neither does the clip, where such a clip exists.
+    """
+    middles = bounds.mean(axis=1)
+    inside = np.abs(middles - (start + end) / 2) <= (end - start) / 4
+    if not overlapping(np.array([[start, end]]), segments).any():
+        free = inside & ~overlapping(bounds, segments)
+        inside = free if free.any() else inside
+    chosen = np.flatnonzero(inside)
+    return int(rng.choice(chosen)) if len(chosen) else int(np.abs(middles - (start + end) / 2).argmin())
+
+
+def overlapping(
+    bounds: Float[np.ndarray, "places 2"], segments: Float[np.ndarray, "segments 2"]
+) -> Bool[np.ndarray, " places"]:
+    """Return for each place whether its clip overlaps any segment. Both columns of `bounds` must ascend."""
+    found = np.zeros(len(bounds), dtype=bool)
+    first = np.searchsorted(bounds[:, 1], segments[:, 0] + SEGMENT_TOLERANCE_SECONDS, side="right")
+    stop = np.searchsorted(bounds[:, 0], segments[:, 1] - SEGMENT_TOLERANCE_SECONDS, side="left")
+    for begin, end in zip(first.tolist(), stop.tolist(), strict=True):
+        found[begin:end] = True
+    return found
