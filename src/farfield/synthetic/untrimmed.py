@@ -46,11 +46,11 @@ def render(schedule: Schedule, rng: np.random.Generator) -> Iterator[UInt8[np.nd
     camera = Scene(rng)
     camera_seconds, camera_phase = rng.uniform(20, 60), rng.uniform(0, 2 * math.pi)
     persons = [_Person(part, schedule.num_frames, rng) for part in schedule.parts]
-    width = WIDTH / max(len(persons), 1)
+    width = HEIGHT / max(len(persons), 1)  # persons stay within the central square, which networks see
     for number, person in enumerate(persons):
         scene = person.scene
-        room = 0.08 if len(persons) > 1 else 0.2  # share of the width by which a person may stand beside the middle
-        scene.place = width * (number + 0.5 + rng.uniform(-room, room))
+        room = 0.1 if len(persons) > 1 else 0.2  # share of the width by which a person may stand beside the middle
+        scene.place = (WIDTH - HEIGHT) / 2 + width * (number + 0.5 + rng.uniform(-room, room))
         scene.ground = camera.ground
     crossings = [_Passage(crossing, camera, rng) for crossing in schedule.crossings]
     for number in range(schedule.num_frames):
@@ -103,7 +103,7 @@ class _Person:
     """A person who stays in the picture, with a box."""
 
     def __init__(self, part: Part, num_frames: int, rng: np.random.Generator) -> None:
-        self.scene = _scaled(Scene(rng), rng.uniform(0.68, 0.8))
+        self.scene = _scaled(Scene(rng), rng.uniform(0.85, 1.0))
         self.poses = poses(part, num_frames)
         self.idle = {
             joint: (rng.uniform(0, most), rng.uniform(2, 6), rng.uniform(0, 2 * math.pi))
