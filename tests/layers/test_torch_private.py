@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from farfield.layers.torch_private import BatchNormBase, ConvBase, child_slots, has_forward_hooks, resolved_padding
+from farfield.layers.torch_private import (
+    BatchNormBase,
+    ConvBase,
+    child_slots,
+    has_forward_hooks,
+    is_compiled,
+    resolved_padding,
+)
 
 
 @pytest.mark.parametrize("norm", [nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm])
@@ -26,6 +33,13 @@ def test_forward_hooks_are_found(register) -> None:
     assert has_forward_hooks(module)
     hook.remove()
     assert not has_forward_hooks(module)
+
+
+def test_compiled_modules_are_found() -> None:
+    module = nn.Identity()
+    assert not is_compiled(module)
+    module.compile()
+    assert is_compiled(module)
 
 
 def test_child_slots_list_a_module_under_each_of_its_names_and_can_be_changed() -> None:
