@@ -95,18 +95,19 @@ class SharedFrames:
             parts.append(level(x).unflatten(0, (-1, num_crops)))
         held.add(missing, parts)
 
-    def _frames(self, frames: Sequence[Group]) -> Float[Tensor, "n c 1 h w"]:
-        """Return the input of the first level: each crop of each frame as a clip of one frame."""
-        pictures = torch.stack([self._pictures[frame] for frame in frames])[:, :, None]
-        return network_input(pictures.to(self.network.device), self.network.clip).to(self.network.dtype)
+    def _frames(self, frames: Sequence[Group]) -> Float[Tensor, "1 c t h w"]:
+        """Return the input of the first level: each crop of each frame, one after another."""
+        pictures = torch.cat([self._pictures[frame] for frame in frames])
+        clip = network_input(pictures[None, None].to(self.network.device), self.network.clip)
+        return clip.to(self.network.dtype)
 
-    def _maps_below(self, depth: int, groups: Sequence[Group], max_frames: int) -> Float[Tensor, "n c g h w"]:
-        """Return the input of a later level: the maps of the level before that each group consists of."""
+    def _maps_below(self, depth: int, groups: Sequence[Group], max_frames: int) -> Float[Tensor, "1 c t h w"]:
+        """Return the input of a later level: the maps of the level before, group by group, and crop by crop in each."""
         span = self.split.levels[depth - 1].span
         below = [group[i : i + span] for group in groups for i in range(0, len(group), span)]
         self._compute(depth - 1, below, max_frames)
         held = self._held[depth - 1]
-        return held.clips(held.places(below, self.split.levels[depth].group))
+        return held.clips(held.places(below, self.split.levels[depth].group).reshape(1, -1))
 
 
 class _HeldMaps:
