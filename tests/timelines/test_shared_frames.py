@@ -68,7 +68,7 @@ def logits(path: Path, model: ActionNet, *, batch: int = 4, sharing: bool = True
         for i in range(0, len(every), batch):
             part = every[i : i + batch]
             if sharing and shared is not None:
-                scores = shared.score(part, windows.indices[i : i + batch], features=True)
+                scores = shared.score(part, features=True)
             else:
                 scores = score_views(model, torch.cat([each.frames for each in part]), batch_size=batch, features=True)
             assert scores.features is not None
@@ -213,7 +213,7 @@ def test_only_what_later_windows_need_is_held(tmp_path: Path) -> None:
         shared = share_frames(windows, model, 4)
         assert shared is not None
         for i, window in enumerate(windows):
-            shared.score([window], windows.indices[i : i + 1])
+            shared.score([window])
             is_last = i == len(windows) - 1  # on other frames
             assert len(shared._held[0].rows) <= (2 if is_last else 1) * NUM_FRAMES
 

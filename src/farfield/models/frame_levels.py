@@ -52,15 +52,14 @@ class FrameLevel:
     group: int
     span: int
 
-    def __call__(self, x: Float[Tensor, "1 c t h w"]) -> Float[Tensor, "n h2 w2 c2"]:
-        """Compute the maps of t / `group` groups, which are given one after another, as if they were a clip.
+    def __call__(self, x: Float[Tensor, "1 c t h w"]) -> Float[Tensor, "1 c2 n h2 w2"]:
+        """Compute the maps of n = t / `group` groups, which are given one after another, as if they were a clip.
 
-        In channels_last_3d memory, the layout of the maps is that of a clip of n frames. PyTorch takes n clips of one
-        frame for contiguous, and would copy them.
+        PyTorch recognises channels_last_3d memory of such a clip; n clips of one frame may look contiguous to it.
         """
         for layer in self.layers:
             x = layer(x)
-        return x[0].permute(1, 2, 3, 0)
+        return x
 
 
 @dataclass(frozen=True)
@@ -203,12 +202,12 @@ def _keep_frames_apart(levels: FrameLevels, network: ActionNet) -> bool:
         alone = [level(group) for group in x.split(level.group, dim=2)]
         spoilt = x.clone()
         spoilt[:, :, level.group : 2 * level.group] = torch.nan  # the second group
-        together = level(spoilt).split(1)
+        together = level(spoilt).split(1, dim=2)
         if len(together) != len(alone) or not all(
             _close(found, expected) for i, (found, expected) in enumerate(zip(together, alone, strict=True)) if i != 1
         ):
             return False
-        x = torch.cat(alone).permute(3, 0, 1, 2)[None]
+        x = torch.cat(alone, dim=2)
     return True
 
 

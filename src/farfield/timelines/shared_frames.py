@@ -10,7 +10,7 @@ last one of a video may, share nothing, and are computed anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -25,8 +25,8 @@ from farfield.scoring.load import InferenceModel
 from farfield.scoring.score_views import ViewScores, checked
 from farfield.timelines.sliding_windows import Window, Windows
 
-Group = tuple[int, ...]
-"""Indices of the frames from which one map is computed."""
+Key = tuple[tuple[int, ...], int]
+"""What a map is computed from: indices of frames, and the number of the crop."""
 
 MIN_REPEATED = 0.05
 """Least share of repeated frames. With fewer, copying features takes about the time that sharing saves."""
@@ -39,117 +39,126 @@ class SharedFrames:
         network: network to score with.
         split: the network's levels.
         batch_size: views in a forward pass.
+        indices: indices of all windows' frames in the video.
     """
 
-    def __init__(self, network: ActionNet, split: FrameLevels, batch_size: int) -> None:
+    def __init__(
+        self, network: ActionNet, split: FrameLevels, batch_size: int, indices: Int[np.ndarray, "windows t"]
+    ) -> None:
         self.network = network
         self.split = split
         self.batch_size = batch_size
+        self._indices = indices
+        self._regrouped = _frames_of_several_groups(indices, split.levels[-1].span)
+        self._max_frames = batch_size * indices.shape[1]
+        self._done = 0
         self._held = [_HeldMaps() for _ in split.levels]
-        self._pictures: dict[Group, UInt8[Tensor, "v h w c"]] = {}
+        self._pictures: dict[int, UInt8[Tensor, "v h w c"]] = {}
 
     @torch.inference_mode()
-    def score(
-        self, windows: Sequence[Window], indices: Int[np.ndarray, "windows t"], *, features: bool = False
-    ) -> ViewScores:
+    def score(self, windows: Sequence[Window], *, features: bool = False) -> ViewScores:
         """Score the video's next windows, the crops of each one after another, as `score_views` does.
 
         Args:
             windows: the windows.
-            indices: indices of their frames in the video.
             features: whether to also return the features before the classifier.
 
         Raises:
             FarfieldError: if scores are not numbers (NaN).
         """
         self.network.eval()
+        indices = self._indices[self._done : self._done + len(windows)]
+        self._done += len(windows)
         for held in self._held:
             held.drop_before(int(indices[0].min()))
         self._pictures = {
-            (index,): window.frames[:, place]
+            index: window.frames[:, place]
             for window, row in zip(windows, indices.tolist(), strict=True)
             for place, index in enumerate(row)
         }
         last, span = len(self._held) - 1, self.split.levels[-1].span
-        groups = groups_of(indices, span)
-        self._compute(last, groups, self.batch_size * indices.shape[1])
+        views = [
+            [(group, crop) for group in groups_of(row[None], span)]
+            for row in indices
+            for crop in range(len(windows[0].frames))
+        ]
+        self._hold(last, [key for view in views for key in view])
         self._pictures = {}
-        maps, head = self._held[last], self.network.head
+        head = self.network.head
         logits, vectors = [], []
-        for places in maps.places(groups, indices.shape[1] // span).split(self.batch_size):
-            embedded = head.embed(self.split.features(maps.clips(places)))
+        for i in range(0, len(views), self.batch_size):
+            maps = self._held[last].clips(views[i : i + self.batch_size])
+            embedded = head.embed(self.split.features(maps))
             logits.append(head.classify(embedded).float())
             vectors.append(embedded.mean(1).float())
         return checked(ViewScores(torch.cat(logits), torch.cat(vectors) if features else None))
 
-    def _compute(self, depth: int, groups: Iterable[Group], max_frames: int) -> None:
-        """Compute the maps of a level that are not held yet, of at most `max_frames` frames of a crop at a time."""
-        level, held = self.split.levels[depth], self._held[depth]
-        missing = [group for group in dict.fromkeys(groups) if group not in held.rows]
-        num_crops = len(next(iter(self._pictures.values())))
-        step = max(max_frames // (level.span * num_crops), 1)
-        parts = []
-        for i in range(0, len(missing), step):
-            part = missing[i : i + step]
-            x = self._frames(part) if depth == 0 else self._maps_below(depth, part, max_frames)
-            parts.append(level(x).unflatten(0, (-1, num_crops)))
-        held.add(missing, parts)
+    def _hold(self, depth: int, keys: Sequence[Key]) -> None:
+        """Compute the maps of a level that are not held yet, and hold them."""
+        held, span = self._held[depth], self.split.levels[depth].span
+        missing = [key for key in dict.fromkeys(keys) if key not in held.rows]
+        step = max(self._max_frames // span, 1)
+        parts = [missing[i : i + step] for i in range(0, len(missing), step)]
+        held.add(missing, [self._compute(depth, part)[0].permute(1, 2, 3, 0) for part in parts])
 
-    def _frames(self, frames: Sequence[Group]) -> Float[Tensor, "1 c t h w"]:
-        """Return the input of the first level: each crop of each frame, one after another."""
-        pictures = torch.cat([self._pictures[frame] for frame in frames])
-        clip = network_input(pictures[None, None].to(self.network.device), self.network.clip)
-        return clip.to(self.network.dtype)
-
-    def _maps_below(self, depth: int, groups: Sequence[Group], max_frames: int) -> Float[Tensor, "1 c t h w"]:
-        """Return the input of a later level: the maps of the level before, group by group, and crop by crop in each."""
-        span = self.split.levels[depth - 1].span
-        below = [group[i : i + span] for group in groups for i in range(0, len(group), span)]
-        self._compute(depth - 1, below, max_frames)
-        held = self._held[depth - 1]
-        return held.clips(held.places(below, self.split.levels[depth].group).reshape(1, -1))
+    def _compute(self, depth: int, keys: Sequence[Key]) -> Float[Tensor, "1 c n h w"]:
+        """Compute maps of a level, one after another as in a clip."""
+        level = self.split.levels[depth]
+        if depth == 0:
+            pictures = torch.stack([self._pictures[frame][crop] for (frame,), crop in keys])
+            clip = network_input(pictures[None, None].to(self.network.device), self.network.clip)
+            return level(clip.to(self.network.dtype))
+        span = level.span // level.group
+        below = [(group[i : i + span], crop) for group, crop in keys for i in range(0, len(group), span)]
+        if any(frame in self._regrouped for group, _ in below for frame in group):
+            self._hold(depth - 1, below)
+            return level(self._held[depth - 1].clips([below]))
+        return level(self._compute(depth - 1, below))  # no other group needs its maps
 
 
 class _HeldMaps:
-    """The maps of a level that are held in memory, in rows, each with the maps of all crops.
+    """The maps of a level that are held in memory.
 
     Attributes:
-        rows: row of each group of frames.
+        rows: place of each map.
     """
 
     def __init__(self) -> None:
-        self.rows: dict[Group, int] = {}
-        self._maps: Float[Tensor, "rows v h w c"] | None = None
+        self.rows: dict[Key, int] = {}
+        self._maps: Float[Tensor, "rows h w c"] | None = None
 
     def drop_before(self, frame: int) -> None:
-        """Drop the maps of groups that have an earlier frame than the given one."""
-        kept = [group for group in self.rows if min(group) >= frame]
+        """Drop maps that are computed from an earlier frame than the given one."""
+        kept = [key for key in self.rows if min(key[0]) >= frame]
         if self._maps is not None and len(kept) < len(self.rows):
-            rows = torch.tensor([self.rows[group] for group in kept], dtype=torch.long, device=self._maps.device)
-            self._maps = self._maps.index_select(0, rows)
-            self.rows = {group: row for row, group in enumerate(kept)}
+            self._maps = self._maps.index_select(0, self._places(kept))
+            self.rows = {key: row for row, key in enumerate(kept)}
 
-    def add(self, groups: Sequence[Group], maps: Sequence[Float[Tensor, "n v h w c"]]) -> None:
-        """Hold the maps of further groups."""
-        if not groups:
+    def add(self, keys: Sequence[Key], maps: Sequence[Float[Tensor, "n h w c"]]) -> None:
+        """Hold further maps."""
+        if not keys:
             return
-        self.rows |= {group: len(self.rows) + i for i, group in enumerate(groups)}
-        both = maps if self._maps is None else [self._maps, *maps]
-        self._maps = torch.cat(list(both)) if len(both) > 1 else both[0].contiguous()
+        self.rows |= {key: len(self.rows) + i for i, key in enumerate(keys)}
+        parts = [*maps] if self._maps is None else [self._maps, *maps]
+        self._maps = torch.cat(parts) if len(parts) > 1 else parts[0].contiguous()
 
-    def places(self, groups: Sequence[Group], length: int) -> Int[Tensor, "n length"]:
-        """Return where the maps of clips are: of each `length` groups in turn, and of each crop."""
+    def clips(self, keys: Sequence[Sequence[Key]]) -> Float[Tensor, "n c t h w"]:
+        """Copy the maps of n clips, in channels_last_3d memory."""
         assert self._maps is not None
-        num_crops = self._maps.shape[1]
-        rows = torch.tensor([self.rows[group] for group in groups]).unflatten(0, (-1, 1, length))
-        places = rows * num_crops + torch.arange(num_crops)[:, None]
-        return places.flatten(0, 1).to(self._maps.device)
+        taken = self._maps.index_select(0, self._places([key for clip in keys for key in clip]))
+        return taken.unflatten(0, (len(keys), -1)).permute(0, 4, 1, 2, 3)
 
-    def clips(self, places: Int[Tensor, "n length"]) -> Float[Tensor, "n c length h w"]:
-        """Copy maps from their places to clips, in channels_last_3d memory."""
+    def _places(self, keys: Sequence[Key]) -> Int[Tensor, " n"]:
         assert self._maps is not None
-        taken = self._maps.flatten(0, 1).index_select(0, places.flatten())
-        return taken.unflatten(0, places.shape).permute(0, 4, 1, 2, 3)
+        return torch.tensor([self.rows[key] for key in keys], dtype=torch.long, device=self._maps.device)
+
+
+def _frames_of_several_groups(indices: Int[np.ndarray, "windows t"], span: int) -> set[int]:
+    """Return the frames that are in several different groups, so that their maps are needed again."""
+    whole = indices.shape[1] // span * span
+    groups = np.unique(indices[:, :whole].reshape(-1, span), axis=0)
+    frames, counts = np.unique(groups, return_counts=True)
+    return set(frames[counts > 1].tolist())
 
 
 def share_frames(windows: Windows, model: InferenceModel, batch_size: int) -> SharedFrames | None:
@@ -169,4 +178,4 @@ def share_frames(windows: Windows, model: InferenceModel, batch_size: int) -> Sh
     if len(np.unique(windows.indices)) > (1 - MIN_REPEATED) * windows.indices.size:
         return None
     split = frame_levels(model)
-    return None if split is None else SharedFrames(model, split, batch_size)
+    return None if split is None else SharedFrames(model, split, batch_size, windows.indices)

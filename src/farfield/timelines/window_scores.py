@@ -45,11 +45,9 @@ def score_windows(
             scores are the same up to rounding.
     """
     shared = share_frames(windows, model, view_batch_size) if sharing and isinstance(windows, Windows) else None
-    done = 0
     for batch in _batches(windows, view_batch_size):
         if shared is not None:
-            scores = shared.score(batch, windows.indices[done : done + len(batch)], features=features)
-            done += len(batch)
+            scores = shared.score(batch, features=features)
         else:
             views = torch.cat([window.frames for window in batch])
             scores = score_views(model, views, batch_size=view_batch_size, features=features)
