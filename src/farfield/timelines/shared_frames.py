@@ -31,6 +31,9 @@ Key = tuple[tuple[int, ...], int]
 MIN_REPEATED = 0.05
 """Least share of repeated frames. With fewer, copying features takes about the time that sharing saves."""
 
+MAX_GROWTH = 4
+"""Most times `batch_size` views whose new frames are computed together. It bounds memory."""
+
 
 class SharedFrames:
     """Scores the windows of one video, which come in order. What windows share is computed once.
@@ -40,6 +43,10 @@ class SharedFrames:
         split: the network's levels.
         batch_size: views in a forward pass.
         indices: indices of all windows' frames in the video.
+
+    Attributes:
+        views_at_once: number of views for which `score` should be called: more than batch_size, since only a part of
+            their frames is new. A layer takes time for each call, such as for rearranging its weights.
     """
 
     def __init__(
@@ -48,6 +55,7 @@ class SharedFrames:
         self.network = network
         self.split = split
         self.batch_size = batch_size
+        self.views_at_once = batch_size * min(indices.size // len(np.unique(indices)), MAX_GROWTH)
         self._indices = indices
         self._regrouped = _frames_of_several_groups(indices, split.levels[-1].span)
         self._max_frames = batch_size * indices.shape[1]

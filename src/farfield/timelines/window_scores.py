@@ -45,7 +45,7 @@ def score_windows(
             scores are the same up to rounding.
     """
     shared = share_frames(windows, model, view_batch_size) if sharing and isinstance(windows, Windows) else None
-    for batch in _batches(windows, view_batch_size):
+    for batch in _batches(windows, view_batch_size if shared is None else shared.views_at_once):
         if shared is not None:
             scores = shared.score(batch, features=features)
         else:
