@@ -15,6 +15,7 @@ from farfield.layers.torch_private import (
     child_slots,
     has_forward_hooks,
     has_unit_alpha,
+    is_compiled,
     max_pool_record,
     resolved_padding,
     view_base,
@@ -39,6 +40,13 @@ def test_forward_hooks_are_found(register) -> None:
     assert has_forward_hooks(module)
     hook.remove()
     assert not has_forward_hooks(module)
+
+
+def test_compiled_modules_are_found() -> None:
+    module = nn.Identity()
+    assert not is_compiled(module)
+    module.compile()
+    assert is_compiled(module)
 
 
 def test_child_slots_list_a_module_under_each_of_its_names_and_can_be_changed() -> None:

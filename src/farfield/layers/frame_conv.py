@@ -45,6 +45,8 @@ class FrameConv3d(nn.Conv3d):
         frames = input.transpose(1, 2).flatten(0, 1)  # (b t) c h w
         space = {name: getattr(self, name)[1:] for name in ("stride", "padding", "dilation")}
         y = F.conv2d(frames, self.weight[:, :, 0], self.bias, groups=self.groups, **space)
+        if input.shape[2] == 1:
+            return y.unsqueeze(2)  # with the strides of channels_last_3d, by which PyTorch recognises it
         return y.unflatten(0, (-1, input.shape[2])).transpose(1, 2)
 
 

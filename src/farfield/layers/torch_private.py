@@ -24,6 +24,11 @@ def has_forward_hooks(module: nn.Module) -> bool:
     return bool(module._forward_pre_hooks or module._forward_hooks)
 
 
+def is_compiled(module: nn.Module) -> bool:
+    """Check whether `module.compile()` was called. PyTorch has no public function that tells."""
+    return module._compiled_call_impl is not None
+
+
 def child_slots(module: nn.Module) -> dict[str, nn.Module | None]:
     """Return the dict of a module's children by name. Setting an item replaces the child in the module.
 

@@ -58,15 +58,16 @@ def score_views(
     parts = ProgressBar(views.split(batch_size), "views", unit="batch", leave=False, disable=None if progress else True)
     batches = (network_input(part[None].to(model.device), model.clip).to(model.dtype) for part in parts)
     if not features:
-        return _checked(score_clips(model, batches))
+        return checked(score_clips(model, batches))
     if not isinstance(model, ActionNet):
         raise FarfieldError("an exported network returns scores, but no features. Use its checkpoint to get features.")
     embedded = [model.embed(clips) for clips in batches]
     logits = torch.cat([model.head.classify(each).float() for each in embedded])
-    return _checked(ViewScores(logits, torch.cat([each.mean(1).float() for each in embedded])))
+    return checked(ViewScores(logits, torch.cat([each.mean(1).float() for each in embedded])))
 
 
-def _checked(scores: ViewScores) -> ViewScores:
+def checked(scores: ViewScores) -> ViewScores:
+    """Return the scores, or raise `FarfieldError` if some are not numbers (NaN)."""
     if scores.logits.isnan().any():
         raise FarfieldError(
             "the network's scores are not numbers (NaN). Check that its training has not diverged, and, in float16, "

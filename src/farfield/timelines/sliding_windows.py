@@ -52,10 +52,12 @@ class Windows:
     Attributes:
         starts: start of each window in seconds, ascending.
         ends: end of each window in seconds, later than its start.
+        indices: indices of each window's frames in the video.
     """
 
     starts: Float[np.ndarray, " windows"]
     ends: Float[np.ndarray, " windows"]
+    indices: Int[np.ndarray, "windows t"]
     _clips: Iterator[UInt8[Tensor, "v t h w c"]]
 
     def __len__(self) -> int:
@@ -160,7 +162,7 @@ def windows_of(
     seconds = shown[first + bounds] if spec.target_fps is None else video.times[first] + bounds / fps
     pictures = video.pictures(np.unique(indices), spec.test_short_side_px)
     clips = assemble_windows(_crop(pictures, spec, num_crops), iter(indices))
-    return Windows(seconds[:, 0], seconds[:, 1], clips)
+    return Windows(seconds[:, 0], seconds[:, 1], indices, clips)
 
 
 def check_window_lengths(spec: ClipSpec | None, hop_seconds: float | None, window_seconds: float | None) -> None:

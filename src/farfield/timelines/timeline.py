@@ -77,6 +77,7 @@ def make_timeline(
     start_seconds: float | None = None,
     end_seconds: float | None = None,
     on_progress: Callable[[int, int], object] | None = None,
+    sharing: bool = True,
 ) -> Timeline:
     """Score sliding windows over an open video, and find its segments. Memory holds the frames of a few windows only.
 
@@ -91,6 +92,7 @@ def make_timeline(
         start_seconds: start of the part of the video to score; None for the start of the video.
         end_seconds: end of that part, excluded; None for the end of the video.
         on_progress: called with (windows done, windows in all).
+        sharing: compute once what overlapping windows share, if the network allows it, see `score_windows`.
 
     Raises:
         FarfieldError: if `options.window_seconds` is None and the network samples segments of a whole video, or for
@@ -112,7 +114,7 @@ def make_timeline(
     scores: list[WindowScore] = []
     error: str | None = None
     try:
-        for score in score_windows(windows, model, view_batch_size, features):
+        for score in score_windows(windows, model, view_batch_size, features, sharing=sharing):
             scores.append(score)
             if on_progress is not None:
                 on_progress(len(scores), len(windows))

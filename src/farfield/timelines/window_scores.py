@@ -13,7 +13,8 @@ from farfield.errors import VideoError
 from farfield.scoring.aggregation import aggregate_views, view_probabilities
 from farfield.scoring.load import InferenceModel
 from farfield.scoring.score_views import score_views
-from farfield.timelines.sliding_windows import Window
+from farfield.timelines.shared_frames import share_frames
+from farfield.timelines.sliding_windows import Window, Windows
 
 
 class WindowScore(NamedTuple):
@@ -24,15 +25,32 @@ class WindowScore(NamedTuple):
 
 
 def score_windows(
-    windows: Iterable[Window], model: InferenceModel, view_batch_size: int = 8, features: bool = False
+    windows: Windows | Iterable[Window],
+    model: InferenceModel,
+    view_batch_size: int = 8,
+    features: bool = False,
+    *,
+    sharing: bool = True,
 ) -> Iterator[WindowScore]:
     """Yield the scores of each window. Windows are scored in batches.
 
     If a frame cannot be decoded, the scores of the windows before it are yielded before the error is raised.
+
+    Args:
+        windows: windows of one video, in order.
+        model: a network from `load_model` or `build_model`.
+        view_batch_size: windows x crops per forward pass; bounds memory.
+        features: whether to also return the features of each window.
+        sharing: compute once what overlapping `Windows` share, if the network allows it (see `shared_frames.py`). The
+            scores are the same up to rounding.
     """
-    for batch in _batches(windows, view_batch_size):
-        views = torch.cat([window.frames for window in batch])
-        scores = score_views(model, views, batch_size=view_batch_size, features=features)
+    shared = share_frames(windows, model, view_batch_size) if sharing and isinstance(windows, Windows) else None
+    for batch in _batches(windows, view_batch_size if shared is None else shared.views_at_once):
+        if shared is not None:
+            scores = shared.score(batch, features=features)
+        else:
+            views = torch.cat([window.frames for window in batch])
+            scores = score_views(model, views, batch_size=view_batch_size, features=features)
         probabilities = (
             aggregate_views(
                 view_probabilities(scores.logits, len(batch), model.task), method=model.clip.views_aggregation

@@ -1,0 +1,189 @@
+"""Score windows of one video, and compute only once what they share.
+
+Where a network's first layers mix no frames (`farfield/models/frame_levels.py`), their features of a frame are the same
+in every window that holds the frame. They are computed when the first such window comes, for all new frames of a batch
+of windows together, and kept until no later window can need them. Memory holds the features of one batch of windows.
+
+Frames are recognised by their index in the video. Windows that fall on other frames than the windows before, as the
+last one of a video may, share nothing, and are computed anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from farfield.data.transforms import network_input
+from farfield.models.frame_level_costs import groups_of
+from farfield.models.frame_levels import FrameLevels, frame_levels
+from farfield.models.network import ActionNet
+from farfield.scoring.load import InferenceModel
+from farfield.scoring.score_views import ViewScores, checked
+from farfield.timelines.sliding_windows import Window, Windows
+
+Key = tuple[tuple[int, ...], int]
+"""What a map is computed from: indices of frames, and the number of the crop."""
+
+MIN_REPEATED = 0.05
+"""Least share of repeated frames. With fewer, copying features takes about the time that sharing saves."""
+
+MAX_GROWTH = 4
+"""Most times `batch_size` views whose new frames are computed together. It bounds memory."""
+
+
+class SharedFrames:
+    """Scores the windows of one video, which come in order. What windows share is computed once.
+
+    Args:
+        network: network to score with.
+        split: the network's levels.
+        batch_size: views in a forward pass.
+        indices: indices of all windows' frames in the video.
+
+    Attributes:
+        views_at_once: number of views for which `score` should be called: more than batch_size, since only a part of
+            their frames is new. A layer takes time for each call, such as for rearranging its weights.
+    """
+
+    def __init__(
+        self, network: ActionNet, split: FrameLevels, batch_size: int, indices: Int[np.ndarray, "windows t"]
+    ) -> None:
+        self.network = network
+        self.split = split
+        self.batch_size = batch_size
+        self.views_at_once = batch_size * min(indices.size // len(np.unique(indices)), MAX_GROWTH)
+        self._indices = indices
+        self._regrouped = _frames_of_several_groups(indices, split.levels[-1].span)
+        self._max_frames = batch_size * indices.shape[1]
+        self._done = 0
+        self._held = [_HeldMaps() for _ in split.levels]
+        self._pictures: dict[int, UInt8[Tensor, "v h w c"]] = {}
+
+    @torch.inference_mode()
+    def score(self, windows: Sequence[Window], *, features: bool = False) -> ViewScores:
+        """Score the video's next windows, the crops of each one after another, as `score_views` does.
+
+        Args:
+            windows: the windows.
+            features: whether to also return the features before the classifier.
+
+        Raises:
+            FarfieldError: if scores are not numbers (NaN).
+        """
+        self.network.eval()
+        indices = self._indices[self._done : self._done + len(windows)]
+        self._done += len(windows)
+        for held in self._held:
+            held.drop_before(int(indices[0].min()))
+        self._pictures = {
+            index: window.frames[:, place]
+            for window, row in zip(windows, indices.tolist(), strict=True)
+            for place, index in enumerate(row)
+        }
+        last, span = len(self._held) - 1, self.split.levels[-1].span
+        views = [
+            [(group, crop) for group in groups_of(row[None], span)]
+            for row in indices
+            for crop in range(len(windows[0].frames))
+        ]
+        self._hold(last, [key for view in views for key in view])
+        self._pictures = {}
+        head = self.network.head
+        logits, vectors = [], []
+        for i in range(0, len(views), self.batch_size):
+            maps = self._held[last].clips(views[i : i + self.batch_size])
+            embedded = head.embed(self.split.features(maps))
+            logits.append(head.classify(embedded).float())
+            vectors.append(embedded.mean(1).float())
+        return checked(ViewScores(torch.cat(logits), torch.cat(vectors) if features else None))
+
+    def _hold(self, depth: int, keys: Sequence[Key]) -> None:
+        """Compute the maps of a level that are not held yet, and hold them."""
+        held, span = self._held[depth], self.split.levels[depth].span
+        missing = [key for key in dict.fromkeys(keys) if key not in held.rows]
+        step = max(self._max_frames // span, 1)
+        parts = [missing[i : i + step] for i in range(0, len(missing), step)]
+        held.add(missing, [self._compute(depth, part)[0].permute(1, 2, 3, 0) for part in parts])
+
+    def _compute(self, depth: int, keys: Sequence[Key]) -> Float[Tensor, "1 c n h w"]:
+        """Compute maps of a level, one after another as in a clip."""
+        level = self.split.levels[depth]
+        if depth == 0:
+            pictures = torch.stack([self._pictures[frame][crop] for (frame,), crop in keys])
+            clip = network_input(pictures[None, None].to(self.network.device), self.network.clip)
+            return level(clip.to(self.network.dtype))
+        span = level.span // level.group
+        below = [(group[i : i + span], crop) for group, crop in keys for i in range(0, len(group), span)]
+        if any(frame in self._regrouped for group, _ in below for frame in group):
+            self._hold(depth - 1, below)
+            return level(self._held[depth - 1].clips([below]))
+        return level(self._compute(depth - 1, below))  # no other group needs its maps
+
+
+class _HeldMaps:
+    """The maps of a level that are held in memory.
+
+    Attributes:
+        rows: place of each map.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[Key, int] = {}
+        self._maps: Float[Tensor, "rows h w c"] | None = None
+
+    def drop_before(self, frame: int) -> None:
+        """Drop maps that are computed from an earlier frame than the given one."""
+        kept = [key for key in self.rows if min(key[0]) >= frame]
+        if self._maps is not None and len(kept) < len(self.rows):
+            self._maps = self._maps.index_select(0, self._places(kept))
+            self.rows = {key: row for row, key in enumerate(kept)}
+
+    def add(self, keys: Sequence[Key], maps: Sequence[Float[Tensor, "n h w c"]]) -> None:
+        """Hold further maps."""
+        if not keys:
+            return
+        self.rows |= {key: len(self.rows) + i for i, key in enumerate(keys)}
+        parts = [*maps] if self._maps is None else [self._maps, *maps]
+        self._maps = torch.cat(parts) if len(parts) > 1 else parts[0].contiguous()
+
+    def clips(self, keys: Sequence[Sequence[Key]]) -> Float[Tensor, "n c t h w"]:
+        """Copy the maps of n clips, in channels_last_3d memory."""
+        assert self._maps is not None
+        taken = self._maps.index_select(0, self._places([key for clip in keys for key in clip]))
+        return taken.unflatten(0, (len(keys), -1)).permute(0, 4, 1, 2, 3)
+
+    def _places(self, keys: Sequence[Key]) -> Int[Tensor, " n"]:
+        assert self._maps is not None
+        return torch.tensor([self.rows[key] for key in keys], dtype=torch.long, device=self._maps.device)
+
+
+def _frames_of_several_groups(indices: Int[np.ndarray, "windows t"], span: int) -> set[int]:
+    """Return the frames that are in several different groups, so that their maps are needed again."""
+    whole = indices.shape[1] // span * span
+    groups = np.unique(indices[:, :whole].reshape(-1, span), axis=0)
+    frames, counts = np.unique(groups, return_counts=True)
+    return set(frames[counts > 1].tolist())
+
+
+def share_frames(windows: Windows, model: InferenceModel, batch_size: int) -> SharedFrames | None:
+    """Return a scorer of a video's windows that computes once what they share.
+
+    Args:
+        windows: the windows of the video.
+        model: the network.
+        batch_size: views in a forward pass.
+
+    Returns:
+        None if the windows have hardly any frames in common, or the network is an exported one or mixes frames from its
+        first layers on.
+    """
+    if not isinstance(model, ActionNet) or len(windows) < 2:
+        return None
+    if len(np.unique(windows.indices)) > (1 - MIN_REPEATED) * windows.indices.size:
+        return None
+    split = frame_levels(model)
+    return None if split is None else SharedFrames(model, split, batch_size, windows.indices)
