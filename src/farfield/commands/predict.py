@@ -262,8 +262,6 @@ def predict(
     return 1 if failures else 0
 
 
-
-
 def _print_each(predictions: Iterable[Prediction], format: Format) -> None:
     """Print predictions if the format (table or jsonl) prints each video as soon as it is finished."""
     for prediction in predictions:
