@@ -126,8 +126,19 @@ def test_videos_of_unknown_length_give_as_many_negatives_as_others() -> None:
     rows, _ = videos_of(*unknown).epoch(np.random.default_rng(0))
     assert Counter(rows.tolist()) == dict.fromkeys(range(8), 1)
     some = [*unknown[:3], VideoRecord("3.mp4", "clap", 1.0, 5.0, num_frames=100, fps=10.0)]
-    weights = videos_of(*some).weights
-    assert weights[4:].tolist() == [6.0] * 4
+    assert videos_of(*some).weights[4:].tolist() == [6.0] * 4
+    nested = [
+        VideoRecord("a.mp4", "clap", start, end, duration_seconds=20.0) for start, end in ((1, 9), (2, 3), (8, 11))
+    ]
+    assert videos_of(*nested).weights[3:].tolist() == [10.0]
+
+
+def test_different_videos_give_the_negatives_of_different_epochs() -> None:
+    videos = videos_of(*(VideoRecord(f"{i}.mp4", "clap", 1.0, 2.0) for i in range(4)), negative_share=0.2)
+    drawn = [row for seed in range(60) for row in videos.epoch(np.random.default_rng(seed))[0] if row >= 4]
+    assert len(drawn) == 60
+    assert min(Counter(drawn).values()) >= 6
+    assert len(Counter(drawn)) == 4
 
 
 def test_no_negatives_come_from_videos_that_are_labelled_throughout() -> None:
@@ -230,6 +241,9 @@ def test_clips_of_hard_windows_lie_around_their_middles_with_the_true_targets() 
     middles = np.round(bounds.mean(axis=1), 6)
     assert (middles.min(), middles.max()) == (20.3, 20.7)
     assert not np.stack([videos.target(first, each) for each in bounds]).any(), "the label of the file was taken"
+    beside = videos_of(*ROWS, hard_windows=[HardWindow("a.mp4", 14.0, 15.0, "clap", "false_positive")])
+    bounds = drawn(beside, first, times)
+    assert np.round(bounds[:, 0].min(), 6) == 14.0, "a window outside of all segments gives clips across a border"
     shares = np.stack([videos.target(first + 2, each) for each in drawn(videos, first + 2, times)])
     assert 0.2 < shares[:, 0].min() < shares[:, 0].max() < 0.8
     assert not shares[:, 1:].any()

@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from farfield.allocator import keep_freed_memory
-from farfield.data.datamodule import TestDataModule
+from farfield.data.evaluation_datamodule import TestDataModule
 from farfield.errors import FarfieldError
 from farfield.evaluation.scores_file import Scores
 from farfield.evaluation.scoring_module import ScoringModule
