@@ -80,7 +80,7 @@ def bench(name: str, options: argparse.Namespace) -> tuple[Bench, ActionNet]:
     torch.manual_seed(0)
     backbone, _, insert = name.partition("+")
     given = {"num_frames": options.num_frames, "crop_px": options.side_px}
-    clip = {key: value for key, value in given.items() if value is not None}
+    clip: Any = {key: value for key, value in given.items() if value is not None}
     trained = build_model(backbone, num_classes=400, insert=insert or None, clip=clip)
     spec = trained.clip
     hop = (options.hop or max(spec.num_frames // 4, 1)) * spec.frame_stride
