@@ -190,6 +190,8 @@ def test_results_are_gone_on_with(
     for found, answer in zip(printed(*asked), changed, strict=True):
         for ranked in found["ranking"]:
             assert ranked.pop("above_threshold") is None  # newer than these files
+        for segment in found["segments"] or ():
+            assert segment.pop("score") == segment["probability"]  # newer than these files
         assert {name: found[name] for name in answer if name not in ("name", "file")} == {
             name: value for name, value in answer.items() if name not in ("name", "file")
         }

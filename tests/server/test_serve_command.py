@@ -40,7 +40,7 @@ def test_a_missing_extra_is_named(
         (["--limits.upload_bytes", "0"], "upload_bytes is 0; it must be positive"),
         (["--top_k", "0"], "top_k is 0; it must be at least 1."),
         (["--window_seconds", "-1"], "window_seconds is -1.0; it must be positive and finite."),
-        (["--window_seconds", "inf"], "window_seconds is inf; it must be positive and finite."),
+        (["--window_seconds", ".inf"], "window_seconds is inf; it must be positive and finite."),
         (
             ["--names", "[https://video.example.org]"],
             "'https://video.example.org' is not a host name. Give it without",

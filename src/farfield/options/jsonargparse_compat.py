@@ -173,6 +173,9 @@ def refused_value(text: str) -> RefusedValue | None:
     number = re.search(rf"Subtypes: \[(?:{number_and_null})\] .*Given value: (.*?)\.?$", text)
     if number:
         return RefusedValue(option, number[1], "a number or null")
+    each = re.search(r"Subtypes: \[<class 'float'>, \S*Mapping\[str, float\]\] .*Given value: (.*?)\.?$", text)
+    if each:
+        return RefusedValue(option, each[1], "a number, or a number for each label, such as '{run: 1.0}'")
     keys = re.search(r"Unexpected keys: \{([^}]*)\}", text)
     if keys:
         return RefusedValue(option, unexpected_key=keys[1].split(",")[0].strip().strip("'"))
