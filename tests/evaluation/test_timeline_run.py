@@ -158,7 +158,9 @@ def test_timelines_are_scored_again_without_the_network(tested: tuple[TimelineRe
     again = rescore(out / "timelines.npz", result.options)
     assert [video.segments for video in again.videos] == [video.segments for video in result.videos]
     assert again.average_precision().mean == result.average_precision().mean
-    other = TimelineOptions(hop_seconds=0.1, smooth_seconds=0.5, min_seconds=2.5, threshold=0.8)
+    other = TimelineOptions(
+        hop_seconds=0.1, windows_aggregation="nearest", smooth_seconds=0.5, min_seconds=2.5, threshold=0.8
+    )
     fresh = evaluate(videos / "run.ckpt", manifest(videos), timeline=other, **QUICK)
     rescored = rescore(out / "timelines.npz", other)
     assert rescored.thresholds == fresh.thresholds == [0.8] * 4

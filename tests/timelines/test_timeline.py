@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from farfield import build_model
 from farfield.clip_spec import ClipSpec
@@ -159,6 +161,38 @@ def test_cells_are_averages_over_the_windows_that_reach_into_them() -> None:
         inside = (moments[:, None] >= starts) & (moments[:, None] < ends)
         expected = inside.sum(0) @ found / inside.sum()
         np.testing.assert_allclose(cells[cell], expected, atol=1e-3)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.1, 3.0), st.floats(0.2, 6.0)), min_size=1, max_size=9),
+    st.lists(st.floats(0.0, 1.0), min_size=1, max_size=20),
+)
+def test_nearest_cells_have_the_probabilities_of_the_window_in_whose_middle_they_are(
+    steps: list[tuple[float, float]], moments: list[float]
+) -> None:
+    starts = np.cumsum([hop for hop, _ in steps])
+    length = steps[0][1]
+    ends = starts + length
+    times, cells = to_cells(starts, ends, np.arange(len(steps))[:, None], "nearest")
+    assert times[0] == starts[0]
+    assert times[-1] == ends[-1]
+    assert np.all(np.diff(times) > 0)
+    for moment in starts[0] + np.array(moments) * (ends[-1] - starts[0]):
+        distances = np.abs(starts + length / 2 - moment)
+        cell = min(int(np.searchsorted(times, moment, side="right")) - 1, len(cells) - 1)
+        assert distances[cells[cell, 0]] <= distances.min() + 1e-9
+
+
+def test_nearest_cells_keep_the_bounds_of_an_action_whose_share_is_known() -> None:
+    """The share of a window that an action covers is one half where the window's middle is the action's bound."""
+    starts = np.arange(0, 20, 0.1)
+    ends = starts + 3.0
+    share = np.clip(np.minimum(ends, 12.0) - np.maximum(starts, 9.0), 0, None)[:, None] / 3
+    for aggregation, most in (("nearest", 0.051), ("mean", 0.5)):
+        times, cells = to_cells(starts, ends, share, aggregation)
+        inside = np.flatnonzero(cells[:, 0] >= 0.5)
+        assert abs(times[inside[0]] - 9) <= most
+        assert abs(times[inside[-1] + 1] - 12) <= most
 
 
 def test_windows_of_one_moment_make_no_cells() -> None:

@@ -59,6 +59,7 @@ def networks() -> dict[str, ActionNet]:
         ({"threshold": math.nan}, "threshold is nan; it must be a probability"),
         ({"hysteresis": 0.0}, "hysteresis is 0.0; it must be above 0 and at most 1"),
         ({"hysteresis": math.nan}, "hysteresis is nan; it must be above 0 and at most 1"),
+        ({"windows_aggregation": "max"}, "windows_aggregation is 'max'. Known: mean, nearest."),
         ({"overlaps": "softnms"}, "overlaps is 'softnms'. Known: none, soft_nms, merge. Did you mean 'soft_nms'?"),
         ({"overlaps": "merge", "num_levels": 0}, "num_levels is 0; it must be from 1 to 100."),
         ({"overlaps": "soft_nms", "soft_nms_sigma": math.inf}, "soft_nms_sigma is inf; it must be a positive number."),

@@ -29,6 +29,7 @@ from farfield.parallel import Engine
 from farfield.precision import Precision
 from farfield.progress import ProgressBar, VideoBars
 from farfield.scoring.load import load_model
+from farfield.timelines.cells import WindowsAggregation
 from farfield.timelines.options import Overlaps, TimelineOptions
 from farfield.video.decoder_names import Decoder
 
@@ -45,6 +46,7 @@ def predict(
     live: bool = False,
     window_seconds: float | None = None,
     hop_seconds: float | None = None,
+    windows_aggregation: WindowsAggregation = TimelineOptions.windows_aggregation,
     smooth_seconds: float = TimelineOptions.smooth_seconds,
     min_seconds: float | Mapping[str, float] = TimelineOptions.min_seconds,
     threshold: float = TimelineOptions.threshold,
@@ -97,6 +99,9 @@ def predict(
             end or Ctrl-C. A camera may be given a name, as in front=rtsp://...
         window_seconds: length of a window; null for the length of the network's clips.
         hop_seconds: time from the start of one window to the next; null for half a window.
+        windows_aggregation: how the probabilities of a moment follow from the windows that overlap it: mean (their
+            average) or nearest (those of the window whose middle is nearest: sharper starts and ends, for networks
+            trained with data.untrimmed).
         smooth_seconds: average probabilities over this duration around each moment.
         min_seconds: segments shorter than this are merged into a neighbouring segment; those of a multilabel network
             are left out. One number, or one for each class, as '{run: 1.0, wave: 0.5}', 0 for the others.
@@ -151,6 +156,7 @@ def predict(
     chosen: Format = format if not json else "jsonl" if live else "json"
     extras = [name.strip() for name in write.split(",")] if write else []
     of_timeline = {
+        "windows_aggregation": windows_aggregation,
         "smooth_seconds": smooth_seconds,
         "min_seconds": min_seconds,
         "threshold": threshold,

@@ -77,7 +77,7 @@ def rescore(file: str | Path, options: TimelineOptions, thresholds: Sequence[flo
         limits = [options.threshold] * len(stored.labels)
     videos = []
     for scored in stored.videos:
-        times, cells = to_cells(scored.windows[:, 0], scored.windows[:, 1], scored.probabilities)
+        times, cells = to_cells(*scored.windows.T, scored.probabilities, options.windows_aggregation)
         cells = smooth(times, cells, options.smooth_seconds)
         found = segments_at(times, cells, stored.labels, np.array(limits), stored.task, options)
         videos.append(

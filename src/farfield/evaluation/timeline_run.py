@@ -142,7 +142,10 @@ def evaluate_timelines(
     if fast.device.type == "cpu":
         keep_freed_memory()
     if held_out is not None and rule is not None:
-        windows = TimelineOptions(run.timeline.hop_seconds, run.timeline.window_seconds, run.timeline.smooth_seconds)
+        given = run.timeline
+        windows = TimelineOptions(
+            given.hop_seconds, given.window_seconds, given.windows_aggregation, given.smooth_seconds
+        )
         validation = _run_over(WholeVideos.of(held_out), fast, replace(run, timeline=windows), name="validation")
         for path, reason in validation.failures:
             log.warning("left out of the choice of thresholds: %s: %s", path, reason)

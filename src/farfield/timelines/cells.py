@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
+WindowsAggregation = Literal["mean", "nearest"]
+
 
 def to_cells(
-    starts: Float[np.ndarray, " windows"], ends: Float[np.ndarray, " windows"], found: Float[np.ndarray, "windows k"]
+    starts: Float[np.ndarray, " windows"],
+    ends: Float[np.ndarray, " windows"],
+    found: Float[np.ndarray, "windows k"],
+    aggregation: WindowsAggregation = "mean",
 ) -> tuple[Float[np.ndarray, " cells+1"], Float[np.ndarray, "cells k"]]:
-    """Cut time into cells at the starts of windows, and average over the windows that overlap each cell.
+    """Cut time into cells, and compute their class probabilities from the windows that overlap them.
 
-    Each window is weighted by the length of its overlap with the cell. From the start to the end of the last window,
-    cells continue at the same hop.
+    With "mean", cells begin at the starts of windows, and average over all windows that overlap them, weighted by the
+    length of the overlap. From the start to the end of the last window, cells continue at the same hop. With "nearest",
+    there is a cell around the middle of each window, with the window's probabilities.
 
     Args:
         starts: start of each window in seconds, ascending.
         ends: end of each window in seconds.
         found: class probabilities of each window.
+        aggregation: how the probabilities of a moment follow from the windows that overlap it.
 
     Returns:
         The bounds of the cells in seconds, and the class probabilities of each cell.
@@ -29,6 +37,10 @@ def to_cells(
     """
     if np.any(np.diff(starts) <= 0) or np.any(ends <= starts):
         raise ValueError("each window must start later than the previous one, and end after its own start.")
+    if aggregation == "nearest":
+        middles = (starts + ends) / 2
+        between = np.maximum.accumulate((middles[1:] + middles[:-1]) / 2)
+        return np.concatenate([starts[:1], between, [ends.max()]]), found
     end = float(ends.max())
     hop = float(np.median(np.diff(starts))) if len(starts) > 1 else end - float(starts[0])
     rest = np.arange(1, max(math.ceil((end - starts[-1]) / hop - 1e-6), 1)) * hop

@@ -8,9 +8,12 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from farfield.errors import FarfieldError, nearest
+from farfield.timelines.cells import WindowsAggregation
 from farfield.timelines.sliding_windows import check_window_lengths
 
 Overlaps = Literal["none", "soft_nms", "merge"]
+
+CHOICES = {"overlaps": get_args(Overlaps), "windows_aggregation": get_args(WindowsAggregation)}
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,10 @@ class TimelineOptions:
     Args:
         hop_seconds: time from the start of one window to the next; None for half a window.
         window_seconds: length of a window; None for the network's own.
+        windows_aggregation: how the probabilities of a moment follow from the windows that overlap it: "mean", their
+            average; "nearest", those of the window whose middle is nearest, which keeps the starts and ends of actions
+            sharper. The latter suits networks trained with `data.untrimmed`, whose probability of a class is the share
+            of the window in which it happens.
         smooth_seconds: duration around each moment over which probabilities are averaged; 0 for no smoothing.
         min_seconds: minimum length of a segment; one number, or one for each class by its label, 0 for classes that are
             not named. Shorter segments are merged into a neighbour; those of a multilabel network, whose classes are
@@ -48,6 +55,7 @@ class TimelineOptions:
 
     hop_seconds: float | None = None
     window_seconds: float | None = None
+    windows_aggregation: WindowsAggregation = "mean"
     smooth_seconds: float = 0.0
     min_seconds: float | Mapping[str, float] = 0.0
     threshold: float = 0.0
@@ -72,8 +80,9 @@ class TimelineOptions:
                 f"hysteresis is {self.hysteresis}; it must be above 0 and at most 1, the share of a class's threshold "
                 "at which its segments end."
             )
-        if self.overlaps not in get_args(Overlaps):
-            raise FarfieldError(f"overlaps is {self.overlaps!r}. {nearest(self.overlaps, get_args(Overlaps))}")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise FarfieldError(f"{name} is {getattr(self, name)!r}. {nearest(getattr(self, name), choices)}")
         if not 1 <= self.num_levels <= 100:
             raise FarfieldError(f"num_levels is {self.num_levels}; it must be from 1 to 100.")
         if not 0 < self.soft_nms_sigma < math.inf:

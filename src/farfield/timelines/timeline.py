@@ -124,7 +124,7 @@ def make_timeline(
         error = failed.reason
     starts, ends = windows.starts[: len(scores)], windows.ends[: len(scores)]
     of_windows = np.stack([each.probabilities for each in scores])
-    times, cells = to_cells(starts, ends, of_windows)
+    times, cells = to_cells(starts, ends, of_windows, options.windows_aggregation)
     cells = smooth(times, cells, options.smooth_seconds)
     segments = timeline_segments(times, cells, model, options)
     vectors = [each.features for each in scores if each.features is not None]
