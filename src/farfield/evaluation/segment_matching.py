@@ -30,6 +30,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from farfield.evaluation.segment_arrays import Segments
+from farfield.timelines.overlaps import temporal_iou
 
 
 @dataclass(frozen=True)
@@ -65,18 +66,6 @@ def match_segments(truth: Segments, predicted: Segments, tious: Sequence[float])
         enough = overlap >= least
         row[_match(ranks[enough], trues[enough], len(order), len(truth))] = True
     return RankedMatches(order, matched)
-
-
-def temporal_iou(
-    starts: Float[np.ndarray, " n"],
-    ends: Float[np.ndarray, " n"],
-    other_starts: Float[np.ndarray, " n"],
-    other_ends: Float[np.ndarray, " n"],
-) -> Float[np.ndarray, " n"]:
-    """Compute the tIoU of n pairs of segments; 0 for two segments without length."""
-    shared = np.maximum(np.minimum(ends, other_ends) - np.maximum(starts, other_starts), 0)
-    union = (other_ends - other_starts) + (ends - starts) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
 def _pairs(
