@@ -164,12 +164,9 @@ def detection_delays(
         ValueError: if windows are not in order of their starts and ends.
     """
     seconds = np.full(len(truth), np.nan)
-    order = np.argsort(truth.videos, kind="stable")
-    bounds = np.searchsorted(truth.videos[order], np.arange(len(videos) + 1))
-    for video, (starts, ends, probabilities) in enumerate(videos):
+    for of_video, (starts, ends, probabilities) in zip(truth.rows_of_videos(len(videos)), videos, strict=True):
         if np.any(np.diff(starts) < 0) or np.any(np.diff(ends) < 0):
             raise ValueError("the windows of a video must be in order: no start and no end before the previous one's.")
-        of_video = order[bounds[video] : bounds[video + 1]]
         for c in np.unique(truth.classes[of_video]).tolist():
             threshold = thresholds[c]
             rows = of_video[truth.classes[of_video] == c]

@@ -23,7 +23,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -219,9 +218,7 @@ def _present(bounds: Float[np.ndarray, " n+1"], segments: Segments, classes: int
 
 def _by_video(segments: Segments, videos: int) -> list[Segments]:
     """Divide segments among their videos."""
-    order = np.argsort(segments.videos, kind="stable")
-    bounds = np.searchsorted(segments.videos[order], np.arange(videos + 1))
-    return [segments.where(order[first:last]) for first, last in pairwise(bounds)]
+    return [segments.where(rows) for rows in segments.rows_of_videos(videos)]
 
 
 def _ratio(seconds: Float[np.ndarray, "videos 2"], resampling: Resampling | None) -> Estimate:
