@@ -20,7 +20,6 @@ from farfield.data.targets import WholeVideos
 from farfield.device import find_device
 from farfield.errors import FarfieldError, VideoError
 from farfield.evaluation.threshold_choice import ThresholdRule
-from farfield.evaluation.timeline_rescore import segments_at
 from farfield.evaluation.timeline_result import TimelineResult
 from farfield.evaluation.timeline_threshold_choice import choose_timeline_thresholds
 from farfield.evaluation.video_timeline import VideoTimeline
@@ -33,7 +32,7 @@ from farfield.timelines.options import TimelineOptions
 from farfield.timelines.segments import Segment
 from farfield.timelines.sliding_windows import check_window_lengths
 from farfield.timelines.timeline import Timeline, make_timeline
-from farfield.timelines.timeline_segments import check_timeline_options, timeline_thresholds
+from farfield.timelines.timeline_segments import check_timeline_options, segments_at, timeline_thresholds
 from farfield.video.decoder_names import Decoder
 from farfield.video.decoders import open_video
 
