@@ -1,13 +1,12 @@
-"""What matters of a timeline that raises alarms, as of a camera: false alarms an hour, and the delay of detection.
+"""Metrics of a timeline that raises alarms: false alarms an hour, and the delay of detection.
 
 A false alarm is a predicted segment that overlaps no true segment of its class, or, with a tIoU threshold, one that
 matches none (see `segment_matching`): then also the second alarm of one action, and one that is far too long.
 
 The delay of a true segment is the time from its start to the end of the first window that overlaps it and whose
-probability of the class reaches the threshold. A window's probability can only be known at its end, when its last frame
-has been seen, so the delay is never 0, and contains the rest of the window. The time for computing is not in it. A
-window that begins before the action counts if it overlaps it, as does one that ends after the action.
-A true segment without such a window is missed; missed ones are counted, and are in no average of the delays.
+probability of the class reaches the threshold. A window's probability is known at its end, when its last frame has
+been seen, so the delay is never 0. The time for computing is not included. The window may begin before the segment and
+end after it. A true segment without such a window is missed; missed ones are counted, and are in no average.
 """
 
 from __future__ import annotations

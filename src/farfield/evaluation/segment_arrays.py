@@ -68,7 +68,7 @@ class Segments:
         bounds = np.searchsorted(self.videos[order], np.arange(videos + 1))
         return [order[first:last] for first, last in pairwise(bounds)]
 
-    def ranked(self) -> Float[np.ndarray, " n"]:
+    def known_scores(self) -> Float[np.ndarray, " n"]:
         """Return the scores.
 
         Raises:
