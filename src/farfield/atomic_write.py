@@ -22,3 +22,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # if the folder is a file, there is nothing to remove
             partial.unlink(missing_ok=True)
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write text to a file atomically. The text may contain file names that are not valid UTF-8."""
+    with atomic_write(path) as partial:
+        partial.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from farfield.commands.test import _summary
+from farfield.commands.test_summary import test_summary as summary
 from farfield.evaluation.result import EvaluationResult
 from farfield.evaluation.scores_file import Scores, read_groups, read_scores
 from farfield.evaluation.test_report import write_report
@@ -66,7 +66,7 @@ def test_what_is_unknown_is_not_listed_and_the_temperature_has_one_form(tmp_path
     assert "missing videos" not in text
     assert report["missing_videos"] is None  # the JSON has all fields
     assert set(re.findall(r"emperature:? ([0-9.]+)", text)) == {"1.2346"}
-    assert "with temperature 1.2346\n" in _summary(report, tmp_path)
+    assert "with temperature 1.2346\n" in summary(report, tmp_path)
 
 
 def test_a_temperature_changes_no_top5(tmp_path: Path) -> None:

@@ -275,7 +275,7 @@ def test_a_single_label_network_has_its_best_class(figures: Path, make_video: Ca
 def test_a_single_label_network_detects_a_class_where_it_is_the_best() -> None:
     windows, probabilities = np.array([[0.0, 2.0], [1.0, 3.0]]), np.array([[0.6, 0.4], [0.3, 0.7]], np.float32)
     times, cells = to_cells(windows[:, 0], windows[:, 1], probabilities)
-    video = VideoTimeline("v", 0.0, 3.0, [TrueSegment(0.5, 3, "y")], [], times, cells, windows, probabilities)
+    video = VideoTimeline("v", [TrueSegment(0.5, 3, "y")], [], times, cells, windows, probabilities)
     result = TimelineResult(["x", "y"], "single_label", [video], [], TimelineOptions(), [0.0, 0.0])
     assert result.delays().seconds.tolist() == [2.5]
     many = replace(result, task="multilabel")

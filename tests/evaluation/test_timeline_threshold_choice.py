@@ -8,9 +8,10 @@ import pytest
 
 from farfield.errors import FarfieldError
 from farfield.evaluation.frame_metrics import ScoredCells
-from farfield.evaluation.segment_arrays import Segments
+from farfield.evaluation.segment_arrays import Segments, predicted_segments
+from farfield.evaluation.segment_precision import detection_average_precision
 from farfield.evaluation.threshold_choice import ThresholdRule
-from farfield.evaluation.timeline_threshold_choice import choose_timeline_thresholds
+from farfield.evaluation.timeline_threshold_choice import EVEN_CANDIDATES, choose_timeline_thresholds
 from farfield.timelines.segments import find_segments_of_each_class
 from reference.temporal_detection import matches
 
@@ -55,13 +56,15 @@ def test_no_threshold_follows_the_rule_better(text: str, seed: int) -> None:
     """Every candidate is measured with slow loops."""
     videos, truth = timelines(seed)
     rule = ThresholdRule.parse(text)
-    point = choose_timeline_thresholds(videos, truth, LABELS, rule, max_candidates=1000)
+    point = choose_timeline_thresholds(videos, truth, LABELS, rule, max_probabilities=1000)
     assert (point.rule, point.validation_videos) == (text, 4)
     assert point.thresholds["c"] is None
     hours = 4 * 30 / 3600
     for c, label in enumerate("ab"):
         quality = {}
-        for threshold in np.unique(np.concatenate([each.probabilities[:, c] for each in videos])).tolist():
+        scores = np.concatenate([each.probabilities[:, c] for each in videos])
+        candidates = sorted({*scores.tolist(), *(each for each in EVEN_CANDIDATES if each < scores.max())})
+        for threshold in candidates:
             hits, answers = slow_counts(videos, truth, c, threshold)
             precision, recall, alarms = hits / max(answers, 1), hits / 8, answers - hits
             ways = {
@@ -72,18 +75,66 @@ def test_no_threshold_follows_the_rule_better(text: str, seed: int) -> None:
             }
             allowed, *best = ways[rule.kind]
             if allowed and hits:
-                quality[threshold] = (*(round(each, 9) for each in best), threshold)
-        chosen = point.thresholds[label]
-        if not quality:
-            assert chosen is None
-        else:
-            assert chosen == max(quality.values())[-1]
+                quality[threshold] = tuple(round(each, 9) for each in best)
+        equal = {each for each in quality if quality[each] == max(quality.values())}
+        assert point.thresholds[label] == middle_of_widest(candidates, equal)
+
+
+def middle_of_widest(candidates: list[float], equal: set[float]) -> float | None:
+    """Return the middle candidate, by slow loops over all pairs with no other candidate between them."""
+    found = (0.0, 0.0, None)
+    for low in equal:
+        for high in equal:
+            between = [each for each in candidates if low <= each <= high]
+            if between and set(between) <= equal:
+                nearest = min(between, key=lambda each: (abs(each - (low + high) / 2), each))
+                found = max(found, (high - low, high, nearest), key=lambda each: each[:2])
+    return found[2]
+
+
+def test_bounds_of_easily_found_segments_are_right() -> None:
+    """Probabilities rise and fall over two seconds around each border, as those of windows of two seconds.
+
+    Any threshold finds all segments at a tIoU of 0.5, the highest ones far too short.
+    """
+    rng = np.random.default_rng(0)
+    videos, rows = [], []
+    times = np.arange(601) / 10
+    middles = (times[:-1] + times[1:]) / 2
+    for video in range(5):
+        starts = np.arange(5, 55, 10) + rng.uniform(-1, 1, 5)
+        ends = starts + rng.uniform(3.5, 6, 5)
+        rows += [(video, 0, start, end) for start, end in zip(starts, ends, strict=True)]
+        share = sum(
+            np.clip(np.minimum(middles + 1, end) - np.maximum(middles - 1, start), 0, 2) / 2
+            for start, end in zip(starts, ends, strict=True)
+        )
+        noisy = np.clip(0.02 + 0.96 * share + rng.uniform(-0.02, 0.02, len(middles)), 0, 1)
+        videos.append(ScoredCells(times, noisy[:, None]))
+    truth = Segments(*np.array(rows).T)
+    chosen = choose_timeline_thresholds(videos, truth, ["a"], ThresholdRule("f1")).thresholds["a"]
+    assert chosen is not None
+
+    def average_precision(threshold: float, tiou: float) -> float:
+        found = [find_segments_of_each_class(*each, ["a"], np.array([threshold])) for each in videos]
+        return float(detection_average_precision(truth, predicted_segments(found, ["a"]), 1, [tiou])[0, 0])
+
+    assert average_precision(0.9, 0.5) == average_precision(chosen, 0.5) == 1
+    assert average_precision(0.9, 0.95) < 0.1
+    assert average_precision(chosen, 0.95) > 0.9
+
+
+def test_a_range_without_probabilities_has_candidates() -> None:
+    videos = [ScoredCells(np.arange(6.0), np.array([[0.02, 0.98, 0.97, 0.02, 0.01]]).T)]
+    truth = Segments([0], [0], [1.0], [3.0])
+    assert choose_timeline_thresholds(videos, truth, ["a"], ThresholdRule("f1")).thresholds == {"a": pytest.approx(0.5)}
 
 
 def test_few_candidates_are_nearly_as_good() -> None:
     videos, truth = timelines(3, videos=30)
-    every = choose_timeline_thresholds(videos, truth, LABELS, ThresholdRule("f1"), max_candidates=1000).thresholds
-    few = choose_timeline_thresholds(videos, truth, LABELS, ThresholdRule("f1"), max_candidates=20).thresholds
+    rule = ThresholdRule("f1")
+    every = choose_timeline_thresholds(videos, truth, LABELS, rule, max_probabilities=1000).thresholds
+    few = choose_timeline_thresholds(videos, truth, LABELS, rule, max_probabilities=20).thresholds
     for c, label in enumerate("ab"):
         f1 = []
         for chosen in (every[label], few[label]):
@@ -101,13 +152,15 @@ def test_segments_are_found_with_the_given_options() -> None:
     rule = ThresholdRule("precision", 1.0)
     assert choose_timeline_thresholds(videos, truth, ["a"], rule).thresholds == {"a": None}
     find = functools.partial(find_segments_of_each_class, min_seconds=2.0)
-    assert choose_timeline_thresholds(videos, truth, ["a"], rule, find=find).thresholds == {"a": 0.6}
+    assert choose_timeline_thresholds(videos, truth, ["a"], rule, find=find).thresholds == {"a": pytest.approx(0.35)}
 
 
 def test_of_equal_precision_the_highest_recall_is_taken() -> None:
     videos = [ScoredCells(np.arange(6.0), np.array([[0.9, 0.1, 0.5, 0.1, 0.1]]).T)]
     truth = Segments([0, 0], [0, 0], [0.0, 2.0], [1.0, 3.0])
-    assert choose_timeline_thresholds(videos, truth, ["a"], ThresholdRule("recall", 0.5)).thresholds == {"a": 0.5}
+    assert choose_timeline_thresholds(videos, truth, ["a"], ThresholdRule("recall", 0.5)).thresholds == {
+        "a": pytest.approx(0.35)
+    }
 
 
 def test_nothing_to_choose_from_is_said() -> None:

@@ -26,4 +26,4 @@ def random_video(
         probabilities[inside, labels.index(label)] += 0.4
     times, cells = to_cells(*windows.T, probabilities)
     found = find_segments_of_each_class(times, cells, labels, np.full(len(labels), 0.5), min_seconds=1)
-    return VideoTimeline(path, 0.0, seconds, sorted(truth), found, times, cells, windows, probabilities)
+    return VideoTimeline(path, sorted(truth), found, times, cells, windows, probabilities)

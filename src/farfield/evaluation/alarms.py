@@ -1,13 +1,12 @@
-"""What matters of a timeline that raises alarms, as of a camera: false alarms an hour, and the delay of detection.
+"""Metrics of a timeline that raises alarms: false alarms an hour, and the delay of detection.
 
 A false alarm is a predicted segment that overlaps no true segment of its class, or, with a tIoU threshold, one that
 matches none (see `segment_matching`): then also the second alarm of one action, and one that is far too long.
 
 The delay of a true segment is the time from its start to the end of the first window that overlaps it and whose
-probability of the class reaches the threshold. A window's probability can only be known at its end, when its last frame
-has been seen, so the delay is never 0, and contains the rest of the window. The time for computing is not in it. A
-window that begins before the action counts if it overlaps it, as does one that ends after the action.
-A true segment without such a window is missed; missed ones are counted, and are in no average of the delays.
+probability of the class reaches the threshold. A window's probability is known at its end, when its last frame has
+been seen, so the delay is never 0. The time for computing is not included. The window may begin before the segment and
+end after it. A true segment without such a window is missed; missed ones are counted, and are in no average.
 """
 
 from __future__ import annotations
@@ -164,12 +163,9 @@ def detection_delays(
         ValueError: if windows are not in order of their starts and ends.
     """
     seconds = np.full(len(truth), np.nan)
-    order = np.argsort(truth.videos, kind="stable")
-    bounds = np.searchsorted(truth.videos[order], np.arange(len(videos) + 1))
-    for video, (starts, ends, probabilities) in enumerate(videos):
+    for of_video, (starts, ends, probabilities) in zip(truth.rows_of_videos(len(videos)), videos, strict=True):
         if np.any(np.diff(starts) < 0) or np.any(np.diff(ends) < 0):
             raise ValueError("the windows of a video must be in order: no start and no end before the previous one's.")
-        of_video = order[bounds[video] : bounds[video + 1]]
         for c in np.unique(truth.classes[of_video]).tolist():
             threshold = thresholds[c]
             rows = of_video[truth.classes[of_video] == c]

@@ -6,8 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from farfield.checkpoints.checkpoint import plain_network, save_operating_point
-from farfield.checkpoints.content_hash import network_hash
+from farfield.checkpoints.checkpoint import plain_network
 from farfield.clip_spec import ViewsAggregation
 from farfield.data.evaluation_datamodule import TestDataModule
 from farfield.data.manifest import Manifest, read_manifest
@@ -19,6 +18,7 @@ from farfield.evaluation.multilabel_calibration import fit_pair_temperature
 from farfield.evaluation.result import EvaluationResult
 from farfield.evaluation.scores_file import Scores
 from farfield.evaluation.scoring_module import ScoringModule
+from farfield.evaluation.test_inputs import describe_inputs, keep_operating_point, warn_if_tested
 from farfield.evaluation.test_report import write_report
 from farfield.evaluation.threshold_choice import ThresholdRule, choose_thresholds, hours_of_video
 from farfield.evaluation.timeline_report import write_timeline_report
@@ -178,13 +178,13 @@ def evaluate(
         )
         run = TimelineRun(
             TimelineOptions() if timeline is True else timeline,
-            root,
-            1 if num_crops is None else num_crops,
-            view_batch_size or 16,
-            accelerator,
-            precision,
-            decoder,
-            progress,
+            root=root,
+            num_crops=TimelineRun.num_crops if num_crops is None else num_crops,
+            view_batch_size=view_batch_size or TimelineRun.view_batch_size,
+            accelerator=accelerator,
+            precision=precision,
+            decoder=decoder,
+            progress=progress,
         )
         tested = evaluate_timelines(model, manifest, run, calibrate_on=calibrate_on, rule=rule)
         if out is not None:
@@ -205,12 +205,8 @@ def evaluate(
         )
     listed = read_manifest(manifest, root=root)
     held_out = None if calibrate_on is None else read_manifest(calibrate_on, root=root)
-    if held_out is not None and held_out.content_hash() == listed.content_hash():
-        log.warning(
-            "%s lists the videos that are tested, so the calibration and thresholds will look better than they are. "
-            "Give validation videos as calibrate_on.",
-            calibrate_on,
-        )
+    if held_out is not None:
+        warn_if_tested(calibrate_on, held_out, listed)
     videos = listed
     if whole_videos:
         videos = whole_videos_of(listed, network.task, option="whole_videos").manifest
@@ -256,16 +252,10 @@ def evaluate(
         if rule is not None:
             point = _choose_thresholds(calibration_scores, calibration_rows, rule, held_out)
     scores, rows = score_manifest(trainer, module, data_of(videos), str(manifest))
-    if rule is not None and point is not None:  # only now, so that a failed test leaves the checkpoint as it was
-        if isinstance(model, ActionNet):
-            model.operating_point = point
-        elif trainer.is_global_zero:
-            save_operating_point(point, model)
+    if rule is not None and point is not None and (isinstance(model, ActionNet) or trainer.is_global_zero):
+        keep_operating_point(point, model)  # only now, so that a failed test leaves the checkpoint as it was
     about = {
-        **({} if isinstance(model, ActionNet) else {"checkpoint": str(model), "weights": network_hash(model)}),
-        "manifest": str(manifest),
-        **({} if root is None else {"root": str(root)}),
-        "manifest_hash": listed.content_hash(),
+        **describe_inputs(model, manifest, listed, root),
         "missing_videos": listed.provenance()["missing"],
         **({"whole_videos": True} if whole_videos else {}),
         "backbone": network.config["backbone"],

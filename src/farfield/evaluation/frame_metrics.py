@@ -1,4 +1,4 @@
-"""Frame-wise metrics of timelines: mean average precision over moments, and the share of time that is answered right.
+"""Frame-wise metrics of timelines: mean average precision over moments, and accuracy over time.
 
 A moment of a video is measured like a video in `class_metrics`: its score is the class's probability in the cell of the
 timeline that holds it, and it is a positive if a true segment of the class holds it. Segments are half-open,
@@ -11,9 +11,9 @@ The field measures different moments:
 
 Here, all moments count by default, weighted by time: every part of a video between two bounds of cells or true segments
 has a weight of its length in seconds. That is the limit of ever more frames, and depends on no rate. `FrameSampling`
-gives the other two. Their average precision of equal scores depends on the order of the videos, since their sorts keep
-it. They differ in classes without positives, too: NaN in Charades' mean, 0 in MultiTHUMOS's; here such a class is NaN
-and left out of the mean. A true segment holds its end in Charades' evaluation, and in MultiTHUMOS's not even its start.
+gives the other two, which differ from their public codes. There, equal scores stay in the order of the videos;
+a class without positives makes Charades' mean NaN, and counts as 0 in MultiTHUMOS's; a true segment holds its end in
+Charades' evaluation, and not its start in MultiTHUMOS's. Here, a class without positives is NaN and left out of means.
 
 Time outside of a timeline's cells has no score and is not measured.
 """
@@ -23,7 +23,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -75,11 +74,11 @@ class FrameSampling:
 
 @dataclass(frozen=True)
 class FrameAccuracy:
-    """Share of time that is answered right.
+    """Share of time in which exactly the true classes are predicted.
 
     Attributes:
-        accuracy: share of all time in which exactly the true classes are predicted; none where nothing happens.
-        in_actions: the same, of the time in which something happens. NaN if there is none.
+        accuracy: share of all time; where nothing happens, no class must be predicted.
+        in_actions: share of the time in which something happens. NaN if there is none.
     """
 
     accuracy: Estimate
@@ -164,7 +163,7 @@ def frame_accuracy(
 
 
 def frame_resampling(groups: Sequence[str | None] | None, videos: Sequence[ScoredCells], classes: int) -> Resampling:
-    """Choose units and number of resamples for `frame_map`, as `Resampling.of_groups`: fewer for many cells.
+    """Choose units and number of resamples for `frame_map`, as `Resampling.of_groups` does; fewer for more cells.
 
     Args:
         groups: group of each video; None for a video without one, or if no video has one.
@@ -219,9 +218,7 @@ def _present(bounds: Float[np.ndarray, " n+1"], segments: Segments, classes: int
 
 def _by_video(segments: Segments, videos: int) -> list[Segments]:
     """Divide segments among their videos."""
-    order = np.argsort(segments.videos, kind="stable")
-    bounds = np.searchsorted(segments.videos[order], np.arange(videos + 1))
-    return [segments.where(order[first:last]) for first, last in pairwise(bounds)]
+    return [segments.where(rows) for rows in segments.rows_of_videos(videos)]
 
 
 def _ratio(seconds: Float[np.ndarray, "videos 2"], resampling: Resampling | None) -> Estimate:

@@ -11,9 +11,9 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from farfield.allocator import keep_freed_memory
 from farfield.data.evaluation_datamodule import TestDataModule
-from farfield.errors import FarfieldError
 from farfield.evaluation.scores_file import Scores
 from farfield.evaluation.scoring_module import ScoringModule
+from farfield.evaluation.test_inputs import no_readable_video
 from farfield.lightning_errors import lightning_errors_as_ours
 
 
@@ -52,11 +52,7 @@ def score_manifest(
     except SystemExit as error:  # Lightning's, of an interrupt
         raise KeyboardInterrupt from error
     if not module.scores:
-        path, reason = module.failures[0]
-        raise FarfieldError(
-            f"none of the {len(data.manifest)} videos in {name} can be read. The first failure is {path}: {reason}. "
-            "Check the manifest's paths and the videos."
-        )
+        raise no_readable_video(len(data.manifest), name, module.failures)
     indices, targets, probabilities = (torch.cat(parts) for parts in zip(*module.scores, strict=True))
     rows = indices.tolist()
     paths = [_canonical(data.manifest.path(row)) for row in rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -61,7 +62,13 @@ class Segments:
         scores = None if self.scores is None else self.scores[chosen]
         return Segments(self.videos[chosen], self.classes[chosen], self.starts[chosen], self.ends[chosen], scores)
 
-    def ranked(self) -> Float[np.ndarray, " n"]:
+    def rows_of_videos(self, videos: int) -> list[Int[np.ndarray, " _"]]:
+        """Return the indices of each video's segments, in the same order, for this number of videos."""
+        order = np.argsort(self.videos, kind="stable")
+        bounds = np.searchsorted(self.videos[order], np.arange(videos + 1))
+        return [order[first:last] for first, last in pairwise(bounds)]
+
+    def known_scores(self) -> Float[np.ndarray, " n"]:
         """Return the scores.
 
         Raises:

@@ -1,13 +1,14 @@
 """Match predicted segments to true ones by temporal IoU (tIoU), as ActivityNet's evaluation does.
 
 The tIoU of two segments is the length of their intersection over the length of their union. In the order of their
-scores, highest first, each predicted segment gets the true segment of its video and class that has the highest tIoU
-among those that no earlier one has got, if that tIoU reaches the threshold. It is then a true positive, otherwise a
-false positive, such as the second answer to one action.
+scores, highest first, each predicted segment is matched to the true segment of its video and class with the highest
+tIoU among those not matched yet, if that tIoU reaches the threshold. It is then a true positive, otherwise a false
+positive, such as the second answer to one action.
 
 The loops of ActivityNet's evaluation are replaced by sorted pairs of a predicted and a true segment: by the rank of the
-predicted segment, then by tIoU. A pair that is the first one left of both its segments is a match; its segments leave
-all other pairs; and so on until none is left. That is what the loops find, usually in one to three rounds.
+predicted segment, then by tIoU. A pair that comes first for both its segments is a match, and all other pairs of these
+two segments are removed. This is repeated until no pair is left, usually after one to three rounds, and gives the same
+matches as the loops.
 
 What the public codes leave open, or differ in:
 - Equal scores. ActivityNet's evaluation sorts with NumPy's default sort, whose order of equal values depends on the
@@ -30,6 +31,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from farfield.evaluation.segment_arrays import Segments
+from farfield.timelines.overlaps import temporal_iou
 
 
 @dataclass(frozen=True)
@@ -58,25 +60,13 @@ def match_segments(truth: Segments, predicted: Segments, tious: Sequence[float])
     """
     if not all(0 < each <= 1 for each in tious):
         raise ValueError(f"tIoU thresholds are {list(tious)}; each must be above 0 and at most 1.")
-    order = np.argsort(-predicted.ranked(), kind="stable")
+    order = np.argsort(-predicted.known_scores(), kind="stable")
     ranks, trues, overlap = _pairs(truth, predicted, order, min(tious, default=1.0))
     matched = np.zeros((len(tious), len(order)), dtype=bool)
     for row, least in zip(matched, tious, strict=True):
         enough = overlap >= least
         row[_match(ranks[enough], trues[enough], len(order), len(truth))] = True
     return RankedMatches(order, matched)
-
-
-def temporal_iou(
-    starts: Float[np.ndarray, " n"],
-    ends: Float[np.ndarray, " n"],
-    other_starts: Float[np.ndarray, " n"],
-    other_ends: Float[np.ndarray, " n"],
-) -> Float[np.ndarray, " n"]:
-    """Compute the tIoU of n pairs of segments; 0 for two segments without length."""
-    shared = np.maximum(np.minimum(ends, other_ends) - np.maximum(starts, other_starts), 0)
-    union = (other_ends - other_starts) + (ends - starts) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
 def _pairs(
@@ -109,7 +99,7 @@ def _pairs(
 def _match(
     ranks: Int[np.ndarray, " pairs"], trues: Int[np.ndarray, " pairs"], predicted: int, true: int
 ) -> Int[np.ndarray, " matches"]:
-    """Return the ranks of the predicted segments that get a true one. The pairs are in the order of `_pairs`."""
+    """Return the ranks of the matched predicted segments. The pairs are in the order of `_pairs`."""
     found = []
     while len(ranks):
         places = np.arange(len(ranks))

@@ -180,7 +180,7 @@ def segment_precision_recall(
 def detection_resampling(
     groups: Sequence[str | None] | None, videos: int, truth: Segments, predicted: Segments
 ) -> Resampling:
-    """Choose units and number of resamples, as `Resampling.of_groups`: fewer for many segments.
+    """Choose units and number of resamples, as `Resampling.of_groups` does; fewer for more segments.
 
     Args:
         groups: group of each video; None for a video without one, or if no video has one.

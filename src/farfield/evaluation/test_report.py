@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from farfield.atomic_write import atomic_write
+from farfield.atomic_write import write_text_atomically
 from farfield.evaluation.class_metrics_content import per_class_csv
 from farfield.evaluation.curves import plot_precision_recall, plot_roc
 from farfield.evaluation.plots import (
@@ -61,13 +61,13 @@ def write_report(result: EvaluationResult, folder: str | Path) -> dict[str, Any]
     plot_precision_recall(curves, ranking, scores.labels).savefig(folder / "precision_recall.png", dpi=120)
     plot_roc(curves, ranking, scores.labels).savefig(folder / "roc.png", dpi=120)
     write_scores(scores, folder / FILE, confusion=confusion, groups=result.groups)
-    _write_atomically(folder / "predictions.csv", _predictions(result))
-    _write_atomically(folder / "per_class.csv", per_class_csv(content))
-    _write_atomically(folder / "report.json", json.dumps(content, indent=2) + "\n")
+    write_text_atomically(folder / "predictions.csv", _predictions(result))
+    write_text_atomically(folder / "per_class.csv", per_class_csv(content))
+    write_text_atomically(folder / "report.json", json.dumps(content, indent=2) + "\n")
     markdown = render_test_report(
         content, names_with_numbers(scores.labels), list_confused=len(scores.labels) > NAMED_CLASSES
     )
-    _write_atomically(folder / "report.md", markdown)
+    write_text_atomically(folder / "report.md", markdown)
     return content
 
 
@@ -75,20 +75,14 @@ def _write_multi_head(result: EvaluationResult, folder: Path, content: dict[str,
     for head, each in result.heads().items():
         write_report(each, folder / head)
     write_scores(result.scores, folder / FILE, groups=result.groups)
-    _write_atomically(folder / "report.json", json.dumps(content, indent=2) + "\n")
-    _write_atomically(folder / "report.md", render_multi_head_report(content))
+    write_text_atomically(folder / "report.json", json.dumps(content, indent=2) + "\n")
+    write_text_atomically(folder / "report.md", render_multi_head_report(content))
 
 
 def _plot_multilabel(result: EvaluationResult, folder: Path) -> None:
     plot_pair_reliability(*result.pair_calibrations()).savefig(folder / "reliability.png", dpi=120)
     if curve := result.precision_by_views():
         plot_precision_by_views(curve, result.view_giga_multiply_adds).savefig(folder / "views.png", dpi=120)
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    """Write text to a file atomically. The text may contain file names that are not valid UTF-8."""
-    with atomic_write(path) as partial:
-        partial.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
 
 
 def _predictions(result: EvaluationResult) -> str:

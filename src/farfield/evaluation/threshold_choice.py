@@ -37,8 +37,7 @@ class ThresholdRule:
             "recall": the one with the highest precision among those with at least this recall;
             "false_alarms_per_hour": the one with the highest recall among those with at most this many wrong
             predictions of the class per hour of video.
-            Of equal ones, "recall" takes the one with the highest recall, the others the one with the fewest false
-            alarms.
+            Ties go to the highest recall for "recall", and to the fewest false alarms for the others.
         value: the precision, recall or number of false alarms; None for "f1".
 
     Raises:
@@ -140,27 +139,24 @@ def _choose(scores: Float[Tensor, " n"], targets: Tensor, rule: ThresholdRule, h
     precision, recall = (each[:-1].double() for each in curve[:2])
     negatives = scores[targets == 0].sort().values
     false_alarms = len(negatives) - torch.searchsorted(negatives, thresholds)
-    return choose_candidate(
-        thresholds, precision=precision, recall=recall, false_alarms=false_alarms, rule=rule, hours=hours
-    )
+    best = best_candidates(precision=precision, recall=recall, false_alarms=false_alarms, rule=rule, hours=hours)
+    return float(thresholds[best][-1]) if best.any() else None  # ties go to the highest threshold
 
 
-def choose_candidate(
-    thresholds: Float[Tensor, " candidates"],
+def best_candidates(
     *,
     precision: Float[Tensor, " candidates"],
     recall: Float[Tensor, " candidates"],
     false_alarms: Tensor,
     rule: ThresholdRule,
     hours: float | None,
-) -> float | None:
-    """Choose one of a class's thresholds by a rule; None if none with a recall above 0 follows it.
+) -> Bool[Tensor, " candidates"]:
+    """Find the equally good best ones among candidate thresholds; none if none with a recall above 0 follows the rule.
 
     Args:
-        thresholds: candidates, ascending.
-        precision: precision at each.
-        recall: recall at each.
-        false_alarms: number of false alarms at each.
+        precision: precision at each candidate.
+        recall: recall at each candidate.
+        false_alarms: number of false alarms at each candidate.
         rule: how to choose.
         hours: length of all videos together; needed for "false_alarms_per_hour" only.
     """
@@ -174,13 +170,11 @@ def choose_candidate(
     else:
         allowed = false_alarms <= _required(rule.value) * _required(hours) + _ROUNDING
     allowed &= recall > 0
-    # Of equal ones: that with the highest recall for "recall", otherwise that with the fewest false alarms; then the
-    # highest threshold.
     second = recall if rule.kind == "recall" else -false_alarms.double()
     for quality in (best, second):
         if allowed.any():
             allowed &= quality >= quality[allowed].max() - _ROUNDING
-    return float(thresholds[allowed][-1]) if allowed.any() else None
+    return allowed
 
 
 _ROUNDING = 1e-6

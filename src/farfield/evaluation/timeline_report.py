@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from farfield.atomic_write import atomic_write
+from farfield.atomic_write import write_text_atomically
 from farfield.evaluation.plots import names_with_numbers
 from farfield.evaluation.timeline_plots import SHOWN_VIDEOS, plot_timelines
 from farfield.evaluation.timeline_result import TimelineResult
@@ -37,17 +37,11 @@ def write_timeline_report(result: TimelineResult, folder: str | Path) -> dict[st
     plot_timelines(shown, result.labels, folder / "timelines.png")
     settings = {"options": asdict(result.options), "thresholds": result.thresholds}
     write_timelines(folder / FILE, result.labels, result.task, result.videos, settings)
-    _write_atomically(folder / "segments.csv", _segments(result))
-    _write_atomically(folder / "report.json", json.dumps(content, indent=2) + "\n")
+    write_text_atomically(folder / "segments.csv", _segments(result))
+    write_text_atomically(folder / "report.json", json.dumps(content, indent=2) + "\n")
     markdown = render_timeline_report(content, names_with_numbers(result.labels), shown_videos=len(shown))
-    _write_atomically(folder / "report.md", markdown)
+    write_text_atomically(folder / "report.md", markdown)
     return content
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    """Write text to a file atomically. The text may contain file names that are not valid UTF-8."""
-    with atomic_write(path) as partial:
-        partial.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
 
 
 def _segments(result: TimelineResult) -> str:

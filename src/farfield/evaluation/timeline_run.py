@@ -13,14 +13,13 @@ import numpy as np
 import torch
 
 from farfield.allocator import keep_freed_memory
-from farfield.checkpoints.checkpoint import plain_network, save_operating_point
-from farfield.checkpoints.content_hash import network_hash
+from farfield.checkpoints.checkpoint import plain_network
 from farfield.data.manifest import Manifest, read_manifest
 from farfield.data.targets import WholeVideos
 from farfield.device import find_device
 from farfield.errors import FarfieldError, VideoError
+from farfield.evaluation.test_inputs import describe_inputs, keep_operating_point, no_readable_video, warn_if_tested
 from farfield.evaluation.threshold_choice import ThresholdRule
-from farfield.evaluation.timeline_rescore import segments_at
 from farfield.evaluation.timeline_result import TimelineResult
 from farfield.evaluation.timeline_threshold_choice import choose_timeline_thresholds
 from farfield.evaluation.video_timeline import VideoTimeline
@@ -33,7 +32,7 @@ from farfield.timelines.options import TimelineOptions
 from farfield.timelines.segments import Segment
 from farfield.timelines.sliding_windows import check_window_lengths
 from farfield.timelines.timeline import Timeline, make_timeline
-from farfield.timelines.timeline_segments import check_timeline_options, timeline_thresholds
+from farfield.timelines.timeline_segments import check_timeline_options, segments_at, timeline_thresholds
 from farfield.video.decoder_names import Decoder
 from farfield.video.decoders import open_video
 
@@ -65,7 +64,7 @@ class TimelineRun:
     timeline: TimelineOptions
     root: str | Path | None = None
     num_crops: int = 1
-    view_batch_size: int = 8
+    view_batch_size: int = 16
     accelerator: str = "auto"
     precision: str = "32-true"
     decoder: Decoder = "pyav"
@@ -132,12 +131,8 @@ def evaluate_timelines(
     _check_network(network, run.timeline, rule)
     listed = _read(manifest, run, network)
     held_out = None if calibrate_on is None else _read(calibrate_on, run, network)
-    if held_out is not None and held_out.content_hash() == listed.content_hash():
-        log.warning(
-            "%s lists the videos that are tested, so the thresholds will look better than they are. Give validation "
-            "videos as calibrate_on.",
-            calibrate_on,
-        )
+    if held_out is not None:
+        warn_if_tested(calibrate_on, held_out, listed)
     fast = copy.copy(optimize_for_inference(network).to(find_device(_DEVICES[run.accelerator])))  # gets new thresholds
     if fast.device.type == "cpu":
         keep_freed_memory()
@@ -152,11 +147,8 @@ def evaluate_timelines(
         fast.timeline_operating_point = _choose_thresholds(validation, rule, run.timeline)
     result = _run_over(WholeVideos.of(listed), fast, run, name="test")
     if rule is not None and fast.timeline_operating_point is not None:  # only now: a failed test changes nothing
-        if isinstance(model, ActionNet):
-            model.timeline_operating_point = fast.timeline_operating_point
-        else:
-            save_operating_point(fast.timeline_operating_point, model, timeline=True)
-    result.about.update(_about(model, network, listed, manifest, run))
+        keep_operating_point(fast.timeline_operating_point, model, timeline=True)
+    result.about.update(describe_inputs(model, manifest, listed, run.root) | _describe_run(network, run))
     return result
 
 
@@ -176,7 +168,7 @@ def _check_network(network: ActionNet, options: TimelineOptions, rule: Threshold
 
 
 _SOME_THRESHOLD = 0.5
-"""Stands for thresholds that are chosen later, on which other options depend."""
+"""Placeholder for thresholds that are chosen later, so that options that need one are accepted."""
 
 
 def _read(path: str | Path, run: TimelineRun, network: ActionNet) -> Manifest:
@@ -216,11 +208,7 @@ def _run_over(videos: WholeVideos, model: ActionNet, run: TimelineRun, *, name: 
                     failures.append((record.path, reason))
             bars.video()
     if not lines:
-        path, reason = failures[0]
-        raise FarfieldError(
-            f"none of the {len(failures)} videos in {videos.manifest.source} can be read. The first failure is {path}: "
-            f"{reason}. Check the manifest's paths and the videos."
-        )
+        raise no_readable_video(len(failures), str(videos.manifest.source), failures)
     return TimelineResult(
         list(model.labels),
         model.task,
@@ -263,15 +251,9 @@ def _make_timeline(
         )
 
 
-def _about(
-    model: str | Path | ActionNet, network: ActionNet, manifest: Manifest, name: str | Path, run: TimelineRun
-) -> dict[str, Any]:
-    """Return what was tested and how, for the report."""
+def _describe_run(network: ActionNet, run: TimelineRun) -> dict[str, Any]:
+    """Return the network's blocks and how it was run, for the report."""
     return {
-        **({} if isinstance(model, ActionNet) else {"checkpoint": str(model), "weights": network_hash(model)}),
-        "manifest": str(name),
-        **({} if run.root is None else {"root": str(run.root)}),
-        "manifest_hash": manifest.content_hash(),
         "backbone": network.config["backbone"],
         "inserted": network.config["insert"],
         "task": network.task,

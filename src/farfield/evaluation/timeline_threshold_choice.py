@@ -1,8 +1,12 @@
 """Choose a threshold for each class on the timelines of validation videos, by a rule.
 
-A threshold of clips is not one of timelines: there, a segment is right or wrong, not a clip. At each candidate, the
-segments of all videos are found anew, and those of each class are matched to the true ones at a tIoU of 0.5, which
+On a timeline, segments are right or wrong, not clips, so a threshold chosen on clips does not fit. At each candidate,
+the segments of all videos are found anew, and those of each class are matched to the true ones at a tIoU of 0.5, which
 gives precision, recall and false alarms. The rules are those of `threshold_choice`.
+
+Matches at a tIoU of 0.5 say little about the bounds of segments: where actions are easy to tell from the rest, many
+thresholds are equally good, the highest of which cut the segments short, and the lowest of which make them too long.
+The middle of their range is chosen.
 """
 
 from __future__ import annotations
@@ -11,13 +15,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from farfield.errors import FarfieldError
 from farfield.evaluation.frame_metrics import ScoredCells
 from farfield.evaluation.segment_arrays import Segments, predicted_segments
 from farfield.evaluation.segment_matching import match_segments
-from farfield.evaluation.threshold_choice import ThresholdRule, choose_candidate
+from farfield.evaluation.threshold_choice import ThresholdRule, best_candidates
 from farfield.models.operating_point import OperatingPoint
 from farfield.progress import ProgressBar
 from farfield.timelines.segments import Segment, find_segments_of_each_class
@@ -25,8 +29,8 @@ from farfield.timelines.segments import Segment, find_segments_of_each_class
 FindSegments = Callable[[np.ndarray, np.ndarray, list[str], np.ndarray], list[Segment]]
 """Find the segments of a timeline from its times, its cells' probabilities, the labels and their thresholds."""
 
-MAX_CANDIDATES = 100
-"""Candidates of a class."""
+EVEN_CANDIDATES = tuple(np.linspace(0.05, 0.95, 19).tolist())
+"""Candidates of every class beside its probabilities, so that a range without probabilities has candidates, too."""
 
 
 def choose_timeline_thresholds(
@@ -37,13 +41,14 @@ def choose_timeline_thresholds(
     *,
     tiou: float = 0.5,
     find: FindSegments = find_segments_of_each_class,
-    max_candidates: int = MAX_CANDIDATES,
+    max_probabilities: int = 100,
 ) -> OperatingPoint:
-    """Choose each class's threshold among the probabilities of the cells of validation timelines.
+    """Choose each class's threshold on validation timelines.
 
     A predicted segment that matches no true one at `tiou` is a false alarm. The candidates are the class's different
-    probabilities; of more than `max_candidates`, half are spread evenly over those inside true segments of the class,
-    and half over all.
+    probabilities, and the `EVEN_CANDIDATES` between the lowest and the highest. Of more than `max_probabilities`, half
+    are spread evenly over those inside true segments of the class, and half over all. Of equally good candidates, the
+    one nearest to the middle of their widest range is chosen.
 
     Args:
         videos: cells of each video.
@@ -52,7 +57,7 @@ def choose_timeline_thresholds(
         rule: how to choose.
         tiou: tIoU from which on a predicted segment may match a true one, above 0 and at most 1.
         find: how segments are found, with the options with which they will be, such as a minimum length.
-        max_candidates: number of candidates of a class, at least 2.
+        max_probabilities: maximum number of a class's probabilities that are candidates, at least 2.
 
     Returns:
         Thresholds; None where none follows the rule, or the class has no true segment.
@@ -68,21 +73,19 @@ def choose_timeline_thresholds(
         )
     names = list(labels)
     hours = sum(float(each.times[-1] - each.times[0]) for each in videos) / 3600
-    candidates = [_candidates(videos, truth, c, max_candidates) for c in range(len(names))]
+    candidates = [_candidates(videos, truth, c, max_probabilities) for c in range(len(names))]
     hits, answers = _count_at(videos, truth, names, candidates, tiou, find)
     found: dict[str, float | None] = {}
     for c, label in enumerate(names):
-        thresholds = torch.from_numpy(candidates[c])
-        right, all_of_class = (torch.from_numpy(each[: len(thresholds), c]) for each in (hits, answers))
-        chosen = choose_candidate(
-            thresholds,
+        right, all_of_class = (torch.from_numpy(each[: len(candidates[c]), c]) for each in (hits, answers))
+        best = best_candidates(
             precision=right / all_of_class.clamp_min(1),
             recall=right / max(int((truth.classes == c).sum()), 1),
             false_alarms=all_of_class - right,
             rule=rule,
             hours=hours,
         )
-        found[label] = chosen
+        found[label] = _middle(candidates[c], best.numpy())
     return OperatingPoint(str(rule), found, len(videos))
 
 
@@ -93,15 +96,17 @@ def _candidates(videos: Sequence[ScoredCells], truth: Segments, c: int, most: in
         return np.empty(0)
     every = np.concatenate([each.probabilities[:, c].astype(float) for each in videos])
     values = np.unique(every)
+    low, high = values[[0, -1]]
+    even = np.array([each for each in EVEN_CANDIDATES if low < each < high])
     if len(values) <= most:
-        return values
+        return np.union1d(values, even)
     inside = [np.empty(0)]
     for video, (times, probabilities) in enumerate(videos):
         here = of_class.where(of_class.videos == video)
         for start, end in zip(here.starts, here.ends, strict=True):
             inside.append(probabilities[(times[1:] > start) & (times[:-1] < end), c].astype(float))
     parts = (np.unique(np.concatenate(inside)), values)
-    return np.unique(np.concatenate([_spread(each, most // 2) for each in parts]))
+    return np.unique(np.concatenate([*(_spread(each, most // 2) for each in parts), even]))
 
 
 def _spread(values: Float[np.ndarray, " n"], most: int) -> Float[np.ndarray, " some"]:
@@ -133,3 +138,16 @@ def _count_at(
             hits[i, c] = match_segments(of_class[c], here, [tiou]).matched.sum()
             answers[i, c] = len(here)
     return hits, answers
+
+
+def _middle(thresholds: Float[np.ndarray, " candidates"], best: Bool[np.ndarray, " candidates"]) -> float | None:
+    """Return the best candidate nearest to the middle of the widest range of neighbouring best ones; None without one.
+
+    Ties go to the range of the higher thresholds, and to the lower candidate.
+    """
+    places = np.flatnonzero(best)
+    if not len(places):
+        return None
+    ranges = [thresholds[each] for each in np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)]
+    widest = max(ranges, key=lambda each: (each[-1] - each[0], each[-1]))
+    return float(widest[np.abs(widest - (widest[0] + widest[-1]) / 2).argmin()])

@@ -28,8 +28,6 @@ class VideoTimeline:
 
     Attributes:
         path: the video as the manifest spells it.
-        start_seconds: start of the first window.
-        end_seconds: end of the last window, which is the end of the video.
         truth: the labelled segments, in order of their starts. A row with several labels gives one for each.
         segments: the segments that were found.
         times: bounds of the cells (time intervals) in seconds, see `to_cells`.
@@ -39,8 +37,6 @@ class VideoTimeline:
     """
 
     path: str
-    start_seconds: float
-    end_seconds: float
     truth: list[TrueSegment]
     segments: list[Segment]
     times: Float[np.ndarray, " cells+1"]
@@ -52,7 +48,7 @@ class VideoTimeline:
     def of(cls, path: str, line: Timeline, truth: Sequence[tuple[float, float, tuple[str, ...]]]) -> VideoTimeline:
         """Join a timeline and the rows of a manifest. Segments are cut at the end of the video."""
         assert line.window_probabilities is not None
-        start, end = float(line.times[0]), float(line.times[-1])
+        end = float(line.times[-1])
         listed = sorted(
             TrueSegment(first, min(last, end), label)
             for first, last, labels in truth
@@ -61,8 +57,6 @@ class VideoTimeline:
         )
         return cls(
             path,
-            start,
-            end,
             listed,
             line.segments,
             line.times,
@@ -72,14 +66,24 @@ class VideoTimeline:
         )
 
     @property
+    def start_seconds(self) -> float:
+        """Start of the first window."""
+        return float(self.times[0])
+
+    @property
+    def end_seconds(self) -> float:
+        """End of the last window, which is the end of the video."""
+        return float(self.times[-1])
+
+    @property
     def duration_seconds(self) -> float:
         """Length of the video in seconds."""
         return self.end_seconds - self.start_seconds
 
     def agreement(self) -> float:
-        """Return the time that truth and answer share, class by class, as a share of the time that either has.
+        """Return the time in which a class is both labelled and found, as a share of that in which it is either.
 
-        Seconds of all classes are added up. 1 if nothing is labelled and nothing was found.
+        The seconds of all classes are added up. 1 if nothing is labelled and nothing was found.
         """
         spans: dict[str, tuple[list, list]] = defaultdict(lambda: ([], []))
         for true in self.truth:
@@ -96,7 +100,7 @@ class VideoTimeline:
 
 
 def _covered(bounds: Float[np.ndarray, " n+1"], spans: Iterable[tuple[float, float]]) -> Bool[np.ndarray, " n"]:
-    """Return which intervals between neighbouring bounds lie in a span. Every span starts and ends at a bound."""
+    """Return which intervals between neighbouring bounds a span covers. Every span starts and ends at a bound."""
     covered = np.zeros(max(len(bounds) - 1, 0), bool)
     for start, end in spans:
         covered[np.searchsorted(bounds, start) : np.searchsorted(bounds, end)] = True

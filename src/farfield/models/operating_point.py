@@ -104,9 +104,9 @@ OPERATING_POINTS = ("operating_point", "timeline_operating_point")
 
 
 def operating_points_to_dict(network: HasOperatingPoints) -> dict[str, dict[str, Any]]:
-    """Return the thresholds of a network as plain types, by the attribute's name; without those that it does not have.
+    """Return a network's thresholds as plain types, keyed by attribute. Attributes without thresholds are left out.
 
-    Thresholds of labels that have been changed are left out, with a warning in the log.
+    So are thresholds of labels that have been changed, with a warning in the log.
     """
     points = {name: getattr(network, name) for name in OPERATING_POINTS}
     stored = {name: point.to_dict_for(network.labels) for name, point in points.items() if point is not None}

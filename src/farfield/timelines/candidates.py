@@ -110,14 +110,14 @@ def suppress_overlaps(
 
     Equal candidates become one. Segments are in order of their starts, then of the classes and their ends.
     """
-    found: list[Found] = []
+    found: list[_Row] = []
     for label, start, end in _by_class(times, np.unique(candidates, axis=0)):
         line = ClassOverTime(times, cells[:, label])
         scores = line.contrast(start, end)
         for group in _overlapping(start, end):
             scores[group] = soft_nms(start[group], end[group], scores[group], sigma)
-        found += _found(line, label, start, end, scores)
-    return _sorted(found, labels)
+        found += _rows(line, label, start, end, scores)
+    return _to_segments(found, labels)
 
 
 def merge_candidates(
@@ -132,16 +132,16 @@ def merge_candidates(
 
     Segments are in order of their starts, then of the classes and their ends.
     """
-    found: list[Found] = []
+    found: list[_Row] = []
     for label, start, end in _by_class(times, candidates):
         line = ClassOverTime(times, cells[:, label])
         scores = line.contrast(start, end)
         for group in _overlapping(start, end):
-            found += _found(line, label, *merge_overlapping(start[group], end[group], scores[group], num_levels))
-    return _sorted(found, labels)
+            found += _rows(line, label, *merge_overlapping(start[group], end[group], scores[group], num_levels))
+    return _to_segments(found, labels)
 
 
-Found = tuple[float, int, float, float, float]
+_Row = tuple[float, int, float, float, float]
 """Start, class, end, probability and score of a segment."""
 
 
@@ -160,18 +160,20 @@ def _overlapping(start: Float[np.ndarray, " n"], end: Float[np.ndarray, " n"]) -
     return [slice(low, high) for low, high in pairwise([0, *firsts.tolist(), len(start)])]
 
 
-def _found(
+def _rows(
     line: ClassOverTime,
     label: int,
     start: Float[np.ndarray, " n"],
     end: Float[np.ndarray, " n"],
     scores: Float[np.ndarray, " n"],
-) -> list[Found]:
+) -> list[_Row]:
+    """Return the rows of the segments of one class."""
     columns = (each.tolist() for each in (start, end, line.mean(start, end), scores))
     return [(begin, label, stop, probability, score) for begin, stop, probability, score in zip(*columns, strict=True)]
 
 
-def _sorted(found: list[Found], labels: list[str]) -> list[Segment]:
+def _to_segments(found: list[_Row], labels: list[str]) -> list[Segment]:
+    """Return segments in order of their starts, then of the classes and their ends."""
     return [
         Segment(start, end, labels[label], probability, score)
         for start, label, end, probability, score in sorted(found)

@@ -50,7 +50,7 @@ class TimelineOptions:
         min_score: segments with a score below it are dropped.
 
     Raises:
-        FarfieldError: for values out of range, or options of `overlaps` that it does not have.
+        FarfieldError: for values out of range, or options that `overlaps` does not use.
     """
 
     hop_seconds: float | None = None

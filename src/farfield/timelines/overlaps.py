@@ -10,11 +10,15 @@ MERGE_OVERLAP = 0.55
 
 
 def temporal_iou(
-    start: float, end: float, starts: Float[np.ndarray, " n"], ends: Float[np.ndarray, " n"]
+    starts: Float[np.ndarray, " #n"],
+    ends: Float[np.ndarray, " #n"],
+    other_starts: Float[np.ndarray, " n"],
+    other_ends: Float[np.ndarray, " n"],
 ) -> Float[np.ndarray, " n"]:
-    """Return the temporal intersection over union (tIoU) of one time span with others. All have a length above 0."""
-    common = np.maximum(np.minimum(end, ends) - np.maximum(start, starts), 0.0)
-    return common / ((end - start) + (ends - starts) - common)
+    """Compute the temporal intersection over union (tIoU) of n pairs of time spans; 0 for two without length."""
+    shared = np.maximum(np.minimum(ends, other_ends) - np.maximum(starts, other_starts), 0.0)
+    union = (ends - starts) + (other_ends - other_starts) - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
 def soft_nms(
@@ -39,7 +43,7 @@ def soft_nms(
     for _ in range(len(scores)):
         best = int(np.where(left, scores, -np.inf).argmax())
         left[best] = False
-        overlap = temporal_iou(starts[best], ends[best], starts[left], ends[left])
+        overlap = temporal_iou(starts[[best]], ends[[best]], starts[left], ends[left])
         scores[left] *= np.exp(-(overlap**2) / sigma)
     return scores
 
@@ -69,7 +73,7 @@ def merge_overlapping(
     members = np.zeros(len(scores), int)
     for candidate in np.argsort(-scores, kind="stable").tolist():
         start, end = bounds[candidate]
-        overlap = temporal_iou(start, end, first[:count], last[:count])
+        overlap = temporal_iou(starts[[candidate]], ends[[candidate]], first[:count], last[:count])
         group = int(overlap.argmax()) if count else 0
         if count == 0 or overlap[group] <= MERGE_OVERLAP:
             group = count

@@ -73,6 +73,26 @@ def find_segments(
     chosen = chosen[edges[:-1]]  # of each run of cells from one edge to the next
     edges, chosen = _close_gaps(times, edges, chosen, closed)
     least = least - TOLERANCE_SECONDS
+    edges, chosen = _merge_short_runs(times, cells, edges, chosen, least)
+    return [
+        make_segment(times, cells, labels, label, start, stop)
+        for label, (start, stop) in zip(chosen.tolist(), pairwise(edges.tolist()), strict=True)
+        if label >= 0 and times[stop] - times[start] >= least[label]
+    ]
+
+
+def _merge_short_runs(
+    times: Float[np.ndarray, " cells+1"],
+    cells: Float[np.ndarray, "cells k"],
+    edges: Int[np.ndarray, " runs+1"],
+    chosen: Int[np.ndarray, " runs"],
+    least: Float[np.ndarray, " k"],
+) -> tuple[Int[np.ndarray, " _+1"], Int[np.ndarray, " _"]]:
+    """Merge runs shorter than `least` seconds, the shortest first, into the neighbour that is more probable there.
+
+    A run without a neighbour of any class becomes a gap (-1).
+    """
+    chosen = chosen.copy()
     while len(chosen) > 1:
         seconds = np.diff(times[edges])
         spans = np.where((chosen >= 0) & (seconds < least[chosen]), seconds, np.inf)
@@ -84,11 +104,7 @@ def find_segments(
         known = [label for label in beside if label >= 0]
         chosen[shortest] = max(known, key=lambda label: here[label]) if known else -1
         edges, chosen = _join_equal_runs(edges, chosen)
-    return [
-        make_segment(times, cells, labels, label, start, stop)
-        for label, (start, stop) in zip(chosen.tolist(), pairwise(edges.tolist()), strict=True)
-        if label >= 0 and times[stop] - times[start] >= least[label]
-    ]
+    return edges, chosen
 
 
 def _close_gaps(
@@ -109,7 +125,7 @@ def _close_gaps(
 def _join_equal_runs(
     edges: Int[np.ndarray, " runs+1"], chosen: Int[np.ndarray, " runs"]
 ) -> tuple[Int[np.ndarray, " _+1"], Int[np.ndarray, " _"]]:
-    """Make one run of neighbouring runs of the same class."""
+    """Join neighbouring runs of the same class."""
     joined = np.flatnonzero(np.diff(chosen) == 0) + 1
     return np.delete(edges, joined), np.delete(chosen, joined)
 

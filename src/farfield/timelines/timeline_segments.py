@@ -1,4 +1,4 @@
-"""From the cells of a timeline to its segments, as the network's task and the options need."""
+"""Find the segments of a timeline's cells, by the network's task, the thresholds and the options."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from jaxtyping import Float
 from farfield.errors import FarfieldError, nearest
 from farfield.models.operating_point import DEFAULT_THRESHOLD, class_thresholds
 from farfield.scoring.load import InferenceModel
+from farfield.task import Task
 from farfield.timelines.candidates import find_candidates, merge_candidates, suppress_overlaps
 from farfield.timelines.joint_labels import check_joint_label, joint_cells
 from farfield.timelines.options import PER_CLASS, TimelineOptions
@@ -52,10 +53,12 @@ def check_timeline_options(options: TimelineOptions, model: InferenceModel) -> N
 def timeline_thresholds(model: InferenceModel, labels: Sequence[str], threshold: float) -> Float[np.ndarray, " k"]:
     """Return the threshold of each class on a timeline.
 
-    This is `threshold` if it is positive. Otherwise it is that of the network's `timeline_operating_point`, or, in a
-    multilabel task, of its `operating_point`, with `DEFAULT_THRESHOLD` for classes that have none. It is 0, which every
-    moment reaches, without thresholds in a single-label task, and in a multi_head task, whose thresholds would be those
-    of combinations.
+    If `threshold` is positive, it is that of every class. Otherwise:
+    - multilabel: those of the network's `timeline_operating_point`, or else of its `operating_point`;
+      `DEFAULT_THRESHOLD` for classes without one.
+    - single_label: those of its `timeline_operating_point`, `DEFAULT_THRESHOLD` for classes without one; 0, which every
+      moment reaches, if it has no `timeline_operating_point`.
+    - multi_head: 0, since no thresholds of combinations can be chosen.
 
     Args:
         model: network with the thresholds.
@@ -91,9 +94,30 @@ def timeline_segments(
     labels = model.labels
     if model.task == "multi_head":
         cells, labels = joint_cells(cells, labels)
-    limits = {name: per_class(getattr(options, name), labels) for name in PER_CLASS}
     thresholds = timeline_thresholds(model, labels, options.threshold)
-    if model.task != "multilabel":
+    return segments_at(times, cells, labels, thresholds, model.task, options)
+
+
+def segments_at(
+    times: Float[np.ndarray, " cells+1"],
+    cells: Float[np.ndarray, "cells k"],
+    labels: list[str],
+    thresholds: Float[np.ndarray, " k"],
+    task: Task,
+    options: TimelineOptions,
+) -> list[Segment]:
+    """Find the segments of a timeline with the given thresholds, in order of their starts.
+
+    Args:
+        times: bounds of the cells in seconds.
+        cells: probabilities of the classes or, of a multi_head network, of combinations, in each cell.
+        labels: names of the classes or combinations.
+        thresholds: threshold of each of them; infinite for one that is never found.
+        task: task of the network.
+        options: options of the segments. Their threshold is not used.
+    """
+    limits = {name: per_class(getattr(options, name), labels) for name in PER_CLASS}
+    if task != "multilabel":
         found = find_segments(times, cells, labels, threshold=thresholds, hysteresis=options.hysteresis, **limits)
     elif options.overlaps == "none":
         found = find_segments_of_each_class(times, cells, labels, thresholds, hysteresis=options.hysteresis, **limits)

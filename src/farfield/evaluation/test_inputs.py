@@ -1,0 +1,70 @@
+"""The manifests and the network of a test: provenance, warnings and errors that all tests share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from farfield.checkpoints.checkpoint import save_operating_point
+from farfield.checkpoints.content_hash import network_hash
+from farfield.data.manifest import Manifest
+from farfield.errors import FarfieldError
+from farfield.models.network import ActionNet
+from farfield.models.operating_point import OperatingPoint
+
+log = logging.getLogger("farfield")
+
+
+def describe_inputs(
+    model: str | Path | ActionNet, manifest: str | Path, listed: Manifest, root: str | Path | None
+) -> dict[str, Any]:
+    """Return the checkpoint and the manifest of a test, with their hashes, as plain types for its report."""
+    return {
+        **({} if isinstance(model, ActionNet) else {"checkpoint": str(model), "weights": network_hash(model)}),
+        "manifest": str(manifest),
+        **({} if root is None else {"root": str(root)}),
+        "manifest_hash": listed.content_hash(),
+    }
+
+
+def warn_if_tested(calibrate_on: str | Path | None, held_out: Manifest, listed: Manifest) -> None:
+    """Log a warning if the validation videos are the tested ones."""
+    if held_out.content_hash() == listed.content_hash():
+        log.warning(
+            "%s lists the videos that are tested, so what is fitted or chosen on them will look better than it is. "
+            "Give validation videos as calibrate_on.",
+            calibrate_on,
+        )
+
+
+def no_readable_video(count: int, manifest: str, failures: Sequence[tuple[str, str]]) -> FarfieldError:
+    """Return the error for a manifest without a readable video.
+
+    Args:
+        count: number of videos in the manifest.
+        manifest: name of the manifest.
+        failures: path of each video, and why it cannot be read.
+    """
+    path, reason = failures[0]
+    return FarfieldError(
+        f"none of the {count} videos in {manifest} can be read. The first failure is {path}: {reason}. Check the "
+        "manifest's paths and the videos."
+    )
+
+
+def keep_operating_point(point: OperatingPoint, model: str | Path | ActionNet, *, timeline: bool = False) -> None:
+    """Keep chosen thresholds in a network, or write them into its checkpoint.
+
+    Args:
+        point: the thresholds.
+        model: a network or a checkpoint.
+        timeline: whether they are thresholds of timelines.
+    """
+    if not isinstance(model, ActionNet):
+        save_operating_point(point, model, timeline=timeline)
+    elif timeline:
+        model.timeline_operating_point = point
+    else:
+        model.operating_point = point
