@@ -32,7 +32,8 @@ def rescore(file: str | Path, options: TimelineOptions, thresholds: Sequence[flo
         limits = [options.threshold] * len(stored.labels)
     videos = []
     for scored in stored.videos:
-        times, cells = to_cells(*scored.windows.T, scored.probabilities, options.windows_aggregation)
+        starts, ends = scored.windows.T
+        times, cells = to_cells(starts, ends, scored.probabilities, options.windows_aggregation)
         cells = smooth(times, cells, options.smooth_seconds)
         found = segments_at(times, cells, stored.labels, np.array(limits), stored.task, options)
         videos.append(
