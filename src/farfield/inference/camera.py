@@ -186,7 +186,7 @@ class Camera:
             self._tried.set()
             if broken_since is None:
                 broken_since = time.monotonic()
-                log.warning("%s: %s. It is opened again until it is back.", self.name, reason)
+                log.warning("%s: %s. farfield tries to open the stream again until it succeeds.", self.name, reason)
             self._stopped.wait(wait)
             wait = min(2 * wait, self._options.max_reconnect_seconds)
         with self._arrived:

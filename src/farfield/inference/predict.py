@@ -231,7 +231,7 @@ def predict_video(
 
 
 def _from_views(video: Video, record: VideoRecord, model: InferenceModel, options: PredictOptions) -> Prediction:
-    """Predict by averaging over clips and crops that are spread over the video, or over its part."""
+    """Predict by averaging over clips and crops that are spread over the video, or over the segment of the record."""
     changes = {"num_clips": options.num_clips, "num_crops": options.num_crops}
     spec = model.clip.replace(**{name: count for name, count in changes.items() if count is not None})
     clip = views_of(video, Path(record.path), record, spec, num_clips=spec.num_clips, num_crops=spec.num_crops)
