@@ -2,9 +2,8 @@
 
 predictions.jsonl gets a line for each video as soon as it is predicted. settings.json holds the options. The extra
 files of each video (subtitles, labelled copy) are named after the video. Segments of one video are predicted and
-written separately. A resumed run predicts a video again if the
-video's file has changed, if its prediction failed, or if a crash cut off its line. Only one run at a time can write to
-a folder.
+written separately. A resumed run predicts a video again if the video's file has changed, if its prediction failed, or
+if a crash cut off its line. Only one run at a time can write to a folder.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""The labelling tools that predictions are written for, by name, and the checks before a prediction begins."""
+"""Labelling tools that predictions are written for, by name, and checks to make before predicting."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from farfield.atomic_write import atomic_write
 from farfield.errors import FarfieldError
@@ -16,17 +15,15 @@ from farfield.inference.preannotation.fiftyone import fiftyone_files
 from farfield.inference.preannotation.labelstudio import labelstudio_files
 from farfield.inference.preannotation.xml_text import NOT_IN_XML
 
-ToolName = Literal["labelstudio", "cvat", "fiftyone", "eaf"]
-
 
 @dataclass(frozen=True)
 class Tool:
     """A labelling tool.
 
     Attributes:
-        files: writer; returns the content of each file, by its name, of videos, all classes and the files' folder.
+        files: returns the content of each file by its name, given the videos, all classes and the files' folder.
         whole_videos: whether labels of whole videos can be written, too; otherwise a timeline is needed.
-        saved_in_place: whether the tool saves corrections into the files, so that existing ones must be kept.
+        saved_in_place: whether the tool saves corrections into the files, so that existing files must be kept.
     """
 
     files: Callable[[Sequence[AnnotatedVideo], Sequence[str], Path], dict[str, str]]
