@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from farfield.atomic_write import atomic_write
+from farfield.atomic_write import write_text_atomically
 from farfield.errors import FarfieldError
 from farfield.inference.preannotation.annotated_video import AnnotatedVideo
 from farfield.inference.preannotation.cvat import cvat_files
@@ -83,8 +83,5 @@ def write_preannotations(name: str, folder: Path, videos: Sequence[AnnotatedVide
     folder.mkdir(exist_ok=True)
     for file, content in TOOLS[name].files(videos, labels, folder).items():
         target = folder / file
-        if TOOLS[name].saved_in_place and target.exists():
-            continue
-        with atomic_write(target) as partial:
-            # Names that are not UTF-8 are written as their original bytes.
-            partial.write_text(content, encoding="utf-8", errors="surrogateescape")
+        if not (TOOLS[name].saved_in_place and target.exists()):
+            write_text_atomically(target, content)
