@@ -1,4 +1,4 @@
-"""Watch two generated cameras for an hour, one of which is interrupted three times: are alarms lost, does memory grow?
+"""Watch two generated cameras for an hour, one of which is interrupted three times, and check alarms, clips and memory.
 
     python scripts/check_cameras.py --minutes 60
     python scripts/check_cameras.py --minutes 3 --json
@@ -42,7 +42,16 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 WINDOW_SECONDS, HOP_SECONDS, GAP_SECONDS = 2.0, 0.5, 1.0
 CAMERAS = ("steady", "interrupted")
 INTERRUPTIONS = 3
-MOST_GROWTH = 0.05
+MAX_GROWTH = 0.05
+"""Of resident memory, as a share."""
+FAULTS = (
+    "alarms_lost",
+    "alarms_without_cause",
+    "alarms_without_end",
+    "clips_missing",
+    "clips_without_a_bright_frame",
+)
+"""Entries of the result that must be empty or 0."""
 SLACK_SECONDS = 1.5
 """Tolerance of times: a stream is opened, encoded and decoded before a frame of it is seen."""
 
@@ -161,17 +170,9 @@ def watch(servers: dict[str, Server], folder: Path, begin: float, seconds: float
     """Watch the cameras for some time, and interrupt the second; return what was seen, and the exit status."""
     command = [sys.executable, "-m", "farfield", "predict", "--live"]
     command += [f"{name}={server.url}" for name, server in servers.items()]
-    command += ["--checkpoint", str(folder / "brightness.ckpt"), "--window_seconds", str(WINDOW_SECONDS)]
-    command += [
-        "--hop_seconds",
-        str(HOP_SECONDS),
-        "--alarm_gap_seconds",
-        str(GAP_SECONDS),
-        "--max_reconnect_seconds",
-        "4",
-    ]
-    command += ["--alarms", "-", "--clips", str(folder / "clips")]
-    command += ["--clip_seconds_before", "2", "--clip_seconds_after", "2"]
+    command += [f"--checkpoint={folder / 'brightness.ckpt'}", f"--window_seconds={WINDOW_SECONDS}"]
+    command += [f"--hop_seconds={HOP_SECONDS}", f"--alarm_gap_seconds={GAP_SECONDS}", "--max_reconnect_seconds=4"]
+    command += ["--alarms=-", f"--clips={folder / 'clips'}", "--clip_seconds_before=2", "--clip_seconds_after=2"]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -284,19 +285,18 @@ def growth(memory: list[tuple[float, int]]) -> tuple[float, float, float]:
     return early, late, late / early - 1
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--server", choices=["auto", "rtsp", "http"], default="auto")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
-    kind = ("rtsp" if has_rtsp_server() else "http") if given.server == "auto" else given.server
-    seconds = 60 * given.minutes
+def check(kind: str, seconds: float, seed: int) -> dict[str, Any]:
+    """Watch two cameras for some time, and return what was found.
+
+    Args:
+        kind: "rtsp" or "http".
+        seconds: how long.
+        seed: seed of the times at which the cameras are bright.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save_brightness_network(folder / "brightness.ckpt")
-        rng = np.random.default_rng(given.seed)
+        rng = np.random.default_rng(seed)
         begin = time.time()
         schedules = {camera: draw_schedule(begin, seconds, rng) for camera in CAMERAS}
         servers = {camera: Server(kind, folder / f"{camera}.json") for camera in CAMERAS}
@@ -309,32 +309,38 @@ def main() -> int:
             for server in servers.values():
                 server.kill()
         note_returns(servers["interrupted"], "interrupted", watcher)
-        result = {"server": kind, "minutes": given.minutes, "exit_status": status}
+        result = {"server": kind, "minutes": seconds / 60, "exit_status": status}
         result |= compare(watcher, servers, schedules)
     early, late, more = growth(watcher.memory)
     cuts = servers["interrupted"].interruptions
     result |= {"resident_mb_early": round(early, 1), "resident_mb_late": round(late, 1), "growth": round(more, 4)}
     result |= {"interruptions": len(cuts), "returns": sum(cut[1] < float("inf") for cut in cuts)}
     result |= {"messages": [line for _, line in watcher.messages]}
-    ok = (
-        status == 0
-        and more <= MOST_GROWTH
+    return result | {"ok": is_ok(result)}
+
+
+def is_ok(result: dict[str, Any]) -> bool:
+    """Return whether the process ended well, its memory did not grow, and no alarm or clip is wrong."""
+    return (
+        result["exit_status"] == 0
+        and result["growth"] <= MAX_GROWTH
         and result["interruptions"] == result["returns"] == INTERRUPTIONS
         and result["alarms_expected"] > 0
-        and not any(
-            result[name]
-            for name in (
-                "alarms_lost",
-                "alarms_without_cause",
-                "alarms_without_end",
-                "clips_missing",
-                "clips_without_a_bright_frame",
-            )
-        )
+        and not any(result[name] for name in FAULTS)
     )
-    result["ok"] = ok
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--server", choices=["auto", "rtsp", "http"], default="auto")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    kind = ("rtsp" if has_rtsp_server() else "http") if given.server == "auto" else given.server
+    result = check(kind, 60 * given.minutes, given.seed)
     print(json.dumps(result, indent=2) if given.json else "\n".join(f"{key}: {value}" for key, value in result.items()))
-    return 0 if ok else 1
+    return 0 if result["ok"] else 1
 
 
 if __name__ == "__main__":

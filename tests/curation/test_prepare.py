@@ -56,6 +56,7 @@ def test_a_collection_by_manifest(tmp_path: Path, bad_files: dict[str, Path]) ->
     for row in range(3):
         first = 10 if manifest[row].num_frames == 15 else 0
         assert numbers(manifest.path(row)) == list(range(first, first + manifest[row].num_frames))
+    assert made.source_bytes == sum((tmp_path / "in/b" / name).stat().st_size for name in ("x.mp4", "x.avi"))
     reasons = {Path(name).name: reason for name, reason in made.failures}
     assert reasons["missing.mp4"] == "there is no such file"
     assert reasons["empty.mp4"] == "the file is empty"

@@ -91,12 +91,15 @@ def test_a_frame_that_is_damaged_late_is_found_and_a_segment_outside(tmp_path: P
     damaged = bytearray(whole.read_bytes())
     damaged[-1500:-1200] = bytes(300)
     (tmp_path / "b.mp4").write_bytes(damaged)
-    made = inspect(InspectionJob(whole, VideoRecord("a", "x"), True))
+    made = inspect(InspectionJob(whole, (VideoRecord("a", "x"),), True))
     assert (made.num_frames, made.fps, made.width, made.height, made.duration_seconds) == (60, 25, 192, 96, 2.4)
     with pytest.raises(FarfieldError, match=r"damaged|Invalid data"):
-        inspect(InspectionJob(tmp_path / "b.mp4", VideoRecord("b", "x"), False))
-    with pytest.raises(FarfieldError, match=r"no frame lies in the segment \[7, 9\) s"):
-        inspect(InspectionJob(whole, VideoRecord("a", "x", 7, 9), False))
+        inspect(InspectionJob(tmp_path / "b.mp4", (VideoRecord("b", "x"),), False))
+    rows = (VideoRecord("a", "x", 7, 9), VideoRecord("a", "x", 1, 2), VideoRecord("a", "x", num_frames=59))
+    outside, none, other_length = inspect(InspectionJob(whole, rows, False)).row_errors
+    assert outside is not None
+    assert outside.startswith("no frame lies in the segment [7, 9) s")
+    assert (none, other_length) == (None, "it has 60 frames, but the manifest says 59")
 
 
 def test_a_file_that_is_cut_off_is_found(tmp_path: Path) -> None:
@@ -105,7 +108,7 @@ def test_a_file_that_is_cut_off_is_found(tmp_path: Path) -> None:
     whole = (tmp_path / "noise.mp4").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(FarfieldError, match=r"ends|Invalid data|damaged"):
-        inspect(InspectionJob(tmp_path / "cut.mp4", VideoRecord("a", "x"), False))
+        inspect(InspectionJob(tmp_path / "cut.mp4", (VideoRecord("a", "x"),), False))
 
 
 def test_decoders_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,13 +151,14 @@ def test_videos_are_verified_with_the_chosen_decoder(
 def test_both_decoders_see_the_same_video(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", num_frames=50, size=(288, 96))
     by_pyav, by_decord = (
-        inspect(InspectionJob(path, VideoRecord("a", "x"), False, decoder)) for decoder in ("pyav", "decord")
+        inspect(InspectionJob(path, (VideoRecord("a", "x"),), False, decoder)) for decoder in ("pyav", "decord")
     )
     assert by_decord.fallback_reason is None
     np.testing.assert_allclose(by_decord.thumbnails.astype(int), by_pyav.thumbnails, atol=2)
     assert replace(by_decord, thumbnails=None) == replace(by_pyav, thumbnails=None)
-    with pytest.raises(FarfieldError, match=r"no frame lies in the segment \[7, 9\) s"):
-        inspect(InspectionJob(path, VideoRecord("a", "x", 7, 9), False, "decord"))
+    (outside,) = inspect(InspectionJob(path, (VideoRecord("a", "x", 7, 9),), False, "decord")).row_errors
+    assert outside is not None
+    assert outside.startswith("no frame lies in the segment [7, 9) s")
 
 
 def hangs_or_crashes(job: InspectionJob):
@@ -259,3 +263,23 @@ def test_segments_of_one_video_are_no_copies_and_equal_rows_are_told(
     assert "## Repeated rows: 1\n\n- parts: `a.mp4`, 2 times\n" in (tmp_path / "again" / "report.md").read_text()
     assert run_farfield(*words, -1) == 2
     assert "sample is -1; it must be at least 0" in capsys.readouterr().err
+
+
+def test_a_video_with_several_rows_counts_once(tmp_path: Path) -> None:
+    encode(tmp_path / "a.mp4", num_frames=50)  # 2 s
+    encode(tmp_path / "b.mp4", num_frames=75, numbers=range(100, 175))  # 3 s
+    train = [VideoRecord("a.mp4", "jump", k / 2, k / 2 + 0.5) for k in range(4)] + [VideoRecord("a.mp4", "run", 7, 8)]
+    write_manifest(tmp_path / "train.csv", [*train, VideoRecord("gone.mp4", "run"), VideoRecord("gone.mp4", "jump")])
+    shared = [VideoRecord("a.mp4", "run", k, k + 1) for k in range(2)]
+    write_manifest(tmp_path / "val.csv", [*shared, VideoRecord("b.mp4", "jump")])
+    found = verify([tmp_path / "train.csv", tmp_path / "val.csv"], tmp_path / "out", num_workers=1, progress=False)
+    assert (found.videos, found.hours, sum(found.resolutions.values()), sum(found.decord.values())) == (3, 0.001, 2, 2)
+    assert (found.durations["0%"], found.durations["50%"], found.durations["100%"]) == (2, 2.5, 3)
+    assert [(Path(path).name, reason.split(";")[0]) for path, reason in found.undecodable] == [
+        ("a.mp4", "no frame lies in the segment [7, 8) s"),
+        ("gone.mp4", "there is no such file"),
+    ]
+    assert [(Path(a).name, b, Path(c).name, d, why) for a, b, c, d, why in found.leaks] == [
+        ("a.mp4", "train", "a.mp4", "val", "the same file")
+    ]
+    assert [len(read_manifest(tmp_path / "out" / f"{split}.csv")) for split in ("train", "val")] == [4, 3]

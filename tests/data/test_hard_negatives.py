@@ -8,7 +8,6 @@ import pytest
 
 from farfield.data.hard_negatives import HardWindow, content_hash, read_hard_windows
 from farfield.errors import FarfieldError
-from farfield.evaluation.hard_negatives import HardNegative, write_hard_negatives
 
 HEADER = "path,start_seconds,end_seconds,label,error\n"
 
@@ -24,18 +23,6 @@ def test_windows_are_read(tmp_path: Path) -> None:
     path.write_text(HEADER)
     assert read_hard_windows(path) == []
     assert content_hash(path) != before
-
-
-def test_what_a_test_of_timelines_writes_is_read(tmp_path: Path) -> None:
-    found = [
-        HardNegative("a, b.mp4", 0.1 + 0.2, 2.5, "sit", "false_positive"),
-        HardNegative("c.mp4", 0.0, 2.2, "stand", "missed"),
-    ]
-    write_hard_negatives(found, tmp_path / "hard.csv")
-    assert [tuple(vars(each).values()) for each in read_hard_windows(tmp_path / "hard.csv")] == [
-        ("a, b.mp4", 0.3, 2.5, "sit", "false_positive"),
-        tuple(found[1]),
-    ]
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from evaluation.timelines import random_video
+from farfield.data.hard_negatives import HardWindow, read_hard_windows
 from farfield.errors import FarfieldError
 from farfield.evaluation.hard_negatives import (
-    HardNegative,
     find_hard_negatives,
     predicted_classes,
     write_hard_negatives,
@@ -38,9 +38,9 @@ def test_each_window_is_judged_by_all_of_its_moments(seed: int) -> None:
         for label, probability, threshold in zip(LABELS, row, thresholds, strict=True):
             there = moments_with(video, label, start, end)
             if probability >= threshold and not any(there):
-                expected.append(HardNegative("v.mp4", start, end, label, "false_positive"))
+                expected.append(HardWindow("v.mp4", start, end, label, "false_positive"))
             elif probability < threshold and all(there):
-                expected.append(HardNegative("v.mp4", start, end, label, "missed"))
+                expected.append(HardWindow("v.mp4", start, end, label, "missed"))
     found = list(find_hard_negatives(video, LABELS, predicted))
     assert found == expected
     assert {each.error for each in found} == {"false_positive", "missed"}
@@ -53,7 +53,7 @@ def test_segments_that_touch_cover_a_window_and_those_beside_it_do_not_overlap_i
     video = replace(video, truth=truth, windows=windows)
     nothing, everything = np.zeros((3, 3), bool), np.zeros((3, 3), bool)
     everything[:, 0] = True
-    assert list(find_hard_negatives(video, LABELS, nothing)) == [HardNegative("v.mp4", 2.0, 4.0, "a", "missed")]
+    assert list(find_hard_negatives(video, LABELS, nothing)) == [HardWindow("v.mp4", 2.0, 4.0, "a", "missed")]
     assert [each.start_seconds for each in find_hard_negatives(video, LABELS, everything)] == [0.0, 4.0]
 
 
@@ -66,8 +66,8 @@ def test_a_single_label_network_predicts_its_best_class_only() -> None:
 
 def test_the_file_has_one_row_each(tmp_path: Path) -> None:
     found = [
-        HardNegative("a,b.mp4", 0.1 + 0.2, 2.0, 'say "hi"', "missed"),
-        HardNegative("\udcff.mp4", 3.0, 4.0, "b", "false_positive"),
+        HardWindow("a,b.mp4", 0.1 + 0.2, 2.0, 'say "hi"', "missed"),
+        HardWindow("\udcff.mp4", 3.0, 4.0, "b", "false_positive"),
     ]
     write_hard_negatives(found, tmp_path / "new/hard.csv")
     with (tmp_path / "new/hard.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
@@ -77,6 +77,7 @@ def test_the_file_has_one_row_each(tmp_path: Path) -> None:
         ("a,b.mp4", "0.3", "2", 'say "hi"', "missed"),
         ("\udcff.mp4", "3", "4", "b", "false_positive"),
     ]
+    assert read_hard_windows(tmp_path / "new/hard.csv") == [replace(found[0], start_seconds=0.3), found[1]]
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["hard.csv"]
     write_hard_negatives([], tmp_path / "none.csv")
     assert (tmp_path / "none.csv").read_text() == "path,start_seconds,end_seconds,label,error\n"

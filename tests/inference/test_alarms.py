@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from farfield.build import build_model
+from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError
 from farfield.inference.alarm_options import AlarmOptions, ClipOptions, make_tracker, only_best
 from farfield.inference.alarms import Alarm, AlarmTracker
@@ -138,4 +139,4 @@ def test_clip_options_out_of_range(tmp_path: Path) -> None:
         ClipOptions(tmp_path, max_seconds=0)
     (tmp_path / "file").touch()
     with pytest.raises(FarfieldError, match=r"cannot be made: File exists. Choose another folder for clips"):
-        ClipOptions(tmp_path / "file").prepare(1.0)
+        ClipOptions(tmp_path / "file").prepare(ClipSpec(num_frames=4, crop_px=24), None)

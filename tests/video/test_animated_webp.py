@@ -50,7 +50,7 @@ def test_animated_webp_is_read_by_every_function(tmp_path: Path) -> None:
             (7, 7),
             (28, 28),
         ]
-    seen = inspect(InspectionJob(path, VideoRecord("a.webp", "x"), compare_decoders=True))
+    seen = inspect(InspectionJob(path, (VideoRecord("a.webp", "x"),), compare_decoders=True))
     assert (seen.num_frames, seen.fps, seen.decord) == (30, 25.0, "cannot read it")
     for source in (path, path.open("rb")):
         made = transcode(source, tmp_path / "a.mp4", Encoding())

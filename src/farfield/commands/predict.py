@@ -69,16 +69,16 @@ def predict(
     seconds_per_video: float = 3600,
     engine: Engine = "local",
     list_left_out: bool = False,
-    reconnect: Reconnect = "auto",
-    reconnect_seconds: float = 1.0,
-    max_reconnect_seconds: float = 60.0,
+    reconnect: Reconnect = CameraOptions.reconnect,
+    reconnect_seconds: float = CameraOptions.reconnect_seconds,
+    max_reconnect_seconds: float = CameraOptions.max_reconnect_seconds,
     alarms: str | None = None,
     alarm_labels: list[str] | None = None,
-    alarm_gap_seconds: float = 2.0,
+    alarm_gap_seconds: float = AlarmOptions.gap_seconds,
     clips: str | None = None,
-    clip_seconds_before: float = 5.0,
-    clip_seconds_after: float = 5.0,
-    max_clip_seconds: float = 120.0,
+    clip_seconds_before: float = ClipOptions.seconds_before,
+    clip_seconds_after: float = ClipOptions.seconds_after,
+    max_clip_seconds: float = ClipOptions.max_seconds,
 ) -> int:
     """Predict the actions in videos: the most probable classes of each video, or of its segments with --timeline.
 
@@ -144,7 +144,8 @@ def predict(
         max_reconnect_seconds: longest waiting time between attempts.
         alarms: with --live, append the alarms to this file, or print them instead of predictions (-): a JSON object a
             line when a class reaches its threshold, when it has been below it for alarm_gap_seconds, and when its clip
-            is finished (docs/untrimmed_cameras.md). A network that is not multilabel needs --threshold.
+            is finished (docs/untrimmed_cameras.md). A network that is not multilabel needs --threshold, or thresholds
+            chosen on timelines.
         alarm_labels: classes that start alarms, as '[falling, fighting]'; null for all.
         alarm_gap_seconds: an alarm ends when its class has been below the threshold for longer than this.
         clips: folder for a video of each alarm, cut from the stream without encoding it again; null for none.

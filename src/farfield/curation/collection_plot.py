@@ -19,13 +19,13 @@ _MEASURES: tuple[Callable[[Inspected], float], ...] = (
 
 
 def plot_collection(splits: Sequence[InspectedSplit]) -> Figure:
-    """Plot durations, short sides, frame rates and videos per class, with one colour per split."""
+    """Plot durations, short sides and frame rates of videos, and rows per class, with one colour per split."""
     figure = Figure(figsize=(10, 6.4), layout="constrained")
     axes = figure.subplots(2, 2)
-    whole = [each for split in splits for each in split.inspected if each is not None]
+    videos = [_videos(split) for split in splits]
+    whole = [each for of_split in videos for each in of_split]
     bins = [np.histogram_bin_edges([measure(each) for each in whole], bins=40) for measure in _MEASURES]
-    for split in splits:
-        seen = [each for each in split.inspected if each is not None]
+    for split, seen in zip(splits, videos, strict=True):
         whole_rows = [row for row, each in zip(split.records, split.inspected, strict=True) if each]
         labels = Counter(label for row in whole_rows for label in row.labels)
         values = [[measure(each) for each in seen] for measure in _MEASURES]
@@ -38,6 +38,13 @@ def plot_collection(splits: Sequence[InspectedSplit]) -> Figure:
         axis.set_xlabel(name)
         axis.set_ylabel("videos")
         axis.grid(alpha=0.3)
+    axes[1, 1].set_ylabel("rows")
     axes[1, 1].set_ylim(bottom=0)
     axes[0, 0].legend()
     return figure
+
+
+def _videos(split: InspectedSplit) -> list[Inspected]:
+    """Return the result of each decodable video, once for all its rows."""
+    results = {path: seen for path, seen in zip(split.paths, split.inspected, strict=True) if seen is not None}
+    return list(results.values())

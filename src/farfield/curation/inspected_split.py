@@ -17,17 +17,19 @@ class InspectedSplit:
         name: name in the report.
         records: rows of the manifest; for a folder, one row per video.
         root: folder that the rows' paths are relative to.
-        inspected: result for each row; None for an undecodable video.
-        reasons: for each row, why its video cannot be decoded; None for a decodable video.
+        inspected: result for each row; None for an undecodable video, or a row that does not fit its video.
+        reasons: for each row, why its video cannot be decoded or why the row does not fit it; None otherwise.
     """
 
     name: str
     records: list[VideoRecord]
     root: Path
-    inspected: list[Inspected | None] = field(default_factory=list)
-    reasons: list[str | None] = field(default_factory=list)
+    inspected: list[Inspected | None] = field(init=False)
+    reasons: list[str | None] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.inspected = [None] * len(self.records)
+        self.reasons = [None] * len(self.records)
         self.paths = [self.root / record.path for record in self.records]
         """Path of each row's video file."""
         self.has_labels = any(record.label for record in self.records)

@@ -37,15 +37,20 @@ class InspectionJob:
 
     Attributes:
         path: video file, or folder of numbered pictures.
-        record: the video's row of the manifest.
+        rows: the video's rows of the manifests, all with the same fps: one, or one for each segment.
         compare_decoders: whether to decode some frames with both decord and PyAV, and compare them.
         decoder: decoder for all frames, see `open_video`.
     """
 
     path: Path
-    record: VideoRecord
+    rows: tuple[VideoRecord, ...]
     compare_decoders: bool
     decoder: Decoder = "pyav"
+
+    @property
+    def fps(self) -> float | None:
+        """Frame rate of a folder of pictures."""
+        return self.rows[0].fps
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ class Inspected:
         thumbnails: grey thumbnails of 8 frames spread evenly over the video.
         decord: whether decord's frames agree with PyAV's: "agrees", "differs", or "cannot read it" if decord fails or
             is not exact on the file; None if they were not compared.
+        row_errors: for each row of the job, why it does not fit the video: a wrong number of frames, or a segment
+            without frames; None for a row that fits.
         fallback_reason: why PyAV decoded the video although decord was requested; None otherwise.
     """
 
@@ -73,6 +80,7 @@ class Inspected:
     sha256: str
     thumbnails: UInt8[np.ndarray, "8 16 16"]
     decord: DecordSays | None
+    row_errors: tuple[str | None, ...]
     fallback_reason: str | None = None
 
 
@@ -83,8 +91,7 @@ def inspect(job: InspectionJob) -> Inspected:
     them. decord does not report such errors.
 
     Raises:
-        DecodeError: if the file cannot be read, if a frame is missing or damaged, or if the manifest's row has a wrong
-            number of frames or a segment without frames.
+        DecodeError: if the file cannot be read, or if a frame is missing or damaged.
     """
     try:
         if not job.path.exists():
@@ -94,7 +101,7 @@ def inspect(job: InspectionJob) -> Inspected:
         return _inspect(job)
     except DecodeError:
         raise
-    except (NotAVideo, ClipTooShort) as error:
+    except NotAVideo as error:
         raise DecodeError(job.path, str(error)) from error
     except OSError as error:
         raise DecodeError(job.path, error.strerror or reason_of(error)) from error
@@ -105,13 +112,22 @@ def inspect(job: InspectionJob) -> Inspected:
 def _inspect(job: InspectionJob) -> Inspected:
     digest = _content_hash(job.path)
     times, size, thumbnails, fallback_reason = _decode_all(job)
-    expected = job.record.num_frames
-    if expected is not None and expected != len(times):
-        raise ValueError(f"it has {len(times)} frames, but the manifest says {expected}")
     duration = float(times[-1]) + 1 / float(frame_rate(times)[0])
-    fps = job.record.fps if job.path.is_dir() and job.record.fps else round(len(times) / duration, 3)
+    fps = job.fps if job.path.is_dir() and job.fps else round(len(times) / duration, 3)
     decord = compare_decoders(job.path) if job.compare_decoders and not job.path.is_dir() else None
-    return Inspected(len(times), fps, *size, round(duration, 3), digest, thumbnails, decord, fallback_reason)
+    errors = tuple(_row_error(row, times) for row in job.rows)
+    return Inspected(len(times), fps, *size, round(duration, 3), digest, thumbnails, decord, errors, fallback_reason)
+
+
+def _row_error(row: VideoRecord, times: np.ndarray) -> str | None:
+    """Return why a row of a manifest does not fit its video; None if it fits."""
+    if row.num_frames is not None and row.num_frames != len(times):
+        return f"it has {len(times)} frames, but the manifest says {row.num_frames}"
+    try:
+        stream_frames(times, start_seconds=row.start_seconds, end_seconds=row.end_seconds)
+    except ClipTooShort as error:
+        return str(error)
+    return None
 
 
 def _content_hash(path: Path) -> str:
@@ -130,9 +146,8 @@ def _decode_all(job: InspectionJob) -> tuple[np.ndarray, tuple[int, int], np.nda
             return *_decode_all_with_decord(job), None
         except DecordInexact as error:
             fallback_reason = str(error)
-    reader = open_reader(job.path, fps=job.record.fps)
+    reader = open_reader(job.path, fps=job.fps)
     try:
-        _check_segment(job, reader.times)
         with _logged_errors() as errors:
             size, thumbnails = _size_and_thumbnails(_walk(reader), len(reader.times))
         if errors:
@@ -147,17 +162,11 @@ def _decode_all_with_decord(job: InspectionJob) -> tuple[np.ndarray, tuple[int, 
 
     video = DecordVideo(job.path)
     try:
-        _check_segment(job, video.times)
         frames = video.pictures(np.arange(len(video.times)))
         pictures = ((place, partial(np.asarray, frame)) for place, frame in frames)
         return video.times, *_size_and_thumbnails(pictures, len(video.times))
     finally:
         video.close()
-
-
-def _check_segment(job: InspectionJob, times: np.ndarray) -> None:
-    """Raise `ClipTooShort` if no frame lies in the segment of the manifest's row."""
-    stream_frames(times, start_seconds=job.record.start_seconds, end_seconds=job.record.end_seconds)
 
 
 @contextmanager

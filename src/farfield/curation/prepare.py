@@ -38,7 +38,7 @@ class Prepared:
         unlabelled: number of videos without a known class. Their files are in the store, but not in its manifest.
         failures: (name, reason) of each video that could not be transcoded.
         seconds: total duration of the store's videos.
-        source_bytes: total size of the source videos.
+        source_bytes: total size of the source videos, each counted once, however many of its segments are stored.
         bytes: total size of the store's videos.
         skipped: files that the scan of the folder or archives skipped.
     """
@@ -152,10 +152,10 @@ def prepare(
 def _write_results(results: dict[Path, tuple[TranscodeJob, Transcoded]], prepared: Prepared) -> None:
     """Add up the results, and write manifest.csv and failures.json."""
     out = prepared.out
+    prepared.source_bytes = sum({job.name: made.source_bytes for job, made in results.values()}.values())
     for target in sorted(results):
         job, made = results[target]
         prepared.seconds += made.duration_seconds
-        prepared.source_bytes += made.source_bytes
         prepared.bytes += made.bytes
         if job.label is None:
             prepared.unlabelled += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,8 @@ class VerificationReport:
     """Result of verifying a collection.
 
     Attributes:
-        videos: number of manifest rows, or of videos in folders, in all splits.
-        undecodable: (path, reason) of each undecodable video.
+        videos: number of videos in all splits. A video with several rows, such as one for each segment, counts once.
+        undecodable: (path, reason) of each undecodable video, and of each video with a row that does not fit it.
         same_file: groups of paths whose files have the same content.
         look_alike: pairs of paths of near-duplicates: different files that look the same.
         leaks: (path, split, path, split, why) of each pair of related videos in different splits: the same file,
@@ -201,22 +201,26 @@ def _inspect_all(
     progress: bool,
     decoder: Decoder,
 ) -> None:
-    places = [(split, i) for split in splits for i in range(len(split.records))]
-    sampled = set(np.linspace(0, len(places) - 1, min(sample, len(places))).astype(int).tolist())
+    """Inspect each video once, and fill in the results of all its rows."""
+    rows: dict[tuple[Path, float | None], list[tuple[InspectedSplit, int]]] = defaultdict(list)
+    for split in splits:
+        for i, record in enumerate(split.records):
+            rows[split.paths[i].absolute(), record.fps].append((split, i))
+    sampled = set(np.linspace(0, len(rows) - 1, min(sample, len(rows))).astype(int).tolist())
     jobs = [
-        InspectionJob(split.paths[i].absolute(), split.records[i], number in sampled, decoder)
-        for number, (split, i) in enumerate(places)
+        InspectionJob(path, tuple(split.records[i] for split, i in of_video), number in sampled, decoder)
+        for number, ((path, _), of_video) in enumerate(rows.items())
     ]
     found: dict[InspectionJob, Inspected | str] = {}
     running = for_each(inspect, jobs, num_workers=num_workers, seconds_per_job=seconds, engine=engine)
     for job, result in ProgressBar(running, "verify", len(jobs), unit="video", disable=not progress):
         found[job] = result
-    results = iter(found[job] for job in jobs)
-    for split in splits:
-        for _ in split.records:
-            result = next(results)
-            split.inspected.append(None if isinstance(result, str) else result)
-            split.reasons.append(result if isinstance(result, str) else None)
+    for job, of_video in zip(jobs, rows.values(), strict=True):
+        result = found[job]
+        reasons = [result] * len(of_video) if isinstance(result, str) else result.row_errors
+        for (split, i), reason in zip(of_video, reasons, strict=True):
+            split.reasons[i] = reason
+            split.inspected[i] = result if isinstance(result, Inspected) and reason is None else None
 
 
 def _diagnose(splits: list[InspectedSplit], labels: Sequence[str] | None) -> VerificationReport:
@@ -250,33 +254,29 @@ def _diagnose(splits: list[InspectedSplit], labels: Sequence[str] | None) -> Ver
         first_of_split = list({split.name: (split, i) for split, i in reversed(group)}.values())[::-1]
         leaks += [leak for leak in _leaks(first_of_split, f"both of group {name}") if leak[:4] not in known]
     look_alike = []
-    durations = np.array([seen.duration_seconds for _, _, seen in whole])
-    # One video of each content: exact copies are known, and comparing them all takes quadratic time.
-    single = list({seen.sha256: place for place, (_, _, seen) in enumerate(whole)}.values())
-    if whole:
-        pairs = find_near_duplicates(np.stack([whole[place][2].thumbnails for place in single]), durations[single])
-        for a, b in pairs:
-            group = [whole[single[place]][:2] for place in (a, b)]
-            look_alike.append(tuple(str(split.paths[i]) for split, i in group))
-            leaks += _leaks(group, "they look alike")
+    for group in _near_duplicates(whole):
+        look_alike.append(tuple(str(split.paths[i]) for split, i in group))
+        leaks += _leaks(group, "they look alike")
     with_videos = [
         {label for row, seen in zip(split.records, split.inspected, strict=True) if seen for label in row.labels}
         for split in splits
     ]
     rows = [row for split in splits for row in split.records]
     wanted = sorted(set(labels) if labels else {label for row in rows for label in row.labels})
-    durations = durations if len(durations) else np.zeros(1)
+    videos = {split.paths[i].absolute(): seen for split, i, seen in whole}
+    durations = np.array([seen.duration_seconds for seen in videos.values()] or [0.0])
+    reasons = {
+        (path.absolute(), reason): (str(path), reason)
+        for split in splits
+        for path, reason in zip(split.paths, split.reasons, strict=True)
+        if reason is not None
+    }
     return VerificationReport(
-        videos=sum(len(split.records) for split in splits),
-        undecodable=[
-            (str(path), reason)
-            for split in splits
-            for path, reason in zip(split.paths, split.reasons, strict=True)
-            if reason is not None
-        ],
+        videos=len({path.absolute() for split in splits for path in split.paths}),
+        undecodable=list(reasons.values()),
         same_file=same_file,
         look_alike=look_alike,  # type: ignore[arg-type]
-        leaks=leaks,
+        leaks=list(dict.fromkeys(leaks)),
         other_labels=other_labels,  # type: ignore[arg-type]
         repeated_rows=[
             (split.name, record.path, count)
@@ -290,13 +290,28 @@ def _diagnose(splits: list[InspectedSplit], labels: Sequence[str] | None) -> Ver
             for label in wanted
             if label not in there
         ],
-        decord=dict(Counter(seen.decord for _, _, seen in whole if seen.decord is not None)),
-        decord_differs_on=[str(split.paths[i]) for split, i, seen in whole if seen.decord == "differs"],
+        decord=dict(Counter(seen.decord for seen in videos.values() if seen.decord is not None)),
+        decord_differs_on=[str(path) for path, seen in videos.items() if seen.decord == "differs"],
         durations={f"{q}%": round(float(np.percentile(durations, q)), 2) for q in (0, 5, 25, 50, 75, 95, 100)},
-        resolutions=dict(Counter(f"{seen.width} x {seen.height}" for _, _, seen in whole).most_common()),
+        resolutions=dict(Counter(f"{seen.width} x {seen.height}" for seen in videos.values()).most_common()),
         hours=round(float(durations.sum()) / 3600, 3),
-        fallbacks=dict(Counter(seen.fallback_reason for _, _, seen in whole if seen.fallback_reason is not None)),
+        fallbacks=dict(Counter(seen.fallback_reason for seen in videos.values() if seen.fallback_reason is not None)),
     )
+
+
+def _near_duplicates(
+    whole: Sequence[tuple[InspectedSplit, int, Inspected]],
+) -> Iterator[list[tuple[InspectedSplit, int]]]:
+    """Yield the rows of each pair of near-duplicates, one row of each content.
+
+    Exact copies are known without it, and comparing them all would take quadratic time.
+    """
+    single = list({seen.sha256: (split, i, seen) for split, i, seen in whole}.values())
+    if single:
+        thumbnails = np.stack([seen.thumbnails for _, _, seen in single])
+        durations = np.array([seen.duration_seconds for _, _, seen in single])
+        for pair in find_near_duplicates(thumbnails, durations):
+            yield [single[place][:2] for place in pair]
 
 
 def _leaks(group: Sequence[tuple[InspectedSplit, int]], why: str) -> list[tuple[str, str, str, str, str]]:

@@ -39,7 +39,7 @@ class Clip:
     Attributes:
         frames: RGB frames. v is 1 in training and clips x crops in a test.
         times_seconds: time of each frame of each view, from the start of the video.
-        bounds_seconds: when each view is seen: from the start of its first frame to the end of its last one.
+        bounds_seconds: time that each view shows: start of its earliest frame, and end of its latest.
         record: row of the manifest.
     """
 

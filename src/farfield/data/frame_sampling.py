@@ -127,7 +127,7 @@ def dense_views(length: int, spec: ClipSpec, hop: int) -> Int[np.ndarray, "views
 def shown_seconds(
     times: Float[np.ndarray, " frames"], places: Int[np.ndarray, "clips t"], target_fps: float | None
 ) -> Float[np.ndarray, "clips 2"]:
-    """Return when clips are seen: from the start of their earliest frame to the end of their latest, in seconds.
+    """Return the time that each clip shows: start of its earliest frame and end of its latest, in seconds.
 
     A frame lasts until the next one; with `target_fps`, for 1 / target_fps.
 

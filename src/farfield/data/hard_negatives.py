@@ -4,8 +4,7 @@ A CSV file with the columns
 
     path,start_seconds,end_seconds,label,error
 
-`farfield test --timeline --write_hard_negatives` writes it. `path` is spelled as in the manifest. `error` is
-false_positive for a window in which the class `label` was found and is not, and missed for the opposite.
+`farfield.evaluation.hard_negatives` (`farfield test --timeline --write_hard_negatives`) writes it.
 """
 
 from __future__ import annotations
@@ -19,29 +18,31 @@ from typing import Literal, get_args
 
 from farfield.errors import FarfieldError
 
-HardWindowError = Literal["false_positive", "missed"]
+ErrorKind = Literal["false_positive", "missed"]
 
 
 @dataclass(frozen=True)
 class HardWindow:
-    """One window that was scored wrongly: the half-open interval [start, end) of a video.
+    """One window with one class that was scored wrongly: the half-open interval [start, end) of a video.
 
     Attributes:
         path: video, as the manifest spells it.
         start_seconds: start of the window.
         end_seconds: end of the window.
-        label: class that was found wrongly, or missed.
-        error: which of the two.
+        label: class that was predicted wrongly, or missed.
+        error: "false_positive" if the class was predicted, though none of its segments overlaps the window; "missed" if
+            it was not predicted, though its segments cover the whole window.
     """
 
     path: str
     start_seconds: float
     end_seconds: float
     label: str
-    error: HardWindowError
+    error: ErrorKind
 
 
 COLUMNS = tuple(field.name for field in fields(HardWindow))
+"""Columns of the file."""
 
 
 def read_hard_windows(path: str | Path) -> list[HardWindow]:
@@ -66,11 +67,13 @@ def read_hard_windows(path: str | Path) -> list[HardWindow]:
             rows.fieldnames = found
             return [_window(row, path, rows.line_num) for row in rows]
     except csv.Error as error:
-        raise FarfieldError(f"{path} is not a CSV file: {error}") from error
+        raise FarfieldError(
+            f"{path} is not a CSV file: {error}. Write it again with `farfield test --timeline --write_hard_negatives`."
+        ) from error
 
 
 def content_hash(path: str | Path) -> str:
-    """Return a hash of the file, by which a resumed run knows it."""
+    """Return a hash of the file's content, to detect a change when a run is resumed."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
@@ -83,10 +86,8 @@ def _window(row: dict[str, str | None], path: Path, line: int) -> HardWindow:
             "needs 0 <= start_seconds < end_seconds."
         )
     error = values["error"]
-    if error not in get_args(HardWindowError):
-        raise FarfieldError(
-            f"{path}, line {line}: error is {error!r}; it must be {' or '.join(get_args(HardWindowError))}."
-        )
+    if error not in get_args(ErrorKind):
+        raise FarfieldError(f"{path}, line {line}: error is {error!r}; it must be {' or '.join(get_args(ErrorKind))}.")
     return HardWindow(values["path"], start, end, values["label"], error)  # type: ignore[arg-type]  # checked above
 
 

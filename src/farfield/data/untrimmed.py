@@ -46,7 +46,7 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True)
 class UntrimmedVideos:
-    """Sources of training clips in untrimmed videos, and what is true of any clip.
+    """Sources of training clips in untrimmed videos, and the targets of the clips.
 
     Attributes:
         sources: a row for each labelled segment, for the free time of each video, and for each hard window. Only the
@@ -82,10 +82,10 @@ class UntrimmedVideos:
         """List the sources of the videos of a manifest, which has a row for each segment.
 
         Args:
-            manifest: segments with labels. A row without label adds its video, of which nothing is said to happen.
+            manifest: a row for each labelled segment. A row without label adds its video, without a segment.
             labels: class names in the network's order.
             negative_share: see the class.
-            hard_windows: windows that come more often; one that is listed for several classes counts once.
+            hard_windows: windows to draw more often; one that is listed for several classes counts once.
             hard_repeats: see the class.
 
         Raises:
@@ -220,6 +220,7 @@ def _covered(bounds: Float[np.ndarray, "segments 2"]) -> float:
 
 
 def _record_of(window: HardWindow, videos: Manifest, number: dict[str, int]) -> VideoRecord:
+    """Return the row of a hard window's video, with the window as its segment and without label."""
     if window.path not in number:
         raise FarfieldError(
             f"data.hard_negatives names {window.path!r}, which {videos.source} does not list. "
@@ -232,7 +233,7 @@ def _record_of(window: HardWindow, videos: Manifest, number: dict[str, int]) -> 
 def _spread(
     rows: Int[np.ndarray, " rows"], weights: Float[np.ndarray, " rows"], count: int, rng: np.random.Generator
 ) -> Int[np.ndarray, " count"]:
-    """Draw `count` rows in proportion to their weights. A row comes as often as expected, rounded up or down."""
+    """Draw `count` rows in proportion to their weights, each as often as expected, rounded up or down."""
     if count == 0:
         return np.empty(0, dtype=np.int64)
     order = rng.permutation(len(rows))
@@ -242,7 +243,7 @@ def _spread(
 
 
 def _occurrences(rows: Int[np.ndarray, " clips"]) -> Int[np.ndarray, " clips"]:
-    """Return how often the row of each place has come before."""
+    """Return, for each position, how often its row occurs before it."""
     order = np.argsort(rows, kind="stable")
     ordered = rows[order]
     first = np.searchsorted(ordered, ordered, side="left")

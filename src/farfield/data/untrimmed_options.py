@@ -1,4 +1,4 @@
-"""The options of training on untrimmed videos: their defaults, and which combinations are refused."""
+"""Options of training on untrimmed videos, and the checks of their values and combinations."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ class UntrimmedOptions:
             return None
         if task != "multilabel":
             raise FarfieldError(
-                "data.untrimmed trains on moments without any class and with several, which needs task multilabel, but "
+                "data.untrimmed trains on clips without any class and with several, which needs task multilabel, but "
                 f"the network's task is {task}. Set model.task to multilabel, or leave out data.untrimmed."
             )
         if whole_videos:
             raise FarfieldError(
-                "data.untrimmed and data.whole_videos both say how clips are drawn from videos of several segments. "
+                "data.untrimmed and data.whole_videos are two ways to draw clips from videos of several segments. "
                 "Leave one out: data.untrimmed to find when something happens, data.whole_videos to find what happens "
                 "in a video."
             )

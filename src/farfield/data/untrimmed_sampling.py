@@ -13,7 +13,7 @@ from farfield.clip_spec import ClipSpec
 from farfield.data.frame_sampling import SEGMENT_TOLERANCE_SECONDS, shown_seconds
 from farfield.errors import FarfieldError
 
-LEAST_OVERLAP = 0.5
+MIN_OVERLAP = 0.5
 """A clip of a segment overlaps it by at least this fraction of the shorter of the two."""
 NEAR_BORDER_SHARE = 0.5
 """Share of the clips outside of all segments that lie at most one clip's length from a segment, where there is room."""
@@ -43,10 +43,10 @@ def clip_bounds(
 def place_in_segment(bounds: Float[np.ndarray, "places 2"], start: float, end: float, rng: np.random.Generator) -> int:
     """Draw a clip that overlaps the segment [start, end): inside it, or across one or both of its borders.
 
-    All places with enough overlap, see `LEAST_OVERLAP`, are equally likely.
+    All places with enough overlap, see `MIN_OVERLAP`, are equally likely.
     """
     overlap = np.minimum(bounds[:, 1], end) - np.maximum(bounds[:, 0], start)
-    wanted = LEAST_OVERLAP * np.minimum(bounds[:, 1] - bounds[:, 0], end - start)
+    wanted = MIN_OVERLAP * np.minimum(bounds[:, 1] - bounds[:, 0], end - start)
     enough = np.flatnonzero(overlap >= wanted - SEGMENT_TOLERANCE_SECONDS)
     return int(rng.choice(enough)) if len(enough) else int(overlap.argmax())
 

@@ -19,7 +19,7 @@ from farfield.data.targets import WholeVideos
 from farfield.errors import VideoError
 from farfield.video.decoder_names import Decoder
 
-LEAST_SHARE = 0.5
+MIN_SHARE = 0.5
 """A window has the label of a class that covers at least this share of its time."""
 
 
@@ -62,7 +62,7 @@ class ValidationWindows(Dataset[Batch]):
                 continue
             clips += clip.frames[:, None]
             shares = [self.targets.shares(row, *bounds) for bounds in clip.bounds_seconds.tolist()]
-            targets += [(each >= LEAST_SHARE).astype(np.float32) for each in shares]
+            targets += [(each >= MIN_SHARE).astype(np.float32) for each in shares]
             indices += windows
         side = self.spec.test_side_px
         nothing = torch.empty((0, 1, self.spec.num_frames, side, side, 3), dtype=torch.uint8)

@@ -5,39 +5,20 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from farfield.atomic_write import atomic_write
+from farfield.data.hard_negatives import COLUMNS, ErrorKind, HardWindow
 from farfield.errors import FarfieldError
 from farfield.evaluation.video_timeline import VideoTimeline
 from farfield.task import Task
 
 
-class HardNegative(NamedTuple):
-    """One window with one wrong class; the fields are the columns of the file.
-
-    Attributes:
-        path: the video as the manifest spells it.
-        start_seconds: start of the window.
-        end_seconds: end of the window.
-        label: the class that is wrong.
-        error: "false_positive" if the class was predicted, though none of its segments overlaps the window; "missed" if
-            it was not predicted, though its segments cover the whole window.
-    """
-
-    path: str
-    start_seconds: float
-    end_seconds: float
-    label: str
-    error: Literal["false_positive", "missed"]
-
-
 def find_hard_negatives(
     video: VideoTimeline, labels: Sequence[str], predicted: Bool[np.ndarray, "windows classes"]
-) -> Iterator[HardNegative]:
+) -> Iterator[HardWindow]:
     """Yield the windows of a video that were scored wrongly, in order of time.
 
     A window that a class covers in part is neither wrong with this class nor without it.
@@ -51,8 +32,8 @@ def find_hard_negatives(
     false_positive, missed = predicted & ~touched, ~predicted & covered
     for window, label in np.argwhere(false_positive | missed).tolist():
         start, end = video.windows[window].tolist()
-        error: Literal["false_positive", "missed"] = "missed" if missed[window, label] else "false_positive"
-        yield HardNegative(video.path, start, end, labels[label], error)
+        error: ErrorKind = "missed" if missed[window, label] else "false_positive"
+        yield HardWindow(video.path, start, end, labels[label], error)
 
 
 def predicted_classes(
@@ -101,7 +82,7 @@ def check_hard_negatives_file(path: str | Path) -> None:
         raise FarfieldError(f"write_hard_negatives is {path}, which is a folder. Give a file.")
 
 
-def write_hard_negatives(found: Sequence[HardNegative], path: str | Path) -> None:
+def write_hard_negatives(found: Sequence[HardWindow], path: str | Path) -> None:
     """Write the file, atomically. Missing folders are created.
 
     Raises:
@@ -115,7 +96,7 @@ def write_hard_negatives(found: Sequence[HardNegative], path: str | Path) -> Non
             partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
         ):
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(HardNegative._fields)
+            writer.writerow(COLUMNS)
             for each in found:
                 times = (f"{seconds:.10g}" for seconds in (each.start_seconds, each.end_seconds))
                 writer.writerow([each.path, *times, each.label, each.error])

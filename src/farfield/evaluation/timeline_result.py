@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
+from farfield.data.hard_negatives import HardWindow
 from farfield.evaluation.alarms import (
     DetectionDelays,
     FalseAlarms,
@@ -21,7 +22,6 @@ from farfield.evaluation.alarms import (
 from farfield.evaluation.class_metrics import Averaged, DecisionMetrics, Resampling
 from farfield.evaluation.frame_metrics import FrameAccuracy, ScoredCells, frame_accuracy, frame_map, frame_resampling
 from farfield.evaluation.hard_negatives import (
-    HardNegative,
     find_hard_negatives,
     predicted_classes,
     write_hard_negatives,
@@ -150,7 +150,7 @@ class TimelineResult:
     def _content(self) -> dict[str, Any]:
         return timeline_content(self)
 
-    def hard_negatives(self) -> list[HardNegative]:
+    def hard_negatives(self) -> list[HardWindow]:
         """Return the windows that were scored wrongly, in the order of the videos and of time."""
         return [
             each for video in self.videos for each in find_hard_negatives(video, self.labels, self._predicted(video))

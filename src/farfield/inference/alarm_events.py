@@ -99,7 +99,7 @@ class CameraAlarms:
         yield from self._follow(self._tracker.update(start_seconds, end_seconds, only_best(probabilities, self._model)))
 
     def poll(self) -> Iterator[AlarmEvent]:
-        """Yield the clips that are finished, and end the alarms of a camera that is gone."""
+        """Yield the events of finished clips, and end the alarms of a camera that has ended or lost its connection."""
         if self._camera.ended and not self._camera.is_due:
             yield from self._follow(self._tracker.end_all())
         elif not self._camera.connected and not self._camera.is_due:
@@ -184,12 +184,12 @@ class CameraAlarms:
 
 @dataclass
 class _Followed:
-    """An alarm of which not all events have been told.
+    """An alarm with events that are still to be reported.
 
     Attributes:
         number: number of the alarm over all cameras.
         alarm: the alarm as it is now.
-        has_clip: whether its clip is still to come.
+        has_clip: whether its clip is still to be finished.
     """
 
     number: int
@@ -198,5 +198,5 @@ class _Followed:
 
 
 def _file_name(text: str) -> str:
-    """Return a part of a file's name without the characters that a camera's or class's name may have."""
+    """Turn the name of a camera or class into a part of a file's name: letters, digits and hyphens."""
     return re.sub(r"[^A-Za-z0-9-]+", "-", text).strip("-")[:60] or "unnamed"

@@ -9,57 +9,56 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError, nearest
 from farfield.inference.alarms import AlarmTracker
 from farfield.inference.packet_recorder import PacketRecorder
 from farfield.scoring.load import InferenceModel
 from farfield.task import head_columns
+from farfield.timelines.options import TimelineOptions, check_thresholds
 from farfield.timelines.timeline_segments import timeline_thresholds
 
 DELAY_SECONDS = 5.0
 """Packets are kept this much longer than clips need, for the time that decoding and scoring take."""
 
+LOWEST_USUAL_FPS = 10.0
+"""Frame rate by which a window's length is estimated before the cameras are open."""
+
 
 @dataclass(frozen=True)
 class AlarmOptions:
-    """When an alarm starts and ends.
+    """Options of when an alarm starts and ends.
 
     Args:
         threshold: probability from which on an alarm starts; 0 for the network's own thresholds. A network that is not
             multilabel starts alarms of a window's most probable class only.
         hysteresis: an alarm goes on while its class reaches this share of its threshold; 1 for the threshold itself.
-        gap_seconds: an alarm ends when its class has been below the threshold for longer than this.
+        gap_seconds: an alarm ends when its class has been below that share for longer than this.
         labels: classes that start alarms; None for all.
 
     Raises:
         FarfieldError: for values out of range.
     """
 
-    threshold: float = 0.0
-    hysteresis: float = 1.0
+    threshold: float = TimelineOptions.threshold
+    hysteresis: float = TimelineOptions.hysteresis
     gap_seconds: float = 2.0
     labels: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold < 1:
-            raise FarfieldError(f"threshold is {self.threshold}; it must be a probability, at least 0 and below 1.")
-        if not 0 < self.hysteresis <= 1:
-            raise FarfieldError(
-                f"hysteresis is {self.hysteresis}; it must be above 0 and at most 1, the share of a class's threshold "
-                "at which its alarm ends."
-            )
+        check_thresholds(self.threshold, self.hysteresis)
         if not self.gap_seconds >= 0:
             raise FarfieldError(f"gap_seconds is {self.gap_seconds}; it must be 0 or more.")
 
 
 @dataclass(frozen=True)
 class ClipOptions:
-    """Clips of alarms.
+    """Options of the clips of alarms.
 
     Args:
         folder: folder to write them to; it is made if it does not exist.
-        seconds_before: duration from before the start of the alarm. The clip starts with the keyframe before.
-        seconds_after: duration after the end of the alarm.
+        seconds_before: duration that is shown before the start of the alarm, from the last keyframe before it on.
+        seconds_after: duration that is shown after the end of the alarm.
         max_seconds: maximum length of a clip, from its keyframe on.
         max_bytes: maximum size of the packets in memory, for each camera.
 
@@ -82,11 +81,12 @@ class ClipOptions:
         if not self.max_seconds > 0:
             raise FarfieldError(f"max_clip_seconds is {self.max_seconds}; it must be positive.")
 
-    def prepare(self, window_seconds: float) -> Callable[[], PacketRecorder]:
+    def prepare(self, clip: ClipSpec, window_seconds: float | None) -> Callable[[], PacketRecorder]:
         """Make the folder, and return a function that makes the recorder of a camera.
 
         Args:
-            window_seconds: length of a window: an alarm starts that long before it is seen.
+            clip: the network's clip settings.
+            window_seconds: length of a window; None for the length of the network's clips.
 
         Raises:
             FarfieldError: if the folder cannot be made.
@@ -97,7 +97,8 @@ class ClipOptions:
             raise FarfieldError(
                 f"{self.folder} cannot be made: {error.strerror or error}. Choose another folder for clips."
             ) from error
-        buffer_seconds = self.seconds_before + window_seconds + DELAY_SECONDS
+        window_seconds = window_seconds or clip.span / (clip.target_fps or LOWEST_USUAL_FPS)
+        buffer_seconds = self.seconds_before + window_seconds + DELAY_SECONDS  # an alarm starts with its window
         return lambda: PacketRecorder(buffer_seconds, self.max_bytes, self.max_seconds)
 
 

@@ -39,8 +39,8 @@ class CameraOptions:
         window_seconds: length of a window; None for `num_frames` frames at `frame_stride`.
         timeout_seconds: timeout for opening a camera and for each read.
         reconnect: "auto" opens a stream again after an error, and a live stream (without a length of its own) also
-            after its end, which cannot be told from a break; recordings end. "always" also opens recordings again, from
-            their start. "never" lets a camera end.
+            after its end, which cannot be told from a break. "always" also opens recordings again after their end, from
+            the start. "never" does not open a stream again.
         reconnect_seconds: waiting time before the first attempt to reconnect. It doubles with each further attempt.
         max_reconnect_seconds: longest waiting time between attempts.
 
@@ -72,12 +72,12 @@ class CameraOptions:
 
 
 class Camera:
-    """A camera whose stream a thread decodes. All attributes are guarded by `arrived`.
+    """A camera whose stream a thread decodes. Its frames and their number are guarded by `arrived`.
 
     Attributes:
         name: name for messages and output.
         connected: whether frames are arriving.
-        ended: whether the camera will give no more windows.
+        ended: whether no more frames will arrive.
         error: why the camera ended; None if a recording reached its end.
 
     Args:
@@ -157,7 +157,7 @@ class Camera:
 
     @property
     def is_due(self) -> bool:
-        """Whether a new window is there."""
+        """Whether a new window is complete."""
         return self._count >= self._due > 0
 
     def newest_window(self) -> tuple[Window, int]:
@@ -175,7 +175,7 @@ class Camera:
         while not self._stopped.is_set():
             before = self._count
             reason = self._read_once(broken_since)
-            if self._count > before:  # it had worked, so that the waiting times start anew
+            if self._count > before:  # frames had arrived: the waiting times start anew
                 wait, broken_since = self._options.reconnect_seconds, None
             if self._stopped.is_set():
                 break

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 from farfield.clip_spec import ClipSpec
 from farfield.inference.camera import Camera, CameraOptions
-from farfield.inference.camera_name import check_names
+from farfield.inference.camera_name import named_sources
 from farfield.inference.packet_recorder import PacketRecorder
 from farfield.timelines.sliding_windows import Window, check_window_lengths
 
 log = logging.getLogger("farfield")
 
 SECONDS_BETWEEN_WARNINGS = 60.0
-"""Skipped windows are counted over this time, so that those of the burst of frames at a connection's beginning do not
-matter."""
+"""Time over which skipped windows are counted, long enough that those of the burst of frames at the beginning of a
+connection do not matter."""
 
 TOLERATED_SKIPS = 0.1
 """Share of windows that may be skipped without a warning."""
@@ -41,7 +41,12 @@ class CameraWindow:
 
 
 class CameraGroup:
-    """Cameras that share a condition, on which the next windows are awaited."""
+    """Open cameras, from `open_cameras`, whose newest windows are taken in turns.
+
+    Args:
+        cameras: the cameras.
+        arrived: condition that they notify.
+    """
 
     def __init__(self, cameras: Sequence[Camera], arrived: threading.Condition) -> None:
         self.cameras = list(cameras)
@@ -52,15 +57,15 @@ class CameraGroup:
 
     @property
     def has_ended(self) -> bool:
-        """Whether no camera will give a window any more."""
+        """Whether no camera will have another window."""
         with self._arrived:
             return all(camera.ended and not camera.is_due for camera in self.cameras)
 
-    def next_windows(self, most: int, timeout_seconds: float | None = None) -> list[CameraWindow]:
+    def next_windows(self, max_windows: int, timeout_seconds: float | None = None) -> list[CameraWindow]:
         """Wait until a camera has a new window, and return the newest window of each camera that has one.
 
         Args:
-            most: maximum number of windows. Cameras beyond it come first in the next call.
+            max_windows: maximum number of windows. Cameras beyond it come first in the next call.
             timeout_seconds: maximum time to wait; None to wait until all cameras have ended.
 
         Returns:
@@ -69,7 +74,7 @@ class CameraGroup:
 
         def due() -> list[Camera]:
             order = self.cameras[self._turn :] + self.cameras[: self._turn]
-            return [camera for camera in order if camera.is_due][:most]
+            return [camera for camera in order if camera.is_due][:max_windows]
 
         with self._arrived:
             self._arrived.wait_for(lambda: due() or all(each.ended for each in self.cameras), timeout_seconds)
@@ -124,7 +129,7 @@ def open_cameras(
     required = len(sources) == 1 or options.reconnect == "never"
     cameras = [
         Camera(name, source, spec, options, arrived, recorder and recorder(), required=required)
-        for name, source in check_names(sources)
+        for name, source in named_sources(sources)
     ]
     try:
         for camera in cameras:

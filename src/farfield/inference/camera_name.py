@@ -12,11 +12,6 @@ _SECRET = re.compile(
 )
 
 
-def camera_name(source: str) -> str:
-    """Return a source's URL without user, password and the values of query keys such as `password` and `token`."""
-    return without_passwords(source)
-
-
 def without_passwords(text: str) -> str:
     """Return a URL, or a message with URLs, without users, passwords and the values of query keys such as `token`."""
     plain = re.sub(r"([a-z][a-z0-9+.-]*://)[^/?#\s]*@", r"\1", text, flags=re.IGNORECASE)
@@ -24,13 +19,13 @@ def without_passwords(text: str) -> str:
 
 
 def split_name(given: str) -> tuple[str, str]:
-    """Divide NAME=SOURCE into name and source. Without a name, it is the source's, see `camera_name`."""
+    """Divide NAME=SOURCE into name and source. Without a name, it is the source without its passwords."""
     named = re.fullmatch(r"(\w[\w .-]*)=(.+)", given)
-    return (named[1], named[2]) if named else (camera_name(given), given)
+    return (named[1], named[2]) if named else (without_passwords(given), given)
 
 
-def check_names(given: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the (name, source) of each camera.
+def named_sources(given: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the (name, source) of each camera, given as SOURCE or NAME=SOURCE.
 
     Raises:
         FarfieldError: if no camera is given, or two have the same name.

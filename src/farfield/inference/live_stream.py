@@ -19,7 +19,7 @@ from torch import Tensor
 from farfield.clip_spec import ClipSpec
 from farfield.data.crops import resize_short_side, spread_crops
 from farfield.errors import VideoError
-from farfield.inference.camera_name import camera_name, without_passwords
+from farfield.inference.camera_name import without_passwords
 from farfield.inference.stream_clock import StreamClock
 from farfield.video.container import video_stream
 from farfield.video.deinterlacing import deinterlaced
@@ -39,20 +39,20 @@ class LiveStream:
         fps: frame rate at which frames are yielded: the network's, or the stream's.
         is_recording: whether the source states its length, as a file does. A live stream has no length, and the
             end of its data means that the connection was lost.
-        opening: when opening it began, by `time.monotonic`.
+        opening: `time.monotonic()` at which opening the connection began.
 
     Args:
         source: a URL that FFmpeg opens (rtsp, http, udp, tcp, ...), a file, or a camera's device such as /dev/video0.
         spec: the network's clip settings.
         timeout_seconds: timeout for opening the source and for each read.
-        name: name for messages; None for the source without its password.
+        name: name for messages; None for the source without its passwords.
 
     Raises:
         VideoError: if the source cannot be opened, or has no video stream.
     """
 
     def __init__(self, source: str, spec: ClipSpec, timeout_seconds: float, *, name: str | None = None) -> None:
-        self.name = name or camera_name(source)
+        self.name = name or without_passwords(source)
         self._spec = spec
         self._timeout_seconds = timeout_seconds
         self._damaged = 0
@@ -86,7 +86,7 @@ class LiveStream:
         example after a restart, time continues from the previous frame. Damaged frames are left out.
 
         Args:
-            span: frames in a window. Where the stream has a longer gap, its last frame is repeated so often only.
+            span: number of frames in a window. In a gap of the stream, its last frame is repeated at most this often.
             base: time of the first frame.
             on_packet: called with each packet of the stream.
 

@@ -1,4 +1,4 @@
-"""Record clips of a camera's stream, from before they are asked for, without encoding them again."""
+"""Record clips of a camera's stream without encoding it again, beginning some seconds before they are requested."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class PacketRecorder:
             return found
 
     def _attempt(self, clip: _OpenClip, step: Callable[[], None]) -> None:
-        """Do a step of writing a clip. It ends if it is complete or cannot be written; the stream goes on."""
+        """Do a step of writing a clip, and end the clip if it is complete or cannot be written."""
         try:
             step()
         except (av.FFmpegError, OSError, ValueError) as error:
@@ -161,7 +161,7 @@ class PacketRecorder:
 
 
 class _OpenClip:
-    """A clip that is being written. Packets after its end wait, since the end may become later."""
+    """A clip that is being written. Packets after its end wait, since the clip may be extended."""
 
     def __init__(
         self, key: int, path: Path, template: StreamTemplate, until: float, max_seconds: float, max_bytes: int
@@ -196,7 +196,7 @@ class _OpenClip:
         self._flush()
 
     def close(self) -> RecordedClip:
-        """Finish the file. The packets that wait lie after the end."""
+        """Finish the file, without the packets that wait."""
         if self._start is None:
             self.discard()
             return RecordedClip(self.key, error=NOT_IN_MEMORY)

@@ -21,7 +21,7 @@ from farfield.task import DEFAULT_TASK, Task
 from farfield.timelines.window_scores import score_windows
 
 POLL_SECONDS = 0.2
-"""Time after which clips, alarms and a request to stop are looked after, if no window comes."""
+"""Maximum time between checks of clips, alarms and a request to stop."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,7 @@ def predict_cameras(
     if clips is not None and alarms is None:
         raise FarfieldError("clips are given without alarms; clips are recorded of alarms. Give alarms.")
     options = options or CameraOptions()
-    window_seconds = options.window_seconds or model.clip.span / (model.clip.target_fps or 10)
-    recorder = None if clips is None else clips.prepare(window_seconds)
+    recorder = None if clips is None else clips.prepare(model.clip, options.window_seconds)
     stop = stop or threading.Event()
     with open_cameras(sources, model.clip, options, recorder) as group:
         numbers = count(1)

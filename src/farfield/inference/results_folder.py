@@ -2,9 +2,8 @@
 
 predictions.jsonl gets a line for each video as soon as it is predicted. settings.json holds the options. The extra
 files of each video (subtitles, labelled copy) are named after the video. Segments of one video are predicted and
-written separately. A resumed run predicts a video again if the
-video's file has changed, if its prediction failed, or if a crash cut off its line. Only one run at a time can write to
-a folder.
+written separately. A resumed run predicts a video again if the video's file has changed, if its prediction failed, or
+if a crash cut off its line. Only one run at a time can write to a folder.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import Any, Literal, get_args
 
 from filelock import FileLock, Timeout
 
-from farfield.atomic_write import atomic_write
+from farfield.atomic_write import write_text_atomically
 from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError, VideoError, nearest
 from farfield.inference.embeddings import join_features, write_features
@@ -248,9 +247,7 @@ class Results:
         return entries
 
     def _write_whole(self, name: str, text: str) -> None:
-        with atomic_write(self.folder / name) as partial:
-            # Paths that are not UTF-8 are written as their original bytes.
-            partial.write_text(text, encoding="utf-8", errors="surrogateescape")
+        write_text_atomically(self.folder / name, text)
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:

@@ -39,7 +39,8 @@ class Video:
 
     Attributes:
         name: end of the file's name.
-        segments: (label, first frame, frame after the last) of each row of the manifest; None for the whole video.
+        segments: (label, first frame, frame after the last) of each row of the manifest; the frames are None for the
+            whole video.
         frames: the frames, which are rendered as they are taken.
     """
 
@@ -57,15 +58,15 @@ class Task:
         make: makes a video from its number in its split and a generator.
         fps: frame rate.
         num_videos: default numbers of training, validation and test videos.
-        fewest: least number of videos of a split; None for one a class.
-        keyframe_every: most frames from one keyframe to the next.
+        min_videos: minimum number of videos of a split; None for one per class.
+        keyframe_every: maximum number of frames from one keyframe to the next.
     """
 
     labels: list[str]
     make: Callable[[int, np.random.Generator], Video]
     fps: int
     num_videos: tuple[int, int, int] = (600, 100, 200)
-    fewest: int | None = None
+    min_videos: int | None = None
     keyframe_every: int = 250
 
 
@@ -80,7 +81,7 @@ def _make_trimmed(
     choose_label: Callable[[int, np.random.Generator], str],
     render: Callable[[str, np.random.Generator], Frames],
 ) -> Video:
-    """Make a video that shows what its label says from begin to end."""
+    """Make a video with one label for its whole length."""
     label = choose_label(index, rng)
     return Video(label.replace("|", "+") or "none", [(label, None, None)], render(label, rng))
 
@@ -109,7 +110,7 @@ TASKS: dict[str, Task] = {
         _make_untrimmed,
         untrimmed.FPS,
         num_videos=(48, 8, 16),
-        fewest=2,
+        min_videos=2,
         keyframe_every=2 * untrimmed.FPS,  # as cameras do
     ),
 }
@@ -133,15 +134,15 @@ def synthesize(
     of frames distinguishes. In recall, the class says whether an early and a late cue have the same colour, which needs
     long-range dependencies. In recall_shape, the class says whether the two cues have the same shape. In crowd, up to
     three persons are seen, and a video has the labels of all actions that they perform, or none. In untrimmed, videos
-    last one to three minutes, a few less, and the actions of figures are segments between pauses; a manifest has a row
-    for each segment, and one without label for a video in which no action is performed.
+    last one to three minutes, one of four less, and the actions of figures are segments between pauses; a manifest has
+    a row for each segment, and one without label for a video in which no action is performed.
 
     Args:
         task: figures, recall, recall_shape, crowd or untrimmed.
         out: output folder. If it already has a finished data set with the same arguments, nothing is written.
-        num_train: number of training videos; the classes of each split are balanced. None for 600, of untrimmed 48.
-        num_val: number of validation videos; None for 100, of untrimmed 8.
-        num_test: number of test videos; None for 200, of untrimmed 16.
+        num_train: number of training videos; the classes of each split are balanced. None for 600, or 48 for untrimmed.
+        num_val: number of validation videos; None for 100, or 8 for untrimmed.
+        num_test: number of test videos; None for 200, or 16 for untrimmed.
         seed: seed of all videos. Equal seeds give the same frames on every machine.
         num_workers: number of processes; None for the number of cores.
         progress: show a progress bar on standard error.
@@ -151,7 +152,7 @@ def synthesize(
 
     Raises:
         FarfieldError: if the folder has a different data set or other files, or a split has fewer videos than classes,
-            of untrimmed fewer than two.
+            or fewer than two for untrimmed.
     """
     if task not in TASKS:
         raise FarfieldError(f"task is {task!r}. Known tasks: {', '.join(TASKS)}.")
@@ -159,12 +160,12 @@ def synthesize(
         raise FarfieldError(f"seed is {seed}; it must be at least 0.")
     given = zip((num_train, num_val, num_test), TASKS[task].num_videos, strict=True)
     counts = dict(zip(SPLITS, (usual if count is None else count for count, usual in given), strict=True))
-    fewest = TASKS[task].fewest or len(TASKS[task].labels)
-    if min(counts.values()) < fewest:
-        needed = "one video per class" if TASKS[task].fewest is None else f"{fewest} videos"
+    min_videos = TASKS[task].min_videos or len(TASKS[task].labels)
+    if min(counts.values()) < min_videos:
+        needed = "one video per class" if TASKS[task].min_videos is None else f"{min_videos} videos"
         raise FarfieldError(
             f"too few videos ({counts}): each split needs at least {needed}. Give num_train, num_val and num_test at "
-            f"least {fewest}."
+            f"least {min_videos}."
         )
     folder = Path(out)
     wanted = {

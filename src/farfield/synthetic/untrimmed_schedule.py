@@ -1,6 +1,7 @@
 """Schedules of the task *untrimmed*: what each person does when, and what else moves.
 
-All times are frame numbers, and intervals are half-open: [start, end). Schedules stay as likely if time is reversed.
+All times are frame numbers, and intervals are half-open: [start, end). Reversing time leaves the distribution of
+schedules about the same.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Schedule:
 
     Attributes:
         num_frames: length of the video.
-        parts: what each person does who is seen in the whole video; at most two.
+        parts: what each person does who stays in the picture; at most two persons.
         crossings: what crosses the picture, in order of time.
     """
 

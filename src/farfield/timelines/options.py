@@ -73,13 +73,7 @@ class TimelineOptions:
             given = getattr(self, name)
             for label, seconds in given.items() if isinstance(given, Mapping) else [(None, given)]:
                 _check_seconds(name if label is None else f"{name} of {label!r}", seconds)
-        if not 0 <= self.threshold < 1:
-            raise FarfieldError(f"threshold is {self.threshold}; it must be a probability, at least 0 and below 1.")
-        if not 0 < self.hysteresis <= 1:
-            raise FarfieldError(
-                f"hysteresis is {self.hysteresis}; it must be above 0 and at most 1, the share of a class's threshold "
-                "at which its segments end."
-            )
+        check_thresholds(self.threshold, self.hysteresis)
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise FarfieldError(f"{name} is {getattr(self, name)!r}. {nearest(getattr(self, name), choices)}")
@@ -117,6 +111,21 @@ class TimelineOptions:
 
 PER_CLASS = ("min_seconds", "max_gap_seconds")
 """Options that are one number, or one for each class."""
+
+
+def check_thresholds(threshold: float, hysteresis: float) -> None:
+    """Check the thresholds at which segments (or alarms) start and end.
+
+    Raises:
+        FarfieldError: for values out of range.
+    """
+    if not 0 <= threshold < 1:
+        raise FarfieldError(f"threshold is {threshold}; it must be a probability, at least 0 and below 1.")
+    if not 0 < hysteresis <= 1:
+        raise FarfieldError(
+            f"hysteresis is {hysteresis}; it must be above 0 and at most 1. Give the share of the threshold down to "
+            "which a class goes on."
+        )
 
 
 def _check_seconds(name: str, given: float) -> None:

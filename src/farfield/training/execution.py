@@ -1,4 +1,4 @@
-"""Compilation and activation checkpointing: settings that change speed and memory, but not results."""
+"""Compilation and recomputation of activations: settings that change speed and memory; results agree up to rounding."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from farfield.training.activation_checkpointing import checkpoint_activations
 
 @dataclass(frozen=True)
 class Execution:
-    """Compilation and activation checkpointing of the network in training.
+    """Compilation of the network in training, and recomputation of its activations in the backward pass.
 
     Args:
         compile: compile the network with torch.compile. The first step takes minutes; later steps are faster.

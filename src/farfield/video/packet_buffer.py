@@ -44,8 +44,7 @@ class PacketBuffer:
     """Ring buffer of packets. Whole groups of pictures are dropped, so that it always starts with a keyframe.
 
     Args:
-        max_seconds: packets of at least this duration before the newest packet are kept. At most one more group of
-            pictures is kept.
+        max_seconds: duration before the newest packet whose packets are kept, rounded up to whole groups of pictures.
         max_bytes: maximum size of all packets. A group that is larger than this by itself is dropped.
     """
 

@@ -34,8 +34,8 @@ def write_video(
         fps: frames per second; with `seconds`, only the nominal rate.
         seconds: display times of the frames in seconds, ascending; None for the constant rate `fps`.
         crf: x264's constant rate factor: 0 is lossless, 18 looks like the original, 51 is worst.
-        keyframe_every: most frames from one keyframe to the next. Fewer make clips of long videos cheaper to decode,
-            and the file larger.
+        keyframe_every: maximum number of frames from one keyframe to the next. A smaller number makes clips of long
+            videos cheaper to decode, and the file larger.
 
     Raises:
         ValueError: if there are no frames.

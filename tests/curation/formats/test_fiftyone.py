@@ -126,7 +126,11 @@ def test_temporal_detection_datasets_have_names_without_suffix(tmp_path: Path) -
         ),
         ({"labels": {"a": [{"label": "j", "timestamps": [2, 2]}]}}, {}, r"timestamps is \[2, 2\], which is no segment"),
         ({"labels": {}}, {"subset": "train"}, "has no tags or fields. Leave subset out"),
-        ({"type": "eta.core.datasets.LabeledImageDataset", "index": []}, {}, "has neither 'samples' nor 'labels'"),
+        (
+            {"type": "eta.core.datasets.LabeledImageDataset", "index": []},
+            {},
+            "has type, index; it needs 'samples', 'labels'",
+        ),
     ],
 )
 def test_mistakes_are_named(content: Any, options: dict[str, Any], message: str, tmp_path: Path) -> None:

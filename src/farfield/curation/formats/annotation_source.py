@@ -75,7 +75,7 @@ class AnnotationSource:
         return found[0] if found else stem + suffix
 
     def without_label(self, name: str, path: str) -> list[VideoRecord]:
-        """Return the row of an annotated video without a label; none, and record it as left out, by default.
+        """Return the row of an annotated video without a label, if `unlabelled_as_none`; otherwise leave it out.
 
         Args:
             name: what the annotations call the video.

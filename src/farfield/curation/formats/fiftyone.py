@@ -78,8 +78,8 @@ def read_fiftyone(source: AnnotationSource) -> Iterator[VideoRecord]:
         yield from read_video_labels(source, path, content)
     else:
         raise FarfieldError(
-            f"{path} has neither 'samples' nor 'labels' nor an 'index' of videos, but "
-            f"{', '.join(content) or 'nothing'}: it is none of FiftyOne's exports that are read. {NEEDED}"
+            f"{path} has {', '.join(content) or 'nothing'}; it needs 'samples', 'labels', or an 'index' of videos. "
+            f"{NEEDED}"
         )
 
 

@@ -10,7 +10,7 @@ from farfield.errors import FarfieldError
 
 
 def read_xml(path: Path, tool: str, needed: str) -> ElementTree.Element:
-    """Read an XML file that declares no document type: entities could make a small file fill the memory.
+    """Read an XML file. One with a document type is refused: its entities could make a small file fill the memory.
 
     Args:
         path: file to read.

@@ -1,4 +1,4 @@
-"""What is written into labelling tools about one video: its actions with their times, or the labels of the whole."""
+"""Predicted annotations of a video for labelling tools: its actions with their times, or labels of the whole video."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class AnnotatedVideo:
 
     Attributes:
         path: absolute path.
-        name: base name for its files, without suffix; no other video has it.
+        name: unique base name for its files, without suffix.
         num_frames: number of frames.
         fps: average frames per second.
         width: width of an upright frame in pixels.
@@ -128,7 +128,7 @@ def _is_whole(prediction: Prediction) -> bool:
 
 
 def _actions(prediction: Prediction, seconds: float) -> list[Action]:
-    """Return the actions of a timeline, or a part of a video as an action for each group of labels."""
+    """Return the actions of a timeline, or of a part of a video without timeline: an action for each label."""
     if prediction.segments is not None:
         return [
             Action(each.start_seconds, each.end_seconds, tuple(each.label.split("|")), each.score)
@@ -139,7 +139,7 @@ def _actions(prediction: Prediction, seconds: float) -> list[Action]:
 
 
 def _labels(prediction: Prediction) -> list[tuple[str, float]]:
-    """Return the labels that a ranking says: the best, or in a multilabel task those that reach their thresholds."""
+    """Return the predicted labels and their scores: the best, or in a multilabel task those at their thresholds."""
     if prediction.task == "multilabel":
         return [(each.label, each.probability) for each in prediction.above_threshold]
     best = prediction.ranking[0]

@@ -2,7 +2,7 @@
 
 Settled by the format's schema (EAFv3.0.xsd) and ELAN's code (see also `farfield.curation.formats.eaf`):
 
-- Annotations on one tier cannot overlap. Actions that do are on several tiers of one type: "actions", "actions 2", ...
+- Annotations on one tier cannot overlap. Overlapping actions are on several tiers of one type: actions, actions 2, ...
 - Such tiers share a controlled vocabulary, so that ELAN offers the classes of the network to choose from.
 - Each has a tier that depends on it for the probabilities. ELAN removes a probability with its action.
 - Times are in milliseconds; time slots are in order of time. URLs of files are written without percent signs.
@@ -18,13 +18,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
+from farfield.curation.formats.eaf import ASSOCIATION
 from farfield.inference.preannotation.annotated_video import AnnotatedVideo
 from farfield.inference.preannotation.xml_text import path_text, xml_text
 
 ACTIONS, PROBABILITY = "actions", "probability"
 """Names of the types of tiers, and of the first tier of each."""
 
-ASSOCIATION = "Symbolic_Association"
 INSTANCE = "http://www.w3.org/2001/XMLSchema-instance"
 LANGUAGE = {"LANG_ID": "und", "LANG_DEF": "http://cdb.iso.org/lg/CDB-00130975-001", "LANG_LABEL": "undetermined (und)"}
 

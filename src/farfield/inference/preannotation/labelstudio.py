@@ -34,12 +34,12 @@ def labelstudio_files(videos: Sequence[AnnotatedVideo], labels: Sequence[str], f
         labels: all classes of the network.
         folder: where the files will be; not used.
     """
-    root = documents_root(videos)
+    root = _documents_root(videos)
     tasks = [_task(video, root) for video in videos]
     return {"tasks.json": json.dumps(tasks, indent=1) + "\n", "config.xml": _config(videos, labels)}
 
 
-def documents_root(videos: Sequence[AnnotatedVideo]) -> Path:
+def _documents_root(videos: Sequence[AnnotatedVideo]) -> Path:
     """Return the folder that contains the folder of the videos: LOCAL_FILES_DOCUMENT_ROOT."""
     return Path(os.path.commonpath([video.path.parent for video in videos])).parent if videos else Path("/")
 

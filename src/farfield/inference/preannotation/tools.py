@@ -1,13 +1,12 @@
-"""The labelling tools that predictions are written for, by name, and the checks before a prediction begins."""
+"""Labelling tools that predictions are written for, by name, and checks to make before predicting."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from farfield.atomic_write import atomic_write
+from farfield.atomic_write import write_text_atomically
 from farfield.errors import FarfieldError
 from farfield.inference.preannotation.annotated_video import AnnotatedVideo
 from farfield.inference.preannotation.cvat import cvat_files
@@ -16,17 +15,15 @@ from farfield.inference.preannotation.fiftyone import fiftyone_files
 from farfield.inference.preannotation.labelstudio import labelstudio_files
 from farfield.inference.preannotation.xml_text import NOT_IN_XML
 
-ToolName = Literal["labelstudio", "cvat", "fiftyone", "eaf"]
-
 
 @dataclass(frozen=True)
 class Tool:
     """A labelling tool.
 
     Attributes:
-        files: writer; returns the content of each file, by its name, of videos, all classes and the files' folder.
+        files: returns the content of each file by its name, given the videos, all classes and the files' folder.
         whole_videos: whether labels of whole videos can be written, too; otherwise a timeline is needed.
-        saved_in_place: whether the tool saves corrections into the files, so that existing ones must be kept.
+        saved_in_place: whether the tool saves corrections into the files, so that existing files must be kept.
     """
 
     files: Callable[[Sequence[AnnotatedVideo], Sequence[str], Path], dict[str, str]]
@@ -86,8 +83,5 @@ def write_preannotations(name: str, folder: Path, videos: Sequence[AnnotatedVide
     folder.mkdir(exist_ok=True)
     for file, content in TOOLS[name].files(videos, labels, folder).items():
         target = folder / file
-        if TOOLS[name].saved_in_place and target.exists():
-            continue
-        with atomic_write(target) as partial:
-            # Names that are not UTF-8 are written as their original bytes.
-            partial.write_text(content, encoding="utf-8", errors="surrogateescape")
+        if not (TOOLS[name].saved_in_place and target.exists()):
+            write_text_atomically(target, content)
