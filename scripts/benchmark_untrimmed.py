@@ -25,33 +25,32 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import yaml
 from runs import fit_command, read_report, run_commands
 from tqdm import tqdm
 
 from farfield.data.manifest import read_manifest, write_manifest
 from farfield.data.untrimmed import NEGATIVE_SHARE
 from farfield.errors import FarfieldError
+from farfield.recipes import find_config
 from farfield.synthetic.synthesize import synthesize
 
 RECIPE = "untrimmed_tiny_nl2"
-TIMELINE = [
-    "--timeline",
-    "--hop_seconds=0.4",
-    "--windows_aggregation=nearest",
-    "--overlaps=soft_nms",
-    "--threshold=0.1",
-]
-"""As in the recipe's header. Segments are ranked by mean average precision, hence the low threshold."""
+TIMELINE = ["--timeline", "--hop_seconds=0.4", "--windows_aggregation=nearest", "--threshold=0.3"]
+"""Options of the test, as in the recipe's header."""
 TRAININGS = ("untrimmed", "trimmed")
 TIOU = 0.5
-EPOCHS = 16
-"""Of the recipe."""
 OPTIONS: dict[str, Any] = {
     "data.num_workers": 0,
     "trainer.accelerator": "cpu",
     "trainer.enable_progress_bar": False,
     "wandb.mode": "disabled",
 }
+
+
+def recipe_epochs() -> int:
+    """Return the recipe's number of epochs."""
+    return int(yaml.safe_load(Path(find_config(RECIPE)).read_text())["trainer"]["max_epochs"])
 
 
 def keep_segments(source: Path, to: Path) -> None:
@@ -150,7 +149,7 @@ def main() -> int:
     parser.add_argument("--num_train", type=int, help="number of training videos; the task's own by default")
     parser.add_argument("--num_val", type=int, help="likewise, for validation")
     parser.add_argument("--num_test", type=int, help="likewise, for the test")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help="epochs of the untrimmed training")
+    parser.add_argument("--epochs", type=int, default=recipe_epochs(), help="epochs of the untrimmed training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=2, help="threads of a run; one runs at a time")
     parser.add_argument("--json", action="store_true")
