@@ -324,6 +324,9 @@ def test_the_printed_text_says_none(
     assert capsys.readouterr().out.splitlines()[1] == "  none of the classes reaches its threshold"
     assert run_farfield(*command, "--live", "--format", "table") == 0
     assert "s  none of the classes  (" in capsys.readouterr().out
+    alarms = ["--alarms", tmp_path / "alarms.jsonl", "--threshold", 1e-20]
+    assert run_farfield(*command, "--live", "--format", "table", *alarms) == 0
+    assert "none of the classes" not in capsys.readouterr().out  # the alarms' threshold, not the network's 0.5
     write_labelled_video(predict(stripes, model), tmp_path / "copy.mp4")
     with open_video(tmp_path / "copy.mp4") as copy:
         assert copy.frames(np.array([0]))[0][-29:].max() > 200  # the text, as in the panel

@@ -18,6 +18,7 @@ from farfield.inference.prediction_schema import RankedLabel, rank
 from farfield.inference.utc import utc_text
 from farfield.scoring.load import InferenceModel
 from farfield.task import DEFAULT_TASK, Task
+from farfield.timelines.timeline_segments import timeline_thresholds
 from farfield.timelines.window_scores import score_windows
 
 POLL_SECONDS = 0.2
@@ -32,7 +33,8 @@ class LivePrediction:
         start_seconds: time of the window's first frame, counted from the first frame of the stream. After a stream has
             been interrupted, time continues by this machine's clock.
         end_seconds: time at which the display of the window's last frame ends.
-        ranking: the most probable classes, best first; in a multilabel task also all others at their threshold.
+        ranking: the most probable classes, best first; in a multilabel task also all others at their threshold: with
+            alarms, that of the alarms.
         task: task of the network.
         source: name of the camera.
         start_utc: time of day of the window's first frame, in UTC.
@@ -121,6 +123,7 @@ def predict_cameras(
     options = options or CameraOptions()
     recorder = None if clips is None else clips.prepare(model.clip, options.window_seconds)
     stop = stop or threading.Event()
+    thresholds = None if alarms is None else timeline_thresholds(model, model.labels, alarms.threshold).tolist()
     with open_cameras(sources, model.clip, options, recorder) as group:
         numbers = count(1)
         watched = {
@@ -130,7 +133,7 @@ def predict_cameras(
         }
         while not stop.is_set() and not group.has_ended:
             windows = group.next_windows(view_batch_size, POLL_SECONDS)
-            yield from _score(windows, model, top_k, watched)
+            yield from _score(windows, model, top_k, watched, thresholds)
             for each in watched.values():
                 yield from each.poll()
         for camera in group.cameras:
@@ -141,7 +144,11 @@ def predict_cameras(
 
 
 def _score(
-    windows: list[CameraWindow], model: InferenceModel, top_k: int, watched: dict[str, CameraAlarms]
+    windows: list[CameraWindow],
+    model: InferenceModel,
+    top_k: int,
+    watched: dict[str, CameraAlarms],
+    thresholds: list[float] | None,
 ) -> Iterator[LivePrediction | AlarmEvent]:
     """Score windows in one batch, and yield the prediction for each, followed by its alarms."""
     scores = score_windows([each.window for each in windows], model, max(len(windows), 1))
@@ -150,7 +157,7 @@ def _score(
         yield LivePrediction(
             window.start_seconds,
             window.end_seconds,
-            rank(score.probabilities, model, top_k),
+            rank(score.probabilities, model, top_k, thresholds=thresholds),
             model.task,
             camera.name,
             camera.utc(window.start_seconds),

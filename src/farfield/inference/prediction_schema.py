@@ -6,6 +6,7 @@ docs/predictions.md documents the fields.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -141,7 +142,12 @@ def segment_text(start_seconds: float | None, end_seconds: float | None) -> str:
 
 
 def rank(
-    probabilities: Float[np.ndarray, " classes"], model: InferenceModel, top_k: int, *, as_in_test: bool = False
+    probabilities: Float[np.ndarray, " classes"],
+    model: InferenceModel,
+    top_k: int,
+    *,
+    as_in_test: bool = False,
+    thresholds: Sequence[float] | None = None,
 ) -> list[RankedLabel]:
     """Return the `top_k` most probable classes, best first; in a multilabel task also all others at their threshold.
 
@@ -153,15 +159,17 @@ def rank(
         top_k: number of the most probable classes to return.
         as_in_test: whether the probabilities are those of a test's views, on which thresholds are chosen. In a
             single-label task, only these are compared with thresholds.
+        thresholds: in a multilabel task, thresholds of the classes in place of the network's own.
     """
     if model.task == "multi_head":
         return [RankedLabel(*each) for each in rank_labels_jointly(probabilities, model.labels, top_k)]
     multilabel = model.task == "multilabel"
     point = model.operating_point if as_in_test or multilabel else None
-    thresholds = class_thresholds(model.labels, point, model.task)
+    own = class_thresholds(model.labels, point, model.task)
+    limits: Sequence[float | None] = thresholds if multilabel and thresholds is not None else own
     ranking = []
     for place, i in enumerate(np.argsort(-probabilities, kind="stable").tolist()):
-        probability, threshold = float(probabilities[i]), thresholds[i]
+        probability, threshold = float(probabilities[i]), limits[i]
         above = None if threshold is None else probability >= threshold
         if place < top_k or (multilabel and above):
             ranking.append(RankedLabel(model.labels[i], probability, above))
