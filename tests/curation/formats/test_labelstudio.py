@@ -169,6 +169,11 @@ def test_label_column_chooses_a_control(root: Path) -> None:
         ([task("plain.mp4", annotation({"type": "choices", "from_name": "w"}))], {}, "is None; it must be an object"),
         ([{"video": "plain.mp4", "whole": "run"}], {}, "has no 'data' and 'annotations', as in the formats JSON-MIN"),
         (
+            [{"data": {"video": "plain.mp4"}, "predictions": []}],
+            {},
+            "no annotations: it is a file to import. Import it",
+        ),
+        (
             [{"data": {"clip": "a.mp4"}, "annotations": []}],
             {},
             "data has no 'video', but clip. Name the key of the video",

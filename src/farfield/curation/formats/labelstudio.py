@@ -104,6 +104,11 @@ def _read_tasks(source: AnnotationSource) -> tuple[dict[str, list[_Annotation]],
     for number, entry in enumerate(tasks, start=1):
         task = checked(entry, dict, f"{source.annotations}, task {number} of the list")
         where = f"{source.annotations}, task {task.get('id', f'{number} of the list')}"
+        if "predictions" in task and "annotations" not in task:
+            raise FarfieldError(
+                f"{where} has predictions, but no annotations: it is a file to import. Import it into Label Studio, "
+                "submit its tasks, and give the export in the format JSON."
+            )
         if "annotations" not in task or "data" not in task:
             raise FarfieldError(f"{where} has no 'data' and 'annotations', as in the formats JSON-MIN or CSV. {NEEDED}")
         data = checked(task["data"], dict, f"{where}: data")
