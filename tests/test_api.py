@@ -98,6 +98,10 @@ def test_evaluate_tests_timelines(tmp_path: Path) -> None:
     assert isinstance(result, farfield.TimelineResult)
     precision = result.average_precision().average_precision
     np.testing.assert_array_equal(precision[:2], [[1, math.nan, 1, math.nan], [1, math.nan, 0, math.nan]])
+    at_half = dict(zip(result.labels, (each.value for each in result.average_precision([0.5]).per_class), strict=True))
+    np.testing.assert_array_equal(
+        [at_half[each] for each in ("dark", "bright", "picture", "fire")], [math.nan, 1, 1, math.nan]
+    )
     assert result.false_alarms().counts.tolist() == [0, 2, 0, 0]  # dark is not labelled
     assert result.delays().all.detected == 2
     again = rescore(tmp_path / "report/timelines.npz", farfield.TimelineOptions(threshold=0.99))

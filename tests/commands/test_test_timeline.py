@@ -64,16 +64,25 @@ def test_thresholds_are_kept_and_options_of_segments_given(
     assert run_farfield(*words(stripes, "--timeline", *options, *per_class)) == 0
     captured = capsys.readouterr()
     assert "thresholds by the rule f1: kept in" in captured.out
+    assert "2 of 4 classes got no threshold: none follows the rule on the validation videos" in captured.out
     assert "lists the videos that are tested" in captured.err
     point = load_model(stripes / "run/checkpoints/best.ckpt").timeline_operating_point
     assert point is not None
     report = json.loads((stripes / "run/test_timeline/report.json").read_text())
-    assert report["operating_point"] == point.to_dict()
+    assert report["operating_point"] == point.to_dict() | {"without_threshold": ["picture", "fire"]}
     assert report["timeline"]["min_seconds"] == {"dark": 0.5, "bright": 2.0}
     assert (report["timeline"]["hysteresis"], report["timeline"]["max_gap_seconds"]) == (0.8, 0.3)
     text = (stripes / "run/test_timeline/report.md").read_text()
     assert "- min seconds: `{'dark': 0.5, 'bright': 2.0}`" in text
-    assert "The thresholds were chosen by the rule `f1` on the timelines of 1 validation videos." in text
+    assert "The thresholds were chosen by the rule `f1` on the timelines of 1 validation videos. These classes" in text
+    assert "- threshold: that of each class, below" in text
+
+
+@pytest.mark.slow
+def test_says_so_if_no_segment_is_found(stripes: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--timeline", "--min_seconds", 100, "--out", stripes / "nothing"]
+    assert run_farfield(*words(stripes, *options)) == 0
+    assert "no class reaches its threshold for long enough. Train longer" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

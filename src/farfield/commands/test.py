@@ -10,7 +10,7 @@ from typing import Any
 
 from farfield.clip_spec import ViewsAggregation
 from farfield.commands.console import quiet_libraries
-from farfield.commands.test_summary import test_summary
+from farfield.commands.test_summary import test_summary, thresholds_line
 from farfield.commands.timeline_options import timeline_options
 from farfield.commands.timeline_summary import timeline_summary
 from farfield.errors import FarfieldError
@@ -155,7 +155,7 @@ def test(
     else:
         print(test_summary(report, folder))
     if choose_threshold is not None and not json:
-        print(f"thresholds by the rule {choose_threshold}: kept in {checkpoint}")
+        print(thresholds_line(report["operating_point"], checkpoint))
     if write_hard_negatives is not None and isinstance(result, TimelineResult):
         count = result.write_hard_negatives(write_hard_negatives)
         print(f"{count} windows that were scored wrongly: {write_hard_negatives}", file=sys.stderr)

@@ -36,6 +36,24 @@ def test_summary(report: dict[str, Any], folder: Path) -> str:
     return "\n".join([*lines, *failure_lines(report), f"report: {folder / 'report.md'}"])
 
 
+def thresholds_line(point: Mapping[str, Any], checkpoint: str) -> str:
+    """Say where chosen thresholds are kept, and for which classes none was found.
+
+    Args:
+        point: entry `operating_point` of the report.
+        checkpoint: file that they are written into.
+    """
+    line = f"thresholds by the rule {point['rule']}: kept in {checkpoint}"
+    without = [label for label, threshold in point["thresholds"].items() if threshold is None]
+    if not without:
+        return line
+    named = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
+    return (
+        f"{line}\n{len(without)} of {len(point['thresholds'])} classes got no threshold: none follows the rule on the "
+        f"validation videos, or no video has the class ({named}). Give more validation videos, or a milder rule."
+    )
+
+
 def _multi_head_rows(report: dict[str, Any]) -> list[str]:
     rows = {shown: report[name] for name, shown in metrics_of(report).items()}
     for head, metrics in report["heads"].items():

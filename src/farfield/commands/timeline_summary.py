@@ -18,6 +18,10 @@ def timeline_summary(report: dict[str, Any], folder: Path) -> str:
         f"{report['found_segments']} found segments",
         f"{windows['windows']} windows of {windows['window_seconds']:.3g} s{hop}",
     ]
+    if not report["found_segments"]:
+        lines.append(
+            "no class reaches its threshold for long enough. Train longer, lower --threshold, or choose thresholds."
+        )
     metrics, alarms = headline(report), alarm_lines(report)
     width = max(map(len, [*metrics, *alarms]))
     lines += [metric_row(f"{name:<{width}}", estimate) for name, estimate in metrics.items()]

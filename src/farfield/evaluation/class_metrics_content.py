@@ -57,9 +57,9 @@ def class_metrics_content(
 
 
 def chosen_thresholds_content(point: OperatingPoint) -> dict[str, Any]:
-    """Return the entry `operating_point` of a multilabel task's report.json.
+    """Return the entry `operating_point` of report.json, of a multilabel task and of timelines.
 
-    The metrics at the thresholds are in `class_metrics`.
+    The metrics at the thresholds are elsewhere in the report.
     """
     without = [label for label, threshold in point.thresholds.items() if threshold is None]
     return {**point.to_dict(), "without_threshold": without}

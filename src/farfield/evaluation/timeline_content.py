@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from farfield.evaluation.alarms import DelaySummary
-from farfield.evaluation.class_metrics_content import plain_estimate
+from farfield.evaluation.class_metrics_content import chosen_thresholds_content, plain_estimate
 from farfield.evaluation.segment_precision import ACTIVITYNET_TIOUS, THUMOS_TIOUS, DetectionMap
 from farfield.evaluation.timelines_file import FILE
 from farfield.evaluation.video_timeline import VideoTimeline
@@ -65,7 +65,7 @@ def timeline_content(result: TimelineResult) -> dict[str, Any]:
             }
             for c, label in enumerate(result.labels)
         ],
-        **({} if point is None else {"operating_point": point.to_dict()}),
+        **({} if point is None else {"operating_point": chosen_thresholds_content(point)}),
         "per_video": [_video(video) for video in result.worst_first()],
         "arrays": {"file": FILE, "scores_of_windows": "window_probabilities"},
         "undecodable_videos": [{"path": path, "reason": reason} for path, reason in result.failures],
