@@ -114,8 +114,8 @@ def predict(
         max_gap_seconds: gaps of a class up to this length are closed; one number, or one for each class, as in
             min_seconds.
         overlaps: of a multilabel network, how to treat several candidates for the same action, found at several levels
-            up to the threshold: none (only those at the threshold), soft_nms (all, ranked by a score) or merge (their
-            average).
+            up to the threshold: none (only those at the threshold), soft_nms (all, ranked by a score: the mean
+            probability minus that beside the segment) or merge (their average).
         num_levels: number of levels for --overlaps soft_nms and merge.
         soft_nms_sigma: width of soft_nms; the smaller, the lower are the scores of segments that overlap better ones.
         min_score: segments whose score is below this are left out.

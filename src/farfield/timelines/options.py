@@ -21,7 +21,8 @@ class TimelineOptions:
     """Options of a timeline. docs/untrimmed_segments.md says which to use when.
 
     Args:
-        hop_seconds: time from the start of one window to the next; None for half a window.
+        hop_seconds: time from the start of one window to the next; None for half a window. Gaps and segments are at
+            least about as long as a hop.
         window_seconds: length of a window; None for the network's own.
         windows_aggregation: how the probabilities of a moment follow from the windows that overlap it: "mean", their
             average; "nearest", those of the window whose middle is nearest, which keeps the starts and ends of actions
@@ -33,8 +34,8 @@ class TimelineOptions:
             independent, are dropped.
         threshold: minimum probability of a moment's best class. Moments below it belong to no segment. For a multi_head
             network, that of its most probable combination, which is the product of its classes' probabilities. For a
-            multilabel network, the threshold of every class. 0 for the thresholds of the network, see
-            `timeline_thresholds`; a network that is not multilabel may have none.
+            multilabel network, the threshold of every class. 0 for each class's own: those chosen on timelines;
+            otherwise, of a multilabel network, those of its clips, and 0.5 for classes without one; else none.
         hysteresis: threshold at which a segment ends, as a share of the threshold at which it starts, above 0 and at
             most 1. A segment starts when the class reaches its threshold, and lasts while the class stays at or above
             this share of it and, unless the network is multilabel, remains the best one. 1 for a single threshold.
@@ -42,9 +43,9 @@ class TimelineOptions:
             one; one number, or one for each class as for `min_seconds`. Unless the network is multilabel, only gaps
             without any class are closed. Gaps are closed before short segments are merged or dropped.
         overlaps: "none" finds the segments of a class at its threshold, so that they do not overlap. The others need a
-            multilabel network, and find candidates at several levels up to the threshold, see `find_candidates`:
-            "soft_nms" keeps all candidates, and lowers the scores of those that overlap one with a higher score;
-            "merge" averages candidates that overlap.
+            multilabel network, and find candidates at several levels up to the threshold, each with a score: its mean
+            probability minus that beside it. "soft_nms" keeps all candidates, and lowers the scores of those that
+            overlap one with a higher score; "merge" averages candidates that overlap.
         num_levels: number of levels, with `overlaps`.
         soft_nms_sigma: width of the Gaussian by which "soft_nms" lowers scores; the smaller, the more they are lowered.
         min_score: segments with a score below it are dropped.
