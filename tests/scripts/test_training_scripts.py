@@ -134,6 +134,18 @@ def test_the_benchmark_of_training_runs_networks_that_compute_the_same() -> None
     }
 
 
+@pytest.mark.slow
+def test_the_benchmark_of_recomputation_finds_that_more_of_it_holds_less() -> None:
+    words = ["--num_frames=4", "--side_px=32", "--batch_size=2", "--steps=1"]
+    command = [sys.executable, str(SCRIPTS / "benchmark_recomputation.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split(" | ") for line in done.stdout.splitlines()[2:]]
+    memory = [float(row[1]) for row in rows]
+    assert memory[0] == 1
+    assert memory == sorted(memory, reverse=True)
+
+
 def test_one_class_stands_against_all_others_19_to_1(tmp_path: Path) -> None:
     labels = ["wave"] * 30 + ["sit"] * 200 + ["stand"] * 180
     write_manifest(tmp_path / "all.csv", [VideoRecord(f"{i}.mp4", label) for i, label in enumerate(labels)])

@@ -1,0 +1,78 @@
+"""Measure what each way of recomputing activations saves in a training step, and what it costs. Ratios, in one run.
+
+python scripts/benchmark_recomputation.py                                          a few minutes on 2 CPU cores
+python scripts/benchmark_recomputation.py --num_frames 4 --side_px 32 --steps 1    whether it runs
+
+Memory is what the forward pass leaves allocated for the backward pass. Time is that of forward and backward pass, the
+median of the steps, of which the ways take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from contextlib import AbstractContextManager
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.profiler import ProfilerActivity, profile
+
+from farfield import build_model
+from farfield.training.execution import Execution, apply_execution
+
+STAGES = ("res2", "res3", "res4", "res5")
+WAYS = {
+    "nothing": Execution(recompute_norms=False),
+    "norms (the default)": Execution(),
+    "norms, two sums of three": Execution(recompute_sums=2),
+    "norms, res2 and res3": Execution(recompute_stages=STAGES[:2]),
+    "norms, all stages": Execution(recompute_stages=STAGES),
+}
+"""The settings by what is computed again."""
+
+
+def held_mib(network: nn.Module, clips: Tensor, context: AbstractContextManager[None]) -> float:
+    """Return the memory that a forward pass leaves allocated."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler, context:
+        logits = network(clips)
+    events = profiler.profiler.kineto_results.events()
+    return (sum(each.nbytes() for each in events if each.name() == "[memory]") - logits.nbytes) / 2**20
+
+
+def seconds(network: nn.Module, clips: Tensor, execution: Execution) -> float:
+    start = time.perf_counter()
+    with execution.forward_context():
+        loss = cross_entropy(network(clips), torch.zeros(len(clips), dtype=torch.long))
+    loss.backward()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="i3d_r50")
+    parser.add_argument("--insert", default="nl5")
+    parser.add_argument("--num_frames", type=int, default=8)
+    parser.add_argument("--side_px", type=int, default=112)
+    parser.add_argument("--batch_size", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=3)
+    options = parser.parse_args()
+    shape = (options.batch_size, 3, options.num_frames, options.side_px, options.side_px)
+    clips = torch.randn(shape).contiguous(memory_format=torch.channels_last_3d)
+    networks, memory = {}, {}
+    for name, execution in WAYS.items():
+        network = build_model(options.backbone, num_classes=400, insert=options.insert).train()
+        network.to(memory_format=torch.channels_last_3d)
+        apply_execution(network, execution, has_region_loss=False)
+        seconds(network, clips, execution)  # the first allocates gradients
+        networks[name], memory[name] = network, held_mib(network, clips, execution.forward_context())
+    times = [{name: seconds(networks[name], clips, WAYS[name]) for name in WAYS} for _ in range(options.steps)]
+    print("| computed again | memory | time |\n|---|---|---|")
+    for name in WAYS:
+        slower = median(each[name] / each["nothing"] for each in times)
+        print(f"| {name} | {memory[name] / memory['nothing']:.2f} | {slower:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
