@@ -342,7 +342,8 @@ def test_single_callback_and_no_validation(
     more = ("--data.val=null", "--trainer.callbacks={class_path: training.test_fit.Counts}", "--data.batch_size=10")
     assert run_farfield(*arguments(figures, tmp_path, *more)) == 0
     assert Counts.batches == 2
-    assert f"checkpoints: {tmp_path / 'checkpoints/last.ckpt'}" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert f"checkpoints: {tmp_path / 'checkpoints/last.ckpt'}. Without a validated epoch" in said
     assert not [each for each in recwarn if "Total length" in str(each.message)]
 
 

@@ -43,4 +43,4 @@ def _log_checkpoints(result: TrainResult) -> None:
         shown = format_metric(metric, value)
         log.info("best checkpoint: %s, of epoch %d, with %s %s", best, result.best_epoch, metric, shown)
     elif result.last_checkpoint is not None:
-        log.info("checkpoints: %s", result.last_checkpoint)
+        log.info("checkpoints: %s. Without a validated epoch there is no best.ckpt.", result.last_checkpoint)
