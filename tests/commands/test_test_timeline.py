@@ -111,7 +111,11 @@ def test_mistakes(
 def test_a_file_that_cannot_be_written_is_refused_before_the_test(
     stripes: Path, run_farfield: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for place, message in [(stripes / "m.csv/hard.csv", "cannot be written"), (stripes, "which is a folder")]:
+    for place, message in [
+        (stripes / "m.csv/hard.csv", "cannot be written"),
+        (stripes, "which is a folder"),
+        (stripes / "m.csv", "which is another file, such as a manifest"),
+    ]:
         out = stripes / "never"
         assert run_farfield(*words(stripes, "--timeline", "--write_hard_negatives", place, "--out", out)) == 2
         assert message in capsys.readouterr().err

@@ -220,3 +220,8 @@ def test_a_manifest_without_labels_has_no_classes_to_train(tmp_path: Path) -> No
     write_manifest(tmp_path / "none.csv", [VideoRecord("a.mp4", "")])
     with pytest.raises(FarfieldError, match=r"none.csv has no label in any row"):
         VideoDataModule(str(tmp_path / "none.csv"), clip=SPEC, task="multilabel")
+
+
+def test_a_video_that_is_spelled_in_two_ways_is_refused() -> None:
+    with pytest.raises(FarfieldError, match=r"spells a video in two ways, 'v/a\.mp4' and '\./v//a\.mp4'"):
+        WholeVideos.of(Manifest([VideoRecord("v/a.mp4", "run"), VideoRecord("./v//a.mp4", "")], root=Path("/videos")))

@@ -72,6 +72,30 @@ class InPlaceSum(nn.Module):
         return self.relu(out)
 
 
+class TwoOutputs(nn.Module):
+    """An operation of two outputs, each with its own norm."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([BatchNorm3d(channels), BatchNorm3d(channels)])
+        self.convs = nn.ModuleList([nn.Conv3d(channels, 4, 1), nn.Conv3d(channels, 4, 1)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = [norm(y) for norm, y in zip(self.norms, torch.aminmax(x, dim=0, keepdim=True), strict=True)]
+        return self.convs[0](normed[0].relu()) + self.convs[1](normed[1].relu())
+
+
+class ShiftAlone(nn.Module):
+    """A norm with a trained shift and no scale."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, None, None, None, self.shift, training=True)
+
+
 def stem(activation: nn.Module) -> list[nn.Module]:
     return [nn.Conv3d(3, CHANNELS, 3, padding=1), BatchNorm3d(CHANNELS), activation]
 
@@ -86,6 +110,10 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "norm without scale and shift": lambda: nn.Sequential(
         nn.Conv3d(3, CHANNELS, 1), BatchNorm3d(CHANNELS, affine=False), nn.ReLU(), nn.Conv3d(CHANNELS, 4, 1)
     ),
+    "norm with a shift alone": lambda: nn.Sequential(
+        nn.Conv3d(3, CHANNELS, 1), ShiftAlone(CHANNELS), nn.ReLU(), nn.Conv3d(CHANNELS, 4, 1)
+    ),
+    "two outputs": lambda: nn.Sequential(nn.Conv3d(3, CHANNELS, 1), TwoOutputs(CHANNELS)),
     "norm before convolution": lambda: nn.Sequential(
         nn.Conv3d(3, CHANNELS, 1), BatchNorm3d(CHANNELS), nn.Conv3d(CHANNELS, 4, 1)
     ),
@@ -291,6 +319,24 @@ def test_with_activation_checkpointing() -> None:
     network, x = Checkpointed(), clips()
     found, expected = (results(network, x, each) for each in (recompute_activations(sums_per_kept=1), NORMAL()))
     assert_equal_results(found, expected, 1e-12)
+
+
+def test_a_checkpointed_norm_of_a_kept_map_runs_no_more_often() -> None:
+    class Checkpointed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.norm = nn.Conv3d(3, CHANNELS, 1), nn.Sequential(nn.BatchNorm3d(CHANNELS), nn.ReLU())
+            self.convs = nn.ModuleList(nn.Conv3d(CHANNELS, 4, 1) for _ in range(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            kept = self.convs[0](x)
+            return kept + self.convs[1](checkpoint(self.norm, x, use_reentrant=False))
+
+    network, x = prepared(Checkpointed), clips()
+    found, expected = (results(network, x, each) for each in (recompute_activations(), NORMAL()))
+    assert_equal_results(found, expected, 1e-12)
+    assert found["norm.0.num_batches_tracked"] == 2  # once forwards, once in the backward pass
 
 
 def test_a_compiled_network_is_left_alone() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -63,10 +64,21 @@ class WholeVideos:
 
     @classmethod
     def of(cls, manifest: Manifest) -> WholeVideos:
-        """Merge the rows of each video. Other columns are taken from the video's first row."""
+        """Merge the rows of each video. Other columns are taken from the video's first row.
+
+        Raises:
+            FarfieldError: if a video is spelled in two ways, such as a.mp4 and ./a.mp4.
+        """
         rows: dict[str, VideoRecord] = {}
+        spelled: dict[Path, str] = {}
         segments: dict[str, list[tuple[float, float, tuple[str, ...]]]] = {}
         for record in manifest:
+            first = spelled.setdefault(manifest.root / record.path, record.path)
+            if first != record.path:
+                raise FarfieldError(
+                    f"{manifest.source} spells a video in two ways, {first!r} and {record.path!r}, so that each would "
+                    "have only a part of its segments. Spell it alike in all rows."
+                )
             rows.setdefault(record.path, record)
             end = math.inf if record.end_seconds is None else record.end_seconds
             segments.setdefault(record.path, []).append((record.start_seconds or 0.0, end, record.labels))

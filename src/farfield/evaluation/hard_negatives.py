@@ -71,7 +71,7 @@ def check_hard_negatives_file(path: str | Path) -> None:
     """Check, before a long test, that a file can be written there. Missing folders are created.
 
     Raises:
-        FarfieldError: if it cannot.
+        FarfieldError: if it cannot, or if another file is there than one of windows, which would be lost.
     """
     path = Path(path)
     try:
@@ -80,6 +80,19 @@ def check_hard_negatives_file(path: str | Path) -> None:
         raise _unwritable(path, error) from error
     if path.is_dir():
         raise FarfieldError(f"write_hard_negatives is {path}, which is a folder. Give a file.")
+    if path.is_file() and path.stat().st_size and _first_line(path) != ",".join(HardNegative._fields):
+        raise FarfieldError(
+            f"write_hard_negatives is {path}, which is another file, such as a manifest; only files of windows are "
+            "replaced. Give a new name."
+        )
+
+
+def _first_line(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.readline(1000).rstrip()
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def write_hard_negatives(found: Sequence[HardWindow], path: str | Path) -> None:

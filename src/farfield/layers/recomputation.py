@@ -33,6 +33,7 @@ from farfield.layers.torch_private import (
     batch_norm_record,
     has_unit_alpha,
     max_pool_record,
+    reads_without_side_effects,
     view_base,
 )
 
@@ -163,11 +164,15 @@ class _Saved:
 
 
 class _Graph:
-    """Sources of the tensors of a forward pass, by the node of autograd's graph (`grad_fn`) that computes them."""
+    """Sources of the tensors of a forward pass.
+
+    A tensor is known by the node of autograd's graph (`grad_fn`) that computes it, and by its number among the node's
+    outputs: some operations have several.
+    """
 
     def __init__(self, sums_per_kept: int) -> None:
         self.sums_per_kept = sums_per_kept
-        self.sources: dict[Any, _Source | None] = {}
+        self.sources: dict[tuple[Any, int], _Source | None] = {}
         """None for a tensor that was not saved and cannot be recomputed."""
         self.positions: dict[int, _Saved] = {}
         """Saved integer tensors by address. Positions of maxima are among them, before their pooling is known."""
@@ -185,29 +190,29 @@ class _Graph:
             if tensor.dtype == torch.int64:
                 self.positions[tensor.data_ptr()] = saved
             return saved
-        source = self.source(origin.grad_fn)
+        output = (origin.grad_fn, origin.output_nr)
+        source = self.source(*output)
         if not isinstance(source, _Recomputed):
-            self.sources[origin.grad_fn] = _Kept(origin)
+            self.sources[output] = _Kept(origin)
             return _Saved(_Kept(tensor), tensor)
         source.unread += 1
         return _Saved(source, origin, None if base is None else tensor)
 
-    def source(self, node: Any) -> _Source | None:
-        """Return the source of a node's output; None if it was not saved and cannot be recomputed."""
+    def source(self, node: Any, output: int) -> _Source | None:
+        """Return the source of one of a node's outputs; None if it was not saved and cannot be recomputed."""
         if node is None:
             return None
-        if node not in self.sources:
-            self.sources[node] = self._recomputed(node)
-        return self.sources[node]
+        if (node, output) not in self.sources:
+            self.sources[node, output] = self._recomputed(node)
+        return self.sources[node, output]
 
     def _recomputed(self, node: Any) -> _Recomputed | None:
         """Return how the output of a node is recomputed; None if it cannot be, or is not to be."""
         name = node.name()
         if name not in (*ACTIVATIONS, *COMBINATIONS, *NORM_NODES, POOL_NODE):
             return None
-        parents = [self.source(parent) for parent, _ in node.next_functions]
-        if parents[0] is None:
-            # Also true of a node within activation checkpointing. Reading what it has saved would compute it.
+        parents = [self.source(*parent) for parent in node.next_functions]
+        if parents[0] is None or not reads_without_side_effects(node, _Saved.read):
             return None
         if name in NORM_NODES:
             norm = batch_norm_record(node)

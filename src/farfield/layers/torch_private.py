@@ -64,6 +64,21 @@ POOL_NODE = "MaxPool3DWithIndicesBackward0"
 """Name of the node of 3D max-pooling in autograd's graph."""
 
 
+def reads_without_side_effects(node: Any, read: Callable[..., Tensor]) -> bool:
+    """Check that a node's saved tensors can be read: they have no hook that unpacks them, or the given one.
+
+    Activation checkpointing has another hook, which runs the forward pass again, and updates running statistics again.
+    Before PyTorch has the hook's name, True.
+    """
+    if node.name() == "SyncBatchNormBackward":
+        saved = node._raw_saved_tensors
+    elif node.name() in (*NORM_NODES, POOL_NODE):
+        saved = (node._raw_saved_result1,)
+    else:
+        return True
+    return all(getattr(each, "unpack_hook", None) in (None, read) for each in saved)
+
+
 @dataclass(frozen=True)
 class BatchNormRecord:
     """What autograd's graph holds of a batch norm in training mode.
@@ -87,7 +102,7 @@ def batch_norm_record(node: Any) -> BatchNormRecord | None:
     """Return what one of `NORM_NODES` holds.
 
     None for a norm in evaluation mode, and if the graph does not hold the shift, as for a frozen shift of a trained
-    scale.
+    scale. A norm without a scale is taken to have no shift unless the shift is trained.
     """
     if node.name() == "SyncBatchNormBackward":
         _, weight, mean, invstd, _ = node.saved_tensors
@@ -97,12 +112,13 @@ def batch_norm_record(node: Any) -> BatchNormRecord | None:
         eps = node._saved_eps if node.name().startswith("Native") else node._saved_epsilon
     else:
         return None
-    bias = None
-    if weight is not None:
-        bias = getattr(node.next_functions[2][0], "variable", None)
+    bias, shift = None, node.next_functions[2][0]
+    if weight is not None or shift is not None:
+        bias = getattr(shift, "variable", None)
         if bias is None:
             return None
-        weight, bias = weight.detach().clone(), bias.detach().clone()
+        bias = bias.detach().clone()
+        weight = None if weight is None else weight.detach().clone()
     variance = (invstd.double() ** -2 - eps).to(invstd.dtype).clamp_(min=0)
     return BatchNormRecord(mean.detach(), variance, weight, bias, eps)
 
