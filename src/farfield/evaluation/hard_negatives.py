@@ -80,7 +80,7 @@ def check_hard_negatives_file(path: str | Path) -> None:
         raise _unwritable(path, error) from error
     if path.is_dir():
         raise FarfieldError(f"write_hard_negatives is {path}, which is a folder. Give a file.")
-    if path.is_file() and path.stat().st_size and _first_line(path) != ",".join(HardNegative._fields):
+    if path.is_file() and path.stat().st_size and _first_line(path) != ",".join(COLUMNS):
         raise FarfieldError(
             f"write_hard_negatives is {path}, which is another file, such as a manifest; only files of windows are "
             "replaced. Give a new name."
