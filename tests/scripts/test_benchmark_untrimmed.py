@@ -35,7 +35,12 @@ def test_the_benchmark_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = {"model.clip.crop_px": 24, "model.clip.short_side_px": 24, "trainer.limit_train_batches": 2}
-    small |= {"trainer.limit_val_batches": 4, "report.every_n_epochs": 0, "data.memory_gb": 0}
+    small |= {
+        "trainer.check_val_every_n_epoch": 1,
+        "trainer.limit_val_batches": 4,
+        "report.every_n_epochs": 0,
+        "data.memory_gb": 0,
+    }
     monkeypatch.setattr(benchmark_untrimmed, "OPTIONS", benchmark_untrimmed.OPTIONS | small)
     words = ["benchmark_untrimmed.py", "--out", str(tmp_path), "--epochs", "2", "--seeds", "0", "--json"]
     words += ["--num_train", "2", "--num_val", "2", "--num_test", "2", "--threads", "1"]

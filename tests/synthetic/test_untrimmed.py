@@ -42,7 +42,11 @@ def test_pixels_change_in_the_frames_of_an_action_and_not_outside(label: str, st
     before = None if label in FORWARD_ACTIONS else MIRROR[label]
     frames = draw(Movement(label, 11, 40), before=before)
     changes = [not np.array_equal(a, b) for a, b in pairwise(frames)]  # from frame i to i + 1
-    assert changes == [False] * 10 + [True] * 30 + [False] * 29
+    assert not any(changes[:10])
+    assert not any(changes[40:])
+    assert sum(changes[10:40]) >= 28  # an action begins and ends slowly, by less than a sixteenth of a pixel
+    assert any(changes[10:12])
+    assert any(changes[38:40])
     assert (np.abs(frames[9].astype(int) - frames[60]).max(-1) > 20).sum() > 60  # it ends in another pose
 
 
