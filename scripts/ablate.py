@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmark_layers import peak_bytes
+from allocations import peak_bytes
 from matplotlib.figure import Figure
 from runs import estimate, fit_and_test, read_report
 from tqdm import tqdm

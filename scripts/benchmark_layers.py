@@ -16,21 +16,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own messages; read when torch is imported
-
 import numpy as np
 import torch
+from allocations import peak_bytes
 from matplotlib.figure import Figure
 from pytorchvideo.layers.nonlocal_net import create_nonlocal
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
 from farfield.allocator import keep_freed_memory
@@ -207,26 +204,6 @@ class Measured:
     seconds: float
     bytes: int
     carried_on: bool = False
-
-
-def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int:
-    """Measure the peak memory of a call above the memory in use before it, from PyTorch's allocator."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        call()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        call()
-    # events() leaves out what an operator allocates for itself; the record beneath it has every change, in order.
-    record = profiler.profiler.kineto_results.events()
-    held = peak = 0
-    for change in (event.nbytes() for event in record if event.name() == "[memory]"):
-        held += change
-        peak = max(peak, held)
-    return peak
 
 
 class Bench:

@@ -15,9 +15,9 @@ from contextlib import AbstractContextManager
 from statistics import median
 
 import torch
+from allocations import held_bytes
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.profiler import ProfilerActivity, profile
 
 from farfield import build_model
 from farfield.training.execution import Execution, apply_execution
@@ -35,10 +35,9 @@ WAYS = {
 
 def held_mib(network: nn.Module, clips: Tensor, context: AbstractContextManager[None]) -> float:
     """Return the memory that a forward pass leaves allocated."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler, context:
-        logits = network(clips)
-    events = profiler.profiler.kineto_results.events()
-    return (sum(each.nbytes() for each in events if each.name() == "[memory]") - logits.nbytes) / 2**20
+    with context:
+        logits, held = held_bytes(lambda: network(clips))
+    return (held - logits.nbytes) / 2**20
 
 
 def seconds(network: nn.Module, clips: Tensor, execution: Execution) -> float:

@@ -34,7 +34,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from benchmark_layers import peak_bytes
+from allocations import peak_bytes
 from pytorchvideo.layers.nonlocal_net import create_nonlocal
 from pytorchvideo.models import hub
 from torch import Tensor, nn

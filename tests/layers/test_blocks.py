@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmark_layers import Materialised, peak_bytes
+from allocations import peak_bytes
+from benchmark_layers import Materialised
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from layers.blocks import BLOCKS, OTHERS, SIZES, awake

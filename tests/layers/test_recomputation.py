@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from allocations import held_bytes
 from pytorchvideo.layers.swish import Swish
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
 
 from farfield.layers import (
@@ -47,6 +47,13 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         kept = x if self.shortcut is None else self.shortcut(x)
         return self.activation(kept + self.branch(x))
+
+
+class WeightedResidual(Residual):
+    """A residual block that adds half of its branch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(torch.add(x, self.branch(x), alpha=0.5))
 
 
 class SqueezeExcitation(nn.Module):
@@ -134,6 +141,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     ),
     "residual swish": lambda: nn.Sequential(*stem(Swish()), *(Residual(CHANNELS, activation=Swish) for _ in range(3))),
     "sums in place": lambda: nn.Sequential(*stem(nn.ReLU()), InPlaceSum(CHANNELS), InPlaceSum(CHANNELS)),
+    "weighted sums": lambda: nn.Sequential(*stem(nn.ReLU()), *(WeightedResidual(CHANNELS) for _ in range(3))),
     "squeeze and excitation": lambda: nn.Sequential(
         *stem(nn.Identity()), SqueezeExcitation(CHANNELS), Swish(), nn.Conv3d(CHANNELS, 4, 1)
     ),
@@ -193,11 +201,11 @@ def test_gradients_and_statistics_are_those_of_a_normal_step(
     assert_equal_results(found, results(network, x, NORMAL()), 1e-12)
 
 
-def held_bytes(network: nn.Module, x: Tensor, context: AbstractContextManager[Any]) -> int:
+def kept_bytes(network: nn.Module, x: Tensor, context: AbstractContextManager[Any]) -> int:
     """Return the memory that a forward pass leaves allocated for the backward pass, besides its output."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler, context:
-        y = network(x)
-    return sum(e.nbytes() for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]") - y.nbytes
+    with context:
+        y, held = held_bytes(lambda: network(x))
+    return held - y.nbytes
 
 
 MAP = 4 * CHANNELS * 3 * 5 * 7 * 8
@@ -221,17 +229,17 @@ def test_memory_of_recomputed_maps_is_free_after_the_forward_pass(
     name: str, sums_per_kept: int, saved_maps: int
 ) -> None:
     network, x = prepared(NETWORKS[name]), clips()
-    held_bytes(network, x, NORMAL())  # what the first call allocates for good
-    normal = held_bytes(network, x, NORMAL())
-    recomputed = held_bytes(network, x, recompute_activations(sums_per_kept=sums_per_kept))
+    kept_bytes(network, x, NORMAL())  # what the first call allocates for good
+    normal = kept_bytes(network, x, NORMAL())
+    recomputed = kept_bytes(network, x, recompute_activations(sums_per_kept=sums_per_kept))
     statistics = 20 * 6 * CHANNELS * 8  # of at most 20 norms
     assert abs(normal - recomputed - saved_maps * MAP) <= statistics < MAP / 2
 
 
 def test_positions_of_maxima_are_not_kept() -> None:
     network, x = prepared(NETWORKS["max-pooling"]), clips()
-    held_bytes(network, x, NORMAL())
-    saved = held_bytes(network, x, NORMAL()) - held_bytes(network, x, recompute_activations())
+    kept_bytes(network, x, NORMAL())
+    saved = kept_bytes(network, x, NORMAL()) - kept_bytes(network, x, recompute_activations())
     positions = 4 * CHANNELS * 3 * 3 * 4 * 8
     assert abs(saved - MAP - positions) < positions / 2
 
@@ -251,6 +259,31 @@ def test_each_map_is_recomputed_once_for_all_that_read_it(monkeypatch: pytest.Mo
     calls.clear()
     results(prepared(NETWORKS["residual blocks"]), clips(), recompute_activations(sums_per_kept=100))
     assert len(calls) == 1 + 6 + 7  # stem, within each block, ends of blocks and the projection
+
+
+def test_convolutions_of_frames_read_views_of_recomputed_maps() -> None:
+    """In float32 and channels_last_3d memory, a convolution of frames saves a view of the activation's output."""
+    network = prepared(
+        lambda: convolve_frames(nn.Sequential(*stem(nn.ReLU()), nn.Conv3d(CHANNELS, 4, (1, 3, 3)))), torch.float32
+    ).to(memory_format=torch.channels_last_3d)
+    x = clips(torch.float32, torch.channels_last_3d)
+    assert_equal_results(results(network, x, recompute_activations()), results(network, x, NORMAL()), 1e-5)
+    saved = kept_bytes(network, x, NORMAL()) - kept_bytes(network, x, recompute_activations())
+    assert abs(saved - MAP / 2) < MAP / 8  # a map of float32
+
+
+def test_a_sum_of_maps_in_two_data_types_keeps_its_own() -> None:
+    """The sum has the data type of the wider term; it must not be computed in the memory of the narrower one."""
+    narrow, wide = (prepared(lambda: nn.Sequential(*stem(nn.Identity())), dtype) for dtype in WIDTHS)
+    x = clips(torch.float32)
+    with recompute_activations(sums_per_kept=1):
+        y = (narrow(x) + wide(x.double())).relu()
+    found = y.grad_fn._saved_result  # type: ignore[union-attr]  # as autograd recomputes it
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, y.detach(), rtol=1e-5, atol=1e-5)
+
+
+WIDTHS = (torch.float32, torch.float64)
 
 
 def test_gradcheck() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from allocations import held_bytes
 from torch import nn
-from torch.profiler import ProfilerActivity, profile
 
 from farfield import build_model
 from farfield.data.datasets import Batch
@@ -67,10 +68,9 @@ def trained(execution: Execution, *, steps: int = 3) -> tuple[list[float], int]:
     losses, held = [], 0
     for step in range(steps):
         clips = torch.randn(4, 3, 4, 32, 32).to(memory_format=torch.channels_last_3d)
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler, execution.forward_context():
-            loss = module(clips).square().sum()
-        if step == 1:
-            held = sum(e.nbytes() for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]")
+        with execution.forward_context():
+            loss, now = held_bytes(lambda: module(clips).square().sum())  # noqa: B023  # called at once
+        held = now if step == 1 else held
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -104,9 +104,7 @@ def test_the_training_step_runs_in_the_context(monkeypatch: pytest.MonkeyPatch) 
         clips = torch.randn(4, 3, 4, 32, 32).to(memory_format=torch.channels_last_3d)
         batch = Batch(clips, torch.tensor([0, 1, 2, 0]), torch.arange(4), None, [])
         module.training_step(batch, 0)
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-            loss = module.training_step(batch, 0)
-        held[norms] = sum(e.nbytes() for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]")
+        loss, held[norms] = held_bytes(partial(module.training_step, batch, 0))
         loss.backward()
     assert held[True] < 0.8 * held[False]
 

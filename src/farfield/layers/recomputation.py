@@ -24,7 +24,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from farfield.layers.positions import no_autocast
 from farfield.layers.torch_private import (
     NORM_NODES,
     POOL_NODE,
@@ -248,9 +247,7 @@ class _Graph:
 
 def _norm(norm: BatchNormRecord, source: _Source) -> _Recomputed:
     def compute() -> Tensor:
-        x = source.value()
-        with no_autocast(x):
-            return F.batch_norm(x, norm.mean, norm.variance, norm.weight, norm.bias, eps=norm.eps)
+        return F.batch_norm(source.value(), norm.mean, norm.variance, norm.weight, norm.bias, eps=norm.eps)
 
     return _Recomputed(compute, source.num_sums)
 
