@@ -94,7 +94,8 @@ def test_an_alarm_starts_ends_and_has_its_clip(network: ActionNet, stream: Path,
     assert clip.clip_start_seconds is not None
     assert clip.clip_end_seconds is not None
     assert 0 <= start.start_seconds - 1 - clip.clip_start_seconds < 0.4 + 0.01  # a keyframe every 10 frames
-    assert -0.01 <= clip.clip_end_seconds - (end.end_seconds + 1) < 4 / 25
+    # The last packets come in decoding order: with three B-frames a P-frame may end four frames later.
+    assert -0.01 <= clip.clip_end_seconds - (end.end_seconds + 1) <= 4 / 25 + 0.01
     assert contains(packets_of(stream), packets_of(clip.clip))
     assert packets_of(clip.clip)[0][1]
     assert [path.name for path in (tmp_path / "clips").iterdir()] == [Path(clip.clip).name]
