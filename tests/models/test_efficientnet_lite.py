@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from torch import nn
 from farfield import build_model
 from farfield.checkpoints.checkpoint import load_network, save_model
 from farfield.errors import FarfieldError
+from farfield.layers import recompute_activations
 from farfield.models.class_subset import restrict_labels
 from farfield.models.efficientnet_lite_weights import weights_path
 from farfield.models.inference_optimization import optimize_for_inference
@@ -108,6 +110,19 @@ def test_folded_network_computes_the_same(pretrained) -> None:
     clips = torch.randn(2, 3, 2, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(fast(clips), pretrained(clips), rtol=0, atol=1e-4)
+
+
+def test_gradients_are_the_image_networks_also_if_activations_are_recomputed(image_network, pretrained) -> None:
+    ours = load_double(pretrained)
+    clips = torch.randn(1, 3, 2, 64, 64, dtype=torch.float64)
+    expected = clips.clone().requires_grad_()
+    torch.stack([image_network(frame) for frame in expected.unbind(2)]).mean(0).square().sum().backward()
+    for context in (nullcontext(), recompute_activations()):
+        given = clips.clone().requires_grad_()
+        with context:
+            loss = ours(given).square().sum()
+        loss.backward()
+        torch.testing.assert_close(given.grad, expected.grad, rtol=0, atol=1e-10 * float(expected.grad.abs().max()))
 
 
 def test_freezing_through_a_stage_leaves_the_later_ones_and_the_blocks() -> None:
