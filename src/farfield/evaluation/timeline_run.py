@@ -39,7 +39,7 @@ from farfield.video.decoders import open_video
 log = logging.getLogger("farfield")
 
 _DEVICES = {"auto": "auto", "cpu": "cpu", "gpu": "cuda", "cuda": "cuda"}
-"""Device of each accelerator of Lightning's that is supported."""
+"""PyTorch device of each supported accelerator of Lightning."""
 _DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
@@ -99,7 +99,7 @@ def check_applicable_options(**given: bool) -> None:
         given: whether each option of `_INAPPLICABLE` has been given.
 
     Raises:
-        FarfieldError: for the first that has.
+        FarfieldError: for the first option that has been given.
     """
     for name, is_given in given.items():
         if is_given:
@@ -114,7 +114,7 @@ def evaluate_timelines(
     calibrate_on: str | Path | None = None,
     rule: ThresholdRule | None = None,
 ) -> TimelineResult:
-    """Compare the timelines of a manifest's videos with its labelled segments. Each video is opened once.
+    """Find segments in the videos of a manifest, and compare them with the labelled ones. Each video is opened once.
 
     Args:
         model: a checkpoint, or a network.
@@ -197,10 +197,9 @@ def _run_over(videos: WholeVideos, model: ActionNet, run: TimelineRun, *, name: 
             except VideoError as error:
                 failures.append((record.path, error.reason))
             else:
-                late = sum(start >= line.times[-1] for start, _, labels in truth if labels)
-                if late:
-                    log.warning("%s: %d labelled segments begin after its end, and are left out.", record.path, late)
                 if line.error is None:
+                    if late := sum(start >= line.times[-1] for start, _, labels in truth if labels):
+                        log.warning("%s: left out labelled segments that begin after its end: %d.", record.path, late)
                     lines.append(VideoTimeline.of(record.path, line, truth))
                     groups.append(record.group)
                 else:
