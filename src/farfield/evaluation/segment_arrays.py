@@ -1,4 +1,4 @@
-"""Segments of many videos as arrays, as the metrics of timelines take them."""
+"""Segments of many videos as arrays, the input of the metrics of timelines."""
 
 from __future__ import annotations
 
@@ -42,13 +42,16 @@ class Segments:
             object.__setattr__(self, "scores", np.asarray(self.scores, dtype=float))
             numbers.append(self.scores)
         if any(each.shape != self.videos.shape or each.ndim != 1 for each in (self.classes, *numbers)):
-            raise ValueError("the arrays of segments have different lengths; give one value a segment in each.")
+            raise ValueError("the arrays of segments have different lengths. Give one value per segment in each.")
         if not all(np.isfinite(each).all() for each in numbers):
             raise ValueError(
                 "times and scores of segments must be finite. Cut a segment without an end at the video's end."
             )
         if (self.ends < self.starts).any() or min(self.videos.min(initial=0), self.classes.min(initial=0)) < 0:
-            raise ValueError("a segment ends before its start, or an index is negative.")
+            raise ValueError(
+                "a segment ends before its start, or an index is negative; ends must be at or after the starts, and "
+                "indices at least 0. Correct the arrays."
+            )
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -63,7 +66,7 @@ class Segments:
         return Segments(self.videos[chosen], self.classes[chosen], self.starts[chosen], self.ends[chosen], scores)
 
     def rows_of_videos(self, videos: int) -> list[Int[np.ndarray, " _"]]:
-        """Return the indices of each video's segments, in the same order, for this number of videos."""
+        """Return the indices of the segments of each video, in ascending order; `videos` is the number of videos."""
         order = np.argsort(self.videos, kind="stable")
         bounds = np.searchsorted(self.videos[order], np.arange(videos + 1))
         return [order[first:last] for first, last in pairwise(bounds)]

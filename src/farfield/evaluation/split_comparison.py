@@ -75,7 +75,7 @@ def compare_splits(
     Args:
         runs_a: run of each split of method A: its folder, the folder of its test report, or its scores.npz.
         runs_b: run of each split of method B.
-        draws: bootstrap draws.
+        draws: number of bootstrap resamples, at least 100.
         seed: random seed of the bootstrap.
 
     Raises:
@@ -130,7 +130,7 @@ def _scores(pair: _Pair) -> tuple[Scores, Scores]:
 
 
 def _defined(drawn: Float[np.ndarray, " draws"]) -> Float[np.ndarray, " some"]:
-    """Return the draws in which a split has videos."""
+    """Return the draws in which a split has videos: those that are not NaN."""
     return drawn[~np.isnan(drawn)]
 
 

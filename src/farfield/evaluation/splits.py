@@ -34,7 +34,7 @@ FILE = "splits.json"
 """File in the output folder that lists the splits' runs and holds all figures."""
 
 METRICS = {"top1": 1, "top5": 5, "mean_class_accuracy": 1}
-"""Metrics, and among how many of the most probable classes the video's must be."""
+"""Metrics, and their k: a prediction is correct if the video's class is among the k most probable ones."""
 
 
 @dataclass(frozen=True)
@@ -92,17 +92,17 @@ class SplitsResult:
 def average_splits(
     runs: Sequence[str | Path], out: str | Path | None = None, *, draws: int = 10_000, seed: int = 0
 ) -> SplitsResult:
-    """Average the tests of a data set's splits: one run for each split, each tested on its own test list.
+    """Average the tests of a data set's splits. Each split has its own run, tested on the split's test list.
 
     The mean is that of the splits' figures, as papers report it, and not of all videos pooled. Intervals are from a
-    bootstrap that draws groups of videos (source videos, films), if the manifests had them, else videos, for all splits
-    together: a video in several test lists is not independent of itself. They do not contain the variation between
-    trainings.
+    bootstrap over all splits together, because a video in several test lists is not independent of itself. It draws
+    groups of videos (source videos, films) if the manifests had them, else videos. The intervals do not include the
+    variation between trainings.
 
     Args:
         runs: run of each split: the run's folder, the folder of its test report, or the file scores.npz in that folder.
         out: folder for splits.json and splits.md; null to write nothing. `farfield compare` compares two such folders.
-        draws: number of bootstrap draws.
+        draws: number of bootstrap resamples, at least 100.
         seed: random seed of the bootstrap.
 
     Raises:
@@ -152,7 +152,8 @@ def read_splits(runs: Sequence[str | Path]) -> list[ScoredRun]:
             in their number of views.
     """
     if len(runs) < 2:
-        raise FarfieldError(f"{len(runs)} run is given; at least two are needed. Give the run of each split.")
+        number = "no run" if not runs else "only one run"
+        raise FarfieldError(f"{number} is given; at least two are needed. Give the run of each split.")
     scored = [read_scored_run(run) for run in runs]
     check_single_label(*scored)
     first, seen = scored[0], {scored[0].file.resolve()}
@@ -202,7 +203,7 @@ def _mean(alone: Sequence[Estimate], splits: Sequence[SplitValues], different: i
 
 
 def _effective_videos(split: SplitValues) -> float:
-    """Return the number of independent videos from which Wilson's interval of the metric follows; see `metrics`."""
+    """Return the number of videos, n or n_eff, that Wilson's interval of the metric is computed with; see `metrics`."""
     if split.classes is None:
         return len(split.values)
     counts = np.unique(split.classes, return_counts=True)[1]

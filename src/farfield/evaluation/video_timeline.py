@@ -100,7 +100,7 @@ class VideoTimeline:
 
 
 def _covered(bounds: Float[np.ndarray, " n+1"], spans: Iterable[tuple[float, float]]) -> Bool[np.ndarray, " n"]:
-    """Return which intervals between neighbouring bounds a span covers. Every span starts and ends at a bound."""
+    """Return which intervals between neighbouring bounds are in a span. Every span must start and end at a bound."""
     covered = np.zeros(max(len(bounds) - 1, 0), bool)
     for start, end in spans:
         covered[np.searchsorted(bounds, start) : np.searchsorted(bounds, end)] = True
