@@ -295,7 +295,7 @@ def _check_threshold_options(
     if restrict_labels:
         raise FarfieldError(
             "choose_threshold and restrict_labels are both set, but thresholds chosen among some classes do not fit "
-            "the network's scores among all classes. Leave one of the two out."
+            "the network's scores among all classes. Leave one out."
         )
     if isinstance(model, str | Path) and Path(model).is_dir():
         raise FarfieldError(f"choose_threshold writes into a checkpoint, but {model} is a folder. Give a .ckpt file.")
