@@ -193,6 +193,18 @@ def test_accuracy_among_fewer_classes_is_said_to_be_that(
     assert "--data.root 'my videos' --num_clips 2 --num_crops 1 --precision bf16-mixed --restrict_labels" in card
 
 
+def test_the_command_of_the_test_has_the_settings_that_change_its_numbers(
+    checkpoint: Path, run_folder: Path, tmp_path: Path, run_farfield: Run
+) -> None:
+    report = json.loads((run_folder / "test" / "report.json").read_text())
+    other = {**report, "whole_videos": True, "views_aggregation": "max"}
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    out = tmp_path / "a"
+    assert run_farfield("export", checkpoint, out, "--to_folder", "--report", tmp_path / "other.json") == 0
+    card = (out / "README.md").read_text()
+    assert "--data.whole_videos true --num_clips 2 --num_crops 1 --views_aggregation max\n" in card
+
+
 def test_nothing_is_invented(checkpoint: Path, tmp_path: Path, run_farfield: Run) -> None:
     """The report is of best.ckpt, and last.ckpt does not say what it was trained on."""
     assert run_farfield("export", checkpoint.with_name("last.ckpt"), tmp_path / "a", "--to_folder") == 0
