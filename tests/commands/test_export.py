@@ -236,7 +236,9 @@ def test_a_report_that_nobody_asked_for_stops_nothing(
         report.write_text(damaged, encoding="latin-1")
         out = tmp_path / f"out{i}"
         assert run_farfield("export", own, out, "--to_folder") == 0
-        assert f"farfield: test report ignored: {report} is not a report of farfield test" in capsys.readouterr().err
+        assert (
+            f"report beside the checkpoint is ignored: {report} is not a report of farfield" in capsys.readouterr().err
+        )
         card = (out / "README.md").read_text()
         assert "Not measured: no test report came with the checkpoint." in card
         assert "pip install farfield" not in card  # whoever registers that name would have it run

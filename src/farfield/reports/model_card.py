@@ -79,7 +79,7 @@ def _training_data(data: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _model_index(name: str, report: dict[str, Any] | None) -> list[dict[str, Any]] | None:
-    """Build the front matter's model-index; None without a test report, or if only some of the classes were scored."""
+    """Build the front matter's model-index; None without a test report, or if it scored only some of the classes."""
     if report is None or "scored_among" in report:  # among some of the classes, accuracy is higher
         return None
     metrics = [
@@ -103,7 +103,7 @@ def _metric_type(key: str) -> str:
 
 
 def _chosen_thresholds(network: ActionNet) -> list[tuple[str, float | None]]:
-    """Return classes and thresholds; an empty list unless the network is multilabel and thresholds were chosen."""
+    """Return (class, threshold) pairs; an empty list unless the network is multilabel and thresholds were chosen."""
     point = network.operating_point
     if network.task != "multilabel" or point is None:
         return []
