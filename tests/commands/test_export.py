@@ -310,12 +310,12 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(
         ((*folder, "--int8"), "to_folder writes the network unchanged"),
         (
             (*folder, "--report", kept / "other.json"),
-            "is the report of another network: backbone c2d_r50 in the report, but tiny in the checkpoint",
+            "is the report of another network: backbone = c2d_r50 in the report, but tiny in the checkpoint",
         ),
-        ((*folder, "--report", kept / "fewer.json"), "is the report of another network: classes ['lie_down'"),
+        ((*folder, "--report", kept / "fewer.json"), "is the report of another network: classes = ['lie_down'"),
         (
             (*folder, "--report", kept / "earlier.json"),
-            "is the report of another network: weights 0123 in the report, but ",
+            "is the report of another network: weights = 0123 in the report, but ",
         ),
         ((*folder, "--report", kept / "none.json"), "is not a report of farfield test"),
         ((*folder, "--report", kept / "null.json"), "is not a report of farfield test"),

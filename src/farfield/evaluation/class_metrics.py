@@ -226,7 +226,7 @@ def _weights(resampling: Resampling) -> Iterator[Tensor]:
 
 
 def in_several_units(targets: Bool[Tensor, "n classes"], resampling: Resampling) -> Bool[Tensor, " classes"]:
-    """Return for each class whether its positives are in more than one unit."""
+    """Return for each class whether its positives are in more than one unit (group or single video)."""
     units = resampling.units[:, None].expand(targets.shape)
     first = units.masked_fill(~targets, int(resampling.units.max()) + 1).amin(0)
     last = units.masked_fill(~targets, -1).amax(0)
@@ -236,7 +236,7 @@ def in_several_units(targets: Bool[Tensor, "n classes"], resampling: Resampling)
 def _per_class(
     metric: Callable[..., Tensor], given: Tensor, targets: Tensor, defined: Bool[Tensor, " classes"]
 ) -> Float[Tensor, " classes"]:
-    """Compute torchmetrics' metric of each class; NaN where it is not defined."""
+    """Compute a torchmetrics metric for each class; NaN where `defined` is False."""
     values = torch.full((targets.shape[1],), torch.nan)
     columns, wanted = given.T.contiguous(), targets.T.long().contiguous()  # half the time of strided columns
     for c in defined.nonzero().flatten().tolist():
@@ -245,7 +245,7 @@ def _per_class(
 
 
 def _pooled(metric: Callable[..., Tensor], given: Tensor, targets: Tensor) -> float:
-    """Compute torchmetrics' metric of all pairs of a video and a class."""
+    """Compute a torchmetrics metric over all pairs of a video and a class."""
     return float(metric(given.flatten(), targets.flatten().long(), validate_args=False))
 
 

@@ -34,7 +34,7 @@ def class_metrics_content(
         ranking: metrics of the order of the scores.
         resampling: how the intervals were computed.
         by_group: whether the manifest has groups.
-        thresholds: threshold of each class, if the decisions of a multilabel task are made by thresholds.
+        thresholds: threshold of each class in a multilabel task; None for other tasks.
     """
     metrics = {**vars(decisions), "average_precision": ranking.average_precision, "roc_auc": ranking.roc_auc}
     return {

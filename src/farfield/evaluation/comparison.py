@@ -112,7 +112,9 @@ def check_single_label(*runs: ScoredRun) -> None:
 
 
 def paired_scores(run_a: ScoredRun, run_b: ScoredRun) -> tuple[Scores, Scores, int]:
-    """Return both runs' scores of their shared videos, in A's order of videos and classes, and the number left out.
+    """Return both runs' scores of their shared videos, and the number of videos left out.
+
+    The order of videos and classes is that of run A.
 
     Raises:
         FarfieldError: if the runs have no videos in common, or their tasks, classes or labels differ.
@@ -162,7 +164,7 @@ def _rows(scores: Scores, rows: Tensor) -> Scores:
 
 
 def _with_classes(scores: Scores, labels: list[str]) -> Scores:
-    """Put the classes into another order."""
+    """Return scores whose classes are in the order of `labels`."""
     place = {label: i for i, label in enumerate(scores.labels)}
     classes = torch.tensor([place[label] for label in labels])
     targets = classes.argsort()[scores.targets] if scores.task == "single_label" else scores.targets[:, classes]

@@ -169,7 +169,7 @@ def frame_accuracy(
 
 
 def frame_resampling(groups: Sequence[str | None] | None, videos: Sequence[ScoredCells], classes: int) -> Resampling:
-    """Choose units and number of resamples for `frame_map`, as `Resampling.of_groups` does; fewer for more cells.
+    """Choose the units and the number of resamples for `frame_map`. More cells give fewer resamples.
 
     Args:
         groups: group of each video; None for a video without one, or if no video has one.
@@ -183,7 +183,10 @@ def frame_resampling(groups: Sequence[str | None] | None, videos: Sequence[Score
 def _moments(
     videos: Sequence[ScoredCells], truth: Segments, sampling: FrameSampling
 ) -> tuple[Float[Tensor, "n classes"], Bool[Tensor, "n classes"], Float[Tensor, " n"], Int[Tensor, " n"]]:
-    """Return the scores, targets, weights in seconds (or 1) and videos of all moments that are measured."""
+    """Return the scores, targets, weights and videos of all moments that are measured.
+
+    Weights are in seconds if all moments count, else 1.
+    """
     parts: list[tuple[np.ndarray, ...]] = []
     for video, ((times, probabilities), here) in enumerate(zip(videos, _by_video(truth, len(videos)), strict=True)):
         classes = probabilities.shape[1]

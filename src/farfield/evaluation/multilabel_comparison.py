@@ -52,7 +52,7 @@ class MultilabelComparison:
         resampled: "groups" or "videos": what the bootstrap draws.
         units: number of these groups or videos.
         mean_average_precision: difference of the mean over the classes (mAP).
-        classes: the classes that a video has, those with the largest gain of B first.
+        classes: classes that at least one of the videos has, sorted by the gain of B, largest first.
     """
 
     videos: int

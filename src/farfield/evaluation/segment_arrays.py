@@ -61,7 +61,7 @@ class Segments:
         return self.where(self.classes == index)
 
     def where(self, chosen: Bool[np.ndarray, " n"] | Int[np.ndarray, " k"]) -> Segments:
-        """Return some of the segments: those of a mask, or of indices."""
+        """Return the segments that a mask or an array of indices selects."""
         scores = None if self.scores is None else self.scores[chosen]
         return Segments(self.videos[chosen], self.classes[chosen], self.starts[chosen], self.ends[chosen], scores)
 
@@ -89,8 +89,8 @@ def true_segments(
 ) -> Segments:
     """Collect the labelled segments of videos, as `WholeVideos.segments` holds them.
 
-    A segment with several labels becomes one for each. Segments are cut at the video's end; those that begin after it
-    are left out, and so are those without a label.
+    A segment with several labels becomes a segment for each label. Segments are cut at the video's end. Segments that
+    begin after it, and segments without a label, are left out.
 
     Args:
         videos: segments of each video: start and end in seconds (infinite for the video's end), and labels.

@@ -209,7 +209,7 @@ def _resampled(
 ) -> Float[np.ndarray, "draws tious"]:
     """Compute the interpolated average precision of ranked predictions on each resample.
 
-    The number of predictions down to a rank does not depend on the tIoU, and only the ranks of true positives matter.
+    The number of predictions up to a rank does not depend on the tIoU, and only the ranks of true positives matter.
     """
     ranks = np.flatnonzero(matched.any(0))  # of predictions that are true positives at any tIoU
     right, of_right = matched[:, ranks], videos[ranks]
@@ -228,7 +228,10 @@ def _resampled(
 def _cumulated(
     videos: Int[np.ndarray, " n"], weights: Float[np.ndarray, "videos draws"], ranks: Int[np.ndarray, " k"]
 ) -> Float[np.ndarray, "k draws"]:
-    """Count the predictions down to each of the ranks, as often as their videos are drawn."""
+    """Count the predictions up to and including each rank, for each resample.
+
+    A prediction counts as often as its video is drawn.
+    """
     found, below = [], np.zeros(weights.shape[1], np.float32)
     for begin in range(0, int(ranks.max(initial=-1)) + 1, _ROWS):
         counts = np.cumsum(weights[videos[begin : begin + _ROWS]], axis=0)
@@ -249,8 +252,8 @@ def _precision_sum(
     """Sum the interpolated precision over the true positives of each resample.
 
     Args:
-        right: how often each true positive is drawn, by rank.
-        predictions: predictions down to each of them.
+        right: how often each true positive is drawn, in the order of ranks.
+        predictions: number of predictions up to and including each true positive.
     """
     precision = np.cumsum(right, axis=0)
     precision /= np.maximum(predictions, 1)

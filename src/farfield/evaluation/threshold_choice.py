@@ -62,7 +62,7 @@ class ThresholdRule:
         """Parse a rule such as "recall=0.9"; `RULES` has an example of each kind.
 
         Raises:
-            FarfieldError: as for the class, or if the value is not a number.
+            FarfieldError: for an unknown kind, or a value that is no number, missing, out of range, or given for "f1".
         """
         kind, equals, value = text.partition("=")
         try:
@@ -189,7 +189,7 @@ def _required(value: float | None) -> float:
 
 
 def hours_of_video(manifest: Manifest, rows: Sequence[int]) -> float:
-    """Return the length of the given rows' videos, or of their segments.
+    """Return the total length, in hours, of the videos or segments in the given rows of a manifest.
 
     Raises:
         FarfieldError: if the manifest has no length for a row.

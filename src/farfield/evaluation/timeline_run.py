@@ -45,7 +45,7 @@ _DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 @dataclass(frozen=True)
 class TimelineRun:
-    """Options of a run.
+    """Options for making the timelines of a manifest's videos.
 
     Args:
         timeline: options of windows and segments.
@@ -86,7 +86,7 @@ _INAPPLICABLE = {
     "devices": "timelines are made on one device",
     "batch_size": "videos are read one after the other; view_batch_size sets how many windows are scored together",
     "num_workers": "windows are decoded in the main process",
-    "restrict_labels": "the truth may name a part of the classes only",
+    "restrict_labels": "the labelled segments need not have all classes of the network",
     "calibrate_on": "without choose_threshold, there is nothing to choose on its videos",
 }
 """Options of a test that do not apply to timelines, and why."""

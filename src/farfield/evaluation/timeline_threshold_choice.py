@@ -46,9 +46,10 @@ def choose_timeline_thresholds(
     """Choose each class's threshold on validation timelines.
 
     A predicted segment that matches no true one at `tiou` is a false alarm. The candidates are the class's different
-    probabilities, and the `EVEN_CANDIDATES` between the lowest and the highest of them. If there are more probabilities
-    than `max_probabilities`, half of those that are tried are spread evenly over the ones inside true segments of the
-    class, and half over all. Of equally good candidates, the one nearest to the middle of their widest range is chosen.
+    probabilities, and the `EVEN_CANDIDATES` between the lowest and the highest of them. If there are more than
+    `max_probabilities` probabilities, only a subset is tried: half is spread evenly over the probabilities inside true
+    segments of the class, and half over all. Of equally good candidates, the one nearest to the middle of their widest
+    range is chosen.
 
     Args:
         videos: cells of each video.

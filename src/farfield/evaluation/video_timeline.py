@@ -24,11 +24,12 @@ class TrueSegment(NamedTuple):
 
 @dataclass(frozen=True)
 class VideoTimeline:
-    """One tested video.
+    """Timeline of one tested video, and its labelled segments.
 
     Attributes:
         path: the video as the manifest spells it.
-        truth: the labelled segments, in order of their starts. A row with several labels gives one for each.
+        truth: the labelled segments, in order of their starts. A row of the manifest with several labels gives a
+            segment for each label.
         segments: the segments that were found.
         times: bounds of the cells (time intervals) in seconds, see `to_cells`.
         probabilities: probability of each class in each cell.

@@ -113,7 +113,7 @@ class CameraAlarms:
             yield self._event("clip", followed, path, clip.start_seconds, clip.end_seconds, clip.error)
 
     def finish(self) -> Iterator[AlarmEvent]:
-        """End all alarms and clips."""
+        """End all alarms and clips, and yield their events."""
         yield from self._follow(self._tracker.end_all())
         if self._camera.recorder is not None:
             self._camera.recorder.finish()

@@ -105,7 +105,7 @@ class ClipOptions:
 
 
 def make_tracker(model: InferenceModel, options: AlarmOptions) -> AlarmTracker:
-    """Return a tracker for one camera. If the options have no threshold, it uses those of the network.
+    """Return a tracker for one camera. If the options have no threshold, it uses the network's thresholds.
 
     Raises:
         FarfieldError: if neither the options nor the network have thresholds, or a label is no class of the network.

@@ -17,7 +17,7 @@ class Alarm:
         number: number of the alarm, counted from 1 by its tracker.
         label: the class.
         start_seconds: start of the first window in which the class reached its threshold.
-        end_seconds: end of the last window so far in which the class reached its lower threshold.
+        end_seconds: end of the last window so far in which the class reached its low threshold, see `AlarmTracker`.
         score: highest probability of the class so far.
         is_open: whether the alarm has not ended yet.
     """
@@ -68,7 +68,7 @@ class AlarmTracker:
             probabilities: probability of each class.
 
         Returns:
-            Alarms that have ended (`is_open` is False), then the open alarms whose class reached its lower threshold in
+            Alarms that have ended (`is_open` is False), then the open alarms whose class reached its low threshold in
             this window.
         """
         ended = self.end_before(start_seconds - self._gap)

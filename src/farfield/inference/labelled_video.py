@@ -143,7 +143,10 @@ _PALETTE = [
 def _above(
     frames: Iterable[tuple[tuple[int, ...], np.ndarray]], draw: Callable[[int, tuple[int, ...]], np.ndarray]
 ) -> Iterator[UInt8[np.ndarray, "h w c"]]:
-    """Enlarge each frame and add a panel below it. The panel is redrawn only when the frame's key changes."""
+    """Enlarge each frame and add a panel below it.
+
+    Each frame comes with a key, and the panel is redrawn only when the key changes.
+    """
     last: tuple[int, ...] | None = None
     panel = np.empty(0)
     for key, frame in frames:

@@ -118,9 +118,8 @@ def check_report(report: dict[str, Any], network: ActionNet, path: str | Path, w
     for name, value in ours.items():
         if theirs[name] != value:
             raise FarfieldError(
-                f"{path} is the report of another network: {name} {_shortened(theirs[name])} in the report, "
-                f"but {_shortened(value)} in the checkpoint. Test the checkpoint with farfield test, or leave "
-                "--report out."
+                f"{path} is the report of another network: {name} = {_shortened(theirs[name])} in the report, but "
+                f"{_shortened(value)} in the checkpoint. Test the checkpoint with farfield test, or leave --report out."
             )
 
 

@@ -24,14 +24,13 @@ class TimelineOptions:
         hop_seconds: time from the start of one window to the next; None for half a window. It limits the resolution:
             gaps and segments are at least about as long as a hop.
         window_seconds: length of a window; None for the network's own.
-        windows_aggregation: how the probabilities of a moment follow from the windows that overlap it: "mean", their
-            average; "nearest", those of the window whose middle is nearest, which keeps the starts and ends of actions
-            sharper. The latter suits networks trained with `data.untrimmed`, whose probability of a class is the share
-            of the window in which it happens.
+        windows_aggregation: how the probabilities at a moment are computed from the windows that overlap it. "mean"
+            averages them. "nearest" takes the window whose middle is nearest, which gives sharper starts and ends of
+            actions. It suits networks trained with `data.untrimmed`, whose probability of a class is the share of the
+            window in which the class happens.
         smooth_seconds: duration around each moment over which probabilities are averaged; 0 for no smoothing.
-        min_seconds: minimum length of a segment; one number, or one for each class by its label, 0 for classes that are
-            not named. Shorter segments are merged into a neighbour; those of a multilabel network, whose classes are
-            independent, are dropped.
+        min_seconds: minimum length of a segment; one number, or a number for each label, with 0 for missing labels.
+            Shorter segments are merged into a neighbour or, if the network is multilabel, dropped.
         threshold: minimum probability of a moment's most probable class. Moments below it belong to no segment. For a
             multi_head network, it applies to the most probable combination, whose probability is the product over the
             heads. For a multilabel network, it is the threshold of every class. 0 takes the thresholds that were chosen
@@ -42,8 +41,8 @@ class TimelineOptions:
             this share of it. Unless the network is multilabel, the class must also remain the most probable one. 1 for
             a single threshold.
         max_gap_seconds: two segments of a class are joined if the gap between them is at most this long; one number, or
-            one for each class as for `min_seconds`. Unless the network is multilabel, only gaps without any class are
-            closed. Gaps are closed before short segments are merged or dropped.
+            a number for each label as for `min_seconds`. Unless the network is multilabel, only gaps without any class
+            are closed. Gaps are closed before short segments are merged or dropped.
         overlaps: "none" finds the segments of a class at its threshold, so that they do not overlap. "soft_nms" and
             "merge" need a multilabel network. They find candidates at several levels up to the threshold, each with a
             score: its mean probability minus that just before and after it. "soft_nms" keeps all candidates, and lowers

@@ -143,7 +143,7 @@ class _HeldMaps:
             self.rows = {key: row for row, key in enumerate(kept)}
 
     def add(self, keys: Sequence[Key], maps: Sequence[Float[Tensor, "n h w c"]]) -> None:
-        """Keep further maps."""
+        """Add maps, in the order of their keys."""
         if not keys:
             return
         self.rows |= {key: len(self.rows) + i for i, key in enumerate(keys)}
