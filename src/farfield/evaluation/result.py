@@ -190,7 +190,7 @@ class EvaluationResult:
     def thresholds(self) -> list[float | None]:
         """Return the threshold of each class.
 
-        It is that of `operating_point`. A class without one has 0.5 in a multilabel task, and None in others.
+        Thresholds are those of `operating_point`. A class without one has 0.5 in a multilabel task, and None in others.
         """
         return class_thresholds(self.scores.labels, self.operating_point, self.task)
 

@@ -21,7 +21,7 @@ from farfield.inference.utc import utc_text
 from farfield.scoring.load import InferenceModel
 
 ALARM_SCHEMA_VERSION = 1
-"""Version of the JSON schema. It is raised when a field is renamed or removed, or when its meaning changes."""
+"""Version of the JSON schema. It is increased when a field is renamed or removed, or when its meaning changes."""
 
 
 @dataclass(frozen=True)

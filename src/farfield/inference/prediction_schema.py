@@ -21,7 +21,7 @@ from farfield.timelines.segments import Segment
 from farfield.timelines.timeline import Timeline
 
 SCHEMA_VERSION = 1
-"""Version of the JSON schema. It is raised when a field is renamed or removed, or when its meaning changes."""
+"""Version of the JSON schema. It is increased when a field is renamed or removed, or when its meaning changes."""
 
 
 @dataclass(frozen=True)

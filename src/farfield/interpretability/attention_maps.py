@@ -40,7 +40,7 @@ Position = tuple[float | None, float | None, float | None]
 """(t, h, w) in the clip, each as a fraction in [0, 1). A coordinate that is None is chosen automatically."""
 
 GRID = 4
-"""Positions along each axis of the grid that positions are chosen from and that means are taken over."""
+"""Grid size along each axis. Query positions are chosen from this grid, and means are taken over it."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def headline(report: Mapping[str, Any]) -> dict[str, Mapping[str, float | None]]
 def alarm_lines(report: Mapping[str, Any]) -> dict[str, str]:
     """Return the metrics of alarms (false alarms, delays) as text, by the name that reports and the console show."""
     delay = report["delay"]
-    seconds = {"median delay": delay["median_seconds"], "90% of them within": delay["slow_seconds"]}
+    seconds = {"median delay": delay["median_seconds"], "90% of delays at most": delay["slow_seconds"]}
     return {
         "false alarms an hour": f"{report['false_alarms_per_hour']:.2f}",
         "labelled segments detected": f"{delay['detected']} of {delay['detected'] + delay['missed']}",

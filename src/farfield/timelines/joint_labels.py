@@ -60,7 +60,7 @@ def check_joint_label(label: str, labels: Sequence[str], *, option: str) -> None
 
 
 def _split(probabilities: Float[np.ndarray, "n classes"], labels: Sequence[str]) -> list[Float[np.ndarray, "n _"]]:
-    """Return the columns of each head."""
+    """Return the columns of each head as an array."""
     return [probabilities[:, columns] for columns in head_columns(labels).values()]
 
 
