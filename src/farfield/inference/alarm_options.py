@@ -105,10 +105,10 @@ class ClipOptions:
 
 
 def make_tracker(model: InferenceModel, options: AlarmOptions) -> AlarmTracker:
-    """Return a tracker for one camera. If the options have no threshold, it uses the network's thresholds.
+    """Return a tracker for one camera, with the network's thresholds where the options have none.
 
     Raises:
-        FarfieldError: if neither the options nor the network have thresholds, or a label is no class of the network.
+        FarfieldError: if the network has no thresholds and the options have none, or a label is not the network's.
     """
     labels = model.labels
     for label in options.labels or ():
@@ -117,7 +117,7 @@ def make_tracker(model: InferenceModel, options: AlarmOptions) -> AlarmTracker:
     thresholds = timeline_thresholds(model, labels, options.threshold)
     if model.task != "multilabel" and not thresholds.any():
         raise FarfieldError(
-            "threshold is 0, and this network has no thresholds; alarms need one. Give threshold, such as 0.8, or "
+            "threshold is 0 and this network has none of its own; alarms need one. Give threshold, such as 0.8, or "
             "choose thresholds with farfield test --choose_threshold."
         )
     low = options.hysteresis * thresholds
@@ -126,7 +126,7 @@ def make_tracker(model: InferenceModel, options: AlarmOptions) -> AlarmTracker:
 
 
 def only_best(probabilities: Float[np.ndarray, " classes"], model: InferenceModel) -> Float[np.ndarray, " classes"]:
-    """Set all probabilities but that of the most probable class (of each head) to 0, unless the task is multilabel."""
+    """Set the probabilities of all but the most probable class to 0 (of each head), unless the task is multilabel."""
     if model.task == "multilabel":
         return probabilities
     heads = list(head_columns(model.labels).values()) if model.task == "multi_head" else [slice(None)]
