@@ -1,12 +1,13 @@
 """Choose a threshold for each class on the timelines of validation videos, by a rule.
 
-On a timeline, segments are right or wrong, not clips, so a threshold chosen on clips does not fit. At each candidate,
-the segments of all videos are found anew, and those of each class are matched to the true ones at a tIoU of 0.5, which
-gives precision, recall and false alarms. The rules are those of `threshold_choice`.
+On a timeline, segments are right or wrong, not clips, so a threshold chosen on clips does not fit. At each candidate
+threshold, the segments of all videos are found anew, and matched to the true segments of their class at a temporal
+intersection over union (tIoU) of 0.5. This gives precision, recall and false alarms. The rules are those of
+`threshold_choice`.
 
-Matches at a tIoU of 0.5 say little about the bounds of segments: where actions are easy to tell from the rest, many
-thresholds are equally good, the highest of which cut the segments short, and the lowest of which make them too long.
-The middle of their range is chosen.
+Matches at a tIoU of 0.5 say little about the bounds of segments. Where actions are easy to tell from the rest, many
+thresholds are equally good. The highest of them make segments too short, and the lowest make them too long, so the
+middle of their range is chosen.
 """
 
 from __future__ import annotations

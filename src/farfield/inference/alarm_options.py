@@ -34,7 +34,7 @@ class AlarmOptions:
             network is not multilabel, only the most probable class of a window (of each head) can start an alarm.
         hysteresis: threshold at which an alarm ends, as a share of the threshold at which it starts, above 0 and at
             most 1.
-        gap_seconds: an alarm ends when its class has been below the second threshold for longer than this.
+        gap_seconds: an alarm ends when its class has been below the threshold for its end for longer than this.
         labels: classes that start alarms; None for all.
 
     Raises:
@@ -58,9 +58,9 @@ class ClipOptions:
 
     Args:
         folder: folder to write the clips to; created if it does not exist.
-        seconds_before: time from the start of a clip to the start of the alarm. A clip starts at the last keyframe
-            before that time.
-        seconds_after: time from the end of the alarm to the end of its clip.
+        seconds_before: duration that a clip shows before the start of its alarm. It may be longer, because a clip has
+            to start at a keyframe.
+        seconds_after: duration that a clip shows after the end of its alarm.
         max_seconds: maximum length of a clip, counted from its first keyframe.
         max_bytes: maximum size of the packets that are kept in memory for each camera.
 

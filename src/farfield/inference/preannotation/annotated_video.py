@@ -75,7 +75,7 @@ class AnnotatedVideo:
 
 
 def annotated_videos(predictions: Iterable[tuple[str, Prediction]]) -> list[AnnotatedVideo]:
-    """Join the predictions of each video, and open it to find its frame rate, size and length.
+    """Join the predictions of each video, and open the video to find its frame rate, size and length.
 
     A prediction of a part of a video, without a timeline, becomes an action of this part. Videos that could not be
     predicted are left out. Videos that can no longer be opened are left out with a warning.
