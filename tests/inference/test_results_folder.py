@@ -115,7 +115,7 @@ def test_a_folder_of_other_answers_is_refused(
     assert "timeline was False, now True" in error
     assert (tmp_path / "out/predictions.jsonl").read_bytes() == before
     assert run_farfield(*command, folder) == 2
-    assert "holds files other than predictions. Give a new or empty one" in capsys.readouterr().err
+    assert "holds files other than predictions. Give a new or empty folder" in capsys.readouterr().err
     assert run_farfield(*command, folder / "a.mp4") == 2
     assert "which is a file. Give a folder" in capsys.readouterr().err
     assert run_farfield(*command, folder / "a.mp4/x") == 2
