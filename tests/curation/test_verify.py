@@ -68,7 +68,7 @@ def test_everything_that_is_wrong_is_found(
     assert reasons.keys() == bad_files.keys()
     assert reasons["missing"] == "there is no such file"
     assert reasons["empty"] == "the file is empty"
-    assert reasons["audio_only"] == "it has no video stream"
+    assert reasons["audio_only"] == "the file has no video stream"
     assert report["same_file"] == [[str(good[0][0]), str(copy)]]
     assert [row[1:] for row in report["other_labels"]] == [[good[0][1], str(copy), "another class"]]
     assert [str(good[1][0]), str(smaller)] in report["look_alike"]
