@@ -16,7 +16,7 @@ from farfield.errors import FarfieldError
 
 
 def read_id_label_csv(path: Path, needed: str) -> Iterator[tuple[str, str]]:
-    """Yield (id, label) for each line; the label is "" where there is none.
+    """Yield (id, label) for each line; the label is "" for a line without one.
 
     Args:
         path: file to read.

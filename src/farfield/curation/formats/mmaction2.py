@@ -23,7 +23,7 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 
 def read_mmaction2(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read one of MMAction2's lists; the path of a video of frames is its folder.
+    """Read one of MMAction2's lists; yield a row for each video. The path of a video in frames is its folder.
 
     Raises:
         FarfieldError: for a malformed line, or a number without a class name.
@@ -56,7 +56,7 @@ def _is_folder(root: Path, line: ListLine) -> bool:
 
 
 def _count_frames(folder: Path) -> int:
-    """Count the frames of a folder; flow images beside frames named `img_...` do not count."""
+    """Count the images of a folder; if some are named `img_...`, only those, since the others are optical flow."""
     images = [file.name for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
     return sum(name.startswith("img_") for name in images) or len(images)
 

@@ -22,7 +22,7 @@ LINE = re.compile(r"(?P<path>(?P<label>[^/\s]+)/v_[^/\s]+_(?P<group>g\d+)_c\d+\.
 
 
 def read_ucf101(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read a train or test list; with classInd.txt as `labels`, check its classes and numbers.
+    """Read a train or test list; yield a row for each video. With classInd.txt as `labels`, check classes and numbers.
 
     Raises:
         FarfieldError: for a missing file, a malformed line, or a class that does not fit classInd.txt.
