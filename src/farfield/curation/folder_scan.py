@@ -45,7 +45,7 @@ class Reason(Enum):
 
     HIDDEN = ("hidden", "hidden")
     SYSTEM_FOLDER = ("system folder", "system folders")
-    OTHER_ENDING = ("with another ending", "with other endings")
+    OTHER_ENDING = ("file without a video suffix", "files without a video suffix")
     BROKEN_LINK = ("broken link", "broken links")
     LINK_LOOP = ("link to a folder that contains the link", "links to folders that contain the links")
     SCANNED_ALREADY = ("folder scanned already under another name", "folders scanned already under other names")
@@ -59,7 +59,7 @@ class Reason(Enum):
     OUTSIDE_CLASSES = ("video outside the class folders", "videos outside the class folders")
     OTHER_NAME = ("video not named <id>_<start>_<end>", "videos not named <id>_<start>_<end>")
     NOT_ANNOTATED = ("video that is not in the annotations", "videos that are not in the annotations")
-    SAME_CLIP = ("further file of a clip", "further files of clips")
+    SAME_CLIP = ("file of a clip found already", "files of clips found already")
     BESIDE_ARCHIVES = ("video outside the tar archives", "videos outside the tar archives")
 
 
@@ -94,7 +94,7 @@ class SkippedFiles:
         self.names += other.names
 
     def summary(self) -> str:
-        """Format all counts in one line, for example "3 hidden, 12 with other endings (.txt 10, .jpg 2)".
+        """Format all counts in one line, for example "3 hidden, 12 files without a video suffix (.txt 10)".
 
         The line is "" if nothing was skipped.
         """

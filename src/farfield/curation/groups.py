@@ -1,4 +1,4 @@
-"""Groups of videos that must not be divided between splits: those of one person, one camera or one source video."""
+"""Groups of videos that must not be divided between splits, such as the videos of one person or one camera."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def read_with_groups(source: str | Path, group: str | None, root: str | Path | N
         The manifest's rows. `group` is None for a video that has no group.
 
     Raises:
-        FarfieldError: for an invalid manifest, an invalid expression or one that finds nothing in a path, a column
-            `group` without values, or a column that a manifest does not have although `group` is None.
+        FarfieldError: for an invalid manifest; for an expression that is invalid, or finds nothing in a path; for a
+            column `group` without values; if `group` is None and the manifest has a column of an unknown name.
     """
     source = Path(source)
     extra = sorted(_extra_columns(source))

@@ -37,7 +37,7 @@ class InspectionJob:
 
     Attributes:
         path: video file, or folder of numbered pictures.
-        rows: the video's rows of the manifests, all with the same fps: one, or one for each segment.
+        rows: the video's rows in the manifests (one, or one for each segment), all with the same fps.
         compare_decoders: whether to decode some frames with both decord and PyAV, and compare them.
         decoder: decoder for all frames, see `open_video`.
     """

@@ -70,7 +70,7 @@ def split(
     Every class is divided by the fractions. Groups are kept whole: all videos of one person, camera or source video
     go to one split, as do all segments of one video. The split of a group is chosen by a hash of the seed and its
     name, and corrected where a split is full or empty. If the output folder holds an earlier split, its groups stay
-    where they are and only new ones are distributed.
+    where they are, and only new groups are distributed.
 
     Args:
         source: manifest of all videos.
@@ -185,8 +185,8 @@ def _check_output(
     if differing and not overwrite:
         was = ", ".join(f"{name} was {about.get(name)}" for name in differing)
         raise FarfieldError(
-            f"{folder} holds a split made with other options: {was}. Give these to extend it, overwrite=True "
-            "(--overwrite) to replace it, or another folder as out."
+            f"{folder} holds a split made with other options: {was}. Give the same options to extend it, "
+            "overwrite=True (--overwrite) to replace it, or another folder as out."
         )
 
 

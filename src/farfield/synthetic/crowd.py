@@ -16,7 +16,7 @@ IDLE = Action((STANDING, STANDING))
 
 
 def choose_label(index: int, rng: np.random.Generator) -> str:
-    """Return a random label for video number `index`: `index` modulo 4 different actions, separated by `|`."""
+    """Return a random label for video `index`: 0 to 3 different actions (`index` modulo 4), separated by `|`."""
     return "|".join(sorted(rng.choice(LABELS, index % (MOST_FIGURES + 1), replace=False)))
 
 

@@ -103,7 +103,7 @@ def _in_action(action: Action, progress: float) -> tuple[Pose, bool]:
 
 
 class _Person:
-    """A person who stays in the picture, with a box."""
+    """A person who stays in the picture, and the box that the person may hold."""
 
     def __init__(self, part: Part, num_frames: int, rng: np.random.Generator) -> None:
         self.scene = _scaled(Scene(rng), rng.uniform(0.85, 1.0))

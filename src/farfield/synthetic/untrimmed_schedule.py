@@ -101,8 +101,9 @@ class Schedule:
 def draw_schedule(index: int, rng: np.random.Generator) -> Schedule:
     """Choose the schedule of a video at random.
 
-    In every sixth video (index 5, 11, ...), nobody performs an action. In the others, one person does, or two do so
-    independently of each other, so that their actions may overlap. Every fourth video (index 3, 7, ...) is short.
+    In every sixth video (index 5, 11, ...), nobody performs an action. In the other videos, one person does, or
+    two do so independently of each other, so that their actions may overlap. Every fourth video (index 3, 7, ...) is
+    short.
 
     Args:
         index: index of the video in its split.
@@ -150,7 +151,7 @@ def _draw_part(num_frames: int, acts: bool, quiet: tuple[int, int], rng: np.rand
 
 
 def _draw_crossings(num_frames: int, rng: np.random.Generator) -> list[Crossing]:
-    """Choose at random what crosses the picture, and when; one crossing follows another."""
+    """Choose at random what crosses the picture, and when. Crossings do not overlap."""
     crossings = []
     now = _frames(BETWEEN_CROSSINGS_SECONDS, rng)
     while (end := now + _frames(CROSSING_SECONDS, rng)) < num_frames:

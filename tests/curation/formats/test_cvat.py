@@ -121,7 +121,7 @@ def test_a_folder_of_exports_and_what_is_left_out(tmp_path: Path) -> None:
     assert list(read_cvat(given)) == []
     assert given.left_out == [
         ("a.mp4", "it has no label"),
-        ("b.mp4", "2 tasks have a video of this name; index them one at a time"),
+        ("b.mp4", "2 tasks have a video of this name; index the tasks one at a time"),
     ]
 
 

@@ -107,5 +107,7 @@ def test_a_missing_file_of_labels_is_named(tmp_path: Path) -> None:
 def test_a_folder_must_have_one_of_the_files(tmp_path: Path) -> None:
     given = source(tmp_path, {"a": labels()})
     (tmp_path / "export/labels.json").write_text("{}")
-    with pytest.raises(FarfieldError, match=r"has labels\.json and manifest\.json; it must have one of them"):
+    with pytest.raises(
+        FarfieldError, match=r"has labels\.json and manifest\.json; it must have exactly one of these files"
+    ):
         list(read_fiftyone(given))

@@ -74,7 +74,7 @@ def test_whole_videos_need_the_exact_times(tmp_path: Path) -> None:
     assert list(read_finegym(source)) == []
     assert source.left_out[0] == (
         FLIGHT,
-        "only the whole video is there; put finegym_annotation_info_v1.1.json, which has the times, beside the list",
+        "only the whole video was found; put finegym_annotation_info_v1.1.json with its times beside the list",
     )
     source.left_out.clear()
     (tmp_path / "finegym_annotation_info_v1.1.json").write_text(json.dumps(TIMES))

@@ -26,7 +26,7 @@ class AnnotationSource:
         subset: part of the collection to read, such as "validation", where one file holds several; None for all.
         split: number of the official split, where there are several; None if none was given.
         label_column: column, attribute or field that holds the label, where there are several; None if none was given.
-        columns: column, or key, of the annotations for each field of a manifest, for formats that do not fix it.
+        columns: column, or key, of the annotations for each field of a manifest, for formats without fixed columns.
         fps: frame rate of folders of pictures, and for converting frame numbers to seconds; None if none was given.
         first_label: number of the first class, where labels are numbers; None to find out from `labels`.
         unlabelled_as_none: whether an annotated video without a label shows none of the classes; otherwise it is left
@@ -62,7 +62,7 @@ class AnnotationSource:
 
         Args:
             stem: file name without suffix.
-            suffix: usual suffix of the collection, for the path of a video that is not there.
+            suffix: suffix of the returned path if the video is missing.
 
         Returns:
             Path relative to `root`; for a missing video, the path at which it would be. If several folders hold a video

@@ -17,7 +17,7 @@ from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 
 _LINES = 20
-"""Number of lines that are searched for a box; not only the first, since AVA-Kinetics has rows without a box."""
+"""Number of lines that are searched for a box. One is not enough: AVA-Kinetics also has rows without a box."""
 
 
 def read_ava(source: AnnotationSource) -> Iterator[VideoRecord]:

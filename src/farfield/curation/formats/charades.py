@@ -28,10 +28,11 @@ NEEDED = "Give Charades_v1_train.csv or Charades_v1_test.csv of Charades.zip."
 
 
 def read_charades(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read Charades' CSV; yield a row for each action, or one with an empty label for a video without actions.
+    """Read Charades' CSV; yield a row for each action.
 
-    Labels are codes such as c092, or the names that `labels` gives them. The group is the person in the video. Actions
-    are clipped to the video's length. An action that is empty, or empty after clipping, is left out and reported.
+    A video without actions has one row with an empty label. Labels are codes such as c092, or the names that `labels`
+    gives them. The group is the person in the video. Actions are clipped to the video's length. An action that is
+    empty, or empty after clipping, is left out and reported.
 
     Raises:
         FarfieldError: for a file of another form, a malformed action, or a class that `labels` lacks.

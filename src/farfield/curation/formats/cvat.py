@@ -13,7 +13,7 @@ cvat/apps/dataset_manager/bindings.py, @da71018):
   start + step x size of the tasks before it (`_init_task_frame_offsets`). The offsets are subtracted here.
 - A shape with outside="1" marks the frame from which the object is not seen. Shapes between key frames are exported.
 - "CVAT for video" contains no tags (cvat-ai/cvat#7198 and #2923, where the documentation says otherwise); "CVAT for
-  images" holds those of each frame: <image id="4" name="frame_000004"><tag label="jump"/></image>.
+  images" holds the tags of each frame: <image id="4" name="frame_000004"><tag label="jump"/></image>.
 - The file does not contain the frame rate, so it is read from the video. The export of a single job names no video.
 
 Read as segments: the frames in which a track, or one of its attributes (label_column), has a label, and the frames that
@@ -65,7 +65,7 @@ def read_cvat(source: AnnotationSource) -> Iterator[VideoRecord]:
     Labels are those of the tracks and tags, or the values of the attribute that label_column names.
 
     Raises:
-        FarfieldError: for another file, a file that names no video, or an unknown attribute.
+        FarfieldError: for a file of another form, a file that names no video, or an unknown attribute.
     """
     files = sorted(source.annotations.rglob("*.xml")) if source.annotations.is_dir() else [source.annotations]
     if not files:
@@ -90,7 +90,9 @@ def read_cvat(source: AnnotationSource) -> Iterator[VideoRecord]:
     for name, path in find_videos(source, {name: [name] for name, tasks in videos.items() if tasks}).items():
         tasks = videos[name]
         if len(tasks) > 1:  # CVAT names videos without their folders
-            source.left_out.append((name, f"{len(tasks)} tasks have a video of this name; index them one at a time"))
+            source.left_out.append(
+                (name, f"{len(tasks)} tasks have a video of this name; index the tasks one at a time")
+            )
             continue
         segments = sorted(segment for video in tasks for segment in _segments(video))
         if not segments:

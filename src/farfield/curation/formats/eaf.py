@@ -10,14 +10,14 @@
 According to the format's schema (EAFv3.0.xsd) and ELAN's code:
 
 - An annotation lies between two time slots, in milliseconds. A slot without a value lies somewhere between its
-  neighbours: such annotations are left out.
-- `TIME_ORIGIN` of a medium, in milliseconds, is the time of the medium at which time 0 of the annotations lies.
-- A REF_ANNOTATION has no times. If its tier's type has the constraint Symbolic_Association, it has those of its parent;
-  Symbolic_Subdivision divides the parent, and is left out.
-- Several tiers share a type (LINGUISTIC_TYPE, "tier type" in ELAN), such as those of several persons. The labels are
-  the values of the annotations on the tiers of one type.
-- ELAN writes URLs of files without percent signs for blanks and letters (`pathToURLString` in FileUtility.java); other
-  programs write them.
+  neighbours; annotations with such a slot are left out.
+- `TIME_ORIGIN` of a medium is the time in the medium, in milliseconds, at which time 0 of the annotations lies.
+- A REF_ANNOTATION has no times of its own. If its tier's type has the constraint Symbolic_Association, the times are
+  those of its parent. With Symbolic_Subdivision, it is a part of its parent, and is left out.
+- Several tiers, such as those of several persons, may have one type (LINGUISTIC_TYPE, "tier type" in ELAN). The labels
+  are the values of the annotations on the tiers of one type.
+- ELAN does not percent-encode blanks and letters in URLs of files (`pathToURLString` in FileUtility.java); other
+  programs do.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Annotation:
 
 @dataclass
 class _Tier:
-    """A tier: its name, type and annotations by their ids. `constraint` is that of its type."""
+    """A tier: its name, type and annotations by their ids. `constraint` is the constraint of its type."""
 
     name: str
     type: str
@@ -77,7 +77,7 @@ def read_eaf(source: AnnotationSource) -> Iterator[VideoRecord]:
     `label_column` names the type, or one tier. Without it, tiers that depend on another tier are not read.
 
     Raises:
-        FarfieldError: for another file, times in other units, or several types without label_column.
+        FarfieldError: for a file of another form, times in other units, or several types without label_column.
     """
     given = source.annotations
     files = sorted(given.rglob("*.eaf")) if given.is_dir() else [given]

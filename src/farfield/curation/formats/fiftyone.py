@@ -12,12 +12,13 @@ According to FiftyOne's own code and documentation:
 
 - `support` is "the [first, last] frame numbers, inclusive" (`TemporalDetection` in fiftyone/core/labels.py,
   voxel51/fiftyone@00c7f10), counted from 1 (`timestamp_to_frame_number` in eta/core/frameutils.py of voxel51/eta).
-  Hence it is [(first - 1)/fps, last/fps) seconds. FiftyOne itself maps frame 1 to 0 and the last one to the duration.
+  Hence it is [(first - 1)/fps, last/fps) seconds. FiftyOne itself maps frame 1 to 0 and the last frame of
+  a video to its duration.
 - labels.json has `timestamps` in seconds in place of `support` if it was exported with use_timestamps=True; with
   `classes`, a label is the number of its class, from 0; a video without labels is null or missing (FiftyOne's user
   guide, FiftyOneTemporalDetectionDataset). It names videos without suffix, and holds no frame rate.
 - samples.json holds each sample's fields and a `filepath` relative to the export (`FiftyOneDatasetExporter` in
-  fiftyone/utils/data/exporters.py); the frame rate is there if metadata was computed (`VideoMetadata.frame_rate`).
+  fiftyone/utils/data/exporters.py); the frame rate is included if metadata was computed (`VideoMetadata.frame_rate`).
 
 Labels of single frames, and boxes, are not read.
 """
@@ -66,7 +67,7 @@ def read_fiftyone(source: AnnotationSource) -> Iterator[VideoRecord]:
     samples by tag. `label_column` chooses the field if several have labels.
 
     Raises:
-        FarfieldError: for another file, or several fields without label_column.
+        FarfieldError: for a file of another form, or several fields without label_column.
     """
     path = _labels_file(source.annotations)
     content = checked(read_json(path, NEEDED), dict, f"{path}: its content")
@@ -89,7 +90,7 @@ def _labels_file(given: Path) -> Path:
     found = [given / name for name in FILES if (given / name).is_file()]
     if len(found) != 1:
         has = " and ".join(file.name for file in found) or f"none of {', '.join(FILES)}"
-        raise FarfieldError(f"{given} has {has}; it must have one of them. {NEEDED}")
+        raise FarfieldError(f"{given} has {has}; it must have exactly one of these files. {NEEDED}")
     return found[0]
 
 

@@ -3,15 +3,15 @@
 Published at https://sdolivia.github.io/FineGym (SDOlivia/FineGym on GitHub, read at commit 0331d05) as
 `gym99_train_element_v1.1.txt`, `gym99_val_element.txt`, and the same for gym288. Version 1.0 has 20,484 and 8,521
 elements in Gym99, 22,671 and 9,646 in Gym288; version 1.1 appends elements to the training lists, some of them from
-videos in the validation lists. The two times after E are those of the event in the video, those after A those of the
-element in the event, in seconds truncated to whole numbers, so that elements may begin and end in the same second.
+videos in the validation lists. After E come start and end of the event in the video, after A start and end of the
+element in the event. They are in seconds, truncated to whole numbers, so an element may begin and end in one second.
 `finegym_annotation_info_v1.1.json` has the exact times. An element has one pair of times, or in vault three, one for
 each stage; they count from the start of the event.
 
 `gym99_categories.txt` names the classes, counted from 0: `Clabel:  57; set: 33; Glabel: 289; (BB) salto backward tucked
-with 1 twist`. Names are not unique: one occurs twice in Gym99 (Clabel 58 and 70), three in Gym288 (180 and 216, 181 and
-217, 185 and 222), as a flight element of the beam and as a dismount. Such names get their Glabel, the number of the
-class among all 530 of FineGym.
+with 1 twist`. Names are not unique: a flight element of the beam and a dismount share a name once in Gym99 (Clabel 58
+and 70) and three times in Gym288 (180 and 216, 181 and 217, 185 and 222). Such names get their Glabel, the number of
+the class among all 530 of FineGym.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ def _read_categories(path: Path, annotations: Path) -> dict[int, str]:
     """Return the name of each class by its number. If several classes have a name, their Glabel is appended to it.
 
     Raises:
-        FarfieldError: for a missing file, a malformed line, a repeated number, or another set than that of the list.
+        FarfieldError: for a missing file, a malformed line, a repeated number, or categories of another set
+            than the list's.
     """
     sets = {found[0] for name in (path.name, annotations.name) if (found := re.search(r"gym\d+", name.lower()))}
     if len(sets) > 1:
@@ -141,8 +142,8 @@ def _find_times(folder: Path) -> dict[str, Any] | None:
     found = sorted(folder.glob(_TIMES))
     if len(found) > 1:
         raise FarfieldError(
-            f"{folder} holds several files of exact times: {', '.join(each.name for each in found)}. Keep the one of "
-            "the list's version there, and move the others elsewhere."
+            f"{folder} holds several files of exact times: {', '.join(each.name for each in found)}. Keep only the one "
+            "of the list's version in the folder."
         )
     times = read_json(found[0], _NEEDED_TIMES) if found else None
     if times is not None and not isinstance(times, dict):
@@ -155,9 +156,7 @@ def _segment(
 ) -> tuple[float, float] | None:
     """Return start and end of an element in its whole video, in seconds; if unknown, add to `left_out`; return None."""
     if times is None:
-        reason = (
-            "only the whole video is there; put finegym_annotation_info_v1.1.json, which has the times, beside the list"
-        )
+        reason = "only the whole video was found; put finegym_annotation_info_v1.1.json with its times beside the list"
         source.left_out.append((element.name, reason))
         return None
     try:

@@ -115,7 +115,7 @@ def _clips(path: Path, needed: set[str]) -> Iterator[tuple[ClipKey, dict[str, st
     missing = needed - set(reader.fieldnames or ())
     if missing:
         raise FarfieldError(
-            f"{path} lacks the columns {sorted(missing)} of Kinetics' CSV. Give Kinetics' CSV, for example train.csv."
+            f"{path} lacks the columns {', '.join(sorted(missing))}. Give Kinetics' CSV, for example train.csv."
         )
     for row in reader:
         try:

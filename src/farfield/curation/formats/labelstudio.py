@@ -7,15 +7,15 @@
 According to Label Studio's own code:
 
 - Frames are counted from 1: the player shows frame n at time (n - 1)/fps (`goToFrame` in
-  web/libs/editor/src/components/VideoCanvas/VideoCanvas.tsx; its seek of earlier versions, n/fps, is up to one frame
-  later: HumanSignal/label-studio@014c626), and a timeline's first frame is 1 (Frames.tsx@009832d).
+  web/libs/editor/src/components/VideoCanvas/VideoCanvas.tsx, HumanSignal/label-studio@014c626; earlier versions showed
+  it at n/fps, up to one frame later), and a timeline's first frame is 1 (Frames.tsx@009832d).
 - `end` is the last frame of the range: a click on one frame gives start = end (`addTimelineRegion` in
   Video.js@025bce5), and Label Studio's own model labels the frames `start - 1` to `end - 1`, counted from 0
   (utils/converter.py of the YOLO example in HumanSignal/label-studio-ml-backend@5c12977; version 1aef349 still counted
   otherwise, as other readers do).
 - Hence a range is [(start - 1)/fps, end/fps) seconds, where fps is the labelling configuration's `frameRate` (24 unless
-  it was set), whatever the video has. The export does not contain it, unless the configuration takes it from the
-  data of each task (`frameRate="$fps"`).
+  it was set), which may differ from the video's own rate. The export contains it only if the configuration takes it
+  from the data of each task (`frameRate="$fps"`).
 - An uploaded file is named by 8 hexadecimal digits, a hyphen and the file's name (`upload_name_generator` in
   label_studio/data_import/models.py@0012445), in which Django replaces blanks by underscores and removes all
   characters but letters, digits, `_`, `-` and `.`.
@@ -75,7 +75,7 @@ def read_labelstudio(source: AnnotationSource) -> Iterator[VideoRecord]:
     `columns` may name the key of a task's data that holds the video (path), its group (group) or the frame rate (fps).
 
     Raises:
-        FarfieldError: for another file, several controls without label_column, or ranges without fps.
+        FarfieldError: for a file of another form, several controls without label_column, or ranges without fps.
     """
     by_video, groups, rates = _read_tasks(source)
     everything = [result for each in by_video.values() for one in each for result in one.results]
@@ -92,7 +92,7 @@ def read_labelstudio(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 
 def _read_tasks(source: AnnotationSource) -> tuple[dict[str, list[_Annotation]], dict[str, str], dict[str, float]]:
-    """Return the annotations, the group and the frame rate of each video."""
+    """Return annotations, group and frame rate by video; without group or rate for videos whose tasks give none."""
     by_video: dict[str, list[_Annotation]] = defaultdict(list)
     groups: dict[str, str] = {}
     rates: dict[str, float] = {}
@@ -113,7 +113,7 @@ def _read_tasks(source: AnnotationSource) -> tuple[dict[str, list[_Annotation]],
                 "submit its tasks, and give the export in the format JSON."
             )
         if "annotations" not in task or "data" not in task:
-            raise FarfieldError(f"{where} lacks 'data' or 'annotations', like exports as JSON-MIN or CSV. {NEEDED}")
+            raise FarfieldError(f"{where} lacks 'data' or 'annotations', like the exports JSON-MIN and CSV. {NEEDED}")
         data = checked(task["data"], dict, f"{where}: data")
         if key not in data:
             raise FarfieldError(

@@ -5,8 +5,8 @@
     folder offset total label [label ...]      frames [offset, offset + total) of a folder, with with_offset
 
 (mmaction/datasets/video_dataset.py and rawframe_dataset.py, release 1.2.0.) `a.mp4 1 3` therefore has the labels 1 and
-3, and `a 1 3` has one frame and label 3: a path with a video suffix, or of a file, is a video, any other is a folder. A
-folder of which a line covers only a part is left out, since a manifest has no frame numbers.
+3, and `a 1 3` has one frame and label 3: a path that has a video suffix, or is a file, is a video; any other is a
+folder. A folder of which a line covers only a part is left out, since a manifest has no frame numbers.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ def _labels_of_frames(numbers: tuple[int, ...], frames: int, may_have_offset: bo
     """Return the labels of a folder of frames, or why it cannot be used.
 
     Args:
-        numbers: numbers after the path.
+        numbers: numbers after the path in the line.
         frames: number of frames in the folder.
-        may_have_offset: whether the list may have the form with an offset: each line has at least three numbers.
+        may_have_offset: whether lines may contain an offset, since every line of a folder has at least three numbers.
     """
     if not may_have_offset or numbers[0] == frames:
         total, labels = numbers[0] if numbers else frames, numbers[1:]

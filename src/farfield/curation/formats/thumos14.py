@@ -5,9 +5,9 @@
 - THUMOS14 (crcv.ucf.edu/THUMOS14): TH14_Temporal_annotations_validation.zip and _test.zip, each with a folder
   `annotation` of `<class>_val.txt` or `<class>_test.txt` for 20 classes and `Ambiguous`; times in seconds with one
   decimal place. 200 of the 1,010 validation videos and 213 of the 1,574 test videos are annotated
-  (yjxiong/action-detection, issue 22). Every CliffDiving is a Diving, too, and some times are wrong: see
+  (yjxiong/action-detection, issue 22). Every CliffDiving is also a Diving, and some times are wrong: see
   my_data/thumos14/annotations/louis/thumos14_readme.md of makecent/mmtad at c217270. The folder of the evaluation kit
-  has detclasslist.txt besides (TH14evalDet.m of Finspire13/CMCS-Temporal-Action-Localization at 426f2bb).
+  also has detclasslist.txt (TH14evalDet.m of Finspire13/CMCS-Temporal-Action-Localization at 426f2bb).
 - MultiTHUMOS (ai.stanford.edu/~syyeung/resources/multithumos.zip): folder `annotations` of `<class>.txt` for 65
   classes, with the validation and the test videos of THUMOS14 in one file, 38,690 segments with two decimal places
   (src/arctix/dataset/multithumos.py of durandtibo/arctix at 044c932).

@@ -109,7 +109,7 @@ def choose(given: str | None, found: Iterable[str], what: str, source: Annotatio
     Args:
         given: option label_column; None if it was not given.
         found: names of what holds labels in the annotations.
-        what: word for such a thing in messages, such as "attribute".
+        what: word for what the names stand for, for messages: "attribute", "field" or "control".
         source: collection.
 
     Raises:
@@ -163,7 +163,7 @@ def find_videos(source: AnnotationSource, names: Mapping[str, Sequence[str]]) ->
             found[best[2]] = video
         for _, _, name in others:
             rival = best[2] or next(each for _, _, each in others if each != name)
-            source.left_out.append((name, f"the only video of this name, {video}, may be that of {rival}, too"))
+            source.left_out.append((name, f"the only video of this name, {video}, may also belong to {rival}"))
     return {name: found[name] for name in names if name in found}
 
 

@@ -28,7 +28,7 @@ def read_ucf101(source: AnnotationSource) -> Iterator[VideoRecord]:
         FarfieldError: for a missing file, a malformed line, or a class that does not fit classInd.txt.
     """
     numbers = None if source.labels is None else _read_class_numbers(source)
-    content = read_text(source.annotations, "Give trainlist01.txt, testlist01.txt, or that of another split.")
+    content = read_text(source.annotations, "Give trainlist01.txt, testlist01.txt, or a list of another split.")
     for line, text in enumerate(content.splitlines(), start=1):
         if not text.strip():
             continue

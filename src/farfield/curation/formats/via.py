@@ -52,7 +52,8 @@ def read_via(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read a project of VIA 3; yield a row for each labelled segment, and for each label of a whole file.
 
     Raises:
-        FarfieldError: for another file, several attributes without label_column, or an unknown option or view.
+        FarfieldError: for a file of another form, several attributes without label_column, or an unknown option or
+            view.
     """
     path = source.annotations
     project = checked(read_json(path, NEEDED), dict, f"{path}: its content")
