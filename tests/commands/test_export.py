@@ -114,7 +114,7 @@ def test_a_stated_number_of_clips_is_compared_on(
     compared = [Path(each["clips"]).name for each in report["compared"]]
     assert [name for name in compared if name.endswith(".mp4")] == ["00.mp4", "69.mp4"]
     assert f"left out: {folder / '34.mp4'}: " in captured.err
-    assert "left out: 1 with another ending (.txt 1)\n" in captured.err
+    assert "left out: 1 file without a video suffix (.txt 1)\n" in captured.err
     assert run_farfield(*words, tmp_path / "b.pt2") == 0
     number = int(re.search(r"\n +with (\d+) of the 70 given clips\n", capsys.readouterr().out)[1])
     assert number in (63, 64)  # 64 are chosen; the unreadable one may be among them
