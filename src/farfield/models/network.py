@@ -286,8 +286,8 @@ def _check_windows(windows: Sequence[Sequence[int]], maps: list[torch.Size], giv
     """Raise an error if the windows are not one per pathway, or one is larger than its pathway's feature map."""
     if len(windows) != len(maps):
         raise FarfieldError(
-            f"head_windows has {len(windows)} windows, but {given} has {len(maps)} pathways. "
-            "Give one window per pathway."
+            f"the number of head_windows is {len(windows)}, and that of pathways of {given} is {len(maps)}. Give one "
+            "window per pathway."
         )
     for window, shape in zip(windows, maps, strict=True):
         if any(side > size for side, size in zip(window, shape[2:], strict=True)):
