@@ -40,8 +40,8 @@ def checkpoint_metadata(network: ActionNet) -> dict[str, Any]:
     scores = network.head.fc.out_features
     if len(network.labels) != scores:
         raise FarfieldError(
-            f"the network has {len(network.labels)} labels and {scores} scores. Set network.labels to {scores} labels, "
-            "one per score."
+            f"the network has {scores} scores, but the number of labels is {len(network.labels)}. Set network.labels "
+            f"to {scores} labels, one per score."
         )
     model = {**network.config, "labels": list(network.labels)}
     return {"format": FORMAT, "model": model, **operating_points_to_dict(network)}

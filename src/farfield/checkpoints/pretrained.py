@@ -113,7 +113,9 @@ def _log_notes(path: Path, notes: Iterable[str], ignored: Sequence[tuple[str, st
         log.info("%s: %s", path, note)
     if ignored:
         some = ", ".join(name for name, _ in ignored[:5])
-        log.info("%s: %d weights are not used: %s%s", path, len(ignored), some, ", ..." if len(ignored) > 5 else "")
+        log.info(
+            "%s: weights that are not used (%d): %s%s", path, len(ignored), some, ", ..." if len(ignored) > 5 else ""
+        )
 
 
 def weights_clip(
@@ -169,7 +171,7 @@ def load_pretrained(network: ActionNet, source: PretrainedWeights) -> None:
     log.info("weights of %s: %s", source.name, summary)
     fresh = _new_blocks(given, wanted)
     if fresh:
-        log.info("%d inserted blocks have no pretrained weights; each is the identity until it is trained", len(fresh))
+        log.info("inserted blocks without pretrained weights: %d; each is the identity until it is trained", len(fresh))
 
 
 def _log_other_task(network: ActionNet, source: PretrainedWeights) -> None:
@@ -178,7 +180,8 @@ def _log_other_task(network: ActionNet, source: PretrainedWeights) -> None:
     trained = source.config.get("task") or DEFAULT_TASK
     if trained != network.task:
         log.info(
-            "%s was trained with task %s, this network's task is %s (model.task), with clip.views_aggregation %s",
+            "%s was trained with task %s, but this network's task is %s, with clip.views_aggregation %s. If this is "
+            "not intended, set model.task",
             source.name,
             trained,
             network.task,
@@ -235,14 +238,14 @@ def _check_fit(
     ]
     if blocks := {key.split(".inserted.")[0] for key in extra if ".inserted." in key}:
         raise FarfieldError(
-            f"the weights of {source.name} have {len(blocks)} inserted blocks that this network does not have. Build "
+            f"the weights of {source.name} have inserted blocks that this network does not have ({len(blocks)}). Build "
             f"the network with the same blocks: insert={source.config and source.config['insert']}."
         )
     if extra or other or missing:
         theirs = "" if source.config is None else f" ({source.config['backbone']})"
         raise FarfieldError(
-            f"the weights of {source.name}{theirs} do not fit {network.config['backbone']}: {len(extra)} are "
-            f"unexpected, {len(other)} have another shape, {len(missing)} are missing; for example "
+            f"the weights of {source.name}{theirs} do not fit {network.config['backbone']}; "
+            f"unexpected: {len(extra)}, of another shape: {len(other)}, missing: {len(missing)}; for example "
             f"{(extra or other or missing)[0]}. Give weights of a network with the same backbone and options."
         )
 
