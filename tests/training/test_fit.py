@@ -155,7 +155,7 @@ def test_bad_videos_are_skipped_counted_and_listed(
     assert set(skipped) == {str(path) for path in [*bad_files.values(), tmp_path / "gone.mp4"]}
     assert skipped[str(bad_files["empty"])] == "the file is empty"
     log = capfd.readouterr().err
-    assert "7 videos could not be read" in log
+    assert "videos that could not be read: 7;" in log
     assert log.count("the class 'vanish' is empty: none of its videos can be read") == 1
     assert "gone.mp4: there is no such file; no other video of its class can be read." in log
     assert log.count("is empty: none of its videos") == 1
@@ -414,7 +414,7 @@ def test_compare_ignores_how_the_manifest_path_was_given(
         assert run_farfield(*words, *more) == 0
         captured = capsys.readouterr()
         assert captured.err.count("left out of the calibration: ") == 1
-        assert "1 videos could not be decoded" in captured.out
+        assert "videos that could not be decoded: 1" in captured.out
     assert run_farfield("compare", tmp_path / "a", tmp_path / "b", "--json") == 0
     content = json.loads(capsys.readouterr().out)
     assert (content["videos"], content["left_out"]) == (5, 0)

@@ -68,15 +68,15 @@ def gather_diagnostics(
 ) -> Diagnostics | None:
     """Gather the diagnostics of the validation that has just ended.
 
-    Return None if no video could be read. There are none for a multi_head task.
+    Returns None if no video could be read. The network's task must not be multi_head.
 
     Args:
         trainer: trainer whose data module reads the clips to show again.
         module: module with the validated weights.
         training_clips: clips of the last training batch, on the network's device, for the batch-norm diagnostics; None
             to leave these diagnostics out.
-        num_clips: number of clips in each of two lists: the most confident errors, and the same videos after each
-            validation.
+        num_clips: number of clips in each of two lists: the most confident errors, and a selection of videos that is
+            the same for every validation.
     """
     scored = [part for part in module.val_scores if len(part[0])]
     if not scored:

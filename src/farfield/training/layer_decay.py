@@ -12,7 +12,7 @@ from farfield.models.network import ActionNet
 def learning_rate_scales(network: ActionNet, layer_decay: float) -> dict[str, float]:
     """Map each parameter's name to its learning rate relative to the head's.
 
-    The head's relative rate is 1. That of each layer is `layer_decay` times that of the next layer towards the head. A
+    The head's relative rate is 1. A layer's rate is `layer_decay` times the rate of the next layer towards the head. A
     layer is a residual block with the blocks inserted after it; the stem is the first layer.
 
     Raises:

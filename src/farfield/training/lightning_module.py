@@ -61,7 +61,7 @@ class TrainingModule(LightningModule):
             None for no limit.
 
     Raises:
-        FarfieldError: if `loss` names an unknown class, has weights of another task, or needs counts that are missing.
+        FarfieldError: if `loss` names an unknown class, has weights that are not for the task, or needs missing counts.
     """
 
     def __init__(
@@ -282,7 +282,7 @@ def build_training_module(
 
 
 def _check_loss(loss: LossSettings, network: ActionNet) -> None:
-    """Raise `FarfieldError` if the loss has weights of another task than the network's."""
+    """Raise `FarfieldError` if the loss has class weights or positive weights that do not fit the network's task."""
     if network.task != "single_label" and loss.class_weights is not None:
         raise FarfieldError(
             f"loss.class_weights weights videos by their one class, but the network's task is {network.task}. Leave "

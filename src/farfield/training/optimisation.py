@@ -36,8 +36,8 @@ class Optimisation:
             epochs. "keep" ends the cosine at its original epoch; the rate stays at 0 afterwards. "extend" stretches
             the cosine over the new length, which changes the rate abruptly: with more epochs the rate rises, and the
             loss rises at first. None is like "keep", but refuses to resume a run whose schedule has ended.
-        warmup_epochs: epochs in which the rate rises linearly from `warmup_factor` times `lr` to `lr`; may be a
-            fraction.
+        warmup_epochs: epochs in which the rate rises linearly from `warmup_factor` times `lr` to `lr`; not
+            necessarily a whole number.
         warmup_factor: learning rate at the start of the warm-up, relative to `lr`.
         step_epochs: epochs at which the "steps" schedule lowers the rate.
         step_factor: factor by which the "steps" schedule multiplies the rate.
