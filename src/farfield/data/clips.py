@@ -37,9 +37,9 @@ class Clip:
     """Views of one video in the network's input size.
 
     Attributes:
-        frames: RGB frames. v is 1 in training and clips x crops in a test.
-        times_seconds: time of each frame of each view, from the start of the video.
-        bounds_seconds: time that each view shows: start of its earliest frame, and end of its latest.
+        frames: RGB frames (v t h w c). v is 1 in training and clips x crops in a test.
+        times_seconds: time of each frame of each view (v t), from the start of the video.
+        bounds_seconds: start of the earliest frame of each view, and end of its latest (v 2).
         record: row of the manifest.
     """
 
@@ -164,7 +164,7 @@ def video_windows(
 ) -> Clip:
     """Open a video once and read some of the windows that lie end to end over the record's segment.
 
-    The last window ends with the segment. Each window is a view, its central crop.
+    The last window ends with the segment. Each window is one view, its central crop.
 
     Args:
         path: video file, or folder of numbered pictures.
