@@ -49,7 +49,7 @@ class ReferenceClip:
 
     Attributes:
         name: the video's path.
-        frames: RGB frames, resized and cropped to the network's test size.
+        frames: RGB frames (1 t h w c), resized and cropped to the network's test size.
         target: see `ReferenceVideo`.
     """
 
