@@ -67,12 +67,12 @@ def build_model(
             window_softmax_mean. Default: the size of the feature map for `clip`.
         head_options: options of the attentive head, keyword arguments of farfield.layers.AttentivePool3d, e.g.
             {depth: 4, num_heads: 16}.
-        clip: clip settings that differ from the defaults. The defaults are those of a video network's weights, or else
-            those of the backbone.
+        clip: clip settings that differ from the defaults. The defaults are the settings of a video network's
+            weights or, without such weights, of the backbone.
         task: single_label if each video has exactly one of the classes, multilabel if it may have several or none,
-            multi_head if it has one class of each head, such as a verb and a noun, with labels written verb:open and
-            noun:door. Default: that of the weights if their labels
-            are taken, else single_label.
+            multi_head if it has one class of each head, such as a verb and a noun. Labels of a multi_head network are
+            written head:class, as verb:open and noun:door. Default: the task of the weights if their labels are used,
+            else single_label.
 
     Raises:
         FarfieldError: for a name that does not exist, incompatible options, or weights that do not fit.

@@ -39,7 +39,8 @@ class ClipSpec:
             "pyslowfast" has 1 test clip, "videomae" at most 2. PySlowFast's lists of frames have 30 frames per second
             and the videos 12, so its networks need target_fps=30; VideoMAE reads the videos' own frames.
         short_clip: treatment of a video shorter than a clip: "loop" repeats the video; "clamp" repeats its last frame
-            and, in training, as often its first one, as PySlowFast does for Charades; "refuse" raises an error.
+            and, in training, also its first, so that the video lies at a random place in the clip (as PySlowFast does
+            for Charades); "refuse" raises an error.
         short_side_px: short side in pixels to which frames are resized in a test, before cropping. None for
             `test_crop_px` if that is given, else for 256 / 224 of `crop_px`, as in the paper.
         mean: per-channel (RGB) mean that is subtracted from pixels in [0, 1].
@@ -47,7 +48,7 @@ class ClipSpec:
         num_clips: number of clips per video in a test, spread evenly over the video. The paper uses 10.
         num_crops: number of square crops per clip in a test, spread evenly along the longer side. The paper uses 3.
         views_aggregation: how the class probabilities of a video's views are aggregated in a test: "mean", or "max" as
-            PySlowFast does for Charades. With "max", probabilities that sum to 1 in each view may not in a video.
+            PySlowFast does for Charades. With "max", a video's probabilities may sum to more than 1.
         deinterlace: "auto" deinterlaces frames that are flagged as interlaced, "off" never does.
         tone_map: "auto" converts HDR frames (HLG and PQ) to BT.709, "off" never does.
 

@@ -20,7 +20,7 @@ from farfield.reports.explanation_page import SPREAD_COLUMNS, spread_rows
 def explain(
     clip: str, *, checkpoint: str, out: str, point: str | None = None, json: bool = False, **options: Any
 ) -> int:
-    """Explain a prediction.
+    """Show which positions and frames of a video a prediction is based on.
 
     Args:
         clip: video file, or folder of numbered pictures.

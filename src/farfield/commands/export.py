@@ -16,7 +16,7 @@ from farfield.options.parser import runs
 
 @runs(export_network, replaced=("model", "clips"))
 def export(checkpoint: str, *, clips: str | list[str] | None = None, json: bool = False, **options: Any) -> int:
-    """Export a checkpoint.
+    """Export a checkpoint to a file for other programs, or to a folder to publish.
 
     Args:
         checkpoint: a .ckpt file, or a folder written by `--to_folder`.
@@ -88,7 +88,7 @@ def _as_text(report: ExportReport) -> str:
         f"tolerance {report.tolerance:g}",
     ]
     if worst.decisions is not None:
-        lines.append(f"              {worst.decisions or 'no'} decisions at the classes' thresholds differ")
+        lines.append(f"              decisions at the classes' thresholds that differ: {worst.decisions}")
     if report.given_videos:
         lines.append(f"              with {report.compared_videos} of the {report.given_videos} given clips")
     shown = sorted(report.differences, key=lambda each: -each.logits)[:_SHOWN]
@@ -105,11 +105,11 @@ def _accuracy_lines(accuracy: Accuracy | MultilabelAccuracy) -> list[str]:
         same = f"the same class for {100 * accuracy.agreement:.1f}%"
         metric, before, after = "top-1 ", accuracy.top1, accuracy.top1_int8
     else:
-        same = "neither reaches a class's threshold"
+        same = "neither finds a class in any video"
         if accuracy.agreement is not None:
             same = (
-                f"of {accuracy.found} classes over their thresholds in either, {100 * accuracy.agreement:.1f}% are "
-                "over them in both"
+                f"{100 * accuracy.agreement:.1f}% of the {accuracy.found} classes that either finds in a video are "
+                "found by both"
             )
         metric, before, after = "mAP   ", accuracy.map, accuracy.map_int8
     lines = [
