@@ -112,8 +112,8 @@ def _check_head(network: ActionNet, kind: str) -> None:
     """
     if network.config["head"] == "attentive":
         raise FarfieldError(
-            "the network's head is attentive, which this project does not have. Networks that can be converted: those "
-            "that average their features."
+            "the network's head is attentive, which the other project does not have. Networks that can be converted: "
+            "those that average their features."
         )
     if network.config["head"] != kind and network.clip.test_side_px != network.clip.crop_px:
         raise FarfieldError(

@@ -17,7 +17,7 @@ from farfield.errors import FarfieldError, nearest
 
 STAGES = ("res2", "res3", "res4", "res5")
 TOP = "top"
-"""Name of the place after the last stage, where the map that the head takes may get blocks."""
+"""Name of the place for blocks after the last stage, on the feature map that the head pools."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Backbone(nn.Module):
         embedding: function that creates the module between pooling and classifier, (b c ...) -> (b c2 ...); None for no
             such module.
         head_channels: number of channels that the classifier takes, c2; None for c.
-        has_map: whether the features have positions. A network that pools by itself gives (b c 1 1 1).
+        has_map: whether the features have positions; False for a network that pools by itself, to (b c 1 1 1).
     """
 
     num_pathways = 1
