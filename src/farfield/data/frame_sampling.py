@@ -19,7 +19,7 @@ SEGMENT_TOLERANCE_SECONDS = 1e-6
 
 
 class ClipTooShort(FarfieldError):
-    """A video has no frame in its segment, or fewer than a clip needs and `short_clip` is "refuse"."""
+    """A video has no frame in its segment, or fewer frames than a clip needs while `short_clip` is "refuse"."""
 
 
 def stream_frames(

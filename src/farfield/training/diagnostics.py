@@ -112,7 +112,7 @@ def gather_diagnostics(
 
 
 def _show_clip(found: Diagnostics, trainer: Trainer, module: TrainingModule, name: str, row: int, caption: str) -> None:
-    """Add a validation video's clip to a list of clips, and a predicted clip's attention maps to the plots."""
+    """Add a validation video's clip to the list `name`; for "predicted_clips", also add attention maps to the plots."""
     batch = data_module(trainer).validation_batch([row])
     if not len(batch.labels):
         return
