@@ -216,7 +216,7 @@ class TrainingClips(Dataset[Batch]):
                     self._known_failures[index] = Failure(error.path, error.reason)
             failures.append(self._known_failures[index])
         raise FarfieldError(
-            f"none of the {len(self.manifest)} videos of {self.manifest.source} can be read. "
+            f"none of the videos of {self.manifest.source} can be read ({len(self.manifest)} in all). "
             f"Last error: {failures[-1].path}: {failures[-1].reason}. Check the manifest's paths, which are relative "
             f"to {self.manifest.root}."
         )
