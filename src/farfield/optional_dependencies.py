@@ -13,8 +13,10 @@ RUNTIMES = {
     "onnxscript": "export",
     "openvino": "openvino",
     "nncf": "openvino",
+    "transformers": "hf",
+    "huggingface_hub": "hf",
 }
-"""The farfield extra that installs each package needed to write or run exported files."""
+"""The farfield extra that installs each package needed for exported files and for encoders of Hugging Face."""
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import cast
 
 import torch
@@ -36,7 +37,11 @@ def optimize_for_inference(network: ActionNet, dtype: torch.dtype = torch.float3
             replace_modules(folded, _dense)
         fast = cast(ActionNet, convolve_frames(folded)).requires_grad_(False)
     fast.is_folded = True
-    return fast.to(dtype).to(memory_format=torch.channels_last_3d)
+    fast.to(dtype)
+    for tensor in chain(fast.parameters(), fast.buffers()):
+        if tensor.ndim == 5:  # `Module.to` would convert the weights of 2D convolutions, too, and fail
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last_3d)
+    return fast
 
 
 def _dense(module: nn.Module) -> nn.Module | None:
