@@ -34,7 +34,9 @@ def preprocessing(folder: Path, kind: str, clip: ClipSpec) -> tuple[dict[str, An
     """
     path, content = _read_processor(folder)
     if path is None:
-        return {}, [f"there is no {PROCESSORS[-1]}: sizes and normalisation are those of the publication"]
+        return {"resize": "transformers"}, [
+            f"there is no {PROCESSORS[-1]}: sizes and normalisation are those of the publication"
+        ]
     try:
         mean, std = _normalisation(content, kind, clip)
         short_side, crop = _edge(content.get("size")), _edge(content.get("crop_size"))
@@ -48,7 +50,7 @@ def preprocessing(folder: Path, kind: str, clip: ClipSpec) -> tuple[dict[str, An
     elif content.get("resample", BILINEAR) != BILINEAR:
         notes.append(f"{path.name} does not resize bilinearly, as farfield does (resample {content['resample']})")
     side = {} if short_side is None else {"short_side_px": max(short_side, clip.crop_px)}
-    return {"mean": mean, "std": std, **side}, notes
+    return {"mean": mean, "std": std, "resize": "transformers", **side}, notes
 
 
 def sampling(kind: str, labels: Sequence[str]) -> dict[str, Any]:

@@ -1,0 +1,112 @@
+"""Encoders of `transformers` as backbones: where their tokens are, and how deep their layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from farfield import build_model
+from farfield.errors import FarfieldError
+from farfield.models.network import ActionNet, build_backbone
+from farfield.models.summary import summarise
+from farfield.training.freezing import freeze_parts
+from farfield.training.gradient_norms import gradient_norms, stages_of
+from farfield.training.layer_decay import learning_rate_scales
+from farfield.training.optimisation import Optimisation
+from hugging_face import FAMILIES, SMALL
+
+pytestmark = pytest.mark.dependency
+
+
+def config(kind: str, **entries: Any) -> dict[str, Any]:
+    pytest.importorskip("transformers")
+    return {"model_type": kind, **SMALL, **FAMILIES[kind][1], **entries}
+
+
+def network(kind: str, *, output: str = "map", **entries: Any) -> ActionNet:
+    options = {"config": config(kind, **entries), "output": output}
+    return build_model("hf", num_classes=3, backbone_options=options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "entries", "depth"),
+    [
+        ("videomae", {}, 2),
+        ("vivit", {}, 2),
+        ("vjepa2", {}, 2),
+        ("timesformer", {}, 1),
+        ("timesformer", {"attention_type": "joint_space_time"}, 1),
+        ("timesformer", {"attention_type": "space_only"}, 1),
+    ],
+)
+def test_a_patch_changes_the_map_where_it_is(kind: str, entries: dict[str, Any], depth: int) -> None:
+    """Without layers, a token depends on its own patch only."""
+    backbone = build_backbone("hf", {"config": config(kind, num_hidden_layers=0, **entries)}).double().eval()
+    clip = torch.randn(2, 3, 4, 48, 48).double()
+    before = backbone(clip)
+    assert before.shape == (2, 24, 4 // depth, 3, 3)
+    for t, h, w in ((0, 1, 2), (4 // depth - 1, 2, 0)):
+        changed = clip.clone()
+        changed[1, :, t * depth : (t + 1) * depth, 16 * h : 16 * h + 16, 16 * w : 16 * w + 16] += 1
+        moved = (backbone(changed) - before).abs().amax(1) > 1e-9
+        assert moved.nonzero().tolist() == [[1, t, h, w]]
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_depths_follow_the_layers(kind: str) -> None:
+    made = network(kind)
+    assert made.backbone.depth_names == ["stem", "layer1", "layer2"]
+    scales = learning_rate_scales(made, 0.5)
+    rates = {}
+    for name, scale in scales.items():
+        part = "layer0" if ".layer.0." in name or ".layers.0." in name else "layer1" if ".1." in name else name
+        rates.setdefault(part, set()).add(scale)
+    assert rates.pop("layer0") == {0.25}
+    assert rates.pop("layer1") == {0.5}
+    assert {scale for name, each in rates.items() for scale in each if "embeddings" in name} == {0.125}
+    assert rates["head.fc.weight"] == {1.0}
+    freeze_parts(made, Optimisation(freeze_through="layer1"))
+    trained = {name for name, parameter in made.named_parameters() if parameter.requires_grad}
+    assert trained == {name for name, scale in scales.items() if scale > 0.25}
+    made(torch.randn(2, 3, 4, 48, 48)).square().sum().backward()
+    assert set(gradient_norms(made)) == {"layer2", "head"}
+    assert stages_of(made) == ["stem", "layer1", "layer2", "head"]
+
+
+def test_layers_do_not_exist_in_other_networks() -> None:
+    with pytest.raises(FarfieldError, match="freeze_through is 'layer7', which is not a stage of this network"):
+        freeze_parts(network("vivit"), Optimisation(freeze_through="layer7"))
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_costs_are_counted(kind: str) -> None:
+    made = network(kind, output="class_token")
+    assert not made.backbone.has_map
+    found = summarise(made)
+    assert found.parameters == sum(parameter.numel() for parameter in made.parameters())
+    tokens = 2 * 9
+    assert found.multiply_adds > tokens * 24 * 24  # more than one linear layer over all patches
+
+
+def test_mistakes_in_options() -> None:
+    with pytest.raises(FarfieldError, match="backbone 'hf' has no config"):
+        build_model("hf", num_classes=3)
+    with pytest.raises(FarfieldError, match=r"output is 'maps'\. Known: map, class_token"):
+        network("vivit", output="maps")
+    with pytest.raises(FarfieldError, match=r"has no entry 'hiden_size'\..* Did you mean 'hidden_size'"):
+        network("vivit", hiden_size=24)
+    with pytest.raises(FarfieldError, match="model_type is 'bert', which is not a video encoder"):
+        build_model("hf", num_classes=3, backbone_options={"config": {"model_type": "bert"}})
+    with pytest.raises(FarfieldError, match="the config of ViViT is invalid"):
+        network("vivit", hidden_act="mystery")
+    with pytest.raises(FarfieldError, match=r"this V-JEPA 2 takes frames of 48 px\. Its positions follow crop_size"):
+        build_model("hf", num_classes=3, backbone_options={"config": config("vjepa2")}, clip={"crop_px": 64})
+    with pytest.raises(FarfieldError, match="V-JEPA 2 takes a number of frames that is a multiple of 2"):
+        build_model("hf", num_classes=3, backbone_options={"config": config("vjepa2")}, clip={"num_frames": 5})
+    with pytest.raises(FarfieldError, match="or another number of patches that is a multiple of 3"):
+        build_model("hf", num_classes=3, backbone_options={"config": config("timesformer")}, clip={"crop_px": 64})
+    options = {"config": config("vivit"), "output": "class_token"}
+    with pytest.raises(FarfieldError, match="have no positions for a block to relate"):
+        build_model("hf", num_classes=3, backbone_options=options, insert={"top": 1})
