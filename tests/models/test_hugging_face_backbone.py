@@ -17,6 +17,8 @@ from farfield.training.layer_decay import learning_rate_scales
 from farfield.training.optimisation import Optimisation
 from hugging_face import FAMILIES, SMALL
 
+LARGER: Any = {"crop_px": 64, "short_side_px": 64}
+
 pytestmark = pytest.mark.dependency
 
 
@@ -102,11 +104,11 @@ def test_mistakes_in_options() -> None:
     with pytest.raises(FarfieldError, match="the config of ViViT is invalid"):
         network("vivit", hidden_act="mystery")
     with pytest.raises(FarfieldError, match=r"this V-JEPA 2 takes frames of 48 px\. Its positions follow crop_size"):
-        build_model("hf", num_classes=3, backbone_options={"config": config("vjepa2")}, clip={"crop_px": 64})
+        build_model("hf", num_classes=3, backbone_options={"config": config("vjepa2")}, clip=LARGER)
     with pytest.raises(FarfieldError, match="V-JEPA 2 takes a number of frames that is a multiple of 2"):
         build_model("hf", num_classes=3, backbone_options={"config": config("vjepa2")}, clip={"num_frames": 5})
     with pytest.raises(FarfieldError, match="or another number of patches that is a multiple of 3"):
-        build_model("hf", num_classes=3, backbone_options={"config": config("timesformer")}, clip={"crop_px": 64})
+        build_model("hf", num_classes=3, backbone_options={"config": config("timesformer")}, clip=LARGER)
     options = {"config": config("vivit"), "output": "class_token"}
     with pytest.raises(FarfieldError, match="have no positions for a block to relate"):
         build_model("hf", num_classes=3, backbone_options=options, insert={"top": 1})
