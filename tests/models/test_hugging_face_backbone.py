@@ -9,6 +9,7 @@ import torch
 
 from farfield import build_model
 from farfield.errors import FarfieldError
+from farfield.interpretability.grad_cam import default_stages, grad_cam
 from farfield.models.network import ActionNet, build_backbone
 from farfield.models.summary import summarise
 from farfield.training.freezing import freeze_parts
@@ -112,3 +113,51 @@ def test_mistakes_in_options() -> None:
     options = {"config": config("vivit"), "output": "class_token"}
     with pytest.raises(FarfieldError, match="have no positions for a block to relate"):
         build_model("hf", num_classes=3, backbone_options=options, insert={"top": 1})
+
+
+@pytest.mark.parametrize(
+    ("kind", "entries", "depth"),
+    [
+        ("videomae", {}, 2),
+        ("vivit", {}, 2),
+        ("vjepa2", {}, 2),
+        ("timesformer", {}, 1),
+        ("timesformer", {"attention_type": "space_only"}, 1),
+    ],
+)
+def test_grad_cam_of_a_class_token_is_that_of_the_patches_that_it_sees(
+    kind: str, entries: dict[str, Any], depth: int
+) -> None:
+    """The map follows from the gradient of the score with respect to the patch tokens, added to a layer's output."""
+    made = network(kind, output="class_token", **entries).double().eval().requires_grad_(False)
+    assert default_stages(made) == ["layer1"]
+    clip = torch.randn(1, 3, 4, 48, 48).double()
+    found = grad_cam(made, clip, label="1", stage="layer1")
+    assert found.values.shape == (4 // depth, 3, 3)
+    layer = made.backbone.trunk.get_submodule(made.backbone.layer_paths[0])
+    seen = {}
+
+    def add(_: Any, __: Any, output: Any) -> Any:
+        tokens = output[0] if isinstance(output, tuple) else output
+        seen["tokens"] = tokens
+        seen["added"] = torch.zeros_like(tokens, requires_grad=True)
+        changed = tokens + seen["added"]
+        return (changed, *output[1:]) if isinstance(output, tuple) else changed
+
+    with torch.enable_grad():
+        hook = layer.register_forward_hook(add)
+        made(clip)[0, 1].backward()
+    hook.remove()
+    before = 1 if kind in ("vivit", "timesformer") else 0
+    gradient, tokens = (each.flatten(0, 1) if entries else each[0] for each in (seen["added"].grad, seen["tokens"]))
+    if entries:  # a class token in each frame
+        keep = [i for i in range(len(tokens)) if i % 10]
+        gradient, tokens = gradient[keep], tokens[keep]
+    else:
+        gradient, tokens = gradient[before:], tokens[before:]
+    expected = (tokens @ gradient.mean(0)).relu()
+    order = (3, 3, 4) if kind == "timesformer" and not entries else (4 // depth, 3, 3)
+    expected = expected.reshape(order)
+    expected = expected.permute(2, 0, 1) if kind == "timesformer" and not entries else expected
+    assert torch.allclose(found.values.double(), expected, rtol=1e-5, atol=1e-12)
+    assert float(expected.max()) > 0

@@ -106,9 +106,13 @@ class Backbone(nn.Module):
 
         Empty for a network without stages and layers.
         """
-        stages = [name for name in self.stage_specs if not name.startswith("fast_")]
-        names = stages or [f"layer{i + 1}" for i in range(len(self.layer_paths))]
+        names = [name for name in self.stage_specs if not name.startswith("fast_")] or self.layer_names
         return ["stem", *names] if names else []
+
+    @property
+    def layer_names(self) -> list[str]:
+        """Names of the layers of a network without residual stages: "layer1", "layer2", ..."""
+        return [f"layer{i + 1}" for i in range(len(self.layer_paths))]
 
     @property
     def stages(self) -> dict[str, list[nn.Module]]:
