@@ -102,6 +102,9 @@ def test_mistakes_in_options() -> None:
         network("vivit", hiden_size=24)
     with pytest.raises(FarfieldError, match="model_type is 'bert', which is not a video encoder"):
         build_model("hf", num_classes=3, backbone_options={"config": {"model_type": "bert"}})
+    for content in (3, {"model_type": ["vivit"]}, {}):
+        with pytest.raises(FarfieldError, match="which is not a video encoder"):
+            build_model("hf", num_classes=3, backbone_options={"config": content})
     with pytest.raises(FarfieldError, match="the config of ViViT is invalid"):
         network("vivit", hidden_act="mystery")
     with pytest.raises(FarfieldError, match=r"this V-JEPA 2 takes frames of 48 px\. Its positions follow crop_size"):

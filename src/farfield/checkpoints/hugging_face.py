@@ -81,7 +81,9 @@ def load_hugging_face(
     found.require_classifier()
     for note in found.notes:
         log.info("%s: %s", path, note)
-    return build_network(found, labels=labels, clip=clip)
+    network = build_network(found, labels=labels, clip=clip)
+    _read.cache_clear()  # the network has copies of the weights
+    return network
 
 
 def build_network(
@@ -116,11 +118,11 @@ def _read(name: str, _modified: int) -> HuggingFaceCheckpoint:
     state = read_weights(folder)
     kind = made.model_type
     rows = state.get("classifier.weight")
-    has_classifier = isinstance(rows, Tensor) and rows.ndim == 2
-    if has_classifier:
-        made.num_labels = len(rows)
-    model = _load(family, made, state, folder, "ForVideoClassification" if has_classifier else "Model")
-    options = _options(raw, made, has_classifier=has_classifier, count=len(rows) if has_classifier else 0)
+    count = len(rows) if rows is not None and rows.ndim == 2 else 0
+    if count:
+        made.num_labels = count
+    model = _load(family, made, state, folder, "ForVideoClassification" if count else "Model")
+    options = _options(raw, made, count)
     clip = default_clip("hf", options["backbone_options"])
     settings, notes = preprocessing(folder, kind, clip)
     labels = options["labels"]
@@ -129,7 +131,7 @@ def _read(name: str, _modified: int) -> HuggingFaceCheckpoint:
     if labels is not None and labels[0] == "LABEL_0":
         notes.append("the classes have no names; farfield convert --labels FILE gives them names")
     values = model.state_dict()
-    names = _names(values, made.model_type, model.base_model_prefix if has_classifier else "")
+    names = _names(values, made.model_type, model.base_model_prefix if count else "")
     return HuggingFaceCheckpoint(
         folder,
         type(model).__name__,
@@ -163,10 +165,10 @@ def _read_config(raw: Mapping[str, Any], folder: Path) -> tuple[Family, Any]:
     return read_config({name: value for name, value in architecture_entries(made).items() if name in known})
 
 
-def _options(raw: Mapping[str, Any], made: Any, *, has_classifier: bool, count: int) -> dict[str, Any]:
-    """Return the fields of `NetworkOptions` except clip."""
+def _options(raw: Mapping[str, Any], made: Any, count: int) -> dict[str, Any]:
+    """Return the fields of `NetworkOptions` except clip. `count` is the number of classes, 0 without a classifier."""
     uses_first_token = made.model_type in ("timesformer", "vivit") or (
-        made.model_type == "videomae" and not made.use_mean_pooling and has_classifier
+        made.model_type == "videomae" and not made.use_mean_pooling and count > 0
     )
     options: dict[str, Any] = {
         "backbone": "hf",
@@ -174,12 +176,12 @@ def _options(raw: Mapping[str, Any], made: Any, *, has_classifier: bool, count: 
             "config": architecture_entries(made),
             "output": "class_token" if uses_first_token else "map",
         },
-        "labels": _labels(raw, count) if has_classifier else None,
+        "labels": _labels(raw, count) if count else None,
         "dropout": 0.0,
         "head": "gap_fc",
         "task": "multilabel" if raw.get("problem_type") == "multi_label_classification" else "single_label",
     }
-    if made.model_type == "vjepa2" and has_classifier:
+    if made.model_type == "vjepa2" and count:
         if made.hidden_act != "gelu":
             raise FarfieldError(f"the pooler of V-JEPA 2 has hidden_act {made.hidden_act!r}; farfield has gelu only.")
         options["head"] = "attentive"

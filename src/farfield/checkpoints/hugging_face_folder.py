@@ -39,7 +39,7 @@ def is_hugging_face(path: str | Path) -> bool:
             content = parse_json((place / CONFIG).read_bytes())
         except (JsonError, OSError):
             return False
-        return isinstance(content, dict) and "model_type" in content and "model" not in content
+        return isinstance(content, dict) and isinstance(content.get("model_type"), str) and "model" not in content
     is_name = _NAME.fullmatch(str(path)) is not None and place.suffix.lower() not in _CHECKPOINT_SUFFIXES
     return is_name and not place.exists() and not place.parent.exists()
 

@@ -160,8 +160,8 @@ def family_of(config: Mapping[str, Any]) -> Family:
     Raises:
         FarfieldError: if its `model_type` is missing or not that of a supported video encoder.
     """
-    kind = config.get("model_type")
-    if kind not in FAMILIES:
+    kind = config.get("model_type") if isinstance(config, Mapping) else None
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise FarfieldError(
             f"the config's model_type is {kind!r}, which is not a video encoder that farfield can run. Give one of "
             f"{', '.join(FAMILIES)}."
