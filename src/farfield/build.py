@@ -200,7 +200,7 @@ def resolve_clip(
         FarfieldError: for a name that does not exist, or invalid clip settings.
     """
     pretrained = None if weights is None else weights_clip(weights, backbone, backbone_options, block_options)
-    if backbone == "hf" and pretrained is not None:  # only the weights define the network
+    if backbone == "hf" and pretrained is not None and "num_frames" in pretrained:  # they define the network
         spec = ClipSpec.from_dict(pretrained)
     else:
         spec = default_clip(backbone, backbone_options)
