@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from farfield import build_model
 from farfield.errors import FarfieldError
 from farfield.interpretability.grad_cam import default_stages, grad_cam
+from farfield.models.backbones.hugging_face import ChannelLayerNorm
 from farfield.models.network import ActionNet, build_backbone
 from farfield.models.summary import summarise
 from farfield.training.freezing import freeze_parts
@@ -76,6 +78,13 @@ def test_depths_follow_the_layers(kind: str) -> None:
     made(torch.randn(2, 3, 4, 48, 48)).square().sum().backward()
     assert set(gradient_norms(made)) == {"layer2", "head"}
     assert stages_of(made) == ["stem", "layer1", "layer2", "head"]
+
+
+def test_only_averaged_tokens_are_normalised_again() -> None:
+    """VideoMAE's fc_norm takes the place of the norm of each token."""
+    assert isinstance(network("videomae").head.embedding, ChannelLayerNorm)
+    assert isinstance(network("videomae", output="class_token").head.embedding, nn.Identity)
+    assert isinstance(network("videomae", use_mean_pooling=False).head.embedding, nn.Identity)
 
 
 def test_layers_do_not_exist_in_other_networks() -> None:
