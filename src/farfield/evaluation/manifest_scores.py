@@ -18,7 +18,7 @@ from farfield.lightning_errors import lightning_errors_as_ours
 
 
 def make_trainer(accelerator: str, devices: int, precision: str, *, progress: bool) -> Trainer:
-    """Make the Trainer of a test, see `evaluate`."""
+    """Make Lightning's Trainer for a test. The arguments are those of `evaluate`."""
     bars: list[Callback] = [RichProgressBar(console_kwargs={"stderr": True})] if progress else []
     with lightning_errors_as_ours(ValueError):
         trainer = Trainer(

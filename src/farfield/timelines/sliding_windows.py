@@ -122,10 +122,10 @@ def windows_of(
     start_seconds: float | None = None,
     end_seconds: float | None = None,
 ) -> Windows:
-    """Slide windows over an open video, or a segment of it. The first window starts at its start, the last ends at its
-    end.
+    """Slide windows over an open video, or a segment of it.
 
-    A video that is shorter than a window has one window.
+    The first window starts at the start of the video or segment, and the last window ends at its end. A video that is
+    shorter than a window has one window.
 
     Args:
         video: an open video from `open_video`.
@@ -141,7 +141,7 @@ def windows_of(
 
     Raises:
         FarfieldError: see `check_window_lengths`.
-        VideoError: if no frame lies in the segment; if window_seconds is None, the video is shorter than a clip and
+        VideoError: if no frame lies in the segment, or if window_seconds is None, the video is shorter than a clip and
             `short_clip` is "refuse".
     """
     check_window_lengths(spec, hop_seconds, window_seconds)
@@ -199,7 +199,7 @@ def span_and_hop(
 def window_indices(
     length: int, spec: ClipSpec, span: int, hop: int, *, spread: bool
 ) -> tuple[Int[np.ndarray, "windows num_frames"], Int[np.ndarray, "windows 2"]]:
-    """Choose the frames and the bounds [start, end) of each window in a stream of `length` frames.
+    """Choose the frames and the bounds [start, end), in frames, of each window in a stream of `length` frames.
 
     Args:
         length: frames in the stream.
