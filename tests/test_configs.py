@@ -10,6 +10,8 @@ import pytest
 import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
+from hugging_face import make_model, save
+
 pytestmark = pytest.mark.slow
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -45,6 +47,10 @@ def test_config_runs_a_step(
         options += ["--data.augmentation.short_side_px=[36, 40]"] * ("short_side_px" in config.read_text())
         options += ["--trainer.check_val_every_n_epoch=1", "--trainer.precision=32-true"]
         options += ["--model.optimisation.precise_bn_batches=1"] * ("precise_bn" in config.read_text())
+    if content.get("model", {}).get("backbone") == "hf":  # a small encoder in place of a name on huggingface.co
+        few = {"decoder_hidden_size": 24, "decoder_num_attention_heads": 3, "decoder_num_hidden_layers": 1}
+        encoder = save(make_model("videomae", "ForPreTraining", use_mean_pooling=False, **few), tmp_path / "encoder")
+        options += [f"--model.weights={encoder}", "--trainer.precision=32-true"]
     options += ["--data.negative_share=0"] * ("untrimmed: true" in config.read_text())  # the videos have no free time
     assert run_farfield("fit", *options) == 0
     assert (tmp_path / "checkpoints/last.ckpt").is_file()

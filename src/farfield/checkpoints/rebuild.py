@@ -46,7 +46,8 @@ def rebuild(model: Any, state: dict[str, Tensor], *, described: Path, weights: P
     except (RuntimeError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
         raise FarfieldError(f"{misfit}: split batch norms lack statistics or have wrong sizes.") from error
     if reason := differences(state, network.state_dict()):
-        raise FarfieldError(f"{misfit}: {reason}.")
+        hint = " Another version of transformers may name them differently." if model["backbone"] == "hf" else ""
+        raise FarfieldError(f"{misfit}: {reason}.{hint}")
     network.load_state_dict(state)
     if split is not None:
         join_batch_norm(network)

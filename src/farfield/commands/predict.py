@@ -88,7 +88,8 @@ def predict(
     Args:
         videos: files, folders, patterns, manifests (.csv; the segment of each row is predicted), or - for a list
             of them on standard input. With --fps, folders of numbered pictures are videos, too.
-        checkpoint: a .ckpt file, or a folder or file written by `farfield export`; network, labels, sampling and
+        checkpoint: a .ckpt file, a folder or file written by `farfield export`, or a folder or name of a video
+            encoder of Hugging Face (docs/encoders.md); network, labels, sampling and
             normalisation come from it.
         top_k: number of classes to print. For a multilabel network, all further classes that
             reach their threshold are printed, too.

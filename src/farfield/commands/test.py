@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from farfield.checkpoints.hugging_face_folder import is_hugging_face
 from farfield.clip_spec import ViewsAggregation
 from farfield.commands.console import quiet_libraries
 from farfield.commands.test_summary import test_summary, thresholds_line
@@ -80,7 +81,7 @@ def test(
     once for all of its views. `farfield test splits` averages the tests of a data set's official splits.
 
     Args:
-        checkpoint: a .ckpt file.
+        checkpoint: a .ckpt file, or a folder or name of a video encoder of Hugging Face (docs/encoders.md).
         data: the videos to score.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
         num_crops: crops of each clip; null for the checkpoint's own setting, or for 1 with --timeline.
@@ -169,7 +170,7 @@ def validate(
     """Score a checkpoint on one central view per video, as after a training epoch. `farfield test` uses all views.
 
     Args:
-        checkpoint: a .ckpt file.
+        checkpoint: a .ckpt file, or a folder or name of a video encoder of Hugging Face (docs/encoders.md).
         data: the videos to score.
         accelerator: where to run, as Lightning's Trainer takes it: auto, cpu, gpu.
         decoder: pyav or decord.
@@ -182,5 +183,8 @@ def validate(
 
 
 def _run_folder(checkpoint: str) -> Path:
+    """Return the run folder of a checkpoint: that which holds its folder checkpoints, or runs/NAME for Hugging Face."""
+    if is_hugging_face(checkpoint):
+        return Path("runs") / Path(checkpoint).name  # a folder named as a model's owner would hide the model
     folder = Path(checkpoint).parent
     return folder.parent if folder.name == "checkpoints" else folder

@@ -203,10 +203,10 @@ def _read_views(
 ) -> Clip:
     """Read clips of the given frames, each as `num_crops` crops. A frame of several clips is decoded once."""
     needed, position = np.unique(places, return_inverse=True)
-    frames = torch.from_numpy(video.frames(needed, spec.test_short_side_px))
+    frames = torch.from_numpy(video.frames(needed, spec.decoded_short_side_px))
     times, bounds = video.times[places], shown_seconds(video.times, places, spec.target_fps)
-    resized = resize_short_side(frames, spec.test_short_side_px)
-    crops = torch.stack(spread_crops(resized, spec.test_side_px, num_crops))
+    resized = resize_short_side(frames, spec.test_short_side_px, spec.resize)
+    crops = torch.stack(spread_crops(resized, spec.test_side_px, num_crops, spec.resize))
     views = crops[:, torch.from_numpy(position.reshape(places.shape))]  # crops clips t h w c
     return Clip(
         views.transpose(0, 1).flatten(0, 1),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 from farfield.checkpoints.checkpoint import plain_network
+from farfield.checkpoints.hugging_face_folder import is_hugging_face
 from farfield.clip_spec import ViewsAggregation
 from farfield.data.evaluation_datamodule import TestDataModule
 from farfield.data.manifest import Manifest, read_manifest
@@ -297,7 +298,7 @@ def _check_threshold_options(
             "choose_threshold and restrict_labels are both set, but thresholds chosen among some classes do not fit "
             "the network's scores among all classes. Leave one out."
         )
-    if isinstance(model, str | Path) and Path(model).is_dir():
+    if isinstance(model, str | Path) and (Path(model).is_dir() or is_hugging_face(model)):
         raise FarfieldError(f"choose_threshold writes into a checkpoint, but {model} is a folder. Give a .ckpt file.")
 
 

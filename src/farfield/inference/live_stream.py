@@ -106,8 +106,8 @@ class LiveStream:
             except ValueError as error:
                 self._leave_out(error)
                 continue
-            resized = resize_short_side(picture[None], self._spec.test_short_side_px)
-            crop = spread_crops(resized, self._spec.test_side_px, 1)[0][0]
+            resized = resize_short_side(picture[None], self._spec.test_short_side_px, self._spec.resize)
+            crop = spread_crops(resized, self._spec.test_side_px, 1, self._spec.resize)[0][0]
             if self._spec.target_fps is None:
                 yield seconds, crop
                 continue
@@ -165,7 +165,7 @@ class LiveStream:
         return RgbConverter(
             (frame.width, frame.height),
             aspect,
-            self._spec.test_short_side_px,
+            self._spec.decoded_short_side_px,
             tone_map=self._spec.tone_map,
             name=self.name,
         )

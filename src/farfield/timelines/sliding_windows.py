@@ -160,7 +160,7 @@ def windows_of(
     shown = np.append(video.times, video.times[-1] + 1 / fps)
     first = int(stream[0])
     seconds = shown[first + bounds] if spec.target_fps is None else video.times[first] + bounds / fps
-    pictures = video.pictures(np.unique(indices), spec.test_short_side_px)
+    pictures = video.pictures(np.unique(indices), spec.decoded_short_side_px)
     clips = assemble_windows(_crop(pictures, spec, num_crops), iter(indices))
     return Windows(seconds[:, 0], seconds[:, 1], indices, clips)
 
@@ -225,8 +225,11 @@ def _crop(
 ) -> Iterator[tuple[int, UInt8[Tensor, "v h w c"]]]:
     """Resize and crop one frame at a time, so that no full-size frames pile up in memory."""
     for index, picture in pictures:
-        resized = resize_short_side(torch.from_numpy(picture.copy())[None], spec.test_short_side_px)
-        yield index, torch.stack([crop[0] for crop in spread_crops(resized, spec.test_side_px, num_crops)])
+        resized = resize_short_side(torch.from_numpy(picture.copy())[None], spec.test_short_side_px, spec.resize)
+        yield (
+            index,
+            torch.stack([crop[0] for crop in spread_crops(resized, spec.test_side_px, num_crops, spec.resize)]),
+        )
 
 
 def assemble_windows(
