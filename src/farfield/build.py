@@ -9,12 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from farfield.checkpoints.pretrained import PretrainedWeights, find_weights, load_pretrained, weights_clip
 from farfield.clip_spec import ClipOptions, ClipSpec
 from farfield.errors import FarfieldError
-from farfield.models.head import HeadKind
+from farfield.models.head_kinds import HeadKind
 from farfield.models.insertion import BLOCKS
 from farfield.models.network import ActionNet, assemble, build_backbone, default_clip
 from farfield.models.network_options import NetworkOptions

@@ -5,19 +5,15 @@ from __future__ import annotations
 import json as json_format
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from farfield.build import build_model
-from farfield.checkpoints.checkpoint import load_network
 from farfield.clip_spec import ClipOptions
 from farfield.commands.console import quiet_libraries
 from farfield.errors import FarfieldError, nearest
-from farfield.models.backbone_costs import BackboneCosts, backbone_costs
-from farfield.models.backbones import BACKBONES
-from farfield.models.published_results import published_figures
-from farfield.models.summary import Summary, summarise
+
+if TYPE_CHECKING:
+    from farfield.models.backbone_costs import BackboneCosts
+    from farfield.models.summary import Summary
 
 
 def summary(
@@ -48,6 +44,16 @@ def summary(
         clip: changes to the backbone's clip settings, as {num_frames: 32, crop_px: 256}.
         json: print JSON.
     """
+    # Imported late, because they import PyTorch: --help answers without it.
+    import torch
+
+    from farfield.build import build_model
+    from farfield.checkpoints.checkpoint import load_network
+    from farfield.models.backbone_costs import backbone_costs
+    from farfield.models.backbones import BACKBONES
+    from farfield.models.published_results import published_figures
+    from farfield.models.summary import summarise
+
     quiet_libraries()
     changed = [backbone_options, insert, block_options, clip] != [None] * 4 or block != "non_local"
     if changed and network not in BACKBONES and (network == "all" or Path(network).is_file()):

@@ -10,14 +10,8 @@ from typing import Any
 
 from farfield.clip_spec import ViewsAggregation
 from farfield.commands.console import quiet_libraries
-from farfield.commands.test_summary import test_summary, thresholds_line
 from farfield.commands.timeline_options import timeline_options
-from farfield.commands.timeline_summary import timeline_summary
 from farfield.errors import FarfieldError
-from farfield.evaluation.evaluate import evaluate
-from farfield.evaluation.hard_negatives import check_hard_negatives_file
-from farfield.evaluation.timeline_result import TimelineResult
-from farfield.lightning_compat import process_rank
 from farfield.video.decoder_names import Decoder
 
 
@@ -114,6 +108,14 @@ def test(
             videos.
         json: print the report as JSON.
     """
+    # Imported late, because they import PyTorch and Lightning: --help answers without them.
+    from farfield.commands.test_summary import test_summary, thresholds_line
+    from farfield.commands.timeline_summary import timeline_summary
+    from farfield.evaluation.evaluate import evaluate
+    from farfield.evaluation.hard_negatives import check_hard_negatives_file
+    from farfield.evaluation.timeline_result import TimelineResult
+    from farfield.lightning_compat import process_rank
+
     quiet_libraries()
     windows = timeline_options(timeline, **options)  # jsonargparse finds the options by this call
     if write_hard_negatives is not None and windows is None:
