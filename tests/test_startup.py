@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from farfield import build_model, save_model
 from farfield.cli import COMMANDS
 
-HEAVY = ("torch", "lightning", "torchmetrics", "torchvision", "pytorchvideo", "matplotlib", "wandb", "scipy", "sklearn")
+HEAVY = (
+    *("torch", "torch._dynamo", "lightning", "torchmetrics", "torchvision", "pytorchvideo"),
+    *("matplotlib", "wandb", "scipy", "sklearn"),
+)
 
 CODE = f"""
 import sys
@@ -22,7 +28,15 @@ print(*[name for name in {HEAVY} if name in sys.modules], file=sys.stderr)
 """
 
 NEEDED = {
-    "fit": {"torch", "lightning", "torchmetrics", "torchvision", "matplotlib", "scipy"},  # Lightning imports the others
+    "fit": {
+        "torch",
+        "torch._dynamo",
+        "lightning",
+        "torchmetrics",
+        "torchvision",
+        "matplotlib",
+        "scipy",
+    },  # Lightning imports the others
     "test splits": {"torch"},
     "data verify": {"matplotlib"},
 }
@@ -40,3 +54,10 @@ def imported_by(*words: object) -> set[str]:
 )
 def test_help_imports_nothing_heavy(command: str) -> None:
     assert imported_by(*command.split(), "--help") <= NEEDED.get(command, set())
+
+
+@pytest.mark.slow
+def test_prediction_imports_what_its_network_needs(tmp_path: Path, make_video: Callable[..., Path]) -> None:
+    network = build_model("tiny", num_classes=3, insert={"res3": [1]})
+    save_model(network, tmp_path / "tiny.ckpt")
+    assert imported_by("predict", make_video(60), "--checkpoint", tmp_path / "tiny.ckpt") == {"torch"}

@@ -45,13 +45,12 @@ def summary(
         json: print JSON.
     """
     # Imported late, because they import PyTorch: --help answers without it.
-    import torch
-
     from farfield.build import build_model
     from farfield.checkpoints.checkpoint import load_network
     from farfield.models.backbone_costs import backbone_costs
     from farfield.models.backbones import BACKBONES
     from farfield.models.published_results import published_figures
+    from farfield.models.structure_only import structure_only
     from farfield.models.summary import summarise
 
     quiet_libraries()
@@ -67,7 +66,7 @@ def summary(
         print(json_format.dumps(content, indent=2) if json else _backbones_table(costs))
         return 0
     if network in BACKBONES:
-        with torch.device("meta"):
+        with structure_only():
             model = build_model(
                 network,
                 num_classes=num_classes,
