@@ -13,8 +13,8 @@ import av
 import numpy as np
 
 from farfield.clip_spec import ClipSpec
-from farfield.inference.camera import CameraOptions
 from farfield.inference.camera_group import open_cameras
+from farfield.inference.camera_options import CameraOptions
 from farfield.timelines.sliding_windows import Window
 
 

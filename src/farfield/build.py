@@ -9,15 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from farfield.checkpoints.pretrained import PretrainedWeights, find_weights, load_pretrained, weights_clip
 from farfield.clip_spec import ClipOptions, ClipSpec
 from farfield.errors import FarfieldError
-from farfield.models.head import HeadKind
+from farfield.models.head_kinds import HeadKind
 from farfield.models.insertion import BLOCKS
 from farfield.models.network import ActionNet, assemble, build_backbone, default_clip
 from farfield.models.network_options import NetworkOptions
+from farfield.models.structure_only import structure_only
 from farfield.task import Task
 
 log = logging.getLogger("farfield")
@@ -177,7 +176,7 @@ def _check_same_shapes(name: str, config: Mapping[str, Any], options: NetworkOpt
     """Raise an error if the pretrained weights differ in name or shape from those of the backbone of `options`."""
     trained = config.get("backbone_options")
     given = {**(trained or {}), **options.backbone_options} if options.backbone_options else None
-    with torch.device("meta"):
+    with structure_only():
         networks = build_backbone(config["backbone"], trained), build_backbone(options.backbone, given)
     shapes = [{key: value.shape for key, value in network.state_dict().items()} for network in networks]
     if shapes[0] != shapes[1]:

@@ -64,17 +64,17 @@ def for_each(
     yield from ENGINES[engine](function, jobs, num_workers, seconds_per_job)
 
 
-def worker_context(module: str) -> SpawnContext | ForkServerContext:
-    """Return a multiprocessing context whose processes start quickly, with a module imported in advance on Linux.
+def worker_context(*modules: str) -> SpawnContext | ForkServerContext:
+    """Return a multiprocessing context whose processes start quickly, with modules imported in advance on Linux.
 
-    On Linux, processes are forked from a single-threaded server process that has imported the module, so that the
+    On Linux, processes are forked from a single-threaded server process that has imported the modules, so that the
     replacement for a stopped process is ready at once. A fork of this process would inherit locks that its other
     threads hold. Other systems cannot fork safely once libraries are loaded, so each of their processes starts anew.
     """
     if sys.platform != "linux":
         return get_context("spawn")
     context = get_context("forkserver")
-    context.set_forkserver_preload([module])
+    context.set_forkserver_preload(list(modules))
     return context
 
 

@@ -8,7 +8,8 @@ import pytest
 from farfield.build import build_model
 from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError
-from farfield.inference.alarm_options import AlarmOptions, ClipOptions, make_tracker, only_best
+from farfield.inference.alarm_options import AlarmOptions, ClipOptions
+from farfield.inference.alarm_thresholds import make_tracker, only_best
 from farfield.inference.alarms import Alarm, AlarmTracker
 
 LABELS = ["a", "b", "c"]

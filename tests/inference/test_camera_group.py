@@ -13,8 +13,8 @@ import pytest
 from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError, VideoError
 from farfield.inference import camera_group
-from farfield.inference.camera import CameraOptions
 from farfield.inference.camera_group import CameraGroup, CameraWindow, open_cameras
+from farfield.inference.camera_options import CameraOptions
 from streams import Broadcast, write_levels
 
 SPEC = ClipSpec(num_frames=4, crop_px=48, frame_stride=2, short_side_px=48)  # spans 7 frames

@@ -20,7 +20,7 @@ import torch
 from farfield.errors import FarfieldError, VideoError
 from farfield.inference.alarm_events import AlarmEvent
 from farfield.inference.alarm_options import AlarmOptions, ClipOptions
-from farfield.inference.camera import CameraOptions
+from farfield.inference.camera_options import CameraOptions
 from farfield.inference.predict_live import LivePrediction, predict_cameras
 from farfield.models.network import ActionNet
 from multilabel import brightness_network

@@ -10,7 +10,7 @@ import torch
 from openvino import opset13 as op
 
 from exporters.networks import awake
-from farfield.exporters.export import export_model
+from farfield.exporters.export_file import export_model
 from farfield.runtimes import exported_network
 from farfield.runtimes.dense_stem import make_stem_dense
 from farfield.runtimes.exported_network import load_exported

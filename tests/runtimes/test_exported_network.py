@@ -17,7 +17,7 @@ import torch
 
 from exporters.networks import awake
 from farfield.errors import FarfieldError
-from farfield.exporters.export import export_model
+from farfield.exporters.export_file import export_model
 from farfield.exporters.openvino import openvino_model
 from farfield.runtimes.exported_network import load_exported
 from farfield.runtimes.metadata import ExportMetadata, read_description

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json as json_format
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from farfield.evaluation.comparison import Comparison, compare_runs
-from farfield.evaluation.multilabel_comparison import MultilabelComparison, compare_multilabel_runs
-from farfield.evaluation.scored_run import read_scored_run
-from farfield.evaluation.significance import Difference
-from farfield.evaluation.split_comparison import SplitsComparison, compare_splits, splits_to_compare
-from farfield.reports.read_test_report import METRICS
+if TYPE_CHECKING:
+    from farfield.evaluation.comparison import Comparison
+    from farfield.evaluation.multilabel_comparison import MultilabelComparison
+    from farfield.evaluation.significance import Difference
 
 
 def compare(run_a: str, run_b: str, *, draws: int = 10_000, seed: int = 0, json: bool = False) -> int:
@@ -29,6 +28,13 @@ def compare(run_a: str, run_b: str, *, draws: int = 10_000, seed: int = 0, json:
         seed: random seed of the bootstrap.
         json: print JSON.
     """
+    # Imported late, because they import PyTorch: --help answers without it.
+    from farfield.evaluation.comparison import Comparison, compare_runs
+    from farfield.evaluation.multilabel_comparison import MultilabelComparison, compare_multilabel_runs
+    from farfield.evaluation.scored_run import read_scored_run
+    from farfield.evaluation.split_comparison import SplitsComparison, compare_splits, splits_to_compare
+    from farfield.reports.read_test_report import METRICS
+
     splits = splits_to_compare(run_a, run_b)
     found: Comparison | MultilabelComparison | SplitsComparison
     if splits is not None:

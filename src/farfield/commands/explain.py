@@ -11,9 +11,7 @@ from typing import Any
 from farfield.commands.console import quiet_libraries
 from farfield.errors import FarfieldError, VideoError
 from farfield.interpretability.explain import explain as explain_clip
-from farfield.interpretability.explanation_files import read_numbers
 from farfield.options.parser import runs
-from farfield.reports.explanation_page import SPREAD_COLUMNS, spread_rows
 
 
 @runs(explain_clip, replaced=("video", "model", "out", "point"))
@@ -33,6 +31,8 @@ def explain(
             position at which the block changes the class's score the most.
         json: print the numbers as JSON instead of a table.
     """
+    from farfield.interpretability.explanation_files import read_numbers  # late: it imports PyTorch and matplotlib
+
     quiet_libraries()
     position = None if point is None else _parse_point(point)
     try:
@@ -56,6 +56,8 @@ def _parse_point(given: str) -> tuple[float, float]:
 
 
 def _table(content: dict[str, Any], folder: Path) -> str:
+    from farfield.reports.explanation_page import SPREAD_COLUMNS, spread_rows  # late: it imports matplotlib
+
     view = content["view"]
     lines = [f"{content['path']}  ({view['start_seconds']:.2f} s to {view['end_seconds']:.2f} s explained)"]
     width = max(len(each["label"]) for each in content["ranking"])

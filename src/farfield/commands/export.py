@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json as json_format
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from farfield.commands.console import quiet_libraries
 from farfield.exporters.export import export as export_network
-from farfield.exporters.export_file import ExportReport
-from farfield.exporters.publish import FolderReport
-from farfield.exporters.quantization import Accuracy, MultilabelAccuracy
 from farfield.options.parser import runs
+
+if TYPE_CHECKING:
+    from farfield.exporters.export_file import ExportReport
+    from farfield.exporters.publish import FolderReport
+    from farfield.exporters.quantization import Accuracy, MultilabelAccuracy
 
 
 @runs(export_network, replaced=("model", "clips"))
@@ -26,6 +28,8 @@ def export(checkpoint: str, *, clips: str | list[str] | None = None, json: bool 
             at most num_compare_clips videos are used. With int8, a manifest's labels are used to measure the accuracy.
         json: print the report as JSON.
     """
+    from farfield.exporters.publish import FolderReport  # late: it imports PyTorch
+
     quiet_libraries()
     written = export_network(checkpoint, clips=clips or (), **options)
     if isinstance(written, FolderReport):
@@ -102,6 +106,8 @@ def _as_text(report: ExportReport) -> str:
 
 
 def _accuracy_lines(accuracy: Accuracy | MultilabelAccuracy) -> list[str]:
+    from farfield.exporters.quantization import Accuracy
+
     if isinstance(accuracy, Accuracy):
         same = f"the same class for {100 * accuracy.agreement:.1f}%"
         metric, before, after = "top-1 ", accuracy.top1, accuracy.top1_int8

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from farfield.checkpoints.content_hash import network_hash
 from farfield.commands.console import quiet_libraries, report_skipped_files
 from farfield.commands.timeline_options import timeline_options
-from farfield.commands.watch_cameras import check_live, watch
 from farfield.curation.folder_scan import SkippedFiles
-from farfield.curation.video_inputs import find_records
 from farfield.errors import FarfieldError
 from farfield.inference.alarm_options import AlarmOptions, ClipOptions
-from farfield.inference.camera import CameraOptions, Reconnect
-from farfield.inference.embeddings import check_parquet
-from farfield.inference.preannotation.tools import TOOLS, check_annotatable
-from farfield.inference.predict import PredictOptions
-from farfield.inference.predict_videos import predict_videos
-from farfield.inference.prediction_schema import Prediction
-from farfield.inference.results_folder import FEATURE_FILES, check_extras, open_results
-from farfield.inference.tables_and_subtitles import SUBTITLES, Format, as_csv, as_srt, as_table, as_vtt, check_format
+from farfield.inference.camera_options import CameraOptions, Reconnect
+from farfield.inference.output_formats import SUBTITLES, Format, check_format
 from farfield.parallel import Engine
 from farfield.precision import Precision
-from farfield.progress import ProgressBar, VideoBars
-from farfield.scoring.load import load_model
 from farfield.timelines.cells import WindowsAggregation
 from farfield.timelines.options import Overlaps, TimelineOptions
 from farfield.video.decoder_names import Decoder
@@ -156,6 +144,19 @@ def predict(
         clip_seconds_after: duration that a clip shows after its alarm.
         max_clip_seconds: maximum length of a clip.
     """
+    # Imported late, because they import PyTorch: --help answers without it.
+    from farfield.checkpoints.content_hash import network_hash
+    from farfield.commands.print_predictions import print_all, print_each
+    from farfield.commands.watch_cameras import check_live, watch
+    from farfield.curation.video_inputs import find_records
+    from farfield.inference.embeddings import check_parquet
+    from farfield.inference.preannotation.tools import TOOLS, check_annotatable
+    from farfield.inference.predict import PredictOptions
+    from farfield.inference.predict_videos import predict_videos
+    from farfield.inference.results_folder import FEATURE_FILES, check_extras, open_results
+    from farfield.progress import VideoBars
+    from farfield.scoring.load import load_model
+
     quiet_libraries()
     chosen: Format = format if not json else "jsonl" if live else "json"
     extras = [name.strip() for name in write.split(",")] if write else []
@@ -246,7 +247,7 @@ def predict(
         check_annotatable(extras, [record.path for record in records], labels)
     with nullcontext() if out is None else open_results(out, settings(), extras) as results:
         done = {each: results.prediction(each) for each in records if results is not None and results.is_done(each)}
-        _print_each(done.values(), chosen)
+        print_each(done.values(), chosen)
         waiting = [record for record in records if record not in done]
         with VideoBars("predict", len(records), len(done)) as bars:
             for record, prediction in predict_videos(
@@ -262,30 +263,11 @@ def predict(
             ):
                 done[record] = prediction if results is None else results.add(prediction, fps=record.fps)
                 bars.video()
-                _print_each([done[record]], chosen)
+                print_each([done[record]], chosen)
         if results is not None:
             results.finish(records, labels)
-    _print_all([done[record] for record in records], chosen, timeline=timeline)
+    print_all([done[record] for record in records], chosen, timeline=timeline)
     failures = [prediction for prediction in done.values() if prediction.error is not None]
     for failure in failures:
         print(f"farfield predict: {failure.title}: {failure.error}", file=sys.stderr)
     return 1 if failures else 0
-
-
-def _print_each(predictions: Iterable[Prediction], format: Format) -> None:
-    """Print predictions if the format (table or jsonl) prints each video as soon as it is finished."""
-    for prediction in predictions:
-        if format == "jsonl":
-            ProgressBar.write(json_format.dumps(prediction.to_dict()))
-        elif format == "table" and prediction.ranking:
-            ProgressBar.write(as_table(prediction))
-
-
-def _print_all(predictions: list[Prediction], format: Format, *, timeline: bool) -> None:
-    """Print the predictions of all videos if the format (json, csv, srt or vtt) is printed at the end."""
-    if format == "json":
-        print(json_format.dumps([prediction.to_dict() for prediction in predictions], indent=2))
-    elif format == "csv":
-        print(as_csv(predictions, timeline=timeline), end="")
-    elif format in SUBTITLES and predictions and predictions[0].ranking:
-        print({"srt": as_srt, "vtt": as_vtt}[format](predictions[0]), end="")

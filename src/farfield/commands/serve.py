@@ -8,7 +8,7 @@ from farfield.commands.console import quiet_libraries
 from farfield.errors import FarfieldError
 from farfield.precision import Precision
 from farfield.server.limits import Limits, ServerSettings
-from farfield.timelines.sliding_windows import check_window_lengths
+from farfield.timelines.window_lengths import check_window_lengths
 from farfield.video.decoder_names import Decoder
 
 

@@ -5,20 +5,15 @@ from __future__ import annotations
 import json as json_format
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from farfield.build import build_model
-from farfield.checkpoints.checkpoint import load_network
-from farfield.checkpoints.hugging_face_folder import is_hugging_face
 from farfield.clip_spec import ClipOptions
 from farfield.commands.console import quiet_libraries
 from farfield.errors import FarfieldError, nearest
-from farfield.models.backbone_costs import BackboneCosts, backbone_costs
-from farfield.models.backbones import BUILDERS
-from farfield.models.published_results import published_figures
-from farfield.models.summary import Summary, summarise
+
+if TYPE_CHECKING:
+    from farfield.models.backbone_costs import BackboneCosts
+    from farfield.models.summary import Summary
 
 
 def summary(
@@ -50,6 +45,16 @@ def summary(
         clip: changes to the backbone's clip settings, as {num_frames: 32, crop_px: 256}.
         json: print JSON.
     """
+    # Imported late, because they import PyTorch: --help answers without it.
+    from farfield.build import build_model
+    from farfield.checkpoints.checkpoint import load_network
+    from farfield.checkpoints.hugging_face_folder import is_hugging_face
+    from farfield.models.backbone_costs import backbone_costs
+    from farfield.models.backbones import BUILDERS
+    from farfield.models.published_results import published_figures
+    from farfield.models.structure_only import structure_only
+    from farfield.models.summary import summarise
+
     quiet_libraries()
     changed = [backbone_options, insert, block_options, clip] != [None] * 4 or block != "non_local"
     is_checkpoint = Path(network).exists() or is_hugging_face(network)
@@ -64,7 +69,7 @@ def summary(
         print(json_format.dumps(content, indent=2) if json else _backbones_table(costs))
         return 0
     if network in BUILDERS:
-        with torch.device("meta"):
+        with structure_only():
             model = build_model(
                 network,
                 num_classes=num_classes,

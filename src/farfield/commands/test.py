@@ -8,17 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from farfield.checkpoints.hugging_face_folder import is_hugging_face
 from farfield.clip_spec import ViewsAggregation
 from farfield.commands.console import quiet_libraries
-from farfield.commands.test_summary import test_summary, thresholds_line
 from farfield.commands.timeline_options import timeline_options
-from farfield.commands.timeline_summary import timeline_summary
 from farfield.errors import FarfieldError
-from farfield.evaluation.evaluate import evaluate
-from farfield.evaluation.hard_negatives import check_hard_negatives_file
-from farfield.evaluation.timeline_result import TimelineResult
-from farfield.lightning_compat import process_rank
 from farfield.video.decoder_names import Decoder
 
 
@@ -116,6 +109,14 @@ def test(
             normally that of the training videos.
         json: print the report as JSON.
     """
+    # Imported late, because they import PyTorch and Lightning: --help answers without them.
+    from farfield.commands.test_summary import test_summary, thresholds_line
+    from farfield.commands.timeline_summary import timeline_summary
+    from farfield.evaluation.evaluate import evaluate
+    from farfield.evaluation.hard_negatives import check_hard_negatives_file
+    from farfield.evaluation.timeline_result import TimelineResult
+    from farfield.lightning_compat import process_rank
+
     quiet_libraries()
     windows = timeline_options(timeline, **options)  # jsonargparse finds the options by this call
     if write_hard_negatives is not None and windows is None:
@@ -184,6 +185,8 @@ def validate(
 
 def _run_folder(checkpoint: str) -> Path:
     """Return the run folder of a checkpoint: that which holds its folder checkpoints, or runs/NAME for Hugging Face."""
+    from farfield.checkpoints.hugging_face_folder import is_hugging_face  # late: it imports PyTorch
+
     if is_hugging_face(checkpoint):
         return Path("runs") / Path(checkpoint).name  # a folder named as a model's owner would hide the model
     folder = Path(checkpoint).parent

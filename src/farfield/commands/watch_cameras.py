@@ -14,9 +14,9 @@ from typing import Any
 
 from farfield.errors import FarfieldError, VideoError
 from farfield.inference.alarm_events import AlarmEvent
+from farfield.inference.output_formats import Format
 from farfield.inference.predict_live import LivePrediction, predict_cameras
 from farfield.inference.prediction_schema import RankedLabel
-from farfield.inference.tables_and_subtitles import Format
 from farfield.reports.overlapping_labels import NO_CLASS
 from farfield.scoring.load import InferenceModel
 

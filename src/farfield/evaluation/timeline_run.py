@@ -30,9 +30,9 @@ from farfield.precision import check_mixed_precision
 from farfield.progress import VideoBars, progress_bars
 from farfield.timelines.options import TimelineOptions
 from farfield.timelines.segments import Segment
-from farfield.timelines.sliding_windows import check_window_lengths
 from farfield.timelines.timeline import Timeline, make_timeline
 from farfield.timelines.timeline_segments import check_timeline_options, segments_at, timeline_thresholds
+from farfield.timelines.window_lengths import check_window_lengths
 from farfield.video.decoder_names import Decoder
 from farfield.video.decoders import open_video
 

@@ -6,23 +6,18 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from farfield.checkpoints.checkpoint import plain_network
 from farfield.curation.folder_scan import SkippedFiles
 from farfield.errors import FarfieldError
-from farfield.exporters.export_file import (
-    COMPARE_CLIPS,
-    TOLERANCE,
-    ExportOptions,
-    ExportReport,
-    check_output,
-    export_model,
-)
-from farfield.exporters.publish import FolderReport, publish_folder
-from farfield.exporters.reference_clips import decode_reference_clips, find_reference_videos, spread
-from farfield.models.network import ActionNet
+from farfield.exporters.export_options import COMPARE_CLIPS, TOLERANCE, ExportOptions
 from farfield.progress import progress_bars
 from farfield.video.decoder_names import Decoder
+
+if TYPE_CHECKING:
+    from farfield.exporters.export_file import ExportReport
+    from farfield.exporters.publish import FolderReport
+    from farfield.models.network import ActionNet
 
 log = logging.getLogger("farfield")
 
@@ -79,6 +74,12 @@ def export(
         report = farfield.export("best.ckpt", "model.onnx")
         print(report.worst.logits)  # 3.1e-07
     """
+    # Imported late, because they import PyTorch: `farfield export --help` reads only this function's signature.
+    from farfield.checkpoints.checkpoint import plain_network
+    from farfield.exporters.export_file import check_output, export_model
+    from farfield.exporters.publish import publish_folder
+    from farfield.exporters.reference_clips import decode_reference_clips, find_reference_videos, spread
+
     given = [str(clips)] if isinstance(clips, str | Path) else [str(each) for each in clips]
     if to_folder:
         if given or include_preprocessing or int8:

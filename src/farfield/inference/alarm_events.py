@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from farfield.inference.alarm_options import AlarmOptions, ClipOptions, make_tracker, only_best
+from farfield.inference.alarm_options import AlarmOptions, ClipOptions
+from farfield.inference.alarm_thresholds import make_tracker, only_best
 from farfield.inference.alarms import Alarm
 from farfield.inference.camera import Camera
 from farfield.inference.utc import utc_text

@@ -6,17 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Float
-
 from farfield.clip_spec import ClipSpec
-from farfield.errors import FarfieldError, nearest
-from farfield.inference.alarms import AlarmTracker
+from farfield.errors import FarfieldError
 from farfield.inference.packet_recorder import PacketRecorder
-from farfield.scoring.load import InferenceModel
-from farfield.task import head_columns
 from farfield.timelines.options import TimelineOptions, check_thresholds
-from farfield.timelines.timeline_segments import timeline_thresholds
 
 DELAY_SECONDS = 5.0
 """Packets are kept this much longer than clips need, because decoding and scoring take time."""
@@ -102,36 +95,3 @@ class ClipOptions:
         window_seconds = window_seconds or clip.span / (clip.target_fps or LOWEST_USUAL_FPS)
         buffer_seconds = self.seconds_before + window_seconds + DELAY_SECONDS  # an alarm starts with its window
         return lambda: PacketRecorder(buffer_seconds, self.max_bytes, self.max_seconds)
-
-
-def make_tracker(model: InferenceModel, options: AlarmOptions) -> AlarmTracker:
-    """Return a tracker for one camera, with the network's thresholds where the options have none.
-
-    Raises:
-        FarfieldError: if the network has no thresholds and the options have none, or a label is not the network's.
-    """
-    labels = model.labels
-    for label in options.labels or ():
-        if label not in labels:
-            raise FarfieldError(f"alarm label {label!r} is not a class of the network. {nearest(label, labels)}")
-    thresholds = timeline_thresholds(model, labels, options.threshold)
-    if model.task != "multilabel" and not thresholds.any():
-        raise FarfieldError(
-            "threshold is 0 and this network has none of its own; alarms need one. Give threshold, such as 0.8, or "
-            "choose thresholds with farfield test --choose_threshold."
-        )
-    low = options.hysteresis * thresholds
-    wanted = np.array([options.labels is None or label in options.labels for label in labels])
-    return AlarmTracker(labels, np.where(wanted, thresholds, np.nan), low, options.gap_seconds)
-
-
-def only_best(probabilities: Float[np.ndarray, " classes"], model: InferenceModel) -> Float[np.ndarray, " classes"]:
-    """Set the probabilities of all but the most probable class to 0 (of each head), unless the task is multilabel."""
-    if model.task == "multilabel":
-        return probabilities
-    heads = list(head_columns(model.labels).values()) if model.task == "multi_head" else [slice(None)]
-    places = np.arange(len(probabilities))
-    best = [places[columns][probabilities[columns].argmax()] for columns in heads]
-    kept = np.zeros_like(probabilities)
-    kept[best] = probabilities[best]
-    return kept

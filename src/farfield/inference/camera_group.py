@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from farfield.clip_spec import ClipSpec
-from farfield.inference.camera import Camera, CameraOptions
+from farfield.inference.camera import Camera
 from farfield.inference.camera_name import named_sources
+from farfield.inference.camera_options import CameraOptions
 from farfield.inference.packet_recorder import PacketRecorder
-from farfield.timelines.sliding_windows import Window, check_window_lengths
+from farfield.timelines.sliding_windows import Window
+from farfield.timelines.window_lengths import check_window_lengths
 
 log = logging.getLogger("farfield")
 

@@ -12,8 +12,8 @@ from typing import Any
 from farfield.errors import FarfieldError, VideoError
 from farfield.inference.alarm_events import AlarmEvent, CameraAlarms
 from farfield.inference.alarm_options import AlarmOptions, ClipOptions
-from farfield.inference.camera import CameraOptions
 from farfield.inference.camera_group import CameraGroup, CameraWindow, open_cameras
+from farfield.inference.camera_options import CameraOptions
 from farfield.inference.prediction_schema import RankedLabel, rank
 from farfield.inference.utc import utc_text
 from farfield.scoring.load import InferenceModel

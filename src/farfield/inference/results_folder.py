@@ -24,10 +24,11 @@ from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError, VideoError, nearest
 from farfield.inference.embeddings import join_features, write_features
 from farfield.inference.labelled_video import write_labelled_video
+from farfield.inference.output_formats import SUBTITLES
 from farfield.inference.preannotation.annotated_video import annotated_videos
 from farfield.inference.preannotation.tools import TOOLS, check_tools, write_preannotations
 from farfield.inference.prediction_schema import Prediction
-from farfield.inference.tables_and_subtitles import SUBTITLES, as_csv, as_srt, as_vtt
+from farfield.inference.tables_and_subtitles import as_csv, as_srt, as_vtt
 
 Extra = Literal["csv", "srt", "vtt", "mp4", "safetensors", "parquet", "labelstudio", "cvat", "fiftyone", "eaf"]
 FEATURE_FILES = ("safetensors", "parquet")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from farfield.checkpoints.checkpoint import load_network
-from farfield.device import find_device
 from farfield.errors import FarfieldError
-from farfield.interpretability.explanation import Explanation, explain_video
-from farfield.interpretability.explanation_files import check_folder, write_explanation
-from farfield.models.network import ActionNet
 from farfield.progress import progress_bars
-from farfield.scoring.load import InferenceModel, is_exported
 from farfield.video.decoder_names import Decoder
+
+if TYPE_CHECKING:
+    from farfield.interpretability.explanation import Explanation
+    from farfield.models.network import ActionNet
+    from farfield.scoring.load import InferenceModel
 
 
 def explain(
@@ -75,6 +75,10 @@ def explain(
         found = farfield.explain("clip.mp4", "best.ckpt", out="explained")
         found.ranking(5), found.maps
     """
+    # Imported late, because they import PyTorch: `farfield explain --help` reads only this function's signature.
+    from farfield.interpretability.explanation import explain_video
+    from farfield.interpretability.explanation_files import check_folder, write_explanation
+
     if top_k < 1:
         raise FarfieldError(f"top_k is {top_k}; it must be at least 1.")
     if point is not None and len(point) != 2:
@@ -107,6 +111,11 @@ def _plain_network(model: str | Path | InferenceModel, device: str) -> ActionNet
     Raises:
         FarfieldError: if the model is exported, has folded batch norms, or cannot be loaded.
     """
+    from farfield.checkpoints.checkpoint import load_network
+    from farfield.device import find_device
+    from farfield.models.network import ActionNet
+    from farfield.scoring.load import is_exported
+
     if isinstance(model, ActionNet):
         model.refuse_folded("explained")
         return model

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.nn.utils.parametrize import is_parametrized
 from torch.overrides import TorchFunctionMode
 
+from farfield.layers.compiler_import import without_compiler
 from farfield.layers.frozen_batch_norm import FrozenBatchNorm3d
 from farfield.layers.meta_copy import meta_copy
 from farfield.layers.replace_modules import replace_modules
@@ -47,10 +49,12 @@ def fold_batch_norm(
         forward: function that runs the example; None for network(example).
     """
     network = join_batch_norm(copy.deepcopy(network)).eval()
-    traced = meta_copy(network) if any(tensor.is_meta for tensor in _tensors_in(example)) else network
-    trace = _Trace(traced)
-    with trace:
-        output = forward(traced, example) if forward is not None else traced(example)
+    is_meta = any(tensor.is_meta for tensor in _tensors_in(example))
+    with without_compiler() if is_meta else nullcontext():
+        traced = meta_copy(network) if is_meta else network
+        trace = _Trace(traced)
+        with trace:
+            output = forward(traced, example) if forward is not None else traced(example)
     trace.reads.update(id(tensor) for tensor in _tensors_in(output))
     original: dict[nn.Module, Any] = dict(zip(traced.modules(), network.modules(), strict=True))
     folded: set[nn.Module] = set()

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
-
 from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError
 from farfield.models.backbones import BACKBONES
 from farfield.models.network import assemble
 from farfield.models.network_options import NetworkOptions
 from farfield.models.published_results import PUBLISHED, PublishedResult
+from farfield.models.structure_only import structure_only
 from farfield.models.summary import Row, summarise
 
 
@@ -61,7 +60,7 @@ def _costs(backbone: str, num_classes: int) -> BackboneCosts:
     Inserted blocks do not change shapes, so the costs without blocks are those of all other parts of the network.
     """
     plain = NetworkOptions(backbone, num_classes=num_classes)
-    with torch.device("meta"):
+    with structure_only():
         try:
             network, has_blocks = assemble(replace(plain, insert="nl5")), True
         except FarfieldError:  # the backbone has no residual stages to insert blocks into

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from farfield.layers.meta_copy import meta_copy
 from farfield.models.frame_levels import FrameLevels, find_levels
@@ -100,6 +99,8 @@ def _multiply_adds(layers: Sequence[nn.Module], x: Tensor) -> tuple[int, Tensor]
 
     norms = (each for layer in layers for each in layer.modules() if isinstance(each, NORMS))
     hooks = [norm.register_forward_hook(add) for norm in norms]
+    from torch.utils.flop_counter import FlopCounterMode  # late: it imports Triton
+
     with FlopCounterMode(display=False) as counted:
         for layer in layers:
             x = layer(x)

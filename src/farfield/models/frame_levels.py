@@ -148,20 +148,28 @@ def _blocks(backbone: Backbone) -> list[nn.Module]:
 
 def _parts(module: nn.Module, is_inserted: bool = False) -> Iterator[_Part]:
     """Yield the parts of a trunk, in the order in which they run."""
-    from pytorchvideo.models.net import Net  # late: not every backbone needs it
-    from pytorchvideo.models.resnet import ResStage
-
     if isinstance(module, WithBlock):
         yield from _parts(module.residual)
         yield _Part(module.inserted, True)
-    elif type(module) in (Net, ResStage):
-        for child in getattr(module, "blocks" if isinstance(module, Net) else "res_blocks"):
-            yield from _parts(child)
     elif type(module) is nn.Sequential:
         for child in module:
             yield from _parts(child)
+    elif children := _pytorchvideo_chain(module):
+        for child in children:
+            yield from _parts(child)
     else:
         yield _Part(module, is_inserted)
+
+
+def _pytorchvideo_chain(module: nn.Module) -> Sequence[nn.Module]:
+    """Return the modules that one of PyTorchVideo's containers runs one after the other; none for other modules."""
+    if not type(module).__module__.startswith("pytorchvideo."):  # networks without it must not import it: it is slow
+        return ()
+    from pytorchvideo.models.net import Net
+    from pytorchvideo.models.resnet import ResStage
+
+    names = {Net: "blocks", ResStage: "res_blocks"}
+    return tuple(getattr(module, names[type(module)])) if type(module) in names else ()
 
 
 def _keeps_frames(module: nn.Module) -> bool:

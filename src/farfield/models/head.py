@@ -18,7 +18,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float
@@ -27,9 +27,8 @@ from torch.nn import functional as F
 
 from farfield.errors import FarfieldError, nearest
 from farfield.layers import AttentivePool3d, GlobalAvgPool3d
+from farfield.models.head_kinds import HeadKind
 from farfield.task import DEFAULT_TASK, Task
-
-HeadKind = Literal["gap_fc", "window_mean", "window_softmax_mean", "attentive"]
 
 
 class Head(nn.Module):

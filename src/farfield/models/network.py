@@ -15,12 +15,14 @@ from torch import Tensor, nn
 
 from farfield.clip_spec import ClipOptions, ClipSpec
 from farfield.errors import FarfieldError, nearest
+from farfield.layers.compiler_import import without_compiler
 from farfield.layers.shape_copy import shape_copy
 from farfield.models.backbones import BUILDERS, Backbone, option_defaults
 from farfield.models.head import Head
 from farfield.models.insertion import BLOCKS, insert_blocks
 from farfield.models.network_options import NetworkOptions
 from farfield.models.operating_point import OperatingPoint
+from farfield.models.structure_only import structure_only
 from farfield.task import DEFAULT_TASK, Task, split_heads
 
 EARLIER_NAMES = {"identity_at_birth": "identity_at_init"}
@@ -131,13 +133,13 @@ def default_clip(backbone: str, backbone_options: Mapping[str, Any] | None = Non
     """
     if not backbone_options:
         return _clip_without_options(backbone)
-    with torch.device("meta"):  # builds the structure without allocating or drawing weights
+    with structure_only():
         return build_backbone(backbone, backbone_options).clip
 
 
 @cache
 def _clip_without_options(backbone: str) -> ClipSpec:
-    with torch.device("meta"):
+    with structure_only():
         return build_backbone(backbone).clip
 
 
@@ -225,14 +227,15 @@ def assemble_uninitialised(options: NetworkOptions) -> ActionNet:
     Raises:
         FarfieldError: see `assemble`.
     """
-    with torch.device("meta"):
+    with structure_only():
         network = assemble(options)
     return allocate(network)
 
 
 def allocate(network: ActionNet) -> ActionNet:
     """Move a network from the meta device to the CPU. Its weights are uninitialised until weights are loaded."""
-    network.to_empty(device="cpu")
+    with without_compiler():
+        network.to_empty(device="cpu")
     for name, buffer in network.named_buffers():
         if name.endswith("num_batches_tracked"):  # the only buffer that a checkpoint may lack
             buffer.zero_()
@@ -266,11 +269,12 @@ def _feature_maps(trunk: Backbone, spec: ClipSpec, given: str) -> list[list[torc
     The trunk runs on the meta device, so that a clip too small for the network is reported at construction.
     """
     shapes = []
-    valueless = shape_copy(trunk)
+    with without_compiler():
+        valueless = shape_copy(trunk)
     for side in dict.fromkeys((spec.crop_px, spec.test_side_px)):
         clip = torch.empty(1, 3, spec.num_frames, side, side, device="meta")
         try:
-            with torch.no_grad():
+            with torch.no_grad(), without_compiler():
                 maps = valueless(clip)
         except (RuntimeError, ValueError, AssertionError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from farfield.clip_spec import ClipOptions
 from farfield.errors import FarfieldError, nearest
-from farfield.models.head import HeadKind
+from farfield.models.head_kinds import HeadKind
 from farfield.models.insertion import BLOCKS
 from farfield.task import DEFAULT_TASK, Task, least_classes
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from farfield.layers import FrozenBatchNorm3d
 from farfield.layers.shape_copy import shape_copy
@@ -88,6 +87,8 @@ def summarise(network: ActionNet, *, num_frames: int | None = None, side_px: int
     t, side = num_frames or network.clip.num_frames, side_px or network.clip.crop_px
     shapes = shape_copy(network).requires_grad_(False)  # the counter fails for a module given a view of a parameter
     part_of = _parts(shapes)
+    from torch.utils.flop_counter import FlopCounterMode  # late: it imports Triton
+
     counted = FlopCounterMode(display=False)
     with counted, torch.no_grad(), _observe(shapes, network) as seen:
         shapes(torch.empty(1, 3, t, side, side, device="meta"))

@@ -9,6 +9,7 @@ import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import FunctionType
 from typing import Any, NoReturn, TypeVar
 
 import docstring_parser
@@ -125,18 +126,21 @@ def parse(
     parser = CommandParser(prog=prog, description=(functions[0].__doc__ or "").split("Args:")[0])
     types: dict[str, Any] = {}
     described: dict[str, str | None] = {}
+    declarations: list[Callable[..., Any]] = []
     for function in functions:
-        types |= typing.get_type_hints(function)
+        hidden = {*replaced, *NO_OPTIONS} if function is library else set()
+        declared = _declaration(function, hidden, drop_kwargs=library is not None)
+        declarations.append(declared)
+        types |= typing.get_type_hints(declared)
         params = docstring_parser.parse(function.__doc__ or "").params
         described |= {param.arg_name: param.description for param in params}
     for name, nargs in positionals.items():
         extra: dict[str, Any] = {} if nargs is None else {"nargs": nargs}
         parser.add_argument(name, type=str if nargs else types[name], help=described[name], **extra)
     taken: set[str | int] = set(positionals)
-    for function in functions:
-        skip = {*taken, *replaced, *NO_OPTIONS} if function is library else taken
-        parser.add_function_arguments(function, as_group=False, skip=skip)
-        taken |= set(inspect.signature(function).parameters) - replaced
+    for declared in declarations:
+        parser.add_function_arguments(declared, as_group=False, skip=taken)
+        taken |= set(inspect.signature(declared).parameters)
     parser.words = arguments
     arguments = files_after_dashes(arguments)
     lists = {f"--{name}": "float" in str(kind) for name, kind in types.items() if _is_list(kind)}
@@ -156,6 +160,37 @@ def parse(
             raise
         message = str(error).removesuffix("See --help.").strip()
         raise FarfieldError(f"{message} {_after(given_lists[0])}") from error
+
+
+def _declaration(function: Callable[..., Any], hidden: set[str], *, drop_kwargs: bool) -> Callable[..., Any]:
+    """Return a function with the docstring and the parameters that become options, whose types are resolved.
+
+    jsonargparse resolves types by running the module's TYPE_CHECKING block, which imports more than `--help` needs. A
+    function that passes its `**kwargs` on is returned unchanged, because jsonargparse reads its source code.
+
+    Args:
+        function: a command, or the library function that it runs.
+        hidden: names of parameters that do not become options. Their types may be imported for type checkers only.
+        drop_kwargs: leave out `**kwargs`, because they are the parameters of the library function.
+    """
+    signature = inspect.signature(function)
+    kinds = {parameter.kind for parameter in signature.parameters.values()}
+    if inspect.Parameter.VAR_KEYWORD in kinds and not drop_kwargs:
+        return function
+    shown = {
+        name: parameter
+        for name, parameter in signature.parameters.items()
+        if name not in hidden and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
+    resolved = FunctionType(function.__code__, function.__globals__, function.__name__)
+    resolved.__annotations__ = {name: function.__annotations__[name] for name in shown}
+    resolved.__annotations__ = typing.get_type_hints(resolved)
+    resolved.__doc__, resolved.__module__ = function.__doc__, function.__module__
+    # Not the function's own name: jsonargparse looks for it in `farfield`, whose public names import on first use.
+    resolved.__qualname__ = f"options_of_{function.__name__}"
+    parameters = [shown[name].replace(annotation=kind) for name, kind in resolved.__annotations__.items()]
+    resolved.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return resolved
 
 
 def _after(option: str) -> str:

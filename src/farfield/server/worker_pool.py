@@ -20,6 +20,9 @@ from farfield.server.refusals import Refused
 
 log = logging.getLogger("farfield")
 
+_IMPORTED_BY_LOADING = "torch.fx.experimental.symbolic_shapes"
+"""Module that PyTorch imports while a network is loaded. Imported in advance, its memory is shared by the workers."""
+
 
 class WorkerPool:
     """The worker processes and their queue of requests, shared by the page and the HTTP API.
@@ -42,7 +45,7 @@ class WorkerPool:
             max_workers=self.limits.num_workers,
             initializer=worker_process.start,
             initargs=[self.settings],
-            context=worker_context("farfield.server.worker_tasks"),
+            context=worker_context("farfield.server.worker_tasks", _IMPORTED_BY_LOADING),
         )
 
     @property

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from farfield.errors import FarfieldError, nearest
 from farfield.timelines.cells import WindowsAggregation
-from farfield.timelines.sliding_windows import check_window_lengths
+from farfield.timelines.window_lengths import check_window_lengths
 
 Overlaps = Literal["none", "soft_nms", "merge"]
 

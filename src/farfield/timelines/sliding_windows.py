@@ -6,7 +6,6 @@ frames (see `frame_sampling.py`), except that the last one ends with the video.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from farfield.clip_spec import ClipSpec
 from farfield.data.crops import resize_short_side, spread_crops
 from farfield.data.frame_sampling import ClipTooShort, dense_views, stream_frames
 from farfield.data.segment_sampling import segment_views
-from farfield.errors import FarfieldError, VideoError
+from farfield.errors import VideoError
+from farfield.timelines.window_lengths import check_window_lengths
 from farfield.video.decoder_names import Decoder
 from farfield.video.decoders import Video, open_video
 from farfield.video.frame_rate import frame_rate
@@ -163,28 +163,6 @@ def windows_of(
     pictures = video.pictures(np.unique(indices), spec.decoded_short_side_px)
     clips = assemble_windows(_crop(pictures, spec, num_crops), iter(indices))
     return Windows(seconds[:, 0], seconds[:, 1], indices, clips)
-
-
-def check_window_lengths(spec: ClipSpec | None, hop_seconds: float | None, window_seconds: float | None) -> None:
-    """Check the hop and the window length before a video is opened.
-
-    Args:
-        spec: the network's clip settings; None if the network is not known yet.
-        hop_seconds: time between the starts of windows; None for the default.
-        window_seconds: length of a window; None for the default.
-
-    Raises:
-        FarfieldError: if hop_seconds or window_seconds is not positive and finite, or if window_seconds is None and the
-            network samples segments of a whole video.
-    """
-    for name, given in (("hop", hop_seconds), ("window", window_seconds)):
-        if given is not None and not 0 < given < math.inf:
-            raise FarfieldError(f"{name}_seconds is {given}; it must be positive and finite.")
-    if spec is not None and spec.sampling == "segments" and window_seconds is None:
-        raise FarfieldError(
-            "this network samples frames from the whole video, so it has no window length of its own. Give "
-            "window_seconds, about the length of an action."
-        )
 
 
 def span_and_hop(

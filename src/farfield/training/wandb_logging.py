@@ -18,7 +18,6 @@ from typing import Any, Literal
 from uuid import uuid4
 
 import requests
-import wandb
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
@@ -65,6 +64,8 @@ def make_wandb_logger(settings: WandbSettings, run_dir: Path, config: dict[str, 
         mode = "offline" if reason else "online"
     if process_rank() != 0:
         return WandbLogger(project=settings.project)  # logs nothing: only the first process does
+    import wandb  # late: it takes half a second
+
     id_file = run_dir / "wandb_run_id"
     if not id_file.is_file():
         id_file.write_text(os.environ.get("WANDB_RUN_ID", uuid4().hex[:8]) + "\n")  # set by a sweep agent
@@ -129,6 +130,8 @@ def _wandb_host() -> str:
 
 def log_diagnostics(logger: WandbLogger, found: Diagnostics) -> None:
     """Log the tables, plots and clips of a validation."""
+    import wandb
+
     media: dict[str, Any] = {"trainer/global_step": found.step, "epoch": found.epoch}
     media["val/expected_calibration_error"] = found.expected_calibration_error
     for name, table in found.tables.items():
@@ -172,6 +175,8 @@ class WandbArtifacts(Callback):
     def _log(self, trainer: Trainer, name: str, kind: str, path: Path, aliases: list[str]) -> None:
         if not trainer.is_global_zero or not isinstance(trainer.logger, WandbLogger):
             return
+        import wandb
+
         artifact = wandb.Artifact(name, kind)
         # "mutable" copies the file: a resumed run may overwrite last.ckpt before an offline run is uploaded.
         artifact.add_file(str(path), policy="mutable", skip_cache=True)

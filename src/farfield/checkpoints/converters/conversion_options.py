@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from farfield.clip_spec import ClipOptions
-from farfield.models.head import HeadKind
+from farfield.models.head_kinds import HeadKind
 
 
 @dataclass

@@ -30,6 +30,7 @@ from farfield.kinetics_labels import kinetics400_labels
 from farfield.models.network import ActionNet, allocate, assemble
 from farfield.models.network_options import NetworkOptions
 from farfield.models.network_weight_names import to_network
+from farfield.models.structure_only import structure_only
 
 
 @dataclass
@@ -108,7 +109,7 @@ def _convert(
             + "\n  - ".join(found.questions)
         )
     network_options = NetworkOptions(**arguments, labels=_labels(found, labels, path))
-    with torch.device("meta"):  # shapes only: a small file may describe a network larger than memory
+    with structure_only():  # shapes only: a small file may describe a network larger than memory
         network = assemble(network_options)
         state, report = _match(network, found, path)
     allocate(network).load_state_dict(state)

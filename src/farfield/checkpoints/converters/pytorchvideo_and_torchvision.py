@@ -6,7 +6,6 @@ import re
 from functools import cache
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from farfield.checkpoints.converters.conversion_options import ConversionOptions
@@ -18,6 +17,7 @@ from farfield.checkpoints.converters.source_checkpoint import (
 )
 from farfield.errors import FarfieldError
 from farfield.models.backbones import BACKBONES
+from farfield.models.structure_only import structure_only
 
 PYTORCHVIDEO = (
     "c2d_r50", "i3d_r50", "slow_r50", "slowfast_r50", "slowfast_r101", "slowfast_16x8_r101", "csn_r101",
@@ -163,7 +163,7 @@ def _differing(name: str, shapes: dict[str, tuple[int, ...]], backbone_options: 
 @cache
 def _wanted_shapes(name: str, **backbone_options: Any) -> tuple[dict[str, tuple[int, ...]], int]:
     """Return the shapes of all weights but the classifier's, and the classifier's number of input channels."""
-    with torch.device("meta"):
+    with structure_only():
         backbone = BACKBONES[name](**backbone_options)
         embedding = backbone.make_embedding()
     shapes = {f"backbone.{key}": shape for key, shape in shapes_of(backbone.state_dict()).items()}

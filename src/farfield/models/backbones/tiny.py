@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections import OrderedDict
+
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from farfield.clip_spec import ClipSpec
 from farfield.layers import BatchNorm3d
@@ -29,44 +32,97 @@ def tiny_c2d(*, depth: int = 2, dilated: bool = False) -> Backbone:
 
 
 def _tiny(*, stem_kernel: int, block_kernel: int, depth: int, dilated: bool) -> Backbone:
-    from pytorchvideo.models.net import Net
-    from pytorchvideo.models.resnet import create_bottleneck_block, create_res_stage
-    from pytorchvideo.models.stem import create_res_basic_stem
-
     if depth < 1:
         raise ValueError(f"depth is {depth}; it must be at least 1")
     kernels = [block_kernel if i % 2 == 0 else 1 for i in range(depth)]
     widths = (32, 64, 128, 256)
-    stem = create_res_basic_stem(
-        in_channels=3,
-        out_channels=16,
-        conv_kernel_size=(stem_kernel, 5, 5),
-        conv_stride=(1, 2, 2),
-        conv_padding=(stem_kernel // 2, 2, 2),
-        norm=BatchNorm3d,
-    )
-    blocks = [stem]
+    blocks: list[nn.Module] = [_stem(16, stem_kernel)]
     dim_in = 16
     for i, dim_out in enumerate(widths):
-        blocks.append(
-            create_res_stage(
-                depth=depth,
-                dim_in=dim_in,
-                dim_inner=dim_out // 2,  # wide, because it holds the temporal kernels
-                dim_out=dim_out,
-                bottleneck=create_bottleneck_block,
-                conv_a_kernel_size=[(k, 1, 1) for k in kernels],
-                conv_a_stride=(1, 1, 1),
-                conv_a_padding=[(k // 2, 0, 0) for k in kernels],
-                conv_b_stride=(1, 1, 1) if i == 0 else (1, 2, 2),
-                norm=BatchNorm3d,
-            )
-        )
+        residual_blocks = [
+            _ResidualBlock(dim_in if j == 0 else dim_out, dim_out, kernel, stride=2 if i > 0 and j == 0 else 1)
+            for j, kernel in enumerate(kernels)
+        ]
+        blocks.append(nn.Sequential(OrderedDict(res_blocks=nn.Sequential(*residual_blocks))))
         dim_in = dim_out
+    trunk = nn.Sequential(OrderedDict(blocks=nn.Sequential(*blocks)))
+    _initialise(trunk)
     stages = {
         name: Stage.within(f"blocks.{i + 1}.res_blocks", (width,) * depth)
         for i, (name, width) in enumerate(zip(STAGES, widths, strict=True))
     }
     clip = ClipSpec(num_frames=8, crop_px=56, frame_stride=6, num_clips=2, num_crops=1)
-    backbone = Backbone(Net(blocks=nn.ModuleList(blocks)), stages, clip, out_channels=widths[-1])
+    backbone = Backbone(trunk, stages, clip, out_channels=widths[-1])
     return dilate(backbone) if dilated else backbone
+
+
+def _stem(channels: int, kernel: int) -> nn.Sequential:
+    return nn.Sequential(
+        OrderedDict(
+            conv=_conv(3, channels, (kernel, 5, 5), stride=2),
+            norm=BatchNorm3d(channels),
+            activation=nn.ReLU(),
+            pool=nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
+        )
+    )
+
+
+class _ResidualBlock(nn.Module):
+    """A bottleneck block and its shortcut: (b c t h w) -> (b c2 t h' w').
+
+    The names of its parts are PyTorchVideo's, so that state dicts have the same keys as those of its networks.
+
+    Args:
+        dim_in: number of input channels, c.
+        dim_out: number of output channels, c2. The convolutions between have half as many, which is wide, because the
+            first one holds the temporal kernel.
+        kernel: temporal kernel of the first convolution, in frames.
+        stride: spatial stride of the second convolution and of the shortcut.
+    """
+
+    def __init__(self, dim_in: int, dim_out: int, kernel: int, *, stride: int) -> None:
+        super().__init__()
+        shortcut = dim_in != dim_out or stride != 1
+        self.branch1_conv = _conv(dim_in, dim_out, (1, 1, 1), stride=stride) if shortcut else None
+        self.branch1_norm = BatchNorm3d(dim_out) if shortcut else None
+        inner = dim_out // 2
+        self.branch2 = nn.Sequential(
+            OrderedDict(
+                conv_a=_conv(dim_in, inner, (kernel, 1, 1)),
+                norm_a=BatchNorm3d(inner),
+                act_a=nn.ReLU(),
+                conv_b=_conv(inner, inner, (1, 3, 3), stride=stride),
+                norm_b=BatchNorm3d(inner),
+                act_b=nn.ReLU(),
+                conv_c=_conv(inner, dim_out, (1, 1, 1)),
+                norm_c=BatchNorm3d(dim_out),
+            )
+        )
+        self.activation = nn.ReLU()
+
+    def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c2 t h2 w2"]:
+        shortcut = x
+        if self.branch1_conv is not None:
+            shortcut = self.branch1_conv(x)
+        if self.branch1_norm is not None:
+            shortcut = self.branch1_norm(shortcut)
+        return self.activation(shortcut + self.branch2(x))
+
+
+def _conv(dim_in: int, dim_out: int, kernel: tuple[int, int, int], *, stride: int = 1) -> nn.Conv3d:
+    time, height, width = kernel
+    padding = (time // 2, height // 2, width // 2)
+    return nn.Conv3d(dim_in, dim_out, kernel, stride=(1, stride, stride), padding=padding, bias=False)
+
+
+def _initialise(trunk: nn.Module) -> None:
+    """Draw the weights as PyTorchVideo does for ResNets, so that a seed gives the same network.
+
+    Convolutions: He et al., ICCV 2015, with fan-out. The last norm of a residual block starts at 0, so that the block
+    starts as its shortcut (Goyal et al., "Accurate, Large Minibatch SGD", 2017).
+    """
+    for module in trunk.modules():
+        if isinstance(module, nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, _ResidualBlock):
+            nn.init.zeros_(module.branch2.get_parameter("norm_c.weight"))
