@@ -1,4 +1,4 @@
-"""Thresholds of alarms from a network's own, and the class of a window that can start one."""
+"""Make alarm trackers from options and a network, and find the class of a window that can start an alarm."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from farfield.timelines.timeline_segments import timeline_thresholds
 
 
 def make_tracker(model: InferenceModel, options: AlarmOptions) -> AlarmTracker:
-    """Return a tracker for one camera, with the network's thresholds where the options have none.
+    """Return a tracker for one camera. If the options have no threshold, it uses the network's thresholds.
 
     Raises:
-        FarfieldError: if the network has no thresholds and the options have none, or a label is not the network's.
+        FarfieldError: if neither the options nor the network have thresholds, or a label is no class of the network.
     """
     labels = model.labels
     for label in options.labels or ():
@@ -26,7 +26,7 @@ def make_tracker(model: InferenceModel, options: AlarmOptions) -> AlarmTracker:
     thresholds = timeline_thresholds(model, labels, options.threshold)
     if model.task != "multilabel" and not thresholds.any():
         raise FarfieldError(
-            "threshold is 0 and this network has none of its own; alarms need one. Give threshold, such as 0.8, or "
+            "threshold is 0, and this network has no thresholds; alarms need one. Give threshold, such as 0.8, or "
             "choose thresholds with farfield test --choose_threshold."
         )
     low = options.hysteresis * thresholds
@@ -35,7 +35,7 @@ def make_tracker(model: InferenceModel, options: AlarmOptions) -> AlarmTracker:
 
 
 def only_best(probabilities: Float[np.ndarray, " classes"], model: InferenceModel) -> Float[np.ndarray, " classes"]:
-    """Set the probabilities of all but the most probable class to 0 (of each head), unless the task is multilabel."""
+    """Set all probabilities but that of the most probable class (of each head) to 0, unless the task is multilabel."""
     if model.task == "multilabel":
         return probabilities
     heads = list(head_columns(model.labels).values()) if model.task == "multi_head" else [slice(None)]

@@ -9,22 +9,22 @@ from farfield.errors import FarfieldError, nearest
 from farfield.timelines.window_lengths import check_window_lengths
 
 Reconnect = Literal["auto", "always", "never"]
-"""When a camera is opened again: after a break, also after the end of a recording, or never."""
+"""When a camera is opened again, see `CameraOptions.reconnect`."""
 
 
 @dataclass(frozen=True)
 class CameraOptions:
-    """How cameras are read.
+    """Options for reading cameras.
 
     Args:
         hop_seconds: minimum time between the starts of windows; None for half a window.
         window_seconds: length of a window; None for `num_frames` frames at `frame_stride`.
         timeout_seconds: timeout for opening a camera and for each read.
-        reconnect: "auto" opens a stream again after an error, and a live stream (without a length of its own) also
-            after its end, which cannot be told from a break. "always" also opens recordings again after their end, from
-            the start. "never" does not open a stream again.
+        reconnect: "auto" opens a stream again after an error. It also opens a live stream again after its end, since
+            the end looks like a lost connection. "always" also plays recordings (streams with a stated length) again
+            from the start. "never" does not open a stream again.
         reconnect_seconds: waiting time before the first attempt to reconnect. It doubles with each further attempt.
-        max_reconnect_seconds: longest waiting time between attempts.
+        max_reconnect_seconds: maximum waiting time between attempts.
 
     Raises:
         FarfieldError: for values out of range.
