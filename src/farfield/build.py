@@ -30,12 +30,13 @@ def build_model(
     labels: Sequence[str] | None = None,
     weights: str | Path | None = None,
     backbone_options: Mapping[str, Any] | None = None,
-    insert: str | Mapping[str, Sequence[int]] | None = None,
+    insert: str | Mapping[str, Sequence[int] | int] | None = None,
     block: str = NetworkOptions.block,
     block_options: Mapping[str, Any] | None = None,
     dropout: float = NetworkOptions.dropout,
     head: HeadKind | None = None,
     head_windows: Sequence[Sequence[int]] | None = None,
+    head_options: Mapping[str, Any] | None = None,
     clip: ClipOptions | None = None,
     task: Task | None = None,
 ) -> ActionNet:
@@ -51,16 +52,21 @@ def build_model(
             classes are loaded; otherwise the classifier is random. Default: random weights.
         backbone_options: options of the backbone, e.g. {dilated: true}.
         insert: where to insert blocks: a preset (nl1, nl5, nl10, nl5_r101, nl3_r101), or {stage: indices of residual
-            blocks}, e.g. {res3: [1, 3], fast_res3: [1]}. Default: nowhere.
+            blocks}, e.g. {res3: [1, 3], fast_res3: [1]}. {top: 2} inserts two blocks after the last stage, on the
+            features that the head pools; in a network of two pathways, fast_top does so in the fast one. Default:
+            nowhere.
         block: block to insert: non_local, self_attention, dual_attention, criss_cross, coordinate_attention or
             object_context.
         block_options: keyword arguments of the block, e.g. {pairwise: dot_product, key_pool: null}.
             object_context has as many regions as classes unless num_regions is set.
         dropout: probability of dropping a feature before the classifier.
-        head: gap_fc, window_mean or window_softmax_mean. They differ only on clips larger than in training, see
-            farfield.models.head. Default: the head of the weights' network, or gap_fc.
+        head: gap_fc, window_mean, window_softmax_mean or attentive. The first three differ only on clips larger than
+            in training; attentive pools by a learned query in place of the average, see farfield.models.head.
+            Default: the head of the weights' network, or gap_fc.
         head_windows: pooling window (t h w) of each pathway in its feature map, for window_mean and
             window_softmax_mean. Default: the size of the feature map for `clip`.
+        head_options: options of the attentive head, keyword arguments of farfield.layers.AttentivePool3d, e.g.
+            {depth: 4, num_heads: 16}.
         clip: clip settings that differ from the defaults. The defaults are those of a video network's weights, or else
             those of the backbone.
         task: single_label if each video has exactly one of the classes, multilabel if it may have several or none,
@@ -82,6 +88,7 @@ def build_model(
         dropout=dropout,
         head=head,
         head_windows=head_windows,
+        head_options=head_options,
         clip=clip,
         task=task,
     )
@@ -120,6 +127,8 @@ def _with_pretrained_options(options: NetworkOptions, pretrained: PretrainedWeig
         changes["head"] = config.get("head", "gap_fc")
         same_size = not {"num_frames", "crop_px"} & (options.clip or {}).keys() and not options.backbone_options
         changes["head_windows"] = options.head_windows or (config.get("head_windows") if same_size else None)
+    if changes.get("head", options.head) == config.get("head") == "attentive":
+        changes["head_options"] = {**(config.get("head_options") or {}), **(options.head_options or {})}
     if config["insert"] and options.insert and options.block == config["block"]:
         changes["block_options"] = _merge_block_options(config, options.block_options or {}, pretrained.name)
     return replace(options, **changes)

@@ -33,6 +33,8 @@ from farfield.task import DEFAULT_TASK
 log = logging.getLogger("farfield")
 
 ZOOS = ("imagenet", "pytorchvideo", "torchvision")
+ATTENTIVE_POOLS = "head.attentive_pools."
+"""Prefix of the weights of an attentive head's pooling."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,8 @@ def load_pretrained(network: ActionNet, source: PretrainedWeights) -> None:
         summary = _match_classifier(given, source.config["labels"], network.labels)
         _log_other_task(network, source)
     state = network.state_dict()
+    for key in [key for key in given if key.startswith(ATTENTIVE_POOLS) and key not in state]:
+        del given[key]  # of a network with another head
     wanted = {key.replace(".residual.", "."): key for key in state}
     _check_fit(given, {plain: state[key] for plain, key in wanted.items()}, source, network)
     with torch.no_grad():
@@ -219,7 +223,9 @@ def _check_fit(
     extra = [key for key in given if key not in wanted]
     other = [key for key in given if key in wanted and given[key].shape != wanted[key].shape]
     new = tuple(f"{block}.inserted." for block in _new_blocks(given, wanted))
-    may_be_new = ("head.fc.", ".inserted.regions.", "num_batches_tracked")
+    may_be_new = ["head.fc.", ".inserted.regions.", "num_batches_tracked"]
+    if not any(key.startswith(ATTENTIVE_POOLS) for key in given):
+        may_be_new.append(ATTENTIVE_POOLS)
     missing = [
         key
         for key in wanted

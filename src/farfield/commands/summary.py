@@ -25,7 +25,7 @@ def summary(
     *,
     num_classes: int = 400,
     backbone_options: dict[str, Any] | None = None,
-    insert: str | dict[str, list[int]] | None = None,
+    insert: str | dict[str, list[int] | int] | None = None,
     block: str = "non_local",
     block_options: dict[str, Any] | None = None,
     clip: ClipOptions | None = None,
@@ -42,7 +42,8 @@ def summary(
             of all backbones with and without the paper's five non-local blocks.
         num_classes: number of classes.
         backbone_options: the backbone's own options, as {dilated: true}.
-        insert: where to insert blocks: a preset, as nl5, or {stage: indices of residual blocks}.
+        insert: where to insert blocks: a preset, as nl5, or {stage: indices of residual blocks, top: number of blocks
+            after the last stage}.
         block: block to insert, as non_local.
         block_options: that block's options, as {pairwise: dot_product}.
         clip: changes to the backbone's clip settings, as {num_frames: 32, crop_px: 256}.

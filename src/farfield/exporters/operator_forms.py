@@ -122,8 +122,7 @@ def _classify(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def classify(head: Head, features: Any) -> Tensor:
         if head.windows is not None:
             return forward(head, features)
-        maps = features if isinstance(features, list) else [features]
-        vectors = head.embedding(torch.cat([head.pool(each) for each in maps], 1)).flatten(1)
+        vectors = head.embedding(head.pool_maps(features)).flatten(1)
         return head.normalise_heads(head.fc(vectors))
 
     return classify

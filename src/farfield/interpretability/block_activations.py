@@ -30,7 +30,8 @@ class BlockActivation:
     """Input of one inserted block, and the block's effect on the score of a class.
 
     Attributes:
-        name: residual block after which the block is inserted, for example "res4[1]", counted from 0.
+        name: residual block after which the block is inserted, for example "res4[1]", counted from 0; "top[0]" for the
+            first block after the last stage.
         block: the inserted module.
         x: input of the block.
         middles: middles of the positions of x in the clip.
@@ -66,6 +67,10 @@ def record_activations(
         for index, residual in enumerate(backbone.blocks(stage))
         if isinstance(residual, WithBlock)
     }
+    for top in backbone.tops:
+        for index, pair in enumerate(backbone.top_blocks(top)):
+            assert isinstance(pair, WithBlock)
+            names[pair.inserted] = f"{top}[{index}]", top
     kept: dict[str, tuple[Any, Tensor, Tensor, Middles]] = {}
 
     def record(block: Any, given: tuple[Tensor, ...], z: Tensor) -> Tensor | None:

@@ -52,8 +52,10 @@ def class_evidence(network: ActionNet, clip: Float[Tensor, "1 3 t h w"]) -> Evid
         clip: clip, normalised by `network.clip`.
     """
     head, backbone = network.head, network.backbone
-    if not backbone.stage_specs:
+    if not backbone.has_map:
         return "no evidence over time: the network outputs one vector for the whole clip, not features over time."
+    if head.attentive_pools is not None:
+        return "no evidence over time: the attentive head mixes all time steps before the classifier."
     if not isinstance(head.embedding, nn.Identity):
         return "no evidence over time: there is a nonlinear layer between pooling and classifier."
     features = backbone(clip)
@@ -68,8 +70,7 @@ def class_evidence(network: ActionNet, clip: Float[Tensor, "1 3 t h w"]) -> Evid
         return "no evidence over time: the time steps of the two pathways do not align."
     pooled = [each[0].float().mean((2, 3)).repeat_interleave(steps // each.shape[2], dim=1) for each in maps]
     scores = head.fc(torch.cat(pooled).T).cpu()
-    stages = list(backbone.stage_specs)
-    finest = stages[-1]  # the fast pathway's, if there are two
+    finest = backbone.tops[-1]  # the fast pathway's, if there are two
     return Evidence(scores, grid_middles(backbone, finest, clip.shape[2], (steps, 1, 1))[0])
 
 

@@ -230,7 +230,7 @@ def _check_request(
         raise FarfieldError(f"connections is {connections}; it must be at least 1. The non-local paper shows 20.")
     if label is not None:
         label_index(network, label)
-    if stage is not None:
+    if stage is not None and stage not in default_stages(network):
         network.backbone.stage(stage)
 
 

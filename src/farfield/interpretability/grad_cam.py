@@ -51,8 +51,16 @@ class GradCam:
 
 
 def default_stages(network: ActionNet) -> list[str]:
-    """Return the last stage of each pathway, to use for Grad-CAM; an empty list for a network without stages."""
-    stages = list(network.backbone.stage_specs)
+    """Return the last stage of each pathway, to use for Grad-CAM; an empty list for features without positions.
+
+    It is "top", the features that the head pools, if there are blocks after the last stage, or no stages at all.
+    """
+    backbone = network.backbone
+    stages = list(backbone.stage_specs)
+    if not backbone.has_map:
+        return []
+    if not stages or any(len(backbone.top_blocks(name)) for name in backbone.tops):
+        return list(backbone.tops)
     if isinstance(network.backbone, TwoPathwayBackbone):
         return [next(s for s in reversed(stages) if s.startswith("fast_") is fast) for fast in (False, True)]
     return stages[-1:]
@@ -78,13 +86,15 @@ def grad_cam(network: ActionNet, clip: Float[Tensor, "1 3 t h w"], *, label: str
         network: network in evaluation mode, on the device of the clip.
         clip: clip, normalised by `network.clip`.
         label: class to explain.
-        stage: stage of the features. A block inserted after the stage's last residual block belongs to the stage.
+        stage: stage of the features, or "top" for those that the head pools. A block inserted after the stage's last
+            residual block belongs to the stage.
 
     Raises:
         FarfieldError: for an unknown class or stage.
     """
     index = label_index(network, label)
-    last = network.backbone.blocks(stage)[-1]
+    backbone = network.backbone
+    last = backbone.top_blocks(stage) if stage in backbone.tops else backbone.blocks(stage)[-1]
     kept: list[Tensor] = []
 
     def cut(_: Any, __: Any, features: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Self-contained drop-in layers for video tensors (b c t h w), as `nn.Module`s."""
 
+from farfield.layers.attentive_pool import AttentivePool3d
 from farfield.layers.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, batch_norm, momentum_from_decay
 from farfield.layers.batch_norm_diagnostics import NormReport, diagnose, format_reports, not_zero_at_init
 from farfield.layers.coordinate_attention import CoordinateAttention
@@ -21,6 +22,7 @@ from farfield.layers.sub_batch_norm import SubBatchNorm3d, join_batch_norm, spli
 from farfield.layers.unfold_conv import UnfoldConv2d, UnfoldConv3d, fold, unfold, unfold_conv
 
 __all__ = [
+    "AttentivePool3d",
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",

@@ -117,7 +117,7 @@ def find_levels(network: ActionNet) -> FrameLevels | None:
     backbone = network.backbone
     if type(backbone) is not Backbone or is_compiled(network) or any(has_forward_hooks(m) for m in network.modules()):
         return None
-    parts = list(_parts(backbone.trunk))
+    parts = [*_parts(backbone.trunk), *(_Part(block, True) for block in backbone.top_blocks())]
     levels: list[FrameLevel] = []
     done = 0
     layers: list[nn.Module] = []

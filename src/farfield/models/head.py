@@ -1,6 +1,6 @@
 """Classification head: pooling, dropout, one linear layer.
 
-On clips of the training size the three kinds of head give the same class probabilities (see `farfield/task.py`). On
+On clips of the training size three kinds of head give the same class probabilities (see `farfield/task.py`). On
 larger clips, on which many networks are tested, the probabilities differ. A published result is valid for one kind:
 
 - gap_fc: average-pool all positions, then classify (torchvision's ResNets, MMAction2).
@@ -8,12 +8,16 @@ larger clips, on which many networks are tested, the probabilities differ. A pub
   average the logits (PyTorchVideo).
 - window_softmax_mean: like window_mean, but average the windows' probabilities (PySlowFast and the paper's Caffe2
   code).
+
+A fourth kind, attentive, replaces the average by a learned query that attends to all positions (V-JEPA 2's pooler,
+`farfield.layers.AttentivePool3d`).
 """
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -22,10 +26,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from farfield.errors import FarfieldError, nearest
-from farfield.layers import GlobalAvgPool3d
+from farfield.layers import AttentivePool3d, GlobalAvgPool3d
 from farfield.task import DEFAULT_TASK, Task
 
-HeadKind = Literal["gap_fc", "window_mean", "window_softmax_mean"]
+HeadKind = Literal["gap_fc", "window_mean", "window_softmax_mean", "attentive"]
 
 
 class Head(nn.Module):
@@ -37,7 +41,9 @@ class Head(nn.Module):
         dropout: probability of dropping a feature before the classifier.
         kind: treatment of features that are larger than in training (see the top of this file).
         windows: for window_mean and window_softmax_mean, the pooling window (t h w) of each pathway in its feature map;
-            None for gap_fc.
+            None for gap_fc and attentive.
+        attention: for attentive, the keyword arguments of `AttentivePool3d`.
+        map_channels: for attentive, the number of channels of each pathway's feature map.
         task: how the scores become probabilities. The scores of "multi_head" are the log-softmax over each head.
         head_sizes: number of classes of each head of a multi_head task; None for other tasks.
         embedding: module between pooling and classifier, (b c ...) -> (b c2 ...); None for no such module.
@@ -54,6 +60,8 @@ class Head(nn.Module):
         dropout: float,
         kind: HeadKind = "gap_fc",
         windows: Sequence[Sequence[int]] | None = None,
+        attention: Mapping[str, Any] | None = None,
+        map_channels: Sequence[int] = (),
         task: Task = DEFAULT_TASK,
         head_sizes: Sequence[int] | None = None,
         embedding: nn.Module | None = None,
@@ -61,10 +69,15 @@ class Head(nn.Module):
         super().__init__()
         if kind not in get_args(HeadKind):
             raise FarfieldError(f"head is {kind!r}. {nearest(kind, get_args(HeadKind))}")
-        if (windows is None) != (kind == "gap_fc"):
+        if (windows is None) != (kind in ("gap_fc", "attentive")):
             raise FarfieldError(
                 f"head is {kind!r} and head_windows is {windows}. Set head_windows for window_mean and "
-                "window_softmax_mean, and leave it out for gap_fc."
+                "window_softmax_mean, and leave it out for gap_fc and attentive."
+            )
+        if attention and kind != "attentive":
+            raise FarfieldError(
+                f"head_options is {dict(attention)}, but head is {kind!r}, which has no options. Leave head_options "
+                "out, or set head to attentive."
             )
         if windows and any(len(window) != 3 or min(window) < 1 for window in windows):
             raise FarfieldError(f"head_windows is {windows}; each pathway needs three lengths (t h w) of at least 1.")
@@ -74,6 +87,11 @@ class Head(nn.Module):
         self.pool = GlobalAvgPool3d(keepdim=True)
         self.windows = (
             None if windows is None else nn.ModuleList(nn.AvgPool3d((w[0], w[1], w[2]), stride=1) for w in windows)
+        )
+        self.attentive_pools = (
+            nn.ModuleList(_attentive_pool(each, attention or {}) for each in map_channels)
+            if kind == "attentive"
+            else None
         )
         self.embedding = embedding or nn.Identity()
         self.dropout = nn.Dropout(dropout)
@@ -87,13 +105,21 @@ class Head(nn.Module):
         return self.classify(self.embed(features))
 
     def embed(self, features: Float[Tensor, "b c t h w"] | list[Float[Tensor, "b _ _ h w"]]) -> Float[Tensor, "b v c2"]:
-        """Return the classifier's input for each clip: one vector for gap_fc, else one vector per window."""
+        """Return the classifier's input for each clip: one vector, or one per window for the window heads."""
+        return self.embedding(self.pool_maps(features)).flatten(2).transpose(1, 2)
+
+    def pool_maps(
+        self, features: Float[Tensor, "b c t h w"] | list[Float[Tensor, "b _ _ h w"]]
+    ) -> Float[Tensor, "b c2 t2 h2 w2"]:
+        """Pool the features and concatenate the pathways: one position, or one per window for the window heads."""
         maps = features if isinstance(features, list) else [features]
-        if self.windows is None:
-            pooled = [self.pool(each) for each in maps]
-        else:
+        if self.attentive_pools is not None:
+            pooled = [pool(each)[..., None, None, None] for each, pool in zip(maps, self.attentive_pools, strict=True)]
+        elif self.windows is not None:
             pooled = [self._windowed(each, pool) for each, pool in zip(maps, self.windows, strict=True)]
-        return self.embedding(torch.cat(pooled, 1)).flatten(2).transpose(1, 2)
+        else:
+            pooled = [self.pool(each) for each in maps]
+        return torch.cat(pooled, 1)
 
     def classify(self, vectors: Float[Tensor, "b v c2"]) -> Float[Tensor, "b classes"]:
         """Compute the scores of each clip from the vectors that `embed` returns."""
@@ -124,3 +150,20 @@ class Head(nn.Module):
                 "clip is smaller than in training. Give larger clips, or build the network with head='gap_fc'."
             )
         return pool(features)
+
+
+def _attentive_pool(channels: int, options: Mapping[str, Any]) -> AttentivePool3d:
+    """Create the pooling of a pathway.
+
+    Raises:
+        FarfieldError: for an option that does not exist or has an invalid value.
+    """
+    known = [name for name in inspect.signature(AttentivePool3d).parameters if name != "channels"]
+    for name in options:
+        if name not in known:
+            raise FarfieldError(f"head_options has {name!r}, which does not exist. {nearest(name, known)}")
+    try:
+        return AttentivePool3d(channels, **options)
+    except (TypeError, ValueError) as error:
+        reason = f": {error}" if isinstance(error, ValueError) else ". One of them has the wrong type."
+        raise FarfieldError(f"head 'attentive' does not take the head_options {dict(options)}{reason}") from error

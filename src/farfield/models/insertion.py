@@ -16,10 +16,11 @@ from farfield.layers import (
     ObjectContext,
     SelfAttention,
 )
-from farfield.models.backbones import Backbone
+from farfield.models.backbones import STAGES, Backbone
 
-Placement = Mapping[str, Sequence[int]]
-"""For each stage, the indices (from 0) of the residual blocks after which a block is inserted."""
+Placement = Mapping[str, Sequence[int] | int]
+"""For each stage, the indices (from 0) of the residual blocks after which a block is inserted. For "top" (and
+"fast_top" in a network of two pathways), the number of blocks on the map after the last stage."""
 
 BLOCKS: dict[str, Callable[..., nn.Module]] = {
     "non_local": NonLocalBlock3d,
@@ -94,10 +95,11 @@ PRESETS: dict[str, Callable[[Backbone], Placement]] = {
 
 
 def resolve_placement(backbone: Backbone, where: str | Placement) -> Placement:
-    """Resolve a preset's name or a mapping to a placement, and check that its residual blocks exist.
+    """Resolve a preset's name or a mapping to a placement, and check that its places exist.
 
     Raises:
-        FarfieldError: for a preset, a stage or a residual block that does not exist, or a residual block given twice.
+        FarfieldError: for a preset, a stage or a residual block that does not exist, a residual block given twice, or
+            blocks on top of a network whose features have no positions.
     """
     given = ""
     if isinstance(where, str):
@@ -108,13 +110,19 @@ def resolve_placement(backbone: Backbone, where: str | Placement) -> Placement:
                 f"insert is {where!r}, which is not a preset. {nearest(where, PRESETS)} Or give {{stage: indices}}."
             )
         if not backbone.stage_specs:
-            raise FarfieldError(f"insert is {where!r}, but this network has no stages for blocks. Leave insert out.")
+            advice = "Leave insert out, or give a number of blocks on top: {top: 1}."
+            raise FarfieldError(f"insert is {where!r}, but this network has no stages for blocks. {advice}")
         preset, where = where, PRESETS[where](backbone)
         given = f"insert={preset!r} places blocks at {dict(where)}; "
     for stage, indices in where.items():
+        if stage in backbone.tops:
+            _check_top(backbone, stage, indices)
+            continue
         if stage not in backbone.stage_specs:
-            known = nearest(stage, backbone.stage_specs) if backbone.stage_specs else "This network has none."
-            raise FarfieldError(f"{given}there is no stage {stage!r}. {known}")
+            hint = nearest(stage, [*backbone.stage_specs, *backbone.tops])
+            raise FarfieldError(f"{given}there is no stage {stage!r}. {hint}")
+        if isinstance(indices, int):
+            raise FarfieldError(f"insert has {stage}: {indices}; give a list of block indices, e.g. {stage}: [1].")
         count = len(backbone.blocks(stage))
         for index in indices:
             if not 0 <= index < count:
@@ -127,12 +135,22 @@ def resolve_placement(backbone: Backbone, where: str | Placement) -> Placement:
     return where
 
 
+def _check_top(backbone: Backbone, name: str, count: Sequence[int] | int) -> None:
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise FarfieldError(f"insert has {name}: {count}; give the number of blocks, at least 1, e.g. {name}: 2.")
+    if not backbone.has_map:
+        raise FarfieldError(
+            f"insert has {name}: {count}, but the features of this network have no positions for a block to relate. "
+            f"Leave {name} out."
+        )
+
+
 def insert_blocks(backbone: Backbone, where: str | Placement, make_block: Callable[[int], nn.Module]) -> None:
     """Insert blocks into a backbone, in place.
 
     Args:
         backbone: backbone to change; a residual block at index i stays at index i.
-        where: name of a preset, or {stage: indices of residual blocks}.
+        where: name of a preset, or {stage: indices of residual blocks, "top": number of blocks on top}.
         make_block: function that takes the number of channels and creates a block. The block keeps the shape
             (b c t h w).
 
@@ -141,7 +159,12 @@ def insert_blocks(backbone: Backbone, where: str | Placement, make_block: Callab
             block. The backbone is then unchanged.
     """
     where = resolve_placement(backbone, where)
-    for stage, indices in where.items():
+    tops = {name: count for name, count in where.items() if isinstance(count, int)}
+    stages = {name: indices for name, indices in where.items() if not isinstance(indices, int)}
+    for name in tops:
+        if len(backbone.top_blocks(name)):
+            raise FarfieldError(f"there are already blocks on top ({name}). Leave {name} out of insert.")
+    for stage, indices in stages.items():
         for index in indices:
             if isinstance(backbone.blocks(stage)[index], WithBlock):
                 raise FarfieldError(
@@ -149,8 +172,21 @@ def insert_blocks(backbone: Backbone, where: str | Placement, make_block: Callab
                 )
     made = {  # all before the first is inserted, so that a failure changes nothing
         (stage, index): make_block(backbone.stage(stage).channels[index])
-        for stage, indices in where.items()
+        for stage, indices in stages.items()
         for index in indices
     }
+    channels = _top_channels(backbone) if tops else {}
+    made_on_top = {name: [make_block(channels[name]) for _ in range(count)] for name, count in tops.items()}
     for (stage, index), block in made.items():
         backbone.replace_block(stage, index, WithBlock(backbone.blocks(stage)[index], block))
+    for name, blocks in made_on_top.items():
+        backbone.top_blocks(name).extend(WithBlock(nn.Identity(), block) for block in blocks)
+
+
+def _top_channels(backbone: Backbone) -> dict[str, int]:
+    """Return the number of channels of each pathway's map after the last stage."""
+    if backbone.num_pathways == 1:
+        return {backbone.tops[0]: backbone.out_channels}
+    slow, fast = backbone.tops
+    fast_channels = backbone.stage(f"fast_{STAGES[-1]}").channels[-1]
+    return {slow: backbone.out_channels - fast_channels, fast: fast_channels}

@@ -185,7 +185,7 @@ def assemble(options: NetworkOptions) -> ActionNet:
     maps = _feature_maps(trunk, clip, description)
     head = options.head or "gap_fc"
     windows = options.head_windows
-    if head != "gap_fc" and windows is None:
+    if head in ("window_mean", "window_softmax_mean") and windows is None:
         windows = [list(shape[2:]) for shape in maps[0]]
     classifier = Head(
         trunk.head_channels,
@@ -193,6 +193,8 @@ def assemble(options: NetworkOptions) -> ActionNet:
         dropout=options.dropout,
         kind=head,
         windows=windows,
+        attention=options.head_options,
+        map_channels=[shape[1] for shape in maps[0]],
         task=task,
         head_sizes=head_sizes,
         embedding=trunk.make_embedding(),
@@ -208,6 +210,7 @@ def assemble(options: NetworkOptions) -> ActionNet:
         block_options=block_options,
         head=head,
         head_windows=windows,
+        head_options=options.head_options or {},
         task=task,
         clip=cast(ClipOptions, clip.to_dict()),
     )

@@ -27,12 +27,13 @@ class NetworkOptions:
     backbone: str
     backbone_options: Mapping[str, Any] | None = None
     labels: Sequence[str] | None = None
-    insert: str | Mapping[str, Sequence[int]] | None = None
+    insert: str | Mapping[str, Sequence[int] | int] | None = None
     block: str = "non_local"
     block_options: Mapping[str, Any] | None = None
     dropout: float = 0.5
     head: HeadKind | None = None
     head_windows: Sequence[Sequence[int]] | None = None
+    head_options: Mapping[str, Any] | None = None
     clip: ClipOptions | None = None
     task: Task | None = None
     num_classes: int | None = None
@@ -44,7 +45,7 @@ class NetworkOptions:
             raise FarfieldError(f"task is {self.task!r}. {nearest(self.task, get_args(Task))}")
         if self.block not in BLOCKS:
             raise FarfieldError(f"block is {self.block!r}, which does not exist. {nearest(self.block, BLOCKS)}")
-        if isinstance(self.insert, Mapping) and any(isinstance(each, int | str) for each in self.insert.values()):
+        if isinstance(self.insert, Mapping) and any(isinstance(each, str) for each in self.insert.values()):
             raise FarfieldError(f"insert is {dict(self.insert)}; give lists of block indices, e.g. {{'res4': [1]}}.")
         options = dict(self.block_options or {})
         if not self.insert and (self.block != "non_local" or options):

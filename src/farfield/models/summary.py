@@ -144,7 +144,7 @@ def _observe(shapes: nn.Module, network: nn.Module) -> Iterator[dict[str, _Obser
     hooks = [
         module.register_forward_hook(lambda module, inputs, output, name=name: record(name, original[name], output))
         for name, module in shapes.named_modules()
-        if next(module.children(), None) is None
+        if next(module.children(), None) is None and not isinstance(module, nn.Sequential)  # no blocks on top
     ]
     try:
         yield seen
@@ -156,8 +156,13 @@ def _observe(shapes: nn.Module, network: nn.Module) -> Iterator[dict[str, _Obser
 def _parts(network: ActionNet) -> dict[str, str]:
     """Map the name of each layer, and of each inserted block as a whole, to the name of its part of the network."""
     backbone = network.backbone
+    tops = {
+        f"backbone.{name}.{i}": f"{name}[{i}] {network.config['block']}"
+        for name in backbone.tops
+        for i in range(len(backbone.top_blocks(name)))
+    }
     if not backbone.stage_specs:
-        return {"backbone": "trunk", "head": "head"}
+        return {"backbone": "trunk", **tops, "head": "head"}
     inserted = {}
     for stage, spec in backbone.stage_specs.items():
         for i, path in enumerate(spec.paths):
@@ -173,8 +178,7 @@ def _parts(network: ActionNet) -> dict[str, str]:
             continue
         stage = next((stage for path, stage in fast.items() if name.startswith(path + ".")), place.stage)
         parts[f"backbone.trunk.{name}"] = stage
-    parts["head"] = "head"
-    return parts
+    return {**parts, **tops, "head": "head"}
 
 
 def _part(name: str, part_of: dict[str, str]) -> str:

@@ -122,6 +122,9 @@ def shard(network: ActionNet, mesh: DeviceMesh) -> None:
     for stage in network.backbone.stage_specs:
         for block in network.backbone.blocks(stage):
             fully_shard(block, mesh=mesh)
+    for name in network.backbone.tops:
+        for block in network.backbone.top_blocks(name):
+            fully_shard(block, mesh=mesh)
     fully_shard(network, mesh=mesh)
 
 

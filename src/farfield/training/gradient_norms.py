@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
 from farfield.lightning_compat import log_every_n_steps
+from farfield.models.backbones import TOP
 from farfield.models.network import ActionNet
 from farfield.training.csv_log import append_row, start_log
 from farfield.training.fsdp import full_tensor
@@ -39,8 +40,10 @@ class GradientNorms(Callback):
 
 
 def stages_of(network: ActionNet) -> list[str]:
-    """List the parts whose gradients are measured: "stem", "res2", ... "head"."""
-    return ["stem", *(name for name in network.backbone.stage_specs if not name.startswith("fast_")), "head"]
+    """List the parts whose gradients are measured: "stem", "res2", ..., "top" if it has blocks, and "head"."""
+    backbone = network.backbone
+    stages = [name for name in backbone.stage_specs if not name.startswith("fast_")]
+    return ["stem", *stages, *([TOP] if any(len(backbone.top_blocks(name)) for name in backbone.tops) else []), "head"]
 
 
 def gradient_norms(network: ActionNet) -> dict[str, float]:
@@ -50,7 +53,10 @@ def gradient_norms(network: ActionNet) -> dict[str, float]:
     places = network.backbone.places([name.removeprefix(trunk) for name in gradients if name.startswith(trunk)])
     of_stage: dict[str, list[torch.Tensor]] = {}
     for name, gradient in gradients.items():
-        stage = places[name.removeprefix(trunk)].stage if name.startswith(trunk) else "head"
+        if name.startswith(trunk):
+            stage = places[name.removeprefix(trunk)].stage
+        else:
+            stage = TOP if name.startswith("backbone.") else "head"
         of_stage.setdefault(stage, []).append(gradient)
     norms = {stage: full_tensor(torch.nn.utils.get_total_norm(each)) for stage, each in of_stage.items()}
     return {stage: float(norm) for stage, norm in norms.items()}

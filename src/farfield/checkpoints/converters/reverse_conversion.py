@@ -110,6 +110,11 @@ def _check_head(network: ActionNet, kind: str) -> None:
 
     Heads differ only where test crops have another size than training crops.
     """
+    if network.config["head"] == "attentive":
+        raise FarfieldError(
+            "the network's head is attentive, which this project does not have. Networks that can be converted: those "
+            "that average their features."
+        )
     if network.config["head"] != kind and network.clip.test_side_px != network.clip.crop_px:
         raise FarfieldError(
             f"the network scores test crops of {network.clip.test_side_px} px with the head {network.config['head']}, "
@@ -134,7 +139,9 @@ def _check_block(config: dict[str, Any]) -> None:
     options = {key: value for key, value in config["block_options"].items() if value is not None or key == "key_pool"}
     pairwise = options.pop("pairwise", "embedded_gaussian")
     reason = None
-    if config["block"] != "non_local":
+    if isinstance(config["insert"], dict) and any(name.endswith("top") for name in config["insert"]):
+        reason = "PySlowFast has no blocks after the last stage"
+    elif config["block"] != "non_local":
         reason = f"PySlowFast has no block {config['block']}"
     elif pairwise not in ("embedded_gaussian", "dot_product"):
         reason = f"PySlowFast has no pairwise function {pairwise}"
@@ -208,6 +215,7 @@ def _cfg(network: ActionNet, family: str) -> dict[str, Any]:
     location: list[Any] = [[[] for _ in range(pathways)] for _ in range(4)]
     if config["insert"]:
         for stage, indices in resolve_placement(network.backbone, config["insert"]).items():
+            assert not isinstance(indices, int)  # blocks on top are refused
             location[int(stage[-1]) - 2][int(stage.startswith("fast_"))] = list(indices)
     block = config["block_options"]
     pairwise = block.get("pairwise", "embedded_gaussian")

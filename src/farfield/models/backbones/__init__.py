@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from farfield.models.backbones.backbone import STAGES, Backbone, Stage, TwoPathwayBackbone
+from farfield.models.backbones.backbone import STAGES, TOP, Backbone, Stage, TwoPathwayBackbone
 from farfield.models.backbones.factorised import csn_r101, r2plus1d_r50, x3d_l, x3d_m, x3d_s, x3d_xs
 from farfield.models.backbones.resnets import (
     SLOWFAST_DEFAULTS,
@@ -65,4 +65,4 @@ def option_defaults(backbone: str) -> dict[str, Any]:
     return {field.name: field.default for field in dataclasses.fields(kind)} | SLOWFAST_DEFAULTS.get(backbone, {})
 
 
-__all__ = ["BACKBONES", "STAGES", "Backbone", "Stage", "TwoPathwayBackbone", "option_defaults"]
+__all__ = ["BACKBONES", "STAGES", "TOP", "Backbone", "Stage", "TwoPathwayBackbone", "option_defaults"]

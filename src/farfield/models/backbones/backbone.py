@@ -16,6 +16,8 @@ from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError, nearest
 
 STAGES = ("res2", "res3", "res4", "res5")
+TOP = "top"
+"""Name of the place after the last stage, where the map that the head takes may get blocks."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,12 @@ class Backbone(nn.Module):
         embedding: function that creates the module between pooling and classifier, (b c ...) -> (b c2 ...); None for no
             such module.
         head_channels: number of channels that the classifier takes, c2; None for c.
+        has_map: whether the features have positions. A network that pools by itself gives (b c 1 1 1).
     """
 
     num_pathways = 1
+    tops: tuple[str, ...] = (TOP,)
+    """Places for blocks on top of the trunk, one per pathway. Each is an attribute with the blocks, in order."""
 
     def __init__(
         self,
@@ -75,6 +80,7 @@ class Backbone(nn.Module):
         out_channels: int,
         embedding: Callable[[], nn.Module] | None = None,
         head_channels: int | None = None,
+        has_map: bool = True,
     ) -> None:
         super().__init__()
         for conv in trunk.modules():
@@ -86,6 +92,9 @@ class Backbone(nn.Module):
         self.out_channels = out_channels
         self.make_embedding = embedding or nn.Identity
         self.head_channels = head_channels or out_channels
+        self.has_map = has_map
+        for name in self.tops:
+            self.add_module(name, nn.Sequential())
 
     @property
     def stages(self) -> dict[str, list[nn.Module]]:
@@ -111,6 +120,12 @@ class Backbone(nn.Module):
         """Replace a residual block by another module."""
         self.trunk.set_submodule(self.stage(stage).paths[index], block)
 
+    def top_blocks(self, name: str = TOP) -> nn.Sequential:
+        """Return the blocks on top of a pathway, in order. Without blocks, the module returns its input."""
+        blocks = getattr(self, name)
+        assert isinstance(blocks, nn.Sequential)
+        return blocks
+
     def places(self, names: Iterable[str]) -> dict[str, Place]:
         """Return the position of each named parameter or module of the trunk.
 
@@ -135,7 +150,7 @@ class Backbone(nn.Module):
         return found
 
     def forward(self, clips: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t2 h2 w2"]:
-        return self.trunk(clips)
+        return self.top_blocks()(self.trunk(clips))
 
 
 class TwoPathwayBackbone(Backbone):
@@ -150,6 +165,7 @@ class TwoPathwayBackbone(Backbone):
     """
 
     num_pathways = 2
+    tops = (TOP, f"fast_{TOP}")
 
     def __init__(
         self, trunk: nn.Module, stages: dict[str, Stage], clip: ClipSpec, *, out_channels: int, alpha: int
@@ -172,7 +188,8 @@ class TwoPathwayBackbone(Backbone):
                 "Change the number of frames."
             )
         index = torch.tensor(slow_frames(frames, frames // self.alpha), device=clips.device)
-        return self.trunk([clips.index_select(2, index), clips])  # a new list: the trunk writes into it
+        maps = self.trunk([clips.index_select(2, index), clips])  # a new list: the trunk writes into it
+        return [self.top_blocks(name)(each) for name, each in zip(self.tops, maps, strict=True)]
 
 
 def slow_frames(frames: int, count: int) -> list[int]:

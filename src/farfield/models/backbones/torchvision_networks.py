@@ -62,7 +62,7 @@ def mvit_v2_s() -> Backbone:
     clip = ClipSpec(num_frames=16, crop_px=224, target_fps=7.5, num_clips=5, num_crops=1)
     network = _build("mvit_v2_s")
     network.head = nn.Identity()
-    return Backbone(_AsMap(network), {}, clip, out_channels=768)
+    return Backbone(_AsMap(network), {}, clip, out_channels=768, has_map=False)
 
 
 def swin3d_t() -> Backbone:
@@ -78,7 +78,7 @@ def swin3d_t() -> Backbone:
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
     )
-    return Backbone(_AsMap(network), {}, clip, out_channels=768)
+    return Backbone(_AsMap(network), {}, clip, out_channels=768, has_map=False)
 
 
 _PIXELS: dict = {"mean": (0.43216, 0.394666, 0.37645), "std": (0.22803, 0.22145, 0.216989)}
