@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -95,22 +95,13 @@ def pooled_network(network: ActionNet) -> ActionNet:
     return _variant(network, {"head": "gap_fc", "head_windows": None, "head_options": None})
 
 
-def available_heads(network: ActionNet, given: Sequence[HeadName] | None) -> tuple[HeadName, ...]:
-    """Return the heads to train: the given ones, or all that the network can have.
-
-    Raises:
-        FarfieldError: if a given head needs feature maps, and the network has none.
-    """
-    if network.backbone.has_map:
-        return tuple(given or get_args(HeadName))
-    if given is None:
-        log.info("the features of %s have no positions, so that only linear heads are trained", _name(network))
-    elif set(given) != {"linear"}:
+def check_heads(network: ActionNet, heads: Sequence[HeadName]) -> None:
+    """Raise `FarfieldError` if a head needs feature maps, and the network has none."""
+    if set(heads) != {"linear"} and not network.backbone.has_map:
         raise FarfieldError(
-            f"probe.heads is {list(given)}, but the features of {_name(network)} have no positions, which attentive "
-            "and non_local heads relate. Set probe.heads to [linear]."
+            f"probe.heads is {list(heads)}, but the features of {network.config['backbone']} have no positions, which "
+            "attentive and non_local heads relate. Set probe.heads to [linear]."
         )
-    return ("linear",)
 
 
 def make_head(
@@ -194,6 +185,3 @@ def _variant(network: ActionNet, changes: dict[str, Any]) -> ActionNet:
             blocks[place] = block
     return made.eval()
 
-
-def _name(network: ActionNet) -> str:
-    return str(network.config["backbone"])

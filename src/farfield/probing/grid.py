@@ -1,0 +1,126 @@
+"""Train several configurations of a head at once.
+
+The parameters of all configurations are stacked along a first axis k, and `torch.vmap` runs the head for all of them:
+reading a batch, and the many small operations of a step, cost as much as for one configuration. The configurations do
+not influence each other: the gradient of the sum of their losses has one part for each. All begin with the same random
+weights and see the same clips.
+
+AdamW (Loshchilov and Hutter, ICLR 2019), with a learning rate and a weight decay for each configuration, is written
+out here, since torch's optimisers have one for a whole tensor:
+
+    m = b1 m + (1 - b1) g,    v = b2 v + (1 - b2) g^2
+    p = p - lr wd p - lr m / (1 - b1^step) / (sqrt(v / (1 - b2^step)) + eps)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from farfield.probing.heads import ProbeHead
+from farfield.probing.options import Configuration
+from farfield.progress import ProgressBar
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Computes the mean loss of a batch from scores (b classes) and targets."""
+
+BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # torch's defaults
+
+
+class Grid:
+    """Several configurations of a head.
+
+    Args:
+        head: the head; its weights are those that all configurations begin with. It is not changed.
+        configurations: hyperparameters of each configuration.
+        loss: training loss.
+    """
+
+    def __init__(self, head: ProbeHead, configurations: Sequence[Configuration], loss: Loss) -> None:
+        self.head = head
+        self.configurations = list(configurations)
+        self.loss = loss
+        k = len(self.configurations)
+        trained = head.trainable()
+        self.parameters = {name: _stacked(each, k).requires_grad_() for name, each in trained.items()}
+        self.shared = {name: each.detach() for name, each in head.named_parameters() if name not in trained}
+        own = [name for name, _ in head.tops.named_buffers(prefix="tops")]
+        self.buffers = {name: _stacked(each, k) for name, each in head.named_buffers() if name in own}
+        self.shared |= {name: each for name, each in head.named_buffers() if name not in own}
+        self.train_losses = torch.full((k,), torch.nan)
+        self._decays = {name for name, each in trained.items() if each.ndim > 1 and not name.endswith(".query")}
+
+    def scores(self, inputs: Sequence[Tensor], *, own_inputs: bool = False) -> Float[Tensor, "k b classes"]:
+        """Score clips by all configurations. With `own_inputs`, inputs are (k b ...), one batch for each."""
+
+        def run(parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], *features: Tensor) -> Tensor:
+            return functional_call(self.head, {**self.shared, **parameters, **buffers}, features)
+
+        of_inputs = (0 if own_inputs else None,) * len(inputs)
+        return torch.vmap(run, in_dims=(0, 0, *of_inputs))(self.parameters, self.buffers, *inputs)
+
+    def train(
+        self,
+        batches: Iterable[tuple[Sequence[Tensor], Tensor]],
+        num_steps: int,
+        *,
+        own_inputs: bool = False,
+        description: str,
+    ) -> None:
+        """Train all configurations.
+
+        Args:
+            batches: inputs of the head and targets, at least `num_steps`.
+            num_steps: number of steps.
+            own_inputs: whether each configuration has its own batch: inputs (k b ...), targets (k b ...).
+            description: text of the progress bar.
+        """
+        self.head.train()
+        state = {name: (torch.zeros_like(each), torch.zeros_like(each)) for name, each in self.parameters.items()}
+        of_targets = 0 if own_inputs else None
+        losses = torch.vmap(self.loss, in_dims=(0, of_targets))
+        recent = torch.zeros(len(self.configurations), device=next(iter(self.parameters.values())).device)
+        steps = ProgressBar(range(num_steps), description, unit="step", leave=False)
+        for step, (inputs, targets) in zip(steps, batches, strict=False):
+            found = losses(self.scores(inputs, own_inputs=own_inputs), targets)
+            gradients = torch.autograd.grad(found.sum(), list(self.parameters.values()))
+            factor = (1 + math.cos(math.pi * step / num_steps)) / 2
+            for (name, parameter), gradient in zip(self.parameters.items(), gradients, strict=True):
+                self._update(parameter, gradient, *state[name], step + 1, factor, decays=name in self._decays)
+            recent.lerp_(found.detach(), 1 if step == 0 else 0.1)
+        self.head.eval()
+        self.train_losses = recent.cpu()
+
+    @torch.no_grad()
+    def _update(
+        self, parameter: Tensor, gradient: Tensor, m: Tensor, v: Tensor, step: int, factor: float, *, decays: bool
+    ) -> None:
+        shape = (-1,) + (1,) * (parameter.ndim - 1)
+        lr = parameter.new_tensor([each.lr * factor for each in self.configurations]).view(shape)
+        m.lerp_(gradient, 1 - BETA1)
+        v.lerp_(gradient.square(), 1 - BETA2)
+        if decays:
+            decay = parameter.new_tensor([each.weight_decay for each in self.configurations]).view(shape)
+            parameter.mul_(1 - lr * decay)
+        scale = (v / (1 - BETA2**step)).sqrt_().add_(EPS)
+        parameter.sub_(lr / (1 - BETA1**step) * m / scale)
+
+    @torch.no_grad()
+    def take(self, place: int) -> ProbeHead:
+        """Copy the weights of a configuration into the head, and return the head."""
+        own: dict[str, nn.Parameter | Tensor] = {
+            **dict(self.head.named_parameters()),
+            **dict(self.head.named_buffers()),
+        }
+        for name, value in (self.parameters | self.buffers).items():
+            own[name].copy_(value[place])
+        return self.head.eval()
+
+
+def _stacked(value: Tensor, k: int) -> Tensor:
+    return value.detach().expand(k, *value.shape).clone()
