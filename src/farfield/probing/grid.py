@@ -1,9 +1,11 @@
 """Train several configurations of a head at once.
 
-The parameters of all configurations are stacked along a first axis k, and `torch.vmap` runs the head for all of them:
-reading a batch, and the many small operations of a step, cost as much as for one configuration. The configurations do
-not influence each other: the gradient of the sum of their losses has one part for each. All begin with the same random
-weights and see the same clips.
+The parameters of all configurations are stacked along a first axis k. All begin with the same random weights and see
+the same clips, so that a batch is read once for all of them, and an optimiser's step is a few operations on the stacks.
+
+Linear heads run together, by `torch.vmap`, so that 24 cost little more than one. Heads with attention run one after the
+other in each step: their time is spent in large matrix products, which are no faster when stacked (on the CPU, slower:
+vmap makes grouped convolutions of a non-local block's), and the activations of one are freed before the next.
 
 AdamW (Loshchilov and Hutter, ICLR 2019), with a learning rate and a weight decay for each configuration, is written
 out here, since torch's optimisers have one for a whole tensor:
@@ -47,22 +49,61 @@ class Grid:
         self.loss = loss
         k = len(self.configurations)
         trained = head.trainable()
-        self.parameters = {name: _stacked(each, k).requires_grad_() for name, each in trained.items()}
+        self.parameters = {name: _stacked(each, k) for name, each in trained.items()}
         self.shared = {name: each.detach() for name, each in head.named_parameters() if name not in trained}
         own = [name for name, _ in head.tops.named_buffers(prefix="tops")]
         self.buffers = {name: _stacked(each, k) for name, each in head.named_buffers() if name in own}
         self.shared |= {name: each for name, each in head.named_buffers() if name not in own}
         self.train_losses = torch.full((k,), torch.nan)
+        device = next(iter(self.parameters.values())).device
+        self._lr = torch.tensor([each.lr for each in self.configurations], device=device)
+        self._weight_decay = torch.tensor([each.weight_decay for each in self.configurations], device=device)
         self._decays = {name for name, each in trained.items() if each.ndim > 1 and not name.endswith(".query")}
 
     def scores(self, inputs: Sequence[Tensor], *, own_inputs: bool = False) -> Float[Tensor, "k b classes"]:
         """Score clips by all configurations. With `own_inputs`, inputs are (k b ...), one batch for each."""
+        if not self.head.takes_maps:
+            of_inputs = (0 if own_inputs else None,) * len(inputs)
+            return torch.vmap(self._run, in_dims=(0, 0, *of_inputs))(self.parameters, self.buffers, *inputs)
+        return torch.stack(
+            [
+                self._run(self._of(self.parameters, place), self._of(self.buffers, place), *own)
+                for place, own in enumerate(self._inputs(inputs, own_inputs))
+            ]
+        )
 
-        def run(parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], *features: Tensor) -> Tensor:
-            return functional_call(self.head, {**self.shared, **parameters, **buffers}, features)
+    def _run(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], *features: Tensor) -> Tensor:
+        return functional_call(self.head, {**self.shared, **parameters, **buffers}, features)
 
-        of_inputs = (0 if own_inputs else None,) * len(inputs)
-        return torch.vmap(run, in_dims=(0, 0, *of_inputs))(self.parameters, self.buffers, *inputs)
+    def _of(self, stacks: Mapping[str, Tensor], place: int) -> dict[str, Tensor]:
+        """Return the parameters or buffers of one configuration. They share memory with the stacks."""
+        return {name: value[place] for name, value in stacks.items()}
+
+    def _inputs(self, inputs: Sequence[Tensor], own_inputs: bool) -> list[Sequence[Tensor]]:
+        """Return the inputs of each configuration."""
+        count = len(self.configurations)
+        return [[each[place] for each in inputs] if own_inputs else inputs for place in range(count)]
+
+    def _gradients(
+        self, inputs: Sequence[Tensor], targets: Tensor, own_inputs: bool
+    ) -> tuple[Float[Tensor, " k"], list[Tensor]]:
+        """Return the loss of each configuration, and the stacked gradients of the parameters."""
+        if not self.head.takes_maps:
+            stacks = {name: value.requires_grad_() for name, value in self.parameters.items()}
+            losses = torch.vmap(self.loss, in_dims=(0, 0 if own_inputs else None))
+            found = losses(self.scores(inputs, own_inputs=own_inputs), targets)
+            gradients = torch.autograd.grad(found.sum(), list(stacks.values()))  # of a sum: one part for each
+            return found.detach(), list(gradients)
+        losses_of, gradients_of = [], []
+        for place, own in enumerate(self._inputs(inputs, own_inputs)):
+            parameters = {
+                name: each.detach().requires_grad_() for name, each in self._of(self.parameters, place).items()
+            }
+            scores = self._run(parameters, self._of(self.buffers, place), *own)
+            loss = self.loss(scores, targets[place] if own_inputs else targets)
+            gradients_of.append(torch.autograd.grad(loss, list(parameters.values())))
+            losses_of.append(loss.detach())
+        return torch.stack(losses_of), [torch.stack(each) for each in zip(*gradients_of, strict=True)]
 
     def train(
         self,
@@ -82,17 +123,14 @@ class Grid:
         """
         self.head.train()
         state = {name: (torch.zeros_like(each), torch.zeros_like(each)) for name, each in self.parameters.items()}
-        of_targets = 0 if own_inputs else None
-        losses = torch.vmap(self.loss, in_dims=(0, of_targets))
-        recent = torch.zeros(len(self.configurations), device=next(iter(self.parameters.values())).device)
+        recent = torch.zeros_like(self._lr)
         steps = ProgressBar(range(num_steps), description, unit="step", leave=False)
         for step, (inputs, targets) in zip(steps, batches, strict=False):
-            found = losses(self.scores(inputs, own_inputs=own_inputs), targets)
-            gradients = torch.autograd.grad(found.sum(), list(self.parameters.values()))
+            found, gradients = self._gradients(inputs, targets, own_inputs)
             factor = (1 + math.cos(math.pi * step / num_steps)) / 2
             for (name, parameter), gradient in zip(self.parameters.items(), gradients, strict=True):
                 self._update(parameter, gradient, *state[name], step + 1, factor, decays=name in self._decays)
-            recent.lerp_(found.detach(), 1 if step == 0 else 0.1)
+            recent.lerp_(found, 1 if step == 0 else 0.1)
         self.head.eval()
         self.train_losses = recent.cpu()
 
@@ -101,12 +139,11 @@ class Grid:
         self, parameter: Tensor, gradient: Tensor, m: Tensor, v: Tensor, step: int, factor: float, *, decays: bool
     ) -> None:
         shape = (-1,) + (1,) * (parameter.ndim - 1)
-        lr = parameter.new_tensor([each.lr * factor for each in self.configurations]).view(shape)
+        lr = factor * self._lr.view(shape)
         m.lerp_(gradient, 1 - BETA1)
         v.lerp_(gradient.square(), 1 - BETA2)
         if decays:
-            decay = parameter.new_tensor([each.weight_decay for each in self.configurations]).view(shape)
-            parameter.mul_(1 - lr * decay)
+            parameter.mul_(1 - lr * self._weight_decay.view(shape))
         scale = (v / (1 - BETA2**step)).sqrt_().add_(EPS)
         parameter.sub_(lr / (1 - BETA1**step) * m / scale)
 

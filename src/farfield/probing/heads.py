@@ -184,4 +184,3 @@ def _variant(network: ActionNet, changes: dict[str, Any]) -> ActionNet:
         for place, block in enumerate(network.backbone.top_blocks(top)):
             blocks[place] = block
     return made.eval()
-
