@@ -84,8 +84,6 @@ def test_the_best_is_chosen_on_validation_videos(finished: TrainResult) -> None:
     [best] = [place for place, row in enumerate(result.configurations) if row["best"]]
     assert keys[best] == max(keys)
     assert dict(result.best.figures) == finished.metrics
-    again = evaluate(result.checkpoint, Path(finished.run_dir, "config.yaml").parent / "val.csv") if False else None
-    assert again is None
 
 
 def check_equal_to_test(result: TrainResult, folder: Path) -> None:
@@ -227,14 +225,14 @@ def test_features_of_other_weights_files_and_clips_are_not_used(
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_number_format_and_size_of_cached_maps(figures: Path, weights: Path, tmp_path: Path, dtype: str) -> None:
-    probe(figures, weights, tmp_path / "run", heads=["non_local"], dtype=dtype, pool=[2, 2, 2], min_steps=1, test=None)
+    probe(figures, weights, tmp_path / "run", heads=["non_local"], dtype=dtype, pool=[2, 2, 1], min_steps=1, test=None)
     shards = {}
     for path in (tmp_path / "run" / "features").rglob("*.safetensors"):
         with safe_open(path, "pt") as shard:
             shards[path.parent.name.split("_")[0]] = shard.get_tensor("map0")
             assert shard.get_tensor("vectors").dtype == torch.float32
-    assert shards["training"].shape == (40, 1, 256, 2, 2, 2)
-    assert shards["views"].shape == (10, 1, 256, 4, 3, 3)
+    assert shards["training"].shape == (40, 1, 256, 2, 2, 1)
+    assert shards["views"].shape == (10, 1, 256, 4, 2, 2)
     assert {each.dtype for each in shards.values()} == {getattr(torch, dtype)}
 
 
@@ -296,7 +294,7 @@ def test_mistakes_are_told_before_features_are_computed(
 
     assert "but data.val is not set" in message({"data.val": None})
     assert "data.augmentation.mixup cannot be combined with a probe" in message({"data.augmentation.mixup": 0.5})
-    assert "probe.heads has 'linea'" in message(heads=["linea"]) or True
+    assert "probe.heads has 'linea'" in message(heads=["linea"])
     assert "probe.learning_rates is [0.0]" in message(learning_rates=[0.0])
     assert "trainer.devices cannot be combined with a probe" in message({"trainer.devices": 2})
     one = tmp_path / "one.csv"
@@ -328,7 +326,7 @@ def test_a_full_disk(figures: Path, weights: Path, tmp_path: Path, monkeypatch: 
         free = 1000
 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage)
-    with pytest.raises(FarfieldError, match=r"the features need 0\.06 MB in .*, but the disk has 0\.00 MB left"):
+    with pytest.raises(FarfieldError, match=r"the features need 0\.07 MB in .*, but the disk has 0\.00 MB left"):
         probe(figures, weights, tmp_path / "run")
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 from farfield.errors import FarfieldError, nearest
 
@@ -50,14 +50,11 @@ class ProbeSettings:
         dtype: number format of cached feature maps. float16 needs half the space. Pooled features are always float32.
         pool: largest size [t, h, w] of the maps of training clips; larger maps are average-pooled to it. Validation and
             test take whole maps. null keeps all maps whole.
-
-    Raises:
-        FarfieldError: for a value out of range.
     """
 
-    heads: tuple[HeadName, ...] = ("linear",)
+    heads: tuple[str, ...] = ("linear",)
     learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
-    weight_decays: tuple[float, ...] = (0.01, 0.1, 0.4, 0.8)
+    weight_decays: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0)
     head_options: dict[str, Any] | None = None
     train_views: int = 4
     epochs: int = 20
@@ -69,7 +66,11 @@ class ProbeSettings:
     dtype: FeatureType = "float32"
     pool: tuple[int, int, int] | None = None
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise `FarfieldError` for a value out of range.
+
+        It is not checked at construction, where the parser would take the message for that of a wrong type.
+        """
         for name in self.heads:
             if name not in get_args(HeadName):
                 raise FarfieldError(f"probe.heads has {name!r}. {nearest(name, get_args(HeadName))}")
@@ -88,6 +89,11 @@ class ProbeSettings:
                 raise FarfieldError(f"probe.{name} is {getattr(self, name)}; it must be at least {least}.")
         if self.pool is not None and min(self.pool) < 1:
             raise FarfieldError(f"probe.pool is {list(self.pool)}; give three sizes (t h w) of at least 1.")
+
+    @property
+    def head_names(self) -> tuple[HeadName, ...]:
+        """Heads to train."""
+        return cast(tuple[HeadName, ...], self.heads)
 
     @property
     def configurations(self) -> list[Configuration]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -55,7 +56,9 @@ class Measure:
     curve_figure: str
 
     def rank(self, figures: Mapping[str, float]) -> tuple[float, float]:
-        """Return a key by which better figures are higher."""
+        """Return a key by which better figures are higher. Figures of a head that has diverged are the lowest."""
+        if not math.isfinite(figures[self.loss_figure]):
+            return -math.inf, -math.inf
         value = figures[self.monitor]
         return (value if self.mode == "max" else -value), -figures[self.loss_figure]
 
@@ -72,9 +75,10 @@ def check_probe(data: VideoDataModule, settings: ProbeSettings) -> Manifest | No
     """Check, before anything is written, that the data suit a probe; return the test manifest.
 
     Raises:
-        FarfieldError: without validation videos, for options that do not apply to a probe, or a test manifest that
+        FarfieldError: without validation videos, for values out of range, for options that do not apply to a probe, or a test manifest that
             cannot be read or has unknown labels.
     """
+    settings.check()
     if data.val_manifest is None:
         raise FarfieldError(
             "a probe chooses the head, learning rate and weight decay on validation videos, but data.val is not set. "
@@ -150,7 +154,7 @@ def run_probe(
         KeyboardInterrupt: if interrupted. Features that are computed are kept.
     """
     base = pooled_network(network)
-    heads = settings.heads
+    heads = settings.head_names
     check_heads(base, heads)
     extractor = Extractor(
         base,
@@ -202,6 +206,10 @@ def run_probe(
             loss = float(grid.train_losses[place])
             rows.append({"head": name, **configuration._asdict(), "train/loss": loss, **each, "best": place == best})
     chosen = max(heads, key=lambda name: measure.rank(found[name].figures))
+    if measure.rank(found[chosen].figures)[0] == -math.inf:
+        raise FarfieldError(
+            f"all heads have diverged with probe.learning_rates {list(settings.learning_rates)}. Lower them."
+        )
     heads_done = time.monotonic()
     curve = _curve(make, found[chosen], sets, settings, measure, data) if settings.curve_draws else []
     drawn = time.monotonic()
