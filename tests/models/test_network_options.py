@@ -17,9 +17,9 @@ from farfield.models.network_options import NetworkOptions
 
 CHECKPOINT_KEYS = [
     "backbone", "backbone_options", "labels", "insert", "block", "block_options", "dropout", "head", "head_windows",
-    "clip", "task",
+    "head_options", "clip", "task",
 ]  # fmt: skip
-"""As in every checkpoint since format 1, but for the task, which came later."""
+"""As in every checkpoint since format 1, but for the task and head_options, which came later."""
 
 
 def test_build_model_takes_the_fields_and_weights_with_the_same_defaults() -> None:

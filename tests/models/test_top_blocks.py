@@ -133,7 +133,7 @@ def test_windows_share_the_frames_below_blocks_on_top() -> None:
     [
         ("tiny", {"insert": {"top": [1]}}, r"insert has top: \[1\]; give the number of blocks"),
         ("tiny", {"insert": {"top": 0}}, r"insert has top: 0; give the number"),
-        ("tiny", {"insert": {"res3": 1}}, r"insert has res3: 1; give a list of block indices"),
+        ("tiny", {"insert": {"res3": 1}}, r"insert is {'res3': 1}; give lists of block indices"),
         ("tiny", {"insert": {"fast_top": 1}}, r"there is no stage 'fast_top'\. .*top"),
         ("mvit_v2_s", {"insert": {"top": 1}}, r"the features of this network have no positions"),
         ("tiny", {"head": "attentive", "head_options": {"num_heads": 7}}, r"256 channels, which must be a multiple"),

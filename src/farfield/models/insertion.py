@@ -119,10 +119,10 @@ def resolve_placement(backbone: Backbone, where: str | Placement) -> Placement:
             _check_top(backbone, stage, indices)
             continue
         if stage not in backbone.stage_specs:
-            hint = nearest(stage, [*backbone.stage_specs, *backbone.tops])
+            known = [*backbone.stage_specs, *(backbone.tops if backbone.has_map else ())]
+            hint = nearest(stage, known) if known else "This network has none."
             raise FarfieldError(f"{given}there is no stage {stage!r}. {hint}")
-        if isinstance(indices, int):
-            raise FarfieldError(f"insert has {stage}: {indices}; give a list of block indices, e.g. {stage}: [1].")
+        assert not isinstance(indices, int)  # NetworkOptions refuses it
         count = len(backbone.blocks(stage))
         for index in indices:
             if not 0 <= index < count:

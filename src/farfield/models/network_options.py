@@ -45,8 +45,14 @@ class NetworkOptions:
             raise FarfieldError(f"task is {self.task!r}. {nearest(self.task, get_args(Task))}")
         if self.block not in BLOCKS:
             raise FarfieldError(f"block is {self.block!r}, which does not exist. {nearest(self.block, BLOCKS)}")
-        if isinstance(self.insert, Mapping) and any(isinstance(each, str) for each in self.insert.values()):
-            raise FarfieldError(f"insert is {dict(self.insert)}; give lists of block indices, e.g. {{'res4': [1]}}.")
+        if isinstance(self.insert, Mapping) and any(
+            isinstance(each, str) or (isinstance(each, int) and not name.endswith("top"))
+            for name, each in self.insert.items()
+        ):
+            raise FarfieldError(
+                f"insert is {dict(self.insert)}; give lists of block indices, e.g. {{'res4': [1]}}, and for 'top' a "
+                "number of blocks."
+            )
         options = dict(self.block_options or {})
         if not self.insert and (self.block != "non_local" or options):
             raise FarfieldError(
