@@ -19,6 +19,7 @@ from farfield.curation.folder_scan import has_video_suffix
 from farfield.errors import FarfieldError, nearest
 from farfield.options.jsonargparse_compat import (
     accept_whole_floats,
+    error_in_group,
     expects_value,
     is_about_words,
     missing_value,
@@ -270,6 +271,14 @@ def file_hint(message: str, words: Sequence[str]) -> str | None:
 def explain(message: str, options: Sequence[str], required: Sequence[str] = ()) -> str:
     """Rewrite a parser's error message as one line that names the nearest known option or the missing option."""
     text = one_line(message)
+    if group := error_in_group(text):
+        name, inner = group
+        inner = re.sub(r'([Pp]arser key ")', rf"\g<1>{name}.", inner)
+        explained = explain(inner, options) if "arser key" in inner else inner
+        of_name = re.match(r"there is no option (\w+)\.", explained)
+        if of_name:
+            return explained.replace(of_name[1], f"{name}.{of_name[1]}", 1)
+        return explained if explained.startswith(f"{name}.") or "arser key" in explained else f"{name}.{explained}"
     if name := unknown_option(text):
         if name in options:  # it is positional
             return f"{name} is a positional argument, not an option. See --help."
