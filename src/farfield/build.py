@@ -46,7 +46,7 @@ def build_model(
         backbone: name of the backbone, e.g. i3d_r50. `farfield summary all` lists the names.
         num_classes: number of classes; optional with `labels`, or with weights of a video network.
         labels: class names. Default: those of the weights if `num_classes` agrees or is None, else "0", "1", ...
-        weights: initial weights: "imagenet" (torchvision's ResNet, inflated), "pytorchvideo" or "torchvision" (their
+        weights: initial weights: "imagenet" (an image network, inflated), "pytorchvideo" or "torchvision" (their
             Kinetics-400 weights), or a file: a farfield checkpoint, a checkpoint that `farfield convert` reads, or
             torchvision's ResNet. If the weights have every class of the network, the classifier's rows of these
             classes are loaded; otherwise the classifier is random. Default: random weights.

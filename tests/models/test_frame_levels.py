@@ -19,7 +19,7 @@ from farfield.models.network import ActionNet, assemble
 from farfield.models.network_options import NetworkOptions
 from farfield.models.summary import summarise
 
-WITH_LEVELS = {"c2d_r50", "c2d_r101", "slow_r50", "slow_r101", "tiny_c2d"}
+WITH_LEVELS = {"c2d_r50", "c2d_r101", "slow_r50", "slow_r101", "tiny_c2d", "c2d_efficientnet_lite0"}
 SLIDING = np.arange(500)[:, None]
 """Starts of windows, in sampled frames."""
 

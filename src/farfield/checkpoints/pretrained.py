@@ -25,8 +25,9 @@ from farfield.checkpoints.converters.pytorchvideo_and_torchvision import PYTORCH
 from farfield.checkpoints.converters.restricted_unpickler import as_tensors, read_file
 from farfield.checkpoints.state_dicts import find_network
 from farfield.errors import FarfieldError
+from farfield.models import efficientnet_lite_weights
 from farfield.models.class_subset import classifier_rows
-from farfield.models.inflation import INFLATABLE, inflate, is_image_resnet
+from farfield.models.inflation import INFLATABLE, RESNETS, inflate, is_image_network
 from farfield.models.network import ActionNet
 from farfield.task import DEFAULT_TASK
 
@@ -62,17 +63,18 @@ def find_weights(
 
     Args:
         weights: model zoo ("imagenet", "pytorchvideo", "torchvision"), or the path of a file: a farfield checkpoint,
-            another project's checkpoint that `farfield convert` reads, or torchvision's image ResNet.
+            another project's checkpoint that `farfield convert` reads, or an image network: torchvision's ResNet or
+            EfficientNet-Lite0.
         backbone: name of the backbone to find weights for.
         backbone_options: backbone options that another project's file may not state; None for no options.
         block_options: options of the non-local blocks that such a file may not state; None for no options.
 
     Raises:
         FarfieldError: if the file does not exist or cannot be read or converted, or if the model zoo has no weights
-            for the backbone or the download fails.
+            for the backbone, its package is missing or the download fails.
     """
     if str(weights) in ZOOS:
-        path = _download(_url(str(weights), backbone))
+        path = _zoo_file(str(weights), backbone)
     else:
         path = Path(weights)
         if not path.is_file():
@@ -98,7 +100,7 @@ def _read(name: str, _modified: int, options: str) -> PretrainedWeights:
     content = read_file(path)
     if isinstance(content, Mapping) and "blobs" not in content:
         image = find_network(content, path)
-        if is_image_resnet(image.values):
+        if is_image_network(image.values):
             _log_notes(path, image.notes, [*image.ignored, *((name, "not of the network") for name in image.beside)])
             return PretrainedWeights(str(path), as_tensors(image.values, path), None)
     network, report = convert_file(path, options=ConversionOptions(**json.loads(options)))
@@ -245,6 +247,17 @@ def _check_fit(
         )
 
 
+def _zoo_file(zoo: str, backbone: str) -> Path:
+    """Return the file of a backbone's weights in a model zoo: downloaded, or in an installed package.
+
+    Raises:
+        FarfieldError: if the zoo has no weights for this backbone, the download fails, or the package is missing.
+    """
+    if (zoo, backbone) == ("imagenet", efficientnet_lite_weights.BACKBONE):
+        return efficientnet_lite_weights.weights_path()
+    return _download(_url(zoo, backbone))
+
+
 def _url(zoo: str, backbone: str) -> str:
     """Return the address of a backbone's weights in a model zoo.
 
@@ -255,7 +268,7 @@ def _url(zoo: str, backbone: str) -> str:
     if zoo == "imagenet":
         from torchvision.models import ResNet50_Weights, ResNet101_Weights
 
-        if backbone in INFLATABLE:
+        if backbone in RESNETS:
             image = ResNet50_Weights if backbone.endswith("r50") else ResNet101_Weights
             return image.IMAGENET1K_V1.url
         known = INFLATABLE

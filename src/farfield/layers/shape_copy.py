@@ -13,7 +13,7 @@ from farfield.layers.replace_modules import replace_modules
 SHAPE_KEEPING = (
     *BATCH_NORMS,
     *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.LayerNorm),
-    *(nn.ReLU, nn.SiLU, nn.GELU, nn.Sigmoid),
+    *(nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Sigmoid),
 )
 
 M = TypeVar("M", bound=nn.Module)

@@ -32,7 +32,7 @@ from farfield.models.backbones import Backbone
 from farfield.models.insertion import WithBlock
 from farfield.models.network import ActionNet
 
-POSITIONWISE = (nn.Identity, nn.Dropout, nn.ReLU, nn.SiLU, nn.GELU, nn.Sigmoid, FrozenBatchNorm3d)
+POSITIONWISE = (nn.Identity, nn.Dropout, nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Sigmoid, FrozenBatchNorm3d)
 """Layers that, in evaluation, compute each position by itself."""
 POOLS = (nn.MaxPool3d, nn.AvgPool3d)
 PROBE_SIDE_PX = 32
@@ -173,6 +173,8 @@ def _layer_keeps_frames(layer: nn.Module) -> bool:
         return layer.running_mean is not None  # without, it normalises with the statistics of the clips at hand
     if isinstance(layer, POOLS):
         return (_time(layer.kernel_size), _time(layer.stride), _time(layer.padding)) == (1, 1, 0)
+    if isinstance(layer, nn.ZeroPad3d):
+        return layer.padding[4:] == (0, 0)
     if isinstance(layer, DenseConv3d):
         return (layer.kernel_size[0], layer.stride[0], layer.padding[0]) == (1, 1, 0)
     return isinstance(layer, (FrameConv3d, *POSITIONWISE)) or spans_one_frame(layer)

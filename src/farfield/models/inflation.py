@@ -1,4 +1,4 @@
-"""Inflate image networks to video networks: torchvision's ImageNet ResNets to C2D, I3D and Slow.
+"""Inflate image networks to video networks: torchvision's ImageNet ResNets to C2D, I3D and Slow; EfficientNet-Lite0.
 
 A 2D kernel is repeated kt times along time and divided by kt, so that on a video of one repeated frame the network
 gives the image network's output for that frame (Carreira and Zisserman, CVPR 2017, section 2.3; Wang et al., CVPR 2018,
@@ -15,9 +15,17 @@ from torch import Tensor
 
 from farfield.errors import FarfieldError
 from farfield.models.backbones import Backbone
+from farfield.models.efficientnet_lite_weights import BACKBONE as EFFICIENTNET_LITE
+from farfield.models.efficientnet_lite_weights import backbone_key, is_efficientnet_lite
 from farfield.models.network_weight_names import to_network
 
-INFLATABLE = ("c2d_r50", "c2d_r101", "i3d_r50", "i3d_r101", "slow_r50", "slow_r101")
+RESNETS = ("c2d_r50", "c2d_r101", "i3d_r50", "i3d_r101", "slow_r50", "slow_r101")
+INFLATABLE = (*RESNETS, EFFICIENTNET_LITE)
+
+
+def is_image_network(state: Mapping[str, Any]) -> bool:
+    """Check for the weights of an image network that `inflate` takes."""
+    return is_image_resnet(state) or is_efficientnet_lite(state)
 
 
 def is_image_resnet(state: Mapping[str, Any]) -> bool:
@@ -42,40 +50,45 @@ def inflate(state: dict[str, Tensor], backbone: Backbone, *, name: str, source: 
     """Inflate an image network's weights to a backbone's state dict. Inserted blocks get no weights.
 
     Args:
-        state: state dict of torchvision's ResNet-50 or ResNet-101.
-        backbone: C2D, I3D or Slow of the same depth.
+        state: state dict of torchvision's ResNet-50 or ResNet-101, or of EfficientNet-Lite0.
+        backbone: C2D, I3D or Slow of the same depth, or EfficientNet-Lite0.
         name: name of the backbone, for messages.
         source: origin of the weights, for messages.
 
     Raises:
         FarfieldError: if the backbone cannot be inflated, or the image network has another depth or width.
     """
-    if name not in INFLATABLE:
+    is_resnet = is_image_resnet(state)
+    known = RESNETS if is_resnet else (EFFICIENTNET_LITE,)
+    if name not in known:
         raise FarfieldError(
-            f"{source} are weights of an image network, which cannot be inflated to {name}. Choose one of the "
-            f"backbones {', '.join(INFLATABLE)}."
+            f"{source} are weights of an image network, which cannot be inflated to {name}. Choose "
+            f"{'one of the backbones ' if is_resnet else 'the backbone '}{', '.join(known)}."
         )
+    kind = "ResNet of the same depth and width" if is_resnet else "file of EfficientNet-Lite0"
     wanted = {key.replace(".residual.", "."): value.shape for key, value in backbone.state_dict().items()}
     inflated: dict[str, Tensor] = {}
     for own, value in state.items():
-        plain = plain_name(own)
-        if plain is None:
+        key = _resnet_key(own, backbone) if is_resnet else backbone_key(own)
+        if key is None:
             continue
-        key = to_network(plain, backbone).removeprefix("backbone.")
         if key not in wanted:
-            raise FarfieldError(f"{source} has {own}, which {name} lacks. Give a ResNet of the same depth.")
+            raise FarfieldError(f"{source} has {own}, which {name} lacks. Give a {kind}.")
         shape = wanted[key]
         if value.ndim == 4 and len(shape) == 5:
             value = value.unsqueeze(2).expand(-1, -1, shape[2], -1, -1) / shape[2]
         if value.shape != shape:
             raise FarfieldError(
-                f"{source} has {own} of shape {tuple(value.shape)}; {name} needs {tuple(shape)}. Give a ResNet of the "
-                "same depth and width."
+                f"{source} has {own} of shape {tuple(value.shape)}; {name} needs {tuple(shape)}. Give a {kind}."
             )
         inflated[key] = value
     missing = [key for key in wanted if key not in inflated and ".inserted." not in key and "num_batches" not in key]
     if missing:
-        raise FarfieldError(
-            f"{source} lacks {len(missing)} weights of {name}, e.g. {missing[0]}. Give a ResNet of the same depth."
-        )
+        raise FarfieldError(f"{source} lacks {len(missing)} weights of {name}, e.g. {missing[0]}. Give a {kind}.")
     return inflated
+
+
+def _resnet_key(name: str, backbone: Backbone) -> str | None:
+    """Translate torchvision's name of a weight to the key in the backbone's state dict; None for the classifier."""
+    plain = plain_name(name)
+    return None if plain is None else to_network(plain, backbone).removeprefix("backbone.")

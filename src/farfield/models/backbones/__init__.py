@@ -1,7 +1,7 @@
 """Backbones by name, from PyTorchVideo's and torchvision's builders, with farfield's batch norm and without heads.
 
 `resnets.py`: C2D, I3D, Slow, SlowFast. `factorised.py`: CSN, R(2+1)D, X3D. `torchvision_networks.py`: R3D, MC3, S3D and
-transformers. `tiny.py`: networks for two CPU cores.
+transformers. `efficientnet_lite.py`: EfficientNet-Lite0 of each frame. `tiny.py`: networks for two CPU cores.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from farfield.models.backbones.backbone import STAGES, TOP, Backbone, Stage, TwoPathwayBackbone
+from farfield.models.backbones.efficientnet_lite import c2d_efficientnet_lite0
 from farfield.models.backbones.factorised import csn_r101, r2plus1d_r50, x3d_l, x3d_m, x3d_s, x3d_xs
 from farfield.models.backbones.resnets import (
     SLOWFAST_DEFAULTS,
@@ -50,6 +51,7 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "s3d": s3d,
     "mvit_v2_s": mvit_v2_s,
     "swin3d_t": swin3d_t,
+    "c2d_efficientnet_lite0": c2d_efficientnet_lite0,
     "tiny": tiny,
     "tiny_c2d": tiny_c2d,
 }

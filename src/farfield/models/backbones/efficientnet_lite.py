@@ -1,0 +1,172 @@
+"""EfficientNet-Lite0 applied to each frame: an image network of 4 million parameters, as a trunk for blocks over time.
+
+EfficientNet-Lite (TensorFlow TPU models, 2020) is EfficientNet (Tan and Le, ICML 2019) without squeeze-and-excitation
+and with ReLU6 as the activation, for small processors. Its weights for ImageNet are in a Python package, see
+`farfield.models.efficientnet_lite_weights`. All kernels are 1 x k x k, so no layer mixes frames.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from farfield.clip_spec import ClipSpec
+from farfield.layers import BatchNorm3d
+from farfield.models.backbones.backbone import STAGES, Backbone, Stage
+from farfield.models.backbones.dilation import DILATED
+
+EPS = 1e-3
+"""Added to the variance in batch norms, as in TensorFlow. Their momentum is PyTorch's 0.1 instead of EfficientNet's
+0.01, with which running statistics need hundreds of steps to follow new data."""
+
+
+class Group(NamedTuple):
+    """Consecutive blocks of equal shape; the stride is that of the first."""
+
+    stage: str
+    kernel: int
+    stride: int
+    expansion: int
+    channels: int
+    repeats: int
+
+
+GROUPS = (
+    Group("stem", 3, 1, 1, 16, 1),
+    Group("res2", 3, 2, 6, 24, 2),
+    Group("res3", 5, 2, 6, 40, 2),
+    Group("res4", 3, 2, 6, 80, 3),
+    Group("res4", 5, 1, 6, 112, 3),
+    Group("res5", 5, 2, 6, 192, 4),
+    Group("res5", 3, 1, 6, 320, 1),
+)
+MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
+"""Normalisation with which TensorFlow trained the weights: (x - 127) / 128 for pixels up to 255."""
+STEM_CHANNELS = 32
+OUT_CHANNELS = 1280
+
+
+def c2d_efficientnet_lite0(*, dilated: bool = False) -> Backbone:
+    """Build EfficientNet-Lite0 over 8 frames at stride 8. No layer mixes frames: blocks or the head do.
+
+    A stage holds the blocks of one resolution; the block before the second stride belongs to the stem.
+
+    Args:
+        dilated: dilate res4 and res5 instead of striding them.
+    """
+    parts: dict[str, nn.Sequential] = {"stem": _convolution(3, STEM_CHANNELS, kernel=3, stride=2)}
+    channels = STEM_CHANNELS
+    dilation = 1
+    for group in GROUPS:
+        blocks = parts.setdefault(group.stage, nn.Sequential())
+        for i in range(group.repeats):
+            block = InvertedResidual(
+                channels,
+                group.channels,
+                kernel=group.kernel,
+                stride=group.stride if i == 0 else 1,
+                expansion=group.expansion,
+                dilation=dilation,
+                dilate=dilated and group.stage in DILATED,
+            )
+            blocks.add_module("block" if group.stage == "stem" else str(len(blocks)), block)
+            channels, dilation = group.channels, block.dilation
+    trunk = nn.Sequential()
+    for name, part in parts.items():
+        trunk.add_module(name, part)
+    trunk.add_module("last", _convolution(channels, OUT_CHANNELS, kernel=1))
+    widths = {stage: [g.channels for g in GROUPS if g.stage == stage for _ in range(g.repeats)] for stage in STAGES}
+    stages = {stage: Stage.within(stage, each) for stage, each in widths.items()}
+    clip = ClipSpec(num_frames=8, crop_px=224, frame_stride=8, mean=MEAN, std=STD)
+    return Backbone(trunk, stages, clip, out_channels=OUT_CHANNELS)
+
+
+class InvertedResidual(nn.Module):
+    """Inverted residual block of each frame: widen, convolve each channel by itself, narrow without an activation.
+
+    Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018. The block's input is added if
+    its shape is that of the output.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel: size k of the depthwise kernel 1 x k x k.
+        stride: spatial stride.
+        expansion: ratio of the inner channels to the input's; 1 for a block that does not widen.
+        dilation: spatial dilation of the input's features.
+        dilate: replace the stride by dilation of the blocks that follow.
+
+    Attributes:
+        dilation: spatial dilation of the output's features.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel: int,
+        stride: int,
+        expansion: int,
+        dilation: int,
+        dilate: bool,
+    ) -> None:
+        super().__init__()
+        inner = in_channels * expansion
+        self.has_shortcut = stride == 1 and in_channels == out_channels
+        self.dilation = dilation * stride if dilate else dilation
+        self.expand = _convolution(in_channels, inner, kernel=1) if expansion > 1 else nn.Identity()
+        self.depthwise = _convolution(
+            inner, inner, kernel=kernel, stride=stride, groups=inner, dilation=dilation, dilate=dilate
+        )
+        self.project = _convolution(inner, out_channels, kernel=1, is_linear=True)
+
+    def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c2 t h2 w2"]:
+        y = self.project(self.depthwise(self.expand(x)))
+        return y + x if self.has_shortcut else y
+
+
+def _convolution(
+    in_channels: int,
+    out_channels: int,
+    *,
+    kernel: int,
+    stride: int = 1,
+    groups: int = 1,
+    dilation: int = 1,
+    dilate: bool = False,
+    is_linear: bool = False,
+) -> nn.Sequential:
+    """Create a convolution of frames with a batch norm and, unless `is_linear`, ReLU6.
+
+    The padding is TensorFlow's "SAME" for sides that the strides divide: a strided convolution has one row and column
+    less before the frame than after it. A separate layer pads, since a convolution pads both ends alike.
+    """
+    before = dilation * ((kernel - stride) // 2)
+    after = dilation * (kernel - stride) - before
+    if dilate:  # the strided convolution reads `stride` positions apart; this one reads those between them, too
+        after += dilation * (stride - 1)
+    both = (0, before, before) if before == after else 0
+    layers = nn.Sequential()
+    if before != after:
+        layers.add_module("pad", nn.ZeroPad3d((before, after, before, after, 0, 0)))
+    conv = nn.Conv3d(
+        in_channels,
+        out_channels,
+        (1, kernel, kernel),
+        stride=(1, 1, 1) if dilate else (1, stride, stride),
+        padding=both,
+        dilation=(1, dilation, dilation),
+        groups=groups,
+        bias=False,
+    )
+    nn.init.normal_(
+        conv.weight, std=(2 * groups / (kernel**2 * out_channels)) ** 0.5
+    )  # as in TensorFlow: by the fan-out
+    layers.add_module("conv", conv)
+    layers.add_module("norm", BatchNorm3d(out_channels, eps=EPS))
+    if not is_linear:
+        layers.add_module("act", nn.ReLU6(inplace=True))  # nothing else reads the norm's output
+    return layers
