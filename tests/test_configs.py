@@ -10,6 +10,8 @@ import pytest
 import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
+from farfield.models.backbones import BACKBONES
+
 pytestmark = pytest.mark.slow
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -46,8 +48,14 @@ def test_config_runs_a_step(
         options += ["--trainer.check_val_every_n_epoch=1", "--trainer.precision=32-true"]
         options += ["--model.optimisation.precise_bn_batches=1"] * ("precise_bn" in config.read_text())
     options += ["--data.negative_share=0"] * ("untrimmed: true" in config.read_text())  # the videos have no free time
+    is_probe = "probe" in content
+    if is_probe:
+        options += ["--probe.learning_rates=[0.001]", "--probe.weight_decays=[0.1]", "--probe.epochs=1"]
+        options += ["--probe.min_steps=1", "--probe.train_views=1"]
+    if is_probe and content["model"]["backbone"] not in BACKBONES:
+        pytest.skip("this version has no such backbone")
     assert run_farfield("fit", *options) == 0
-    assert (tmp_path / "checkpoints/last.ckpt").is_file()
+    assert (tmp_path / "checkpoints" / ("best.ckpt" if is_probe else "last.ckpt")).is_file()
 
 
 def test_headers_name_their_command() -> None:
