@@ -137,8 +137,8 @@ def error_in_group(text: str) -> tuple[str, str] | None:
     None for other messages. For such an option, jsonargparse says why its value is neither.
     """
     found = re.search(
-        r"[Pp]arser key \"(\w+)\": Does not validate against any of the Union subtypes Subtypes: \[[^]]*<class 'bool'>\] "
-        r"Errors: - (.*) - Expected a <class 'bool'> Given value",
+        r"[Pp]arser key \"(\w+)\": Does not validate against any of the Union subtypes "
+        r"Subtypes: \[[^]]*<class 'bool'>\] Errors: - (.*) - Expected a <class 'bool'> Given value",
         text,
     )
     return (found[1], found[2]) if found else None

@@ -76,8 +76,8 @@ class Extractor:
         for place, each in enumerate(maps if isinstance(maps, list) else [maps]) if self.with_maps else ():
             whole = each.float()
             if training and self.pool is not None:
-                size = [min(most, given) for most, given in zip(self.pool, whole.shape[2:], strict=True)]
-                whole = F.adaptive_avg_pool3d(whole, size)
+                t, h, w = (min(most, given) for most, given in zip(self.pool, whole.shape[2:], strict=True))
+                whole = F.adaptive_avg_pool3d(whole, (t, h, w))
             found[f"map{place}"] = whole.to(self.dtype, memory_format=torch.contiguous_format)
             if found[f"map{place}"].isinf().any():
                 raise FarfieldError("the network's features are too large for float16. Set probe.dtype to float32.")

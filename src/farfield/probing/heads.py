@@ -36,6 +36,9 @@ class ProbeHead(nn.Module):
         vectors: average-pooled vectors of training clips, for the standardisation.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         network: ActionNet,

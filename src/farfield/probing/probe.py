@@ -75,8 +75,8 @@ def check_probe(data: VideoDataModule, settings: ProbeSettings) -> Manifest | No
     """Check, before anything is written, that the data suit a probe; return the test manifest.
 
     Raises:
-        FarfieldError: without validation videos, for values out of range, for options that do not apply to a probe, or a test manifest that
-            cannot be read or has unknown labels.
+        FarfieldError: without validation videos, for values out of range, for options that do not apply to a probe, or
+            a test manifest that cannot be read or has unknown labels.
     """
     settings.check()
     if data.val_manifest is None:

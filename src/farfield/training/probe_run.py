@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from farfield.atomic_write import write_text_atomically
-from farfield.data.datasets import Batch
 from farfield.models.network import ActionNet
 from farfield.probing.options import ProbeSettings
 from farfield.probing.probe import Measure, run_probe
@@ -71,9 +71,17 @@ def train_probe(run: TrainingRun) -> ProbeResult:
     return result
 
 
+@dataclass
+class _Features:
+    """A batch whose clips have become features."""
+
+    labels: Tensor
+    clips: Any = None
+    draw: Any = None
+
+
 def _loss(module: TrainingModule, scores: Tensor, targets: Tensor) -> Tensor:
-    nothing = torch.empty(0)
-    return module.batch_loss(scores, Batch(nothing, targets, nothing, None, []))
+    return module.batch_loss(scores, _Features(targets))
 
 
 def _figures(network: ActionNet, probabilities: Tensor, targets: Tensor) -> dict[str, float]:
