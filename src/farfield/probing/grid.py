@@ -3,9 +3,10 @@
 The parameters of all configurations are stacked along a first axis k. All begin with the same random weights and see
 the same clips, so that a batch is read once for all of them, and an optimiser's step is a few operations on the stacks.
 
-Linear heads run together, by `torch.vmap`, so that 24 cost little more than one. Heads with attention run one after the
-other in each step: their time is spent in large matrix products, which are no faster when stacked (on the CPU, slower:
-vmap makes grouped convolutions of a non-local block's), and the activations of one are freed before the next.
+Linear heads run together, as one matrix product, so that 24 cost little more than one. Heads with attention run one
+after the other in each step: their time is spent in large matrix products, which are no faster when stacked (on the
+CPU, slower: `torch.vmap` makes grouped convolutions of a non-local block's), and the activations of one are freed before
+the next.
 
 AdamW (Loshchilov and Hutter, ICLR 2019), with a learning rate and a weight decay for each configuration, is written
 out here, since torch's optimisers have one for a whole tensor:
@@ -63,14 +64,22 @@ class Grid:
     def scores(self, inputs: Sequence[Tensor], *, own_inputs: bool = False) -> Float[Tensor, "k b classes"]:
         """Score clips by all configurations. With `own_inputs`, inputs are (k b ...), one batch for each."""
         if not self.head.takes_maps:
-            of_inputs = (0 if own_inputs else None,) * len(inputs)
-            return torch.vmap(self._run, in_dims=(0, 0, *of_inputs))(self.parameters, self.buffers, *inputs)
+            return self._linear_scores(inputs[0], self.parameters)
         return torch.stack(
             [
                 self._run(self._of(self.parameters, place), self._of(self.buffers, place), *own)
                 for place, own in enumerate(self._inputs(inputs, own_inputs))
             ]
         )
+
+    def _linear_scores(self, vectors: Tensor, parameters: Mapping[str, Tensor]) -> Float[Tensor, "k b classes"]:
+        weight, bias = parameters["head.fc.weight"], parameters["head.fc.bias"]
+        z = (vectors - self.head.mean) / self.head.std
+        if z.ndim == 3:  # own inputs
+            logits = z @ weight.mT
+        else:  # one product of matrices, faster than a stack of them
+            logits = (z @ weight.flatten(0, 1).T).unflatten(1, weight.shape[:2]).transpose(0, 1)
+        return self.head.head.normalise_heads(logits + bias[:, None])
 
     def _run(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], *features: Tensor) -> Tensor:
         return functional_call(self.head, {**self.shared, **parameters, **buffers}, features)
@@ -89,9 +98,9 @@ class Grid:
     ) -> tuple[Float[Tensor, " k"], list[Tensor]]:
         """Return the loss of each configuration, and the stacked gradients of the parameters."""
         if not self.head.takes_maps:
-            stacks = {name: value.requires_grad_() for name, value in self.parameters.items()}
+            stacks = {name: value.detach().requires_grad_() for name, value in self.parameters.items()}
             losses = torch.vmap(self.loss, in_dims=(0, 0 if own_inputs else None))
-            found = losses(self.scores(inputs, own_inputs=own_inputs), targets)
+            found = losses(self._linear_scores(inputs[0], stacks), targets)
             gradients = torch.autograd.grad(found.sum(), list(stacks.values()))  # of a sum: one part for each
             return found.detach(), list(gradients)
         losses_of, gradients_of = [], []
@@ -141,11 +150,11 @@ class Grid:
         shape = (-1,) + (1,) * (parameter.ndim - 1)
         lr = factor * self._lr.view(shape)
         m.lerp_(gradient, 1 - BETA1)
-        v.lerp_(gradient.square(), 1 - BETA2)
+        v.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
         if decays:
             parameter.mul_(1 - lr * self._weight_decay.view(shape))
         scale = (v / (1 - BETA2**step)).sqrt_().add_(EPS)
-        parameter.sub_(lr / (1 - BETA1**step) * m / scale)
+        parameter.sub_((lr / (1 - BETA1**step) * m).div_(scale))
 
     @torch.no_grad()
     def take(self, place: int) -> ProbeHead:
