@@ -5,8 +5,8 @@ the same clips, so that a batch is read once for all of them, and an optimiser's
 
 Linear heads run together, as one matrix product, so that 24 cost little more than one. Heads with attention run one
 after the other in each step: their time is spent in large matrix products, which are no faster when stacked (on the
-CPU, slower: `torch.vmap` makes grouped convolutions of a non-local block's), and the activations of one are freed before
-the next.
+CPU, slower: `torch.vmap` makes grouped convolutions of a non-local block's), and the activations of one are freed
+before the next.
 
 AdamW (Loshchilov and Hutter, ICLR 2019), with a learning rate and a weight decay for each configuration, is written
 out here, since torch's optimisers have one for a whole tensor:
