@@ -47,9 +47,10 @@ def build_model(
         num_classes: number of classes; optional with `labels`, or with weights of a video network.
         labels: class names. Default: those of the weights if `num_classes` agrees or is None, else "0", "1", ...
         weights: initial weights: "imagenet" (an image network, inflated), "pytorchvideo" or "torchvision" (their
-            Kinetics-400 weights), or a file: a farfield checkpoint, a checkpoint that `farfield convert` reads, or
-            torchvision's ResNet. If the weights have every class of the network, the classifier's rows of these
-            classes are loaded; otherwise the classifier is random. Default: random weights.
+            Kinetics-400 weights), a file (a farfield checkpoint, a checkpoint that `farfield convert` reads, or
+            torchvision's ResNet), or, for backbone hf, a folder or name of Hugging Face (docs/encoders.md). If the
+            weights have every class of the network, the classifier's rows of these classes are loaded; otherwise the
+            classifier is random. Default: random weights.
         backbone_options: options of the backbone, e.g. {dilated: true}.
         insert: where to insert blocks: a preset (nl1, nl5, nl10, nl5_r101, nl3_r101), or {stage: indices of residual
             blocks}, e.g. {res3: [1, 3], fast_res3: [1]}. {top: 2} inserts two blocks after the last stage, on the
@@ -67,12 +68,12 @@ def build_model(
             window_softmax_mean. Default: the size of the feature map for `clip`.
         head_options: options of the attentive head, keyword arguments of farfield.layers.AttentivePool3d, e.g.
             {depth: 4, num_heads: 16}.
-        clip: clip settings that differ from the defaults. The defaults are those of a video network's weights, or else
-            those of the backbone.
+        clip: clip settings that differ from the defaults. The defaults are the settings of a video network's
+            weights or, without such weights, of the backbone.
         task: single_label if each video has exactly one of the classes, multilabel if it may have several or none,
-            multi_head if it has one class of each head, such as a verb and a noun, with labels written verb:open and
-            noun:door. Default: that of the weights if their labels
-            are taken, else single_label.
+            multi_head if it has one class of each head, such as a verb and a noun. Labels of a multi_head network are
+            written head:class, as verb:open and noun:door. Default: the task of the weights if their labels are used,
+            else single_label.
 
     Raises:
         FarfieldError: for a name that does not exist, incompatible options, or weights that do not fit.
@@ -120,7 +121,7 @@ def _with_pretrained_options(options: NetworkOptions, pretrained: PretrainedWeig
         "clip": {**config["clip"], **(options.clip or {})},
         "backbone_options": _merge_backbone_options(config, options.backbone_options or {}, pretrained.name),
     }
-    if options.labels is None and options.num_classes in (None, len(config["labels"])):
+    if options.labels is None and config["labels"] and options.num_classes in (None, len(config["labels"])):
         changes["labels"] = config["labels"]
         changes["task"] = options.task or config.get("task")
     if options.head is None:
@@ -198,6 +199,9 @@ def resolve_clip(
     Raises:
         FarfieldError: for a name that does not exist, or invalid clip settings.
     """
-    spec = default_clip(backbone, backbone_options)
     pretrained = None if weights is None else weights_clip(weights, backbone, backbone_options, block_options)
+    if backbone == "hf" and pretrained is not None and "num_frames" in pretrained:  # they define the network
+        spec = ClipSpec.from_dict(pretrained)
+    else:
+        spec = default_clip(backbone, backbone_options)
     return spec.replace(**{**(pretrained or {}), **(clip or {})})

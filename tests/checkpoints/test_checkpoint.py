@@ -68,7 +68,7 @@ def test_labels_that_were_changed_are_saved(tmp_path: Path) -> None:
     save_model(network, tmp_path / "a.ckpt")
     assert load_network(tmp_path / "a.ckpt").labels == ["sit down", "stand up"]
     network.labels.append("wave")
-    with pytest.raises(FarfieldError, match="3 labels and 2 scores"):
+    with pytest.raises(FarfieldError, match="2 scores, but the number of labels is 3"):
         save_model(network, tmp_path / "a.ckpt")
 
 

@@ -422,7 +422,7 @@ def test_labels_come_from_the_user_or_from_the_number_of_classes() -> None:
     assert _convert(content)[0].labels == [str(i) for i in range(7)]
     names = list("abcdefg")
     assert _convert(content, labels=names)[0].labels == names
-    with pytest.raises(FarfieldError, match=r"there are 6 labels, but .* has 7 classes"):
+    with pytest.raises(FarfieldError, match=r"the number of labels is 6, but .* has 7 classes"):
         _convert(content, labels=names[:6])
     full = _convert({"model_state": narrow("pyslowfast_C2D_8x8_R50", classes=400), "cfg": cfg})[0]
     assert full.labels == kinetics400_labels()

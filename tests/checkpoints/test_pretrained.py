@@ -72,9 +72,9 @@ def test_blocks_may_be_added_to_pretrained_weights_but_not_dropped(trained: Path
     with caplog.at_level(logging.INFO, "farfield"):
         network = build_model("tiny", weights=trained, insert={"res3": [1], "res4": [0]})
     assert same_features(network, load_network(trained))
-    assert "1 inserted blocks have no pretrained weights" in caplog.text
+    assert "inserted blocks without pretrained weights: 1;" in caplog.text
     with pytest.raises(
-        FarfieldError, match=r"1 inserted blocks that this network does not have. Build the network with"
+        FarfieldError, match=r"inserted blocks that this network does not have \(1\). Build the network with"
     ):
         build_model("tiny", weights=trained)
 

@@ -46,7 +46,7 @@ def test_networks_of_kinetics_sample_clips(name: str | None) -> None:
 def test_the_loader_of_another_data_set_is_assumed() -> None:
     network, report = converted(cfg_of("Myvideos", reverse=True))
     assert network.clip.sampling == "clip"
-    assert any("no data set 'Myvideos' (TRAIN.DATASET): clips and colour channels are taken" in n for n in report.notes)
+    assert any("no data set 'Myvideos' (TRAIN.DATASET), so the clips and colour channels" in n for n in report.notes)
     assert any("took BGR frames" in note for note in report.notes)
 
 

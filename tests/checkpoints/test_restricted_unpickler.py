@@ -248,9 +248,9 @@ def test_shapes_are_compared_before_the_network_is_allocated(tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"DATA": {"NUM_FRAMES": "eight"}}, "DATA.NUM_FRAMES 'eight', not a positive int"),
-        ({"DATA": {"NUM_FRAMES": 0}}, "DATA.NUM_FRAMES 0, not a positive int"),
-        ({"DATA": {"MEAN": None}}, "DATA.MEAN None, not three numbers"),
+        ({"DATA": {"NUM_FRAMES": "eight"}}, "DATA.NUM_FRAMES 'eight'; it must be a positive whole number"),
+        ({"DATA": {"NUM_FRAMES": 0}}, "DATA.NUM_FRAMES 0; it must be a positive whole number"),
+        ({"DATA": {"MEAN": None}}, "DATA.MEAN None; it must be three numbers"),
         ({"RESNET": {"SPATIAL_STRIDES": 2}}, "config has spatial strides 2 and dilations"),
         ({"MODEL": {"ARCH": ["c2d"], "HEAD_ACT": "softmax"}}, r"has MODEL.ARCH \['c2d'\]\. Values that can be"),
     ],

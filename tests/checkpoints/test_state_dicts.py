@@ -236,13 +236,13 @@ def test_checkpoint_errors_never_show_python_errors(tmp_path: Path) -> None:
         ({"labels": ["a", "b"]}, state, "backbone is missing"),
         ({**model, "insert": 5}, state, "one of backbone, .* has an invalid value"),
         ({**model, "backbone_options": {"width": "x"}}, state, "tiny"),
-        (model, {}, r"\d+ are missing \(backbone\."),
-        (model, {**state, "network.more": torch.ones(1)}, r"1 are unexpected \(more\)"),
-        (model, {**state, "network.head.fc.bias": 3}, r"1 are not tensors \(head\.fc\.bias\)"),
+        (model, {}, r"missing: \d+ \(backbone\."),
+        (model, {**state, "network.more": torch.ones(1)}, r"unexpected: 1 \(more\)"),
+        (model, {**state, "network.head.fc.bias": 3}, r"not tensors: 1 \(head\.fc\.bias\)"),
         (
             model,
             {**state, "network.head.fc.bias": torch.ones(3)},
-            r"1 have the wrong shape \(head\.fc\.bias\): \(3,\) instead of \(2,\)",
+            r"of the wrong shape: 1 \(head\.fc\.bias\), \(3,\) instead of \(2,\)",
         ),
     ]
     for about, weights, message in damaged:
@@ -274,7 +274,7 @@ def test_wrapped_image_network_can_be_used_as_weights(tmp_path: Path, caplog: py
         network = build_model("c2d_r50", num_classes=3, weights=tmp_path / "r50.pth")
     assert torch.equal(next(network.backbone.parameters()), theirs.conv1.weight.unsqueeze(2))
     assert 'removed from the names of the weights: "backbone.", "_orig_mod." (torch.compile)' in caplog.text
-    assert "1 weights are not used: head.fc.weight" in caplog.text
+    assert "weights that are not used (1): head.fc.weight" in caplog.text
     with pytest.raises(FarfieldError, match="is an image network"):
         convert_file(tmp_path / "r50.pth")
 

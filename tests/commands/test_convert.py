@@ -79,7 +79,7 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(
     for words, message in (
         (["convert", theirs, kept], "exists already. Choose another name"),
         (["convert", tmp_path / "none.pyth", out], "there is no checkpoint at"),
-        (["convert", theirs, out, "--labels", tmp_path / "few.txt"], "there are 2 labels, but"),
+        (["convert", theirs, out, "--labels", tmp_path / "few.txt"], "the number of labels is 2, but"),
         (["convert", theirs, out, "--labels", tmp_path / "bytes.txt"], "is not UTF-8 text"),
         (["convert", theirs, out, "--labels", tmp_path / "no.txt"], "there is no file of class names"),
         (["convert", theirs, out, "--to", "slowfast"], "is not a farfield checkpoint"),

@@ -114,7 +114,7 @@ def test_a_stated_number_of_clips_is_compared_on(
     compared = [Path(each["clips"]).name for each in report["compared"]]
     assert [name for name in compared if name.endswith(".mp4")] == ["00.mp4", "69.mp4"]
     assert f"left out: {folder / '34.mp4'}: " in captured.err
-    assert "left out: 1 with another ending (.txt 1)\n" in captured.err
+    assert "left out: 1 file without a video suffix (.txt 1)\n" in captured.err
     assert run_farfield(*words, tmp_path / "b.pt2") == 0
     number = int(re.search(r"\n +with (\d+) of the 70 given clips\n", capsys.readouterr().out)[1])
     assert number in (63, 64)  # 64 are chosen; the unreadable one may be among them
@@ -193,6 +193,18 @@ def test_accuracy_among_fewer_classes_is_said_to_be_that(
     assert "--data.root 'my videos' --num_clips 2 --num_crops 1 --precision bf16-mixed --restrict_labels" in card
 
 
+def test_the_command_of_the_test_has_the_settings_that_change_its_numbers(
+    checkpoint: Path, run_folder: Path, tmp_path: Path, run_farfield: Run
+) -> None:
+    report = json.loads((run_folder / "test" / "report.json").read_text())
+    other = {**report, "whole_videos": True, "views_aggregation": "max"}
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    out = tmp_path / "a"
+    assert run_farfield("export", checkpoint, out, "--to_folder", "--report", tmp_path / "other.json") == 0
+    card = (out / "README.md").read_text()
+    assert "--data.whole_videos true --num_clips 2 --num_crops 1 --views_aggregation max\n" in card
+
+
 def test_nothing_is_invented(checkpoint: Path, tmp_path: Path, run_farfield: Run) -> None:
     """The report is of best.ckpt, and last.ckpt does not say what it was trained on."""
     assert run_farfield("export", checkpoint.with_name("last.ckpt"), tmp_path / "a", "--to_folder") == 0
@@ -224,7 +236,9 @@ def test_a_report_that_nobody_asked_for_stops_nothing(
         report.write_text(damaged, encoding="latin-1")
         out = tmp_path / f"out{i}"
         assert run_farfield("export", own, out, "--to_folder") == 0
-        assert f"farfield: test report ignored: {report} is not a report of farfield test" in capsys.readouterr().err
+        assert (
+            f"report beside the checkpoint is ignored: {report} is not a report of farfield" in capsys.readouterr().err
+        )
         card = (out / "README.md").read_text()
         assert "Not measured: no test report came with the checkpoint." in card
         assert "pip install farfield" not in card  # whoever registers that name would have it run
@@ -296,12 +310,12 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(
         ((*folder, "--int8"), "to_folder writes the network unchanged"),
         (
             (*folder, "--report", kept / "other.json"),
-            "is the report of another network: backbone c2d_r50 in the report, but tiny in the checkpoint",
+            "is the report of another network: backbone = c2d_r50 in the report, but tiny in the checkpoint",
         ),
-        ((*folder, "--report", kept / "fewer.json"), "is the report of another network: classes ['lie_down'"),
+        ((*folder, "--report", kept / "fewer.json"), "is the report of another network: classes = ['lie_down'"),
         (
             (*folder, "--report", kept / "earlier.json"),
-            "is the report of another network: weights 0123 in the report, but ",
+            "is the report of another network: weights = 0123 in the report, but ",
         ),
         ((*folder, "--report", kept / "none.json"), "is not a report of farfield test"),
         ((*folder, "--report", kept / "null.json"), "is not a report of farfield test"),

@@ -205,7 +205,7 @@ def test_mistakes_are_one_line(tmp_path: Path, run_farfield: Run, capsys: pytest
     (tmp_path / "damaged/splits.json").write_text('{"splits": [1]}')
     (tmp_path / "file").write_text("")
     for words, *messages in (
-        (["test", "splits", runs[0]], "1 run is given; at least two are needed. Give the run of each split."),
+        (["test", "splits", runs[0]], "only one run is given; at least two are needed. Give the run of each split."),
         (["test", "splits", runs[0], runs[1], runs[0] / "test"], f"{runs[0] / 'test'} is given twice. Give one run"),
         (["test", "splits", runs[0], tmp_path / "untested"], "untested contains no scores (scores.npz). Give a run"),
         (

@@ -50,7 +50,7 @@ def test_prints_metrics_and_writes_a_report_beside_that_of_clips(
     with hard.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {(row["path"], row["label"], row["error"]) for row in rows} == {("a.mp4", "picture", "false_positive")}
-    assert f"{len(rows)} windows that were scored wrongly: {hard}" in captured.err
+    assert f"{hard}: windows that were scored wrongly: {len(rows)}" in captured.err
     assert run_farfield(*words(stripes, "--timeline", "--hop_seconds", 0.1, "--json", "--out", stripes / "again")) == 0
     assert json.loads(capsys.readouterr().out) == report
 
@@ -64,7 +64,7 @@ def test_thresholds_are_kept_and_options_of_segments_given(
     assert run_farfield(*words(stripes, "--timeline", *options, *per_class)) == 0
     captured = capsys.readouterr()
     assert "thresholds by the rule f1: kept in" in captured.out
-    assert "2 of 4 classes got no threshold: none follows the rule on the validation videos" in captured.out
+    assert "2 of 4 classes got no threshold: none satisfies the rule on the validation videos" in captured.out
     assert "lists the videos that are tested" in captured.err
     point = load_model(stripes / "run/checkpoints/best.ckpt").timeline_operating_point
     assert point is not None

@@ -25,10 +25,13 @@ def test_equal_warnings_of_several_videos_are_merged() -> None:
             "ERROR: [youtube] abc: This video has been removed by the uploader",
             "the video was removed",
         ),
-        ("ERROR: [youtube] abc: Sign in to confirm your age", "it asks for an account that shows its owner's age"),
+        ("ERROR: [youtube] abc: Sign in to confirm your age", "the video is restricted by age"),
         ("ERROR: [youtube] abc: Requested format is not available", "Requested format is not available"),
         ("ERROR: [generic] -404-aaaaaa: HTTP Error 503: Service Unavailable", "HTTP Error 503: Service Unavailable"),
-        ("ERROR: [youtube] a: has not made this video available in your country", "it is not shown in this country"),
+        (
+            "ERROR: [youtube] a: has not made this video available in your country",
+            "the video is not available in this country",
+        ),
         ("ERROR: [generic] Unable to download webpage: timed out", "Unable to download webpage: timed out"),
     ],
 )

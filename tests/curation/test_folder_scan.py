@@ -114,13 +114,15 @@ def test_skipped_files_are_summarised_in_one_line(tmp_path: Path) -> None:
     for number in range(12):
         skipped.add(Reason.OTHER_ENDING, f"{number}.{'txt' if number < 10 else 'JPG'}")
     skipped.add(Reason.BROKEN_LINK, "x.mp4")
-    assert skipped.summary() == "3 hidden, 12 with other endings (.txt 10, .jpg 2), 1 broken link"
+    assert skipped.summary() == "3 hidden, 12 files without a video suffix (.txt 10, .jpg 2), 1 broken link"
     assert skipped.as_dict() == {"hidden": 3, "other_ending": 12, "broken_link": 1}
     assert skipped.names == []
     for number in range(9):
         skipped.add(Reason.OTHER_ENDING, f"a.x{number}")
     skipped.add(Reason.OTHER_ENDING, "README")
-    assert "22 with other endings (.txt 10, .jpg 2, none 1, .x0 1, .x1 1, .x2 1, 6 others)" in skipped.summary()
+    assert (
+        "22 files without a video suffix (.txt 10, .jpg 2, none 1, .x0 1, .x1 1, .x2 1, 6 others)" in skipped.summary()
+    )
     assert SkippedFiles().summary() == SkippedFiles().sentence() == ""
 
 
@@ -180,13 +182,13 @@ def test_links_keep_their_names_in_manifests_and_predictions(
         ("videos/run/first.mp4", "run"),
     ]
     assert all(manifest.path(row).is_file() for row in range(2))
-    last = "left out: 1 with another ending (.txt 1); --list_left_out names them"
+    last = "left out: 1 file without a video suffix (.txt 1); --list_left_out names them"
     assert capsys.readouterr().err.splitlines()[-1] == last
     skipped = SkippedFiles()
     assert find_videos([str(linked)], skipped=skipped) == [str(manifest.path(row)) for row in range(2)]
     assert skipped.as_dict() == {"other_ending": 1}
     assert run_farfield("data", "index", linked, out, "--list_left_out") == 0
-    assert f"left out: {linked / 'run/notes.txt'}: with another ending\n" in capsys.readouterr().err
+    assert f"left out: {linked / 'run/notes.txt'}: file without a video suffix\n" in capsys.readouterr().err
     found = verify([linked], linked.parent / "checked", num_workers=1, sample=0)
     assert found.videos == 2
     assert found.skipped.as_dict() == {"other_ending": 1}
@@ -207,7 +209,7 @@ def test_prepare_follows_links_and_reports_skipped_files(
         captured = capsys.readouterr()
         about = json.loads(captured.out)
         assert (about["videos"], about["left_out"]) == (2, {"other_ending": 1})
-        assert "left out: 1 with another ending (.txt 1); --list_left_out names them" in captured.err
+        assert "left out: 1 file without a video suffix (.txt 1); --list_left_out names them" in captured.err
     assert [row.label for row in read_manifest(store / "manifest.csv")] == ["dive", "run"]
 
 
@@ -220,5 +222,5 @@ def test_the_error_for_a_folder_without_videos_counts_skipped_files(
         lambda: verify([tmp_path], tmp_path / "out"),
         lambda: find_videos([str(tmp_path)]),
     ):
-        with pytest.raises(FarfieldError, match=r"no videos.*Left out: 1 with another ending \(\.txt 1\)"):
+        with pytest.raises(FarfieldError, match=r"no videos.*Left out: 1 file without a video suffix \(\.txt 1\)"):
             call()

@@ -141,7 +141,7 @@ def test_verify_decodes_every_picture(manifest: Manifest, tmp_path: Path) -> Non
     shutil.copytree(manifest.path(0), manifest.root / "videos/jump/copy")
     write_manifest(tmp_path / "m.csv", [*manifest, replace(manifest[0], path="videos/jump/copy")])
     report = verify([tmp_path / "m.csv"], tmp_path / "report", num_workers=1, decoder="decord", progress=False)
-    assert [(Path(path).name, reason.split(",")[0]) for path, reason in report.undecodable] == [
+    assert [(Path(path).name, reason.split(":")[0]) for path, reason in report.undecodable] == [
         ("b", "17.png cannot be read")
     ]
     assert report.same_file == [[str(manifest.path(0)), str(manifest.root / "videos/jump/copy")]]
@@ -169,7 +169,10 @@ def test_prepare_names_folders_without_frame_rate(manifest: Manifest, tmp_path: 
     write_manifest(tmp_path / "m.csv", [replace(row, fps=None) for row in manifest])
     made = prepare(tmp_path / "m.csv", tmp_path / "store", num_workers=1, progress=False)
     assert len(made.records) == 1
-    assert all("frame rate is unknown; give it as fps, or in" in reason for _, reason in made.failures)
+    assert all(
+        "frame rate of this folder of pictures is unknown; give it as fps, or in" in reason
+        for _, reason in made.failures
+    )
 
 
 def test_predict_reads_a_folder(
@@ -177,7 +180,7 @@ def test_predict_reads_a_folder(
 ) -> None:
     made = predict(tree / "jump/a.1", model, fps=8, progress=False)
     assert made.duration_seconds == 5
-    with pytest.raises(VideoError, match="frame rate is unknown; give it as fps"):
+    with pytest.raises(VideoError, match="frame rate of this folder of pictures is unknown; give it as fps"):
         predict(tree / "jump/a.1", model, progress=False)
     with pytest.raises(FarfieldError, match="fps is -1; it must be a positive number"):
         predict(tree / "jump/a.1", model, fps=-1, progress=False)

@@ -121,4 +121,4 @@ def test_segments_after_the_end_of_their_video_are_left_out(
     assert [record.start_seconds for record in read_manifest(tmp_path / "m.csv")] == [0, 1.96]
     (tmp_path / "rows.csv").write_text("path,label,start_seconds\na.mp4,run,2\na.mp4,run,3\n")
     assert run_farfield(*command, tmp_path / "rows.csv") == 2
-    assert "none of the 1 videos can be read. The first failure is" in capsys.readouterr().err
+    assert "no video can be read (1 tried). The first failure is" in capsys.readouterr().err

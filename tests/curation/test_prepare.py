@@ -61,7 +61,7 @@ def test_a_collection_by_manifest(tmp_path: Path, bad_files: dict[str, Path]) ->
     assert reasons["missing.mp4"] == "there is no such file"
     assert reasons["empty.mp4"] == "the file is empty"
     assert not any(str(tmp_path.parent) in reason for reason in reasons.values()), "such reasons cannot be counted"
-    assert reasons["audio_only.mp4"] == "it has no video stream"
+    assert reasons["audio_only.mp4"] == "the file has no video stream"
     assert len(reasons) == 5
     kept = json.loads((tmp_path / "out/failures.json").read_text())
     assert [(row["video"], row["reason"]) for row in kept] == made.failures

@@ -66,7 +66,7 @@ def test_videos_are_chosen_uniformly() -> None:
     [
         ({"classes": ("yogha",)}, "there is no class 'yogha'.*Did you mean 'yoga'"),
         ({"pattern": "*skiing*"}, r"no class matches '\*skiing\*'"),
-        ({"num_classes": 6}, "num_classes is 6, but there are only 5 classes to choose from"),
+        ({"num_classes": 6}, "num_classes is 6; it must be at most 5, the number of classes to choose from"),
         ({"num_classes": 0}, "num_classes is 0; it must be at least 1"),
         ({"videos_per_class": -1}, "videos_per_class is -1"),
         ({"classes": ()}, "classes is empty"),
@@ -136,7 +136,7 @@ def test_errors_write_nothing(collection: Path) -> None:
     for source, out, arguments, message in (
         ("none.csv", "o.csv", {}, "there is no file"),
         ("all.csv", "all.csv", {}, "is both the source and the output file"),
-        ("all.csv", "o.csv", {"root": collection / "elsewhere"}, "none of the 20 chosen videos exists"),
+        ("all.csv", "o.csv", {"root": collection / "elsewhere"}, r"no chosen video exists \(20 chosen\)"),
     ):
         with pytest.raises(FarfieldError, match=message):
             write_subset(collection / source, collection / out, **arguments)
@@ -194,5 +194,5 @@ def test_labels_that_are_not_chosen_are_removed_and_rows_without_a_label_stay(tm
         ("none.mp4", ""),
         ("bc.mp4", "b"),
     ]
-    with pytest.raises(FarfieldError, match="num_classes is 4, but there are only 3 classes"):
+    with pytest.raises(FarfieldError, match="num_classes is 4; it must be at most 3, the number of classes"):
         write_subset(tmp_path / "all.csv", tmp_path / "c.csv", num_classes=4)

@@ -68,7 +68,7 @@ def test_everything_that_is_wrong_is_found(
     assert reasons.keys() == bad_files.keys()
     assert reasons["missing"] == "there is no such file"
     assert reasons["empty"] == "the file is empty"
-    assert reasons["audio_only"] == "it has no video stream"
+    assert reasons["audio_only"] == "the file has no video stream"
     assert report["same_file"] == [[str(good[0][0]), str(copy)]]
     assert [row[1:] for row in report["other_labels"]] == [[good[0][1], str(copy), "another class"]]
     assert [str(good[1][0]), str(smaller)] in report["look_alike"]
@@ -76,7 +76,7 @@ def test_everything_that_is_wrong_is_found(
     assert leaks == {
         (good[1][0].name, "smaller.mp4"): "they look alike",
         (good[2][0].name, good[2][0].name): "the same file",
-        (kinetics[0].name, kinetics[1].name): "both from video abcdefghijk",
+        (kinetics[0].name, kinetics[1].name): "both cut from video abcdefghijk",
     }
     assert ["val", "another class"] in report["classes_without_videos"]
     quarantine = (out / "quarantine.csv").read_text().splitlines()
@@ -99,7 +99,7 @@ def test_a_frame_that_is_damaged_late_is_found_and_a_segment_outside(tmp_path: P
     outside, none, other_length = inspect(InspectionJob(whole, rows, False)).row_errors
     assert outside is not None
     assert outside.startswith("no frame lies in the segment [7, 9) s")
-    assert (none, other_length) == (None, "it has 60 frames, but the manifest says 59")
+    assert (none, other_length) == (None, "the video has 60 frames, but the manifest says 59")
 
 
 def test_a_file_that_is_cut_off_is_found(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_odd_names_and_rows_cost_themselves_only(tmp_path: Path) -> None:
     found = verify([tmp_path / "all.csv"], tmp_path / "out", sample=3, progress=False)
     reasons = [reason for _, reason in found.undecodable]
     assert reasons[0] == "File name too long"
-    assert reasons[2] == "it has 5 frames, but the manifest says 9"
+    assert reasons[2] == "the video has 5 frames, but the manifest says 9"
     assert len(reasons) == 3
     assert len((tmp_path / "out/quarantine.csv").read_bytes().splitlines()) == 4
     assert len(read_manifest(tmp_path / "out/all.csv")) == 1

@@ -16,7 +16,7 @@ from farfield.data.augmentation import Augmentation
 from farfield.data.clips import training_clips, video_views
 from farfield.data.crops import crop_and_resize, random_resized_box, resize_short_side, spread_crops
 from farfield.data.manifest import VideoRecord
-from farfield.errors import VideoError
+from farfield.errors import FarfieldError, VideoError
 
 RECORD = VideoRecord("a", "b")
 
@@ -146,3 +146,15 @@ def test_crops_are_spread_along_the_longer_side() -> None:
     tall = wide.transpose(1, 2)
     assert spread_crops(tall, 11, 3)[2][0, -1, 0, 0] == 30
     assert spread_crops(wide, 11, 1)[0][0, 0, 0, 0] == 10
+
+
+def test_resizing_as_transformers_moves_the_longer_side_and_the_offset_by_a_pixel() -> None:
+    frames = torch.zeros(1, 256, 340, 3, dtype=torch.uint8)
+    assert resize_short_side(frames, 224).shape == (1, 224, 298, 3)  # 297.5
+    assert resize_short_side(frames, 224, "transformers").shape == (1, 224, 297, 3)
+    assert resize_short_side(frames.transpose(1, 2), 224, "transformers").shape == (1, 297, 224, 3)
+    wide = torch.arange(34).expand(1, 11, 34)[..., None].expand(1, 11, 34, 3)
+    assert [int(each[0, 0, 0, 0]) for each in spread_crops(wide, 11, 3)] == [0, 12, 23]  # 11.5
+    assert [int(each[0, 0, 0, 0]) for each in spread_crops(wide, 11, 3, "transformers")] == [0, 11, 23]
+    with pytest.raises(FarfieldError, match="resize is 'up'"):
+        ClipSpec(num_frames=2, crop_px=11, resize="up")

@@ -143,7 +143,9 @@ def test_replacements_do_not_depend_on_known_failures(mixed: Manifest) -> None:
 def test_no_readable_video_is_an_error(bad_files: dict[str, Path]) -> None:
     manifest = Manifest([VideoRecord(str(bad_files["empty"]), "a")], root="/")
     dataset = TrainingClips(manifest, ["a"], SPEC, AUGMENTATION, seed=0)
-    with pytest.raises(FarfieldError, match=r"none of the 1 videos.*the file is empty.*Check the manifest's paths"):
+    with pytest.raises(
+        FarfieldError, match=r"none of the videos of .*\(1 in all\).*the file is empty.*Check the manifest's paths"
+    ):
         dataset[[SampleKey(0, 0)]]
 
 

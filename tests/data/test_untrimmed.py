@@ -388,7 +388,7 @@ def test_a_video_without_room_for_a_negative_is_replaced_quietly(make_video: Cal
     batch = clips_of(videos)[[SampleKey(0, 2)]]
     assert (batch.indices.tolist(), batch.labels.tolist(), batch.failures) == ([3], [[0, 0, 0]], [])
     alone = UntrimmedVideos.of(Manifest(rows[:1], root=Path(), source="train.csv"), LABELS)
-    with pytest.raises(FarfieldError, match=r"in no video of train.csv does a clip fit outside of the labelled segm"):
+    with pytest.raises(FarfieldError, match=r"no clip fits outside of the labelled segments in any video of train.csv"):
         clips_of(alone)[[SampleKey(0, 1)]]
 
 

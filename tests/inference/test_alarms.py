@@ -138,5 +138,5 @@ def test_clip_options_out_of_range(tmp_path: Path) -> None:
     with pytest.raises(FarfieldError, match="max_clip_seconds is 0; it must be positive"):
         ClipOptions(tmp_path, max_seconds=0)
     (tmp_path / "file").touch()
-    with pytest.raises(FarfieldError, match=r"cannot be made: File exists. Choose another folder for clips"):
+    with pytest.raises(FarfieldError, match=r"cannot be created: File exists. Choose another folder for clips"):
         ClipOptions(tmp_path / "file").prepare(ClipSpec(num_frames=4, crop_px=24), None)

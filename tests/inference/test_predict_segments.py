@@ -148,7 +148,7 @@ def test_folders_of_pictures_have_the_frame_rate_of_their_rows(
     said = capsys.readouterr()
     found = json.loads(said.out)
     assert [each["duration_seconds"] for each in found] == pytest.approx([2.0, None, 1.6, 1.0])
-    assert f"farfield predict: {tmp_path / 'b'}: it is a folder of pictures, whose frame rate is unknown" in said.err
+    assert f"farfield predict: {tmp_path / 'b'}: the frame rate of this folder of pictures is unknown" in said.err
     assert run_farfield(*command, "--fps", 5) == 0
     found = json.loads(capsys.readouterr().out)
     assert [each["duration_seconds"] for each in found] == pytest.approx([2.0, 4.0, 1.6, 1.0])
@@ -161,4 +161,4 @@ def test_a_folder_of_pictures_without_a_frame_rate_stops_no_other_video(
     assert run_farfield("predict", tmp_path / "a", make_video(40), "--checkpoint", checkpoint, "--json") == 1
     said = capsys.readouterr()
     assert [each["error"] is None for each in json.loads(said.out)] == [False, True]
-    assert "it is a folder of pictures, whose frame rate is unknown; give it as fps" in said.err
+    assert "the frame rate of this folder of pictures is unknown; give it as fps" in said.err

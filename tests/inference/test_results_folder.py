@@ -115,7 +115,7 @@ def test_a_folder_of_other_answers_is_refused(
     assert "timeline was False, now True" in error
     assert (tmp_path / "out/predictions.jsonl").read_bytes() == before
     assert run_farfield(*command, folder) == 2
-    assert "holds files other than predictions. Give a new or empty one" in capsys.readouterr().err
+    assert "holds files other than predictions. Give a new or empty folder" in capsys.readouterr().err
     assert run_farfield(*command, folder / "a.mp4") == 2
     assert "which is a file. Give a folder" in capsys.readouterr().err
     assert run_farfield(*command, folder / "a.mp4/x") == 2
@@ -157,7 +157,7 @@ def test_nothing_stays_of_an_answer_that_is_no_more(tmp_path: Path) -> None:
             results_folder.add(Prediction(path, RANKING, segments=segments, **features))
         results_folder.finish(both)
         assert (tmp_path / "a.srt").is_file()
-        results_folder.add(Prediction("a.mp4", [], error="it is cut off"))
+        results_folder.add(Prediction("a.mp4", [], error="the video is cut off"))
         assert {path.name for path in tmp_path.rglob("[ab].*")} == {"b.srt", "b.safetensors"}
         assert len((tmp_path / "predictions.jsonl").read_text().splitlines()) == 3
         results_folder.finish(both)

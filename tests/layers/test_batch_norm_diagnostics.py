@@ -57,8 +57,8 @@ def test_finds_dead_and_exploding_channels() -> None:
         norm.weight[2] = 500
     (report,) = diagnose(norm, batches)
     assert (report.dead, report.exploding) == (2, 1)
-    assert report.problems == ("2 dead channels", "1 exploding channels")
-    assert "2 dead channels; 1 exploding channels" in format_reports([report])
+    assert report.problems == ("dead channels: 2", "exploding channels: 1")
+    assert "dead channels: 2; exploding channels: 1" in format_reports([report])
     batches[0][0, 3] = torch.nan
     assert diagnose(norm, batches)[0].exploding == 2
 
@@ -74,7 +74,7 @@ def test_counts_the_clips_whose_statistics_are_taken_together() -> None:
     recalibrate(network, data())
     (report,) = diagnose(network, data())
     assert (report.name, report.clips_per_batch, report.values_per_channel) == ("0", 8, 8 * 18)
-    assert report.problems == ("statistics over 8 clips are noisy in training: freeze or synchronise",)
+    assert report.problems == ("statistics are noisy in training (clips per batch: 8): freeze or synchronise",)
 
 
 def test_changes_nothing() -> None:

@@ -94,7 +94,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_blocks_in_each_stage_are_the_identity_until_trained(stage: str, pretrained, caplog) -> None:
     with caplog.at_level(logging.INFO, "farfield"):
         network = build_model(NAME, num_classes=7, weights="imagenet", insert={stage: [0, 1]}, clip=SMALL).eval()
-    assert "2 inserted blocks have no pretrained weights" in caplog.text
+    assert "inserted blocks without pretrained weights: 2;" in caplog.text
     clips = torch.randn(1, 3, 2, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(network.backbone(clips), pretrained.backbone(clips))

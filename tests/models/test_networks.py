@@ -321,7 +321,7 @@ def test_tiny_has_the_documented_temporal_receptive_field(name: str, frames: int
         ({"num_classes": None}, "labels is None and num_classes is None"),
         ({"num_classes": 1}, "num_classes is 1. Set labels, or num_classes to at least 2"),
         ({"labels": ["a", "a"], "num_classes": None}, "must all differ; repeated: a"),
-        ({"labels": ["a", "b"]}, "num_classes is 5, but there are 2 labels"),
+        ({"labels": ["a", "b"]}, "num_classes is 5, but the number of labels is 2"),
     ],
 )
 def test_invalid_networks_are_refused(arguments: dict, message: str) -> None:

@@ -75,7 +75,7 @@ def test_health_describes_the_server(narrow: Served) -> None:
         ("text", "it is text, not a video"),
         ("truncated", ""),
         ("corrupt", ""),
-        ("audio_only", "it has no video stream"),
+        ("audio_only", "the file has no video stream"),
     ],
 )
 def test_a_bad_file_is_named_with_its_reason(

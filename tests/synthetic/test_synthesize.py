@@ -106,5 +106,5 @@ def test_the_same_call_keeps_the_data_set_and_another_is_refused(tmp_path: Path,
     (tmp_path / "train.csv").write_text("my own")
     with pytest.raises(FarfieldError, match="has files that do not belong"):
         synthesize("recall", str(tmp_path))
-    with pytest.raises(FarfieldError, match="num_test at least 10"):
+    with pytest.raises(FarfieldError, match="num_test to 10 or more"):
         synthesize("figures", str(tmp_path / "new"), num_val=3)

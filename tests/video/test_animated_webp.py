@@ -62,7 +62,7 @@ def test_animated_webp_is_read_by_every_function(tmp_path: Path) -> None:
 
 def test_a_single_picture_is_refused(tmp_path: Path) -> None:
     Image.fromarray(numbered_frame(3)).save(tmp_path / "a.webp")
-    with pytest.raises(DecodeError, match=r"a\.webp: it is a single picture, not a video"):
+    with pytest.raises(DecodeError, match=r"a\.webp: the file is a single picture, not a video"):
         open_video(tmp_path / "a.webp").__enter__()
 
 

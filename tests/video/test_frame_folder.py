@@ -40,7 +40,7 @@ def test_frames_are_those_of_their_numbers(template: str, first: int, tmp_path: 
         places = np.array([2, 8, 11])
         shown = [(place, number_of(frame)) for place, frame in video.pictures(places)]
         assert shown == [(2, 2), (8, 8), (11, 11)]
-        with pytest.raises(DecodeError, match="it ends before frame 107"):
+        with pytest.raises(DecodeError, match="the video ends before frame 107"):
             video.frames(np.array([107]))
 
 
@@ -111,7 +111,10 @@ def test_padded_and_plain_numbers_may_be_mixed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("fps", "message"),
-    [(None, "whose frame rate is unknown; give it as fps, or in the manifest's column fps"), (0, "fps must be a")],
+    [
+        (None, "the frame rate of this folder of pictures is unknown; give it as fps, or in the manifest's column fps"),
+        (0, "fps is 0; the frame rate of a folder of pictures must be a positive number"),
+    ],
 )
 def test_times_are_not_invented(fps: float | None, message: str, tmp_path: Path) -> None:
     with pytest.raises(VideoError, match=message), open_video(write_pictures(tmp_path / "clip", 2), fps=fps):
@@ -136,12 +139,12 @@ def test_damaged_pictures_are_named(tmp_path: Path) -> None:
     (folder / "img_00002.jpg").write_bytes(whole[:-40])
     (folder / "img_00003.jpg").write_bytes(b"no picture")
     with open_video(folder, fps=25) as video:
-        with pytest.raises(DecodeError, match=r"img_00002\.jpg cannot be read, image file is truncated"):
+        with pytest.raises(DecodeError, match=r"img_00002\.jpg cannot be read: image file is truncated"):
             video.frames(np.array([1]))
-        with pytest.raises(DecodeError, match=r"img_00003\.jpg is not a picture, or damaged"):
+        with pytest.raises(DecodeError, match=r"img_00003\.jpg is not a picture, or is damaged"):
             video.frames(np.array([2]))
         (folder / "img_00004.jpg").unlink()
-        with pytest.raises(DecodeError, match=r"img_00004\.jpg cannot be read, No such file"):
+        with pytest.raises(DecodeError, match=r"img_00004\.jpg cannot be read: No such file"):
             video.frames(np.array([3]))
 
 

@@ -19,6 +19,8 @@ from torch import Tensor
 from farfield.atomic_write import atomic_write
 from farfield.checkpoints.file_safety import check_file_safety, why_unreadable
 from farfield.checkpoints.hub_folder import load_folder
+from farfield.checkpoints.hugging_face import load_hugging_face
+from farfield.checkpoints.hugging_face_folder import is_hugging_face
 from farfield.checkpoints.rebuild import rebuild
 from farfield.checkpoints.state_dicts import without_wrappers
 from farfield.errors import FarfieldError
@@ -40,8 +42,8 @@ def checkpoint_metadata(network: ActionNet) -> dict[str, Any]:
     scores = network.head.fc.out_features
     if len(network.labels) != scores:
         raise FarfieldError(
-            f"the network has {len(network.labels)} labels and {scores} scores. Set network.labels to {scores} labels, "
-            "one per score."
+            f"the network has {scores} scores, but the number of labels is {len(network.labels)}. Set network.labels "
+            f"to {scores} labels, one per score."
         )
     model = {**network.config, "labels": list(network.labels)}
     return {"format": FORMAT, "model": model, **operating_points_to_dict(network)}
@@ -144,12 +146,15 @@ def load_network(path: str | Path) -> ActionNet:
     `farfield.load_model` loads a network and, by default, optimises it for inference.
 
     Args:
-        path: a checkpoint, or a folder that `farfield export --to_folder` wrote.
+        path: a checkpoint, a folder that `farfield export --to_folder` wrote, or a folder or name of a video encoder of
+            Hugging Face with a classifier.
 
     Raises:
-        FarfieldError: as for `read_checkpoint` and `load_folder`, for an exported network, or if the weights do not fit
-            the network options.
+        FarfieldError: as for `read_checkpoint`, `load_folder` and `load_hugging_face`, for an exported network, or if
+            the weights do not fit the network options.
     """
+    if is_hugging_face(path):
+        return load_hugging_face(path)
     if Path(path).is_dir():
         return load_folder(path)
     if Path(path).suffix.lower() in EXPORTED_SUFFIXES and Path(path).is_file():

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from farfield.checkpoints.hub_folder import CONFIG, WEIGHTS
+from farfield.checkpoints.hugging_face_folder import PROCESSORS, find_folder, is_hugging_face, weight_files
 from farfield.errors import FarfieldError
 
 
@@ -15,10 +16,18 @@ def network_hash(checkpoint: str | Path) -> str:
     Raises:
         FarfieldError: if a file cannot be read.
     """
+    if is_hugging_face(checkpoint):
+        folder = find_folder(checkpoint)
+        present = [folder / name for name in PROCESSORS if (folder / name).is_file()]
+        return _hash([folder / CONFIG, *present, *weight_files(folder)], checkpoint)
     path = Path(checkpoint)
     files = [path / CONFIG, path / WEIGHTS] if path.is_dir() else [path]
     if path.suffix.lower() == ".xml" and path.with_suffix(".bin").is_file():
         files.append(path.with_suffix(".bin"))
+    return _hash(files, checkpoint)
+
+
+def _hash(files: list[Path], checkpoint: str | Path) -> str:
     digest = hashlib.sha256()
     try:
         for each in files:

@@ -72,7 +72,8 @@ def load_folder(folder: str | Path) -> ActionNet:
         state = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError, ValueError, struct.error) as error:
         raise FarfieldError(
-            f"{folder / WEIGHTS} cannot be read: it is damaged, truncated, or not a safetensors file."
+            f"{folder / WEIGHTS} cannot be read: it is damaged, truncated, or not a safetensors file. Copy or export "
+            "the folder again."
         ) from error
     network = rebuild(config["model"], state, described=folder / CONFIG, weights=folder / WEIGHTS)
     set_operating_points(network, config, folder / CONFIG)
@@ -84,7 +85,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         content = parse_json(path.read_bytes())
     except JsonError as error:
-        raise FarfieldError(f"{path} cannot be read: {error}.") from error
+        raise FarfieldError(f"{path} cannot be read: {error}. Copy or export the folder again.") from error
     except OSError as error:
         raise FarfieldError(f"{path} cannot be read: {error.strerror}.") from error
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):

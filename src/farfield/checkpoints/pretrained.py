@@ -23,6 +23,8 @@ from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.convert_file import convert_file
 from farfield.checkpoints.converters.pytorchvideo_and_torchvision import PYTORCHVIDEO, TORCHVISION, pytorchvideo_clip
 from farfield.checkpoints.converters.restricted_unpickler import as_tensors, read_file
+from farfield.checkpoints.hugging_face import read_hugging_face
+from farfield.checkpoints.hugging_face_folder import is_hugging_face
 from farfield.checkpoints.state_dicts import find_network
 from farfield.errors import FarfieldError
 from farfield.models import efficientnet_lite_weights
@@ -46,6 +48,7 @@ class PretrainedWeights:
         name: path of the file, for messages.
         state: state dict of an `ActionNet`, or of an image network.
         config: options of the network that the weights belong to, as in `NetworkOptions`; None for an image network.
+            Its labels are None if the weights have no classifier.
     """
 
     name: str
@@ -63,8 +66,8 @@ def find_weights(
 
     Args:
         weights: model zoo ("imagenet", "pytorchvideo", "torchvision"), or the path of a file: a farfield checkpoint,
-            another project's checkpoint that `farfield convert` reads, or an image network: torchvision's ResNet or
-            EfficientNet-Lite0.
+            another project's checkpoint that `farfield convert` reads, an image network (torchvision's ResNet or
+            EfficientNet-Lite0), or a folder or name of a video encoder of Hugging Face.
         backbone: name of the backbone to find weights for.
         backbone_options: backbone options that another project's file may not state; None for no options.
         block_options: options of the non-local blocks that such a file may not state; None for no options.
@@ -73,6 +76,8 @@ def find_weights(
         FarfieldError: if the file does not exist or cannot be read or converted, or if the model zoo has no weights
             for the backbone, its package is missing or the download fails.
     """
+    if is_hugging_face(weights):
+        return _of_hugging_face(weights, backbone, backbone_options or {})
     if str(weights) in ZOOS:
         path = _zoo_file(str(weights), backbone)
     else:
@@ -88,6 +93,23 @@ def find_weights(
         block_options=dict(block_options or {}),
     )
     return _read(str(path), path.stat().st_mtime_ns, json.dumps(asdict(options), default=str))
+
+
+def _of_hugging_face(weights: str | Path, backbone: str, options: Mapping[str, Any]) -> PretrainedWeights:
+    """Read a video encoder of Hugging Face. If `options` set another output, its classifier is left out."""
+    if backbone != "hf":
+        raise FarfieldError(
+            f"weights is {str(weights)!r}, a checkpoint of Hugging Face, but backbone is {backbone!r}. Set backbone to "
+            "hf."
+        )
+    found = read_hugging_face(weights)
+    _log_notes(Path(weights), found.notes, [])
+    state, config = dict(found.state), dict(found.options)
+    own = config["backbone_options"]
+    if options.get("output", own["output"]) != own["output"]:
+        config |= {"labels": None, "backbone_options": {**own, "output": options["output"]}}
+        state = {name: value for name, value in state.items() if not name.startswith("head.")}
+    return PretrainedWeights(str(weights), state, config)
 
 
 @lru_cache(maxsize=1)
@@ -113,7 +135,9 @@ def _log_notes(path: Path, notes: Iterable[str], ignored: Sequence[tuple[str, st
         log.info("%s: %s", path, note)
     if ignored:
         some = ", ".join(name for name, _ in ignored[:5])
-        log.info("%s: %d weights are not used: %s%s", path, len(ignored), some, ", ..." if len(ignored) > 5 else "")
+        log.info(
+            "%s: weights that are not used (%d): %s%s", path, len(ignored), some, ", ..." if len(ignored) > 5 else ""
+        )
 
 
 def weights_clip(
@@ -122,7 +146,9 @@ def weights_clip(
     backbone_options: Mapping[str, Any] | None = None,
     block_options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | None:
-    """Return the clip settings that weights were trained with, as a `ClipSpec`'s values. Downloads nothing.
+    """Return the clip settings that weights were trained with, as a `ClipSpec`'s values.
+
+    Only a model that is named by its name on huggingface.co is downloaded.
 
     The arguments are those of `find_weights`.
 
@@ -135,7 +161,7 @@ def weights_clip(
     """
     if str(weights) == "pytorchvideo" and backbone in PYTORCHVIDEO:
         return pytorchvideo_clip(backbone)
-    if str(weights) in ZOOS or not Path(weights).is_file():
+    if str(weights) in ZOOS or not (Path(weights).is_file() or is_hugging_face(weights)):
         return None
     config = find_weights(weights, backbone, backbone_options, block_options).config
     if config is None:
@@ -156,7 +182,7 @@ def load_pretrained(network: ActionNet, source: PretrainedWeights) -> None:
         summary = f"inflated to 3D; the classifier ({len(network.labels)} classes) has new, random weights"
     else:
         given = {key.replace(".residual.", "."): value for key, value in source.state.items()}
-        summary = _match_classifier(given, source.config["labels"], network.labels)
+        summary = _match_classifier(given, source.config["labels"] or [], network.labels)
         _log_other_task(network, source)
     state = network.state_dict()
     for key in [key for key in given if key.startswith(ATTENTIVE_POOLS) and key not in state]:
@@ -169,7 +195,7 @@ def load_pretrained(network: ActionNet, source: PretrainedWeights) -> None:
     log.info("weights of %s: %s", source.name, summary)
     fresh = _new_blocks(given, wanted)
     if fresh:
-        log.info("%d inserted blocks have no pretrained weights; each is the identity until it is trained", len(fresh))
+        log.info("inserted blocks without pretrained weights: %d; each is the identity until it is trained", len(fresh))
 
 
 def _log_other_task(network: ActionNet, source: PretrainedWeights) -> None:
@@ -178,7 +204,8 @@ def _log_other_task(network: ActionNet, source: PretrainedWeights) -> None:
     trained = source.config.get("task") or DEFAULT_TASK
     if trained != network.task:
         log.info(
-            "%s was trained with task %s, this network's task is %s (model.task), with clip.views_aggregation %s",
+            "%s was trained with task %s, but this network's task is %s, with clip.views_aggregation %s. If this is "
+            "not intended, set model.task",
             source.name,
             trained,
             network.task,
@@ -208,7 +235,8 @@ def _match_classifier(given: dict[str, Tensor], old: Sequence[str], new: Sequenc
         else:
             given[key] = given[key][rows]
     if rows is None:
-        return f"the classifier of {len(old)} classes is replaced by a new one of {len(new)} classes"
+        before = f"the classifier of {len(old)} classes is replaced by" if old else "there is no classifier;"
+        return f"{before} a new one of {len(new)} classes"
     return f"the classifier's rows of {'all' if len(rows) == len(old) else len(rows)} classes are kept"
 
 
@@ -226,6 +254,8 @@ def _check_fit(
     other = [key for key in given if key in wanted and given[key].shape != wanted[key].shape]
     new = tuple(f"{block}.inserted." for block in _new_blocks(given, wanted))
     may_be_new = ["head.fc.", ".inserted.regions.", "num_batches_tracked"]
+    if source.config is not None and not source.config["labels"]:
+        may_be_new.append("head.embedding.")
     if not any(key.startswith(ATTENTIVE_POOLS) for key in given):
         may_be_new.append(ATTENTIVE_POOLS)
     missing = [
@@ -235,14 +265,14 @@ def _check_fit(
     ]
     if blocks := {key.split(".inserted.")[0] for key in extra if ".inserted." in key}:
         raise FarfieldError(
-            f"the weights of {source.name} have {len(blocks)} inserted blocks that this network does not have. Build "
+            f"the weights of {source.name} have inserted blocks that this network does not have ({len(blocks)}). Build "
             f"the network with the same blocks: insert={source.config and source.config['insert']}."
         )
     if extra or other or missing:
         theirs = "" if source.config is None else f" ({source.config['backbone']})"
         raise FarfieldError(
-            f"the weights of {source.name}{theirs} do not fit {network.config['backbone']}: {len(extra)} are "
-            f"unexpected, {len(other)} have another shape, {len(missing)} are missing; for example "
+            f"the weights of {source.name}{theirs} do not fit {network.config['backbone']}; "
+            f"unexpected: {len(extra)}, of another shape: {len(other)}, missing: {len(missing)}; for example "
             f"{(extra or other or missing)[0]}. Give weights of a network with the same backbone and options."
         )
 

@@ -46,7 +46,8 @@ def rebuild(model: Any, state: dict[str, Tensor], *, described: Path, weights: P
     except (RuntimeError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
         raise FarfieldError(f"{misfit}: split batch norms lack statistics or have wrong sizes.") from error
     if reason := differences(state, network.state_dict()):
-        raise FarfieldError(f"{misfit}: {reason}.")
+        hint = " Another version of transformers may name them differently." if model["backbone"] == "hf" else ""
+        raise FarfieldError(f"{misfit}: {reason}.{hint}")
     network.load_state_dict(state)
     if split is not None:
         join_batch_norm(network)
@@ -78,14 +79,14 @@ def differences(given: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> str |
     both = [name for name in given if name in wanted and name not in no_weight]
     other = [name for name in both if given[name].shape != wanted[name].shape]
     shown = {
-        "are not tensors": no_weight,
-        "are missing": missing,
-        "are unexpected": surplus,
-        "have the wrong shape": other,
+        "not tensors": no_weight,
+        "missing": missing,
+        "unexpected": surplus,
+        "of the wrong shape": other,
     }
     counts = [
-        f"{len(names)} {what} ({names[0]}{', ...' if names[1:] else ''})" for what, names in shown.items() if names
+        f"{what}: {len(names)} ({names[0]}{', ...' if names[1:] else ''})" for what, names in shown.items() if names
     ]
     if other:
-        counts[-1] += f": {tuple(given[other[0]].shape)} instead of {tuple(wanted[other[0]].shape)}"
+        counts[-1] += f", {tuple(given[other[0]].shape)} instead of {tuple(wanted[other[0]].shape)}"
     return "; ".join(counts) or None

@@ -9,7 +9,9 @@ from typing import Any, Literal
 from farfield.checkpoints.checkpoint import is_farfield_checkpoint, load_network, save_model, write_checkpoint
 from farfield.checkpoints.converters.conversion_options import ConversionOptions
 from farfield.checkpoints.converters.convert_file import ConversionReport, convert_file
+from farfield.checkpoints.converters.hugging_face import convert_hugging_face
 from farfield.checkpoints.converters.reverse_conversion import to_pyslowfast, to_pytorchvideo
+from farfield.checkpoints.hugging_face_folder import is_hugging_face
 from farfield.clip_spec import ClipSpec
 from farfield.commands.console import quiet_libraries
 from farfield.curation.class_names import read_class_names
@@ -28,7 +30,7 @@ def convert(
     json: bool = False,
     **options: Any,
 ) -> int:
-    """Convert a checkpoint of PySlowFast, PyTorchVideo, MMAction2, torchvision or Caffe2 (video-nonlocal-net).
+    """Convert a checkpoint of PySlowFast, PyTorchVideo, MMAction2, torchvision, Caffe2 or Hugging Face.
 
     The origin is detected from the names of the weights. Settings that the weights do not determine are read from the
     config in the file, or must be given as options. If a weight is missing, unexpected or of another shape, nothing is
@@ -36,7 +38,7 @@ def convert(
     file is executed.
 
     Args:
-        input: checkpoint to convert.
+        input: checkpoint to convert; for Hugging Face, a folder, or a name on huggingface.co.
         out: output file; it must not exist.
         to: output format. farfield converts another project's checkpoint; pytorchvideo and slowfast convert a farfield
             checkpoint, if that project supports the network.
@@ -57,7 +59,8 @@ def convert(
     if Path(input).is_file() and is_farfield_checkpoint(input):
         raise FarfieldError(f"{input} is already a farfield checkpoint. Use it without converting it.")
     names = None if labels is None else read_class_names(Path(labels))
-    network, report = convert_file(input, labels=names, options=ConversionOptions(**options))
+    convert_any = convert_hugging_face if is_hugging_face(input) else convert_file
+    network, report = convert_any(input, labels=names, options=ConversionOptions(**options))
     save_model(network, out)
     shapes = {key: list(value.shape) for key, value in network.state_dict().items()}
     if json:
@@ -75,7 +78,10 @@ def convert(
 
 def _shown(network: ActionNet) -> str:
     config = network.config
-    options = "".join(f" {key}={value}" for key, value in config["backbone_options"].items())
+    shown = {key: value for key, value in config["backbone_options"].items() if key != "config"}  # of hf: too long
+    if "config" in config["backbone_options"]:
+        shown["model_type"] = config["backbone_options"]["config"]["model_type"]
+    options = "".join(f" {key}={value}" for key, value in shown.items())
     inserted = f", {config['block']} {config['block_options']} at {config['insert']}" if config["insert"] else ""
     task = "" if network.task == DEFAULT_TASK else f", {network.task}"
     return f"{config['backbone']}{options}{inserted}, {len(network.labels)} classes{task}"

@@ -13,7 +13,7 @@ from farfield.options.parser import runs
 
 @runs(download_clips)
 def download(*, out: str, json: bool = False, **options: Any) -> int:
-    """Download the clips that a Kinetics CSV lists; return 1 if some downloads failed.
+    """Download the clips that a Kinetics CSV lists; return 1 if some downloads failed, otherwise 0.
 
     Args:
         json: print JSON.
@@ -28,8 +28,8 @@ def download(*, out: str, json: bool = False, **options: Any) -> int:
     print(f"{out}: {made.fetched} clips fetched, {made.already_there} there already, {len(made.failures)} failed")
     if made.known_to_be_gone:
         print(
-            f"{made.known_to_be_gone} clips that failed permanently before were not requested again; "
-            "--retry requests them.",
+            f"clips that failed permanently before, and were not requested again: {made.known_to_be_gone}; --retry "
+            "requests them.",
             file=sys.stderr,
         )
     for reason, count in made.reasons().items():

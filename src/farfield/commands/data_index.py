@@ -13,7 +13,10 @@ from farfield.options.parser import runs
 
 @runs(index_videos)
 def index(*, out: str, **options: Any) -> int:
-    """Index a collection; return 1 if videos cannot be used, or folders of pictures lack a frame rate."""
+    """Write a manifest of a collection of videos.
+
+    Returns 1 if videos cannot be used, or folders of pictures lack a frame rate; otherwise 0.
+    """
     made = index_videos(out=out, **options)
     rows = "" if made.num_videos == len(made.records) else f"{len(made.records)} segments in "
     print(f"{out}: {rows}{made.num_videos} videos of {made.num_classes} classes")

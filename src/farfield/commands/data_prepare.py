@@ -13,7 +13,7 @@ from farfield.options.parser import runs
 
 @runs(prepare_store)
 def prepare(*, out: str, json: bool = False, **options: Any) -> int:
-    """Transcode a collection into a store; return 1 if some videos failed.
+    """Transcode the videos of a collection for training; return 1 if some videos failed, otherwise 0.
 
     Args:
         json: print JSON.
@@ -27,10 +27,10 @@ def prepare(*, out: str, json: bool = False, **options: Any) -> int:
     before, after = about["bytes_before"] / 1e6, about["bytes_after"] / 1e6
     print(f"{out}: {about['videos']} videos, {about['hours']:.2f} hours, {before:.1f} MB before, {after:.1f} MB now")
     if made.already_there:
-        print(f"{made.already_there} videos were there already.")
+        print(f"videos that were there already: {made.already_there}")
     if made.unlabelled:
         hint = "give annotations, or put the videos in folders named after their classes"
-        print(f"{made.unlabelled} videos without a known class are not in manifest.csv: {hint}.", file=sys.stderr)
+        print(f"videos without a known class, not in manifest.csv: {made.unlabelled}; {hint}.", file=sys.stderr)
     for reason, count in made.reasons().items():
         print(f"failed: {count} x {reason}", file=sys.stderr)
     if made.failures:

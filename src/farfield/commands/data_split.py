@@ -28,7 +28,7 @@ def split(*, json: bool = False, **options: Any) -> int:
         present = sum(counts[name] > 0 for label, counts in made.classes.items() if label)
         print(f"{path}: {made.videos[name]} rows of {present} classes")
     if made.ungrouped:
-        print(f"{made.ungrouped} rows have no group; each counts as one", file=sys.stderr)
+        print(f"rows without a group: {made.ungrouped}; each counts as a group of its own", file=sys.stderr)
     print(f"{made.groups} groups" + (f", of which {made.kept} stayed where they were" if made.kept else ""))
     return 0
 
@@ -38,6 +38,6 @@ def _warning(made: SplitResult) -> str:
     found = made.siblings
     return (
         f"farfield data split: {' and '.join(found.example)} look like videos of one source: {found.videos} file names "
-        f"show {found.sources} sources. If videos of one source are in training and test, the test figure is too high. "
-        f"To keep them together: --group '{found.pattern}' --overwrite"
+        f"show {found.sources} sources. If videos of one source are in training and test, the test metrics are too "
+        f"high. To keep them together: --group '{found.pattern}' --overwrite"
     )

@@ -13,7 +13,7 @@ from farfield.options.parser import runs
 
 @runs(write_subset)
 def subset(*, json: bool = False, **options: Any) -> int:
-    """Write a subset of a collection.
+    """Write a manifest of chosen classes and videos of a collection.
 
     Args:
         json: print JSON.
@@ -28,5 +28,5 @@ def subset(*, json: bool = False, **options: Any) -> int:
     for path in made.missing[:10]:
         print(f"missing: {path}", file=sys.stderr)
     if made.missing:
-        print(f"{len(made.missing)} chosen videos are missing.", file=sys.stderr)
+        print(f"chosen videos that are missing: {len(made.missing)}", file=sys.stderr)
     return 0

@@ -10,7 +10,7 @@ from farfield.synthetic.synthesize import synthesize as synthesize_data_set
 
 @runs(synthesize_data_set)
 def synthesize(**options: Any) -> int:
-    """Write a generated data set."""
+    """Generate labelled videos, and write them with manifests for training, validation and test."""
     folder = synthesize_data_set(**options)
     print(f"{folder}: train.csv, val.csv, test.csv")
     return 0

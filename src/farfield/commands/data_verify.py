@@ -13,7 +13,9 @@ from farfield.options.parser import runs
 
 @runs(verify_collection)
 def verify(*, out: str, json: bool = False, **options: Any) -> int:
-    """Verify a collection; return 1 if a problem was found.
+    """Decode every video of a collection, and report unreadable videos, duplicates and leaks between splits.
+
+    Returns 1 if a problem was found, otherwise 0.
 
     Args:
         json: print the report as JSON.

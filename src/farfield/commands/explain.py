@@ -20,11 +20,12 @@ from farfield.reports.explanation_page import SPREAD_COLUMNS, spread_rows
 def explain(
     clip: str, *, checkpoint: str, out: str, point: str | None = None, json: bool = False, **options: Any
 ) -> int:
-    """Explain a prediction.
+    """Show which positions and frames of a video a prediction is based on.
 
     Args:
         clip: video file, or folder of numbered pictures.
-        checkpoint: a .ckpt file, or a folder written by `farfield export --to_folder`; network, labels, sampling
+        checkpoint: a .ckpt file, a folder written by `farfield export --to_folder`, or a folder or name of a video
+            encoder of Hugging Face (docs/encoders.md); network, labels, sampling
             and normalisation come from it.
         out: folder to write to; files of an earlier explanation are replaced.
         point: position whose attention is shown, as Y,X in pixels from the top left of the square crop that the network

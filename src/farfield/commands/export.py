@@ -16,10 +16,11 @@ from farfield.options.parser import runs
 
 @runs(export_network, replaced=("model", "clips"))
 def export(checkpoint: str, *, clips: str | list[str] | None = None, json: bool = False, **options: Any) -> int:
-    """Export a checkpoint.
+    """Export a checkpoint to a file for other programs, or to a folder to publish.
 
     Args:
-        checkpoint: a .ckpt file, or a folder written by `--to_folder`.
+        checkpoint: a .ckpt file, a folder written by `--to_folder`, or a folder or name of a video encoder of Hugging
+            Face (docs/encoders.md).
         clips: videos on which the exported network is compared with the checkpoint, in addition to random clips: a
             video, a folder, a pattern or a manifest (.csv), or a list of them, as [a.mp4,b.mp4]. The central clips of
             at most num_compare_clips videos are used. With int8, a manifest's labels are used to measure the accuracy.
@@ -88,7 +89,7 @@ def _as_text(report: ExportReport) -> str:
         f"tolerance {report.tolerance:g}",
     ]
     if worst.decisions is not None:
-        lines.append(f"              {worst.decisions or 'no'} decisions at the classes' thresholds differ")
+        lines.append(f"              decisions at the classes' thresholds that differ: {worst.decisions}")
     if report.given_videos:
         lines.append(f"              with {report.compared_videos} of the {report.given_videos} given clips")
     shown = sorted(report.differences, key=lambda each: -each.logits)[:_SHOWN]
@@ -105,11 +106,11 @@ def _accuracy_lines(accuracy: Accuracy | MultilabelAccuracy) -> list[str]:
         same = f"the same class for {100 * accuracy.agreement:.1f}%"
         metric, before, after = "top-1 ", accuracy.top1, accuracy.top1_int8
     else:
-        same = "neither reaches a class's threshold"
+        same = "neither finds a class in any video"
         if accuracy.agreement is not None:
             same = (
-                f"of {accuracy.found} classes over their thresholds in either, {100 * accuracy.agreement:.1f}% are "
-                "over them in both"
+                f"{100 * accuracy.agreement:.1f}% of the {accuracy.found} classes that either finds in a video are "
+                "found by both"
             )
         metric, before, after = "mAP   ", accuracy.map, accuracy.map_int8
     lines = [

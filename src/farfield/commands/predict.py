@@ -86,11 +86,13 @@ def predict(
     with status 1. With --out, running the same command again resumes where it was stopped.
 
     Args:
-        videos: files, folders, patterns, manifests (.csv; of each row its segment is predicted), or - for a list of
-            them on standard input. With --fps, folders of numbered pictures are videos, too.
-        checkpoint: a .ckpt file, or a folder or file written by `farfield export`; network, labels, sampling and
+        videos: files, folders, patterns, manifests (.csv; the segment of each row is predicted), or - for a list
+            of them on standard input. With --fps, folders of numbered pictures are videos, too.
+        checkpoint: a .ckpt file, a folder or file written by `farfield export`, or a folder or name of a video
+            encoder of Hugging Face (docs/encoders.md); network, labels, sampling and
             normalisation come from it.
-        top_k: number of classes to print; of a multilabel network, all others at their threshold are printed, too.
+        top_k: number of classes to print. For a multilabel network, all further classes that
+            reach their threshold are printed, too.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
         num_crops: crops of each clip; null for 1 with --timeline, and for the checkpoint's own setting otherwise.
         hop: score clips that start every `hop` frames and together cover the whole video, instead of num_clips clips.
@@ -100,24 +102,25 @@ def predict(
         window_seconds: length of a window; null for the length of the network's clips.
         hop_seconds: time from the start of one window to the next; null for half a window.
         windows_aggregation: how the probabilities of a moment follow from the windows that overlap it: mean (their
-            average) or nearest (those of the window whose middle is nearest: sharper starts and ends, for networks
-            trained with data.untrimmed).
+            average) or nearest (those of the window whose middle is nearest). With networks trained with
+            data.untrimmed, nearest gives sharper starts and ends.
         smooth_seconds: average probabilities over this duration around each moment.
         min_seconds: segments shorter than this are merged into a neighbouring segment; those of a multilabel network
             are left out. One number, or one for each class, as '{run: 1.0, wave: 0.5}', 0 for the others.
         threshold: moments whose most probable class has a probability below this belong to no segment. For a multi_head
-            network, the probability is that of the most probable combination, the product of its classes'. For a
+            network, the probability is that of the most probable combination: the product over its classes. For a
             multilabel network, the probability from which on a moment belongs to a class. 0 for the checkpoint's own
             thresholds, chosen on timelines or, in a multilabel task, on videos.
         hysteresis: a segment (with --live, an alarm) starts at the threshold, and lasts while the probability stays at
-            or above this share of it; 1 for a single threshold, about 0.6 against segments that are cut to pieces.
+            or above this share of the threshold. 1 for a single threshold; about 0.6 avoids fragmented segments.
         max_gap_seconds: gaps of a class up to this length are closed; one number, or one for each class, as in
             min_seconds.
-        overlaps: of a multilabel network, how to treat several candidates for the same action, found at several levels
-            up to the threshold: none (only those at the threshold), soft_nms (all, ranked by a score: the mean
-            probability minus that beside the segment) or merge (their average).
-        num_levels: number of levels for --overlaps soft_nms and merge.
-        soft_nms_sigma: width of soft_nms; the smaller, the lower are the scores of segments that overlap better ones.
+        overlaps: for a multilabel network, which candidates for segments to use. none: those found at the threshold.
+            The others also use candidates found at lower levels, with a score: the mean probability minus that beside
+            the segment. soft_nms keeps all, and lowers the scores of those that overlap better ones; merge averages
+            those that overlap.
+        num_levels: number of levels, the threshold included, for --overlaps soft_nms and merge.
+        soft_nms_sigma: width of soft_nms; smaller values lower the scores of overlapping segments more.
         min_score: segments whose score is below this are left out.
         format: output format: table, json (one list), jsonl (one line with an object per video, printed when the video
             is finished), csv, srt or vtt.
@@ -138,14 +141,14 @@ def predict(
         seconds_per_video: maximum time in seconds for one video in a worker process.
         engine: "local", or "ray" for a Ray cluster whose machines see the same files.
         list_left_out: print the name of every file that is skipped in a folder, with the reason.
-        reconnect: when --live opens a stream again: auto, after a break (a live stream's end is one, a recording's is
-            not), always, also after the end of a recording, or never.
+        reconnect: when --live opens a stream again: auto (after a break, or the end of a live stream), always (also
+            after the end of a recording) or never.
         reconnect_seconds: waiting time before a broken stream is opened again; it doubles with each further attempt.
         max_reconnect_seconds: longest waiting time between attempts.
-        alarms: with --live, append the alarms to this file, or print them instead of predictions (-): a JSON object a
-            line when a class reaches its threshold, when it has been below it for alarm_gap_seconds, and when its clip
-            is finished (docs/untrimmed_cameras.md). A network that is not multilabel needs --threshold, or thresholds
-            chosen on timelines.
+        alarms: with --live, append the alarms to this file, or print them instead of predictions (-). An alarm has one
+            JSON object per line: when its class reaches the threshold, when the class has been below the threshold for
+            alarm_gap_seconds, and when the alarm's clip is finished (docs/untrimmed_cameras.md). A
+            network that is not multilabel needs --threshold, or thresholds chosen on timelines.
         alarm_labels: classes that start alarms, as '[falling, fighting]'; null for all.
         alarm_gap_seconds: an alarm ends when its class has been below the threshold for longer than this.
         clips: folder for a video of each alarm, cut from the stream without encoding it again; null for none.

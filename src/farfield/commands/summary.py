@@ -11,11 +11,12 @@ import torch
 
 from farfield.build import build_model
 from farfield.checkpoints.checkpoint import load_network
+from farfield.checkpoints.hugging_face_folder import is_hugging_face
 from farfield.clip_spec import ClipOptions
 from farfield.commands.console import quiet_libraries
 from farfield.errors import FarfieldError, nearest
 from farfield.models.backbone_costs import BackboneCosts, backbone_costs
-from farfield.models.backbones import BACKBONES
+from farfield.models.backbones import BUILDERS
 from farfield.models.published_results import published_figures
 from farfield.models.summary import Summary, summarise
 
@@ -38,8 +39,8 @@ def summary(
     run: only shapes are computed.
 
     Args:
-        network: a backbone's name; a checkpoint (.ckpt), to which the other options do not apply; or "all", for a table
-            of all backbones with and without the paper's five non-local blocks.
+        network: a backbone's name; a checkpoint (.ckpt, or a folder), to which other options do not apply; or "all",
+            for a table of all backbones with and without the paper's five non-local blocks.
         num_classes: number of classes.
         backbone_options: the backbone's own options, as {dilated: true}.
         insert: where to insert blocks: a preset, as nl5, or {stage: indices of residual blocks, top: number of blocks
@@ -51,7 +52,8 @@ def summary(
     """
     quiet_libraries()
     changed = [backbone_options, insert, block_options, clip] != [None] * 4 or block != "non_local"
-    if changed and network not in BACKBONES and (network == "all" or Path(network).is_file()):
+    is_checkpoint = Path(network).exists() or is_hugging_face(network)
+    if changed and network not in BUILDERS and (network == "all" or is_checkpoint):
         raise FarfieldError(
             f"network is {network}, but backbone_options, insert, block, block_options and clip only apply to the name "
             "of a backbone. Leave these options out."
@@ -61,7 +63,7 @@ def summary(
         content = [asdict(each) | {"clip": each.clip.to_dict()} for each in costs]
         print(json_format.dumps(content, indent=2) if json else _backbones_table(costs))
         return 0
-    if network in BACKBONES:
+    if network in BUILDERS:
         with torch.device("meta"):
             model = build_model(
                 network,
@@ -72,12 +74,10 @@ def summary(
                 block_options=block_options,
                 clip=clip,
             )
-    elif Path(network).is_file():
+    elif is_checkpoint:
         model = load_network(network)
     else:
-        raise FarfieldError(
-            f"{network} is neither a checkpoint nor a backbone. {nearest(network, [*BACKBONES, 'all'])}"
-        )
+        raise FarfieldError(f"{network} is neither a checkpoint nor a backbone. {nearest(network, [*BUILDERS, 'all'])}")
     found = summarise(model)
     published = published_figures(model)
     if json:

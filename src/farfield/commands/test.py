@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from farfield.checkpoints.hugging_face_folder import is_hugging_face
 from farfield.clip_spec import ViewsAggregation
 from farfield.commands.console import quiet_libraries
 from farfield.commands.test_summary import test_summary, thresholds_line
@@ -80,7 +81,7 @@ def test(
     once for all of its views. `farfield test splits` averages the tests of a data set's official splits.
 
     Args:
-        checkpoint: a .ckpt file.
+        checkpoint: a .ckpt file, or a folder or name of a video encoder of Hugging Face (docs/encoders.md).
         data: the videos to score.
         num_clips: clips spread over each video; null for the checkpoint's own setting.
         num_crops: crops of each clip; null for the checkpoint's own setting, or for 1 with --timeline.
@@ -88,8 +89,9 @@ def test(
             Charades); null for the checkpoint's own setting.
         out: folder for report.json, report.md, predictions.csv, per_class.csv, plots, and scores.npz (the probabilities
             of all views and, for a single-label network, the confusion matrix, for `farfield compare`); null for the
-            folder `test` in the run's folder. With --timeline: report.json, report.md, segments.csv, a picture of truth
-            and answer, and timelines.npz (the probabilities of all windows); null for the folder `test_timeline`.
+            folder `test` in the run's folder. With --timeline: report.json, report.md, segments.csv, a plot of
+            labelled and found segments, and timelines.npz (the probabilities of all windows); null for the folder
+            `test_timeline`.
         accelerator: where to run, as Lightning's Trainer takes it: auto, cpu, gpu.
         devices: number of devices, each with a process of its own and a share of the videos.
         precision: number format of the network, as Lightning's Trainer takes it: 32-true, bf16-mixed, 16-mixed.
@@ -100,18 +102,18 @@ def test(
         calibrate_on: manifest of the validation videos. Their scores determine a temperature for the probabilities in
             the report (Guo et al., ICML 2017). The temperature does not change the ranking of the classes. Null for no
             temperature.
-        choose_threshold: choose a threshold for each class on the videos of calibrate_on, and write the thresholds into
-            the checkpoint: f1 (highest F1), precision=0.95 (highest recall with this precision), recall=0.9 (highest
-            precision with this recall) or false_alarms_per_hour=1 (of each class, per hour of video), with any value.
-            The report has the precision and recall at these thresholds on the tested videos. Null for the thresholds
-            that the checkpoint has, if any. With --timeline, the thresholds of timelines are chosen, on the segments of
-            calibrate_on.
-        timeline: test what is found when in whole videos, against the manifest's segments, of which a video may have
-            several rows.
-        write_hard_negatives: with --timeline: CSV file to write, of the windows that were scored wrongly: a class that
-            is predicted but overlaps no part of the window, or not predicted but covers it whole. Training on untrimmed
-            videos shows them more often (data.hard_negatives), so that the manifest is normally that of the training
-            videos.
+        choose_threshold: rule by which a threshold is chosen for each class on the videos of calibrate_on, and written
+            into the checkpoint: f1 (highest F1), precision=0.95 (highest recall with this precision), recall=0.9
+            (highest precision with this recall) or false_alarms_per_hour=1 (of each class, per hour of video). The
+            numbers are examples. The report has the precision and recall at these thresholds on the tested videos. Null
+            for the thresholds that the checkpoint has, if any. With --timeline, the thresholds of timelines are chosen,
+            on the segments of calibrate_on.
+        timeline: compare the segments found in whole videos with the manifest's segments. A video may have several
+            rows.
+        write_hard_negatives: with --timeline: CSV file for the windows that were scored wrongly: a class was predicted
+            though none of its segments overlaps the window, or missed though its segments cover the whole window.
+            Training on untrimmed videos shows these windows more often (data.hard_negatives), so the manifest is
+            normally that of the training videos.
         json: print the report as JSON.
     """
     quiet_libraries()
@@ -158,7 +160,7 @@ def test(
         print(thresholds_line(report["operating_point"], checkpoint))
     if write_hard_negatives is not None and isinstance(result, TimelineResult):
         count = result.write_hard_negatives(write_hard_negatives)
-        print(f"{count} windows that were scored wrongly: {write_hard_negatives}", file=sys.stderr)
+        print(f"{write_hard_negatives}: windows that were scored wrongly: {count}", file=sys.stderr)
     return 0
 
 
@@ -168,7 +170,7 @@ def validate(
     """Score a checkpoint on one central view per video, as after a training epoch. `farfield test` uses all views.
 
     Args:
-        checkpoint: a .ckpt file.
+        checkpoint: a .ckpt file, or a folder or name of a video encoder of Hugging Face (docs/encoders.md).
         data: the videos to score.
         accelerator: where to run, as Lightning's Trainer takes it: auto, cpu, gpu.
         decoder: pyav or decord.
@@ -181,5 +183,8 @@ def validate(
 
 
 def _run_folder(checkpoint: str) -> Path:
+    """Return the run folder of a checkpoint: that which holds its folder checkpoints, or runs/NAME for Hugging Face."""
+    if is_hugging_face(checkpoint):
+        return Path("runs") / Path(checkpoint).name  # a folder named as a model's owner would hide the model
     folder = Path(checkpoint).parent
     return folder.parent if folder.name == "checkpoints" else folder

@@ -14,10 +14,10 @@ from farfield.reports.rendering import estimate
 
 @runs_function(average_splits)
 def splits(*, out: str | None = None, json: bool = False, **options: Any) -> int:
-    """Average the tests of a data set's splits.
+    """Average the test results of a data set's official splits, and print the means.
 
     Args:
-        json: print the figures as JSON.
+        json: print the metrics as JSON.
     """
     result = average_splits(out=out, **options)
     if json:

@@ -49,8 +49,8 @@ def thresholds_line(point: Mapping[str, Any], checkpoint: str) -> str:
         return line
     named = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
     return (
-        f"{line}\n{len(without)} of {len(point['thresholds'])} classes got no threshold: none follows the rule on the "
-        f"validation videos, or no video has the class ({named}). Give more validation videos, or a milder rule."
+        f"{line}\n{len(without)} of {len(point['thresholds'])} classes got no threshold: none satisfies the rule on "
+        f"the validation videos, or no video has the class ({named}). Give more validation videos, or a milder rule."
     )
 
 
@@ -68,7 +68,7 @@ def failure_lines(report: dict[str, Any]) -> list[str]:
     if not failures:
         return []
     named = [f"  {failure['path']}: {failure['reason']}" for failure in failures]
-    return [f"{len(failures)} videos could not be decoded:", *named]
+    return [f"videos that could not be decoded: {len(failures)}", *named]
 
 
 def metric_row(name: str, estimate: Mapping[str, float | None]) -> str:

@@ -1,4 +1,4 @@
-"""Read class names from a file with one name per line, or return those of Kinetics-400."""
+"""Class names: read them from a file, or return those of Kinetics-400."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ class ClassList:
 
 
 def read_class_list(path: str | Path) -> ClassList:
-    """Read class names from a file with one line `name`, or one line `number name`, per class, or from JSON or CSV.
+    """Read class names from a text file (one line `name` or `number name` per class), a JSON file or a CSV file.
 
-    Lines count as numbered if all of them, at least two, begin with a number and the numbers run from 0 or 1 without a
-    gap, as in UCF101's classInd.txt. They may be in any order. A .json file maps names to numbers, as PySlowFast's, or
-    is a list of names. A .csv file has lines `number,name`, with or without a line of column names before them.
+    Lines count as numbered if there are at least two, each begins with a number, and the numbers run from 0 or 1
+    without a gap, as in UCF101's classInd.txt; they may be in any order. A .json file maps names to numbers, as
+    PySlowFast's does, or is a list of names. A .csv file has lines `number,name`, which a line of column names may
+    precede.
 
     Raises:
-        FarfieldError: for a missing file, a file that is not UTF-8 text, or a name that occurs twice.
+        FarfieldError: for a missing file, a file that is not UTF-8 text, JSON of another form, or a name that occurs
+            twice or contains `|`.
     """
     content = read_text(Path(path), "Give a file with one class name per line.", kind="file of class names at ")
     if Path(path).suffix.lower() == ".json":
@@ -53,20 +55,24 @@ def read_class_list(path: str | Path) -> ClassList:
 
 
 def _lines_of_json(content: str, path: Path) -> str:
-    """Return lines `number name`, or `name`, for a JSON object of names and numbers, or a list of names."""
+    """Convert JSON to lines: `number name` for an object that maps names to numbers, `name` for a list of names."""
     try:
         classes = parse_json(content)
     except JsonError as error:
-        raise FarfieldError(f"{path} cannot be read: {error}. Give class names, one per line.") from error
+        raise FarfieldError(
+            f"{path} cannot be read: {error}. Give class names as JSON, or as a text file with one name per line."
+        ) from error
     if isinstance(classes, list) and all(isinstance(name, str) for name in classes):
         return "\n".join(classes)
     if isinstance(classes, dict) and all(str(number).isdecimal() for number in classes.values()):
         return "\n".join(f"{number} {name}" for name, number in classes.items())
-    raise FarfieldError(f"{path} must be a JSON object that maps class names to their numbers, or a list of names.")
+    raise FarfieldError(
+        f"{path} must be a JSON object that maps class names to their numbers, or a JSON list of names."
+    )
 
 
 def _check_names(path: str | Path, lines: list[tuple[int, str]]) -> None:
-    """Refuse class names, given with their line numbers, of which one occurs twice or contains `|`."""
+    """Raise a `FarfieldError` if a class name occurs twice or contains `|`; `lines` are (line number, name)."""
     places: dict[str, list[int]] = {}
     for number, name in lines:
         if "|" in name:
@@ -86,14 +92,10 @@ def _check_names(path: str | Path, lines: list[tuple[int, str]]) -> None:
 
 
 def read_class_names(path: str | Path) -> list[str]:
-    """Read class names from a file with one line `name`, or one line `number name`, per class; see `read_class_list`.
-
-    Raises:
-        FarfieldError: for a missing file, a file that is not UTF-8 text, or a name that occurs twice.
-    """
+    """Read class names from a text, JSON or CSV file; `read_class_list` describes the files and the errors."""
     return read_class_list(path).names
 
 
 def find_class_names(class_file: str | Path) -> list[str]:
-    """Read class names from a file, or return the classes of Kinetics-400 if `class_file` is "kinetics400"."""
+    """Return the classes of Kinetics-400 if `class_file` is "kinetics400", else read a file; see `read_class_list`."""
     return kinetics400_labels() if str(class_file) == "kinetics400" else read_class_names(class_file)

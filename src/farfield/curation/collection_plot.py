@@ -45,6 +45,6 @@ def plot_collection(splits: Sequence[InspectedSplit]) -> Figure:
 
 
 def _videos(split: InspectedSplit) -> list[Inspected]:
-    """Return the result of each decodable video, once for all its rows."""
+    """Return the inspection result of each decodable video, once per video."""
     results = {path: seen for path, seen in zip(split.paths, split.inspected, strict=True) if seen is not None}
     return list(results.values())

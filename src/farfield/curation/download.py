@@ -18,7 +18,7 @@ from typing import Any
 
 from farfield.atomic_write import atomic_write
 from farfield.curation.encoding import Encoding
-from farfield.curation.fetch_clip import PERMANENT_FAILURES, Fetched, FetchJob, fetch
+from farfield.curation.fetch_clip import PERMANENT_REASONS, Fetched, FetchJob, fetch
 from farfield.curation.formats.kinetics import read_annotations
 from farfield.curation.javascript_runtime import DEFAULT, runtime_options, why_unavailable
 from farfield.errors import FarfieldError
@@ -129,7 +129,7 @@ def download(
         if target.is_file():
             made.already_there += 1
             made.failures.pop(name, None)
-        elif not retry and made.failures.get(name) in PERMANENT_FAILURES.values():
+        elif not retry and made.failures.get(name) in PERMANENT_REASONS:
             made.known_to_be_gone += 1
         else:
             jobs.append(FetchJob(video, url.format(id=video), target, start, end, options, encoding, pause_seconds))
@@ -146,7 +146,7 @@ def download(
 def _collect(
     running: Iterator[tuple[FetchJob, Fetched | str]], total: int, made: Downloaded, failures_file: Path, progress: bool
 ) -> None:
-    """Add the results to `made` as they arrive, and log new warnings."""
+    """Add the results to `made` and to failures.csv as they arrive, and log each new warning once."""
     with ProgressBar(running, "download", total, unit="clip", disable=not progress) as bar:
         for job, result in bar:
             if isinstance(result, str):  # a timeout or a crash
@@ -166,7 +166,7 @@ def _collect(
 
 
 def _safe_file_name(name: str) -> str:
-    """Turn a value of the CSV into a safe file name: replace path separators, and remove leading dots."""
+    """Make a value of the CSV a safe file name: replace path separators, and remove leading dots."""
     return re.sub(r"[/\\\0]", "_", name).lstrip(".") or "_"
 
 

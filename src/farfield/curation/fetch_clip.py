@@ -16,22 +16,27 @@ from farfield.errors import FarfieldError, VideoError
 
 PERMANENT_FAILURES = {
     r"private video|video is private": "the video is private",
-    r"confirm your age|age.restricted": "it asks for an account that shows its owner's age",
+    r"confirm your age|age.restricted": "the video is restricted by age",
     r"has been removed|was removed": "the video was removed",
-    r"account .*terminated": "the account of who uploaded it was closed",
-    r"copyright": "it was taken down for copyright",
-    r"in your country": "it is not shown in this country",
+    r"account .*terminated": "the uploader's account was closed",
+    r"copyright": "the video was blocked for copyright",
+    r"in your country": "the video is not available in this country",
     r"video (is )?unavailable|video is not available|video is no longer available": "the video is unavailable",
-    r"http error (404|410)\b": "there is nothing at its address",
+    r"http error (404|410)\b": "the address does not exist",
 }
-"""Regular expression for yt-dlp's error message, and the reason to record. The first match counts.
+"""Regular expression for yt-dlp's error message, and the reason to record. The first match counts."""
 
-Clips that failed for one of these reasons are not requested again. failures.csv stores the reason as text: after a
-reason is reworded here, clips that failed with the old wording are requested again.
-"""
+PERMANENT_REASONS = frozenset(PERMANENT_FAILURES.values()) | {
+    "it asks for an account that shows its owner's age",
+    "the account of who uploaded it was closed",
+    "it was taken down for copyright",
+    "it is not shown in this country",
+    "there is nothing at its address",
+}
+"""Reasons in failures.csv for which a clip is not requested again, including wordings of earlier versions."""
 
 RATE_LIMITED = r"http error 429\b|not a bot|rate-limited|too many requests"
-"""Regular expression for messages which mean that the site currently refuses all requests."""
+"""Regular expression for messages of yt-dlp which mean that the site currently refuses all requests."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ def fetch(job: FetchJob) -> Fetched:
     """Fetch a video and cut the clip out of it, in a worker process.
 
     Raises:
-        FarfieldError: if the site refuses all requests, or the clip cannot be written.
+        FarfieldError: if the site currently refuses all requests, or the clip cannot be written.
     """
     messages = Messages(job.id)
     try:
@@ -115,7 +120,7 @@ def _fetch(job: FetchJob, messages: Messages) -> None:
 
 
 def reason_for(text: str) -> str:
-    """Map an error message of yt-dlp to a short reason, so that failures can be counted by reason."""
+    """Map an error message of yt-dlp to a short reason: one of `PERMANENT_FAILURES`, else the message's first line."""
     for pattern, reason in PERMANENT_FAILURES.items():
         if re.search(pattern, _plain(text).lower()):
             return reason
@@ -140,6 +145,6 @@ class Messages:
 
 
 def _plain(text: str) -> str:
-    """Return the first line of a message of yt-dlp, without colour codes and the prefix ERROR."""
+    """Return the first line of a message of yt-dlp (200 characters), without colour codes and the prefix ERROR."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()[0]
     return re.sub(r"^ERROR: (\[[^\]]*\] )?(\S+: )?", "", text)[:200]

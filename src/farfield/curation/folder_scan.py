@@ -41,13 +41,13 @@ SYSTEM_FOLDERS = frozenset(
 
 
 class Reason(Enum):
-    """Why a scan skips a file or folder. Each value is the text in the singular and in the plural."""
+    """Why a scan skips a file or folder. A value is (text for one, text for several)."""
 
     HIDDEN = ("hidden", "hidden")
     SYSTEM_FOLDER = ("system folder", "system folders")
-    OTHER_ENDING = ("with another ending", "with other endings")
+    OTHER_ENDING = ("file without a video suffix", "files without a video suffix")
     BROKEN_LINK = ("broken link", "broken links")
-    LINK_LOOP = ("link to a folder that contains it", "links to folders that contain them")
+    LINK_LOOP = ("link to a folder that contains the link", "links to folders that contain the links")
     SCANNED_ALREADY = ("folder scanned already under another name", "folders scanned already under other names")
     NO_REGULAR_FILE = ("that is not a regular file", "that are not regular files")
     UNREADABLE = ("unreadable file or folder", "unreadable files or folders")
@@ -59,8 +59,8 @@ class Reason(Enum):
     OUTSIDE_CLASSES = ("video outside the class folders", "videos outside the class folders")
     OTHER_NAME = ("video not named <id>_<start>_<end>", "videos not named <id>_<start>_<end>")
     NOT_ANNOTATED = ("video that is not in the annotations", "videos that are not in the annotations")
-    SAME_CLIP = ("further file of the same clip", "further files of the same clips")
-    BESIDE_ARCHIVES = ("video beside the archives", "videos beside the archives")
+    SAME_CLIP = ("file of a clip found already", "files of clips found already")
+    BESIDE_ARCHIVES = ("video outside the tar archives", "videos outside the tar archives")
 
 
 @dataclass
@@ -88,13 +88,13 @@ class SkippedFiles:
             self.names.append((str(PurePath(path)), reason))
 
     def update(self, other: SkippedFiles) -> None:
-        """Add the counts and names of another scan."""
+        """Add the counts and names that another scan recorded."""
         self.counts += other.counts
         self.endings += other.endings
         self.names += other.names
 
     def summary(self) -> str:
-        """Format all counts in one line, for example "3 hidden, 12 with other endings (.txt 10, .jpg 2)".
+        """Format all counts in one line, for example "3 hidden, 12 files without a video suffix (.txt 10)".
 
         The line is "" if nothing was skipped.
         """
@@ -125,7 +125,7 @@ def has_video_suffix(path: str | PurePath) -> bool:
 
 
 def hidden_reason(name: str) -> Reason | None:
-    """Return why a scan skips a file or folder of this name; None if it is neither hidden nor a system folder."""
+    """Return whether a name is that of a hidden file or of a system folder, as a reason to skip it; None if neither."""
     if name.startswith("."):
         return Reason.HIDDEN
     return Reason.SYSTEM_FOLDER if name.lower() in SYSTEM_FOLDERS else None

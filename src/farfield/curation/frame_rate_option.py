@@ -1,4 +1,4 @@
-"""The option `fps` of commands that read collections: the frame rate of folders of pictures that have none."""
+"""Option `fps` of commands that read collections: the frame rate of folders of pictures without one in a manifest."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def check_fps(fps: float | None) -> None:
     """Check that a frame rate is a positive number, or None.
 
     Raises:
-        FarfieldError: if it is not.
+        FarfieldError: if `fps` is zero, negative or not finite.
     """
     if fps is not None and not 0 < fps < math.inf:
         raise FarfieldError(f"fps is {fps:g}; it must be a positive number of frames per second.")
 
 
 def fill_fps(records: Iterable[VideoRecord], fps: float | None) -> list[VideoRecord]:
-    """Give records without a frame rate this one. Only folders of pictures are read at the rate of their record."""
+    """Return the records with `fps` as the frame rate of those that have none. It only affects folders of pictures."""
     return [replace(record, fps=record.fps or fps) for record in records]

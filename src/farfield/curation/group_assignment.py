@@ -11,7 +11,7 @@ from pathlib import Path
 from farfield.errors import FarfieldError
 
 ATTEMPTS = 100
-"""Orders of the groups that are tried until each part has a video of each class."""
+"""Maximum number of orders of the groups that are tried until each part has a video of each class."""
 
 
 def assign(
@@ -24,20 +24,21 @@ def assign(
 ) -> dict[str, int]:
     """Assign groups to parts, so that each class is divided by the shares.
 
-    The groups are taken in the order of a hash. Each goes to the part that a second hash names, unless that part has
-    not enough room left for one of its classes; then it goes to the part that lacks most. If every group has one class,
-    the number of videos of a class in a part differs from its share by less than its largest group, except that each
-    part gets one group of each class at least. If groups have several classes, the difference is kept small.
+    Groups are assigned one at a time, in the order of a hash of their names. A second hash chooses the part of a group;
+    the probability of a part is its share. If the chosen part has not enough room left for a class of the group, the
+    group goes to the part where it fits the shares best. Each part gets at least one group of each class. Apart from
+    that, if every group has one class, the number of videos of a class in a part differs from the part's share by less
+    than the largest group of the class. If groups have several classes, the difference is kept small.
 
     Args:
-        counts: number of videos of each class, for each group.
-        shares: share of each part.
+        counts: number of videos of each class in each group: counts["group ann"]["walk"].
+        shares: share of each part; they add up to 1.
         names: name of each part.
         seed: seed of the hashes.
-        fixed: part of each group that is not free.
+        fixed: name of the part of each group that is already assigned; None for none.
 
     Returns:
-        Index of the part of each group.
+        Index of the part of each group, by group.
 
     Raises:
         FarfieldError: if a class has fewer groups than there are parts, or if no group of a class is left for a part.
@@ -67,8 +68,8 @@ def assign(
     assert lacking is not None
     part, label = lacking
     raise FarfieldError(
-        f"{names[part]} would have no video of the class {label!r}, as its groups contain other classes, too. Try "
-        "another seed, fewer splits or smaller groups."
+        f"{names[part]} would have no video of the class {label!r}, as the groups of this class contain other classes, "
+        "too. Try another seed, fewer splits or smaller groups."
     )
 
 
@@ -80,7 +81,11 @@ def _assign_in_order(
     given: Mapping[str, int],
     purpose: str,
 ) -> tuple[dict[str, int], tuple[int, str] | None]:
-    """Assign groups in one order; return the choice, and a part and a class of which the part has no video, if any."""
+    """Assign the groups in the order of a hash of `purpose` and their names, keeping the groups in `given`.
+
+    Returns:
+        The part of each group; and (part, class) if a part has no video of a class, otherwise None.
+    """
     waiting = Counter(label for of_group in counts.values() for label in of_group)
     room = [{label: share * total for label, total in totals.items()} for share in shares]
     without = {label: set(range(len(shares))) for label in totals}
@@ -114,14 +119,14 @@ def _assign_in_order(
 def _excess(
     of_group: Mapping[str, int], room: Sequence[Mapping[str, float]], totals: Mapping[str, int], part: int
 ) -> tuple[float, float]:
-    """Return what the group would add to the squared deviation from the shares: of its classes, then of all videos."""
+    """Return how much a group in a part adds to the squared deviation from the shares, by class and in all."""
     by_class = sum(number * (number - 2 * room[part][label]) / totals[label] for label, number in of_group.items())
     number = sum(of_group.values())
     return round(by_class, 9), number * (number - 2 * sum(room[part].values()))
 
 
 def _hash(seed: int, purpose: str, key: str) -> float:
-    """Return a number in [0, 1) from the seed, the purpose and the group's name or the last two parts of a path."""
+    """Return a hash in [0, 1) of the seed, the purpose and a group: its name, or the last two parts of its path."""
     kind, _, name = key.partition(" ")
     short = "/".join(Path(name).parts[-2:]) if kind == "video" else name
     digest = hashlib.sha256("\0".join([str(seed), purpose, kind, short]).encode(errors="surrogateescape")).digest()
@@ -129,6 +134,6 @@ def _hash(seed: int, purpose: str, key: str) -> float:
 
 
 def _named(number: float, shares: Sequence[float]) -> int:
-    """Return the part in whose interval of [0, 1) the number lies."""
+    """Return the index of the part whose interval holds `number`; the parts divide [0, 1) by their shares."""
     ends = [sum(shares[: part + 1]) for part in range(len(shares) - 1)]
     return sum(number >= end for end in ends)

@@ -1,4 +1,4 @@
-"""Groups of videos that must not be divided between splits: those of one person, one camera or one source video."""
+"""Groups of videos that must not be divided between splits, such as the videos of one person or one camera."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from farfield.errors import FarfieldError
 
 @dataclass(frozen=True)
 class Siblings:
-    """Names that look as if several videos came from one source.
+    """Form of file names which suggests that several videos come from one source.
 
     Attributes:
-        pattern: regular expression that finds the source in a file name, for `group`.
+        pattern: regular expression that finds the source in a file name; a value for the option `group`.
         sources: number of sources.
-        videos: number of videos whose name has the form.
-        example: file names of one source.
+        videos: number of videos whose name fits the pattern.
+        example: two file names of one source.
     """
 
     pattern: str
@@ -53,7 +53,8 @@ def read_with_groups(source: str | Path, group: str | None, root: str | Path | N
         The manifest's rows. `group` is None for a video that has no group.
 
     Raises:
-        FarfieldError: for an invalid manifest or expression, or one that finds nothing in a path.
+        FarfieldError: for an invalid manifest; for an expression that is invalid, or finds nothing in a path; for a
+            column `group` without values; if `group` is None and the manifest has a column of an unknown name.
     """
     source = Path(source)
     extra = sorted(_extra_columns(source))
@@ -72,10 +73,12 @@ def read_with_groups(source: str | Path, group: str | None, root: str | Path | N
 
 
 def find_groups(records: Iterable[VideoRecord], expression: str | None) -> list[VideoRecord]:
-    """Set the group of each row to what a regular expression finds in its file name; see `read_with_groups`.
+    """Set the group of each row to what a regular expression finds in its file name; None keeps the groups.
+
+    `read_with_groups` describes the expression.
 
     Raises:
-        FarfieldError: for an invalid expression, or one that finds nothing in a path.
+        FarfieldError: for an invalid expression, or an expression that finds nothing in a path.
     """
     if expression is None:
         return list(records)
@@ -89,7 +92,7 @@ def find_groups(records: Iterable[VideoRecord], expression: str | None) -> list[
 
 
 def _extra_columns(source: Path) -> set[str]:
-    """Return the names of the columns that a manifest has beside its own; an empty set for a file that is not text."""
+    """Return the names of a file's columns that manifests do not have; an empty set for a file that is not text."""
     try:
         with source.open(newline="", encoding="utf-8-sig") as file:
             header = next(csv.reader(file), [])
@@ -117,10 +120,11 @@ def _labels(records: Iterable[VideoRecord]) -> set[str]:
 
 
 def find_siblings(records: Sequence[VideoRecord]) -> Siblings | None:
-    """Find file names that look as if several videos were cut from one source, or show one person.
+    """Find a form of file names which suggests that several videos were cut from one source, or show one person.
 
     Known forms are `<source>_g08_c01`, `<source>_<start>_<end>`, `<source>_part3` (also clip, scene, shot and others)
-    and `<person>_<class>`. A form counts if it fits at least half of the names and finds several sources in a class.
+    and `<person>_<class>`. A form counts if it fits at least half of the names and finds more sources than there are
+    classes, or if it finds three persons or more, each in several classes. The result is None if no form counts.
     """
     by_source: dict[str, list[VideoRecord]]
     for pattern in (*_FORMS, r"^([^_\-. ]+)[_\-. ]"):

@@ -31,8 +31,8 @@ class Index:
     Attributes:
         records: manifest rows of the readable videos.
         failures: (path, reason) of missing and unreadable videos, and of segments that begin after their video's end.
-        skipped: files that the scan of the folder skipped; empty if the annotations list all paths: then nothing is
-            scanned.
+        skipped: files that the scan of the folder skipped; empty if the annotations list all paths, since the folder is
+            then not scanned.
     """
 
     records: list[VideoRecord]
@@ -70,24 +70,24 @@ def index_videos(
     """Index a collection: write a manifest that lists the length, frame rate and size of each video.
 
     Each video is opened once. Unreadable videos, and segments that begin after their video's end, are reported and left
-    out of the manifest. Links to files and folders
-    are followed. Skipped files and folders, such as hidden ones and files without a video suffix, are counted by
-    reason.
+    out of the manifest. Links to files and folders are followed. Skipped files and folders, such as hidden ones and
+    files without a video suffix, are counted by reason.
 
     Args:
         root: folder of the videos: files, or with `fps` also folders of numbered pictures.
         out: manifest to write (CSV). Video paths in it are relative to the manifest's folder; paths of videos outside
             this folder are absolute.
-        format: folders (root/label/.../video), or the form of the annotations: that of a data set, of a project, or of
-            a labelling tool; table for any CSV, TSV or JSON lines. docs/annotation_formats.md describes each.
+        format: folders (root/label/.../video), or the data set, project or labelling tool whose annotations are given;
+            table for any CSV, TSV or JSON lines. docs/annotation_formats.md describes each.
         annotations: file or folder of the annotations; None for folders.
-        labels: file of class names in the form that the format uses; None keeps numbers or codes as labels, where
-            there are any.
+        labels: file of class names in the form that the format uses; None keeps the labels of the annotations, which
+            may be numbers or codes.
         subset: part to read where one file holds several, such as validation; None for all.
         split: number of the official split, where there are several.
         label_column: column, attribute or field that holds the label, where there are several.
         columns: for table, the columns whose names differ from those of a manifest:
-            path=...,label=...,start=...,end=...,group=...; times in seconds or HH:MM:SS.
+            path=...,label=...,start=...,end=...,group=...; times are in seconds or HH:MM:SS. For labelstudio, the keys
+            of the tasks' data that hold path, group or fps.
         fps: frame rate of videos that are folders of numbered pictures, which need it. For exports of labelling tools,
             the rate by which their frame numbers become seconds; None for each video's own rate where the tool counts
             the video's frames (cvat, fiftyone).
@@ -126,7 +126,7 @@ def index_videos(
     failures = list(dict.fromkeys([*source.left_out, *missing, *unusable]))  # once for all segments of a video
     if not records:
         raise FarfieldError(
-            f"none of the {_num_videos(listed)} videos can be read. The first failure is {failures[0][0]}: "
+            f"no video can be read ({_num_videos(listed)} tried). The first failure is {failures[0][0]}: "
             f"{failures[0][1]}."
         )
     write_manifest(target, [replace(r, path=path_in_manifest(target.parent, folder, r.path)) for r in records])
@@ -138,17 +138,22 @@ def _num_videos(records: list[VideoRecord]) -> int:
 
 
 def _read_annotations(source: AnnotationSource, format: FormatName) -> list[VideoRecord]:
-    """Read the rows that the annotations list; raise if there is none."""
+    """Return the rows that the annotations list; raise a `FarfieldError` if there is none."""
     listed = list(FORMATS[format].read(source))
     if not listed and source.left_out:
         name, reason = source.left_out[0]
         raise FarfieldError(
-            f"none of the {len({name for name, _ in source.left_out})} annotated videos can be used. The first is "
+            f"no annotated video can be used ({len({name for name, _ in source.left_out})} left out). The first is "
             f"{name}: {reason}."
         )
     if not listed:
         about = source.skipped.sentence()
-        raise FarfieldError(f"no videos found under {source.root} in the format {format!r}. {about}".strip())
+        words = [
+            f"no videos found under {source.root} in the format {format!r}.",
+            about,
+            "Give another root or format.",
+        ]
+        raise FarfieldError(" ".join(word for word in words if word))
     return listed
 
 
@@ -193,10 +198,12 @@ def _probe_all(
     decoder: Decoder,
     progress: bool,
 ) -> tuple[list[VideoRecord], list[tuple[str, str]]]:
-    """Probe each video once, in parallel. `fps` is the frame rate of folders of pictures whose record has none.
+    """Open each video once, in parallel, and add its length, frame rate and size to its records.
+
+    `fps` is the frame rate of folders of pictures whose record has none.
 
     Returns:
-        The completed records in order, and (path, reason) of each unreadable video or segment after a video's end.
+        The completed records in order, and (path, reason) of each unreadable video or segment after its video's end.
     """
     rates = {record.path: record.fps or fps for record in reversed(records)}
     jobs = [(root / path, decoder, rates[path]) for path in dict.fromkeys(record.path for record in records)]

@@ -1,4 +1,4 @@
-"""A split of a collection, with the result of each video's inspection."""
+"""A split of a collection, with the inspection result of each video."""
 
 from __future__ import annotations
 
@@ -33,4 +33,4 @@ class InspectedSplit:
         self.paths = [self.root / record.path for record in self.records]
         """Path of each row's video file."""
         self.has_labels = any(record.label for record in self.records)
-        """Whether rows have labels: then a row without one shows none of the classes, else nobody has labelled it."""
+        """Whether any row has a label. If so, rows without one show none of the classes; else they are unlabelled."""

@@ -37,7 +37,7 @@ class InspectionJob:
 
     Attributes:
         path: video file, or folder of numbered pictures.
-        rows: the video's rows of the manifests, all with the same fps: one, or one for each segment.
+        rows: the video's rows in the manifests (one, or one for each segment), all with the same fps.
         compare_decoders: whether to decode some frames with both decord and PyAV, and compare them.
         decoder: decoder for all frames, see `open_video`.
     """
@@ -122,7 +122,7 @@ def _inspect(job: InspectionJob) -> Inspected:
 def _row_error(row: VideoRecord, times: np.ndarray) -> str | None:
     """Return why a row of a manifest does not fit its video; None if it fits."""
     if row.num_frames is not None and row.num_frames != len(times):
-        return f"it has {len(times)} frames, but the manifest says {row.num_frames}"
+        return f"the video has {len(times)} frames, but the manifest says {row.num_frames}"
     try:
         stream_frames(times, start_seconds=row.start_seconds, end_seconds=row.end_seconds)
     except ClipTooShort as error:
@@ -139,7 +139,7 @@ def _content_hash(path: Path) -> str:
 
 
 def _decode_all(job: InspectionJob) -> tuple[np.ndarray, tuple[int, int], np.ndarray, str | None]:
-    """Decode every frame; return times, (width, height), thumbnails and, if decord was replaced by PyAV, the reason."""
+    """Decode every frame; return times, (width, height), thumbnails, and why PyAV replaced decord (None if not)."""
     fallback_reason = None
     if job.decoder == "decord" and not job.path.is_dir():
         try:
@@ -151,7 +151,7 @@ def _decode_all(job: InspectionJob) -> tuple[np.ndarray, tuple[int, int], np.nda
         with _logged_errors() as errors:
             size, thumbnails = _size_and_thumbnails(_walk(reader), len(reader.times))
         if errors:
-            raise ValueError(f"it is damaged: {errors[0]}")
+            raise ValueError(f"the video is damaged: {errors[0]}")
         return reader.times, size, thumbnails, fallback_reason
     finally:
         reader.close()
@@ -171,7 +171,7 @@ def _decode_all_with_decord(job: InspectionJob) -> tuple[np.ndarray, tuple[int, 
 
 @contextmanager
 def _logged_errors() -> Iterator[list[str]]:
-    """Collect decoding errors that FFmpeg only logs: it conceals the damaged parts instead of raising an error."""
+    """Yield a list to which decoding errors are added that FFmpeg only logs, since it conceals the damaged parts."""
     level, found = av.logging.get_level(), []  # type: ignore[var-annotated]
     av.logging.set_level(av.logging.ERROR)
     try:

@@ -111,8 +111,8 @@ def prepare(
             same files.
         list_left_out: list every file that is skipped in a folder or archive, with the reason.
         progress: show a progress bar on standard error.
-        fps: frame rate of folders of numbered pictures for which a manifest has none; None reads no other folders of
-            pictures.
+        fps: frame rate of folders of numbered pictures for which a manifest has none. With None, such folders are not
+            read.
 
     Raises:
         FarfieldError: for an unsupported source, a manifest or folder without videos, a store of another source or with
@@ -150,7 +150,7 @@ def prepare(
 
 
 def _write_results(results: dict[Path, tuple[TranscodeJob, Transcoded]], prepared: Prepared) -> None:
-    """Add up the results, and write manifest.csv and failures.json."""
+    """Add the results to `prepared`, and write manifest.csv and failures.json."""
     out = prepared.out
     prepared.source_bytes = sum({job.name: made.source_bytes for job, made in results.values()}.values())
     for target in sorted(results):
@@ -172,7 +172,10 @@ def _write_results(results: dict[Path, tuple[TranscodeJob, Transcoded]], prepare
 
 
 def _transcode_if_missing(job: TranscodeJob) -> tuple[Transcoded, bool]:
-    """Transcode a video in a worker process unless an earlier run has; return its properties, and whether one had."""
+    """Transcode a video, in a worker process, unless the store has it already; return its properties in the store.
+
+    The second value says whether an earlier run transcoded it.
+    """
     if isinstance(job.source, Path):
         if not job.source.exists():
             raise DecodeError(job.name, "there is no such file")

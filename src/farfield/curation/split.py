@@ -31,8 +31,8 @@ class SplitResult:
         manifests: path of each manifest, by its name, such as "train" or "fold_1/test".
         videos: number of rows of each manifest.
         classes: number of rows of each class in each manifest: classes["walk"]["train"].
-        groups: number of groups in the collection; a video without a group counts as one.
-        ungrouped: number of rows without a group, if others have one; 0 if none has.
+        groups: number of groups in the collection; each video without a group counts as a group.
+        ungrouped: number of rows without a group, if other rows have one; 0 if no row has one.
         kept: number of groups that stayed where an earlier split had put them.
         siblings: file names that look as if several videos came from one source; None if groups were given, or no
             names look so.
@@ -70,7 +70,7 @@ def split(
     Every class is divided by the fractions. Groups are kept whole: all videos of one person, camera or source video
     go to one split, as do all segments of one video. The split of a group is chosen by a hash of the seed and its
     name, and corrected where a split is full or empty. If the output folder holds an earlier split, its groups stay
-    where they are and only new ones are distributed.
+    where they are, and only new groups are distributed.
 
     Args:
         source: manifest of all videos.
@@ -128,7 +128,7 @@ def _count_labels(records: Iterable[VideoRecord]) -> Counter[str]:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What to write: parts that the groups are divided into, and the parts that each manifest consists of."""
+    """What to write: the parts that groups are divided into, their shares, and the parts in each manifest (members)."""
 
     parts: list[str]
     shares: list[float]
@@ -138,7 +138,9 @@ class _Plan:
 def _plan(fractions: list[float] | None, names: list[str] | None, folds: int | None) -> _Plan:
     if folds is not None:
         if fractions is not None or names is not None:
-            raise FarfieldError("folds is given together with fractions or names. Folds are equal and numbered.")
+            raise FarfieldError(
+                "folds is given together with fractions or names. Leave these out: folds are equal and numbered."
+            )
         if folds < 2:
             raise FarfieldError(f"folds is {folds}; it must be at least 2.")
         parts = [f"fold_{number}" for number in range(1, folds + 1)]
@@ -148,7 +150,7 @@ def _plan(fractions: list[float] | None, names: list[str] | None, folds: int | N
         return _Plan(parts, [1 / folds] * folds, members)
     shares = [0.7, 0.15, 0.15] if fractions is None else [float(share) for share in fractions]
     if names is None and len(shares) not in _NAMES:
-        raise FarfieldError(f"fractions has {len(shares)} values. Give 2 or 3, or a name for each as names.")
+        raise FarfieldError(f"fractions is {shares}. Give 2 or 3 fractions, or as many names as fractions.")
     parts = list(_NAMES[len(shares)]) if names is None else list(names)
     if len(parts) != len(shares) or len(set(parts)) < len(parts):
         raise FarfieldError(f"names is {parts}; it must hold a different name for each of the {len(shares)} fractions.")
@@ -181,15 +183,15 @@ def _check_output(
         )
     differing = [name for name, value in options.items() if about.get(name) != value]
     if differing and not overwrite:
-        was = ", ".join(f"{name} {about.get(name)}" for name in differing)
+        was = ", ".join(f"{name} was {about.get(name)}" for name in differing)
         raise FarfieldError(
-            f"{folder} holds a split with other options: {was}. Give the same options to extend it, overwrite=True "
-            "(--overwrite) to replace it, or another folder as out."
+            f"{folder} holds a split made with other options: {was}. Give the same options to extend it, "
+            "overwrite=True (--overwrite) to replace it, or another folder as out."
         )
 
 
 def _earlier_parts(plan: _Plan, files: Mapping[str, Path]) -> dict[Path, str]:
-    """Read the part of each video from the manifests of an earlier split."""
+    """Return the part of each video, by absolute path, from the manifests of an earlier split."""
     parts: dict[Path, str] = {}
     for name, members in plan.members.items():
         if len(members) == 1 and files[name].exists():  # not the training manifests of folds
@@ -199,13 +201,13 @@ def _earlier_parts(plan: _Plan, files: Mapping[str, Path]) -> dict[Path, str]:
 
 
 def _file(manifest: Manifest, row: int) -> Path:
-    """Return the absolute path of a row's video, by which it is recognised in another manifest."""
+    """Return the absolute path of a row's video, to recognise the video in another manifest."""
     path = manifest.path(row)
     return path.parent.resolve() / path.name
 
 
 def _rows_of_groups(records: Sequence[VideoRecord]) -> dict[str, list[int]]:
-    """Group the rows. The segments of one video belong together, whether it has a group or not."""
+    """Return the rows of each group. All segments of a video are in one group; a video without a group is its own."""
     group_of: dict[str, str] = {}
     rows: dict[str, list[int]] = defaultdict(list)
     for row, record in enumerate(records):
@@ -221,7 +223,7 @@ def _rows_of_groups(records: Sequence[VideoRecord]) -> dict[str, list[int]]:
 
 
 def _fixed_groups(rows_of: Mapping[str, list[int]], manifest: Manifest, earlier: Mapping[Path, str]) -> dict[str, str]:
-    """Find the part in which an earlier split has put each group that it knew."""
+    """Return the part of each group that has a video in an earlier split."""
     fixed: dict[str, str] = {}
     for key, rows in rows_of.items() if earlier else ():
         parts = sorted({earlier[file] for row in rows if (file := _file(manifest, row)) in earlier})
@@ -234,7 +236,7 @@ def _fixed_groups(rows_of: Mapping[str, list[int]], manifest: Manifest, earlier:
             fixed[key] = parts[0]
     if earlier and not fixed:
         raise FarfieldError(
-            f"none of the {len(earlier)} rows of the earlier split is in {manifest.source}, so it is another "
+            f"no row of the earlier split ({len(earlier)} rows) is in {manifest.source}, so that split is of another "
             "collection. Give overwrite=True (--overwrite) to replace it, or another folder as out."
         )
     return fixed

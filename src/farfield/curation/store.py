@@ -20,7 +20,7 @@ def check_store_folder(source: Path, out: Path) -> None:
     """Refuse a store folder whose files could overwrite the source.
 
     Raises:
-        FarfieldError: if the source is the store's manifest, or a folder inside the store.
+        FarfieldError: if the source is the store's manifest, the store's folder, or a folder inside it.
     """
     given = source.resolve()
     if given == (out / "manifest.csv").resolve():
@@ -51,14 +51,14 @@ def open_store(out: Path, encoding: Encoding, source: Path) -> FileLock:
     except Timeout as error:
         raise FarfieldError(f"another run is preparing {out}. Wait for it, or give another folder.") from error
     except (OSError, ValueError) as error:
-        raise FarfieldError(f"{out} cannot be used as a store: {error}.") from error
+        raise FarfieldError(f"{out} cannot be used as a store: {error}. Give another folder.") from error
     is_earlier = False
     if isinstance(known, dict) and not settings.keys() <= known.keys():
         is_earlier = True
         log.warning(
-            "%s was started by an earlier version of farfield. Videos that are already in it are kept. Of these, "
-            "videos made from interlaced, HDR or mirrored sources, or from H.264 in AVI or ASF, are encoded "
-            "differently from videos that are added now. Remove the store to rebuild it.",
+            "%s was started by an earlier version of farfield, and its videos are kept. Videos "
+            "made from interlaced, HDR or mirrored sources, or from H.264 in AVI or ASF, are encoded "
+            "differently from those that are added now. Remove the store to rebuild it.",
             out,
         )
         known = {name: value for name, value in settings.items() if name not in known} | known

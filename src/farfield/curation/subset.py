@@ -179,7 +179,7 @@ def choose(
 
 
 def _without_other_labels(records: Sequence[VideoRecord], classes: set[str]) -> list[VideoRecord]:
-    """Remove labels that are not among the classes from rows with several."""
+    """Remove the labels that are not in `classes` from each row."""
     return [replace(each, label="|".join(label for label in each.labels if label in classes)) for each in records]
 
 
@@ -201,8 +201,8 @@ def _choose_classes(known: list[str], selection: Selection) -> list[str]:
     if selection.num_classes is not None:
         if selection.num_classes > len(names):
             raise FarfieldError(
-                f"num_classes is {selection.num_classes}, but there are only {len(names)} classes to choose from. Give "
-                f"at most {len(names)}."
+                f"num_classes is {selection.num_classes}; it must be at most {len(names)}, the number of classes to "
+                "choose from."
             )
         names = sorted(names, key=lambda name: _rank(selection.seed, name))[: selection.num_classes]
     return names
@@ -224,8 +224,8 @@ def _write_manifest(
     present = [record for record in chosen if (folder / record.path).exists()]
     if not present:
         raise FarfieldError(
-            f"none of the {len(chosen)} chosen videos exists. The first is {missing[0]}. Give the folder of the "
-            "videos as root."
+            f"no chosen video exists ({len(chosen)} chosen). The first is {missing[0]}. Give the folder of the videos "
+            "as root."
         )
     placed = [replace(record, path=path_in_manifest(out.parent, folder, record.path)) for record in present]
     write_manifest(out, placed)

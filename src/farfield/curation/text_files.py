@@ -16,10 +16,10 @@ def read_text(path: Path, needed: str, *, kind: str = "file ") -> str:
     Args:
         path: file to read.
         needed: sentence of the error message that says what file to give.
-        kind: words that precede the path in the error message, with a space at the end.
+        kind: words before the path in the message about a missing file, with a space at the end.
 
     Raises:
-        FarfieldError: for a missing file, or one that is not UTF-8 text.
+        FarfieldError: for a missing file, or a file that is not UTF-8 text.
     """
     if not path.is_file():
         raise FarfieldError(f"there is no {kind}{path}. {needed}")

@@ -103,7 +103,7 @@ def transcode(
             if made.num_frames != len(written):
                 raise DecodeError(name, f"only {made.num_frames} of {len(written)} frames were written")
             if np.abs(times - written).max() > 2e-3:
-                raise DecodeError(name, "its transcoded copy has other frame times, and was discarded")
+                raise DecodeError(name, "the transcoded copy has other frame times than the video, and was discarded")
             partial.replace(target)
         except OSError as error:  # of the target; errors of the source are DecodeErrors
             raise FarfieldError(f"{target} cannot be written: {error.strerror or error}.") from error
@@ -112,7 +112,7 @@ def transcode(
     except FarfieldError:
         raise
     except (av.FFmpegError, ValueError, ArithmeticError, MemoryError) as error:  # from the encoder: odd sizes, rates
-        raise DecodeError(name, f"it cannot be encoded: {reason_of(error)}") from error
+        raise DecodeError(name, f"the video cannot be encoded: {reason_of(error)}") from error
     finally:
         video.close()
         partial.unlink(missing_ok=True)
@@ -168,7 +168,7 @@ def frame_rate(times: np.ndarray) -> tuple[Fraction, bool]:
 
 
 def _read(video: FrameReader, chosen: np.ndarray, name: str, *, both_fields: bool) -> Iterator[tuple[int, VideoFrame]]:
-    """Decode the frames from the first to the last of `chosen`; yield each with its position in `chosen`."""
+    """Decode the frames with the ascending indices `chosen`; yield (position in `chosen`, frame)."""
     try:
         first = int(chosen[0])
         for place, frame in video.walk(first, int(chosen[-1]) + 1, both_fields=both_fields):
@@ -184,7 +184,10 @@ def _encode(
     times: np.ndarray,
     encoding: Encoding,
 ) -> list[float]:
-    """Encode frames into a container. `times` and the returned times that were written are in seconds."""
+    """Encode frames into a container; return the time of each written frame.
+
+    `frames` are (position in `times`, frame). All times are in seconds.
+    """
     rate, constant = frame_rate(times)
     fields = 2 if encoding.deinterlace == "fields" else 1
     seconds = times - times[0]
@@ -227,7 +230,7 @@ def _encode(
 
 
 TICK = Fraction(SHORTEST_STEP).limit_denominator(1_000_000)
-"""Time base in seconds for a variable frame rate: frame times are rounded to multiples of it."""
+"""Time base in seconds of videos with a variable frame rate: frame times are rounded to multiples of it."""
 
 
 def _upright(frame: VideoFrame, video: FrameReader, to_rgb: RgbConverter, encoding: Encoding) -> VideoFrame:

@@ -23,12 +23,12 @@ Segment = tuple[float | None, float | None]
 """Start and end in seconds; None for the start or the end of the video."""
 
 Labels = dict[ClipKey, str]
-"""Label of each Kinetics clip."""
+"""Label of each Kinetics clip, by (YouTube id, start in seconds)."""
 
 
 @dataclass(frozen=True)
 class TranscodeJob:
-    """One video, or segment of one, to transcode.
+    """A video, or a segment of a video, to transcode.
 
     Attributes:
         name: name of the video in messages.
@@ -76,7 +76,7 @@ def list_jobs(
         root: folder that a manifest's paths are relative to; None for the manifest's folder.
         skipped: record of skipped files, to which this function adds. Files in archives are added as the jobs are
             consumed.
-        fps: frame rate of folders of numbered pictures for which a manifest has none; None for none.
+        fps: frame rate of folders of numbered pictures for which a manifest has none; None if it is unknown.
 
     Returns:
         The jobs, and their number. For archives the number is None, since they are read while the jobs are consumed.
@@ -189,7 +189,7 @@ def _reason_to_skip(member: tarfile.TarInfo, path: PurePosixPath) -> Reason | No
 
 
 class _CheckedMember(tarfile.TarInfo):
-    """Archive member that raises an error if its header is cut off. tarfile would treat it as the archive's end."""
+    """Archive member that raises an error if its header is cut off, which tarfile takes for the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
@@ -198,7 +198,7 @@ class _CheckedMember(tarfile.TarInfo):
         except tarfile.HeaderError as error:
             if str(error) in ("end of file header", "empty header"):
                 raise  # the regular end of an archive
-            raise tarfile.ReadError(f"it is cut off or damaged: {error}") from error
+            raise tarfile.ReadError(f"the archive is cut off or damaged: {error}") from error
 
 
 def _identity(path: str, segment: Segment) -> str:

@@ -135,8 +135,8 @@ def verify(
         progress: show a progress bar on standard error.
         decoder: decoder of the videos. With "decord", PyAV still decodes the files on which decord is not exact.
             decord reports less damage than PyAV.
-        fps: frame rate of folders of numbered pictures for which a manifest has none; None reads no other folders of
-            pictures.
+        fps: frame rate of folders of numbered pictures for which a manifest has none. With None, such folders are not
+            read.
 
     Raises:
         FarfieldError: for a source without videos, or a report that cannot be written.
@@ -201,7 +201,7 @@ def _inspect_all(
     progress: bool,
     decoder: Decoder,
 ) -> None:
-    """Inspect each video once, and fill in the results of all its rows."""
+    """Inspect each video once, and store the result in `inspected` and `reasons` for all its rows."""
     rows: dict[tuple[Path, float | None], list[tuple[InspectedSplit, int]]] = defaultdict(list)
     for split in splits:
         for i, record in enumerate(split.records):
@@ -249,7 +249,7 @@ def _diagnose(splits: list[InspectedSplit], labels: Sequence[str] | None) -> Ver
                 other_labels.append(tuple(map(str, pair)))
     known = {leak[:4] for leak in leaks}
     for source, group in by_source.items():
-        leaks += [leak for leak in _leaks(group, f"both from video {source}") if leak[:4] not in known]
+        leaks += [leak for leak in _leaks(group, f"both cut from video {source}") if leak[:4] not in known]
     for name, group in by_group.items():  # one line for two splits, however many videos of the group they have
         first_of_split = list({split.name: (split, i) for split, i in reversed(group)}.values())[::-1]
         leaks += [leak for leak in _leaks(first_of_split, f"both of group {name}") if leak[:4] not in known]
@@ -302,9 +302,9 @@ def _diagnose(splits: list[InspectedSplit], labels: Sequence[str] | None) -> Ver
 def _near_duplicates(
     whole: Sequence[tuple[InspectedSplit, int, Inspected]],
 ) -> Iterator[list[tuple[InspectedSplit, int]]]:
-    """Yield the rows of each pair of near-duplicates, one row of each content.
+    """Yield each pair of near-duplicates, as (split, row) of both videos.
 
-    Exact copies are known without it, and comparing them all would take quadratic time.
+    Of exact copies, only one is compared: they are found by their hashes, and comparing all takes quadratic time.
     """
     single = list({seen.sha256: (split, i, seen) for split, i, seen in whole}.values())
     if single:
@@ -315,7 +315,7 @@ def _near_duplicates(
 
 
 def _leaks(group: Sequence[tuple[InspectedSplit, int]], why: str) -> list[tuple[str, str, str, str, str]]:
-    """Pair the first video of a group with each video of the group that is in another split."""
+    """Pair the first of some related videos with each one in another split; `why` says how they are related."""
     first, row = group[0]
     return [
         (str(first.paths[row]), first.name, str(split.paths[i]), split.name, why)

@@ -25,9 +25,9 @@ def find_records(
     """Resolve files, folders, glob patterns, manifests and "-" to a list of videos, in order and without duplicates.
 
     Folders are searched recursively for files with a video suffix, and links are followed, as by `farfield data index`.
-    With `frame_folders`, folders of numbered pictures are videos, too, whether they are given or found. A folder of
-    numbered pictures that is given stays in the list without `frame_folders`, and so does a file that does not exist,
-    or a pattern without a match: predict reports it by name and continues with the other files.
+    With `frame_folders`, a folder of numbered pictures is a video, whether it is given or found. Some inputs stay in
+    the list although they cannot be read, so that predict reports each by name and continues with the other files: a
+    file that does not exist, a pattern without a match and, without `frame_folders`, a given folder of pictures.
 
     Args:
         inputs: files, folders, glob patterns, manifests (.csv), or "-" to read further inputs from standard input, one
@@ -35,11 +35,11 @@ def find_records(
         listed: lines to read for "-"; None reads standard input.
         out: output folder. Files inside it are ignored when folders and patterns are searched. None ignores no file.
         skipped: record to which skipped files are added.
-        frame_folders: see `scan_folder`.
+        frame_folders: list folders of numbered pictures as videos.
 
     Returns:
-        Records with paths that can be opened, and no label. Those of a manifest have the segment of their row and, for
-        a folder of pictures, its frame rate.
+        Records without labels, with paths relative to the working directory or absolute. Records of a manifest have the
+        segment of their row and, for a folder of pictures, its frame rate.
 
     Raises:
         FarfieldError: for a folder without videos, or a manifest that cannot be read.

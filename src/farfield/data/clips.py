@@ -37,9 +37,9 @@ class Clip:
     """Views of one video in the network's input size.
 
     Attributes:
-        frames: RGB frames. v is 1 in training and clips x crops in a test.
-        times_seconds: time of each frame of each view, from the start of the video.
-        bounds_seconds: time that each view shows: start of its earliest frame, and end of its latest.
+        frames: RGB frames (v t h w c). v is 1 in training and clips x crops in a test.
+        times_seconds: time of each frame of each view (v t), from the start of the video.
+        bounds_seconds: start of the earliest frame of each view, and end of its latest (v 2).
         record: row of the manifest.
     """
 
@@ -164,7 +164,7 @@ def video_windows(
 ) -> Clip:
     """Open a video once and read some of the windows that lie end to end over the record's segment.
 
-    The last window ends with the segment. Each window is a view, its central crop.
+    The last window ends with the segment. Each window is one view, its central crop.
 
     Args:
         path: video file, or folder of numbered pictures.
@@ -203,10 +203,10 @@ def _read_views(
 ) -> Clip:
     """Read clips of the given frames, each as `num_crops` crops. A frame of several clips is decoded once."""
     needed, position = np.unique(places, return_inverse=True)
-    frames = torch.from_numpy(video.frames(needed, spec.test_short_side_px))
+    frames = torch.from_numpy(video.frames(needed, spec.decoded_short_side_px))
     times, bounds = video.times[places], shown_seconds(video.times, places, spec.target_fps)
-    resized = resize_short_side(frames, spec.test_short_side_px)
-    crops = torch.stack(spread_crops(resized, spec.test_side_px, num_crops))
+    resized = resize_short_side(frames, spec.test_short_side_px, spec.resize)
+    crops = torch.stack(spread_crops(resized, spec.test_side_px, num_crops, spec.resize))
     views = crops[:, torch.from_numpy(position.reshape(places.shape))]  # crops clips t h w c
     return Clip(
         views.transpose(0, 1).flatten(0, 1),

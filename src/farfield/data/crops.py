@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor
+
+from farfield.clip_spec import ResizeMethod
 
 Frames = UInt8[Tensor, "t h w c"]
 Box = tuple[int, int, int, int]
@@ -65,21 +68,37 @@ def crop_and_resize(frames: Frames, box: Box, size_px: int) -> Frames:
     return _resize(frames[:, top : top + height, left : left + width], size_px, size_px)
 
 
-def resize_short_side(frames: Frames, short_side_px: int) -> Frames:
-    """Resize frames so that the short side has `short_side_px` pixels, keeping the aspect ratio."""
+def resize_short_side(frames: Frames, short_side_px: int, method: ResizeMethod = "fast") -> Frames:
+    """Resize frames so that the short side has `short_side_px` pixels, keeping the aspect ratio.
+
+    Args:
+        frames: frames to resize.
+        short_side_px: length of the shorter side in pixels.
+        method: how the longer side is rounded, see `ClipSpec.resize`.
+    """
     height, width = frames.shape[1:3]
-    factor = short_side_px / min(height, width)
-    return _resize(frames, max(round(height * factor), short_side_px), max(round(width * factor), short_side_px))
+    long, short = max(height, width), min(height, width)
+    longer = long * short_side_px // short if method == "transformers" else round(long * (short_side_px / short))
+    longer = max(longer, short_side_px)
+    return _resize(frames, *((short_side_px, longer) if width >= height else (longer, short_side_px)))
 
 
-def spread_crops(frames: Frames, size_px: int, num_crops: int) -> list[Frames]:
-    """Cut square crops spread evenly along the longer side, centred along the shorter; a single crop is central."""
+def spread_crops(frames: Frames, size_px: int, num_crops: int, method: ResizeMethod = "fast") -> list[Frames]:
+    """Cut square crops spread evenly along the longer side, centred along the shorter; a single crop is central.
+
+    Args:
+        frames: frames to cut from.
+        size_px: height and width of the crops in pixels.
+        num_crops: number of crops.
+        method: how the offsets of the crops are rounded, see `ClipSpec.resize`.
+    """
+    to_pixels: Callable[[float], int] = math.floor if method == "transformers" else round
     height, width = frames.shape[1:3]
     fractions = np.linspace(0, 1, num_crops) if num_crops > 1 else np.array([0.5])
     crops = []
     for fraction in fractions:
         along_height, along_width = (fraction, 0.5) if height > width else (0.5, fraction)
-        top, left = round((height - size_px) * along_height), round((width - size_px) * along_width)
+        top, left = to_pixels((height - size_px) * along_height), to_pixels((width - size_px) * along_width)
         crops.append(frames[:, top : top + size_px, left : left + size_px])
     return crops
 

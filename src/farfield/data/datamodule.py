@@ -67,8 +67,8 @@ class VideoDataModule(LightningDataModule):
             of them are close to a segment, where there is room.
         hard_negatives: CSV file of windows that were scored wrongly, of which `untrimmed` draws more clips. `farfield
             test --timeline --write_hard_negatives` writes one for the training manifest.
-        hard_negative_repeats: number of clips of each window of hard_negatives in an epoch, in place of others. They
-            replace at most half of the clips, both of those of segments and of those outside.
+        hard_negative_repeats: number of clips of each window of hard_negatives in an epoch. They take the place of
+            other clips: of at most half of the clips of segments, and of at most half of those outside.
         clip: input of the network.
         task: task of the network.
         seed: seed of the run.

@@ -44,7 +44,7 @@ class Failure(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A batch of uint8 clips from a worker; on the device, `clips` becomes normalised float (b*v 3 t h w)."""
+    """A batch of uint8 clips (b v t h w c) from a worker; on the device, they become normalised float (b*v 3 t h w)."""
 
     clips: UInt8[Tensor, "b v t h w c"] | Float[Tensor, "bv c t h w"]
     labels: Int[Tensor, " b"] | Float[Tensor, "b classes"]
@@ -75,8 +75,10 @@ class TrainingClips(Dataset[Batch]):
         cache_bytes: size in bytes of each loading process's cache of decoded frames; 0 for no cache.
         flip_labels: label of a mirrored clip, for each class that gets another label.
         task: task of the network.
-        clip_targets: targets of clips, by the labelled segments of their videos; None if each row has its targets.
-        untrimmed: places and targets of the clips of untrimmed videos, whose sources `manifest` then lists.
+        clip_targets: targets of clips, from the labelled segments of their videos; None if a clip has the labels of its
+            row.
+        untrimmed: sources and targets of the clips of untrimmed videos; `manifest` is then its `sources`. None for
+            trimmed videos.
 
     Raises:
         FarfieldError: see `row_targets`; while loading, if no video can be read.
@@ -206,7 +208,7 @@ class TrainingClips(Dataset[Batch]):
                     self._known_failures[index] = Failure(error.path, error.reason)
             failures.append(self._known_failures[index])
         raise FarfieldError(
-            f"none of the {len(self.manifest)} videos of {self.manifest.source} can be read. "
+            f"none of the videos of {self.manifest.source} can be read ({len(self.manifest)} in all). "
             f"Last error: {failures[-1].path}: {failures[-1].reason}. Check the manifest's paths, which are relative "
             f"to {self.manifest.root}."
         )

@@ -88,7 +88,7 @@ class FrameCache:
         return np.stack([cached.frames[key] for key in wanted])
 
     def _decode(self, path: Path, cached: _CachedVideo, missing: list[int], short_side_px: int | None) -> bool:
-        """Decode and cache the missing frames, and the frames between them if all fit; return whether it succeeded."""
+        """Decode and cache the missing frames, and frames between them if all fit. Return False if none was cached."""
         known = next((each for (side, _), each in cached.frames.items() if side == short_side_px), None)
         each_bytes = self._frame_bytes if known is None else known.nbytes
         if len(missing) * each_bytes > self.bytes_left:

@@ -15,11 +15,11 @@ from farfield.errors import FarfieldError
 from farfield.video.frame_rate import frame_rate
 
 SEGMENT_TOLERANCE_SECONDS = 1e-6
-"""Tolerance for rounded times: a frame up to this much earlier than a segment's start or end counts as at it."""
+"""Tolerance for rounded times: a frame that starts up to this much before a segment's start or end counts as on it."""
 
 
 class ClipTooShort(FarfieldError):
-    """A video has no frame in its segment, or fewer than a clip needs and `short_clip` is "refuse"."""
+    """A video has no frame in its segment, or fewer frames than a clip needs while `short_clip` is "refuse"."""
 
 
 def stream_frames(
@@ -29,7 +29,7 @@ def stream_frames(
     start_seconds: float | None = None,
     end_seconds: float | None = None,
 ) -> Int[np.ndarray, " stream"]:
-    """Return, for each position of the stream, the index of the video's frame.
+    """Return the stream that clips are sampled from: the index of the video's frame at each position of the stream.
 
     Args:
         times: start time of each frame in seconds, ascending.
@@ -59,10 +59,10 @@ def stream_frames(
 
 
 def random_clip(length: int, spec: ClipSpec, rng: np.random.Generator) -> Int[np.ndarray, " num_frames"]:
-    """Sample a training clip that starts at a random frame, or that has one random frame of each segment.
+    """Sample a training clip from a random start or, with sampling="segments", one random frame of each part.
 
-    With short_clip="clamp", a clip longer than the video starts at a random place before the video's first frame, at
-    the earliest where it ends with the video.
+    With short_clip="clamp", a clip longer than the video begins with repeats of the video's first frame and ends with
+    repeats of its last, so that the video lies at a random place in the clip.
 
     Args:
         length: number of frames in the stream.

@@ -227,7 +227,7 @@ def read_manifest(path: str | Path, *, root: str | Path | None = None, group_col
             folder = path.parent if root is None else Path(root)
             manifest = Manifest.of_columns(_blocks(file, path, group_column), root=folder, source=str(path))
     except csv.Error as error:
-        raise FarfieldError(f"{path} is not a CSV file: {error}") from error
+        raise FarfieldError(f"{path} is not a CSV file: {error}. `farfield data index` makes one.") from error
     if not len(manifest):
         raise FarfieldError(f"{path} lists no videos. Add a row for each video.")
     return manifest

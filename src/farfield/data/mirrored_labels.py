@@ -33,7 +33,7 @@ def flipped_labels(
 
     Raises:
         FarfieldError: for a pair with a name that is not a class, with twice the same class, or with a class that is
-            in another pair or in `augmentation.keep_direction`; for pairs without flips.
+            in another pair or in `augmentation.keep_direction`; or if pairs are given, but flips are off.
     """
     if given is not None:
         return _checked(labels, augmentation, given)
@@ -43,7 +43,7 @@ def flipped_labels(
 def mirrored_classes(labels: Sequence[str], flip_labels: Mapping[str, str]) -> Int[np.ndarray, " classes"]:
     """Return the class that the mirrored clips of each class show, as indices into `labels`, int64.
 
-    The same array takes the scores of a mirrored clip to the scores of the clip: `scores[:, mirrored_classes(...)]`.
+    Scores of mirrored clips, indexed as `scores[:, mirrored_classes(...)]`, are the scores of the original clips.
     """
     position = {label: i for i, label in enumerate(labels)}
     return np.array([position[flip_labels.get(label, label)] for label in labels], dtype=np.int64)
@@ -69,7 +69,7 @@ def mirror_targets(
 
 
 def _checked(labels: Sequence[str], augmentation: Augmentation, given: Mapping[str, str]) -> dict[str, str]:
-    """Return the pairs in both directions."""
+    """Check the given pairs of classes, and return them in both directions."""
     if given and not augmentation.flip:
         raise FarfieldError(
             "data.flip_labels is given, but data.augmentation.flip is false, so no clip is mirrored. Leave out one of "
@@ -129,10 +129,10 @@ def _other_side(match: re.Match[str]) -> str:
 
 
 def check_heads(labels: Sequence[str], flip_labels: Mapping[str, str]) -> None:
-    """Check that a mirrored clip of a multi_head task has one class of each head, as the clip has.
+    """Check that, in a multi_head task, mirrored clips still have exactly one class of each head.
 
     Raises:
-        FarfieldError: unless all classes of a head are mirrored to classes of one head, each head to another one.
+        FarfieldError: if classes of one head are mirrored to classes of several heads, or those of two heads to one.
     """
     mirrored, columns = mirrored_classes(labels, flip_labels), head_columns(labels)
     head_of = np.concatenate([np.full(len(labels[each]), place) for place, each in enumerate(columns.values())])
@@ -141,7 +141,7 @@ def check_heads(labels: Sequence[str], flip_labels: Mapping[str, str]) -> None:
         return
     name = next((head for head, heads in zip(columns, reached, strict=True) if len(heads) > 1), next(iter(columns)))
     raise FarfieldError(
-        f"mirrored clips would have two classes of one head and none of another: the classes of head {name!r} are "
-        "mirrored to classes of other heads, and not all of them. Complete the pairs in data.flip_labels, or set "
-        "data.flip_labels to {} or data.augmentation.flip to false."
+        f"only some classes of head {name!r} are mirrored to classes of another head, so a mirrored clip could have "
+        "two classes of one head and none of the other. Complete the pairs in data.flip_labels, set data.flip_labels "
+        "to {}, or set data.augmentation.flip to false."
     )

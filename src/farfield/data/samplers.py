@@ -47,8 +47,8 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         rank: rank of this process; the processes get disjoint, equally large shares of the samples.
         world_size: number of processes that train together.
         classes: class of each row, to draw all classes equally often; None draws each video once an epoch.
-        epoch: draws the samples of an epoch: `num_samples` rows, and `SampleKey.repeat` for each. None for each row
-            once, or equal classes.
+        epoch: function that draws the samples of an epoch: it returns `num_samples` rows, and `SampleKey.repeat` for
+            each. None draws as `classes` says.
         short_cycle: vary batch size and clip size as in `SHORT_CYCLE`; `batch_size` then applies to the largest clips.
 
     Raises:
@@ -70,7 +70,7 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
     ) -> None:
         if num_samples < world_size:
             raise FarfieldError(
-                f"{num_samples} videos are too few for {world_size} processes: each process needs at least one video. "
+                f"the number of videos is {num_samples}, but each of {world_size} processes needs at least one video. "
                 "Use fewer processes."
             )
         wanted = batch_size * sum(times for times, _ in SHORT_CYCLE) * world_size

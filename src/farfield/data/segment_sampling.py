@@ -82,11 +82,11 @@ def _videomae_test(length: int, parts: int, clip: int, num_clips: int) -> Int[np
 
 
 class Offsets(NamedTuple):
-    """How one value of `segment_offsets` chooses frames.
+    """Functions that choose the frames for one value of `segment_offsets`.
 
     Attributes:
-        train: from (length, parts, random generator), the positions of a training clip.
-        test: from (length, parts, clip, number of clips), the positions of a test clip.
+        train: returns the positions of a training clip, from (length, parts, random generator).
+        test: returns the positions of a test clip, from (length, parts, clip, number of clips).
     """
 
     train: Callable[[int, int, np.random.Generator], Int[np.ndarray, " parts"]]

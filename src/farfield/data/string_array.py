@@ -27,7 +27,7 @@ class StringArray:
         self._parts.append(os.fsencode(joined))
 
     def close(self) -> None:
-        """Join all strings. Only now can they be read, and none can be added any more."""
+        """Join all strings into one array. Strings can be added only before this call, and read only after it."""
         self.bytes = np.frombuffer(b"".join(self._parts), dtype=np.uint8)
         self.ends = np.cumsum(np.concatenate([[0], *self._lengths]), dtype=np.int64)
         del self._parts, self._lengths

@@ -115,8 +115,8 @@ class ClipTargets:
     """Targets of clips, from the labelled segments of their videos.
 
     Attributes:
-        bounds: start and end in seconds of each segment, for each video.
-        has_label: which classes each segment has, for each video.
+        bounds: for each video, start and end in seconds of each segment (segments 2).
+        has_label: for each video, whether each segment has each class (segments classes).
     """
 
     bounds: list[Float[np.ndarray, "segments 2"]]
@@ -151,7 +151,7 @@ def whole_videos_of(manifest: Manifest, task: Task, *, option: str) -> WholeVide
     Args:
         manifest: rows to merge.
         task: task of the network.
-        option: name of the option that asks for it, for the message.
+        option: name of the option that requires whole videos, for the message.
 
     Raises:
         FarfieldError: unless the task is multilabel: a whole video may have several labels.

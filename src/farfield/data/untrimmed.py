@@ -35,7 +35,7 @@ HARD_REPEATS = 2
 
 
 class Kind(IntEnum):
-    """What the clips of a source show."""
+    """Kind of a source of training clips: what its clips show."""
 
     SEGMENT = 0
     """A labelled segment, at least in part."""
@@ -49,11 +49,11 @@ class UntrimmedVideos:
     """Sources of training clips in untrimmed videos, and the targets of the clips.
 
     Attributes:
-        sources: a row for each labelled segment, for the free time of each video, and for each hard window. Only the
-            first have labels.
+        sources: a row for each labelled segment, for the free time of each video (outside of its segments), and for
+            each hard window. Only the rows of segments have labels.
         kinds: kind of each source.
-        weights: expected number of clips of each source, relative to those of its kind.
-        video: video of each source, a row of `targets`.
+        weights: expected number of clips of each source, relative to other sources of its kind.
+        video: video of each source, as an index into `targets`.
         targets: labelled segments of each video.
         labelled: for each source, whether a labelled segment overlaps it.
         negative_share: share of the clips of an epoch that are outside of all segments.
@@ -129,7 +129,8 @@ class UntrimmedVideos:
     def epoch(self, rng: np.random.Generator) -> tuple[Int[np.ndarray, " clips"], Int[np.ndarray, " clips"]]:
         """Draw the clips of an epoch.
 
-        Hard windows replace at most half of the clips of segments, and half of those outside; more are drawn at random.
+        Hard windows replace at most half of the clips of segments, and half of those outside. If there are more hard
+        windows, a random selection of them is used.
 
         Returns:
             Source of each clip in random order, and a number that distinguishes the clips of a source.
@@ -148,11 +149,18 @@ class UntrimmedVideos:
     def choose_frames(
         self, row: int, times: Float[np.ndarray, " frames"], rng: np.random.Generator, *, spec: ClipSpec
     ) -> Int[np.ndarray, " t"]:
-        """Choose the frames of a random clip of a source, as indices into `times`.
+        """Choose the frames of a random clip, as indices into `times`.
+
+        Args:
+            row: source of the clip, as an index into `sources`.
+            times: start time of each frame of the source's video.
+            rng: random generator.
+            spec: input of the network.
 
         Raises:
-            ClipTooShort: if the video has no frame in the segment, or fewer than a clip and `short_clip` is "refuse".
-            NoFreeTime: for a clip outside of all segments, if none fits.
+            ClipTooShort: if the video has no frame in the source's segment or window, or if the video is shorter than a
+                clip and `short_clip` is "refuse".
+            NoFreeTime: if the source is the free time of a video, and no clip fits into it.
         """
         stream = stream_frames(times, target_fps=spec.target_fps)
         bounds = clip_bounds(times, stream, spec)
@@ -173,15 +181,15 @@ class UntrimmedVideos:
         return stream[place + np.arange(spec.num_frames) * spec.frame_stride]
 
     def target(self, row: int, bounds_seconds: Float[np.ndarray, " 2"]) -> Float[np.ndarray, " classes"]:
-        """Return the share of a clip's time that each class covers."""
+        """Return the share of time that each class covers in a clip of the source with index `row`."""
         start, end = bounds_seconds.tolist()
         return self.targets.shares(int(self.video[row]), start, end)
 
     def check_free_time(self, tried: set[int]) -> None:
-        """Raise `NoFreeTime` if `tried` has all sources of free time: in none of them does a clip fit."""
+        """Raise `NoFreeTime` if `tried`, the sources in which no clip fits, has all sources of free time."""
         if tried.issuperset(np.flatnonzero(self.kinds == Kind.FREE_TIME).tolist()):
             raise NoFreeTime(
-                f"in no video of {self.sources.source} does a clip fit outside of the labelled segments. Set "
+                f"no clip fits outside of the labelled segments in any video of {self.sources.source}. Set "
                 "data.negative_share to 0, or take shorter clips."
             )
 

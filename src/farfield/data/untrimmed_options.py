@@ -50,7 +50,7 @@ class UntrimmedOptions:
     def videos(
         self, manifest: Manifest, labels: Sequence[str], clip: ClipSpec, task: Task, *, whole_videos: bool
     ) -> UntrimmedVideos | None:
-        """Return the sources of training clips; None unless untrimmed.
+        """Return the sources of training clips; None if `untrimmed` is not set.
 
         Raises:
             FarfieldError: for incompatible settings, see also `UntrimmedVideos.of` and `read_hard_windows`.

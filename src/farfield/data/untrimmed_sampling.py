@@ -41,7 +41,7 @@ def clip_bounds(
 
 
 def place_in_segment(bounds: Float[np.ndarray, "places 2"], start: float, end: float, rng: np.random.Generator) -> int:
-    """Draw a clip that overlaps the segment [start, end): inside it, or across one or both of its borders.
+    """Draw the place of a clip that overlaps the segment [start, end): inside it, or across its borders.
 
     All places with enough overlap, see `MIN_OVERLAP`, are equally likely.
     """
@@ -54,7 +54,7 @@ def place_in_segment(bounds: Float[np.ndarray, "places 2"], start: float, end: f
 def place_outside(
     bounds: Float[np.ndarray, "places 2"], segments: Float[np.ndarray, "segments 2"], rng: np.random.Generator
 ) -> int:
-    """Draw a clip that overlaps no segment, a share of `NEAR_BORDER_SHARE` close to one.
+    """Draw the place of a clip that overlaps no segment; with probability `NEAR_BORDER_SHARE`, one close to a segment.
 
     Raises:
         NoFreeTime: if every clip overlaps a segment.
@@ -75,9 +75,9 @@ def place_in_window(
     segments: Float[np.ndarray, "segments 2"],
     rng: np.random.Generator,
 ) -> int:
-    """Draw a clip whose middle lies in the middle half of the window [start, end).
+    """Draw the place of a clip whose middle lies in the middle half of the window [start, end).
 
-    If the window overlaps no segment, neither does the clip, where such a clip exists.
+    If the window overlaps no segment, a clip that overlaps none either is drawn if there is one.
     """
     middles = bounds.mean(axis=1)
     inside = np.abs(middles - (start + end) / 2) <= (end - start) / 4

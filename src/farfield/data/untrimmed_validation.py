@@ -26,8 +26,9 @@ MIN_SHARE = 0.5
 class ValidationWindows(Dataset[Batch]):
     """Windows of untrimmed videos, numbered through all videos; each is the central crop of a clip.
 
-    `Batch.indices` are the windows' numbers. Every video is opened here, to count its windows, and once for each batch
-    of its windows. An unreadable video counts as one window, which batches leave out and list in `Batch.failures`.
+    `Batch.indices` are the windows' numbers. The constructor opens every video to count its windows, and each batch
+    opens its videos again. An unreadable video counts as one window, which batches leave out and list in
+    `Batch.failures`.
 
     Args:
         manifest: labelled segments of the videos.

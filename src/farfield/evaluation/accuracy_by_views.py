@@ -1,4 +1,4 @@
-"""Accuracy as a function of the number of views averaged, from the scores of one test."""
+"""Top-1 accuracy as a function of the number of views aggregated, from the scores of one test."""
 
 from __future__ import annotations
 
@@ -27,10 +27,16 @@ def accuracy_by_views(
     method: ViewsAggregation = "mean",
     draws: int = 20,
 ) -> list[AccuracyAtViews]:
-    """Measure top-1 for every number of views, from 1 to all, averaged over `draws` random orders of the views.
+    """Measure top-1 accuracy for every number of views, from 1 to all, averaged over random orders of the views.
 
-    The confidence interval accounts for the number of videos only. Averaging over orders reduces the effect of which
-    views come first, but does not narrow the interval.
+    The width of the confidence interval depends on the number of videos only. More orders make the accuracy depend
+    less on which views are drawn, but do not narrow the interval.
+
+    Args:
+        view_probabilities: class probabilities of each view.
+        labels: class of each video.
+        method: how views are aggregated.
+        draws: number of random orders.
     """
     count = view_probabilities.shape[1]
     hits = torch.zeros(count, dtype=torch.int64)

@@ -1,12 +1,13 @@
-"""Metrics of a timeline that raises alarms: false alarms an hour, and the delay of detection.
+"""Metrics of a timeline that raises alarms: false alarms per hour, and the delay of detection.
 
-A false alarm is a predicted segment that overlaps no true segment of its class, or, with a tIoU threshold, one that
-matches none (see `segment_matching`): then also the second alarm of one action, and one that is far too long.
+A false alarm is a predicted segment that overlaps no true segment of its class. With a threshold of temporal
+intersection over union (tIoU), it is a predicted segment that matches no true one (see `segment_matching`). A second
+alarm for the same action, or an alarm that is far too long, is then a false alarm, too.
 
 The delay of a true segment is the time from its start to the end of the first window that overlaps it and whose
 probability of the class reaches the threshold. A window's probability is known at its end, when its last frame has
 been seen, so the delay is never 0. The time for computing is not included. The window may begin before the segment and
-end after it. A true segment without such a window is missed; missed ones are counted, and are in no average.
+end after it. A true segment without such a window is missed. Missed segments are counted, and left out of the averages.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from farfield.evaluation.segment_matching import match_segments
 
 @dataclass(frozen=True)
 class FalseAlarms:
-    """False alarms in some hours of video.
+    """Number of false alarms, and the hours of video that they were counted in.
 
     Attributes:
-        counts: false alarms of each class.
+        counts: number of false alarms of each class.
         hours: length of all videos together.
     """
 
@@ -37,12 +38,12 @@ class FalseAlarms:
 
     @property
     def per_class(self) -> Float[np.ndarray, " classes"]:
-        """False alarms of each class an hour."""
+        """False alarms per hour, for each class."""
         return self.counts / self.hours
 
     @property
     def total(self) -> float:
-        """False alarms of all classes an hour."""
+        """False alarms per hour, of all classes together."""
         return float(self.counts.sum()) / self.hours
 
 
@@ -61,14 +62,14 @@ class ScoredWindows(NamedTuple):
 
 
 class DelaySummary(NamedTuple):
-    """Delays of some true segments. The numbers of seconds are NaN if none was detected.
+    """Summary of the detection delays of a set of true segments. Delays are NaN if no segment was detected.
 
     Attributes:
         detected: number of true segments that were detected.
-        missed: number of those that were not.
-        mean_seconds: mean delay of the detected ones.
-        median_seconds: median delay of the detected ones.
-        slow_seconds: delay that 90% of the detected ones do not exceed.
+        missed: number of true segments that were not detected.
+        mean_seconds: mean delay of the detected segments.
+        median_seconds: median delay of the detected segments.
+        slow_seconds: 90th percentile of the delays of the detected segments.
     """
 
     detected: int
@@ -79,7 +80,7 @@ class DelaySummary(NamedTuple):
 
     @classmethod
     def of(cls, seconds: Float[np.ndarray, " n"]) -> DelaySummary:
-        """Summarise delays, NaN for missed ones."""
+        """Summarise delays in seconds. NaN stands for a missed segment."""
         found = seconds[~np.isnan(seconds)]
         numbers = (math.nan,) * 3
         if len(found):
@@ -93,10 +94,10 @@ class DelaySummary(NamedTuple):
 
 @dataclass(frozen=True)
 class DetectionDelays:
-    """Delay of the detection of each true segment.
+    """Detection delay of each true segment.
 
     Attributes:
-        seconds: delay of each true segment, in the order that they were given in; NaN for missed ones.
+        seconds: delay of each true segment, in the given order; NaN for a missed segment.
         per_class: summary of each class.
         all: summary of all true segments.
     """
@@ -113,10 +114,10 @@ def false_alarms_per_hour(
 
     Args:
         truth: true segments.
-        predicted: predicted segments: those that are answers. Scores are needed with `tiou` only.
+        predicted: final predictions, without candidates of low score. Their scores are needed with `tiou` only.
         classes: number of classes.
-        hours: length of all videos together, also of those without segments.
-        tiou: tIoU threshold from which on a predicted segment may match a true one; None if any overlap is enough.
+        hours: length of all videos together, including videos without segments.
+        tiou: minimum tIoU at which a predicted segment matches a true one. With None, any overlap is enough.
 
     Raises:
         ValueError: if `hours` is not positive, or `tiou` is not above 0 and at most 1.
@@ -135,9 +136,9 @@ def false_alarms_per_hour(
 
 
 def overlaps_any(segments: Segments, others: Segments) -> Bool[np.ndarray, " n"]:
-    """Return whether each segment overlaps one of the others in its video. Segments that only touch do not.
+    """Return whether each segment overlaps one of `others` in its video. Segments that only touch do not overlap.
 
-    A segment without length overlaps those that it lies inside of, not those at whose bound it lies.
+    A segment of length 0 overlaps a segment if it lies inside it, but not if it lies at its start or end.
     """
     if not len(others):
         return np.zeros(len(segments), dtype=bool)
@@ -160,12 +161,12 @@ def detection_delays(
         thresholds: threshold of each class; None for a class that is never predicted.
 
     Raises:
-        ValueError: if windows are not in order of their starts and ends.
+        ValueError: if the starts or the ends of a video's windows are not ascending.
     """
     seconds = np.full(len(truth), np.nan)
     for of_video, (starts, ends, probabilities) in zip(truth.rows_of_videos(len(videos)), videos, strict=True):
         if np.any(np.diff(starts) < 0) or np.any(np.diff(ends) < 0):
-            raise ValueError("the windows of a video must be in order: no start and no end before the previous one's.")
+            raise ValueError("the windows of a video must be in order: starts and ends must not decrease. Sort them.")
         for c in np.unique(truth.classes[of_video]).tolist():
             threshold = thresholds[c]
             rows = of_video[truth.classes[of_video] == c]
@@ -181,7 +182,10 @@ def _delays(
     starts: Float[np.ndarray, " windows"],
     ends: Float[np.ndarray, " windows"],
 ) -> Float[np.ndarray, " n"]:
-    """Return the delay of each segment for windows over the threshold, in order; NaN if none overlaps it."""
+    """Return the delay of each segment, given the windows that reach the threshold; NaN if none overlaps the segment.
+
+    The windows must be in order of time.
+    """
     first = np.searchsorted(ends, onsets, side="right")  # ends after the onset
     known = np.append(ends, np.nan)[first] - onsets
     overlapping = np.append(starts, np.inf)[first] < offsets

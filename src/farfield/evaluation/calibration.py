@@ -80,10 +80,15 @@ def calibration(
 def bin_by_probability(
     probabilities: Float[Tensor, " n"], hits: Bool[Tensor, " n"], num_bins: int
 ) -> list[tuple[float, float, int, float, float]]:
-    """Divide probabilities among bins of equal width.
+    """Sort probabilities into bins of equal width.
+
+    Args:
+        probabilities: predicted probabilities.
+        hits: whether each prediction is correct.
+        num_bins: number of bins.
 
     Returns:
-        Lower edge, upper edge, number of probabilities, share of hits and mean probability of each non-empty bin.
+        For each non-empty bin: lower edge, upper edge, number of predictions, share of hits, mean probability.
     """
     places = (probabilities * num_bins).ceil().long().clamp(1, num_bins) - 1
     bins = []
@@ -110,10 +115,10 @@ def fit_temperature(probabilities: Float[Tensor, "n classes"], labels: Int[Tenso
 
 
 def find_temperature(slope: Callable[[float], Tensor]) -> float:
-    """Find the temperature T at which a loss is least, by bisection: the loss is convex in 1 / T.
+    """Find the temperature T that minimises a loss, by bisection. The loss must be convex in 1 / T.
 
     Args:
-        slope: derivative of the loss by 1 / T, for a value of 1 / T.
+        slope: function of 1 / T that returns the derivative of the loss with respect to 1 / T.
     """
     low, high = 1 / MAX_TEMPERATURE, MAX_TEMPERATURE  # of 1 / T
     for _ in range(60):

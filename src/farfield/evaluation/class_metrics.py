@@ -4,8 +4,8 @@ Every function takes a matrix of scores and a matrix of targets, (videos, classe
 with one class a video (one-hot targets) and with several or none. torchmetrics computes the values; the sample-wise
 mean is computed here, since torchmetrics' `multilabel_ranking_average_precision` gives no value for each video.
 
-A class is measured as a question with two answers: is the video of this class? Precision, recall and F1 depend on
-decisions. Average precision and the area under the ROC curve (ROC-AUC) depend only on the order of the scores.
+Each class is a binary question: is the video of this class? Precision, recall and F1 depend on the yes-or-no decisions.
+Average precision and the area under the ROC curve (ROC-AUC) depend only on the order of the scores.
 
 - macro: mean over the classes. Average precision: mAP, MMAction2's `mean_average_precision`.
 - micro: all pairs of a video and a class pooled. If every video has one class and gets one decision, micro precision,
@@ -14,16 +14,16 @@ decisions. Average precision and the area under the ROC curve (ROC-AUC) depend o
   `mmit_mean_average_precision` (mmaction/evaluation/functional/accuracy.py at 5174d7d), used for Multi-Moments in Time.
 
 A class without positives has no recall, average precision or area: all its metrics are NaN and left out of the macro
-average. torchmetrics 1.9 answers 0 for such a class, and its macro averages include it. An area needs negatives, too.
-Precision and F1 are 0 for a class that has positives and no decisions. Videos without a class are left out of the
-sample-wise mean; torchmetrics counts them as 1.
+average. torchmetrics 1.9 returns 0 for such a class, and its macro averages include it. The area is NaN without
+negatives, too. Precision and F1 are 0 for a class that has positives but is never predicted. Videos without a class are
+left out of the sample-wise mean; torchmetrics counts them as 1.
 
 Intervals are percentiles of a bootstrap over videos, or over groups if the videos have them: see `resampling`. The
 percentiles are shifted so that the mean of the resamples is the value. Resamples have a higher average precision, since
-a positive that is drawn twice raises the precision at both. The difference is small for one class but the same for
-many, so without the shift the macro average of many rare classes would lie below its own interval. A class
-whose positives are all in one unit has no interval, since resampling cannot tell how other positives would be scored.
-With few positives, an interval is too narrow; at a value of 0 or 1 it may have no width.
+a positive that is drawn twice raises the precision at both. This bias is small for one class but has the same sign for
+all, so without the shift the macro average of many rare classes would lie below its own interval. A class whose
+positives are all in one unit (video or group) has no interval, since resampling cannot tell how other positives would
+be scored. With few positives, an interval is too narrow; at a value of 0 or 1 it may have no width.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ from farfield.evaluation.resampling import (
 from farfield.progress import ProgressBar
 
 MAX_DRAWS, MIN_DRAWS = 1000, 200
-"""Numbers of resamples for small and for large tests."""
+"""Number of resamples for small tests, and the minimum number for large ones."""
 _MAX_DRAWN_CELLS = 1_600_000_000
-"""Videos x classes x resamples from which on there are fewer resamples than `MAX_DRAWS`."""
+"""Maximum of videos x classes x resamples. Larger tests draw fewer than `MAX_DRAWS` resamples."""
 MAX_CELLS = 40_000_000
-"""Videos x classes above which there are no intervals."""
+"""Maximum of videos x classes. Larger tests have no intervals."""
 
 
 @dataclass(frozen=True)
 class Averaged:
-    """A metric of each class, and its averages. NaN stands for what is undefined or has no interval."""
+    """A metric of each class, and its averages. Undefined values and bounds of missing intervals are NaN."""
 
     per_class: list[Estimate]
     macro: Estimate
@@ -89,10 +89,11 @@ class RankingMetrics:
 
 @dataclass(frozen=True)
 class Resampling:
-    """How intervals are computed.
+    """Settings of the bootstrap that confidence intervals are computed with.
 
     Args:
-        units: unit of each video, from `sampling_units`. The videos of a unit are drawn together.
+        units: number of each video's unit (its group, or the video itself), from `sampling_units`. The videos of a unit
+            are drawn together.
         draws: number of resamples; 0 for no intervals.
         seed: random seed.
     """
@@ -103,7 +104,7 @@ class Resampling:
 
     @classmethod
     def of_groups(cls, groups: Sequence[str | None] | None, videos: int, classes: int) -> Resampling:
-        """Choose units and number of resamples, so that the intervals take about 20 seconds at most.
+        """Choose the units and the number of resamples, so that the intervals take about 20 seconds at most.
 
         Args:
             groups: group of each video; None for a video without one, or if no video has one.
@@ -111,7 +112,8 @@ class Resampling:
             classes: number of classes.
 
         Returns:
-            `MAX_DRAWS` resamples, for large tests fewer; none above `MAX_CELLS`, or if all videos are of one group.
+            Settings with `MAX_DRAWS` resamples, or fewer for large tests. Without resamples if videos x classes exceed
+            `MAX_CELLS`, or if all videos are of one group.
         """
         units, cells = sampling_units(groups, videos), videos * classes
         if not videos or int(units.max()) == 0 or cells > MAX_CELLS:
@@ -161,7 +163,7 @@ def measure_ranking(
 
     Raises:
         ValueError: if there are no videos, the shapes differ, or scores are outside [0, 1]: torchmetrics would take
-            them for logits and apply a sigmoid, which makes large ones equal.
+            them for logits and apply a sigmoid, which rounds all large scores to 1.
     """
     _check(scores, targets)
     if not ((scores >= -1e-5) & (scores <= 1 + 1e-5)).all():
@@ -224,7 +226,7 @@ def _weights(resampling: Resampling) -> Iterator[Tensor]:
 
 
 def in_several_units(targets: Bool[Tensor, "n classes"], resampling: Resampling) -> Bool[Tensor, " classes"]:
-    """Return for each class whether its positives are in more than one unit."""
+    """Return for each class whether its positives are in more than one unit (group or single video)."""
     units = resampling.units[:, None].expand(targets.shape)
     first = units.masked_fill(~targets, int(resampling.units.max()) + 1).amin(0)
     last = units.masked_fill(~targets, -1).amax(0)
@@ -234,7 +236,7 @@ def in_several_units(targets: Bool[Tensor, "n classes"], resampling: Resampling)
 def _per_class(
     metric: Callable[..., Tensor], given: Tensor, targets: Tensor, defined: Bool[Tensor, " classes"]
 ) -> Float[Tensor, " classes"]:
-    """Compute torchmetrics' metric of each class; NaN where it is not defined."""
+    """Compute a torchmetrics metric for each class; NaN where `defined` is False."""
     values = torch.full((targets.shape[1],), torch.nan)
     columns, wanted = given.T.contiguous(), targets.T.long().contiguous()  # half the time of strided columns
     for c in defined.nonzero().flatten().tolist():
@@ -243,7 +245,7 @@ def _per_class(
 
 
 def _pooled(metric: Callable[..., Tensor], given: Tensor, targets: Tensor) -> float:
-    """Compute torchmetrics' metric of all pairs of a video and a class."""
+    """Compute a torchmetrics metric over all pairs of a video and a class."""
     return float(metric(given.flatten(), targets.flatten().long(), validate_args=False))
 
 
@@ -270,13 +272,13 @@ def averaged(
     drawn_micro: list[Tensor],
     has_interval: Bool[Tensor, " classes"],
 ) -> Averaged:
-    """Combine the values of the classes with their resamples, and average over the classes that have a value.
+    """Add intervals from resamples to the values of the classes, and average over the classes that have a value.
 
     Args:
         values: value of each class; NaN if it has none.
         micro: value of all classes pooled.
         drawn: values of the resamples in blocks, (draws, classes); empty for no intervals.
-        drawn_micro: pooled values of the resamples in blocks.
+        drawn_micro: pooled value of each resample, in blocks.
         has_interval: whether each class has an interval, see `in_several_units`.
     """
     samples = _joined(drawn)
@@ -293,7 +295,10 @@ def _joined(parts: list[Tensor]) -> Tensor | None:
 
 
 def estimate_from_draws(value: float, drawn: Float[Tensor, " draws"] | None) -> Estimate:
-    """Return a value with the shifted percentiles of its resamples; NaN as bounds without resamples or a value."""
+    """Return a value and its 95% interval: percentiles of its resamples, shifted so that their mean is the value.
+
+    The bounds are NaN if there are no resamples, or if the value is NaN.
+    """
     if drawn is None or value != value:
         return Estimate(value, torch.nan, torch.nan)
     drawn = drawn.double()

@@ -31,10 +31,10 @@ def class_metrics_content(
         labels: label of each class.
         positives: number of videos of each class.
         decisions: metrics of the decisions.
-        ranking: metrics of the order.
+        ranking: metrics of the order of the scores.
         resampling: how the intervals were computed.
         by_group: whether the manifest has groups.
-        thresholds: threshold of each class, if the decisions of a multilabel task are made by thresholds.
+        thresholds: threshold of each class in a multilabel task; None for other tasks.
     """
     metrics = {**vars(decisions), "average_precision": ranking.average_precision, "roc_auc": ranking.roc_auc}
     return {
@@ -57,9 +57,9 @@ def class_metrics_content(
 
 
 def chosen_thresholds_content(point: OperatingPoint) -> dict[str, Any]:
-    """Return the entry `operating_point` of report.json, of a multilabel task and of timelines.
+    """Return the entry `operating_point` of report.json for a multilabel task or for timelines.
 
-    The metrics at the thresholds are elsewhere in the report.
+    The entry has no metrics. Those at the thresholds are elsewhere in the report.
     """
     without = [label for label, threshold in point.thresholds.items() if threshold is None]
     return {**point.to_dict(), "without_threshold": without}
@@ -71,7 +71,7 @@ def operating_point_content(
     """Return the entry `operating_point` of a single-label task's report.json.
 
     Args:
-        point: thresholds.
+        point: chosen thresholds of the classes.
         metrics: labels of the classes with a threshold and their metrics; None if there is no such class.
     """
     labels, found = ([], {}) if metrics is None else (metrics[0], vars(metrics[1]))
@@ -89,7 +89,8 @@ def per_class_csv(content: Mapping[str, Any]) -> str:
     """Return per_class.csv: a row for each class, with its metrics, their intervals and its threshold.
 
     In a multilabel task, precision, recall and F1 are those at the threshold. In a single-label task, they are those of
-    the most probable class, and the columns `precision_at_threshold`, ... have those at the threshold, if there is one.
+    predicting the most probable class; those at the threshold, if there is one, are in the columns
+    `precision_at_threshold`, ...
 
     Args:
         content: content of report.json.

@@ -51,7 +51,7 @@ def compare_runs(
         run_a: run A, given as the run's folder, the folder of a test report, or a scores.npz file; or what
             `read_scored_run` read.
         run_b: run B, given in the same way.
-        draws: bootstrap draws.
+        draws: number of bootstrap resamples, at least 100.
         seed: random seed of the bootstrap.
 
     Raises:
@@ -87,7 +87,7 @@ def check_bootstrap(draws: int, seed: int) -> None:
 
 
 def scored_run(run: str | Path | ScoredRun) -> ScoredRun:
-    """Read the scores of a run, unless they have been read."""
+    """Read the scores of a run, or return them if they have been read already."""
     return run if isinstance(run, ScoredRun) else read_scored_run(run)
 
 
@@ -112,7 +112,9 @@ def check_single_label(*runs: ScoredRun) -> None:
 
 
 def paired_scores(run_a: ScoredRun, run_b: ScoredRun) -> tuple[Scores, Scores, int]:
-    """Return both runs' scores of their shared videos, in A's order of videos and classes, and the number left out.
+    """Return both runs' scores of their shared videos, and the number of videos left out.
+
+    The order of videos and classes is that of run A.
 
     Raises:
         FarfieldError: if the runs have no videos in common, or their tasks, classes or labels differ.
@@ -120,7 +122,7 @@ def paired_scores(run_a: ScoredRun, run_b: ScoredRun) -> tuple[Scores, Scores, i
     a, b = run_a.scores, run_b.scores
     if a.task != b.task:
         raise FarfieldError(
-            f"{run_a.name} has the task {a.task} and {run_b.name} {b.task}. Give two tested runs of one task."
+            f"{run_a.name} has the task {a.task}, and {run_b.name} has {b.task}. Give two tested runs of the same task."
         )
     if set(a.labels) != set(b.labels):
         differing = sorted(set(a.labels) ^ set(b.labels))
@@ -162,7 +164,7 @@ def _rows(scores: Scores, rows: Tensor) -> Scores:
 
 
 def _with_classes(scores: Scores, labels: list[str]) -> Scores:
-    """Put the classes into another order."""
+    """Return scores whose classes are in the order of `labels`."""
     place = {label: i for i, label in enumerate(scores.labels)}
     classes = torch.tensor([place[label] for label in labels])
     targets = classes.argsort()[scores.targets] if scores.task == "single_label" else scores.targets[:, classes]

@@ -24,12 +24,12 @@ NAMED_CURVES = 10
 class Curves:
     """Curves of each class; NaN for a class whose curve is not defined.
 
-    The grid has the midpoints of `POINTS` equal parts of [0, 1]. The mean of a row of `precision` is the average
-    precision, and that of `true_positive_rate` the area under the ROC curve, up to the distance of the points.
+    The grid consists of the midpoints of `POINTS` equal parts of [0, 1]. The mean of a row of `precision` is therefore
+    about the average precision, and the mean of a row of `true_positive_rate` about the area under the ROC curve.
 
     Attributes:
-        grid: recall of the points of `precision`, and false positive rate of the points of `true_positive_rate`.
-        precision: precision of the highest threshold with at least this recall.
+        grid: recalls at which `precision` is given, and false positive rates at which `true_positive_rate` is given.
+        precision: precision at the highest threshold with at least this recall.
         true_positive_rate: recall at this false positive rate, interpolated linearly.
     """
 

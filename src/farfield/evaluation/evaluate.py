@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 from farfield.checkpoints.checkpoint import plain_network
+from farfield.checkpoints.hugging_face_folder import is_hugging_face
 from farfield.clip_spec import ViewsAggregation
 from farfield.data.evaluation_datamodule import TestDataModule
 from farfield.data.manifest import Manifest, read_manifest
@@ -115,9 +116,9 @@ def evaluate(
         whole_videos: test whole videos, where the manifests have several labelled segments of a video: a video has the
             labels of all its rows (the protocol of Charades). Needs a multilabel network. Otherwise each row is a video
             of its own.
-        timeline: test what is found when in whole videos, as `predict` finds it with a timeline, against the segments
-            of the manifest, which may have several rows for a video. True, or `TimelineOptions` to set the options of
-            windows and segments.
+        timeline: find segments in whole videos, as `predict` does with a timeline, and compare them with the labelled
+            segments of the manifest, which may have several rows for a video. True, or `TimelineOptions` to set the
+            options of windows and segments.
         out: folder to write the report to, see `write_report`, and `write_timeline_report` for a timeline; None writes
             nothing.
         accelerator: accelerator of Lightning's Trainer: auto, cpu or gpu.
@@ -201,7 +202,8 @@ def evaluate(
     if rule is not None and views_aggregation not in (None, network.clip.views_aggregation):
         raise FarfieldError(
             f"choose_threshold keeps thresholds for the network's own scores (views_aggregation "
-            f"{network.clip.views_aggregation}), but views_aggregation is {views_aggregation}. Leave it out."
+            f"{network.clip.views_aggregation}), but views_aggregation is {views_aggregation}. Leave out "
+            "views_aggregation."
         )
     listed = read_manifest(manifest, root=root)
     held_out = None if calibrate_on is None else read_manifest(calibrate_on, root=root)
@@ -293,10 +295,10 @@ def _check_threshold_options(
         )
     if restrict_labels:
         raise FarfieldError(
-            "choose_threshold and restrict_labels are both set, but the thresholds of some classes only do not fit the "
-            "network's scores among all classes. Leave one out."
+            "choose_threshold and restrict_labels are both set, but thresholds chosen among some classes do not fit "
+            "the network's scores among all classes. Leave one out."
         )
-    if isinstance(model, str | Path) and Path(model).is_dir():
+    if isinstance(model, str | Path) and (Path(model).is_dir() or is_hugging_face(model)):
         raise FarfieldError(f"choose_threshold writes into a checkpoint, but {model} is a folder. Give a .ckpt file.")
 
 

@@ -1,19 +1,22 @@
 """Frame-wise metrics of timelines: mean average precision over moments, and accuracy over time.
 
-A moment of a video is measured like a video in `class_metrics`: its score is the class's probability in the cell of the
-timeline that holds it, and it is a positive if a true segment of the class holds it. Segments are half-open,
-[start, end). Average precision is not interpolated, and equal scores count together, as in scikit-learn.
+Each moment of a video is measured like a video in `class_metrics`. Its score is the class's probability in the cell
+(short time interval) of the timeline that contains the moment. It is a positive if a true segment of the class contains
+it. Segments are half-open, [start, end). Average precision is not interpolated, and equal scores count together, as in
+scikit-learn.
 
 The field measures different moments:
 - MultiTHUMOS (Piergiovanni and Ryoo, "Learning Latent Super-Events to Detect Multiple Activities in Videos", CVPR 2018,
   github.com/piergiaj/super-events-cvpr18): all feature frames, at a fixed rate, of all videos together.
 - Charades (`Charades_v1_localize.m`): 25 moments of each video, at j / 25 of its length for j = 0, ..., 24.
 
-Here, all moments count by default, weighted by time: every part of a video between two bounds of cells or true segments
-has a weight of its length in seconds. That is the limit of ever more frames, and depends on no rate. `FrameSampling`
-gives the other two, which differ from their public codes. There, equal scores stay in the order of the videos;
-a class without positives makes Charades' mean NaN, and counts as 0 in MultiTHUMOS's; a true segment holds its end in
-Charades' evaluation, and not its start in MultiTHUMOS's. Here, a class without positives is NaN and left out of means.
+Here, all moments count by default, weighted by time: every part of a video between neighbouring bounds of cells or true
+segments is weighted by its length in seconds. This is the limit of an infinite frame rate. `FrameSampling` gives the
+moments of the other two, but the public code of both differs from this code:
+- Equal scores stay in the order of the videos there.
+- A class without positives makes Charades' mean NaN, and counts as 0 in MultiTHUMOS's. Here, it is NaN and left out of
+  means.
+- A true segment includes its end in Charades' evaluation, and excludes its start in MultiTHUMOS's.
 
 Time outside of a timeline's cells has no score and is not measured.
 """
@@ -36,7 +39,7 @@ from farfield.evaluation.resampling import resample_weights, weighted_ranking_me
 from farfield.evaluation.segment_arrays import Segments
 
 _MAX_CELLS = 5_000_000
-"""Numbers in a block of weights; bounds memory."""
+"""Maximum number of weights in memory at a time."""
 
 
 class ScoredCells(NamedTuple):
@@ -53,11 +56,11 @@ class ScoredCells(NamedTuple):
 
 @dataclass(frozen=True)
 class FrameSampling:
-    """Moments at which a video is measured; all moments, weighted by time, if neither is given.
+    """Moments at which a video is measured; all moments, weighted by time, if neither option is given.
 
     Args:
-        frames_per_video: number of moments of each video, at equal distances from its start; 25 for Charades.
-        frames_per_second: moments a second, from the video's start.
+        frames_per_video: number of moments of each video, at equal distances from its start on; 25 for Charades.
+        frames_per_second: number of moments per second, from the video's start on.
 
     Raises:
         ValueError: if both are given, or one is not positive.
@@ -69,7 +72,10 @@ class FrameSampling:
     def __post_init__(self) -> None:
         given = [each for each in (self.frames_per_video, self.frames_per_second) if each is not None]
         if len(given) > 1 or not all(each > 0 for each in given):
-            raise ValueError("give one of frames_per_video and frames_per_second, positive, or none.")
+            raise ValueError(
+                f"frames_per_video is {self.frames_per_video} and frames_per_second is {self.frames_per_second}; a "
+                "value must be positive, and one of the two must be None. Correct them."
+            )
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,8 @@ class FrameAccuracy:
     """Share of time in which exactly the true classes are predicted.
 
     Attributes:
-        accuracy: share of all time; where nothing happens, no class must be predicted.
-        in_actions: share of the time in which something happens. NaN if there is none.
+        accuracy: share of all time. Time without a true class is correct if no class is predicted.
+        in_actions: share of the time that has a true class; NaN if no time has one.
     """
 
     accuracy: Estimate
@@ -163,7 +169,7 @@ def frame_accuracy(
 
 
 def frame_resampling(groups: Sequence[str | None] | None, videos: Sequence[ScoredCells], classes: int) -> Resampling:
-    """Choose units and number of resamples for `frame_map`, as `Resampling.of_groups` does; fewer for more cells.
+    """Choose the units and the number of resamples for `frame_map`. More cells give fewer resamples.
 
     Args:
         groups: group of each video; None for a video without one, or if no video has one.
@@ -177,7 +183,10 @@ def frame_resampling(groups: Sequence[str | None] | None, videos: Sequence[Score
 def _moments(
     videos: Sequence[ScoredCells], truth: Segments, sampling: FrameSampling
 ) -> tuple[Float[Tensor, "n classes"], Bool[Tensor, "n classes"], Float[Tensor, " n"], Int[Tensor, " n"]]:
-    """Return the scores, targets, weights in seconds (or 1) and videos of all moments that are measured."""
+    """Return the scores, targets, weights and videos of all moments that are measured.
+
+    Weights are in seconds if all moments count, else 1.
+    """
     parts: list[tuple[np.ndarray, ...]] = []
     for video, ((times, probabilities), here) in enumerate(zip(videos, _by_video(truth, len(videos)), strict=True)):
         classes = probabilities.shape[1]
@@ -208,7 +217,10 @@ def _sampled(end: float, sampling: FrameSampling) -> Float[np.ndarray, " n"]:
 
 
 def _present(bounds: Float[np.ndarray, " n+1"], segments: Segments, classes: int) -> Bool[np.ndarray, "n classes"]:
-    """Return whether each class has a segment in each interval between two bounds, which hold those of the segments."""
+    """Return whether each class has a segment in each interval between neighbouring bounds.
+
+    The bounds must include the start and end of every segment.
+    """
     steps = np.zeros((len(bounds), classes), dtype=int)
     for times, step in ((segments.starts, 1), (segments.ends, -1)):
         places = np.searchsorted(bounds, np.clip(times, bounds[0], bounds[-1]))
@@ -222,7 +234,7 @@ def _by_video(segments: Segments, videos: int) -> list[Segments]:
 
 
 def _ratio(seconds: Float[np.ndarray, "videos 2"], resampling: Resampling | None) -> Estimate:
-    """Return the share of the first column's sum in the second's; NaN if that is 0."""
+    """Return the sum of the first column divided by that of the second, with an interval; NaN for a division by 0."""
     sums, drawn = torch.from_numpy(seconds), None
     if resampling is not None and resampling.draws:
         weights = resample_weights(resampling.units, draws=resampling.draws, seed=resampling.seed)

@@ -1,4 +1,4 @@
-"""Windows that a network scored wrongly, and the CSV file of them, which training shows more often."""
+"""Find the windows that a network predicted wrongly, and write them to a CSV file, for training to draw more often."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from farfield.task import Task
 def find_hard_negatives(
     video: VideoTimeline, labels: Sequence[str], predicted: Bool[np.ndarray, "windows classes"]
 ) -> Iterator[HardWindow]:
-    """Yield the windows of a video that were scored wrongly, in order of time.
+    """Yield the windows of a video in which a class was predicted wrongly, in order of time.
 
-    A window that a class covers in part is neither wrong with this class nor without it.
+    Where a class covers a window only in part, both predicting it and not predicting it are right.
 
     Args:
         video: a tested video.
@@ -39,7 +39,7 @@ def find_hard_negatives(
 def predicted_classes(
     probabilities: Float[np.ndarray, "windows classes"], thresholds: Float[np.ndarray, " classes"], task: Task
 ) -> Bool[np.ndarray, "windows classes"]:
-    """Return which classes are predicted: those at their threshold; of a single-label network, the best class only."""
+    """Return which classes reach their threshold; of a single-label network, the most probable class at most."""
     reached = probabilities >= thresholds
     if task == "multilabel":
         return reached
@@ -64,14 +64,14 @@ def _truth_of_windows(
 
 
 _TOLERANCE = 1e-6
-"""Seconds of rounding: times are sums of parts."""
+"""Tolerance in seconds for comparing times, which are rounded sums."""
 
 
 def check_hard_negatives_file(path: str | Path) -> None:
-    """Check, before a long test, that a file can be written there. Missing folders are created.
+    """Check, before a long test, that a file of hard windows can be written to a path. Missing folders are created.
 
     Raises:
-        FarfieldError: if it cannot, or if another file is there than one of windows, which would be lost.
+        FarfieldError: if the file cannot be written, or would replace a file of another kind.
     """
     path = Path(path)
     try:
@@ -82,8 +82,8 @@ def check_hard_negatives_file(path: str | Path) -> None:
         raise FarfieldError(f"write_hard_negatives is {path}, which is a folder. Give a file.")
     if path.is_file() and path.stat().st_size and _first_line(path) != ",".join(COLUMNS):
         raise FarfieldError(
-            f"write_hard_negatives is {path}, which is another file, such as a manifest; only files of windows are "
-            "replaced. Give a new name."
+            f"write_hard_negatives is {path}, which is another file, such as a manifest; only a file that "
+            "write_hard_negatives wrote is replaced. Give a new name."
         )
 
 
@@ -96,7 +96,7 @@ def _first_line(path: Path) -> str:
 
 
 def write_hard_negatives(found: Sequence[HardWindow], path: str | Path) -> None:
-    """Write the file, atomically. Missing folders are created.
+    """Write hard windows to a CSV file, atomically. Missing folders are created.
 
     Raises:
         FarfieldError: if the file cannot be written.

@@ -24,7 +24,7 @@ from farfield.task import Task
 
 
 def make_trainer(accelerator: str, devices: int, precision: str, *, progress: bool) -> Trainer:
-    """Make the Trainer of a test, see `evaluate`."""
+    """Make Lightning's Trainer for a test. The arguments are those of `evaluate`."""
     bars: list[Callback] = [RichProgressBar(console_kwargs={"stderr": True})] if progress else []
     with lightning_errors_as_ours(ValueError):
         trainer = Trainer(

@@ -37,7 +37,7 @@ def measure_jointly(scores: Scores) -> JointMetrics:
 
 
 def scores_of_heads(scores: Scores) -> dict[str, Scores]:
-    """Return the scores of each head of a multi_head network, as those of a single-label network of its classes."""
+    """Return the scores of each head of a multi_head network, as if each head were a single-label network."""
     targets, columns = scores.target_matrix().int(), head_columns(scores.labels)
     return {
         head: Scores(

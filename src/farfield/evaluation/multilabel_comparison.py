@@ -1,8 +1,8 @@
 """Compare two tested multilabel networks, class by class, with the paired bootstrap.
 
-Both networks are measured on the same resamples of the videos, or of the groups of videos if the manifest had them. A
-resample has a higher average precision than the videos have (see `class_metrics`), of both networks about equally. The
-resampled differences are shifted so that their mean is the difference, which takes out what remains of this.
+Both networks are measured on the same resamples of the videos, or of the groups of videos if the manifest had them.
+Resampling raises the average precision (see `class_metrics`), of both networks about equally. The resampled differences
+are shifted so that their mean is the measured difference, which removes the rest of this bias.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class MultilabelComparison:
         resampled: "groups" or "videos": what the bootstrap draws.
         units: number of these groups or videos.
         mean_average_precision: difference of the mean over the classes (mAP).
-        classes: the classes that a video has, those with the largest gain of B first.
+        classes: classes that at least one of the videos has, sorted by the gain of B, largest first.
     """
 
     videos: int
@@ -83,7 +83,7 @@ def compare_multilabel_runs(
         run_a: run A, given as the run's folder, the folder of a test report, or a scores.npz file; or what
             `read_scored_run` read.
         run_b: run B, given in the same way.
-        draws: bootstrap draws.
+        draws: number of bootstrap resamples, at least 100.
         seed: random seed of the bootstrap.
 
     Raises:
@@ -98,8 +98,8 @@ def compare_multilabel_runs(
     targets = a.target_matrix()
     if not targets.any():
         raise FarfieldError(
-            f"none of the {len(targets)} videos that both runs scored has one of the classes, so that there is no "
-            "average precision. Test both on videos with labels."
+            f"none of the videos that both runs scored ({len(targets)} in all) has a label, so there is no average "
+            "precision. Test both on videos with labels."
         )
     groups = _groups(scored_a, a) or _groups(scored_b, b)
     units = sampling_units(groups, len(targets))
@@ -139,7 +139,7 @@ def _groups(run: ScoredRun, shared: Scores) -> list[str | None] | None:
 def _resampled_differences(
     a: Scores, b: Scores, classes: list[int], units: Int[Tensor, " n"], draws: int, seed: int
 ) -> Float[np.ndarray, "draws some"]:
-    """Return B's average precision minus A's of each of the classes on each resample; NaN without positives."""
+    """Return the average precision of B minus that of A, for each resample and class; NaN without positives."""
     scores, targets = (a.probabilities, b.probabilities), a.target_matrix()
     found = np.empty((draws, len(classes)))
     begin = 0

@@ -16,11 +16,11 @@ class MultilabelMetrics:
     """Metrics of a test in which a video has any number of the classes, or none.
 
     Attributes:
-        mean_average_precision: mean of the classes' average precision (mAP), over the classes that a video has.
+        mean_average_precision: mean average precision (mAP) over the classes that at least one video has.
         micro_average_precision: average precision of all pairs of a video and a class pooled.
         sample_average_precision: average precision of each video over the classes, and the mean over the videos that
             have a class: MMAction2's `mmit_mean_average_precision`.
-        exact_match: share of videos whose predicted classes are exactly those that they have. Wilson's interval.
+        exact_match: share of videos whose predicted classes are exactly their true classes, with Wilson's interval.
         share_without_class: share of videos that have none of the classes.
         share_without_decision: share of videos with no predicted class.
     """

@@ -180,7 +180,7 @@ def _plot_reliability(
             mean probability and the share of them that are true.
         across: label of the axis of probabilities.
         up: label of the axis of shares.
-        counted: what the cases are.
+        counted: what the cases are, such as "videos".
     """
     figure = Figure(figsize=(4.6, 5.2), layout="constrained")
     curve, shares = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))

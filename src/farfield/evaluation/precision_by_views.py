@@ -13,7 +13,7 @@ from farfield.evaluation.class_metrics import mean_average_precision
 from farfield.scoring.aggregation import aggregate_views
 
 _MAX_CELLS = 50_000_000
-"""Videos x classes x views x orders from which on there are fewer orders; bounds the time to about 20 seconds."""
+"""Maximum of videos x classes x views x orders. Larger tests use fewer orders, to take about 20 seconds at most."""
 
 
 @dataclass(frozen=True)

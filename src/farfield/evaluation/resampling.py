@@ -4,7 +4,7 @@ Efron and Tibshirani, "An Introduction to the Bootstrap", 1993. A resample draws
 there are, with replacement. It is stored as weights: how often each video was drawn. Videos of one group have the same
 weight, since they are drawn together.
 
-torchmetrics measures one sample a call and most of its functions take no weights, so the metrics of the resamples are
+torchmetrics measures one sample per call and most of its functions take no weights, so the metrics of the resamples are
 computed here, for all resamples at once. Tests compare them with scikit-learn's on weighted samples.
 
 Average precision and the area under the ROC curve need only the scores of the positives. Let u_1 > ... > u_J be the
@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 _MAX_CELLS = 5_000_000
-"""Numbers in a block of weights or of sums; bounds memory."""
+"""Maximum number of weights or sums in memory at a time."""
 
 
 def sampling_units(groups: Sequence[str | None] | None, videos: int) -> Int[Tensor, " n"]:

@@ -62,10 +62,11 @@ class ClassResult:
 class EvaluationResult:
     """The result of an evaluation.
 
-    A test of a single-label task has `metrics`, `classes`, `calibrations` and `accuracy_by_views`; one of a multilabel
-    task has `multilabel_metrics`, `pair_calibrations` and `precision_by_views`. Those of another task raise
-    `FarfieldError`. Both have everything else. A test of a multi_head task has `joint_metrics`, and `heads`, which are
-    results of single-label tasks, and neither class metrics nor decisions of its own.
+    Some methods are for one task, and raise `FarfieldError` for another:
+    - single_label: `metrics`, `classes`, `calibrations` and `accuracy_by_views`
+    - multilabel: `multilabel_metrics`, `pair_calibrations` and `precision_by_views`
+    - multi_head: `joint_metrics`, and `heads`, which returns the single-label result of each head. Class metrics and
+      decisions are available from these results only.
 
     Attributes:
         scores: scores of the videos that could be read.
@@ -117,7 +118,7 @@ class EvaluationResult:
         """Return mean average precision (mAP) and the other headline metrics of a multilabel task, with intervals.
 
         Raises:
-            FarfieldError: unless the task is multilabel, or if a probability is not a number.
+            FarfieldError: unless the task is multilabel, or if a probability is NaN.
         """
         self._check_task("multilabel", "multilabel_metrics")
         return measure_multilabel(self.ranking_metrics(), self.decisions(), self.target_matrix())
@@ -187,14 +188,17 @@ class EvaluationResult:
         return self.scores.target_matrix()
 
     def thresholds(self) -> list[float | None]:
-        """Return the threshold of each class: the operating point's, else 0.5 in a multilabel task, else None."""
+        """Return the threshold of each class.
+
+        Thresholds are those of `operating_point`. A class without one has 0.5 in a multilabel task, and None in others.
+        """
         return class_thresholds(self.scores.labels, self.operating_point, self.task)
 
     def decisions(self) -> Bool[Tensor, "n classes"]:
         """Return which classes are predicted for each video.
 
-        For a single-label task, the most probable class is; for a multilabel task, every class whose probability
-        without temperature reaches its threshold.
+        In a single-label task, this is the most probable class. In a multilabel task, it is every class whose
+        probability without temperature reaches its threshold.
         """
         self._check_one_set_of_classes("decisions")
         if self.task == "multilabel":
@@ -203,7 +207,7 @@ class EvaluationResult:
 
     @cached_property
     def resampling(self) -> Resampling:
-        """How the intervals of the class metrics are computed."""
+        """Bootstrap settings for the intervals of the class metrics."""
         return Resampling.of_groups(self.groups, len(self.scores.paths), len(self.scores.labels))
 
     def decision_metrics(self) -> DecisionMetrics:
@@ -221,7 +225,7 @@ class EvaluationResult:
         They are computed without temperature scaling, which changes the order of videos by their score of a class.
 
         Raises:
-            FarfieldError: if a probability is not a number.
+            FarfieldError: if a probability is NaN.
         """
         self._check_one_set_of_classes("ranking_metrics")
         return self._ranking_metrics
@@ -416,7 +420,7 @@ _OTHER_TASKS = {
     "joint_metrics": "to_dict",
     "heads": "to_dict",
 }
-"""For each method that a single task has, the method of another task."""
+"""For each method of one task, the method that error messages name for another task."""
 
 
 def _accuracies(metrics: Metrics) -> dict[str, Any]:

@@ -27,9 +27,10 @@ class ScoredRun:
 
 
 def find_scores(run: str | Path) -> Path | None:
-    """Find the scores of a run, given as its folder, the folder of a test report, or the file; None if there are none.
+    """Find the scores.npz of a run; None if there is none.
 
-    The test report of a run is in the folder `test` of the run's folder.
+    Args:
+        run: the run's folder, whose subfolder `test` has the test report; the folder of a test report; or the file.
     """
     given = Path(run)
     return next((place for place in (given, given / FILE, given / "test" / FILE) if place.is_file()), None)
@@ -57,6 +58,6 @@ def read_scored_run(run: str | Path) -> ScoredRun:
     groups = read_groups(found)
     if groups is not None and len(groups) != len(scores.paths):
         raise FarfieldError(
-            f"{found} has {len(groups)} groups for {len(scores.paths)} videos. Test the run again to write a new one."
+            f"{found} has {len(groups)} groups for {len(scores.paths)} videos. Test the run again to write a new file."
         )
     return ScoredRun(str(run), found, scores, groups)

@@ -30,7 +30,8 @@ class Scores:
     Attributes:
         labels: class names.
         paths: paths of the videos.
-        targets: true class of each video, as an index of `labels`; for a multilabel task, whether it has each class.
+        targets: single-label: true class of each video, as an index of `labels`; other tasks: whether each video has
+            each class, True or False.
         views: class probabilities of each view.
         segments: scored segment of each video, as [start, end) in seconds. NaN stands for the start or the end of the
             whole video. None if no row of the manifest has a segment.
@@ -144,7 +145,7 @@ def read_groups(path: Path) -> list[str | None] | None:
 def read_scores(path: Path) -> Scores:
     """Read a file written by `write_scores`, without unpickling.
 
-    Files of versions before multilabel tasks have one class a video, and the mean of the views.
+    A file of a version before multilabel tasks is read as a single-label test whose views are averaged.
 
     Raises:
         FarfieldError: if the file is missing or is not a scores file.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from farfield.distributed import all_gather_list
+from farfield.layers.channels_last import to_channels_last_3d
 from farfield.models.network import ActionNet
 from farfield.scoring.aggregation import view_probabilities
 from farfield.scoring.score_views import score_clips
@@ -23,14 +23,14 @@ class ScoringModule(LightningModule):
         view_batch_size: views per forward pass; fewer need less memory. None for all views of a batch.
 
     Attributes:
-        scores: (manifest rows, targets, probabilities of each view) of each batch; after the test, those of all
+        scores: (manifest rows, targets, probabilities of each view) of each batch; after the test, gathered from all
             processes.
-        failures: (path, reason) of each video that could not be read; after the test, those of all processes.
+        failures: (path, reason) of each video that could not be read; after the test, gathered from all processes.
     """
 
     def __init__(self, network: ActionNet, *, view_batch_size: int | None = None) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last_3d)  # faster; clips come in the same format
+        self.network = to_channels_last_3d(network)  # faster; clips come in the same format
         self.view_batch_size = view_batch_size
         self.scores: list[tuple[Tensor, Tensor, Tensor]] = []
         self.failures: list[tuple[str, str]] = []

@@ -1,4 +1,4 @@
-"""Segments of many videos as arrays, as the metrics of timelines take them."""
+"""Segments of many videos as arrays, the input of the metrics of timelines."""
 
 from __future__ import annotations
 
@@ -42,13 +42,16 @@ class Segments:
             object.__setattr__(self, "scores", np.asarray(self.scores, dtype=float))
             numbers.append(self.scores)
         if any(each.shape != self.videos.shape or each.ndim != 1 for each in (self.classes, *numbers)):
-            raise ValueError("the arrays of segments have different lengths; give one value a segment in each.")
+            raise ValueError("the arrays of segments have different lengths. Give one value per segment in each.")
         if not all(np.isfinite(each).all() for each in numbers):
             raise ValueError(
                 "times and scores of segments must be finite. Cut a segment without an end at the video's end."
             )
         if (self.ends < self.starts).any() or min(self.videos.min(initial=0), self.classes.min(initial=0)) < 0:
-            raise ValueError("a segment ends before its start, or an index is negative.")
+            raise ValueError(
+                "a segment ends before its start, or an index is negative; ends must be at or after the starts, and "
+                "indices at least 0. Correct the arrays."
+            )
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -58,12 +61,12 @@ class Segments:
         return self.where(self.classes == index)
 
     def where(self, chosen: Bool[np.ndarray, " n"] | Int[np.ndarray, " k"]) -> Segments:
-        """Return some of the segments: those of a mask, or of indices."""
+        """Return the segments that a mask or an array of indices selects."""
         scores = None if self.scores is None else self.scores[chosen]
         return Segments(self.videos[chosen], self.classes[chosen], self.starts[chosen], self.ends[chosen], scores)
 
     def rows_of_videos(self, videos: int) -> list[Int[np.ndarray, " _"]]:
-        """Return the indices of each video's segments, in the same order, for this number of videos."""
+        """Return the indices of the segments of each video, in ascending order; `videos` is the number of videos."""
         order = np.argsort(self.videos, kind="stable")
         bounds = np.searchsorted(self.videos[order], np.arange(videos + 1))
         return [order[first:last] for first, last in pairwise(bounds)]
@@ -86,8 +89,8 @@ def true_segments(
 ) -> Segments:
     """Collect the labelled segments of videos, as `WholeVideos.segments` holds them.
 
-    A segment with several labels becomes one for each. Segments are cut at the video's end; those that begin after it
-    are left out, and so are those without a label.
+    A segment with several labels becomes a segment for each label. Segments are cut at the video's end. Segments that
+    begin after it, and segments without a label, are left out.
 
     Args:
         videos: segments of each video: start and end in seconds (infinite for the video's end), and labels.

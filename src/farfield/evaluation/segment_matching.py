@@ -13,7 +13,7 @@ matches as the loops.
 What the public codes leave open, or differ in:
 - Equal scores. ActivityNet's evaluation sorts with NumPy's default sort, whose order of equal values depends on the
   processor; MMAction2 1.2.0 keeps the given order, and so does this code.
-- Equal tIoU of two true segments: the one that is given later, as in a stable sort that is reversed.
+- Equal tIoU of two true segments: the one that is given later is matched, as in a stable sort that is reversed.
 - Precision of tIoU: float64, as ActivityNet's. MMAction2 1.2.0 rounds to float32, so that a tIoU of exactly 0.7 does
   not reach 0.7 there.
 - Two segments without length, whose tIoU is 0 / 0: no match here. In ActivityNet's evaluation and MMAction2 1.2.0, NaN

@@ -1,8 +1,9 @@
 """Average precision of temporal detection, and precision and recall of segments, for each class.
 
 The protocol is that of ActivityNet's evaluation (github.com/activitynet/ActivityNet, Evaluation/eval_detection.py),
-which the other data sets' evaluations have taken over, THUMOS14's with other tIoU thresholds. Predicted segments are
-matched to true ones (see `segment_matching`), and the average precision is interpolated as in Pascal VOC 2011:
+which other data sets use, too, THUMOS14 with other thresholds of temporal intersection over union (tIoU). Predicted
+segments are matched to true ones (see `segment_matching`), and the average precision is interpolated as in Pascal VOC
+2011:
 
     AP = 1 / P  sum over true positives i of  max_{j >= i} TP_j / (TP_j + FP_j)
 
@@ -42,12 +43,12 @@ from farfield.evaluation.segment_arrays import Segments
 from farfield.evaluation.segment_matching import match_segments
 
 ACTIVITYNET_TIOUS = tuple(np.linspace(0.5, 0.95, 10).tolist())
-"""0.5, 0.55, ..., 0.95, rounded as in the public code: 0.9 is 0.8999999999999999."""
+"""tIoU thresholds 0.5, 0.55, ..., 0.95, with the rounding of the public code: 0.9 is 0.8999999999999999."""
 THUMOS_TIOUS = tuple(np.linspace(0.3, 0.7, 5).tolist())
-"""0.3, 0.4, ..., 0.7, rounded as in the public code: 0.4 is 0.39999999999999997."""
+"""tIoU thresholds 0.3, 0.4, ..., 0.7, with the rounding of the public code: 0.4 is 0.39999999999999997."""
 
 _MAX_CELLS = 5_000_000
-"""Numbers in a block of sums; bounds memory."""
+"""Maximum number of sums in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def segment_precision_recall(
 
     Args:
         truth: true segments.
-        predicted: predicted segments: those that are answers, not candidates with low scores.
+        predicted: final predictions, without candidates of low score.
         classes: number of classes.
         tiou: tIoU threshold, above 0 and at most 1.
         resampling: units of all videos and number of resamples, from `detection_resampling`; None for no intervals.
@@ -180,7 +181,7 @@ def segment_precision_recall(
 def detection_resampling(
     groups: Sequence[str | None] | None, videos: int, truth: Segments, predicted: Segments
 ) -> Resampling:
-    """Choose units and number of resamples, as `Resampling.of_groups` does; fewer for more segments.
+    """Choose the units and the number of resamples for `detection_map`. More segments give fewer resamples.
 
     Args:
         groups: group of each video; None for a video without one, or if no video has one.
@@ -208,7 +209,7 @@ def _resampled(
 ) -> Float[np.ndarray, "draws tious"]:
     """Compute the interpolated average precision of ranked predictions on each resample.
 
-    The number of predictions down to a rank does not depend on the tIoU, and only the ranks of true positives matter.
+    The number of predictions up to a rank does not depend on the tIoU, and only the ranks of true positives matter.
     """
     ranks = np.flatnonzero(matched.any(0))  # of predictions that are true positives at any tIoU
     right, of_right = matched[:, ranks], videos[ranks]
@@ -227,7 +228,10 @@ def _resampled(
 def _cumulated(
     videos: Int[np.ndarray, " n"], weights: Float[np.ndarray, "videos draws"], ranks: Int[np.ndarray, " k"]
 ) -> Float[np.ndarray, "k draws"]:
-    """Count the predictions down to each of the ranks, as often as their videos are drawn."""
+    """Count the predictions up to and including each rank, for each resample.
+
+    A prediction counts as often as its video is drawn.
+    """
     found, below = [], np.zeros(weights.shape[1], np.float32)
     for begin in range(0, int(ranks.max(initial=-1)) + 1, _ROWS):
         counts = np.cumsum(weights[videos[begin : begin + _ROWS]], axis=0)
@@ -248,8 +252,8 @@ def _precision_sum(
     """Sum the interpolated precision over the true positives of each resample.
 
     Args:
-        right: how often each true positive is drawn, by rank.
-        predictions: predictions down to each of them.
+        right: how often each true positive is drawn, in the order of ranks.
+        predictions: number of predictions up to and including each true positive.
     """
     precision = np.cumsum(right, axis=0)
     precision /= np.maximum(predictions, 1)

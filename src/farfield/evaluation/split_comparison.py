@@ -25,9 +25,9 @@ class SplitsComparison:
 
     Attributes:
         splits: comparison of each split, on the videos that both runs of the split scored.
-        top1: difference of the means over the splits of top-1 accuracy.
-        top5: difference of the means of top-5 accuracy.
-        mean_class_accuracy: difference of the means of mean class accuracy.
+        top1: difference in top-1 accuracy, averaged over the splits.
+        top5: difference in top-5 accuracy, averaged over the splits.
+        mean_class_accuracy: difference in mean class accuracy, averaged over the splits.
         resampled: "groups" or "videos": what the bootstrap draws.
         units: number of these groups or videos.
     """
@@ -50,7 +50,7 @@ def splits_to_compare(run_a: str | Path, run_b: str | Path) -> tuple[list[Path],
     """Return the splits' runs of two methods, or None if both arguments are single runs.
 
     Raises:
-        FarfieldError: if only one of them has splits, or their numbers of splits differ.
+        FarfieldError: if only one of the two has splits, or their numbers of splits differ.
     """
     a, b = runs_of_splits(run_a), runs_of_splits(run_b)
     if a is None and b is None:
@@ -75,7 +75,7 @@ def compare_splits(
     Args:
         runs_a: run of each split of method A: its folder, the folder of its test report, or its scores.npz.
         runs_b: run of each split of method B.
-        draws: bootstrap draws.
+        draws: number of bootstrap resamples, at least 100.
         seed: random seed of the bootstrap.
 
     Raises:
@@ -130,7 +130,7 @@ def _scores(pair: _Pair) -> tuple[Scores, Scores]:
 
 
 def _defined(drawn: Float[np.ndarray, " draws"]) -> Float[np.ndarray, " some"]:
-    """Return the draws in which a split has videos."""
+    """Return the draws in which a split has videos: those that are not NaN."""
     return drawn[~np.isnan(drawn)]
 
 

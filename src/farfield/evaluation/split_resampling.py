@@ -11,7 +11,7 @@ drawn (1 on average). The metric of a resample is sum_s w_s m_s / sum_s w_s, and
 videos are drawn once. The weights matter where a split has few groups: a split of one group counts as often as its
 group is drawn, and not at all in resamples without it.
 
-The networks are taken as they are: the intervals do not contain the variation between trainings.
+The networks are fixed: the intervals do not include the variation between trainings.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Average the tests of a data set's official splits: the figures of each split, and their mean, with intervals.
+"""Average the tests of a data set's official splits: the accuracies of each split, and their means, with intervals.
 
 UCF101 and HMDB51 have three splits into training and test videos. One network is trained and tested for each split, and
 papers report the mean of the three accuracies.
@@ -31,15 +31,15 @@ from farfield.reports.splits_report_markdown import render_splits_report
 from farfield.untrusted_json import parse_json
 
 FILE = "splits.json"
-"""File in the output folder that lists the splits' runs and holds all figures."""
+"""File in the output folder that lists the splits' runs and holds all accuracies."""
 
 METRICS = {"top1": 1, "top5": 5, "mean_class_accuracy": 1}
-"""Metrics, and among how many of the most probable classes the video's must be."""
+"""Metrics, and their k: a prediction is correct if the video's class is among the k most probable ones."""
 
 
 @dataclass(frozen=True)
 class SplitFigures:
-    """Figures of one split.
+    """Accuracies of one split.
 
     Attributes:
         run: the split's run, as it was given.
@@ -58,10 +58,10 @@ class SplitFigures:
 
 @dataclass(frozen=True)
 class SplitsResult:
-    """Figures of each split, and their means.
+    """Accuracies of each split, and their means.
 
     Attributes:
-        splits: figures of each split.
+        splits: accuracies of each split.
         top1: mean of the splits' top-1 accuracies.
         top5: mean of the splits' top-5 accuracies.
         mean_class_accuracy: mean of the splits' mean class accuracies.
@@ -92,17 +92,17 @@ class SplitsResult:
 def average_splits(
     runs: Sequence[str | Path], out: str | Path | None = None, *, draws: int = 10_000, seed: int = 0
 ) -> SplitsResult:
-    """Average the tests of a data set's splits: one run for each split, each tested on its own test list.
+    """Average the tests of a data set's splits. Each split has its own run, tested on the split's test list.
 
-    The mean is that of the splits' figures, as papers report it, and not of all videos pooled. Intervals are from a
-    bootstrap that draws groups of videos (source videos, films), if the manifests had them, else videos, for all splits
-    together: a video in several test lists is not independent of itself. They do not contain the variation between
-    trainings.
+    The mean is that of the splits' accuracies, as papers report it, and not of all videos pooled. Intervals are from a
+    bootstrap over all splits together, because a video in several test lists is not independent of itself. It draws
+    groups of videos (source videos, films) if the manifests had them, else videos. The intervals do not include the
+    variation between trainings.
 
     Args:
         runs: run of each split: the run's folder, the folder of its test report, or the file scores.npz in that folder.
         out: folder for splits.json and splits.md; null to write nothing. `farfield compare` compares two such folders.
-        draws: number of bootstrap draws.
+        draws: number of bootstrap resamples, at least 100.
         seed: random seed of the bootstrap.
 
     Raises:
@@ -139,7 +139,7 @@ def average_splits(
 
 
 def metric_values(splits: Sequence[Scores], metric: str) -> list[SplitValues]:
-    """Return whether each video of each split is classified correctly in the sense of a metric."""
+    """Return, for each split, 1 for each video that a metric counts as correct and 0 for each other video."""
     by_class = metric == "mean_class_accuracy"
     return [SplitValues(hits(each, METRICS[metric]), each.targets.numpy() if by_class else None) for each in splits]
 
@@ -152,7 +152,8 @@ def read_splits(runs: Sequence[str | Path]) -> list[ScoredRun]:
             in their number of views.
     """
     if len(runs) < 2:
-        raise FarfieldError(f"{len(runs)} run is given; at least two are needed. Give the run of each split.")
+        number = "no run" if not runs else "only one run"
+        raise FarfieldError(f"{number} is given; at least two are needed. Give the run of each split.")
     scored = [read_scored_run(run) for run in runs]
     check_single_label(*scored)
     first, seen = scored[0], {scored[0].file.resolve()}
@@ -195,14 +196,20 @@ def runs_of_splits(folder: str | Path) -> list[Path] | None:
 
 
 def _mean(alone: Sequence[Estimate], splits: Sequence[SplitValues], different: int) -> Estimate:
-    """Return the mean of the splits' figures, with Wilson's interval for independent videos."""
+    """Return the mean accuracy of the splits, with Wilson's interval for independent videos.
+
+    Args:
+        alone: accuracy of each split.
+        splits: value of each video, for each split.
+        different: number of different videos in all splits.
+    """
     n = len(splits) ** 2 / sum(1 / _effective_videos(each) for each in splits)
     n *= different / sum(len(each.values) for each in splits)
     return wilson(float(np.mean([each.value for each in alone])) * n, n)
 
 
 def _effective_videos(split: SplitValues) -> float:
-    """Return the number of independent videos from which Wilson's interval of the metric follows; see `metrics`."""
+    """Return the number of videos, n or n_eff, that Wilson's interval of the metric is computed with; see `metrics`."""
     if split.classes is None:
         return len(split.values)
     counts = np.unique(split.classes, return_counts=True)[1]

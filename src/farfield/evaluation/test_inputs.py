@@ -33,7 +33,7 @@ def warn_if_tested(calibrate_on: str | Path | None, held_out: Manifest, listed: 
     """Log a warning if the validation videos are the tested ones."""
     if held_out.content_hash() == listed.content_hash():
         log.warning(
-            "%s lists the videos that are tested, so what is fitted or chosen on them will look better than it is. "
+            "%s lists the videos that are tested: a temperature or thresholds from it make the results look too good. "
             "Give validation videos as calibrate_on.",
             calibrate_on,
         )
@@ -49,8 +49,8 @@ def no_readable_video(count: int, manifest: str, failures: Sequence[tuple[str, s
     """
     path, reason = failures[0]
     return FarfieldError(
-        f"none of the {count} videos in {manifest} can be read. The first failure is {path}: {reason}. Check the "
-        "manifest's paths and the videos."
+        f"none of the videos in {manifest} can be read ({count} in all). The first failure is {path}: {reason}. Check "
+        "the manifest's paths and the videos."
     )
 
 

@@ -59,10 +59,10 @@ class ThresholdRule:
 
     @classmethod
     def parse(cls, text: str) -> ThresholdRule:
-        """Parse one of `RULES`, with any value.
+        """Parse a rule such as "recall=0.9"; `RULES` has an example of each kind.
 
         Raises:
-            FarfieldError: as for the class, or if the value is not a number.
+            FarfieldError: for an unknown kind, or a value that is no number, missing, out of range, or given for "f1".
         """
         kind, equals, value = text.partition("=")
         try:
@@ -122,7 +122,7 @@ def choose_thresholds(
             "no validation video has a class, so no threshold can be chosen. Give videos of the classes."
         )
     if rule.kind == "false_alarms_per_hour" and hours is None:
-        raise ValueError("false_alarms_per_hour needs the hours of video.")
+        raise ValueError("hours is None, but false_alarms_per_hour needs the length of the videos. Give hours.")
     columns, wanted = scores.double().clamp(0, 1).T.contiguous(), targets.T.long().contiguous()
     found = {
         label: _choose(columns[c], wanted[c], rule, hours) if wanted[c].any() else None
@@ -132,7 +132,7 @@ def choose_thresholds(
 
 
 def _choose(scores: Float[Tensor, " n"], targets: Tensor, rule: ThresholdRule, hours: float | None) -> float | None:
-    """Choose the threshold of one class; None if none that finds a positive follows the rule."""
+    """Choose the threshold of one class; None if the rule allows no threshold with a recall above 0."""
     curve = binary_precision_recall_curve(scores, targets, validate_args=False)
     thresholds = curve[2]  # ascending
     # Without the end at recall 0, which has no threshold.
@@ -151,7 +151,9 @@ def best_candidates(
     rule: ThresholdRule,
     hours: float | None,
 ) -> Bool[Tensor, " candidates"]:
-    """Find the equally good best ones among candidate thresholds; none if none with a recall above 0 follows the rule.
+    """Return which candidate thresholds are the best by a rule. Several may be equally good.
+
+    If the rule allows no candidate with a recall above 0, all are False.
 
     Args:
         precision: precision at each candidate.
@@ -187,7 +189,7 @@ def _required(value: float | None) -> float:
 
 
 def hours_of_video(manifest: Manifest, rows: Sequence[int]) -> float:
-    """Return the length of the given rows' videos, or of their segments.
+    """Return the total length, in hours, of the videos or segments in the given rows of a manifest.
 
     Raises:
         FarfieldError: if the manifest has no length for a row.

@@ -67,7 +67,7 @@ def plot_timelines(videos: Sequence[VideoTimeline], labels: Sequence[str], path:
 
 
 def class_colours(videos: Sequence[VideoTimeline], labels: Sequence[str]) -> dict[str, Any]:
-    """Choose a colour for each class that a shown video has or was found to have, in the order of `labels`.
+    """Choose a colour for each class that is labelled or found in a shown video, in the order of `labels`.
 
     Beyond `COLOURED_CLASSES`, the classes with the least time have no colour of their own, and are left out.
     """

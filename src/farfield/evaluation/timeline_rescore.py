@@ -21,7 +21,7 @@ def rescore(file: str | Path, options: TimelineOptions, thresholds: Sequence[flo
     Args:
         file: timelines.npz from `write_timeline_report`.
         options: options of the segments. Those of windows (`window_seconds`, `hop_seconds`) are not used.
-        thresholds: threshold of each class; None for the options' one or, if that is 0, for those of the test.
+        thresholds: threshold of each class; None for `options.threshold` or, if that is 0, for those of the test.
 
     Raises:
         FarfieldError: if the file is missing or damaged.

@@ -93,14 +93,14 @@ class TimelineResult:
 
     @cached_property
     def resampling(self) -> Resampling:
-        """How intervals are computed."""
+        """Bootstrap settings for the intervals."""
         return detection_resampling(self.groups, len(self.videos), self.truth, self.found)
 
     def average_precision(self, tious: Sequence[float] = ACTIVITYNET_TIOUS) -> DetectionMap:
         """Return the average precision of the segments (mAP), by class and by tIoU threshold, with intervals.
 
         Args:
-            tious: thresholds of the temporal intersection over union (tIoU) from which on a segment is found:
+            tious: minimum temporal intersection over union (tIoU) at which a segment counts as found, one or more:
                 `ACTIVITYNET_TIOUS` (0.5 to 0.95), `THUMOS_TIOUS` (0.3 to 0.7), or others.
         """
         return detection_map(self.truth, self.found, len(self.labels), tious, resampling=self.resampling)

@@ -39,13 +39,13 @@ from farfield.video.decoders import open_video
 log = logging.getLogger("farfield")
 
 _DEVICES = {"auto": "auto", "cpu": "cpu", "gpu": "cuda", "cuda": "cuda"}
-"""Device of each accelerator of Lightning's that is supported."""
+"""PyTorch device of each supported accelerator of Lightning."""
 _DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 @dataclass(frozen=True)
 class TimelineRun:
-    """Options of a run.
+    """Options for making the timelines of a manifest's videos.
 
     Args:
         timeline: options of windows and segments.
@@ -86,7 +86,7 @@ _INAPPLICABLE = {
     "devices": "timelines are made on one device",
     "batch_size": "videos are read one after the other; view_batch_size sets how many windows are scored together",
     "num_workers": "windows are decoded in the main process",
-    "restrict_labels": "the truth may name a part of the classes only",
+    "restrict_labels": "the labelled segments need not have all classes of the network",
     "calibrate_on": "without choose_threshold, there is nothing to choose on its videos",
 }
 """Options of a test that do not apply to timelines, and why."""
@@ -99,7 +99,7 @@ def check_applicable_options(**given: bool) -> None:
         given: whether each option of `_INAPPLICABLE` has been given.
 
     Raises:
-        FarfieldError: for the first that has.
+        FarfieldError: for the first option that has been given.
     """
     for name, is_given in given.items():
         if is_given:
@@ -114,7 +114,7 @@ def evaluate_timelines(
     calibrate_on: str | Path | None = None,
     rule: ThresholdRule | None = None,
 ) -> TimelineResult:
-    """Compare the timelines of a manifest's videos with its labelled segments. Each video is opened once.
+    """Find segments in the videos of a manifest, and compare them with the labelled ones. Each video is opened once.
 
     Args:
         model: a checkpoint, or a network.
@@ -197,10 +197,9 @@ def _run_over(videos: WholeVideos, model: ActionNet, run: TimelineRun, *, name: 
             except VideoError as error:
                 failures.append((record.path, error.reason))
             else:
-                late = sum(start >= line.times[-1] for start, _, labels in truth if labels)
-                if late:
-                    log.warning("%s: %d labelled segments begin after its end, and are left out.", record.path, late)
                 if line.error is None:
+                    if late := sum(start >= line.times[-1] for start, _, labels in truth if labels):
+                        log.warning("%s: left out labelled segments that begin after its end: %d.", record.path, late)
                     lines.append(VideoTimeline.of(record.path, line, truth))
                     groups.append(record.group)
                 else:

@@ -1,12 +1,13 @@
 """Choose a threshold for each class on the timelines of validation videos, by a rule.
 
-On a timeline, segments are right or wrong, not clips, so a threshold chosen on clips does not fit. At each candidate,
-the segments of all videos are found anew, and those of each class are matched to the true ones at a tIoU of 0.5, which
-gives precision, recall and false alarms. The rules are those of `threshold_choice`.
+On a timeline, segments are right or wrong, not clips, so a threshold chosen on clips does not fit. At each candidate
+threshold, the segments of all videos are found anew, and matched to the true segments of their class at a temporal
+intersection over union (tIoU) of 0.5. This gives precision, recall and false alarms. The rules are those of
+`threshold_choice`.
 
-Matches at a tIoU of 0.5 say little about the bounds of segments: where actions are easy to tell from the rest, many
-thresholds are equally good, the highest of which cut the segments short, and the lowest of which make them too long.
-The middle of their range is chosen.
+Matches at a tIoU of 0.5 say little about the bounds of segments. Where actions are easy to tell from the rest, many
+thresholds are equally good. The highest of them make segments too short, and the lowest make them too long, so the
+middle of their range is chosen.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ FindSegments = Callable[[np.ndarray, np.ndarray, list[str], np.ndarray], list[Se
 """Find the segments of a timeline from its times, its cells' probabilities, the labels and their thresholds."""
 
 EVEN_CANDIDATES = tuple(np.linspace(0.05, 0.95, 19).tolist())
-"""Candidates of every class beside its probabilities, so that a range without probabilities has candidates, too."""
+"""Thresholds that are tried for every class, besides its probabilities, to cover ranges without probabilities."""
 
 
 def choose_timeline_thresholds(
@@ -46,21 +47,23 @@ def choose_timeline_thresholds(
     """Choose each class's threshold on validation timelines.
 
     A predicted segment that matches no true one at `tiou` is a false alarm. The candidates are the class's different
-    probabilities, and the `EVEN_CANDIDATES` between the lowest and the highest. Of more than `max_probabilities`, half
-    are spread evenly over those inside true segments of the class, and half over all. Of equally good candidates, the
-    one nearest to the middle of their widest range is chosen.
+    probabilities, and the `EVEN_CANDIDATES` between the lowest and the highest of them. If there are more than
+    `max_probabilities` probabilities, only a subset is tried: half is spread evenly over the probabilities inside true
+    segments of the class, and half over all. Of equally good candidates, the one nearest to the middle of their widest
+    range is chosen.
 
     Args:
         videos: cells of each video.
         truth: true segments.
         labels: class names, in the order of the probabilities' columns.
         rule: how to choose.
-        tiou: tIoU from which on a predicted segment may match a true one, above 0 and at most 1.
-        find: how segments are found, with the options with which they will be, such as a minimum length.
+        tiou: minimum temporal intersection over union at which a predicted segment matches a true one, above 0 and at
+            most 1.
+        find: function that finds segments, with the options of later use, such as a minimum length.
         max_probabilities: maximum number of a class's probabilities that are candidates, at least 2.
 
     Returns:
-        Thresholds; None where none follows the rule, or the class has no true segment.
+        Threshold of each class; None if no candidate follows the rule, or the class has no true segment.
 
     Raises:
         FarfieldError: for probabilities that are NaN or infinite, or if there is no true segment.
@@ -110,7 +113,7 @@ def _candidates(videos: Sequence[ScoredCells], truth: Segments, c: int, most: in
 
 
 def _spread(values: Float[np.ndarray, " n"], most: int) -> Float[np.ndarray, " some"]:
-    """Return at most this many of ascending values, spread evenly, with the first and the last."""
+    """Return at most `most` of ascending values, evenly spread by index, including the first and the last."""
     if len(values) <= most:
         return values
     return values[np.linspace(0, len(values) - 1, most).round().astype(int)]
@@ -124,7 +127,7 @@ def _count_at(
     tiou: float,
     find: FindSegments,
 ) -> tuple[Float[np.ndarray, "candidates classes"], Float[np.ndarray, "candidates classes"]]:
-    """Count the right and all predicted segments of each class at each of its candidates."""
+    """Count the correct segments, and all predicted ones, of each class at each of its candidate thresholds."""
     rounds = max(len(each) for each in candidates)
     hits, answers = np.zeros((rounds, len(labels))), np.zeros((rounds, len(labels)))
     of_class = [truth.of_class(c) for c in range(len(labels))]

@@ -103,7 +103,8 @@ def _parse(content: dict[str, np.ndarray]) -> TimelinesFile:
     """
     labels, paths, task = content["labels"].tolist(), content["paths"].tolist(), str(content["task"])
     if task not in get_args(Task) or content["window_probabilities"].shape[1:] != (len(labels),):
-        raise ValueError(f"task {task} with scores of shape {content['window_probabilities'].shape}")
+        shape = content["window_probabilities"].shape
+        raise ValueError(f"its task is {task}, and it has scores of shape {shape} for {len(labels)} classes")
     windows = _divide(content["windows"], content["window_counts"])
     probabilities = _divide(content["window_probabilities"], content["window_counts"])
     spans = _divide(content["truth"], content["truth_counts"])
@@ -121,7 +122,7 @@ def _parse(content: dict[str, np.ndarray]) -> TimelinesFile:
 
 
 def _divide(rows: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
-    """Divide the rows of all videos into those of each."""
+    """Divide the rows of all videos into the rows of each video; `counts` are their numbers."""
     if len(rows) != counts.sum():
-        raise ValueError(f"{len(rows)} rows for {counts.sum()}")
+        raise ValueError(f"an array has {len(rows)} rows, but the counts add up to {counts.sum()}")
     return np.split(rows, np.cumsum(counts)[:-1])

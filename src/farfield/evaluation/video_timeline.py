@@ -24,11 +24,12 @@ class TrueSegment(NamedTuple):
 
 @dataclass(frozen=True)
 class VideoTimeline:
-    """One tested video.
+    """Timeline of one tested video, and its labelled segments.
 
     Attributes:
         path: the video as the manifest spells it.
-        truth: the labelled segments, in order of their starts. A row with several labels gives one for each.
+        truth: the labelled segments, in order of their starts. A row of the manifest with several labels gives a
+            segment for each label.
         segments: the segments that were found.
         times: bounds of the cells (time intervals) in seconds, see `to_cells`.
         probabilities: probability of each class in each cell.
@@ -100,7 +101,7 @@ class VideoTimeline:
 
 
 def _covered(bounds: Float[np.ndarray, " n+1"], spans: Iterable[tuple[float, float]]) -> Bool[np.ndarray, " n"]:
-    """Return which intervals between neighbouring bounds a span covers. Every span starts and ends at a bound."""
+    """Return which intervals between neighbouring bounds are in a span. Every span must start and end at a bound."""
     covered = np.zeros(max(len(bounds) - 1, 0), bool)
     for start, end in spans:
         covered[np.searchsorted(bounds, start) : np.searchsorted(bounds, end)] = True

@@ -63,8 +63,8 @@ def export(
         num_calibration_clips: maximum number of clips to choose the 8-bit ranges on, spread evenly over `clips`.
         num_compare_clips: maximum number of clips to compare and to measure 8-bit accuracy on, spread evenly over
             `clips`.
-        tolerance: the largest accepted difference of a probability, and of a logit relative to the largest logit (of a
-            multilabel network, to 1 if that is larger).
+        tolerance: the largest accepted difference of a probability, and of a logit divided by the largest logit. For a
+            multilabel network, the divisor is at least 1.
         decoder: "pyav" or "decord".
         report: report.json of `farfield test`, for a folder's model card. None for <run>/test/report.json, if it was
             measured on this checkpoint.

@@ -82,8 +82,8 @@ class ExportOptions:
             loss of accuracy is measured, on the given clips. The tolerance applies to the graph before quantisation.
         num_calibration_clips: maximum number of given clips, evenly spread, to calibrate the 8-bit ranges on.
         num_compare_clips: maximum number of given clips, evenly spread, to compare and to measure 8-bit accuracy on.
-        tolerance: largest accepted difference of a probability, and of a logit relative to the largest logit (of a
-            multilabel network, to 1 if that is larger).
+        tolerance: largest accepted difference of a probability, and of a logit divided by the largest logit. For a
+            multilabel network, the divisor is at least 1.
 
     Raises:
         FarfieldError: for values out of range.

@@ -4,9 +4,8 @@ The layers choose kernels by device, memory format and size: fused attention, ti
 sums. A graph fixes one choice for all input sizes, and ONNX has no sorted search. While a network is traced,
 `graph_forms` replaces the kernels by direct implementations of the equations. Runtimes fuse the operators they can.
 
-These implementations can need more memory: runtimes that cannot fuse a softmax between two matrix products materialise
-the affinities of n queries and m keys (n x m values per head and clip). All runtimes do so for the concatenation
-operations.
+These implementations can need more memory. Runtimes that cannot fuse a softmax between two matrix products store the
+affinities of n queries and m keys: n x m values per head and clip. For the concatenation operations, all runtimes do.
 """
 
 from __future__ import annotations

@@ -30,11 +30,11 @@ class ParityDifference:
         clips: name of the batch: a text such as "3 random clips of 8 frames", or a video's path.
         frames: number of frames in each clip.
         probabilities: the largest difference of a class probability.
-        logits: the largest difference of a logit, relative to the largest logit. Of a multilabel network it is relative
-            to 1 if that is larger: all its logits are near 0 where no class is more certain than chance.
+        logits: the largest difference of a logit, divided by the largest logit. For a multilabel network the divisor is
+            at least 1, since all logits may be near 0.
         decisions: number of decisions that differ: a class of a clip is over its threshold in one network and not in
-            the other. None unless the network is multilabel. Rounding may change a decision if the probability is
-            within it of the threshold, so the tolerance does not apply.
+            the other. None unless the network is multilabel. The tolerance does not apply, since rounding may change a
+            decision if the probability is very close to the threshold.
     """
 
     clips: str

@@ -9,6 +9,7 @@ from farfield.atomic_output import atomic_output
 from farfield.checkpoints.checkpoint import load_network, plain_network, read_checkpoint
 from farfield.checkpoints.content_hash import network_hash
 from farfield.checkpoints.hub_folder import write_folder
+from farfield.checkpoints.hugging_face_folder import is_hugging_face
 from farfield.errors import FarfieldError
 from farfield.models.network import ActionNet
 from farfield.reports.model_card import model_card
@@ -55,7 +56,9 @@ def publish_folder(model: str | Path | ActionNet, out: Path, report: str | Path 
         measured = None if path is None else read_report(path)
         if measured is not None:
             check_report(measured, network, str(path), weights)
-        data = None if Path(model).is_dir() else read_checkpoint(model)["farfield"].get("data")
+        data = (
+            None if Path(model).is_dir() or is_hugging_face(model) else read_checkpoint(model)["farfield"].get("data")
+        )
     network.refuse_folded("published")
     card = model_card(network, out.name, data=data, report=measured)
     with atomic_output(out) as partial:

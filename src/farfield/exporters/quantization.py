@@ -34,7 +34,8 @@ from farfield.task import class_probabilities
 class Accuracy:
     """Accuracy of an 8-bit network compared with the original, on the central clips of videos.
 
-    Of a multi_head network, the class stands for the classes of all heads: one that differs makes a video differ.
+    For a multi_head network, a prediction is one class per head: two predictions are the same only if they have the
+    same class for every head.
 
     Attributes:
         videos: number of videos.
@@ -57,8 +58,8 @@ class Accuracy:
 class MultilabelAccuracy:
     """Accuracy of a multilabel 8-bit network compared with the original, on the central clips of videos.
 
-    The agreement leaves out the classes that neither network finds in a video. A video lacks most classes, so two
-    networks that find different ones would agree in nearly all decisions.
+    The agreement leaves out the classes that neither network finds in a video. Since a video lacks most classes, even
+    networks that find different classes would otherwise seem to agree.
 
     Attributes:
         videos: number of videos.
@@ -141,7 +142,10 @@ def _best_classes(values: Float[Tensor, "n classes"], head_sizes: Sequence[int])
 
 
 def _common_share(a: Bool[Tensor, "videos classes"], b: Bool[Tensor, "videos classes"]) -> tuple[float | None, int]:
-    """Return the share of the decisions in `a` or `b` that are in both, None if there are none, and their number."""
+    """Return the share of the entries true in `a` or `b` that are true in both, and the number of these entries.
+
+    The share is None if there are no such entries.
+    """
     found = int((a | b).sum())
     return int((a & b).sum()) / found if found else None, found
 

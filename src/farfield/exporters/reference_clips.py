@@ -49,7 +49,7 @@ class ReferenceClip:
 
     Attributes:
         name: the video's path.
-        frames: RGB frames, resized and cropped to the network's test size.
+        frames: RGB frames (1 t h w c), resized and cropped to the network's test size.
         target: see `ReferenceVideo`.
     """
 
@@ -111,6 +111,6 @@ def decode_reference_clips(
             log.warning("left out: %s", error)
     if videos and not clips:
         raise FarfieldError(
-            f"none of the {len(videos)} videos to compare on can be read. The log says why. Give other videos."
+            f"none of the videos to compare on can be read ({len(videos)} in all). The log says why. Give other videos."
         )
     return clips

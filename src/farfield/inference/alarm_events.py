@@ -1,4 +1,4 @@
-"""Alarm events of a camera: an alarm starts, ends, and its clip is finished.
+"""Alarm events of a camera: the start of an alarm, its end, and its finished clip.
 
 docs/untrimmed_cameras.md documents the JSON of an event.
 """
@@ -21,7 +21,7 @@ from farfield.inference.utc import utc_text
 from farfield.scoring.load import InferenceModel
 
 ALARM_SCHEMA_VERSION = 1
-"""Version of the JSON schema. It is raised when a field is renamed or removed, or when its meaning changes."""
+"""Version of the JSON schema. It is increased when a field is renamed or removed, or when its meaning changes."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class AlarmEvent:
 
     Attributes:
         event: "start", "end", or "clip" when the clip of the alarm is finished.
-        alarm: number of the alarm, from 1, over all cameras.
+        alarm: number of the alarm, counted from 1 over all cameras.
         source: name of the camera.
         label: the class.
         start_seconds: start of the alarm, in seconds since the camera's first frame.
@@ -41,7 +41,7 @@ class AlarmEvent:
         clip: path of the clip; None unless the event is "clip" and the clip could be written.
         clip_start_seconds: time of the clip's first frame; None without a clip.
         clip_end_seconds: end of the clip's last frame; None without a clip.
-        error: why there is no clip; None if there is one, or none was requested.
+        error: why a requested clip could not be written; None otherwise.
     """
 
     event: Literal["start", "end", "clip"]
@@ -66,14 +66,14 @@ class AlarmEvent:
 
 
 class CameraAlarms:
-    """The alarms of one camera, their clips, and the events of both.
+    """Track the alarms of one camera, record their clips, and yield the events of both.
 
     Args:
         camera: the camera; its recorder is used if clips are requested.
         model: the network.
         options: when alarms start and end.
-        clips: where their clips are written; None for no clips.
-        numbers: numbers of the alarms, over all cameras.
+        clips: where and how clips are written; None for no clips.
+        numbers: iterator of alarm numbers, which all cameras share.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class CameraAlarms:
     def update(
         self, start_seconds: float, end_seconds: float, probabilities: Float[np.ndarray, " classes"]
     ) -> Iterator[AlarmEvent]:
-        """Take the probabilities of the camera's next window, and yield the events that follow."""
+        """Update the alarms with the probabilities of the camera's next window, and yield their events."""
         yield from self._follow(self._tracker.update(start_seconds, end_seconds, only_best(probabilities, self._model)))
 
     def poll(self) -> Iterator[AlarmEvent]:
@@ -113,14 +113,14 @@ class CameraAlarms:
             yield self._event("clip", followed, path, clip.start_seconds, clip.end_seconds, clip.error)
 
     def finish(self) -> Iterator[AlarmEvent]:
-        """End all alarms and clips."""
+        """End all alarms and clips, and yield their events."""
         yield from self._follow(self._tracker.end_all())
         if self._camera.recorder is not None:
             self._camera.recorder.finish()
         yield from self.poll()
 
     def _follow(self, alarms: list[Alarm]) -> Iterator[AlarmEvent]:
-        """Begin, extend and end the clips of alarms, and yield the starts and ends of alarms."""
+        """Begin, extend and end the clips of alarms, and yield the start and end events of the alarms."""
         for alarm in alarms:
             followed = self._followed.get(alarm.number)
             if followed is None:
@@ -150,7 +150,7 @@ class CameraAlarms:
         )
 
     def _forget(self, key: int) -> None:
-        """Drop an alarm that has ended and whose clip is finished."""
+        """Drop an alarm if it has ended and its clip is finished."""
         if not self._followed[key].alarm.is_open and not self._followed[key].has_clip:
             del self._followed[key]
 
@@ -184,12 +184,12 @@ class CameraAlarms:
 
 @dataclass
 class _Followed:
-    """An alarm with events that are still to be reported.
+    """An alarm some of whose events have not been reported yet.
 
     Attributes:
         number: number of the alarm over all cameras.
-        alarm: the alarm as it is now.
-        has_clip: whether its clip is still to be finished.
+        alarm: current state of the alarm.
+        has_clip: whether it has a clip that is not finished yet.
     """
 
     number: int

@@ -19,21 +19,22 @@ from farfield.timelines.options import TimelineOptions, check_thresholds
 from farfield.timelines.timeline_segments import timeline_thresholds
 
 DELAY_SECONDS = 5.0
-"""Packets are kept this much longer than clips need, for the time that decoding and scoring take."""
+"""Packets are kept this much longer than clips need, because decoding and scoring take time."""
 
 LOWEST_USUAL_FPS = 10.0
-"""Frame rate by which a window's length is estimated before the cameras are open."""
+"""Frame rate that the length of a window is estimated with before the cameras are open."""
 
 
 @dataclass(frozen=True)
 class AlarmOptions:
-    """Options of when an alarm starts and ends.
+    """Options that decide when an alarm starts and ends.
 
     Args:
-        threshold: probability from which on an alarm starts; 0 for the network's own thresholds. A network that is not
-            multilabel starts alarms of a window's most probable class only.
-        hysteresis: an alarm goes on while its class reaches this share of its threshold; 1 for the threshold itself.
-        gap_seconds: an alarm ends when its class has been below that share for longer than this.
+        threshold: minimum probability of a class at which an alarm starts; 0 for the network's own thresholds. If the
+            network is not multilabel, only the most probable class of a window (of each head) can start an alarm.
+        hysteresis: threshold at which an alarm ends, as a share of the threshold at which it starts, above 0 and at
+            most 1.
+        gap_seconds: an alarm ends when its class has been below the threshold for its end for longer than this.
         labels: classes that start alarms; None for all.
 
     Raises:
@@ -56,11 +57,12 @@ class ClipOptions:
     """Options of the clips of alarms.
 
     Args:
-        folder: folder to write them to; it is made if it does not exist.
-        seconds_before: duration that is shown before the start of the alarm, from the last keyframe before it on.
-        seconds_after: duration that is shown after the end of the alarm.
-        max_seconds: maximum length of a clip, from its keyframe on.
-        max_bytes: maximum size of the packets in memory, for each camera.
+        folder: folder to write the clips to; created if it does not exist.
+        seconds_before: duration that a clip shows before the start of its alarm. It may be longer, because a clip has
+            to start at a keyframe.
+        seconds_after: duration that a clip shows after the end of its alarm.
+        max_seconds: maximum length of a clip, counted from its first keyframe.
+        max_bytes: maximum size of the packets that are kept in memory for each camera.
 
     Raises:
         FarfieldError: for values out of range.
@@ -82,20 +84,20 @@ class ClipOptions:
             raise FarfieldError(f"max_clip_seconds is {self.max_seconds}; it must be positive.")
 
     def prepare(self, clip: ClipSpec, window_seconds: float | None) -> Callable[[], PacketRecorder]:
-        """Make the folder, and return a function that makes the recorder of a camera.
+        """Create the folder, and return a function that creates the recorder of a camera.
 
         Args:
             clip: the network's clip settings.
             window_seconds: length of a window; None for the length of the network's clips.
 
         Raises:
-            FarfieldError: if the folder cannot be made.
+            FarfieldError: if the folder cannot be created.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise FarfieldError(
-                f"{self.folder} cannot be made: {error.strerror or error}. Choose another folder for clips."
+                f"{self.folder} cannot be created: {error.strerror or error}. Choose another folder for clips."
             ) from error
         window_seconds = window_seconds or clip.span / (clip.target_fps or LOWEST_USUAL_FPS)
         buffer_seconds = self.seconds_before + window_seconds + DELAY_SECONDS  # an alarm starts with its window

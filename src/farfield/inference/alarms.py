@@ -1,4 +1,4 @@
-"""Alarms: a class reaches its threshold in a camera's windows, until it has been below it for some time."""
+"""Alarms: when a class reaches its threshold in the windows of a camera, and when it has fallen below it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from jaxtyping import Float
 
 @dataclass(frozen=True)
 class Alarm:
-    """A class over its threshold in one camera.
+    """An alarm: a class that has reached its threshold in one camera.
 
     Attributes:
-        number: number of the alarm among those of its tracker, from 1.
+        number: number of the alarm, counted from 1 by its tracker.
         label: the class.
         start_seconds: start of the first window in which the class reached its threshold.
-        end_seconds: end of the last window in which it did, so far.
-        score: highest probability of the class in these windows, so far.
+        end_seconds: end of the last window so far in which the class reached its low threshold, see `AlarmTracker`.
+        score: highest probability of the class so far.
         is_open: whether the alarm has not ended yet.
     """
 
@@ -31,15 +31,15 @@ class Alarm:
 
 
 class AlarmTracker:
-    """Tracker of the alarms of one camera, of which each class has at most one at a time.
+    """Tracker of the alarms of one camera. A class has at most one open alarm at a time.
 
-    An alarm starts with the first window in which its class reaches `thresholds`. It goes on while the class reaches
-    `low_thresholds`, over gaps of at most `gap_seconds`.
+    An alarm starts with the first window in which its class reaches `thresholds`. It continues while the class reaches
+    `low_thresholds`, and over gaps of at most `gap_seconds`.
 
     Args:
         labels: class names.
-        thresholds: probability of each class from which on an alarm starts; NaN for a class without alarms.
-        low_thresholds: probability of each class from which on an alarm goes on; at most `thresholds`.
+        thresholds: minimum probability of each class at which an alarm starts; NaN for a class without alarms.
+        low_thresholds: minimum probability of each class at which its alarm continues; at most `thresholds`.
         gap_seconds: an alarm ends when its class has been below `low_thresholds` for longer than this.
     """
 
@@ -60,7 +60,7 @@ class AlarmTracker:
     def update(
         self, start_seconds: float, end_seconds: float, probabilities: Float[np.ndarray, " classes"]
     ) -> list[Alarm]:
-        """Take the next window; return the alarms that it starts, continues and ends.
+        """Update the alarms with the next window, and return those that started, continued or ended.
 
         Args:
             start_seconds: start of the window, later than that of the previous window.
@@ -68,7 +68,8 @@ class AlarmTracker:
             probabilities: probability of each class.
 
         Returns:
-            Alarms that have ended (`is_open` is false), then alarms that are open and whose class is in this window.
+            Alarms that have ended (`is_open` is False), then the open alarms whose class reached its low threshold in
+            this window.
         """
         ended = self.end_before(start_seconds - self._gap)
         reached = []
@@ -87,7 +88,7 @@ class AlarmTracker:
         return ended + self.end_before(end_seconds - self._gap) + reached
 
     def end_before(self, seconds: float) -> list[Alarm]:
-        """End the alarms whose class was last over its threshold before `seconds`, and return them."""
+        """End the alarms whose `end_seconds` are before `seconds`, and return them."""
         over = [index for index, alarm in self._open.items() if alarm.end_seconds < seconds]
         return [replace(self._open.pop(index), is_open=False) for index in over]
 

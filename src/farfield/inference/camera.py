@@ -72,7 +72,7 @@ class CameraOptions:
 
 
 class Camera:
-    """A camera whose stream a thread decodes. Its frames and their number are guarded by `arrived`.
+    """A camera whose stream is decoded in a thread. The condition `arrived` guards its frames and their number.
 
     Attributes:
         name: name for messages and output.
@@ -86,8 +86,8 @@ class Camera:
         spec: the network's clip settings.
         options: how the camera is read.
         arrived: condition that is notified when a frame has arrived, and when the camera has ended.
-        recorder: gets the stream's packets; None to keep none.
-        required: whether the camera ends with an error if it cannot be opened at the first attempt.
+        recorder: recorder that is given the stream's packets; None for no recording.
+        required: whether the camera ends with an error if the first attempt to open it fails.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Camera:
         self._indices: list[int] = []
 
     def start(self) -> None:
-        """Start to open and decode the stream in a thread."""
+        """Start a thread that opens and decodes the stream."""
         self._thread.start()
 
     def wait_opened(self) -> None:
@@ -152,7 +152,7 @@ class Camera:
         return self._begin_utc + timedelta(seconds=seconds)
 
     def now(self) -> float:
-        """Return the seconds since the camera's first frame by this machine's clock; 0 before it."""
+        """Return the seconds since the camera's first frame, by this machine's clock; 0 before the first frame."""
         return 0.0 if self._begin is None else time.monotonic() - self._begin
 
     @property
@@ -161,7 +161,7 @@ class Camera:
         return self._count >= self._due > 0
 
     def newest_window(self) -> tuple[Window, int]:
-        """Return the newest window, and the number of windows that were skipped before it. `is_due` must be true."""
+        """Return the newest window, and the number of windows skipped before it. `is_due` must be True."""
         skipped = (self._count - self._due) // self._hop
         self._due = self._count + self._hop
         frames = list(self._held)
@@ -169,7 +169,7 @@ class Camera:
         return Window(clip[None], frames[0][0], frames[-1][0] + 1 / self._fps), skipped
 
     def _run(self) -> None:
-        """Decode the stream, and open it again whenever it breaks, until the camera ends."""
+        """Decode the stream, and open it again whenever the connection is lost, until the camera ends."""
         wait = self._options.reconnect_seconds
         broken_since: float | None = None
         while not self._stopped.is_set():
@@ -186,7 +186,7 @@ class Camera:
             self._tried.set()
             if broken_since is None:
                 broken_since = time.monotonic()
-                log.warning("%s: %s. farfield tries to open the stream again until it succeeds.", self.name, reason)
+                log.warning("%s: %s. Opening the stream again until this succeeds.", self.name, reason)
             self._stopped.wait(wait)
             wait = min(2 * wait, self._options.max_reconnect_seconds)
         with self._arrived:
@@ -195,7 +195,7 @@ class Camera:
         self._tried.set()
 
     def _read_once(self, broken_since: float | None) -> str | None:
-        """Read one connection to its end; return why it broke, or None if a recording ended."""
+        """Read one connection to its end. Return why it was lost, or None if it ended and is not to be opened again."""
         try:
             stream = LiveStream(self._source, self._spec, self._options.timeout_seconds, name=self.name)
         except VideoError as error:
@@ -253,7 +253,7 @@ class Camera:
                 return
 
     def _continue_time(self, stream: LiveStream) -> float:
-        """Return the time of a connection's first frame: 0 at first, then by this machine's clock."""
+        """Return the time of a connection's first frame: 0 for the first connection, else by this machine's clock."""
         # While the stream is opened, FFmpeg reads its first packets: the first frame is about as old as the attempt.
         age = time.monotonic() - stream.opening
         if self._begin is None:

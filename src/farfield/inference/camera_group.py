@@ -1,4 +1,4 @@
-"""Several cameras that take fair turns: each step gets the newest window of every camera that has a new one."""
+"""A group of cameras that take turns: each step returns the newest window of every camera that has a new one."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from farfield.timelines.sliding_windows import Window, check_window_lengths
 log = logging.getLogger("farfield")
 
 SECONDS_BETWEEN_WARNINGS = 60.0
-"""Time over which skipped windows are counted, long enough that those of the burst of frames at the beginning of a
-connection do not matter."""
+"""Time over which skipped windows are counted. It is long, because a connection begins with a burst of frames."""
 
 TOLERATED_SKIPS = 0.1
 """Share of windows that may be skipped without a warning."""
@@ -32,7 +31,7 @@ class CameraWindow:
     Attributes:
         camera: the camera.
         window: its newest frames.
-        skipped: number of windows since the previous one that were skipped, because scoring is slower than the cameras.
+        skipped: number of windows since the previous one that were skipped because scoring is too slow.
     """
 
     camera: Camera
@@ -45,7 +44,7 @@ class CameraGroup:
 
     Args:
         cameras: the cameras.
-        arrived: condition that they notify.
+        arrived: condition that the cameras notify of new frames.
     """
 
     def __init__(self, cameras: Sequence[Camera], arrived: threading.Condition) -> None:
@@ -62,14 +61,14 @@ class CameraGroup:
             return all(camera.ended and not camera.is_due for camera in self.cameras)
 
     def next_windows(self, max_windows: int, timeout_seconds: float | None = None) -> list[CameraWindow]:
-        """Wait until a camera has a new window, and return the newest window of each camera that has one.
+        """Wait until a camera has a new window, and return the newest window of each camera that has a new one.
 
         Args:
-            max_windows: maximum number of windows. Cameras beyond it come first in the next call.
+            max_windows: maximum number of windows to return. Cameras left out come first in the next call.
             timeout_seconds: maximum time to wait; None to wait until all cameras have ended.
 
         Returns:
-            At most one window of each camera; none after the timeout, and if all cameras have ended.
+            At most one window of each camera; an empty list after the timeout, or if all cameras have ended.
         """
 
         def due() -> list[Camera]:
@@ -109,20 +108,20 @@ def open_cameras(
 ) -> Iterator[CameraGroup]:
     """Open cameras for the `with` block.
 
-    A single camera must be there at the start. Of several, those that are not there yet are opened again and again,
-    unless `options.reconnect` is "never".
+    If there is only one camera, it must be available at the start. Of several, those that are not available yet are
+    tried again until they are, unless `options.reconnect` is "never".
 
     Args:
         sources: cameras, each as SOURCE or NAME=SOURCE. A source is a URL that FFmpeg opens (rtsp, http, udp, tcp,
             ...), a file, or a device such as /dev/video0.
         spec: the network's clip settings.
         options: how the cameras are read.
-        recorder: makes the recorder of each camera's packets; None to keep none.
+        recorder: function that creates the recorder of a camera's packets; None for no recording.
 
     Raises:
         FarfieldError: if two cameras have the same name, or if `options.window_seconds` is None and the network samples
             segments of a whole video.
-        VideoError: if the only camera cannot be opened, or one of several with `options.reconnect` "never".
+        VideoError: if the only camera cannot be opened, or, with `options.reconnect` "never", any of several.
     """
     check_window_lengths(spec, options.hop_seconds, options.window_seconds)
     arrived = threading.Condition()

@@ -13,13 +13,13 @@ _SECRET = re.compile(
 
 
 def without_passwords(text: str) -> str:
-    """Return a URL, or a message with URLs, without users, passwords and the values of query keys such as `token`."""
+    """Remove users, passwords and the values of query keys such as `token` from a URL, or from a text with URLs."""
     plain = re.sub(r"([a-z][a-z0-9+.-]*://)[^/?#\s]*@", r"\1", text, flags=re.IGNORECASE)
     return _SECRET.sub(r"\1...", plain)
 
 
 def split_name(given: str) -> tuple[str, str]:
-    """Divide NAME=SOURCE into name and source. Without a name, it is the source without its passwords."""
+    """Split NAME=SOURCE into name and source. If there is no name, the source without passwords is the name."""
     named = re.fullmatch(r"(\w[\w .-]*)=(.+)", given)
     return (named[1], named[2]) if named else (without_passwords(given), given)
 

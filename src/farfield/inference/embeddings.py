@@ -28,7 +28,10 @@ def check_parquet() -> None:
         FarfieldError: if pyarrow is not installed.
     """
     if find_spec("pyarrow") is None:
-        raise FarfieldError("Writing parquet needs pyarrow. Run pip install 'farfield[parquet]', or write safetensors.")
+        raise FarfieldError(
+            "writing parquet needs pyarrow, which is not installed. Run pip install 'farfield[parquet]', or write "
+            "safetensors."
+        )
 
 
 def write_features(path: Path, features: Float[np.ndarray, "rows c"], seconds: Float[np.ndarray, "rows 2"]) -> None:
@@ -47,7 +50,7 @@ def join_features(parts: Sequence[tuple[str, Path]], path: Path) -> None:
 
     Args:
         parts: for each video, or part of a video, the video's path and the file that `write_features` wrote for it.
-        path: the file to write; its suffix chooses the format. Not written if there are no videos.
+        path: the file to write; its suffix decides the format. Nothing is written if `parts` is empty.
     """
     if not parts:
         return

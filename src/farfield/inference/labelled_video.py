@@ -26,10 +26,10 @@ MIN_WIDTH = 320
 """Narrower videos are enlarged by an integer factor to at least this width in pixels, so that text is readable."""
 
 MAX_LINES = 10
-"""Maximum number of labels below a frame of a multilabel network; of more, the last line says how many."""
+"""Maximum number of lines of labels below a frame. If there are more labels, the last line says how many more."""
 
 STRIP_PX = 120
-"""Maximum height of the strip of segments, if there are not too many lanes to see them."""
+"""Maximum height in pixels of the strip of segments, unless lanes would become too thin to see."""
 
 BACKGROUND, BEST, OTHERS, CURSOR = (16, 18, 24), (24, 128, 92), (38, 84, 124), (255, 255, 255)
 
@@ -39,11 +39,16 @@ def write_labelled_video(
 ) -> None:
     """Write a copy of a video as H.264 MP4 without sound, with the predicted labels below the frames.
 
-    Without a timeline, the panel below the frames shows the `num_labels` most probable classes of the whole video. With
-    a timeline, it shows the label of the current segment, and a strip of all segments with a cursor. Of a multilabel
-    network, it shows all classes that reach their thresholds, or says that there is none. The copy holds the part of
-    the video that was requested; if only some of it could be read, the copy ends there. `fps` is the frame rate of a
-    folder of pictures.
+    Without a timeline, the panel below the frames shows the most probable classes of the whole video. With a timeline,
+    it shows the label of the current segment, and a strip of all segments with a cursor. For a multilabel network, it
+    shows all classes that reach their thresholds, or says that there is none. The copy contains the requested part of
+    the video, and ends where the video could not be read any further.
+
+    Args:
+        prediction: prediction for the video.
+        path: the file to write.
+        num_labels: number of classes shown without a timeline; a multilabel network ignores it.
+        fps: frame rate of a folder of pictures; ignored for a file.
 
     Raises:
         VideoError: if the video cannot be decoded.
@@ -75,9 +80,9 @@ def write_labelled_video(
 def labelled(
     frames: Iterable[UInt8[np.ndarray, "h w c"]], ranking: list[RankedLabel], *, multilabel: bool = False
 ) -> Iterator[UInt8[np.ndarray, "h2 w2 c"]]:
-    """Enlarge small frames, and add a panel below each that shows a bar and a line of text for each label.
+    """Enlarge small frames, and add a panel below each frame. It shows a bar and a line of text for each label.
 
-    With `multilabel`, all labels of the ranking apply equally, and an empty ranking is shown as none of the classes.
+    With `multilabel`, all bars have the same colour, and an empty ranking is shown as "none of the classes".
     """
     return _above((((), frame) for frame in frames), lambda width, _: _ranking_panel(width, ranking, multilabel))
 
@@ -97,7 +102,7 @@ def with_timeline(
         frames: (time in seconds, RGB picture) of each frame.
         segments: segments of the video, in order of time.
         duration_seconds: duration that the strip shows.
-        multilabel: whether a frame without a segment is shown as none of the classes.
+        multilabel: whether a frame without a segment is shown as "none of the classes".
     """
     strip = _Strip(segments, duration_seconds)
     starts, ends = (np.array([getattr(each, name) for each in segments]) for name in ("start_seconds", "end_seconds"))
@@ -138,7 +143,10 @@ _PALETTE = [
 def _above(
     frames: Iterable[tuple[tuple[int, ...], np.ndarray]], draw: Callable[[int, tuple[int, ...]], np.ndarray]
 ) -> Iterator[UInt8[np.ndarray, "h w c"]]:
-    """Enlarge each frame and add a panel below it. The panel is redrawn only when the frame's key changes."""
+    """Enlarge each frame and add a panel below it.
+
+    Each frame comes with a key, and the panel is redrawn only when the key changes.
+    """
     last: tuple[int, ...] | None = None
     panel = np.empty(0)
     for key, frame in frames:
@@ -170,14 +178,14 @@ def _ranking_panel(width: int, ranking: list[RankedLabel], multilabel: bool) -> 
 
 
 def _shortened(items: list[Item]) -> tuple[list[Item], str]:
-    """Return items that fit into `MAX_LINES`, and the text of the last line if they are not all."""
+    """Return the items that fit into `MAX_LINES`, and the text of the last line if some do not fit."""
     if len(items) <= MAX_LINES:
         return items, ""
     return items[: MAX_LINES - 1], f"and {len(items) - MAX_LINES + 1} more"
 
 
 class _Strip:
-    """Segments to draw over time, with a colour for each label, in lanes in which they do not overlap."""
+    """Strip of segments over time, with a colour for each label. Segments that overlap are in different lanes."""
 
     def __init__(self, segments: list[Segment], duration_seconds: float) -> None:
         self.segments = segments
@@ -187,7 +195,7 @@ class _Strip:
         self.num_lanes = max(self.lanes, default=0) + 1
 
     def pitch(self, line: int) -> int:
-        """Return the height of a lane in pixels, with the gap below it, if a line of text has the height `line`."""
+        """Return the height of a lane in pixels, including the gap below it; `line` is the height of a line of text."""
         return line if self.num_lanes == 1 else max(min(line // 2, STRIP_PX // self.num_lanes), 2)
 
     def draw(self, draw: ImageDraw.ImageDraw, width: int, top: int, line: int) -> None:

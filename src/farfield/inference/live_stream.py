@@ -36,10 +36,10 @@ class LiveStream:
     """An open connection to a camera or stream.
 
     Attributes:
-        fps: frame rate at which frames are yielded: the network's, or the stream's.
+        fps: frame rate at which frames are yielded: the network's `target_fps` or, without one, the stream's.
         is_recording: whether the source states its length, as a file does. A live stream has no length, and the
             end of its data means that the connection was lost.
-        opening: `time.monotonic()` at which opening the connection began.
+        opening: value of `time.monotonic()` when opening of the connection began.
 
     Args:
         source: a URL that FFmpeg opens (rtsp, http, udp, tcp, ...), a file, or a camera's device such as /dev/video0.
@@ -82,11 +82,12 @@ class LiveStream:
     ) -> Iterator[tuple[float, UInt8[Tensor, "h w c"]]]:
         """Yield (time in seconds, frame) at the network's frame rate, as `stream_frames` does.
 
-        Every frame is yielded if the network has no frame rate of its own. If the source's clock jumps back, for
-        example after a restart, time continues from the previous frame. Damaged frames are left out.
+        Every frame is yielded if the network has no `target_fps`. If the source's clock jumps back, for example after a
+        restart, time continues from the previous frame. Damaged frames are left out.
 
         Args:
-            span: number of frames in a window. In a gap of the stream, its last frame is repeated at most this often.
+            span: number of frames in a window. In a gap of the stream, the frame before it is repeated at most this
+                often.
             base: time of the first frame.
             on_packet: called with each packet of the stream.
 
@@ -105,8 +106,8 @@ class LiveStream:
             except ValueError as error:
                 self._leave_out(error)
                 continue
-            resized = resize_short_side(picture[None], self._spec.test_short_side_px)
-            crop = spread_crops(resized, self._spec.test_side_px, 1)[0][0]
+            resized = resize_short_side(picture[None], self._spec.test_short_side_px, self._spec.resize)
+            crop = spread_crops(resized, self._spec.test_side_px, 1, self._spec.resize)[0][0]
             if self._spec.target_fps is None:
                 yield seconds, crop
                 continue
@@ -117,7 +118,7 @@ class LiveStream:
             before = crop
 
     def _decoded(self, on_packet: Callable[[Packet], object] | None) -> Iterator[tuple[float, VideoFrame]]:
-        """Yield (time in seconds, frame). Frames are deinterlaced if the first one is marked as interlaced."""
+        """Yield (time in seconds, frame). If the first frame is marked as interlaced, all frames are deinterlaced."""
         frames = self._decode_packets(on_packet)
         first = next(frames, None)
         if first is None:
@@ -134,7 +135,11 @@ class LiveStream:
             yield times.pop(number), frame
 
     def _decode_packets(self, on_packet: Callable[[Packet], object] | None) -> Iterator[VideoFrame]:
-        """Decode the packets. Damaged ones are left out, unless none can be decoded for the length of a timeout."""
+        """Decode the packets, and leave out damaged ones.
+
+        Raises:
+            ValueError: if no packet can be decoded for as long as the timeout.
+        """
         last = time.monotonic()
         for packet in self._container.demux(self.stream):
             if on_packet is not None and packet.size:  # the last one, which empties the decoder, has no data
@@ -160,7 +165,7 @@ class LiveStream:
         return RgbConverter(
             (frame.width, frame.height),
             aspect,
-            self._spec.test_short_side_px,
+            self._spec.decoded_short_side_px,
             tone_map=self._spec.tone_map,
             name=self.name,
         )

@@ -1,4 +1,4 @@
-"""Record clips of a camera's stream without encoding it again, beginning some seconds before they are requested."""
+"""Record clips of a camera's stream without encoding it again. A clip begins some seconds before it is requested."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from farfield.video.packet_buffer import PacketBuffer, StoredPacket
 from farfield.video.packet_writer import StreamTemplate, packet_writer
 
 MAX_OPEN_CLIPS = 16
-"""Number of clips of one camera that are recorded at the same time. Further ones fail."""
+"""Maximum number of clips of one camera that are recorded at the same time. Further clips get an error."""
 
 NOT_IN_MEMORY = "no packets of this time are in memory"
 
@@ -28,9 +28,9 @@ class RecordedClip:
     """A clip that is finished, or could not be recorded.
 
     Attributes:
-        key: key that the clip was begun with.
+        key: key that was given to `begin`.
         path: the file; None if there is an error.
-        start_seconds: time of the first frame, that of a keyframe; None if there is an error.
+        start_seconds: time of the first frame, which is a keyframe; None if there is an error.
         end_seconds: end of the last frame; None if there is an error.
         error: why there is no file; None if there is one.
     """
@@ -43,13 +43,13 @@ class RecordedClip:
 
 
 class PacketRecorder:
-    """Recorder of one camera. The decoding thread adds packets, and another thread begins and ends clips.
+    """Recorder of clips of one camera. The decoding thread adds packets, and another thread begins and ends clips.
 
     A clip starts with a keyframe, and ends where the connection breaks, since the packets of another connection may
     not fit its file.
 
     Args:
-        buffer_seconds: duration of the packets that are kept for the beginnings of clips.
+        buffer_seconds: duration of the newest packets that are kept in memory, for clips to begin with.
         max_bytes: maximum size of these packets.
         max_clip_seconds: maximum length of a clip.
     """
@@ -70,7 +70,7 @@ class PacketRecorder:
         return ".mp4" if self._template is None else self._template.suffix
 
     def connect(self, stream: VideoStream) -> None:
-        """Start to record a new connection."""
+        """Prepare for the packets of a new connection, and forget those of the previous one."""
         with self._lock:
             self._buffer.clear()
             self._template = StreamTemplate(stream)
@@ -84,14 +84,14 @@ class PacketRecorder:
                 self._attempt(clip, partial(clip.add, packet))
 
     def disconnect(self) -> None:
-        """End all clips, since the connection has ended."""
+        """End all clips, because the connection has ended."""
         with self._lock:
             self._connected = False
             for clip in list(self._open.values()):
                 self._finish(clip)
 
     def begin(self, key: int, path: Path, start_seconds: float, until_seconds: float) -> None:
-        """Begin a clip from the last keyframe at or before `start_seconds` on, if that is still in memory.
+        """Begin a clip, from the last keyframe at or before `start_seconds` that is in memory.
 
         Args:
             key: key of the clip, for `extend` and `finished`.
@@ -114,12 +114,12 @@ class PacketRecorder:
                 self._finish(clip)
 
     def extend(self, key: int, until_seconds: float, *, final: bool = False) -> None:
-        """Set a later end of a clip; nothing happens if the clip has ended.
+        """Set a later end of a clip. Nothing happens if the clip has ended.
 
         Args:
             key: key of the clip.
             until_seconds: time at which the clip should end.
-            final: whether the clip is finished as soon as a packet of that time has arrived.
+            final: whether the end is final. The clip is then finished as soon as a packet of that time has arrived.
         """
         with self._lock:
             clip = self._open.get(key)
@@ -140,7 +140,7 @@ class PacketRecorder:
             return found
 
     def _attempt(self, clip: _OpenClip, step: Callable[[], None]) -> None:
-        """Do a step of writing a clip, and end the clip if it is complete or cannot be written."""
+        """Run `step`, which writes to a clip, and end the clip if it is complete or cannot be written."""
         try:
             step()
         except (av.FFmpegError, OSError, ValueError) as error:
@@ -161,7 +161,7 @@ class PacketRecorder:
 
 
 class _OpenClip:
-    """A clip that is being written. Packets after its end wait, since the clip may be extended."""
+    """A clip that is being written. Packets after its end are kept, because the clip may be extended."""
 
     def __init__(
         self, key: int, path: Path, template: StreamTemplate, until: float, max_seconds: float, max_bytes: int
@@ -196,7 +196,7 @@ class _OpenClip:
         self._flush()
 
     def close(self) -> RecordedClip:
-        """Finish the file, without the packets that wait."""
+        """Finish the file, without the packets after the clip's end."""
         if self._start is None:
             self.discard()
             return RecordedClip(self.key, error=NOT_IN_MEMORY)

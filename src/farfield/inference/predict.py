@@ -28,7 +28,7 @@ from farfield.video.decoders import Video, open_video
 from farfield.video.frame_rate import duration_seconds
 
 OnProgress = Callable[[int, int], object]
-"""Callback for progress, called with the number of windows scored so far and the number of all windows."""
+"""Callback for progress. Its arguments are the number of windows scored so far, and the number of all windows."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,11 @@ class PredictOptions:
     """Options of a prediction.
 
     Args:
-        top_k: number of classes in the ranking; a multilabel network's has all others over their threshold, too.
+        top_k: number of classes in the ranking. In a multilabel task, the ranking also has all others that reach their
+            thresholds.
         num_clips: clips spread over the video; None for the network's test setting.
         num_crops: crops of each clip; None for the network's test setting, or for 1 crop if there is a timeline.
-        hop: frames from the start of one clip to the next. The clips cover the whole video. Replaces num_clips.
+        hop: frames from the start of one clip to the next, to cover the whole video. Replaces num_clips.
         timeline: options of the timeline; None to make no timeline.
         features: whether to also return the features before the classifier.
         view_batch_size: views per forward pass; bounds memory. Predictions do not depend on it, except for rounding.
@@ -115,22 +116,24 @@ def predict(
 ) -> Prediction:
     """Predict the actions in a video: its most probable classes and, on request, a timeline of its actions.
 
-    The ranking averages class probabilities over views that are spread over the video, as in a test. With a timeline,
-    it averages them over time instead. A network whose `clip.views_aggregation` is "max" takes the highest of them.
+    For the ranking, class probabilities are averaged over views that are spread over the video, as in a test. With a
+    timeline, they are averaged over time instead. If the network's `clip.views_aggregation` is "max", the highest
+    probability of each class is taken.
 
     Args:
         video: a video file, or a folder of numbered pictures.
         model: a network from `load_model` or `build_model`, on the device to run on, or a path that `load_model` reads.
             The network is put in evaluation mode.
-        top_k: number of classes in the ranking; a multilabel network's has all others over their threshold, too.
+        top_k: number of classes in the ranking. In a multilabel task, the ranking also has all others that reach their
+            thresholds.
         num_clips: clips spread over the video; None for the network's test setting.
         num_crops: crops of each clip; None for the network's test setting, or for 1 crop if there is a timeline.
-        hop: frames from the start of one clip to the next. The clips cover the whole video. Replaces num_clips.
+        hop: frames from the start of one clip to the next, to cover the whole video. Replaces num_clips.
         timeline: True to slide windows over the video and return segments; `TimelineOptions` to set their options.
         features: whether to also return the features before the classifier.
         view_batch_size: views per forward pass; bounds memory.
         decoder: "pyav" or "decord".
-        fps: frame rate of a folder of pictures, which needs it; ignored for a file.
+        fps: frame rate of a folder of pictures, which must be given; ignored for a file.
         start_seconds: start of the part of the video to predict, such as a manifest's segment; None for its start.
         end_seconds: end of that part, excluded; None for the video's end.
         progress: show a progress bar while windows are scored.
@@ -167,7 +170,7 @@ def predict_file(
     """Predict the actions in a video file, or in the part of it from start_seconds to end_seconds.
 
     Raises:
-        FarfieldError, VideoError: as `predict`.
+        FarfieldError, VideoError: in the same cases as `predict`.
     """
     if not (start_seconds or 0) >= 0 or (end_seconds is not None and not end_seconds > (start_seconds or 0)):
         raise FarfieldError(
@@ -211,7 +214,7 @@ def predict_video(
         on_progress: called with (windows done, windows in all) as a timeline's windows are scored.
 
     Raises:
-        FarfieldError, VideoError: as `predict`.
+        FarfieldError, VideoError: in the same cases as `predict`.
     """
     record = VideoRecord(str(path), "", start_seconds=start_seconds, end_seconds=end_seconds)
     if options.timeline is not None:

@@ -22,7 +22,7 @@ from farfield.timelines.timeline_segments import timeline_thresholds
 from farfield.timelines.window_scores import score_windows
 
 POLL_SECONDS = 0.2
-"""Maximum time between checks of clips, alarms and a request to stop."""
+"""Maximum time between two checks for finished clips, alarms to end and a request to stop."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,12 @@ class LivePrediction:
         start_seconds: time of the window's first frame, counted from the first frame of the stream. After a stream has
             been interrupted, time continues by this machine's clock.
         end_seconds: time at which the display of the window's last frame ends.
-        ranking: the most probable classes, best first; in a multilabel task also all others at their threshold: with
-            alarms, that of the alarms.
+        ranking: the most probable classes, best first. In a multilabel task also all others that reach their
+            thresholds, which are those of the alarms if there are alarms.
         task: task of the network.
         source: name of the camera.
         start_utc: time of day of the window's first frame, in UTC.
-        skipped_windows: number of windows since the previous prediction that were skipped, because scoring is slower
-            than the cameras.
+        skipped_windows: number of windows since the previous prediction that were skipped because scoring is too slow.
     """
 
     start_seconds: float
@@ -108,18 +107,17 @@ def predict_cameras(
             take turns.
         options: how cameras are read; None for the defaults of `CameraOptions`.
         alarms: when an alarm starts and ends; None for no alarms.
-        clips: where the clips of alarms are written; None for no clips.
-        stop: when it is set, open alarms are ended, their clips finished, and the iterator ends.
+        clips: where and how the clips of alarms are written; None for no clips.
+        stop: event that stops the iterator when it is set. Open alarms are ended and their clips finished first.
 
     Raises:
-        FarfieldError: for options out of range or that do not fit each other or the network.
-        VideoError: if a single camera cannot be opened. If a camera has ended with an error, it is raised when all have
-            ended.
+        FarfieldError: for options that are out of range, or do not fit each other or the network.
+        VideoError: if the only camera cannot be opened; after all cameras have ended, if one ended with an error.
     """
     if top_k < 1:
         raise FarfieldError(f"top_k is {top_k}; it must be at least 1.")
     if clips is not None and alarms is None:
-        raise FarfieldError("clips are given without alarms; clips are recorded of alarms. Give alarms.")
+        raise FarfieldError("clips are given without alarms, but only alarms have clips. Give alarms, or no clips.")
     options = options or CameraOptions()
     recorder = None if clips is None else clips.prepare(model.clip, options.window_seconds)
     stop = stop or threading.Event()

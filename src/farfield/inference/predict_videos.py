@@ -1,4 +1,4 @@
-"""Predict many videos, in one process, in workers or on a Ray cluster. A failing video does not stop the others."""
+"""Predict many videos: in this process, in worker processes or on a Ray cluster. A failed video stops no others."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from farfield.timelines.segments import Segment
 from farfield.timelines.timeline import Timeline
 
 SCHEMA_VERSION = 1
-"""Version of the JSON schema. It is raised when a field is renamed or removed, or when its meaning changes."""
+"""Version of the JSON schema. It is increased when a field is renamed or removed, or when its meaning changes."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class RankedLabel:
     Attributes:
         label: name of the class.
         probability: probability of the class.
-        above_threshold: whether the probability reaches the class's threshold. In a multilabel task every class has
-            one. In a single-label task it is None if the network has no threshold for the class, or if the probability
-            is not an average over views as in a test.
+        above_threshold: whether the probability reaches the class's threshold. In a multilabel task every class has a
+            threshold. In a single-label task, `above_threshold` is None if the network has no threshold for the class,
+            or if the probability is not an average over views as in a test. In a multi_head task it is None.
     """
 
     label: str
@@ -57,7 +57,7 @@ class Prediction:
         duration_seconds: length of the video; None if unknown.
         start_seconds: time of the first frame that was scored.
         end_seconds: time of the last frame that was scored; with a timeline or hop, the end of the last window.
-        segments: the actions over time; None without a timeline.
+        segments: the actions and their times; None without a timeline.
         error: why the video could not be read, or could be read only in part; None if it was read completely.
         note: why there is no timeline although one was requested; None otherwise.
         requested_start_seconds: start of the part of the video that was to be predicted, such as a manifest's segment;
@@ -88,7 +88,7 @@ class Prediction:
 
     @property
     def title(self) -> str:
-        """The path, and the part of the video that was requested, if it is not the whole."""
+        """The path, followed by the requested part of the video if it is not the whole."""
         return self.path + segment_text(self.requested_start_seconds, self.requested_end_seconds)
 
     @property
@@ -117,9 +117,10 @@ class Prediction:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Prediction:
-        """Build a prediction from the result of `to_dict`. Results without a schema version are accepted, too.
+        """Build a prediction from the result of `to_dict`.
 
-        Segments without a score, as earlier versions wrote them, get their probability as score.
+        Results of earlier versions are accepted: they may lack the schema version, and segments without a score get
+        their probability as score.
 
         Raises:
             KeyError, TypeError: if the content is not a prediction.
@@ -135,7 +136,7 @@ class Prediction:
 
 
 def segment_text(start_seconds: float | None, end_seconds: float | None) -> str:
-    """Format a part of a video to follow its path, such as " [1.5, 4) s"; "" for the whole video."""
+    """Format a part of a video, as a suffix of its path, such as " [1.5, 4) s"; "" for the whole video."""
     if start_seconds is None and end_seconds is None:
         return ""
     return f" [{start_seconds or 0:g}, {'end' if end_seconds is None else f'{end_seconds:g}'}) s"
@@ -149,17 +150,18 @@ def rank(
     as_in_test: bool = False,
     thresholds: Sequence[float] | None = None,
 ) -> list[RankedLabel]:
-    """Return the `top_k` most probable classes, best first; in a multilabel task also all others at their threshold.
+    """Return the `top_k` most probable classes, best first.
 
-    In a multi_head task, return the most probable combinations of one class of each head.
+    In a multilabel task, all other classes that reach their thresholds follow. In a multi_head task, the ranking has
+    the most probable combinations of one class of each head instead.
 
     Args:
         probabilities: probability of each class.
         model: network with the labels, the task and the thresholds.
         top_k: number of the most probable classes to return.
-        as_in_test: whether the probabilities are those of a test's views, on which thresholds are chosen. In a
-            single-label task, only these are compared with thresholds.
-        thresholds: in a multilabel task, thresholds of the classes in place of the network's own.
+        as_in_test: whether the probabilities are averages over the views of a test, like those that thresholds are
+            chosen on. In a single-label task, only these are compared with thresholds.
+        thresholds: thresholds of the classes that replace the network's own; used in a multilabel task only.
     """
     if model.task == "multi_head":
         return [RankedLabel(*each) for each in rank_labels_jointly(probabilities, model.labels, top_k)]

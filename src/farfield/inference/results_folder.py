@@ -3,7 +3,7 @@
 predictions.jsonl gets a line for each video as soon as it is predicted. settings.json holds the options. The extra
 files of each video (subtitles, labelled copy) are named after the video. Segments of one video are predicted and
 written separately. A resumed run predicts a video again if the video's file has changed, if its prediction failed, or
-if a crash cut off its line. Only one run at a time can write to a folder.
+if its line in predictions.jsonl is incomplete after a crash. Only one run at a time can write to a folder.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def open_results(folder: str | Path, settings: dict[str, Any], extras: Sequence[
         path.mkdir(parents=True, exist_ok=True)
         if not (path / SETTINGS).is_file() and any(each.name != LOCK for each in path.iterdir()):
             # Writing could overwrite a video of the same name.
-            raise FarfieldError(f"the folder {folder} holds files other than predictions. Give a new or empty one.")
+            raise FarfieldError(f"the folder {folder} holds files other than predictions. Give a new or empty folder.")
         try:
             lock = FileLock(path / LOCK).acquire(timeout=0)
         except Timeout as error:
@@ -124,7 +124,7 @@ class Results:
 
         Args:
             prediction: prediction of a video or segment.
-            fps: frame rate of this folder of pictures; None for that of the settings.
+            fps: frame rate if the video is a folder of pictures; None for the frame rate in the settings.
 
         Returns:
             The prediction. If its files could not be written, its `error` says why.
@@ -148,10 +148,10 @@ class Results:
         return prediction
 
     def finish(self, records: Sequence[VideoRecord], labels: Sequence[str] = ()) -> None:
-        """Write the files for all of the videos `records`; reduce predictions.jsonl to one line for each.
+        """Write the files of all videos (CSV, features, labelling tools), and remove old lines of predictions.jsonl.
 
         Args:
-            records: videos and parts of videos.
+            records: videos and segments of videos that the files cover.
             labels: all classes of the network, which labelling tools offer to choose from.
         """
         keys = map(_record_key, records)
@@ -199,7 +199,7 @@ class Results:
         return self.folder / "features" / f"{name}.safetensors"
 
     def _name(self, entry: dict[str, Any]) -> str:
-        """Return the name for a video's files: the video's name without suffix, numbered if that is taken.
+        """Return the base name of a video's files: the video's name without suffix, and a number if that is taken.
 
         The name is valid UTF-8. It is cut to 200 bytes, because file systems allow 255 bytes including suffixes.
         """
@@ -263,7 +263,7 @@ Key = tuple[str, float | None, float | None, float | None]
 
 
 def _key(entry: dict[str, Any]) -> Key:
-    """Return an entry's key. Lines of versions before segments were predicted have only the path."""
+    """Return the key of an entry. Entries of earlier versions, which predicted no segments, have only the path."""
     return (
         entry["path"],
         entry.get("requested_start_seconds"),

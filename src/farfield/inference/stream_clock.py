@@ -1,4 +1,4 @@
-"""Times of a live stream's packets and frames that never run backwards."""
+"""Clocks for a live stream's packets and frames, which never run backwards."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from av.packet import Packet
 from farfield.video.packet_buffer import StoredPacket
 
 MAX_UNTIMED = 64
-"""Number of packets without times at the beginning of a stream that are held until a packet with a time arrives."""
+"""Maximum number of packets without times that are kept at the start of a stream until one with a time arrives."""
 
 
 class StreamClock:
-    """Convert a source's times to seconds that start at `base`.
+    """Convert the times of a source's clock to seconds that start at `base`.
 
     If the source's clock jumps back, for example after a restart, time continues from the previous moment.
 
     Args:
-        base: seconds of the first moment.
-        step: seconds between a moment and the next if the source's clock has jumped back.
+        base: result for the first moment, in seconds.
+        step: seconds from the previous moment to the next one after the source's clock has jumped back.
     """
 
     def __init__(self, base: float, step: float) -> None:
@@ -28,7 +28,7 @@ class StreamClock:
         self._first: float | None = None
 
     def at(self, time: float) -> float:
-        """Return the seconds of a moment. Moments are given in the order of the stream.
+        """Convert a moment to seconds. Moments must be given in the order of the stream.
 
         Args:
             time: the moment on the source's clock, in seconds.
@@ -42,11 +42,11 @@ class StreamClock:
 
 
 class PacketClock:
-    """Give demuxed packets the times that they lack, and their place on the clock of the stream's frames.
+    """Add missing times to demuxed packets, and convert their times to seconds on the same clock as the frames.
 
     Args:
-        base: seconds of the first packet's frame.
-        step: duration of a frame in seconds, where packets do not state it.
+        base: time of the first packet's frame, in seconds.
+        step: duration of a frame in seconds, for packets that do not state it.
     """
 
     def __init__(self, base: float, step: float) -> None:
@@ -57,10 +57,10 @@ class PacketClock:
         self._lead: float | None = None
 
     def store(self, packet: Packet) -> Iterator[StoredPacket]:
-        """Yield the packets whose times are known now that `packet` has arrived.
+        """Take the next packet, and yield all packets whose times are known by now.
 
         Packets at the beginning of a stream may lack times (the first one of an RTSP stream, the first ones of a
-        Matroska stream with B-frames). They are counted back from the first packet that has one.
+        Matroska stream with B-frames). Their times are counted back from the first packet that has one.
         """
         duration = packet.duration or round(self._step / packet.time_base)
         if packet.dts is None and self._last is None and len(self._untimed) < MAX_UNTIMED:

@@ -1,4 +1,4 @@
-"""Formatting of predictions as text: table, CSV and subtitles. For JSON, see `prediction_schema.py`."""
+"""Format predictions as text: table, CSV or subtitles. For JSON, see `prediction_schema.py`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check_format(name: str, *, timeline: bool) -> None:
 
 
 def as_table(prediction: Prediction) -> str:
-    """Format a prediction as a table below the file's name: its ranking, or its segments if it has a timeline."""
+    """Format a prediction as a table, headed by the video's path: the ranking, or the segments of a timeline."""
     seen = f"{prediction.start_seconds:.2f} s to {prediction.end_seconds:.2f} s"
     lines = [f"{prediction.title}  ({seen})"]
     multilabel = prediction.task == "multilabel"
@@ -68,7 +68,7 @@ The ranking of a multilabel network has one more column, above_threshold: true o
 
 
 def as_csv(predictions: list[Prediction], *, timeline: bool, header: bool = True) -> str:
-    """Format predictions as CSV. A video that could not be read completely gets an additional row with the reason."""
+    """Format predictions as CSV. A video that could not be read completely has an additional row with the reason."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     marked = not timeline and any(prediction.task == "multilabel" for prediction in predictions)
@@ -96,7 +96,7 @@ def _truth(ranked: RankedLabel) -> str:
 
 
 def as_srt(prediction: Prediction) -> str:
-    """Format segments as SubRip subtitles. Of segments that overlap, a cue has a line for each."""
+    """Format segments as SubRip subtitles. Segments that overlap share a cue, with a line for each."""
     cues = [
         f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{_cue(segments)}\n"
         for number, (start, end, segments) in enumerate(_moments(prediction.segments or []), 1)
@@ -105,7 +105,7 @@ def as_srt(prediction: Prediction) -> str:
 
 
 def as_vtt(prediction: Prediction) -> str:
-    """Format segments as WebVTT subtitles. Of segments that overlap, a cue has a line for each."""
+    """Format segments as WebVTT subtitles. Segments that overlap share a cue, with a line for each."""
     cues = [
         f"{_clock(start)} --> {_clock(end)}\n"
         + _cue(segments).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -116,9 +116,9 @@ def as_vtt(prediction: Prediction) -> str:
 
 
 def _moments(segments: list[Segment]) -> Iterator[tuple[float, float, list[Segment]]]:
-    """Cut time where a segment starts or ends, and yield each part, its start and end first, with its segments.
+    """Cut time where a segment starts or ends. Yield the start, end and segments of each part that has segments.
 
-    Segments that do not overlap are yielded as they are. Players show only one of several cues that overlap.
+    Segments that do not overlap are yielded whole. This is needed because players show only one of overlapping cues.
     """
     bounds = sorted({bound for each in segments for bound in (each.start_seconds, each.end_seconds)})
     waiting = deque(sorted(segments, key=lambda each: each.start_seconds))
@@ -132,7 +132,7 @@ def _moments(segments: list[Segment]) -> Iterator[tuple[float, float, list[Segme
 
 
 def _cue(segments: list[Segment]) -> str:
-    """Format a cue's text, a line per segment. Line breaks and "-->" in a label would break the file: replaced."""
+    """Format the text of a cue, a line per segment. Line breaks and "-->" in labels are replaced; they end a cue."""
     return "\n".join(
         f"{' '.join(each.label.split()).replace('-->', '->')} ({100 * each.probability:.0f}%)" for each in segments
     )

@@ -5,9 +5,9 @@
     object context         soft object regions, and the weight of each region in a position's output
     criss-cross            attention after all passes. In one pass, a position attends only to the lines through it.
 
-Criss-cross attention with R passes has attention matrices A_1 .. A_R (each n x n, never built). After all passes,
-position i attends to j with weight (A_R ... A_1)_ij, the probability that a random walk of R steps from i ends at j.
-The weight ignores the residual connection of each pass, which allows fewer than R steps.
+Criss-cross attention with R passes has attention matrices A_1 .. A_R (n x n for n positions, never built). After all
+passes, position i attends to j with weight (A_R ... A_1)_ij. This is the probability that a random walk of R steps from
+i ends at j. The residual connection of each pass, over which a walk has fewer than R steps, is not included.
 """
 
 from __future__ import annotations
@@ -46,14 +46,15 @@ def missing_map_reason(activation: BlockActivation) -> str | None:
 
 @torch.no_grad()
 def attention_after_all_passes(activation: BlockActivation, attention: AttentionMap) -> AttentionMap | None:
-    """Compute a position's attention after all passes of criss-cross attention.
+    """Compute the attention map of a position after all passes of criss-cross attention.
 
     Args:
         activation: recorded input of the block.
         attention: attention map of the position in the last pass.
 
     Returns:
-        The attention map; None if the block is not criss-cross attention or has only one pass.
+        The attention map, with the number of passes in its name; None if the block is not criss-cross attention or has
+        only one pass.
     """
     block: Any = activation.block
     if not isinstance(block, CrissCrossAttention) or block.passes < 2:

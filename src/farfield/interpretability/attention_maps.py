@@ -37,10 +37,10 @@ from farfield.layers import CrissCrossAttention
 from farfield.models.network import ActionNet
 
 Position = tuple[float | None, float | None, float | None]
-"""(t, h, w) in the clip, each in [0, 1). None for a coordinate means that it is chosen automatically."""
+"""(t, h, w) in the clip, each as a fraction in [0, 1). A coordinate that is None is chosen automatically."""
 
 GRID = 4
-"""Number of grid positions along each axis. Positions are chosen from the grid, and mean measures are taken over it."""
+"""Grid size along each axis. Query positions are chosen from this grid, and means are taken over it."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class AttentionMap:
         query: middle of the query position in the clip, (t, h, w), each in [0, 1).
         weights: absolute weights of the keys, averaged over heads, with sum 1.
         entropy: entropy of the weights in bits. Uniform attention over n keys has log2(n) bits.
-        places: middles of the keys in the clip along t, h and w; None for evenly spaced keys. Keys are not evenly
-            spaced if pooling omits a border that does not fill a pooling window, or if they come from a slow pathway's
-            frames.
-        signs: sign of each weight's average over heads, -1, 0 or 1; None if no weights are negative.
+        places: middles of the keys in the clip along t, h and w, in [0, 1); None for evenly spaced keys. Keys are not
+            evenly spaced if pooling omits a border that does not fill a pooling window, or if they come from a slow
+            pathway's frames.
+        signs: sign of each key's weight after averaging over heads: -1, 0 or 1; None if no weights are negative.
         reach: mask of the keys that the position can attend to, given the block's scope; None for all keys.
     """
 
@@ -121,12 +121,12 @@ def check_position(position: Position | None) -> None:
 
 @torch.no_grad()
 def attention_rows(activation: BlockActivation, position: Position | None = None) -> list[AttentionMap]:
-    """Compute the attention map of each position of a grid over the clip.
+    """Compute the attention maps of the positions of a grid over the clip.
 
     Args:
         activation: recorded input of a block with attention over positions.
-        position: (t, h, w), each in [0, 1) to fix a coordinate, or None for the grid's coordinates. None for the whole
-            position fixes no coordinate.
+        position: (t, h, w). A coordinate in [0, 1) is fixed; for None, all coordinates of the grid on this axis are
+            used. None for the whole position uses the whole grid.
     """
     block, x = activation.block, activation.x
     wanted = itertools.product(*(even_middles(GRID) if at is None else [at] for at in position or (None,) * 3))
@@ -159,13 +159,13 @@ def most_effective(activation: BlockActivation, position: Position = (None, None
     """Compute the attention map of the position at which the block affects the score of a class most.
 
     The effect at position i is |dy/dz_i . (z_i - x_i)|, for the block's input x and output z and the score y. To first
-    order, this is how much the score would change if the block left x_i unchanged. A position of low entropy, in
-    contrast, may have no effect on the score. If the block has no effect anywhere, for example because it is
-    the identity as at initialisation, the position is chosen by entropy.
+    order, this is how much the score would change if the block left x_i unchanged. Low entropy is no substitute: a
+    position of low entropy may have no effect on the score. If the block has no effect anywhere, for example because it
+    is the identity as at initialisation, the position with the least entropy is chosen.
 
     Args:
         activation: recorded input of a block, with its `effect` on the score of a class.
-        position: (t, h, w), each in [0, 1) to fix a coordinate, or None to choose it.
+        position: (t, h, w). A coordinate in [0, 1) is fixed, and one that is None is chosen.
     """
     assert activation.effect is not None
     open_to_choice = [
@@ -199,8 +199,9 @@ def _key_middles(block: Any, middles: Middles) -> Middles:
 def _reach(block: Any, place: Sequence[int], size: Sequence[int]) -> Bool[Tensor, "t h w"] | None:
     """Return the mask of the keys that a position can attend to; None if it can attend to all.
 
-    The scope "space" is the position's time step. The scope "time" is its place in all time steps. Criss-cross
-    attention reaches the lines through the position along t, h and w.
+    With scope "space", these are all keys of the position's time step. With scope "time", they are the keys at the
+    position's (h, w) in all time steps. With criss-cross attention, they are on the lines through the position along t,
+    h and w.
     """
     scope = getattr(block, "scope", "spacetime")
     lines = isinstance(block, CrissCrossAttention)
@@ -222,7 +223,7 @@ def draw_attention(
 ) -> Figure:
     """Draw a row of frames for each map. Places that get less attention are darker.
 
-    A box marks the query position, in the shown frame that is nearest to it in time.
+    A box marks the query position, in the drawn frame that is nearest to it in time.
 
     Args:
         frames: RGB frames of the clip.

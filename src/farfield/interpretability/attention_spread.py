@@ -83,9 +83,10 @@ def seconds_at(middles: Float[np.ndarray, " n"], seconds: Float[np.ndarray, " t"
 
 
 def ascending_times(seconds: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
-    """Return the times of a clip's frames in seconds.
+    """Make the times of a clip's frames, in seconds, ascending.
 
-    If a short video was looped to fill the clip, return ascending times instead, at the video's median frame interval.
+    Only a clip that was filled by looping a short video has other times. They are replaced by evenly spaced times, at
+    the video's median frame interval.
     """
     steps = np.diff(seconds)
     if not len(steps) or steps.min() >= 0:

@@ -1,4 +1,4 @@
-"""Recording of the inputs of a network's inserted blocks, and where the blocks' positions lie in the clip.
+"""Record the inputs of a network's inserted blocks, and compute where the blocks' positions lie in the clip.
 
 A block's positions form a grid (t h w) that is coarser than the clip. In space, each position covers an equal part of
 the frame. In time, each covers an equal part of the frames of its pathway. The frames of a slow pathway run from the
@@ -56,9 +56,9 @@ def record_activations(
     Args:
         network: network in evaluation mode, on the device of the clip. Its weights get no gradient.
         clip: clip, normalised by `network.clip`.
-        class_index: index of the class on whose score the blocks' effects are computed, in a backward pass down to the
-            first block; None to compute no effects. The score is the logit, because the gradient of a probability
-            vanishes if the network is certain.
+        class_index: class for whose score (logit) the blocks' effects are computed, by a backward pass down to the
+            first block; None to compute no effects. The logit is used because the gradient of a probability vanishes if
+            the network is certain.
     """
     backbone, num_frames = network.backbone, clip.shape[2]
     names = {
@@ -101,7 +101,7 @@ def grid_middles(backbone: Backbone, stage: str, num_frames: int, size: tuple[in
 
     Args:
         backbone: backbone of the stage.
-        stage: name of the stage, for example "res4", or "fast_res4" in the fast pathway of a network with two.
+        stage: name of the stage, for example "res4"; "fast_res4" is in the fast pathway of a network with two pathways.
         num_frames: number of frames of the network's input.
         size: size of the features along t, h and w.
     """

@@ -5,10 +5,10 @@ result as averaging after it. For the features A of a clip:
 
     y = W mean_thw(A) + b = mean_t (W mean_hw(A_t) + b) = mean_t y(t)
 
-y(t) is the logit of a class at time step t, and the network's own logit y is exactly the mean over t. With two
-pathways, each time step of the slow pathway is repeated for the alpha steps of the fast pathway that it spans. There is
-no such evidence if a nonlinear embedding lies between pooling and the linear layer, or if the head averages over
-pooling windows that weight time steps unequally.
+y(t) is the logit of a class at time step t, called its evidence, and the network's own logit y is exactly the mean over
+t. With two pathways, each time step of the slow pathway is repeated for the alpha steps of the fast pathway that it
+spans. There is no such evidence if a nonlinear layer lies between pooling and the linear layer, or if the head averages
+over pooling windows that weight time steps unequally.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from farfield.models.network import ActionNet
 
 @dataclass(frozen=True)
 class Evidence:
-    """Logits of each time step and class.
+    """Logits of each class at each time step.
 
-    Their mean over time is the network's output; for multi_head, before the log-softmax over each head.
+    Their mean over time is the network's output. For a multi_head network, this is the output before the log-softmax
+    over each head.
 
     Attributes:
         scores: logits y(t).

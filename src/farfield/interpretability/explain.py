@@ -49,11 +49,11 @@ def explain(
         out: folder to write the files to; created if it does not exist. None writes nothing.
         time: time of the position whose attention is shown, in seconds from the start of the video. A view that
             contains this time is explained. None explains the view with the highest probability of the class, and
-            chooses the time for each block.
-        point: y and x of the position, in pixels of the crop that the network sees. None chooses, for each block, the
+            chooses the time for each block, as for `point`.
+        point: (y, x) of the position, in pixels of the crop that the network sees. None chooses, for each block, the
             position at which the block changes the class's score the most.
-        label: class to explain; None for the most probable class. For a multilabel network, too, this is one class,
-            whether or not it reaches its threshold; explain the others of a video one by one.
+        label: class to explain; None for the most probable class, whether or not it reaches its threshold. One call
+            explains one class, also if a multilabel network predicts several.
         stage: stage whose features Grad-CAM uses, for example res4; None for the last stage, or the last stage of each
             pathway if there are two.
         connections: maximum number of arrows for each block.
@@ -63,7 +63,7 @@ def explain(
             all other classes that reach their thresholds.
         device: device on which to run a checkpoint: auto, cpu, cuda, cuda:1.
         decoder: decoder that opens the video: pyav or decord.
-        fps: frame rate of a folder of pictures, which needs it; ignored for a file.
+        fps: frame rate of a folder of pictures, which must be given; ignored for a file.
         progress: show progress bars.
 
     Raises:

@@ -40,7 +40,7 @@ class BlockExplanation:
 
     Attributes:
         shown: attention map of the chosen position.
-        after_passes: attention map after all passes of criss-cross attention; None for other blocks and if passes = 1.
+        after_passes: attention map after all passes of criss-cross attention; None for other blocks, and for one pass.
         connections: strongest connections of the chosen position.
         query: spread of the chosen position's attention.
         mean: mean spread over a grid of positions.
@@ -95,8 +95,8 @@ class Explanation:
     def windows_label(self) -> str:
         """Class for which the contributions of windows are computed.
 
-        It is the predicted class of a single-label network. Other networks decide on several classes, so it is the
-        explained class.
+        This is the predicted class of a single-label network. Other networks may predict several classes; for them,
+        this is the explained class.
         """
         return self.predicted if self.task == "single_label" else self.label
 
@@ -118,7 +118,7 @@ class Explanation:
     def ranking(self, top_k: int) -> list[tuple[str, float]]:
         """Return the `top_k` most probable classes of the video with their probabilities, best first.
 
-        Of a multilabel network, all other classes that reach their thresholds follow.
+        For a multilabel network, all other classes that reach their thresholds follow.
         """
         of_video = self.views.video
         order = np.argsort(-of_video, kind="stable")
@@ -150,10 +150,10 @@ def explain_video(
         network: network on the device to run on. It is set to evaluation mode.
         time: time of the position whose attention is shown, in seconds from the start of the video; None chooses it for
             each block (see `most_effective`).
-        point: y and x of the position, in pixels of the network's input; None chooses them for each block.
+        point: (y, x) of the position, in pixels of the network's input; None chooses it for each block.
         label: class to explain; None for the most probable class, whether or not it reaches its threshold.
         stage: stage for Grad-CAM; None for the last stage, or the last stage of each pathway if there are two.
-        connections: maximum number of strongest connections to keep for each block.
+        connections: maximum number of connections to keep for each block, the strongest first.
         num_clips: number of clips spread over the video; None for the network's test setting.
         num_crops: number of crops of each clip; None for the network's test setting.
         decoder: see `open_video`.
@@ -205,7 +205,7 @@ def explain_video(
 
 
 def _thresholds(network: ActionNet) -> list[float] | None:
-    """Return the threshold of each class of a multilabel network; None for a single-label network."""
+    """Return the threshold of each class of a multilabel network; None for other networks."""
     if network.task != "multilabel":
         return None
     found = class_thresholds(network.labels, network.operating_point, network.task)
@@ -230,7 +230,7 @@ def _check_request(
         raise FarfieldError(f"connections is {connections}; it must be at least 1. The non-local paper shows 20.")
     if label is not None:
         label_index(network, label)
-    if stage is not None and stage not in default_stages(network):
+    if stage is not None and stage not in [*default_stages(network), *network.backbone.layer_names]:
         network.backbone.stage(stage)
 
 

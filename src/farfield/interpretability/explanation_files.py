@@ -1,4 +1,4 @@
-"""Writing of an explanation to a folder: images, videos, a page, and explanation.json."""
+"""Write an explanation to a folder: images, videos, a page, and explanation.json."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from farfield.video.writer import write_video
 
 NUMBERS = "explanation.json"
 OURS = re.compile(r"(attention|part|grad_cam|evidence|windows|explanation)[\w.-]*\.(png|mp4|html|json)")
-"""Names of an explanation's files. Writing another explanation to the same folder may delete only files so named."""
+"""Names of an explanation's files. Only files of these names are deleted when another explanation is written."""
 
 
 def check_folder(out: str | Path) -> Path:

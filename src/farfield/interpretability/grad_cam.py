@@ -19,11 +19,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from farfield.errors import FarfieldError, nearest
 from farfield.interpretability.block_activations import Middles, grid_middles
-from farfield.models.backbones import TwoPathwayBackbone
+from farfield.models.backbones import Backbone, TwoPathwayBackbone
+from farfield.models.backbones.hugging_face import TokenTrunk
 from farfield.models.network import ActionNet
 
 
@@ -53,12 +54,13 @@ class GradCam:
 def default_stages(network: ActionNet) -> list[str]:
     """Return the last stage of each pathway, to use for Grad-CAM; an empty list for features without positions.
 
-    It is "top", the features that the head pools, if there are blocks after the last stage, or no stages at all.
+    It is "top", the features that the head pools, if there are blocks after the last stage, or no stages at all. If the
+    head takes a class token, it is the last layer but one, whose patch tokens that token still attends to.
     """
     backbone = network.backbone
     stages = list(backbone.stage_specs)
     if not backbone.has_map:
-        return []
+        return [f"layer{len(backbone.layer_paths) - 1}"] if len(backbone.layer_paths) > 1 else []
     if not stages or any(len(backbone.top_blocks(name)) for name in backbone.tops):
         return list(backbone.tops)
     if isinstance(network.backbone, TwoPathwayBackbone):
@@ -87,28 +89,43 @@ def grad_cam(network: ActionNet, clip: Float[Tensor, "1 3 t h w"], *, label: str
         clip: clip, normalised by `network.clip`.
         label: class to explain.
         stage: stage of the features, or "top" for those that the head pools. A block inserted after the stage's last
-            residual block belongs to the stage.
+            residual block belongs to the stage. In an encoder of Hugging Face, "layer1", "layer2", ... are the patch
+            tokens after a layer.
 
     Raises:
         FarfieldError: for an unknown class or stage.
     """
     index = label_index(network, label)
-    backbone = network.backbone
-    last = backbone.top_blocks(stage) if stage in backbone.tops else backbone.blocks(stage)[-1]
     kept: list[Tensor] = []
 
-    def cut(_: Any, __: Any, features: Tensor) -> Tensor:
+    def cut(_: Any, __: Any, output: Any) -> Any:
+        features, *others = output if isinstance(output, tuple) else (output,)  # some layers also return attention
         kept.append(features.detach().requires_grad_())  # stops the gradient here, which saves most of its cost
-        return kept[0].clone()  # later layers may modify it in place
+        copy = kept[0].clone()  # later layers may modify it in place
+        return (copy, *others) if isinstance(output, tuple) else copy
 
-    hook = last.register_forward_hook(cut)
+    hook = _module_of(network.backbone, stage).register_forward_hook(cut)
     try:
         with torch.inference_mode(False), torch.enable_grad():
             score = network(clip.clone())[0, index]
             (gradient,) = torch.autograd.grad(score, kept[0])
     finally:
         hook.remove()
-    features = kept[0].detach()[0]
+    features = kept[0].detach()
+    trunk = network.backbone.trunk
+    if stage in network.backbone.layer_names:
+        assert isinstance(trunk, TokenTrunk)
+        features, gradient = (trunk.grid.split(each, clip.shape[2:])[1] for each in (features, gradient))
+    features = features[0]
     alpha = gradient[0].mean((1, 2, 3))
     values = torch.einsum("k,kthw->thw", alpha, features).relu().float().cpu()
     return GradCam(stage, label, values, grid_middles(network.backbone, stage, clip.shape[2], values.shape))
+
+
+def _module_of(backbone: Backbone, stage: str) -> nn.Module:
+    """Return the module whose output are the features of a stage."""
+    if stage in backbone.tops:
+        return backbone.top_blocks(stage)
+    if stage in backbone.layer_names:
+        return backbone.trunk.get_submodule(backbone.layer_paths[backbone.layer_names.index(stage)])
+    return backbone.blocks(stage)[-1]

@@ -1,4 +1,4 @@
-"""Heat maps drawn over frames: bright and orange where the heat is high, dark where it is low."""
+"""Draw heat maps over frames: bright and orange where the heat is high, dark where it is low."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from farfield.interpretability.block_activations import Middles, even_middles
 GLOW = (255, 120, 0)
 CYAN, GREY = (0, 255, 255), (150, 150, 150)
 VIDEO_WIDTH = 320
-"""Minimum width of a heat map video in pixels. Smaller clips are enlarged to at least it, by an integer factor."""
+"""Minimum width of a heat map video in pixels. Smaller clips are enlarged by an integer factor."""
 
 
 def resample(

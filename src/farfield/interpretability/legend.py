@@ -1,4 +1,4 @@
-"""Plot legends of class names, which can be in any script and are drawn literally. Long names can be shortened."""
+"""Draw plot legends of class names. The names may be in any script, are drawn literally, and can be shortened."""
 
 from __future__ import annotations
 

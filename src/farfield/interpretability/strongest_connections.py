@@ -1,4 +1,4 @@
-"""Drawing of a position's strongest connections as arrows over the frames.
+"""Draw the strongest connections of a position as arrows over the frames.
 
 The drawing follows figure 3 of Wang et al., "Non-local Neural Networks", CVPR 2018. Each arrow goes from the query
 position to a place that it attends to, in the same or another frame. The paper shows the 20 arrows of highest weight.
@@ -26,12 +26,9 @@ LABEL_INCHES = 1.25
 GAP = 0.04
 """Gap between frames, as a share of a frame's width."""
 FULL = 8
-"""An arrow has full width only if its weight is at least this multiple of the uniform weight.
-
-So the arrows of weak attention are thin.
-"""
+"""An arrow has full width only if its weight is at least this many times the uniform weight; others are thinner."""
 FAINTEST = 0.01
-"""Connections are not drawn if their weight is below this share of the strongest connection's weight."""
+"""Minimum weight of a drawn connection, as a share of the weight of the strongest connection."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Scoring of a video's test views, and choice of the view to explain."""
+"""Score the test views of a video, and choose the view to explain."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from farfield.scoring.score_views import score_views
 from farfield.video.decoder_names import Decoder
 
 VIEW_BATCH = 4
-"""Number of views in a batch; bounds memory."""
+"""Number of views per batch; bounds memory."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ def choose_view(views: ScoredViews, index: int, seconds: float | None = None) ->
     Args:
         views: views of the video.
         index: index of the class.
-        seconds: time that the view must contain. Of the views that contain this time, only those with the frame nearest
-            to it are compared. None compares all views.
+        seconds: time that the view must contain. If several views contain it, only those with the frame nearest to it
+            are compared. None compares all views.
 
     Raises:
         FarfieldError: for a time that no view contains.

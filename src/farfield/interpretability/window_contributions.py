@@ -1,8 +1,8 @@
 """Contribution of each window of a video to the prediction.
 
-A window is the time span of one sampled clip. A video's class probabilities p are the mean over its windows, or, if the
-network's views are aggregated by "max", the highest of them. A window's contribution is how much it raises the
-probability of a class, compared with that of the other windows:
+A window is the time span of one sampled clip. A video's class probabilities p are the mean over its windows or, if the
+network's views are aggregated by "max", the maximum. The contribution of window i to a class is how much the window
+raises the video's probability of the class, where p_without_i is the probability from all other windows:
 
     contribution_i = p - p_without_i          which is (p_i - p) / (windows - 1) for the mean
 
@@ -70,8 +70,8 @@ def draw_windows(
         labels: class names.
         top_k: number of classes to draw.
         aggregation: how the probabilities of windows are aggregated.
-        contributions_to: index of the class of the second plot, which is also drawn if it is not one of the `top_k`;
-            None for the most probable class.
+        contributions_to: index of the class of the second plot; None for the most probable class. The class is also
+            drawn in the first plot if it is not among the `top_k`.
         explained: index of a window to mark; None for no mark.
         title: title above the plot.
 

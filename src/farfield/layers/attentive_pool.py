@@ -1,7 +1,7 @@
 """Attentive pooling: a learned query gathers the features of a clip by attention.
 
-V-JEPA 2 (Assran et al., 2025, section 5) reads its frozen encoders in this way: three transformer blocks over all
-positions, then one block in which a learned query attends to them. `depth` counts both kinds.
+V-JEPA 2 (Assran et al., 2025, section 5) classifies the features of frozen encoders in this way: three transformer
+blocks over all positions, then one block in which a learned query attends to them. `depth` counts both kinds.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ INIT_STD = 0.02
 class AttentivePool3d(nn.Module):
     """Pool features (b c t h w) to one vector (b c) per clip with a learned query.
 
-    The result depends on the order of the positions only as far as the features do: the attention has no position
-    embeddings.
+    The attention has no position embeddings, so the same features in another order of positions give the same result.
 
     Args:
         channels: number of channels, c.
         num_heads: number of attention heads; `channels` must be a multiple of it.
-        depth: number of transformer blocks, at least 1. The last attends from the query to all positions, those before
-            it from each position to all others.
+        depth: number of transformer blocks, at least 1. In the last block the query attends to all positions; in the
+            blocks before it each position does.
         mlp_ratio: width of the hidden layer of each block's MLP, relative to `channels`.
         norm_eps: number that layer norms add to the variance.
 
@@ -55,7 +54,7 @@ class AttentivePool3d(nn.Module):
         return self.last(self.query.expand(len(x), -1, -1), tokens)[:, 0]
 
     def _init_weights(self) -> None:
-        """Draw random weights as V-JEPA 2 does: smaller ones where a later block adds to a sum of more terms."""
+        """Draw random weights as V-JEPA 2 does. Those of the output projections are smaller in later blocks."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 trunc_normal_(module.weight, std=INIT_STD)

@@ -78,7 +78,7 @@ def batch_norm(
 
 
 def momentum_from_decay(decay: float) -> float:
-    """Convert a decay, as in `running = decay running + (1 - decay) batch`, to PyTorch's momentum.
+    """Convert a decay, as in `running = decay running + (1 - decay) batch`, to PyTorch's momentum, 1 - decay.
 
     A decay of 0.9 in Caffe2, Keras or a textbook is a momentum of 0.1 in PyTorch. The same function converts back.
 

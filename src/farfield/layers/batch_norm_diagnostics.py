@@ -140,11 +140,13 @@ def diagnose(
             problems.append("running statistics do not match the norm's input: recalibrate")
         live = isinstance(norm, BatchNormBase) and not isinstance(norm, nn.SyncBatchNorm)
         if clips_per_batch < SMALL_BATCH and live:
-            problems.append(f"statistics over {clips_per_batch} clips are noisy in training: freeze or synchronise")
+            problems.append(
+                f"statistics are noisy in training (clips per batch: {clips_per_batch}): freeze or synchronise"
+            )
         if dead:
-            problems.append(f"{dead} dead channels")
+            problems.append(f"dead channels: {dead}")
         if exploding:
-            problems.append(f"{exploding} exploding channels")
+            problems.append(f"exploding channels: {exploding}")
         reports.append(
             NormReport(
                 name=names[norm].removesuffix(".bn") if norm in parts else names[norm],
@@ -166,7 +168,8 @@ def not_zero_at_init(network: nn.Module) -> list[str]:
     """Return the names of the parameters that should be zero at initialisation but are not.
 
     A module whose residual branch starts at zero lists the responsible parameters in its attribute `zero_at_init`. This
-    package's blocks and norms with `zero_init` have it. After training, these parameters are expected to be nonzero.
+    package's blocks, and its norms with `zero_init`, have this attribute. After training, these parameters are expected
+    to be nonzero.
     """
     wrong: list[str] = []
     for name, module in network.named_modules():

@@ -33,15 +33,15 @@ class DenseConv3d(nn.Module):
         conv: convolution whose weights are rearranged.
 
     Raises:
-        ValueError: if the convolution has groups, dilation, hooks, or padding other than a given number of zeros.
+        ValueError: if the convolution has groups, dilation, hooks, padding="same", or padding other than zeros.
     """
 
     def __init__(self, conv: nn.Conv3d) -> None:
         super().__init__()
         if not can_be_dense(conv):
             raise ValueError(
-                f"{conv} cannot be made dense. Give an nn.Conv3d padded by a given number of zeros, without groups, "
-                "dilation or hooks."
+                f"{conv} cannot be made dense. Give an nn.Conv3d with zero padding, as numbers and not 'same', and "
+                "without groups, dilation or hooks."
             )
         assert not isinstance(conv.padding, str)  # checked by can_be_dense
         self.kernel_size, self.stride, self.padding = conv.kernel_size, conv.stride, conv.padding
@@ -90,7 +90,7 @@ def axis_padding(size: int, kernel: int, stride: int, padding: int) -> tuple[int
 
 
 def can_be_dense(conv: nn.Module) -> TypeGuard[nn.Conv3d]:
-    """Check for an `nn.Conv3d` without hooks, with one group, no dilation, and padding by a given number of zeros."""
+    """Check for an `nn.Conv3d` without hooks, groups or dilation, and with zero padding given as numbers."""
     if type(conv) is not nn.Conv3d or has_forward_hooks(conv):
         return False
     zeros = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)

@@ -37,9 +37,9 @@ def fold_batch_norm(
 ) -> nn.Module:
     """Return a copy of a network in evaluation mode, with batch norms folded into the convolutions before them.
 
-    A norm with running statistics is folded if its input is the output of a convolution, nothing else reads that
-    output, and norm and convolution each run once. The convolution's weight must not be reparametrised. Folded norms
-    are replaced by `nn.Identity`; all other norms stay. The outputs of copy and network agree up to rounding.
+    A norm with running statistics is folded if it alone reads the output of a convolution, and both run once.
+    Convolutions with a reparametrised weight (weight norm, pruning) are left unchanged. Folded norms are replaced by
+    `nn.Identity`; all other norms stay. The outputs of copy and network agree up to rounding.
 
     Args:
         network: any network. Split batch norms (`SubBatchNorm3d`) are joined first. Frozen norms are folded.

@@ -45,9 +45,9 @@ MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 class _NonLocalBlock(nn.Module):
     """A non-local block over {axes}, z = x + BN(W_z y).
 
-    The block keeps the shape and is exactly the identity at initialisation, so that it can be inserted into a
-    pretrained network without changing its output: the last norm's gamma starts at 0 (section 4.1), or W_z if there is
-    no norm. No n x n matrix is built; see `pairwise` for the methods and their costs.
+    The block keeps the shape. It is exactly the identity at initialisation, so inserting it into a pretrained network
+    does not change the network's output: the last norm's gamma starts at 0 (section 4.1), or W_z if there is no norm.
+    No n x n matrix is built; see `pairwise` for the methods and their costs.
 
     Args:
         channels: C, the channels of input and output.
@@ -307,7 +307,7 @@ def _ungroup(rows: Float[Tensor, "b2 n c"], size: Sequence[int], scope: str) -> 
 
 
 def _place(index: Int[Tensor, " q"], size: Sequence[int], scope: str) -> tuple[Int[Tensor, " q"], Int[Tensor, " q"]]:
-    """Return each position's group in `_group`, and its row in the group."""
+    """Return the index of each position's group in the result of `_group`, and its row in that group."""
     if scope == "spacetime":
         return torch.zeros_like(index), index
     t, place = index // (size[1] * size[2]), index % (size[1] * size[2])

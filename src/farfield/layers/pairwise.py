@@ -121,12 +121,12 @@ def embedded_gaussian_weights(
 def dot_product_weights(
     theta: Float[Tensor, "*b q d"], phi: Float[Tensor, "*b m d"], *, scale: float = 1.0
 ) -> Float[Tensor, "*b q m"]:
-    """Compute the weights f / C of `dot_product` for chosen queries. They can be negative, and their sum varies."""
+    """Compute the weights f / C of `dot_product` for chosen queries. They can be negative, and do not sum to 1."""
     return (scale / phi.shape[-2]) * theta @ phi.mT
 
 
 def concatenation_weights(a: Float[Tensor, "*b q"], b: Float[Tensor, "*b m"]) -> Float[Tensor, "*b q m"]:
-    """Compute the weights f / C of `concatenation` for chosen queries. Their sum varies."""
+    """Compute the weights f / C of `concatenation` for chosen queries. They do not sum to 1."""
     return (a.unsqueeze(-1) + b.unsqueeze(-2)).relu() / b.shape[-1]
 
 

@@ -89,7 +89,7 @@ def check_input(x: Tensor, channels: int, ndim: int, name: str) -> None:
 
 
 def check_sizes(channels: int, reduction: int, ndim: int) -> None:
-    """Check a layer's options.
+    """Check the options that attention layers share: channels, reduction and ndim.
 
     Raises:
         ValueError: if channels or reduction is below 1, or ndim is neither 2 nor 3.

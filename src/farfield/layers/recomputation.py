@@ -1,16 +1,16 @@
 """Recompute cheap activations in the backward pass, instead of keeping them in memory.
 
-In training, a convolution, a batch norm and a ReLU keep two tensors of the same size for the backward pass: the
-convolution's output x, which the norm needs, and the ReLU's output y, which the ReLU and the next convolution need. One
-is enough, since y = ReLU(a x + b), with one scale and one shift per channel, costs little to compute again. In the same
-way, the sum at the end of a residual block is computed again from its terms, and the positions of the maxima of a
-max-pooling from its input.
+In training, a convolution, a batch norm and a ReLU keep two tensors of the same size for the backward pass. The norm
+needs the convolution's output x; the ReLU and the next convolution need the ReLU's output y. Keeping x is enough, since
+y = ReLU(a x + b), with one scale and one shift per channel, costs little to compute again. In the same way, the sum at
+the end of a residual block is computed again from its terms. The positions of a max-pooling's maxima are computed again
+from its input.
 
-The idea is that of Rota Bulo, Porzi, Kontschieder, "In-Place Activated BatchNorm for Memory-Optimized Training of
-DNNs", CVPR 2018, who recompute the norm's input from the output of an invertible activation, and of Pleiss et al.,
-"Memory-Efficient Implementation of DenseNets", 2017, who recompute norms. Here the activation need not be invertible,
-and the network's layers stay as they are: `torch.autograd.graph.saved_tensors_hooks` shows each tensor that autograd
-saves, and autograd's graph tells how the tensor was computed.
+Rota Bulo, Porzi, Kontschieder, "In-Place Activated BatchNorm for Memory-Optimized Training of DNNs", CVPR 2018,
+recompute the norm's input from the output of an invertible activation. Pleiss et al., "Memory-Efficient Implementation
+of DenseNets", 2017, recompute norms. Here the activation need not be invertible, and the network's layers are not
+changed: `torch.autograd.graph.saved_tensors_hooks` gives each tensor that autograd saves, and autograd's graph shows
+how the tensor was computed.
 """
 
 from __future__ import annotations
@@ -48,21 +48,21 @@ COMBINATIONS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
     "AddBackward0": (torch.Tensor.add_, torch.add),
     "MulBackward0": (torch.Tensor.mul_, torch.mul),
 }
-"""Combinations of two tensors that are recomputed: the operation in place, and not in place."""
+"""Combinations of two tensors that are recomputed, by node name: the in-place and the ordinary operation."""
 
 
 @contextmanager
 def recompute_activations(*, sums_per_kept: int = 0) -> Iterator[None]:
-    """Keep fewer tensors for the backward pass of what runs in the `with` block; gradients agree up to rounding.
+    """Save memory in a forward pass inside the `with` block, by recomputing cheap activations in its backward pass.
 
-    Not kept, but recomputed in the backward pass, are the outputs of batch norms in training mode and of the
-    activations and products (squeeze-and-excitation) after them, and the positions of the maxima of max-pooling.
-    Running statistics are updated once, as usual. The backward pass may run after the block. Compiled code is not
-    affected: `torch.compile` chooses by itself what to recompute.
+    The recomputed tensors are the outputs of batch norms in training mode, of the activations and products
+    (squeeze-and-excitation) after them, and the positions of the maxima of max-pooling. Gradients agree up to
+    rounding, and running statistics are updated once, as usual. The backward pass may run after the block. Compiled
+    code is not affected: `torch.compile` chooses by itself what to recompute.
 
     Args:
-        sums_per_kept: number of consecutive residual sums that are recomputed for each one that is kept. 0 keeps all.
-            More save more memory, at the cost of the addition and activation of each recomputed sum.
+        sums_per_kept: number of consecutive residual sums that are recomputed for each sum that is kept. 0 keeps every
+            sum. Larger numbers save more memory, and cost an addition and an activation per recomputed sum.
 
     Raises:
         ValueError: if sums_per_kept is negative.
@@ -94,7 +94,8 @@ class _Kept:
     def value(self) -> Tensor:
         if self._tensor._version != self._version:
             raise RuntimeError(
-                "a tensor that is needed to compute gradients was modified in place after it had been saved."
+                "a tensor that is needed to compute gradients was modified in place after it had been saved. Use an "
+                "operation that is not in place."
             )
         return self._tensor
 
@@ -108,8 +109,8 @@ class _Recomputed:
     """Tensor that is recomputed when it is read.
 
     Attributes:
-        num_sums: number of residual sums that are recomputed for it, one from the other.
-        unread: number of times that it was saved and not read yet. Until then, a computed value is held.
+        num_sums: number of consecutive residual sums that are recomputed to compute the tensor.
+        unread: how often autograd saved the tensor and has not read it back yet. A computed value is held until 0.
     """
 
     def __init__(self, compute: Callable[[], Tensor], num_sums: int = 0) -> None:
@@ -132,7 +133,7 @@ class _Recomputed:
         return self.value() if self._value is None and self.unread <= 0 else None
 
     def read(self) -> Tensor:
-        """Return the tensor for one of the operations that saved it."""
+        """Return the tensor to one of the operations that saved it, and drop its value after the last of them."""
         value = self.value()
         self.unread -= 1
         if self.unread <= 0:
@@ -163,10 +164,10 @@ class _Saved:
 
 
 class _Graph:
-    """Sources of the tensors of a forward pass.
+    """Sources of the tensors of a forward pass: kept, or recomputed.
 
-    A tensor is known by the node of autograd's graph (`grad_fn`) that computes it, and by its number among the node's
-    outputs: some operations have several.
+    A tensor is identified by the node of autograd's graph (`grad_fn`) that computes it, and by its index among the
+    node's outputs.
     """
 
     def __init__(self, sums_per_kept: int) -> None:
@@ -174,14 +175,14 @@ class _Graph:
         self.sources: dict[tuple[Any, int], _Source | None] = {}
         """None for a tensor that was not saved and cannot be recomputed."""
         self.positions: dict[int, _Saved] = {}
-        """Saved integer tensors by address. Positions of maxima are among them, before their pooling is known."""
+        """Saved integer tensors by memory address. Some of them turn out to be positions of maxima."""
 
     def clear(self) -> None:
         self.sources.clear()
         self.positions.clear()
 
     def pack(self, tensor: Tensor) -> _Saved:
-        """Return what autograd is to hold in place of a tensor."""
+        """Return the object that autograd saves in place of a tensor."""
         base = view_base(tensor)
         origin = tensor if base is None else base
         if origin.grad_fn is None:
@@ -206,7 +207,7 @@ class _Graph:
         return self.sources[node, output]
 
     def _recomputed(self, node: Any) -> _Recomputed | None:
-        """Return how the output of a node is recomputed; None if it cannot be, or is not to be."""
+        """Return how the output of a node is recomputed; None if it is kept."""
         name = node.name()
         if name not in (*ACTIVATIONS, *COMBINATIONS, *NORM_NODES, POOL_NODE):
             return None

@@ -28,7 +28,7 @@ def tiled_attention(
 ) -> Float[Tensor, "b n e"]:
     """Compute softmax(scale query key^T) value in float32 or float64, and return it in the dtype of `value`.
 
-    It is differentiable once.
+    The result can be differentiated once, but not twice.
     """
     inputs = (at_least_float32(part) for part in (query, key, value))
     return _TiledAttention.apply(*inputs, scale).to(value.dtype)

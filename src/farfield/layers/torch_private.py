@@ -65,10 +65,10 @@ POOL_NODE = "MaxPool3DWithIndicesBackward0"
 
 
 def reads_without_side_effects(node: Any, read: Callable[..., Tensor]) -> bool:
-    """Check that a node's saved tensors can be read: they have no hook that unpacks them, or the given one.
+    """Check that reading a node's saved tensors runs no hook, or only the hook `read`.
 
-    Activation checkpointing has another hook, which runs the forward pass again, and updates running statistics again.
-    Before PyTorch has the hook's name, True.
+    Activation checkpointing has another hook, which runs the forward pass again, and so updates running statistics
+    twice. Returns True for versions of PyTorch that do not tell the hook.
     """
     if node.name() == "SyncBatchNormBackward":
         saved = node._raw_saved_tensors
@@ -81,13 +81,13 @@ def reads_without_side_effects(node: Any, read: Callable[..., Tensor]) -> bool:
 
 @dataclass(frozen=True)
 class BatchNormRecord:
-    """What autograd's graph holds of a batch norm in training mode.
+    """Values of a batch norm in training mode that autograd's graph holds.
 
     Attributes:
         mean: mean of the batch, one value per channel.
         variance: biased variance of the batch.
-        weight: scale per channel; None without.
-        bias: shift per channel; None without.
+        weight: scale per channel; None for a norm without scale.
+        bias: shift per channel; None for a norm without shift.
         eps: added to the variance.
     """
 
@@ -99,10 +99,10 @@ class BatchNormRecord:
 
 
 def batch_norm_record(node: Any) -> BatchNormRecord | None:
-    """Return what one of `NORM_NODES` holds.
+    """Return the values that a batch norm's node (one of `NORM_NODES`) holds; None if they do not suffice.
 
-    None for a norm in evaluation mode, and if the graph does not hold the shift, as for a frozen shift of a trained
-    scale. A norm without a scale is taken to have no shift unless the shift is trained.
+    They do not suffice in evaluation mode, or if the norm has a scale and its shift is frozen: the graph then does not
+    hold the shift. A norm without a scale is assumed to have no shift, unless the shift is trained.
     """
     if node.name() == "SyncBatchNormBackward":
         _, weight, mean, invstd, _ = node.saved_tensors
@@ -125,11 +125,11 @@ def batch_norm_record(node: Any) -> BatchNormRecord | None:
 
 @dataclass(frozen=True)
 class PoolRecord:
-    """What autograd's graph holds of a 3D max-pooling.
+    """Positions of the maxima of a 3D max-pooling, as autograd's graph holds them.
 
     Attributes:
-        address: memory address of the positions of the maxima.
-        positions: computes the positions of the maxima from the input.
+        address: memory address of the tensor of positions.
+        positions: function that computes the positions from the pooling's input.
     """
 
     address: int
@@ -137,7 +137,7 @@ class PoolRecord:
 
 
 def max_pool_record(node: Any) -> PoolRecord:
-    """Return what a `POOL_NODE` holds."""
+    """Return the record of a max-pooling's node (`POOL_NODE`)."""
     sizes = node._saved_kernel_size, node._saved_stride, node._saved_padding, node._saved_dilation
     ceil_mode = node._saved_ceil_mode
 

@@ -8,8 +8,8 @@ Caffe (Jia et al., 2014). Each of the L output positions has a window of Cin*kt*
     y = weight @ unfold(x):  (b, Cout, L)
 
 the convolution is one matrix product. `fold` is the transpose of `unfold`: it adds every window's values to the
-positions that they came from, so fold(unfold(x)) is not x but x times the number of windows at each position, and
-fold(weight^T @ dy) is the convolution's gradient with respect to x.
+positions that they came from. So fold(weight^T @ dy) is the convolution's gradient with respect to x, and
+fold(unfold(x)) is x times the number of windows at each position.
 """
 
 from __future__ import annotations

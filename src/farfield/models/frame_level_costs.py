@@ -1,6 +1,6 @@
-"""How much faster sliding windows can be if frames that windows share are computed once, by multiply-adds.
+"""Estimate how much faster sliding windows are if the features of shared frames are computed once.
 
-Multiply-adds are counted as in `summary.py`.
+The estimate is a ratio of multiply-adds, which are counted as in `summary.py`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class LevelCosts:
     """Multiply-adds of a network for one clip, by level (see `frame_levels.py`).
 
     Attributes:
-        spans: frames from which one map of each level is computed.
-        of_maps: multiply-adds of one map of each level.
-        maps: maps of each level in a clip.
+        spans: for each level, the number of frames that one map of features is computed from.
+        of_maps: for each level, the multiply-adds of one map.
+        maps: for each level, the number of maps in a clip.
         rest: multiply-adds of the layers after the levels, and of the head.
     """
 
@@ -38,19 +38,19 @@ class LevelCosts:
 
     @property
     def total(self) -> int:
-        """Multiply-adds of a clip by itself."""
+        """Multiply-adds of one clip that shares no maps with others."""
         return self.rest + sum(each * count for each, count in zip(self.of_maps, self.maps, strict=True))
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Share of each level in the multiply-adds of a clip."""
+        """Share of each level in the multiply-adds of a clip, from 0 to 1."""
         return tuple(each * count / self.total for each, count in zip(self.of_maps, self.maps, strict=True))
 
     def times_faster(self, frames: Int[np.ndarray, "windows t"]) -> float:
-        """Return the ratio of the multiply-adds of windows one by one to those with shared maps computed once.
+        """Return the speed-up: multiply-adds of separate windows, divided by those with each shared map computed once.
 
         Args:
-            frames: the frames of each window.
+            frames: frame indices of each window.
         """
         once = [len(set(groups_of(frames, span))) for span in self.spans]
         shared = sum(each * count for each, count in zip(self.of_maps, once, strict=True))
@@ -58,7 +58,7 @@ class LevelCosts:
 
 
 def groups_of(frames: Int[np.ndarray, "windows t"], span: int) -> list[tuple[int, ...]]:
-    """Return the groups of `span` consecutive frames of all windows, one window after another."""
+    """Split the frames of each window into groups of `span` consecutive ones; return the groups of all windows."""
     whole = frames.shape[1] // span * span
     return [tuple(group) for group in frames[:, :whole].reshape(-1, span).tolist()]
 
@@ -67,7 +67,7 @@ def count_levels(network: ActionNet) -> LevelCosts | None:
     """Count a network's multiply-adds by level, for clips of the test size; None for a network without levels.
 
     Args:
-        network: network to count, left unchanged. A folded network has no batch norms, so that it counts a little less.
+        network: network to count, left unchanged. A folded network costs a little less, as it has no batch norms.
     """
     shapes = meta_copy(network)
     levels = find_levels(shapes)

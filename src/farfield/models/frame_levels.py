@@ -3,9 +3,9 @@
 Windows of a long video overlap. Where a network mixes no frames up to some depth, a frame's features there are the same
 in every window that holds the frame, so they can be computed once (`farfield/timelines/shared_frames.py`).
 
-The layers up to that depth are grouped into *levels*. The first level computes one map of features from each frame. If
-a pooling over time follows that takes the frames two by two, as in C2D, and then layers that mix no frames either, the
-next level computes one map from each two maps of the first: a map belongs to a *group* of consecutive frames.
+The layers up to that depth are grouped into *levels*. The first level computes one map of features from each frame. In
+C2D, a pooling over pairs of frames follows, and then more layers that mix no frames. They are the second level, which
+computes one map from each pair of maps of the first. A map thus belongs to a *group* of consecutive frames.
 
     C2D              stem res2 | pool res3 res4 res5 | head       levels of 1 and 2 frames
     C2D with nl5     stem res2 | pool res3[0] res3[1] | non-local block ...
@@ -33,7 +33,7 @@ from farfield.models.insertion import WithBlock
 from farfield.models.network import ActionNet
 
 POSITIONWISE = (nn.Identity, nn.Dropout, nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Sigmoid, FrozenBatchNorm3d)
-"""Layers that, in evaluation, compute each position by itself."""
+"""Layers that, in evaluation, compute each position from the same position of the input alone."""
 POOLS = (nn.MaxPool3d, nn.AvgPool3d)
 PROBE_SIDE_PX = 32
 
@@ -44,8 +44,9 @@ class FrameLevel:
 
     Attributes:
         layers: the layers, in order. Those of the second and later levels start with a pooling over time.
-        group: maps of the level before, or frames, from which one map is computed: the length of the pooling.
-        span: frames from which one map is computed.
+        group: number of frames, or of maps of the previous level, that one map is computed from. This is the length of
+            the pooling over time, and 1 in the first level.
+        span: number of frames that one map is computed from, through all levels.
     """
 
     layers: tuple[nn.Module, ...]
@@ -53,9 +54,9 @@ class FrameLevel:
     span: int
 
     def __call__(self, x: Float[Tensor, "1 c t h w"]) -> Float[Tensor, "1 c2 n h2 w2"]:
-        """Compute the maps of n = t / `group` groups, which are given one after another, as if they were a clip.
+        """Compute one map for each of n = t / `group` groups. The groups are concatenated along t.
 
-        PyTorch recognises channels_last_3d memory of such a clip; n clips of one frame may look contiguous to it.
+        They are not along the batch axis, since PyTorch may not recognise channels_last_3d memory if t is 1.
         """
         for layer in self.layers:
             x = layer(x)
@@ -91,12 +92,12 @@ class _Part(NamedTuple):
 def frame_levels(network: ActionNet) -> FrameLevels | None:
     """Split a network into levels and the rest. The network is put in evaluation mode.
 
-    A layer belongs to a level if all modules in it are known to compute each frame by itself. A forward pass of a small
-    clip, one of whose frames is not a number (NaN), then checks that no other frame's map is affected.
+    A layer belongs to a level if all modules in it are known to compute each frame by itself. A forward pass then
+    checks this: in a small clip with one frame of NaN, no other frame's map may change.
 
     Returns:
-        The levels and the rest, or None if the first residual block already mixes frames, the network has several
-        pathways or no residual blocks, is compiled, or has forward hooks, which would miss the shared frames.
+        The levels and the rest. None if the first residual block already mixes frames, or if the network has several
+        pathways or no residual blocks, is compiled, or has forward hooks (hooks would not run for every window).
     """
     levels = find_levels(network)
     if levels is None or levels == _CHECKED.get(network):
@@ -112,7 +113,7 @@ _CHECKED: WeakKeyDictionary[ActionNet, FrameLevels] = WeakKeyDictionary()
 
 
 def find_levels(network: ActionNet) -> FrameLevels | None:
-    """Split a network into levels and the rest by its modules alone, as `frame_levels` without the forward pass."""
+    """Split a network as `frame_levels` does, by the types of its modules and without the forward pass."""
     network.eval()
     backbone = network.backbone
     if type(backbone) is not Backbone or is_compiled(network) or any(has_forward_hooks(m) for m in network.modules()):
@@ -196,7 +197,7 @@ def _time(size: int | Sequence[int]) -> int:
 
 @torch.inference_mode()
 def _keep_frames_apart(levels: FrameLevels, network: ActionNet) -> bool:
-    """Check that the maps of several groups are those of each group alone, even if another group is NaN."""
+    """Check that each group has the same map alone as together with other groups, one of which is NaN."""
     shape = 3 * levels.levels[-1].span, PROBE_SIDE_PX, PROBE_SIDE_PX, 3
     noise = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
     x = noise.to(network.device, network.dtype).permute(0, 4, 1, 2, 3)
@@ -214,6 +215,6 @@ def _keep_frames_apart(levels: FrameLevels, network: ActionNet) -> bool:
 
 
 def _close(found: Tensor, expected: Tensor) -> bool:
-    """Compare features up to rounding, relative to the largest one. NaN is close to nothing."""
+    """Check that features are equal up to rounding, relative to the largest one; False if any is NaN."""
     tolerance = torch.finfo(expected.dtype).eps ** 0.5 * float(expected.abs().max())
     return torch.allclose(found, expected, rtol=0, atol=tolerance)

@@ -33,7 +33,7 @@ HeadKind = Literal["gap_fc", "window_mean", "window_softmax_mean", "attentive"]
 
 
 class Head(nn.Module):
-    """Map features (b c t h w) to scores (b classes), of which `class_probabilities` makes probabilities.
+    """Map features (b c t h w) to scores (b classes), which `class_probabilities` converts to probabilities.
 
     Args:
         channels: number of channels that the classifier takes: the sum over pathways, or the embedding's output.

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from farfield.layers import convolve_frames, fold_batch_norm, replace_modules
+from farfield.layers.channels_last import to_channels_last_3d
 from farfield.layers.dense_conv import DenseConv3d, has_matrix_units, is_stem
 from farfield.models.network import ActionNet
 
@@ -36,7 +37,7 @@ def optimize_for_inference(network: ActionNet, dtype: torch.dtype = torch.float3
             replace_modules(folded, _dense)
         fast = cast(ActionNet, convolve_frames(folded)).requires_grad_(False)
     fast.is_folded = True
-    return fast.to(dtype).to(memory_format=torch.channels_last_3d)
+    return to_channels_last_3d(fast.to(dtype))
 
 
 def _dense(module: nn.Module) -> nn.Module | None:

@@ -84,7 +84,7 @@ def inflate(state: dict[str, Tensor], backbone: Backbone, *, name: str, source: 
         inflated[key] = value
     missing = [key for key in wanted if key not in inflated and ".inserted." not in key and "num_batches" not in key]
     if missing:
-        raise FarfieldError(f"{source} lacks {len(missing)} weights of {name}, e.g. {missing[0]}. Give a {kind}.")
+        raise FarfieldError(f"{source} lacks weights of {name} ({len(missing)}, e.g. {missing[0]}). Give a {kind}.")
     return inflated
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from farfield.clip_spec import ClipOptions, ClipSpec
 from farfield.errors import FarfieldError, nearest
 from farfield.layers.shape_copy import shape_copy
-from farfield.models.backbones import BACKBONES, Backbone, option_defaults
+from farfield.models.backbones import BUILDERS, Backbone, option_defaults
 from farfield.models.head import Head
 from farfield.models.insertion import BLOCKS, insert_blocks
 from farfield.models.network_options import NetworkOptions
@@ -147,8 +147,8 @@ def build_backbone(name: str, options: Mapping[str, Any] | None = None) -> Backb
     Raises:
         FarfieldError: for a name or an option that does not exist, or an invalid value.
     """
-    if name not in BACKBONES:
-        raise FarfieldError(f"backbone is {name!r}, which does not exist. {nearest(name, BACKBONES)}")
+    if name not in BUILDERS:
+        raise FarfieldError(f"backbone is {name!r}, which does not exist. {nearest(name, BUILDERS)}")
     known = option_defaults(name)
     for option in options or {}:
         if option not in known:
@@ -157,7 +157,7 @@ def build_backbone(name: str, options: Mapping[str, Any] | None = None) -> Backb
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*torch.jit.script.*")  # raised by fvcore on import
-            return BACKBONES[name](**(options or {}))
+            return BUILDERS[name](**(options or {}))
     except FarfieldError:
         raise
     except (TypeError, ValueError, ZeroDivisionError) as error:
@@ -286,8 +286,8 @@ def _check_windows(windows: Sequence[Sequence[int]], maps: list[torch.Size], giv
     """Raise an error if the windows are not one per pathway, or one is larger than its pathway's feature map."""
     if len(windows) != len(maps):
         raise FarfieldError(
-            f"head_windows has {len(windows)} windows, but {given} has {len(maps)} pathways. "
-            "Give one window per pathway."
+            f"the number of head_windows is {len(windows)}, and that of pathways of {given} is {len(maps)}. Give one "
+            "window per pathway."
         )
     for window, shape in zip(windows, maps, strict=True):
         if any(side > size for side, size in zip(window, shape[2:], strict=True)):

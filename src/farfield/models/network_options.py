@@ -66,8 +66,8 @@ class NetworkOptions:
         """Return the class names: `labels`, or "0", "1", ... for `num_classes` classes.
 
         Raises:
-            FarfieldError: for fewer than two classes (for a multilabel network, none), repeated names, or a num_classes
-                other than the number of labels.
+            FarfieldError: for too few classes (a multilabel network needs one, others two), repeated names, or a
+                num_classes other than the number of labels.
         """
         task = self.task or DEFAULT_TASK
         least = least_classes(task)
@@ -81,7 +81,7 @@ class NetworkOptions:
         names = [str(label) for label in self.labels]
         if self.num_classes is not None and self.num_classes != len(names):
             raise FarfieldError(
-                f"num_classes is {self.num_classes}, but there are {len(names)} labels. Leave num_classes out."
+                f"num_classes is {self.num_classes}, but the number of labels is {len(names)}. Leave num_classes out."
             )
         if len(names) < least:
             raise FarfieldError(f"labels is {names}; a {task} network needs at least {least}. Add labels.")

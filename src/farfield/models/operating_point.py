@@ -1,4 +1,4 @@
-"""The operating point of a network: the threshold of each class, from which on it is predicted."""
+"""The operating point of a network: for each class, the probability from which on it is predicted."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from farfield.task import Task
 log = logging.getLogger("farfield")
 
 DEFAULT_THRESHOLD = 0.5
-"""Threshold of a multilabel network's class for which no other was chosen."""
+"""Threshold of a class of a multilabel network if none was chosen for it."""
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
     """Thresholds of a network's classes, from `farfield test --choose_threshold`.
 
-    A class is predicted if its probability, aggregated over views and without temperature, is at least its threshold.
-    Thresholds of timelines are compared with the probabilities of each moment instead.
+    A class is predicted if its probability, aggregated over views, is at least its threshold. No temperature is applied
+    to the probability. Thresholds of timelines are compared with the probabilities of each moment instead.
 
     Attributes:
         rule: how the thresholds were chosen, such as "precision=0.95".
-        thresholds: threshold of each class, by label. None where no threshold follows the rule, or if the class had no
+        thresholds: threshold of each class, by label. None if no threshold satisfies the rule, or the class had no
             validation video.
-        validation_videos: number of videos on which they were chosen.
+        validation_videos: number of videos that the thresholds were chosen on.
     """
 
     rule: str
@@ -55,7 +55,10 @@ class OperatingPoint:
         """Return plain types as `to_dict`; None, with a warning in the log, if the labels have been changed."""
         if list(self.thresholds) == list(labels):
             return self.to_dict()
-        log.warning("the thresholds of the classes are not saved, since the network's labels have been changed.")
+        log.warning(
+            "the thresholds of the classes are not saved, since the network's labels have been changed. Choose them "
+            "again with farfield test --choose_threshold."
+        )
         return None
 
     @classmethod
@@ -92,7 +95,7 @@ class OperatingPoint:
 
 
 class HasOperatingPoints(Protocol):
-    """A network with thresholds: those of videos and clips, and those of timelines."""
+    """A network with thresholds for videos and clips, and for timelines."""
 
     labels: list[str]
     operating_point: OperatingPoint | None
@@ -106,7 +109,7 @@ OPERATING_POINTS = ("operating_point", "timeline_operating_point")
 def operating_points_to_dict(network: HasOperatingPoints) -> dict[str, dict[str, Any]]:
     """Return a network's thresholds as plain types, keyed by attribute. Attributes without thresholds are left out.
 
-    So are thresholds of labels that have been changed, with a warning in the log.
+    Thresholds of changed labels are left out, too, with a warning in the log.
     """
     points = {name: getattr(network, name) for name in OPERATING_POINTS}
     stored = {name: point.to_dict_for(network.labels) for name, point in points.items() if point is not None}
@@ -129,9 +132,9 @@ def set_operating_points(network: HasOperatingPoints, content: Mapping[str, Any]
 
 
 def class_thresholds(labels: Sequence[str], point: OperatingPoint | None, task: Task) -> list[float | None]:
-    """Return the threshold of each class: the operating point's, else `DEFAULT_THRESHOLD` in a multilabel task.
+    """Return the threshold of each class at an operating point.
 
-    None in other tasks for a class without a threshold.
+    A class without one has `DEFAULT_THRESHOLD` in a multilabel task, and None in other tasks.
     """
     default = DEFAULT_THRESHOLD if task == "multilabel" else None
     found = [None if point is None else point.thresholds.get(label) for label in labels]
@@ -139,6 +142,6 @@ def class_thresholds(labels: Sequence[str], point: OperatingPoint | None, task: 
 
 
 def reaches(scores: Float[Tensor, "n classes"], thresholds: Sequence[float | None]) -> Bool[Tensor, "n classes"]:
-    """Return whether each score is at least the threshold of its class; False for a class without one."""
+    """Return whether each score is at least the threshold of its class; False for a class without a threshold."""
     limits = torch.tensor([math.nan if each is None else each for each in thresholds], dtype=torch.float64)
     return scores.double() >= limits

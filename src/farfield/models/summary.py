@@ -86,7 +86,7 @@ def summarise(network: ActionNet, *, num_frames: int | None = None, side_px: int
         side_px: height and width of the clip in pixels; None for the training size, `network.clip.crop_px`.
     """
     t, side = num_frames or network.clip.num_frames, side_px or network.clip.crop_px
-    shapes = shape_copy(network).requires_grad_(False)  # the counter would look for gradients of views
+    shapes = shape_copy(network).requires_grad_(False)  # the counter fails for a module given a view of a parameter
     part_of = _parts(shapes)
     counted = FlopCounterMode(display=False)
     with counted, torch.no_grad(), _observe(shapes, network) as seen:

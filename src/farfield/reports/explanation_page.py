@@ -44,7 +44,7 @@ def explanation_html(
 
 
 def ranking_table(ranking: Sequence[Mapping[str, Any]]) -> Table:
-    """Tabulate the classes; those of a multilabel network have thresholds."""
+    """Tabulate the classes and their probabilities and, for a multilabel network, thresholds and which are reached."""
     columns = ["class", "probability"]
     rows = [[each["label"], percent(each["probability"])] for each in ranking]
     if any("threshold" in each for each in ranking):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from farfield.checkpoints.hub_folder import CONFIG, LABELS, WEIGHTS
+from farfield.clip_spec import ClipSpec
 from farfield.models.network import ActionNet
 from farfield.models.operating_point import DEFAULT_THRESHOLD, class_thresholds
 from farfield.models.summary import summarise
@@ -60,7 +61,7 @@ def model_card(
         default_threshold=DEFAULT_THRESHOLD,
         model_index=_model_index(name, report),
         report=report,
-        **_test_settings(report or {}),
+        **_test_settings(report or {}, clip),
     )
     return card.encode("utf-8", errors="replace").decode()  # bytes of file names that are not UTF-8 become "?"
 
@@ -78,7 +79,7 @@ def _training_data(data: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _model_index(name: str, report: dict[str, Any] | None) -> list[dict[str, Any]] | None:
-    """Build the front matter's model-index; None without a test report, or if only some of the classes were scored."""
+    """Build the front matter's model-index; None without a test report, or if it scored only some of the classes."""
     if report is None or "scored_among" in report:  # among some of the classes, accuracy is higher
         return None
     metrics = [
@@ -102,28 +103,31 @@ def _metric_type(key: str) -> str:
 
 
 def _chosen_thresholds(network: ActionNet) -> list[tuple[str, float | None]]:
-    """Return classes and thresholds; an empty list unless the network is multilabel and thresholds were chosen."""
+    """Return (class, threshold) pairs; an empty list unless the network is multilabel and thresholds were chosen."""
     point = network.operating_point
     if network.task != "multilabel" or point is None:
         return []
     return list(zip(network.labels, class_thresholds(network.labels, point, network.task), strict=True))
 
 
-def _test_settings(report: dict[str, Any]) -> dict[str, Any]:
+def _test_settings(report: dict[str, Any], clip: ClipSpec) -> dict[str, Any]:
     return {
         "num_clips": report.get("num_clips"),
         "num_crops": report.get("num_crops"),
         "manifest_hash": report.get("manifest_hash"),
         "scored_among": report.get("scored_among"),
-        "command": _test_command(report),
+        "command": _test_command(report, clip),
     }
 
 
-def _test_command(report: dict[str, Any]) -> str:
-    """Rebuild the command line of the test, on one line."""
+def _test_command(report: dict[str, Any], clip: ClipSpec) -> str:
+    """Rebuild the command line of the test, on one line. `clip` has the settings that the command may leave out."""
     words = ["farfield", "test", "--checkpoint", report.get("checkpoint"), "--data.manifest", report.get("manifest")]
     words += ["--data.root", report["root"]] if "root" in report else []
+    words += ["--data.whole_videos", "true"] if report.get("whole_videos") else []
     words += ["--num_clips", report.get("num_clips"), "--num_crops", report.get("num_crops")]
+    aggregation = report.get("views_aggregation", "mean")
+    words += ["--views_aggregation", aggregation] if aggregation != clip.views_aggregation else []
     words += ["--precision", report["precision"]] if report.get("precision", "32-true") != "32-true" else []
     words += ["--restrict_labels"] if "scored_among" in report else []
     words += ["--calibrate_on", report["calibrated_on"]] if "calibrated_on" in report else []

@@ -1,15 +1,15 @@
-"""Several labels at once, or none: lanes for a picture of segments that overlap, and the text for no label."""
+"""Display of several labels at once, or of none: lanes for overlapping segments, and the text for no label."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 NO_CLASS = "none of the classes"
-"""Text in place of the labels of a video, or of a moment, in which no class reaches its threshold."""
+"""Text that is shown if no class reaches its threshold in a video or at a moment."""
 
 
 def assign_lanes(spans: Iterable[tuple[float, float, str]]) -> list[int]:
-    """Assign a lane to each span, so that spans in one lane do not overlap, and there are as few lanes as possible.
+    """Assign each span to a lane, such that spans in a lane do not overlap, with as few lanes as possible.
 
     A span takes the lane of the previous span of its label if that lane is free, else the first free one.
 

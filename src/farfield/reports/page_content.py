@@ -19,7 +19,7 @@ from farfield.video.writer import write_video
 
 @dataclass(frozen=True)
 class Table:
-    """A table of column names and rows of cells."""
+    """A table: the names of its columns, and rows of cells."""
 
     columns: list[str]
     rows: list[list[Any]]

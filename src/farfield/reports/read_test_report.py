@@ -15,20 +15,20 @@ from farfield.untrusted_json import parse_json
 log = logging.getLogger("farfield")
 
 METRICS = {"top1": "top-1", "top5": "top-5", "mean_class_accuracy": "mean class accuracy"}
-"""Metrics of report.json, and the names that reports show for them."""
+"""Metrics in report.json of a single-label network, and the names that reports show for them."""
 MULTILABEL_METRICS = {
     "mean_average_precision": "mAP",
     "micro_average_precision": "micro average precision",
     "sample_average_precision": "sample-wise mAP",
     "exact_match": "videos with exactly the right classes",
 }
-"""The same for a multilabel network. An interval may be undefined, and the value, too."""
+"""Metrics and their names for a multilabel network. Values and interval bounds may be None (undefined)."""
 MULTI_HEAD_METRICS = {"top1": "top-1 of all heads together", "top5": "top-5 of all heads together"}
-"""The same for a multi_head network."""
+"""Metrics and their names for a multi_head network."""
 
 
 def metrics_of(report: Mapping[str, Any]) -> dict[str, str]:
-    """Return the metrics that a report of its task has, and their names."""
+    """Return the metrics that a report has, by its task, and the names that are shown for them."""
     return {"multilabel": MULTILABEL_METRICS, "multi_head": MULTI_HEAD_METRICS}.get(str(_task(report)), METRICS)
 
 
@@ -56,7 +56,7 @@ def find_report(checkpoint: str | Path, weights: str) -> Path | None:
     try:
         return path if read_report(path).get("weights") == weights else None
     except FarfieldError as error:
-        log.warning("test report ignored: %s", error)
+        log.warning("the test report beside the checkpoint is ignored: %s", error)
         return None
 
 
@@ -68,7 +68,9 @@ def read_report(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FarfieldError(f"there is no test report at {path}. `farfield test` writes one, <run>/test/report.json.")
+        raise FarfieldError(
+            f"there is no test report at {path}. Give one that `farfield test` wrote, such as <run>/test/report.json."
+        )
     try:
         content = parse_json(path.read_bytes())
         multilabel = _task(content) == "multilabel"
@@ -116,9 +118,8 @@ def check_report(report: dict[str, Any], network: ActionNet, path: str | Path, w
     for name, value in ours.items():
         if theirs[name] != value:
             raise FarfieldError(
-                f"{path} is the report of another network: {name} {_shortened(theirs[name])} in the report, "
-                f"but {_shortened(value)} in the checkpoint. Test the checkpoint with farfield test, or leave "
-                "--report out."
+                f"{path} is the report of another network: {name} = {_shortened(theirs[name])} in the report, but "
+                f"{_shortened(value)} in the checkpoint. Test the checkpoint with farfield test, or leave --report out."
             )
 
 

@@ -1,4 +1,4 @@
-"""Jinja2 environments for the HTML and Markdown templates; both escape every value.
+"""Render HTML and Markdown from Jinja2 templates. Every value is escaped.
 
 Labels, file names and error messages are untrusted, so every `{{ value }}` is escaped automatically: in HTML templates
 by Jinja2's autoescaping, in Markdown templates by `escape_markdown`. Only the filters below and `|safe` (HTML) mark
@@ -67,7 +67,7 @@ def estimate(found: Mapping[str, float | None]) -> str:
     """Format a value and its interval as percentages, such as "74.0% (72.1 to 75.8)"; "undefined" without a value.
 
     Args:
-        found: "value", "low" and "high"; None for what is not defined.
+        found: "value", "low" and "high" as shares; None if undefined.
     """
     value, low, high = (found[name] for name in ("value", "low", "high"))
     if value is None:
@@ -82,8 +82,8 @@ def estimate(found: Mapping[str, float | None]) -> str:
 class Markdown(str):
     """Text that is valid Markdown and is not escaped again.
 
-    markupsafe's `Markup` is unsuitable, because its `+`, `%` and `join` escape for HTML. This class has those of `str`,
-    which return a plain string; that string is then escaped as a whole.
+    markupsafe's `Markup` is unsuitable, because its `+`, `%` and `join` escape for HTML. Those of this class return a
+    plain `str`, which a template then escapes as a whole.
     """
 
     __slots__ = ()
@@ -122,7 +122,7 @@ def _reference(character: str) -> str:
 
 
 def code_span(text: object) -> Markdown:
-    """Wrap a text in a code span, with more backticks than its longest run, so that the text cannot end the span."""
+    """Wrap a text in a code span, with more backticks than the text has in a row, so that it cannot end the span."""
     one_line = _one_line(text)
     if not one_line:
         return Markdown("")

@@ -15,7 +15,7 @@ def render_test_report(report: Mapping[str, Any], shown_names: Mapping[str, str]
     Args:
         report: content of report.json.
         shown_names: name that the tables show for each label.
-        list_confused: add the table of the most confused classes. Ignored for a multilabel task.
+        list_confused: whether to add a table of the most confused classes; ignored for a multilabel task.
     """
     about = _about(report)
     calibration = report["calibration"]
@@ -44,6 +44,6 @@ def render_multi_head_report(report: Mapping[str, Any]) -> str:
 
 
 def _about(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was tested and how, the entries before the number of videos."""
+    """Return what was tested and how: the entries of the report that come before the number of videos."""
     names = list(report)
     return {name: report[name] for name in names[: names.index("videos")] if report[name] is not None}

@@ -1,4 +1,4 @@
-"""Markdown version, report.md, of the report of tested timelines report.json."""
+"""Markdown version, report.md, of report.json, the report of tested timelines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def render_timeline_report(report: Mapping[str, Any], shown_names: Mapping[str, 
     Args:
         report: content of report.json.
         shown_names: name that the tables show for each label.
-        shown_videos: number of videos in the picture and in the table of videos, the worst ones.
+        shown_videos: number of videos in the picture and in the table of videos; the worst ones are shown.
     """
     names = list(report)
     return render(
@@ -30,7 +30,7 @@ def render_timeline_report(report: Mapping[str, Any], shown_names: Mapping[str, 
 
 
 def headline(report: Mapping[str, Any]) -> dict[str, Mapping[str, float | None]]:
-    """Return the headline metrics that are shares, with intervals, by the name that reports and the console show."""
+    """Return the headline metrics, as shares with intervals, by the name that reports and the console show."""
     detection, segments, frames = report["average_precision"], report["segments"], report["frames"]
     at = _by_tiou(report)
     return {
@@ -46,9 +46,9 @@ def headline(report: Mapping[str, Any]) -> dict[str, Mapping[str, float | None]]
 
 
 def alarm_lines(report: Mapping[str, Any]) -> dict[str, str]:
-    """Return the metrics that matter to a camera's alarms as text, by the name that reports and the console show."""
+    """Return the metrics of alarms (false alarms, delays) as text, by the name that reports and the console show."""
     delay = report["delay"]
-    seconds = {"median delay": delay["median_seconds"], "90% of them within": delay["slow_seconds"]}
+    seconds = {"median delay": delay["median_seconds"], "90% of delays at most": delay["slow_seconds"]}
     return {
         "false alarms an hour": f"{report['false_alarms_per_hour']:.2f}",
         "labelled segments detected": f"{delay['detected']} of {delay['detected'] + delay['missed']}",
@@ -57,6 +57,6 @@ def alarm_lines(report: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _by_tiou(report: Mapping[str, Any]) -> dict[float, Mapping[str, float | None]]:
-    """Return the mAP at each tIoU threshold of both protocols, in the order of the thresholds."""
+    """Return the mAP at each tIoU threshold of ActivityNet and THUMOS14, in the order of the thresholds."""
     found = [each for protocol in report["average_precision"].values() for each in protocol["at_tiou"]]
     return {each["tiou"]: each for each in sorted(found, key=lambda each: each["tiou"])}

@@ -1,4 +1,4 @@
-"""Training report: an HTML page about a run, report.html. The page embeds all of its pictures and videos."""
+"""Training report: report.html, an HTML page about a run. The page embeds all of its pictures and videos."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class TrainingReport:
         validation: validation metrics with their confidence intervals.
         curves: figures of the run so far, by description.
         classes: accuracy of each class; for a multilabel task, its average precision.
-        most_confused: most often confused pairs of classes; None for few classes, whose confusion matrix shows names.
+        most_confused: most often confused pairs of classes; None if there are so few classes that the confusion matrix
+            shows their names.
         plots: plots of the validation by heading: confusion matrix and reliability diagram; for a multilabel task, the
             precision-recall and ROC curves and the reliability diagram.
         most_confidently_wrong: clips with the most confident wrong predictions.

@@ -31,7 +31,7 @@ def render_verify_report(report: Mapping[str, Any], *, reasons: Mapping[str, int
     Args:
         report: content of report.json.
         reasons: number of undecodable videos by reason, shown in place of their paths.
-        left_out: summary of the files that the folder scans skipped; "" for none.
+        left_out: summary of the files that were skipped when folders were scanned; "" for none.
     """
     return render(
         "verify_report.md.j2",

@@ -219,7 +219,10 @@ def _read(path: Path, load: Callable[[], Any]) -> Any:
         return load()
     except Exception as error:  # of any type, depending on the damage
         reason = " ".join(str(error).split())[:200]
-        raise FarfieldError(f"{path} cannot be read: it is damaged, or not a {path.suffix} file ({reason}).") from error
+        raise FarfieldError(
+            f"{path} cannot be read: it is damaged, or not a {path.suffix} file ({reason}). Export the checkpoint "
+            "again."
+        ) from error
 
 
 LOADERS: dict[str, Callable[[Path, int, str], tuple[str | None, Callable[[], Run]]]] = {

@@ -50,7 +50,7 @@ class ExportMetadata:
 
     @property
     def task(self) -> Task:
-        """Task of the network. Files of versions that had only one task do not name it."""
+        """Task of the network; single_label if the file names none, as files of early versions do."""
         return self.model.get("task", DEFAULT_TASK)
 
     @property

@@ -1,9 +1,9 @@
 """Preserve the thread's alternate signal stack while OpenVINO loads its CPU plugin.
 
 OpenVINO's CPU plugin sets an alternate signal stack for the thread that loads it; when unloaded, it frees that stack
-and restores the previous one. If two plugins are loaded and the first is unloaded before the second, the second then
-restores the first one's stack, which is already freed, and the next signal that Python handles (Ctrl-C, the end of a
-child process) kills the process.
+and restores the previous one. If two plugins are loaded and the first is unloaded before the second, the second
+restores the first one's stack, which is already freed. The next signal that Python handles (Ctrl-C, the end of a child
+process) then kills the process.
 """
 
 from __future__ import annotations

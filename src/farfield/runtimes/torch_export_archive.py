@@ -2,9 +2,9 @@
 
 `torch.export.load` unpickles entries that an archive marks as pickles, executes its guards, and evaluates its size
 formulas as Python. So an archive is only read if it contains nothing but what `write_pt2` writes: tensors as plain
-bytes, and a graph as JSON whose operators only compute with numbers, whose formulas are arithmetic, and which has no
-guards. Everything else is refused before PyTorch reads it. PyTorch then reads a new archive of the checked members,
-since PyTorch's zip reader and Python's could find different members in the same file.
+bytes, and a graph as JSON. The graph's operators may only compute with numbers, its formulas must be arithmetic, and it
+must have no guards. Everything else is refused before PyTorch reads it. PyTorch then reads a new archive of the checked
+members, since PyTorch's zip reader and Python's could find different members in the same file.
 
 Two private attributes, `ExportedProgram._guards_code` and `_example_inputs`, are cleared, since there is no public way
 to save without guards and example inputs. tests/runtimes/test_torch_export_private.py fails if they are gone.

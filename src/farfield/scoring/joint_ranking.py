@@ -14,12 +14,13 @@ def rank_jointly(
 ) -> tuple[Int[Tensor, "n k heads"], Float[Tensor, "n k"]]:
     """Return the most probable combinations of one class of each head, best first, and their probabilities.
 
-    The probability of a combination is the product of its classes' (Damen et al., "Rescaling Egocentric Vision", IJCV
-    2022). The best k combinations consist of the best k classes of each head, so only those are combined.
+    The probability of a combination is the product of the probabilities of its classes (Damen et al., "Rescaling
+    Egocentric Vision", IJCV 2022). The best k combinations consist of the best k classes of each head, so only those
+    are combined.
 
     Args:
         heads: class probabilities of each head.
-        top_k: number of combinations to return; k is smaller if there are fewer.
+        top_k: number of combinations to return; fewer if there are not so many.
     """
     # sort, not topk, which orders equal ones at random: of equal classes, the first is the best one everywhere
     ordered = [each.sort(dim=1, descending=True, stable=True) for each in heads]
@@ -40,7 +41,7 @@ def rank_jointly(
 def joint_hits(
     heads: Sequence[Float[Tensor, "n _"]], targets: Int[Tensor, "n heads"], top_k: int
 ) -> Bool[Tensor, "n k"]:
-    """Return whether each of a video's `top_k` most probable combinations is right: the class of every head.
+    """Return whether each of a video's `top_k` most probable combinations has the right class of every head.
 
     Args:
         heads: class probabilities of each head.

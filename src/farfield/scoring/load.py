@@ -21,7 +21,7 @@ from farfield.task import Task
 
 
 class InferenceModel(Protocol):
-    """Inference interface of networks loaded from checkpoints and from exported files."""
+    """Interface that networks from checkpoints and from exported files have in common, for inference."""
 
     labels: list[str]
     clip: ClipSpec

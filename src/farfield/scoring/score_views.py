@@ -20,7 +20,7 @@ class ViewScores(NamedTuple):
     """Scores of views.
 
     Attributes:
-        logits: on the network's device, float32 whatever the network's precision.
+        logits: one row per view, float32 for every precision, on the network's device.
         features: one vector per view, averaged over the head's windows; None if not requested.
     """
 

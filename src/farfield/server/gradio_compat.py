@@ -36,7 +36,7 @@ GET_FOLDERS = ("/assets/", "/static/", "/svelte/", "/gradio_api/heartbeat/")
 TRIM_BUTTON = 'button[aria-label="Trim video to selection"]'
 """CSS selector of the video player's trim button, which downloads a decoder from a public CDN. No option removes it."""
 HIDDEN_STATUS = '[data-testid="status-tracker"].hide'
-"""CSS selector of a component's status overlay while it is hidden, which Gradio makes transparent, no more.
+"""CSS selector of a component's status overlay while it is hidden. Gradio only makes the overlay transparent.
 
 Where a browser cannot play a video and reports so after the server's answer, this overlay holds a button "Clear". It is
 invisible and lies below the player's own "Clear", but the keyboard and screen readers reach it.

@@ -80,7 +80,9 @@ class WorkerPool:
         """Raise `Refused` if the queue is full."""
         limits = self.limits
         if self.busy >= limits.num_workers + limits.max_waiting:
-            raise Refused(f"The server is busy with {self.busy} requests. Try again in a few seconds.", "busy", 5)
+            raise Refused(
+                f"The server is busy (requests in progress: {self.busy}). Try again in a few seconds.", "busy", 5
+            )
 
     @contextmanager
     def queued(self) -> Iterator[None]:

@@ -61,7 +61,10 @@ class Canvas:
 def textured_background(
     height: int, width: int, colour: Colour, strength: float, rng: np.random.Generator
 ) -> Float[np.ndarray, "h w 3"]:
-    """Generate a background of one colour with smooth random variations; pixels are in [0, 1]."""
+    """Generate a background of one colour with smooth random variations.
+
+    Pixels are in [0, 1]; they deviate from `colour` by at most `strength`.
+    """
     coarse = rng.uniform(-strength, strength, (height // 12 + 2, width // 12 + 2, 3))
     y, x = np.arange(height) / 12, np.arange(width) / 12
     row, column = y.astype(int), x.astype(int)

@@ -1,4 +1,4 @@
-"""Task *crowd*: up to three figures, of which none, one or several act. A video has the labels of all their actions."""
+"""Task *crowd*: up to three figures, some of which perform an action each. A video has the labels of all actions."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ IDLE = Action((STANDING, STANDING))
 
 
 def choose_label(index: int, rng: np.random.Generator) -> str:
-    """Choose the actions of a video: 0, 1, 2 or 3 different ones in turn, separated by `|`."""
+    """Return a random label for video `index`: 0 to 3 different actions (`index` modulo 4), separated by `|`."""
     return "|".join(sorted(rng.choice(LABELS, index % (MOST_FIGURES + 1), replace=False)))
 
 
 def render(label: str, rng: np.random.Generator) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """Render the frames of one video in which one figure performs each action of `label`, and the others stand."""
+    """Render the frames of one video: a figure for each action of `label`, and up to three figures in all."""
     actions = [FORWARD_ACTIONS[each] for each in split_labels(label)]
     idle = int(rng.integers(MOST_FIGURES - len(actions) + 1))
     actions += [IDLE] * idle

@@ -56,7 +56,7 @@ class Action:
     """An action of a figure.
 
     Attributes:
-        poses: poses that the figure passes through, at equal distances of progress.
+        poses: poses that the figure passes through, equally spaced in progress.
         box_in_hand_from: progress in [0, 1] from which the figure holds the box; None for an action without a box.
     """
 
@@ -96,7 +96,7 @@ def render(label: str, rng: np.random.Generator) -> Iterator[UInt8[np.ndarray, "
 
 
 def render_in(scene: Scene, label: str, rng: np.random.Generator) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """Render the action `label` in a given scene, beginning at a random time and at a random speed."""
+    """Render the action `label` in a given scene, with a random start and a random speed."""
     backwards = label not in FORWARD_ACTIONS
     action = FORWARD_ACTIONS[MIRROR[label] if backwards else label]
     share = rng.uniform(0.55, 0.85)  # fraction of the video that the action takes; sets the action's speed
@@ -224,7 +224,7 @@ class Scene:
 
 
 def _reach(start: Point, degrees: float, length: float) -> Point:
-    """Return the point at a distance and a direction from `start`: 0 is down, 90 forward (right), 180 up."""
+    """Return the point at a distance and a direction from `start`: 0 degrees is down, 90 forward (right), 180 up."""
     angle = math.radians(degrees)
     return start[0] + math.sin(angle) * length, start[1] + math.cos(angle) * length
 

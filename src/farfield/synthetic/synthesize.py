@@ -38,10 +38,10 @@ class Video:
     """One generated video.
 
     Attributes:
-        name: end of the file's name.
+        name: last part of the file name, after the split and the number.
         segments: (label, first frame, frame after the last) of each row of the manifest; the frames are None for the
             whole video.
-        frames: the frames, which are rendered as they are taken.
+        frames: the frames; each is rendered when it is requested.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Task:
 
     Attributes:
         labels: classes.
-        make: makes a video from its number in its split and a generator.
+        make: function that makes a video from its index in the split and a random generator.
         fps: frame rate.
         num_videos: default numbers of training, validation and test videos.
         min_videos: minimum number of videos of a split; None for one per class.
@@ -134,13 +134,14 @@ def synthesize(
     of frames distinguishes. In recall, the class says whether an early and a late cue have the same colour, which needs
     long-range dependencies. In recall_shape, the class says whether the two cues have the same shape. In crowd, up to
     three persons are seen, and a video has the labels of all actions that they perform, or none. In untrimmed, videos
-    last one to three minutes, one of four less, and the actions of figures are segments between pauses; a manifest has
-    a row for each segment, and one without label for a video in which no action is performed.
+    last one to three minutes, except that every fourth is shorter. The actions of figures are segments between pauses.
+    A manifest has a row for each segment, and a row without a label for a video in which no action is performed.
 
     Args:
         task: figures, recall, recall_shape, crowd or untrimmed.
         out: output folder. If it already has a finished data set with the same arguments, nothing is written.
-        num_train: number of training videos; the classes of each split are balanced. None for 600, or 48 for untrimmed.
+        num_train: number of training videos, divided equally among the classes of figures, recall and recall_shape.
+            None for 600, or 48 for untrimmed.
         num_val: number of validation videos; None for 100, or 8 for untrimmed.
         num_test: number of test videos; None for 200, or 16 for untrimmed.
         seed: seed of all videos. Equal seeds give the same frames on every machine.
@@ -151,8 +152,8 @@ def synthesize(
         The output folder. Its synthesis.json has hashes of the frames.
 
     Raises:
-        FarfieldError: if the folder has a different data set or other files, or a split has fewer videos than classes,
-            or fewer than two for untrimmed.
+        FarfieldError: if the task is unknown, the seed is negative, the folder has a different data set or other files,
+            or a split has fewer videos than classes (untrimmed: fewer than two).
     """
     if task not in TASKS:
         raise FarfieldError(f"task is {task!r}. Known tasks: {', '.join(TASKS)}.")
@@ -164,8 +165,8 @@ def synthesize(
     if min(counts.values()) < min_videos:
         needed = "one video per class" if TASKS[task].min_videos is None else f"{min_videos} videos"
         raise FarfieldError(
-            f"too few videos ({counts}): each split needs at least {needed}. Give num_train, num_val and num_test at "
-            f"least {min_videos}."
+            f"too few videos ({counts}): each split needs at least {needed}. Set num_train, num_val and num_test to "
+            f"{min_videos} or more."
         )
     folder = Path(out)
     wanted = {
@@ -238,7 +239,7 @@ class _Measured:
 
 
 def _is_finished(folder: Path, wanted: Mapping[str, object]) -> bool:
-    """Return whether the wanted data set is finished; refuse a folder with a different data set or other files."""
+    """Return whether the folder has the finished data set; refuse one with a different data set or other files."""
     if (folder / RECORD).is_file():
         found = json.loads((folder / RECORD).read_text())
         if {key: found.get(key) for key in wanted} == wanted:

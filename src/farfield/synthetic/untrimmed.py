@@ -3,7 +3,7 @@
 Between their actions, persons stay in the pose that they have reached, standing, seated, lying or with a box in the
 hand, and move a little. Some fidget: they nod, beckon, march or kick, which belongs to no class. Passers-by, balls and
 crates cross the picture. Two persons may act at the same time. An action [start, end) covers the frames in which the
-person is between two poses: in frame `start` - 1 it is still in the first pose, in frame `end` in the last one.
+person is between two poses: in frame `start` - 1 the person is still in the first pose, in frame `end` in the last.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def render(schedule: Schedule, rng: np.random.Generator) -> Iterator[UInt8[np.nd
 
     Args:
         schedule: what happens in the video.
-        rng: generator of the appearance: persons, clothes, background, camera.
+        rng: random generator of the appearance: persons, clothes, background, camera.
     """
     camera = Scene(rng)
     camera_seconds, camera_phase = rng.uniform(20, 60), rng.uniform(0, 2 * math.pi)
@@ -84,7 +84,10 @@ def poses(part: Part, num_frames: int) -> Iterator[tuple[Pose, bool]]:
 
 
 def _in_movement(movement: Movement, number: int, in_hand: bool) -> tuple[Pose, bool]:
-    """Return the pose in a frame of a movement, or in the frame after it, and whether the box is in the hand."""
+    """Return the pose in frame `number`, from the movement's start to its end, and whether the box is in the hand.
+
+    `in_hand` says whether the box is in the hand before the movement.
+    """
     progress = (number - movement.start + 1) / (movement.end - movement.start + 1)
     if movement.name in FIDGETS:
         fraction = 0.5 - 0.5 * math.cos(2 * math.pi * movement.times * progress)
@@ -100,7 +103,7 @@ def _in_action(action: Action, progress: float) -> tuple[Pose, bool]:
 
 
 class _Person:
-    """A person who stays in the picture, with a box."""
+    """A person who stays in the picture, and the box that the person may hold."""
 
     def __init__(self, part: Part, num_frames: int, rng: np.random.Generator) -> None:
         self.scene = _scaled(Scene(rng), rng.uniform(0.85, 1.0))
@@ -134,7 +137,7 @@ class _Passage:
         self.rounds = int(rng.integers(2, 6))  # bounces of a ball, steps of a person in the time of the crossing
 
     def draw(self, canvas: Canvas, number: int, shift: Point) -> None:
-        """Draw it in frame `number` of the video."""
+        """Draw the passer-by or object as in frame `number` of the video."""
         crossing, scene = self.crossing, self.scene
         progress = (number - crossing.start + 0.5) / (crossing.end - crossing.start)
         rise = abs(math.sin(math.pi * self.rounds * progress))
@@ -154,7 +157,7 @@ class _Passage:
 
 
 def _scaled(scene: Scene, factor: float) -> Scene:
-    """Make the figure of a scene smaller."""
+    """Scale the figure and the box of a scene by `factor`, in place; return the scene."""
     scene.size *= factor
     scene.thickness *= factor
     scene.box_half_width *= factor

@@ -18,7 +18,7 @@ SHORT_VIDEO_SECONDS = (20, 60)
 ACTION_SECONDS = (1.8, 3.6)
 PAUSE_SECONDS = (1.2, 5.0)
 QUIET_SECONDS = (12, 30)
-"""Length of a stretch in which nobody performs an action, which half of the videos have."""
+"""Shortest and longest stretch without any action; half of the videos have one."""
 CROSSING_SECONDS = (3, 8)
 BETWEEN_CROSSINGS_SECONDS = (4, 20)
 
@@ -30,7 +30,7 @@ FIDGETS: dict[str, Pose] = {
 }
 """Movements that belong to no class: a standing figure goes to this pose and back, several times."""
 CROSSINGS = ("person", "ball", "crate")
-"""What crosses the picture from side to side, beside the persons who stay: somebody who walks past, or an object."""
+"""What may cross the picture from side to side: somebody who walks past, or an object."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Part:
     """What one person does in a video.
 
     Attributes:
-        before: forward action in whose last pose the person is as the video begins; None for standing.
+        before: key of `FORWARD_ACTIONS` whose last pose the person has when the video begins; None for standing.
         movements: the person's movements in order of time. In between, the person stays in the last pose reached.
     """
 
@@ -82,8 +82,8 @@ class Schedule:
     """What happens in a video.
 
     Attributes:
-        num_frames: length of the video.
-        parts: what each person does who stays in the picture; at most two persons.
+        num_frames: length of the video in frames.
+        parts: what each person does; at most two persons. Passers-by are in `crossings`.
         crossings: what crosses the picture, in order of time.
     """
 
@@ -99,14 +99,15 @@ class Schedule:
 
 
 def draw_schedule(index: int, rng: np.random.Generator) -> Schedule:
-    """Draw the schedule of a video.
+    """Choose the schedule of a video at random.
 
-    In one video of six, number 5, 11 and so on, nobody performs an action. In the others, one person does, or two do
-    independently of each other, so that their actions overlap. One video of four is short.
+    In every sixth video (index 5, 11, ...), nobody performs an action. In the other videos, one person does, or
+    two do so independently of each other, so that their actions may overlap. Every fourth video (index 3, 7, ...) is
+    short.
 
     Args:
-        index: number of the video in its split.
-        rng: generator of the video.
+        index: index of the video in its split.
+        rng: random generator of the video.
     """
     num_frames = _frames(SHORT_VIDEO_SECONDS if index % 4 == 3 else VIDEO_SECONDS, rng)
     if index % 6 == 5:
@@ -119,14 +120,14 @@ def draw_schedule(index: int, rng: np.random.Generator) -> Schedule:
 
 
 def _draw_quiet(num_frames: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Draw the frames [start, end) in which nobody performs an action; empty in half of the videos."""
+    """Choose frames [start, end) in which nobody performs an action; empty in half of the videos."""
     length = min(_frames(QUIET_SECONDS, rng), num_frames // 3)
     start = int(rng.integers(num_frames - length))
     return (start, start + length) if rng.random() < 0.5 else (start, start)
 
 
 def _draw_part(num_frames: int, acts: bool, quiet: tuple[int, int], rng: np.random.Generator) -> Part:
-    """Draw what a person does: actions, each followed by its time-reversed one, fidgets, and pauses between them."""
+    """Choose at random what a person does: actions in pairs (forward, reversed), fidgets, and pauses in between."""
     names = list(FORWARD_ACTIONS)
     before = names[rng.integers(len(names))] if rng.random() < 0.5 else None
     pose_of = before
@@ -150,7 +151,7 @@ def _draw_part(num_frames: int, acts: bool, quiet: tuple[int, int], rng: np.rand
 
 
 def _draw_crossings(num_frames: int, rng: np.random.Generator) -> list[Crossing]:
-    """Draw what crosses the picture, one after another."""
+    """Choose at random what crosses the picture, and when. Crossings do not overlap."""
     crossings = []
     now = _frames(BETWEEN_CROSSINGS_SECONDS, rng)
     while (end := now + _frames(CROSSING_SECONDS, rng)) < num_frames:
@@ -160,5 +161,5 @@ def _draw_crossings(num_frames: int, rng: np.random.Generator) -> list[Crossing]
 
 
 def _frames(seconds: tuple[float, float], rng: np.random.Generator) -> int:
-    """Draw a length in frames from a range of seconds."""
+    """Return a random length in frames; `seconds` is the range (shortest, longest)."""
     return round(FPS * rng.uniform(*seconds))

@@ -1,9 +1,9 @@
-"""Candidates for segments at several levels of probability, as weakly supervised localisation of actions finds them.
+"""Candidate segments at several levels of probability, as in weakly supervised temporal action localisation.
 
-One threshold gives an action one extent: with a high one, only its most certain part; with a low one, also what is
-around it, or two actions in one. Candidates at several levels leave the choice to a score (AutoLoc, Shou et al.,
-ECCV 2018, whose outer-inner contrast is the score here; CoLA, Zhang et al., CVPR 2021, and others apply several
-thresholds and non-maximum suppression).
+With a single threshold, the length of a segment depends on it. A high threshold finds only the most certain part of an
+action. A low one includes frames around the action, or joins two actions. Therefore candidates are found at several
+levels, and a score chooses among them. The score is the outer-inner contrast of AutoLoc (Shou et al., ECCV 2018). CoLA
+(Zhang et al., CVPR 2021) and others also apply several thresholds and non-maximum suppression.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ def find_candidates(
     min_seconds: float | Float[np.ndarray, " k"] = 0.0,
     max_gap_seconds: float | Float[np.ndarray, " k"] = 0.0,
 ) -> Int[np.ndarray, "candidates 3"]:
-    """Find the runs of cells in which a class reaches a level, for levels 1/n, 2/n, ..., 1 times its threshold.
+    """Find the runs of cells in which a class reaches a level: 1/n, 2/n, ..., or n/n of its threshold.
 
-    A run in which the class nowhere reaches its threshold is no candidate, so that lower levels change where an action
-    starts and ends, but not whether there is one.
+    A run in which the class never reaches the full threshold is no candidate. So lower levels change where an action
+    starts and ends, but not whether it is found.
 
     Args:
         times: bounds of the cells in seconds.
         cells: class probabilities of each cell.
         thresholds: minimum probability of each class.
         num_levels: n, the number of levels.
-        hysteresis: see `find_segments_of_each_class`; a share of each level.
+        hysteresis: see `find_segments_of_each_class`; here a share of each level.
         min_seconds: minimum length of a candidate, one number or one per class.
         max_gap_seconds: length up to which gaps are closed at each level, one number or one per class.
 
     Returns:
-        Class, first cell and end (excluded) of each candidate, class by class, in order of their starts. A run that is
-        found at several levels is there several times.
+        A row (class, first cell, end cell (excluded)) for each candidate, sorted. A run that is found at several levels
+        has several rows.
     """
     found = []
     for level in np.arange(1, num_levels + 1) / num_levels:
@@ -75,19 +75,20 @@ class ClassOverTime:
         self.sums = np.concatenate([[0.0], np.cumsum(probabilities * np.diff(times))])
 
     def integral(self, start: Float[np.ndarray, " n"], end: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """Return probability times seconds from each start to each end."""
+        """Return the integral of the probability over each time span, in seconds."""
         low, high = (np.interp(each, self.times, self.sums) for each in (start, end))
         return high - low
 
     def mean(self, start: Float[np.ndarray, " n"], end: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """Return the mean probability from each start to each end, in [0, 1] in spite of rounding."""
+        """Return the mean probability over each time span, clipped to [0, 1] against rounding."""
         return np.clip(self.integral(start, end) / (end - start), 0.0, 1.0)
 
     def contrast(self, start: Float[np.ndarray, " n"], end: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """Return by how much the class is more probable in each time span than beside it, at least 0.
+        """Return the mean probability inside each time span minus the mean in its two flanks, at least 0.
 
-        This is the mean inside minus the mean of both flanks together, which end where the video does. Without flanks,
-        it is the mean inside. The mean inside alone would be highest for the shortest candidate, an action's peak.
+        The flanks are the time just before and after the span, and are cut at the video's start and end. If nothing of
+        them is left, the result is the mean inside. The mean inside alone would be highest for the shortest candidate,
+        the peak of an action.
         """
         flank = FLANK_SHARE * (end - start)
         left, right = np.maximum(start - flank, self.times[0]), np.minimum(end + flank, self.times[-1])
@@ -106,9 +107,9 @@ def suppress_overlaps(
     *,
     sigma: float,
 ) -> list[Segment]:
-    """Make a segment of each candidate, whose score is its contrast, lowered by `soft_nms` among those of its class.
+    """Turn candidates into segments, and lower the scores of overlapping ones of the same class by `soft_nms`.
 
-    Equal candidates become one. Segments are in order of their starts, then of the classes and their ends.
+    Scores start as the contrast of each candidate. Duplicates are removed. Segments are sorted by start, class and end.
     """
     found: list[_Row] = []
     for label, start, end in _by_class(times, np.unique(candidates, axis=0)):
@@ -128,9 +129,9 @@ def merge_candidates(
     *,
     num_levels: int,
 ) -> list[Segment]:
-    """Average candidates of a class that overlap, weighted by their contrast, see `merge_overlapping`.
+    """Average overlapping candidates of the same class, weighted by their contrast, see `merge_overlapping`.
 
-    Segments are in order of their starts, then of the classes and their ends.
+    Segments are sorted by start, class and end.
     """
     found: list[_Row] = []
     for label, start, end in _by_class(times, candidates):
@@ -148,14 +149,14 @@ _Row = tuple[float, int, float, float, float]
 def _by_class(
     times: Float[np.ndarray, " cells+1"], candidates: Int[np.ndarray, "candidates 3"]
 ) -> Iterator[tuple[int, Float[np.ndarray, " n"], Float[np.ndarray, " n"]]]:
-    """Yield the candidates of each class that has some: class, starts and ends in seconds."""
+    """Yield each class that has candidates, and the candidates' starts and ends in seconds."""
     for label in np.unique(candidates[:, 0]).tolist():
         own = candidates[candidates[:, 0] == label]
         yield label, times[own[:, 1]], times[own[:, 2]]
 
 
 def _overlapping(start: Float[np.ndarray, " n"], end: Float[np.ndarray, " n"]) -> list[slice]:
-    """Divide candidates, in order of their starts, into groups that do not overlap each other."""
+    """Divide candidates, sorted by start, into groups. Candidates of different groups do not overlap."""
     firsts = np.flatnonzero(start[1:] >= np.maximum.accumulate(end)[:-1]) + 1
     return [slice(low, high) for low, high in pairwise([0, *firsts.tolist(), len(start)])]
 
@@ -173,7 +174,7 @@ def _rows(
 
 
 def _to_segments(found: list[_Row], labels: list[str]) -> list[Segment]:
-    """Return segments in order of their starts, then of the classes and their ends."""
+    """Turn rows into segments, sorted by start, class and end."""
     return [
         Segment(start, end, labels[label], probability, score)
         for start, label, end, probability, score in sorted(found)

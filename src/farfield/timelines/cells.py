@@ -19,15 +19,15 @@ def to_cells(
 ) -> tuple[Float[np.ndarray, " cells+1"], Float[np.ndarray, "cells k"]]:
     """Cut time into cells, and compute their class probabilities from the windows that overlap them.
 
-    With "mean", cells begin at the starts of windows, and average over all windows that overlap them, weighted by the
-    length of the overlap. From the start to the end of the last window, cells continue at the same hop. With "nearest",
-    there is a cell around the middle of each window, with the window's probabilities.
+    With "mean", a cell begins at the start of each window. Its probabilities are the average over all windows that
+    overlap the cell, weighted by the length of the overlap. The last window is cut into cells of the median hop. With
+    "nearest", there is one cell around the middle of each window, with the window's probabilities.
 
     Args:
         starts: start of each window in seconds, ascending.
         ends: end of each window in seconds.
         found: class probabilities of each window.
-        aggregation: how the probabilities of a moment follow from the windows that overlap it.
+        aggregation: "mean" or "nearest".
 
     Returns:
         The bounds of the cells in seconds, and the class probabilities of each cell.
@@ -36,7 +36,10 @@ def to_cells(
         ValueError: if a window does not start later than the previous one, or does not end after its start.
     """
     if np.any(np.diff(starts) <= 0) or np.any(ends <= starts):
-        raise ValueError("each window must start later than the previous one, and end after its own start.")
+        raise ValueError(
+            "windows are out of order or empty; each window must start later than the previous one, and end after its "
+            "own start. Sort the windows."
+        )
     if aggregation == "nearest":
         middles = (starts + ends) / 2
         between = np.maximum.accumulate((middles[1:] + middles[:-1]) / 2)
@@ -59,7 +62,10 @@ def to_cells(
 def smooth(
     times: Float[np.ndarray, " cells+1"], cells: Float[np.ndarray, "cells k"], seconds: float
 ) -> Float[np.ndarray, "cells k"]:
-    """Average probabilities over `seconds` around each cell's middle. Cells covered in part count in proportion."""
+    """Average probabilities over a span of `seconds` around each cell's middle.
+
+    A cell that is only partly in the span counts in proportion.
+    """
     if seconds == 0:
         return cells
     integral = np.concatenate([np.zeros((1, cells.shape[1])), np.cumsum(cells * np.diff(times)[:, None], axis=0)])

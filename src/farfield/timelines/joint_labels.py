@@ -1,4 +1,4 @@
-"""The combinations of a multi_head network's heads, such as actions of a verb and a noun, as classes of their own."""
+"""Combinations of one class of each head of a multi_head network, such as actions of a verb and a noun, as classes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def rank_labels_jointly(
 def joint_cells(
     cells: Float[np.ndarray, "cells classes"], labels: Sequence[str]
 ) -> tuple[Float[np.ndarray, "cells combinations"], list[str]]:
-    """Return the probabilities of the combinations that are the best one of some cell, and their labels."""
+    """Return the probabilities and labels of the combinations that are the most probable one of at least one cell."""
     heads = _split(cells, labels)
     best = np.unique(np.stack([each.argmax(1) for each in heads], 1), axis=0)
     joint = np.prod([each[:, best[:, place]] for place, each in enumerate(heads)], axis=0)
@@ -42,7 +42,7 @@ def check_joint_label(label: str, labels: Sequence[str], *, option: str) -> None
         option: name of the option that holds the label, for the message.
 
     Raises:
-        FarfieldError: if it is not. The message names the nearest class.
+        FarfieldError: if the label is no such combination. The message names the most similar class.
     """
     heads, parts = split_heads(labels), label.split("|")
     known = [f"{head}:{name}" for head, names in heads.items() for name in names]
@@ -60,7 +60,7 @@ def check_joint_label(label: str, labels: Sequence[str], *, option: str) -> None
 
 
 def _split(probabilities: Float[np.ndarray, "n classes"], labels: Sequence[str]) -> list[Float[np.ndarray, "n _"]]:
-    """Divide the columns among the heads."""
+    """Return the columns of each head as an array."""
     return [probabilities[:, columns] for columns in head_columns(labels).values()]
 
 

@@ -1,4 +1,4 @@
-"""Overlapping candidates of a class: soft-NMS, which lowers their scores, and weighted fusion, which averages them."""
+"""Two ways to handle overlapping candidates of a class: soft-NMS lowers their scores, weighted fusion averages them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 MERGE_OVERLAP = 0.55
-"""Overlap from which on candidates are merged, the default of the paper's authors (`iou_thr` of ensemble-boxes)."""
+"""tIoU above which candidates are merged: the default of the paper's authors (`iou_thr` of ensemble-boxes)."""
 
 
 def temporal_iou(
@@ -15,7 +15,7 @@ def temporal_iou(
     other_starts: Float[np.ndarray, " n"],
     other_ends: Float[np.ndarray, " n"],
 ) -> Float[np.ndarray, " n"]:
-    """Compute the temporal intersection over union (tIoU) of n pairs of time spans; 0 for two without length."""
+    """Compute the temporal intersection over union (tIoU) of n pairs of time spans; 0 for two spans of length 0."""
     shared = np.maximum(np.minimum(ends, other_ends) - np.maximum(starts, other_starts), 0.0)
     union = (ends - starts) + (other_ends - other_starts) - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
@@ -24,10 +24,10 @@ def temporal_iou(
 def soft_nms(
     starts: Float[np.ndarray, " n"], ends: Float[np.ndarray, " n"], scores: Float[np.ndarray, " n"], sigma: float
 ) -> Float[np.ndarray, " n"]:
-    """Lower the scores of candidates that overlap a better one: soft-NMS, Bodla et al., ICCV 2017, over time.
+    """Lower the scores of candidates that overlap one with a higher score: temporal soft-NMS (Bodla et al., ICCV 2017).
 
     The candidate with the highest score is taken, and every other score s becomes s exp(-tIoU^2 / sigma), eq. 3 of the
-    paper. This is repeated with the rest. Of equal scores, the first is taken first.
+    paper. This is repeated with the remaining candidates. Ties go to the first candidate.
 
     Args:
         starts: start of each candidate in seconds.
@@ -55,8 +55,8 @@ def merge_overlapping(
 
     In the order of their scores, each candidate joins the group whose average it overlaps most, if their tIoU is above
     `MERGE_OVERLAP`, or starts a group of its own. The average is weighted by the scores. A group's score is the mean
-    score of its candidates times the share of the levels that found it, so that a segment which is found at one level
-    only gets a low score. Of equal scores, the first comes first.
+    score of its candidates times the share of the levels that found it, so that a segment that is found at one level
+    only gets a low score. Ties go to the first candidate.
 
     Args:
         starts: start of each candidate in seconds.

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from farfield.timelines.hysteresis import hold
 
 TOLERANCE_SECONDS = 1e-6
-"""Times are sums of parts, which are rounded, so that lengths are compared with this tolerance."""
+"""Tolerance for comparing lengths of time, because times are rounded sums."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def find_segments(
     hysteresis: float = 1.0,
     max_gap_seconds: float | Float[np.ndarray, " k"] = 0.0,
 ) -> list[Segment]:
-    """Merge neighbouring cells of the same class into segments. Each cell belongs to its best class, or to none.
+    """Merge neighbouring cells of the same class into segments. A cell belongs to its most probable class, or to none.
 
     Args:
         times: bounds of the cells in seconds.
@@ -51,13 +51,13 @@ def find_segments(
         labels: class names.
         min_seconds: minimum length of a segment, one number or one per class. Shorter segments are merged, the shortest
             first, into the neighbouring segment whose class is more probable during the short segment. A short segment
-            with gaps or the video's bounds on both sides is dropped.
-        threshold: minimum probability of a cell's best class, one number or one per class. Cells below it form gaps
-            between segments.
-        hysteresis: after a cell that reaches the threshold, the following cells with the same best class need only this
-            share of the threshold.
-        max_gap_seconds: gaps up to this length between two segments of the same class become part of both, before short
-            segments are merged; one number or one per class.
+            without a neighbouring segment is dropped.
+        threshold: minimum probability of a cell's most probable class, one number or one per class. Cells below it form
+            gaps between segments.
+        hysteresis: after a cell that reaches the threshold, the following cells with the same most probable class need
+            only this share of the threshold.
+        max_gap_seconds: two segments of the same class are joined if the gap between them is at most this long, before
+            short segments are merged; one number or one per class.
     """
     if len(cells) == 0:
         return []
@@ -88,9 +88,9 @@ def _merge_short_runs(
     chosen: Int[np.ndarray, " runs"],
     least: Float[np.ndarray, " k"],
 ) -> tuple[Int[np.ndarray, " _+1"], Int[np.ndarray, " _"]]:
-    """Merge runs shorter than `least` seconds, the shortest first, into the neighbour that is more probable there.
+    """Merge runs shorter than `least` seconds, shortest first, into the neighbour whose class is more probable there.
 
-    A run without a neighbour of any class becomes a gap (-1).
+    A run without a neighbour that has a class becomes a gap (-1).
     """
     chosen = chosen.copy()
     while len(chosen) > 1:
@@ -113,7 +113,7 @@ def _close_gaps(
     chosen: Int[np.ndarray, " runs"],
     max_gap_seconds: Float[np.ndarray, " k"],
 ) -> tuple[Int[np.ndarray, " _+1"], Int[np.ndarray, " _"]]:
-    """Give short gaps (-1) between two runs of the same class to this class."""
+    """Assign short gaps (-1) between two runs of the same class to this class."""
     before, after = chosen[:-2], chosen[2:]
     limits = max_gap_seconds[before]  # where `before` is a gap, the run between is none
     short = (limits > 0) & (np.diff(times[edges])[1:-1] <= limits + TOLERANCE_SECONDS)
@@ -149,12 +149,11 @@ def find_segments_of_each_class(
         thresholds: minimum probability of each class.
         min_seconds: minimum length of a segment, one number or one per class. Shorter segments are dropped.
         hysteresis: after a cell that reaches the threshold, the following cells need only this share of the threshold.
-        max_gap_seconds: gaps up to this length between two segments of a class become part of both, before short
+        max_gap_seconds: two segments of a class are joined if the gap between them is at most this long, before short
             segments are dropped; one number or one per class.
 
     Returns:
-        Segments in order of their starts, equal ones in the order of the classes. Those of different classes may
-        overlap.
+        Segments in order of their starts, then of the classes. Segments of different classes may overlap.
     """
     on = hold(cells >= thresholds, cells >= hysteresis * thresholds)
     runs = class_runs(times, on, min_seconds=min_seconds, max_gap_seconds=max_gap_seconds)
@@ -171,7 +170,7 @@ def class_runs(
     min_seconds: float | Float[np.ndarray, " k"] = 0.0,
     max_gap_seconds: float | Float[np.ndarray, " k"] = 0.0,
 ) -> Int[np.ndarray, "runs 3"]:
-    """Return class, first cell and end (excluded) of each run of cells in which a class is on, class by class.
+    """Return (class, first cell, end cell (excluded)) of each run of cells in which a class is on, class by class.
 
     Gaps of a class up to `max_gap_seconds` are closed, then runs shorter than `min_seconds` are dropped.
     """

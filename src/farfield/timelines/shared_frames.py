@@ -1,11 +1,11 @@
-"""Score windows of one video, and compute only once what they share.
+"""Score the windows of one video, and compute the features that overlapping windows share only once.
 
-Where a network's first layers mix no frames (`farfield/models/frame_levels.py`), their features of a frame are the same
-in every window that holds the frame. They are computed when the first such window comes, for all new frames of a batch
-of windows together, and kept until no later window can need them. Memory holds the features of one batch of windows.
+If a network's first layers do not mix frames (`farfield/models/frame_levels.py`), their features of a frame are the
+same in every window that contains the frame. The features of all new frames in a batch of windows are computed
+together, and kept until no later window can need them. Memory holds the features of one batch of windows.
 
-Frames are recognised by their index in the video. Windows that fall on other frames than the windows before, as the
-last one of a video may, share nothing, and are computed anew.
+Frames are recognised by their index in the video. A window whose frames are in no earlier window, as may be the case
+for the last one of a video, shares nothing and is computed anew.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from farfield.scoring.score_views import ViewScores, checked
 from farfield.timelines.sliding_windows import Window, Windows
 
 Key = tuple[tuple[int, ...], int]
-"""What a map is computed from: indices of frames, and the number of the crop."""
+"""Identifies a feature map by its input: indices of the frames, and number of the crop."""
 
 MIN_REPEATED = 0.05
-"""Least share of repeated frames. With fewer, copying features takes about the time that sharing saves."""
+"""Minimum share of repeated frames. With fewer, copying features takes about the time that sharing saves."""
 
 MAX_GROWTH = 4
-"""Most times `batch_size` views whose new frames are computed together. It bounds memory."""
+"""Maximum of `views_at_once` as a multiple of `batch_size`. It bounds memory."""
 
 
 class SharedFrames:
-    """Scores the windows of one video, which come in order. What windows share is computed once.
+    """Scorer of the windows of one video, in order. Features that overlapping windows share are computed once.
 
     Args:
         network: network to score with.
-        split: the network's levels.
-        batch_size: views in a forward pass.
+        split: the network from `frame_levels`: layers that compute groups of frames by themselves, and the rest.
+        batch_size: views per forward pass.
         indices: indices of all windows' frames in the video.
 
     Attributes:
-        views_at_once: number of views for which `score` should be called: more than batch_size, since only a part of
-            their frames is new. A layer takes time for each call, such as for rearranging its weights.
+        views_at_once: number of views to pass to a call of `score`. It is larger than batch_size, because only some of
+            their frames are new, and fewer calls have less overhead.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class SharedFrames:
 
     @torch.inference_mode()
     def score(self, windows: Sequence[Window], *, features: bool = False) -> ViewScores:
-        """Score the video's next windows, the crops of each one after another, as `score_views` does.
+        """Score the video's next windows. Views are in the order of the windows, then of each window's crops.
 
         Args:
-            windows: the windows.
+            windows: the windows that follow those of the previous call.
             features: whether to also return the features before the classifier.
 
         Raises:
@@ -102,7 +102,7 @@ class SharedFrames:
         return checked(ViewScores(torch.cat(logits), torch.cat(vectors) if features else None))
 
     def _hold(self, depth: int, keys: Sequence[Key]) -> None:
-        """Compute the maps of a level that are not held yet, and hold them."""
+        """Compute the maps of a level that are not in memory yet, and keep them."""
         held, span = self._held[depth], self.split.levels[depth].span
         missing = [key for key in dict.fromkeys(keys) if key not in held.rows]
         step = max(self._max_frames // span, 1)
@@ -110,7 +110,7 @@ class SharedFrames:
         held.add(missing, [self._compute(depth, part)[0].permute(1, 2, 3, 0) for part in parts])
 
     def _compute(self, depth: int, keys: Sequence[Key]) -> Float[Tensor, "1 c n h w"]:
-        """Compute maps of a level, one after another as in a clip."""
+        """Compute the maps of a level for `keys`, as n consecutive time steps of one clip."""
         level = self.split.levels[depth]
         if depth == 0:
             pictures = torch.stack([self._pictures[frame][crop] for (frame,), crop in keys])
@@ -125,10 +125,10 @@ class SharedFrames:
 
 
 class _HeldMaps:
-    """The maps of a level that are held in memory.
+    """Feature maps of a level that are kept in memory.
 
     Attributes:
-        rows: place of each map.
+        rows: row of each map in the array of all maps.
     """
 
     def __init__(self) -> None:
@@ -136,14 +136,14 @@ class _HeldMaps:
         self._maps: Float[Tensor, "rows h w c"] | None = None
 
     def drop_before(self, frame: int) -> None:
-        """Drop maps that are computed from an earlier frame than the given one."""
+        """Drop maps that were computed from a frame before `frame`."""
         kept = [key for key in self.rows if min(key[0]) >= frame]
         if self._maps is not None and len(kept) < len(self.rows):
             self._maps = self._maps.index_select(0, self._places(kept))
             self.rows = {key: row for row, key in enumerate(kept)}
 
     def add(self, keys: Sequence[Key], maps: Sequence[Float[Tensor, "n h w c"]]) -> None:
-        """Hold further maps."""
+        """Add maps, in the order of their keys."""
         if not keys:
             return
         self.rows |= {key: len(self.rows) + i for i, key in enumerate(keys)}
@@ -151,7 +151,7 @@ class _HeldMaps:
         self._maps = torch.cat(parts) if len(parts) > 1 else parts[0].contiguous()
 
     def clips(self, keys: Sequence[Sequence[Key]]) -> Float[Tensor, "n c t h w"]:
-        """Copy the maps of n clips, in channels_last_3d memory."""
+        """Copy the maps of n clips into one tensor of memory format channels_last_3d."""
         assert self._maps is not None
         taken = self._maps.index_select(0, self._places([key for clip in keys for key in clip]))
         return taken.unflatten(0, (len(keys), -1)).permute(0, 4, 1, 2, 3)
@@ -162,7 +162,7 @@ class _HeldMaps:
 
 
 def _frames_of_several_groups(indices: Int[np.ndarray, "windows t"], span: int) -> set[int]:
-    """Return the frames that are in several different groups, so that their maps are needed again."""
+    """Return the frames that are in several different groups of `span` frames. Their maps are needed again."""
     whole = indices.shape[1] // span * span
     groups = np.unique(indices[:, :whole].reshape(-1, span), axis=0)
     frames, counts = np.unique(groups, return_counts=True)
@@ -170,16 +170,15 @@ def _frames_of_several_groups(indices: Int[np.ndarray, "windows t"], span: int) 
 
 
 def share_frames(windows: Windows, model: InferenceModel, batch_size: int) -> SharedFrames | None:
-    """Return a scorer of a video's windows that computes once what they share.
+    """Return a scorer of a video's windows that computes shared features once, or None if it would not save time.
 
     Args:
         windows: the windows of the video.
         model: the network.
-        batch_size: views in a forward pass.
+        batch_size: views per forward pass.
 
     Returns:
-        None if the windows have hardly any frames in common, or the network is an exported one or mixes frames from its
-        first layers on.
+        None if the windows have hardly any frames in common, the network is exported, or its first layer mixes frames.
     """
     if not isinstance(model, ActionNet) or len(windows) < 2:
         return None

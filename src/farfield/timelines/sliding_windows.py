@@ -122,10 +122,10 @@ def windows_of(
     start_seconds: float | None = None,
     end_seconds: float | None = None,
 ) -> Windows:
-    """Slide windows over an open video, or a segment of it. The first window starts at its start, the last ends at its
-    end.
+    """Slide windows over an open video, or a segment of it.
 
-    A video that is shorter than a window has one window.
+    The first window starts at the start of the video or segment, and the last window ends at its end. A video that is
+    shorter than a window has one window.
 
     Args:
         video: an open video from `open_video`.
@@ -141,7 +141,7 @@ def windows_of(
 
     Raises:
         FarfieldError: see `check_window_lengths`.
-        VideoError: if no frame lies in the segment; if window_seconds is None, the video is shorter than a clip and
+        VideoError: if no frame lies in the segment, or if window_seconds is None, the video is shorter than a clip and
             `short_clip` is "refuse".
     """
     check_window_lengths(spec, hop_seconds, window_seconds)
@@ -160,7 +160,7 @@ def windows_of(
     shown = np.append(video.times, video.times[-1] + 1 / fps)
     first = int(stream[0])
     seconds = shown[first + bounds] if spec.target_fps is None else video.times[first] + bounds / fps
-    pictures = video.pictures(np.unique(indices), spec.test_short_side_px)
+    pictures = video.pictures(np.unique(indices), spec.decoded_short_side_px)
     clips = assemble_windows(_crop(pictures, spec, num_crops), iter(indices))
     return Windows(seconds[:, 0], seconds[:, 1], indices, clips)
 
@@ -199,7 +199,7 @@ def span_and_hop(
 def window_indices(
     length: int, spec: ClipSpec, span: int, hop: int, *, spread: bool
 ) -> tuple[Int[np.ndarray, "windows num_frames"], Int[np.ndarray, "windows 2"]]:
-    """Choose the frames and the bounds [start, end) of each window in a stream of `length` frames.
+    """Choose the frames and the bounds [start, end), in frames, of each window in a stream of `length` frames.
 
     Args:
         length: frames in the stream.
@@ -225,8 +225,11 @@ def _crop(
 ) -> Iterator[tuple[int, UInt8[Tensor, "v h w c"]]]:
     """Resize and crop one frame at a time, so that no full-size frames pile up in memory."""
     for index, picture in pictures:
-        resized = resize_short_side(torch.from_numpy(picture.copy())[None], spec.test_short_side_px)
-        yield index, torch.stack([crop[0] for crop in spread_crops(resized, spec.test_side_px, num_crops)])
+        resized = resize_short_side(torch.from_numpy(picture.copy())[None], spec.test_short_side_px, spec.resize)
+        yield (
+            index,
+            torch.stack([crop[0] for crop in spread_crops(resized, spec.test_side_px, num_crops, spec.resize)]),
+        )
 
 
 def assemble_windows(

@@ -1,4 +1,4 @@
-"""Find the segments of a timeline's cells, by the network's task, the thresholds and the options."""
+"""Find the segments in the cells of a timeline, according to the network's task, its thresholds and the options."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def check_timeline_options(options: TimelineOptions, model: InferenceModel) -> N
     """Check the options that depend on the network, before a video is opened.
 
     Raises:
-        FarfieldError: for a label in `min_seconds` or `max_gap_seconds` that the network does not have; unless the
-            network is multilabel, for `overlaps`, and for hysteresis or gaps without a threshold.
+        FarfieldError: for a label in `min_seconds` or `max_gap_seconds` that the network does not have. Unless the
+            network is multilabel, also for `overlaps`, and for `hysteresis` or `max_gap_seconds` without a threshold.
     """
     for name in PER_CLASS:
         given = getattr(options, name)
@@ -53,17 +53,17 @@ def check_timeline_options(options: TimelineOptions, model: InferenceModel) -> N
 def timeline_thresholds(model: InferenceModel, labels: Sequence[str], threshold: float) -> Float[np.ndarray, " k"]:
     """Return the threshold of each class on a timeline.
 
-    If `threshold` is positive, it is that of every class. Otherwise:
-    - multilabel: those of the network's `timeline_operating_point`, or else of its `operating_point`;
-      `DEFAULT_THRESHOLD` for classes without one.
-    - single_label: those of its `timeline_operating_point`, `DEFAULT_THRESHOLD` for classes without one; 0, which every
-      moment reaches, if it has no `timeline_operating_point`.
+    If `threshold` is positive, it is the threshold of every class. Otherwise, by task:
+    - multilabel: the thresholds of the network's `timeline_operating_point` or, without one, of its `operating_point`.
+      A class without a threshold has `DEFAULT_THRESHOLD`.
+    - single_label: the thresholds of the network's `timeline_operating_point`. A class without a threshold has
+      `DEFAULT_THRESHOLD`. Without a `timeline_operating_point`, all thresholds are 0, which every moment reaches.
     - multi_head: 0, since no thresholds of combinations can be chosen.
 
     Args:
         model: network with the thresholds.
         labels: the network's labels; in a multi_head task, combinations of them.
-        threshold: the threshold that was asked for; 0 for each class's own.
+        threshold: requested threshold of all classes; 0 for the network's own thresholds.
     """
     point = model.timeline_operating_point
     if model.task == "multilabel":
@@ -83,7 +83,7 @@ def timeline_segments(
     model: InferenceModel,
     options: TimelineOptions,
 ) -> list[Segment]:
-    """Find the segments of a network's cells, in order of their starts.
+    """Find the segments in cells that a network has scored, in order of their starts.
 
     Args:
         times: bounds of the cells in seconds.
@@ -112,7 +112,7 @@ def segments_at(
         times: bounds of the cells in seconds.
         cells: probabilities of the classes or, of a multi_head network, of combinations, in each cell.
         labels: names of the classes or combinations.
-        thresholds: threshold of each of them; infinite for one that is never found.
+        thresholds: threshold of each class or combination; infinity for one that is never found.
         task: task of the network.
         options: options of the segments. Their threshold is not used.
     """
@@ -134,6 +134,6 @@ def segments_at(
 
 
 def per_class(given: float | Mapping[str, float], labels: Sequence[str]) -> Float[np.ndarray, " k"]:
-    """Return the value of each class: the number, or that of its label, 0 for labels that are not named."""
+    """Return the value of each class: `given`, or the value of the class's label in it; 0 for a missing label."""
     values = [given.get(label, 0.0) for label in labels] if isinstance(given, Mapping) else [given] * len(labels)
     return np.array(values, dtype=float)

@@ -41,8 +41,8 @@ def score_windows(
         model: a network from `load_model` or `build_model`.
         view_batch_size: windows x crops per forward pass; bounds memory.
         features: whether to also return the features of each window.
-        sharing: compute once what overlapping `Windows` share, if the network allows it (see `shared_frames.py`). The
-            scores are the same up to rounding.
+        sharing: compute features that overlapping windows share only once, if `windows` are `Windows` and the network
+            allows it (see `shared_frames.py`). The scores are the same up to rounding.
     """
     shared = share_frames(windows, model, view_batch_size) if sharing and isinstance(windows, Windows) else None
     for batch in _batches(windows, view_batch_size if shared is None else shared.views_at_once):
@@ -65,7 +65,7 @@ def score_windows(
 
 
 def _batches(windows: Iterable[Window], view_batch_size: int) -> Iterator[list[Window]]:
-    """Group windows into batches of at least `view_batch_size` views. A decoding error comes after the last batch."""
+    """Group windows into batches of at least `view_batch_size` views. A decoding error is raised after all batches."""
     batch: list[Window] = []
     try:
         for window in windows:

@@ -26,8 +26,8 @@ def compute_class_weights(
 ) -> Float[Tensor, " classes"] | None:
     """Compute and log the weight of each class, scaled so that the mean weight of the training videos is 1.
 
-    "inverse" then gives N / (K n_c) for n_c of N videos and K classes, as scikit-learn's "balanced". A class without
-    training videos gets 1; its weight only matters for label smoothing.
+    For K classes and N videos, n_c of which have class c, "inverse" gives N / (K n_c), as scikit-learn's "balanced". A
+    class without training videos gets 1; its weight only matters for label smoothing.
 
     Source of "effective": Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, eq. 4. The
     authors scale the weights to a mean of 1 over the classes.
@@ -69,7 +69,7 @@ def compute_pos_weight(
 ) -> Float[Tensor, " classes"] | None:
     """Compute and log the weight of each class's positives in a multilabel loss.
 
-    "balanced" gives (N - n_c) / n_c for n_c of N videos, and 1 for a class that no training video or every one has.
+    If n_c of N training videos have class c, "balanced" gives (N - n_c) / n_c; 1 if no video or every video has c.
 
     Args:
         settings: how to weight the positives.
@@ -118,7 +118,9 @@ def describe_class_weights(
     *,
     num_videos: int | None = None,
 ) -> str:
-    """List videos and weight of each class, the largest class first. Of many classes, list the largest and smallest.
+    """Format the number of videos and the weight of each class, the largest class first, for the log.
+
+    Of many classes, only the largest and smallest are listed.
 
     Args:
         labels: class names.

@@ -297,7 +297,7 @@ def check_compatible(config: Any, module: TrainingModule) -> None:
     if of_clips and module.loss.pos_weight == "balanced":
         raise FarfieldError(
             f"loss.pos_weight is 'balanced', which counts videos, but with data.{of_clips[0]} only clips that overlap "
-            "a segment are positive. Give numbers, negatives / positives among the clips: {name: weight}."
+            "a segment are positive. Give each class's ratio of negative to positive clips instead: {name: ratio}."
         )
     if config.data.val is None and config.monitor is not None:
         raise FarfieldError(

@@ -68,15 +68,15 @@ def gather_diagnostics(
 ) -> Diagnostics | None:
     """Gather the diagnostics of the validation that has just ended.
 
-    Return None if no video could be read. There are none for a multi_head task.
+    Returns None if no video could be read. The network's task must not be multi_head.
 
     Args:
         trainer: trainer whose data module reads the clips to show again.
         module: module with the validated weights.
         training_clips: clips of the last training batch, on the network's device, for the batch-norm diagnostics; None
             to leave these diagnostics out.
-        num_clips: number of clips in each of two lists: the most confident errors, and the same videos after each
-            validation.
+        num_clips: number of clips in each of two lists: the most confident errors, and a selection of videos that is
+            the same for every validation.
     """
     scored = [part for part in module.val_scores if len(part[0])]
     if not scored:
@@ -112,7 +112,7 @@ def gather_diagnostics(
 
 
 def _show_clip(found: Diagnostics, trainer: Trainer, module: TrainingModule, name: str, row: int, caption: str) -> None:
-    """Add a validation video's clip to a list of clips, and a predicted clip's attention maps to the plots."""
+    """Add a validation video's clip to the list `name`; for "predicted_clips", also add attention maps to the plots."""
     batch = data_module(trainer).validation_batch([row])
     if not len(batch.labels):
         return

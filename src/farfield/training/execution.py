@@ -25,8 +25,8 @@ class Execution:
         recompute_norms: recompute the outputs of batch norms and activations in the backward pass, which saves about a
             quarter of the memory of a step, see `farfield.layers.recompute_activations`. A compiled network does so by
             itself.
-        recompute_sums: number of consecutive sums of residual blocks that are also recomputed for each one that is
-            kept, which saves more memory. Needs recompute_norms.
+        recompute_sums: number of consecutive sums of residual blocks that are also recomputed for each sum that is
+            kept. Larger numbers save more memory; 0 keeps all sums. Needs recompute_norms.
 
     Raises:
         FarfieldError: if recompute_sums is negative, or set without recompute_norms.

@@ -49,19 +49,22 @@ def freeze_parts(network: ActionNet, settings: Optimisation) -> None:
 
 
 def _modules_through(network: ActionNet, stage: str) -> list[tuple[str, nn.Module]]:
-    """List the leaf modules of the trunk up to the end of a stage, except those of inserted blocks."""
-    stages = [name for name in network.backbone.stage_specs if not name.startswith("fast_")]
-    if not stages:
+    """List the trunk's modules that have parameters, up to the end of a stage, except those of inserted blocks."""
+    order = network.backbone.depth_names
+    if not order:
         raise FarfieldError(
             f"optimisation.freeze_through is {stage!r}, but this network has no stages. Remove the option."
         )
-    order = ["stem", *stages]
     if stage not in order:
         raise FarfieldError(
             f"optimisation.freeze_through is {stage!r}, which is not a stage of this network. {nearest(stage, order)}"
         )
-    # Only leaves have parameters in the trunks.
-    leaves = {name: m for name, m in network.backbone.trunk.named_modules() if next(m.children(), None) is None}
-    places = network.backbone.places(leaves)
+    # Besides leaves, embeddings of transformers have parameters of their own.
+    modules = {
+        name: module
+        for name, module in network.backbone.trunk.named_modules()
+        if next(module.children(), None) is None or next(module.parameters(recurse=False), None) is not None
+    }
+    places = network.backbone.places(modules)
     frozen = order[: order.index(stage) + 1]
-    return [(name, m) for name, m in leaves.items() if places[name].stage in frozen and ".inserted." not in name]
+    return [(name, m) for name, m in modules.items() if places[name].stage in frozen and ".inserted." not in name]

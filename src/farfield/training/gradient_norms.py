@@ -42,8 +42,11 @@ class GradientNorms(Callback):
 def stages_of(network: ActionNet) -> list[str]:
     """List the parts whose gradients are measured: "stem", "res2", ..., "top" if it has blocks, and "head"."""
     backbone = network.backbone
-    stages = [name for name in backbone.stage_specs if not name.startswith("fast_")]
-    return ["stem", *stages, *([TOP] if any(len(backbone.top_blocks(name)) for name in backbone.tops) else []), "head"]
+    return [
+        *(backbone.depth_names or ["stem"]),
+        *([TOP] if any(len(backbone.top_blocks(name)) for name in backbone.tops) else []),
+        "head",
+    ]
 
 
 def gradient_norms(network: ActionNet) -> dict[str, float]:

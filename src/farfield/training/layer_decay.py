@@ -12,13 +12,14 @@ from farfield.models.network import ActionNet
 def learning_rate_scales(network: ActionNet, layer_decay: float) -> dict[str, float]:
     """Map each parameter's name to its learning rate relative to the head's.
 
-    The head's relative rate is 1. That of each layer is `layer_decay` times that of the next layer towards the head. A
-    layer is a residual block with the blocks inserted after it; the stem is the first layer.
+    The head's relative rate is 1. A layer's rate is `layer_decay` times the rate of the next layer towards the head. A
+    layer is a residual block with the blocks inserted after it, or a layer of a transformer; the stem is the first
+    layer.
 
     Raises:
         FarfieldError: if the network has no stages.
     """
-    if not network.backbone.stage_specs:
+    if not network.backbone.depth_names:
         raise FarfieldError(
             "optimisation.layer_decay needs a network with stages, but this network has none. Remove the option."
         )

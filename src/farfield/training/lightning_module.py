@@ -23,6 +23,7 @@ from farfield.checkpoints.checkpoint import checkpoint_metadata
 from farfield.distributed import all_gather_list
 from farfield.errors import FarfieldError
 from farfield.layers import split_batch_norm
+from farfield.layers.channels_last import to_channels_last_3d
 from farfield.lightning_compat import data_module, synchronize_batch_norm
 from farfield.models.network import ActionNet
 from farfield.scoring.aggregation import aggregate_views, view_probabilities
@@ -61,7 +62,7 @@ class TrainingModule(LightningModule):
             None for no limit.
 
     Raises:
-        FarfieldError: if `loss` names an unknown class, has weights of another task, or needs counts that are missing.
+        FarfieldError: if `loss` names an unknown class, has weights that are not for the task, or needs missing counts.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class TrainingModule(LightningModule):
             split_batch_norm(network, self.optimisation.sub_batch_norm_splits)
         correct_short_clip_gradients(network)
         # The memory format of the batches, in which 3D convolutions and norms are faster.
-        self.network = network.to(memory_format=torch.channels_last_3d)
+        self.network = to_channels_last_3d(network)
         has_region_loss = self.optimisation.region_loss_weight > 0 and supervises_regions(network)
         self.execution = execution or Execution()
         apply_execution(network, self.execution, has_region_loss=has_region_loss)
@@ -283,7 +284,7 @@ def build_training_module(
 
 
 def _check_loss(loss: LossSettings, network: ActionNet) -> None:
-    """Raise `FarfieldError` if the loss has weights of another task than the network's."""
+    """Raise `FarfieldError` if the loss has class weights or positive weights that do not fit the network's task."""
     if network.task != "single_label" and loss.class_weights is not None:
         raise FarfieldError(
             f"loss.class_weights weights videos by their one class, but the network's task is {network.task}. Leave "

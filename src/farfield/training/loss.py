@@ -101,8 +101,8 @@ def classification_loss(
     """Compute the mean loss of a batch. For clips mixed by MixUp or CutMix, both labels count, weighted by share.
 
     The mean is the sum over the clips divided by their number. torch's `cross_entropy(reduction="mean")` divides by the
-    sum of the clips' weights, under which a clip counts more in a batch without clips of large weight. Over all
-    training videos, the two are equal if the mean weight is 1.
+    sum of the clips' weights, so that a clip counts more in a batch of small weights. Over all training videos, the two
+    means are equal if the mean weight is 1.
 
     Args:
         logits: output of the network.
@@ -134,12 +134,12 @@ def focal_loss(
 ) -> Float[Tensor, " b"]:
     """Compute the focal loss of each clip in its softmax form: sum over c of -w_c q_c (1 - p_c)^gamma log p_c.
 
-    p is the softmax of the logits, w the class weights (the paper's alpha), and q the target: 1 for the clip's class,
-    or, with label smoothing, 1 - label_smoothing more than label_smoothing / classes, which all classes get. With a
-    gamma of 0, this is torch's `cross_entropy(reduction="none")` with the same arguments.
+    p is the softmax of the logits, w the class weights (the paper's alpha), and q the target: 1 for the clip's class
+    and 0 for all others. Label smoothing multiplies q by 1 - label_smoothing, and then adds label_smoothing / classes
+    to the target of every class. With a gamma of 0, this is torch's `cross_entropy(reduction="none")`.
 
-    Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, eq. 5. The paper uses sigmoids, as does
-    `torchvision.ops.sigmoid_focal_loss`; it calls the extension to several classes straightforward.
+    Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, eq. 5. The paper calls the extension
+    to several classes straightforward; like `torchvision.ops.sigmoid_focal_loss`, it uses sigmoids.
 
     Returns:
         float32, or float64 for float64 logits.

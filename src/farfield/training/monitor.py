@@ -17,7 +17,7 @@ MONITORS: dict[Task, tuple[Monitor, ...]] = {
 }
 """Metrics of each task, the default first."""
 EARLY_STOPPING: Monitor = "val/loss"
-"""Metric that stops early if none is chosen."""
+"""Metric for early stopping if none is chosen."""
 
 UNEVEN = 3
 """Classes are uneven if the largest has more than this many times the videos of the smallest."""
@@ -32,13 +32,13 @@ def best_monitor(given: Monitor | None, task: Task) -> Monitor:
     allowed = MONITORS[task]
     if given is not None and given not in allowed:
         raise FarfieldError(
-            f"monitor is {given}, but validation of a {task} task has no such figure. Choose {' or '.join(allowed)}."
+            f"monitor is {given}, but validation of a {task} task has no such metric. Choose {' or '.join(allowed)}."
         )
     return given or allowed[0]
 
 
 def best_mode(monitor: str) -> Literal["min", "max"]:
-    """Return "min" for a loss, of which lower values are better, and "max" for any other metric."""
+    """Return "min" for a loss, which is better if lower, and "max" for any other metric."""
     return "min" if monitor.endswith("loss") else "max"
 
 

@@ -1,4 +1,4 @@
-"""Figures, tables, plots and captions of the validation of a multilabel network."""
+"""Metrics, tables, plots and captions for a validation of a multilabel network."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from farfield.reports.read_test_report import MULTILABEL_METRICS
 
 _DRAWS = 200
 _MAX_CELLS = 2_000_000
-"""Videos x classes above which there are no intervals: a validation must not take much longer for its report."""
+"""Number of videos times classes above which confidence intervals are left out, since they take too long."""
 
 
 class MultilabelDiagnostics:
@@ -83,7 +83,7 @@ class MultilabelDiagnostics:
         return Table(columns, sorted(rows, key=lambda row: row[2]))
 
     def confusion_table(self) -> None:
-        """Return nothing: no class is predicted instead of another."""
+        """Return None: classes are predicted independently, so none is confused with another."""
 
     def plots(self) -> dict[str, Figure]:
         """Draw precision-recall curves, ROC curves and the reliability diagram."""

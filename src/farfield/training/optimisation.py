@@ -36,15 +36,16 @@ class Optimisation:
             epochs. "keep" ends the cosine at its original epoch; the rate stays at 0 afterwards. "extend" stretches
             the cosine over the new length, which changes the rate abruptly: with more epochs the rate rises, and the
             loss rises at first. None is like "keep", but refuses to resume a run whose schedule has ended.
-        warmup_epochs: epochs in which the rate rises linearly from `warmup_factor` times `lr` to `lr`; may be a
-            fraction.
+        warmup_epochs: epochs in which the rate rises linearly from `warmup_factor` times `lr` to `lr`; not
+            necessarily a whole number.
         warmup_factor: learning rate at the start of the warm-up, relative to `lr`.
         step_epochs: epochs at which the "steps" schedule lowers the rate.
         step_factor: factor by which the "steps" schedule multiplies the rate.
         region_loss_weight: weight of the auxiliary loss on the regions of inserted "object_context" blocks with one
             region per class (Yuan et al., ECCV 2020, section 3.3).
-        freeze_through: last stage to freeze in fine-tuning: "stem", "res2", ... or "res5". All earlier stages are
-            frozen too; blocks inserted into frozen stages are still trained. None freezes no stage.
+        freeze_through: last stage to freeze in fine-tuning: "stem", "res2", ... or "res5"; for backbone hf "stem",
+            "layer1", "layer2", ... All earlier stages are frozen too; blocks inserted into frozen stages are still
+            trained. None freezes no stage.
         freeze_batch_norm: keep the statistics, scales and shifts of batch norms unchanged, for fine-tuning on small
             batches. The batch norms of inserted blocks are still trained.
         layer_decay: learning rate of each layer relative to the next layer towards the head, for fine-tuning. The

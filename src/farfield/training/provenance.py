@@ -7,6 +7,9 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
+from farfield.checkpoints.content_hash import network_hash
+from farfield.checkpoints.hugging_face_folder import is_hugging_face
+
 
 def code_version() -> str:
     """Return the package's version, in a git checkout with the commit: "0.1.0 (1a2b3c4d, changed)"."""
@@ -28,7 +31,9 @@ def _git(folder: Path, *words: str) -> str:
 
 
 def weights_provenance(weights: str | None) -> str | None:
-    """Return `weights`; if it is the path of a file, add the first 16 hexadecimal digits of the file's SHA-256."""
+    """Return `weights`; for a file, add the first 16 hexadecimal digits of its SHA-256, for a folder a content hash."""
+    if weights is not None and is_hugging_face(weights):
+        return f"{weights} (hash {network_hash(weights)})"
     if weights is None or not Path(weights).is_file():
         return weights
     with Path(weights).open("rb") as file:

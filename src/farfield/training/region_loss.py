@@ -1,9 +1,9 @@
 """Auxiliary loss on the object regions of `ObjectContext` blocks (OCRNet), adapted to clips.
 
 In segmentation (Yuan et al., ECCV 2020), a ground-truth map supervises the region logits at each position. A clip has
-no such map. Therefore the loss applies to blocks with one region per class, averages their region logits over all
-positions, and takes the cross entropy of this average with the clip's label (for other tasks than
-single_label, the binary cross entropy with its labels). The averaging is not in the paper.
+no such map. Therefore the loss applies to blocks with one region per class. Their region logits are averaged over all
+positions, and the loss is the cross entropy of the average with the clip's label. For multilabel and multi_head tasks,
+it is the binary cross entropy with the clip's labels. The averaging is not in the paper.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def region_loss(
 ) -> Float[Tensor, ""]:
     """Average each block's logits over positions, and return the cross entropy averaged over clips and blocks.
 
-    For other tasks than single_label, whose labels are from 0 to 1 for each class, it is the binary cross entropy.
+    For multilabel and multi_head tasks, whose labels are from 0 to 1 for each class, it is the binary cross entropy.
     """
     entropy = F.cross_entropy if labels.ndim == 1 else F.binary_cross_entropy_with_logits
     return torch.stack([entropy(each.mean((2, 3, 4)), labels) for each in logits]).mean()

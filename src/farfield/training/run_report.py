@@ -28,8 +28,8 @@ class ReportSettings:
     Args:
         every_n_epochs: number of epochs between reports. The last epoch is also reported on. Epochs without a
             validation have no report. 0 turns reports off.
-        num_clips: number of clips in each of two lists: the most confident errors, and the same videos in each report,
-            with attention maps.
+        num_clips: number of clips in each of two lists: the most confident errors, and a selection of videos that is
+            the same in every report, with attention maps.
     """
 
     every_n_epochs: int = 1

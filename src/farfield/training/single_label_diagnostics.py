@@ -1,4 +1,4 @@
-"""Figures, tables, plots and captions of the validation of a network whose videos have one class each."""
+"""Metrics, tables, plots and captions for a validation of a network whose videos have one class each."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class SkippedVideos(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.seen:
-            log.warning("%d videos could not be read; %s lists them.", len(self.seen), self.path)
+            log.warning("videos that could not be read: %d; %s lists them.", len(self.seen), self.path)
 
     def _record(self, failures: Sequence[Any], consequence: str) -> None:
         new = {each.path: each for each in failures if each.path not in self.seen}

@@ -1,4 +1,4 @@
-"""The figures of a validation, by which a run chooses its best checkpoint and stops early."""
+"""Metrics of a validation, by which a run chooses its best checkpoint and stops early."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def multilabel_figures(
 
 
 def head_figures(network: ActionNet) -> tuple[str, ...]:
-    """Return the names of the figures of a multi_head network's heads; nothing for other tasks."""
+    """Return the names of the metrics of each head of a multi_head network; empty for other tasks."""
     return tuple(f"{TOP1}_{head}" for head in split_heads(network.labels)) if network.task == "multi_head" else ()
 
 
@@ -65,8 +65,8 @@ def multi_head_figures(
 ) -> dict[str, float]:
     """Compute the loss, the accuracies of the combination of all heads, and top-1 of each head.
 
-    The loss is the cross entropy, averaged over heads, infinite if a probability is NaN. A combination is ranked by the
-    product of its probabilities, and right if the class of every head is.
+    The loss is the cross entropy, averaged over heads, infinite if a probability is NaN. A combination is a class of
+    each head. It is ranked by the product of their probabilities, and is correct if all of them are.
     """
     sizes = [len(names) for names in heads.values()]
     of_heads, classes = probabilities.split(sizes, 1), [each.argmax(1) for each in targets.split(sizes, 1)]

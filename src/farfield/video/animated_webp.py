@@ -39,7 +39,7 @@ class AnimatedWebP(PictureSequence):
         try:
             num_frames = getattr(self._image, "n_frames", 1)
             if num_frames < 2:
-                raise NotAVideo("it is a single picture, not a video")
+                raise NotAVideo("the file is a single picture, not a video")
             delays = [self._delay_seconds(place) for place in range(num_frames)]
         except BaseException:
             self.close()

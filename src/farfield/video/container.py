@@ -30,8 +30,8 @@ def open_container(source: Source) -> InputContainer:
     """Open a file, or its content, for decoding with one thread.
 
     Raises:
-        NotAVideo: if it has no video stream, or is in one of the formats `NOT_VIDEOS`.
-        av.FFmpegError, ValueError: if it cannot be opened, or its codec is unknown.
+        NotAVideo: if the file has no video stream, or is in one of the formats `NOT_VIDEOS`.
+        av.FFmpegError, ValueError: if the file cannot be opened, or FFmpeg has no decoder for its codec.
     """
     # An absolute path: FFmpeg parses a relative one with a colon as a protocol.
     file: Any = str(source.absolute()) if isinstance(source, Path) else source
@@ -40,11 +40,11 @@ def open_container(source: Source) -> InputContainer:
     stream = video_stream(container)
     if stream is None or formats & NOT_VIDEOS or any(name.endswith("_pipe") for name in formats):
         container.close()
-        raise NotAVideo("it has no video stream")
+        raise NotAVideo("the file has no video stream")
     codec: Any = stream.codec_context
     if codec is None:
         container.close()
-        raise ValueError("there is no decoder for its codec")
+        raise ValueError("FFmpeg has no decoder for the video's codec")
     codec.thread_count = 1
     return container
 
@@ -62,7 +62,7 @@ def video_stream(container: InputContainer) -> VideoStream | None:
 
 
 def independent_source(source: Source) -> Source:
-    """Return a source with the same content that can be read from its beginning while `source` is in use."""
+    """Return a source with the same content; reading it from the beginning does not disturb readers of `source`."""
     if isinstance(source, Path):
         return source
     if isinstance(source, io.BytesIO):

@@ -46,7 +46,8 @@ class Video(Protocol):
     def frames(self, indices: Int[np.ndarray, " t"], short_side_px: int | None = None) -> UInt8[np.ndarray, "t h w c"]:
         """Decode the frames at `indices`, in that order, as upright RGB. An index may occur more than once.
 
-        With `short_side_px`, a frame whose short side is at least twice that many pixels may be downscaled to it.
+        `short_side_px` lets the decoder downscale frames to this short side in pixels, if their short side is at least
+        twice as long. None keeps the full size.
         """
 
     def pictures(
@@ -65,7 +66,7 @@ class OpenVideo:
 
     Attributes:
         times: display time of each frame, in seconds after the first frame, ascending.
-        decoder: name of the decoder that reads the file; "pyav" for a folder of pictures, which needs neither.
+        decoder: name of the decoder that reads the file; "pyav" for a folder of pictures, which Pillow reads.
         fallback_reason: why PyAV reads the file although decord was requested; None if the requested decoder reads it.
     """
 
@@ -97,7 +98,7 @@ class OpenVideo:
     def _error(self, error: Exception) -> DecodeError:
         reason = reason_of(error)
         if self.decoder == "decord":
-            reason += " (from decord; the decoder pyav may be able to read the file)"
+            reason += " (reported by decord; try the decoder pyav)"
         return DecodeError(self._path, reason)
 
 
@@ -151,7 +152,7 @@ def _check_path(path: Path) -> bool:
     except OSError as error:
         raise DecodeError(path, error.strerror or str(error)) from error
     if size is None:
-        raise DecodeError(path, "it is not a file" if path.exists() else "there is no such file")
+        raise DecodeError(path, "it is not a regular file" if path.exists() else "there is no such file")
     if size == 0:
         raise DecodeError(path, "the file is empty")
     return False
@@ -185,7 +186,7 @@ _fallbacks: defaultdict[str, set[Path]] = defaultdict(set)
 
 
 def _log_fallback(path: Path, reason: str) -> None:
-    """Log how many files PyAV has read instead of decord for this reason, at the 1st, 10th, 100th, ... such file."""
+    """Count the files that PyAV read instead of decord for this reason, and log the 1st, 10th, 100th and so on."""
     files = _fallbacks[reason]
     if path in files:
         return

@@ -2,9 +2,9 @@
 
 decord opens many files that it does not read correctly. It seeks to wrong frames in the containers AVI, MPEG program
 stream, MPEG transport stream and WMV; with the codecs HEVC, MPEG-4 part 2 and MPEG-2; in open groups of pictures; and
-where timestamps are missing or wrong. It counts hidden pictures, and frames that an edit list leaves out, as frames. It
-stretches frames after a change of size. It does not mirror frames, deinterlace them, map HDR to BT.709, or make
-pixels square. It fails on a few small widths. This module refuses all such files.
+where timestamps are missing or wrong. It counts pictures that are never shown, and frames that an edit list leaves out,
+as frames. It stretches frames after a change of size. It does not mirror frames, deinterlace them, map HDR to BT.709,
+or make pixels square. It fails on a few small widths. This module refuses all such files.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ def check_decord_is_exact(path: Path) -> PacketIndex:
         if index.by_number or (codec.has_b_frames and not index.is_reordered):
             raise DecordInexact("missing, repeated or generated timestamps")
         if index.packets is None:
-            raise DecordInexact("larger than 64 MiB")
+            raise DecordInexact("more than 64 MiB of packets")
         if len(index.packets) != len(index.stamps):
-            raise DecordInexact("hidden pictures, or frames left out by an edit list")
+            raise DecordInexact("pictures that are never shown, or frames left out by an edit list")
         keyframes = [packet for packet in index.packets if packet.is_keyframe]
         if any(is_recovery_point(packet, codec) for packet in keyframes):
             raise DecordInexact("recovery points instead of keyframes")
@@ -68,7 +68,7 @@ def check_decord_is_exact(path: Path) -> PacketIndex:
             raise DecordInexact("open groups of pictures")
         frame = next(iter([*codec.decode(index.packets[0]), *codec.decode(None)]), None)
         if frame is None:
-            raise DecordInexact("first packet without a frame")
+            raise DecordInexact("no frame in the first packet")
         if frame.interlaced_frame:
             raise DecordInexact("interlaced frames")
         if is_hdr(frame.color_trc):
@@ -83,7 +83,7 @@ def check_decord_is_exact(path: Path) -> PacketIndex:
 
 
 def _is_misread_width(width: int) -> bool:
-    """Return whether decord fails on pictures of this width on at least one kind of processor.
+    """Return whether decord fails on pictures of this width (pixels) on at least one kind of processor.
 
     decord divides the bytes of a row by the width to get the number of channels. FFmpeg pads rows by up to 64 pixels,
     depending on the processor, so that the result is not 3 for a few small widths, such as 48, 96 and 144.

@@ -49,7 +49,7 @@ def deinterlaced(
 
 
 _TIME_BASE = Fraction(1, 1000)
-"""Arbitrary time base: a frame's place serves as its timestamp. bwdif doubles timestamps."""
+"""Arbitrary time base, since a frame's place serves as its timestamp. The timestamps that bwdif outputs are doubled."""
 
 
 def _graph(frame: VideoFrame, both_fields: bool) -> Graph:

@@ -60,7 +60,7 @@ class ExactFrames:
             if place == left[0]:
                 yield left.popleft(), frame
         if left:
-            raise ValueError(f"it ends before frame {left[0]}")
+            raise ValueError(f"the video ends before frame {left[0]}")
 
     # --- only needed frames ---------------------------------------------------------------------------------------
 
@@ -198,7 +198,7 @@ class ExactFrames:
         yield from held
 
     def _is_certain(self, held: deque[tuple[int, VideoFrame]], begin: int, released: int) -> bool:
-        """Return whether the first held frame is certainly the next in display order."""
+        """Return whether the first held frame certainly follows place `released` in display order."""
         place = held[0][0]
         if place == begin and begin > 0 and not self._reader.is_order_known:
             return len(held) > 1 and held[1][0] == begin + 1  # an open group's frames would come before the keyframe
@@ -213,7 +213,7 @@ def _without_gaps(frames: Iterable[tuple[int, VideoFrame]], start: int, stop: in
             raise ValueError("a frame is damaged")
         while following < min(place, stop):
             if before is None:
-                raise ValueError("its first frames cannot be decoded")
+                raise ValueError("the first frames cannot be decoded")
             yield following, before
             following += 1
         if following == place and place < stop:
@@ -222,11 +222,11 @@ def _without_gaps(frames: Iterable[tuple[int, VideoFrame]], start: int, stop: in
         if following >= stop:
             return
         before = frame
-    raise ValueError(f"it ends before frame {following}")
+    raise ValueError(f"the video ends before frame {following}")
 
 
 class _NoEntryPoint(Exception):
-    """Decoding cannot begin at a keyframe of the index."""
+    """A keyframe of the packet index is not a point at which decoding can begin."""
 
 
 class _OutOfOrder(Exception):

@@ -1,12 +1,12 @@
 """Read a folder of numbered pictures as a video.
 
-The names of the pictures differ only in a number, as in `img_00001.jpg` or `frame9.png`, `frame10.png`: the last run of
-digits before the suffix. Numbers start at 0 or 1 and have no gap. Beside pictures named img_*, optical flow (flow_x_*,
-flow_y_*) is ignored. Hidden files and files that are not pictures are ignored. Pictures do not say when they are shown,
-so the frame rate must be given.
+The names of the pictures differ only in their number, which is the last run of digits before the suffix, as in
+`img_00001.jpg` or `frame9.png`, `frame10.png`. Numbers start at 0 or 1 and have no gap. Ignored are hidden files, files
+that are not pictures, and optical flow (flow_x_*, flow_y_*) in a folder of pictures named img_*. Pictures have no
+display times, so the frame rate must be given.
 
-Pillow decodes the pictures to 8-bit RGB: grey becomes three equal channels, a palette its colours, and transparency is
-dropped. A picture with an EXIF orientation is turned upright, as by image viewers and OpenCV.
+Pillow decodes the pictures to 8-bit RGB. Grey pictures get three equal channels, and transparency is dropped. A picture
+with an EXIF orientation is turned upright, as by image viewers and OpenCV.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ class FrameFolder(PictureSequence):
         self.name = str(folder)
         if fps is None:
             raise ValueError(
-                "it is a folder of pictures, whose frame rate is unknown; give it as fps, or in the manifest's column "
-                "fps (`farfield data index --fps` fills it)"
+                "the frame rate of this folder of pictures is unknown; give it as fps, or in the manifest's column fps "
+                "(`farfield data index --fps` fills it)"
             )
         if not 0 < fps < math.inf:
-            raise ValueError(f"its frame rate is given as {fps:g}; fps must be a positive number")
+            raise ValueError(f"fps is {fps:g}; the frame rate of a folder of pictures must be a positive number")
         self.times: Float[np.ndarray, " frames"] = np.arange(len(self._names)) / fps
 
     @cached_property
@@ -127,7 +127,10 @@ def list_pictures(folder: Path) -> list[str]:
 
 
 def _uninterrupted(names: Sequence[str]) -> dict[str, None]:
-    """Return as many names as are given, numbered on from the first of them; none if that has no number 0 or 1."""
+    """Return the names that the pictures have if no number is missing: as many as `names`, from the lowest number on.
+
+    The result is empty if the lowest number is not 0 or 1.
+    """
     first = min(names, key=lambda name: (len(name), name), default="")
     parts = _NUMBERED.fullmatch(first)
     if parts is None or int(parts[2]) > 1:
@@ -148,7 +151,7 @@ def looks_like_frames(folder: Path, names: Iterable[str]) -> bool:
 
 
 def check_picture_sizes(folder: Path) -> None:
-    """Check that all pictures have one size. Only their headers are read.
+    """Check that all pictures of a folder have the same size. Only their headers are read.
 
     Raises:
         VideoError: if a picture has another size than the first, or a header cannot be read.
@@ -175,7 +178,7 @@ def pictures_bytes(folder: Path) -> int:
 
 
 def _without_flow(names: list[str]) -> list[str]:
-    """Leave out optical flow beside pictures named img_*, as MMAction2 stores both in one folder."""
+    """Leave out optical flow if the pictures are named img_*: MMAction2 stores both in one folder."""
     pictures = [name for name in names if name.startswith("img_")]
     others = len(names) - len(pictures)
     if not pictures or not others or sum(_FLOW.fullmatch(name) is not None for name in names) < others:
@@ -189,18 +192,18 @@ def _picture_names(names: Iterable[str]) -> list[str]:
 
 @contextmanager
 def _opened(folder: Path, name: str) -> Iterator[Image.Image]:
-    """Open a picture; errors of the `with` block name it."""
+    """Open a picture for a `with` block, and add its name to the errors of the block."""
     try:
         with Image.open(folder / name) as image:
             yield image
     except Image.UnidentifiedImageError as error:
-        raise ValueError(f"{name} is not a picture, or damaged") from error
+        raise ValueError(f"{name} is not a picture, or is damaged") from error
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: of damaged PNG
-        raise ValueError(f"{name} cannot be read, {getattr(error, 'strerror', None) or error}") from error
+        raise ValueError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 for upright. EXIF data after the pixels of a PNG are not read."""
+    """Return the EXIF orientation, 1 to 8; 1 means upright. EXIF data after the pixels of a PNG are ignored."""
     return image.getexif().get(ExifTags.Base.Orientation, 1) if "exif" in image.info else 1
 
 

@@ -31,9 +31,10 @@ def ascending(times: Float[np.ndarray, " frames"], fps: float) -> Float[np.ndarr
 
 
 def continuous(stamps: list[int | None]) -> Float[np.ndarray, " frames"]:
-    """Interpolate unknown times (None) of frames in display order, and remove jumps back; units are those of `stamps`.
+    """Interpolate unknown times (None) of frames in display order, and remove jumps back in time.
 
-    After a jump back, time continues from the previous frame at the median distance between frames.
+    Times have the unit of `stamps`. After a jump back, time continues from the previous frame at the median
+    distance between frames.
     """
     places = np.array([place for place, stamp in enumerate(stamps) if stamp is not None])
     known = np.array([stamp for stamp in stamps if stamp is not None], np.float64)
@@ -50,7 +51,10 @@ def continuous(stamps: list[int | None]) -> Float[np.ndarray, " frames"]:
 
 
 def without_clock_jumps(times: Float[np.ndarray, " frames"], time_base: float) -> Float[np.ndarray, " frames"]:
-    """Replace forward clock jumps by the median distance between frames; times are in units of the time base."""
+    """Replace gaps above `LONGEST_GAP_SECONDS` by the median distance between frames.
+
+    `times` and the result are in units of `time_base`, which is in seconds.
+    """
     steps = np.diff(times)
     jumps = steps * time_base > LONGEST_GAP_SECONDS
     if not np.any(jumps) or np.all(jumps):
@@ -59,11 +63,14 @@ def without_clock_jumps(times: Float[np.ndarray, " frames"], time_base: float) -
 
 
 def browser_times(delays: Int[np.ndarray, " frames"], time_base: float) -> Int[np.ndarray, " frames"]:
-    """Return when browsers show each frame of an animated image; delays and times are in units of the time base."""
+    """Return the time at which browsers show each frame of an animated image.
+
+    `delays` and the result are in units of `time_base`, which is in seconds.
+    """
     seconds = browser_delays(delays * time_base)
     return np.round(np.concatenate([[0.0], np.cumsum(seconds[:-1])]) / time_base).astype(np.int64)
 
 
 def browser_delays(seconds: Float[np.ndarray, " frames"]) -> Float[np.ndarray, " frames"]:
-    """Return how many seconds browsers show each frame of an animated image, given the file's delays in seconds."""
+    """Return how long browsers show each frame of an animated image, in seconds; `seconds` are the file's delays."""
     return np.where(seconds < _TOO_SHORT_SECONDS, _USUAL_DELAY_SECONDS, seconds)

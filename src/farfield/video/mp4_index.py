@@ -50,7 +50,7 @@ def composition_offsets(source: Source, track_id: int, num_frames: int) -> Int[n
 
 
 def _movie(file: BinaryIO) -> memoryview | None:
-    """Return the content of the box `moov`; None if there is no usable one, or if the file is fragmented."""
+    """Return the content of the box `moov`; None if it is missing or unusable, or if the file is fragmented."""
     begin = 0
     while len(head := file.read(16)) >= 8:
         size, kind = struct.unpack(">I4s", head[:8])

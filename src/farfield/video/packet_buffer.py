@@ -44,7 +44,8 @@ class PacketBuffer:
     """Ring buffer of packets. Whole groups of pictures are dropped, so that it always starts with a keyframe.
 
     Args:
-        max_seconds: duration before the newest packet whose packets are kept, rounded up to whole groups of pictures.
+        max_seconds: packets are kept if they are at most this much older than the newest packet. The oldest group of
+            pictures is kept whole.
         max_bytes: maximum size of all packets. A group that is larger than this by itself is dropped.
     """
 

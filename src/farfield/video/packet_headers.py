@@ -1,6 +1,6 @@
 """Read from a packet's bytes whether its picture is shown, the picture's size, and which parameters it carries.
 
-FFmpeg's demuxers do not report these. Sources: RFC 6386, section 9.1 (VP8); the VP9 bitstream specification,
+FFmpeg's demuxers do not report this. Sources: RFC 6386, section 9.1 (VP8); the VP9 bitstream specification,
 section 6.2 and annex B; ITU-T H.264, table 7-1; ITU-T H.265, table 7-1; ITU-T T.81, annex B.
 """
 

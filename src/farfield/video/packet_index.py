@@ -99,7 +99,7 @@ class PacketIndex(NamedTuple):
 
 
 def from_index(container: InputContainer, stream: VideoStream, source: Source) -> PacketIndex | None:
-    """Build the index of an H.264 MP4 from its tables without reading packets. Return None if this is not possible."""
+    """Build the index of an H.264 MP4 from the file's tables, without reading packets; None if this is impossible."""
     entries = stream.index_entries
     if not _is_mp4(container) or stream.name != "h264" or stream.start_time is None:
         return None
@@ -213,7 +213,7 @@ def _read_all(container: InputContainer, stream: VideoStream) -> _PacketScan:
         if not infos:
             raise  # otherwise the file is cut off, and the packets before can be used
     if not any(packet.is_shown for packet in infos):
-        raise ValueError("it has no frames")
+        raise ValueError("the video has no frames")
     if has_state:
         is_entry_point = [place == 0 for place in range(len(infos))]
     elif any(own_sets[1:]):  # a keyframe without its own parameter sets needs an earlier one's
@@ -225,7 +225,7 @@ def _read_all(container: InputContainer, stream: VideoStream) -> _PacketScan:
 
 
 def _has_clock_reset(decoded: list[int]) -> bool:
-    """Return whether decoding times jump far back, as in concatenated streams. Small steps back are ignored."""
+    """Return whether decoding times jump far back, as they do in concatenated streams. Small steps are ignored."""
     steps = np.diff(decoded)
     if not np.any(steps < 0):
         return False

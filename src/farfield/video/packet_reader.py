@@ -74,7 +74,7 @@ class PacketReader:
 
     @property
     def is_order_known(self) -> bool:
-        """Whether timestamps give the display order, since they show reordering or the codec cannot reorder frames."""
+        """Whether timestamps give the display order: they show reordering, or the codec cannot reorder frames."""
         return self.index.is_reordered or not self.codec.has_b_frames
 
     def place_of(self, keyframe: int) -> int:
@@ -82,7 +82,7 @@ class PacketReader:
         return int(np.searchsorted(self.index.stamps, self.index.keyframes[keyframe].stamp)) if keyframe else 0
 
     def latest_keyframes(self, places: list[int]) -> Int[np.ndarray, " places"]:
-        """Return, for each place, the latest keyframe from which its frame can be decoded."""
+        """Return, for each place, the position in `index.keyframes` of the latest keyframe to decode it from."""
         shown = [keyframe.stamp for keyframe in self.index.keyframes]
         return np.maximum(np.searchsorted(shown, self.index.stamps[places], side="right") - 1, 0)
 
@@ -135,15 +135,15 @@ class PacketReader:
         """Rebuild the index from all packets, after the container's index has turned out to be incomplete.
 
         Raises:
-            ValueError: if the two indices list different frames.
+            ValueError: if the packets and the container's index give different frames.
         """
         self._container.seek(self.index.keyframes[0].seek_stamp, stream=self.stream)
         index = from_packets(self._container, self.stream)
         if index.by_number or not np.array_equal(index.stamps, self.index.stamps):
             if index.num_held < len(index.stamps):
-                raise ValueError(f"it is cut off after {index.num_held} of {len(index.stamps)} frames")
+                raise ValueError(f"the video is cut off after {index.num_held} of {len(index.stamps)} frames")
             raise ValueError(
-                "the index inside the file does not match its frames. Rewrite it: ffmpeg -i IN -c copy OUT"
+                "the index inside the file does not match its frames. Rewrite the file: ffmpeg -i IN -c copy OUT"
             )
         self.index = index
 
@@ -167,7 +167,7 @@ class PacketReader:
         """Decode the whole stream to count its frames and read their times, which its packets do not give."""
         shown = [frame.pts for frame in self.decode(self.all_packets())]
         if not shown:
-            raise ValueError("it has no frames")
+            raise ValueError("the video has no frames")
         fps = float(self.stream.average_rate or 25)
         seconds = ascending(continuous(shown) * float(self.stream.time_base or 1 / fps), fps)
         self.index = self.index._replace(

@@ -27,7 +27,7 @@ class StreamTemplate:
         self.suffix = ".mp4" if stream.codec_context.codec.canonical_name in MP4_CODECS else ".mkv"
 
     def add_to(self, container: Any) -> Any:
-        """Add a stream with these parameters to an output container."""
+        """Add a stream with these parameters to an output container; return the stream."""
         return container.add_stream_from_template(self._stream, opaque=True)
 
 
@@ -35,8 +35,9 @@ class StreamTemplate:
 def packet_writer(path: Path, template: StreamTemplate) -> Iterator[Callable[[StoredPacket], None]]:
     """Open a video file for the `with` block, and yield the function that writes the next packet to it.
 
-    The file appears under its name, complete, when the block ends without an error. Its time starts at 0 with the first
-    packet's decoding time. Where the source's clock jumps back, time continues from the previous packet.
+    The file is written atomically: it exists only once the block has ended without an error. Times in the file start
+    with 0 at the first packet's decoding time. Where the source's clock jumps back, time continues from the packet
+    before.
 
     Args:
         path: file to write; the suffix .mp4 or .mkv gives its format.

@@ -1,4 +1,4 @@
-"""The interface of `PyAVVideo` for videos that Pillow reads picture by picture."""
+"""Base class, with the interface of `PyAVVideo`, for videos that Pillow reads picture by picture."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class PictureSequence(ABC):
 
     Attributes:
         times: display time of each frame, in seconds after the first frame, ascending.
-        name: name in messages of the conversion to RGB; "" for none.
+        name: name of the video for the log.
     """
 
     comment = ""
@@ -33,7 +33,7 @@ class PictureSequence(ABC):
 
     @abstractmethod
     def _read_frame(self, place: int) -> VideoFrame:
-        """Read the frame at a place that exists."""
+        """Read the frame at index `place` of `times`."""
 
     def frames(self, indices: Int[np.ndarray, " t"], short_side_px: int | None = None) -> UInt8[np.ndarray, "t h w c"]:
         """Decode the frames at `indices` (see `PyAVVideo.frames`)."""
@@ -64,5 +64,5 @@ class PictureSequence(ABC):
 
     def _frame(self, place: int) -> VideoFrame:
         if place >= len(self.times):
-            raise ValueError(f"it ends before frame {place}")
+            raise ValueError(f"the video ends before frame {place}")
         return self._read_frame(place)

@@ -83,7 +83,7 @@ class PyAVVideo:
             av.FFmpegError, ValueError, MemoryError: if a frame is damaged or missing.
         """
         if indices.max() >= self._reader.index.num_held:
-            raise ValueError(f"it ends before frame {indices.max()}")
+            raise ValueError(f"the video ends before frame {indices.max()}")
         wanted, places = np.unique(indices, return_inverse=True)
         array = np.empty(0, np.uint8)
         for number, picture in enumerate(self._to_rgb(self._decode(wanted, jump=True), short_side_px)):
@@ -95,7 +95,7 @@ class PyAVVideo:
     def pictures(
         self, places: Int[np.ndarray, " t"], short_side_px: int | None = None
     ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w c"]]]:
-        """Decode the frames at the ascending `places` in one pass through the file, without keeping them in memory.
+        """Decode the frames at the ascending `places` one at a time, in one pass through the file.
 
         Args:
             places: indices into `times`.
@@ -168,7 +168,7 @@ class PyAVVideo:
                 yield place, frame
 
     def _confirm_size(self, frame: VideoFrame) -> None:
-        """Use the size of the video's first frame if `frame` differs from the size that the container states."""
+        """Correct the size from the video's first frame if `frame` does not have the size that the container states."""
         if self._is_size_confirmed or (frame.width, frame.height) == self._size:
             return
         self._is_size_confirmed = True

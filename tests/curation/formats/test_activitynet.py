@@ -94,7 +94,7 @@ def test_a_video_that_is_there_twice_is_left_out(source: AnnotationSource) -> No
     (source.root / "b/v_-wheel--w0b.mp4").touch()
     assert len(list(read_activitynet(source))) == 2
     assert source.left_out[:2] == [
-        ("sk4te_b0ard", "there are two videos of this id, v_sk4te_b0ard and sk4te_b0ard"),
+        ("sk4te_b0ard", "two videos have this id: v_sk4te_b0ard and sk4te_b0ard"),
         ("v_-wheel--w0b", "several videos have this name: b/v_-wheel--w0b.mp4, v_-wheel--w0b.mkv"),
     ]
 
@@ -156,4 +156,4 @@ def test_the_command_reads_a_subset(
     assert "left out: sk4te_b0ard: the segment [0, 0) of 'Skating' is empty" in error
     assert "gone_-_gone.mp4: there is no such file" in error
     assert run_farfield(*words, source.annotations, "--subset=testing") == 2
-    assert "none of the 1 annotated videos can be used. The first is f0r_testing: it has no" in capsys.readouterr().err
+    assert "no annotated video can be used (1 left out). The first is f0r_testing: it has no" in capsys.readouterr().err

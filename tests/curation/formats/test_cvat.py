@@ -65,7 +65,8 @@ def test_label_column_reads_an_attribute_of_tracks(tmp_path: Path) -> None:
     given = source(tmp_path, about(5, "a.mp4"), track("person", *boxes), label_column="act")
     assert list(read_cvat(given)) == [VideoRecord("a.mp4", "sit", 0, 0.2), VideoRecord("a.mp4", "stand", 0.3, 0.4)]
     with pytest.raises(
-        FarfieldError, match=r"has no attribute 'acts', by label_column. Known: act. Did you mean 'act'"
+        FarfieldError,
+        match=r"label_column is 'acts', but .* has no attribute of this name. Known: act. Did you mean 'act'",
     ):
         list(read_cvat(source(tmp_path, about(5, "a.mp4"), track("person", *boxes), label_column="acts")))
 
@@ -103,7 +104,9 @@ def test_frames_of_a_project_are_counted_on_from_task_to_task(tmp_path: Path) ->
     ]
     assert [row.path for row in read_cvat(source(tmp_path, meta, *tracks, subset="test"))] == ["d.mp4"]
     wrong = track("jump", box(50), task=' task_id="1"')
-    with pytest.raises(FarfieldError, match=r"track 0: frame 50 is not one of its task: 0 to 20. Export each task by"):
+    with pytest.raises(
+        FarfieldError, match=r"track 0: frame 50 is outside its task, which has the frames 0 to 20. Export each task by"
+    ):
         list(read_cvat(source(tmp_path, meta, wrong)))
 
 
@@ -118,7 +121,7 @@ def test_a_folder_of_exports_and_what_is_left_out(tmp_path: Path) -> None:
     assert list(read_cvat(given)) == []
     assert given.left_out == [
         ("a.mp4", "it has no label"),
-        ("b.mp4", "2 tasks have a video of this name; index them one at a time"),
+        ("b.mp4", "2 tasks have a video of this name; index the tasks one at a time"),
     ]
 
 
@@ -131,7 +134,7 @@ def test_the_source_of_earlier_versions_stands_beside_the_task(tmp_path: Path) -
     ("meta", "node", "options", "message"),
     [
         (about(5, "a.mp4"), track("jump", box(1)), {"fps": 0}, "fps is 0; it must be above 0"),
-        (about(5, ""), "", {}, "names no video: it has no <source>, as exports of jobs or image tasks"),
+        (about(5, ""), "", {}, "names no video: it has no <source>, as in exports of jobs and images"),
         (
             about(5, "a.mp4"),
             '<track id="3" label="x"><box frame="-1"/></track>',

@@ -42,7 +42,7 @@ def test_numbers_without_a_vocabulary_and_what_is_left_out(tmp_path: Path) -> No
     source = source_of(tmp_path, [entry("a_1", 47), entry("a_2", 3, start_frame=12), entry("a_3", None)])
     assert [(each.path, each.label, each.group) for each in read_diving48(source)] == [("a_1.mp4", "47", "a")]
     assert source.left_out == [
-        ("a_2", "it starts at frame 12, but the files of Diving48 are cut, from frame 0"),
+        ("a_2", "start_frame is 12, but the files of Diving48 are whole dives, from frame 0"),
         ("a_3", "it has no label"),
     ]
 

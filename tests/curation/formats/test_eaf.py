@@ -108,7 +108,7 @@ def test_annotations_without_times_or_text_are_left_out(tmp_path: Path) -> None:
     assert [row.start_seconds for row in read_eaf(given)] == [5]
     assert [reason.removeprefix("annotation ") for _, reason in given.left_out] == [
         "a1 on tier Ann has no times of its own",
-        "a2 on tier Ann is from 3000 to 3000 ms",
+        "a2 on tier Ann is empty or begins before the video: 3000 to 3000 ms",
         "a3 on tier Ann has no text",
     ]
 

@@ -79,7 +79,7 @@ def test_classifications_label_whole_videos(tmp_path: Path) -> None:
     given.annotations = tmp_path  # the folder of the export
     assert list(read_fiftyone(given)) == [VideoRecord("a.mp4", "jump|run"), VideoRecord("b.avi", "run")]
     assert given.left_out == [("data/more/c.mp4", "it has no label")]
-    with pytest.raises(FarfieldError, match="has no sample with the tag 'val', by subset"):
+    with pytest.raises(FarfieldError, match=r"subset is 'val', but no sample of .* has this tag"):
         list(read_fiftyone(source(tmp_path, {"samples": samples}, subset="val")))
 
 
@@ -124,7 +124,11 @@ def test_temporal_detection_datasets_have_names_without_suffix(tmp_path: Path) -
             {},
             "the label is 1, but there are 1 classes, counted f",
         ),
-        ({"labels": {"a": [{"label": "j", "timestamps": [2, 2]}]}}, {}, r"timestamps is \[2, 2\], which is no segment"),
+        (
+            {"labels": {"a": [{"label": "j", "timestamps": [2, 2]}]}},
+            {},
+            r"timestamps is \[2, 2\]; it must be \[start, end\]",
+        ),
         ({"labels": {}}, {"subset": "train"}, "has no tags or fields. Leave subset out"),
         (
             {"type": "eta.core.datasets.LabeledImageDataset", "index": []},

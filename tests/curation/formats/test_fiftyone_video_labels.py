@@ -84,8 +84,8 @@ def test_label_column_chooses_a_field(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "options", "message"),
     [
-        (event("jump", "1 to 2"), {}, "the frames of an event are '1 to 2'; they must be as in '1-50'"),
-        (event("jump", ""), {}, "the frames of an event are ''; they must be as in"),
+        (event("jump", "1 to 2"), {}, "the frames of an event are '1 to 2'; they must have the form '1-50'"),
+        (event("jump", ""), {}, "the frames of an event are ''; they must have the form"),
         (event("jump", [[1, 2, 3]]), {}, r"the frames of an event are \[\[1, 2, 3\]\]"),
         (event("jump", "0-2"), {}, r"support is \[0, 2\]; frames are counted from 1"),
         (event(None, "1-2"), {}, "label is None; it must be text"),
@@ -107,5 +107,7 @@ def test_a_missing_file_of_labels_is_named(tmp_path: Path) -> None:
 def test_a_folder_must_have_one_of_the_files(tmp_path: Path) -> None:
     given = source(tmp_path, {"a": labels()})
     (tmp_path / "export/labels.json").write_text("{}")
-    with pytest.raises(FarfieldError, match=r"has labels\.json and manifest\.json; it must have one of them"):
+    with pytest.raises(
+        FarfieldError, match=r"has labels\.json and manifest\.json; it must have exactly one of these files"
+    ):
         list(read_fiftyone(given))

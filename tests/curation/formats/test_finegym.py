@@ -74,7 +74,7 @@ def test_whole_videos_need_the_exact_times(tmp_path: Path) -> None:
     assert list(read_finegym(source)) == []
     assert source.left_out[0] == (
         FLIGHT,
-        "only its whole video is there: put finegym_annotation_info_v1.1.json, the exact times, beside the list",
+        "only the whole video was found; put finegym_annotation_info_v1.1.json with its times beside the list",
     )
     source.left_out.clear()
     (tmp_path / "finegym_annotation_info_v1.1.json").write_text(json.dumps(TIMES))
@@ -85,7 +85,7 @@ def test_whole_videos_need_the_exact_times(tmp_path: Path) -> None:
     assert source.left_out == [
         (
             "_a_E_b-c_d-_E_000200_000230_A_0001_0002",
-            "finegym_annotation_info*.json beside the list has no times for it",
+            "finegym_annotation_info*.json beside the list has no times of this element",
         )
     ]
     (tmp_path / "finegym_annotation_info_v1.0.json").write_text("{}")
@@ -97,7 +97,7 @@ def test_an_id_with_several_labels_is_left_out(tmp_path: Path) -> None:
     """Its times in whole seconds do not tell two short elements of one second apart."""
     source = source_of(tmp_path, f"{FLIGHT} 57\n{VAULT} 0\n{FLIGHT} 1\n{VAULT} 0\n")
     assert [(each.path, each.label) for each in read_finegym(source)] == [(f"{VAULT}.mp4", "0")]
-    assert source.left_out == [(FLIGHT, "the list has it several times, with the labels 57, 1")]
+    assert source.left_out == [(FLIGHT, "the list has this element several times, with the labels 57, 1")]
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def test_an_id_with_several_labels_is_left_out(tmp_path: Path) -> None:
             "c.txt",
             r"c\.txt, line 1: '\(BB\) a' must be `Clabel: <number>; set: <number>; G",
         ),
-        (f"{FLIGHT} 1\n", CATEGORIES, "gym288_categories.txt", r"belong to different sets, by their names\. Give"),
-        (f"{FLIGHT} 1\n", CATEGORIES + CATEGORIES[:80], "c.txt", r"c\.txt, line 5: Clabel 0 stands twice"),
+        (f"{FLIGHT} 1\n", CATEGORIES, "gym288_categories.txt", r"are of different sets, judging by their names\. Give"),
+        (f"{FLIGHT} 1\n", CATEGORIES + CATEGORIES[:80], "c.txt", r"c\.txt, line 5: Clabel 0 occurs twice"),
     ],
 )
 def test_malformed_files(tmp_path: Path, lines: str, categories: str | None, name: str, message: str) -> None:

@@ -95,8 +95,8 @@ def test_names_that_fit_several_videos_or_the_same_one_are_left_out(root: Path) 
     assert list(read_labelstudio(given)) == []
     assert given.left_out == [
         (videos[0], "several videos have this name: left/twin.mp4, right/twin.mp4"),
-        (videos[1], f"the only video of this name, plain.mp4, may be that of {videos[2]}, too"),
-        (videos[2], f"the only video of this name, plain.mp4, may be that of {videos[1]}, too"),
+        (videos[1], f"the only video of this name, plain.mp4, may also belong to {videos[2]}"),
+        (videos[2], f"the only video of this name, plain.mp4, may also belong to {videos[1]}"),
     ]
 
 
@@ -167,7 +167,7 @@ def test_label_column_chooses_a_control(root: Path) -> None:
         ([task("plain.mp4", annotation(timeline("run", 0, 2)))], {"fps": 9}, r"is \[0, 2\]; frames are counted from 1"),
         ([task("plain.mp4", annotation(timeline("a|b", 1, 2)))], {"fps": 9}, "the label 'a|b' contains '|'"),
         ([task("plain.mp4", annotation({"type": "choices", "from_name": "w"}))], {}, "is None; it must be an object"),
-        ([{"video": "plain.mp4", "whole": "run"}], {}, "has no 'data' and 'annotations', as in the formats JSON-MIN"),
+        ([{"video": "plain.mp4", "whole": "run"}], {}, "lacks 'data' or 'annotations', like the exports JSON-MIN"),
         (
             [{"data": {"video": "plain.mp4"}, "predictions": []}],
             {},
@@ -176,11 +176,11 @@ def test_label_column_chooses_a_control(root: Path) -> None:
         (
             [{"data": {"clip": "a.mp4"}, "annotations": []}],
             {},
-            "data has no 'video', but clip. Name the key of the video",
+            "data has no key 'video', but clip. Name the key of the video",
         ),
         ({"tasks": []}, {}, "its content is .*; it must be a list"),
-        ([], {"columns": {"pth": "clip"}}, "columns has 'pth'. Known: path, group, fps"),
-        ([task("plain.mp4", fps=25)], {"columns": {"fps": "rate"}}, "no task of .* has 'rate' in its data"),
+        ([], {"columns": {"pth": "clip"}}, "columns has an unknown field 'pth'. Known: path, group, fps"),
+        ([task("plain.mp4", fps=25)], {"columns": {"fps": "rate"}}, "no task of .* has the key 'rate' in its data"),
         (
             [task("plain.mp4", rate="x")],
             {"columns": {"fps": "rate"}},

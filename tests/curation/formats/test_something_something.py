@@ -116,6 +116,6 @@ def test_index_names_what_it_leaves_out(tmp_path: Path, make_video: Callable[...
 def test_a_list_of_test_videos_alone_is_refused(tmp_path: Path) -> None:
     source = source_of(tmp_path, "34\n7\n")
     with pytest.raises(
-        FarfieldError, match=r"none of the 2 annotated videos can be used\. The first is 34: it has no label"
+        FarfieldError, match=r"no annotated video can be used \(2 left out\)\. The first is 34: it has no label"
     ):
         index_videos(source.root, tmp_path / "m.csv", format="jester", annotations=source.annotations)

@@ -42,8 +42,8 @@ def test_one_row_per_segment_by_video_and_time(source: AnnotationSource) -> None
     ]
     assert source.left_out == [
         (PROBE, "the segment [5, 5) of 'Juggling' is empty"),
-        (MIXED, "the segment [0.2, 0.9) is ambiguous: neither the action nor certainly none"),
-        (CHECK, "the segment [0.3, 1.1) is ambiguous: neither the action nor certainly none"),
+        (MIXED, "the segment [0.2, 0.9) is ambiguous: it may or may not show the action"),
+        (CHECK, "the segment [0.3, 1.1) is ambiguous: it may or may not show the action"),
     ]
     assert [(Path(path).name, reason.name) for path, reason in source.skipped.names] == [
         ("video_validation_0000099.mp4", "NOT_ANNOTATED")
@@ -96,7 +96,9 @@ def test_other_folders_and_subsets_are_refused(source: AnnotationSource) -> None
     ):
         list(read_thumos14(source))
     source.annotations = source.annotations.parent
-    with pytest.raises(FarfieldError, match=r"no files <class>\.txt in .*\. .*annotation has some\. Give the folder"):
+    with pytest.raises(
+        FarfieldError, match=r"no files <class>\.txt in .*\. There are some in .*annotation\. Give the folder"
+    ):
         list(read_thumos14(source))
 
 

@@ -66,7 +66,7 @@ def test_segments_are_in_seconds(tmp_path: Path) -> None:
     assert list(read_via(given)) == [VideoRecord("a.mp4", "jump", 0.25, 1), VideoRecord("a.mp4", "run", 2, 6.5)]
     assert given.left_out == [
         ("still.png", "it is not a video"),
-        ("view 11", "it shows 2 files"),
+        ("view 11", "it shows 2 files instead of one"),
         ("/x/b c.mp4", "its segment [3, 3] of jump is empty"),
         ("/elsewhere/gone.mp4", "it has no label"),
     ]

@@ -168,7 +168,7 @@ def test_a_video_that_is_gone_is_left_out_with_a_warning(videos: Path, tmp_path:
     (videos / "none.mp4").unlink()
     predictions = [answer(videos / "at_30.mp4", []), answer(videos / "none.mp4", [])]
     failed = answer(videos / "deep/at 30.mp4", None)
-    with pytest.warns(UserWarning, match=r"none\.mp4 is not among the annotations: "):
+    with pytest.warns(UserWarning, match=r"none\.mp4 is left out of the files for labelling tools: "):
         found = annotated_videos([("a", predictions[0]), ("b", predictions[1])])
     assert [video.name for video in found] == ["a"]
     failed.ranking.clear()
@@ -194,7 +194,7 @@ def test_mistakes_are_named_before_a_prediction_begins(tmp_path: Path) -> None:
     check_tools(["labelstudio", "csv"], timeline=False)
     check_tools(["eaf"], timeline=True)
     with pytest.raises(
-        FarfieldError, match=r"^cvat holds actions with their times, which need a timeline\. Give timeline"
+        FarfieldError, match=r"^cvat files hold actions with their times, which need a timeline\. Give timeline"
     ):
         check_tools(["csv", "cvat"], timeline=False)
     check_annotatable(["csv"], [str(tmp_path)], ["a\x00b"])

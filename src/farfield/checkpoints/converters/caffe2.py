@@ -69,8 +69,8 @@ def describe_caffe2(blobs: Mapping[str, Any], options: ConversionOptions, path: 
             "block_options": pyslowfast_block_options(shapes, None, options, found, path),
         }
         found.notes.append(
-            "non-local keys are pooled by (1, 2, 2) before the projection, the default of video-nonlocal-net and "
-            "PySlowFast"
+            "non-local keys are assumed to be pooled by (1, 2, 2) before the projection, which is the default of "
+            "video-nonlocal-net and PySlowFast"
         )
     found.arguments |= pyslowfast_clip_and_head(None, None, found)
     if not two and "stem_pool_padding" not in options.backbone_options:

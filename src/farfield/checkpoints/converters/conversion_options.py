@@ -23,10 +23,10 @@ class ConversionOptions:
             the original project.
         clip: changes to the clip settings (sampling, crops, normalisation, test views) that the file states or that its
             project uses.
-        take: which network to convert if the file holds several, or holds other weights beside the network: the name
-            of its state dict, such as ema_state_dict, or the prefix of its weights' names, such as model_ema. Default:
-            the trained network, not an average of its weights. The state_dict of MMAction2 and Lightning contains
-            averaged weights, if there are any.
+        take: which network to convert if the file holds several, or holds other weights, too. Give the name of the
+            network's state dict, such as ema_state_dict, or the prefix of its weights' names, such as model_ema.
+            Default: the trained network, not an average of its weights. The state_dict of MMAction2 and Lightning
+            contains averaged weights, if there are any.
     """
 
     backbone: str | None = None

@@ -58,7 +58,8 @@ def convert_file(
     """Convert another project's checkpoint to a network in evaluation mode.
 
     Args:
-        path: PySlowFast's .pyth, PyTorchVideo's hub files, MMAction2's and torchvision's .pth, Caffe2's .pkl.
+        path: checkpoint file: PySlowFast's .pyth, PyTorchVideo's hub files, MMAction2's and torchvision's .pth,
+            Caffe2's .pkl.
         labels: class names. If None, the names are Kinetics-400's for 400 classes, and numbers otherwise.
         options: settings that the file does not state; None for no settings. `clip` and `head` may also override
             settings in the file.
@@ -135,7 +136,7 @@ def describe_file(path: str | Path, options: ConversionOptions) -> SourceCheckpo
         some = ", ".join(found.beside[:3]) + (f" and {len(found.beside) - 3} more" if len(found.beside) > 3 else "")
         raise FarfieldError(
             f"{path} holds a network, with the prefix {found.prefix!r}, and further weights: {some}. The scores may "
-            f"depend on these weights. If the scores do not depend on them, run: farfield convert {path} OUT "
+            f"depend on these weights. If they do not, run: farfield convert {path} OUT "
             f"--take {found.prefix.rstrip('.')}."
         )
     described = _describe_network(found, content, options, path)
@@ -202,7 +203,7 @@ def _describe_wrapped_pytorchvideo(
 
 
 def _is_stem(name: str, value: Tensor) -> bool:
-    """Return whether a weight of PyTorchVideo's is a convolution of the frames themselves."""
+    """Return whether a weight of a PyTorchVideo network belongs to a first convolution, which takes RGB frames."""
     return name.startswith("backbone.trunk.blocks.0.") and "fusion" not in name and value.shape[1:2] == (3,)
 
 
@@ -283,7 +284,7 @@ def _labels(found: SourceCheckpoint, labels: Sequence[str] | None, path: Any) ->
     if labels is not None:
         if len(labels) != shape[0]:
             raise FarfieldError(
-                f"there are {len(labels)} labels, but {path} has {shape[0]} classes. Give one label per class."
+                f"the number of labels is {len(labels)}, but {path} has {shape[0]} classes. Give one label per class."
             )
         return list(labels)
     if found.labels is not None:

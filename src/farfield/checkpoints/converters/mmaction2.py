@@ -129,7 +129,10 @@ def _block_options(
     found: SourceCheckpoint,
     path: Any,
 ) -> dict[str, Any]:
-    """Return the options of the non-local blocks. Add a question if config, shapes and user leave one open."""
+    """Return the options of the non-local blocks.
+
+    If neither the config nor the weights' shapes nor the user determines an option, add a question to `found`.
+    """
     block_options = block_options_by_shape(shapes, path)
     # With sub_sample, g is a Sequential of projection and pooling, which shows in its names.
     pooled = {".non_local_block.g.0." in name for name in state if ".non_local_block.g." in name}

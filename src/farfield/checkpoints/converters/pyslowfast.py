@@ -106,7 +106,12 @@ def describe_pyslowfast(
 
 
 def take_rgb(found: SourceCheckpoint, stems: Iterable[str]) -> None:
-    """Reverse the input channels of the first convolutions, those of `stems` that there are, and add a note."""
+    """Convert a network that takes BGR frames to RGB, by reversing the input channels of its first convolutions.
+
+    Args:
+        found: the checkpoint, changed in place. A note for the user is added.
+        stems: names of weights of first convolutions. Names that the checkpoint does not have are skipped.
+    """
     for stem in stems:
         if stem in found.state:
             found.state[stem] = found.state[stem].flip(1)
@@ -129,7 +134,7 @@ def _architecture(cfg: dict[str, Any] | None, path: Any) -> tuple[str | None, di
 def _x3d(
     shapes: dict, cfg: dict[str, Any] | None, options: ConversionOptions, found: SourceCheckpoint
 ) -> dict[str, Any]:
-    """Return X3D's backbone and backbone options. Add a question if depth and config do not identify the network."""
+    """Return X3D's backbone and backbone options. Add a question to `found` if these are not known."""
     by_clip = {4: "x3d_xs", 13: "x3d_s", 16: "x3d_m"}
     deep = any(name.startswith("res4.11.") for name in shapes)
     if options.backbone:
@@ -150,7 +155,7 @@ def pyslowfast_block_options(
 ) -> dict[str, Any]:
     """Return the options of the non-local blocks.
 
-    If neither config nor user states the pairwise function, a question is added.
+    If neither config nor user states the pairwise function, a question for the user is added to `found`.
 
     Raises:
         FarfieldError: for blocks that `NonLocalBlock3d` cannot compute.

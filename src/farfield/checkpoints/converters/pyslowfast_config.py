@@ -107,7 +107,8 @@ def number(cfg: Mapping[str, Any], name: str, default: float | None, kind: type 
     except ValueError:
         converted = None
     if converted is None or converted <= 0 or float(value) != converted:
-        raise FarfieldError(f"the config inside the checkpoint has {name} {value!r}, not a positive {kind.__name__}.")
+        wanted = "whole number" if kind is int else "number"
+        raise FarfieldError(f"the config inside the checkpoint has {name} {value!r}; it must be a positive {wanted}.")
     return converted
 
 
@@ -119,7 +120,7 @@ def three_numbers(cfg: Mapping[str, Any], name: str, default: float) -> tuple[fl
     """
     value = setting(cfg, name, [default] * 3)
     if not isinstance(value, list) or len(value) != 3 or not all(isinstance(v, int | float) for v in value):
-        raise FarfieldError(f"the config inside the checkpoint has {name} {value!r}, not three numbers.")
+        raise FarfieldError(f"the config inside the checkpoint has {name} {value!r}; it must be three numbers.")
     return tuple(float(v) for v in value)
 
 

@@ -1,16 +1,17 @@
-"""What the data loaders of PySlowFast do, by data set: how they choose frames, and the order of the colour channels.
+"""How PySlowFast's data loaders choose frames and order the colour channels, for each data set.
 
-Read in facebookresearch/SlowFast. TRAIN.DATASET is the name of a class, whose case does not matter since
-`build_dataset` capitalises it (slowfast/datasets/build.py).
+The sources are files of facebookresearch/SlowFast, at the given commits. TRAIN.DATASET is the name of a class. Its case
+does not matter, since `build_dataset` capitalises it (slowfast/datasets/build.py).
 
 - Kinetics and Ptvkinetics decode videos to RGB frames (kinetics.py). Kinetics repeats the last frame of a video that is
   shorter than a clip (`temporal_sampling` in decoder.py at 163ad2e).
-- Ssv2 (ssv2.py at 058922e) takes a frame of each of NUM_FRAMES parts, see `farfield.data.segment_sampling`. Neither
-  SAMPLING_RATE nor TARGET_FPS has a part in it, and all NUM_ENSEMBLE_VIEWS clips of a test are equal. Its frames come
-  from `retry_load_images`, thus from cv2.imdecode, which gives BGR (utils.py at 0a7067b). Ptvssv2 takes the same frames
-  (pytorchvideo 0.1.5, data/ssv2.py) and turns RGB to BGR itself (ptv_datasets.py at 058922e, rgb2bgr).
-- `pack_pathway_output` (utils.py at 0a7067b) reverses the channels if REVERSE_INPUT_CHANNEL is set, whatever their
-  order. A network of Kinetics thus takes BGR with it, and one of Ssv2 takes RGB with it and BGR without.
+- Ssv2 (ssv2.py at 058922e) divides a video into NUM_FRAMES parts and takes one frame of each part, see
+  `farfield.data.segment_sampling`. It ignores SAMPLING_RATE and TARGET_FPS, and all NUM_ENSEMBLE_VIEWS clips of a test
+  are equal. Its frames are BGR, since `retry_load_images` reads them with cv2.imdecode (utils.py at 0a7067b). Ptvssv2
+  takes the same frames (pytorchvideo 0.1.5, data/ssv2.py), and converts RGB to BGR (ptv_datasets.py at 058922e,
+  rgb2bgr).
+- `pack_pathway_output` (utils.py at 0a7067b) reverses the channels if REVERSE_INPUT_CHANNEL is set. Networks trained on
+  Kinetics then take BGR instead of RGB, and those trained on Ssv2 take RGB instead of BGR.
 """
 
 from __future__ import annotations
@@ -23,22 +24,23 @@ from farfield.clip_spec import ShortClip, ViewsAggregation
 from farfield.errors import FarfieldError
 
 SEGMENT_FPS = 30.0
-"""Frames per second of PySlowFast's published lists of Something-Something V2, whose videos have 12."""
+"""Frame rate of PySlowFast's published frame lists of Something-Something V2. The videos themselves have 12 fps."""
 CHARADES_FPS = 24.0
-"""Frames per second of Charades' own JPEG frames, which PySlowFast's lists name."""
+"""Frame rate of the JPEG frames that Charades publishes, and that PySlowFast's frame lists contain."""
 CHARADES_CLASSES = 157
 AGGREGATIONS: dict[str, ViewsAggregation] = {"sum": "mean", "max": "max"}
-"""`ClipSpec.views_aggregation` for PySlowFast's DATA.ENSEMBLE_METHOD. Sum and mean order videos alike."""
+"""`ClipSpec.views_aggregation` for PySlowFast's DATA.ENSEMBLE_METHOD. Sum and mean give the same ranking."""
 
 
 class Loader(NamedTuple):
-    """What a data loader does.
+    """Frame sampling and colour order of a PySlowFast data loader.
 
     Attributes:
-        segments: whether it takes a frame of each part of the video, instead of frames at SAMPLING_RATE.
-        bgr: whether its frames are BGR, before REVERSE_INPUT_CHANNEL.
-        list_fps: frames per second of the lists of frames that it reads; None if it decodes videos at TARGET_FPS.
-        short_clip: what it does with a video that is shorter than a clip, as in `ClipSpec`.
+        segments: whether the loader takes one frame of each of NUM_FRAMES parts of the video, instead of frames at
+            SAMPLING_RATE.
+        bgr: whether the frames are BGR before REVERSE_INPUT_CHANNEL is applied.
+        list_fps: frame rate of the frame lists that the loader reads; None if it decodes videos at TARGET_FPS.
+        short_clip: treatment of videos that are shorter than a clip, as in `ClipSpec`.
     """
 
     segments: bool = False
@@ -61,19 +63,20 @@ REFUSED = {
 }
 _PTV_CHARADES = (
     "PyTorchVideo's loader of Charades takes other test clips than PySlowFast's: the last of n clips starts at "
-    "(n - 1) / n of the way, and videos shorter than a clip are slowed down. Here, clips are as in PySlowFast's loader"
+    "(n - 1) / n of the video, and videos shorter than a clip are slowed down. farfield takes clips as PySlowFast's "
+    "loader does"
 )
 """Difference of pytorchvideo 0.1.5's data/charades.py and data/clip_sampling.py (ConstantClipsPerVideoSampler)."""
 _FIRST_CROPS = (
-    "with fewer than three crops, PySlowFast's Charades takes the left or upper one first; here, one crop is central "
-    "and two are at both ends"
+    "with fewer than three crops, PySlowFast's Charades takes the left or upper crop first; farfield takes a single "
+    "crop at the centre, and two crops at both ends"
 )
 
 
 def dataset_loader(cfg: dict[str, Any], path: Any, notes: list[str]) -> Loader:
-    """Return what the loader of the config's TRAIN.DATASET does.
+    """Return the loader that the config's TRAIN.DATASET names.
 
-    A data set that PySlowFast does not have is taken to be read as Kinetics is, and a note says so.
+    For a data set that PySlowFast does not have, return the loader of Kinetics and add a note.
 
     Args:
         cfg: PySlowFast's config.
@@ -92,8 +95,8 @@ def dataset_loader(cfg: dict[str, Any], path: Any, notes: list[str]) -> Loader:
         )
     if name not in LOADERS:
         notes.append(
-            f"PySlowFast has no data set {given!r} (TRAIN.DATASET): clips and colour channels are taken to be those of "
-            "its Kinetics loader; --clip changes the clips"
+            f"PySlowFast has no data set {given!r} (TRAIN.DATASET), so the clips and colour channels of its Kinetics "
+            "loader are assumed; --clip changes the clips"
         )
         return LOADERS["kinetics"]
     loader = LOADERS[name]

@@ -71,7 +71,7 @@ def _fusion_options(found: SourceCheckpoint, name: str, options: ConversionOptio
     """Return the option fusion_kernel of a SlowFast whose fusion kernel is not SlowFast 8x8's; else an empty dict.
 
     Such a SlowFast may also have another alpha, which its weights do not show. If the user does not give alpha, a
-    question is added.
+    question for the user is added to `found`.
     """
     kernel = found.state[FUSION].shape[2] if FUSION in found.state else None
     if name != "slowfast_r50" or kernel in (None, 7):
@@ -125,10 +125,11 @@ def _torchvision_key(name: str, *, transformer: bool) -> str:
 def _identify(found: SourceCheckpoint, candidates: tuple[str, ...], options: ConversionOptions, path: Any) -> str:
     """Return the user's backbone, or the candidate that has weights of the same shapes.
 
-    If several candidates have them, a question is added.
+    If several candidates have these shapes, a question for the user is added to `found`.
 
     Raises:
-        FarfieldError: if no candidate has them. The message names the nearest candidate and weights that differ.
+        FarfieldError: if no candidate has these shapes. The message names the nearest candidate and the
+            weights that differ.
     """
     if options.backbone:
         return options.backbone
@@ -141,8 +142,8 @@ def _identify(found: SourceCheckpoint, candidates: tuple[str, ...], options: Con
         some = sorted(differing[nearest])[:5]
         raise FarfieldError(
             f"{path} looks like a network of {found.origin}, but its weights fit none of {', '.join(candidates)}. The "
-            f"nearest is {nearest}: {len(differing[nearest])} weights are missing, unexpected or of another shape, "
-            f"such as {', '.join(some)}."
+            f"nearest is {nearest}; weights that are missing, unexpected or of another shape: "
+            f"{len(differing[nearest])}, such as {', '.join(some)}."
         )
     if len(fitting) > 1:
         found.questions.append(

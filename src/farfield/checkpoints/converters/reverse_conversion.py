@@ -112,8 +112,8 @@ def _check_head(network: ActionNet, kind: str) -> None:
     """
     if network.config["head"] == "attentive":
         raise FarfieldError(
-            "the network's head is attentive, which this project does not have. Networks that can be converted: those "
-            "that average their features."
+            "the network's head is attentive, which the other project does not have. Networks that can be converted: "
+            "those that average their features."
         )
     if network.config["head"] != kind and network.clip.test_side_px != network.clip.crop_px:
         raise FarfieldError(
@@ -124,13 +124,13 @@ def _check_head(network: ActionNet, kind: str) -> None:
 
 
 def _check_segments(network: ActionNet) -> None:
-    """Raise for segments of which PySlowFast would take other frames."""
+    """Raise if the network samples segments, and PySlowFast would take other frames of them."""
     clip = network.clip
     if clip.sampling == "segments" and (clip.segment_offsets, clip.target_fps) != ("pyslowfast", SEGMENT_FPS):
         raise FarfieldError(
             f"the network samples segments with segment_offsets {clip.segment_offsets!r} and target_fps "
-            f"{clip.target_fps}, but PySlowFast's only loader that samples segments, of Something-Something, has "
-            f"segment_offsets 'pyslowfast' and lists of frames at {SEGMENT_FPS:g} per second."
+            f"{clip.target_fps}, but PySlowFast's only loader of segments, that of Something-Something, takes frames "
+            f"as segment_offsets 'pyslowfast' and target_fps {SEGMENT_FPS:g} do. Only such networks can be converted."
         )
 
 

@@ -55,7 +55,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 def renamed(
     state: Mapping[str, Tensor], rename: Callable[[str], str | None], path: Any
 ) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
-    """Rename weights to plain names.
+    """Rename weights to plain names (see weight_names.py).
 
     Args:
         state: weights by their names in the file.

@@ -11,7 +11,7 @@
   the videos video_validation_* in another (dangtna1/THUMOS-14_TAD at 54dd759). Some segments begin after the end of
   their video: the last two each of video_validation_0000364 and _0000856, the last three of video_test_0000814, the
   last one of _0001081 and most of _0000270 (my_data/thumos14/annotations/louis/thumos14_readme.md of makecent/mmtad
-  at c217270). "Ambiguous", where a file has it, is a label like any other here.
+  at c217270). A class "Ambiguous", if a file has one, is read like any other class.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def read_activitynet(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read ActivityNet's JSON; yield a row for each segment, with the video's id as group.
 
     Videos are named `v_<id>` or `<id>`, with any video suffix, anywhere under `root`. Segments are clipped to
-    [0, duration). Segments that are empty, or of which nothing remains, are left out by name.
+    [0, duration). A segment that is empty, or empty after clipping, is left out and reported.
 
     Raises:
         FarfieldError: for a file of another form, an invalid segment, or a subset that the file does not have.
@@ -56,7 +56,7 @@ def read_activitynet(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 
 def read_database(path: Path) -> dict[str, dict[str, Any]]:
-    """Read the entries of the file by video id."""
+    """Read ActivityNet's JSON; return the entry of each video, by video id."""
     content = read_json(path, NEEDED)
     database = content.get("database") if isinstance(content, dict) else None
     if not isinstance(database, dict):
@@ -70,7 +70,7 @@ def read_database(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def choose_subset(database: dict[str, dict[str, Any]], source: AnnotationSource) -> dict[str, dict[str, Any]]:
-    """Return the entries of the subset, or all if none is given."""
+    """Return the entries of the subset that `source` names; all entries if it names none."""
     if source.subset is None:
         return database
     chosen = {video_id: entry for video_id, entry in database.items() if entry.get("subset") == source.subset}
@@ -83,10 +83,10 @@ def choose_subset(database: dict[str, dict[str, Any]], source: AnnotationSource)
 
 
 def find_video(source: AnnotationSource, video_id: str) -> str | None:
-    """Find the video `v_<id>` or `<id>`, see `AnnotationSource.find_video`; None if there are both."""
+    """Find the video `v_<id>` or `<id>` with `AnnotationSource.find_video`; None if both exist."""
     stems = [stem for stem in (f"v_{video_id}", video_id) if stem in source.files_by_stem]
     if len(stems) > 1:
-        source.left_out.append((video_id, f"there are two videos of this id, {' and '.join(stems)}"))
+        source.left_out.append((video_id, f"two videos have this id: {' and '.join(stems)}"))
         return None
     return source.find_video(stems[0] if stems else video_id)
 
@@ -101,7 +101,7 @@ def read_duration(entry: Mapping[str, Any], where: str) -> float | None:
 
 
 def read_segments(entry: Mapping[str, Any], where: str) -> Iterator[tuple[str, float, float]]:
-    """Yield label, start and end of each segment of a video. `where` names the entry in messages."""
+    """Yield (label, start, end) of each segment of a video, in seconds. `where` names the entry in messages."""
     if not isinstance(entry["annotations"], list):
         raise FarfieldError(f"{where}: annotations must be a list of objects with label and segment.")
     for number, annotation in enumerate(entry["annotations"], start=1):

@@ -1,4 +1,4 @@
-"""What the reader of an annotation format is given, and what it reports."""
+"""Input of the readers of annotation formats: files and options, and records of what a reader leaves out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from farfield.curation.folder_scan import Reason, SkippedFiles, has_video_suffix
 from farfield.data.manifest import VideoRecord
 
 NO_LABEL = "it has no label"
-"""Reason for leaving out a video or a row, such as one of a published list of test videos."""
+"""Reason for leaving out a video or a row; published lists of test videos, for example, have no labels."""
 
 
 @dataclass
@@ -25,9 +25,9 @@ class AnnotationSource:
         labels: file of class names, in the form that the format uses; None if none was given.
         subset: part of the collection to read, such as "validation", where one file holds several; None for all.
         split: number of the official split, where there are several; None if none was given.
-        label_column: column that holds the label, where there are several; None for the usual one.
-        columns: column of the annotations for each field of a manifest, for tables without a fixed form.
-        fps: frame rate by which frame numbers become seconds, and of folders of pictures; None if none was given.
+        label_column: column, attribute or field that holds the label, where there are several; None if none was given.
+        columns: column, or key, of the annotations for each field of a manifest, for formats without fixed columns.
+        fps: frame rate of folders of pictures, and for converting frame numbers to seconds; None if none was given.
         first_label: number of the first class, where labels are numbers; None to find out from `labels`.
         unlabelled_as_none: whether an annotated video without a label shows none of the classes; otherwise it is left
             out.
@@ -62,11 +62,11 @@ class AnnotationSource:
 
         Args:
             stem: file name without suffix.
-            suffix: usual suffix of the collection, for the path of a video that is not there.
+            suffix: suffix of the returned path if the video is missing.
 
         Returns:
-            Path relative to `root`; of a missing video, the path at which it would be. None if several folders hold
-            a video of this name: then it is added to `left_out`.
+            Path relative to `root`; for a missing video, the path at which it would be. If several folders hold a video
+            of this name, the name is added to `left_out`, and the result is None.
         """
         found = self.files_by_stem.get(stem, [])
         if len(found) > 1:
@@ -75,11 +75,11 @@ class AnnotationSource:
         return found[0] if found else stem + suffix
 
     def without_label(self, name: str, path: str) -> list[VideoRecord]:
-        """Return the row of an annotated video without a label, if `unlabelled_as_none`; otherwise leave it out.
+        """Return the row of an annotated video without a label if `unlabelled_as_none`; otherwise leave the video out.
 
         Args:
-            name: what the annotations call the video.
-            path: its path relative to `root`.
+            name: name of the video in the annotations.
+            path: path of the video relative to `root`.
         """
         if self.unlabelled_as_none:
             return [VideoRecord(path, "")]
@@ -87,11 +87,11 @@ class AnnotationSource:
         return []
 
     def leave_out_ambiguous(self, name: str, found: Sequence[str]) -> None:
-        """Record an annotated name that several videos have as left out."""
+        """Add an annotated name that fits several videos, `found`, to `left_out`."""
         self.left_out.append((name, f"several videos have this name: {', '.join(found[:3])}"))
 
     def skip_not_annotated(self, stems: Set[str]) -> None:
-        """Record the videos under `root` whose file name without suffix is not in `stems` as skipped."""
+        """Add the videos under `root` whose file name without suffix is not in `stems` to `skipped`."""
         for stem in self.files_by_stem.keys() - stems:
             for path in self.files_by_stem[stem]:
                 self.skipped.add(Reason.NOT_ANNOTATED, self.root / path)
@@ -105,8 +105,8 @@ class Format:
         read: reader; yields a row for each annotated video or segment, with a path relative to the root or absolute.
             A video that does not exist is yielded, too: `index_videos` reports it as missing.
         annotations: what to give as annotations, as the end of a sentence; None if the format has none.
-        options: fields of `AnnotationSource` that the format uses, of labels, subset, split, label_column, columns,
-            fps, first_label and unlabelled_as_none.
+        options: options that the format uses: any of labels, subset, split, label_column, columns, fps, first_label and
+            unlabelled_as_none.
     """
 
     read: Callable[[AnnotationSource], Iterator[VideoRecord]]

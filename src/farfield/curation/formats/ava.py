@@ -1,4 +1,4 @@
-"""AVA: boxes of persons with actions, which are refused.
+"""Recognise and refuse AVA's annotations, which are boxes of persons with actions.
 
 Published at https://research.google.com/ava as CSV files without a header, for example `ava_train_v2.2.csv`, with
 `video_id, middle_frame_timestamp, x1, y1, x2, y2, action_id, person_id`. Coordinates are fractions of the frame. A row
@@ -17,16 +17,16 @@ from farfield.data.manifest import VideoRecord
 from farfield.errors import FarfieldError
 
 _LINES = 20
-"""Lines in which boxes are looked for: AVA-Kinetics has rows without a box."""
+"""Number of lines that are searched for a box. One is not enough: AVA-Kinetics also has rows without a box."""
 
 
 def read_ava(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Refuse AVA; see `refuse_ava`."""
+    """Raise the error of `refuse_ava`."""
     refuse_ava()
 
 
 def refuse_ava() -> NoReturn:
-    """Refuse AVA, whatever its files.
+    """Raise the error that explains why AVA is not supported.
 
     Raises:
         FarfieldError: always.
@@ -35,10 +35,10 @@ def refuse_ava() -> NoReturn:
 
 
 def refuse_boxes(path: Path) -> None:
-    """Refuse a file in AVA's form, which readers of other CSV files might take for paths and labels.
+    """Raise an error for a file with AVA's rows, which readers of other CSV files might take for paths and labels.
 
     Args:
-        path: annotations of any format. A folder and a missing file pass: their reader reports them.
+        path: annotations of any format. A folder or a missing file raises no error here; the reader of its format does.
 
     Raises:
         FarfieldError: for a file with AVA's rows.

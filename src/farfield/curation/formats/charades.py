@@ -28,10 +28,11 @@ NEEDED = "Give Charades_v1_train.csv or Charades_v1_test.csv of Charades.zip."
 
 
 def read_charades(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read Charades' CSV; yield a row for each action, or one with an empty label for a video without actions.
+    """Read Charades' CSV; yield a row for each action.
 
-    Labels are codes such as c092, or the names that `labels` gives them. The group is the person in the video. Actions
-    are clipped to the video's length. Actions that are empty, or of which nothing remains, are left out by name.
+    A video without actions has one row with an empty label. Labels are codes such as c092, or the names that `labels`
+    gives them. The group is the person in the video. Actions are clipped to the video's length. An action that is
+    empty, or empty after clipping, is left out and reported.
 
     Raises:
         FarfieldError: for a file of another form, a malformed action, or a class that `labels` lacks.
@@ -62,7 +63,7 @@ def read_charades(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield line number and row of Charades' CSV."""
+    """Yield (line number, row) for each row of Charades' CSV."""
     if re.match(r"original_vide?o_id\s", read_text(path, NEEDED)):
         raise FarfieldError(
             f"{path} is one of PySlowFast's lists of the frames of Charades, not of its videos. {NEEDED}"
@@ -71,7 +72,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def parse_action(action: str, where: str) -> tuple[str, float, float]:
-    """Return code, start and end of an action `c092 11.90 21.20`. `where` names the row in messages."""
+    """Return (code, start, end) of an action `c092 11.90 21.20`, in seconds. `where` names the row in messages."""
     code, *times = action.split()
     segment = parse_segment(times)
     if segment is None or not re.fullmatch(r"c\d{3}", code):
@@ -82,7 +83,7 @@ def parse_action(action: str, where: str) -> tuple[str, float, float]:
 
 
 def read_classes(path: Path) -> dict[str, str]:
-    """Read the names of classes by code from a file with lines `c000 Holding some clothes`."""
+    """Return the class name of each code, from a file with lines `c000 Holding some clothes`."""
     names: dict[str, str] = {}
     for number, line in enumerate(read_text(path, "Give Charades_v1_classes.txt.").split("\n"), start=1):
         if not line.strip():

@@ -4,21 +4,21 @@
       <meta><task><id>5</id><start_frame>0</start_frame><frame_filter>step=2</frame_filter><source>a.mp4</source>...
       <track id="0" label="jump"><box frame="4" outside="0" keyframe="1" ...><attribute name="mood">glad</attribute>...
 
-Settled by CVAT's own code (`dump_as_cvat_interpolation`, `dump_as_cvat_annotation` and `load` in
+According to CVAT's own code (`dump_as_cvat_interpolation`, `dump_as_cvat_annotation` and `load` in
 cvat/apps/dataset_manager/formats/cvat.py, cvat-ai/cvat@00598ab, and `abs_frame_id` and `meta_for_task` in
 cvat/apps/dataset_manager/bindings.py, @da71018):
 
-- Frames are those of the video, counted from 0, also if the task takes every n-th (`frame_filter`) or starts later.
-- In the export of a project, the frames of all tasks of a subset are counted on: task after task, each by its start
-  plus step x size (`_init_task_frame_offsets`). The offsets are subtracted here.
-- A shape with outside="1" says from which frame on the object is not seen; shapes between key frames are exported, too.
+- Frame numbers are those of the video, from 0, even if a task takes every n-th frame (`frame_filter`) or starts later.
+- In the export of a project, the tasks of a subset share one count of frames: a task's numbers are offset by the sum of
+  start + step x size of the tasks before it (`_init_task_frame_offsets`). The offsets are subtracted here.
+- A shape with outside="1" marks the frame from which the object is not seen. Shapes between key frames are exported.
 - "CVAT for video" contains no tags (cvat-ai/cvat#7198 and #2923, where the documentation says otherwise); "CVAT for
-  images" holds those of each frame: <image id="4" name="frame_000004"><tag label="jump"/></image>.
-- The file does not contain the frame rate: the video does. That of a single job does not name the video.
+  images" holds the tags of each frame: <image id="4" name="frame_000004"><tag label="jump"/></image>.
+- The file does not contain the frame rate, so it is read from the video. The export of a single job names no video.
 
 Read as segments: the frames in which a track, or one of its attributes (label_column), has a label, and the frames that
 have a tag. Frames of one label that follow each other, and overlapping tracks, form one segment. Coordinates of boxes,
-polygons, points, cuboids, masks and skeletons are not read, nor are shapes of single images.
+polygons, points, cuboids, masks and skeletons are not read, and neither are shapes of single images.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Interval = tuple[int, int]
 class _Video:
     """A task of a CVAT file: its video, and the frames of each label.
 
-    `offset` is what was added to the frames of the video, and `end` the first frame after those of the task.
+    `offset` is what the export adds to the frame numbers of the video. `end` is the frame after the task's last one.
     """
 
     name: str
@@ -60,12 +60,12 @@ class _Video:
 
 
 def read_cvat(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read an XML file of CVAT, or all in a folder: a row for each segment of a label.
+    """Read CVAT's XML file, or all XML files in a folder; yield a row for each segment of a label.
 
     Labels are those of the tracks and tags, or the values of the attribute that label_column names.
 
     Raises:
-        FarfieldError: for another file, a file that names no video, or an unknown attribute.
+        FarfieldError: for a file of another form, a file that names no video, or an unknown attribute.
     """
     files = sorted(source.annotations.rglob("*.xml")) if source.annotations.is_dir() else [source.annotations]
     if not files:
@@ -77,7 +77,7 @@ def read_cvat(source: AnnotationSource) -> Iterator[VideoRecord]:
             videos[video.name].append(video)
     if source.label_column is not None and source.label_column not in attributes:
         raise FarfieldError(
-            f"{source.annotations} has no attribute {source.label_column!r}, by label_column. "
+            f"label_column is {source.label_column!r}, but {source.annotations} has no attribute of this name. "
             f"{nearest(source.label_column, sorted(attributes))}"
         )
     subsets = sorted({video.subset for tasks in videos.values() for video in tasks if video.subset})
@@ -90,7 +90,9 @@ def read_cvat(source: AnnotationSource) -> Iterator[VideoRecord]:
     for name, path in find_videos(source, {name: [name] for name, tasks in videos.items() if tasks}).items():
         tasks = videos[name]
         if len(tasks) > 1:  # CVAT names videos without their folders
-            source.left_out.append((name, f"{len(tasks)} tasks have a video of this name; index them one at a time"))
+            source.left_out.append(
+                (name, f"{len(tasks)} tasks have a video of this name; index the tasks one at a time")
+            )
             continue
         segments = sorted(segment for video in tasks for segment in _segments(video))
         if not segments:
@@ -101,7 +103,7 @@ def read_cvat(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 
 def _segments(video: _Video) -> Iterator[tuple[int, int, str]]:
-    """Yield (first frame, frame after the last, label), with intervals that touch or overlap merged."""
+    """Merge the intervals of each label that touch or overlap; yield (first frame, frame after the last, label)."""
     for label, intervals in video.frames.items():
         merged: list[Interval] = []
         for first, end in sorted(intervals):
@@ -113,7 +115,7 @@ def _segments(video: _Video) -> Iterator[tuple[int, int, str]]:
 
 
 def _read_file(path: Path, attribute: str | None, attributes: set[str]) -> list[_Video]:
-    """Read the tasks of a file; add the names of its attributes to `attributes`."""
+    """Read the tasks of a file; add the names of the file's attributes to `attributes`."""
     root = _parse(path)
     videos = _tasks(root, path)
     for node in [*root.iterfind("track"), *root.iterfind("image")]:
@@ -133,7 +135,7 @@ def _parse(path: Path) -> ElementTree.Element:
 
 
 def _tasks(root: ElementTree.Element, path: Path) -> dict[str, _Video]:
-    """Return the tasks that have a video, of a project or the only one, by their id."""
+    """Return the tasks that have a video, by id: all of a project, or the only task of the file."""
     project = root.findall("meta/project/tasks/task")
     videos: dict[str, _Video] = {}
     offset, last_subset = 0, None
@@ -151,7 +153,7 @@ def _tasks(root: ElementTree.Element, path: Path) -> dict[str, _Video]:
             videos[task.findtext("id", "")] = video
     if not videos:
         raise FarfieldError(
-            f"{path} names no video: it has no <source>, as exports of jobs or image tasks. Export the task of a video."
+            f"{path} names no video: it has no <source>, as in exports of jobs and images. Export the task of a video."
         )
     return videos
 
@@ -171,7 +173,7 @@ def _task_of(node: ElementTree.Element, videos: dict[str, _Video], path: Path) -
 def _add_track(
     track: ElementTree.Element, video: _Video, attribute: str | None, attributes: set[str], path: Path
 ) -> None:
-    """Add the frames of a track: from each shape to the next, unless the shape is outside."""
+    """Add the frames of a track to its labels: from each shape to the next, unless the shape is outside."""
     where = f"{path}, track {track.get('id')}"
     shapes = sorted(((_frame(shape.get("frame"), where, video), shape) for shape in track), key=lambda each: each[0])
     stops = [next_frame for (_, _), (next_frame, _) in pairwise(shapes)]
@@ -183,7 +185,7 @@ def _add_track(
 
 
 def _is_outside(shape: ElementTree.Element) -> bool:
-    """Return whether an object is not seen; a skeleton has no mark itself, its points have."""
+    """Return whether a shape has outside="1" (the object is not seen); for a skeleton, whether all its points have."""
     parts = [shape] if "outside" in shape.attrib else [part for part in shape if part.tag != "attribute"]
     return bool(parts) and all(part.get("outside") == "1" for part in parts)
 
@@ -206,7 +208,7 @@ def _add_image(
 def _label(
     node: ElementTree.Element, label: str | None, attribute: str | None, attributes: set[str], where: str
 ) -> str:
-    """Return the label of a shape or tag; "" if its attribute has no value."""
+    """Return the label of a shape or tag: the value of the named `attribute` ("" for none), or without one, `label`."""
     values = {each.get("name", ""): (each.text or "").strip() for each in node.iterfind("attribute")}
     attributes.update(values)
     if attribute is not None:
@@ -218,13 +220,13 @@ def _label(
 
 
 def _frame(text: str | None, where: str, video: _Video | None = None) -> int:
-    """Parse a whole number; subtract the offset of a video's frames."""
+    """Parse a frame number; if `video` is given, subtract the offset and check that the frame is in the task."""
     if text is None or not text.isdecimal():
         raise FarfieldError(f"{where}: {text!r} must be a whole number. Export the task again.")
     frame = int(text) - (video.offset if video else 0)
     if video and not 0 <= frame <= video.end:
         raise FarfieldError(
-            f"{where}: frame {text} is not one of its task: {video.offset} to {video.offset + video.end:g}. Export "
-            "each task by itself."
+            f"{where}: frame {text} is outside its task, which has the frames {video.offset} to "
+            f"{video.offset + video.end:g}. Export each task by itself."
         )
     return frame

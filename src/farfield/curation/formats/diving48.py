@@ -3,9 +3,9 @@
 Published at http://www.svcl.ucsd.edu/projects/resound/dataset.html as `Diving48_train.json` and `Diving48_test.json`
 (version 1), `Diving48_V2_train.json` and `Diving48_V2_test.json` (version 2, with corrected labels): a list of objects
 with `vid_name`, `label`, `start_frame` and `end_frame`. Videos are `rgb/<vid_name>.mp4`, where `vid_name` is
-`<YouTube id>_<number>`. Files are cut, and used whole, as MMAction2 does: `start_frame` is 0, and `end_frame` their
-number of frames. `label` counts from 0. `Diving48_vocab.json` lists the 48 classes in this order, each as four strings
-for take-off, somersaults, twists and position, such as `["Back", "15som", "05Twis", "FREE"]`.
+`<YouTube id>_<number>`. Each file is one dive and is used whole, as in MMAction2: `start_frame` is 0, and `end_frame`
+the number of frames. `label` counts from 0. `Diving48_vocab.json` lists the 48 classes in this order, each as four
+strings for take-off, somersaults, twists and position, such as `["Back", "15som", "05Twis", "FREE"]`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ _NEEDED_LABELS = "Give Diving48_vocab.json."
 
 
 def read_diving48(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read a list of Diving48. Without `labels`, the vocabulary, labels are the numbers.
+    """Read a list of Diving48; yield a row for each video.
 
-    The group is the YouTube id of the video from which a file was cut.
+    `labels` is the vocabulary; without it, labels are the numbers of the classes. The group is the YouTube id of the
+    video from which a file was cut.
 
     Raises:
         FarfieldError: for a missing file, a malformed entry, or a number without a class name.
@@ -46,7 +47,7 @@ def read_diving48(source: AnnotationSource) -> Iterator[VideoRecord]:
             source.left_out.append((name, NO_LABEL))
         elif start := entry.get("start_frame", 0):
             source.left_out.append(
-                (name, f"it starts at frame {start!r}, but the files of Diving48 are cut, from frame 0")
+                (name, f"start_frame is {start!r}, but the files of Diving48 are whole dives, from frame 0")
             )
         elif video := source.find_video(name):
             label = _label_of(entry["label"], class_names, f"{path}, entry {number} ({name})")
@@ -68,7 +69,7 @@ def _label_of(label: object, class_names: list[str] | None, where: str) -> str:
 
 
 def _read_vocabulary(path: Path) -> list[str]:
-    """Read the class names, each the words of an entry joined by blanks."""
+    """Return the class names of the vocabulary: the words of each entry, joined by blanks."""
     entries = read_json(path, _NEEDED_LABELS)
     if not isinstance(entries, list) or not all(
         isinstance(words, list) and words and all(isinstance(word, str) for word in words) for words in entries

@@ -7,17 +7,17 @@
         TIME_SLOT_REF1="ts1" TIME_SLOT_REF2="ts2"><ANNOTATION_VALUE>jump</ANNOTATION_VALUE>...
       <LINGUISTIC_TYPE LINGUISTIC_TYPE_ID="actions" TIME_ALIGNABLE="true"/>...
 
-Settled by the format's schema (EAFv3.0.xsd) and ELAN's code:
+According to the format's schema (EAFv3.0.xsd) and ELAN's code:
 
 - An annotation lies between two time slots, in milliseconds. A slot without a value lies somewhere between its
-  neighbours: such annotations are left out.
-- `TIME_ORIGIN` of a medium, in milliseconds, is the time of the medium at which time 0 of the annotations lies.
-- A REF_ANNOTATION has no times. If its tier's type has the constraint Symbolic_Association, it has those of its parent;
-  Symbolic_Subdivision divides the parent, and is left out.
-- Several tiers share a type (LINGUISTIC_TYPE, "tier type" in ELAN), such as those of several persons. The labels are
-  the values of the annotations on the tiers of one type.
-- ELAN writes URLs of files without percent signs for blanks and letters (`pathToURLString` in FileUtility.java); other
-  programs write them.
+  neighbours; annotations with such a slot are left out.
+- `TIME_ORIGIN` of a medium is the time in the medium, in milliseconds, at which time 0 of the annotations lies.
+- A REF_ANNOTATION has no times of its own. If its tier's type has the constraint Symbolic_Association, the times are
+  those of its parent. With Symbolic_Subdivision, it is a part of its parent, and is left out.
+- Several tiers, such as those of several persons, may have one type (LINGUISTIC_TYPE, "tier type" in ELAN). The labels
+  are the values of the annotations on the tiers of one type.
+- ELAN does not percent-encode blanks and letters in URLs of files (`pathToURLString` in FileUtility.java); other
+  programs do.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from farfield.errors import FarfieldError
 NEEDED = "Give a file that ELAN has saved (.eaf), or a folder of such files."
 
 ASSOCIATION = "Symbolic_Association"
-"""Constraint of types whose annotations have the times of their parents."""
+"""Constraint of tier types whose annotations have the times of their parents."""
 
 
 @dataclass
@@ -52,7 +52,7 @@ class _Annotation:
 
 @dataclass
 class _Tier:
-    """A tier: its name, type and annotations by their ids. `constraint` is that of its type."""
+    """A tier: its name, type and annotations by their ids. `constraint` is the constraint of its type."""
 
     name: str
     type: str
@@ -72,12 +72,12 @@ class _Document:
 
 
 def read_eaf(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read a file of ELAN, or all in a folder: a row for each annotation on the tiers of one type.
+    """Read ELAN's .eaf file, or all in a folder; yield a row for each annotation on the tiers of one type.
 
-    `label_column` names the type, or one tier. Without it, the tiers that depend on another one are not read.
+    `label_column` names the type, or one tier. Without it, tiers that depend on another tier are not read.
 
     Raises:
-        FarfieldError: for another file, times in other units, or several types without label_column.
+        FarfieldError: for a file of another form, times in other units, or several types without label_column.
     """
     given = source.annotations
     files = sorted(given.rglob("*.eaf")) if given.is_dir() else [given]
@@ -98,7 +98,10 @@ def read_eaf(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 
 def _rows(source: AnnotationSource, document: _Document, wanted: str | None) -> set[tuple[float, float, str]]:
-    """Return (start, end, label) of each annotation of the wanted tiers; add the others to `left_out`."""
+    """Return (start, end, label) of each annotation on tiers of the name or type `wanted`, in seconds.
+
+    Annotations without usable times or text are added to `left_out`.
+    """
     everything = {key: (tier, each) for tier in document.tiers for key, each in tier.annotations.items()}
     rows = set()
     for tier in document.tiers:
@@ -110,7 +113,7 @@ def _rows(source: AnnotationSource, document: _Document, wanted: str | None) -> 
             if times is None:
                 reason = "has no times of its own"
             elif not 0 <= times[0] + document.origin < times[1] + document.origin:
-                reason = f"is from {times[0]} to {times[1]} ms"
+                reason = f"is empty or begins before the video: {times[0]} to {times[1]} ms"
             elif not label:
                 reason = "has no text"
             else:
@@ -121,7 +124,10 @@ def _rows(source: AnnotationSource, document: _Document, wanted: str | None) -> 
 
 
 def _times(key: str, everything: dict[str, tuple[_Tier, _Annotation]]) -> tuple[int, int] | None:
-    """Return start and end of an annotation, or those of its parent if it is associated with it; None if unknown."""
+    """Return start and end of an annotation in milliseconds, without TIME_ORIGIN; None if they are unknown.
+
+    An annotation that is associated with a parent has the times of the parent.
+    """
     for _ in range(len(everything)):  # no more, if a file's references form a circle
         tier, annotation = everything[key]
         if annotation.times is not None:
@@ -140,7 +146,9 @@ def _read_document(path: Path) -> _Document:
         raise FarfieldError(f"{path} is not a file of ELAN: it has no <ANNOTATION_DOCUMENT> with <HEADER>. {NEEDED}")
     units = header.get("TIME_UNITS", "milliseconds")
     if units != "milliseconds":
-        raise FarfieldError(f"{path} has times in {units}; they must be in milliseconds. Save it with a current ELAN.")
+        raise FarfieldError(
+            f"{path} has times in {units}; they must be in milliseconds. Save it again with a current version of ELAN."
+        )
     slots = {slot.get("TIME_SLOT_ID", ""): slot.get("TIME_VALUE") for slot in root.iterfind("TIME_ORDER/TIME_SLOT")}
     times = {name: None if value is None else _whole(value, f"{path}, {name}") for name, value in slots.items()}
     constraints = {each.get("LINGUISTIC_TYPE_ID"): each.get("CONSTRAINTS") for each in root.iterfind("LINGUISTIC_TYPE")}
@@ -169,7 +177,10 @@ def _annotation(node: ElementTree.Element, times: dict[str, int | None], path: P
 
 
 def _video(header: ElementTree.Element, path: Path) -> tuple[list[str], int]:
-    """Return the possible paths of a file's video, and its TIME_ORIGIN; without one, a video named as the .eaf file."""
+    """Return the possible paths of the video of an .eaf file, and the video's TIME_ORIGIN in milliseconds.
+
+    If the file names no video, the path is that of an .mp4 file with the same name.
+    """
     media = header.findall("MEDIA_DESCRIPTOR")
     urls = [[each.get(key, "") for key in ("MEDIA_URL", "RELATIVE_MEDIA_URL")] for each in media]
     for node, given in zip(media, urls, strict=True):

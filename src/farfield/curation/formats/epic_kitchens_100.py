@@ -23,18 +23,19 @@ from farfield.errors import FarfieldError
 COLUMNS = ("participant_id", "video_id", "start_timestamp", "stop_timestamp")
 _NEEDED = "Give EPIC_100_train.csv or EPIC_100_validation.csv."
 _NUM_CLASSES = {"verb": (97, 97), "noun": (300, 304)}
-"""Smallest and largest number of classes in the published files of class names."""
+"""Smallest and largest number of classes in the published files of class names, by kind."""
 
 
 def read_epic_kitchens_100(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read the segments; `label_column` is "verb", "noun" or "verb+noun".
+    """Read a CSV file of EPIC-Kitchens-100; yield a row for each segment.
 
-    Without `labels`, labels are the numbers of the classes. Both labels of a segment are written `verb:take|noun:cup`,
-    as a multi_head network needs them. The group is the participant.
+    `label_column` is "verb", "noun" or "verb+noun". With both, the label of a segment is written
+    `verb:take|noun:cup`, as a multi_head network needs it. Without `labels`, labels are the numbers of the classes. The
+    group is the participant.
 
     Raises:
         FarfieldError: without `label_column`; for a missing file or column, a malformed time or class, or class names
-            of the other kind.
+            of nouns for verbs or the reverse.
     """
     kinds = (source.label_column or "").split("+")
     if not set(kinds) <= _NUM_CLASSES.keys() or len(set(kinds)) < len(kinds):
@@ -59,7 +60,7 @@ def read_epic_kitchens_100(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 
 def _seconds(text: str, column: str, where: str) -> float:
-    """Convert hours:minutes:seconds to seconds."""
+    """Convert a time hours:minutes:seconds to seconds. `column` and `where` name the value in messages."""
     time = re.fullmatch(r"(\d+):([0-5]?\d):([0-5]?\d(?:\.\d+)?)", text, re.ASCII)
     if time is None:
         raise FarfieldError(f"{where}: {column} is {text!r}; it must be a time such as 00:01:05.16. {_NEEDED}")
@@ -79,12 +80,12 @@ def _label_of(number: str, kind: str, names: Mapping[str, str] | None, where: st
 
 
 def _class_names(labels: Path | None, kind: str, *, only: bool) -> dict[str, str] | None:
-    """Return the key of each class by its id; None without `labels`.
+    """Return the name of each class by its id; None without `labels`.
 
     Args:
         labels: file of the classes of this kind or, if `only` is False, the folder of the files of both kinds.
         kind: "verb" or "noun".
-        only: whether only classes of this kind are read.
+        only: whether the label is only of this kind, not of verb and noun.
     """
     if labels is None:
         return None
@@ -97,11 +98,11 @@ def _class_names(labels: Path | None, kind: str, *, only: bool) -> dict[str, str
 
 
 def _read_class_names(path: Path, kind: str) -> dict[str, str]:
-    """Return the key of each class by its id.
+    """Read a file of class names; return the name of each class (column `key`) by its id.
 
     Raises:
-        FarfieldError: for a missing file, an id or key that occurs twice, or a number of classes that neither file of
-            this kind has, so that nouns do not name verbs.
+        FarfieldError: for a missing file, an id or name that occurs twice, or a number of classes that shows that the
+            file is of the other kind.
     """
     needed = f"Give EPIC_100_{kind}_classes.csv."
     rows = [row for _, row in read_csv(path, ("id", "key"), needed)]

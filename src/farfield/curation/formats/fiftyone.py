@@ -8,18 +8,19 @@ FiftyOneVideoLabelsDataset (manifest.json) is recognised here, and read by `fift
 
     {"classes": ["jump", "run"], "labels": {"a": [{"label": 0, "support": [1, 50]}], "b": null}}
 
-Settled by FiftyOne's own code and documentation:
+According to FiftyOne's own code and documentation:
 
 - `support` is "the [first, last] frame numbers, inclusive" (`TemporalDetection` in fiftyone/core/labels.py,
   voxel51/fiftyone@00c7f10), counted from 1 (`timestamp_to_frame_number` in eta/core/frameutils.py of voxel51/eta).
-  Hence it is [(first - 1)/fps, last/fps) seconds. FiftyOne itself maps frame 1 to 0 and the last one to the duration.
+  Hence it is [(first - 1)/fps, last/fps) seconds. FiftyOne itself maps frame 1 to 0 and the last frame of
+  a video to its duration.
 - labels.json has `timestamps` in seconds in place of `support` if it was exported with use_timestamps=True; with
-  `classes`, a label is the number of its class, from 0; a video without labels is null or not there (FiftyOne's user
+  `classes`, a label is the number of its class, from 0; a video without labels is null or missing (FiftyOne's user
   guide, FiftyOneTemporalDetectionDataset). It names videos without suffix, and holds no frame rate.
 - samples.json holds each sample's fields and a `filepath` relative to the export (`FiftyOneDatasetExporter` in
-  fiftyone/utils/data/exporters.py); the frame rate is there if metadata was computed (`VideoMetadata.frame_rate`).
+  fiftyone/utils/data/exporters.py); the frame rate is included if metadata was computed (`VideoMetadata.frame_rate`).
 
-Labels of frames, and boxes, are not read.
+Labels of single frames, and boxes, are not read.
 """
 
 from __future__ import annotations
@@ -56,17 +57,17 @@ FIELDS = {
     "TemporalDetection": None,
     "TemporalDetections": "detections",
 }
-"""Classes of fields that are read, and the key of the list in those that hold several labels."""
+"""Classes of fields that are read; for a class that holds several labels, the key of their list, otherwise None."""
 
 
 def read_fiftyone(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read samples.json, labels.json or manifest.json of FiftyOne.
 
-    A classification labels the whole video; several form one row. Each temporal detection is a row. `subset` chooses
-    samples by tag, and label_column the field where several have labels.
+    The classifications of a video form one row for the whole video. Each temporal detection is a row. `subset` chooses
+    samples by tag. `label_column` chooses the field if several have labels.
 
     Raises:
-        FarfieldError: for another file, or several fields without label_column.
+        FarfieldError: for a file of another form, or several fields without label_column.
     """
     path = _labels_file(source.annotations)
     content = checked(read_json(path, NEEDED), dict, f"{path}: its content")
@@ -89,7 +90,7 @@ def _labels_file(given: Path) -> Path:
     found = [given / name for name in FILES if (given / name).is_file()]
     if len(found) != 1:
         has = " and ".join(file.name for file in found) or f"none of {', '.join(FILES)}"
-        raise FarfieldError(f"{given} has {has}; it must have one of them. {NEEDED}")
+        raise FarfieldError(f"{given} has {has}; it must have exactly one of these files. {NEEDED}")
     return found[0]
 
 
@@ -104,7 +105,7 @@ def _read_samples(source: AnnotationSource, path: Path, entries: list[Any]) -> I
             samples[name] = sample
     if entries and not samples:
         raise FarfieldError(
-            f"{path} has no sample with the tag {source.subset!r}, by subset. Give a tag of the samples."
+            f"subset is {source.subset!r}, but no sample of {path} has this tag. Give a tag of the samples."
         )
     labelled = [field for sample in samples.values() for field, value in sample.items() if _is_read(value)]
     field = choose(source.label_column, labelled, "field", source)
@@ -121,7 +122,7 @@ def _is_read(value: Any) -> bool:
 def _rows_of_field(
     source: AnnotationSource, video: str, sample: dict[str, Any], value: Any, where: str
 ) -> list[VideoRecord]:
-    """Return the rows of a sample's field; none if it is of no class in FIELDS."""
+    """Return the rows of a sample's field whose value is `value`; none if its class is not in `FIELDS`."""
     if not _is_read(value):
         return []
     key = FIELDS[value["_cls"]]
@@ -138,7 +139,7 @@ def _rows_of_field(
 
 
 def _frame_rate(source: AnnotationSource, video: str, metadata: Any, where: str) -> float:
-    """Return the frame rate of a sample's metadata, or else the option fps, or else that of the video."""
+    """Return the frame rate: from the sample's metadata, else the option fps, else from the video itself."""
     given = metadata.get("frame_rate") if isinstance(metadata, dict) else None
     if given is None:
         return own_frame_rate(source, video)
@@ -185,7 +186,8 @@ def _row_of_detection(
         number = checked(item.get("label"), int, f"{where}: label")
         if not 0 <= number < len(classes):
             raise FarfieldError(
-                f"{where}: the label is {number}, but there are {len(classes)} classes, counted from 0. Add the names."
+                f"{where}: the label is {number}, but there are {len(classes)} classes, counted from 0. Add the names "
+                "of the missing classes."
             )
         label = checked(classes[number], str, f"{where}: class {number}")
     label = join_labels([label], where)
@@ -194,7 +196,10 @@ def _row_of_detection(
     if "timestamps" in item:
         start, end = _pair(item["timestamps"], f"{where}: timestamps")
         if not 0 <= start < end:
-            raise FarfieldError(f"{where}: timestamps is [{start}, {end}], which is no segment. Correct the times.")
+            raise FarfieldError(
+                f"{where}: timestamps is [{start}, {end}]; it must be [start, end] with 0 <= start < end. "
+                "Correct the times."
+            )
     else:
         start, end = _seconds(item.get("support"), own_frame_rate(source, video), where)
     return VideoRecord(video, label, start, end)

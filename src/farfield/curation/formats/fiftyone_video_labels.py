@@ -7,16 +7,16 @@
      "events": {"events": [{"type": "eta.core.events.VideoEvent", "name": "events", "label": "jump",
        "support": {"ranges": "1-50"}}]}}
 
-Settled by FiftyOne's own code (`to_video_labels` in fiftyone/utils/eta.py and `FiftyOneVideoLabelsDatasetExporter` in
+According to FiftyOne's own code (`to_video_labels` in fiftyone/utils/eta.py and `FiftyOneVideoLabelsDatasetExporter` in
 fiftyone/utils/data/exporters.py, both of version 1.22.1, with voxel51-eta 0.17.0):
 
-- An attribute is a classification of the whole video, and an event a temporal detection; both bear the field's name.
+- An attribute is a classification of the whole video, an event a temporal detection; both have the name of their field.
 - `ranges` is a text such as "1-50,60,71-80", or a list of pairs; frames are those of `support` in samples.json: counted
   from 1, the last one included.
-- The format holds no frame rate: the video does.
+- The format holds no frame rate, so it is read from the video.
 - Without labels, a file holds no `attrs` and `events`.
 
-Labels of frames and attributes that are no text are not read.
+Labels of single frames, and attributes that are not text, are not read.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def read_video_labels(source: AnnotationSource, path: Path, content: dict[str, A
     """Yield the rows of a FiftyOneVideoLabelsDataset, whose manifest.json has been read.
 
     Raises:
-        FarfieldError: for a missing or other file, or several fields without label_column.
+        FarfieldError: for a missing file, a file of another form, or several fields without label_column.
     """
     if source.subset is not None:
         raise FarfieldError(f"{path} has no tags. Leave subset out, or export a FiftyOneDataset.")
@@ -73,7 +73,7 @@ def read_video_labels(source: AnnotationSource, path: Path, content: dict[str, A
 
 
 def _named(labels: dict[str, Any], path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (name of the field, attribute or event) of the labels of a whole video and of its events."""
+    """Yield (field name, entry) for each attribute of a whole video, and for each of its events."""
     for key in ("attrs", "events"):
         group = checked(labels.get(key) or {}, dict, f"{path}: {key}")
         for entry in checked(group.get(key) or [], list, f"{path}: {key}"):
@@ -107,5 +107,5 @@ def _ranges(support: Any, where: str) -> list[tuple[int, int]]:
         pairs = [(each[0], each[1]) if len(each) == 2 else None for each in numbers]
     found = [pair for pair in pairs if pair is not None]
     if not found or len(found) != len(pairs):
-        raise FarfieldError(f"{where}: the frames of an event are {ranges!r}; they must be as in '1-50'. {NEEDED}")
+        raise FarfieldError(f"{where}: the frames of an event are {ranges!r}; they must have the form '1-50'. {NEEDED}")
     return found

@@ -2,16 +2,16 @@
 
 Published at https://sdolivia.github.io/FineGym (SDOlivia/FineGym on GitHub, read at commit 0331d05) as
 `gym99_train_element_v1.1.txt`, `gym99_val_element.txt`, and the same for gym288. Version 1.0 has 20,484 and 8,521
-elements in Gym99, 22,671 and 9,646 in Gym288; version 1.1 appends elements to the training lists, of which some are of
-videos in the validation lists. The two times after E are those of the event in the video, those after A those of the
-element in the event, in seconds truncated to whole numbers, so that elements may begin and end in the same second.
-`finegym_annotation_info_v1.1.json` has the exact times; those of an element, three stages in vault and otherwise one,
-count from the start of the event.
+elements in Gym99, 22,671 and 9,646 in Gym288; version 1.1 appends elements to the training lists, some of them from
+videos in the validation lists. After E come start and end of the event in the video, after A start and end of the
+element in the event. They are in seconds, truncated to whole numbers, so an element may begin and end in one second.
+`finegym_annotation_info_v1.1.json` has the exact times. An element has one pair of times, or in vault three, one for
+each stage; they count from the start of the event.
 
 `gym99_categories.txt` names the classes, counted from 0: `Clabel:  57; set: 33; Glabel: 289; (BB) salto backward tucked
-with 1 twist`. Names are not unique: one stands twice in Gym99 (Clabel 58 and 70), three in Gym288 (180 and 216, 181 and
-217, 185 and 222), as a flight element of the beam and as a dismount. Such names get their Glabel, the number of the
-class among all 530 of FineGym.
+with 1 twist`. Names are not unique: a flight element of the beam and a dismount share a name once in Gym99 (Clabel 58
+and 70) and three times in Gym288 (180 and 216, 181 and 217, 185 and 222). Such names get their Glabel, the number of
+the class among all 530 of FineGym.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NEEDED_TIMES = "Give finegym_annotation_info_v1.1.json."
 
 @dataclass
 class _Element:
-    """A line of the list: id of the element, its three parts, line number, and label of each line with this id."""
+    """An element of the list: its id, the id's three parts, its first line number, and the labels of its lines."""
 
     name: str
     video: str
@@ -50,10 +50,11 @@ class _Element:
 
 
 def read_finegym(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read a list of elements; videos are cut files `<id of the element>.mp4`, or whole videos `<YouTube id>.mp4`.
+    """Read a list of elements; yield a row for each element.
 
-    Segments of whole videos come from `finegym_annotation_info*.json` in the folder of the list. Without `labels`,
-    FineGym's categories, labels are the numbers. The group is the YouTube id.
+    Videos are cut files `<id of the element>.mp4`, or whole videos `<YouTube id>.mp4`. Segments of whole videos come
+    from `finegym_annotation_info*.json` in the folder of the list. `labels` is the file of FineGym's categories;
+    without it, labels are the numbers of the classes. The group is the YouTube id.
 
     Raises:
         FarfieldError: for a missing file, a malformed line, a number without a category, or categories of another set.
@@ -65,7 +66,9 @@ def read_finegym(source: AnnotationSource) -> Iterator[VideoRecord]:
     for element in elements:
         if len(set(element.labels)) > 1:
             numbers = ", ".join(map(str, element.labels))
-            source.left_out.append((element.name, f"the list has it several times, with the labels {numbers}"))
+            source.left_out.append(
+                (element.name, f"the list has this element several times, with the labels {numbers}")
+            )
             continue
         label = _name_of(element, names, source)
         if element.name in files or element.video not in files:
@@ -76,7 +79,7 @@ def read_finegym(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 
 def _read_elements(path: Path) -> list[_Element]:
-    """Return the elements of a list in order, each id once."""
+    """Return the elements of a list in order; lines with the same id form one element."""
     elements: dict[str, _Element] = {}
     for number, line in enumerate(read_text(path, _NEEDED).splitlines(), start=1):
         if not line.strip():
@@ -93,14 +96,15 @@ def _read_elements(path: Path) -> list[_Element]:
 
 
 def _read_categories(path: Path, annotations: Path) -> dict[int, str]:
-    """Return the name of each class by its number; a name that several classes have gets their Glabel.
+    """Return the name of each class by its number. If several classes have a name, their Glabel is appended to it.
 
     Raises:
-        FarfieldError: for a missing file, a malformed line, a repeated number, or another set than that of the list.
+        FarfieldError: for a missing file, a malformed line, a repeated number, or categories of another set
+            than the list's.
     """
     sets = {found[0] for name in (path.name, annotations.name) if (found := re.search(r"gym\d+", name.lower()))}
     if len(sets) > 1:
-        raise FarfieldError(f"{path} and {annotations} belong to different sets, by their names. {_NEEDED_LABELS}")
+        raise FarfieldError(f"{path} and {annotations} are of different sets, judging by their names. {_NEEDED_LABELS}")
     categories: dict[int, tuple[str, str]] = {}
     for number, line in enumerate(read_text(path, _NEEDED_LABELS).splitlines(), start=1):
         if not line.strip():
@@ -112,7 +116,7 @@ def _read_categories(path: Path, annotations: Path) -> dict[int, str]:
                 f"{_NEEDED_LABELS}"
             )
         if int(category[1]) in categories:
-            raise FarfieldError(f"{path}, line {number}: Clabel {category[1]} stands twice. {_NEEDED_LABELS}")
+            raise FarfieldError(f"{path}, line {number}: Clabel {category[1]} occurs twice. {_NEEDED_LABELS}")
         categories[int(category[1])] = (category[4], category[3])
     counts = Counter(name for name, _ in categories.values())
     return {
@@ -134,12 +138,12 @@ def _name_of(element: _Element, names: Mapping[int, str] | None, source: Annotat
 
 
 def _find_times(folder: Path) -> dict[str, Any] | None:
-    """Read the file of exact times in a folder; return None if there is none."""
+    """Read the file of exact times in a folder; return None if the folder has none."""
     found = sorted(folder.glob(_TIMES))
     if len(found) > 1:
         raise FarfieldError(
-            f"{folder} holds several files of exact times: {', '.join(each.name for each in found)}. Keep the one of "
-            "the list's version there, and move the others elsewhere."
+            f"{folder} holds several files of exact times: {', '.join(each.name for each in found)}. Keep only the one "
+            "of the list's version in the folder."
         )
     times = read_json(found[0], _NEEDED_TIMES) if found else None
     if times is not None and not isinstance(times, dict):
@@ -150,11 +154,9 @@ def _find_times(folder: Path) -> dict[str, Any] | None:
 def _segment(
     element: _Element, times: Mapping[str, Any] | None, source: AnnotationSource
 ) -> tuple[float, float] | None:
-    """Return start and end of an element in its whole video; None, with the reason in `left_out`, if unknown."""
+    """Return start and end of an element in its whole video, in seconds; if unknown, add to `left_out`; return None."""
     if times is None:
-        reason = (
-            "only its whole video is there: put finegym_annotation_info_v1.1.json, the exact times, beside the list"
-        )
+        reason = "only the whole video was found; put finegym_annotation_info_v1.1.json with its times beside the list"
         source.left_out.append((element.name, reason))
         return None
     try:
@@ -163,7 +165,7 @@ def _segment(
         stages = event["segments"][element.action]["timestamps"]
         start, end = offset + float(stages[0][0]), offset + float(stages[-1][1])
     except (KeyError, IndexError, TypeError, ValueError):
-        source.left_out.append((element.name, f"{_TIMES} beside the list has no times for it"))
+        source.left_out.append((element.name, f"{_TIMES} beside the list has no times of this element"))
         return None
     if not 0 <= start < end:
         source.left_out.append((element.name, f"its segment [{start:g}, {end:g}) is empty"))

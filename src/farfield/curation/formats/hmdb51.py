@@ -23,7 +23,9 @@ CODES = {"train": "1", "test": "2", "unused": "0"}
 
 
 def read_hmdb51(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read the training or test videos of a split; they are at `<class>/NAME.avi`, or anywhere below `root`.
+    """Read the training or test videos of a split, which the options `split` and `subset` choose.
+
+    Videos are at `<class>/NAME.avi`, or anywhere below `root`.
 
     Raises:
         FarfieldError: for a missing option, a folder without files of the split, or a malformed line.
@@ -54,7 +56,7 @@ def film_of(name: str, label: str) -> str | None:
 
 
 def _names(file: Path, code: str) -> Iterator[str]:
-    """Yield the file names that have a code in a split file."""
+    """Yield the file names in a split file whose number is `code`."""
     for line, text in enumerate(read_text(file, "Give HMDB51's split files.").splitlines(), start=1):
         if not text.strip():
             continue

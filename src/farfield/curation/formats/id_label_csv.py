@@ -16,7 +16,7 @@ from farfield.errors import FarfieldError
 
 
 def read_id_label_csv(path: Path, needed: str) -> Iterator[tuple[str, str]]:
-    """Yield (id, label) for each line; the label is "" where there is none.
+    """Yield (id, label) for each line; the label is "" for a line without one.
 
     Args:
         path: file to read.
@@ -44,7 +44,7 @@ def find_frames_or_video(source: AnnotationSource, video_id: str, *, suffix: str
     Args:
         source: collection.
         video_id: id of the video.
-        suffix: usual suffix of the collection, for the path of a video that is not there; "" for folders of frames.
+        suffix: suffix of the returned path if the video is missing; "" for folders of frames.
 
     Returns:
         Path relative to the root; None if several folders hold a video of this name.

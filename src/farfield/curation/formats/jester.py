@@ -15,7 +15,7 @@ from farfield.data.manifest import VideoRecord
 
 
 def read_jester(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read one of Jester's lists; videos are folders `<id>` of frames in the root, or files named by id.
+    """Read one of Jester's lists; yield a row for each video: a folder `<id>` of frames in the root, or a file.
 
     Raises:
         FarfieldError: for a missing file or a malformed line.

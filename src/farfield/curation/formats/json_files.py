@@ -18,7 +18,7 @@ def read_json(path: Path, needed: str) -> Any:
         needed: sentence of the error message that says what file to give.
 
     Raises:
-        FarfieldError: for a missing file, or one that is not JSON.
+        FarfieldError: for a missing file, or a file that is not JSON.
     """
     return parse_json(read_text(path, needed), path, needed)
 

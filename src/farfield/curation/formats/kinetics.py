@@ -67,22 +67,21 @@ def read_kinetics(source: AnnotationSource) -> Iterator[VideoRecord]:
 def _of_subset(
     source: AnnotationSource, clips: list[tuple[ClipKey, dict[str, str]]]
 ) -> list[tuple[ClipKey, dict[str, str]]]:
-    """Return the clips of the subset that the source names: all of them, or those with this value of `split`."""
+    """Return the clips whose column `split` is the subset that the source names; all clips if it names none."""
     if source.subset is None:
         return clips
     found = [(clip, row) for clip, row in clips if _subset_name(row.get("split")) == _subset_name(source.subset)]
     if not found:
         known = sorted({row.get("split") or "" for _, row in clips} - {""})
-        has = f"has {', '.join(known)}" if known else "is missing or empty"
+        has = f"has {', '.join(known)}. Give one of these, or leave" if known else "is missing or empty. Leave"
         raise FarfieldError(
-            f"{source.annotations} has no clips of the subset {source.subset!r}: the column split {has}. Give one of "
-            "these, or leave subset out."
+            f"{source.annotations} has no clips of the subset {source.subset!r}: the column split {has} subset out."
         )
     return found
 
 
 def _subset_name(name: str | None) -> str:
-    """Return a value of the column `split` in lower case, with one name for the validation part."""
+    """Return a value of the column `split` in lower case; all names of the validation part become the same."""
     plain = (name or "").strip().casefold()
     return "validation" if plain in VALIDATION else plain
 
@@ -116,7 +115,7 @@ def _clips(path: Path, needed: set[str]) -> Iterator[tuple[ClipKey, dict[str, st
     missing = needed - set(reader.fieldnames or ())
     if missing:
         raise FarfieldError(
-            f"{path} lacks the columns {sorted(missing)} of Kinetics' CSV. Give Kinetics' CSV, for example train.csv."
+            f"{path} lacks the columns {', '.join(sorted(missing))}. Give Kinetics' CSV, for example train.csv."
         )
     for row in reader:
         try:

@@ -1,7 +1,7 @@
 """Lists with one line per video: a path, then numbers. The formats `pyslowfast` and `mmaction2` share this.
 
-Both projects split a line at blanks (or at a separator that their configuration names), so that a blank in a path
-misleads them. Here, a path with blanks is accepted if the video exists or the path ends in a video suffix.
+Both projects split a line at blanks (or at a separator that their configuration names), and so cannot read a path that
+contains blanks. Here, such a path is accepted if the video exists or the path ends in a video suffix.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class ListLine:
 
 
 def read_list(source: AnnotationSource, form: str) -> list[ListLine]:
-    """Read a list file; `form` is the form of a line, for messages.
+    """Read a list file; `form` describes a line in error messages.
 
     Raises:
-        FarfieldError: for a missing file, a malformed line, or one whose path is in doubt.
+        FarfieldError: for a missing file, a malformed line, or a line with two possible paths that both exist.
     """
     content = read_text(source.annotations, "Give a list with one line `path label` per video.")
     lines = enumerate(content.splitlines(), start=1)
@@ -59,7 +59,7 @@ def _split(source: AnnotationSource, number: int, line: str, form: str) -> ListL
         named = possible[:1]
     if len(existing) > 1:
         both = " and ".join(repr(path) for path, _ in existing)
-        raise FarfieldError(f"{place}: {line!r} is in doubt: {both} both exist in {source.root}. Rename one of them.")
+        raise FarfieldError(f"{place}: {line!r} is ambiguous: {both} both exist in {source.root}. Rename one of them.")
     if not named:
         raise FarfieldError(
             f"{place}: {line!r} must be {form}, where the label is a number. If the path contains blanks, write "
@@ -75,10 +75,10 @@ def name_labels(source: AnnotationSource, labelled: Iterable[tuple[str, int]]) -
 
     Args:
         source: source with the file of class names and the number of the first class, if given.
-        labelled: (place, label) of all labels of the list.
+        labelled: (place, label) of all labels of the list; messages name the place.
 
     Raises:
-        FarfieldError: for a label without a class name, or if the number of the first class is in doubt.
+        FarfieldError: for a label without a class name, or if the number of the first class is unknown.
     """
     places: dict[int, str] = {}
     for place, label in labelled:
@@ -95,7 +95,7 @@ def name_labels(source: AnnotationSource, labelled: Iterable[tuple[str, int]]) -
     if first is None:
         if places and min(places) > 0:
             raise FarfieldError(
-                f"{source.annotations} has labels from {min(places)} to {max(places)}, and none is 0, so it may count "
+                f"{source.annotations} has labels from {min(places)} to {max(places)}, and none is 0, so it may number "
                 f"the {count} classes of {source.labels} from 0 or from 1. Give first_label=0 or first_label=1."
             )
         first = 0

@@ -4,17 +4,18 @@
       "ground_truth": false, "result": [{"from_name": "actions", "type": "timelinelabels",
       "value": {"ranges": [{"start": 3, "end": 5}], "timelinelabels": ["jump"]}}]}]}]
 
-Settled by Label Studio's own code:
+According to Label Studio's own code:
 
 - Frames are counted from 1: the player shows frame n at time (n - 1)/fps (`goToFrame` in
-  web/libs/editor/src/components/VideoCanvas/VideoCanvas.tsx; its seek of earlier versions, n/fps, is up to one frame
-  later: HumanSignal/label-studio@014c626), and a timeline's first frame is 1 (Frames.tsx@009832d).
-- `end` is inside: a click on one frame gives start = end (`addTimelineRegion` in Video.js@025bce5), and Label Studio's
-  own model labels the frames `start - 1` to `end - 1`, counted from 0 (utils/converter.py of the YOLO example in
-  HumanSignal/label-studio-ml-backend@5c12977; version 1aef349 still counted otherwise, as other readers do).
+  web/libs/editor/src/components/VideoCanvas/VideoCanvas.tsx, HumanSignal/label-studio@014c626; earlier versions showed
+  it at n/fps, up to one frame later), and a timeline's first frame is 1 (Frames.tsx@009832d).
+- `end` is the last frame of the range: a click on one frame gives start = end (`addTimelineRegion` in
+  Video.js@025bce5), and Label Studio's own model labels the frames `start - 1` to `end - 1`, counted from 0
+  (utils/converter.py of the YOLO example in HumanSignal/label-studio-ml-backend@5c12977; version 1aef349 still counted
+  otherwise, as other readers do).
 - Hence a range is [(start - 1)/fps, end/fps) seconds, where fps is the labelling configuration's `frameRate` (24 unless
-  it was set), whatever the video has. The export does not contain it, unless the configuration takes it from the
-  data of each task (`frameRate="$fps"`).
+  it was set), which may differ from the video's own rate. The export contains it only if the configuration takes it
+  from the data of each task (`frameRate="$fps"`).
 - An uploaded file is named by 8 hexadecimal digits, a hyphen and the file's name (`upload_name_generator` in
   label_studio/data_import/models.py@0012445), in which Django replaces blanks by underscores and removes all
   characters but letters, digits, `_`, `-` and `.`.
@@ -50,7 +51,7 @@ TYPES = ("timelinelabels", "choices")
 """Types of results that are read. Others, such as videorectangle, taxonomy and textarea, are not."""
 
 COLUMNS = ("path", "group", "fps")
-"""What the option columns may name a key of a task's data for."""
+"""Fields for which the option `columns` may name a key of a task's data."""
 
 Row = tuple[str, float | None, float | None]
 """Label, start and end in seconds."""
@@ -70,11 +71,11 @@ def read_labelstudio(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read Label Studio's JSON export.
 
     Each range of a timeline gives a row, and the choices for a whole video give one row. A video whose annotators
-    differ is left out, unless one annotation is marked as ground truth; cancelled annotations do not count.
+    disagree is left out, unless one annotation is marked as ground truth. Cancelled annotations do not count.
     `columns` may name the key of a task's data that holds the video (path), its group (group) or the frame rate (fps).
 
     Raises:
-        FarfieldError: for another file, several controls without label_column, or ranges without fps.
+        FarfieldError: for a file of another form, several controls without label_column, or ranges without fps.
     """
     by_video, groups, rates = _read_tasks(source)
     everything = [result for each in by_video.values() for one in each for result in one.results]
@@ -91,14 +92,16 @@ def read_labelstudio(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 
 def _read_tasks(source: AnnotationSource) -> tuple[dict[str, list[_Annotation]], dict[str, str], dict[str, float]]:
-    """Return the annotations, the group and the frame rate of each video."""
+    """Return annotations, group and frame rate by video; without group or rate for videos whose tasks give none."""
     by_video: dict[str, list[_Annotation]] = defaultdict(list)
     groups: dict[str, str] = {}
     rates: dict[str, float] = {}
     keys: set[str] = set()
     unknown = set(source.columns) - set(COLUMNS)
     if unknown:
-        raise FarfieldError(f"columns has {sorted(unknown)[0]!r}. {nearest(sorted(unknown)[0], COLUMNS)}")
+        raise FarfieldError(
+            f"columns has an unknown field {sorted(unknown)[0]!r}. {nearest(sorted(unknown)[0], COLUMNS)}"
+        )
     key = source.columns.get("path", "video")
     tasks = checked(read_json(source.annotations, NEEDED), list, f"{source.annotations}: its content")
     for number, entry in enumerate(tasks, start=1):
@@ -110,11 +113,11 @@ def _read_tasks(source: AnnotationSource) -> tuple[dict[str, list[_Annotation]],
                 "submit its tasks, and give the export in the format JSON."
             )
         if "annotations" not in task or "data" not in task:
-            raise FarfieldError(f"{where} has no 'data' and 'annotations', as in the formats JSON-MIN or CSV. {NEEDED}")
+            raise FarfieldError(f"{where} lacks 'data' or 'annotations', like the exports JSON-MIN and CSV. {NEEDED}")
         data = checked(task["data"], dict, f"{where}: data")
         if key not in data:
             raise FarfieldError(
-                f"{where}: data has no {key!r}, but {', '.join(data) or 'nothing'}. Name the key of the video by "
+                f"{where}: data has no key {key!r}, but {', '.join(data) or 'none'}. Name the key of the video in "
                 "columns, for example columns={'path': 'clip'} (--columns path=clip)."
             )
         video = _path_of_url(checked(data[key], str, f"{where}: data.{key}"))  # without a signature, which is secret
@@ -127,19 +130,19 @@ def _read_tasks(source: AnnotationSource) -> tuple[dict[str, list[_Annotation]],
     for name in ("group", "fps"):
         if (given := source.columns.get(name)) is not None and given not in keys:
             raise FarfieldError(
-                f"no task of {source.annotations} has {given!r} in its data. {nearest(given, sorted(keys))}"
+                f"no task of {source.annotations} has the key {given!r} in its data. {nearest(given, sorted(keys))}"
             )
     return by_video, groups, rates
 
 
 def _rate(value: Any, where: str) -> float:
-    """Return a frame rate, which forms and CSV files give as text."""
+    """Return a frame rate that is given as a number or, by forms and CSV files, as text."""
     try:
         rate = float(value) if isinstance(value, str) else checked(value, float, where)
     except ValueError:
         rate = 0.0
     if not 0 < rate < math.inf:
-        raise FarfieldError(f"{where} is {value!r}; it must be a frame rate above 0. Correct it.")
+        raise FarfieldError(f"{where} is {value!r}; it must be a frame rate above 0. Correct the value.")
     return rate
 
 
@@ -156,9 +159,9 @@ def _annotation(entry: Any, where: str) -> _Annotation:
 def _agreed(
     source: AnnotationSource, annotations: list[_Annotation], control: str | None, rate: float | None
 ) -> tuple[list[Row], str]:
-    """Return the rows on which a video's annotators agree; no rows and the reason, if they do not.
+    """Return the rows on which a video's annotators agree, and ""; if they disagree, no rows and the reason.
 
-    Annotators who agree that there is no label give neither.
+    If annotators agree that there is no label, the result is no rows and "".
     """
     counted = [each for each in annotations if not each.cancelled]
     if not counted:
@@ -194,7 +197,7 @@ def _rows(source: AnnotationSource, annotation: _Annotation, control: str | None
 
 
 def _paths_to_look_for(source: AnnotationSource, videos: list[str]) -> dict[str, list[str]]:
-    """Return the possible paths of each task's video: as given, and without the prefix of an upload."""
+    """Return the possible paths of each task's video: as given, and without the prefix that an upload gets."""
     originals: dict[str, list[str]] = defaultdict(list)
     for files in source.files_by_stem.values():
         for file in files:
@@ -214,7 +217,7 @@ def _stored_name(name: str) -> str:
 
 
 def _path_of_url(video: str) -> str:
-    """Return the path in a task's URL: that of the local-files query, if it is one."""
+    """Return the path in a task's URL; for a local-files URL, the path in its query."""
     if "://" not in video and not re.search(r"/data/(upload|local-files)/", video):
         return video
     url = urlsplit(video)

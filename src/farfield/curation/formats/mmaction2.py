@@ -5,8 +5,8 @@
     folder offset total label [label ...]      frames [offset, offset + total) of a folder, with with_offset
 
 (mmaction/datasets/video_dataset.py and rawframe_dataset.py, release 1.2.0.) `a.mp4 1 3` therefore has the labels 1 and
-3, and `a 1 3` has one frame and label 3: a path with a video suffix, or of a file, is a video, any other is a folder. A
-folder of which a line covers only a part is left out, since a manifest has no frame numbers.
+3, and `a 1 3` has one frame and label 3: a path that has a video suffix, or is a file, is a video; any other is a
+folder. A folder of which a line covers only a part is left out, since a manifest has no frame numbers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 
 def read_mmaction2(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read one of MMAction2's lists; the path of a video of frames is its folder.
+    """Read one of MMAction2's lists; yield a row for each video. The path of a video in frames is its folder.
 
     Raises:
         FarfieldError: for a malformed line, or a number without a class name.
@@ -56,7 +56,7 @@ def _is_folder(root: Path, line: ListLine) -> bool:
 
 
 def _count_frames(folder: Path) -> int:
-    """Count the frames of a folder; flow images beside frames named `img_...` do not count."""
+    """Count the images of a folder; if some are named `img_...`, only those, since the others are optical flow."""
     images = [file.name for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
     return sum(name.startswith("img_") for name in images) or len(images)
 
@@ -65,9 +65,9 @@ def _labels_of_frames(numbers: tuple[int, ...], frames: int, may_have_offset: bo
     """Return the labels of a folder of frames, or why it cannot be used.
 
     Args:
-        numbers: numbers after the path.
+        numbers: numbers after the path in the line.
         frames: number of frames in the folder.
-        may_have_offset: whether the list may have the form with an offset: each line has at least three numbers.
+        may_have_offset: whether lines may contain an offset, since every line of a folder has at least three numbers.
     """
     if not may_have_offset or numbers[0] == frames:
         total, labels = numbers[0] if numbers else frames, numbers[1:]

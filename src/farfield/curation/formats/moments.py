@@ -5,7 +5,7 @@ The files have no header (README of the archive; the readers of MMAction2 and ot
 annotators who confirmed and rejected the label. moments_categories.txt, with lines `label,index`, has 339 classes
 numbered from 0; some names contain a plus sign, as in "playing+music".
 
-A name is `<source>_<number>`, where the source is the video that the clip was cut from: that is the group.
+A name is `<source>_<number>`, where the source is the video that the clip was cut from. The source is the group.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from farfield.errors import FarfieldError, nearest
 
 
 def read_moments(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read a CSV of Moments in Time; with moments_categories.txt as `labels`, check its labels.
+    """Read a CSV of Moments in Time; yield a row for each video. With moments_categories.txt as `labels`, check labels.
 
     Raises:
         FarfieldError: for a missing file, a malformed row, or a label that is not in moments_categories.txt.

@@ -33,7 +33,7 @@ def clip_segment(start: float, end: float, duration: float | None) -> tuple[floa
         duration: length of the video in seconds; None if it is not known.
 
     Returns:
-        The clipped segment; or, if nothing remains of it, the reason.
+        (start, end) of the clipped segment; or the reason, as text, if nothing remains of it.
     """
     if end <= start:
         return "is empty"

@@ -30,7 +30,7 @@ _NEEDED_LABELS = "Give labels.json of Something-Something V2, or something-somet
 
 
 def read_something_something(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read a list of version 1 or 2; with `labels`, check that each class is among its names.
+    """Read a list of version 1 or 2; yield a row for each video. With `labels`, check that it has each class.
 
     Raises:
         FarfieldError: for a missing file, a malformed entry, or a class that is not in `labels`.
@@ -69,7 +69,7 @@ def _read_json_list(content: str, path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _class_of(entry: dict[str, Any], where: str) -> str:
-    """Return the template without square brackets; "" for an entry of a test list.
+    """Return the class: the template without square brackets; "" for an entry of a test list.
 
     Raises:
         FarfieldError: for an entry with a label and without a template.

@@ -29,21 +29,22 @@ FIELDS = {"path": "path", "label": "label", "start": "start_seconds", "end": "en
 REQUIRED = ("path", "label")
 
 Row = Mapping[str, Any]
-"""Values by column: text, or whatever JSON holds."""
+"""Values by column: text, or any JSON value."""
 
 
 def read_table(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read a table; yield a record for each row.
 
-    Paths are absolute or relative to `root`. A path without a video suffix that does not exist is found anywhere under
-    `root` by its name, or by folder and name if it has a folder. Labels that are separated by `|`, or a JSON list, are
-    several labels; an empty label, null or [] is none of the classes. Times are seconds or HH:MM:SS(.s).
+    Paths are absolute or relative to `root`. If a path does not exist and has no video suffix, a video of this name is
+    looked for: in the path's folder, or anywhere under `root` if the path has no folder. Several labels are separated
+    by `|` or given as a JSON list; an empty label, null or [] is none of the classes. Times are in seconds or
+    HH:MM:SS(.s).
 
-    `columns` may name several columns for the label, such as label=verb+noun: the label of a row is then written
+    `columns` may name several columns for the label, such as label=verb+noun. The label of a row is then written
     `verb:open|noun:door`, as a multi_head network needs it.
 
     Raises:
-        FarfieldError: for another suffix, a column that the file does not have, or an invalid value.
+        FarfieldError: for a file with another suffix, a column that the file does not have, or an invalid value.
     """
     file = source.annotations
     if file.suffix.lower() not in READERS:
@@ -79,7 +80,7 @@ def read_row(source: AnnotationSource, row: Row, columns: Mapping[str, str], whe
 
 
 def choose_columns(source: AnnotationSource, names: list[str]) -> dict[str, str]:
-    """Return the column of each field that the file has. `names` are the columns of the file."""
+    """Return, for each field that the file has, its column. `names` are the columns of the file."""
     if unknown := [field for field in source.columns if field not in FIELDS]:
         raise FarfieldError(f"columns has an unknown field {unknown[0]!r}. {nearest(unknown[0], FIELDS)}")
     short = {field: field for field in ("start", "end") if field in names and FIELDS[field] not in names}
@@ -104,12 +105,12 @@ def choose_columns(source: AnnotationSource, names: list[str]) -> dict[str, str]
 
 
 def _column_names(field: str, given: str, names: Container[str]) -> list[str]:
-    """Return the columns that a value of `columns` names: one, or several for a label, separated by +."""
+    """Return the columns that `given` names for a field: one, or for the label several separated by +."""
     return given.split("+") if field == "label" and given not in names else [given]
 
 
 def read_delimited(path: Path, delimiter: str) -> tuple[list[str], list[tuple[int, Row]]]:
-    """Read a CSV or TSV file; return the columns, and line number and values of each row."""
+    """Read a CSV or TSV file; return the columns, and (line number, values) of each row."""
     content = read_text(path, "Give a table with a line of column names.")
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
     try:
@@ -129,7 +130,7 @@ def read_delimited(path: Path, delimiter: str) -> tuple[list[str], list[tuple[in
 
 
 def read_json_lines(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
-    """Read a file with one JSON object per line; return the keys of all, and line number and values of each."""
+    """Read a file with one JSON object per line; return the keys of all objects, and (line number, object) of each."""
     rows: list[tuple[int, Row]] = []
     for line, text in enumerate(read_text(path, "Give a file with one JSON object per line.").split("\n"), start=1):
         if not text.strip():
@@ -149,11 +150,11 @@ READERS: dict[str, Callable[[Path], tuple[list[str], list[tuple[int, Row]]]]] = 
     ".tsv": lambda path: read_delimited(path, "\t"),
     ".jsonl": read_json_lines,
 }
-"""Reader of each kind of file."""
+"""Reader of each kind of table, by suffix."""
 
 
 def find_video(source: AnnotationSource, path: str, where: str) -> str | None:
-    """Return the path of a video, see `read_table`; None if several videos may be meant."""
+    """Return the path of a video as `read_table` finds it; None if the path fits several videos."""
     if not path:
         raise FarfieldError(f"{where}: the path is empty. Every row needs one.")
     if has_video_suffix(path) or (source.root / path).is_file():
@@ -177,9 +178,9 @@ def read_value(value: object, what: str) -> str:
 
 
 def read_labels(row: Row, columns: str, where: str) -> str | None:
-    """Return the label of a row, from one column or, as `column:value`, from several that are separated by +.
+    """Return the label of a row: the value of one column, or `column:value|...` for several columns joined by +.
 
-    None if one of several columns is empty.
+    The result is None if one of several columns is empty.
     """
     if columns in row or "+" not in columns:
         return read_label(row.get(columns), f"{where}: {columns}")
@@ -190,7 +191,7 @@ def read_labels(row: Row, columns: str, where: str) -> str | None:
 
 
 def read_label(value: object, what: str) -> str:
-    """Return a label; the labels of a list are joined by `|`."""
+    """Return a label as text; the labels of a list are joined by `|`."""
     labels = value if isinstance(value, list) else [value]
     return "|".join(text for label in labels if (text := read_value(label, what)))
 

@@ -5,16 +5,17 @@
 - THUMOS14 (crcv.ucf.edu/THUMOS14): TH14_Temporal_annotations_validation.zip and _test.zip, each with a folder
   `annotation` of `<class>_val.txt` or `<class>_test.txt` for 20 classes and `Ambiguous`; times in seconds with one
   decimal place. 200 of the 1,010 validation videos and 213 of the 1,574 test videos are annotated
-  (yjxiong/action-detection, issue 22). Every CliffDiving is a Diving, too, and some times are wrong: see
+  (yjxiong/action-detection, issue 22). Every CliffDiving is also a Diving, and some times are wrong: see
   my_data/thumos14/annotations/louis/thumos14_readme.md of makecent/mmtad at c217270. The folder of the evaluation kit
-  has detclasslist.txt besides (TH14evalDet.m of Finspire13/CMCS-Temporal-Action-Localization at 426f2bb).
+  also has detclasslist.txt (TH14evalDet.m of Finspire13/CMCS-Temporal-Action-Localization at 426f2bb).
 - MultiTHUMOS (ai.stanford.edu/~syyeung/resources/multithumos.zip): folder `annotations` of `<class>.txt` for 65
   classes, with the validation and the test videos of THUMOS14 in one file, 38,690 segments with two decimal places
   (src/arctix/dataset/multithumos.py of durandtibo/arctix at 044c932).
 
 Ambiguous segments are hard to tell from the action, such as the moments before it starts, and are "taken out of the
 evaluations" (README of the validation annotations). TH14evalDet.m does so: a detection that matches no segment and
-touches an ambiguous one is neither right nor a false alarm. A manifest cannot say this, so they are left out by name.
+touches an ambiguous one is neither right nor a false alarm. A manifest cannot say this, so they are left out and
+reported.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def read_thumos14(source: AnnotationSource) -> Iterator[VideoRecord]:
     """Read a folder of THUMOS14 or MultiTHUMOS; yield a row for each segment, with the video as group.
 
     Rows are sorted by video and time. With a `subset`, only videos named `video_<subset>_...` are read. Ambiguous
-    segments, and segments that are empty or end before the video begins, are left out by name.
+    segments, and segments that are empty or end before the video begins, are left out and reported.
 
     Raises:
         FarfieldError: for a folder without such files, a malformed line, an unknown subset, or a subset without videos.
@@ -62,7 +63,7 @@ def read_thumos14(source: AnnotationSource) -> Iterator[VideoRecord]:
         if path is None:
             continue
         if label == AMBIGUOUS:
-            reason = "is ambiguous: neither the action nor certainly none"
+            reason = "is ambiguous: it may or may not show the action"
             source.left_out.append((video, f"the segment [{start:g}, {end:g}) {reason}"))
         elif isinstance(segment, str):
             source.left_out.append((video, f"the segment [{start:g}, {end:g}) of {label!r} {segment}"))
@@ -71,11 +72,11 @@ def read_thumos14(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 
 def _read_folder(folder: Path) -> Iterator[tuple[str, str, float, float]]:
-    """Yield video, class, start and end of each line of each file of a folder."""
+    """Yield (video, class, start, end) for each line of each file of a folder, in seconds."""
     files = [file for file in sorted(folder.glob("*.txt")) if file.stem.lower() not in NO_CLASS]
     if not files:
         below = sorted(file.parent for file in folder.glob("*/*.txt"))
-        found = f" {below[0]} has some." if below else ""
+        found = f" There are some in {below[0]}." if below else ""
         raise FarfieldError(f"there are no files <class>.txt in {folder}.{found} {NEEDED}")
     for file in files:
         label = file.stem.removesuffix("_val").removesuffix("_test")

@@ -1,4 +1,4 @@
-"""What the exports of labelling tools have in common: JSON to check, paths of another machine, frames, label lists."""
+"""Read parts of labelling tools' exports: check JSON values, join labels, convert frames, find videos by name."""
 
 from __future__ import annotations
 
@@ -18,10 +18,15 @@ _KINDS: dict[type, str] = {str: "text", int: "a whole number", float: "a number"
 
 
 def checked(value: Any, kind: type[T], where: str) -> T:
-    """Return a JSON value if it is of a kind: str, int, float (which takes whole numbers), list or dict.
+    """Check the type of a JSON value, and return the value.
+
+    Args:
+        value: the value.
+        kind: str, int, float (which also accepts int), list or dict.
+        where: name of the value, with which the message begins.
 
     Raises:
-        FarfieldError: for a value of another kind; the message begins with `where`.
+        FarfieldError: for a value of another type.
     """
     valid = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
     if valid:
@@ -32,7 +37,7 @@ def checked(value: Any, kind: type[T], where: str) -> T:
 
 
 def join_labels(labels: Iterable[str], where: str) -> str:
-    """Join the labels of one row as a manifest does, each once.
+    """Join the labels of one row by `|`, as in a manifest, each once; empty ones are dropped.
 
     Raises:
         FarfieldError: for a label that contains the separator.
@@ -47,10 +52,10 @@ def join_labels(labels: Iterable[str], where: str) -> str:
 
 
 def frame_rate(source: AnnotationSource, format: str) -> float:
-    """Return the option fps.
+    """Return the option fps; `format` names the annotation format in messages.
 
     Raises:
-        FarfieldError: if it was not given, or is not positive.
+        FarfieldError: if the option was not given, or is not positive.
     """
     if source.fps is None:
         raise FarfieldError(
@@ -63,11 +68,14 @@ def frame_rate(source: AnnotationSource, format: str) -> float:
 
 
 def own_frame_rate(source: AnnotationSource, video: str) -> float:
-    """Return the option fps, or without it the average rate of a video, for tools that count the video's own frames.
+    """Return the option fps, or without it the average frame rate of a video.
+
+    This is for tools that count the video's own frames. For a video that cannot be opened, the result is 1; indexing
+    then reports the video.
 
     Args:
         source: videos and options.
-        video: path of the video relative to `root`. The rate of one that cannot be opened is 1; indexing reports it.
+        video: path of the video relative to `root`.
 
     Raises:
         FarfieldError: if the option is not positive.
@@ -82,7 +90,7 @@ def own_frame_rate(source: AnnotationSource, video: str) -> float:
 
 
 def frames_to_seconds(first: float, last: float, fps: float, where: str) -> tuple[float, float]:
-    """Convert frames that are counted from 1, both included, to [start, end) in seconds.
+    """Convert a range of frames, counted from 1 and including the last, to [start, end) in seconds.
 
     Raises:
         FarfieldError: if the first frame is below 1 or above the last.
@@ -96,10 +104,16 @@ def frames_to_seconds(first: float, last: float, fps: float, where: str) -> tupl
 
 
 def choose(given: str | None, found: Iterable[str], what: str, source: AnnotationSource) -> str | None:
-    """Choose what holds the labels: the option label_column, or the only one that was found; None if none was found.
+    """Choose which attribute or field holds the labels: `given`, or the only one in `found`; None if there is none.
+
+    Args:
+        given: option label_column; None if it was not given.
+        found: names of what holds labels in the annotations.
+        what: word for what the names stand for, for messages: "attribute", "field" or "control".
+        source: collection.
 
     Raises:
-        FarfieldError: for an unknown one, or several without the option.
+        FarfieldError: if `given` is not in `found`, or if `given` is None and `found` has several names.
     """
     names = sorted(set(found))
     if given is not None and given not in names:
@@ -115,15 +129,18 @@ def choose(given: str | None, found: Iterable[str], what: str, source: Annotatio
 def find_videos(source: AnnotationSource, names: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Find the videos that an export names by paths or URLs of another machine.
 
-    A video under `root` fits a path if it has its file name, or else its name without suffix. Of several, the one that
-    shares most of the path's last folders is taken. A video that fits several names is given to the one that it fits
-    best. All other names are added to `left_out`.
+    A video under `root` fits a path if it has the path's file name or, if no video has it, that name with another
+    suffix. Of several fitting videos, the one that shares most of the path's last folders is taken. A video that fits
+    several names goes to the name that it fits best. A name is added to `left_out` if its videos fit equally well, or
+    if its video goes to another name.
 
     Args:
-        names: for each name that the export uses, the paths to look for; the first that fits is taken.
+        source: collection.
+        names: for each name that the export uses, the paths to look for; the first path that a video fits counts.
 
     Returns:
-        Path relative to `root` of each name that can be used; the last file name looked for if no video fits.
+        Path relative to `root` for each name that was not left out. If no video fits, it is the file name of the name's
+        last path, so that indexing reports the video as missing.
     """
     found: dict[str, str] = {}
     claims: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
@@ -146,12 +163,12 @@ def find_videos(source: AnnotationSource, names: Mapping[str, Sequence[str]]) ->
             found[best[2]] = video
         for _, _, name in others:
             rival = best[2] or next(each for _, _, each in others if each != name)
-            source.left_out.append((name, f"the only video of this name, {video}, may be that of {rival}, too"))
+            source.left_out.append((name, f"the only video of this name, {video}, may also belong to {rival}"))
     return {name: found[name] for name in names if name in found}
 
 
 def _fitting(source: AnnotationSource, path: str) -> tuple[int, list[str]]:
-    """Return how many last parts of the path are shared, and the videos that share most."""
+    """Return the videos under `root` that fit a path best, after the number of last parts that they share with it."""
     wanted = PurePosixPath(path.replace("\\", "/"))
     videos = source.files_by_stem.get(wanted.stem, [])
     videos = [video for video in videos if PurePosixPath(video).name == wanted.name] or videos

@@ -22,13 +22,13 @@ LINE = re.compile(r"(?P<path>(?P<label>[^/\s]+)/v_[^/\s]+_(?P<group>g\d+)_c\d+\.
 
 
 def read_ucf101(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read a train or test list; with classInd.txt as `labels`, check its classes and numbers.
+    """Read a train or test list; yield a row for each video. With classInd.txt as `labels`, check classes and numbers.
 
     Raises:
         FarfieldError: for a missing file, a malformed line, or a class that does not fit classInd.txt.
     """
     numbers = None if source.labels is None else _read_class_numbers(source)
-    content = read_text(source.annotations, "Give trainlist01.txt, testlist01.txt, or that of another split.")
+    content = read_text(source.annotations, "Give trainlist01.txt, testlist01.txt, or a list of another split.")
     for line, text in enumerate(content.splitlines(), start=1):
         if not text.strip():
             continue

@@ -6,14 +6,14 @@
      "view": {"1": {"fid_list": [1]}},
      "metadata": {"1_x7Ab": {"vid": "1", "flg": 0, "z": [2, 6.5], "xy": [], "av": {"1": "2"}}}}
 
-Settled by VIA's own code (_via_data.js of 3.1.1, _via_attribute.js, _via_file.js) and its annotated sample project:
+According to VIA's own code (_via_data.js of 3.1.1, _via_attribute.js, _via_file.js) and its annotated sample project:
 
 - `z` is in seconds: [start, end] for a segment (anchor FILE1_Z2_XY0), [] for the file (FILE1_Z0_XY0), one number for a
   frame. `xy` is a region; attributes of regions and frames are not read.
 - `vid` is the id of a view, not of a file: its `fid_list` names the file, by a number or a text.
 - `av` holds the id of an option (types 3 radio, 4 select, 5 image), several ids with commas between (2 checkbox), or
-  the text itself (1). Ids begin with 0 or 1, as the project was made.
-- `src` is the location; `fname` is only shown, and the one that is there for files from the browser's file selector.
+  the text itself (1). Ids count from 0 or from 1, depending on how the project was made.
+- `src` is the location and `fname` the name on display. Files from the browser's file selector have only `fname`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ VIDEO = 4
 
 @dataclass(frozen=True)
 class _Value:
-    """Labels that a view has, in a segment or altogether (`z` empty)."""
+    """Labels of a view: of its segment `z` = (start, end) in seconds, or of the whole file if `z` is empty."""
 
     view: str
     attribute: str
@@ -49,15 +49,16 @@ class _Value:
 
 
 def read_via(source: AnnotationSource) -> Iterator[VideoRecord]:
-    """Read a project of VIA 3: a row for each segment, and one for each label of a whole file.
+    """Read a project of VIA 3; yield a row for each labelled segment, and for each label of a whole file.
 
     Raises:
-        FarfieldError: for another file, several attributes without label_column, or an unknown option or view.
+        FarfieldError: for a file of another form, several attributes without label_column, or an unknown option or
+            view.
     """
     path = source.annotations
     project = checked(read_json(path, NEEDED), dict, f"{path}: its content")
     if "_via_img_metadata" in project or "view" not in project:
-        raise FarfieldError(f"{path} is not a project of VIA 3: it has no 'view', as those of VIA 2. {NEEDED}")
+        raise FarfieldError(f"{path} is not a project of VIA 3: it has no 'view', like projects of VIA 2. {NEEDED}")
     values = list(_values(source, project))
     attribute = choose(source.label_column, [value.attribute for value in values], "attribute", source)
     names = _video_names(source, project)
@@ -77,7 +78,7 @@ def read_via(source: AnnotationSource) -> Iterator[VideoRecord]:
 
 
 def _values(source: AnnotationSource, project: dict[str, Any]) -> Iterator[_Value]:
-    """Yield the labels of segments and whole files."""
+    """Yield the labels of all segments and whole files of a project."""
     path = source.annotations
     attributes = _objects(project, "attribute", source)
     views = _objects(project, "view", source)
@@ -101,7 +102,7 @@ def _values(source: AnnotationSource, project: dict[str, Any]) -> Iterator[_Valu
 
 
 def _label(attribute: dict[str, Any], given: str, where: str) -> str:
-    """Return the text of an attribute's value, joined if several options are ticked."""
+    """Return the label that an attribute's value `given` stands for; several ticked options are joined by `|`."""
     kind = attribute.get("type")
     if kind == TEXT:
         return join_labels([given], where)
@@ -117,7 +118,7 @@ def _label(attribute: dict[str, Any], given: str, where: str) -> str:
 
 
 def _video_names(source: AnnotationSource, project: dict[str, Any]) -> dict[str, str]:
-    """Return the video of each view; views of other files are left out."""
+    """Return the video of each view, by the view's id; views of other files, or of several, are left out."""
     files = _objects(project, "file", source)
     located = {number: _location(about, f"{source.annotations}, file {number}") for number, about in files.items()}
     count = Counter(located.values())
@@ -128,7 +129,7 @@ def _video_names(source: AnnotationSource, project: dict[str, Any]) -> dict[str,
         if missing := [each for each in ids if each not in files]:
             raise FarfieldError(f"{where}: there is no file {missing[0]!r}. {NEEDED}")
         if len(ids) != 1:
-            source.left_out.append((f"view {view}", f"it shows {len(ids)} files"))
+            source.left_out.append((f"view {view}", f"it shows {len(ids)} files instead of one"))
         elif files[ids[0]].get("type") != VIDEO:
             source.left_out.append((located[ids[0]], "it is not a video"))
         elif count[located[ids[0]]] > 1:

@@ -10,12 +10,12 @@ from farfield.curation.formats.annotation_source import AnnotationSource
 def locate_video(source: AnnotationSource, path: str) -> str | None:
     """Find a video at its usual path below `root`, or else anywhere below `root` by its name.
 
-    The name may have another suffix, as after transcoding. Among several videos of one name, those in the usual folder
-    win.
+    The file may have another suffix than `path`, as after transcoding. If several videos have the name, those in the
+    usual folder take precedence.
 
     Returns:
-        Path relative to `root`; `path` itself if the video is missing. None if several videos have this name: then it
-        is added to `left_out`.
+        Path relative to `root`; `path` itself if the video is missing. If several videos have the name, the name is
+        added to `left_out`, and the result is None.
     """
     if (source.root / path).is_file():
         return path

@@ -10,7 +10,9 @@ from farfield.errors import FarfieldError
 
 
 def read_xml(path: Path, tool: str, needed: str) -> ElementTree.Element:
-    """Read an XML file. One with a document type is refused: its entities could make a small file fill the memory.
+    """Read an XML file, and return its root element.
+
+    A file with a document type is refused, since its entities could make a small file fill the memory.
 
     Args:
         path: file to read.
@@ -18,7 +20,7 @@ def read_xml(path: Path, tool: str, needed: str) -> ElementTree.Element:
         needed: sentence of the error message that says what file to give.
 
     Raises:
-        FarfieldError: for a missing file, one that is not XML, or one with a document type.
+        FarfieldError: for a missing file, a file that is not XML, or a file that declares a document type or entities.
     """
     text = read_text(path, needed)
     if "<!DOCTYPE" in text or "<!ENTITY" in text:

@@ -1,4 +1,4 @@
-"""Writers of predictions in the formats of labelling tools, one module per tool, so that people correct them there.
+"""Write predictions in the formats of labelling tools, for people to correct. There is one module per tool.
 
-`tools.py` lists them by name. `farfield.curation.formats` reads what the tools save.
+`tools.py` lists the tools by name. `farfield.curation.formats` reads the files that the tools save.
 """

@@ -1,4 +1,4 @@
-"""Predicted annotations of a video for labelling tools: its actions with their times, or labels of the whole video."""
+"""Predicted annotations of a video for labelling tools: actions with their times, or labels of the whole video."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Action:
     """An action in the time [start, end) of a video.
 
     Attributes:
-        start_seconds: start, from the video's first frame.
-        end_seconds: end.
-        labels: its labels; several if it combines a class of each head of a multi_head network.
-        score: how certain it is, from 0 to 1.
+        start_seconds: start, counted from the video's first frame.
+        end_seconds: end, excluded.
+        labels: labels of the action: one, or a class of each head of a multi_head network.
+        score: confidence of the network, from 0 to 1.
     """
 
     start_seconds: float
@@ -43,13 +43,14 @@ class AnnotatedVideo:
         name: unique base name for its files, without suffix.
         num_frames: number of frames.
         fps: average frames per second.
-        width: width of an upright frame in pixels.
-        height: height of an upright frame in pixels.
+        width: width of a frame in pixels, after rotation to upright.
+        height: height of a frame in pixels, after rotation to upright.
         duration_seconds: length.
         task: task of the network.
-        model: the network's backbone, or "farfield".
-        actions: actions in order of time; None if the prediction is of the whole video.
-        labels: labels of the whole video and their scores; empty if there are actions, or none is above its threshold.
+        model: the network's backbone; "farfield" if unknown.
+        actions: actions in order of time; None if only the whole video was predicted.
+        labels: labels of the whole video and their scores; empty if it was not predicted, or no label reaches its
+            threshold.
     """
 
     path: Path
@@ -67,21 +68,21 @@ class AnnotatedVideo:
     def frames(self, action: Action) -> tuple[int, int]:
         """Return the first frame of an action and the frame after its last, counted from 0.
 
-        Both bounds are rounded to the nearest frame; an action has at least one frame, and none after the video's end.
+        Start and end are rounded to the nearest frame. An action has at least one frame, and ends with the video.
         """
         first = min(round(action.start_seconds * self.fps), self.num_frames - 1)
         return first, min(max(round(action.end_seconds * self.fps), first + 1), self.num_frames)
 
 
 def annotated_videos(predictions: Iterable[tuple[str, Prediction]]) -> list[AnnotatedVideo]:
-    """Join the predictions of each video, and open it to find its frame rate, size and length.
+    """Join the predictions of each video, and open the video to find its frame rate, size and length.
 
-    A prediction of a part of a video without a timeline becomes an action of this part. Videos that could not be
-    predicted are left out, and so are, with a warning, those that cannot be opened any more.
+    A prediction of a part of a video, without a timeline, becomes an action of this part. Videos that could not be
+    predicted are left out. Videos that can no longer be opened are left out with a warning.
 
     Args:
-        predictions: (base name for files, prediction) of each video or part of one; the first name of a video's parts
-            is used.
+        predictions: (base name for files, prediction) of each video or part of a video. If a video has several parts,
+            the base name of its first part is used.
     """
     by_path: dict[str, list[tuple[str, Prediction]]] = defaultdict(list)
     for name, prediction in predictions:
@@ -92,7 +93,7 @@ def annotated_videos(predictions: Iterable[tuple[str, Prediction]]) -> list[Anno
         try:
             videos.append(_annotated(Path(path), parts[0][0], [prediction for _, prediction in parts]))
         except VideoError as error:
-            warnings.warn(f"{path} is not among the annotations: {error.reason}", stacklevel=2)
+            warnings.warn(f"{path} is left out of the files for labelling tools: {error.reason}", stacklevel=2)
     return videos
 
 
@@ -122,13 +123,13 @@ def _annotated(path: Path, name: str, parts: list[Prediction]) -> AnnotatedVideo
 
 
 def _is_whole(prediction: Prediction) -> bool:
-    """Return whether a prediction is about a whole video, and has no timeline."""
+    """Return whether a prediction is of a whole video and has no timeline."""
     requested = (prediction.requested_start_seconds, prediction.requested_end_seconds)
     return prediction.segments is None and requested == (None, None)
 
 
 def _actions(prediction: Prediction, seconds: float) -> list[Action]:
-    """Return the actions of a timeline, or of a part of a video without timeline: an action for each label."""
+    """Return the actions of a timeline; without one, an action for each predicted label of the part of the video."""
     if prediction.segments is not None:
         return [
             Action(each.start_seconds, each.end_seconds, tuple(each.label.split("|")), each.score)
@@ -139,7 +140,7 @@ def _actions(prediction: Prediction, seconds: float) -> list[Action]:
 
 
 def _labels(prediction: Prediction) -> list[tuple[str, float]]:
-    """Return the predicted labels and their scores: the best, or in a multilabel task those at their thresholds."""
+    """Return the predicted labels and their scores: the most probable, or all at their thresholds (multilabel)."""
     if prediction.task == "multilabel":
         return [(each.label, each.probability) for each in prediction.above_threshold]
     best = prediction.ranking[0]

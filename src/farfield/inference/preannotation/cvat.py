@@ -1,14 +1,15 @@
-"""CVAT: an XML file for each video ("CVAT 1.1"), and the labels of their project (labels.json).
+"""Write predictions for CVAT: an XML file for each video ("CVAT 1.1"), and the labels of the project (labels.json).
 
-Settled by CVAT's own code (`load_anno` in cvat/apps/dataset_manager/formats/cvat.py, `_import_track` and
+The following is from CVAT's own code (`load_anno` in cvat/apps/dataset_manager/formats/cvat.py, `_import_track` and
 `_import_attribute` in cvat/apps/dataset_manager/bindings.py; see also `farfield.curation.formats.cvat`):
 
-- CVAT has no label of a time. A track is an object that is seen from one frame to another: here a box as large as the
-  frame, whose first and last frames are the action's.
-- Only shapes with keyframe="1" are read. Frames that the task does not have are refused, so that a track that lasts to
-  the video's end has no shape that ends it.
-- Attributes that do not change are taken from the last shape that is read: each shape has them.
-- Labels must exist in the task or its project before; the "Raw" labels of a project are the content of labels.json.
+- CVAT has no labels of time spans, but tracks: an object with a first and a last frame. So an action is a track whose
+  box is as large as the frame.
+- CVAT reads only shapes with keyframe="1". It refuses frames after the video's end, so a track that lasts to the end of
+  the video has no shape that ends it.
+- CVAT takes attributes that do not change from the last shape that it reads. So each shape has them.
+- Labels must exist in the task or its project before the import. labels.json is to be pasted as the "Raw" labels of a
+  project.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ ATTRIBUTE: dict[str, Any] = {
 
 
 def cvat_files(videos: Sequence[AnnotatedVideo], labels: Sequence[str], folder: Path) -> dict[str, str]:
-    """Return the content of NAME.xml of each video, and of labels.json.
+    """Return the content of each file by its name: NAME.xml of each video, and labels.json.
 
     Args:
         videos: videos with their actions.
         labels: all classes of the network.
-        folder: where the files will be; not used.
+        folder: folder of the files; not used.
     """
     project = [{"name": label, "attributes": [ATTRIBUTE]} for label in labels]
     files = {f"{video.name}.xml": _document(video, labels) for video in videos}
@@ -60,7 +61,7 @@ def _document(video: AnnotatedVideo, labels: Sequence[str]) -> str:
 
 
 def _add_task(meta: ElementTree.Element, video: AnnotatedVideo, labels: Sequence[str]) -> None:
-    """Add what CVAT's exports say about a task. CVAT reads none of it; other readers of its format need some."""
+    """Add the metadata of a task as in CVAT's exports. CVAT ignores it, but other readers of the format need it."""
     task = ElementTree.SubElement(meta, "task")
     frames = {"size": video.num_frames, "mode": "interpolation", "start_frame": 0, "stop_frame": video.num_frames - 1}
     for name, value in ({"name": path_text(video.path.stem)} | frames | {"frame_filter": ""}).items():
@@ -80,7 +81,7 @@ def _add_task(meta: ElementTree.Element, video: AnnotatedVideo, labels: Sequence
 
 
 def _add_shapes(track: ElementTree.Element, video: AnnotatedVideo, action: Action) -> None:
-    """Add a box for the first frame, one for the last, and one that ends the track after it."""
+    """Add a box to the first and the last frame of an action, and one after the last that ends the track."""
     first, end = video.frames(action)
     for frame in sorted({first, end - 1, end} - {video.num_frames}):
         place = {"frame": str(frame), "outside": str(int(frame == end)), "occluded": "0", "keyframe": "1"}

@@ -1,11 +1,12 @@
-"""ELAN: an .eaf file for each video, of the format's version 3.0.
+"""Write predictions for ELAN: an .eaf file for each video, in version 3.0 of the format.
 
-Settled by the format's schema (EAFv3.0.xsd) and ELAN's code (see also `farfield.curation.formats.eaf`):
+The following is from the format's schema (EAFv3.0.xsd) and ELAN's code (see also `farfield.curation.formats.eaf`):
 
 - Annotations on one tier cannot overlap. Overlapping actions are on several tiers of one type: actions, actions 2, ...
-- Such tiers share a controlled vocabulary, so that ELAN offers the classes of the network to choose from.
-- Each has a tier that depends on it for the probabilities. ELAN removes a probability with its action.
-- Times are in milliseconds; time slots are in order of time. URLs of files are written without percent signs.
+- These tiers share a controlled vocabulary, so that ELAN offers the classes of the network to choose from.
+- The probabilities are on a dependent tier of each of these tiers. If an action is deleted, ELAN deletes its
+  probability.
+- Times are in milliseconds, and time slots are in order of time. URLs of files are not percent-encoded.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from farfield.inference.preannotation.annotated_video import AnnotatedVideo
 from farfield.inference.preannotation.xml_text import path_text, xml_text
 
 ACTIONS, PROBABILITY = "actions", "probability"
-"""Names of the types of tiers, and of the first tier of each."""
+"""Names of the two types of tiers, and of the first tier of each type."""
 
 INSTANCE = "http://www.w3.org/2001/XMLSchema-instance"
 LANGUAGE = {"LANG_ID": "und", "LANG_DEF": "http://cdb.iso.org/lg/CDB-00130975-001", "LANG_LABEL": "undetermined (und)"}
@@ -56,12 +57,12 @@ class _Ids:
 
 
 def eaf_files(videos: Sequence[AnnotatedVideo], labels: Sequence[str], folder: Path) -> dict[str, str]:
-    """Return the content of NAME.eaf of each video.
+    """Return the content of each file by its name: NAME.eaf of each video.
 
     Args:
         videos: videos with their actions.
         labels: all classes of the network.
-        folder: where the files will be, for the relative paths of the videos.
+        folder: folder of the files, which the relative paths of the videos start from.
     """
     return {f"{video.name}.eaf": _document(video, labels, folder) for video in videos}
 
@@ -103,7 +104,7 @@ def _medium(video: AnnotatedVideo, folder: Path) -> dict[str, str]:
 
 
 def _tiers(video: AnnotatedVideo) -> list[list[_Span]]:
-    """Divide the labels of all actions among as few tiers as needed, so that those of one tier do not overlap."""
+    """Divide the labels of all actions among as few tiers as possible, so that labels on one tier do not overlap."""
     tiers: list[list[_Span]] = [[]]
     for action in video.actions or []:
         start = round(1000 * action.start_seconds)
@@ -117,7 +118,7 @@ def _tiers(video: AnnotatedVideo) -> list[list[_Span]]:
 
 
 def _add_tiers(root: ElementTree.Element, spans: list[_Span], suffix: str, ids: _Ids, entries: dict[str, str]) -> None:
-    """Add a tier of actions, and the tier of their probabilities that depends on it."""
+    """Add a tier of actions, and a dependent tier of their probabilities."""
     name = ACTIONS + suffix
     actions = ElementTree.SubElement(root, "TIER", {"LINGUISTIC_TYPE_REF": ACTIONS, "TIER_ID": name})
     about = {"LINGUISTIC_TYPE_REF": PROBABILITY, "PARENT_REF": name, "TIER_ID": PROBABILITY + suffix}

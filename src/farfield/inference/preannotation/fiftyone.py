@@ -1,11 +1,11 @@
-"""FiftyOne: temporal detections as a FiftyOneTemporalDetectionDataset: labels.json, and the videos' places (data.json).
+"""Write predictions for FiftyOne as a FiftyOneTemporalDetectionDataset: labels.json, and paths of videos (data.json).
 
-Settled by FiftyOne's own code (`FiftyOneTemporalDetectionDatasetImporter` in fiftyone/utils/data/importers.py and
-`FiftyOneTemporalDetectionSampleParser` in parsers.py, both of version 1.22.1; see also
-`farfield.curation.formats.fiftyone`):
+The following is from FiftyOne's own code (`FiftyOneTemporalDetectionDatasetImporter` in
+fiftyone/utils/data/importers.py and `FiftyOneTemporalDetectionSampleParser` in parsers.py, both of version 1.22.1; see
+also `farfield.curation.formats.fiftyone`):
 
-- labels.json names videos without suffix; data.json, which must be named (data_path="data.json"), says where they are,
-  by names from which the importer removes the suffix.
+- labels.json names videos without suffix. data.json maps names with suffix to paths; the importer removes the suffix.
+  The importer only reads it if it is given as data_path="data.json".
 - A video without actions has an empty list.
 """
 
@@ -21,12 +21,12 @@ from farfield.inference.preannotation.annotated_video import AnnotatedVideo
 
 
 def fiftyone_files(videos: Sequence[AnnotatedVideo], labels: Sequence[str], folder: Path) -> dict[str, str]:
-    """Return the content of labels.json and data.json.
+    """Return the content of each file by its name: labels.json and data.json.
 
     Args:
         videos: videos with their actions.
         labels: all classes of the network.
-        folder: where the files will be; not used.
+        folder: folder of the files; not used.
     """
     names = _names(videos)
     number = {label: place for place, label in enumerate(labels)}
@@ -37,7 +37,10 @@ def fiftyone_files(videos: Sequence[AnnotatedVideo], labels: Sequence[str], fold
 
 
 def _names(videos: Sequence[AnnotatedVideo]) -> list[str]:
-    """Return the path of each video in the folder of all, without suffix; with it, where two differ by it alone."""
+    """Return the path of each video relative to their common folder, without suffix.
+
+    The suffix is kept where two paths differ in their suffixes only.
+    """
     if not videos:
         return []
     root = Path(os.path.commonpath([video.path.parent for video in videos]))

@@ -1,12 +1,13 @@
-"""Label Studio: tasks with predictions (tasks.json), and the labelling configuration of their project (config.xml).
+"""Write predictions for Label Studio: tasks (tasks.json), and the labelling configuration of the project (config.xml).
 
-Settled by Label Studio's documentation and code (see also `farfield.curation.formats.labelstudio`):
+The following is from Label Studio's documentation and code (see also `farfield.curation.formats.labelstudio`):
 
-- A task's `predictions` hold results as annotations do; `score` of a prediction sorts tasks in the Data Manager.
+- The `predictions` of a task have the same form of results as its annotations. The Data Manager can sort tasks by the
+  `score` of a prediction.
 - `frameRate` of the tag Video may be taken from a task's data, as `$fps` (`afterCreate` in Video.js parses it). So
-  each video is counted at its own rate.
-- `/data/local-files/?d=PATH` serves a file under LOCAL_FILES_DOCUMENT_ROOT, of a folder inside of it that the project
-  has as local storage; the root itself is refused as storage. So PATH begins with the folder of the videos.
+  frames are counted at each video's own rate.
+- `/data/local-files/?d=PATH` serves a file if PATH, relative to LOCAL_FILES_DOCUMENT_ROOT, is in a folder that the
+  project has as local storage. The root itself is refused as storage. So PATH begins with the folder of the videos.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ TIMELINE, WHOLE, VIDEO = "actions", "labels", "video"
 
 
 def labelstudio_files(videos: Sequence[AnnotatedVideo], labels: Sequence[str], folder: Path) -> dict[str, str]:
-    """Return the content of tasks.json and config.xml.
+    """Return the content of each file by its name: tasks.json and config.xml.
 
     Args:
         videos: videos with their actions or labels.
         labels: all classes of the network.
-        folder: where the files will be; not used.
+        folder: folder of the files; not used.
     """
     root = _documents_root(videos)
     tasks = [_task(video, root) for video in videos]
@@ -40,7 +41,7 @@ def labelstudio_files(videos: Sequence[AnnotatedVideo], labels: Sequence[str], f
 
 
 def _documents_root(videos: Sequence[AnnotatedVideo]) -> Path:
-    """Return the folder that contains the folder of the videos: LOCAL_FILES_DOCUMENT_ROOT."""
+    """Return the parent of the videos' common folder, to be set as LOCAL_FILES_DOCUMENT_ROOT."""
     return Path(os.path.commonpath([video.path.parent for video in videos])).parent if videos else Path("/")
 
 

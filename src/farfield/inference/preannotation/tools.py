@@ -1,4 +1,4 @@
-"""Labelling tools that predictions are written for, by name, and checks to make before predicting."""
+"""Labelling tools by name, the writers of their files, and checks to make before predicting."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ class Tool:
     """A labelling tool.
 
     Attributes:
-        files: returns the content of each file by its name, given the videos, all classes and the files' folder.
-        whole_videos: whether labels of whole videos can be written, too; otherwise a timeline is needed.
-        saved_in_place: whether the tool saves corrections into the files, so that existing files must be kept.
+        files: function of the videos, all classes and the files' folder, which returns the content of each file by its
+            name.
+        whole_videos: whether labels of whole videos can be written, too. If False, a timeline is needed.
+        saved_in_place: whether the tool saves corrections into the same files. If True, existing files are kept.
     """
 
     files: Callable[[Sequence[AnnotatedVideo], Sequence[str], Path], dict[str, str]]
@@ -41,7 +42,7 @@ TOOLS: dict[str, Tool] = {
 
 
 def check_tools(names: Iterable[str], *, timeline: bool) -> None:
-    """Check that a timeline is made for the tools that label parts of videos only.
+    """Check that a timeline is requested if a tool cannot hold labels of whole videos.
 
     Raises:
         FarfieldError: for such a tool without a timeline.
@@ -49,7 +50,7 @@ def check_tools(names: Iterable[str], *, timeline: bool) -> None:
     for name in names:
         if name in TOOLS and not TOOLS[name].whole_videos and not timeline:
             raise FarfieldError(
-                f"{name} holds actions with their times, which need a timeline. Give timeline=True (--timeline)."
+                f"{name} files hold actions with their times, which need a timeline. Give timeline=True (--timeline)."
             )
 
 
@@ -76,9 +77,9 @@ def check_annotatable(names: Iterable[str], paths: Iterable[str], labels: Sequen
 
 
 def write_preannotations(name: str, folder: Path, videos: Sequence[AnnotatedVideo], labels: Sequence[str]) -> None:
-    """Write the files of a labelling tool into a folder, which is created; each appears only when it is complete.
+    """Write the files of a labelling tool into a folder, each atomically. The folder is created if it is missing.
 
-    Files that the tool saves corrections into are written once: an existing one is kept.
+    If the tool saves corrections into the same files, existing files are kept.
     """
     folder.mkdir(exist_ok=True)
     for file, content in TOOLS[name].files(videos, labels, folder).items():

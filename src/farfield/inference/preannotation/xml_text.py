@@ -7,11 +7,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Characters that an XML file cannot hold, such as those that stand for the bytes of a path that is not UTF-8."""
+"""Characters that XML does not allow, among them the surrogates in a path that is not valid UTF-8."""
 
 
 def path_text(path: str | Path) -> str:
-    """Return a path with U+FFFD for each character that an XML file cannot hold."""
+    """Return a path as text. Each character that XML does not allow is replaced by U+FFFD."""
     return NOT_IN_XML.sub("\ufffd", str(path))
 
 

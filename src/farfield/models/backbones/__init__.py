@@ -2,6 +2,7 @@
 
 `resnets.py`: C2D, I3D, Slow, SlowFast. `factorised.py`: CSN, R(2+1)D, X3D. `torchvision_networks.py`: R3D, MC3, S3D and
 transformers. `efficientnet_lite.py`: EfficientNet-Lite0 of each frame. `tiny.py`: networks for two CPU cores.
+`hugging_face.py`: encoders that a config defines.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ from typing import Any
 from farfield.models.backbones.backbone import STAGES, TOP, Backbone, Stage, TwoPathwayBackbone
 from farfield.models.backbones.efficientnet_lite import c2d_efficientnet_lite0
 from farfield.models.backbones.factorised import csn_r101, r2plus1d_r50, x3d_l, x3d_m, x3d_s, x3d_xs
+from farfield.models.backbones.hugging_face import hf
 from farfield.models.backbones.resnets import (
     SLOWFAST_DEFAULTS,
     ResNetOptions,
@@ -57,14 +59,17 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
 }
 """Functions that build the backbones, by name. Each takes the backbone's options by keyword, as `dilated=True`."""
 
+BUILDERS: dict[str, Callable[..., Backbone]] = {**BACKBONES, "hf": hf}
+"""`BACKBONES`, and those that a name alone does not define."""
+
 
 def option_defaults(backbone: str) -> dict[str, Any]:
     """Return a backbone's options with their defaults: the values of the published network."""
-    parameters = inspect.signature(BACKBONES[backbone]).parameters
+    parameters = inspect.signature(BUILDERS[backbone]).parameters
     if "options" not in parameters:
         return {name: parameter.default for name, parameter in parameters.items()}
     kind = SlowFastOptions if backbone in SLOWFAST_DEFAULTS else ResNetOptions
     return {field.name: field.default for field in dataclasses.fields(kind)} | SLOWFAST_DEFAULTS.get(backbone, {})
 
 
-__all__ = ["BACKBONES", "STAGES", "TOP", "Backbone", "Stage", "TwoPathwayBackbone", "option_defaults"]
+__all__ = ["BACKBONES", "BUILDERS", "STAGES", "TOP", "Backbone", "Stage", "TwoPathwayBackbone", "option_defaults"]

@@ -17,7 +17,7 @@ from farfield.errors import FarfieldError, nearest
 
 STAGES = ("res2", "res3", "res4", "res5")
 TOP = "top"
-"""Name of the place after the last stage, where the map that the head takes may get blocks."""
+"""Name of the place for blocks after the last stage, on the feature map that the head pools."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Place(NamedTuple):
     depth of the slow and the fast pathway have the same position.
 
     Attributes:
-        stage: "stem", or "res2" .. "res5".
-        layer: 0 for the stem, or the number of the residual block, counted from 1 over all stages.
+        stage: "stem", or "res2" .. "res5"; in a network without stages "layer1", "layer2", ...
+        layer: 0 for the stem, or the number of the residual block or layer, counted from 1 over all stages.
     """
 
     stage: str
@@ -64,7 +64,9 @@ class Backbone(nn.Module):
         embedding: function that creates the module between pooling and classifier, (b c ...) -> (b c2 ...); None for no
             such module.
         head_channels: number of channels that the classifier takes, c2; None for c.
-        has_map: whether the features have positions. A network that pools by itself gives (b c 1 1 1).
+        has_map: whether the features have positions; False for a network that pools by itself, to (b c 1 1 1).
+        layers: for a network without residual stages, dotted module paths of its consecutive layers, such as those of a
+            transformer. They count as depths for freezing and for layer-wise learning rates.
     """
 
     num_pathways = 1
@@ -81,6 +83,7 @@ class Backbone(nn.Module):
         embedding: Callable[[], nn.Module] | None = None,
         head_channels: int | None = None,
         has_map: bool = True,
+        layers: Sequence[str] = (),
     ) -> None:
         super().__init__()
         for conv in trunk.modules():
@@ -95,6 +98,21 @@ class Backbone(nn.Module):
         self.has_map = has_map
         for name in self.tops:
             self.add_module(name, nn.Sequential())
+        self.layer_paths = tuple(layers)
+
+    @property
+    def depth_names(self) -> list[str]:
+        """Names of the depths of the network, from the input on: "stem", then its stages or "layer1", "layer2", ...
+
+        Empty for a network without stages and layers.
+        """
+        names = [name for name in self.stage_specs if not name.startswith("fast_")] or self.layer_names
+        return ["stem", *names] if names else []
+
+    @property
+    def layer_names(self) -> list[str]:
+        """Names of the layers of a network without residual stages: "layer1", "layer2", ..."""
+        return [f"layer{i + 1}" for i in range(len(self.layer_paths))]
 
     @property
     def stages(self) -> dict[str, list[nn.Module]]:
@@ -139,6 +157,7 @@ class Backbone(nn.Module):
             (len(self.stage_specs[s].paths) for s in STAGES if s in self.stage_specs), initial=0
         )
         before = dict(zip(STAGES, depths, strict=False))
+        layers = {path + ".": Place(f"layer{i}", i) for i, path in enumerate(self.layer_paths, 1)}
         found: dict[str, Place] = {}
         last = Place("stem", 0)
         for name in names:
@@ -146,6 +165,7 @@ class Backbone(nn.Module):
             if block is not None:
                 stage = block[0].removeprefix("fast_")
                 last = Place(stage, before[stage] + block[1] + 1)
+            last = next((place for path, place in layers.items() if (name + ".").startswith(path)), last)
             found[name] = last
         return found
 

@@ -39,7 +39,7 @@ def dilate(backbone: B) -> B:
 
 
 def _dilate_block(block: nn.Module, dilation: int) -> int:
-    """Replace a block's spatial strides by dilation, on top of `dilation`. Return the dilation for the next block."""
+    """Dilate a block by `dilation`, times its removed spatial strides. Return the dilation for the next block."""
     strided = 1
     for conv in (m for m in block.modules() if isinstance(m, nn.Conv3d)):
         stride, kernel = conv.stride[1], conv.kernel_size[1]

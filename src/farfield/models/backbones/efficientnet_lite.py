@@ -84,7 +84,7 @@ def c2d_efficientnet_lite0(*, dilated: bool = False) -> Backbone:
 
 
 class InvertedResidual(nn.Module):
-    """Inverted residual block of each frame: widen, convolve each channel by itself, narrow without an activation.
+    """Inverted residual block of each frame: widen, convolve each channel alone, narrow without an activation.
 
     Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018. The block's input is added if
     its shape is that of the output.

@@ -1,0 +1,302 @@
+"""Read video encoders that Hugging Face's `transformers` saved, with their classifiers, as farfield's networks.
+
+The weights are read by farfield and given to `transformers`' own classes, which know the names of earlier versions.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from farfield.checkpoints.hugging_face_clip import preprocessing, sampling
+from farfield.checkpoints.hugging_face_folder import CONFIG, find_folder, read_json, read_weights
+from farfield.checkpoints.rebuild import rebuild
+from farfield.errors import FarfieldError
+from farfield.models.backbones.hugging_face import FAMILIES, Family, architecture_entries, read_config
+from farfield.models.network import ActionNet, default_clip
+from farfield.models.network_options import NetworkOptions
+from farfield.optional_dependencies import require_packages
+
+log = logging.getLogger("farfield")
+
+_EARLIER_ENTRIES = {"videomae": ("qkv_bias",)}
+"""Entries of earlier versions' configs that the classes of today still read."""
+_PRETRAINING_ONLY = ("decoder.", "encoder_to_decoder.", "mask_token", "predictor.", "position_embeddings", "pooler.")
+"""First parts of names of weights that only pretraining uses."""
+
+
+@dataclass(frozen=True)
+class HuggingFaceCheckpoint:
+    """A checkpoint of `transformers` in farfield's terms.
+
+    Attributes:
+        folder: the folder that was read.
+        origin: name of the class of `transformers`.
+        options: fields of `NetworkOptions` as plain types. `labels` is None without a classifier.
+        state: state dict of an `ActionNet`; without a classifier, that of its backbone.
+        names: the name of each weight in `state`, by its name in the class of `transformers`.
+        version: version of `transformers`.
+        notes: information for the user, such as settings that the folder does not state.
+    """
+
+    folder: Path
+    origin: str
+    options: dict[str, Any]
+    state: dict[str, Tensor]
+    names: dict[str, str]
+    version: str
+    notes: list[str] = field(default_factory=list)
+
+    def require_classifier(self) -> None:
+        """Raise `FarfieldError` if there is no classifier."""
+        if self.options["labels"] is None:
+            raise FarfieldError(
+                f"{self.folder} has no classifier ({self.origin}, pretrained without labels), so it cannot predict. "
+                f"Train one on your classes: farfield fit --model.backbone hf --model.weights {self.folder} ..."
+            )
+
+
+def load_hugging_face(
+    path: str | Path, *, labels: Sequence[str] | None = None, clip: Mapping[str, Any] | None = None
+) -> ActionNet:
+    """Load a classification network that `transformers` saved. It is in evaluation mode, on the CPU.
+
+    Args:
+        path: folder, or name on huggingface.co.
+        labels: class names in place of the folder's.
+        clip: clip settings in place of the folder's and the publication's.
+
+    Raises:
+        FarfieldError: if the folder cannot be read, is not of a supported family, or has no classifier.
+    """
+    found = read_hugging_face(path)
+    found.require_classifier()
+    for note in found.notes:
+        log.info("%s: %s", path, note)
+    network = build_network(found, labels=labels, clip=clip)
+    _read.cache_clear()  # the network has copies of the weights
+    return network
+
+
+def build_network(
+    found: HuggingFaceCheckpoint, *, labels: Sequence[str] | None = None, clip: Mapping[str, Any] | None = None
+) -> ActionNet:
+    """Build the network of a checkpoint with a classifier, see `load_hugging_face`."""
+    count = len(found.options["labels"])
+    if labels is not None and len(labels) != count:
+        raise FarfieldError(f"there are {len(labels)} labels, but {found.folder} has {count} classes. Give {count}.")
+    options = {**found.options, "clip": {**found.options["clip"], **(clip or {})}}
+    if labels is not None:
+        options["labels"] = list(labels)
+    return rebuild(options, found.state, described=found.folder / CONFIG, weights=found.folder)
+
+
+def read_hugging_face(path: str | Path) -> HuggingFaceCheckpoint:
+    """Read a checkpoint, see `load_hugging_face`. The last one is cached, since callers read it several times.
+
+    Raises:
+        FarfieldError: if the folder cannot be read or is not of a supported family.
+    """
+    folder = find_folder(path)
+    modified = max((each.stat().st_mtime_ns for each in folder.iterdir()), default=0)
+    return _read(str(folder), modified)
+
+
+@lru_cache(maxsize=1)
+def _read(name: str, _modified: int) -> HuggingFaceCheckpoint:
+    folder = Path(name)
+    raw = read_json(folder / CONFIG)
+    family, made = _read_config(raw, folder)
+    state = read_weights(folder)
+    kind = made.model_type
+    rows = state.get("classifier.weight")
+    count = len(rows) if rows is not None and rows.ndim == 2 else 0
+    if count:
+        made.num_labels = count
+    model = _load(family, made, state, folder, "ForVideoClassification" if count else "Model")
+    options = _options(raw, made, count)
+    clip = default_clip("hf", options["backbone_options"])
+    settings, notes = preprocessing(folder, kind, clip)
+    labels = options["labels"]
+    changes = sampling(kind, labels or [])
+    options["clip"] = clip.replace(**settings, **changes).to_dict()
+    if labels is not None and labels[0] == "LABEL_0":
+        notes.append("the classes have no names; farfield convert --labels FILE gives them names")
+    values = model.state_dict()
+    names = _names(values, made.model_type, model.base_model_prefix if count else "")
+    return HuggingFaceCheckpoint(
+        folder,
+        type(model).__name__,
+        NetworkOptions(**options).to_dict(),
+        {ours: values[theirs] for theirs, ours in names.items()},
+        names,
+        version("transformers"),
+        notes,
+    )
+
+
+def _read_config(raw: Mapping[str, Any], folder: Path) -> tuple[Family, Any]:
+    """Return family and config of a folder. Entries that do not define the architecture are left out."""
+    kind = raw.get("model_type")
+    if kind not in FAMILIES:
+        classes = raw.get("architectures")
+        named = f" ({classes[0]})" if isinstance(classes, list) and classes else ""
+        raise FarfieldError(
+            f"{folder} holds a network of model_type {kind!r}{named}, which is not a video encoder that farfield can "
+            f"run. Give a folder of one of these: {', '.join(FAMILIES)}."
+        )
+    with require_packages("transformers"):
+        import transformers
+    kind_of_config = getattr(transformers, f"{FAMILIES[kind].classes}Config")
+    known = architecture_entries(kind_of_config())
+    entries = {name: raw[name] for name in raw if name in known or name in _EARLIER_ENTRIES.get(kind, ())}
+    try:
+        made = kind_of_config.from_dict(entries)
+    except Exception as error:  # validators of huggingface_hub have a hierarchy of their own
+        raise FarfieldError(f"{folder / CONFIG} is invalid: {' '.join(str(error).split())}") from error
+    return read_config({name: value for name, value in architecture_entries(made).items() if name in known})
+
+
+def _options(raw: Mapping[str, Any], made: Any, count: int) -> dict[str, Any]:
+    """Return the fields of `NetworkOptions` except clip. `count` is the number of classes, 0 without a classifier."""
+    uses_first_token = made.model_type in ("timesformer", "vivit") or (
+        made.model_type == "videomae" and not made.use_mean_pooling and count > 0
+    )
+    options: dict[str, Any] = {
+        "backbone": "hf",
+        "backbone_options": {
+            "config": architecture_entries(made),
+            "output": "class_token" if uses_first_token else "map",
+        },
+        "labels": _labels(raw, count) if count else None,
+        "dropout": 0.0,
+        "head": "gap_fc",
+        "task": "multilabel" if raw.get("problem_type") == "multi_label_classification" else "single_label",
+    }
+    if made.model_type == "vjepa2" and count:
+        if made.hidden_act != "gelu":
+            raise FarfieldError(f"the pooler of V-JEPA 2 has hidden_act {made.hidden_act!r}; farfield has gelu only.")
+        options["head"] = "attentive"
+        options["head_options"] = {
+            "num_heads": made.num_attention_heads,
+            "depth": made.num_pooler_layers + 1,
+            "norm_eps": made.layer_norm_eps,
+        }
+    return options
+
+
+def _labels(raw: Mapping[str, Any], count: int) -> list[str]:
+    """Return the class names of a config.
+
+    Raises:
+        FarfieldError: if they do not fit the classifier.
+    """
+    given = raw.get("id2label")
+    if given is None:
+        return [f"LABEL_{index}" for index in range(count)]
+    if not isinstance(given, Mapping) or sorted(given) != sorted(map(str, range(count))):
+        named = len(given) if isinstance(given, Mapping) else "no"
+        raise FarfieldError(
+            f"id2label in {CONFIG} names {named} classes, but the classifier has {count}. Give names for 0 .. "
+            f"{count - 1}."
+        )
+    return [str(given[str(index)]) for index in range(count)]
+
+
+def _load(family: Family, made: Any, state: dict[str, Tensor], folder: Path, suffix: str) -> Any:
+    """Load weights into the class of `transformers`, and check that all fit.
+
+    Raises:
+        FarfieldError: if weights are missing, unexpected or of another shape.
+    """
+    import transformers
+    from transformers.utils import logging as their_logging
+
+    kind = getattr(transformers, family.classes + suffix)
+    verbosity = their_logging.get_verbosity()
+    their_logging.set_verbosity(their_logging.CRITICAL)  # the report of weights is ours
+    bars = their_logging.is_progress_bar_enabled()
+    their_logging.disable_progress_bar()
+    try:
+        model, report = kind.from_pretrained(
+            None, config=made, state_dict=state, output_loading_info=True, dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+        )  # fmt: skip
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FarfieldError(f"the weights in {folder} cannot be loaded into {kind.__name__}: {reason}") from error
+    finally:
+        their_logging.set_verbosity(verbosity)
+        if bars:
+            their_logging.enable_progress_bar()
+    missing = [name for name in report["missing_keys"] if not name.startswith(("pooler.", "predictor."))]
+    if suffix != "Model":
+        missing = list(report["missing_keys"])
+    extra = [
+        name
+        for name in report["unexpected_keys"]
+        if not name.removeprefix(f"{kind.base_model_prefix}.").startswith(_PRETRAINING_ONLY)
+    ]
+    other = [each[0] for each in report["mismatched_keys"]]
+    if missing or extra or other:
+        raise FarfieldError(
+            f"the weights in {folder} do not fit its {CONFIG}: {len(missing)} are missing, {len(extra)} are "
+            f"unexpected, {len(other)} have another shape; for example {[*other, *missing, *extra][0]}. Copy or "
+            "download the folder again."
+        )
+    return model.eval()
+
+
+def _names(theirs: Iterable[str], kind: str, base: str) -> dict[str, str]:
+    """Return the names of weights in an `ActionNet`, by their names in a class of `transformers`.
+
+    Args:
+        theirs: names in the class.
+        kind: `model_type` of its config.
+        base: attribute of the class that holds the encoder; empty if the class is the encoder.
+    """
+    encoder = (f"{base}." if base else "") + ("encoder." if kind == "vjepa2" else "")
+    pool = "head.attentive_pools.0." if kind == "vjepa2" else None
+    found: dict[str, str] = {}
+    for name in theirs:
+        if name.startswith("classifier."):
+            found[name] = f"head.fc.{name.removeprefix('classifier.')}"
+        elif name.startswith("fc_norm."):
+            found[name] = f"head.embedding.{name.removeprefix('fc_norm.')}"
+        elif name.startswith("pooler."):
+            if pool is not None:
+                found[name] = pool + _pool_name(name.removeprefix("pooler."))
+        elif name.startswith(encoder):
+            found[name] = f"backbone.trunk.encoder.{name.removeprefix(encoder)}"
+    return found
+
+
+_POOL_NAMES = {
+    "query_tokens": "query",
+    "self_attention_layers.": "blocks.",
+    "cross_attention_layer.": "last.",
+    "layer_norm": "norm",
+    "self_attn.": "attention.",
+    "cross_attn.": "",
+    "q_proj": "to_query",
+    "k_proj": "to_key",
+    "v_proj": "to_value",
+    "out_proj": "project",
+    "mlp.fc1": "mlp.inner",
+    "mlp.fc2": "mlp.out",
+}
+"""Parts of names of weights in V-JEPA 2's pooler, and in `AttentivePool3d`."""
+
+
+def _pool_name(name: str) -> str:
+    for theirs, ours in _POOL_NAMES.items():
+        name = name.replace(theirs, ours)
+    return name

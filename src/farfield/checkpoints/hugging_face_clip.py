@@ -1,0 +1,125 @@
+"""Clip settings of a folder that `transformers` wrote: its preprocessing, and the sampling of its publication.
+
+The files of `transformers` state the number of frames, the sizes and the normalisation, but not which frames of a video
+are taken. Those are the publication's (`models/backbones/hugging_face.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from farfield.checkpoints.hugging_face_folder import PROCESSORS, read_json
+from farfield.clip_spec import ClipSpec
+from farfield.errors import FarfieldError
+
+BILINEAR = 2
+"""Pillow's number for bilinear resizing."""
+SOMETHING_SOMETHING = 174
+"""Number of classes of Something-Something V2, most of which have the word "something" in their name."""
+
+
+def preprocessing(folder: Path, kind: str, clip: ClipSpec) -> tuple[dict[str, Any], list[str]]:
+    """Return the clip settings that a folder's processor states, and notes where farfield does something else.
+
+    Args:
+        folder: folder of the checkpoint.
+        kind: `model_type` of its config.
+        clip: settings of the publication, used where the folder states none.
+
+    Raises:
+        FarfieldError: if a file is damaged or a value invalid.
+    """
+    path, content = _read_processor(folder)
+    if path is None:
+        return {"resize": "transformers"}, [
+            f"there is no {PROCESSORS[-1]}: sizes and normalisation are those of the publication"
+        ]
+    try:
+        mean, std = _normalisation(content, kind, clip)
+        short_side, crop = _edge(content.get("size")), _edge(content.get("crop_size"))
+    except (TypeError, ValueError, ArithmeticError, LookupError) as error:
+        raise FarfieldError(f"{path} has invalid settings: {error}. Correct the file, or remove it.") from error
+    notes = []
+    if crop is not None and crop != clip.crop_px:
+        notes.append(f"{path.name} crops to {crop} px, but the encoder takes {clip.crop_px} px, which is used")
+    if content.get("do_resize", True) is False or content.get("do_center_crop", True) is False or _is_squeezed(content):
+        notes.append(f"{path.name} does not resize the short side and crop the centre, as farfield does")
+    elif content.get("resample", BILINEAR) != BILINEAR:
+        notes.append(f"{path.name} does not resize bilinearly, as farfield does (resample {content['resample']})")
+    side = {} if short_side is None else {"short_side_px": max(short_side, clip.crop_px)}
+    return {"mean": mean, "std": std, "resize": "transformers", **side}, notes
+
+
+def sampling(kind: str, labels: Sequence[str]) -> dict[str, Any]:
+    """Return the settings by which the publication of a family samples frames of Something-Something V2.
+
+    Empty for labels of other data sets, and for families that sample it as they sample Kinetics.
+    """
+    templates = sum("something" in label.lower() for label in labels)
+    if len(labels) != SOMETHING_SOMETHING or templates < len(labels) // 2:
+        return {}
+    return {
+        "videomae": {"sampling": "segments", "segment_offsets": "videomae", "num_clips": 2},
+        "timesformer": {"sampling": "segments", "segment_offsets": "pyslowfast", "target_fps": 30.0, "num_clips": 1},
+    }.get(kind, {})
+
+
+def _read_processor(folder: Path) -> tuple[Path | None, Mapping[str, Any]]:
+    """Return the file with the settings of preprocessing and its content; None if there is none."""
+    for name in PROCESSORS:
+        path = folder / name
+        if path.is_file():
+            content = read_json(path)
+            if name != PROCESSORS[0]:
+                return path, content
+            if isinstance(content.get("video_processor"), dict):
+                return path, content["video_processor"]
+    return None, {}
+
+
+def _normalisation(content: Mapping[str, Any], kind: str, clip: ClipSpec) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation of pixels in [0, 1] that give what the processor computes.
+
+    For a pixel p in [0, 255] the processor computes (p * rescale_factor - offset - mean) / std. ViViT's has offset 1
+    unless its settings say otherwise.
+    """
+    factor = float(content.get("rescale_factor", 1 / 127.5 if kind == "vivit" else 1 / 255))
+    offset = float(content.get("offset", kind == "vivit"))
+    if content.get("do_rescale", True) is False:
+        factor, offset = 1.0, 0.0
+    mean, std = (_three(content.get(f"image_{name}", getattr(clip, name))) for name in ("mean", "std"))
+    if content.get("do_normalize", True) is False:
+        mean, std = [0.0] * 3, [1.0] * 3
+    if factor <= 0 or min(std) <= 0:
+        raise ValueError("rescale_factor and image_std must be positive")
+    scale = 255 * factor
+    if math.isclose(scale, 1):
+        scale = 1.0
+    return [(each + offset) / scale for each in mean], [each / scale for each in std]
+
+
+def _three(values: Any) -> list[float]:
+    numbers = [float(values)] * 3 if isinstance(values, int | float) else [float(each) for each in values]
+    if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
+        raise ValueError("image_mean and image_std must be three numbers")
+    return numbers
+
+
+def _edge(size: Any) -> int | None:
+    """Return the short side that a size states: a number, {shortest_edge: n} or {height: n, width: n}."""
+    if isinstance(size, Mapping):
+        size = size.get("shortest_edge", size.get("height"))
+    elif isinstance(size, list):
+        size = min(size)
+    if size is None:
+        return None
+    if type(size) is not int or size < 1:
+        raise ValueError("size and crop_size must be whole numbers of pixels")
+    return size
+
+
+def _is_squeezed(content: Mapping[str, Any]) -> bool:
+    return isinstance(content.get("size"), Mapping) and "shortest_edge" not in content["size"]

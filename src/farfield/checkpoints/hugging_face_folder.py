@@ -1,0 +1,138 @@
+"""Folders that Hugging Face's `transformers` wrote: recognise, download and read them. No code from them is run."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from farfield.checkpoints.converters.restricted_unpickler import as_tensors, read_file
+from farfield.errors import FarfieldError
+from farfield.optional_dependencies import require_packages
+from farfield.untrusted_json import JsonError, parse_json
+
+CONFIG = "config.json"
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+"""Files of weights in order of preference. An index lists the files of weights that are split into several."""
+PROCESSORS = ("processor_config.json", "video_preprocessor_config.json", "preprocessor_config.json")
+"""Files with the settings of preprocessing, in the order in which `transformers` prefers them."""
+
+_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_CHECKPOINT_SUFFIXES = {".ckpt", ".pt", ".pth", ".pyth", ".pkl", ".bin", ".onnx", ".xml", ".pt2", ".safetensors"}
+
+
+def is_hugging_face(path: str | Path) -> bool:
+    """Return whether a path is a folder that `transformers` wrote, or may be the name of one on huggingface.co.
+
+    A name is of the form owner/model. Neither it nor a folder called owner may exist locally, so that a mistyped path
+    is not taken for a name.
+    """
+    place = Path(path)
+    if place.is_dir():
+        try:
+            content = parse_json((place / CONFIG).read_bytes())
+        except (JsonError, OSError):
+            return False
+        return isinstance(content, dict) and isinstance(content.get("model_type"), str) and "model" not in content
+    is_name = _NAME.fullmatch(str(path)) is not None and place.suffix.lower() not in _CHECKPOINT_SUFFIXES
+    return is_name and not place.exists() and not place.parent.exists()
+
+
+def find_folder(path: str | Path) -> Path:
+    """Return a folder, or download the model of that name from huggingface.co to the cache of `huggingface_hub`.
+
+    If the environment variable HF_HUB_OFFLINE is set (`--offline` on the command line), only the cache is used.
+
+    Raises:
+        FarfieldError: if the model cannot be downloaded, or `huggingface_hub` is not installed.
+    """
+    if Path(path).is_dir():
+        return Path(path)
+    with require_packages("huggingface_hub"):
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+    def fetch(*patterns: str) -> Path:
+        return Path(snapshot_download(str(path), allow_patterns=list(patterns), local_files_only=offline))
+
+    try:
+        folder = fetch(CONFIG, *PROCESSORS, "model*.safetensors", WEIGHTS[1])
+        if not any((folder / name).is_file() for name in WEIGHTS[:2]):
+            folder = fetch(CONFIG, *PROCESSORS, "pytorch_model*.bin", WEIGHTS[3])
+    except (HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
+        reason = "it is not in the local cache, and --offline (HF_HUB_OFFLINE) forbids a download" if offline else error
+        raise FarfieldError(
+            f"there is no folder {path}, and the model of that name on huggingface.co cannot be loaded: "
+            f"{' '.join(str(reason).split()).removesuffix('.')}. Give an existing folder, or check the name and the "
+            "network."
+        ) from error
+    return folder
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files of weights in a folder.
+
+    Raises:
+        FarfieldError: if there are none, or an index is damaged or names a file outside the folder.
+    """
+    found = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    if found is None:
+        raise FarfieldError(
+            f"{folder} has a {CONFIG} but no weights ({WEIGHTS[0]} or {WEIGHTS[2]}). Copy or download the folder again."
+        )
+    if found.suffix != ".json":
+        return [found]
+    index = read_json(found)
+    names = index.get("weight_map")
+    shards = sorted(set(names.values())) if isinstance(names, dict) and names else []
+    suffix = ".safetensors" if "safetensors" in found.name else ".bin"
+    for name in shards or [None]:
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(suffix):
+            raise FarfieldError(f"{found} is damaged: its weight_map does not name files of weights in this folder.")
+        if not (folder / name).is_file():
+            raise FarfieldError(f"{folder} is incomplete: it has no {name}. Copy or download the folder again.")
+    return [folder / name for name in shards]
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Read the weights of a folder by their names in the files.
+
+    Raises:
+        FarfieldError: if files are missing, damaged or unsafe to read.
+    """
+    state: dict[str, Tensor] = {}
+    for path in weight_files(folder):
+        if path.suffix == ".bin":
+            state |= as_tensors(read_file(path), path)
+            continue
+        try:
+            state |= load_file(path)
+        except (SafetensorError, OSError, ValueError, struct.error) as error:
+            raise FarfieldError(
+                f"{path} cannot be read: it is damaged, truncated, or not a safetensors file."
+            ) from error
+    return state
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object from an untrusted file.
+
+    Raises:
+        FarfieldError: if the file cannot be read or holds no object.
+    """
+    try:
+        content = parse_json(path.read_bytes())
+    except JsonError as error:
+        raise FarfieldError(f"{path} cannot be read: {error}.") from error
+    except OSError as error:
+        raise FarfieldError(f"{path} cannot be read: {error.strerror}.") from error
+    if not isinstance(content, dict):
+        raise FarfieldError(f"{path} holds no JSON object. Copy or download the folder again.")
+    return content
