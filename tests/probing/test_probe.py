@@ -164,13 +164,13 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_an_interrupted_probe_goes_on(
     figures: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: TrainResult
 ) -> None:
-    monkeypatch.setattr(feature_cache, "SHARD_BYTES", 1)  # a shard for each row
+    monkeypatch.setattr(feature_cache, "SHARD_SECONDS", 0.0)  # a shard for each row
     right, calls = Extractor.__call__, []
 
     def interrupt(self: Extractor, clips: torch.Tensor, *, training: bool) -> dict[str, torch.Tensor]:
         calls.append(len(clips))
         if sum(calls) > 20:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt  # at the third batch
         return right(self, clips, training=training)
 
     with monkeypatch.context() as patch:

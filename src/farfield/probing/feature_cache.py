@@ -1,8 +1,8 @@
 """Cache of computed features on disk: safetensors shards in a folder whose name is a hash of what determines them.
 
 A row holds the features of all views of one sample: of one augmented view of a training video, or of all test views of
-a video. Rows are found by key, so that several manifests share them. A shard is written atomically after a few rows. A
-run that was interrupted has lost the rows of its last shard at most.
+a video. Rows are found by key, so that several manifests share them. A shard is written atomically after some rows. A
+run that was killed has lost half a minute at most.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from farfield.errors import FarfieldError
 SETTINGS = "settings.json"
 SHARD_BYTES = 32_000_000
 """Bytes of features after which a shard is written."""
+SHARD_SECONDS = 30.0
+"""Time after which a shard is written even if it is small."""
 
 
 class FeatureCache:
@@ -53,6 +56,8 @@ class FeatureCache:
         for path in shards:
             self._index(path)
         self._waiting: list[tuple[str, dict[str, Tensor]]] = []
+        self._waiting_bytes = 0
+        self._written_at = time.monotonic()
 
     def __contains__(self, key: str) -> bool:
         return key in self._rows
@@ -72,7 +77,8 @@ class FeatureCache:
             FarfieldError: if the folder cannot be written, or the disk is full.
         """
         self._waiting.append((key, {name: value.cpu() for name, value in features.items()}))
-        if sum(value.nbytes for _, row in self._waiting for value in row.values()) >= SHARD_BYTES:
+        self._waiting_bytes += sum(value.nbytes for value in features.values())
+        if self._waiting_bytes >= SHARD_BYTES or time.monotonic() - self._written_at >= SHARD_SECONDS:
             self.flush()
 
     def flush(self) -> None:
@@ -92,7 +98,7 @@ class FeatureCache:
         except (OSError, SafetensorError) as error:
             raise _not_writable(self.folder, error) from error
         self._rows.update({key: (path, row) for row, key in enumerate(keys)})
-        self._waiting = []
+        self._waiting, self._waiting_bytes, self._written_at = [], 0, time.monotonic()
 
     def check_space(self, needed_bytes: int) -> None:
         """Raise `FarfieldError` if the disk has less free space than is needed."""
