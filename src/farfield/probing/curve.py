@@ -137,5 +137,5 @@ def plot_curve(points: Sequence[CurvePoint], *, metric: str, measured_on: str) -
     axes.set_ylabel(f"{metric} on {measured_on} videos (%)")
     axes.set_ylim(0, 101)
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    axes.legend()
     return figure

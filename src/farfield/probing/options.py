@@ -31,8 +31,7 @@ class ProbeSettings:
     Args:
         heads: heads to train. linear averages the features and classifies them, which takes seconds; attentive pools
             them by a learned query, as V-JEPA 2's probe does; non_local puts one non-local block before the average.
-            The last two need the features of all positions on the disk, and are meant for a GPU: on a CPU,
-            each configuration costs about as much as training a small network.
+            The last two need the features of all positions on the disk, and are meant for a GPU.
         learning_rates: learning rates of AdamW, each of which falls to 0 along half a cosine.
         weight_decays: weight decays of AdamW, for all weights but biases and those of norms.
         head_options: options of the attentive head, as in model.head_options. By default it has 4 blocks and 16
