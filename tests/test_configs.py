@@ -49,11 +49,19 @@ def test_config_runs_a_step(
         options += ["--model.optimisation.precise_bn_batches=1"] * ("precise_bn" in config.read_text())
     if content.get("model", {}).get("backbone") == "hf":  # a small encoder in place of a name on huggingface.co
         few = {"decoder_hidden_size": 24, "decoder_num_attention_heads": 3, "decoder_num_hidden_layers": 1}
-        encoder = save(make_model("videomae", "ForPreTraining", use_mean_pooling=False, **few), tmp_path / "encoder")
+        if "vjepa2" in content["model"]["weights"]:
+            encoder = save(make_model("vjepa2", "Model"), tmp_path / "encoder")
+        else:
+            model = make_model("videomae", "ForPreTraining", use_mean_pooling=False, **few)
+            encoder = save(model, tmp_path / "encoder")
         options += [f"--model.weights={encoder}", "--trainer.precision=32-true"]
     options += ["--data.negative_share=0"] * ("untrimmed: true" in config.read_text())  # the videos have no free time
+    is_probe = "probe" in content
+    if is_probe:
+        options += ["--probe.learning_rates=[0.001]", "--probe.weight_decays=[0.1]", "--probe.epochs=1"]
+        options += ["--probe.min_steps=1", "--probe.train_views=1", "--model.clip.num_frames=4"]
     assert run_farfield("fit", *options) == 0
-    assert (tmp_path / "checkpoints/last.ckpt").is_file()
+    assert (tmp_path / "checkpoints" / ("best.ckpt" if is_probe else "last.ckpt")).is_file()
 
 
 def test_headers_name_their_command() -> None:

@@ -180,3 +180,22 @@ def test_message_of_a_refused_value(words: list[str], expected: RefusedValue) ->
 
 def test_other_messages_are_of_no_refused_value() -> None:
     assert compat.refused_value(message("--nope")) is None
+
+
+def test_message_about_a_group_that_may_be_a_switch() -> None:
+    parser = Parser()
+    parser.add_argument("--group", type=Settings | bool, default=False)
+
+    def message(*words: str) -> tuple[str, str] | None:
+        with pytest.raises(Message) as caught:
+            parser.parse_args(words)
+        return compat.error_in_group(compat.one_line(str(caught.value)))
+
+    found = message("--group.steps", "many")
+    assert found is not None
+    assert found[0] == "group"
+    assert "many" in found[1]
+    assert "NestedArg" not in found[1]
+    assert compat.error_in_group("there is no option lr") is None
+    assert parser.parse_args(["--group", "true"]).group is True
+    assert parser.parse_args(["--group.steps", "3"]).group.steps == 3

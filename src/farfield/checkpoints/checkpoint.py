@@ -60,8 +60,12 @@ def save_model(network: ActionNet, path: str | Path) -> None:
         raise FarfieldError(f"{path} has the suffix of an exported network. Give a name that ends in .ckpt.")
     if not hasattr(network, "state_dict"):
         raise FarfieldError("an exported network cannot be saved. Save the network that it was exported from.")
-    state = {NETWORK_PREFIX + name: value for name, value in network.state_dict().items()}
-    write_checkpoint({"farfield": checkpoint_metadata(network), "state_dict": state}, path)
+    write_checkpoint({"farfield": checkpoint_metadata(network), "state_dict": network_state_dict(network)}, path)
+
+
+def network_state_dict(network: ActionNet) -> dict[str, Tensor]:
+    """Return a network's weights under the names that a checkpoint has for them."""
+    return {NETWORK_PREFIX + name: value for name, value in network.state_dict().items()}
 
 
 def is_farfield_checkpoint(path: str | Path) -> bool:

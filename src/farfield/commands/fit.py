@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from farfield.commands.console import quiet_libraries
+from farfield.commands.probe_summary import probe_summary
 from farfield.lightning_compat import process_rank
 from farfield.training.config import make_run
 from farfield.training.monitor import format_metric
@@ -26,9 +27,13 @@ def fit(arguments: Sequence[str]) -> int:
         if run.trainer.received_sigterm:
             log.warning("terminated; resume with the same command and --resume true")
             return 143
-        kept = "resume with" if run.last_checkpoint.exists() else "nothing was saved yet; start again with"
+        resumes = run.last_checkpoint.exists() or run.probe is not None  # a probe keeps its features
+        kept = "resume with" if resumes else "nothing was saved yet; start again with"
         log.warning("interrupted; %s the same command and --resume true", kept)
         return 130
+    if result.probe is not None:
+        print(probe_summary(result.probe, result.run_dir))
+        return 0
     if result.was_complete:
         log.info("nothing was left to train: the run is complete. Raise trainer.max_epochs or max_steps to continue")
         if run.model.optimisation.schedule == "cosine":

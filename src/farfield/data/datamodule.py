@@ -127,6 +127,7 @@ class VideoDataModule(LightningDataModule):
                 "data.class_balanced. For a multilabel task, loss.pos_weight weights rare classes."
             )
         self.task: Task = task
+        self.root = root
         self.train_manifest = read_manifest(train, root=root)
         self.val_manifest = None if val is None else read_manifest(val, root=root)
         self._listed = {"train": self.train_manifest, "val": self.val_manifest}  # as in the files

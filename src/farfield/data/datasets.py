@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -22,7 +22,7 @@ from farfield.data.augmentation import Augmentation, Draw
 from farfield.data.clips import Clip, training_clips, video_views
 from farfield.data.frame_cache import FrameCache
 from farfield.data.manifest import Manifest
-from farfield.data.mirrored_labels import mirrored_classes
+from farfield.data.mirrored_labels import mirror_targets, mirrored_classes
 from farfield.data.randomness import Purpose, generator
 from farfield.data.samplers import SampleKey
 from farfield.data.shared_memory import stack_into_buffer
@@ -142,7 +142,7 @@ class TrainingClips(Dataset[Batch]):
             spec.crop_px,
         )
         if draw.flip is not None:
-            labels = self._flipped(labels, draw.flip.numpy())
+            labels = mirror_targets(labels, draw.flip.numpy(), self._mirrored)
         return Batch(stack_into_buffer(clips), torch.from_numpy(labels), torch.tensor(indices), draw, failures)
 
     def _target(self, row: int, clip: Clip) -> np.ndarray:
@@ -157,14 +157,6 @@ class TrainingClips(Dataset[Batch]):
             self._keeps_direction[labels] if labels.ndim == 1 else np.any(labels[:, self._keeps_direction] > 0, axis=1)
         )
         return list(kept.tolist())
-
-    def _flipped(self, labels: np.ndarray, flip: Bool[np.ndarray, " b"]) -> np.ndarray:
-        """Replace the labels of mirrored clips by the labels of what the mirror image shows."""
-        if labels.ndim == 1:
-            return np.where(flip, self._mirrored[labels], labels)
-        mirrored = np.zeros_like(labels)
-        np.maximum.at(mirrored.T, self._mirrored, labels.T)  # several classes may be mirrored to one
-        return np.where(flip[:, None], mirrored, labels)
 
     def _at_scale(self, scale: float) -> tuple[ClipSpec, Augmentation]:
         """Scale the input size and the crop, so that smaller clips show the same part of the frame."""

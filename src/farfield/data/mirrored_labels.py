@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 
 from farfield.data.augmentation import Augmentation
 from farfield.errors import FarfieldError, nearest
@@ -47,6 +47,25 @@ def mirrored_classes(labels: Sequence[str], flip_labels: Mapping[str, str]) -> I
     """
     position = {label: i for i, label in enumerate(labels)}
     return np.array([position[flip_labels.get(label, label)] for label in labels], dtype=np.int64)
+
+
+def mirror_targets(
+    targets: Int[np.ndarray, " b"] | Float[np.ndarray, "b classes"],
+    flip: Bool[np.ndarray, " b"],
+    mirrored: Int[np.ndarray, " classes"],
+) -> Int[np.ndarray, " b"] | Float[np.ndarray, "b classes"]:
+    """Return targets, of which those of mirrored clips are the targets of what the mirror image shows.
+
+    Args:
+        targets: class of each clip, or for other tasks 1 for each class that it has.
+        flip: which clips are mirrored.
+        mirrored: from `mirrored_classes`.
+    """
+    if targets.ndim == 1:
+        return np.where(flip, mirrored[targets], targets)
+    other = np.zeros_like(targets)
+    np.maximum.at(other.T, mirrored, targets.T)  # several classes may be mirrored to one
+    return np.where(flip[:, None], other, targets)
 
 
 def _checked(labels: Sequence[str], augmentation: Augmentation, given: Mapping[str, str]) -> dict[str, str]:

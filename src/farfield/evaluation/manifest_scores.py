@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
+from torch import Tensor
 
 from farfield.allocator import keep_freed_memory
+from farfield.clip_spec import ViewsAggregation
 from farfield.data.evaluation_datamodule import TestDataModule
+from farfield.data.manifest import Manifest
 from farfield.evaluation.scores_file import Scores
 from farfield.evaluation.scoring_module import ScoringModule
 from farfield.evaluation.test_inputs import no_readable_video
 from farfield.lightning_errors import lightning_errors_as_ours
+from farfield.task import Task
 
 
 def make_trainer(accelerator: str, devices: int, precision: str, *, progress: bool) -> Trainer:
@@ -55,19 +61,50 @@ def score_manifest(
         raise no_readable_video(len(data.manifest), name, module.failures)
     indices, targets, probabilities = (torch.cat(parts) for parts in zip(*module.scores, strict=True))
     rows = indices.tolist()
-    paths = [_canonical(data.manifest.path(row)) for row in rows]
-    times = [(data.manifest[row].start_seconds, data.manifest[row].end_seconds) for row in rows]
-    segments = torch.tensor([[math.nan if time is None else time for time in each] for each in times]).double()
-    scores = Scores(
-        list(data.labels),
-        paths,
-        targets if data.task == "single_label" else targets > 0,
+    scores = video_scores(
+        data.manifest,
+        rows,
+        targets,
         probabilities,
-        None if segments.isnan().all() else segments,
-        data.clip.views_aggregation,
-        data.task,
+        labels=data.labels,
+        views_aggregation=data.clip.views_aggregation,
+        task=data.task,
     )
     return scores, rows
+
+
+def video_scores(
+    manifest: Manifest,
+    rows: Sequence[int],
+    targets: Tensor,
+    probabilities: Float[Tensor, "n views classes"],
+    *,
+    labels: Sequence[str],
+    views_aggregation: ViewsAggregation,
+    task: Task,
+) -> Scores:
+    """Name the videos of class probabilities.
+
+    Args:
+        manifest: tested videos.
+        rows: row of each video in the manifest.
+        targets: `Batch.labels` of each video.
+        probabilities: class probabilities of each view of each video.
+        labels: class names.
+        views_aggregation: how the probabilities of the views are aggregated.
+        task: task of the network.
+    """
+    times = [(manifest[row].start_seconds, manifest[row].end_seconds) for row in rows]
+    segments = torch.tensor([[math.nan if time is None else time for time in each] for each in times]).double()
+    return Scores(
+        list(labels),
+        [_canonical(manifest.path(row)) for row in rows],
+        targets if task == "single_label" else targets > 0,
+        probabilities,
+        None if segments.isnan().all() else segments,
+        views_aggregation,
+        task,
+    )
 
 
 def _canonical(video: Path) -> str:

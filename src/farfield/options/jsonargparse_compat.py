@@ -131,6 +131,19 @@ def missing_value(text: str) -> str | None:
     return missing[1] if missing else None
 
 
+def error_in_group(text: str) -> tuple[str, str] | None:
+    """Return the option and what is wrong inside of it, for an option that takes a group of options or true or false.
+
+    None for other messages. For such an option, jsonargparse says why its value is neither.
+    """
+    found = re.search(
+        r"[Pp]arser key \"(\w+)\": Does not validate against any of the Union subtypes "
+        r"Subtypes: \[[^]]*<class 'bool'>\] Errors: - (.*) - Expected a <class 'bool'> Given value",
+        text,
+    )
+    return (found[1], found[2]) if found else None
+
+
 @dataclass(frozen=True)
 class RefusedValue:
     """A value that does not fit its option's type.
@@ -166,6 +179,9 @@ def refused_value(text: str) -> RefusedValue | None:
     if single:
         return RefusedValue(option, single[1], "a whole number")
     integer_and_null = "<class 'int'>, <class 'NoneType'>|<class 'NoneType'>, <class 'int'>"  # by the version
+    listed = re.search(r"Expected a <class 'tuple'>\. Got value: (\S+?)\.?(?: |$)", text)
+    if listed:
+        return RefusedValue(option, listed[1], f"a list, such as [{listed[1]}]")
     or_null = re.search(rf"Subtypes: \[(?:{integer_and_null})\] .*Given value: (.*?)\.?$", text)
     if or_null:
         return RefusedValue(option, or_null[1], "a whole number or null")

@@ -20,6 +20,7 @@ from farfield.curation.folder_scan import has_video_suffix
 from farfield.errors import FarfieldError, nearest
 from farfield.options.jsonargparse_compat import (
     accept_whole_floats,
+    error_in_group,
     expects_value,
     is_about_words,
     missing_value,
@@ -305,6 +306,8 @@ def file_hint(message: str, words: Sequence[str]) -> str | None:
 def explain(message: str, options: Sequence[str], required: Sequence[str] = ()) -> str:
     """Rewrite a parser's error message as one line that names the nearest known option or the missing option."""
     text = one_line(message)
+    if inside := error_in_group(text):
+        return _explain_in_group(*inside)
     if name := unknown_option(text):
         if name in options:  # it is positional
             return f"{name} is a positional argument, not an option. See --help."
@@ -316,6 +319,14 @@ def explain(message: str, options: Sequence[str], required: Sequence[str] = ()) 
         *others, last = (f"--{name}" for name in required)
         return f"{missing} is missing. Give --config, or {', '.join(others)} and {last}."
     return _explain_value(text) or text.removesuffix(".") + ". See --help."
+
+
+def _explain_in_group(group: str, message: str) -> str:
+    """Rewrite an error message about an option of a group, whose name is without the group's."""
+    if "arser key" in message:
+        named = re.sub(r'([Pp]arser key ")', rf"\g<1>{group}.", message)
+        return _explain_value(named) or named
+    return re.sub(r"^(there is no option )?(?=\w)", rf"\g<1>{group}.", message, count=1)
 
 
 def nearest_option(given: str, options: Sequence[str]) -> str:

@@ -21,6 +21,8 @@ from farfield.errors import FarfieldError
 from farfield.lightning_errors import lightning_errors_as_ours
 from farfield.options.parser import CommandParser, ConfigAction
 from farfield.precision import check_mixed_precision
+from farfield.probing.options import ProbeSettings
+from farfield.probing.probe import check_probe
 from farfield.task import DEFAULT_TASK, Task
 from farfield.training.checkpointing import AtomicCheckpointIO, RandomState, checkpoint_callbacks
 from farfield.training.early_stopping import StopEarly
@@ -31,6 +33,7 @@ from farfield.training.lightning_module import TrainingModule, build_training_mo
 from farfield.training.monitor import EARLY_STOPPING, MONITORS, Monitor, best_monitor, uneven_classes_hint
 from farfield.training.nan_guard import NaNGuard
 from farfield.training.precise_batch_norm import PreciseBatchNorm
+from farfield.training.probe_trainer import check_probe_options, probe_trainer
 from farfield.training.provenance import code_version, weights_provenance
 from farfield.training.run_folder import RunFiles
 from farfield.training.run_report import ReportSettings, RunReport
@@ -39,6 +42,15 @@ from farfield.training.throughput import Throughput
 from farfield.training.wandb_logging import WandbArtifacts, WandbSettings, make_wandb_logger, sweep_folder
 
 log = logging.getLogger("farfield")
+
+
+def _with_value(words: list[str]) -> list[str]:
+    """Write the option --probe without a value as --probe=true."""
+    following = [*words[1:], "--"]
+    return [
+        "--probe=true" if word == "--probe" and after.startswith("--") else word
+        for word, after in zip(words, following, strict=True)
+    ]
 
 
 def _configs_first(words: list[str]) -> list[str]:
@@ -99,6 +111,15 @@ class TrainingRun(LightningCLI):
             "is the unweighted cross entropy, whatever the training loss is. A multilabel task has only val/map and "
             "val/loss, a multi_head task only val/top1 and val/loss",
         )
+        parser.add_argument(
+            "--probe",
+            type=ProbeSettings | bool,
+            default=False,
+            help="train heads on the features of the frozen network, which are computed once, instead of the network: "
+            "true for the default heads, or options, such as --probe.heads [linear]; --probe.help lists them. The best "
+            "head becomes checkpoints/best.ckpt. Options of the optimiser, of Weights & Biases and of the report have "
+            "no effect then",
+        )
         parser.add_class_arguments(WandbSettings, "wandb")
         parser.add_class_arguments(ReportSettings, "report")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
@@ -113,7 +134,9 @@ class TrainingRun(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         shown = "--print_config" in args
-        super().parse_arguments(parser, _configs_first([word for word in args if word != "--print_config"]))
+        super().parse_arguments(
+            parser, _configs_first([word for word in _with_value(args) if word != "--print_config"])
+        )
         # Every value, for the run's record.
         model = self.config.model
         model.clip = clip_values(model.backbone, model.clip, model.weights, model.backbone_options, model.block_options)
@@ -124,24 +147,49 @@ class TrainingRun(LightningCLI):
     def before_instantiate_classes(self) -> None:
         self.run_dir = sweep_folder(Path(self.config.run_dir))
         self.last_checkpoint = self.run_dir / "checkpoints" / "last.ckpt"
+        is_probe = self.config.probe is not False
+        written = self.run_dir / "checkpoints" / "best.ckpt" if is_probe else self.last_checkpoint
         if self.run_dir.exists() and not self.run_dir.is_dir():
             raise FarfieldError(f"run_dir is {self.run_dir}, which is a file. Give a folder.")
-        if self.last_checkpoint.exists() and not self.config.resume:
+        if written.exists() and not self.config.resume:
             raise FarfieldError(
                 f"{self.run_dir} already holds a run. Give --resume true to continue it (in Python, resume=True), or "
                 "another run_dir."
             )
 
+    @property
+    def probe(self) -> ProbeSettings | None:
+        """Options of the probe; None if the network itself is trained."""
+        given = self.config_init.probe
+        return ProbeSettings() if given is True else given or None
+
+    @property
+    def best_monitor(self) -> Monitor:
+        """Validation metric that chooses the best checkpoint."""
+        return best_monitor(self.config.monitor, _task(self.config.model.task))
+
+    @property
+    def resolved_config(self) -> str:
+        """Every value of the config, as YAML."""
+        return self.parser.dump(self.config, skip_unset=False)
+
+    def _about(self) -> dict[str, Any]:
+        return {"code": code_version(), "weights": weights_provenance(self.config.model.weights)}
+
+    def provenance(self) -> dict[str, Any]:
+        """Return the provenance of code, weights and manifests."""
+        return self._about() | self.config_init.data.provenance()
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         check_compatible(self.config, self.config_init.model)
-        try:
-            self.run_dir.mkdir(parents=True, exist_ok=True)  # only now, so that rejected options leave no folder
-        except OSError as error:
-            raise FarfieldError(
-                f"run_dir {self.run_dir} cannot be created: {error.strerror}. Give a folder that can be written."
-            ) from error
-        manifests = self.config_init.data.provenance()
-        about: dict[str, Any] = {"code": code_version(), "weights": weights_provenance(self.config.model.weights)}
+        if self.probe is not None:
+            check_probe_options(self.config)
+            self.test_manifest = check_probe(self.config_init.data, self.probe)
+            trainer = probe_trainer(self.config.trainer)
+            self._make_run_dir()
+            return trainer
+        self._make_run_dir()
+        manifests, about = self.config_init.data.provenance(), self._about()
         tracked = self.config.as_dict() | {"manifests": manifests, "lineage": dict(about)}
         logger = make_wandb_logger(WandbSettings(**vars(self.config.wandb)), self.run_dir, tracked)
         more: dict[str, Any] = {
@@ -154,7 +202,7 @@ class TrainingRun(LightningCLI):
         with lightning_errors_as_ours(ValueError):
             trainer = super().instantiate_trainer(**more, **kwargs)
         has_class_accuracy = "val/mean_class_accuracy" in MONITORS[_task(self.config.model.task)]
-        if self.config.data.val is not None and has_class_accuracy and self._best_monitor() == "val/top1":
+        if self.config.data.val is not None and has_class_accuracy and self.best_monitor == "val/top1":
             data = self.config_init.data
             if hint := uneven_classes_hint(data.labels, data.class_counts):
                 log.info("%s", hint)
@@ -163,13 +211,18 @@ class TrainingRun(LightningCLI):
             keep_freed_memory()
         return trainer
 
-    def _best_monitor(self) -> Monitor:
-        return best_monitor(self.config.monitor, _task(self.config.model.task))
+    def _make_run_dir(self) -> None:
+        try:
+            self.run_dir.mkdir(parents=True, exist_ok=True)  # only now, so that rejected options leave no folder
+        except OSError as error:
+            raise FarfieldError(
+                f"run_dir {self.run_dir} cannot be created: {error.strerror}. Give a folder that can be written."
+            ) from error
 
     def _callbacks(self, about: dict[str, Any], logger: Logger | None) -> list[Callback]:
         """Return the callbacks that farfield adds, in the order in which they must run."""
         optimisation = self.config_init.model.optimisation
-        config = self.parser.dump(self.config, skip_unset=False)
+        config = self.resolved_config
         callbacks: list[Callback] = [
             Throughput(),
             SkippedVideos(self.run_dir),
@@ -189,7 +242,7 @@ class TrainingRun(LightningCLI):
         folder, has_validation = self.run_dir / "checkpoints", self.config.data.val is not None
         every = self.config.checkpoint_every_n_steps
         callbacks += checkpoint_callbacks(
-            folder, every_n_steps=every, has_validation=has_validation, monitor=self._best_monitor()
+            folder, every_n_steps=every, has_validation=has_validation, monitor=self.best_monitor
         )
         if self.config.wandb.artifacts and logger is not None:
             files = {name: Path(self.config.data[name]) for name in ("train", "val") if self.config.data[name]}

@@ -142,7 +142,7 @@ class TrainingModule(LightningModule):
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         with region_logits(self.network) as regions, self.execution.forward_context():
             logits = self(batch.clips)
-        loss = self._classification_loss(logits, batch)
+        loss = self.batch_loss(logits, batch)
         if regions and self.optimisation.region_loss_weight:
             auxiliary = region_loss(regions, batch.labels)
             self.log(
@@ -163,7 +163,8 @@ class TrainingModule(LightningModule):
         self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
         return loss
 
-    def _classification_loss(self, logits: Float[Tensor, "b classes"], batch: ClipBatch) -> Float[Tensor, ""]:
+    def batch_loss(self, logits: Float[Tensor, "b classes"], batch: ClipBatch) -> Float[Tensor, ""]:
+        """Compute the training loss of a batch from the network's output."""
         smoothing, gamma = self.optimisation.label_smoothing, self.loss.focal_gamma
         if self.network.task == "multilabel":
             return multilabel_loss(

@@ -15,8 +15,10 @@ from lightning.pytorch.loggers import WandbLogger
 from farfield.checkpoints.checkpoint import read_checkpoint
 from farfield.errors import FarfieldError
 from farfield.lightning_errors import lightning_errors_as_ours
+from farfield.probing.result import ProbeResult
 from farfield.training.checkpointing import best_metric
 from farfield.training.config import TrainingRun, make_run
+from farfield.training.probe_run import train_probe
 from farfield.training.resume import prepare_resume
 
 log = logging.getLogger("farfield")
@@ -39,6 +41,7 @@ class TrainResult:
         was_complete: whether the run was resumed but had nothing left to train.
         monitor: metric that chose the best checkpoint, for example "val/top1"; None without validation.
         best_value: value of `monitor` of the best checkpoint; None without validation.
+        probe: what a probe found; None if the network itself was trained. A probe has no last checkpoint and no epochs.
     """
 
     run_dir: Path
@@ -52,6 +55,7 @@ class TrainResult:
     was_complete: bool = False
     monitor: str | None = None
     best_value: float | None = None
+    probe: ProbeResult | None = None
 
 
 def train(
@@ -79,6 +83,8 @@ def train(
     Example:
         result = farfield.train("figures_tiny_nl2", {"trainer.max_epochs": 1, "run_dir": "runs/first"})
         result.metrics["val/top1"], result.best_checkpoint
+        result = farfield.train("my.yaml", {"probe": {"heads": ["linear"], "test": "test.csv"}})
+        result.probe.test.metrics().top1, result.probe.curve
     """
     arguments = [] if config is None else ["--config", str(config)]
     arguments += [f"--{name}={_as_word(value)}" for name, value in (overrides or {}).items()]
@@ -112,6 +118,8 @@ def train_run(run: TrainingRun) -> TrainResult:
         FarfieldError: if the run cannot be resumed from its last checkpoint, or an option is not supported.
         KeyboardInterrupt, SystemExit: if interrupted.
     """
+    if run.probe is not None:
+        return _probe(run)
     resumed = run.last_checkpoint if run.last_checkpoint.exists() else None
     done = -1
     if resumed is not None:
@@ -128,6 +136,25 @@ def train_run(run: TrainingRun) -> TrainResult:
         if isinstance(run.trainer.logger, WandbLogger):
             run.trainer.logger.experiment.finish(exit_code=exit_code)  # writes what is still buffered
     return _result(run, was_complete=run.trainer.global_step == done)
+
+
+def _probe(run: TrainingRun) -> TrainResult:
+    result = train_probe(run)
+    best = result.best
+    value = best.figures[result.monitor]
+    return TrainResult(
+        run.run_dir,
+        None,
+        result.checkpoint,
+        None,
+        value if result.monitor == "val/top1" else None,
+        dict(best.figures),
+        0,
+        0,
+        monitor=result.monitor,
+        best_value=value,
+        probe=result,
+    )
 
 
 def _logged_metrics(run_dir: Path) -> dict[str, float]:

@@ -1,0 +1,1 @@
+"""Probes: train heads on the cached features of a frozen trunk."""

@@ -1,0 +1,308 @@
+"""Run a probe: features, heads, choice on the validation videos, test, curve, checkpoint and report."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from farfield.checkpoints.checkpoint import checkpoint_metadata, network_state_dict, write_checkpoint
+from farfield.data.datamodule import VideoDataModule
+from farfield.data.manifest import Manifest, read_manifest
+from farfield.data.targets import count_videos, row_targets
+from farfield.errors import FarfieldError
+from farfield.evaluation.result import EvaluationResult
+from farfield.models.network import ActionNet
+from farfield.probing.curve import CurvePoint, learning_curve, videos_per_class
+from farfield.probing.extraction import VECTORS, Extractor, weights_hash
+from farfield.probing.feature_sets import FeatureMaker
+from farfield.probing.grid import Grid, Loss
+from farfield.probing.heads import ProbeHead, check_heads, make_head, pooled_network
+from farfield.probing.options import HeadName, ProbeSettings
+from farfield.probing.result import HeadResult, ProbeResult, headline
+from farfield.probing.scoring import aggregated, as_scores, score_videos
+from farfield.probing.training_set import FeatureSet, training_rows
+
+log = logging.getLogger("farfield")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How heads are trained and compared, as the network itself would be.
+
+    Attributes:
+        loss: training loss.
+        figures: computes validation figures from class probabilities and targets.
+        monitor: figure that chooses.
+        mode: whether the figure is to be high or low.
+        loss_figure: name of the validation loss, which decides between equal figures.
+        curve_figure: figure of the curve.
+    """
+
+    loss: Loss
+    figures: Callable[[Tensor, Tensor], dict[str, float]]
+    monitor: str
+    mode: Literal["min", "max"]
+    loss_figure: str
+    curve_figure: str
+
+    def rank(self, figures: Mapping[str, float]) -> tuple[float, float]:
+        """Return a key by which better figures are higher. Figures of a head that has diverged are the lowest."""
+        if not math.isfinite(figures[self.loss_figure]):
+            return -math.inf, -math.inf
+        value = figures[self.monitor]
+        return (value if self.mode == "max" else -value), -figures[self.loss_figure]
+
+
+@dataclass(frozen=True)
+class _Sets:
+    training: FeatureSet
+    validation: FeatureSet
+    test: FeatureSet | None
+    test_manifest: Manifest | None
+
+
+def check_probe(data: VideoDataModule, settings: ProbeSettings) -> Manifest | None:
+    """Check, before anything is written, that the data suit a probe; return the test manifest.
+
+    Raises:
+        FarfieldError: without validation videos, for values out of range, for options that do not apply to a probe, or
+            a test manifest that cannot be read or has unknown labels.
+    """
+    settings.check()
+    if data.val_manifest is None:
+        raise FarfieldError(
+            "a probe chooses the head, learning rate and weight decay on validation videos, but data.val is not set. "
+            "Set data.val; `farfield data split` makes training, validation and test manifests of one."
+        )
+    augmentation = data.augmentation
+    conflicts = {
+        "data.untrimmed": data.untrimmed_options.untrimmed,
+        "data.whole_videos": data.whole_videos,
+        "data.short_cycle": data.short_cycle,
+        "data.clips_per_video": data.clips_per_video > 1,
+        "data.augmentation.mixup": augmentation.mixup > 0,
+        "data.augmentation.cutmix": augmentation.cutmix > 0,
+    }
+    if given := [name for name, value in conflicts.items() if value]:
+        raise FarfieldError(
+            f"{', '.join(given)} cannot be combined with a probe, which computes the features of single clips of "
+            "trimmed videos once. Leave it out; probe.train_views sets the number of clips of a video."
+        )
+    of_validation = count_videos(row_targets(data.val_manifest, data.labels, data.task), len(data.labels))
+    missing = [
+        label
+        for label, here, there in zip(data.labels, data.class_counts, of_validation, strict=True)
+        if here and not there
+    ]
+    if missing:
+        named = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        log.warning(
+            "%d of %d classes have no validation video (%s), so that heads are chosen without them. Add videos of them "
+            "to data.val.",
+            len(missing),
+            len(data.labels),
+            named,
+        )
+    if settings.test is None:
+        return None
+    test = read_manifest(settings.test, root=data.root)
+    row_targets(test, data.labels, data.task)  # raises for an unknown label
+    if test.content_hash() == data.val_manifest.content_hash():
+        log.warning(
+            "probe.test lists the validation videos, which choose the head, so that its figure looks better than it is."
+        )
+    return test
+
+
+def run_probe(
+    network: ActionNet,
+    data: VideoDataModule,
+    settings: ProbeSettings,
+    measure: Measure,
+    *,
+    test_manifest: Manifest | None,
+    run_dir: Path,
+    device: torch.device,
+    forward_context: Callable[[], AbstractContextManager[Any]],
+    precision: str,
+) -> ProbeResult:
+    """Train heads on the features of a network, choose the best on the validation videos, and save it as a checkpoint.
+
+    Args:
+        network: network whose trunk stays as it is.
+        data: training and validation videos.
+        settings: options of the probe.
+        measure: loss and figures.
+        test_manifest: test videos, from `check_probe`.
+        run_dir: run folder.
+        device: where trunk and heads run.
+        forward_context: makes the context of the trunk's forward pass, such as autocast.
+        precision: number format of the trunk, as Lightning names it.
+
+    Raises:
+        FarfieldError: for options that do not fit the network, or if files cannot be read or written.
+        KeyboardInterrupt: if interrupted. Features that are computed are kept.
+    """
+    base = pooled_network(network)
+    heads = settings.head_names
+    check_heads(base, heads)
+    extractor = Extractor(
+        base,
+        device=device,
+        forward_context=forward_context,
+        with_maps=set(heads) != {"linear"},
+        dtype=settings.dtype,
+        pool=settings.pool,
+    )
+    began = time.monotonic()
+    maker = FeatureMaker(
+        data,
+        extractor,
+        folder=Path(settings.cache) if settings.cache else run_dir / "features",
+        num_views=settings.train_views,
+        precision=precision,
+        weights=weights_hash(base),
+    )
+    sets = _make_sets(maker, data, test_manifest)
+    computed = time.monotonic()
+    found: dict[HeadName, HeadResult] = {}
+    trained: dict[HeadName, ProbeHead] = {}
+    rows: list[dict[str, Any]] = []
+    vectors = sets.training.features.get(VECTORS, range(len(sets.training.features)))[:, 0]
+    shapes = [
+        [int(side) for side in sets.training.features.get(f"map{place}", [0]).shape[2:]]
+        for place in range(sets.training.num_maps)
+    ]
+
+    def make(name: HeadName) -> ProbeHead:
+        made = make_head(
+            base, name, vectors=vectors, map_shapes=shapes, head_options=settings.head_options, seed=data.seed
+        )
+        return made.to(device)
+
+    for name in heads:
+        grid = Grid(make(name), settings.configurations, measure.loss)
+        grid.train(
+            _batches(sets.training, data, settings, maps=grid.head.takes_maps),
+            settings.num_steps(len(sets.training)),
+            description=f"{len(settings.configurations)} {name} heads",
+        )
+        figures = _figures(grid, sets.validation, measure)
+        best = max(range(len(figures)), key=lambda place: measure.rank(figures[place]))
+        trained[name] = grid.take(best)
+        test = _test(trained[name], sets, data, base)
+        found[name] = HeadResult(name, settings.configurations[best], figures[best], test)
+        for place, (configuration, each) in enumerate(zip(settings.configurations, figures, strict=True)):
+            loss = float(grid.train_losses[place])
+            rows.append({"head": name, **configuration._asdict(), "train/loss": loss, **each, "best": place == best})
+    chosen = max(heads, key=lambda name: measure.rank(found[name].figures))
+    if measure.rank(found[chosen].figures)[0] == -math.inf:
+        raise FarfieldError(
+            f"all heads have diverged with probe.learning_rates {list(settings.learning_rates)}. Lower them."
+        )
+    heads_done = time.monotonic()
+    curve = _curve(make, found[chosen], sets, settings, measure, data) if settings.curve_draws else []
+    drawn = time.monotonic()
+    checkpoint = run_dir / "checkpoints" / "best.ckpt"
+    _save(trained[chosen], checkpoint, found[chosen], data)
+    return ProbeResult(
+        checkpoint,
+        chosen,
+        found,
+        rows,
+        measure.monitor,
+        curve,
+        "validation" if sets.test is None else "test",
+        {
+            "training": len(sets.training),
+            "validation": len(sets.validation),
+            **({} if sets.test is None else {"test": len(sets.test)}),
+        },
+        list(dict.fromkeys((each.path, each.reason) for each in maker.failures)),
+        {"features": computed - began, "heads": heads_done - computed, "curve": drawn - heads_done},
+    )
+
+
+def _make_sets(maker: FeatureMaker, data: VideoDataModule, test_manifest: Manifest | None) -> _Sets:
+    assert data.val_manifest is not None
+    central, all_views = {"num_clips": 1, "num_crops": 1}, {
+        "num_clips": data.clip.num_clips,
+        "num_crops": data.clip.num_crops,
+    }  # fmt: skip
+    training = maker.plan_training()
+    validation = maker.plan_test("validation", data.val_manifest, **central)
+    test = None if test_manifest is None else maker.plan_test("test", test_manifest, **all_views)
+    maker.check_space([training, validation, *([] if test is None else [test])])
+    made = (
+        maker.make_training(training),
+        maker.make_test(validation, **central),
+        None if test is None else maker.make_test(test, **all_views),
+    )
+    for path, reason, *_ in dict.fromkeys(maker.failures):
+        log.warning("left out: %s: %s", path, reason)
+    return _Sets(*made, test_manifest)
+
+
+def _batches(
+    training: FeatureSet, data: VideoDataModule, settings: ProbeSettings, *, maps: bool
+) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
+    """Yield the inputs of a head and targets of batches of training clips, without end."""
+    classes = training.targets[:: training.rows_per_video].tolist() if data.class_balanced else None
+    videos = np.arange(len(training))
+    size = min(settings.batch_size, len(videos))
+    for rows in training_rows(videos, size, rows_per_video=training.rows_per_video, seed=data.seed, classes=classes):
+        inputs = tuple(each[:, 0] for each in training.inputs(rows, maps=maps))
+        yield inputs, training.targets_of(rows)
+
+
+def _figures(grid: Grid, videos: FeatureSet, measure: Measure) -> list[dict[str, float]]:
+    probabilities = aggregated(score_videos(grid, videos), grid.head.network[0])
+    return [measure.figures(each, videos.targets) for each in probabilities]
+
+
+def _test(head: ProbeHead, sets: _Sets, data: VideoDataModule, network: ActionNet) -> EvaluationResult | None:
+    if sets.test is None or sets.test_manifest is None:
+        return None
+    grid = Grid(head, [ProbeSettings().configurations[0]], lambda scores, _: scores.sum())
+    scores = as_scores(score_videos(grid, sets.test)[0], sets.test, sets.test_manifest, network)
+    groups = [sets.test_manifest[row].group for row in sets.test.manifest_rows]
+    about = {"manifest": sets.test_manifest.source, "num_clips": data.clip.num_clips, "num_crops": data.clip.num_crops}
+    return EvaluationResult(scores, [], about=about, groups=groups if any(groups) else None)
+
+
+def _curve(
+    make: Callable[[HeadName], ProbeHead],
+    best: HeadResult,
+    sets: _Sets,
+    settings: ProbeSettings,
+    measure: Measure,
+    data: VideoDataModule,
+) -> list[CurvePoint]:
+    videos = sets.validation if sets.test is None else sets.test
+
+    def evaluate(grid: Grid) -> list[float]:
+        return [each[measure.curve_figure] for each in _figures(grid, videos, measure)]
+
+    points = learning_curve(
+        lambda: make(best.name), best.configuration, sets.training, evaluate, settings, measure.loss, seed=data.seed
+    )
+    last = best.figures[measure.curve_figure] if best.test is None else headline(best.test)[1].value
+    largest = videos_per_class(sets.training.targets[:: sets.training.rows_per_video])[-1]
+    return [*points, CurvePoint(largest, len(sets.training), [last])]
+
+
+def _save(head: ProbeHead, path: Path, best: HeadResult, data: VideoDataModule) -> None:
+    network = head.finish().cpu()
+    about = {"head": best.name, **best.configuration._asdict(), "figures": dict(best.figures)}
+    content = {**checkpoint_metadata(network), "probe": about, "data": data.provenance()}
+    write_checkpoint({"farfield": content, "state_dict": network_state_dict(network)}, path)

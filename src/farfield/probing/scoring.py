@@ -1,0 +1,53 @@
+"""Score test views by all configurations of a head."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from farfield.data.manifest import Manifest
+from farfield.evaluation.manifest_scores import video_scores
+from farfield.evaluation.scores_file import Scores
+from farfield.models.network import ActionNet
+from farfield.probing.grid import Grid
+from farfield.probing.training_set import FeatureSet
+from farfield.scoring.aggregation import aggregate_views, view_probabilities
+
+VIEWS_AT_ONCE = 64
+"""Views that all configurations score together; bounds memory."""
+
+
+@torch.no_grad()
+def score_videos(grid: Grid, videos: FeatureSet) -> Float[Tensor, "k n views classes"]:
+    """Return the class probabilities of each view of each video, by each configuration, on the CPU."""
+    head = grid.head.eval()
+    task = head.network[0].task
+    found = []
+    views = int(videos.vectors.shape[1])
+    for rows in np.array_split(np.arange(len(videos)), max(len(videos) * views // VIEWS_AT_ONCE, 1)):
+        inputs = [each.flatten(0, 1) for each in videos.inputs(rows, maps=head.takes_maps)]
+        logits = grid.scores(inputs)
+        found.append(torch.stack([view_probabilities(each, len(rows), task) for each in logits]).cpu())
+    return torch.cat(found, 1)
+
+
+def aggregated(probabilities: Float[Tensor, "k n views classes"], network: ActionNet) -> Float[Tensor, "k n classes"]:
+    """Aggregate probabilities over views, as the network's clip settings say."""
+    return aggregate_views(probabilities, method=network.clip.views_aggregation)
+
+
+def as_scores(
+    probabilities: Float[Tensor, "n views classes"], videos: FeatureSet, manifest: Manifest, network: ActionNet
+) -> Scores:
+    """Return probabilities as the scores of a test."""
+    return video_scores(
+        manifest,
+        videos.manifest_rows,
+        videos.targets,
+        probabilities,
+        labels=network.labels,
+        views_aggregation=network.clip.views_aggregation,
+        task=network.task,
+    )

@@ -1,0 +1,95 @@
+"""Features and targets of training and test videos, and the order in which heads see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from farfield.data.randomness import Purpose, generator
+from farfield.data.samplers import class_balanced_order
+from farfield.probing.extraction import VECTORS
+from farfield.probing.feature_cache import CachedFeatures
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Cached features of videos.
+
+    Attributes:
+        features: for each video, rows of features: one for each training view, or a single one with all test views.
+        targets: target of each row, `Batch.labels`, on the CPU.
+        rows_per_video: rows of each video; 1 for test views.
+        manifest_rows: row of each video in its manifest.
+        num_maps: number of feature maps of a view; 0 if only vectors are cached.
+        device: where heads run.
+    """
+
+    features: CachedFeatures
+    targets: Tensor
+    rows_per_video: int
+    manifest_rows: list[int]
+    num_maps: int
+    device: torch.device
+
+    def __len__(self) -> int:
+        """Return the number of videos."""
+        return len(self.manifest_rows)
+
+    @cached_property
+    def vectors(self) -> Tensor:
+        """Pooled vectors of all views: (rows views c)."""
+        return self.features.get(VECTORS, range(len(self.features))).to(self.device)
+
+    def inputs(self, rows: Int[np.ndarray, " b"], *, maps: bool) -> tuple[Tensor, ...]:
+        """Return the input of a head for all views of some rows: each (b views ...), on the device, float32."""
+        if not maps:
+            return (self.vectors[torch.from_numpy(rows).to(self.device)],)
+        chosen = rows.tolist()
+        return tuple(
+            self.features.get(f"map{place}", chosen).to(self.device, torch.float32) for place in range(self.num_maps)
+        )
+
+    def targets_of(self, rows: Int[np.ndarray, " b"]) -> Tensor:
+        """Return the targets of some rows, on the device."""
+        return self.targets[torch.from_numpy(rows)].to(self.device)
+
+
+def training_rows(
+    videos: Int[np.ndarray, " n"],
+    batch_size: int,
+    *,
+    rows_per_video: int,
+    seed: int,
+    draw: int = 0,
+    classes: Sequence[int] | None = None,
+) -> Iterator[Int[np.ndarray, " b"]]:
+    """Yield batches of rows without end. Each video comes once in an epoch, as a view chosen at random.
+
+    Args:
+        videos: numbers of the videos to train on.
+        batch_size: rows in a batch; a batch may begin in one epoch and end in the next.
+        rows_per_video: rows of each video.
+        seed: seed of the run.
+        draw: number of a choice of videos; each has its own order.
+        classes: class of each of `videos`, to draw all classes equally often.
+    """
+    waiting = np.empty(0, dtype=np.int64)
+    epoch = 0
+    while True:
+        while len(waiting) < batch_size:
+            rng = generator(Purpose.ORDER, seed, epoch, draw)
+            if classes is None:
+                order = rng.permutation(len(videos))
+            else:
+                order, _ = class_balanced_order(np.asarray(classes), rng)
+            views = rng.integers(rows_per_video, size=len(order))
+            waiting = np.concatenate([waiting, videos[order] * rows_per_video + views])
+            epoch += 1
+        yield waiting[:batch_size]
+        waiting = waiting[batch_size:]

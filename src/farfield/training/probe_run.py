@@ -1,0 +1,92 @@
+"""Run a probe that `make_run` has set up, with the losses and figures of training."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from farfield.atomic_write import write_text_atomically
+from farfield.models.network import ActionNet
+from farfield.probing.options import ProbeSettings
+from farfield.probing.probe import Measure, run_probe
+from farfield.probing.report import write_probe_files
+from farfield.probing.result import ProbeResult
+from farfield.progress import progress_bars
+from farfield.task import split_heads
+from farfield.training.config import TrainingRun
+from farfield.training.lightning_module import TrainingModule
+from farfield.training.monitor import best_mode
+from farfield.training.validation_metrics import (
+    LOSS,
+    MAP,
+    TOP1,
+    multi_head_figures,
+    multilabel_figures,
+    single_label_figures,
+)
+
+log = logging.getLogger("farfield")
+
+
+def train_probe(run: TrainingRun) -> ProbeResult:
+    """Run a probe, and write its files to the run folder.
+
+    Raises:
+        FarfieldError: see `run_probe`.
+        KeyboardInterrupt: if interrupted.
+    """
+    module, settings = run.model, run.probe or ProbeSettings()
+    if run.config.model.weights is None:
+        log.warning("model.weights is not set, so that heads are trained on the features of random weights")
+    write_text_atomically(run.run_dir / "config.yaml", run.resolved_config)
+    trainer = run.trainer
+    device = trainer.strategy.root_device
+    module.to(device)  # class weights of the loss
+    monitor = run.best_monitor
+    measure = Measure(
+        loss=partial(_loss, module),
+        figures=partial(_figures, module.network),
+        monitor=monitor,
+        mode=best_mode(monitor),
+        loss_figure=LOSS,
+        curve_figure=MAP if module.network.task == "multilabel" else TOP1,
+    )
+    with progress_bars(bool(run.config.trainer.enable_progress_bar is not False)):
+        result = run_probe(
+            module.network,
+            run.datamodule,
+            settings,
+            measure,
+            test_manifest=run.test_manifest,
+            run_dir=run.run_dir,
+            device=device,
+            forward_context=trainer.precision_plugin.forward_context,
+            precision=str(trainer.precision),
+        )
+    write_probe_files(result, run.run_dir, about=run.provenance(), config=run.resolved_config)
+    return result
+
+
+@dataclass
+class _Features:
+    """A batch whose clips have become features."""
+
+    labels: Tensor
+    clips: Any = None
+    draw: Any = None
+
+
+def _loss(module: TrainingModule, scores: Tensor, targets: Tensor) -> Tensor:
+    return module.batch_loss(scores, _Features(targets))
+
+
+def _figures(network: ActionNet, probabilities: Tensor, targets: Tensor) -> dict[str, float]:
+    if network.task == "multilabel":
+        return multilabel_figures(probabilities, targets)
+    if network.task == "multi_head":
+        return multi_head_figures(probabilities, targets, split_heads(network.labels))
+    return single_label_figures(probabilities, targets)[0]

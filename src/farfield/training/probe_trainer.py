@@ -1,0 +1,55 @@
+"""Check the options of a probe's run, and say on which device and in which precision the frozen network runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from farfield.allocator import keep_freed_memory
+from farfield.errors import FarfieldError
+from farfield.lightning_errors import lightning_errors_as_ours
+from farfield.precision import check_mixed_precision
+
+
+def check_probe_options(config: Any) -> None:
+    """Check that no option asks for what a probe does not do, before anything is written.
+
+    Raises:
+        FarfieldError: for an option that does not apply to a probe.
+    """
+    conflicts = {
+        "model.execution.compile": config.model.execution.compile,
+        "model.execution.recompute_stages": bool(config.model.execution.recompute_stages),
+        "trainer.devices": config.trainer.devices not in ("auto", 1, "1"),
+        "trainer.num_nodes": config.trainer.num_nodes != 1,
+    }
+    if given := [name for name, value in conflicts.items() if value]:
+        raise FarfieldError(
+            f"{', '.join(given)} cannot be combined with a probe, which runs on one device. Leave it out."
+        )
+
+
+def probe_trainer(given: Any) -> Trainer:
+    """Return a trainer that only has the device and the precision.
+
+    Args:
+        given: options of Lightning's Trainer.
+
+    Raises:
+        FarfieldError: for an accelerator or a precision that cannot be used.
+    """
+    with lightning_errors_as_ours(ValueError):
+        trainer = Trainer(
+            accelerator=given.accelerator,
+            devices=1,
+            precision=given.precision,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+        )
+    check_mixed_precision(trainer.precision)
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
+    return trainer
