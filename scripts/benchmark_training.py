@@ -96,6 +96,7 @@ def their_network(ours: ActionNet) -> nn.Module:
     """Build PyTorchVideo's network with its own blocks at the same places, our weights and contiguous memory."""
     theirs = getattr(hub, ours.config["backbone"])(model_num_class=NUM_CLASSES, dropout_rate=0.0)
     for stage, indices in resolve_placement(ours.backbone, ours.config["insert"]).items():
+        assert not isinstance(indices, int)  # presets have no blocks on top
         for index in indices:
             path, channels = ours.backbone.stage(stage).paths[index], ours.backbone.stage(stage).channels[index]
             # By default the softmax of embedded features, with batch norm, as ours.
