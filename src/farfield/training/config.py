@@ -35,6 +35,7 @@ from farfield.training.provenance import code_version, weights_provenance
 from farfield.training.run_folder import RunFiles
 from farfield.training.run_report import ReportSettings, RunReport
 from farfield.training.skipped_videos import SkippedVideos
+from farfield.training.teacher import teacher_clip
 from farfield.training.throughput import Throughput
 from farfield.training.wandb_logging import WandbArtifacts, WandbSettings, make_wandb_logger, sweep_folder
 
@@ -106,6 +107,7 @@ class TrainingRun(LightningCLI):
             "model.backbone", "model.clip", "model.weights", "model.backbone_options", "model.block_options",
         )  # fmt: skip
         parser.link_arguments(of_clip, "data.clip", compute_fn=clip_values)
+        parser.link_arguments("model.teacher", "data.teacher_clip", compute_fn=teacher_clip)
         parser.link_arguments("data.labels", "model.labels", apply_on="instantiate")
         parser.link_arguments("model.task", "data.task", compute_fn=_task)
         parser.link_arguments("data.class_counts", "model.class_counts", apply_on="instantiate")
@@ -134,6 +136,8 @@ class TrainingRun(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         check_compatible(self.config, self.config_init.model)
+        if self.config_init.model.distiller is not None:
+            self.config_init.model.distiller.find_videos(self.config_init.data)
         try:
             self.run_dir.mkdir(parents=True, exist_ok=True)  # only now, so that rejected options leave no folder
         except OSError as error:
@@ -141,7 +145,10 @@ class TrainingRun(LightningCLI):
                 f"run_dir {self.run_dir} cannot be created: {error.strerror}. Give a folder that can be written."
             ) from error
         manifests = self.config_init.data.provenance()
+        distiller = self.config_init.model.distiller
         about: dict[str, Any] = {"code": code_version(), "weights": weights_provenance(self.config.model.weights)}
+        if distiller is not None:
+            about |= distiller.provenance
         tracked = self.config.as_dict() | {"manifests": manifests, "lineage": dict(about)}
         logger = make_wandb_logger(WandbSettings(**vars(self.config.wandb)), self.run_dir, tracked)
         more: dict[str, Any] = {
@@ -234,6 +241,11 @@ def check_compatible(config: Any, module: TrainingModule) -> None:
         raise FarfieldError(
             f"data.batch_size is {config.data.batch_size}, which is not a multiple of "
             f"optimisation.sub_batch_norm_splits ({optimisation.sub_batch_norm_splits}). Change one of them."
+        )
+    if config.data.unlabelled is not None and module.distiller is None:
+        raise FarfieldError(
+            "data.unlabelled is set, but nothing can be learnt from videos without label unless a teacher scores them. "
+            "Set model.teacher or model.teacher_scores, or leave out data.unlabelled."
         )
     if config.data.class_balanced and module.loss.class_weights is not None:
         raise FarfieldError(
