@@ -169,8 +169,10 @@ class TrainingModule(LightningModule):
             loss = loss + self.optimisation.region_loss_weight * auxiliary
         self.train_loss.update(loss.detach(), weight=len(batch.labels))
         if self.network.task == "single_label":
-            chosen = slice(None) if is_labelled is None else is_labelled
-            self.train_top1.update(logits.detach()[chosen], batch.labels[chosen])
+            if is_labelled is None:
+                self.train_top1.update(logits.detach(), batch.labels)
+            elif is_labelled.any():  # torchmetrics refuses empty batches
+                self.train_top1.update(logits.detach()[is_labelled], batch.labels[is_labelled])
             self.log("train/top1", self.train_top1, on_step=False, on_epoch=True)
         self.last_loss, self.last_lr = loss.detach(), self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log_dict({"train/loss_step": loss, "lr": self.last_lr}, prog_bar=True)

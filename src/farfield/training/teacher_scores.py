@@ -127,7 +127,8 @@ def segment_key(path: Path, start_seconds: float | None, end_seconds: float | No
     """Return the key of a video's segment; None and NaN stand for the start and the end of the video."""
     start = 0.0 if start_seconds is None or math.isnan(start_seconds) else float(start_seconds)
     end = math.inf if end_seconds is None or math.isnan(end_seconds) else float(end_seconds)
-    return str(path.parent.resolve() / path.name), start, end  # as `farfield test` names videos
+    # The path as `farfield test` names videos, and times to the millisecond, since its file has them in float32.
+    return str(path.parent.resolve() / path.name), round(start, 3), round(end, 3)
 
 
 def describe(key: Segment) -> str:
