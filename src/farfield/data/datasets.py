@@ -146,6 +146,7 @@ class TrainingClips(Dataset[Batch]):
             indices += [index] * len(loaded)
             generators += self._generators(Purpose.AUGMENTATION, key)
         labels, has_label = np.stack(targets), self._is_labelled[indices]
+        taught = [clip.teacher_frames for clip in clips if clip.teacher_frames is not None]
         spec, _ = self._at_scale(keys[0].scale)
         draw = self.augmentation.draw(
             generators,
@@ -161,7 +162,7 @@ class TrainingClips(Dataset[Batch]):
             torch.tensor(indices),
             draw,
             failures,
-            stack_into_buffer([clip.teacher_frames for clip in clips]) if self.teacher is not None else None,
+            stack_into_buffer(taught) if taught else None,
             torch.from_numpy(has_label) if self.videos.unlabelled is not None else None,
         )
 

@@ -84,7 +84,7 @@ def soft_losses(
         return temperature**2 * divergences.mean(1)
     sizes = list(head_sizes or [student.shape[1]])
     heads = zip(s.split(sizes, dim=1), t.split(sizes, dim=1), strict=True)
-    return temperature**2 * sum(_divergences(*head) for head in heads) / len(sizes)
+    return temperature**2 * torch.stack([_divergences(*head) for head in heads]).mean(0)
 
 
 def _divergences(s: Float[Tensor, "b c"], t: Float[Tensor, "b c"]) -> Float[Tensor, " b"]:
