@@ -310,15 +310,14 @@ def test_stored_scores_follow_flips_and_mixing(tmp_path: Path) -> None:
         str(tmp_path / "m.csv"), clip=ClipSpec(**CLIP), labels=["stay", "left", "right"], batch_size=1
     )
     found.find_videos(data)
-    clips = torch.zeros(3, 1)
-    mix = Mix(torch.tensor([1, 0, 1]), torch.tensor([1.0, 0.6, 0.9]), torch.zeros(3, 4, dtype=torch.int64))
-    draw = Draw(flip=torch.tensor([True, False, True]), mix=mix)
-    scores, weights = found.scores(batch_for(clips, draw))
+    mix = Mix(torch.tensor([1, 0, 1, 2]), torch.tensor([1.0, 0.6, 0.9, 0.8]), torch.zeros(4, 4, dtype=torch.int64))
+    draw = Draw(flip=torch.tensor([True, False, True, False]), mix=mix)
+    scores, weights = found.scores(batch_for(torch.zeros(4, 1), draw, [0, 1, 2, 1]))
     third = np.full(3, 1 / 3)
     mirrored = np.array([0.1, 0.2, 0.7])
     np.testing.assert_allclose(scores.softmax(1)[0], mirrored, rtol=1e-5)
     np.testing.assert_allclose(scores.softmax(1)[1], 0.6 * third + 0.4 * mirrored, rtol=1e-5)
-    assert weights.tolist() == [1, 1, 0]  # of a video that the teacher could not read, nothing is learnt
+    assert weights.tolist() == [1, 1, 0, 0]  # of a video that the teacher could not read, nothing is learnt
     assert scores.isfinite().all()
 
 
