@@ -38,6 +38,7 @@ def prepare_resume(checkpoint: Path, model: TrainingModule) -> int:
             "the averaged weights. Set optimisation.ema_decay as in the first run."
         )
     found.setdefault("task", DEFAULT_TASK)  # earlier versions had no other task
+    found.setdefault("head_options", {})  # of heads that earlier versions did not have
     found["clip"] = ClipSpec.from_dict(found["clip"]).to_dict()  # earlier versions had fewer settings
     differing = [name for name in wanted if found.get(name) != wanted[name]]
     if differing:
