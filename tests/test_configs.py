@@ -10,9 +10,9 @@ import pytest
 import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-from hugging_face import make_model, save
 from farfield import build_model, save_model
 from farfield.data.manifest import read_manifest
+from hugging_face import make_model, save
 
 pytestmark = pytest.mark.slow
 

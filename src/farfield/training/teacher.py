@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from farfield.checkpoints.content_hash import network_hash
+from farfield.checkpoints.hugging_face_folder import is_hugging_face
 from farfield.clip_spec import ClipSpec
 from farfield.data.datasets import Batch
 from farfield.errors import FarfieldError, nearest
@@ -45,12 +46,13 @@ def load_teacher(path: str) -> InferenceModel:
     Raises:
         FarfieldError: if there is no such file, or see `load_model`.
     """
-    if not Path(path).exists():
+    exists = Path(path).exists()
+    if not exists and not is_hugging_face(path):
         raise FarfieldError(
             f"model.teacher is {path}, which does not exist. Give a checkpoint, or a folder or file that farfield "
             "export wrote."
         )
-    return _load(path, Path(path).stat().st_mtime_ns)
+    return _load(path, Path(path).stat().st_mtime_ns if exists else 0)
 
 
 @lru_cache(maxsize=1)
