@@ -10,6 +10,8 @@ import pytest
 import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
+from farfield import build_model, save_model
+from farfield.data.manifest import read_manifest
 from hugging_face import make_model, save
 
 pytestmark = pytest.mark.slow
@@ -55,6 +57,12 @@ def test_config_runs_a_step(
             model = make_model("videomae", "ForPreTraining", use_mean_pooling=False, **few)
             encoder = save(model, tmp_path / "encoder")
         options += [f"--model.weights={encoder}", "--trainer.precision=32-true"]
+    if "teacher" in content.get("model", {}):
+        teacher = build_model("tiny", labels=read_manifest(data / "train.csv").labels, clip={"crop_px": 24})
+        save_model(teacher, tmp_path / "teacher.ckpt")
+        options += [f"--model.teacher={tmp_path / 'teacher.ckpt'}"]
+        options += ["--model.weights=null", "--model.clip.num_frames=4", "--model.clip.crop_px=64"]
+        options += ["--trainer.sync_batchnorm=false", "--trainer.precision=32-true"]
     options += ["--data.negative_share=0"] * ("untrimmed: true" in config.read_text())  # the videos have no free time
     is_probe = "probe" in content
     if is_probe:

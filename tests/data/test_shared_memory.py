@@ -97,3 +97,24 @@ def test_workers_may_be_spawned() -> None:
     batches = loader(Numbered(), workers=1)
     batches.multiprocessing_context = "spawn"
     assert [number_in(batch) for (batch,) in batches] == list(range(COUNT))
+
+
+class Pair(NamedTuple):
+    small: Tensor
+    large: Tensor
+
+
+class Pairs(Dataset[Any]):
+    """Two tensors of different sizes a batch: n, and 100 + n."""
+
+    def __getitem__(self, number: int) -> Any:
+        small, large = (
+            stack_into_buffer([torch.full((side, side), value, dtype=torch.uint8)] * 4)
+            for side, value in ((16, number), (32, 100 + number))
+        )
+        return Pair(small, large)
+
+
+def test_two_tensors_of_a_batch_have_buffers_of_their_own() -> None:
+    found = [(number_in(small), number_in(large)) for small, large in loader(Pairs(), workers=1)]
+    assert found == [(number, 100 + number) for number in range(COUNT)]

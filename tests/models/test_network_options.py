@@ -14,6 +14,7 @@ from farfield.cli import main
 from farfield.errors import FarfieldError
 from farfield.models.network import assemble
 from farfield.models.network_options import NetworkOptions
+from farfield.training.distillation import Distillation
 
 CHECKPOINT_KEYS = [
     "backbone", "backbone_options", "labels", "insert", "block", "block_options", "dropout", "head", "head_windows",
@@ -73,7 +74,8 @@ def test_fit_offers_the_options_of_build_model(capsys: pytest.CaptureFixture[str
     """jsonargparse finds them through the call in `build_training_module`."""
     shown = {name.removeprefix("model.") for name in _options(["fit"], capsys) if re.fullmatch(r"model\.\w+", name)}
     expected = set(inspect.signature(build_model).parameters) - {"labels", "num_classes", "head_windows"}
-    assert shown - {"optimisation", "execution", "loss"} == expected
+    of_training = {"optimisation", "execution", "loss", *(field.name for field in fields(Distillation))}
+    assert shown - of_training == expected
 
 
 def test_convert_offers_the_fields_of_conversion_options(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,7 @@ from farfield.data.frame_sampling import (
     ClipTooShort,
     dense_views,
     random_clip,
+    resampled_frames,
     shown_seconds,
     stream_frames,
     uniform_views,
@@ -41,12 +42,15 @@ class Clip:
         times_seconds: time of each frame of each view (v t), from the start of the video.
         bounds_seconds: start of the earliest frame of each view, and end of its latest (v 2).
         record: row of the manifest.
+        teacher_frames: the same times and the same region of the frame in the teacher's input size; None without a
+            teacher.
     """
 
     frames: UInt8[Tensor, "v t h w c"]
     times_seconds: Float[np.ndarray, "v t"]
     bounds_seconds: Float[np.ndarray, "v 2"]
     record: VideoRecord
+    teacher_frames: UInt8[Tensor, "v teacher_t teacher_h teacher_w c"] | None = None
 
 
 ChooseFrames = Callable[[Float[np.ndarray, " frames"], np.random.Generator], Int[np.ndarray, " t"]]
@@ -63,6 +67,7 @@ def training_clips(
     decoder: Decoder = "pyav",
     frame_cache: FrameCache | None = None,
     choose: ChooseFrames | None = None,
+    teacher: ClipSpec | None = None,
 ) -> list[Clip]:
     """Read clips at random times, each a random crop of the frame. The file is opened once.
 
@@ -75,6 +80,7 @@ def training_clips(
         decoder: see `open_video`.
         frame_cache: cache to read frames through; None to read the file directly.
         choose: chooses the frames of each clip; None for a clip anywhere in the record's segment.
+        teacher: input of the teacher, for `Clip.teacher_frames`; None without a teacher.
 
     Raises:
         VideoError: if the file cannot be decoded, if no frame lies in the record's segment, or if the video is shorter
@@ -88,20 +94,29 @@ def training_clips(
         ):
             choose = choose or partial(_frames_in_segment, record=record, spec=spec)
             places = np.stack([choose(video.times, rng) for rng in generators])
-            needed, position = np.unique(places, return_inverse=True)
-            frames = torch.from_numpy(video.frames(needed, _needed_px(spec, augmentation)))
+            side = _needed_px(spec, augmentation)
+            if teacher is None:
+                taught = np.empty((len(places), 0), dtype=np.int64)
+            else:
+                taught = np.stack([resampled_frames(video.times, each, teacher.num_frames) for each in places])
+                side = max(side, math.ceil(side * teacher.test_side_px / spec.crop_px))
+            needed, position = np.unique(np.concatenate([places, taught], axis=1), return_inverse=True)
+            position = position.reshape(len(places), -1)
+            frames = torch.from_numpy(video.frames(needed, side))
             times, bounds = video.times[places], shown_seconds(video.times, places, spec.target_fps)
     except ClipTooShort as error:
         raise VideoError(path, str(error)) from error
     height, width = frames.shape[1:3]
     clips = []
-    for rng, own, shown, seen in zip(generators, position.reshape(places.shape), times, bounds, strict=True):
+    for rng, places_here, shown, seen in zip(generators, position, times, bounds, strict=True):
+        own, of_teacher = places_here[: spec.num_frames], places_here[spec.num_frames :]
         if augmentation.short_side_px is None:
             box = random_resized_box(height, width, augmentation.crop_scale, rng)
         else:
             box = random_square(height, width, spec.crop_px, augmentation.short_side_px, rng)
         chosen = frames if len(own) == len(needed) and len(generators) == 1 and _is_ascending(own) else frames[own]
-        clips.append(Clip(crop_and_resize(chosen, box, spec.crop_px)[None], shown[None], seen[None], record))
+        bigger = None if teacher is None else crop_and_resize(frames[of_teacher], box, teacher.test_side_px)[None]
+        clips.append(Clip(crop_and_resize(chosen, box, spec.crop_px)[None], shown[None], seen[None], record, bigger))
     return clips
 
 

@@ -18,6 +18,7 @@ from farfield.data.manifest import read_manifest
 from farfield.data.mirrored_labels import check_heads, flipped_labels
 from farfield.data.samplers import EpochBatchSampler, EvaluationBatches
 from farfield.data.targets import WholeVideos, count_videos, row_targets, whole_videos_of
+from farfield.data.unlabelled import MixedEpoch, TrainingVideos, unlabelled_videos
 from farfield.data.untrimmed import HARD_REPEATS, NEGATIVE_SHARE
 from farfield.data.untrimmed_options import UntrimmedOptions
 from farfield.data.untrimmed_validation import ValidationWindows
@@ -69,7 +70,12 @@ class VideoDataModule(LightningDataModule):
             test --timeline --write_hard_negatives` writes one for the training manifest.
         hard_negative_repeats: number of clips of each window of hard_negatives in an epoch. They take the place of
             other clips: of at most half of the clips of segments, and of at most half of those outside.
+        unlabelled: list of videos without label, from which a student learns what its teacher says of them (see
+            `model.teacher`): a CSV file with the column path; its labels, if any, are ignored.
+        unlabelled_share: share of the unlabelled videos in an epoch, which also has every labelled video once; null
+            for every unlabelled video once.
         clip: input of the network.
+        teacher_clip: input of the teacher, whose clips show the same seconds and regions; None without a teacher.
         task: task of the network.
         seed: seed of the run.
 
@@ -99,7 +105,10 @@ class VideoDataModule(LightningDataModule):
         negative_share: float = NEGATIVE_SHARE,
         hard_negatives: str | None = None,
         hard_negative_repeats: int = HARD_REPEATS,
+        unlabelled: str | None = None,
+        unlabelled_share: float | None = None,
         clip: ClipSpec | None = None,
+        teacher_clip: ClipSpec | None = None,
         task: Task = DEFAULT_TASK,
         seed: int = 0,
     ) -> None:
@@ -130,7 +139,10 @@ class VideoDataModule(LightningDataModule):
         self.root = root
         self.train_manifest = read_manifest(train, root=root)
         self.val_manifest = None if val is None else read_manifest(val, root=root)
-        self._listed = {"train": self.train_manifest, "val": self.val_manifest}  # as in the files
+        self.unlabelled = unlabelled_videos(unlabelled, unlabelled_share, root=root, untrimmed=untrimmed)
+        self.unlabelled_share = unlabelled_share
+        # As in the files.
+        self._listed = {"train": self.train_manifest, "val": self.val_manifest, "unlabelled": self.unlabelled}
         self.whole_videos = whole_videos
         self._whole_training_videos: WholeVideos | None = None
         if whole_videos:
@@ -153,6 +165,7 @@ class VideoDataModule(LightningDataModule):
         self.decoder = current_name(decoder)
         self.memory_gb = memory_gb
         self.clip = clip
+        self.teacher_clip = teacher_clip
         self.seed = seed
         if augmentation.short_side_px is not None and augmentation.short_side_px[0] < clip.crop_px:
             raise FarfieldError(
@@ -193,6 +206,8 @@ class VideoDataModule(LightningDataModule):
             task=self.task,
             clip_targets=None if whole is None else whole.clip_targets(self.labels),
             untrimmed=self._untrimmed,
+            teacher=self.teacher_clip,
+            unlabelled=self.unlabelled,
         )
         return batch_loader(dataset, self._train_sampler(), self.num_workers)
 
@@ -217,7 +232,7 @@ class VideoDataModule(LightningDataModule):
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        return to_network_input(batch, self.clip, self.augmentation)
+        return to_network_input(batch, self.clip, self.augmentation, teacher=self.teacher_clip)
 
     def batches_per_epoch(self) -> int:
         """Return the number of training batches of an epoch in one process, up to the trainer's limit_train_batches."""
@@ -225,9 +240,14 @@ class VideoDataModule(LightningDataModule):
         limit = self.trainer.limit_train_batches if self.trainer else 1.0
         return max(1, min(whole, limit) if isinstance(limit, int) else int(whole * limit))
 
+    @property
+    def training_videos(self) -> TrainingVideos:
+        """The training videos by the rows of `Batch.indices`."""
+        return TrainingVideos(self.train_manifest, self.unlabelled)
+
     def training_paths(self, rows: Sequence[int]) -> list[str]:
         """Return the paths of the training videos in the given rows of the manifest."""
-        return [str(self.train_manifest.path(row)) for row in rows]
+        return [str(self.training_videos.path(row)) for row in rows]
 
     def validation_batch(self, rows: Sequence[int]) -> Batch:
         """Load the validation videos in the given rows, one central view each, as network input on the CPU.
@@ -258,6 +278,8 @@ class VideoDataModule(LightningDataModule):
             "seed": self.seed,
             "whole_videos": self.whole_videos,
             **self.untrimmed_options.state_dict(),
+            "unlabelled_share": self.unlabelled_share,
+            "unlabelled_hash": None if self.unlabelled is None else self.unlabelled.content_hash(),
             "manifest_hash": self._train_hash(),
         }
 
@@ -284,15 +306,21 @@ class VideoDataModule(LightningDataModule):
 
     def _train_sampler(self) -> EpochBatchSampler:
         videos, (rank, world_size) = self._untrimmed, self._rank()
+        classes = self.train_manifest.targets(self.labels) if self.class_balanced else None
+        epoch = None if videos is None else videos.epoch
+        num_samples = len(self.train_manifest if videos is None else videos)
+        if self.unlabelled is not None:
+            mixed = MixedEpoch(len(self.train_manifest), len(self.unlabelled), self.unlabelled_share, classes)
+            epoch, num_samples = mixed.draw, len(mixed)
         return EpochBatchSampler(
-            len(self.train_manifest if videos is None else videos),
+            num_samples,
             self.batch_size // self.clips_per_video,
             seed=self.seed,
             position=self._position,
             rank=rank,
             world_size=world_size,
-            classes=self.train_manifest.targets(self.labels) if self.class_balanced else None,
-            epoch=None if videos is None else videos.epoch,
+            classes=classes,
+            epoch=epoch,
             short_cycle=self.short_cycle,
         )
 

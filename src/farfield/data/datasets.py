@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -27,6 +27,7 @@ from farfield.data.randomness import Purpose, generator
 from farfield.data.samplers import SampleKey
 from farfield.data.shared_memory import stack_into_buffer
 from farfield.data.targets import ClipTargets, row_targets
+from farfield.data.unlabelled import TrainingVideos, padded_targets
 from farfield.data.untrimmed import UntrimmedVideos
 from farfield.data.untrimmed_sampling import NoFreeTime
 from farfield.errors import FarfieldError, VideoError
@@ -56,6 +57,10 @@ class Batch(NamedTuple):
     """Augmentations to apply on the device; None for no augmentation."""
     failures: list[Failure]
     """Videos of this batch that could not be read."""
+    teacher_clips: UInt8[Tensor, "b v t h w c"] | Float[Tensor, "bv c t h w"] | None = None
+    """The same seconds and regions of the videos in the teacher's input size; None without a teacher."""
+    is_labelled: Bool[Tensor, " b"] | None = None
+    """Which clips have a label; None if all have. `labels` has zeros for the others."""
 
 
 class TrainingClips(Dataset[Batch]):
@@ -79,6 +84,8 @@ class TrainingClips(Dataset[Batch]):
             row.
         untrimmed: sources and targets of the clips of untrimmed videos; `manifest` is then its `sources`. None for
             trimmed videos.
+        teacher: input of the teacher, for `Batch.teacher_clips`; None without a teacher.
+        unlabelled: videos without label, whose rows follow those of `manifest`; None for none.
 
     Raises:
         FarfieldError: see `row_targets`; while loading, if no video can be read.
@@ -99,9 +106,14 @@ class TrainingClips(Dataset[Batch]):
         task: Task = DEFAULT_TASK,
         clip_targets: ClipTargets | None = None,
         untrimmed: UntrimmedVideos | None = None,
+        teacher: ClipSpec | None = None,
+        unlabelled: Manifest | None = None,
     ) -> None:
         self.manifest = manifest
-        self.targets = row_targets(manifest, labels, task)
+        self.videos = TrainingVideos(manifest, unlabelled)
+        self.targets = padded_targets(row_targets(manifest, labels, task), len(unlabelled or ()))
+        self._is_labelled = np.arange(len(self.videos)) < len(manifest)
+        self.teacher = teacher
         self.clip_targets = clip_targets
         self.untrimmed = untrimmed
         self.labels = labels
@@ -122,41 +134,52 @@ class TrainingClips(Dataset[Batch]):
         self._without_free_time: set[int] = set()
 
     def __getitem__(self, keys: Sequence[SampleKey]) -> Batch:
-        clips: list[Tensor] = []
+        clips: list[Clip] = []
         targets: list[np.ndarray] = []
         indices: list[int] = []
         generators: list[np.random.Generator] = []
         failures: list[Failure] = []
         for key in keys:
             loaded, index = self._load(key, failures)
-            clips += [clip.frames for clip in loaded]
+            clips += loaded
             targets += [self._target(index, clip) for clip in loaded]
             indices += [index] * len(loaded)
             generators += self._generators(Purpose.AUGMENTATION, key)
-        labels = np.stack(targets)
+        labels, has_label = np.stack(targets), self._is_labelled[indices]
+        taught = [clip.teacher_frames for clip in clips if clip.teacher_frames is not None]
         spec, _ = self._at_scale(keys[0].scale)
         draw = self.augmentation.draw(
             generators,
             self._generators(Purpose.MIX, keys[0])[0],
-            self._keep_direction(labels),
+            self._keep_direction(labels, has_label),
             spec.crop_px,
         )
         if draw.flip is not None:
             labels = mirror_targets(labels, draw.flip.numpy(), self._mirrored)
-        return Batch(stack_into_buffer(clips), torch.from_numpy(labels), torch.tensor(indices), draw, failures)
+        return Batch(
+            stack_into_buffer([clip.frames for clip in clips]),
+            torch.from_numpy(labels),
+            torch.tensor(indices),
+            draw,
+            failures,
+            stack_into_buffer(taught) if taught else None,
+            torch.from_numpy(has_label) if self.videos.unlabelled is not None else None,
+        )
 
     def _target(self, row: int, clip: Clip) -> np.ndarray:
         """Return the class of a clip, a scalar; for other tasks, the target of each class, see `Batch.labels`."""
         if self.untrimmed is not None:
             return self.untrimmed.target(row, clip.bounds_seconds[0])
-        return self.targets[row] if self.clip_targets is None else self.clip_targets.of_clip(row, clip.times_seconds)
+        if self.clip_targets is None or not self._is_labelled[row]:
+            return self.targets[row]
+        return self.clip_targets.of_clip(row, clip.times_seconds)
 
-    def _keep_direction(self, labels: np.ndarray) -> list[bool]:
-        """Return for each clip whether it has a class whose clips are never mirrored."""
+    def _keep_direction(self, labels: np.ndarray, has_label: Bool[np.ndarray, " b"]) -> list[bool]:
+        """Return for each clip whether it has a class whose clips are never mirrored, or may have one."""
         kept: np.ndarray = (
             self._keeps_direction[labels] if labels.ndim == 1 else np.any(labels[:, self._keeps_direction] > 0, axis=1)
         )
-        return list(kept.tolist())
+        return list(np.where(has_label, kept, self._keeps_direction.any()).tolist())
 
     def _at_scale(self, scale: float) -> tuple[ClipSpec, Augmentation]:
         """Scale the input size and the crop, so that smaller clips show the same part of the frame."""
@@ -181,7 +204,7 @@ class TrainingClips(Dataset[Batch]):
             if index in self._without_free_time:
                 continue
             if index not in self._known_failures:
-                record, path = self.manifest[index], self.manifest.path(index)
+                record, path = self.videos[index], self.videos.path(index)
                 generators = self._generators(Purpose.CLIP, key)
                 spec, augmentation = self._at_scale(key.scale)
                 videos = self.untrimmed
@@ -196,6 +219,7 @@ class TrainingClips(Dataset[Batch]):
                         decoder=self.decoder,
                         frame_cache=self._frame_cache,
                         choose=choose,
+                        teacher=self.teacher,
                     )
                     self._name_empty_class(failures, known_before, key.row, index)
                     return clips, index
@@ -208,7 +232,7 @@ class TrainingClips(Dataset[Batch]):
                     self._known_failures[index] = Failure(error.path, error.reason)
             failures.append(self._known_failures[index])
         raise FarfieldError(
-            f"none of the videos of {self.manifest.source} can be read ({len(self.manifest)} in all). "
+            f"none of the videos of {self.manifest.source} can be read ({len(self.videos)} in all). "
             f"Last error: {failures[-1].path}: {failures[-1].reason}. Check the manifest's paths, which are relative "
             f"to {self.manifest.root}."
         )
@@ -219,17 +243,22 @@ class TrainingClips(Dataset[Batch]):
         It stays None for multilabel and multi_head tasks.
         """
         target = self.targets[wanted]
-        if self.targets.ndim == 1 and self.targets[taken] != target:
-            of_class = np.count_nonzero(self.targets == target)  # these are tried first
+        if self.targets.ndim == 1 and self._is_labelled[wanted] and not self._same_target(wanted)[taken]:
+            of_class = np.count_nonzero(self._same_target(wanted))  # these are tried first
             for place in range(begin, begin + of_class):
                 failures[place] = failures[place]._replace(empty_class=self.labels[target])
 
     def _replacements(self, key: SampleKey) -> Iterator[int]:
         """Yield the indices of other videos in random order: first those with the same labels, then all others."""
         rng = self._generators(Purpose.REPLACEMENT, key)[0]
-        same = (self.targets == self.targets[key.row]).reshape(len(self.targets), -1).all(1)
+        same = self._same_target(key.row)
         for candidates in (np.flatnonzero(same), np.flatnonzero(~same)):
             yield from (int(index) for index in rng.permutation(candidates) if index != key.row)
+
+    def _same_target(self, row: int) -> Bool[np.ndarray, " rows"]:
+        """Return which videos have the same labels as a row's; those without label are alike."""
+        same: np.ndarray = (self.targets == self.targets[row]).reshape(len(self.targets), -1).all(1)
+        return same & (self._is_labelled == self._is_labelled[row])
 
 
 class EvaluationViews(Dataset[Batch]):

@@ -14,7 +14,7 @@ from farfield.data.datasets import Batch, EvaluationViews
 from farfield.data.manifest import Manifest
 from farfield.data.samplers import EvaluationBatches
 from farfield.data.targets import row_targets
-from farfield.data.transforms import network_input
+from farfield.data.transforms import network_input, scaled_draw
 from farfield.parallel import usable_cores
 from farfield.task import DEFAULT_TASK, Task
 from farfield.video.decoder_names import Decoder
@@ -84,9 +84,19 @@ class TestDataModule(LightningDataModule):
         return to_network_input(batch, self.clip)
 
 
-def to_network_input(batch: Batch, clip: ClipSpec, augmentation: Augmentation | None = None) -> Batch:
-    """Augment and normalise a batch on its device, see `network_input`."""
-    return batch._replace(clips=network_input(batch.clips, clip, draw=batch.draw, augmentation=augmentation))
+def to_network_input(
+    batch: Batch, clip: ClipSpec, augmentation: Augmentation | None = None, *, teacher: ClipSpec | None = None
+) -> Batch:
+    """Augment and normalise a batch on its device, see `network_input`.
+
+    The clips for the teacher, if there is one, are augmented alike and normalised as `teacher` says.
+    """
+    clips = network_input(batch.clips, clip, draw=batch.draw, augmentation=augmentation)
+    if batch.teacher_clips is None or teacher is None:
+        return batch._replace(clips=clips)
+    draw = batch.draw and scaled_draw(batch.draw, batch.teacher_clips.shape[-2] / batch.clips.shape[-2])
+    taught = network_input(batch.teacher_clips, teacher, draw=draw, augmentation=augmentation)
+    return batch._replace(clips=clips, teacher_clips=taught)
 
 
 def evaluation_loader(

@@ -124,6 +124,29 @@ def dense_views(length: int, spec: ClipSpec, hop: int) -> Int[np.ndarray, "views
     return np.stack([_clip(start, length, spec) for start in starts])
 
 
+def resampled_frames(
+    times: Float[np.ndarray, " frames"], places: Int[np.ndarray, " t"], num_frames: int
+) -> Int[np.ndarray, " num_frames"]:
+    """Return the frames of a clip of `num_frames` frames that shows the same seconds of the video as another clip.
+
+    The frames are spread evenly from the first to the last frame of the other clip. With equal numbers of frames, the
+    clips are equal. Where the other clip jumps back, since it loops a short video, the nearer of its frames is taken.
+
+    Args:
+        times: start time of each frame of the video.
+        places: frames of the other clip, as indices into `times`.
+        num_frames: number of frames of the clip.
+    """
+    at = np.linspace(0, len(places) - 1, num_frames)
+    before = np.floor(at + 1e-9).astype(np.int64)  # linspace may round an integer down
+    after = np.minimum(before + 1, len(places) - 1)
+    share = np.clip(at - before, 0, 1)
+    first, last = places[before], places[after]
+    moments = times[first] + share * (times[last] - times[first])
+    between = np.searchsorted(times, moments + SEGMENT_TOLERANCE_SECONDS, side="right") - 1
+    return np.where(last >= first, between, np.where(share < 0.5, first, last))
+
+
 def shown_seconds(
     times: Float[np.ndarray, " frames"], places: Int[np.ndarray, "clips t"], target_fps: float | None
 ) -> Float[np.ndarray, "clips 2"]:

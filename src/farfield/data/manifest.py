@@ -205,7 +205,9 @@ class Manifest(Sequence[VideoRecord]):
         return position
 
 
-def read_manifest(path: str | Path, *, root: str | Path | None = None, group_column: str = "group") -> Manifest:
+def read_manifest(
+    path: str | Path, *, root: str | Path | None = None, group_column: str = "group", needs_labels: bool = True
+) -> Manifest:
     """Read a manifest.
 
     Args:
@@ -213,6 +215,7 @@ def read_manifest(path: str | Path, *, root: str | Path | None = None, group_col
         root: folder that the paths in the file are relative to; None for the folder of the manifest.
         group_column: column that holds the group of each video. If it has another name than "group", other unknown
             columns are ignored.
+        needs_labels: whether the column `label` must be there.
 
     Raises:
         FarfieldError: for a missing or empty file, a missing or unknown column, or an invalid value, whose line the
@@ -225,7 +228,9 @@ def read_manifest(path: str | Path, *, root: str | Path | None = None, group_col
         # File names need not be UTF-8. Any other text that is not UTF-8 fails as a header or an unknown label.
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             folder = path.parent if root is None else Path(root)
-            manifest = Manifest.of_columns(_blocks(file, path, group_column), root=folder, source=str(path))
+            manifest = Manifest.of_columns(
+                _blocks(file, path, group_column, needs_labels=needs_labels), root=folder, source=str(path)
+            )
     except csv.Error as error:
         raise FarfieldError(f"{path} is not a CSV file: {error}. `farfield data index` makes one.") from error
     if not len(manifest):
@@ -276,7 +281,9 @@ def _sort_labels(labels: set[str]) -> list[str]:
     return sorted(labels, key=lambda label: (int(label) if numbers else 0, label))
 
 
-def _blocks(file: Iterator[str], path: Path, group_column: str) -> Iterator[dict[str, Sequence[Any]]]:
+def _blocks(
+    file: Iterator[str], path: Path, group_column: str, *, needs_labels: bool
+) -> Iterator[dict[str, Sequence[Any]]]:
     """Read and check the rows in blocks, to limit the memory needed."""
     header = [name.strip() for name in next(csv.reader(file), [])]
     ignored: set[str] = set()
@@ -287,7 +294,7 @@ def _blocks(file: Iterator[str], path: Path, group_column: str) -> Iterator[dict
     for name in header:
         if name not in {*COLUMNS, group_column, *ignored}:
             raise FarfieldError(f"{path} has an unknown column {name!r}. {nearest(name, COLUMNS)}")
-    for name in COLUMNS[:2]:
+    for name in COLUMNS[: 2 if needs_labels else 1]:
         if name not in header:
             raise FarfieldError(
                 f"{path} has no column {name!r}; its first line is {','.join(header)!r}. A manifest starts with a line "
@@ -321,6 +328,7 @@ def _blocks(file: Iterator[str], path: Path, group_column: str) -> Iterator[dict
             for name, column in zip(header, columns, strict=True)
             if name not in ignored
         }
+        texts.setdefault("label", [""] * len(numbers))
         yield _checked(texts, path, numbers)
         line += len(lines)
 

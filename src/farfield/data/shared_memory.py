@@ -65,12 +65,14 @@ class _BufferWriter:
     def __init__(self, name: str, worker: int, in_use: UInt8[Tensor, "workers buffers"]) -> None:
         self._name, self._worker, self._in_use = name, worker, in_use[worker]
         self._buffers: dict[int, Tensor] = {}
-        self._last: tuple[int, _BufferMessage] | None = None  # address of the last batch, and the message to send
+        self._stacked: dict[int, _BufferMessage] = {}  # by the address of a batch that was not sent yet: the message
 
     def stack(self, parts: Sequence[Tensor]) -> Tensor | None:
         """Stack tensors in a free buffer; return None if no buffer is free or the tensors are not uint8."""
         shape = (len(parts), *parts[0].shape)
-        number = next((number for number in range(BUFFERS_PER_WORKER) if not self._in_use[number]), None)
+        taken = {message.buffer for message in self._stacked.values()}
+        free = (number for number in range(BUFFERS_PER_WORKER) if number not in taken and not self._in_use[number])
+        number = next(free, None)
         if number is None or parts[0].dtype != torch.uint8:
             return None
         size = math.prod(shape)
@@ -81,17 +83,17 @@ class _BufferWriter:
         batch = buffer[:size].view(shape)
         torch.stack(list(parts), out=batch)
         message = _BufferMessage(self._name, self._worker, number, shape, buffer if is_new else None)
-        self._last = batch.data_ptr(), message
+        self._stacked[batch.data_ptr()] = message
         return batch
 
     def as_message(self, batch: Tensor) -> Any:
-        """Return the message to send for the last stacked batch, and mark its buffer as in use.
+        """Return the message to send for a stacked batch, and mark its buffer as in use.
 
         Any other tensor is returned unchanged.
         """
-        if self._last is None or self._last[0] != batch.data_ptr():
+        message = self._stacked.pop(batch.data_ptr(), None)
+        if message is None:
             return batch
-        message, self._last = self._last[1], None
         self._in_use[message.buffer] = 1
         return message
 
@@ -124,5 +126,5 @@ def stack_into_buffer(parts: Sequence[Tensor]) -> Tensor:
 
 
 def as_message(batch: Tensor) -> Any:
-    """Return the message to send for a worker's last batch from `stack_into_buffer`; any other tensor unchanged."""
+    """Return the message to send for a worker's batch from `stack_into_buffer`; any other tensor unchanged."""
     return _writer.as_message(batch) if _writer else batch

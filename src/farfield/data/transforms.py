@@ -47,6 +47,21 @@ def network_input(
     return x.flatten(0, 1).permute(0, 4, 1, 2, 3)
 
 
+def scaled_draw(draw: Draw, factor: float) -> Draw:
+    """Return a draw for clips whose height and width are `factor` times as large: its boxes are scaled."""
+
+    def scaled(boxes: Int[Tensor, "b 4"]) -> Int[Tensor, "b 4"]:
+        top, left, height, width = boxes.unbind(1)
+        edges = torch.stack([top, left, top + height, left + width], 1)
+        top, left, bottom, right = (edges * factor).round().to(boxes.dtype).unbind(1)
+        return torch.stack([top, left, bottom - top, right - left], 1)
+
+    erase, mix = draw.erase, draw.mix
+    return draw._replace(
+        erase=None if erase is None else scaled(erase), mix=None if mix is None else mix._replace(box=scaled(mix.box))
+    )
+
+
 def rand_augment(
     clips: UInt8[Tensor, "b v t h w c"], seeds: Int[Tensor, " b"], augmentation: Augmentation
 ) -> UInt8[Tensor, "b v t h w c"]:

@@ -38,6 +38,7 @@ from farfield.training.provenance import code_version, weights_provenance
 from farfield.training.run_folder import RunFiles
 from farfield.training.run_report import ReportSettings, RunReport
 from farfield.training.skipped_videos import SkippedVideos
+from farfield.training.teacher import teacher_clip
 from farfield.training.throughput import Throughput
 from farfield.training.wandb_logging import WandbArtifacts, WandbSettings, make_wandb_logger, sweep_folder
 
@@ -127,6 +128,7 @@ class TrainingRun(LightningCLI):
             "model.backbone", "model.clip", "model.weights", "model.backbone_options", "model.block_options",
         )  # fmt: skip
         parser.link_arguments(of_clip, "data.clip", compute_fn=clip_values)
+        parser.link_arguments("model.teacher", "data.teacher_clip", compute_fn=teacher_clip)
         parser.link_arguments("data.labels", "model.labels", apply_on="instantiate")
         parser.link_arguments("model.task", "data.task", compute_fn=_task)
         parser.link_arguments("data.class_counts", "model.class_counts", apply_on="instantiate")
@@ -188,8 +190,13 @@ class TrainingRun(LightningCLI):
             trainer = probe_trainer(self.config.trainer)
             self._make_run_dir()
             return trainer
+        distiller = self.config_init.model.distiller
+        if distiller is not None:
+            distiller.find_videos(self.config_init.data)
         self._make_run_dir()
         manifests, about = self.config_init.data.provenance(), self._about()
+        if distiller is not None:
+            about |= distiller.provenance
         tracked = self.config.as_dict() | {"manifests": manifests, "lineage": dict(about)}
         logger = make_wandb_logger(WandbSettings(**vars(self.config.wandb)), self.run_dir, tracked)
         more: dict[str, Any] = {
@@ -287,6 +294,11 @@ def check_compatible(config: Any, module: TrainingModule) -> None:
         raise FarfieldError(
             f"data.batch_size is {config.data.batch_size}, which is not a multiple of "
             f"optimisation.sub_batch_norm_splits ({optimisation.sub_batch_norm_splits}). Change one of them."
+        )
+    if config.data.unlabelled is not None and module.distiller is None:
+        raise FarfieldError(
+            "data.unlabelled is set, but nothing can be learnt from videos without label unless a teacher scores them. "
+            "Set model.teacher or model.teacher_scores, or leave out data.unlabelled."
         )
     if config.data.class_balanced and module.loss.class_weights is not None:
         raise FarfieldError(

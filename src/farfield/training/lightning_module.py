@@ -30,11 +30,13 @@ from farfield.scoring.aggregation import aggregate_views, view_probabilities
 from farfield.scoring.score_views import score_clips
 from farfield.task import split_heads
 from farfield.training.class_weights import compute_class_weights, compute_pos_weight
+from farfield.training.distillation import Distillation
+from farfield.training.distilled_loss import Distiller
 from farfield.training.execution import Execution, apply_execution
 from farfield.training.freezing import freeze_parts
 from farfield.training.fsdp import shard
 from farfield.training.layer_decay import learning_rate_scales
-from farfield.training.loss import ClipBatch, LossSettings, classification_loss
+from farfield.training.loss import ClipBatch, LossSettings, classification_loss, labelled_part
 from farfield.training.multi_head_loss import multi_head_loss
 from farfield.training.multilabel_loss import multilabel_loss
 from farfield.training.optimisation import Optimisation, make_optimizer
@@ -60,6 +62,7 @@ class TrainingModule(LightningModule):
         num_training_videos: number of training videos; needed for `loss.pos_weight`, if balanced.
         view_batch_size: maximum number of views per forward pass in validation; a smaller number needs less memory.
             None for no limit.
+        distillation: the teacher, and the weight of its probabilities; None for no teacher.
 
     Raises:
         FarfieldError: if `loss` names an unknown class, has weights that are not for the task, or needs missing counts.
@@ -75,6 +78,7 @@ class TrainingModule(LightningModule):
         class_counts: Sequence[int] | None = None,
         num_training_videos: int | None = None,
         view_batch_size: int | None = None,
+        distillation: Distillation | None = None,
     ) -> None:
         super().__init__()
         network.refuse_folded("trained")
@@ -98,6 +102,8 @@ class TrainingModule(LightningModule):
         self.execution = execution or Execution()
         apply_execution(network, self.execution, has_region_loss=has_region_loss)
         self.view_batch_size = view_batch_size
+        self.distiller = Distiller.make(distillation, network)
+        """The teacher, which is no module of this one; None without a teacher."""
         self.previous_schedule: PreviousSchedule | None = None
         """Schedule of the run up to the checkpoint that it is resumed from; None for a new run."""
         self._schedule: dict[str, Any] = {}
@@ -142,9 +148,16 @@ class TrainingModule(LightningModule):
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         with region_logits(self.network) as regions, self.execution.forward_context():
             logits = self(batch.clips)
+        is_labelled = getattr(batch, "is_labelled", None)
         loss = self.batch_loss(logits, batch)
+        if self.distiller is not None:
+            soft = self.distiller.soft_loss(logits, batch)
+            self.log(
+                "train/soft_loss", soft, on_step=False, on_epoch=True, batch_size=len(batch.labels), sync_dist=True
+            )
+            loss = self.distiller.total(loss, soft)
         if regions and self.optimisation.region_loss_weight:
-            auxiliary = region_loss(regions, batch.labels)
+            auxiliary = region_loss(regions, batch.labels, is_labelled)
             self.log(
                 "train/region_loss",
                 auxiliary,
@@ -156,7 +169,10 @@ class TrainingModule(LightningModule):
             loss = loss + self.optimisation.region_loss_weight * auxiliary
         self.train_loss.update(loss.detach(), weight=len(batch.labels))
         if self.network.task == "single_label":
-            self.train_top1.update(logits.detach(), batch.labels)
+            if is_labelled is None:
+                self.train_top1.update(logits.detach(), batch.labels)
+            elif is_labelled.any():  # torchmetrics refuses empty batches
+                self.train_top1.update(logits.detach()[is_labelled], batch.labels[is_labelled])
             self.log("train/top1", self.train_top1, on_step=False, on_epoch=True)
         self.last_loss, self.last_lr = loss.detach(), self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log_dict({"train/loss_step": loss, "lr": self.last_lr}, prog_bar=True)
@@ -164,18 +180,18 @@ class TrainingModule(LightningModule):
         return loss
 
     def batch_loss(self, logits: Float[Tensor, "b classes"], batch: ClipBatch) -> Float[Tensor, ""]:
-        """Compute the training loss of a batch from the network's output."""
-        smoothing, gamma = self.optimisation.label_smoothing, self.loss.focal_gamma
+        """Compute the training loss of a batch from the network's output, without the loss of a teacher."""
+        labelled, weights = labelled_part(batch, getattr(batch, "is_labelled", None))
+        shared: dict[str, Any] = {
+            "label_smoothing": self.optimisation.label_smoothing,
+            "focal_gamma": self.loss.focal_gamma,
+            "clip_weights": weights,
+        }
         if self.network.task == "multilabel":
-            return multilabel_loss(
-                logits, batch, label_smoothing=smoothing, pos_weight=self.pos_weight, focal_gamma=gamma
-            )
+            return multilabel_loss(logits, labelled, pos_weight=self.pos_weight, **shared)
         if self.network.task == "multi_head":
-            sizes = self.network.head.head_sizes or []
-            return multi_head_loss(logits, batch, sizes, label_smoothing=smoothing, focal_gamma=gamma)
-        return classification_loss(
-            logits, batch, label_smoothing=smoothing, class_weights=self.class_weights, focal_gamma=gamma
-        )
+            return multi_head_loss(logits, labelled, self.network.head.head_sizes or [], **shared)
+        return classification_loss(logits, labelled, class_weights=self.class_weights, **shared)
 
     def on_validation_epoch_start(self) -> None:
         self.val_scores = []
@@ -248,6 +264,8 @@ class TrainingModule(LightningModule):
         data = data_module(self.trainer)
         if data is not None:
             checkpoint["farfield"]["data"] = data.provenance()
+        if self.distiller is not None:
+            checkpoint["farfield"]["distillation"] = self.distiller.provenance
 
 
 def build_training_module(
@@ -258,6 +276,10 @@ def build_training_module(
     optimisation: Optimisation = Optimisation(),  # noqa: B008  # frozen
     execution: Execution = Execution(),  # noqa: B008  # frozen
     loss: LossSettings = LossSettings(),  # noqa: B008  # frozen
+    teacher: str | None = None,
+    teacher_scores: str | None = None,
+    teacher_weight: float = Distillation.teacher_weight,
+    temperature: float = Distillation.temperature,
     **network: Any,
 ) -> TrainingModule:
     """Build a network and wrap it in a `TrainingModule`. Further options are those of `build_model`.
@@ -269,9 +291,17 @@ def build_training_module(
         optimisation: learning rate, schedule and regularisation.
         execution: settings that change speed and memory, but not results.
         loss: class weights and focal loss, for classes of uneven size.
+        teacher: distil this network: a checkpoint, or a folder or file that `farfield export` wrote. It scores the same
+            seconds and regions of the videos, in its own input size. It needs every class of the student.
+        teacher_scores: distil stored scores instead, one for each video: scores.npz of `farfield test`, or
+            predictions.jsonl of `farfield predict --out FOLDER --top_k N` with N classes.
+        teacher_weight: weight w of the teacher's probabilities in the loss, 0 to 1; the labels have 1 - w.
+        temperature: divisor of both networks' scores before they are compared; above 1, less probable classes count
+            more.
         network: further arguments of `build_model`. jsonargparse reads the call of `build_model` in this function, and
             offers as options the arguments that the call does not set.
     """
+    distillation = Distillation(teacher, teacher_scores, teacher_weight, temperature)
     built = build_model(labels=labels, num_classes=None, head_windows=None, **network)
     return TrainingModule(
         built,
@@ -280,6 +310,7 @@ def build_training_module(
         loss=loss,
         class_counts=class_counts,
         num_training_videos=num_training_videos,
+        distillation=distillation,
     )
 
 

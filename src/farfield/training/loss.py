@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -90,6 +90,37 @@ def mixed_targets(batch: ClipBatch) -> Float[Tensor, "b classes"]:
     return torch.lerp(batch.labels[mix.partner], batch.labels, mix.share[:, None].to(batch.labels.dtype))
 
 
+def labelled_part(
+    batch: ClipBatch, is_labelled: Bool[Tensor, " b"] | None
+) -> tuple[ClipBatch, Float[Tensor, " b"] | None]:
+    """Return a batch whose mixed clips have the labels of their labelled parts, and the weight of each clip.
+
+    A clip that is mixed of a labelled one and one without label counts by the share of the labelled one, and a clip
+    without any label not at all.
+
+    Args:
+        batch: a batch; `labels` may hold any valid values for clips without label.
+        is_labelled: which clips have a label; None if all have, which returns the batch itself and no weights.
+    """
+    if is_labelled is None:
+        return batch, None
+    has_label = is_labelled.float()
+    mix = None if batch.draw is None else batch.draw.mix
+    if mix is None:
+        return batch, has_label
+    own, other = mix.share * has_label, (1 - mix.share) * has_label[mix.partner]
+    share = own / (own + other).clamp_min(torch.finfo(own.dtype).tiny)
+    changed: Any = batch
+    return changed._replace(draw=batch.draw._replace(mix=mix._replace(share=share))), own + other
+
+
+def mean_over_clips(losses: Float[Tensor, "b ..."], weights: Float[Tensor, " b"] | None) -> Float[Tensor, ""]:
+    """Return the mean of the losses, each clip's times its weight; None for weights of 1."""
+    if weights is None:
+        return losses.mean()
+    return (losses * weights.to(losses.dtype).view(-1, *[1] * (losses.ndim - 1))).mean()
+
+
 def classification_loss(
     logits: Float[Tensor, "b classes"],
     batch: ClipBatch,
@@ -97,6 +128,7 @@ def classification_loss(
     label_smoothing: float = 0.0,
     class_weights: Float[Tensor, " classes"] | None = None,
     focal_gamma: float = 0.0,
+    clip_weights: Float[Tensor, " b"] | None = None,
 ) -> Float[Tensor, ""]:
     """Compute the mean loss of a batch. For clips mixed by MixUp or CutMix, both labels count, weighted by share.
 
@@ -110,6 +142,7 @@ def classification_loss(
         label_smoothing: share of the target that is spread over all classes.
         class_weights: weight of each class; None for equal weights.
         focal_gamma: gamma of the focal loss; 0 for the cross entropy.
+        clip_weights: weight of each clip, see `labelled_part`; None for 1.
     """
 
     def losses(labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
@@ -120,8 +153,8 @@ def classification_loss(
     mix = None if batch.draw is None else batch.draw.mix
     own = losses(batch.labels)
     if mix is None:
-        return own.mean()
-    return torch.lerp(losses(batch.labels[mix.partner]), own, mix.share).mean()
+        return mean_over_clips(own, clip_weights)
+    return mean_over_clips(torch.lerp(losses(batch.labels[mix.partner]), own, mix.share), clip_weights)
 
 
 def focal_loss(

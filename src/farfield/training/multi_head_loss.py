@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from farfield.training.loss import ClipBatch, mixed_targets
+from farfield.training.loss import ClipBatch, mean_over_clips, mixed_targets
 
 
 def multi_head_loss(
@@ -18,6 +18,7 @@ def multi_head_loss(
     *,
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
+    clip_weights: Float[Tensor, " b"] | None = None,
 ) -> Float[Tensor, ""]:
     """Compute the mean over clips and heads of the cross entropy or, with a gamma, the focal loss of each head.
 
@@ -29,6 +30,7 @@ def multi_head_loss(
         head_sizes: number of classes of each head.
         label_smoothing: share of each head's target that is spread over the head's classes.
         focal_gamma: gamma; 0 for the cross entropy.
+        clip_weights: weight of each clip, see `labelled_part`; None for 1.
 
     Returns:
         float32, or float64 for float64 input.
@@ -40,4 +42,4 @@ def multi_head_loss(
     if focal_gamma:
         # The gradient of 0^gamma is infinite for a gamma below 1.
         losses = losses * (-log_p.expm1()).clamp_min(torch.finfo(log_p.dtype).tiny) ** focal_gamma
-    return losses.sum(1).mean() / len(head_sizes)
+    return mean_over_clips(losses.sum(1), clip_weights) / len(head_sizes)

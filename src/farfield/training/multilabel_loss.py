@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from farfield.training.loss import ClipBatch, mixed_targets
+from farfield.training.loss import ClipBatch, mean_over_clips, mixed_targets
 
 
 def multilabel_loss(
@@ -17,6 +17,7 @@ def multilabel_loss(
     label_smoothing: float = 0.0,
     pos_weight: Float[Tensor, " classes"] | None = None,
     focal_gamma: float = 0.0,
+    clip_weights: Float[Tensor, " b"] | None = None,
 ) -> Float[Tensor, ""]:
     """Compute the mean loss over clips and classes.
 
@@ -35,6 +36,7 @@ def multilabel_loss(
         label_smoothing: smooths the targets 0 and 1 by half this value each; 0.1 makes them 0.05 and 0.95.
         pos_weight: weight w of each class's positives; None for 1.
         focal_gamma: gamma; 0 for the cross entropy.
+        clip_weights: weight of each clip, see `labelled_part`; None for 1.
 
     Returns:
         float32, or float64 for float64 logits.
@@ -48,4 +50,4 @@ def multilabel_loss(
         # The gradient of 0^gamma is infinite for a gamma below 1.
         other = (p + targets - 2 * p * targets).clamp_min(torch.finfo(logits.dtype).tiny)  # 1 - p_t
         losses = losses * other**focal_gamma
-    return losses.mean()
+    return mean_over_clips(losses, clip_weights)

@@ -28,6 +28,16 @@ def check_probe_options(config: Any) -> None:
         raise FarfieldError(
             f"{', '.join(given)} cannot be combined with a probe, which runs on one device. Leave it out."
         )
+    of_students = {
+        "model.teacher": config.model.teacher,
+        "model.teacher_scores": config.model.teacher_scores,
+        "data.unlabelled": config.data.unlabelled,
+    }
+    if given := [name for name, value in of_students.items() if value]:
+        raise FarfieldError(
+            f"{', '.join(given)} cannot be combined with a probe, whose heads learn from labels only. Leave it out, or "
+            "train without --probe."
+        )
 
 
 def probe_trainer(given: Any) -> Trainer:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -47,11 +47,17 @@ def region_logits(network: ActionNet) -> Iterator[list[Float[Tensor, "b classes 
 
 
 def region_loss(
-    logits: Sequence[Float[Tensor, "b classes t h w"]], labels: Int[Tensor, " b"] | Float[Tensor, "b classes"]
+    logits: Sequence[Float[Tensor, "b classes t h w"]],
+    labels: Int[Tensor, " b"] | Float[Tensor, "b classes"],
+    is_labelled: Bool[Tensor, " b"] | None = None,
 ) -> Float[Tensor, ""]:
     """Average each block's logits over positions, and return the cross entropy averaged over clips and blocks.
 
     For multilabel and multi_head tasks, whose labels are from 0 to 1 for each class, it is the binary cross entropy.
+    Clips that are not `is_labelled` count as 0.
     """
     entropy = F.cross_entropy if labels.ndim == 1 else F.binary_cross_entropy_with_logits
-    return torch.stack([entropy(each.mean((2, 3, 4)), labels) for each in logits]).mean()
+    if is_labelled is None:
+        return torch.stack([entropy(each.mean((2, 3, 4)), labels) for each in logits]).mean()
+    losses = torch.stack([entropy(each.mean((2, 3, 4)), labels, reduction="none") for each in logits])
+    return (losses.reshape(*losses.shape[:2], -1).mean(2) * is_labelled).mean()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from farfield.checkpoints.checkpoint import checkpoint_metadata, read_checkpoint
 from farfield.clip_spec import ClipSpec
@@ -37,6 +38,7 @@ def prepare_resume(checkpoint: Path, model: TrainingModule) -> int:
             "the averaged weights. Set optimisation.ema_decay as in the first run."
         )
     found.setdefault("task", DEFAULT_TASK)  # earlier versions had no other task
+    found.setdefault("head_options", {})  # of heads that earlier versions did not have
     found["clip"] = ClipSpec.from_dict(found["clip"]).to_dict()  # earlier versions had fewer settings
     differing = [name for name in wanted if found.get(name) != wanted[name]]
     if differing:
@@ -44,9 +46,12 @@ def prepare_resume(checkpoint: Path, model: TrainingModule) -> int:
         raise FarfieldError(
             f"{checkpoint} is of a different network: {shown}. Resume with the same network, or give another run_dir."
         )
-    now = asdict(model.optimisation) | asdict(model.loss)
     saved = content["farfield"]
-    before = saved.get("optimisation", {}) | saved.get("loss", {})  # older checkpoints do not say
+    taught = {} if model.distiller is None else model.distiller.provenance
+    _check_teacher(checkpoint, saved.get("distillation", {}), taught)
+    now = asdict(model.optimisation) | asdict(model.loss) | taught
+    # Older checkpoints do not say.
+    before = saved.get("optimisation", {}) | saved.get("loss", {}) | saved.get("distillation", {})
     changed = [name for name in before if name in now and before[name] != now[name]]
     shown = "; ".join(f"{name} was {before[name]}, now {now[name]}" for name in changed)
     if fixed := [name for name in changed if name in FIXED_SETTINGS]:
@@ -58,3 +63,14 @@ def prepare_resume(checkpoint: Path, model: TrainingModule) -> int:
         log.info("resuming with changed settings: %s", shown)
     model.previous_schedule = previous_schedule(content)
     return model.previous_schedule.step
+
+
+def _check_teacher(checkpoint: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raise `FarfieldError` if the teacher's content has changed, which would bend the curve."""
+    if before.get("teacher_hash") == now.get("teacher_hash"):
+        return
+    shown = [f"{each['teacher']} ({each['teacher_hash']})" if each else "no teacher" for each in (before, now)]
+    raise FarfieldError(
+        f"{checkpoint} was trained with another teacher: it was {shown[0]}, now {shown[1]}. Resume with the same "
+        "teacher, or give another run_dir."
+    )

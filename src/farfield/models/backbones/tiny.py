@@ -13,7 +13,7 @@ from farfield.models.backbones.backbone import STAGES, Backbone, Stage
 from farfield.models.backbones.dilation import dilate
 
 
-def tiny(*, depth: int = 2, dilated: bool = False) -> Backbone:
+def tiny(*, depth: int = 2, width: float = 1.0, dilated: bool = False) -> Backbone:
     """Build an I3D-like network small enough to train on two CPU cores in minutes.
 
     The temporal kernel has 5 frames in the stem, as in I3D, and 3 in every other bottleneck block. No layer has a
@@ -21,23 +21,26 @@ def tiny(*, depth: int = 2, dilated: bool = False) -> Backbone:
 
     Args:
         depth: number of bottleneck blocks per stage.
+        width: factor of the number of channels of every layer.
         dilated: dilate res4 and res5 instead of striding them.
     """
-    return _tiny(stem_kernel=5, block_kernel=3, depth=depth, dilated=dilated)
+    return _tiny(stem_kernel=5, block_kernel=3, depth=depth, width=width, dilated=dilated)
 
 
-def tiny_c2d(*, depth: int = 2, dilated: bool = False) -> Backbone:
+def tiny_c2d(*, depth: int = 2, width: float = 1.0, dilated: bool = False) -> Backbone:
     """Build `tiny` without temporal kernels: each frame is processed separately, and the head averages the features."""
-    return _tiny(stem_kernel=1, block_kernel=1, depth=depth, dilated=dilated)
+    return _tiny(stem_kernel=1, block_kernel=1, depth=depth, width=width, dilated=dilated)
 
 
-def _tiny(*, stem_kernel: int, block_kernel: int, depth: int, dilated: bool) -> Backbone:
+def _tiny(*, stem_kernel: int, block_kernel: int, depth: int, width: float, dilated: bool) -> Backbone:
     if depth < 1:
         raise ValueError(f"depth is {depth}; it must be at least 1")
+    if not 1 / 8 <= width <= 64:
+        raise ValueError(f"width is {width}; it must be from 1/8 to 64")
     kernels = [block_kernel if i % 2 == 0 else 1 for i in range(depth)]
-    widths = (32, 64, 128, 256)
-    blocks: list[nn.Module] = [_stem(16, stem_kernel)]
-    dim_in = 16
+    stem_width, *widths = (round(channels * width) for channels in (16, 32, 64, 128, 256))
+    blocks: list[nn.Module] = [_stem(stem_width, stem_kernel)]
+    dim_in = stem_width
     for i, dim_out in enumerate(widths):
         residual_blocks = [
             _ResidualBlock(dim_in if j == 0 else dim_out, dim_out, kernel, stride=2 if i > 0 and j == 0 else 1)
@@ -48,8 +51,8 @@ def _tiny(*, stem_kernel: int, block_kernel: int, depth: int, dilated: bool) -> 
     trunk = nn.Sequential(OrderedDict(blocks=nn.Sequential(*blocks)))
     _initialise(trunk)
     stages = {
-        name: Stage.within(f"blocks.{i + 1}.res_blocks", (width,) * depth)
-        for i, (name, width) in enumerate(zip(STAGES, widths, strict=True))
+        name: Stage.within(f"blocks.{i + 1}.res_blocks", (channels,) * depth)
+        for i, (name, channels) in enumerate(zip(STAGES, widths, strict=True))
     }
     clip = ClipSpec(num_frames=8, crop_px=56, frame_stride=6, num_clips=2, num_crops=1)
     backbone = Backbone(trunk, stages, clip, out_channels=widths[-1])

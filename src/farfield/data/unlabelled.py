@@ -1,0 +1,129 @@
+"""Unlabelled videos beside the training videos: their list, and how many of them an epoch has."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from farfield.data.manifest import Manifest, VideoRecord, read_manifest
+from farfield.data.samplers import class_balanced_order
+from farfield.errors import FarfieldError
+
+log = logging.getLogger("farfield")
+
+
+def read_unlabelled(path: str, *, root: str | None) -> Manifest:
+    """Read a list of videos without labels: a manifest that needs no column `label`. Log that labels are ignored.
+
+    Raises:
+        FarfieldError: see `read_manifest`.
+    """
+    videos = read_manifest(path, root=root, needs_labels=False)
+    if videos.labels:
+        log.info("data.unlabelled: the labels in %s are ignored.", path)
+    return videos
+
+
+def unlabelled_videos(
+    path: str | None, share: float | None, *, root: str | None, untrimmed: bool, option: str = "data.unlabelled"
+) -> Manifest | None:
+    """Read the unlabelled videos of a run, see `VideoDataModule`; return None if there are none.
+
+    Raises:
+        FarfieldError: for options that are out of range or incompatible, or a list that cannot be read.
+    """
+    if path is None:
+        if share is not None:
+            raise FarfieldError(f"{option}_share is {share}, but {option} is not set. Set {option}, or leave it out.")
+        return None
+    if share is not None and not 0 < share < 1:
+        raise FarfieldError(f"{option}_share is {share}; it must be above 0 and below 1, or null.")
+    if untrimmed:
+        raise FarfieldError(
+            f"{option} and data.untrimmed cannot be combined: a row without label already adds an untrimmed video in "
+            f"which nothing happens. Leave out {option}."
+        )
+    return read_unlabelled(path, root=root)
+
+
+@dataclass(frozen=True)
+class TrainingVideos:
+    """Labelled training videos, followed by the unlabelled ones, if any.
+
+    Attributes:
+        labelled: rows 0 to n - 1.
+        unlabelled: the rows after them; None for none.
+    """
+
+    labelled: Manifest
+    unlabelled: Manifest | None = None
+
+    def __len__(self) -> int:
+        return len(self.labelled) + len(self.unlabelled or ())
+
+    def __getitem__(self, row: int) -> VideoRecord:
+        source, own = self._place(row)
+        return source[own]
+
+    def path(self, row: int) -> Path:
+        """Return the path of a row's video file."""
+        source, own = self._place(row)
+        return source.path(own)
+
+    def _place(self, row: int) -> tuple[Manifest, int]:
+        if self.unlabelled is None or row < len(self.labelled):
+            return self.labelled, row
+        return self.unlabelled, row - len(self.labelled)
+
+
+@dataclass(frozen=True)
+class MixedEpoch:
+    """Epochs of labelled and unlabelled videos in one random order.
+
+    Attributes:
+        num_labelled: number of labelled videos.
+        num_unlabelled: number of unlabelled videos, whose rows follow.
+        share: share of the unlabelled videos in an epoch; None for each once. An epoch has every labelled video once. A
+            share for which there are more unlabelled videos than needed draws others in each epoch; one for which
+            there are too few repeats them.
+        classes: class of each labelled video, to draw all classes equally often; None for each video once.
+    """
+
+    num_labelled: int
+    num_unlabelled: int
+    share: float | None = None
+    classes: Int[np.ndarray, " labelled"] | None = None
+
+    def __len__(self) -> int:
+        return self.num_labelled + self._count
+
+    @property
+    def _count(self) -> int:
+        """Number of unlabelled samples of an epoch."""
+        if self.share is None:
+            return self.num_unlabelled
+        return max(1, round(self.num_labelled * self.share / (1 - self.share)))
+
+    def draw(self, rng: np.random.Generator) -> tuple[Int[np.ndarray, " samples"], Int[np.ndarray, " samples"]]:
+        """Draw the samples of an epoch: rows in random order, and `SampleKey.repeat` for each."""
+        if self.classes is None:
+            rows, repeats = np.arange(self.num_labelled), np.zeros(self.num_labelled, dtype=np.int64)
+        else:
+            rows, repeats = class_balanced_order(self.classes, rng)
+        rounds = -(-self._count // self.num_unlabelled)
+        more = np.concatenate([rng.permutation(self.num_unlabelled) for _ in range(rounds)])[: self._count]
+        again = np.repeat(np.arange(rounds), self.num_unlabelled)[: self._count]
+        order = rng.permutation(len(self))
+        return (
+            np.concatenate([rows, more + self.num_labelled])[order],
+            np.concatenate([repeats, again])[order],
+        )
+
+
+def padded_targets(targets: np.ndarray, count: int) -> np.ndarray:
+    """Append `count` rows of zeros to the result of `row_targets`, for videos without label."""
+    return np.concatenate([targets, np.zeros((count, *targets.shape[1:]), dtype=targets.dtype)])

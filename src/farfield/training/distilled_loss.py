@@ -1,0 +1,73 @@
+"""The soft loss of a training step: compare the student's scores with its teacher's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from farfield.data.datamodule import VideoDataModule
+from farfield.models.network import ActionNet
+from farfield.training.distillation import Distillation, soft_losses
+from farfield.training.loss import mean_over_clips
+from farfield.training.teacher import NetworkTeacher, Teacher
+from farfield.training.teacher_scores import StoredTeacher
+
+
+class Distiller:
+    """A teacher and the settings of its distillation. It is no `nn.Module`, see `Teacher`.
+
+    Args:
+        settings: weight and temperature.
+        teacher: scores of the teacher.
+        student: the network that learns from it, for its task and heads.
+    """
+
+    def __init__(self, settings: Distillation, teacher: Teacher, student: ActionNet) -> None:
+        self.settings = settings
+        self.teacher = teacher
+        self._task = student.task
+        self._head_sizes = student.head.head_sizes
+
+    @classmethod
+    def make(cls, settings: Distillation | None, student: ActionNet) -> Distiller | None:
+        """Load the teacher; return None without one.
+
+        Raises:
+            FarfieldError: see `NetworkTeacher` and `StoredTeacher`.
+        """
+        if settings is None:
+            return None
+        if settings.teacher is not None:
+            return cls(settings, NetworkTeacher(settings.teacher, student.labels, student.task), student)
+        if settings.teacher_scores is not None:
+            return cls(settings, StoredTeacher(settings.teacher_scores, student.labels, student.task), student)
+        return None
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Teacher, its content hash, weight and temperature, in plain types."""
+        chosen = {"teacher_weight": self.settings.teacher_weight, "temperature": self.settings.temperature}
+        return self.teacher.provenance | chosen
+
+    def find_videos(self, data: VideoDataModule) -> None:
+        """Find the teacher's scores of the training videos, if they were stored, see `StoredTeacher`."""
+        if isinstance(self.teacher, StoredTeacher):
+            self.teacher.find_videos(data)
+
+    def soft_loss(self, student: Float[Tensor, "b classes"], batch: Any) -> Float[Tensor, ""]:
+        """Compute the mean of the clips' soft losses, see `soft_losses`."""
+        scores, weights = self.teacher.scores(batch)
+        losses = soft_losses(
+            student, scores, self._task, temperature=self.settings.temperature, head_sizes=self._head_sizes
+        )
+        return mean_over_clips(losses, weights)
+
+    def total(self, hard: Float[Tensor, ""], soft: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """Return (1 - w) hard + w soft."""
+        w = self.settings.teacher_weight
+        return (1 - w) * hard + w * soft
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Distiller:
+        return self
