@@ -183,7 +183,7 @@ def test_what_the_network_fixes_is_fixed_and_said(tmp_path: Path) -> None:
     report = export_model(network, tmp_path / "a.pt2")
     assert report.description.input == "float32 b 3 4 32 32"
     assert report.notes == [
-        "the file takes only clips of 4 frames: the network has a size that depends on the number of frames."
+        "the file takes only clips of 4 frames: a layer of the network was built for this number of frames."
     ]
     with pytest.raises(FarfieldError, match=r"a\.pt2 takes clips of exactly 4 frames; given 5"):
         load_exported(tmp_path / "a.pt2")(clips_of(network, 1, 5))
@@ -235,7 +235,9 @@ def test_a_graph_for_any_length_that_fails_at_the_own_one_is_not_said_to_fail_at
 
     monkeypatch.setattr(export_file, "load_exported", load)
     report = export_model(awake(), tmp_path / "a.pt2")
-    assert report.notes == ["the file takes only clips of 4 frames: the graph for any length fails."]
+    assert report.notes == [
+        "the file takes only clips of 4 frames: the graph that takes any number of frames cannot be run."
+    ]
     assert not report.description.any_length
 
 

@@ -110,7 +110,9 @@ def without_wrappers(names: Iterable[str], path: Any) -> dict[str, str]:
     for name in names:
         short = _plain(name)
         if short in plain:
-            raise FarfieldError(f"{path} has two weights called {short}: {plain[short]} and {name}. Remove one.")
+            raise FarfieldError(
+                f"{path} has two weights that both mean {short}: {plain[short]} and {name}. Remove one."
+            )
         plain[short] = name
     return plain
 
@@ -209,7 +211,7 @@ def _choose(candidates: list[_Candidate], path: Any, take: str | None) -> _Candi
 
 
 def _choice_notes(chosen: _Candidate, candidates: list[_Candidate]) -> list[str]:
-    """Note which of several networks was chosen."""
+    """Return notes that say which of several networks in a file was chosen."""
     others = [c.shown for c in candidates if c is not chosen]
     if not others:
         return []

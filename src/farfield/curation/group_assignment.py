@@ -119,7 +119,18 @@ def _assign_in_order(
 def _excess(
     of_group: Mapping[str, int], room: Sequence[Mapping[str, float]], totals: Mapping[str, int], part: int
 ) -> tuple[float, float]:
-    """Return how much a group in a part adds to the squared deviation from the shares, by class and in all."""
+    """Return how much the deviation of `part` from its share grows if a group is put into it.
+
+    Args:
+        of_group: number of the group's videos of each class.
+        room: for each part, the number of videos of each class that it still lacks.
+        totals: number of videos of each class in the collection.
+        part: index of the part.
+
+    Returns:
+        The growth of the squared deviation, summed over classes, each divided by its total; and that of the number of
+        videos.
+    """
     by_class = sum(number * (number - 2 * room[part][label]) / totals[label] for label, number in of_group.items())
     number = sum(of_group.values())
     return round(by_class, 9), number * (number - 2 * sum(room[part].values()))

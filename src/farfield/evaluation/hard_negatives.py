@@ -39,7 +39,10 @@ def find_hard_negatives(
 def predicted_classes(
     probabilities: Float[np.ndarray, "windows classes"], thresholds: Float[np.ndarray, " classes"], task: Task
 ) -> Bool[np.ndarray, "windows classes"]:
-    """Return which classes reach their threshold; of a single-label network, the most probable class at most."""
+    """Return which classes reach their threshold in each window.
+
+    For a single-label network, that is the most probable class or none.
+    """
     reached = probabilities >= thresholds
     if task == "multilabel":
         return reached

@@ -124,7 +124,7 @@ def _attempt(
     compared = [clips[i] for i in spread(len(clips), options.num_compare_clips)]
     traced = trace(network, takes_frames=options.include_preprocessing, any_length=any_length)
     if any_length and not traced.any_length:
-        raise _FixedLengthOnlyError("the network has a size that depends on the number of frames")
+        raise _FixedLengthOnlyError("a layer of the network was built for this number of frames")
     lengths = other_lengths(network.clip.num_frames) if traced.any_length else []
     with atomic_output(out) as partial, tempfile.TemporaryDirectory() as elsewhere:
         # OpenVINO keeps reading the float graph's weights from its file while the 8-bit ones are written.
@@ -157,7 +157,7 @@ def _compare(network: ActionNet, exported: Any, lengths: Sequence[int], toleranc
     except FarfieldError as error:
         if not lengths:
             raise
-        raise _FixedLengthOnlyError("the graph for any length fails") from error
+        raise _FixedLengthOnlyError("the graph that takes any number of frames cannot be run") from error
     if not lengths or not all(each.within(tolerance) for each in own):
         return own
     try:

@@ -1,4 +1,4 @@
-"""Options of alarms and of their clips."""
+"""Options of alarms, which report a class while cameras show it, and of the videos saved for them."""
 
 from __future__ import annotations
 

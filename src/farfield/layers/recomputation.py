@@ -264,7 +264,10 @@ def _activation(function: Callable[..., Tensor], source: _Recomputed) -> _Recomp
 def _combine(
     in_place: Callable[..., Tensor], function: Callable[..., Tensor], first: _Source, second: _Source
 ) -> Tensor:
-    """Return a sum or product, computed in the memory of its larger term where that term is not needed any more."""
+    """Return `function(first, second)`, a sum or product.
+
+    `in_place` computes it in the memory of an operand that has the result's shape and is not needed afterwards.
+    """
     for one, other in ((first, second), (second, first)):
         x = one.scratch()
         if x is not None:

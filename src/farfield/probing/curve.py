@@ -51,9 +51,10 @@ def videos_per_class(targets: Tensor) -> list[int]:
 
 
 def choose_videos(targets: Tensor, count: int, *, seed: int, draw: int) -> Int[np.ndarray, " n"]:
-    """Choose `count` videos of each class at random, or all of a smaller class; a larger count adds to a smaller one.
+    """Choose `count` videos of each class at random, or all videos of a class that has fewer.
 
-    Of videos without a class, as many are chosen.
+    `count` videos without a class are chosen, too. With the same seed and draw, the videos chosen for a smaller count
+    are among those for a larger one.
     """
     rng = generator(Purpose.REPLACEMENT, seed, draw)
     classes = targets.numpy()

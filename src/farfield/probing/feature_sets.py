@@ -37,7 +37,7 @@ class Planned:
         name: what the videos are for, for messages.
         manifest: the videos.
         keys: key of each sample.
-        cache: where the features are.
+        cache: files of the computed features.
         views: number of views of a sample.
     """
 

@@ -1,4 +1,4 @@
-"""Task *untrimmed*: long videos in which persons now and then perform the actions of *figures*.
+"""Task *untrimmed*: long videos in which persons now and then perform an action of the task *figures*.
 
 Between their actions, persons stay in the pose that they have reached, standing, seated, lying or with a box in the
 hand, and move a little. Some fidget: they nod, beckon, march or kick, which belongs to no class. Passers-by, balls and

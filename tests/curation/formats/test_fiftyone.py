@@ -129,7 +129,11 @@ def test_temporal_detection_datasets_have_names_without_suffix(tmp_path: Path) -
             {},
             r"timestamps is \[2, 2\]; it must be \[start, end\]",
         ),
-        ({"labels": {}}, {"subset": "train"}, "has no tags or fields. Leave subset out"),
+        (
+            {"labels": {}},
+            {"subset": "train"},
+            "is in a format without tags and fields, which subset needs. Leave subset out",
+        ),
         (
             {"type": "eta.core.datasets.LabeledImageDataset", "index": []},
             {},

@@ -77,8 +77,9 @@ def convert_file(
         if isinstance(error, FarfieldError):
             raise
         raise FarfieldError(
-            f"{path} cannot be converted: its weights are named as in a known project, but its config or the shapes "
-            "of its weights do not fit that project. Nothing was converted."
+            f"{path} cannot be converted: the names of its weights are those of a project that farfield reads, but "
+            "its config or the shapes of its weights are not. Check that the network was not changed and that the "
+            "config is its own. Nothing was converted."
         ) from error
 
 

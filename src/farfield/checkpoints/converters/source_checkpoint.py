@@ -76,7 +76,7 @@ def renamed(
         if plain is None:
             unknown.append(name)
         elif plain in own:
-            raise FarfieldError(f"{path} has two weights called {plain}: {own[plain]} and {name}. Remove one.")
+            raise FarfieldError(f"{path} has two weights that both mean {plain}: {own[plain]} and {name}. Remove one.")
         else:
             plain_state[plain], own[plain] = value, name
     return plain_state, own, unknown

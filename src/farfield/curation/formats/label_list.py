@@ -63,7 +63,7 @@ def _split(source: AnnotationSource, number: int, line: str, form: str) -> ListL
     if not named:
         raise FarfieldError(
             f"{place}: {line!r} must be {form}, where the label is a number. If the path contains blanks, write "
-            "`path,label`, or check that the video is in the root folder."
+            "`path,label`, or put the video into the root folder, in which it is then looked up."
         )
     path, rest = named[0]
     inside = Path(path).relative_to(source.root) if Path(path).is_relative_to(source.root) else Path(path)
