@@ -166,8 +166,8 @@ def _read_labels(source: AnnotationSource, path: Path, content: dict[str, Any]) 
     for option, value in (("subset", source.subset), ("label_column", source.label_column)):
         if value is not None:
             raise FarfieldError(
-                f"{path} is in a format without tags and fields, which {option} needs. Leave {option} out, or export the "
-                "data set from FiftyOne as a FiftyOneDataset."
+                f"{path} is in a format without tags and fields, which {option} needs. Leave {option} out, or export "
+                "the data set from FiftyOne as a FiftyOneDataset."
             )
     given = content.get("classes")
     classes = None if given is None else checked(given, list, f"{path}: classes")
