@@ -29,7 +29,7 @@ from farfield.probing.grid import Grid, Loss
 from farfield.probing.heads import ProbeHead, check_heads, make_head, pooled_network
 from farfield.probing.options import HeadName, ProbeSettings
 from farfield.probing.result import HeadResult, ProbeResult, headline
-from farfield.probing.scoring import aggregated, as_scores, score_videos
+from farfield.probing.scoring import aggregated, as_scores, score_head, score_videos
 from farfield.probing.training_set import FeatureSet, training_rows
 
 log = logging.getLogger("farfield")
@@ -273,8 +273,7 @@ def _figures(grid: Grid, videos: FeatureSet, measure: Measure) -> list[dict[str,
 def _test(head: ProbeHead, sets: _Sets, data: VideoDataModule, network: ActionNet) -> EvaluationResult | None:
     if sets.test is None or sets.test_manifest is None:
         return None
-    grid = Grid(head, [ProbeSettings().configurations[0]], lambda scores, _: scores.sum())
-    scores = as_scores(score_videos(grid, sets.test)[0], sets.test, sets.test_manifest, network)
+    scores = as_scores(score_head(head, sets.test), sets.test, sets.test_manifest, network)
     groups = [sets.test_manifest[row].group for row in sets.test.manifest_rows]
     about = {"manifest": sets.test_manifest.source, "num_clips": data.clip.num_clips, "num_crops": data.clip.num_crops}
     return EvaluationResult(scores, [], about=about, groups=groups if any(groups) else None)
