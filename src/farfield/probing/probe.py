@@ -257,7 +257,7 @@ def _batches(
     training: FeatureSet, data: VideoDataModule, settings: ProbeSettings, *, maps: bool
 ) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
     """Yield the inputs of a head and targets of batches of training clips, without end."""
-    classes = training.targets[:: training.rows_per_video].tolist() if data.class_balanced else None
+    classes = training.video_targets.tolist() if data.class_balanced else None
     videos = np.arange(len(training))
     size = min(settings.batch_size, len(videos))
     for rows in training_rows(videos, size, rows_per_video=training.rows_per_video, seed=data.seed, classes=classes):
@@ -296,7 +296,7 @@ def _curve(
         lambda: make(best.name), best.configuration, sets.training, evaluate, settings, measure.loss, seed=data.seed
     )
     last = best.figures[measure.curve_figure] if best.test is None else headline(best.test)[1].value
-    largest = videos_per_class(sets.training.targets[:: sets.training.rows_per_video])[-1]
+    largest = videos_per_class(sets.training.video_targets)[-1]
     return [*points, CurvePoint(largest, len(sets.training), [last])]
 
 
