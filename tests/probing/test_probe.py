@@ -315,6 +315,20 @@ def test_missing_validation_classes_are_named(
     assert "1 of 10 classes have no validation video ('bow')" in caplog.text
 
 
+def test_videos_that_are_used_twice_are_told(
+    figures: Path, weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A test video that also trains or chooses makes the figures look better than they are."""
+    train, val, test = (list(read_manifest(figures / f"{name}.csv")) for name in ("train", "val", "test"))
+    write_manifest(tmp_path / "test.csv", [*test[:4], *val[:3], *train[:2]])
+    more = {"data.root": figures, "trainer.accelerator": "no such device"}  # stops after the checks
+    with pytest.raises(FarfieldError, match="no such device"):
+        probe(figures, weights, tmp_path / "run", more, test=str(tmp_path / "test.csv"))
+    assert "2 of the 9 videos of probe.test are also in data.train, which trains the heads" in caplog.text
+    assert "3 of the 9 videos of probe.test are also in data.val, which chooses the head" in caplog.text
+    assert "of data.val are also in" not in caplog.text
+
+
 def test_a_folder_that_cannot_be_written(figures: Path, weights: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FarfieldError, match=r"features cannot be written to .*file.*: Not a directory"):
