@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from farfield.build import build_model
 from farfield.clip_spec import ClipSpec
 from farfield.data.augmentation import Augmentation
 from farfield.data.datamodule import VideoDataModule
-from farfield.data.manifest import VideoRecord, write_manifest
+from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
+from farfield.models.network import ActionNet
 from farfield.probing import scoring
 from farfield.probing.extraction import VECTORS, Extractor, weights_hash
 from farfield.probing.feature_cache import FeatureCache
@@ -28,26 +30,77 @@ from farfield.probing.training_set import FeatureSet
 CLIP: dict[str, Any] = {"num_frames": 2, "crop_px": 24, "frame_stride": 2, "num_clips": 1, "num_crops": 1}
 
 
+def tiny(labels: list[str]) -> ActionNet:
+    torch.manual_seed(4)
+    return build_model("tiny", labels=labels, clip=CLIP, backbone_options={"depth": 1, "width": 0.25}).eval()
+
+
+def feature_maker(network: ActionNet, data: VideoDataModule, folder: Path, num_views: int) -> FeatureMaker:
+    base = pooled_network(network)
+    extractor = Extractor(base, device=torch.device("cpu"), forward_context=contextlib.nullcontext, with_maps=False)
+    return FeatureMaker(
+        data, extractor, folder=folder, num_views=num_views, precision="32-true", weights=weights_hash(base)
+    )
+
+
+@pytest.mark.slow
 def test_a_video_keeps_its_class_though_its_views_are_mirrored(make_video, tmp_path: Path) -> None:
     labels = ["turn_left", "turn_right"]
     path = make_video(20)
     rows = [VideoRecord(path.name, labels[row % 2], row / 10, row / 10 + 0.3) for row in range(4)]
     write_manifest(path.parent / "train.csv", rows)
-    network = pooled_network(
-        build_model("tiny", labels=labels, clip=CLIP, backbone_options={"depth": 1, "width": 0.25}).eval()
-    )
-    data = VideoDataModule(
-        str(path.parent / "train.csv"), clip=ClipSpec(**CLIP), num_workers=0, augmentation=Augmentation()
-    )
-    extractor = Extractor(network, device=torch.device("cpu"), forward_context=contextlib.nullcontext, with_maps=False)
-    maker = FeatureMaker(
-        data, extractor, folder=tmp_path, num_views=5, precision="32-true", weights=weights_hash(network)
-    )
+    data = VideoDataModule(str(path.parent / "train.csv"), clip=ClipSpec(**CLIP), num_workers=0)
+    maker = feature_maker(tiny(labels), data, tmp_path, 5)
     made = maker.make_training(maker.plan_training())
     assert made.video_targets.tolist() == [0, 1, 0, 1]
     of_views = made.targets.view(4, 5)
-    assert len({tuple(row) for row in of_views.T.tolist()}) > 1  # some views are mirrored
-    assert of_views[:, 0].tolist() != made.video_targets.tolist()
+    assert of_views[:, 0].tolist() != made.video_targets.tolist()  # some views are mirrored
+
+
+@pytest.mark.slow
+def test_features_of_other_weights_files_and_clips_are_not_used(figures: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(figures, tmp_path / "data")
+    rows = list(read_manifest(folder / "train.csv"))[:4]
+    write_manifest(folder / "train.csv", rows)
+    write_manifest(folder / "val.csv", list(read_manifest(folder / "val.csv"))[:3])
+    network = tiny(read_manifest(folder / "train.csv").labels)
+
+    def maker(num_views: int = 2, **options: Any) -> FeatureMaker:
+        given: dict[str, Any] = {"clip": ClipSpec(**CLIP), "num_workers": 0, **options}
+        data = VideoDataModule(str(folder / "train.csv"), str(folder / "val.csv"), **given)
+        return feature_maker(network, data, tmp_path / "features", num_views)
+
+    def missing(num_views: int = 2, **options: Any) -> tuple[int, int]:
+        """Return the numbers of training and validation samples whose features would be computed."""
+        made = maker(num_views, **options)
+        assert made.data.val_manifest is not None
+        validation = made.plan_test("validation", made.data.val_manifest, num_clips=1, num_crops=1)
+        return made.plan_training().num_missing, validation.num_missing
+
+    assert missing() == (8, 3)
+    first = maker()
+    assert first.data.val_manifest is not None
+    first.make_training(first.plan_training())
+    one = {"num_clips": 1, "num_crops": 1}
+    first.make_test(first.plan_test("validation", first.data.val_manifest, **one), **one)
+    assert missing() == (0, 0)
+    assert missing(3) == (4, 0)
+    assert missing(seed=1) == (8, 0)
+    assert missing(augmentation=Augmentation(colour=0.2)) == (8, 0)
+    assert missing(clip=ClipSpec(**CLIP | {"frame_stride": 1})) == (8, 3)
+    with torch.no_grad():
+        network.head.fc.weight += 1
+        assert missing() == (0, 0)
+        weight = next(network.backbone.parameters())
+        before = weight.clone()
+        weight[0] += 1e-3
+        assert missing() == (8, 3)
+        weight.copy_(before)
+    manifest = read_manifest(folder / "train.csv")
+    shutil.copy(manifest.path(1), manifest.path(0))
+    assert missing() == (2, 0)
+    write_manifest(folder / "train.csv", rows[::-1])
+    assert missing() == (2, 0)
 
 
 @pytest.mark.parametrize("num_views", [3, 70])

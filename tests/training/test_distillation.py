@@ -344,6 +344,7 @@ def refused(*words: str) -> str:
     return str(found.value)
 
 
+@pytest.mark.slow
 def test_mistakes(figures: Path, labels: list[str], unlabelled: Path, tmp_path: Path) -> None:
     def refusal(*more: str) -> str:
         message = refused(*options(figures, tmp_path / "run", *more))
@@ -371,6 +372,7 @@ def test_mistakes(figures: Path, labels: list[str], unlabelled: Path, tmp_path: 
     assert "cannot be read as a checkpoint" in refusal(f"--model.teacher={tmp_path / 'damaged.ckpt'}")
 
 
+@pytest.mark.slow
 def test_mistakes_in_stored_scores(figures: Path, labels: list[str], tmp_path: Path) -> None:
     def refusal(*lines: object) -> str:
         file = tmp_path / "predictions.jsonl"
