@@ -276,6 +276,15 @@ def test_mistakes_are_told_before_features_are_computed(
     assert "'fly', which is not one of the 10 classes" in message(test=str(tmp_path / "strange.csv"))
 
 
+def test_a_training_run_is_not_replaced(figures: Path, weights: Path, tmp_path: Path) -> None:
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    last.parent.mkdir(parents=True)
+    shutil.copy(weights, last)
+    for resume in (False, True):
+        with pytest.raises(FarfieldError, match="holds a training run, whose checkpoints a probe would replace"):
+            probe(figures, weights, tmp_path / "run", {"resume": resume})
+
+
 def test_missing_validation_classes_are_named(
     figures: Path, weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -342,3 +351,5 @@ def test_command_line(
     assert run_farfield(*words) == 2
     assert "already holds a run" in capsys.readouterr().err
     assert run_farfield(*words, "--resume=true") == 0
+    assert run_farfield(*(word for word in words if "probe" not in word), "--resume=true") == 2
+    assert "holds a probe, whose checkpoints a training run would replace" in capsys.readouterr().err

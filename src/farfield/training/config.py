@@ -150,9 +150,15 @@ class TrainingRun(LightningCLI):
         self.run_dir = sweep_folder(Path(self.config.run_dir))
         self.last_checkpoint = self.run_dir / "checkpoints" / "last.ckpt"
         is_probe = self.config.probe is not False
-        written = self.run_dir / "checkpoints" / "best.ckpt" if is_probe else self.last_checkpoint
+        of_probe = self.run_dir / "probe.json"
+        written, other = (of_probe, self.last_checkpoint) if is_probe else (self.last_checkpoint, of_probe)
         if self.run_dir.exists() and not self.run_dir.is_dir():
             raise FarfieldError(f"run_dir is {self.run_dir}, which is a file. Give a folder.")
+        if other.exists():
+            kinds = ("a training run", "a probe") if is_probe else ("a probe", "a training run")
+            raise FarfieldError(
+                f"{self.run_dir} holds {kinds[0]}, whose checkpoints {kinds[1]} would replace. Give another run_dir."
+            )
         if written.exists() and not self.config.resume:
             raise FarfieldError(
                 f"{self.run_dir} already holds a run. Give --resume true to continue it (in Python, resume=True), or "
