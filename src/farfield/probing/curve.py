@@ -76,7 +76,8 @@ def learning_curve(
 ) -> list[CurvePoint]:
     """Train a head on a few videos of each class, and measure it; the draws of a point are trained at once.
 
-    The last point, with all videos, is not trained again, and left out.
+    The last point, with all videos, is not trained again, and left out. All points have the standardisation of all
+    training videos, of which no labels are used.
 
     Args:
         make: makes the head with its first weights.
