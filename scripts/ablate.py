@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from allocations import peak_bytes
 from matplotlib.figure import Figure
-from runs import estimate, fit_and_test, read_report
+from runs import ON_CPU, estimate, fit_and_test, read_report
 from tqdm import tqdm
 
 from farfield import build_model
@@ -77,17 +77,11 @@ TASKS = {
     ),
 }
 OPTIONS: dict[str, Any] = {
+    **ON_CPU,
     "model.dropout": 0.0,
     "model.optimisation.optimizer": "adamw",
     "model.optimisation.weight_decay": 0.05,
     "model.optimisation.warmup_epochs": 1,
-    "data.num_workers": 0,
-    "data.memory_gb": 2,  # nothing is decoded twice
-    "trainer.accelerator": "cpu",
-    "trainer.enable_progress_bar": False,
-    "trainer.enable_model_summary": False,
-    "wandb.mode": "disabled",
-    "report.every_n_epochs": 0,
 }
 
 

@@ -36,6 +36,9 @@ CHANNELS, MAP = 256, (256, 8, 4, 4)
 """Vectors and maps of the measured heads: those of `tiny`."""
 STEPS: dict[HeadName, int] = {"linear": 300, "non_local": 2, "attentive": 1}
 EPOCHS = 10
+"""Epochs of fine-tuning that a probe is compared with."""
+BATCH = 8
+"""Clips in a step of fine-tuning."""
 
 
 def cpu_seconds(work: Callable[[], Any]) -> float:
@@ -93,6 +96,7 @@ def compare_whole(videos: int, fine_tuning_steps: int, backbone: str) -> dict[st
             "model.weights": folder / "weights.ckpt",
             "data.train": data / "train.csv",
             "data.val": data / "val.csv",
+            "data.batch_size": BATCH,
             "data.num_workers": 0,
             "trainer.accelerator": "cpu",
             "wandb.mode": "disabled",
@@ -113,7 +117,7 @@ def compare_whole(videos: int, fine_tuning_steps: int, backbone: str) -> dict[st
             cpu_seconds(lambda: fine_tune(1 + fine_tuning_steps, "all")),
         )
         step = (all_steps - first) / fine_tuning_steps
-        steps = EPOCHS * ((videos - num_val) // 8)
+        steps = EPOCHS * ((videos - num_val) // BATCH)
         return {
             "videos": videos,
             "probe_seconds": of_probe,
@@ -163,7 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=["heads", "whole", "float16"])
     parser.add_argument("--videos", type=int, default=500, help="training and validation videos")
-    parser.add_argument("--fine_tuning_steps", type=int, default=5, help="measured steps of 8 clips")
+    parser.add_argument("--fine_tuning_steps", type=int, default=5, help=f"measured steps of {BATCH} clips")
     parser.add_argument("--backbone", default="x3d_s")
     parser.add_argument("--weights", help="for float16: checkpoint of a trained tiny; default: random weights")
     parser.add_argument("--batch_size", type=int, default=32, help="clips in a training step of heads")

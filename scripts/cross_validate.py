@@ -16,17 +16,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runs import estimate, fit_and_test, read_report
+from runs import estimate, fit_and_test, read_groups, read_report
 from tqdm import tqdm
 
-from farfield.curation.groups import read_with_groups
-from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
+from farfield.data.manifest import read_manifest, write_manifest
 from farfield.errors import FarfieldError
 from farfield.evaluation.comparison import check_single_label, hits
 from farfield.evaluation.metrics import wilson
@@ -64,12 +62,7 @@ def leave_one_out(source: str, root: str | None, pattern: str | None, out: Path)
     Raises:
         FarfieldError: for a pattern that finds nothing in a name, or fewer than two groups.
     """
-    manifest = read_with_groups(source, pattern, root)
-    groups: dict[str, list[VideoRecord]] = defaultdict(list)
-    for row, record in enumerate(manifest):
-        if record.group is None:
-            raise FarfieldError(f"{record.path} has no group. Give --group, or fill the column `group`.")
-        groups[record.group].append(replace(record, path=str(manifest.path(row).absolute())))
+    manifest, groups = read_groups(source, root, pattern)
     if len(groups) < 2:
         raise FarfieldError(f"{source} has {len(groups)} group; two at least are needed. Give another --group.")
     folds = []

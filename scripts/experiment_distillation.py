@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from runs import fit_and_test, read_report
+from runs import ON_CPU, fit_and_test, read_report
 from tqdm import tqdm
 
 from farfield.data.manifest import read_manifest, write_manifest
@@ -32,6 +32,7 @@ from farfield.synthetic.synthesize import synthesize
 VIDEOS: dict[str, Any] = {"num_train": 600, "num_val": 10, "num_test": 300}
 BATCH = 16
 OPTIONS: dict[str, Any] = {
+    **ON_CPU,
     "model.backbone": "tiny",
     "model.dropout": 0.0,
     "model.optimisation.optimizer": "adamw",
@@ -39,13 +40,6 @@ OPTIONS: dict[str, Any] = {
     "model.optimisation.lr": 0.002,
     "data.batch_size": BATCH,
     "data.augmentation": {"crop_scale": [0.7, 1.0]},
-    "data.num_workers": 0,
-    "data.memory_gb": 2,  # nothing is decoded twice
-    "trainer.accelerator": "cpu",
-    "trainer.enable_progress_bar": False,
-    "trainer.enable_model_summary": False,
-    "wandb.mode": "disabled",
-    "report.every_n_epochs": 0,
 }
 TEACHER: dict[str, Any] = {"model.insert": {"res3": [1], "res4": [1]}, "model.optimisation.warmup_epochs": 1}
 STUDENT: dict[str, Any] = {"model.backbone_options": {"width": 0.5}, "model.clip": {"crop_px": 40}}

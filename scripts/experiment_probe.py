@@ -21,15 +21,14 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runs import estimate, fit_command, read_report, run_commands
+from runs import estimate, fit_command, read_groups, read_report, run_commands
 from tqdm import tqdm
 
-from farfield.curation.groups import read_with_groups
-from farfield.data.manifest import VideoRecord, read_manifest, write_manifest
+from farfield.data.manifest import read_manifest, write_manifest
 from farfield.errors import FarfieldError
 from farfield.evaluation.metrics import wilson
 
@@ -75,12 +74,7 @@ def leave_one_out(source: Path, root: str | None, pattern: str | None, val_group
     Raises:
         FarfieldError: for a video without a group, or too few groups.
     """
-    manifest = read_with_groups(source, pattern, root)
-    groups: dict[str, list[VideoRecord]] = defaultdict(list)
-    for row, record in enumerate(manifest):
-        if record.group is None:
-            raise FarfieldError(f"{record.path} has no group. Give --group, or fill the column `group`.")
-        groups[record.group].append(replace(record, path=str(manifest.path(row).absolute())))
+    manifest, groups = read_groups(source, root, pattern)
     names = sorted(groups)
     if len(names) < val_groups + 2:
         raise FarfieldError(

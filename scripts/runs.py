@@ -6,7 +6,9 @@ import json
 import os
 import statistics
 import sys
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,39 @@ import torch
 from scipy.stats import t as student
 
 from farfield.cli import main
+from farfield.curation.groups import read_with_groups
+from farfield.data.manifest import Manifest, VideoRecord
+from farfield.errors import FarfieldError
 from farfield.evaluation.metrics import Estimate, wilson
 from farfield.parallel import worker_context
+
+ON_CPU: dict[str, Any] = {
+    "data.num_workers": 0,
+    "data.memory_gb": 2,  # nothing is decoded twice
+    "trainer.accelerator": "cpu",
+    "trainer.enable_progress_bar": False,
+    "trainer.enable_model_summary": False,
+    "wandb.mode": "disabled",
+    "report.every_n_epochs": 0,
+}
+"""Options of a small run on the CPU that shows and tracks nothing."""
+
+
+def read_groups(
+    source: str | Path, root: str | None, pattern: str | None
+) -> tuple[Manifest, dict[str, list[VideoRecord]]]:
+    """Read a manifest; return it, and the videos of each group with absolute paths.
+
+    Raises:
+        FarfieldError: for a video without a group, or a pattern that finds nothing in a name.
+    """
+    manifest = read_with_groups(source, pattern, root)
+    groups: dict[str, list[VideoRecord]] = defaultdict(list)
+    for row, record in enumerate(manifest):
+        if record.group is None:
+            raise FarfieldError(f"{record.path} has no group. Give --group, or fill the column `group`.")
+        groups[record.group].append(replace(record, path=str(manifest.path(row).absolute())))
+    return manifest, groups
 
 
 def fit_and_test(folder: Path, options: Mapping[str, Any], manifest: Path, *, extra: Sequence[str] = ()) -> None:

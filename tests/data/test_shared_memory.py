@@ -115,6 +115,7 @@ class Pairs(Dataset[Any]):
         return Pair(small, large)
 
 
+@pytest.mark.slow
 def test_two_tensors_of_a_batch_have_buffers_of_their_own() -> None:
     found = [(number_in(small), number_in(large)) for small, large in loader(Pairs(), workers=1)]
     assert found == [(number, 100 + number) for number in range(COUNT)]

@@ -18,6 +18,7 @@ from farfield.probing.options import Configuration, HeadName
 CONFIGURATIONS = [Configuration(1e-2, 0.0), Configuration(3e-3, 0.5), Configuration(1e-3, 0.1)]
 STEPS = 7
 MAP = (256, 4, 3, 3)
+HEADS = ["linear", pytest.param("attentive", marks=pytest.mark.slow), "non_local"]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def trained(network: ActionNet, name: HeadName, configurations: list[Configurati
     return grid
 
 
-@pytest.mark.parametrize("name", ["linear", "attentive", "non_local"])
+@pytest.mark.parametrize("name", HEADS)
 def test_configurations_do_not_influence_each_other(network: ActionNet, name: HeadName) -> None:
     together = trained(network, name, CONFIGURATIONS)
     alone = [trained(network, name, [each]) for each in CONFIGURATIONS]
@@ -62,7 +63,7 @@ def test_configurations_do_not_influence_each_other(network: ActionNet, name: He
     torch.testing.assert_close(together.train_losses, torch.cat([each.train_losses for each in alone]))
 
 
-@pytest.mark.parametrize("name", ["linear", "attentive", "non_local"])
+@pytest.mark.parametrize("name", HEADS)
 def test_optimiser_is_adamw_with_a_cosine(network: ActionNet, name: HeadName) -> None:
     """The oracle trains the module itself with torch's optimiser."""
     configuration = CONFIGURATIONS[1]
@@ -98,7 +99,7 @@ def test_own_inputs_of_each_configuration(network: ActionNet, name: HeadName) ->
             torch.testing.assert_close(value[place], single.parameters[key][0], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["linear", "attentive", "non_local"])
+@pytest.mark.parametrize("name", HEADS)
 def test_finished_network_scores_as_its_head(network: ActionNet, name: HeadName) -> None:
     grid = trained(network, name, CONFIGURATIONS)
     clips = torch.randn(3, 3, 4, 40, 40)

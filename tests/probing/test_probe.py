@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,10 @@ from farfield.errors import FarfieldError
 from farfield.evaluation.evaluate import evaluate
 from farfield.probing import feature_cache
 from farfield.probing.extraction import Extractor
+from farfield.probing.heads import check_heads
 from farfield.training.train import TrainResult, train
+
+pytestmark = pytest.mark.slow
 
 CLIP = {"num_frames": 4, "crop_px": 40, "frame_stride": 6, "num_clips": 2, "num_crops": 1}
 SMALL = {"learning_rates": [1e-3, 1e-2], "weight_decays": [0.0, 0.1], "min_steps": 12, "epochs": 1, "train_views": 2}
@@ -113,7 +117,6 @@ def test_the_checkpoint_scores_as_the_probe_did(finished: TrainResult, figures: 
     check_equal_to_test(finished, figures)
 
 
-@pytest.mark.slow
 def test_heads_on_maps_score_as_the_probe_did(
     figures: Path, weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -131,7 +134,6 @@ def test_heads_on_maps_score_as_the_probe_did(
     assert len(list((tmp_path / "features").iterdir())) == 3  # both heads took the same features
 
 
-@pytest.mark.slow
 def test_two_pathways(figures: Path, tmp_path: Path) -> None:
     options = {"width": 8, "alpha": 2, "beta_inv": 2, "fusion_kernel": 3}
     labels = read_manifest(figures / "train.csv").labels
@@ -187,40 +189,14 @@ def test_an_interrupted_probe_goes_on(
     assert result.probe.configurations == finished.probe.configurations  # as without an interrupt
 
 
-def test_features_of_other_weights_files_and_clips_are_not_used(
-    figures: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_runs_share_features(
+    figures: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: TrainResult
 ) -> None:
-    folder = tmp_path / "data"
-    shutil.copytree(figures, folder)
-    cache = str(tmp_path / "features")
+    """Another run with one view more of each training video computes that view only."""
+    cache = shutil.copytree(finished.run_dir / "features", tmp_path / "features")
     views = computed(monkeypatch)
-
-    def count(name: str, weights: Path, more: dict[str, Any] | None = None, **settings: Any) -> int:
-        views.clear()
-        probe(folder, weights, tmp_path / name, more, cache=cache, min_steps=1, test=None, **settings)
-        return sum(views)
-
-    assert count("first", weights) == 50
-    assert count("same", weights) == 0
-    assert count("more_views", weights, train_views=3) == 20
-    assert count("other_seed", weights, {"seed_everything": 1}) == 40
-    assert count("augmented", weights, {"data.augmentation.colour": 0.2}) == 40
-    assert count("clip", weights, {"model.clip": {"frame_stride": 5}}) == 50
-    changed = load_network(weights)
-    with torch.no_grad():
-        next(changed.backbone.parameters())[0] += 1e-3
-    save_model(changed, tmp_path / "changed.ckpt")
-    assert count("weights", tmp_path / "changed.ckpt") == 50
-    with torch.no_grad():
-        changed.head.fc.weight += 1
-    save_model(changed, tmp_path / "classifier.ckpt")
-    assert count("classifier", tmp_path / "classifier.ckpt") == 0
-    manifest = read_manifest(folder / "train.csv")
-    shutil.copy(manifest.path(1), manifest.path(0))
-    assert count("file", weights) == 2
-    rows = list(manifest)
-    write_manifest(folder / "train.csv", rows[::-1])
-    assert count("order", weights) == 0
+    probe(figures, weights, tmp_path / "run", cache=str(cache), min_steps=1, train_views=3)
+    assert sum(views) == 20
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -242,8 +218,6 @@ def test_other_tasks(tmp_path: Path, weights: Path, figures: Path) -> None:
         "multilabel": lambda label: {"bow": "", "jump": "jump|up"}.get(label, label),
         "multi_head": lambda label: f"verb:{label}|length:{'long' if len(label) > 4 else 'short'}",
     }
-    from dataclasses import replace
-
     for task, relabel in labelled.items():
         for split in ("train", "val", "test"):
             manifest = read_manifest(figures / f"{split}.csv")
@@ -266,13 +240,10 @@ def test_unreadable_videos_are_left_out_and_named(
     folder = tmp_path / "data"
     shutil.copytree(figures, folder)
     for split, name in (("train", "empty"), ("val", "text"), ("test", "missing")):
-        rows = list(read_manifest(folder / f"{split}.csv"))
-        manifest = read_manifest(folder / f"{split}.csv")
-        first = manifest.path(0)
+        first = read_manifest(folder / f"{split}.csv").path(0)
         first.unlink()
         if bad_files[name].exists():
             shutil.copy(bad_files[name], first)
-        assert len(rows) == len(manifest)
     result = probe(folder, weights, tmp_path / "run", min_steps=2)
     assert result.probe is not None
     assert result.probe.num_videos == {"training": 19, "validation": 9, "test": 9}
@@ -305,14 +276,38 @@ def test_mistakes_are_told_before_features_are_computed(
     assert "'fly', which is not one of the 10 classes" in message(test=str(tmp_path / "strange.csv"))
 
 
+def test_a_training_run_is_not_replaced(figures: Path, weights: Path, tmp_path: Path) -> None:
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    last.parent.mkdir(parents=True)
+    shutil.copy(weights, last)
+    for resume in (False, True):
+        with pytest.raises(FarfieldError, match="holds a training run, whose checkpoints a probe would replace"):
+            probe(figures, weights, tmp_path / "run", {"resume": resume})
+
+
 def test_missing_validation_classes_are_named(
     figures: Path, weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [row for row in read_manifest(figures / "val.csv") if row.label != "bow"]
     write_manifest(tmp_path / "val.csv", rows)
-    more = {"data.val": tmp_path / "val.csv", "data.root": figures}
-    probe(figures, weights, tmp_path / "run", more, min_steps=1)
+    more = {"data.val": tmp_path / "val.csv", "data.root": figures, "trainer.accelerator": "no such device"}
+    with pytest.raises(FarfieldError, match="no such device"):  # after the checks
+        probe(figures, weights, tmp_path / "run", more)
     assert "1 of 10 classes have no validation video ('bow')" in caplog.text
+
+
+def test_videos_that_are_used_twice_are_told(
+    figures: Path, weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A test video that also trains or chooses makes the figures look better than they are."""
+    train, val, test = (list(read_manifest(figures / f"{name}.csv")) for name in ("train", "val", "test"))
+    write_manifest(tmp_path / "test.csv", [*test[:4], *val[:3], *train[:2]])
+    more = {"data.root": figures, "trainer.accelerator": "no such device"}  # stops after the checks
+    with pytest.raises(FarfieldError, match="no such device"):
+        probe(figures, weights, tmp_path / "run", more, test=str(tmp_path / "test.csv"))
+    assert "2 of the 9 videos of probe.test are also in data.train, which trains the heads" in caplog.text
+    assert "3 of the 9 videos of probe.test are also in data.val, which chooses the head" in caplog.text
+    assert "of data.val are also in" not in caplog.text
 
 
 def test_a_folder_that_cannot_be_written(figures: Path, weights: Path, tmp_path: Path) -> None:
@@ -334,8 +329,6 @@ def test_features_without_positions_have_linear_heads_only(figures: Path, tmp_pa
     labels = read_manifest(figures / "train.csv").labels
     network = build_model("tiny", labels=labels, clip=CLIP)
     network.backbone.has_map = False
-    from farfield.probing.heads import check_heads
-
     check_heads(network, ["linear"])
     with pytest.raises(FarfieldError, match=r"have no positions.*Set probe.heads to \[linear\]"):
         check_heads(network, ["linear", "attentive"])
@@ -358,3 +351,5 @@ def test_command_line(
     assert run_farfield(*words) == 2
     assert "already holds a run" in capsys.readouterr().err
     assert run_farfield(*words, "--resume=true") == 0
+    assert run_farfield(*(word for word in words if "probe" not in word), "--resume=true") == 2
+    assert "holds a probe, whose checkpoints a training run would replace" in capsys.readouterr().err

@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 import farfield
+import hugging_face
 from farfield import build_model, evaluate
 from farfield.checkpoints.checkpoint import load_network, save_model
 from farfield.checkpoints.content_hash import network_hash
@@ -251,6 +252,21 @@ def test_exported_teachers(kind: str, figures: Path, labels: list[str], tmp_path
     torch.testing.assert_close(scores.softmax(1), model(clips).softmax(1).detach(), rtol=0, atol=close)
 
 
+@pytest.mark.slow
+@pytest.mark.dependency
+def test_hugging_face_teacher(tmp_path: Path) -> None:
+    """Its classes are chosen by name, and its scores are those of `transformers`."""
+    model = hugging_face.make_model("videomae")
+    folder = str(hugging_face.save(model, tmp_path / "videomae"))
+    found = NetworkTeacher(folder, ["jump", "run"], "single_label")
+    assert found.provenance == {"teacher": folder, "teacher_hash": network_hash(folder)}
+    assert (found.clip.num_frames, found.clip.test_side_px) == (4, 48)
+    clips = torch.randn(2, 3, 4, 48, 48)
+    scores, weights = found.scores(batch_for(clips))
+    assert weights is None
+    torch.testing.assert_close(scores, hugging_face.their_scores(model, clips)[:, [1, 0]], rtol=1e-3, atol=1e-3)
+
+
 def scores_file(model: ActionNet, manifest: Path, out: Path) -> Path:
     evaluate(model, manifest, out=out, num_workers=0, accelerator="cpu", progress=False)
     return out / "scores.npz"
@@ -344,6 +360,7 @@ def refused(*words: str) -> str:
     return str(found.value)
 
 
+@pytest.mark.slow
 def test_mistakes(figures: Path, labels: list[str], unlabelled: Path, tmp_path: Path) -> None:
     def refusal(*more: str) -> str:
         message = refused(*options(figures, tmp_path / "run", *more))
@@ -371,6 +388,7 @@ def test_mistakes(figures: Path, labels: list[str], unlabelled: Path, tmp_path: 
     assert "cannot be read as a checkpoint" in refusal(f"--model.teacher={tmp_path / 'damaged.ckpt'}")
 
 
+@pytest.mark.slow
 def test_mistakes_in_stored_scores(figures: Path, labels: list[str], tmp_path: Path) -> None:
     def refusal(*lines: object) -> str:
         file = tmp_path / "predictions.jsonl"

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from farfield.data.augmentation import Draw, Mix
 from farfield.data.datasets import Batch
 from farfield.task import Task, class_probabilities
-from farfield.training.distillation import as_scores, soft_losses
+from farfield.training.distillation import logits_of, soft_losses
 from farfield.training.loss import classification_loss, labelled_part
 from farfield.training.multi_head_loss import multi_head_loss
 from farfield.training.multilabel_loss import multilabel_loss
@@ -109,9 +109,9 @@ def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("task", ["single_label", "multilabel"])
 def test_scores_of_probabilities(task: Task) -> None:
     p = class_probabilities(S, task)
-    torch.testing.assert_close(class_probabilities(as_scores(p, task), task), p)
+    torch.testing.assert_close(class_probabilities(logits_of(p, task), task), p)
     sure = torch.tensor([[1.0, 0.0, 0.0]])
-    assert soft_losses(torch.zeros(1, 3), as_scores(sure, task), task, temperature=2).isfinite().all()
+    assert soft_losses(torch.zeros(1, 3), logits_of(sure, task), task, temperature=2).isfinite().all()
 
 
 def batch(labels: Tensor, mix: Mix | None, is_labelled: Tensor | None) -> Batch:

@@ -85,7 +85,10 @@ def two(figures: Path, manifests: dict[str, Path], tmp_path_factory: pytest.Temp
     accumulated = ("--data.batch_size=1", "--trainer.accumulate_grad_batches=2")
     epochs = "--trainer.max_epochs=2"
     resumed = (epochs, "--resume=true")
+    taught = (f"--model.teacher={folder / 'one/checkpoints/last.ckpt'}", f"--data.unlabelled={manifests['five']}")
+    assert run_farfield(*fit(figures, folder / "taught_one", 1, *taught)) == 0
     commands = {
+        "taught": fit(figures, folder / "taught", 2, *taught),
         "plain": fit(figures, folder / "plain", 2, f"--data.val={manifests['seven']}"),
         "test": score(folder / "one/checkpoints/last.ckpt", manifests["seven"], folder / "test", 2),
         "averaged": fit(figures, folder / "averaged", 2, *AVERAGED),
@@ -125,6 +128,12 @@ def must_agree(one: Path, two: Path, *names: str) -> None:
     first, second = (torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in (one, two))
     for name in (name for name in first if name.startswith("network.")):
         torch.testing.assert_close(second[name], first[name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_from_a_teacher_as_one(two: Path) -> None:
+    """Each process has the teacher, and unlabelled videos count alike in both."""
+    must_agree(two / "taught_one", two / "taught", "train/loss", "train/top1", "val/loss")
 
 
 @pytest.mark.slow

@@ -98,7 +98,7 @@ def video_scores(
     segments = torch.tensor([[math.nan if time is None else time for time in each] for each in times]).double()
     return Scores(
         list(labels),
-        [_canonical(manifest.path(row)) for row in rows],
+        [canonical_path(manifest.path(row)) for row in rows],
         targets if task == "single_label" else targets > 0,
         probabilities,
         None if segments.isnan().all() else segments,
@@ -107,7 +107,7 @@ def video_scores(
     )
 
 
-def _canonical(video: Path) -> str:
+def canonical_path(video: Path) -> str:
     """Return a video's absolute path.
 
     Symbolic links in the folder's path are resolved. If the video is itself a link, the link's name is kept, since the

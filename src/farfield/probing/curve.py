@@ -77,7 +77,8 @@ def learning_curve(
 ) -> list[CurvePoint]:
     """Train a head on a few videos of each class, and measure it; the draws of a point are trained at once.
 
-    The last point, with all videos, is not trained again, and left out.
+    The last point, with all videos, is not trained again, and left out. All points have the standardisation of all
+    training videos, of which no labels are used.
 
     Args:
         make: makes the head with its first weights.
@@ -88,7 +89,7 @@ def learning_curve(
         loss: training loss.
         seed: seed of the run.
     """
-    of_videos = training.targets[:: training.rows_per_video]
+    of_videos = training.video_targets
     points = []
     for count in videos_per_class(of_videos)[:-1]:
         chosen = [choose_videos(of_videos, count, seed=seed, draw=draw) for draw in range(settings.curve_draws)]

@@ -11,15 +11,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 
+from farfield.data.augmentation import Augmentation
 from farfield.data.datamodule import VideoDataModule
-from farfield.data.datasets import EvaluationViews, Failure
+from farfield.data.datasets import Batch, EvaluationViews, Failure
 from farfield.data.manifest import Manifest
 from farfield.data.mirrored_labels import mirror_targets, mirrored_classes
 from farfield.data.targets import row_targets
 from farfield.errors import FarfieldError
 from farfield.probing.extraction import FLIPPED, Extractor, fill_cache
-from farfield.probing.feature_cache import FeatureCache, as_gigabytes
+from farfield.probing.feature_cache import CachedFeatures, FeatureCache, as_gigabytes
 from farfield.probing.training_set import FeatureSet
 from farfield.probing.views import AugmentedViews, video_key
 
@@ -39,6 +41,8 @@ class Planned:
         keys: key of each sample.
         cache: files of the computed features.
         views: number of views of a sample.
+        samples_per_video: number of samples of a video, which follow each other.
+        is_training: whether the samples are augmented training clips; otherwise they are test views.
     """
 
     name: str
@@ -46,11 +50,17 @@ class Planned:
     keys: list[str]
     cache: FeatureCache
     views: int
+    samples_per_video: int
     is_training: bool
+
+    @property
+    def num_missing(self) -> int:
+        """Number of samples that the cache lacks."""
+        return sum(key not in self.cache for key in self.keys)
 
     def missing_bytes(self, extractor: Extractor) -> int:
         """Return the number of bytes that the cache lacks."""
-        missing = sum(key not in self.cache for key in self.keys)
+        missing = self.num_missing
         return missing * extractor.row_bytes(views=self.views, training=self.is_training) if missing else 0
 
 
@@ -104,25 +114,24 @@ class FeatureMaker:
         pairs = [divmod(sample, self.num_views) for sample in samples]
         keys = [video_key(data.train_manifest, row, view, int(keep[row])) for row, view in pairs]
         cache = FeatureCache(self.folder, "training", settings)
-        return Planned("training", data.train_manifest, keys, cache, 1, True)
+        return Planned("training", data.train_manifest, keys, cache, 1, self.num_views, True)
 
     def plan_test(self, name: str, manifest: Manifest, *, num_clips: int, num_crops: int) -> Planned:
         """Return what is needed of validation or test videos."""
         settings = self._settings | {"num_clips": num_clips, "num_crops": num_crops}
         keys = [video_key(manifest, row) for row in range(len(manifest))]
         cache = FeatureCache(self.folder, f"views_{num_clips}x{num_crops}", settings)
-        return Planned(name, manifest, keys, cache, num_clips * num_crops, False)
+        return Planned(name, manifest, keys, cache, num_clips * num_crops, 1, False)
 
     def check_space(self, planned: Sequence[Planned]) -> None:
         """Log how much is to be computed, and check that the disk has room for it."""
         needed = [each.missing_bytes(self.extractor) for each in planned]
         for each, count in zip(planned, needed, strict=True):
-            missing = sum(key not in each.cache for key in each.keys)
             log.info(
                 "%s: %d videos, features of %d of %d samples to compute, %s in %s",
                 each.name,
                 len(each.manifest),
-                missing,
+                each.num_missing,
                 len(each.keys),
                 as_gigabytes(count),
                 each.cache.folder,
@@ -145,22 +154,13 @@ class FeatureMaker:
             seed=data.seed,
             decoder=data.decoder,
         )
-        self.failures += fill_cache(
-            planned.cache,
-            planned.keys,
-            dataset,
-            self.extractor,
-            description=f"features of {planned.name} videos",
-            augmentation=data.augmentation,
-            batch_size=data.batch_size,
-            num_workers=data.num_workers,
+        rows, features = self._compute(planned, dataset, data.batch_size, data.augmentation)
+        of_videos = row_targets(planned.manifest, data.labels, data.task)[rows]
+        flipped = features.get(FLIPPED, range(len(features))).flatten().numpy()
+        targets = mirror_targets(
+            np.repeat(of_videos, self.num_views, axis=0), flipped, mirrored_classes(data.labels, data.flip_labels)
         )
-        rows, kept = self._readable(planned, self.num_views)
-        features = planned.cache.read([planned.keys[sample] for sample in kept])
-        targets = row_targets(planned.manifest, data.labels, data.task)[np.repeat(rows, self.num_views)]
-        flipped = features.get(FLIPPED, range(len(kept))).flatten().numpy()
-        targets = mirror_targets(targets, flipped, mirrored_classes(data.labels, data.flip_labels))
-        return self._feature_set(features, targets, self.num_views, rows)
+        return self._feature_set(planned, rows, features, targets, of_videos)
 
     def make_test(self, planned: Planned, *, num_clips: int, num_crops: int) -> FeatureSet:
         """Compute the features of validation or test videos that the cache lacks.
@@ -178,38 +178,58 @@ class FeatureMaker:
             decoder=data.decoder,
             task=data.task,
         )
+        rows, features = self._compute(planned, dataset, max(data.batch_size // planned.views, 1), None)
+        targets = row_targets(planned.manifest, data.labels, data.task)[rows]
+        return self._feature_set(planned, rows, features, targets, targets)
+
+    def _compute(
+        self, planned: Planned, dataset: Dataset[Batch], batch_size: int, augmentation: Augmentation | None
+    ) -> tuple[list[int], CachedFeatures]:
+        """Fill the cache; return the rows of the manifest that could be read, and the features of their samples."""
         self.failures += fill_cache(
             planned.cache,
             planned.keys,
             dataset,
             self.extractor,
             description=f"features of {planned.name} videos",
-            batch_size=max(data.batch_size // planned.views, 1),
-            num_workers=data.num_workers,
+            augmentation=augmentation,
+            batch_size=batch_size,
+            num_workers=self.data.num_workers,
         )
-        rows, kept = self._readable(planned, 1)
-        features = planned.cache.read([planned.keys[sample] for sample in kept])
-        targets = row_targets(planned.manifest, data.labels, data.task)[rows]
-        return self._feature_set(features, targets, 1, rows)
+        rows, keys = self._readable(planned)
+        return rows, planned.cache.read(keys)
 
-    def _feature_set(self, features: Any, targets: np.ndarray, rows_per_video: int, rows: list[int]) -> FeatureSet:
+    def _feature_set(
+        self,
+        planned: Planned,
+        rows: list[int],
+        features: CachedFeatures,
+        targets: np.ndarray,
+        video_targets: np.ndarray,
+    ) -> FeatureSet:
         maps = self.extractor.network.backbone.num_pathways if self.extractor.with_maps else 0
-        return FeatureSet(features, torch.from_numpy(targets), rows_per_video, rows, maps, self.extractor.device)
+        return FeatureSet(
+            features,
+            torch.from_numpy(targets),
+            torch.from_numpy(video_targets),
+            planned.samples_per_video,
+            rows,
+            maps,
+            self.extractor.device,
+        )
 
-    def _readable(self, planned: Planned, samples_per_video: int) -> tuple[list[int], list[int]]:
-        """Return the rows of the manifest whose samples are all in the cache, and these samples."""
-        rows = [
-            row
-            for row in range(len(planned.manifest))
-            if all(planned.keys[row * samples_per_video + view] in planned.cache for view in range(samples_per_video))
-        ]
+    def _readable(self, planned: Planned) -> tuple[list[int], list[str]]:
+        """Return the rows of the manifest whose samples are all in the cache, and the keys of these samples."""
+        count = planned.samples_per_video
+        of_rows = [planned.keys[begin : begin + count] for begin in range(0, len(planned.keys), count)]
+        rows = [row for row, keys in enumerate(of_rows) if all(key in planned.cache for key in keys)]
         if not rows:
             path, reason, *_ = self.failures[-1]
             raise FarfieldError(
                 f"none of the {len(planned.manifest)} {planned.name} videos can be read. The last failure is {path}: "
                 f"{reason}. Check the manifest's paths and the videos."
             )
-        return rows, [row * samples_per_video + view for row in rows for view in range(samples_per_video)]
+        return rows, [key for row in rows for key in of_rows[row]]
 
     def _keep_direction(self) -> list[bool]:
         """Return for each training video whether its clips must not be mirrored."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal, NamedTuple, cast, get_args
@@ -102,8 +101,3 @@ class ProbeSettings:
     def num_steps(self, num_videos: int) -> int:
         """Return the number of training steps for a number of training videos."""
         return max(self.epochs * -(-num_videos // self.batch_size), self.min_steps)
-
-
-def named(heads: Sequence[str]) -> str:
-    """Return the names of heads for a message."""
-    return ", ".join(heads)

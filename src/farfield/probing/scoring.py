@@ -1,6 +1,8 @@
-"""Score test views by all configurations of a head."""
+"""Score test views by all configurations of a head, or by one head."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from farfield.evaluation.manifest_scores import video_scores
 from farfield.evaluation.scores_file import Scores
 from farfield.models.network import ActionNet
 from farfield.probing.grid import Grid
+from farfield.probing.heads import ProbeHead
 from farfield.probing.training_set import FeatureSet
 from farfield.scoring.aggregation import aggregate_views, view_probabilities
 
@@ -19,16 +22,26 @@ VIEWS_AT_ONCE = 64
 """Views that all configurations score together; bounds memory."""
 
 
-@torch.no_grad()
 def score_videos(grid: Grid, videos: FeatureSet) -> Float[Tensor, "k n views classes"]:
     """Return the class probabilities of each view of each video, by each configuration, on the CPU."""
-    head = grid.head.eval()
+    return _score(grid.head.eval(), grid.scores, videos)
+
+
+def score_head(head: ProbeHead, videos: FeatureSet) -> Float[Tensor, "n views classes"]:
+    """Return the class probabilities of each view of each video, by one head, on the CPU."""
+    return _score(head.eval(), lambda inputs: head(*inputs)[None], videos)[0]
+
+
+@torch.no_grad()
+def _score(
+    head: ProbeHead, logits_of: Callable[[Sequence[Tensor]], Float[Tensor, "k b classes"]], videos: FeatureSet
+) -> Float[Tensor, "k n views classes"]:
     task = head.network[0].task
     found = []
-    views = int(videos.vectors.shape[1])
-    for rows in np.array_split(np.arange(len(videos)), max(len(videos) * views // VIEWS_AT_ONCE, 1)):
-        inputs = [each.flatten(0, 1) for each in videos.inputs(rows, maps=head.takes_maps)]
-        logits = grid.scores(inputs)
+    at_once = max(VIEWS_AT_ONCE // int(videos.vectors.shape[1]), 1)
+    for begin in range(0, len(videos), at_once):
+        rows = np.arange(begin, min(begin + at_once, len(videos)))
+        logits = logits_of([each.flatten(0, 1) for each in videos.inputs(rows, maps=head.takes_maps)])
         found.append(torch.stack([view_probabilities(each, len(rows), task) for each in logits]).cpu())
     return torch.cat(found, 1)
 

@@ -21,8 +21,8 @@ from farfield.errors import FarfieldError
 from farfield.lightning_errors import lightning_errors_as_ours
 from farfield.options.parser import CommandParser, ConfigAction
 from farfield.precision import check_mixed_precision
+from farfield.probing.checks import check_probe
 from farfield.probing.options import ProbeSettings
-from farfield.probing.probe import check_probe
 from farfield.task import DEFAULT_TASK, Task
 from farfield.training.checkpointing import AtomicCheckpointIO, RandomState, checkpoint_callbacks
 from farfield.training.early_stopping import StopEarly
@@ -150,9 +150,15 @@ class TrainingRun(LightningCLI):
         self.run_dir = sweep_folder(Path(self.config.run_dir))
         self.last_checkpoint = self.run_dir / "checkpoints" / "last.ckpt"
         is_probe = self.config.probe is not False
-        written = self.run_dir / "checkpoints" / "best.ckpt" if is_probe else self.last_checkpoint
+        of_probe = self.run_dir / "probe.json"
+        written, other = (of_probe, self.last_checkpoint) if is_probe else (self.last_checkpoint, of_probe)
         if self.run_dir.exists() and not self.run_dir.is_dir():
             raise FarfieldError(f"run_dir is {self.run_dir}, which is a file. Give a folder.")
+        if other.exists():
+            kinds = ("a training run", "a probe") if is_probe else ("a probe", "a training run")
+            raise FarfieldError(
+                f"{self.run_dir} holds {kinds[0]}, whose checkpoints {kinds[1]} would replace. Give another run_dir."
+            )
         if written.exists() and not self.config.resume:
             raise FarfieldError(
                 f"{self.run_dir} already holds a run. Give --resume true to continue it (in Python, resume=True), or "

@@ -91,8 +91,8 @@ def _divergences(s: Float[Tensor, "b c"], t: Float[Tensor, "b c"]) -> Float[Tens
     return F.kl_div(s.log_softmax(1), t.log_softmax(1), log_target=True, reduction="none").sum(1)
 
 
-def as_scores(probabilities: Float[Tensor, "b classes"], task: Task) -> Float[Tensor, "b classes"]:
-    """Return scores whose `class_probabilities` are the given ones: their logarithms or, for multilabel, logits."""
+def logits_of(probabilities: Float[Tensor, "b classes"], task: Task) -> Float[Tensor, "b classes"]:
+    """Return logits whose `class_probabilities` are the given ones: logarithms or, for multilabel, log odds."""
     if task == "multilabel":
         return torch.logit(probabilities, eps=1e-6)
     return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()

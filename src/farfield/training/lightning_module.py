@@ -28,7 +28,6 @@ from farfield.lightning_compat import data_module, synchronize_batch_norm
 from farfield.models.network import ActionNet
 from farfield.scoring.aggregation import aggregate_views, view_probabilities
 from farfield.scoring.score_views import score_clips
-from farfield.task import split_heads
 from farfield.training.class_weights import compute_class_weights, compute_pos_weight
 from farfield.training.distillation import Distillation
 from farfield.training.distilled_loss import Distiller
@@ -44,7 +43,7 @@ from farfield.training.region_loss import region_logits, region_loss, supervises
 from farfield.training.schedule import PreviousSchedule, lr_factor, resumed_total_steps, scale_lr
 from farfield.training.short_clip_conv import correct_short_clip_gradients
 from farfield.training.step_counts import clips_per_step, optimizer_steps
-from farfield.training.validation_metrics import multi_head_figures, multilabel_figures, single_label_figures
+from farfield.training.validation_metrics import validation_figures
 
 log = logging.getLogger("farfield")
 
@@ -214,13 +213,7 @@ class TrainingModule(LightningModule):
                 "Check the paths in data.val."
             )
         _, labels, probabilities = (torch.cat(parts) for parts in zip(*self.val_scores, strict=True))
-        if self.network.task == "multilabel":
-            figures = multilabel_figures(probabilities, labels)
-        elif self.network.task == "multi_head":
-            figures = multi_head_figures(probabilities, labels, split_heads(self.network.labels))
-        else:
-            figures, metrics = single_label_figures(probabilities, labels)
-            self.val_confusion_matrix = metrics.confusion
+        figures, self.val_confusion_matrix = validation_figures(self.network, probabilities, labels)
         self.log_dict(figures, prog_bar=True, sync_dist=True)  # equal in all processes; sync_dist avoids a warning
 
     def score(self, batch: ClipBatch) -> Float[Tensor, "b views classes"]:

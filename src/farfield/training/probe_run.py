@@ -10,24 +10,15 @@ from typing import Any
 from torch import Tensor
 
 from farfield.atomic_write import write_text_atomically
-from farfield.models.network import ActionNet
 from farfield.probing.options import ProbeSettings
 from farfield.probing.probe import Measure, run_probe
 from farfield.probing.report import write_probe_files
 from farfield.probing.result import ProbeResult
 from farfield.progress import progress_bars
-from farfield.task import split_heads
 from farfield.training.config import TrainingRun
 from farfield.training.lightning_module import TrainingModule
 from farfield.training.monitor import best_mode
-from farfield.training.validation_metrics import (
-    LOSS,
-    MAP,
-    TOP1,
-    multi_head_figures,
-    multilabel_figures,
-    single_label_figures,
-)
+from farfield.training.validation_metrics import LOSS, MAP, TOP1, validation_figures
 
 log = logging.getLogger("farfield")
 
@@ -49,7 +40,7 @@ def train_probe(run: TrainingRun) -> ProbeResult:
     monitor = run.best_monitor
     measure = Measure(
         loss=partial(_loss, module),
-        figures=partial(_figures, module.network),
+        figures=lambda probabilities, targets: validation_figures(module.network, probabilities, targets)[0],
         monitor=monitor,
         mode=best_mode(monitor),
         loss_figure=LOSS,
@@ -82,11 +73,3 @@ class _Features:
 
 def _loss(module: TrainingModule, scores: Tensor, targets: Tensor) -> Tensor:
     return module.batch_loss(scores, _Features(targets))
-
-
-def _figures(network: ActionNet, probabilities: Tensor, targets: Tensor) -> dict[str, float]:
-    if network.task == "multilabel":
-        return multilabel_figures(probabilities, targets)
-    if network.task == "multi_head":
-        return multi_head_figures(probabilities, targets, split_heads(network.labels))
-    return single_label_figures(probabilities, targets)[0]

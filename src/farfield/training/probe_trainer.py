@@ -6,9 +6,8 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from farfield.allocator import keep_freed_memory
 from farfield.errors import FarfieldError
-from farfield.lightning_errors import lightning_errors_as_ours
+from farfield.evaluation.manifest_scores import make_trainer
 from farfield.precision import check_mixed_precision
 
 
@@ -49,17 +48,6 @@ def probe_trainer(given: Any) -> Trainer:
     Raises:
         FarfieldError: for an accelerator or a precision that cannot be used.
     """
-    with lightning_errors_as_ours(ValueError):
-        trainer = Trainer(
-            accelerator=given.accelerator,
-            devices=1,
-            precision=given.precision,
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=False,
-        )
+    trainer = make_trainer(given.accelerator, 1, given.precision, progress=False)
     check_mixed_precision(trainer.precision)
-    if trainer.strategy.root_device.type == "cpu":
-        keep_freed_memory()
     return trainer

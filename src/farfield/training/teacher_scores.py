@@ -20,9 +20,10 @@ from farfield.data.datamodule import VideoDataModule
 from farfield.data.datasets import Batch
 from farfield.data.mirrored_labels import mirrored_classes
 from farfield.errors import FarfieldError
+from farfield.evaluation.manifest_scores import canonical_path
 from farfield.evaluation.scores_file import read_scores
 from farfield.task import DEFAULT_TASK, Task
-from farfield.training.distillation import as_scores
+from farfield.training.distillation import logits_of
 from farfield.training.teacher import check_task, student_columns
 from farfield.untrusted_json import JsonError, parse_json
 
@@ -112,7 +113,7 @@ class StoredTeacher:
         if mix is not None:
             p = torch.lerp(p[mix.partner], p, mix.share[:, None])
             known = known & known[mix.partner]
-        return as_scores(p, self._task), known.float()
+        return logits_of(p, self._task), known.float()
 
     def _of_mirrored(self, p: Float[Tensor, "b classes"]) -> Float[Tensor, "b classes"]:
         """Return the probabilities of mirrored clips. Several classes may be mirrored to one."""
@@ -127,8 +128,8 @@ def segment_key(path: Path, start_seconds: float | None, end_seconds: float | No
     """Return the key of a video's segment; None and NaN stand for the start and the end of the video."""
     start = 0.0 if start_seconds is None or math.isnan(start_seconds) else float(start_seconds)
     end = math.inf if end_seconds is None or math.isnan(end_seconds) else float(end_seconds)
-    # The path as `farfield test` names videos, and times to the millisecond, since its file has them in float32.
-    return str(path.parent.resolve() / path.name), round(start, 3), round(end, 3)
+    # Times to the millisecond, since the file of `farfield test` has them in float32.
+    return canonical_path(path), round(start, 3), round(end, 3)
 
 
 def describe(key: Segment) -> str:

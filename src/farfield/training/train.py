@@ -143,14 +143,14 @@ def _probe(run: TrainingRun) -> TrainResult:
     best = result.best
     value = best.figures[result.monitor]
     return TrainResult(
-        run.run_dir,
-        None,
-        result.checkpoint,
-        None,
-        value if result.monitor == "val/top1" else None,
-        dict(best.figures),
-        0,
-        0,
+        run_dir=run.run_dir,
+        last_checkpoint=None,
+        best_checkpoint=result.checkpoint,
+        best_epoch=None,
+        best_top1=value if result.monitor == "val/top1" else None,
+        metrics=dict(best.figures),
+        epochs=0,
+        steps=0,
         monitor=result.monitor,
         best_value=value,
         probe=result,

@@ -24,6 +24,20 @@ MAP: Final = "val/map"
 LOSS: Final = "val/loss"
 
 
+def validation_figures(
+    network: ActionNet,
+    probabilities: Float[Tensor, "n classes"],
+    targets: Int[Tensor, " n"] | Float[Tensor, "n classes"],
+) -> tuple[dict[str, float], Tensor | None]:
+    """Compute the metrics of a network's task, by name, and the confusion matrix; None unless it is single_label."""
+    if network.task == "multilabel":
+        return multilabel_figures(probabilities, targets), None
+    if network.task == "multi_head":
+        return multi_head_figures(probabilities, targets, split_heads(network.labels)), None
+    figures, metrics = single_label_figures(probabilities, targets)
+    return figures, metrics.confusion
+
+
 def single_label_figures(
     probabilities: Float[Tensor, "n classes"], targets: Int[Tensor, " n"]
 ) -> tuple[dict[str, float], Metrics]:
