@@ -114,7 +114,8 @@ def _check_classes(found: HuggingFaceCheckpoint, *, has_own_names: bool) -> None
     if len(labels) < least_classes(found.options["task"]):
         raise FarfieldError(
             f"{found.folder} has one class, whose probability would always be 1; a network of one label per video "
-            f"needs two. If the score is to be mapped by a sigmoid, set problem_type to multi_label_classification in {path}."
+            f"needs two. If the score is to be mapped by a sigmoid, set problem_type to multi_label_classification in "
+            f"{path}."
         )
     repeated = sorted({name for name in labels if labels.count(name) > 1})
     if repeated and has_own_names:
