@@ -255,6 +255,16 @@ def test_mistakes_in_a_folder(tmp_path: Path) -> None:
         "have another shape": {"hidden_size": 48},
         "is invalid": {"hidden_size": "wide"},
         "farfield needs square frames": {"image_size": [48, 32]},
+        r"id2label in config\.json has no name for class 4\. Give": {
+            "id2label": {"0": "a", "1": "b", "2": "c", "3": "d", "7": "e"}
+        },
+        r"has no name for class 0\.": {"id2label": {**content["id2label"], "0": None}},
+        "several classes of .* have the name 'run'; each class needs its own": {
+            "id2label": {**content["id2label"], "3": "run"}
+        },
+        "has problem_type 'regression'; farfield runs classifiers": {"problem_type": "regression"},
+        "cannot be loaded into VideoMAEForVideoClassification: too many indices": {"image_size": 0},
+        "'soft' is not a known value": {"hidden_act": "soft"},
     }.items():
         (folder / "config.json").write_text(json.dumps(content | message))
         with pytest.raises(FarfieldError, match=changes):
@@ -266,6 +276,31 @@ def test_mistakes_in_a_folder(tmp_path: Path) -> None:
     (folder / "model.safetensors").unlink()
     with pytest.raises(FarfieldError, match=r"has a config\.json but no weights"):
         load_network(folder)
+
+
+@pytest.mark.dependency
+def test_links_to_nowhere(tmp_path: Path) -> None:
+    folder = save(make_model("videomae"), tmp_path / "folder")
+    (folder / "README.md").symlink_to(tmp_path / "gone")
+    assert load_network(folder).labels == NAMES
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to(tmp_path / "gone")
+    with pytest.raises(FarfieldError, match=r"has a config\.json but no weights"):
+        load_network(folder)
+
+
+@pytest.mark.dependency
+def test_one_class_needs_a_sigmoid(tmp_path: Path) -> None:
+    model = make_model("vivit", labels=["run"])
+    folder = save(model, tmp_path / "folder")
+    with pytest.raises(FarfieldError, match=r"has one class, whose probability would always be 1.*set problem_type to"):
+        load_network(folder)
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(content | {"problem_type": "multi_label_classification"}))
+    network = load_network(folder)
+    clips = torch.randn(2, 3, 4, 48, 48)
+    with torch.no_grad():
+        assert relative(network(clips), their_scores(model, clips)) < 1e-5
 
 
 def test_names_are_told_from_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

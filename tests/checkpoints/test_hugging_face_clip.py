@@ -77,6 +77,8 @@ def test_settings_of_every_form_are_read(tmp_path: Path) -> None:
     assert (found["mean"], found["std"], found["short_side_px"]) == ([0.0] * 3, [0.5] * 3, 224)
     found, _ = settings(tmp_path, do_rescale=False, image_mean=127.5, image_std=51)
     assert found["mean"] + found["std"] == pytest.approx([0.5] * 3 + [0.2] * 3)
+    found, notes = settings(tmp_path, do_normalize=False, image_mean=None, image_std=None, size=224)
+    assert (found["mean"], found["std"], notes) == ([0.0] * 3, [1.0] * 3, [])
     nested = {"video_processor": {"image_mean": [0.1] * 3}}
     found, _ = settings(tmp_path, name="processor_config.json", **nested)
     assert found["mean"] == [0.1] * 3
@@ -94,6 +96,15 @@ def test_what_differs_is_noted(tmp_path: Path) -> None:
     assert "does not resize the short side and crop" in settings(tmp_path, do_center_crop=False)[1][0]
     assert "does not resize the short side" in settings(tmp_path, size={"height": 224, "width": 224})[1][0]
     assert "crops to 112 px, but the encoder takes 224 px" in settings(tmp_path, crop_size=112)[1][0]
+    assert "does not resize the short side" in settings(tmp_path, do_resize=None)[1][0]
+    limited = {"shortest_edge": 256, "longest_edge": 300}
+    assert "does not resize the short side" in settings(tmp_path, size=limited)[1][0]
+    assert "pads to 224 px, but farfield resizes it to 224 px" in settings(tmp_path, size=200)[1][0]
+    oblong = settings(tmp_path, crop_size={"height": 224, "width": 320})[1][0]
+    assert "crops to {'height': 224, 'width': 320}, but farfield crops to 224 x 224 px" in oblong
+    assert settings(tmp_path, image_std=0.5, size=224)[1] == [
+        "preprocessor_config.json does not state image_mean: the publication's settings are used"
+    ]
     (tmp_path / "preprocessor_config.json").unlink()
     found, notes = preprocessing(tmp_path, "timesformer", FAMILIES["timesformer"].clip(8, 224))
     assert found == {"resize": "transformers"}

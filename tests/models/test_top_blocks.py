@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,38 @@ def test_weights_of_another_head_keep_the_trunk(tmp_path: Path) -> None:
         assert torch.equal(network.backbone(x), load_model(path, for_training=True).backbone(x))
 
 
+@pytest.mark.parametrize(
+    "changed", [{"num_heads": 2}, {"depth": 1}, {"depth": 3}, {"mlp_ratio": 2.0}, {"norm_eps": 0.1}]
+)
+def test_an_attentive_head_of_other_options_has_a_new_pooling(changed: dict, tmp_path: Path, caplog) -> None:
+    options = {"head": "attentive", "head_options": {"num_heads": 4, "depth": 2, "mlp_ratio": 1.0}}
+    small = {"backbone_options": {"width": 0.25}}
+    pretrained = tiny(**options, **small)
+    save_model(pretrained, tmp_path / "a.ckpt")
+    with caplog.at_level("INFO", "farfield"):
+        same = tiny(weights=tmp_path / "a.ckpt", head_options={"num_heads": 4, "norm_eps": 1e-6})
+        assert "new, random" not in caplog.text
+        other = tiny(weights=tmp_path / "a.ckpt", head_options=changed)
+    assert "the attentive head's pooling has new, random weights" in caplog.text
+    query = "head.attentive_pools.0.query"
+    assert torch.equal(same.state_dict()[query], pretrained.state_dict()[query])
+    assert not torch.equal(other.state_dict()[query], pretrained.state_dict()[query])
+    for name, value in pretrained.backbone.state_dict().items():
+        assert torch.equal(other.backbone.state_dict()[name], value)
+
+
+def test_regions_stay_if_their_number_is_given(tmp_path: Path) -> None:
+    top = {"insert": {"top": 1}, "block": "object_context", "backbone_options": {"width": 0.25}}
+    clip = {"num_frames": 4, "crop_px": 64}
+    pretrained = build_model("tiny", labels=["run", "jump", "sit"], clip=clip, **top).eval()
+    awake(pretrained)
+    save_model(pretrained, tmp_path / "a.ckpt")
+    kept = {"block_options": {"num_regions": 3}}
+    network = build_model("tiny", labels=["run", "sit"], weights=tmp_path / "a.ckpt", clip=clip, **top, **kept).eval()
+    x = torch.randn(2, *CLIP[1:])
+    torch.testing.assert_close(network(x), pretrained(x)[:, [0, 2]])
+
+
 def test_gradients_of_blocks_on_top_have_a_row() -> None:
     network = tiny(insert={"top": 1}).train()
     network(torch.randn(2, *CLIP[1:])).sum().backward()
@@ -138,6 +171,30 @@ def test_windows_share_the_frames_below_blocks_on_top() -> None:
         ("mvit_v2_s", {"insert": {"top": 1}}, r"the features of this network have no positions"),
         ("tiny", {"head": "attentive", "head_options": {"num_heads": 7}}, r"256 channels, which must be a multiple"),
         ("tiny", {"head": "attentive", "head_options": {"heads": 8}}, r"'heads', which does not exist. .*num_heads"),
+        ("tiny", {"head": "attentive", "head_options": {"num_heads": 4.0}}, r"One of them has the wrong type"),
+        ("tiny", {"head": "attentive", "head_options": {"depth": True}}, r"One of them has the wrong type"),
+        ("tiny", {"head": "attentive", "head_options": {"norm_eps": -1}}, r"norm_eps is -1; it must be above 0"),
+        ("tiny", {"head": "attentive", "head_options": {"mlp_ratio": math.inf}}, r"mlp_ratio is inf, with which"),
+        ("tiny", {"head": "attentive", "head_options": {"mlp_ratio": 1e-3}}, r"mlp_ratio is 0.001, with which"),
+        (
+            "tiny",
+            {"insert": {"top": 1}, "block_options": {"num_heads": 2.0}},
+            r"has num_heads: 2.0; give a whole number",
+        ),
+        (
+            "tiny",
+            {"insert": {"top": 1}, "block": "criss_cross", "block_options": {"passes": 2.0}},
+            r"passes: 2.0; give",
+        ),
+        (
+            "tiny",
+            {"insert": {"top": 1}, "block": "object_context", "block_options": {"key_channels": -1}},
+            r"does not take the options",
+        ),
+        ("tiny", {"insert": ["top"]}, r"insert is \['top'\]; give a preset or"),
+        ("tiny", {"insert": {"res3": None}}, r"insert has res3: None; give a list of block indices"),
+        ("tiny", {"insert": {"res3": [1.0]}}, r"insert has res3: \[1.0\]; give a list"),
+        ("tiny", {"insert": {"res3": [True]}}, r"insert has res3: \[True\]; give a list"),
         ("tiny", {"head_options": {"depth": 2}}, r"head is 'gap_fc', which has no options"),
         ("tiny", {"head": "attentive", "head_windows": [[1, 1, 1]]}, r"leave it out for gap_fc and attentive"),
     ],

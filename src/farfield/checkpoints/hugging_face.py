@@ -20,10 +20,11 @@ from farfield.checkpoints.hugging_face_clip import preprocessing, sampling
 from farfield.checkpoints.hugging_face_folder import CONFIG, find_folder, read_json, read_weights
 from farfield.checkpoints.rebuild import rebuild
 from farfield.errors import FarfieldError
-from farfield.models.backbones.hugging_face import FAMILIES, Family, architecture_entries, read_config
+from farfield.models.backbones.hugging_face import FAMILIES, Family, architecture_entries, first_line, read_config
 from farfield.models.network import ActionNet, default_clip
 from farfield.models.network_options import NetworkOptions
 from farfield.optional_dependencies import require_packages
+from farfield.task import least_classes
 
 log = logging.getLogger("farfield")
 
@@ -90,6 +91,7 @@ def build_network(
     found: HuggingFaceCheckpoint, *, labels: Sequence[str] | None = None, clip: Mapping[str, Any] | None = None
 ) -> ActionNet:
     """Build the network of a checkpoint with a classifier, see `load_hugging_face`."""
+    _check_classes(found, has_own_names=labels is None)
     count = len(found.options["labels"])
     if labels is not None and len(labels) != count:
         raise FarfieldError(f"there are {len(labels)} labels, but {found.folder} has {count} classes. Give {count}.")
@@ -99,6 +101,30 @@ def build_network(
     return rebuild(options, found.state, described=found.folder / CONFIG, weights=found.folder)
 
 
+def _check_classes(found: HuggingFaceCheckpoint, *, has_own_names: bool) -> None:
+    """Check that a checkpoint's classes can be predicted.
+
+    Args:
+        has_own_names: whether the network gets the names of the checkpoint.
+
+    Raises:
+        FarfieldError: if there are too few, or two have the same name.
+    """
+    path, labels = found.folder / CONFIG, found.options["labels"]
+    if len(labels) < least_classes(found.options["task"]):
+        raise FarfieldError(
+            f"{found.folder} has one class, whose probability would always be 1; a network of one label per video "
+            f"needs two. If the score is to be mapped by a sigmoid, set problem_type to multi_label_classification in "
+            f"{path}."
+        )
+    repeated = sorted({name for name in labels if labels.count(name) > 1})
+    if repeated and has_own_names:
+        raise FarfieldError(
+            f"several classes of {found.folder} have the name {repeated[0]!r}; each class needs its own. Correct "
+            f"id2label in {path}, or give names with farfield convert --labels FILE."
+        )
+
+
 def read_hugging_face(path: str | Path) -> HuggingFaceCheckpoint:
     """Read a checkpoint, see `load_hugging_face`. The last one is cached, since callers read it several times.
 
@@ -106,7 +132,10 @@ def read_hugging_face(path: str | Path) -> HuggingFaceCheckpoint:
         FarfieldError: if the folder cannot be read or is not of a supported family.
     """
     folder = find_folder(path)
-    modified = max((each.stat().st_mtime_ns for each in folder.iterdir()), default=0)
+    try:
+        modified = max((each.stat().st_mtime_ns for each in folder.iterdir() if each.exists()), default=0)
+    except OSError as error:
+        raise FarfieldError(f"{folder} cannot be read: {error.strerror}. Give a folder that you may read.") from error
     return _read(str(folder), modified)
 
 
@@ -179,7 +208,7 @@ def _options(raw: Mapping[str, Any], made: Any, count: int) -> dict[str, Any]:
         "labels": _labels(raw, count) if count else None,
         "dropout": 0.0,
         "head": "gap_fc",
-        "task": "multilabel" if raw.get("problem_type") == "multi_label_classification" else "single_label",
+        "task": _task(raw) if count else "single_label",
     }
     if made.model_type == "vjepa2" and count:
         if made.hidden_act != "gelu":
@@ -193,6 +222,22 @@ def _options(raw: Mapping[str, Any], made: Any, count: int) -> dict[str, Any]:
     return options
 
 
+def _task(raw: Mapping[str, Any]) -> str:
+    """Return the task of a classifier.
+
+    Raises:
+        FarfieldError: for a network that is not a classifier.
+    """
+    given = raw.get("problem_type")
+    if given not in (None, "single_label_classification", "multi_label_classification"):
+        raise FarfieldError(
+            f"{CONFIG} has problem_type {given!r}; farfield runs classifiers, of problem_type "
+            "single_label_classification (the default) or multi_label_classification. If the network is one, correct "
+            "problem_type."
+        )
+    return "multilabel" if given == "multi_label_classification" else "single_label"
+
+
 def _labels(raw: Mapping[str, Any], count: int) -> list[str]:
     """Return the class names of a config.
 
@@ -202,13 +247,15 @@ def _labels(raw: Mapping[str, Any], count: int) -> list[str]:
     given = raw.get("id2label")
     if given is None:
         return [f"LABEL_{index}" for index in range(count)]
-    if not isinstance(given, Mapping) or sorted(given) != sorted(map(str, range(count))):
-        named = len(given) if isinstance(given, Mapping) else "no"
-        raise FarfieldError(
-            f"id2label in {CONFIG} names {named} classes, but the classifier has {count}. Give names for 0 .. "
-            f"{count - 1}."
-        )
-    return [str(given[str(index)]) for index in range(count)]
+    named = dict(given) if isinstance(given, Mapping) else {}
+    wrong = ""
+    if len(named) != count:
+        wrong = f"names {len(named) or 'no'} classes, but the classifier has {count}"
+    elif absent := [index for index in map(str, range(count)) if not isinstance(named.get(index), str | int)]:
+        wrong = f"has no name for class {absent[0]}"
+    if wrong:
+        raise FarfieldError(f"id2label in {CONFIG} {wrong}. Give names for 0 .. {count - 1}.")
+    return [str(named[str(index)]) for index in range(count)]
 
 
 def _load(family: Family, made: Any, state: dict[str, Tensor], folder: Path, suffix: str) -> Any:
@@ -230,9 +277,11 @@ def _load(family: Family, made: Any, state: dict[str, Tensor], folder: Path, suf
             None, config=made, state_dict=state, output_loading_info=True, dtype=torch.float32,
             ignore_mismatched_sizes=True,
         )  # fmt: skip
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FarfieldError(f"the weights in {folder} cannot be loaded into {kind.__name__}: {reason}") from error
+    except Exception as error:  # of any kind: transformers builds networks from unchecked values
+        raise FarfieldError(
+            f"the weights in {folder} cannot be loaded into {kind.__name__}: {first_line(error)}. Check {CONFIG}, or "
+            "download the folder again."
+        ) from error
     finally:
         their_logging.set_verbosity(verbosity)
         if bars:

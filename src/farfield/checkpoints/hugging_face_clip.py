@@ -39,16 +39,27 @@ def preprocessing(folder: Path, kind: str, clip: ClipSpec) -> tuple[dict[str, An
         ]
     try:
         mean, std = _normalisation(content, kind, clip)
-        short_side, crop = _edge(content.get("size")), _edge(content.get("crop_size"))
+        size, crop_size = content.get("size"), content.get("crop_size")
+        short_side, crop = _edge(size), _edge(crop_size)
     except (TypeError, ValueError, ArithmeticError, LookupError) as error:
         raise FarfieldError(f"{path} has invalid settings: {error}. Correct the file, or remove it.") from error
     notes = []
-    if crop is not None and crop != clip.crop_px:
+    if _is_oblong(crop_size):
+        notes.append(f"{path.name} crops to {crop_size}, but farfield crops to {clip.crop_px} x {clip.crop_px} px")
+    elif crop is not None and crop != clip.crop_px:
         notes.append(f"{path.name} crops to {crop} px, but the encoder takes {clip.crop_px} px, which is used")
-    if content.get("do_resize", True) is False or content.get("do_center_crop", True) is False or _is_squeezed(content):
+    if not content.get("do_resize", True) or not content.get("do_center_crop", True) or _is_squeezed(content):
         notes.append(f"{path.name} does not resize the short side and crop the centre, as farfield does")
+    elif short_side is not None and short_side < clip.crop_px:
+        notes.append(
+            f"{path.name} resizes the short side to {short_side} px and pads to {clip.crop_px} px, but farfield "
+            f"resizes it to {clip.crop_px} px"
+        )
     elif content.get("resample", BILINEAR) != BILINEAR:
         notes.append(f"{path.name} does not resize bilinearly, as farfield does (resample {content['resample']})")
+    needed = ("image_mean", "image_std", "size") if content.get("do_normalize", True) else ("size",)
+    if absent := [name for name in needed if content.get(name) is None]:
+        notes.append(f"{path.name} does not state {', '.join(absent)}: the publication's settings are used")
     side = {} if short_side is None else {"short_side_px": max(short_side, clip.crop_px)}
     return {"mean": mean, "std": std, "resize": "transformers", **side}, notes
 
@@ -88,11 +99,14 @@ def _normalisation(content: Mapping[str, Any], kind: str, clip: ClipSpec) -> tup
     """
     factor = float(content.get("rescale_factor", 1 / 127.5 if kind == "vivit" else 1 / 255))
     offset = float(content.get("offset", kind == "vivit"))
-    if content.get("do_rescale", True) is False:
+    if not content.get("do_rescale", True):
         factor, offset = 1.0, 0.0
-    mean, std = (_three(content.get(f"image_{name}", getattr(clip, name))) for name in ("mean", "std"))
-    if content.get("do_normalize", True) is False:
-        mean, std = [0.0] * 3, [1.0] * 3
+    mean, std = [0.0] * 3, [1.0] * 3
+    if content.get("do_normalize", True):
+        stated = (content.get(f"image_{name}") for name in ("mean", "std"))
+        mean, std = (
+            _three(own if given is None else given) for given, own in zip(stated, (clip.mean, clip.std), strict=True)
+        )
     if factor <= 0 or min(std) <= 0:
         raise ValueError("rescale_factor and image_std must be positive")
     scale = 255 * factor
@@ -122,4 +136,13 @@ def _edge(size: Any) -> int | None:
 
 
 def _is_squeezed(content: Mapping[str, Any]) -> bool:
-    return isinstance(content.get("size"), Mapping) and "shortest_edge" not in content["size"]
+    """Return whether a processor resizes to a fixed height and width, or limits the longer side."""
+    size = content.get("size")
+    if isinstance(size, Mapping):
+        return "shortest_edge" not in size or size.get("longest_edge") is not None
+    return isinstance(size, list) and len(size) > 1
+
+
+def _is_oblong(size: Any) -> bool:
+    sides = [size.get("height"), size.get("width")] if isinstance(size, Mapping) else size
+    return isinstance(sides, list) and len(set(sides)) > 1

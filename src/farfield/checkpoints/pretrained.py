@@ -6,6 +6,7 @@ network's classifier keeps its random initialisation, and all other weights are 
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ from farfield.checkpoints.hugging_face import read_hugging_face
 from farfield.checkpoints.hugging_face_folder import is_hugging_face
 from farfield.checkpoints.state_dicts import find_network
 from farfield.errors import FarfieldError
+from farfield.layers import AttentivePool3d
 from farfield.models import efficientnet_lite_weights
 from farfield.models.class_subset import classifier_rows
 from farfield.models.inflation import INFLATABLE, RESNETS, inflate, is_image_network
@@ -182,20 +184,30 @@ def load_pretrained(network: ActionNet, source: PretrainedWeights) -> None:
         summary = f"inflated to 3D; the classifier ({len(network.labels)} classes) has new, random weights"
     else:
         given = {key.replace(".residual.", "."): value for key, value in source.state.items()}
-        summary = _match_classifier(given, source.config["labels"] or [], network.labels)
+        summary = _match_classifier(given, source.config["labels"] or [], network)
         _log_other_task(network, source)
+        if not _has_same_pooling(source.config, network.config):
+            given = {key: value for key, value in given.items() if not key.startswith(ATTENTIVE_POOLS)}
     state = network.state_dict()
-    for key in [key for key in given if key.startswith(ATTENTIVE_POOLS) and key not in state]:
-        del given[key]  # of a network with another head
     wanted = {key.replace(".residual.", "."): key for key in state}
     _check_fit(given, {plain: state[key] for plain, key in wanted.items()}, source, network)
     with torch.no_grad():
         for key, value in given.items():
             state[wanted[key]].copy_(value)
     log.info("weights of %s: %s", source.name, summary)
+    if any(key.startswith(ATTENTIVE_POOLS) and key not in given for key in wanted):
+        log.info("the attentive head's pooling has new, random weights")
     fresh = _new_blocks(given, wanted)
     if fresh:
         log.info("inserted blocks without pretrained weights: %d; each is the identity until it is trained", len(fresh))
+
+
+def _has_same_pooling(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Return whether two networks have attentive heads that compute the same from the same weights."""
+    if theirs.get("head") != "attentive" or ours["head"] != "attentive":
+        return False
+    defaults = {name: each.default for name, each in inspect.signature(AttentivePool3d).parameters.items()}
+    return {**defaults, **(theirs.get("head_options") or {})} == {**defaults, **ours["head_options"]}
 
 
 def _log_other_task(network: ActionNet, source: PretrainedWeights) -> None:
@@ -213,22 +225,29 @@ def _log_other_task(network: ActionNet, source: PretrainedWeights) -> None:
         )
 
 
-def _match_classifier(given: dict[str, Tensor], old: Sequence[str], new: Sequence[str]) -> str:
+def _match_classifier(given: dict[str, Tensor], old: Sequence[str], network: ActionNet) -> str:
     """Reduce the classifier in `given` to the network's classes, or remove it if a class is not among `old`.
 
-    The regions of an object-context block with one region per class are reduced or removed in the same way.
+    The regions of an object-context block with one region per class are reduced or removed in the same way, unless the
+    network has as many regions as the weights.
 
     Args:
         given: weights to load, by state-dict key; changed in place.
         old: class names of the weights.
-        new: class names of the network.
+        network: network to load them into.
 
     Returns:
         A summary for the log.
     """
+    new = network.labels
+    sizes = {key.replace(".residual.", "."): len(value) for key, value in network.state_dict().items() if value.ndim}
     numbered = len(old) != len(new) and all(label.isdigit() for label in (*old, *new))  # placeholders, not names
     rows = None if numbered else classifier_rows(old, new)
-    regions = [key for key in given if ".inserted.regions." in key and len(given[key]) == len(old) != len(new)]
+    regions = [
+        key
+        for key in given
+        if ".inserted.regions." in key and len(given[key]) == len(old) != len(new) and sizes.get(key) != len(old)
+    ]
     for key in ("head.fc.weight", "head.fc.bias", *regions):
         if rows is None:
             given.pop(key, None)

@@ -6,6 +6,8 @@ blocks over all positions, then one block in which a learned query attends to th
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -29,6 +31,7 @@ class AttentivePool3d(nn.Module):
         norm_eps: number that layer norms add to the variance.
 
     Raises:
+        TypeError: if `num_heads` or `depth` is not an integer, or another argument not a number.
         ValueError: if `channels` is not a multiple of `num_heads`, or another argument is out of range.
     """
 
@@ -36,12 +39,18 @@ class AttentivePool3d(nn.Module):
         self, channels: int, *, num_heads: int = 16, depth: int = 4, mlp_ratio: float = 4.0, norm_eps: float = 1e-6
     ) -> None:
         super().__init__()
+        if type(num_heads) is not int or type(depth) is not int:
+            raise TypeError(f"num_heads is {num_heads!r} and depth {depth!r}; both must be integers")
         if num_heads < 1 or channels % num_heads:
             raise ValueError(
                 f"num_heads is {num_heads} and the features have {channels} channels, which must be a multiple of it"
             )
-        if depth < 1 or mlp_ratio <= 0:
-            raise ValueError(f"depth is {depth} and mlp_ratio {mlp_ratio}; they must be at least 1 and above 0")
+        if depth < 1:
+            raise ValueError(f"depth is {depth}; it must be at least 1")
+        if not (math.isfinite(mlp_ratio) and channels * mlp_ratio >= 1):
+            raise ValueError(f"mlp_ratio is {mlp_ratio}, with which the MLP's hidden layer has no finite width above 0")
+        if not 0 < norm_eps < 1:
+            raise ValueError(f"norm_eps is {norm_eps}; it must be above 0 and below 1")
         self.query = nn.Parameter(torch.empty(1, 1, channels))
         self.blocks = nn.ModuleList(_Block(channels, num_heads, mlp_ratio, norm_eps) for _ in range(depth - 1))
         self.last = _QueryBlock(channels, num_heads, mlp_ratio, norm_eps)

@@ -114,6 +114,10 @@ def resolve_placement(backbone: Backbone, where: str | Placement) -> Placement:
             raise FarfieldError(f"insert is {where!r}, but this network has no stages for blocks. {advice}")
         preset, where = where, PRESETS[where](backbone)
         given = f"insert={preset!r} places blocks at {dict(where)}; "
+    if not isinstance(where, Mapping):
+        raise FarfieldError(
+            f"insert is {where!r}; give a preset or {{stage: indices}}, e.g. {{res3: [1]}} or {{top: 1}}."
+        )
     for stage, indices in where.items():
         if stage in backbone.tops:
             _check_top(backbone, stage, indices)
@@ -122,7 +126,8 @@ def resolve_placement(backbone: Backbone, where: str | Placement) -> Placement:
             known = [*backbone.stage_specs, *(backbone.tops if backbone.has_map else ())]
             hint = nearest(stage, known) if known else "This network has none."
             raise FarfieldError(f"{given}there is no stage {stage!r}. {hint}")
-        assert not isinstance(indices, int)  # NetworkOptions refuses it
+        if not isinstance(indices, Sequence) or any(type(index) is not int for index in indices):
+            raise FarfieldError(f"insert has {stage}: {indices!r}; give a list of block indices, e.g. {stage}: [0].")
         count = len(backbone.blocks(stage))
         for index in indices:
             if not 0 <= index < count:

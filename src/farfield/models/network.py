@@ -248,13 +248,21 @@ def _make_block(block: str, channels: int, options: Mapping[str, Any]) -> nn.Mod
     Raises:
         FarfieldError: for an option that does not exist or has an invalid value.
     """
-    known = [name for name in inspect.signature(BLOCKS[block]).parameters if name not in ("channels", "ndim")]
-    for name in options:
+    parameters = inspect.signature(BLOCKS[block]).parameters
+    known = [name for name in parameters if name not in ("channels", "ndim")]
+    for name, value in options.items():
         if name not in known:
             raise FarfieldError(f"block {block!r} has no option {name!r}. {nearest(name, known)}")
+        annotation = parameters[name].annotation
+        if (
+            annotation in ("int", "int | None")
+            and type(value) is not int
+            and (value is not None or annotation == "int")
+        ):
+            raise FarfieldError(f"block_options has {name}: {value!r}; give a whole number, e.g. {name}: 2.")
     try:
         return BLOCKS[block](channels, **options)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise FarfieldError(f"block {block!r} does not take the options {dict(options)}{_reason(error)}") from error
 
 

@@ -40,12 +40,14 @@ OPERATORS = re.compile(
         _assert_tensor_metadata|_log_softmax|_softmax|_to_copy|abs|adaptive_avg_pool1d|adaptive_avg_pool2d|
         adaptive_avg_pool3d|add|add_|addmm|alias|amax|amin|arange|avg_pool2d|avg_pool3d|baddbmm|batch_norm|bmm|cat|
         chunk|clamp|clamp_max|clamp_min|clone|constant_pad_nd|contiguous|conv1d|conv2d|conv3d|convolution|copy_|
-        cumsum|detach|detach_|div|div_|dropout|einsum|eq|exp|expand|expand_as|eye|fill_|flatten|flip|full|full_like|
-        gather|ge|gelu|gt|hardsigmoid|hardswish|hardswish_|hardtanh|hardtanh_|index|index_select|item|layer_norm|le|
+        cos|cumsum|detach|detach_|div|div_|dropout|einsum|eq|exp|expand|expand_as|eye|fill_|flatten|flip|
+        floor_divide|full|full_like|gather|ge|gelu|gt|hardsigmoid|hardswish|hardswish_|hardtanh|hardtanh_|index|
+        index_select|item|layer_norm|le|
         lift_fresh_copy|linear|linspace|log|log_softmax|logsumexp|lt|mT|masked_fill|matmul|max|max_pool1d|
         max_pool2d|max_pool3d|max_pool3d_with_indices|maximum|mean|min|minimum|mm|movedim|mul|mul_|narrow|
-        native_layer_norm|ne|neg|new_zeros|ones|ones_like|pad|permute|pow|promote_types|relu|relu_|repeat|reshape|
-        roll|rsqrt|rsub|scalar_tensor|scaled_dot_product_attention|select|sigmoid|sigmoid_|silu|silu_|slice|softmax|
+        native_layer_norm|ne|neg|new_zeros|ones|ones_like|pad|permute|pow|promote_types|
+        reciprocal|relu|relu_|repeat|reshape|
+        roll|rsqrt|rsub|scalar_tensor|scaled_dot_product_attention|select|sigmoid|sigmoid_|silu|silu_|sin|slice|softmax|
         softplus|sort|split|split_with_sizes|sqrt|squeeze|stack|sub|sub_|sum|sym_size|t|tanh|tensor_split|to|transpose|
         type_as|unbind|unflatten|unsqueeze|var|view|view_as|where|zeros|zeros_like
     )\.\w+

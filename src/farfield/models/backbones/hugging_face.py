@@ -107,8 +107,10 @@ def hf(*, config: Mapping[str, Any] | None = None, output: TokenOutput = "map") 
     kind = getattr(transformers, f"{family.classes}Model")
     try:
         encoder = kind(made, add_pooling_layer=False) if made.model_type == "vivit" else kind(made)
-    except (KeyError, ZeroDivisionError, RuntimeError, AttributeError) as error:
-        raise FarfieldError(f"the config of {family.title} is invalid: {error}. Check its entries.") from error
+    except Exception as error:  # of any kind: transformers builds networks from unchecked values
+        raise FarfieldError(
+            f"the config of {family.title} is invalid: {first_line(error)}. Check its entries."
+        ) from error
     grid = TokenGrid.of(family, made)
     trunk = TokenTrunk(encoder.encoder if made.model_type == "vjepa2" else encoder, grid, output)
     clip = family.clip(grid.frames, grid.side)
@@ -152,6 +154,14 @@ def read_config(config: Mapping[str, Any]) -> tuple[Family, Any]:
             "checkpoint."
         )
     return family, made
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text without a full stop, or the error's type if it has no text."""
+    text = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    if isinstance(error, KeyError):
+        return f"{text} is not a known value"
+    return text.removesuffix(".") or type(error).__name__
 
 
 def family_of(config: Mapping[str, Any]) -> Family:
