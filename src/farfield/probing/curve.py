@@ -87,7 +87,7 @@ def learning_curve(
         loss: training loss.
         seed: seed of the run.
     """
-    of_videos = training.targets[:: training.rows_per_video]
+    of_videos = training.video_targets
     points = []
     for count in videos_per_class(of_videos)[:-1]:
         chosen = [choose_videos(of_videos, count, seed=seed, draw=draw) for draw in range(settings.curve_draws)]

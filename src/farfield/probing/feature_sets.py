@@ -157,10 +157,11 @@ class FeatureMaker:
         )
         rows, kept = self._readable(planned, self.num_views)
         features = planned.cache.read([planned.keys[sample] for sample in kept])
-        targets = row_targets(planned.manifest, data.labels, data.task)[np.repeat(rows, self.num_views)]
+        of_videos = row_targets(planned.manifest, data.labels, data.task)[rows]
         flipped = features.get(FLIPPED, range(len(kept))).flatten().numpy()
-        targets = mirror_targets(targets, flipped, mirrored_classes(data.labels, data.flip_labels))
-        return self._feature_set(features, targets, self.num_views, rows)
+        mirrored = mirrored_classes(data.labels, data.flip_labels)
+        targets = mirror_targets(np.repeat(of_videos, self.num_views, axis=0), flipped, mirrored)
+        return self._feature_set(features, targets, of_videos, self.num_views, rows)
 
     def make_test(self, planned: Planned, *, num_clips: int, num_crops: int) -> FeatureSet:
         """Compute the features of validation or test videos that the cache lacks.
@@ -190,11 +191,14 @@ class FeatureMaker:
         rows, kept = self._readable(planned, 1)
         features = planned.cache.read([planned.keys[sample] for sample in kept])
         targets = row_targets(planned.manifest, data.labels, data.task)[rows]
-        return self._feature_set(features, targets, 1, rows)
+        return self._feature_set(features, targets, targets, 1, rows)
 
-    def _feature_set(self, features: Any, targets: np.ndarray, rows_per_video: int, rows: list[int]) -> FeatureSet:
+    def _feature_set(
+        self, features: Any, targets: np.ndarray, of_videos: np.ndarray, rows_per_video: int, rows: list[int]
+    ) -> FeatureSet:
         maps = self.extractor.network.backbone.num_pathways if self.extractor.with_maps else 0
-        return FeatureSet(features, torch.from_numpy(targets), rows_per_video, rows, maps, self.extractor.device)
+        row_labels, video_labels = torch.from_numpy(targets), torch.from_numpy(of_videos)
+        return FeatureSet(features, row_labels, video_labels, rows_per_video, rows, maps, self.extractor.device)
 
     def _readable(self, planned: Planned, samples_per_video: int) -> tuple[list[int], list[int]]:
         """Return the rows of the manifest whose samples are all in the cache, and these samples."""

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from farfield.checkpoints.checkpoint import checkpoint_metadata, network_state_dict, write_checkpoint
 from farfield.data.datamodule import VideoDataModule
-from farfield.data.manifest import Manifest, read_manifest
-from farfield.data.targets import count_videos, row_targets
+from farfield.data.manifest import Manifest
 from farfield.errors import FarfieldError
 from farfield.evaluation.result import EvaluationResult
 from farfield.models.network import ActionNet
+from farfield.probing.checks import check_readable
 from farfield.probing.curve import CurvePoint, learning_curve, videos_per_class
 from farfield.probing.extraction import VECTORS, Extractor, weights_hash
 from farfield.probing.feature_sets import FeatureMaker
@@ -71,59 +71,6 @@ class _Sets:
     test_manifest: Manifest | None
 
 
-def check_probe(data: VideoDataModule, settings: ProbeSettings) -> Manifest | None:
-    """Check, before anything is written, that the data suit a probe; return the test manifest.
-
-    Raises:
-        FarfieldError: without validation videos, for values out of range, for options that do not apply to a probe, or
-            a test manifest that cannot be read or has unknown labels.
-    """
-    settings.check()
-    if data.val_manifest is None:
-        raise FarfieldError(
-            "a probe chooses the head, learning rate and weight decay on validation videos, but data.val is not set. "
-            "Set data.val; `farfield data split` makes training, validation and test manifests of one."
-        )
-    augmentation = data.augmentation
-    conflicts = {
-        "data.untrimmed": data.untrimmed_options.untrimmed,
-        "data.whole_videos": data.whole_videos,
-        "data.short_cycle": data.short_cycle,
-        "data.clips_per_video": data.clips_per_video > 1,
-        "data.augmentation.mixup": augmentation.mixup > 0,
-        "data.augmentation.cutmix": augmentation.cutmix > 0,
-    }
-    if given := [name for name, value in conflicts.items() if value]:
-        raise FarfieldError(
-            f"{', '.join(given)} cannot be combined with a probe, which computes the features of single clips of "
-            "trimmed videos once. Leave it out; probe.train_views sets the number of clips of a video."
-        )
-    of_validation = count_videos(row_targets(data.val_manifest, data.labels, data.task), len(data.labels))
-    missing = [
-        label
-        for label, here, there in zip(data.labels, data.class_counts, of_validation, strict=True)
-        if here and not there
-    ]
-    if missing:
-        named = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
-        log.warning(
-            "%d of %d classes have no validation video (%s), so that heads are chosen without them. Add videos of them "
-            "to data.val.",
-            len(missing),
-            len(data.labels),
-            named,
-        )
-    if settings.test is None:
-        return None
-    test = read_manifest(settings.test, root=data.root)
-    row_targets(test, data.labels, data.task)  # raises for an unknown label
-    if test.content_hash() == data.val_manifest.content_hash():
-        log.warning(
-            "probe.test lists the validation videos, which choose the head, so that its figure looks better than it is."
-        )
-    return test
-
-
 def run_probe(
     network: ActionNet,
     data: VideoDataModule,
@@ -143,7 +90,7 @@ def run_probe(
         data: training and validation videos.
         settings: options of the probe.
         measure: loss and figures.
-        test_manifest: test videos, from `check_probe`.
+        test_manifest: test videos, from `farfield.probing.checks.check_probe`.
         run_dir: run folder.
         device: where trunk and heads run.
         forward_context: makes the context of the trunk's forward pass, such as autocast.
@@ -250,6 +197,7 @@ def _make_sets(maker: FeatureMaker, data: VideoDataModule, test_manifest: Manife
     )
     for path, reason, *_ in dict.fromkeys(maker.failures):
         log.warning("left out: %s: %s", path, reason)
+    check_readable(*made, labels=data.labels, task=data.task)
     return _Sets(*made, test_manifest)
 
 
@@ -257,7 +205,7 @@ def _batches(
     training: FeatureSet, data: VideoDataModule, settings: ProbeSettings, *, maps: bool
 ) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
     """Yield the inputs of a head and targets of batches of training clips, without end."""
-    classes = training.targets[:: training.rows_per_video].tolist() if data.class_balanced else None
+    classes = training.video_targets.tolist() if data.class_balanced else None
     videos = np.arange(len(training))
     size = min(settings.batch_size, len(videos))
     for rows in training_rows(videos, size, rows_per_video=training.rows_per_video, seed=data.seed, classes=classes):
@@ -297,7 +245,7 @@ def _curve(
         lambda: make(best.name), best.configuration, sets.training, evaluate, settings, measure.loss, seed=data.seed
     )
     last = best.figures[measure.curve_figure] if best.test is None else headline(best.test)[1].value
-    largest = videos_per_class(sets.training.targets[:: sets.training.rows_per_video])[-1]
+    largest = videos_per_class(sets.training.video_targets)[-1]
     return [*points, CurvePoint(largest, len(sets.training), [last])]
 
 

@@ -23,7 +23,8 @@ class FeatureSet:
 
     Attributes:
         features: for each video, rows of features: one for each training view, or a single one with all test views.
-        targets: target of each row, `Batch.labels`, on the CPU.
+        targets: target of each row, `Batch.labels`, on the CPU: of a mirrored view, that of the mirrored class.
+        video_targets: target of each video, as in the manifest.
         rows_per_video: rows of each video; 1 for test views.
         manifest_rows: row of each video in its manifest.
         num_maps: number of feature maps of a view; 0 if only vectors are cached.
@@ -32,6 +33,7 @@ class FeatureSet:
 
     features: CachedFeatures
     targets: Tensor
+    video_targets: Tensor
     rows_per_video: int
     manifest_rows: list[int]
     num_maps: int

@@ -21,8 +21,8 @@ from farfield.errors import FarfieldError
 from farfield.lightning_errors import lightning_errors_as_ours
 from farfield.options.parser import CommandParser, ConfigAction
 from farfield.precision import check_mixed_precision
+from farfield.probing.checks import check_probe
 from farfield.probing.options import ProbeSettings
-from farfield.probing.probe import check_probe
 from farfield.task import DEFAULT_TASK, Task
 from farfield.training.checkpointing import AtomicCheckpointIO, RandomState, checkpoint_callbacks
 from farfield.training.early_stopping import StopEarly
