@@ -113,7 +113,8 @@ def _version(path: Path) -> list[Any]:
     try:
         if path.is_dir():  # whose own time of change stays the same when a picture is overwritten
             with os.scandir(path) as entries:
-                return sorted([each.name, *_size_and_time(each.stat())] for each in entries)
+                pictures = {each.name: _size_and_time(each.stat()) for each in entries}
+            return sorted(pictures.items())
         return _size_and_time(path.stat())
     except OSError:  # it will fail to open, and never be in the cache
         return []

@@ -131,7 +131,8 @@ def segment_key(path: Path, start_seconds: float | None, end_seconds: float | No
     start = 0.0 if start_seconds is None or math.isnan(start_seconds) else float(start_seconds)
     end = math.inf if end_seconds is None or math.isnan(end_seconds) else float(end_seconds)
     # The path as `farfield test` names videos, and times as its file has them, in float32, to the millisecond.
-    return str(path.parent.resolve() / path.name), *(round(float(np.float32(time)), 3) for time in (start, end))
+    start, end = (round(float(np.float32(time)), 3) for time in (start, end))
+    return str(path.parent.resolve() / path.name), start, end
 
 
 def describe(key: Segment) -> str:
