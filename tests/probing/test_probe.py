@@ -10,19 +10,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
 
+from conftest import write_pictures
 from farfield.build import build_model
 from farfield.checkpoints.checkpoint import load_network, save_model
-from farfield.data.manifest import read_manifest, write_manifest
+from farfield.data import samplers
+from farfield.data.manifest import Manifest, VideoRecord, read_manifest, write_manifest
 from farfield.errors import FarfieldError
 from farfield.evaluation.evaluate import evaluate
-from farfield.probing import feature_cache
+from farfield.probing import feature_cache, training_set
 from farfield.probing.extraction import Extractor
+from farfield.probing.feature_cache import FeatureCache
+from farfield.probing.feature_sets import FeatureMaker, Planned
 from farfield.probing.heads import check_heads
+from farfield.probing.training_set import FeatureSet
+from farfield.probing.views import video_key
 from farfield.training.train import TrainResult, train
 
 pytestmark = pytest.mark.slow
@@ -199,6 +206,17 @@ def test_runs_share_features(
     assert sum(views) == 20
 
 
+def test_the_key_of_a_folder_of_pictures_changes_with_each_picture(tmp_path: Path) -> None:
+    pictures = write_pictures(tmp_path / "pictures", 5)
+    write_pictures(tmp_path / "others", 6)
+    manifest = Manifest([VideoRecord("pictures", "bow", fps=25)], root=tmp_path)
+    key, changed = video_key(manifest, 0), pictures.stat().st_mtime_ns
+    assert video_key(manifest, 0) == key
+    shutil.copyfile(tmp_path / "others" / "img_00006.jpg", pictures / "img_00004.jpg")
+    assert pictures.stat().st_mtime_ns == changed
+    assert video_key(manifest, 0) != key
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_number_format_and_size_of_cached_maps(figures: Path, weights: Path, tmp_path: Path, dtype: str) -> None:
     probe(figures, weights, tmp_path / "run", heads=["non_local"], dtype=dtype, pool=[2, 2, 1], min_steps=1, test=None)
@@ -308,6 +326,64 @@ def test_videos_that_are_used_twice_are_told(
     assert "2 of the 9 videos of probe.test are also in data.train, which trains the heads" in caplog.text
     assert "3 of the 9 videos of probe.test are also in data.val, which chooses the head" in caplog.text
     assert "of data.val are also in" not in caplog.text
+
+
+@pytest.mark.slow
+def test_mirrored_views_do_not_change_the_classes_of_videos(
+    figures: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The curve and data.class_balanced have the same videos of each class, whichever of their views are mirrored."""
+    found: list[FeatureSet] = []
+    right = FeatureMaker.make_training
+
+    def keep(self: FeatureMaker, planned: Planned) -> FeatureSet:
+        found.append(right(self, planned))
+        return found[-1]
+
+    monkeypatch.setattr(FeatureMaker, "make_training", keep)
+    drawn: list[list[int]] = []
+    order = samplers.class_balanced_order
+
+    def balance(classes: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        drawn.append(classes.tolist())
+        return order(classes, rng)
+
+    monkeypatch.setattr(training_set, "class_balanced_order", balance)
+    labels = read_manifest(figures / "train.csv").labels
+    more = {"data.flip_labels": {"bow": "get_up"}, "data.class_balanced": True}
+    result = probe(figures, weights, tmp_path / "run", more, train_views=5, min_steps=1, curve_draws=3, test=None)
+    [videos] = found
+    of_videos = [labels.index(row.label) for row in read_manifest(figures / "train.csv")]
+    assert videos.video_targets.tolist() == of_videos
+    mirrored = {labels.index("bow"), labels.index("get_up")}
+    of_views = videos.targets.unflatten(0, (-1, 5)).tolist()
+    assert all(
+        set(views) <= (mirrored if of in mirrored else {of}) for of, views in zip(of_videos, of_views, strict=True)
+    )
+    assert [views[0] for views in of_views] != of_videos  # some first view is mirrored
+    assert result.probe is not None
+    assert [(point.videos_per_class, point.videos) for point in result.probe.curve] == [(1, 10), (2, 20)]
+    assert drawn
+    assert all(each == of_videos for each in drawn)
+
+
+def test_a_cache_is_complete_without_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that begin at the same time share a folder, and a complete cache need not be written."""
+    FeatureCache(tmp_path, "training", {"a": 1}).add("key", {"x": torch.ones(2)})
+    right = feature_cache.write_text_atomically
+
+    def late(path: Path, text: str) -> None:
+        right(path, text)  # another run writes it and moves the temporary file away
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(feature_cache, "write_text_atomically", late)
+    FeatureCache(tmp_path, "training", {"a": 2})
+
+    def refuse(path: Path, text: str) -> None:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(feature_cache, "write_text_atomically", refuse)
+    FeatureCache(tmp_path, "training", {"a": 1})  # not written again
 
 
 def test_a_folder_that_cannot_be_written(figures: Path, weights: Path, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,7 @@ from farfield.training.config import TrainingRun, make_run
 from farfield.training.distillation import Distillation, soft_losses
 from farfield.training.lightning_module import TrainingModule
 from farfield.training.teacher import NetworkTeacher, teacher_clip
-from farfield.training.teacher_scores import StoredTeacher
+from farfield.training.teacher_scores import StoredTeacher, segment_key
 from farfield.training.train import train_run
 
 CLIP: dict[str, Any] = {"num_frames": 4, "crop_px": 24, "num_clips": 1, "num_crops": 1}
@@ -407,3 +409,37 @@ def test_mistakes_in_stored_scores(figures: Path, labels: list[str], tmp_path: P
     assert "cannot be read as predictions.jsonl" in refusal([1, 2])
     assert "cannot be read as predictions.jsonl" in refusal({"ranking": []})
     assert "has no scores. Run farfield predict" in refusal({"path": "a.mp4", "ranking": [], "error": "gone"})
+    other = {**even, labels[0]: 0.102, labels[1]: 0.098}
+    twice = refusal(line("a.mp4", even), line("b.mp4", even), line("../figures/a.mp4", other))
+    assert re.search(r"has different scores of \S+a\.mp4 in several places\. Give the scores of one teacher", twice)
+    assert "the probability of 'bow' is nan, and must be from 0 to 1" in refusal(
+        line("a.mp4", even | {"bow": math.nan})
+    )
+
+
+def test_stored_scores_of_a_video_that_is_listed_twice(tmp_path: Path) -> None:
+    """Equal scores count once, and a failure does not replace scores. Videos are found in any order."""
+    lines = [
+        {"path": str(tmp_path / name), "ranking": [{"label": k, "probability": p} for k, p in chances.items()]}
+        for name, chances in [
+            ("gone.mp4", {}), ("a.mp4", {"x": 0.7, "y": 0.3}), ("a.mp4", {"y": 0.3, "x": 0.7}), ("a.mp4", {}),
+            ("b.mp4", {}), ("b.mp4", {"x": 0.2, "y": 0.8}),
+        ]
+    ]  # fmt: skip
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
+    write_manifest(tmp_path / "m.csv", [VideoRecord(name, "x") for name in ("b.mp4", "gone.mp4", "a.mp4")])
+    found = StoredTeacher(str(tmp_path / "p.jsonl"), ["y", "x"], "single_label")
+    found.find_videos(VideoDataModule(str(tmp_path / "m.csv"), clip=ClipSpec(**CLIP), labels=["y", "x"]))
+    assert found.table is not None
+    np.testing.assert_allclose(found.table, [[0.8, 0.2], [np.nan, np.nan], [0.3, 0.7]], rtol=1e-6)
+
+
+def test_segments_of_long_videos_are_found_in_a_file_of_float32_times() -> None:
+    """Times at 29.97 frames per second lie anywhere between two milliseconds."""
+    path = Path("/videos/a.mp4")
+    for frame in range(0, 300_000, 997):  # almost three hours
+        start, end = frame / 29.97, (frame + 40) / 29.97
+        stored = float(np.float32(start)), float(np.float32(end))
+        assert segment_key(path, start, end) == segment_key(path, *stored)
+    assert segment_key(path, 1.001, None) != segment_key(path, 1.002, None)
+    assert segment_key(path, None, math.nan) == (str(path), 0, math.inf)

@@ -48,7 +48,7 @@ class FeatureCache:
         self.folder = folder / f"{kind}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_text_atomically(self.folder / SETTINGS, text + "\n")
+            _write_once(self.folder / SETTINGS, text + "\n")
             shards = sorted(self.folder.glob("*.safetensors"))
         except OSError as error:
             raise _not_writable(self.folder, error) from error
@@ -136,6 +136,17 @@ class CachedFeatures:
     def get(self, name: str, samples: Sequence[int]) -> Tensor:
         """Return a feature of some samples, stacked."""
         return torch.stack([self._shards[path][name][row] for path, row in (self._rows[i] for i in samples)])
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Write a file unless it exists: a complete cache may be in a folder that can only be read."""
+    if path.exists():
+        return
+    try:
+        write_text_atomically(path, text)
+    except FileNotFoundError:
+        if not path.exists():  # otherwise, another run has written it at the same time
+            raise
 
 
 def as_gigabytes(count: int) -> str:

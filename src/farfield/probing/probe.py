@@ -21,6 +21,7 @@ from farfield.data.manifest import Manifest
 from farfield.errors import FarfieldError
 from farfield.evaluation.result import EvaluationResult
 from farfield.models.network import ActionNet
+from farfield.probing.checks import check_readable
 from farfield.probing.curve import CurvePoint, learning_curve, videos_per_class
 from farfield.probing.extraction import Extractor, weights_hash
 from farfield.probing.feature_sets import FeatureMaker
@@ -98,7 +99,7 @@ def run_probe(
         data: training and validation videos.
         settings: options of the probe.
         measure: loss and figures.
-        test_manifest: test videos, from `check_probe`.
+        test_manifest: test videos, from `farfield.probing.checks.check_probe`.
         run_dir: run folder.
         device: where trunk and heads run.
         forward_context: makes the context of the trunk's forward pass, such as autocast.
@@ -176,6 +177,7 @@ def _make_sets(maker: FeatureMaker, data: VideoDataModule, test_manifest: Manife
     )
     for path, reason, *_ in dict.fromkeys(maker.failures):
         log.warning("left out: %s: %s", path, reason)
+    check_readable(*made, labels=data.labels, task=data.task)
     return _Sets(*made, test_manifest)
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.data import Dataset, Sampler
@@ -101,10 +104,21 @@ class Batches(Sampler[list[int]]):
 def video_key(manifest: Manifest, row: int, *more: int) -> str:
     """Return the key of a row's features: a hash of the file, its size and time of change, the segment, and `more`."""
     path, record = manifest.path(row), manifest[row]
-    try:
-        status = path.stat()
-        version = [status.st_size, status.st_mtime_ns]
-    except OSError:  # it will fail to open, and never be in the cache
-        version = []
-    about = [str(path.absolute()), version, record.start_seconds, record.end_seconds, record.fps, *more]
+    about = [str(path.absolute()), _version(path), record.start_seconds, record.end_seconds, record.fps, *more]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]
+
+
+def _version(path: Path) -> list[Any]:
+    """Return size and time of change of a video file, or name, size and time of change of each picture of a folder."""
+    try:
+        if path.is_dir():  # whose own time of change stays the same when a picture is overwritten
+            with os.scandir(path) as entries:
+                pictures = {each.name: _size_and_time(each.stat()) for each in entries}
+            return sorted(pictures.items())
+        return _size_and_time(path.stat())
+    except OSError:  # it will fail to open, and never be in the cache
+        return []
+
+
+def _size_and_time(status: os.stat_result) -> list[int]:
+    return [status.st_size, status.st_mtime_ns]

@@ -30,6 +30,9 @@ from farfield.untrusted_json import JsonError, parse_json
 Segment = tuple[str, float, float]
 """Absolute path of a video, and the start and end of its segment in seconds; 0 and infinity for the whole video."""
 
+SAME = 1e-3
+"""Largest difference of probabilities that count as equal; those of `farfield test` and of its batches are rounded."""
+
 
 class StoredScores(NamedTuple):
     """Class probabilities of videos.
@@ -128,8 +131,9 @@ def segment_key(path: Path, start_seconds: float | None, end_seconds: float | No
     """Return the key of a video's segment; None and NaN stand for the start and the end of the video."""
     start = 0.0 if start_seconds is None or math.isnan(start_seconds) else float(start_seconds)
     end = math.inf if end_seconds is None or math.isnan(end_seconds) else float(end_seconds)
-    # Times to the millisecond, since the file of `farfield test` has them in float32.
-    return canonical_path(path), round(start, 3), round(end, 3)
+    # Times as the file of `farfield test` has them, in float32, to the millisecond.
+    start, end = (round(float(np.float32(time)), 3) for time in (start, end))
+    return canonical_path(path), start, end
 
 
 def describe(key: Segment) -> str:
@@ -145,8 +149,31 @@ def _times(record: Any) -> tuple[float | None, float | None]:
 def _read_npz(path: Path) -> StoredScores:
     scores = read_scores(path)
     times = scores.segments.tolist() if scores.segments is not None else [[math.nan, math.nan]] * len(scores.paths)
-    keys = [segment_key(Path(each), *pair) for each, pair in zip(scores.paths, times, strict=True)]
-    return StoredScores(scores.labels, scores.task, dict(zip(keys, scores.probabilities.numpy(), strict=True)))
+    found: dict[Segment, Float[np.ndarray, " classes"] | None] = {}
+    for each, pair, chances in zip(scores.paths, times, scores.probabilities.numpy(), strict=True):
+        _add(found, segment_key(Path(each), *pair), chances, path)
+    return StoredScores(scores.labels, scores.task, found)
+
+
+def _add(
+    found: dict[Segment, Float[np.ndarray, " classes"] | None],
+    key: Segment,
+    chances: Float[np.ndarray, " classes"] | None,
+    path: Path,
+) -> None:
+    """Add the probabilities of a video; None, for one that could not be read, does not replace probabilities.
+
+    Raises:
+        FarfieldError: if the video has other probabilities already.
+    """
+    before = found.setdefault(key, chances)
+    if before is None:
+        found[key] = chances
+    elif chances is not None and not np.allclose(before, chances, rtol=0, atol=SAME):
+        raise FarfieldError(
+            f"{path} has different scores of {describe(key)} in several places. Give the scores of one teacher, from "
+            "one run of farfield test or predict."
+        )
 
 
 def _read_predictions(path: Path) -> StoredScores:
@@ -160,7 +187,7 @@ def _read_predictions(path: Path) -> StoredScores:
     found: dict[Segment, Float[np.ndarray, " classes"] | None] = {}
     for key, of_video, chances in _entries(path):
         if not chances:
-            found[key] = None
+            _add(found, key, None, path)
             continue
         if not labels:
             labels, task = sorted(chances), of_video
@@ -169,7 +196,7 @@ def _read_predictions(path: Path) -> StoredScores:
                 f"{path} has {len(chances)} classes of {describe(key)}, but {len(labels)} of other videos, or others. "
                 "Run farfield predict --out with --top_k set to the number of the teacher's classes."
             )
-        found[key] = np.array([chances[label] for label in labels], dtype=np.float32)
+        _add(found, key, np.array([chances[label] for label in labels], dtype=np.float32), path)
     whole = {"single_label": 1, "multilabel": 0, "multi_head": len({each.partition(":")[0] for each in labels})}[task]
     if any(p is not None and p.sum() < whole - 1e-3 for p in found.values()):
         raise FarfieldError(
@@ -187,7 +214,10 @@ def _chances(entry: Mapping[str, Any]) -> dict[str, float]:
         pairs = ((f"{head}:{each['label']}", each) for head, ranking in entry["heads"].items() for each in ranking)
     else:
         pairs = ((each["label"], each) for each in entry["ranking"])
-    return {label: float(each["probability"]) for label, each in pairs}
+    chances = {label: float(each["probability"]) for label, each in pairs}
+    if bad := [label for label, chance in chances.items() if not 0 <= chance <= 1]:  # also NaN
+        raise ValueError(f"the probability of {bad[0]!r} is {chances[bad[0]]}, and must be from 0 to 1")
+    return chances
 
 
 def _entries(path: Path) -> Iterator[tuple[Segment, Task, dict[str, float]]]:
