@@ -9,9 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from farfield.checkpoints.pretrained import PretrainedWeights, find_weights, load_pretrained, weights_clip
+from farfield.checkpoints.pretrained import (
+    PretrainedWeights,
+    find_weights,
+    has_attentive_head,
+    load_pretrained,
+    weights_clip,
+)
 from farfield.clip_spec import ClipOptions, ClipSpec
 from farfield.errors import FarfieldError
+from farfield.layers import AttentivePool3d
 from farfield.models.head_kinds import HeadKind
 from farfield.models.insertion import BLOCKS
 from farfield.models.network import ActionNet, assemble, build_backbone, default_clip
@@ -128,7 +135,7 @@ def _with_pretrained_options(options: NetworkOptions, pretrained: PretrainedWeig
         same_size = not {"num_frames", "crop_px"} & (options.clip or {}).keys() and not options.backbone_options
         changes["head_windows"] = options.head_windows or (config.get("head_windows") if same_size else None)
     if changes.get("head", options.head) == config.get("head") == "attentive":
-        changes["head_options"] = {**(config.get("head_options") or {}), **(options.head_options or {})}
+        changes["head_options"] = _merge_head_options(pretrained, options.head_options or {})
     if config["insert"] and options.insert and options.block == config["block"]:
         changes["block_options"] = _merge_block_options(config, options.block_options or {}, pretrained.name)
     return replace(options, **changes)
@@ -170,6 +177,27 @@ def _merge_block_options(config: Mapping[str, Any], given: Mapping[str, Any], na
                 f"{option}."
             )
     return {**options, **given}
+
+
+def _merge_head_options(pretrained: PretrainedWeights, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge the given options of an attentive head into those of the pretrained network, which has one, too.
+
+    Raises:
+        FarfieldError: if the weights have the head's pooling, and a given option differs from the pretrained network's,
+            so that the same weights would give different outputs.
+    """
+    assert pretrained.config is not None
+    trained = pretrained.config.get("head_options") or {}
+    defaults = {name: each.default for name, each in inspect.signature(AttentivePool3d).parameters.items()}
+    if has_attentive_head(pretrained.state):
+        for option, value in given.items():
+            own = trained.get(option, defaults.get(option, value))
+            if value != own:
+                raise FarfieldError(
+                    f"head_options has {option}: {value}, but the head in {pretrained.name} was trained with {own}. "
+                    f"Leave out {option}."
+                )
+    return {**trained, **given}
 
 
 def _check_same_shapes(name: str, config: Mapping[str, Any], options: NetworkOptions) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,8 @@ def test_a_saved_network_has_its_blocks_and_its_head(tmp_path: Path) -> None:
     assert torch.equal(longer(x), network(x))
 
 
-def test_weights_of_another_head_keep_the_trunk(tmp_path: Path) -> None:
+def test_weights_of_another_head_keep_the_trunk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "farfield")
     plain, attentive = tmp_path / "plain.ckpt", tmp_path / "attentive.ckpt"
     save_model(tiny(), plain)
     save_model(tiny(head="attentive"), attentive)
@@ -90,7 +92,20 @@ def test_weights_of_another_head_keep_the_trunk(tmp_path: Path) -> None:
     for path, head in ((plain, "attentive"), (attentive, "gap_fc")):
         network = tiny(weights=path, head=head, insert={"top": 1})
         assert network.config["head"] == head
-        assert torch.equal(network.backbone(x), load_model(path, for_training=True).backbone(x))
+        trained = load_model(path, for_training=True)
+        assert torch.equal(network.backbone(x), trained.backbone(x))
+        assert not torch.equal(network.head.fc.weight, trained.head.fc.weight)  # trained on other features
+        assert "the classifier of 3 classes is replaced by a new one of 3 classes" in caplog.messages[0]
+        caplog.clear()
+
+
+def test_options_of_a_trained_attentive_head_cannot_be_contradicted(tmp_path: Path) -> None:
+    save_model(tiny(head="attentive", head_options={"num_heads": 8}), tmp_path / "a.ckpt")
+    same = tiny(weights=tmp_path / "a.ckpt", head_options={"depth": 4})
+    assert same.config["head_options"] == {"num_heads": 8, "depth": 4}
+    for name, value in {"num_heads": 4, "norm_eps": 1e-3}.items():  # the weights would have the same shapes
+        with pytest.raises(FarfieldError, match=f"head_options has {name}: {value}, but the head in .* with (8|1e-06)"):
+            tiny(weights=tmp_path / "a.ckpt", head_options={name: value})
 
 
 def test_gradients_of_blocks_on_top_have_a_row() -> None:

@@ -182,11 +182,12 @@ def load_pretrained(network: ActionNet, source: PretrainedWeights) -> None:
         summary = f"inflated to 3D; the classifier ({len(network.labels)} classes) has new, random weights"
     else:
         given = {key.replace(".residual.", "."): value for key, value in source.state.items()}
-        summary = _match_classifier(given, source.config["labels"] or [], network.labels)
+        same_pooling = has_attentive_head(source.state) == (network.head.kind == "attentive")
+        summary = _match_classifier(given, source.config["labels"] or [], network.labels, same_pooling=same_pooling)
         _log_other_task(network, source)
     state = network.state_dict()
-    for key in [key for key in given if key.startswith(ATTENTIVE_POOLS) and key not in state]:
-        del given[key]  # of a network with another head
+    if not has_attentive_head(state):
+        given = {key: value for key, value in given.items() if not key.startswith(ATTENTIVE_POOLS)}
     wanted = {key.replace(".residual.", "."): key for key in state}
     _check_fit(given, {plain: state[key] for plain, key in wanted.items()}, source, network)
     with torch.no_grad():
@@ -213,7 +214,12 @@ def _log_other_task(network: ActionNet, source: PretrainedWeights) -> None:
         )
 
 
-def _match_classifier(given: dict[str, Tensor], old: Sequence[str], new: Sequence[str]) -> str:
+def has_attentive_head(state: Mapping[str, Tensor]) -> bool:
+    """Return whether a network's state dict has weights of an attentive head's pooling."""
+    return any(key.startswith(ATTENTIVE_POOLS) for key in state)
+
+
+def _match_classifier(given: dict[str, Tensor], old: Sequence[str], new: Sequence[str], *, same_pooling: bool) -> str:
     """Reduce the classifier in `given` to the network's classes, or remove it if a class is not among `old`.
 
     The regions of an object-context block with one region per class are reduced or removed in the same way.
@@ -222,6 +228,8 @@ def _match_classifier(given: dict[str, Tensor], old: Sequence[str], new: Sequenc
         given: weights to load, by state-dict key; changed in place.
         old: class names of the weights.
         new: class names of the network.
+        same_pooling: whether both networks pool features alike. Otherwise the classifier is removed, because it was
+            trained on other features.
 
     Returns:
         A summary for the log.
@@ -229,12 +237,14 @@ def _match_classifier(given: dict[str, Tensor], old: Sequence[str], new: Sequenc
     numbered = len(old) != len(new) and all(label.isdigit() for label in (*old, *new))  # placeholders, not names
     rows = None if numbered else classifier_rows(old, new)
     regions = [key for key in given if ".inserted.regions." in key and len(given[key]) == len(old) != len(new)]
-    for key in ("head.fc.weight", "head.fc.bias", *regions):
-        if rows is None:
+    classifier = ("head.fc.weight", "head.fc.bias")
+    removed = [*classifier, *regions] if rows is None else [] if same_pooling else classifier
+    for key in (*classifier, *regions):
+        if key in removed:
             given.pop(key, None)
         else:
             given[key] = given[key][rows]
-    if rows is None:
+    if removed:
         before = f"the classifier of {len(old)} classes is replaced by" if old else "there is no classifier;"
         return f"{before} a new one of {len(new)} classes"
     return f"the classifier's rows of {'all' if len(rows) == len(old) else len(rows)} classes are kept"
@@ -256,7 +266,7 @@ def _check_fit(
     may_be_new = ["head.fc.", ".inserted.regions.", "num_batches_tracked"]
     if source.config is not None and not source.config["labels"]:
         may_be_new.append("head.embedding.")
-    if not any(key.startswith(ATTENTIVE_POOLS) for key in given):
+    if not has_attentive_head(given):
         may_be_new.append(ATTENTIVE_POOLS)
     missing = [
         key
