@@ -153,6 +153,8 @@ def test_windows_share_the_frames_below_blocks_on_top() -> None:
         ("mvit_v2_s", {"insert": {"top": 1}}, r"the features of this network have no positions"),
         ("tiny", {"head": "attentive", "head_options": {"num_heads": 7}}, r"256 channels, which must be a multiple"),
         ("tiny", {"head": "attentive", "head_options": {"heads": 8}}, r"'heads', which does not exist. .*num_heads"),
+        ("tiny", {"head": "attentive", "head_options": {"norm_eps": "1e-6"}}, r"norm_eps: '1e-6'; it must be a number"),
+        ("tiny", {"head": "attentive", "head_options": {"num_heads": 8.0}}, r"num_heads: 8\.0; it must be a whole"),
         ("tiny", {"head_options": {"depth": 2}}, r"head is 'gap_fc', which has no options"),
         ("tiny", {"head": "attentive", "head_windows": [[1, 1, 1]]}, r"leave it out for gap_fc and attentive"),
     ],

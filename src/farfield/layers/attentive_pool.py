@@ -6,6 +6,8 @@ blocks over all positions, then one block in which a learned query attends to th
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -40,8 +42,10 @@ class AttentivePool3d(nn.Module):
             raise ValueError(
                 f"num_heads is {num_heads} and the features have {channels} channels, which must be a multiple of it"
             )
-        if depth < 1 or mlp_ratio <= 0:
-            raise ValueError(f"depth is {depth} and mlp_ratio {mlp_ratio}; they must be at least 1 and above 0")
+        if depth < 1:
+            raise ValueError(f"depth is {depth}; it must be at least 1")
+        if not 1 <= channels * mlp_ratio < math.inf:
+            raise ValueError(f"mlp_ratio is {mlp_ratio}; it must be finite, and at least 1 / {channels}")
         self.query = nn.Parameter(torch.empty(1, 1, channels))
         self.blocks = nn.ModuleList(_Block(channels, num_heads, mlp_ratio, norm_eps) for _ in range(depth - 1))
         self.last = _QueryBlock(channels, num_heads, mlp_ratio, norm_eps)
