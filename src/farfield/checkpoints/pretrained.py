@@ -244,7 +244,7 @@ def _match_classifier(given: dict[str, Tensor], old: Sequence[str], new: Sequenc
             given.pop(key, None)
         else:
             given[key] = given[key][rows]
-    if removed:
+    if rows is None or not same_pooling:
         before = f"the classifier of {len(old)} classes is replaced by" if old else "there is no classifier;"
         return f"{before} a new one of {len(new)} classes"
     return f"the classifier's rows of {'all' if len(rows) == len(old) else len(rows)} classes are kept"
