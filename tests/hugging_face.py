@@ -30,7 +30,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def make_config(kind: str, *, labels: list[str] = NAMES, **entries: Any) -> Any:
-    """Makes a config of `transformers` for clips of 4 frames of 48 px in patches of 16 px."""
+    """Make a config of `transformers` for clips of 4 frames of 48 px in patches of 16 px."""
     transformers = pytest.importorskip("transformers")
     prefix, own = FAMILIES[kind]
     named = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
@@ -38,7 +38,7 @@ def make_config(kind: str, *, labels: list[str] = NAMES, **entries: Any) -> Any:
 
 
 def make_model(kind: str, suffix: str = "ForVideoClassification", **entries: Any) -> Any:
-    """Makes a network of `transformers` whose weights are large enough for every part to matter."""
+    """Make a network of `transformers` whose weights are large enough for every part to matter."""
     import transformers
 
     config = make_config(kind, **entries)
@@ -49,7 +49,7 @@ def make_model(kind: str, suffix: str = "ForVideoClassification", **entries: Any
 
 
 def save(model: Any, folder: Path) -> Path:
-    """Saves a network of `transformers` without its progress bar; returns the folder."""
+    """Save a network of `transformers` without its progress bar; return the folder."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -58,6 +58,6 @@ def save(model: Any, folder: Path) -> Path:
 
 
 def their_scores(model: Any, clips: torch.Tensor) -> torch.Tensor:
-    """Computes the scores of a network of `transformers` for clips b c t h w."""
+    """Compute the scores of a network of `transformers` for clips b c t h w."""
     with torch.no_grad():
         return model(clips.transpose(1, 2)).logits

@@ -49,11 +49,30 @@ def imported_by(*words: object) -> set[str]:
     return set(done.stderr.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize(
-    "command", [pytest.param(name, marks=pytest.mark.slow) if name in NEEDED else name for name in COMMANDS]
-)
-def test_help_imports_nothing_heavy(command: str) -> None:
-    assert imported_by(*command.split(), "--help") <= NEEDED.get(command, set())
+ALL_LIGHT = f"""
+import sys
+from farfield.cli import main
+for command in sys.argv[1:]:
+    try:
+        main([*command.split(), "--help"])
+    except SystemExit:
+        pass
+    print(command, *[name for name in {HEAVY} if name in sys.modules], sep=",", file=sys.stderr)
+"""
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """All commands in one process: the first line with a package is that of the command that imports it."""
+    light = [name for name in COMMANDS if name not in NEEDED]
+    done = subprocess.run([sys.executable, "-c", ALL_LIGHT, *light], capture_output=True, text=True, check=True)
+    assert done.stdout.count("usage: ") == len(light)
+    assert done.stderr.splitlines() == light
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", NEEDED)
+def test_help_of_other_commands_imports_what_it_needs(command: str) -> None:
+    assert imported_by(*command.split(), "--help") <= NEEDED[command]
 
 
 @pytest.mark.slow

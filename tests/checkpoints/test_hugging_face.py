@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -326,7 +327,7 @@ def test_no_network_is_needed_or_used_offline(run_farfield: Run, capsys: pytest.
 @pytest.mark.dependency
 def test_transformers_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_model(build_model("hf", backbone_options={"config": make_config_dict()}, num_classes=3), tmp_path / "a.ckpt")
-    monkeypatch.setitem(__import__("sys").modules, "transformers", None)
+    monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(FarfieldError, match=r'package transformers is needed.*pip install "farfield\[hf\]"'):
         load_network(tmp_path / "a.ckpt")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from farfield.checkpoints.hugging_face_folder import is_hugging_face
+from farfield.commands.test import _run_folder
 from hugging_face import make_model, save
 
 pytestmark = [pytest.mark.dependency, pytest.mark.slow]
@@ -55,3 +56,11 @@ def test_a_folder_is_tested_explained_and_exported(
         )
     assert answers[0] == answers[1]
     assert answers[2] == pytest.approx(answers[0], rel=1e-3)
+
+
+def test_results_of_the_current_folder_have_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "vivit"}')
+    monkeypatch.chdir(folder)
+    assert _run_folder(".") == _run_folder("../model/") == Path("runs/model")

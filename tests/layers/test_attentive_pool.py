@@ -78,7 +78,14 @@ def test_a_larger_depth_draws_smaller_weights_for_later_blocks() -> None:
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [({"num_heads": 5}, "24 channels"), ({"depth": 0}, "depth is 0"), ({"num_heads": 0}, "num_heads is 0")],
+    [
+        ({"num_heads": 5}, "24 channels"),
+        ({"depth": 0}, "depth is 0"),
+        ({"num_heads": 0}, "num_heads is 0"),
+        ({"mlp_ratio": 0.04}, "at least 1 / 24"),
+        ({"mlp_ratio": float("inf")}, "mlp_ratio is inf"),
+        ({"mlp_ratio": float("nan")}, "mlp_ratio is nan"),
+    ],
 )
 def test_impossible_sizes_are_refused(options: dict, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):

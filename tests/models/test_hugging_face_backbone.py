@@ -20,6 +20,14 @@ from farfield.training.layer_decay import learning_rate_scales
 from farfield.training.optimisation import Optimisation
 from hugging_face import FAMILIES, SMALL
 
+DEPTHS: list[tuple[str, dict[str, Any], int]] = [
+    ("videomae", {}, 2),
+    ("vivit", {}, 2),
+    ("vjepa2", {}, 2),
+    ("timesformer", {}, 1),
+    ("timesformer", {"attention_type": "space_only"}, 1),
+]
+"""Families, entries of their config, and the frames of one token."""
 LARGER: Any = {"crop_px": 64, "short_side_px": 64}
 
 pytestmark = pytest.mark.dependency
@@ -36,15 +44,7 @@ def network(kind: str, *, output: str = "map", **entries: Any) -> ActionNet:
 
 
 @pytest.mark.parametrize(
-    ("kind", "entries", "depth"),
-    [
-        ("videomae", {}, 2),
-        ("vivit", {}, 2),
-        ("vjepa2", {}, 2),
-        ("timesformer", {}, 1),
-        ("timesformer", {"attention_type": "joint_space_time"}, 1),
-        ("timesformer", {"attention_type": "space_only"}, 1),
-    ],
+    ("kind", "entries", "depth"), [*DEPTHS, ("timesformer", {"attention_type": "joint_space_time"}, 1)]
 )
 def test_a_patch_changes_the_map_where_it_is(kind: str, entries: dict[str, Any], depth: int) -> None:
     """Without layers, a token depends on its own patch only."""
@@ -127,16 +127,7 @@ def test_mistakes_in_options() -> None:
         build_model("hf", num_classes=3, backbone_options=options, insert={"top": 1})
 
 
-@pytest.mark.parametrize(
-    ("kind", "entries", "depth"),
-    [
-        ("videomae", {}, 2),
-        ("vivit", {}, 2),
-        ("vjepa2", {}, 2),
-        ("timesformer", {}, 1),
-        ("timesformer", {"attention_type": "space_only"}, 1),
-    ],
-)
+@pytest.mark.parametrize(("kind", "entries", "depth"), DEPTHS)
 def test_grad_cam_of_a_class_token_is_that_of_the_patches_that_it_sees(
     kind: str, entries: dict[str, Any], depth: int
 ) -> None:

@@ -205,7 +205,7 @@ def test_both_pathways_are_packed_in_one_compiled_graph() -> None:
         ({"backbone": "i3d_r50", "insert": "nl3_r101"}, "no residual block 6 in res4: this network has 6"),
         ({"backbone": "s3d", "insert": "nl10"}, "no residual block 2 in res3"),
         ({"backbone": "i3d_r50", "backbone_options": {"widht": 8}}, "no option 'widht'.*Did you mean 'width'"),
-        ({"backbone": "tiny", "backbone_options": {"width": 8}}, "no option 'width'. Known: depth, dilated"),
+        ({"backbone": "tiny", "backbone_options": {"filters": 8}}, "no option 'filters'. Known: depth, width"),
         (
             {"backbone": "slowfast_r50", "backbone_options": {"width": 12}},
             "width is 12 and beta_inv is 8; width must be divisible by beta_inv",

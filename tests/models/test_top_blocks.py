@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 
@@ -83,7 +84,8 @@ def test_a_saved_network_has_its_blocks_and_its_head(tmp_path: Path) -> None:
     assert torch.equal(longer(x), network(x))
 
 
-def test_weights_of_another_head_keep_the_trunk(tmp_path: Path) -> None:
+def test_weights_of_another_head_keep_the_trunk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "farfield")
     plain, attentive = tmp_path / "plain.ckpt", tmp_path / "attentive.ckpt"
     save_model(tiny(), plain)
     save_model(tiny(head="attentive"), attentive)
@@ -91,7 +93,11 @@ def test_weights_of_another_head_keep_the_trunk(tmp_path: Path) -> None:
     for path, head in ((plain, "attentive"), (attentive, "gap_fc")):
         network = tiny(weights=path, head=head, insert={"top": 1})
         assert network.config["head"] == head
-        assert torch.equal(network.backbone(x), load_model(path, for_training=True).backbone(x))
+        trained = load_model(path, for_training=True)
+        assert torch.equal(network.backbone(x), trained.backbone(x))
+        assert not torch.equal(network.head.fc.weight, trained.head.fc.weight)  # trained on other features
+        assert "the classifier of 3 classes is replaced by a new one of 3 classes" in caplog.messages[0]
+        caplog.clear()
 
 
 @pytest.mark.parametrize(
@@ -171,11 +177,12 @@ def test_windows_share_the_frames_below_blocks_on_top() -> None:
         ("mvit_v2_s", {"insert": {"top": 1}}, r"the features of this network have no positions"),
         ("tiny", {"head": "attentive", "head_options": {"num_heads": 7}}, r"256 channels, which must be a multiple"),
         ("tiny", {"head": "attentive", "head_options": {"heads": 8}}, r"'heads', which does not exist. .*num_heads"),
-        ("tiny", {"head": "attentive", "head_options": {"num_heads": 4.0}}, r"One of them has the wrong type"),
-        ("tiny", {"head": "attentive", "head_options": {"depth": True}}, r"One of them has the wrong type"),
+        ("tiny", {"head": "attentive", "head_options": {"norm_eps": "1e-6"}}, r"norm_eps: '1e-6'; it must be a number"),
+        ("tiny", {"head": "attentive", "head_options": {"num_heads": 8.0}}, r"num_heads: 8\.0; it must be a whole"),
+        ("tiny", {"head": "attentive", "head_options": {"depth": True}}, r"depth: True; it must be a whole"),
         ("tiny", {"head": "attentive", "head_options": {"norm_eps": -1}}, r"norm_eps is -1; it must be above 0"),
-        ("tiny", {"head": "attentive", "head_options": {"mlp_ratio": math.inf}}, r"mlp_ratio is inf, with which"),
-        ("tiny", {"head": "attentive", "head_options": {"mlp_ratio": 1e-3}}, r"mlp_ratio is 0.001, with which"),
+        ("tiny", {"head": "attentive", "head_options": {"mlp_ratio": math.inf}}, r"mlp_ratio is inf; it must be"),
+        ("tiny", {"head": "attentive", "head_options": {"mlp_ratio": 1e-3}}, r"mlp_ratio is 0.001; it must be"),
         (
             "tiny",
             {"insert": {"top": 1}, "block_options": {"num_heads": 2.0}},
@@ -191,10 +198,10 @@ def test_windows_share_the_frames_below_blocks_on_top() -> None:
             {"insert": {"top": 1}, "block": "object_context", "block_options": {"key_channels": -1}},
             r"does not take the options",
         ),
-        ("tiny", {"insert": ["top"]}, r"insert is \['top'\]; give a preset or"),
-        ("tiny", {"insert": {"res3": None}}, r"insert has res3: None; give a list of block indices"),
-        ("tiny", {"insert": {"res3": [1.0]}}, r"insert has res3: \[1.0\]; give a list"),
-        ("tiny", {"insert": {"res3": [True]}}, r"insert has res3: \[True\]; give a list"),
+        ("tiny", {"insert": ["top"]}, r"insert is \['top'\]"),
+        ("tiny", {"insert": {"res3": None}}, r"res3"),
+        ("tiny", {"insert": {"res3": [1.0]}}, r"res3"),
+        ("tiny", {"insert": {"res3": [True]}}, r"res3"),
         ("tiny", {"head_options": {"depth": 2}}, r"head is 'gap_fc', which has no options"),
         ("tiny", {"head": "attentive", "head_windows": [[1, 1, 1]]}, r"leave it out for gap_fc and attentive"),
     ],

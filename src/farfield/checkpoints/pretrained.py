@@ -184,9 +184,10 @@ def load_pretrained(network: ActionNet, source: PretrainedWeights) -> None:
         summary = f"inflated to 3D; the classifier ({len(network.labels)} classes) has new, random weights"
     else:
         given = {key.replace(".residual.", "."): value for key, value in source.state.items()}
-        summary = _match_classifier(given, source.config["labels"] or [], network)
+        same_pooling = _has_same_pooling(source.config, network.config)
+        summary = _match_classifier(given, source.config["labels"] or [], network, same_pooling=same_pooling)
         _log_other_task(network, source)
-        if not _has_same_pooling(source.config, network.config):
+        if not same_pooling:
             given = {key: value for key, value in given.items() if not key.startswith(ATTENTIVE_POOLS)}
     state = network.state_dict()
     wanted = {key.replace(".residual.", "."): key for key in state}
@@ -203,8 +204,10 @@ def load_pretrained(network: ActionNet, source: PretrainedWeights) -> None:
 
 
 def _has_same_pooling(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
-    """Return whether two networks have attentive heads that compute the same from the same weights."""
-    if theirs.get("head") != "attentive" or ours["head"] != "attentive":
+    """Return whether the heads of two networks pool features alike: both by an average, or by the same attention."""
+    if "attentive" not in (theirs.get("head"), ours["head"]):
+        return True
+    if theirs.get("head") != ours["head"]:
         return False
     defaults = {name: each.default for name, each in inspect.signature(AttentivePool3d).parameters.items()}
     return {**defaults, **(theirs.get("head_options") or {})} == {**defaults, **ours["head_options"]}
@@ -225,7 +228,7 @@ def _log_other_task(network: ActionNet, source: PretrainedWeights) -> None:
         )
 
 
-def _match_classifier(given: dict[str, Tensor], old: Sequence[str], network: ActionNet) -> str:
+def _match_classifier(given: dict[str, Tensor], old: Sequence[str], network: ActionNet, *, same_pooling: bool) -> str:
     """Reduce the classifier in `given` to the network's classes, or remove it if a class is not among `old`.
 
     The regions of an object-context block with one region per class are reduced or removed in the same way, unless the
@@ -235,6 +238,8 @@ def _match_classifier(given: dict[str, Tensor], old: Sequence[str], network: Act
         given: weights to load, by state-dict key; changed in place.
         old: class names of the weights.
         network: network to load them into.
+        same_pooling: whether both networks pool features alike. Otherwise the classifier is removed, because it was
+            trained on other features.
 
     Returns:
         A summary for the log.
@@ -248,12 +253,14 @@ def _match_classifier(given: dict[str, Tensor], old: Sequence[str], network: Act
         for key in given
         if ".inserted.regions." in key and len(given[key]) == len(old) != len(new) and sizes.get(key) != len(old)
     ]
-    for key in ("head.fc.weight", "head.fc.bias", *regions):
-        if rows is None:
+    classifier = ("head.fc.weight", "head.fc.bias")
+    removed = [*classifier, *regions] if rows is None else [] if same_pooling else classifier
+    for key in (*classifier, *regions):
+        if key in removed:
             given.pop(key, None)
         else:
             given[key] = given[key][rows]
-    if rows is None:
+    if rows is None or not same_pooling:
         before = f"the classifier of {len(old)} classes is replaced by" if old else "there is no classifier;"
         return f"{before} a new one of {len(new)} classes"
     return f"the classifier's rows of {'all' if len(rows) == len(old) else len(rows)} classes are kept"

@@ -188,6 +188,6 @@ def _run_folder(checkpoint: str) -> Path:
     from farfield.checkpoints.hugging_face_folder import is_hugging_face  # late: it imports PyTorch
 
     if is_hugging_face(checkpoint):
-        return Path("runs") / Path(checkpoint).name  # a folder named as a model's owner would hide the model
+        return Path("runs") / Path(checkpoint).absolute().name  # a folder named as a model's owner would hide the model
     folder = Path(checkpoint).parent
     return folder.parent if folder.name == "checkpoints" else folder

@@ -47,8 +47,8 @@ class AttentivePool3d(nn.Module):
             )
         if depth < 1:
             raise ValueError(f"depth is {depth}; it must be at least 1")
-        if not (math.isfinite(mlp_ratio) and channels * mlp_ratio >= 1):
-            raise ValueError(f"mlp_ratio is {mlp_ratio}, with which the MLP's hidden layer has no finite width above 0")
+        if not 1 <= channels * mlp_ratio < math.inf:
+            raise ValueError(f"mlp_ratio is {mlp_ratio}; it must be finite, and at least 1 / {channels}")
         if not 0 < norm_eps < 1:
             raise ValueError(f"norm_eps is {norm_eps}; it must be above 0 and below 1")
         self.query = nn.Parameter(torch.empty(1, 1, channels))

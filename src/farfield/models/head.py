@@ -157,12 +157,16 @@ def _attentive_pool(channels: int, options: Mapping[str, Any]) -> AttentivePool3
     Raises:
         FarfieldError: for an option that does not exist or has an invalid value.
     """
-    known = [name for name in inspect.signature(AttentivePool3d).parameters if name != "channels"]
-    for name in options:
-        if name not in known:
-            raise FarfieldError(f"head_options has {name!r}, which does not exist. {nearest(name, known)}")
+    parameters = inspect.signature(AttentivePool3d).parameters
+    defaults = {name: each.default for name, each in parameters.items() if name != "channels"}
+    for name, value in options.items():
+        if name not in defaults:
+            raise FarfieldError(f"head_options has {name!r}, which does not exist. {nearest(name, defaults)}")
+        is_whole = isinstance(defaults[name], int)
+        if not isinstance(value, int if is_whole else int | float) or isinstance(value, bool):
+            needed = "a whole number" if is_whole else "a number"
+            raise FarfieldError(f"head_options has {name}: {value!r}; it must be {needed}.")
     try:
         return AttentivePool3d(channels, **options)
-    except (TypeError, ValueError) as error:
-        reason = f": {error}" if isinstance(error, ValueError) else ". One of them has the wrong type."
-        raise FarfieldError(f"head 'attentive' does not take the head_options {dict(options)}{reason}") from error
+    except ValueError as error:
+        raise FarfieldError(f"head 'attentive' does not take the head_options {dict(options)}: {error}.") from error

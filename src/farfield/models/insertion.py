@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from farfield.layers import (
     ObjectContext,
     SelfAttention,
 )
-from farfield.models.backbones import STAGES, Backbone
+from farfield.models.backbones import STAGES, TOPS, Backbone
 
 Placement = Mapping[str, Sequence[int] | int]
 """For each stage, the indices (from 0) of the residual blocks after which a block is inserted. For "top" (and
@@ -94,6 +95,14 @@ PRESETS: dict[str, Callable[[Backbone], Placement]] = {
 }
 
 
+def is_place(name: Any, where: Any) -> bool:
+    """Return whether an entry of a placement is {stage: indices}, or any value for blocks on top (see `_check_top`)."""
+    if name in TOPS:
+        return True
+    is_list = isinstance(where, Sequence) and not isinstance(where, str)
+    return isinstance(name, str) and is_list and all(type(index) is int for index in where)
+
+
 def resolve_placement(backbone: Backbone, where: str | Placement) -> Placement:
     """Resolve a preset's name or a mapping to a placement, and check that its places exist.
 
@@ -103,16 +112,7 @@ def resolve_placement(backbone: Backbone, where: str | Placement) -> Placement:
     """
     given = ""
     if isinstance(where, str):
-        if where.lstrip().startswith("{"):  # a mapping from the command line that did not parse
-            raise FarfieldError(f"insert is {where!r}; give lists of block indices, e.g. {{res3: [1], res4: [1, 3]}}.")
-        if where not in PRESETS:
-            raise FarfieldError(
-                f"insert is {where!r}, which is not a preset. {nearest(where, PRESETS)} Or give {{stage: indices}}."
-            )
-        if not backbone.stage_specs:
-            advice = "Leave insert out, or give a number of blocks on top: {top: 1}."
-            raise FarfieldError(f"insert is {where!r}, but this network has no stages for blocks. {advice}")
-        preset, where = where, PRESETS[where](backbone)
+        preset, where = where, _preset_placement(backbone, where)
         given = f"insert={preset!r} places blocks at {dict(where)}; "
     if not isinstance(where, Mapping):
         raise FarfieldError(
@@ -121,26 +121,51 @@ def resolve_placement(backbone: Backbone, where: str | Placement) -> Placement:
     for stage, indices in where.items():
         if stage in backbone.tops:
             _check_top(backbone, stage, indices)
-            continue
-        if stage not in backbone.stage_specs:
-            known = [*backbone.stage_specs, *(backbone.tops if backbone.has_map else ())]
-            hint = nearest(stage, known) if known else "This network has none."
-            raise FarfieldError(f"{given}there is no stage {stage!r}. {hint}")
-        if not isinstance(indices, Sequence) or any(type(index) is not int for index in indices):
-            raise FarfieldError(f"insert has {stage}: {indices!r}; give a list of block indices, e.g. {stage}: [0].")
-        count = len(backbone.blocks(stage))
-        for index in indices:
-            if not 0 <= index < count:
-                raise FarfieldError(
-                    f"{given}there is no residual block {index} in {stage}: this network has {count} there. Choose "
-                    f"from 0 to {count - 1}."
-                )
-            if list(indices).count(index) > 1:
-                raise FarfieldError(f"{given}residual block {index} of {stage} is given twice. Give it once.")
+        else:
+            _check_stage(backbone, stage, indices, given)
     return where
 
 
+def _preset_placement(backbone: Backbone, preset: str) -> Placement:
+    if preset.lstrip().startswith("{"):  # a mapping from the command line that did not parse
+        raise FarfieldError(f"insert is {preset!r}; give lists of block indices, e.g. {{res3: [1], res4: [1, 3]}}.")
+    if preset not in PRESETS:
+        raise FarfieldError(
+            f"insert is {preset!r}, which is not a preset. {nearest(preset, PRESETS)} Or give {{stage: indices}}."
+        )
+    if not backbone.stage_specs:
+        advice = "Leave insert out, or give a number of blocks on top: {top: 1}."
+        raise FarfieldError(f"insert is {preset!r}, but this network has no stages for blocks. {advice}")
+    return PRESETS[preset](backbone)
+
+
+def _check_stage(backbone: Backbone, stage: str, indices: Sequence[int] | int, given: str) -> None:
+    """Raise an error if a stage or one of its residual blocks does not exist, or is given twice.
+
+    Args:
+        backbone: backbone to insert blocks into.
+        stage: name of the stage.
+        indices: indices of residual blocks.
+        given: beginning of messages: the preset that names these places, or nothing.
+    """
+    if stage not in backbone.stage_specs:
+        known = [*backbone.stage_specs, *(backbone.tops if backbone.has_map else ())]
+        hint = nearest(stage, known) if known else "This network has none."
+        raise FarfieldError(f"{given}there is no stage {stage!r}. {hint}")
+    assert not isinstance(indices, int)  # NetworkOptions refuses it, by `is_place`
+    count = len(backbone.blocks(stage))
+    for index in indices:
+        if not 0 <= index < count:
+            raise FarfieldError(
+                f"{given}there is no residual block {index} in {stage}: this network has {count} there. Choose from 0 "
+                f"to {count - 1}."
+            )
+        if list(indices).count(index) > 1:
+            raise FarfieldError(f"{given}residual block {index} of {stage} is given twice. Give it once.")
+
+
 def _check_top(backbone: Backbone, name: str, count: Sequence[int] | int) -> None:
+    """Raise an error unless `count` is a number of blocks, and the network's features have positions."""
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise FarfieldError(f"insert has {name}: {count}; give the number of blocks, at least 1, e.g. {name}: 2.")
     if not backbone.has_map:

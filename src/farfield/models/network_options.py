@@ -9,7 +9,7 @@ from typing import Any, get_args
 from farfield.clip_spec import ClipOptions
 from farfield.errors import FarfieldError, nearest
 from farfield.models.head_kinds import HeadKind
-from farfield.models.insertion import BLOCKS
+from farfield.models.insertion import BLOCKS, is_place
 from farfield.task import DEFAULT_TASK, Task, least_classes
 
 
@@ -45,10 +45,7 @@ class NetworkOptions:
             raise FarfieldError(f"task is {self.task!r}. {nearest(self.task, get_args(Task))}")
         if self.block not in BLOCKS:
             raise FarfieldError(f"block is {self.block!r}, which does not exist. {nearest(self.block, BLOCKS)}")
-        if isinstance(self.insert, Mapping) and any(
-            isinstance(each, str) or (isinstance(each, int) and not name.endswith("top"))
-            for name, each in self.insert.items()
-        ):
+        if isinstance(self.insert, Mapping) and not all(map(is_place, self.insert, self.insert.values())):
             raise FarfieldError(
                 f"insert is {dict(self.insert)}; give lists of block indices, e.g. {{'res4': [1]}}, and for 'top' a "
                 "number of blocks."

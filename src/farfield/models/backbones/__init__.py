@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from farfield.models.backbones.backbone import STAGES, TOP, Backbone, Stage, TwoPathwayBackbone
+from farfield.models.backbones.backbone import STAGES, TOP, TOPS, Backbone, Stage, TwoPathwayBackbone
 from farfield.models.backbones.efficientnet_lite import c2d_efficientnet_lite0
 from farfield.models.backbones.factorised import csn_r101, r2plus1d_r50, x3d_l, x3d_m, x3d_s, x3d_xs
 from farfield.models.backbones.hugging_face import hf
@@ -72,4 +72,14 @@ def option_defaults(backbone: str) -> dict[str, Any]:
     return {field.name: field.default for field in dataclasses.fields(kind)} | SLOWFAST_DEFAULTS.get(backbone, {})
 
 
-__all__ = ["BACKBONES", "BUILDERS", "STAGES", "TOP", "Backbone", "Stage", "TwoPathwayBackbone", "option_defaults"]
+__all__ = [
+    "BACKBONES",
+    "BUILDERS",
+    "STAGES",
+    "TOP",
+    "TOPS",
+    "Backbone",
+    "Stage",
+    "TwoPathwayBackbone",
+    "option_defaults",
+]

@@ -18,6 +18,8 @@ from farfield.errors import FarfieldError, nearest
 STAGES = ("res2", "res3", "res4", "res5")
 TOP = "top"
 """Name of the place for blocks after the last stage, on the feature map that the head pools."""
+TOPS = (TOP, f"fast_{TOP}")
+"""Names of these places in a network of two pathways."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,7 @@ class TwoPathwayBackbone(Backbone):
     """
 
     num_pathways = 2
-    tops = (TOP, f"fast_{TOP}")
+    tops = TOPS
 
     def __init__(
         self, trunk: nn.Module, stages: dict[str, Stage], clip: ClipSpec, *, out_channels: int, alpha: int

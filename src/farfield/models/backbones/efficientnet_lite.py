@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 applied to each frame: an image network of 4 million parameters, as a trunk for blocks over time.
+"""EfficientNet-Lite0 applied to each frame: an image network of 3.4 million parameters, for blocks over time.
 
 EfficientNet-Lite (TensorFlow TPU models, 2020) is EfficientNet (Tan and Le, ICML 2019) without squeeze-and-excitation
 and with ReLU6 as the activation, for small processors. Its weights for ImageNet are in a Python package, see
@@ -148,7 +148,7 @@ def _convolution(
     after = dilation * (kernel - stride) - before
     if dilate:  # the strided convolution reads `stride` positions apart; this one reads those between them, too
         after += dilation * (stride - 1)
-    both = (0, before, before) if before == after else 0
+    padding = (0, before, before) if before == after else 0
     layers = nn.Sequential()
     if before != after:
         layers.add_module("pad", nn.ZeroPad3d((before, after, before, after, 0, 0)))
@@ -157,14 +157,13 @@ def _convolution(
         out_channels,
         (1, kernel, kernel),
         stride=(1, 1, 1) if dilate else (1, stride, stride),
-        padding=both,
+        padding=padding,
         dilation=(1, dilation, dilation),
         groups=groups,
         bias=False,
     )
-    nn.init.normal_(
-        conv.weight, std=(2 * groups / (kernel**2 * out_channels)) ** 0.5
-    )  # as in TensorFlow: by the fan-out
+    fan_out = kernel**2 * out_channels / groups  # TensorFlow's initialisation
+    nn.init.normal_(conv.weight, std=(2 / fan_out) ** 0.5)
     layers.add_module("conv", conv)
     layers.add_module("norm", BatchNorm3d(out_channels, eps=EPS))
     if not is_linear:

@@ -34,6 +34,8 @@ class Family:
         side: name of the config's entry for the height and width of the input.
         layers: path of the list of transformer layers in the encoder.
         has_class_token: whether a class token precedes the patch tokens.
+        takes: the sizes of clips that its position embeddings allow. "config": those of the config; "larger": a
+            number of patches that is a multiple of the columns of the config's; "longer": any number of tubelets.
         clip: function from frames and side to the clip settings of the publication, for Kinetics.
     """
 
@@ -43,6 +45,7 @@ class Family:
     side: str
     layers: str
     has_class_token: bool
+    takes: Literal["config", "larger", "longer"]
     clip: Callable[[int, int], ClipSpec]
 
 
@@ -71,12 +74,14 @@ def _vjepa2_clip(frames: int, side: int) -> ClipSpec:
 
 
 FAMILIES: dict[str, Family] = {
-    "videomae": Family("VideoMAE", "VideoMAE", "num_frames", "image_size", "encoder.layer", False, _videomae_clip),
-    "timesformer": Family(
-        "TimeSformer", "Timesformer", "num_frames", "image_size", "encoder.layer", True, _timesformer_clip
+    "videomae": Family(
+        "VideoMAE", "VideoMAE", "num_frames", "image_size", "encoder.layer", False, "config", _videomae_clip
     ),
-    "vivit": Family("ViViT", "Vivit", "num_frames", "image_size", "layers", True, _vivit_clip),
-    "vjepa2": Family("V-JEPA 2", "VJEPA2", "frames_per_clip", "crop_size", "layer", False, _vjepa2_clip),
+    "timesformer": Family(
+        "TimeSformer", "Timesformer", "num_frames", "image_size", "encoder.layer", True, "larger", _timesformer_clip
+    ),
+    "vivit": Family("ViViT", "Vivit", "num_frames", "image_size", "layers", True, "config", _vivit_clip),
+    "vjepa2": Family("V-JEPA 2", "VJEPA2", "frames_per_clip", "crop_size", "layer", False, "longer", _vjepa2_clip),
 }
 """Families by the `model_type` of their config."""
 
@@ -235,22 +240,22 @@ class TokenGrid:
         Raises:
             ValueError: if it does not. The message says what the encoder needs.
         """
-        title = self.family.title
-        if title == "V-JEPA 2":
+        title, takes = self.family.title, self.family.takes
+        if takes == "longer":
             if frames % self.patch[0]:
                 raise ValueError(f"{title} takes a number of frames that is a multiple of {self.patch[0]}.")
         elif frames != self.frames:
             raise ValueError(f"this {title} was trained on clips of {self.frames} frames and takes no others.")
         if (height, width) == (self.side, self.side):
             return
-        if title == "V-JEPA 2":
+        if takes == "longer":
             raise ValueError(
                 f"this {title} takes frames of {self.side} px. Its positions follow crop_size in its config, which "
                 "backbone_options may change."
             )
         columns = self.side // self.patch[2]
-        if title != "TimeSformer" or (height // self.patch[1]) * (width // self.patch[2]) % columns:
-            also = f", or another number of patches that is a multiple of {columns}" * (title == "TimeSformer")
+        if takes == "config" or (height // self.patch[1]) * (width // self.patch[2]) % columns:
+            also = f", or another number of patches that is a multiple of {columns}" * (takes == "larger")
             raise ValueError(f"the position embeddings of this {title} are for frames of {self.side} px{also}.")
 
     def split(
