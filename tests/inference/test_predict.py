@@ -98,6 +98,8 @@ def test_manifests_and_lists_stand_for_their_videos(tmp_path: Path, monkeypatch:
     assert find_videos(["2.mp4", "-"]) == ["2.mp4", "3.mp4", "x/1.mp4"]
     assert find_videos(["-"], listed=["4.mp4\n"]) == ["4.mp4"]
     assert find_videos(["B.CSV"]) == ["x/1.mp4", "2.mp4"]
+    Path("unlabelled.csv").write_text("path\n5.mp4\n")
+    assert find_videos(["unlabelled.csv"]) == ["5.mp4"]
     with pytest.raises(FarfieldError, match="none"):
         find_videos(["none.csv"])
 

@@ -80,6 +80,8 @@ def test_a_probe_writes_its_files(finished: TrainResult) -> None:
     page = (run_dir / "report.html").read_text()
     assert "data:image/png" in page
     assert "probe:" in page  # the config
+    assert "training 20, validation 10, test 10</td>" in page
+    assert "{&#39;" not in page  # no Python dictionaries
     with Image.open(run_dir / "curve.png") as picture:
         assert picture.size[0] > 300
     assert [(point.videos_per_class, point.videos, len(point.values)) for point in result.curve] == [

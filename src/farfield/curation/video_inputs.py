@@ -66,7 +66,7 @@ def find_videos(inputs: Sequence[str], **options: Any) -> list[str]:
 
 
 def _rows(manifest: str) -> list[VideoRecord]:
-    rows = read_manifest(manifest)
+    rows = read_manifest(manifest, needs_labels=False)
     paths = [rows.path(i) for i in range(len(rows))]
     return [
         VideoRecord(

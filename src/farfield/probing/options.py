@@ -33,8 +33,9 @@ class ProbeSettings:
             The last two need the features of all positions on the disk, and are meant for a GPU.
         learning_rates: learning rates of AdamW, each of which falls to 0 along half a cosine.
         weight_decays: weight decays of AdamW, for all weights but biases and those of norms.
-        head_options: options of the attentive head, as in model.head_options. By default it has 4 blocks and 16
-            attention heads, or fewer if the number of channels is not a multiple of 16.
+        head_options: options of the attentive head, as in model.head_options. By default it has 4 blocks, the
+            last of which is the learned query, and 16 attention heads, or fewer if the number of channels is not a
+            multiple of 16.
         train_views: number of augmented clips of each training video whose features are computed.
         epochs: number of times that a head sees each training video, each time one of its views.
         min_steps: least number of training steps, for small sets, of which `epochs` would be too few.

@@ -46,7 +46,8 @@ def write_probe_files(result: ProbeResult, run_dir: Path, *, about: Mapping[str,
         ]
         write_text_atomically(run_dir / "curve.csv", _csv([["videos_per_class", "draw", "value"], *of_draws]))
         name = headline(result.test)[0] if result.test is not None else result.monitor.removeprefix("val/")
-        figure = plot_curve(result.curve, metric=name, measured_on=result.curve_on)
+        measured_on = f"{result.num_videos[result.curve_on]} {result.curve_on}"
+        figure = plot_curve(result.curve, metric=name, measured_on=measured_on)
         figure.savefig(run_dir / "curve.png", dpi=120)
         figures["Accuracy against training videos per class"] = figure
     write_probe_page(
