@@ -21,6 +21,9 @@ log = logging.getLogger("farfield")
 
 ATTENTION_HEADS = 16
 """Attention heads of the attentive head, as in V-JEPA 2's probe."""
+MIN_STD = 0.1
+"""Least standard deviation by which a channel is divided, relative to the mean over channels. A channel that hardly
+varies would otherwise get a large weight, with which fine-tuning from the checkpoint diverges."""
 
 
 class ProbeHead(nn.Module):
@@ -57,7 +60,7 @@ class ProbeHead(nn.Module):
         if name == "attentive":  # its vectors change as it is trained, and norms keep them of the order of 1
             mean, std = torch.zeros_like(mean), torch.ones_like(std)
         self.register_buffer("mean", mean)
-        self.register_buffer("std", torch.where(std > 1e-6 * std.max(), std, 1.0))
+        self.register_buffer("std", std.clamp(min=MIN_STD * float(std.mean())).where(std.max() > 0, 1.0))
 
     @property
     def takes_maps(self) -> bool:
