@@ -45,7 +45,7 @@ def test_videos_of_two_sets_are_named(figures: Path, tmp_path: Path, caplog: pyt
         f"1 of the 11 videos of probe.test, such as {figures / train[0].path}, are also in data.train"
     )
     assert "10 of the 11 videos of probe.test, such as" in found[1]
-    assert "are also in data.val, which choose the head, so that figures on them look better" in found[1]
+    assert "are also in data.val, which chooses the head, so that figures on them look better" in found[1]
 
 
 def some_labelled(figures: Path) -> list[VideoRecord]:

@@ -433,7 +433,7 @@ def test_compare_ignores_how_the_manifest_path_was_given(
         (["--accelerator", "gpux"], "gpux"),
         (
             [],
-            r"none of the videos of .*val\.csv can be read \(1 in all\)\. .* is \S*nowhere/a\.mp4: there is no",
+            r"none of the videos in .*val\.csv can be read \(1 in all\)\. .* is \S*nowhere/a\.mp4: there is no",
         ),
     ],
 )

@@ -32,8 +32,8 @@ def rebuild(model: Any, state: dict[str, Tensor], *, described: Path, weights: P
         raise FarfieldError(f"{cannot}: {reason}.")
     try:
         network = assemble_uninitialised(NetworkOptions(**model))
-    except FarfieldError:
-        raise
+    except FarfieldError as error:
+        raise FarfieldError(f"{cannot}: {error}") from error
     except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
         raise FarfieldError(f"{cannot}: one of {', '.join(model)} has an invalid value.") from error
     what = "the same file" if described == weights else described.name

@@ -70,7 +70,7 @@ def check_probe(data: VideoDataModule, settings: ProbeSettings) -> Manifest | No
             "classes, or leave out probe.test."
         )
     _warn_if_shared("probe.test", test, "data.train", data.train_manifest, "on which heads are trained")
-    _warn_if_shared("probe.test", test, "data.val", data.val_manifest, "which choose the head")
+    _warn_if_shared("probe.test", test, "data.val", data.val_manifest, "which chooses the head")
     return test
 
 

@@ -50,7 +50,7 @@ def _with_value(words: list[str]) -> list[str]:
     following = [*words[1:], "--"]
     return [
         "--probe=true" if word == "--probe" and after.startswith("--") else word
-        for word, after in zip(words, following, strict=True)
+        for word, after in zip(words, following, strict=False)  # no words have one following
     ]
 
 
