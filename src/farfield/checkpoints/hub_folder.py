@@ -10,21 +10,20 @@ README.md           model card
 from __future__ import annotations
 
 import json
-import struct
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
+from farfield.checkpoints.folder_files import read_json, read_safetensors
 from farfield.checkpoints.rebuild import rebuild
 from farfield.errors import FarfieldError
 from farfield.models.network import ActionNet
 from farfield.models.operating_point import operating_points_to_dict, set_operating_points
-from farfield.untrusted_json import JsonError, parse_json
 
 FORMAT = 1
 WEIGHTS, CONFIG, LABELS, CARD = "model.safetensors", "config.json", "labels.txt", "README.md"
+REMEDY = "Copy or export the folder again."
 
 
 def write_folder(network: ActionNet, folder: Path, card: str) -> None:
@@ -68,13 +67,7 @@ def load_folder(folder: str | Path) -> ActionNet:
     if missing:
         raise FarfieldError(f"{folder} is incomplete: it has no {missing[0]}. Copy or export the folder again.")
     config = _read_config(folder / CONFIG)
-    try:
-        state = load_file(folder / WEIGHTS)
-    except (SafetensorError, OSError, ValueError, struct.error) as error:
-        raise FarfieldError(
-            f"{folder / WEIGHTS} cannot be read: it is damaged, truncated, or not a safetensors file. Copy or export "
-            "the folder again."
-        ) from error
+    state = read_safetensors(folder / WEIGHTS, remedy=REMEDY)
     network = rebuild(config["model"], state, described=folder / CONFIG, weights=folder / WEIGHTS)
     set_operating_points(network, config, folder / CONFIG)
     return network
@@ -82,12 +75,7 @@ def load_folder(folder: str | Path) -> ActionNet:
 
 def _read_config(path: Path) -> dict[str, Any]:
     """Read config.json and check its format. Its network options and thresholds are still unchecked."""
-    try:
-        content = parse_json(path.read_bytes())
-    except JsonError as error:
-        raise FarfieldError(f"{path} cannot be read: {error}. Copy or export the folder again.") from error
-    except OSError as error:
-        raise FarfieldError(f"{path} cannot be read: {error.strerror}.") from error
+    content = read_json(path, remedy=REMEDY)
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise FarfieldError(
             f"{path} has no network options (the entry model): farfield export did not write it. Export the checkpoint "

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from farfield.checkpoints.folder_files import read_json_object
 from farfield.checkpoints.hugging_face_clip import preprocessing, sampling
-from farfield.checkpoints.hugging_face_folder import CONFIG, find_folder, read_json, read_weights
+from farfield.checkpoints.hugging_face_folder import CONFIG, REMEDY, find_folder, read_weights
 from farfield.checkpoints.rebuild import rebuild
 from farfield.errors import FarfieldError
 from farfield.models.backbones.hugging_face import FAMILIES, Family, architecture_entries, first_line, read_config
@@ -142,7 +143,7 @@ def read_hugging_face(path: str | Path) -> HuggingFaceCheckpoint:
 @lru_cache(maxsize=1)
 def _read(name: str, _modified: int) -> HuggingFaceCheckpoint:
     folder = Path(name)
-    raw = read_json(folder / CONFIG)
+    raw = read_json_object(folder / CONFIG, remedy=REMEDY)
     family, made = _read_config(raw, folder)
     state = read_weights(folder)
     kind = made.model_type

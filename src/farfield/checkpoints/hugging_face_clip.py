@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from farfield.checkpoints.hugging_face_folder import PROCESSORS, read_json
+from farfield.checkpoints.folder_files import read_json_object
+from farfield.checkpoints.hugging_face_folder import PROCESSORS, REMEDY
 from farfield.clip_spec import ClipSpec
 from farfield.errors import FarfieldError
 
@@ -83,7 +84,7 @@ def _read_processor(folder: Path) -> tuple[Path | None, Mapping[str, Any]]:
     for name in PROCESSORS:
         path = folder / name
         if path.is_file():
-            content = read_json(path)
+            content = read_json_object(path, remedy=REMEDY)
             if name != PROCESSORS[0]:
                 return path, content
             if isinstance(content.get("video_processor"), dict):

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import struct
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from farfield.checkpoints.converters.restricted_unpickler import as_tensors, read_file
+from farfield.checkpoints.folder_files import read_json_object, read_safetensors
 from farfield.errors import FarfieldError
 from farfield.optional_dependencies import require_packages
 from farfield.untrusted_json import JsonError, parse_json
@@ -22,6 +19,7 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.b
 """Files of weights in order of preference. An index lists the files of weights that are split into several."""
 PROCESSORS = ("processor_config.json", "video_preprocessor_config.json", "preprocessor_config.json")
 """Files with the settings of preprocessing, in the order in which `transformers` prefers them."""
+REMEDY = "Copy or download the folder again."
 
 _NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _CHECKPOINT_SUFFIXES = {".ckpt", ".pt", ".pth", ".pyth", ".pkl", ".bin", ".onnx", ".xml", ".pt2", ".safetensors"}
@@ -84,12 +82,10 @@ def weight_files(folder: Path) -> list[Path]:
     """
     found = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if found is None:
-        raise FarfieldError(
-            f"{folder} has a {CONFIG} but no weights ({WEIGHTS[0]} or {WEIGHTS[2]}). Copy or download the folder again."
-        )
+        raise FarfieldError(f"{folder} has a {CONFIG} but no weights ({WEIGHTS[0]} or {WEIGHTS[2]}). {REMEDY}")
     if found.suffix != ".json":
         return [found]
-    index = read_json(found)
+    index = read_json_object(found, remedy=REMEDY)
     names = index.get("weight_map")
     shards = sorted(set(names.values())) if isinstance(names, dict) and names else []
     suffix = ".safetensors" if "safetensors" in found.name else ".bin"
@@ -97,7 +93,7 @@ def weight_files(folder: Path) -> list[Path]:
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(suffix):
             raise FarfieldError(f"{found} is damaged: its weight_map does not name files of weights in this folder.")
         if not (folder / name).is_file():
-            raise FarfieldError(f"{folder} is incomplete: it has no {name}. Copy or download the folder again.")
+            raise FarfieldError(f"{folder} is incomplete: it has no {name}. {REMEDY}")
     return [folder / name for name in shards]
 
 
@@ -112,27 +108,5 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         if path.suffix == ".bin":
             state |= as_tensors(read_file(path), path)
             continue
-        try:
-            state |= load_file(path)
-        except (SafetensorError, OSError, ValueError, struct.error) as error:
-            raise FarfieldError(
-                f"{path} cannot be read: it is damaged, truncated, or not a safetensors file."
-            ) from error
+        state |= read_safetensors(path, remedy=REMEDY)
     return state
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object from an untrusted file.
-
-    Raises:
-        FarfieldError: if the file cannot be read or holds no object.
-    """
-    try:
-        content = parse_json(path.read_bytes())
-    except JsonError as error:
-        raise FarfieldError(f"{path} cannot be read: {error}.") from error
-    except OSError as error:
-        raise FarfieldError(f"{path} cannot be read: {error.strerror}.") from error
-    if not isinstance(content, dict):
-        raise FarfieldError(f"{path} holds no JSON object. Copy or download the folder again.")
-    return content
