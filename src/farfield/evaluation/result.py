@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -21,20 +21,14 @@ from farfield.evaluation.class_metrics import (
     measure_decisions,
     measure_ranking,
 )
-from farfield.evaluation.class_metrics_content import (
-    chosen_thresholds_content,
-    class_metrics_content,
-    operating_point_content,
-    plain_estimate,
-)
 from farfield.evaluation.curves import Curves, measure_curves
-from farfield.evaluation.metrics import Estimate, Metrics, measure
+from farfield.evaluation.metrics import Metrics, measure
 from farfield.evaluation.multi_head_metrics import JointMetrics, measure_jointly, scores_of_heads
 from farfield.evaluation.multilabel_calibration import PairCalibration, pair_calibration, scale_pair_temperature
 from farfield.evaluation.multilabel_metrics import MultilabelMetrics, measure_multilabel
-from farfield.evaluation.plots import confused_pairs
 from farfield.evaluation.precision_by_views import PrecisionAtViews, precision_by_views
-from farfield.evaluation.scores_file import FILE, Scores, check_numbers
+from farfield.evaluation.report_content import report_content
+from farfield.evaluation.scores_file import Scores, check_numbers
 from farfield.evaluation.threshold_choice import decide
 from farfield.models.operating_point import OperatingPoint, class_thresholds, reaches
 from farfield.task import Task
@@ -318,95 +312,7 @@ class EvaluationResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of report.json, as plain Python types."""
-        if self.task == "multi_head":
-            return self._multi_head_content()
-        return self._multilabel_content() if self.task == "multilabel" else self._single_label_content()
-
-    def _multi_head_content(self) -> dict[str, Any]:
-        positives = self.target_matrix().sum(0).tolist()
-        return {
-            **self.about,
-            "task": self.task,
-            "views_aggregation": self.scores.views_aggregation,
-            "videos": len(self.scores.paths),
-            **asdict(self.joint_metrics()),
-            "confidence": 0.95,
-            "heads": {head: _accuracies(each.metrics()) for head, each in self.heads().items()},
-            "classes": [
-                {"label": label, "videos": count} for label, count in zip(self.scores.labels, positives, strict=True)
-            ],
-            "arrays": {"file": FILE, "scores_of_videos": "views"},
-            "undecodable_videos": self._undecodable(),
-        }
-
-    def _single_label_content(self) -> dict[str, Any]:
-        metrics, scores = self._metrics, self.scores
-        content: dict[str, Any] = {
-            **self.about,
-            **({} if scores.views_aggregation == "mean" else {"views_aggregation": scores.views_aggregation}),
-            "videos": len(scores.paths),
-            **_accuracies(metrics),
-            "confidence": 0.95,
-            "classes": [asdict(each) for each in self.classes()],
-            "most_confused": confused_pairs(metrics.confusion, scores.labels),
-            "arrays": {"file": FILE, "scores_of_videos": "views", "confusion_matrix": "confusion_matrix"},
-            "undecodable_videos": self._undecodable(),
-            "calibration": self._calibration_content(*self.calibrations()),
-            "class_metrics": self._class_metrics_content(),
-        }
-        if self.operating_point is not None:
-            content["operating_point"] = operating_point_content(self.operating_point, self.threshold_metrics())
-        if curve := self.accuracy_by_views():
-            content["top1_by_views"] = [{"views": each.views, **asdict(each.top1)} for each in curve]
-        return content
-
-    def _multilabel_content(self) -> dict[str, Any]:
-        scores = self.scores
-        headline = {
-            name: plain_estimate(value) if isinstance(value, Estimate) else value
-            for name, value in vars(self.multilabel_metrics()).items()
-        }
-        positives = self.target_matrix().sum(0).tolist()
-        content: dict[str, Any] = {
-            **self.about,
-            "task": self.task,
-            "views_aggregation": scores.views_aggregation,
-            "videos": len(scores.paths),
-            **headline,
-            "confidence": 0.95,
-            "classes": [
-                {"label": label, "videos": count} for label, count in zip(scores.labels, positives, strict=True)
-            ],
-            "arrays": {"file": FILE, "scores_of_videos": "views"},
-            "undecodable_videos": self._undecodable(),
-            "calibration": self._calibration_content(*self.pair_calibrations()),
-            "class_metrics": self._class_metrics_content(self.thresholds()),
-        }
-        if self.operating_point is not None:
-            content["operating_point"] = chosen_thresholds_content(self.operating_point)
-        if curve := self.precision_by_views():
-            content["mean_average_precision_by_views"] = [asdict(each) for each in curve]
-        return content
-
-    def _undecodable(self) -> list[dict[str, str]]:
-        return [{"path": path, "reason": reason} for path, reason in self.failures]
-
-    def _calibration_content(
-        self, plain: Calibration | PairCalibration, calibrated: Calibration | PairCalibration | None
-    ) -> dict[str, Any]:
-        content = {"temperature": self.temperature, "as_trained": asdict(plain)}
-        return content if calibrated is None else {**content, "with_temperature": asdict(calibrated)}
-
-    def _class_metrics_content(self, thresholds: Sequence[float | None] | None = None) -> dict[str, Any]:
-        return class_metrics_content(
-            self.scores.labels,
-            self.target_matrix().sum(0).tolist(),
-            self.decision_metrics(),
-            self.ranking_metrics(),
-            self.resampling,
-            by_group=self.groups is not None,
-            thresholds=thresholds,
-        )
+        return report_content(self)
 
 
 _OTHER_TASKS = {
@@ -421,8 +327,3 @@ _OTHER_TASKS = {
     "heads": "to_dict",
 }
 """For each method of one task, the method that error messages name for another task."""
-
-
-def _accuracies(metrics: Metrics) -> dict[str, Any]:
-    """Return the accuracies and their intervals as plain types, without the confusion matrix."""
-    return {name: asdict(getattr(metrics, name)) for name in ("top1", "top5", "mean_class_accuracy")}
