@@ -118,3 +118,18 @@ def test_first_weights_depend_on_the_seed_only(network: ActionNet) -> None:
     first = head(network, "attentive").state_dict()
     torch.manual_seed(99)
     assert all(torch.equal(value, first[key]) for key, value in head(network, "attentive").state_dict().items())
+
+
+def test_a_channel_that_hardly_varies_gets_no_large_weight(network: ActionNet) -> None:
+    """The first channel varies by a millionth of the others; its weight is at most ten times theirs."""
+    rows = torch.tensor([-1.0, 1.0]).repeat(10)[:, None]  # mean 0, standard deviation 1
+    vectors = rows.repeat(1, 256)
+    vectors[:, 0] *= 1e-6
+    made = make_head(network, "linear", vectors=vectors, map_shapes=[MAP], head_options=None, seed=0)
+    torch.nn.init.ones_(made.head.fc.weight)
+    weight = made.finish().head.fc.weight
+    torch.testing.assert_close(weight[:, 1:], torch.ones(5, 255))
+    torch.testing.assert_close(weight[:, 0], torch.full((5,), 256 / 25.5), rtol=1e-4, atol=0)
+    constant = make_head(network, "linear", vectors=torch.ones(4, 256), map_shapes=[MAP], head_options=None, seed=0)
+    scores = constant(torch.ones(1, 256))
+    assert scores.isfinite().all()
